@@ -1,0 +1,1 @@
+"""What the face-retouching packages share."""
