@@ -1,0 +1,270 @@
+"""Configuration of every paper: nested frozen dataclasses, YAML files and ``--set section.option=value``.
+
+A configuration is a frozen, keyword-only dataclass whose fields are ``int``, ``float``, ``bool``, ``str``,
+``Literal[...]``, ``tuple[T, ...]`` of those, ``T | None``, or another such dataclass. An option is named by
+its dotted path (``train.lr``). Everything a user can get wrong, an unknown name, a wrong type or a wrong
+choice, is a ``ValueError`` of one line that names the option and what would have been right.
+
+YAML is read by the rules of YAML 1.2: ``1e-3`` is a number, ``on`` and ``no`` are words, ``010`` is ten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+T = TypeVar("T")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML reader with the YAML 1.2 scalars, which refuses a key given twice."""
+
+    yaml_implicit_resolvers: dict = {}  # noqa: RUF012 (pyyaml reads this class attribute)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Build a dict from ``node``; a repeated key is an error instead of a silent replacement."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is given twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML writer that also quotes text which looks like a number by the rules of ``_Loader``."""
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node).replace("_", ""))
+
+
+def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    return float(loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_FLOAT = r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), None)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), None
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d[\d_]*$"), None)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"^(?:{_FLOAT})$"), None)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"^(?:{_FLOAT})$"), None)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d[\d_]*$"), None)
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _number)
+
+
+def option_names(cls: type, prefix: str = "") -> list[str]:
+    """Return the dotted names of all options of the configuration class ``cls``, in order, leaves only."""
+    names = []
+    for name, hint in _hints(cls).items():
+        section = _section(hint)
+        names += option_names(section, f"{prefix}{name}.") if section else [prefix + name]
+    return names
+
+
+def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
+    """Parse ``["model.blend=soft_light", "train.lr=1e-3"]`` into ``{"model.blend": "soft_light", ...}``.
+
+    Values are YAML; a name given twice keeps its last value.
+
+    Raises:
+        ValueError: an item is not of the form ``name=value`` or its value is not YAML.
+    """
+    overrides: dict[str, Any] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise ValueError(f"'{item}' is not of the form section.option=value")
+        try:
+            overrides[name] = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{name}: {text!r} is not a YAML value ({_one_line(error)})") from None
+    return overrides
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file into overrides for :func:`apply_overrides` (nested sections or dotted names).
+
+    Raises:
+        ValueError: the file is not YAML or not a mapping of option names.
+        OSError: the file cannot be read.
+    """
+    try:
+        data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a YAML file ({_one_line(error)})") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise ValueError(f"{path}: expected a mapping of option names to values")
+    return data
+
+
+def apply_overrides(config: T, overrides: Mapping[str, Any]) -> T:
+    """Return ``config`` with some options replaced.
+
+    Args:
+        config: an instance of a configuration dataclass.
+        overrides: dotted names, or names of sections with nested mappings, to values.
+
+    Raises:
+        ValueError: an unknown name, a wrong type or a wrong choice.
+    """
+    data = to_dict(config)
+    for name, value in overrides.items():
+        _merge(data, name.split("."), value)
+    return from_dict(type(config), data)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return the configuration as nested dicts of JSON values (tuples become lists)."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
+    """Build a configuration of class ``cls``; options that are missing keep their defaults.
+
+    Raises:
+        ValueError: an unknown name, a wrong type, a wrong choice or a missing option without default.
+    """
+    return _build(cls, data, "", option_names(cls))
+
+
+def dump_yaml(config: Any) -> str:
+    """Return the configuration as YAML text that :func:`load_yaml` reads back to the same values."""
+    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """Split a union into its members; any other hint is its only member."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _section(hint: Any) -> type | None:
+    """Return the dataclass in ``hint`` (also ``Section | None``), or None where it is a leaf."""
+    return next((option for option in _options(hint) if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
+
+
+def _merge(data: dict[str, Any], path: list[str], value: Any) -> None:
+    """Put ``value`` at ``path`` in the nested dicts; a mapping is merged key by key, not substituted."""
+    for key in path[:-1]:
+        inner = data.get(key)
+        if not isinstance(inner, dict):  # an unknown name or a section that was None: _build judges it
+            inner = data[key] = {}
+        data = inner
+    if isinstance(value, Mapping):
+        inner = data.get(path[-1])
+        if not isinstance(inner, dict):
+            inner = data[path[-1]] = {}
+        for key, item in value.items():
+            _merge(inner, str(key).split("."), item)
+    else:
+        data[path[-1]] = value
+
+
+def _build(cls: type[T], data: Mapping[str, Any], prefix: str, known: list[str]) -> T:
+    hints = _hints(cls)
+    for key in data:
+        if key not in hints:
+            raise ValueError(_unknown(f"{prefix}{key}", known))
+    values = {key: _convert(hints[key], value, prefix + key, known) for key, value in data.items()}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.init and required and field.name not in values:
+            raise ValueError(f"{prefix}{field.name}: missing; it has no default")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f"{prefix[:-1]}: {error}" if prefix else str(error)) from None
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    leaf = name.rpartition(".")[2]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = near or [option for option in known if option.rpartition(".")[2] == leaf]
+    if not near:
+        leaves = {option.rpartition(".")[2]: option for option in known}
+        near = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
+    if near:
+        return f"unknown option '{name}'; did you mean '{near[0]}'?"
+    return f"unknown option '{name}'; the options are {', '.join(known)}"
+
+
+def _convert(hint: Any, value: Any, name: str, known: list[str]) -> Any:
+    """Return ``value`` as the type ``hint`` says, or raise a ValueError that names the option."""
+    section = _section(hint)
+    if section is not None and isinstance(value, Mapping):
+        return _build(section, value, f"{name}.", known)
+    if isinstance(value, Mapping) and value:
+        raise ValueError(_unknown(f"{name}.{next(iter(value))}", known))
+    for option in _options(hint):
+        converted = _match(option, value)
+        if converted is not _NO:
+            return converted
+    raise ValueError(f"{name}: {value!r} is not valid, expected {_describe(hint)}")
+
+
+_NO = object()  # "this value is not of that type"; None is a value
+
+
+def _match(hint: Any, value: Any) -> Any:
+    if hint is type(None):
+        return None if value is None else _NO
+    if get_origin(hint) is Literal:
+        same = [choice for choice in get_args(hint) if choice == value and type(choice) is type(value)]
+        return same[0] if same else _NO
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            return _NO
+        items = [_match(get_args(hint)[0], item) for item in value]
+        return _NO if any(item is _NO for item in items) else tuple(items)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _NO if math.isnan(value) else float(value)
+    if hint in (int, bool, str):
+        return value if type(value) is hint else _NO
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else _NO  # type: ignore[arg-type]
+    return _NO
+
+
+def _describe(hint: Any) -> str:
+    if len(_options(hint)) > 1:
+        return " or ".join(_describe(option) for option in _options(hint))
+    if hint is type(None):
+        return "null"
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(str(choice) for choice in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"a list of {_describe(get_args(hint)[0])}, such as [1, 2]"
+    if dataclasses.is_dataclass(hint):
+        return "a section with the options " + ", ".join(field.name for field in dataclasses.fields(hint))
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(hint, str(hint))
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
