@@ -1,0 +1,266 @@
+"""Where weights come from: a bundled name, a file, a folder or a Hugging Face hub id.
+
+All of them end as one verified safetensors file with the model's configuration. Nothing here unpickles.
+
+    weights = resolve_weights("small", bundled=importlib.resources.files("abpn") / "weights")
+    model = ABPN(ModelConfig(**weights.config))
+    model.load_state_dict(load_state(weights))
+
+A folder of bundled weights holds `NAME.safetensors` files and `SHA256SUMS`, which lists them in the format of
+the `sha256sum` command, so that `sha256sum -c SHA256SUMS` checks them too.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from safetensors import SafetensorError, safe_open
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    import torch
+
+CONFIG_KEY = "config"  # key of the safetensors metadata that holds the configuration as JSON
+FOLDER_FILE = "model.safetensors"  # what save_pretrained writes, and what a hub repository holds
+SUMS_FILE = "SHA256SUMS"
+
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")  # owner/name, optionally @revision
+_PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
+_extracted = contextlib.ExitStack()  # bundled files that had to be taken out of a zip, until the process ends
+atexit.register(_extracted.close)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """One verified safetensors file."""
+
+    name: str
+    """What the user asked for."""
+    path: Path
+    """The safetensors file on this machine."""
+    source: Literal["bundled", "file", "folder", "hub"]
+    """Which kind of name it was."""
+    metadata: Mapping[str, str]
+    """The metadata in the file's header; empty if it has none."""
+    config: Mapping[str, Any] | None
+    """The model's configuration, from the metadata or the config.json beside the file; None if neither."""
+
+
+def bundled_names(bundled: Traversable | Path) -> list[str]:
+    """Sorted names of the weights that a package brings along; empty if the folder is missing."""
+    if not bundled.is_dir():
+        return []
+    files = (entry.name for entry in bundled.iterdir())
+    return sorted(name.removesuffix(".safetensors") for name in files if name.endswith(".safetensors"))
+
+
+def resolve_weights(name: str | os.PathLike[str], *, bundled: Traversable | Path) -> Weights:
+    """Find the weights a user named and verify them.
+
+    The name is tried as a bundled name, then as a path (a safetensors file, or a folder that holds one), then
+    as a hub id `owner/name` or `owner/name@revision`, which is downloaded once and kept in the hub's cache.
+
+    Args:
+        name: bundled name, path or hub id.
+        bundled: folder of the package's own weights, e.g. `importlib.resources.files("abpn") / "weights"`.
+
+    Returns:
+        The weights; a bundled file equals its entry in SHA256SUMS, a downloaded one its checksum on the hub.
+
+    Raises:
+        ValueError: nothing of that name, a pickle, a damaged file, or a hub that cannot be reached.
+    """
+    text = os.fspath(name)
+    if isinstance(name, str) and text in bundled_names(bundled):
+        return _from_bundled(text, bundled)
+    path = Path(text).expanduser()
+    if path.is_file():
+        return _describe(text, path, "file")
+    if path.is_dir():
+        return _describe(text, _file_in_folder(path), "folder")
+    if isinstance(name, str) and _HUB_ID.fullmatch(text) and path.suffix != ".safetensors":
+        return _from_hub(text)
+    raise ValueError(_unknown(text, bundled_names(bundled)))
+
+
+def load_state(weights: Weights, *, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
+    """All tensors of the file, by name, on `device`."""
+    from safetensors.torch import load_file
+
+    return load_file(weights.path, device=str(device))
+
+
+def save_weights(
+    path: str | os.PathLike[str],
+    state: Mapping[str, torch.Tensor],
+    *,
+    config: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file that carries its configuration; a half-written file never exists.
+
+    Args:
+        path: file to write; replaced if there.
+        state: tensors by name, each written contiguously from the CPU.
+        config: the model's configuration, anything JSON can hold.
+        metadata: further text for the header, e.g. the recipe; the key "config" is taken.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: metadata has the key "config".
+    """
+    from safetensors.torch import save
+
+    if metadata and CONFIG_KEY in metadata:
+        raise ValueError(f"metadata key {CONFIG_KEY!r} is taken by the configuration; rename it")
+    header = {**(metadata or {}), CONFIG_KEY: json.dumps(config, sort_keys=True)}
+    # clone: every tensor is written by itself, also where two names share memory
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    data = save(tensors, metadata=header)
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
+    """Refuse a file whose content is not the expected one.
+
+    Raises:
+        ValueError: the SHA-256 differs; the file is damaged or another one.
+    """
+    found = sha256(path)
+    if found != expected.lower():
+        raise ValueError(
+            f"{os.fspath(path)}: the file is damaged or not the expected one "
+            f"(SHA-256 {found[:12]}…, expected {expected[:12]}…); get it again"
+        )
+
+
+def _from_bundled(name: str, bundled: Traversable | Path) -> Weights:
+    entry = bundled / f"{name}.safetensors"
+    path = entry if isinstance(entry, Path) else _extracted.enter_context(resources.as_file(entry))
+    sums_file = bundled / SUMS_FILE
+    lines = sums_file.read_text(encoding="utf-8").splitlines() if sums_file.is_file() else []
+    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
+    sums = {file.lstrip("*"): digest for digest, file in pairs}
+    if entry.name not in sums:
+        raise ValueError(f"bundled weights {name!r}: not listed in their {SUMS_FILE}; reinstall the package")
+    check_sha256(path, sums[entry.name])
+    return _describe(name, path, "bundled")
+
+
+def _file_in_folder(folder: Path) -> Path:
+    if (folder / FOLDER_FILE).is_file():
+        return folder / FOLDER_FILE
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise ValueError(f"{folder}: no {FOLDER_FILE} in this folder; give one that save_pretrained wrote")
+    if len(found) > 1:
+        raise ValueError(f"{folder}: {len(found)} safetensors files, none is {FOLDER_FILE}; name one")
+    return found[0]
+
+
+def _from_hub(name: str) -> Weights:
+    from huggingface_hub import errors, hf_hub_download
+
+    repo, _, revision = name.partition("@")
+    try:
+        path = Path(hf_hub_download(repo, FOLDER_FILE, revision=revision or None))
+        with contextlib.suppress(errors.EntryNotFoundError):  # the configuration may be in the file itself
+            hf_hub_download(repo, "config.json", revision=revision or None)
+    except errors.RevisionNotFoundError as error:
+        raise ValueError(f"{repo} on the Hugging Face hub has no revision {revision!r}") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"cannot reach the Hugging Face hub for {name!r}, and its cache has no copy: connect and "
+            f"try again, or download {FOLDER_FILE} and config.json elsewhere and give their folder"
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise ValueError(f"{repo} on the Hugging Face hub has no {FOLDER_FILE}") from error
+    except errors.GatedRepoError as error:
+        raise ValueError(f"{repo}: accept its terms on its hub page, then run `hf auth login`") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ValueError(
+            f"weights {name!r}: no such file or folder here, and nothing of that name on the Hugging Face "
+            "hub (a private one needs `hf auth login`)"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        raise ValueError(
+            f"the Hugging Face hub answered with an error for {name!r}: {_first_line(error)}"
+        ) from error
+    blob = path.resolve().name  # the cache names large files by their SHA-256
+    if re.fullmatch(r"[0-9a-f]{64}", blob):
+        check_sha256(path, blob)
+    return _describe(name, path, "hub")
+
+
+def _describe(name: str, path: Path, source: Literal["bundled", "file", "folder", "hub"]) -> Weights:
+    if path.suffix.lower() in _PICKLES:
+        raise ValueError(
+            f"{path}: a pickled checkpoint can run code when it is loaded and is not read here; "
+            "convert it to safetensors"
+        )
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file, or cut short ({error})") from error
+    return Weights(name=name, path=path, source=source, metadata=metadata, config=_config(path, metadata))
+
+
+def _config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    beside = path.with_name("config.json")
+    if CONFIG_KEY in metadata:
+        where, text = f"{path} (metadata key {CONFIG_KEY!r})", metadata[CONFIG_KEY]
+    elif beside.is_file():
+        where, text = str(beside), beside.read_text(encoding="utf-8")
+    else:
+        return None
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: the configuration is not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{where}: the configuration is not a JSON object but a {type(config).__name__}")
+    return config
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _unknown(text: str, names: list[str]) -> str:
+    if not re.fullmatch(r"[\w-]+", text):
+        return f"weights {text!r}: no such file or folder, and not a hub id (owner/name)"
+    close = difflib.get_close_matches(text, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    known = f"bundled are: {', '.join(names)}" if names else "this package bundles none"
+    return f"weights {text!r}: {hint}{known}; else give a safetensors file, a folder or a hub id (owner/name)"
