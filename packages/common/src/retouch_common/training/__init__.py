@@ -1,0 +1,1 @@
+"""Parts of a training loop: the runner, checkpoints, moving averages of weights, and the monitor."""

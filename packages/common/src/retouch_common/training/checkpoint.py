@@ -1,0 +1,278 @@
+"""Checkpoints that survive a kill at any instant and a full disk; safetensors and JSON only, nothing pickled.
+
+A checkpoint is a directory ``step-00001000`` of one safetensors file per group of tensors (``model``,
+``ema``, ``optimizer``, ...), ``state.json`` with everything that is not a tensor, and ``manifest.json`` with
+the size and SHA-256 of both. It is written under a temporary name, flushed to the disk, and renamed: what
+carries the final name is complete. Reading checks the manifest all the same, since disks and copies fail too.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+logger = logging.getLogger(__name__)
+
+Tensors = dict[str, Any]  # names to tensors or to further such dicts
+_NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")  # the second number: the same step saved again
+_DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_CHUNK = 8 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint on disk, its manifest already checked.
+
+    Attributes:
+        path: the directory.
+        step: number of optimiser steps done when it was written.
+        meta: the JSON values that :func:`save` was given.
+    """
+
+    path: Path
+    step: int
+    meta: dict[str, Any]
+
+    def groups(self) -> list[str]:
+        """Return the names of the groups of tensors."""
+        return sorted(file.stem for file in self.path.glob("*.safetensors"))
+
+    def tensors(self, group: str) -> Tensors:
+        """Return one group of tensors on the CPU, nested as it was saved.
+
+        Raises:
+            ValueError: the checkpoint has no such group.
+        """
+        file = self.path / f"{group}.safetensors"
+        if not file.is_file():
+            raise ValueError(f"{self.path}: has no '{group}', only {', '.join(self.groups())}")
+        return _nest(safetensors.torch.load_file(file))
+
+
+def save(
+    folder: str | Path, step: int, *, tensors: Mapping[str, Tensors], meta: Mapping[str, Any], keep: int = 2
+) -> Path:
+    """Write a checkpoint, then delete all but the ``keep`` newest.
+
+    Older checkpoints are touched only after the new one is in place under its final name.
+
+    Args:
+        folder: directory of the run's checkpoints; made if missing.
+        step: number of optimiser steps done.
+        tensors: group name -> nested dict of tensors; each group becomes one safetensors file, whose metadata
+            holds ``meta["config"]`` if there is one.
+        meta: JSON values.
+        keep: number of checkpoints to keep, at least 1.
+
+    Returns:
+        The directory of the new checkpoint.
+
+    Raises:
+        OSError: it cannot be written; says so in one line when the disk is full. What was there is unharmed.
+        ValueError: ``meta`` is not JSON, or ``folder`` holds a sound checkpoint of a later step.
+    """
+    if keep < 1:
+        raise ValueError(f"keep={keep}: at least one checkpoint must be kept")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    for later in [path for path in _list(folder) if _step(path)[0] > step]:
+        if _fault(later) is None:
+            raise ValueError(
+                f"{folder}: holds {later.name}, later than step {step}; train into another folder"
+            )
+    target = _free_name(folder, step)
+    temporary = folder / f".{target.name}-{os.getpid()}.tmp"
+    try:
+        temporary.mkdir()
+        _write_all(temporary, step, tensors, meta)
+        os.rename(temporary, target)
+        _sync_directory(folder)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            good = latest(folder)
+            last = f"the last good checkpoint is {good.path}" if good else "there is no earlier checkpoint"
+            raise OSError(error.errno, f"disk full while writing checkpoint {target}; {last}") from None
+        raise
+    _prune(folder, target, keep)
+    return target
+
+
+def latest(folder: str | Path) -> Checkpoint | None:
+    """Return the newest sound checkpoint in ``folder``, or None; warns of each damaged one it passes over."""
+    for path in _list(Path(folder)):
+        fault = _fault(path)
+        if fault is None:
+            return load(path, verify=False)
+        logger.warning("skipping the damaged checkpoint %s: %s", path, fault)
+    return None
+
+
+def load(path: str | Path, *, verify: bool = True) -> Checkpoint:
+    """Open the checkpoint directory ``path``.
+
+    Raises:
+        ValueError: it is incomplete or damaged.
+    """
+    path = Path(path)
+    fault = _fault(path) if verify else None
+    if fault is not None:
+        raise ValueError(f"{path}: not a sound checkpoint: {fault}")
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    return Checkpoint(path=path, step=state["step"], meta=state["meta"])
+
+
+def _write_all(folder: Path, step: int, tensors: Mapping[str, Tensors], meta: Mapping[str, Any]) -> None:
+    try:
+        state = json.dumps({"step": step, "meta": meta}, indent=1)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"checkpoint meta is not JSON: {error}") from None
+    header = {"format": "pt", "step": str(step)}
+    if "config" in meta:
+        header["config"] = json.dumps(meta["config"])
+    files = {}
+    for group, nested in tensors.items():
+        if not isinstance(nested, Mapping):
+            raise ValueError(
+                f"checkpoint group '{group}' must be a dict of tensors, not {type(nested).__name__}"
+            )
+        data = safetensors.torch.save(_own_memory(_flatten(nested)), metadata=header)
+        files[f"{group}.safetensors"] = _write(folder / f"{group}.safetensors", data)
+    files["state.json"] = _write(folder / "state.json", state.encode())
+    _write(folder / "manifest.json", json.dumps({"files": files}, indent=1).encode())
+    _sync_directory(folder)
+
+
+def _write(path: Path, data: bytes) -> dict[str, Any]:
+    """Write and flush one file; return its entry in the manifest."""
+    with open(path, "xb") as file:
+        for start in range(0, len(data), _CHUNK):
+            file.write(memoryview(data)[start : start + _CHUNK])
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _sync_directory(folder: Path) -> None:
+    if os.name == "posix":  # Windows cannot open a directory; its renames are journalled
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _fault(path: Path, *, contents: bool = True) -> str | None:
+    """Say what is wrong with a checkpoint, or None; ``contents=False`` compares sizes only."""
+    try:
+        files = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["files"]
+        if "state.json" not in files:
+            return "manifest.json does not name state.json"
+        for name, entry in files.items():
+            size = (path / name).stat().st_size
+            if size != entry["bytes"]:
+                return f"{name} has {size} bytes instead of {entry['bytes']}"
+            if contents and _sha256(path / name) != entry["sha256"]:
+                return f"{name} does not match its checksum"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"manifest.json is unreadable ({error})"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _step(path: Path) -> tuple[int, int]:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1]), int(match[2] or 0)
+
+
+def _list(folder: Path) -> list[Path]:
+    """Return the checkpoint directories in ``folder``, newest first."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=_step, reverse=True)
+
+
+def _free_name(folder: Path, step: int) -> Path:
+    taken = [_step(path)[1] for path in _list(folder) if _step(path)[0] == step]
+    return folder / (f"step-{step:08d}" + (f".{max(taken) + 1}" if taken else ""))
+
+
+def _prune(folder: Path, new: Path, keep: int) -> None:
+    """Delete what is older than the ``keep`` newest checkpoints, and damaged ones that claim a later step."""
+    kept = 0
+    for path in _list(folder):
+        stale = _step(path) > _step(new) or (_step(path)[0] == _step(new)[0] and path != new)
+        if not stale and kept < keep and (path == new or _fault(path, contents=False) is None):
+            kept += 1
+            continue
+        doomed = folder / f".{path.name}-{os.getpid()}.tmp"
+        os.rename(path, doomed)  # first out of sight, so that a kill leaves no half-deleted checkpoint
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.glob(".step-*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
+    flat: dict[str, torch.Tensor] = {}
+    for key, value in nested.items():
+        if "/" in key:
+            raise ValueError(f"checkpoint key '{prefix}{key}' contains a slash")
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}/"))
+        elif isinstance(value, torch.Tensor):
+            flat[prefix + key] = value
+        else:
+            raise ValueError(f"checkpoint entry '{prefix}{key}' is a {type(value).__name__}, not a tensor")
+    return flat
+
+
+def _nest(flat: Mapping[str, torch.Tensor]) -> Tensors:
+    nested: Tensors = {}
+    for name, tensor in flat.items():
+        *path, leaf = name.split("/")
+        inner = nested
+        for key in path:
+            inner = inner.setdefault(key, {})
+        inner[leaf] = tensor
+    return nested
+
+
+def _own_memory(flat: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return contiguous CPU tensors, none of which share memory (tied weights are written twice)."""
+    result: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in flat.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        result[name] = tensor
+    return result
