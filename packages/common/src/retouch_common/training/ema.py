@@ -1,0 +1,74 @@
+"""Exponential moving average of a model's weights and buffers."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class EMA:
+    """A second model whose weights follow those of the trained one, smoothly.
+
+    After the t-th update the average moves by ``1 - d`` towards the model, ``d = min(decay, t / (t + 9))``, so
+    the random start is forgotten at once and the full decay is reached after about ``9 / (1 - decay)`` updates.
+    Floating-point buffers (batch-normalisation statistics) are averaged like weights, all others are copied.
+
+    Attributes:
+        module: the averaged model, in evaluation mode and without gradients.
+        num_updates: number of updates so far.
+    """
+
+    def __init__(self, model: nn.Module, *, decay: float = 0.999, warmup: bool = True):
+        """Start from a copy of ``model`` (unwrapped: not a DistributedDataParallel).
+
+        Args:
+            model: the trained model.
+            decay: weight of the past, in [0, 1).
+            warmup: let the decay grow as above; otherwise it is ``decay`` from the first update on.
+
+        Raises:
+            ValueError: ``decay`` is outside [0, 1).
+        """
+        if not 0 <= decay < 1:
+            raise ValueError(f"EMA decay {decay} is outside [0, 1)")
+        self.decay = decay
+        self.warmup = warmup
+        self.num_updates = 0
+        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards ``model``, which may be wrapped for distribution or compilation."""
+        self.num_updates += 1
+        decay = min(self.decay, self.num_updates / (self.num_updates + 9)) if self.warmup else self.decay
+        trained = _unwrap(model).state_dict()
+        averages: list[torch.Tensor] = []
+        targets: list[torch.Tensor] = []
+        for name, average in self.module.state_dict().items():
+            if average.is_floating_point():
+                averages.append(average)
+                targets.append(trained[name].to(average))
+            else:
+                average.copy_(trained[name])
+        torch._foreach_lerp_(averages, targets, 1 - decay)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the averaged weights and buffers, under the model's own names."""
+        return self.module.state_dict()
+
+    def load_state_dict(self, state: dict[str, torch.Tensor], *, num_updates: int) -> None:
+        """Continue from saved averages and their number of updates."""
+        self.module.load_state_dict(state)
+        self.num_updates = num_updates
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    """Return the module inside DistributedDataParallel and torch.compile wrappers."""
+    while True:
+        inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        inner = getattr(inner, "_orig_mod", inner)
+        if inner is model:
+            return model
+        model = inner

@@ -1,0 +1,241 @@
+"""What a person sees of a training run: metrics.jsonl, a progress line, picture sheets, TensorBoard if wanted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from retouch_common.training.sheets import save_sheet
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+logger = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(ValueError):
+    """A loss became NaN or infinite; the message names the step and the loss."""
+
+
+def check_finite(losses: Mapping[str, torch.Tensor | float], step: int) -> None:
+    """Stop a run whose losses are no longer numbers (one device synchronisation for all of them).
+
+    Raises:
+        NonFiniteLossError: names every loss that is NaN or infinite.
+    """
+    values = _numbers(losses)
+    bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise NonFiniteLossError(
+            f"step {step}: {', '.join(bad)}; checkpoints of earlier steps are unharmed, "
+            "go on from them with a lower learning rate, gradient clipping or fp32"
+        )
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """Read a metrics.jsonl; a line that is not JSON (half-written at a kill) is passed over with a warning."""
+    lines = []
+    for number, text in enumerate(Path(path).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            line = json.loads(text)
+            lines.append({"step": int(line["step"]), **line})
+        except (ValueError, KeyError, TypeError):
+            logger.warning("%s: line %d is not a complete line of metrics; passing over it", path, number)
+    return lines
+
+
+class Monitor:
+    """Averages the losses of steps, writes and shows them. Use it as a context manager.
+
+    ``metrics.jsonl`` has one JSON object a line: ``step``, the means since the line before, ``items_per_second``
+    and ``seconds`` since this process started. On resume the lines after the resumed step are dropped, so a run
+    that was killed leaves the same lines as one that was not. On a terminal the progress is one live line; in a
+    log file it is a plain line every ``interval`` seconds.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        total_steps: int,
+        start_step: int = 0,
+        items_per_step: int = 1,
+        every: int = 10,
+        interval: float = 30.0,
+        tensorboard: bool = False,
+        enabled: bool = True,
+        console: Console | None = None,
+    ):
+        """Open the files of a run.
+
+        Args:
+            folder: directory of the run; made if missing.
+            total_steps: number of the last step.
+            start_step: steps already done (0, or the step of the checkpoint that is resumed).
+            items_per_step: images in a step, over all processes.
+            every: write a line of metrics when the step is a multiple of this.
+            interval: seconds between progress lines where the output is not a terminal.
+            tensorboard: also write event files to ``folder/tensorboard``.
+            enabled: False on all but the main process: then nothing is written or shown.
+            console: where progress goes; standard error by default.
+
+        Raises:
+            ValueError: TensorBoard is wanted and not installed.
+        """
+        self.folder = Path(folder)
+        self.total_steps = total_steps
+        self.items_per_step = items_per_step
+        self.every = every
+        self.interval = interval
+        self.enabled = enabled
+        self._sums: dict[str, torch.Tensor | float] = {}
+        self._count = 0
+        self._started = self._window_started = time.monotonic()
+        self._printed = -math.inf
+        self._seconds_per_step: float | None = None
+        if not enabled:
+            return
+        from rich.console import Console
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "metrics.jsonl"
+        _drop_after(path, start_step)
+        self._writer = _tensorboard(self.folder / "tensorboard", start_step) if tensorboard else None
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self.console = console or Console(stderr=True)
+        self._live = (
+            _live_progress(self.console, total_steps, start_step) if self.console.is_terminal else None
+        )
+
+    def step(self, step: int, losses: Mapping[str, torch.Tensor | float]) -> None:
+        """Take in the losses of one step (without waiting for the device); every n-th step writes the means."""
+        if not self.enabled:
+            return
+        for name, value in losses.items():
+            value = value.detach().float() if isinstance(value, torch.Tensor) else value
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        if step % self.every == 0 or step == self.total_steps:
+            self.flush(step)
+
+    def flush(self, step: int) -> None:
+        """Write the means since the last line now. Call it before a checkpoint, so that resuming repeats it."""
+        if not self.enabled or not self._count:
+            return
+        means = {name: value / self._count for name, value in _numbers(self._sums).items()}
+        now = time.monotonic()
+        self._seconds_per_step = (now - self._window_started) / self._count
+        rate = self.items_per_step / max(self._seconds_per_step, 1e-9)
+        self._sums, self._count, self._window_started = {}, 0, now
+        self.log(
+            step, {**means, "items_per_second": round(rate, 3), "seconds": round(now - self._started, 3)}
+        )
+        self._show(step, means, rate)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write one line at once (validation figures, for example); NaN and infinity become null."""
+        if not self.enabled:
+            return
+        values = {name: value if math.isfinite(value) else None for name, value in _numbers(metrics).items()}
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        if self._writer is not None:
+            for name, value in values.items():
+                if value is not None:
+                    self._writer.add_scalar(name, value, step)
+
+    def sheet(self, step: int, rows: Sequence[Mapping[str, torch.Tensor]]) -> None:
+        """Write ``sheets/step-00001000.png``, see :func:`retouch_common.training.sheets.save_sheet`."""
+        if not self.enabled:
+            return
+        path = self.folder / "sheets" / f"step-{step:08d}.png"
+        path.parent.mkdir(exist_ok=True)
+        save_sheet(path, rows)
+        self.message(f"wrote {path}")
+
+    def message(self, text: str) -> None:
+        """Print a line above the progress."""
+        if self.enabled:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Close the files and end the live line."""
+        if self.enabled and not self._file.closed:
+            self._file.close()
+            if self._live is not None:
+                self._live.stop()
+            if self._writer is not None:
+                self._writer.close()
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _show(self, step: int, means: Mapping[str, float], rate: float) -> None:
+        left = (self.total_steps - step) * (self._seconds_per_step or 0)
+        first = next(iter(means.items()), None)
+        loss = f"{first[0]} {first[1]:.4g}" if first else ""
+        text = f"{loss} · {rate:.3g} items/s · {_clock(left)} left"
+        if self._live is not None:
+            self._live.update(self._live.task_ids[0], completed=step, text=text)
+        elif time.monotonic() - self._printed >= self.interval or step >= self.total_steps:
+            self._printed = time.monotonic()
+            self.message(f"step {step}/{self.total_steps} · {text}")
+
+
+def _numbers(values: Mapping[str, torch.Tensor | float]) -> dict[str, float]:
+    """Turn tensors into floats with one transfer from the device."""
+    names = [name for name, value in values.items() if isinstance(value, torch.Tensor)]
+    if names:
+        stacked = torch.stack([torch.as_tensor(values[name]).detach().float().reshape(()) for name in names])
+        read = dict(zip(names, stacked.tolist(), strict=True))
+        return {name: read[name] if name in read else float(values[name]) for name in values}
+    return {name: float(value) for name, value in values.items()}
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Rewrite a metrics.jsonl without the lines after ``step`` and without half-written ones."""
+    if not path.exists():
+        return
+    lines = [line for line in read_metrics(path) if line["step"] <= step]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _tensorboard(folder: Path, start_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError(
+            "TensorBoard is not installed: pip install 'retouch-common[tensorboard]', or train without it"
+        ) from None
+    return SummaryWriter(str(folder), purge_step=start_step + 1)  # type: ignore[no-untyped-call]
+
+
+def _live_progress(console: Console, total_steps: int, start_step: int) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    progress = Progress(*columns, console=console)
+    progress.add_task("training", total=total_steps, completed=start_step, text="")
+    progress.start()
+    return progress
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
