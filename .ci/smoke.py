@@ -1,0 +1,114 @@
+"""Use installed wheels as a user would: `python smoke.py --portrait FILE DISTRIBUTION…`.
+
+Standard library only, besides what the wheels bring: nothing else may be installed where this runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from importlib import metadata
+from pathlib import Path
+
+IMPORT_SECONDS = 0.3  # allowed beyond torch
+TIME_IMPORT = """
+import sys, time, torch
+start = time.perf_counter()
+__import__(sys.argv[1])
+print(time.perf_counter() - start)
+"""
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
+
+
+def run(*command: str) -> str:
+    """Standard output of a command, which must succeed."""
+    result = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    if result.returncode:
+        sys.exit(f"FAILED {' '.join(command)}\n{result.stdout}{result.stderr}")
+    return result.stdout
+
+
+def script(name: str) -> str:
+    """Path of an installed console script."""
+    path = shutil.which(name, path=sysconfig.get_path("scripts"))
+    return path or sys.exit(f"FAILED: the console script {name} is not installed")
+
+
+def check_imports(distribution: str) -> None:
+    """Every top-level package imports, from the environment and not from a checkout, and quickly."""
+    files = metadata.files(distribution) or sys.exit(f"FAILED: {distribution} lists no files")
+    for name in sorted(
+        {file.parts[0] for file in files if file.name == "__init__.py" and len(file.parts) == 2}
+    ):
+        where = Path(run(sys.executable, "-c", f"import {name}; print({name}.__file__)").strip())
+        if not where.is_relative_to(sys.prefix):
+            sys.exit(f"FAILED: {name} was imported from {where}, not from the installed wheel")
+        seconds = min(float(run(sys.executable, "-c", TIME_IMPORT, name)) for _ in range(3))
+        print(f"import {name}: {seconds:.3f} s beyond torch (at most {IMPORT_SECONDS})")
+        if seconds >= IMPORT_SECONDS:
+            sys.exit(f"FAILED: importing {name} is too slow")
+
+
+def check_commands(distribution: str) -> list[str]:
+    """Every console script answers --help and --version; returns their names."""
+    names = [
+        entry.name
+        for entry in metadata.distribution(distribution).entry_points.select(group="console_scripts")
+    ]
+    for name in names:
+        start = time.perf_counter()
+        if "Usage:" not in run(script(name), "--help"):
+            sys.exit(f"FAILED: {name} --help shows no usage")
+        seconds = time.perf_counter() - start
+        answer = run(script(name), "--version").strip()
+        if metadata.version(distribution) not in answer:
+            sys.exit(f"FAILED: {name} --version answers {answer!r}")
+        print(f"{answer}: --help in {seconds:.1f} s")
+    return names
+
+
+def check_retouch(command: str, portrait: Path) -> None:
+    """A portrait is retouched with the default weights: same size, some pixels changed, most kept."""
+    import numpy as np
+    import pyvips
+
+    output = Path("retouched.png").absolute()
+    output.unlink(missing_ok=True)
+    start = time.perf_counter()
+    run(script(command), str(portrait), "-o", str(output), "--device", "cpu")
+    before, after = (
+        pyvips.Image.new_from_file(str(path)).numpy().astype(float) for path in (portrait, output)
+    )
+    if before.shape != after.shape:
+        sys.exit(f"FAILED: {command} turned {before.shape} into {after.shape}")
+    changed = np.abs(before - after).max(axis=-1) > 2
+    seconds = time.perf_counter() - start
+    print(f"{command}: {portrait.name} in {seconds:.1f} s, {changed.mean():.1%} of its pixels changed")
+    if not changed.any() or changed.mean() > 0.5:
+        sys.exit(f"FAILED: {command} changed {changed.mean():.1%} of the pixels")
+
+
+def main() -> None:
+    """Check all distributions; ends at the first failure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--portrait", type=Path, required=True)
+    parser.add_argument("distributions", nargs="+")
+    options = parser.parse_args()
+    commands = []
+    for distribution in options.distributions:
+        check_imports(distribution)
+        commands += check_commands(distribution)
+    retouching = [command for command in commands if command.endswith("-retouch")]
+    if not retouching:
+        sys.exit("FAILED: no wheel brings a *-retouch command")
+    for command in retouching:
+        check_retouch(command, options.portrait.absolute())
+
+
+if __name__ == "__main__":
+    main()

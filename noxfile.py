@@ -1,0 +1,194 @@
+"""The list of things you can do here: `python -m pip install nox uv`, then `python -m nox -s NAME`.
+
+    demo                      retouch a portrait with the bundled weights: pictures and a table
+    tests [-- PACKAGE…]       the test suites, with coverage
+    lint, types               ruff and the workflows' schema; mypy
+    build [-- PACKAGE…]       sdists and wheels into dist/, checked
+    smoke                     the built wheels in an empty environment: commands, imports, a portrait
+    repro                     same run, resume, schema, golden forward, golden loss curve
+    golden [-- --update]      only the golden files: compare, or write them anew
+    evidence -- PACKAGE       measure what a package promises, beside the bars
+    benchmark [-- OPTIONS]    speed and memory, as JSON with the environment
+
+Environment: RETOUCH_PYTHONS="3.10 3.13" runs tests, build and smoke with these interpreters instead of the
+one that runs nox; RETOUCH_DATA is the folder of portraits (default ../shared/data).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
+
+ROOT = Path(__file__).parent
+DIST = ROOT / "dist"
+WORKSPACE = nox.project.load_toml(ROOT / "pyproject.toml")
+PROJECTS = {file.parent.name: nox.project.load_toml(file) for file in ROOT.glob("packages/*/pyproject.toml")}
+PACKAGES = sorted(PROJECTS)
+PYTHONS = os.environ.get("RETOUCH_PYTHONS", "").split() or None
+ENVIRONMENT = {
+    "RETOUCH_DATA": os.environ.get("RETOUCH_DATA", str(ROOT.parent / "shared" / "data")),
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+def chosen_packages(session: nox.Session) -> list[str]:
+    """The packages named after `--`; all of them if none is."""
+    names = session.posargs or PACKAGES
+    if unknown := sorted(set(names) - set(PACKAGES)):
+        session.error(f"no package {', '.join(unknown)}; there are {', '.join(PACKAGES)}")
+    return list(names)
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install all local packages, editable and with their extras, and groups of tools, in one command.
+
+    One command, so that a package outside the range another one declares is refused instead of replaced by
+    a published one.
+    """
+    local = []
+    for package in PACKAGES:
+        extras = ",".join(sorted(PROJECTS[package]["project"].get("optional-dependencies", {})))
+        local += ["-e", f"packages/{package}" + (f"[{extras}]" if extras else "")]
+    session.install(*local, *nox.project.dependency_groups(WORKSPACE, *groups))
+
+
+def wheel(session: nox.Session, package: str) -> Path:
+    """The built wheel of a package's present version."""
+    project = PROJECTS[package]["project"]
+    name = f"{project['name'].replace('-', '_')}-{project['version']}-py3-none-any.whl"
+    if not (DIST / name).is_file():
+        session.error(f"dist/{name} is missing; run `nox -s build` first")
+    return DIST / name
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Retouch scikit-image's astronaut with the bundled weights; write pictures and a table."""
+    session.install("-e", "packages/common", "-e", "packages/abpn", "scikit-image")
+    session.run("python", "-m", "abpn.demo", *session.posargs, env=ENVIRONMENT)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the test suites of the packages, or of those named after `--`."""
+    packages = chosen_packages(session)
+    folders = [
+        f"packages/{package}/tests" for package in packages if (ROOT / f"packages/{package}/tests").is_dir()
+    ]
+    if not session.posargs:
+        folders.append(".ci")  # the workspace's own scripts
+    if not folders:
+        session.skip(f"no tests yet in {', '.join(packages)}")
+    install(session, "test")
+    coverage = [f"--cov={next((ROOT / f'packages/{package}/src').iterdir()).name}" for package in packages]
+    session.run(
+        *("python", "-m", "pytest", "-m", "not repro", *folders),
+        *(*coverage, "--cov-report=term:skip-covered"),
+        env={**ENVIRONMENT, "COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage")},
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format and the workflow files."""
+    session.install(*nox.project.dependency_groups(WORKSPACE, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    workflows = [str(file.relative_to(ROOT)) for file in sorted(ROOT.glob(".github/workflows/*.yml"))]
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    install(session, "types")
+    session.run("mypy", *[f"packages/{package}/src" for package in PACKAGES])
+
+
+@nox.session(python=PYTHONS)
+def build(session: nox.Session) -> None:
+    """Build sdists, and wheels from the sdists, into dist/, and check what is in them."""
+    session.install(*nox.project.dependency_groups(WORKSPACE, "build"))
+    packages = chosen_packages(session)
+    for package in packages:
+        name = PROJECTS[package]["project"]["name"].replace("-", "_")
+        for old in DIST.glob(f"{name}-*"):
+            old.unlink()
+        # without further options `build` makes the wheel from the sdist, which proves the sdist
+        session.run(
+            "python", "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{package}", silent=True
+        )
+    session.run("python", ".ci/check_dist.py", *packages)
+    session.run("twine", "check", "--strict", *[str(file) for file in sorted(DIST.iterdir())])
+
+
+@nox.session(python=PYTHONS)
+def smoke(session: nox.Session) -> None:
+    """Install the built wheels into an empty environment and use them as a user would."""
+    session.install(*[str(wheel(session, package)) for package in PACKAGES])
+    folder = Path(session.create_tmp())
+    # scikit-image's wheel holds the portrait; kept apart, for the environment has only what our wheels ask for
+    session.install("--quiet", "--no-deps", "--target", str(folder / "portrait"), "scikit-image")
+    script = ROOT / ".ci" / "smoke.py"
+    names = [PROJECTS[package]["project"]["name"] for package in PACKAGES]
+    with session.chdir(folder):
+        session.run("python", str(script), "--portrait", "portrait/skimage/data/astronaut.png", *names)
+
+
+@nox.session
+def repro(session: nox.Session) -> None:
+    """Check that training repeats bit by bit, resumes exactly, and stays on the golden files."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", "-m", "repro", "packages", env=ENVIRONMENT)
+
+
+@nox.session
+def golden(session: nox.Session) -> None:
+    """Compare with the golden files; `-- --update` writes them anew (commit them on their own)."""
+    if session.posargs not in ([], ["--update"]):
+        session.error("usage: nox -s golden [-- --update]")
+    install(session, "test")
+    update = {"RETOUCH_UPDATE_GOLDEN": "1"} if session.posargs else {}
+    session.run("python", "-m", "pytest", "-m", "golden", "packages", env={**ENVIRONMENT, **update})
+    if update:
+        session.run("git", "status", "--short", "--", "*/golden/*", external=True)
+
+
+@nox.session
+def evidence(session: nox.Session) -> None:
+    """Measure every figure that a package promises, print each beside its bar, write docs/evidence/."""
+    scripts = {package: ROOT / f"packages/{package}/benchmarks/evidence.py" for package in PACKAGES}
+    available = [package for package, script in scripts.items() if script.is_file()]
+    if not session.posargs or session.posargs[0] not in available:
+        session.error(
+            f"usage: nox -s evidence -- PACKAGE; with evidence: {', '.join(available) or 'none yet'}"
+        )
+    package, *options = session.posargs
+    install(session, "test")
+    session.run("python", str(scripts[package]), *options, env=ENVIRONMENT)
+
+
+@nox.session
+def benchmark(session: nox.Session) -> None:
+    """Time every stage and write docs/benchmarks/latest.json with the environment."""
+    install(session, "test")
+    folders = [str(folder.relative_to(ROOT)) for folder in sorted(ROOT.glob("packages/*/benchmarks"))]
+    if not folders:
+        session.skip("no package has benchmarks yet")
+    session.run(
+        *("python", "-m", "pytest", *folders, "--benchmark-only"),
+        *("-p", "retouch_common.testing.benchmark_plugin", "--benchmark-json=docs/benchmarks/latest.json"),
+        *session.posargs,
+        env=ENVIRONMENT,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit("run `python -m nox -s NAME`; `python -m nox -l` lists the names")

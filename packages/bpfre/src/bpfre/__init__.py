@@ -1,0 +1,1 @@
+"""BPFRe: planned, and empty so far; see the README."""

@@ -1,0 +1,1 @@
+"""maskgan: planned, and empty so far; see the README."""

@@ -1,0 +1,1 @@
+"""MoFRR: planned, and empty so far; see the README."""
