@@ -1,0 +1,1 @@
+"""Losses that the papers share: reconstruction, perceptual, adversarial, region."""

@@ -11,9 +11,10 @@ from torch import nn
 class EMA:
     """A second model whose weights follow those of the trained one, smoothly.
 
-    After the t-th update the average moves by ``1 - d`` towards the model, ``d = min(decay, t / (t + 9))``, so
-    the random start is forgotten at once and the full decay is reached after about ``9 / (1 - decay)`` updates.
-    Floating-point buffers (batch-normalisation statistics) are averaged like weights, all others are copied.
+    After the t-th update the average moves by ``1 - d`` towards the model, ``d = min(decay, t / (t + 9))``,
+    so the random start is forgotten at once and the full decay is reached after about ``9 / (1 - decay)``
+    updates. Floating-point buffers (batch-normalisation statistics) are averaged like weights, all others
+    are copied.
 
     Attributes:
         module: the averaged model, in evaluation mode and without gradients.
@@ -21,7 +22,7 @@ class EMA:
     """
 
     def __init__(self, model: nn.Module, *, decay: float = 0.999, warmup: bool = True):
-        """Start from a copy of ``model`` (unwrapped: not a DistributedDataParallel).
+        """Start from a copy of ``model``.
 
         Args:
             model: the trained model.
@@ -36,7 +37,7 @@ class EMA:
         self.decay = decay
         self.warmup = warmup
         self.num_updates = 0
-        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        self.module = copy.deepcopy(_unwrap(model)).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

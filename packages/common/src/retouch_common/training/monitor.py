@@ -1,4 +1,4 @@
-"""What a person sees of a training run: metrics.jsonl, a progress line, picture sheets, TensorBoard if wanted."""
+"""What a person sees of a run: metrics.jsonl, a progress line, picture sheets, TensorBoard if wanted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_finite(losses: Mapping[str, torch.Tensor | float], step: int) -> None:
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Read a metrics.jsonl; a line that is not JSON (half-written at a kill) is passed over with a warning."""
+    """Read a metrics.jsonl; half-written lines are passed over with a warning."""
     lines = []
     for number, text in enumerate(Path(path).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
@@ -56,10 +56,10 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 class Monitor:
     """Averages the losses of steps, writes and shows them. Use it as a context manager.
 
-    ``metrics.jsonl`` has one JSON object a line: ``step``, the means since the line before, ``items_per_second``
-    and ``seconds`` since this process started. On resume the lines after the resumed step are dropped, so a run
-    that was killed leaves the same lines as one that was not. On a terminal the progress is one live line; in a
-    log file it is a plain line every ``interval`` seconds.
+    ``metrics.jsonl`` has one JSON object a line: ``step``, the means since the line before,
+    ``items_per_second`` and ``seconds`` since this process started. On resume the lines after the resumed
+    step are dropped, so a run that was killed leaves the same lines as one that was not. On a terminal the
+    progress is one live line; in a log file it is a plain line every ``interval`` seconds.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Monitor:
         )
 
     def step(self, step: int, losses: Mapping[str, torch.Tensor | float]) -> None:
-        """Take in the losses of one step (without waiting for the device); every n-th step writes the means."""
+        """Take in the losses of one step, without waiting for the device; write the means every so often."""
         if not self.enabled:
             return
         for name, value in losses.items():
@@ -128,7 +128,7 @@ class Monitor:
             self.flush(step)
 
     def flush(self, step: int) -> None:
-        """Write the means since the last line now. Call it before a checkpoint, so that resuming repeats it."""
+        """Write the means since the last line. Call it before a checkpoint, so that resuming repeats it."""
         if not self.enabled or not self._count:
             return
         means = {name: value / self._count for name, value in _numbers(self._sums).items()}
@@ -223,7 +223,7 @@ def _tensorboard(folder: Path, start_step: int) -> Any:
         raise ValueError(
             "TensorBoard is not installed: pip install 'retouch-common[tensorboard]', or train without it"
         ) from None
-    return SummaryWriter(str(folder), purge_step=start_step + 1)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=start_step + 1)
 
 
 def _live_progress(console: Console, total_steps: int, start_step: int) -> Any:

@@ -18,8 +18,9 @@ def save_sheet(path: str | Path, rows: Sequence[Mapping[str, torch.Tensor]], *, 
 
     Args:
         path: the file; written under a temporary name and renamed.
-        rows: for each sample, name -> (3, h, w) or (1, h, w) tensor. Values are clamped to [0, 1]. Pictures of
-            other sizes (a mask) are brought to the size of the row's first picture; a missing one stays blank.
+        rows: for each sample, name -> (3, h, w) or (1, h, w) tensor. Values are clamped to [0, 1]. Pictures
+            of other sizes (a mask) are brought to the size of the row's first picture; a missing one stays
+            blank.
         max_side: pictures larger than this many pixels are reduced to it.
 
     Raises:

@@ -1,0 +1,234 @@
+"""One training script on a CPU, a GPU, or many GPUs and nodes: a thin layer over accelerate.
+
+The loop stays with the paper; the runner supplies what depends on the machine::
+
+    with Runner(precision="bf16", accumulate=2) as runner:
+        model, optimizer = runner.prepare(model, optimizer)
+        for step in range(start_step + 1, total_steps + 1):
+            for _ in range(runner.accumulate):
+                batch = runner.to_device(next(batches))
+                with runner.micro_step(model), runner.autocast():
+                    losses = ...
+                    runner.backward(losses["total"])
+            runner.clip(model, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            if runner.stop_requested():
+                break
+
+Start it plainly, or with ``accelerate launch``, ``torchrun`` or SLURM: accelerate reads their environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterable, Mapping
+from types import FrameType, TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from retouch_common.training.checkpoint import Tensors
+from retouch_common.training.state import random_state, set_random_state
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Runner:
+    """Device, processes, precision, gradient accumulation and orderly stopping of a training loop.
+
+    Used as a context manager it also listens to SIGINT and SIGTERM: the first makes :meth:`stop_requested`
+    true, so that the loop ends after its step and saves; the second ends the process at once.
+
+    Attributes:
+        device: where this process computes.
+        num_processes: processes that train together.
+        process_index: number of this one.
+        is_main: whether this is the one that writes files.
+        accumulate: micro-batches in a step.
+        accelerator: accelerate's object, for anything not offered here.
+    """
+
+    def __init__(
+        self,
+        *,
+        precision: Precision = "fp32",
+        accumulate: int = 1,
+        cpu: bool = False,
+        find_unused_parameters: bool = False,
+        sync_batch_norm: bool = True,
+    ):
+        """Set up accelerate.
+
+        Args:
+            precision: "fp32", "bf16" (autocast), or "fp16" (autocast and loss scaling, CUDA only).
+            accumulate: number of micro-batches whose gradients are averaged in one step.
+            cpu: stay on the CPU even where there is a GPU.
+            find_unused_parameters: needed where a step leaves some parameters without a gradient.
+            sync_batch_norm: share batch statistics between GPUs, as if one held the whole batch.
+
+        Raises:
+            ValueError: unknown precision, fp16 without CUDA, bf16 on a GPU without it, ``accumulate`` < 1.
+        """
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
+
+        _check(precision, accumulate, cpu)
+        _forget_previous()
+        self.accelerator = Accelerator(
+            mixed_precision="no" if precision == "fp32" else precision,
+            cpu=cpu,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(accumulate, sync_with_dataloader=False),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters)],
+        )
+        self.precision = precision
+        self.accumulate = accumulate
+        self.sync_batch_norm = sync_batch_norm
+        self.device: torch.device = self.accelerator.device
+        self.num_processes: int = self.accelerator.num_processes
+        self.process_index: int = self.accelerator.process_index
+        self.is_main: bool = self.accelerator.is_main_process
+        self._stop = False
+        self._previous_handlers: dict[int, Any] = {}
+
+    def seed(self, seed: int, *, per_process: bool = False) -> None:
+        """Seed python, numpy and torch: alike on all processes, or each with a seed of its own."""
+        from accelerate.utils import set_seed
+
+        set_seed(seed, device_specific=per_process)
+
+    def prepare(self, *objects: Any) -> Any:
+        """Move models to the device and wrap models and optimisers for distribution; returns them in order.
+
+        Data loaders are not for this method: :class:`retouch_common.data.samplers.EndlessBatches` gives each
+        process its own batches already.
+        """
+        if self.sync_batch_norm and self.num_processes > 1 and self.device.type == "cuda":
+            objects = tuple(
+                nn.SyncBatchNorm.convert_sync_batchnorm(item) if isinstance(item, nn.Module) else item
+                for item in objects
+            )
+        return self.accelerator.prepare(*objects)
+
+    def unwrap(self, model: nn.Module) -> nn.Module:
+        """Return the model inside its wrappers (for saving, and for names of parameters)."""
+        return self.accelerator.unwrap_model(model)
+
+    # ---- one step ----
+
+    def to_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Move the tensors of a batch to the device."""
+        return {
+            name: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in batch.items()
+        }
+
+    def micro_step(self, *models: nn.Module) -> contextlib.AbstractContextManager:
+        """Enter this once for each micro-batch, with every model that is trained in it.
+
+        Gradients are exchanged between processes in a step's last micro-batch only.
+        """
+        return self.accelerator.accumulate(*models)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Compute in the chosen precision inside this context."""
+        return self.accelerator.autocast()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradients of ``loss``, divided by the number of micro-batches."""
+        self.accelerator.backward(loss)
+
+    def clip(self, parameters: nn.Module | Iterable[torch.Tensor], max_norm: float) -> torch.Tensor:
+        """Limit the norm of all gradients together; returns the norm before."""
+        parameters = parameters.parameters() if isinstance(parameters, nn.Module) else parameters
+        norm = self.accelerator.clip_grad_norm_(parameters, max_norm)
+        assert norm is not None, "clip belongs after a step's last micro-batch"
+        return norm
+
+    def mean(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the means of scalar losses over all processes (every process must call it)."""
+        values = torch.stack([loss.detach().float().reshape(()) for loss in losses.values()])
+        if self.num_processes > 1:
+            values = self.accelerator.reduce(values, reduction="mean")
+        return dict(zip(losses, values.unbind(), strict=True))
+
+    # ---- stopping and resuming ----
+
+    def stop_requested(self) -> bool:
+        """Whether any process was asked to stop (every process must call it, once a step)."""
+        if self.num_processes > 1:
+            flag = torch.tensor(float(self._stop), device=self.device)
+            return bool(self.accelerator.reduce(flag, reduction="sum").item() > 0)
+        return self._stop
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self.accelerator.wait_for_everyone()
+
+    def random_states(self) -> tuple[Tensors, dict[str, Any]]:
+        """Return the random states of all processes, for a checkpoint (every process must call it)."""
+        from accelerate.utils import gather_object
+
+        states = gather_object([random_state()])
+        return (
+            {f"process-{index}": tensors for index, (tensors, _) in enumerate(states)},
+            {f"process-{index}": meta for index, (_, meta) in enumerate(states)},
+        )
+
+    def set_random_states(self, tensors: Tensors, meta: Mapping[str, Any]) -> None:
+        """Put back this process's random state; one that the saved run did not have keeps its own."""
+        key = f"process-{self.process_index}"
+        if key in meta:
+            set_random_state(tensors[key], meta[key])
+
+    def __enter__(self) -> Runner:
+        if threading.current_thread() is threading.main_thread():  # others cannot listen to signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous_handlers[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, handler)
+        self._previous_handlers.clear()
+        if error is None:  # after an error other processes may hang: leave their end to the launcher
+            self.accelerator.end_training()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stop:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self._stop = True
+        if self.is_main:  # not print: the signal may have interrupted one
+            os.write(2, b"\nstopping after this step; once more to stop at once\n")
+
+
+def _check(precision: str, accumulate: int, cpu: bool) -> None:
+    on_gpu = torch.cuda.is_available() and not cpu
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise ValueError(f"precision '{precision}' is not one of fp32, bf16, fp16")
+    if precision == "fp16" and not on_gpu:
+        raise ValueError("precision fp16 needs a CUDA device; use bf16 or fp32 on the CPU")
+    if precision == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError("precision bf16 is not supported by this GPU; use fp32 or fp16")
+    if accumulate < 1:
+        raise ValueError(f"gradient accumulation over {accumulate} micro-batches: it must be at least 1")
+
+
+def _forget_previous() -> None:
+    """Let a second Runner of this process choose its own device and precision.
+
+    accelerate keeps both in process-wide state and refuses a second choice.
+    """
+    from accelerate.state import AcceleratorState, GradientState
+
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=not distributed)
+    GradientState._reset_state()
