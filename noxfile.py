@@ -134,7 +134,7 @@ def smoke(session: nox.Session) -> None:
     """Install the built wheels into an empty environment and use them as a user would."""
     session.install(*[str(wheel(session, package)) for package in PACKAGES])
     folder = Path(session.create_tmp())
-    # scikit-image's wheel holds the portrait; kept apart, for the environment has only what our wheels ask for
+    # the portrait comes out of scikit-image's wheel, unpacked apart so that nothing else is installed
     session.install("--quiet", "--no-deps", "--target", str(folder / "portrait"), "scikit-image")
     script = ROOT / ".ci" / "smoke.py"
     names = [PROJECTS[package]["project"]["name"] for package in PACKAGES]

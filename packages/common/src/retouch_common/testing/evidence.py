@@ -1,0 +1,186 @@
+"""Evidence: every figure that a package promises, measured afresh and set beside its bar.
+
+    evidence = Evidence("abpn")
+
+    @evidence.figure("R-ABM inverts ABM, largest error", at_most=1e-5)
+    def inversion():
+        return ...
+
+    if __name__ == "__main__":
+        evidence.main()
+
+`nox -s evidence -- abpn` measures all and writes docs/evidence/abpn.json; `-- abpn --only inversion` measures
+one and writes nothing. A figure that cannot be measured counts against the package, by name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import os
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from retouch_common.testing.environment import environment
+
+F = TypeVar("F", bound=Callable[[], Any])
+
+
+class NotMeasured(Exception):
+    """Raised by a figure that cannot be measured here; the message says why and what would help."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One promise."""
+
+    key: str
+    """Name of the function that measures it; the argument of --only."""
+    title: str
+    """What is measured, for the reader."""
+    bar: float
+    """The promised value."""
+    sense: str
+    """">=" if the value must reach the bar, "<=" if it must not exceed it."""
+    unit: str
+    """Unit of value and bar."""
+    measure: Callable[[], Any]
+    """Returns the value, or the value and a dict of JSON details."""
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What became of a figure."""
+
+    title: str
+    bar: str
+    unit: str
+    command: str
+    value: float | None = None
+    holds: bool = False
+    reason: str = ""
+    """Why there is no value."""
+    seconds: float = 0.0
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Evidence:
+    """The figures of one package."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self.figures: dict[str, Figure] = {}
+
+    def figure(
+        self, title: str, *, at_least: float | None = None, at_most: float | None = None, unit: str = ""
+    ) -> Callable[[F], F]:
+        """Register the function that measures a figure; give exactly one bar.
+
+        Raises:
+            ValueError: no bar or two, or a second figure of the same name.
+        """
+        if (at_least is None) == (at_most is None):
+            raise ValueError(f"figure {title!r}: give either at_least or at_most")
+        bar, sense = (at_least, ">=") if at_most is None else (at_most, "<=")
+        assert bar is not None
+
+        def register(measure: F) -> F:
+            key = measure.__name__
+            if key in self.figures:
+                raise ValueError(f"figure {key!r} is registered twice")
+            self.figures[key] = Figure(key=key, title=title, bar=bar, sense=sense, unit=unit, measure=measure)
+            return measure
+
+        return register
+
+    def measure(self, key: str) -> Result:
+        """Measure one figure; an exception becomes the reason why there is no value."""
+        figure = self.figures[key]
+        result = Result(
+            title=figure.title,
+            bar=f"{figure.sense} {figure.bar:g}",
+            unit=figure.unit,
+            command=f"nox -s evidence -- {self.package} --only {key}",
+        )
+        start = time.perf_counter()
+        try:
+            answer = figure.measure()
+            value, result.details = answer if isinstance(answer, tuple) else (answer, {})
+            result.value = float(value)
+            if not math.isfinite(result.value):
+                raise NotMeasured(f"the measurement gave {result.value}")
+            result.holds = {">=": operator.ge, "<=": operator.le}[figure.sense](result.value, figure.bar)
+        except NotMeasured as error:
+            result.value, result.reason = None, str(error)
+        except Exception as error:  # a figure that fails must not hide the others
+            traceback.print_exc()
+            result.value, result.reason = None, f"{type(error).__name__}: {error}"
+        result.seconds = round(time.perf_counter() - start, 1)
+        return result
+
+    def main(self, arguments: Sequence[str] | None = None) -> None:
+        """The command line of an evidence script; exits 1 if a figure falls short or was not measured."""
+        import click
+
+        @click.command(help=f"Measure what {self.package} promises.")
+        @click.option(
+            "--only", multiple=True, type=click.Choice(list(self.figures)), help="Measure only these."
+        )
+        @click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
+        def command(only: tuple[str, ...], out: Path | None) -> None:
+            results = {}
+            for key in only or self.figures:
+                click.echo(f"measuring {key}: {self.figures[key].title} ...", err=True)
+                results[key] = self.measure(key)
+            print_results(results)
+            if out is None and not only:
+                out = Path("docs/evidence") / f"{self.package}.json"
+            if out is not None:
+                write_results(out, self.package, results)
+            raise SystemExit(0 if all(result.holds for result in results.values()) else 1)
+
+        command(args=arguments)
+
+
+def data_folder(name: str) -> Path:
+    """A folder of the portraits that figures are measured on, e.g. "faces/london_neutral".
+
+    Raises:
+        NotMeasured: it is not there.
+    """
+    root = Path(os.environ.get("RETOUCH_DATA", "../shared/data"))
+    if not (root / name).is_dir():
+        raise NotMeasured(f"needs the portraits {name}; set RETOUCH_DATA to the folder that holds them")
+    return root / name
+
+
+def print_results(results: dict[str, Result]) -> None:
+    """Print each figure beside its bar, and the command that gives it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "figure", "measured", "bar", "unit", "command", box=None, pad_edge=False)
+    for result in results.values():
+        verdict = "holds" if result.holds else "FALLS SHORT" if result.value is not None else "NOT MEASURED"
+        value = result.reason if result.value is None else f"{result.value:.4g}"
+        table.add_row(verdict, result.title, value, result.bar, result.unit, result.command)
+    held = sum(result.holds for result in results.values())
+    console = Console(width=None if Console().is_terminal else 200)
+    console.print(table)
+    console.print(f"{held} of {len(results)} figures hold")
+
+
+def write_results(path: Path, package: str, results: dict[str, Result]) -> None:
+    """Write the results and the environment they were measured in as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {
+        "package": package,
+        "environment": environment(),
+        "figures": {key: asdict(result) for key, result in results.items()},
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
