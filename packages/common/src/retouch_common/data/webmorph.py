@@ -1,0 +1,155 @@
+"""WebMorph templates (`.tem`): hand-placed facial landmarks and the polylines that join them.
+
+Layout of the text file: the number of points; one `x<TAB>y` per line (pixels, origin in the top left
+corner); the number of polylines; and for each polyline three lines: closed flag (0 or 1), number of
+points, indices of the points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["LINES", "Template", "read_template"]
+
+LINES: dict[str, tuple[int, ...]] = {
+    "brow_left": (16, 18),
+    "brow_right": (17, 19),
+    "ear_left": (26,),
+    "ear_right": (27,),
+    "eye_left": (4, 6),
+    "eye_right": (5, 7),
+    "face": (28, 25, 43, 42, 41, 24),
+    "head": (29,),
+    "lips": (20, 23),
+    "neck": (38, 40, 39, 43, 42, 41),
+    "nose": (12, 13, 14, 15),
+    "nose_wing_left": (14,),
+    "nose_wing_right": (15,),
+}
+"""Names for the useful polylines of the 189-point template; several make one outline or one group."""
+
+PUPILS = (0, 1)
+"""Indices of the two points in the middle of the pupils."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """Landmarks of one photo.
+
+    Attributes:
+        points: (N, 2) float32, x and y in pixels.
+        polylines: Indices into `points`, one tuple per polyline.
+        closed: Whether each polyline returns to its first point.
+    """
+
+    points: np.ndarray
+    polylines: tuple[tuple[int, ...], ...]
+    closed: tuple[bool, ...]
+
+    def polyline(self, index: int) -> np.ndarray:
+        """Points of a polyline, (n, 2) float32, in pixels (x, y)."""
+        return self.points[list(self.polylines[index])]
+
+    def outline(self, name: str) -> np.ndarray:
+        """Closed outline of a part made of several polylines, (n, 2) float32.
+
+        Args:
+            name: A key of `LINES`. Consecutive polylines are turned round where that joins them.
+
+        Raises:
+            ValueError: If the template has too few polylines (it is not the 189-point kind).
+        """
+        chain: np.ndarray | None = None
+        for line in self._lines(name):
+            if chain is None:
+                chain = line
+                continue
+            ends = [np.hypot(*(end - line[0])) for end in (chain[-1], chain[0])]
+            turned = [np.hypot(*(end - line[-1])) for end in (chain[-1], chain[0])]
+            if min(ends[1], turned[1]) < min(ends[0], turned[0]):
+                chain, ends, turned = chain[::-1], ends[::-1], turned[::-1]
+            chain = np.concatenate([chain, line if ends[0] <= turned[0] else line[::-1]])
+        assert chain is not None
+        return chain
+
+    def lines(self, name: str) -> list[np.ndarray]:
+        """The polylines of a group as they are, each (n, 2) float32."""
+        return list(self._lines(name))
+
+    def _lines(self, name: str) -> Iterator[np.ndarray]:
+        for index in LINES[name]:
+            if index >= len(self.polylines):
+                raise ValueError(
+                    f"the template has {len(self.polylines)} polylines, {name!r} needs number {index}: "
+                    "only the 189-point template of the Face Research Lab sets is understood"
+                )
+            yield self.polyline(index)
+
+    @property
+    def pupil_distance(self) -> float:
+        """Distance between the pupils in pixels, the unit of length of the skin geometry."""
+        left, right = self.points[list(PUPILS)]
+        return float(np.hypot(*(right - left)))
+
+
+def read_template(path: str | Path) -> Template:
+    """Read a `.tem` file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If the file is not a well-formed template; the message names the file and the line.
+        OSError: If it cannot be read.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file, so not a .tem template") from error
+    reader = _Lines(path, lines)
+    count = reader.integers("the number of points", 1)[0]
+    if count < 2:
+        raise ValueError(f"{path}: line 1 says {count} points; a template has at least two")
+    points = np.array([reader.numbers("x and y", 2) for _ in range(count)], dtype=np.float32)
+    polylines, closed = [], []
+    for _ in range(reader.integers("the number of polylines", 1)[0]):
+        closed.append(bool(reader.integers("a closed flag", 1)[0]))
+        length = reader.integers("a number of points", 1)[0]
+        indices = reader.integers("point indices", length)
+        if any(not 0 <= i < count for i in indices):
+            raise ValueError(f"{path}: line {reader.number} names a point outside 0 … {count - 1}")
+        polylines.append(tuple(indices))
+    return Template(points, tuple(polylines), tuple(closed))
+
+
+class _Lines:
+    """Hands out the numbers of a file line by line and knows where it is."""
+
+    def __init__(self, path: Path, lines: Sequence[str]) -> None:
+        self.path, self.lines, self.number = path, lines, 0
+
+    def numbers(self, what: str, count: int) -> list[float]:
+        if self.number >= len(self.lines):
+            raise ValueError(f"{self.path}: ends after line {self.number}, where {what} should follow")
+        words = self.lines[self.number].split()
+        self.number += 1
+        try:
+            values = [float(word) for word in words]
+        except ValueError:
+            values = []
+        if len(values) != count or not np.isfinite(values).all():
+            raise ValueError(
+                f"{self.path}: line {self.number} should hold {what} ({count} of them), not {' '.join(words)[:60]!r}"
+            )
+        return values
+
+    def integers(self, what: str, count: int) -> list[int]:
+        values = self.numbers(what, count)
+        if any(value != int(value) for value in values):
+            raise ValueError(f"{self.path}: line {self.number} should hold {what} as whole numbers")
+        return [int(value) for value in values]

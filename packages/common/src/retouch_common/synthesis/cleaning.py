@@ -1,0 +1,226 @@
+"""Takes natural blemishes out of a portrait, so that a network is not taught to keep them.
+
+Local outliers on skin are found by differences of masked Gaussians at several scales, in lightness and
+redness; lightness and colour are filled in from clean skin around (normalised convolution), and fine
+texture is borrowed from a clean place nearby. Distinct moles stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from retouch_common.synthesis.colour import rgb_to_lab
+from retouch_common.synthesis.filters import dilate, gaussian_blur, resize, smoothstep
+
+__all__ = ["CleaningConfig", "clean_skin", "find_blemishes"]
+
+DETECTION_UNIT = 192.0
+"""Photos with more pixels between the pupils are reduced to this for finding blemishes."""
+
+_EPS = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleaningConfig:
+    """Settings of the cleaning; lengths are for a face with 256 pixels between the pupils."""
+
+    sigmas: tuple[float, ...] = (1.5, 3.0, 6.0, 10.0)
+    """Scales of the differences of Gaussians; the outer one is three times as wide."""
+    threshold: float = 3.2
+    """Outliers lie this many local spreads away."""
+    bright_threshold: float = 4.2
+    """The same for spots that are brighter than their surroundings."""
+    min_lightness: float = 1.2
+    """A spot differs at least this much (Lab L), however even the skin is."""
+    min_redness: float = 0.9
+    """The same for Lab a."""
+    mole_contrast: float = 14.0
+    """A spot at least this much darker (Lab L), small, round and brown rather than red is a mole and stays."""
+
+
+def find_blemishes(
+    image: np.ndarray, cleanable: np.ndarray, unit: float, config: CleaningConfig
+) -> np.ndarray:
+    """Local outliers of skin.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1].
+        cleanable: (H, W) float32, where to look.
+        unit: Distance between the pupils in pixels.
+        config: Settings.
+
+    Returns:
+        (H, W) float32 of zeros and ones; not yet grown, moles already taken out.
+    """
+    lab = rgb_to_lab(image)[..., :2]
+    scale = unit / 256.0
+    skin = (cleanable > 0.5).astype(np.float32)
+    support = skin > 0
+    found = np.zeros(skin.shape, dtype=bool)
+    dark = np.zeros(skin.shape, dtype=np.float32)
+    red = np.zeros(skin.shape, dtype=np.float32)
+    values = lab * skin[..., None]
+    for sigma in config.sigmas:
+        inner = max(sigma * scale, 0.7)
+        near = _masked_blur(values, skin, inner)
+        far = _masked_blur(values, skin, 3.0 * inner)
+        difference = (near - far) * skin[..., None]
+        # outliers must not hide themselves in the spread they are measured by
+        typical = _masked_blur(np.abs(difference), skin, 12.0 * inner)
+        limited = np.minimum(np.abs(difference), 2.5 * typical)
+        spread = 1.35 * _masked_blur(limited, skin, 12.0 * inner) + _EPS
+        z = difference / spread
+        lightness, redness = difference[..., 0], difference[..., 1]
+        found |= (z[..., 0] < -config.threshold) & (lightness < -config.min_lightness)
+        found |= (z[..., 0] > config.bright_threshold) & (lightness > 1.5 * config.min_lightness)
+        found |= (z[..., 1] > config.threshold) & (redness > config.min_redness)
+        dark = np.maximum(dark, -lightness)
+        red = np.maximum(red, redness)
+    found &= support
+    return _without_moles(found.astype(np.float32), dark, red, scale, config)
+
+
+def _masked_blur(values: np.ndarray, skin: np.ndarray, sigma: float) -> np.ndarray:
+    weight = gaussian_blur(skin, sigma)
+    return gaussian_blur(values, sigma) / (weight[..., None] + _EPS)
+
+
+def label_regions(mask: np.ndarray, iterations: int) -> np.ndarray:
+    """Number connected regions; regions longer than `iterations` pixels may fall apart into several.
+
+    Returns:
+        (H, W) int64, 0 outside, else a number from 1 up.
+    """
+    from kornia.contrib import connected_components
+
+    labels = connected_components(torch.from_numpy(mask)[None, None], num_iterations=iterations)[0, 0].numpy()
+    _, numbered = np.unique(np.where(mask > 0, labels, 0).round().astype(np.int64), return_inverse=True)
+    return numbered.reshape(mask.shape)
+
+
+def _without_moles(
+    found: np.ndarray, dark: np.ndarray, red: np.ndarray, scale: float, config: CleaningConfig
+) -> np.ndarray:
+    """Drop spots that are dark, brown, small and round."""
+    rows, columns = np.nonzero(found)
+    if len(rows) == 0:
+        return found
+    labels = label_regions(found, max(8, round(24 * scale)))[rows, columns]
+    count = np.bincount(labels).astype(np.float64)
+    count_safe = np.maximum(count, 1.0)
+    peak_dark = np.zeros(len(count))
+    peak_red = np.zeros(len(count))
+    np.maximum.at(peak_dark, labels, dark[rows, columns])
+    np.maximum.at(peak_red, labels, red[rows, columns])
+    mean_y = np.bincount(labels, rows) / count_safe
+    mean_x = np.bincount(labels, columns) / count_safe
+    dy, dx = rows - mean_y[labels], columns - mean_x[labels]
+    yy, xx, xy = (np.bincount(labels, v) / count_safe + 0.08 for v in (dy * dy, dx * dx, dx * dy))
+    xy -= 0.08
+    root = np.sqrt(((yy - xx) / 2.0) ** 2 + xy**2)
+    major, minor = (yy + xx) / 2.0 + root, np.maximum((yy + xx) / 2.0 - root, 1e-6)
+    round_ = major / minor < 3.0
+    filled = count > 0.6 * 4.0 * np.pi * np.sqrt(major * minor)
+    small = np.sqrt(count_safe / np.pi) < 9.0 * scale
+    mole = (peak_dark > config.mole_contrast) & (peak_red < 0.45 * peak_dark) & round_ & filled & small
+    found = found.copy()
+    found[rows, columns] = np.where(mole[labels], 0.0, 1.0)
+    return found
+
+
+def clean_skin(
+    image: np.ndarray,
+    cleanable: np.ndarray,
+    unit: float,
+    config: CleaningConfig | None = None,
+    *,
+    blemishes: np.ndarray | None = None,
+) -> np.ndarray:
+    """A portrait without its natural blemishes.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1].
+        cleanable: (H, W) float32 in [0, 1], where blemishes are looked for and filled.
+        unit: Distance between the pupils in pixels.
+        config: Settings.
+        blemishes: (H, W) mask to fill in place of what `find_blemishes` finds.
+
+    Returns:
+        (H, W, 3) float32 in [0, 1]; equal to the image where `cleanable` is 0.
+    """
+    config = config or CleaningConfig()
+    scale = unit / 256.0
+    if blemishes is None:
+        reduction = min(1.0, DETECTION_UNIT / unit)
+        height, width = (round(n * reduction) for n in image.shape[:2])
+        small, where = (
+            resize(image, height, width, antialias=True),
+            resize(cleanable, height, width, antialias=True),
+        )
+        blemishes = resize(find_blemishes(small, where, unit * reduction, config), *image.shape[:2])
+        blemishes = (blemishes > 0.4).astype(np.float32)
+    if not blemishes.any():
+        return image.copy()
+    grown = dilate(blemishes, max(1.0, 3.0 * scale)) * (cleanable > 0.0)
+    clean = (cleanable > 0.3) * (1.0 - dilate(grown, max(1.0, 1.5 * scale)))
+    fine = max(0.8, 2.5 * scale)
+    base = _inpaint(image, clean.astype(np.float32), scale)
+    texture = (
+        image - gaussian_blur(base * grown[..., None] + image * (1.0 - grown[..., None]), fine)
+    ) * clean[..., None]
+    borrowed = _borrow(texture, clean, grown, scale)
+    smooth = gaussian_blur(base * grown[..., None] + image * (1.0 - grown[..., None]), fine)
+    weight = gaussian_blur(dilate(grown, max(1.0, 1.0 * scale)), max(0.8, 2.0 * scale)) * smoothstep(
+        cleanable, 0.0, 0.5
+    )
+    weight = np.where(cleanable > 0, weight, 0.0).astype(np.float32)[..., None]
+    return np.clip(image + weight * (smooth + borrowed - image), 0.0, 1.0).astype(np.float32)
+
+
+def _inpaint(image: np.ndarray, clean: np.ndarray, scale: float) -> np.ndarray:
+    """Normalised convolution over clean skin, with the narrowest kernel that sees enough of it."""
+    result = np.zeros_like(image)
+    missing = np.ones(clean.shape, dtype=np.float32)
+    values = image * clean[..., None]
+    for sigma in (3.0, 6.0, 12.0, 24.0, 48.0):
+        weight = gaussian_blur(clean, sigma * scale)
+        estimate = gaussian_blur(values, sigma * scale) / (weight[..., None] + _EPS)
+        take = missing * smoothstep(weight, 0.15, 0.45)
+        if sigma == 48.0:
+            take = missing
+        result += take[..., None] * estimate
+        missing = missing - take
+    return result
+
+
+def _borrow(texture: np.ndarray, clean: np.ndarray, wanted: np.ndarray, scale: float) -> np.ndarray:
+    """For every wanted pixel, texture from the first shift whose source region is clean around there."""
+    result = np.zeros_like(texture)
+    open_ = gaussian_blur(wanted, 2.0 * scale) > 0.01
+    dirty = 1.0 - clean
+    todo = open_.copy()
+    for radius in (28.0, 36.0, 48.0, 64.0):
+        for angle in np.arange(8) * np.pi / 4.0 + radius:
+            dy, dx = round(radius * scale * np.sin(angle)), round(radius * scale * np.cos(angle))
+            source = _shift(dirty, dy, dx, 1.0)
+            clear = (gaussian_blur(source, 6.0 * scale) < 0.05) & todo
+            if clear.any():
+                rows, columns = np.nonzero(clear)
+                result[rows, columns] = texture[rows - dy, columns - dx]
+                todo &= ~clear
+        if not todo.any():
+            break
+    return result
+
+
+def _shift(image: np.ndarray, dy: int, dx: int, outside: float) -> np.ndarray:
+    """result[y, x] = image[y - dy, x - dx], `outside` where that lies beyond the border."""
+    result = np.full_like(image, outside)
+    height, width = image.shape[:2]
+    target = (slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0)))
+    source = (slice(max(-dy, 0), height + min(-dy, 0)), slice(max(-dx, 0), width + min(-dx, 0)))
+    result[target] = image[source]
+    return result

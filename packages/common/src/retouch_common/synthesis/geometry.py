@@ -1,0 +1,156 @@
+"""Where skin may be on a face, from landmarks alone: a template's 189 points or a detector's five.
+
+All lengths are multiples of the distance between the pupils (`unit`). Colour decides the rest
+(`retouch_common.synthesis.skin`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from retouch_common.data.webmorph import Template
+from retouch_common.synthesis.filters import dilate, fill_polygon, gaussian_blur
+
+__all__ = ["FaceGeometry", "geometry_from_landmarks", "geometry_from_template"]
+
+
+@dataclass(frozen=True)
+class FaceGeometry:
+    """Regions of a face, all (H, W) float32 in [0, 1].
+
+    Attributes:
+        allowed: Where skin may be.
+        excluded: Eyes, brows, lips and nostrils with the margin for drawing.
+        excluded_wide: The same with the margin for looking for natural blemishes.
+        seeds: Certain skin (cheeks, forehead, nose), from which colour is learnt.
+        unit: Distance between the pupils in pixels.
+        box: Face as x, y, width, height in pixels (float).
+    """
+
+    allowed: np.ndarray
+    excluded: np.ndarray
+    excluded_wide: np.ndarray
+    seeds: np.ndarray
+    unit: float
+    box: tuple[float, float, float, float]
+
+
+def geometry_from_template(template: Template, height: int, width: int) -> FaceGeometry:
+    """Regions from a 189-point template whose points lie in an image of `height` x `width` pixels."""
+    unit = template.pupil_distance
+
+    def filled(name: str) -> np.ndarray:
+        return fill_polygon(template.outline(name), height, width)
+
+    face = filled("face")
+    ears = np.maximum(filled("ear_left"), filled("ear_right"))
+    neck = filled("neck")
+    allowed = np.maximum.reduce([face, dilate(ears, 0.04 * unit), dilate(neck, 0.1 * unit)])
+
+    eyes = np.maximum(filled("eye_left"), filled("eye_right"))
+    brows = np.maximum(filled("brow_left"), filled("brow_right"))
+    lips = filled("lips")
+    nostrils = np.zeros_like(face)
+    wings = np.zeros_like(face)
+    for name in ("nose_wing_left", "nose_wing_right"):
+        line = template.lines(name)[0]
+        _mark(nostrils, line[3:])
+        _mark(wings, line)
+    narrow = _union(
+        dilate(eyes, 0.13 * unit),
+        dilate(brows, 0.06 * unit),
+        dilate(lips, 0.05 * unit),
+        dilate(nostrils, 0.06 * unit),
+    )
+    wide = _union(
+        dilate(eyes, 0.2 * unit),
+        dilate(brows, 0.12 * unit),
+        dilate(lips, 0.1 * unit),
+        dilate(nostrils, 0.1 * unit),
+        dilate(wings, 0.05 * unit),
+    )
+    core = dilate(face, -0.22 * unit)
+    seeds = core * (1.0 - _union(wide, dilate(lips, 0.3 * unit)))
+    x, y = template.outline("face").T
+    box = (float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y)))
+    return FaceGeometry(allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box)
+
+
+def geometry_from_landmarks(
+    landmarks: np.ndarray, box: tuple[float, float, float, float], height: int, width: int
+) -> FaceGeometry:
+    """Regions from the five points of a face detector.
+
+    Args:
+        landmarks: (5, 2) x, y in pixels: the eyes, the tip of the nose, the corners of the mouth.
+        box: The detector's box as x, y, width, height.
+        height: Rows of the image.
+        width: Columns of the image.
+    """
+    points = np.asarray(landmarks, dtype=np.float32)
+    eyes = points[:2][np.argsort(points[:2, 0])]
+    mouth = points[3:][np.argsort(points[3:, 0])]
+    nose = points[2]
+    along = eyes[1] - eyes[0]
+    unit = float(np.hypot(*along))
+    along = along / unit
+    middle = eyes.mean(0)
+    mouth_middle = mouth.mean(0)
+    down = mouth_middle - middle
+    drop = float(np.hypot(*down))
+    down = down / drop
+
+    def blob(centre: np.ndarray, right: float, below: float) -> np.ndarray:
+        angle = np.linspace(0.0, 2.0 * np.pi, 48, endpoint=False)
+        corners = (
+            centre
+            + np.outer(np.cos(angle), along) * right * unit
+            + np.outer(np.sin(angle), down) * below * unit
+        )
+        return fill_polygon(corners, height, width)
+
+    mouth_width = float(np.hypot(*(mouth[1] - mouth[0]))) / unit
+    face = blob(middle + down * 0.42 * drop, 1.18, 1.62)
+    ears = blob(middle + down * 0.4 * drop, 1.5, 0.55)
+    neck = blob(mouth_middle + down * 1.15 * unit, 0.95, 0.85)
+    allowed = _union(face, ears, neck)
+
+    def features(margin: float) -> np.ndarray:
+        parts = [blob(mouth_middle, 0.5 * mouth_width + 0.1 + margin, 0.27 + margin)]
+        for eye, side in zip(eyes, (-1.0, 1.0), strict=True):
+            parts.append(blob(eye, 0.36 + margin, 0.24 + margin))
+            brow = eye - down * 0.4 * unit + along * side * 0.05 * unit
+            parts.append(blob(brow, 0.52 + margin, 0.2 + margin))
+            wing = nose + along * side * 0.16 * unit + down * 0.13 * unit
+            parts.append(blob(wing, 0.16 + margin, 0.12 + margin))
+        return _union(*parts)
+
+    seeds = np.zeros_like(face)
+    for side in (-1.0, 1.0):
+        cheek = nose + along * side * 0.52 * unit - down * 0.02 * unit
+        seeds = _union(seeds, blob(cheek, 0.22, 0.25))
+    seeds = _union(
+        seeds, blob(middle - down * 0.75 * unit, 0.4, 0.16), blob(nose - down * 0.15 * unit, 0.12, 0.3)
+    )
+    seeds *= 1.0 - features(0.0)
+    return FaceGeometry(allowed, _soft(features(0.0), unit), _soft(features(0.08), unit), seeds, unit, box)
+
+
+def _union(*masks: np.ndarray) -> np.ndarray:
+    return np.maximum.reduce(masks)
+
+
+def _soft(mask: np.ndarray, unit: float) -> np.ndarray:
+    """Round the corners off and blur the edge a little, outwards only."""
+    return np.clip(2.0 * gaussian_blur(mask, 0.02 * unit), 0.0, 1.0)
+
+
+def _mark(mask: np.ndarray, line: np.ndarray) -> None:
+    """Set the pixels along an open polyline to one."""
+    for start, end in zip(line[:-1], line[1:], strict=True):
+        steps = int(np.ceil(np.abs(end - start).max())) + 1
+        x, y = np.linspace(start, end, steps).round().astype(int).T
+        inside = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])
+        mask[y[inside], x[inside]] = 1.0

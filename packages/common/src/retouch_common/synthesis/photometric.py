@@ -1,0 +1,158 @@
+"""How the same scene looks in another light and through another camera.
+
+Tone curves, colour, light and shadow act on the portrait before blemishes are drawn (their colour is relative
+to the skin, so they stay plausible). Noise, blur and JPEG come last and are the same for both pictures of a
+pair.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from retouch_common.synthesis.colour import luminance
+from retouch_common.synthesis.filters import gaussian_blur
+
+__all__ = ["NoiseBank", "colour_shift", "jpeg", "light_field", "resharpen", "tone_table"]
+
+
+def tone_table(generator: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """Random exposure, white balance, gamma and contrast as a table per channel.
+
+    Args:
+        generator: Source of randomness.
+        strength: 0 gives the identity, 1 the usual variation, 2 extreme looks.
+
+    Returns:
+        (256, 3) float32 in [0, 1], indexed by an 8-bit level.
+    """
+    level = (np.arange(256, dtype=np.float32) / 255.0)[:, None]
+    linear = np.power(level, 2.2)
+    exposure = np.exp(generator.normal(0.0, 0.35 * strength))
+    balance = np.exp(generator.normal(0.0, 0.1 * strength, 3))
+    linear = linear * (exposure * balance / balance.mean())
+    coded = np.power(np.maximum(linear, 0.0), 1.0 / 2.2)
+    shoulder = generator.uniform(0.75, 0.95)  # highlights roll off as in a camera, or clip
+    if generator.random() < 0.6:
+        over = np.maximum(coded - shoulder, 0.0)
+        room = 1.0 - shoulder
+        coded = np.where(coded > shoulder, shoulder + room * (1.0 - np.exp(-over / room)), coded)
+    coded = np.power(np.clip(coded, 0.0, 1.0), np.exp(generator.normal(0.0, 0.2 * strength)))
+    contrast = np.exp(generator.normal(0.0, 0.2 * strength))
+    pivot = generator.uniform(0.3, 0.6)
+    coded = pivot + (coded - pivot) * contrast
+    if generator.random() < 0.25 * strength:  # lifted blacks, dimmed whites
+        low, high = generator.uniform(0.0, 0.12), generator.uniform(0.85, 1.0)
+        coded = low + coded * (high - low)
+    return np.clip(coded, 0.0, 1.0).astype(np.float32)
+
+
+def colour_shift(generator: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """Random saturation, hue and channel mixing as a matrix for row vectors: image @ matrix.
+
+    Returns:
+        (3, 3) float32.
+    """
+    grey = np.tile(np.array([[0.2126], [0.7152], [0.0722]]), (1, 3))
+    if generator.random() < 0.06:
+        return (grey * np.exp(generator.normal(0.0, 0.05, 3))).astype(np.float32)
+    saturation = float(np.clip(np.exp(generator.normal(0.0, 0.3 * strength)), 0.0, 2.2))
+    matrix = grey + saturation * (np.eye(3) - grey)
+    angle = generator.normal(0.0, 0.08 * strength)
+    cos, sin, third = np.cos(angle), np.sin(angle) / np.sqrt(3.0), (1.0 - np.cos(angle)) / 3.0
+    hue = np.full((3, 3), third) + cos * np.eye(3) + sin * np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]])
+    matrix = matrix @ hue
+    if generator.random() < 0.1:
+        matrix = matrix @ np.diag(np.exp(generator.normal(0.0, 0.3, 3)))
+    return matrix.astype(np.float32)
+
+
+def light_field(height: int, width: int, generator: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """Uneven, perhaps coloured light: slow changes, and sometimes the edge of a shadow.
+
+    Returns:
+        (height, width, 3) float32, factors around 1.
+    """
+    field = np.zeros((height, width, 3), dtype=np.float32)
+    rows, columns = _waves(height, generator), _waves(width, generator)
+    amplitude = generator.exponential(0.16 * strength)
+    tint = 1.0 + generator.normal(0.0, 0.25, 3)
+    weights = generator.normal(0.0, amplitude, (rows.shape[1], columns.shape[1]))
+    field += (rows @ weights.astype(np.float32) @ columns.T)[..., None] * tint.astype(np.float32)
+    if generator.random() < 0.2 * strength:
+        weights = generator.normal(0.0, 1.0, (rows.shape[1], columns.shape[1])).astype(np.float32)
+        edge = rows @ weights @ columns.T
+        softness = np.exp(generator.uniform(np.log(2.0), np.log(60.0)))
+        shadow = 1.0 / (1.0 + np.exp(np.clip(-edge * np.float32(softness), -30.0, 30.0)))
+        depth = generator.uniform(0.1, 0.8) * (1.0 + generator.normal(0.0, 0.15, 3))
+        field -= shadow[..., None] * depth.astype(np.float32)
+    return np.exp(np.clip(field, -1.8, 0.9))
+
+
+def _waves(length: int, generator: np.random.Generator) -> np.ndarray:
+    """A few slow cosines with random phases, (length, 4), the first constant."""
+    t = np.linspace(0.0, np.pi, length, dtype=np.float32)[:, None]
+    frequency = np.array([0.0, 1.0, 2.0, 3.0], dtype=np.float32)
+    phase = generator.uniform(0.0, 2.0 * np.pi, 4).astype(np.float32)
+    phase[0] = 0.0
+    damping = np.array([0.4, 1.0, 0.6, 0.3], dtype=np.float32)
+    return damping * np.cos(frequency * t + phase)
+
+
+def resharpen(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Blur or sharpen the whole picture a little."""
+    sigma = float(generator.uniform(0.5, 1.8))
+    amount = np.float32(generator.uniform(-1.2, 1.0))  # 1 is fully blurred, negative sharpens
+    soft = gaussian_blur(image, sigma)
+    soft -= image
+    soft *= amount
+    soft += image
+    return np.clip(soft, 0.0, 1.0)
+
+
+class NoiseBank:
+    """Sensor noise cut from fields that were made once.
+
+    Args:
+        seed: Of the fields.
+        size: Rows and columns of the fields.
+    """
+
+    def __init__(self, seed: int = 1, size: int = 1024) -> None:
+        generator = np.random.default_rng(seed)
+        fine = generator.standard_normal((size, size, 3), dtype=np.float32)
+        coarse = gaussian_blur(generator.standard_normal((size, size, 3), dtype=np.float32), 0.9)
+        self.fields = (fine, coarse / coarse.std())
+        self.size = size
+
+    def __call__(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Noise for a picture, (H, W, 3) float32, stronger in bright areas or in shadows.
+
+        Args:
+            image: (H, W, 3) in [0, 1], at most as large as the fields.
+            generator: Source of strength and place.
+        """
+        height, width = image.shape[:2]
+        field = self.fields[int(generator.integers(len(self.fields)))]
+        y = int(generator.integers(0, self.size - height + 1))
+        x = int(generator.integers(0, self.size - width + 1))
+        noise = field[y : y + height, x : x + width]
+        if generator.random() < 0.4:
+            noise = noise[..., :1]  # lightness only
+        sigma = np.float32(np.exp(generator.uniform(np.log(0.003), np.log(0.045))))
+        slope = np.float32(generator.uniform(-0.6, 0.6))
+        return noise * (sigma * (1.0 + slope * (luminance(image)[..., None] * 2.0 - 1.0)))
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """Encode as JPEG (4:2:0) and decode again.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1].
+        quality: 1 … 100.
+    """
+    from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
+
+    levels = torch.from_numpy((image * np.float32(255.0) + np.float32(0.5)).astype(np.uint8))
+    decoded = decode_jpeg(encode_jpeg(levels.permute(2, 0, 1).contiguous(), quality), ImageReadMode.RGB)
+    return decoded.permute(1, 2, 0).contiguous().numpy() * np.float32(1.0 / 255.0)

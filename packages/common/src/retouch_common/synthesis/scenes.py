@@ -1,0 +1,98 @@
+"""Backgrounds, and things outside skin that must be left alone.
+
+A network that has only seen plain studio walls takes whatever else it meets for a blemish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from retouch_common.synthesis.blemish_kinds import KINDS, Canvas, mole
+from retouch_common.synthesis.blemish_shapes import NoisePool
+from retouch_common.synthesis.filters import smooth_noise
+
+__all__ = ["draw_distractors", "random_background"]
+
+_DISTRACTORS = ("red_spot", "solid_spot", "scratch", "pale_spot", "comedone", "papule", "patch", "rough")
+
+
+def random_background(
+    height: int,
+    width: int,
+    generator: np.random.Generator,
+    noise: NoisePool,
+    photo: Callable[[np.random.Generator], np.ndarray] | None = None,
+) -> np.ndarray:
+    """A background: one colour, a gradient, noise, a pattern, or a piece of a photo.
+
+    Args:
+        height: Rows.
+        width: Columns.
+        generator: Source of randomness.
+        noise: Pool of noise at least this large.
+        photo: Gives a piece of some photo, (height, width, 3) float32 in [0, 1].
+
+    Returns:
+        (height, width, 3) float32 in [0, 1].
+    """
+    kind = generator.random()
+    if photo is not None and kind < 0.3:
+        return photo(generator)
+    first, second = generator.random((2, 3)).astype(np.float32)
+    if kind < 0.42:
+        return np.broadcast_to(first, (height, width, 3)).copy()
+    y = np.linspace(-1.0, 1.0, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1.0, 1.0, width, dtype=np.float32)[None, :]
+    angle = generator.uniform(0.0, 2.0 * np.pi)
+    ramp = y * np.float32(np.sin(angle)) + x * np.float32(np.cos(angle))
+    if kind < 0.55:
+        blend = 0.5 + 0.5 * ramp
+    elif kind < 0.7:
+        frequency = np.exp(generator.uniform(np.log(4.0), np.log(120.0)))
+        wave = np.sin(ramp * np.float32(frequency))
+        if generator.random() < 0.5:
+            other = y * np.float32(np.cos(angle)) - x * np.float32(np.sin(angle))
+            wave = wave * np.sin(other * np.float32(frequency * generator.uniform(0.5, 2.0)))
+        blend = 0.5 + 0.5 * np.clip(wave * np.float32(generator.uniform(1.0, 6.0)), -1.0, 1.0)
+    else:
+        cell = float(np.exp(generator.uniform(np.log(2.0), np.log(100.0))))
+        if cell < 24.0:
+            field = noise.cut((height, width), cell, generator)
+        else:
+            field = smooth_noise(height, width, cell, generator)[..., 0]
+        if generator.random() < 0.5:
+            field = field + 0.4 * noise.cut((height, width), 3.0, generator)
+        blend = 0.5 + 0.5 * np.tanh(field * np.float32(np.exp(generator.uniform(-1.0, 2.0))))
+    blend = blend[..., None]
+    return np.clip(first + blend * (second - first), 0.0, 1.0).astype(np.float32)
+
+
+def draw_distractors(
+    image: np.ndarray, where: np.ndarray, generator: np.random.Generator, noise: NoisePool, scale: float
+) -> np.ndarray:
+    """Dots, lines, patches and moles outside skin, where they stay.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1].
+        where: (H, W) float32, certainly not skin.
+        generator: Source of randomness.
+        noise: Pool of noise.
+        scale: Width of the face in pixels / 600.
+
+    Returns:
+        A new image.
+    """
+    places = np.flatnonzero(where > 0.5)
+    canvas = Canvas(image.copy(), where, np.array([-1.0, 0.0]), float(generator.uniform(0.7, 2.5)), noise)
+    if len(places) < 100:
+        return canvas.image
+    names = generator.choice(_DISTRACTORS, size=2)
+    largest = generator.uniform(2.0, 12.0)
+    for _ in range(int(np.exp(generator.uniform(np.log(3.0), np.log(60.0))))):
+        cy, cx = divmod(int(generator.choice(places)), where.shape[1])
+        radius = float(np.exp(generator.uniform(np.log(0.8), np.log(largest)))) * scale
+        kind = mole if generator.random() < 0.25 else KINDS[str(generator.choice(names))]
+        kind(canvas, float(cy), float(cx), max(0.7, radius), generator)
+    return canvas.image

@@ -1,0 +1,130 @@
+"""Skin masks for portraits: geometry says where skin may be, an adaptive colour model where it is.
+
+The model is a Gaussian in Lab around the colour of cheeks and forehead of this very face, wide in
+lightness (shadow and light), narrow in colour, with a test of texture that leaves hair and beards out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from retouch_common.synthesis.colour import rgb_to_lab
+from retouch_common.synthesis.filters import dilate, gaussian_blur, resize, smoothstep
+from retouch_common.synthesis.geometry import FaceGeometry
+
+__all__ = ["WORKING_UNIT", "SkinMaps", "enlarge", "plain_background", "skin_maps"]
+
+WORKING_UNIT = 128.0
+"""Pupil distance in pixels at which geometry and colour are evaluated (larger photos are reduced)."""
+
+
+@dataclass(frozen=True)
+class SkinMaps:
+    """Skin of one photo, each (H, W) float32 in [0, 1].
+
+    Attributes:
+        skin: Where blemishes may be drawn; exactly 0 elsewhere.
+        cleanable: Where natural blemishes may be looked for: further from eyes, brows, lips and nostrils.
+        other: What is certainly not skin, of this person or another.
+        tone: Skin with eyes, brows, lips and gaps filled in, for changing the tone of a whole face softly.
+    """
+
+    skin: np.ndarray
+    cleanable: np.ndarray
+    other: np.ndarray
+    tone: np.ndarray
+
+
+def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
+    """Skin of one face.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1], at about `WORKING_UNIT` pixels between the pupils.
+        geometry: Regions of the face at the same size.
+
+    Returns:
+        Masks of the image's size. Both are empty when too little skin is certain to learn a colour from.
+    """
+    unit = geometry.unit
+    lab = rgb_to_lab(image)
+    smooth = gaussian_blur(lab, 0.02 * unit)
+    certain = geometry.seeds > 0.5
+    if certain.sum() < 50:
+        empty = np.zeros(image.shape[:2], dtype=np.float32)
+        return SkinMaps(empty, empty, empty, empty)
+    values = smooth[certain]
+    centre = np.median(values, axis=0)
+    for _ in range(3):
+        distance = np.abs(values - centre) / np.array([14.0, 6.0, 6.0], dtype=np.float32)
+        kept = values[distance.max(1) < 2.0]
+        if len(kept) < 30:
+            break
+        centre = kept.mean(0)
+    spread = 1.48 * np.median(np.abs(values - centre), axis=0)
+    chroma_spread = np.clip(spread[1:], 2.5, 5.0)
+    lightness_spread = np.clip(spread[0], 6.0, 12.0)
+    offset = smooth - centre
+    # darker skin is also less colourful: the colour offset is judged after scaling by lightness
+    ratio = np.clip(smooth[..., :1] / max(centre[0], 1.0), 0.45, 1.3)
+    colour = (smooth[..., 1:] - centre[1:] * ratio) / chroma_spread
+    distance = np.sqrt((colour**2).sum(-1))
+    darker = np.maximum(-offset[..., 0], 0.0) / lightness_spread
+    lighter = np.maximum(offset[..., 0], 0.0) / (1.4 * lightness_spread)
+    likely = smoothstep(distance, 4.2, 2.8) * smoothstep(darker, 3.6, 2.4) * smoothstep(lighter, 3.6, 2.6)
+
+    detail = np.abs(lab[..., 0] - gaussian_blur(lab[..., 0], 0.03 * unit))
+    roughness = gaussian_blur(detail, 0.05 * unit)
+    usual = float(np.median(roughness[certain])) + 0.25
+    likely *= smoothstep(roughness / usual, 4.0, 2.6)
+
+    closed = dilate(dilate(likely, 0.06 * unit), -0.06 * unit)  # blemishes leave no holes
+    opened = dilate(dilate(closed, -0.05 * unit), 0.05 * unit)  # thin leftovers go
+    body = np.clip(1.6 * gaussian_blur(opened, 0.02 * unit) - 0.5, 0.0, 1.0) * np.minimum(
+        1.0, 2.0 * gaussian_blur(geometry.allowed, 0.02 * unit)
+    )
+    body = np.minimum(body, gaussian_blur(geometry.allowed, 0.01 * unit))
+    skin = body * (1.0 - geometry.excluded)
+    cleanable = smoothstep(dilate(body, -0.04 * unit), 0.4, 0.9) * (1.0 - geometry.excluded_wide)
+    doubtful = np.maximum(smoothstep(distance, 7.0, 5.0) * smoothstep(darker, 6.0, 4.5), geometry.allowed)
+    other = np.clip(1.0 - 1.5 * gaussian_blur(dilate(doubtful, 0.06 * unit), 0.03 * unit), 0.0, 1.0)
+    whole = np.maximum(body, likely * (other < 0.5))
+    tone = gaussian_blur(dilate(dilate(whole, 0.4 * unit), -0.4 * unit), 0.05 * unit)
+    return SkinMaps(_exact_zero(skin), _exact_zero(cleanable), _exact_zero(other), _exact_zero(tone))
+
+
+def plain_background(image: np.ndarray, geometry: FaceGeometry) -> np.ndarray:
+    """A matte of an even studio background, (H, W) float32; all 0 when the background is not plain.
+
+    A smooth surface is fitted to the upper rim of the picture and whatever lies close to it in colour, away
+    from the face, is background.
+    """
+    height, width = image.shape[:2]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    rim = ((y < -0.9) | ((np.abs(x) > 0.94) & (y < 0.0))) & (geometry.allowed == 0)
+    basis = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], -1)
+    fitted, kept = np.zeros_like(image), rim
+    for _ in range(4):
+        if kept.sum() < 0.3 * rim.sum() or kept.sum() < 50:
+            return np.zeros((height, width), dtype=np.float32)
+        weights, *_ = np.linalg.lstsq(basis[kept], image[kept], rcond=None)
+        fitted = (basis @ weights).astype(np.float32)
+        error = np.abs(image - fitted).max(-1)
+        kept = (rim | (error < 0.05)) & (error < 0.08) & (geometry.allowed == 0)
+    if float(error[kept].mean()) > 0.03:
+        return np.zeros((height, width), dtype=np.float32)
+    near = smoothstep(error, 0.11, 0.05) * (1.0 - dilate(geometry.allowed, -0.2 * geometry.unit))
+    solid = dilate(dilate(near, -2), 2)
+    return np.clip(1.5 * gaussian_blur(np.minimum(near, solid), 0.8) - 0.25, 0.0, 1.0).astype(np.float32)
+
+
+def enlarge(maps: SkinMaps, height: int, width: int) -> SkinMaps:
+    """Masks at another size."""
+    every = (maps.skin, maps.cleanable, maps.other, maps.tone)
+    skin, cleanable, other, tone = (_exact_zero(resize(each, height, width)) for each in every)
+    return SkinMaps(skin, cleanable, other, tone)
+
+
+def _exact_zero(mask: np.ndarray) -> np.ndarray:
+    return np.where(mask < 0.02, np.float32(0.0), np.minimum(mask, 1.0)).astype(np.float32)
