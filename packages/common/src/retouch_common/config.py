@@ -199,8 +199,8 @@ def _build(cls: type[T], data: Mapping[str, Any], prefix: str, known: list[str])
 
 def _unknown(name: str, known: list[str]) -> str:
     leaf = name.rpartition(".")[2]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    near = near or [option for option in known if option.rpartition(".")[2] == leaf]
+    near = [option for option in known if option.rpartition(".")[2] == leaf]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if not near:
         leaves = {option.rpartition(".")[2]: option for option in known}
         near = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)]

@@ -107,7 +107,7 @@ def match(raw: Path, target: Path) -> list[Pair]:
     common = sorted(raws.keys() & targets.keys())
     if not common:
         raise ValueError(
-            f"{target}: none of its {len(targets)} photographs has the name of one of the {len(raws)} in {raw}"
+            f"{target}: none of its {len(targets)} photographs is named like one of the {len(raws)} in {raw}"
         )
     for side, others in ((raws, targets), (targets, raws)):
         alone = sorted(side.keys() - others.keys())
