@@ -1,0 +1,134 @@
+"""The adaptive blend module and its reverse (Lei et al., "ABPN", CVPR 2022, section 4.3, Eq. 1-4).
+
+A retoucher does not repaint a photograph: she lays a *blend layer* over it. The adaptive blend module (ABM)
+applies such a layer B to an image I with a learned quadratic blend mode, and because the blend is linear in B
+the reverse module (R-ABM) recovers the layer from an image and its retouched version. The layer is smooth and
+sparse where neither image is, so it can be enlarged cheaply and applied to a larger version of the photograph.
+
+Shapes: I, B, R are (N, 3, H, W); images range over [0, 1], blend layers are unbounded.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+BlendMode = Literal["rgb", "addition", "soft_light", "convolutional", "adaptive", "neutral"]
+
+# Eq. 3 holds Table 2's fixed modes as special cases: (j_0, j_1, j_2), (k_0, k_1, k_2).
+_COEFFICIENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "rgb": ((1.0, 0.0, 0.0), (0.0, 0.0, 0.0)),  # R = B
+    "addition": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),  # R = I + B
+    "soft_light": ((0.0, 2.0, -2.0), (0.0, 0.0, 1.0)),  # R = (1 - 2B) I^2 + 2BI, Pegtop's formula
+}
+
+
+def polynomial(coefficients: Tensor, I: Tensor) -> Tensor:  # noqa: E741 - the paper's symbol
+    """Evaluate sum_i coefficients_i g(I, i), where g(I, i) of Eq. 2 is the i-th Hadamard power of I."""
+    return coefficients[0] + I * (coefficients[1] + I * coefficients[2])
+
+
+class AdaptiveBlend(nn.Module):
+    """ABM (Eq. 3) and R-ABM (Eq. 4) with one shared pair of coefficient vectors j and k.
+
+    Args:
+        mode: "adaptive" learns j and k, starting from soft light; "rgb", "addition" and "soft_light" keep
+            them fixed at the blend mode of that name (the rows of Table 2).
+        eps: Smallest magnitude of the divisor of Eq. 4.
+    """
+
+    def __init__(self, mode: BlendMode = "adaptive", eps: float = 1e-3) -> None:
+        super().__init__()
+        j, k = _COEFFICIENTS["soft_light" if mode == "adaptive" else mode]
+        learned = mode == "adaptive"
+        self.j = nn.Parameter(torch.tensor(j), requires_grad=learned)
+        self.k = nn.Parameter(torch.tensor(k), requires_grad=learned)
+        self.eps = eps
+
+    def forward(self, I: Tensor, B: Tensor) -> Tensor:  # noqa: E741
+        """Apply the blend layer: R = sum_i (j_i B + k_i) I^i (Eq. 3)."""
+        return polynomial(self.j, I) * B + polynomial(self.k, I)
+
+    def reverse(self, I: Tensor, R: Tensor) -> Tensor:  # noqa: E741
+        """Recover the blend layer: B = (R - sum_i k_i I^i) / sum_i j_i I^i (Eq. 4).
+
+        The inverse is exact wherever the divisor is at least ``eps`` in magnitude.
+        """
+        D = polynomial(self.j, I)
+        # Paper: divides by D, which soft light makes 0 at black and white.
+        # Here: |D| is held at eps or above and its sign kept, so that B stays finite.
+        D = torch.where(D.abs() < self.eps, torch.where(D < 0, -self.eps, self.eps), D)
+        return (R - polynomial(self.k, I)) / D
+
+
+class NeutralBlend(nn.Module):
+    """The blend R = I + D(I) (B - c) with D(I) = j_0 + j_1 I + j_2 I^2 held at ``min_slope`` or above.
+
+    Paper: j and k of Eq. 3 are free, so a blend layer that changes nothing exists only by luck.
+    Here: k = (0, 1, 0) - c j. A layer equal to c leaves the image exactly as it was, and since D never comes
+    near 0 every layer can be recovered to rounding.
+
+    Args:
+        min_slope: Lower bound of D, delta in the text.
+        neutral: The layer value c that changes nothing.
+    """
+
+    def __init__(self, min_slope: float = 0.1, neutral: float = 0.0) -> None:
+        super().__init__()
+        self.j = nn.Parameter(torch.tensor([0.25, 1.0, -1.0]))
+        self.min_slope = min_slope
+        self.neutral = neutral
+
+    def slope(self, I: Tensor) -> Tensor:  # noqa: E741
+        """D(I), (N, 3, H, W), at least ``min_slope``."""
+        return polynomial(self.j, I).clamp(min=self.min_slope)
+
+    def forward(self, I: Tensor, B: Tensor) -> Tensor:  # noqa: E741
+        """Apply the blend layer (Eq. 3 with neutral k)."""
+        return I + self.slope(I) * (B - self.neutral)
+
+    def reverse(self, I: Tensor, R: Tensor) -> Tensor:  # noqa: E741
+        """Recover the blend layer (Eq. 4 with neutral k); exact to rounding everywhere."""
+        return self.neutral + (R - I) / self.slope(I)
+
+
+class ConvolutionalBlend(nn.Module):
+    """Table 2's "Convs": two networks of three 1x1 convolutions in place of Eq. 3 and Eq. 4.
+
+    They are not inverses of each other, which is the paper's point.
+
+    Args:
+        width: Channels of the hidden layers.
+    """
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.apply_layer = _pixelwise_network(width)
+        self.recover_layer = _pixelwise_network(width)
+
+    def forward(self, I: Tensor, B: Tensor) -> Tensor:  # noqa: E741
+        """Apply the blend layer with a network of (I, B)."""
+        return self.apply_layer(torch.cat([I, B], dim=1))
+
+    def reverse(self, I: Tensor, R: Tensor) -> Tensor:  # noqa: E741
+        """Estimate the blend layer with a network of (I, R)."""
+        return self.recover_layer(torch.cat([I, R], dim=1))
+
+
+def _pixelwise_network(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(6, width, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, width, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 3, 1),
+    )
+
+
+def make_blend(mode: BlendMode, *, min_slope: float = 0.1) -> AdaptiveBlend | NeutralBlend | ConvolutionalBlend:
+    """Build the blend of a configuration: one row of Table 2, or "neutral"."""
+    if mode == "neutral":
+        return NeutralBlend(min_slope)
+    if mode == "convolutional":
+        return ConvolutionalBlend()
+    return AdaptiveBlend(mode)

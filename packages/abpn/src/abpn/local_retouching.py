@@ -1,0 +1,214 @@
+"""The context-aware local retouching layer (Lei et al., "ABPN", CVPR 2022, section 4.2, Fig. 3 and 4).
+
+One encoder serves two branches: the mask prediction branch (MPB) says where to retouch, the local retouching
+branch (LRB) retouches, with the predicted mask as soft guidance in each of its local attentive modules (LAM).
+
+Shapes: the thumbnail I_l is (N, 3, h, w) with h and w multiples of 64; F_i is (N, c_i, h / 2^i, w / 2^i), F_0 is
+I_l itself; the mask M is (N, 1, h / 4, w / 4).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from abpn.blend_pyramid import up
+
+Attention = Literal["lam", "partial"]
+
+
+def conv_block(in_channels: int, out_channels: int, *, stride: int = 1, leak: float = 0.0) -> nn.Sequential:
+    """3x3 convolution, batch normalisation and (leaky) ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.LeakyReLU(leak) if leak else nn.ReLU(),
+    )
+
+
+class MutualEncoder(nn.Module):
+    """Six convolution blocks in series, each halving the size; their outputs are the pyramid P_F.
+
+    Args:
+        widths: c_1 ... c_6.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        channels = [3, *widths]
+        self.blocks = nn.ModuleList(
+            conv_block(c_in, c_out, stride=2) for c_in, c_out in zip(channels[:-1], channels[1:], strict=True)
+        )
+
+    def forward(self, thumbnail: Tensor) -> list[Tensor]:
+        """Return [F_0, ..., F_6]."""
+        # Paper: "F_skip0 = I_0". Here: I_l, the encoder's input; I_0 has another size unless l = 0.
+        features = [thumbnail]
+        for block in self.blocks:
+            features.append(block(features[-1]))
+        return features
+
+
+class MaskPredictionBranch(nn.Module):
+    """Four convolution blocks with skip connections from F_6 up to a quarter of the thumbnail, and a 1x1 head.
+
+    Args:
+        widths: c_1 ... c_6.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        c = [3, *widths]
+        self.blocks = nn.ModuleList(conv_block(c[i + 1] + c[i], c[i], leak=0.2) for i in (5, 4, 3, 2))
+        self.head = nn.Conv2d(c[2], 1, 1)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Map [F_0, ..., F_6] to the mask's logits, (N, 1, h / 4, w / 4)."""
+        x = features[6]
+        for block, skip in zip(self.blocks, (features[5], features[4], features[3], features[2]), strict=True):
+            x = block(torch.cat([up(x), skip], dim=1))
+        return self.head(x)
+
+
+class LocalAttentiveModule(nn.Module):
+    """LAM (Fig. 4): a gated convolution that chooses between new features and the encoder's own.
+
+    out = h(conv(x)) * g + h(conv_skip(F_skip)) * (1 - g) with x = Cat(F, F_skip, M) and g = sigmoid(gate(x)).
+
+    Args:
+        in_channels: Channels of the features F from the level below.
+        skip_channels: Channels of the encoder's features F_skip.
+        out_channels: Channels of the result.
+        last: Leave out normalisation and activation: the result is an image.
+    """
+
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False) -> None:
+        super().__init__()
+        x_channels = in_channels + skip_channels + 1
+        self.conv = nn.Conv2d(x_channels, out_channels, 3, padding=1, bias=last)
+        self.gate = nn.Conv2d(x_channels, out_channels, 3, padding=1)
+        self.conv_skip = nn.Conv2d(skip_channels, out_channels, 3, padding=1, bias=last)
+        self.norm, self.norm_skip, self.activation = _output_stage(out_channels, last)
+
+    def forward(self, x: Tensor, skip: Tensor, mask: Tensor) -> Tensor:
+        """Combine features x, skip features and soft mask, all (N, ., h, w) of one size."""
+        x = torch.cat([x, skip, mask], dim=1)
+        g = torch.sigmoid(self.gate(x))
+        new = self.activation(self.norm(self.conv(x)))
+        kept = self.activation(self.norm_skip(self.conv_skip(skip)))
+        return new * g + kept * (1 - g)
+
+
+class PartialConvolutionBlock(nn.Module):
+    """Table 2's stand-in for LAM: a partial convolution that sees only what lies outside the mask.
+
+    conv(x * v) / mean(v), v = 1 - M, as in partial convolutions for inpainting (Liu et al., 2018) with a soft
+    mask; the divisor is the mean of v over the 3x3 window.
+
+    Args:
+        in_channels: Channels of the features from the level below.
+        skip_channels: Channels of the encoder's features.
+        out_channels: Channels of the result.
+        last: Leave out normalisation and activation: the result is an image.
+    """
+
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels + skip_channels, out_channels, 3, padding=1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out_channels, 1, 1))
+        self.norm, _, self.activation = _output_stage(out_channels, last)
+
+    def forward(self, x: Tensor, skip: Tensor, mask: Tensor) -> Tensor:
+        """Combine features x and skip features outside the soft mask, all (N, ., h, w) of one size."""
+        valid = 1 - mask
+        coverage = F.avg_pool2d(valid, 3, stride=1, padding=1, count_include_pad=False).clamp(min=1e-2)
+        x = self.conv(torch.cat([x, skip], dim=1) * valid) / coverage + self.bias
+        return self.activation(self.norm(x))
+
+
+def _output_stage(channels: int, last: bool) -> tuple[nn.Module, nn.Module, nn.Module]:
+    if last:
+        return nn.Identity(), nn.Identity(), nn.Identity()
+    return nn.BatchNorm2d(channels), nn.BatchNorm2d(channels), nn.LeakyReLU(0.2)
+
+
+class LocalRetouchingBranch(nn.Module):
+    """Six LAMs from F_6 back to the size of the thumbnail; the last one has the 3 channels of R_l.
+
+    Args:
+        widths: c_1 ... c_6.
+        attention: "lam", or "partial" for Table 2's ablation.
+    """
+
+    def __init__(self, widths: Sequence[int], attention: Attention = "lam") -> None:
+        super().__init__()
+        c = [3, *widths]
+        module = LocalAttentiveModule if attention == "lam" else PartialConvolutionBlock
+        self.modules_up = nn.ModuleList(module(c[i + 1], c[i], c[i], last=i == 0) for i in (5, 4, 3, 2, 1, 0))
+
+    def forward(self, features: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Map [F_0, ..., F_6] and M to an image of the thumbnail's size."""
+        x = features[6]
+        if x.is_contiguous(memory_format=torch.channels_last):
+            # A tensor of one channel counts as channels-first, and one such part makes every torch.cat below copy
+            # its result to channels-first and back: a tenth of a training step. The clone settles its strides.
+            mask = mask.clone(memory_format=torch.channels_last)
+        masks = _mask_pyramid(mask)
+        for level, module in zip((5, 4, 3, 2, 1, 0), self.modules_up, strict=True):
+            x = module(up(x), features[level], masks[level])
+        return x
+
+
+def _mask_pyramid(mask: Tensor) -> list[Tensor]:
+    """Resize M, which has the size of level 2, to levels 0 ... 5."""
+    masks = [up(up(mask)), up(mask), mask]
+    for _ in range(3):
+        masks.append(F.avg_pool2d(masks[-1], 2))
+    return masks
+
+
+class LocalRetouchingLayer(nn.Module):
+    """LRL: I_l to the retouched thumbnail R_l and the mask's logits.
+
+    Args:
+        widths: c_1 ... c_6.
+        mask_branch: False leaves MPB out ("without MPB" of Table 2); the LAMs then see a mask of ones.
+        attention: "lam" or "partial".
+        residual: Predict R_l - I_l and start at zero, instead of R_l itself as the paper does.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], *, mask_branch: bool = True, attention: Attention = "lam", residual: bool = True
+    ) -> None:
+        super().__init__()
+        self.encoder = MutualEncoder(widths)
+        self.mask_branch = MaskPredictionBranch(widths) if mask_branch else None
+        self.retouching_branch = LocalRetouchingBranch(widths, attention)
+        self.residual = residual
+        if residual:
+            for parameter in self.retouching_branch.modules_up[-1].parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, thumbnail: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Retouch I_l.
+
+        Args:
+            thumbnail: I_l, (N, 3, h, w) in [0, 1], h and w multiples of 64.
+
+        Returns:
+            R_l, (N, 3, h, w), unclamped, and the logits of M, (N, 1, h / 4, w / 4), or None without MPB.
+        """
+        # Paper: input range unstated. Here: [-1, 1] inside the layer, as the batch-normalised encoder prefers.
+        dtype = self.encoder.blocks[0][0].weight.dtype  # half precision where the caller converted the convolutions
+        features = self.encoder((thumbnail * 2 - 1).to(dtype))
+        if self.mask_branch is not None:
+            logits = self.mask_branch(features)
+            mask = torch.sigmoid(logits)
+        else:
+            logits, mask = None, torch.ones_like(features[2][:, :1])
+        retouched = self.retouching_branch(features, mask).to(thumbnail.dtype)
+        if self.residual:
+            retouched = thumbnail + retouched
+        return retouched, logits

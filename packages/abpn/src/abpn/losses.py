@@ -1,0 +1,102 @@
+"""The training objective (Lei et al., "ABPN", CVPR 2022, section 4.4, Eq. 6).
+
+L = l1 L_mse + l2 L_perc + l3 L_adv + l4 L_dice + l5 L_tv, plus the terms that the presets add to it.
+
+Shapes: level i of the results, targets and photographs is (N, 3, H / 2^i, W / 2^i).
+"""
+
+import torch
+import torch.nn.functional as F
+from retouch_common.losses.adversarial import PatchDiscriminator, generator_loss
+from retouch_common.losses.perceptual import PerceptualLoss
+from retouch_common.losses.reconstruction import total_variation
+from retouch_common.losses.region import difference_mask, soft_dice_loss
+from torch import Tensor, nn
+
+from abpn.blend_pyramid import PyramidKernel, image_pyramid
+from abpn.config import LossConfig
+from abpn.model import ABPNOutput
+
+
+class JointLoss(nn.Module):
+    """Eq. 6 without the discriminator's own step.
+
+    Args:
+        config: Weights and reductions.
+        pyramid: Kernel of the target's pyramid, the model's.
+
+    Raises:
+        ValueError: A perceptual weight without VGG weights at hand.
+    """
+
+    def __init__(self, config: LossConfig, pyramid: PyramidKernel = "box") -> None:
+        super().__init__()
+        self.config = config
+        self.pyramid = pyramid
+        self.perceptual = PerceptualLoss(weights=config.perceptual_weights or None) if config.perceptual else None
+
+    def forward(
+        self, output: ABPNOutput, target: Tensor, discriminator: PatchDiscriminator | None = None
+    ) -> dict[str, Tensor]:
+        """Compute every term of nonzero weight, and their weighted sum.
+
+        Args:
+            output: The network's.
+            target: The retouched photograph, (N, 3, H, W) in [0, 1], sides multiples of 2^l.
+            discriminator: Judges R_0; needed if the adversarial weight is not 0.
+
+        Returns:
+            Scalars by name: "loss" (the sum) first, then "mse", "l1", "perceptual", "adversarial", "dice", "bce",
+            "tv", unweighted, those that are in use.
+        """
+        config = self.config
+        targets = image_pyramid(target, len(output.images) - 1, self.pyramid)
+        terms: dict[str, Tensor] = {}
+        if config.mse or config.l1:
+            terms |= self._reconstruction(output, targets)
+        if self.perceptual is not None:
+            terms["perceptual"] = self.perceptual(output.results[-1].clamp(0, 1), targets[-1])
+        if config.adversarial:
+            assert discriminator is not None
+            terms["adversarial"] = generator_loss(discriminator(output.results[0] * 2 - 1), kind="bce")
+        if output.mask_logits is not None and (config.dice or config.bce):
+            terms |= self._mask(output.mask_logits, output.images[-1], targets[-1])
+        if config.tv:
+            terms["tv"] = torch.stack([total_variation(B, reduction=config.reduction) for B in output.blends]).sum()
+        loss = sum((getattr(config, name) * term for name, term in terms.items()), torch.zeros_like(target[0, 0, 0, 0]))
+        return {"loss": loss, **terms}
+
+    def _reconstruction(self, output: ABPNOutput, targets: list[Tensor]) -> dict[str, Tensor]:
+        """Sum over the levels of the squared and absolute errors, heavier where the target differs."""
+        mse, l1 = [], []
+        for R, R_gt, I in zip(output.results, targets, output.images, strict=True):
+            mask = difference_mask(I, R_gt, threshold=self.config.mask_threshold)
+            # The mean weight is held at 1, so that a batch full of blemishes does not take larger steps.
+            weight = 1 + self.config.mask_emphasis * mask
+            weight = weight / weight.mean()
+            error = R - R_gt
+            mse.append(_reduce(weight * error.square(), self.config.reduction))
+            l1.append(_reduce(weight * error.abs(), self.config.reduction))
+        terms = {"mse": torch.stack(mse).sum()} if self.config.mse else {}
+        return terms | ({"l1": torch.stack(l1).sum()} if self.config.l1 else {})
+
+    def _mask(self, logits: Tensor, thumbnail: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compare the predicted mask with the thresholded difference of I_l and its target (section 4.2).
+
+        M is a quarter of the thumbnail's size; a cell belongs to the true mask if any of its 4x4 pixels does.
+        """
+        true_mask = difference_mask(thumbnail, target, threshold=self.config.mask_threshold)
+        height, width = logits.shape[-2:]
+        padding = (0, 4 * width - true_mask.shape[-1], 0, 4 * height - true_mask.shape[-2])
+        true_mask = F.max_pool2d(F.pad(true_mask, padding), 4)
+        terms = {}
+        if self.config.dice:
+            terms["dice"] = soft_dice_loss(torch.sigmoid(logits), true_mask)
+        if self.config.bce:
+            terms["bce"] = F.binary_cross_entropy_with_logits(logits, true_mask)
+        return terms
+
+
+def _reduce(error: Tensor, reduction: str) -> Tensor:
+    """Mean over everything, or the paper's squared norm: sum over an image, mean over the batch."""
+    return error.mean() if reduction == "mean" else error.flatten(1).sum(1).mean()

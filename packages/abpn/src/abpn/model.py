@@ -1,0 +1,158 @@
+"""ABPN, the adaptive blend pyramid network, in the order of Fig. 3.
+
+Lei, Guo, Yang, Cui, Xie, Huang. "ABPN: Adaptive Blend Pyramid Network for Real-Time Local Retouching of Ultra
+High-Resolution Photo." CVPR 2022.
+
+Retouch the photograph's thumbnail; express what changed as a blend layer; enlarge and refine that layer up to the
+size of the photograph; lay it over the photograph. The expensive network sees only the thumbnail, the photograph
+itself is touched by two small convolutions a level.
+
+Shapes: the photograph I_0 is (N, 3, H, W) in [0, 1]; level i is (N, 3, H / 2^i, W / 2^i); the thumbnail is level l;
+the mask M is a quarter of the thumbnail's size.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from retouch_common.config import from_dict, to_dict
+from retouch_common.weights import load_state, resolve_weights, save_weights
+from torch import Tensor, nn
+
+from abpn.blend import make_blend
+from abpn.blend_pyramid import BlendPyramid, image_pyramid
+from abpn.config import PRESETS, ModelConfig
+from abpn.local_retouching import LocalRetouchingLayer
+
+THUMBNAIL_MULTIPLE = 64  # the encoder halves the thumbnail six times
+
+
+@dataclass(frozen=True)
+class ABPNOutput:
+    """What a forward pass computes.
+
+    Attributes:
+        results: [R_0, ..., R_l], unclamped.
+        blends: [B_0, ..., B_l].
+        images: [I_0, ..., I_l], I_0 padded to multiples of 2^l like the others.
+        mask_logits: Logits of M, a quarter of the thumbnail's (padded) size, or None without the mask branch.
+    """
+
+    results: list[Tensor]
+    blends: list[Tensor]
+    images: list[Tensor]
+    mask_logits: Tensor | None
+
+    @property
+    def mask(self) -> Tensor | None:
+        """M in [0, 1], or None."""
+        return None if self.mask_logits is None else torch.sigmoid(self.mask_logits)
+
+
+class ABPN(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="abpn",
+    tags=["face-retouching", "image-to-image"],
+    license="apache-2.0",
+):
+    """The network.
+
+    Args:
+        config: Its configuration; the preset "recommended" by default.
+    """
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or ModelConfig()
+        self.local_retouching = LocalRetouchingLayer(
+            config.widths,
+            mask_branch=config.mask_branch,
+            attention=config.attention,
+            residual=config.residual,
+        )
+        self.blend = make_blend(config.blend, min_slope=config.min_slope)
+        self.blend_pyramid = BlendPyramid(config.refine_width, config.refine)
+
+    def num_levels(self, height: int, width: int) -> int:
+        """L for a photograph: the halvings that bring its long side nearest to the thumbnail's (in ratio).
+
+        With a thumbnail of 256: 512 -> 1, 1024 -> 2, 4096 -> 4, as in Table 3.
+        """
+        return max(0, round(math.log2(max(height, width) / self.config.thumbnail)))
+
+    def forward(self, image: Tensor, num_levels: int | None = None) -> ABPNOutput:
+        """Retouch.
+
+        Args:
+            image: I_0, (N, 3, H, W) in [0, 1], of any size. Sides that are no multiples of 2^l are padded by
+                repeating the edge; ``results[0]`` is cropped back to (H, W).
+            num_levels: l; chosen by :meth:`num_levels` if None.
+        """
+        height, width = image.shape[-2:]
+        l = self.num_levels(height, width) if num_levels is None else num_levels
+        images = image_pyramid(pad_to_multiple(image, 2**l), l, self.config.pyramid)
+        R_l, mask_logits = self.retouch_thumbnail(images[l])
+        B_l = self.blend.reverse(images[l], R_l)  # Eq. 4
+        blends = self.blend_pyramid(B_l, images)  # Eq. 5
+        results = [self.blend(I, B) for I, B in zip(images, blends, strict=True)]  # Eq. 3
+        results[0] = results[0][..., :height, :width]
+        return ABPNOutput(results, blends, images, mask_logits)
+
+    def retouch_thumbnail(self, thumbnail: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Apply the local retouching layer to I_l of any size.
+
+        Returns:
+            R_l of the same size, and the mask's logits, which cover I_l padded to multiples of 64.
+        """
+        height, width = thumbnail.shape[-2:]
+        retouched, logits = self.local_retouching(pad_to_multiple(thumbnail, THUMBNAIL_MULTIPLE))
+        return retouched[..., :height, :width], logits
+
+    @classmethod
+    def from_preset(cls, name: str) -> "ABPN":
+        """Build the untrained network of a preset.
+
+        Raises:
+            ValueError: If there is no such preset.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        return cls(PRESETS[name].model)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], *, device: str = "cpu") -> "ABPN":  # type: ignore[override]
+        """Load weights, in evaluation mode.
+
+        Args:
+            name: A bundled name ("small"), a safetensors file, a folder of :meth:`save_pretrained`, or a hub id
+                ``owner/name`` or ``owner/name@revision``.
+            device: Where to put them.
+
+        Raises:
+            ValueError: Nothing of that name, or a file that holds no ABPN.
+        """
+        weights = resolve_weights(name, bundled=resources.files("abpn") / "weights")
+        if weights.config is None:
+            raise ValueError(f"{weights.path}: no configuration inside; these are not weights of this package")
+        model = cls(from_dict(ModelConfig, weights.config.get("model", weights.config)))
+        try:
+            model.load_state_dict(load_state(weights, device=device))
+        except RuntimeError as error:
+            raise ValueError(f"{weights.path}: its tensors do not fit its configuration ({error})") from error
+        return model.to(device).eval()
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_weights(save_directory / "model.safetensors", self.state_dict(), config=to_dict(self.config))
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Pad (N, C, H, W) at the bottom and the right to multiples of ``multiple`` by repeating the edge."""
+    height, width = image.shape[-2:]
+    right, bottom = -width % multiple, -height % multiple
+    return F.pad(image, (0, right, 0, bottom), mode="replicate") if right or bottom else image

@@ -1,0 +1,242 @@
+"""Retouching photographs of any size, in memory that does not grow with them.
+
+The pyramid is run in two passes. The first streams the photograph once and keeps a reduced copy, level s, of at
+most ``COARSE_PIXELS`` pixels; the local retouching layer and the coarse levels of the blend pyramid run on that copy
+as a whole. The second streams the photograph again and runs the fine levels s - 1 ... 0 tile by tile. A tile is read
+with a halo wide enough that its result equals the same pixels of the whole photograph.
+
+Shapes: arrays are (H, W, 3) RGB, uint8 or uint16; tensors are (1, 3, H, W) in [0, 1].
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from retouch_common.cli import resolve_device, resolve_precision
+from retouch_common.photo.stripes import Window, plan_stripes
+from torch import Tensor, nn
+
+from abpn.blend_pyramid import image_pyramid
+from abpn.model import ABPN
+
+COARSE_PIXELS = 1_500_000  # the reduced copy's size: 18 MB in fp32
+TILE = 512  # side of a tile: its 16-channel activations stay near the processor's caches
+HALO = {"box": 3, "burt": 6}  # pixels of level s; two convolutions and an interpolation a level, and the kernel
+UNTOUCHED = 0.5 / 255  # changes of up to half an 8-bit level are rounding, not retouching
+
+
+class PhotoSource(Protocol):
+    """Where :meth:`Retoucher.stripes` reads: anything that yields rows from top to bottom, twice."""
+
+    height: int
+    width: int
+    dtype: np.dtype
+
+    def read_rows(self, y0: int, y1: int) -> np.ndarray:
+        """Rows y0 to y1, (y1 - y0, W, 3) uint8 or uint16."""
+
+
+class Retoucher:
+    """A network ready to retouch photographs.
+
+    Args:
+        model: An ABPN, or the name, path or hub id of weights.
+        device: "auto", "cpu", "cuda" or a torch device.
+        precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16". Pyramid and blending are
+            always fp32.
+
+    Raises:
+        ValueError: Unknown weights, device or precision.
+    """
+
+    def __init__(
+        self, model: ABPN | str | os.PathLike[str] = "small", *, device: str = "auto", precision: str = "auto"
+    ) -> None:
+        self.device = resolve_device(device)
+        dtype = resolve_precision(precision, self.device)
+        model = model if isinstance(model, ABPN) else ABPN.from_pretrained(model)
+        self.model = _prepare(model, self.device, dtype)
+
+    def __call__(self, image: np.ndarray, *, strength: float = 1.0) -> np.ndarray:
+        """Retouch one photograph.
+
+        Args:
+            image: (H, W, 3) RGB, uint8 or uint16.
+            strength: 0 changes nothing, 1 is the network's retouching.
+
+        Returns:
+            An array of the same shape and type.
+
+        Raises:
+            ValueError: Another shape or type, or a strength outside [0, 1].
+        """
+        result = np.empty_like(image)
+        y = 0
+        for stripe in self.stripes(_ArraySource(image), strength=strength):
+            result[y : y + len(stripe)] = stripe
+            y += len(stripe)
+        return result
+
+    def mask(self, image: np.ndarray) -> np.ndarray:
+        """Where the network would retouch: M enlarged to the photograph, (H, W) float32 in [0, 1].
+
+        Raises:
+            ValueError: Another shape or type, or a network without a mask branch.
+        """
+        source = _ArraySource(image)
+        coarse = _Coarse(self.model, source, self.device)
+        if coarse.mask is None:
+            raise ValueError("this network has no mask branch (model.mask_branch=false)")
+        return coarse.mask[: source.height, : source.width].cpu().numpy()
+
+    @torch.inference_mode()
+    def stripes(self, source: PhotoSource, *, strength: float = 1.0) -> Iterator[np.ndarray]:
+        """Retouch a photograph that need not fit into memory.
+
+        Args:
+            source: The photograph; its rows are asked for from top to bottom, twice, with a small overlap.
+            strength: See :meth:`__call__`.
+
+        Yields:
+            Blocks of finished rows, (n, W, 3) of the source's type, from top to bottom.
+        """
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must lie between 0 and 1, not {strength}")
+        coarse = _Coarse(self.model, source, self.device)
+        align = 2**coarse.level
+        halo = HALO[self.model.config.pyramid] * align if coarse.level else 0
+        columns = plan_stripes(coarse.padded_width, TILE, align=align, halo=halo)
+        for rows in plan_stripes(coarse.padded_height, TILE, align=align, halo=halo):
+            if rows.start >= source.height:
+                return
+            block = source.read_rows(rows.read_start, min(rows.read_stop, source.height))
+            inner = slice(rows.inner.start, min(rows.inner.stop, len(block)))
+            result = block[inner].copy()
+            if strength:
+                for window in columns:
+                    self._retouch_tile(coarse, block, rows, window, inner, result, strength)
+            yield result
+
+    def _retouch_tile(
+        self,
+        coarse: "_Coarse",
+        block: np.ndarray,
+        rows: Window,
+        columns: Window,
+        inner: slice,
+        result: np.ndarray,
+        strength: float,
+    ) -> None:
+        """Run levels s - 1 ... 0 on one tile of ``block`` and write its inner part to ``result``."""
+        stop = min(columns.stop, block.shape[1])
+        if columns.start >= stop:
+            return
+        tile = _to_tensor(block[:, columns.read_start : columns.read_stop], self.device)
+        tile = _pad(tile, rows.read_stop - rows.read_start, columns.read_stop - columns.read_start)
+        images = image_pyramid(tile, coarse.level, self.model.config.pyramid)
+        scale = 2**coarse.level
+        at_s = slice(rows.read_start // scale, rows.read_stop // scale)
+        across_s = slice(columns.read_start // scale, columns.read_stop // scale)
+        images[-1] = coarse.image[..., at_s, across_s]
+        B_0 = self.model.blend_pyramid(coarse.blend[..., at_s, across_s], images)[0]
+        keep = (..., inner, slice(columns.inner.start, columns.inner.start + stop - columns.start))
+        change = self.model.blend(tile[keep], B_0[keep]) - tile[keep]
+        # What the network leaves alone comes back bit for bit, at 8 and at 16 bits.
+        change = F.softshrink(change, UNTOUCHED) * (strength * np.iinfo(block.dtype).max)
+        change = change.round_()[0].permute(1, 2, 0).to(torch.int32).cpu().numpy()
+        target = result[:, columns.start : stop]
+        np.clip(target + change, 0, np.iinfo(block.dtype).max, out=target, casting="unsafe")
+
+
+class _Coarse:
+    """The first pass: level s of the photograph and of its blend layer.
+
+    Attributes:
+        level: s.
+        image: I_s, (1, 3, H / 2^s, W / 2^s), H and W padded to multiples of 2^l.
+        blend: B_s, the same shape.
+        mask: M enlarged to the photograph, (H, W), or None; computed when asked for.
+        padded_height: Height padded to a multiple of 2^l, pixels of the photograph.
+        padded_width: Width likewise.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, model: ABPN, source: PhotoSource, device: torch.device) -> None:
+        num_levels = model.num_levels(source.height, source.width)
+        step = 2**num_levels
+        self.padded_height = -(-source.height // step) * step
+        self.padded_width = -(-source.width // step) * step
+        self.level = 0
+        while self.level < num_levels and self.padded_height * self.padded_width > COARSE_PIXELS * 4**self.level:
+            self.level += 1
+        self.image = self._reduce(source, model.config.pyramid, device)
+        images = image_pyramid(self.image, num_levels - self.level, model.config.pyramid)
+        R_l, self._mask_logits = model.retouch_thumbnail(images[-1])
+        B_l = model.blend.reverse(images[-1], R_l)
+        self.blend = model.blend_pyramid(B_l, images)[0]
+        self._thumbnail_scale = step
+
+    @property
+    def mask(self) -> Tensor | None:
+        if self._mask_logits is None:
+            return None
+        scale = 4 * self._thumbnail_scale
+        mask = torch.sigmoid(self._mask_logits.float())
+        return F.interpolate(mask, scale_factor=float(scale), mode="bilinear")[0, 0]
+
+    def _reduce(self, source: PhotoSource, kernel: str, device: torch.device) -> Tensor:
+        """Stream the photograph and keep level s."""
+        scale = 2**self.level
+        halo = 0 if kernel == "box" else 3 * scale
+        parts = []
+        for rows in plan_stripes(self.padded_height, TILE, align=scale, halo=halo):
+            read_start = min(rows.read_start, source.height - 1)
+            block = source.read_rows(read_start, max(read_start + 1, min(rows.read_stop, source.height)))
+            image = _pad(_to_tensor(block, device), rows.read_stop - rows.read_start, self.padded_width)
+            reduced = image_pyramid(image, self.level, kernel)[-1]  # type: ignore[arg-type]
+            parts.append(reduced[..., rows.inner.start // scale : rows.inner.stop // scale, :])
+        return torch.cat(parts, dim=2).contiguous(memory_format=torch.channels_last)
+
+
+class _ArraySource:
+    """A photograph in memory."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
+            raise ValueError(
+                f"a photograph is an (H, W, 3) array of uint8 or uint16, not {image.shape} of {image.dtype}"
+            )
+        self.image = image
+        self.height, self.width = image.shape[:2]
+        self.dtype = image.dtype
+
+    def read_rows(self, y0: int, y1: int) -> np.ndarray:
+        return self.image[y0:y1]
+
+
+def _to_tensor(block: np.ndarray, device: torch.device) -> Tensor:
+    """(H, W, 3) integers to (1, 3, H, W) in [0, 1], fp32, channels-last without a copy."""
+    pixels = torch.from_numpy(np.ascontiguousarray(block)).to(device)
+    return (pixels.to(torch.float32) / np.iinfo(block.dtype).max).permute(2, 0, 1)[None]
+
+
+def _pad(image: Tensor, height: int, width: int) -> Tensor:
+    """Repeat the bottom and right edges up to (height, width)."""
+    bottom, right = height - image.shape[-2], width - image.shape[-1]
+    if not bottom and not right:
+        return image
+    return F.pad(image, (0, right, 0, bottom), mode="replicate").contiguous(memory_format=torch.channels_last)
+
+
+def _prepare(model: ABPN, device: torch.device, dtype: torch.dtype) -> ABPN:
+    """A copy of the network for inference; convolutions in ``dtype``, normalisation in fp32."""
+    copy = ABPN(model.config)
+    copy.load_state_dict(model.state_dict())
+    copy = copy.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    for module in copy.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(dtype)
+    return copy
