@@ -62,7 +62,7 @@ def load_optimizer_state(optimizer: Any, tensors: Tensors, meta: Mapping[str, An
 
 def scheduler_state(scheduler: Any) -> dict[str, Any]:
     """Return a learning-rate scheduler's (or a GradScaler's) state for ``meta``; functions are left out."""
-    return {key: value for key, value in scheduler.state_dict().items() if not callable(value)}
+    return {key: _numbers(value) for key, value in scheduler.state_dict().items() if not callable(value)}
 
 
 def load_scheduler_state(scheduler: Any, state: Mapping[str, Any]) -> None:
@@ -100,12 +100,23 @@ def _index(key: str) -> int:
     return int(key.rpartition("-")[2])
 
 
+def _numbers(value: Any) -> Any:
+    """Turn scalar tensors (learning rates may be tensors) into numbers, also inside lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: _numbers(item) for key, item in value.items()}
+    return [_numbers(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _like(present: Any, loaded: Any) -> Any:
     """Give values read from JSON the types that the same values have in ``present``."""
     if isinstance(present, Mapping) and isinstance(loaded, Mapping):
         convert: Callable[[str], Any] = int if any(isinstance(key, int) for key in present) else str
         items = {convert(key): value for key, value in loaded.items()}
         return type(present)({key: _like(present.get(key), value) for key, value in items.items()})  # type: ignore[call-arg]
+    if isinstance(present, torch.Tensor):
+        return torch.as_tensor(loaded, dtype=present.dtype, device=present.device)
     if isinstance(present, tuple) and isinstance(loaded, list):
         return tuple(loaded)
     if isinstance(present, list) and isinstance(loaded, list) and len(present) == len(loaded):

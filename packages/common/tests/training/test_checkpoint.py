@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from retouch_common.training import checkpoint
+
+TENSORS = {"model": {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(0)}}
+
+
+def write(folder, step, **options):
+    return checkpoint.save(folder, step, tensors=TENSORS, meta={"note": f"step {step}"}, **options)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_round_trip_keeps_values_types_and_nesting(tmp_path):
+    tensors = {
+        "model": {"w": torch.randn(3, 4), "half": torch.randn(2).bfloat16(), "n": torch.tensor(7)},
+        "optimizer": {"state-0": {"exp_avg": torch.randn(3, 4), "step": torch.tensor(3.0)}},
+        "nothing": {},
+    }
+    path = checkpoint.save(tmp_path, 12, tensors=tensors, meta={"lr": 0.1, "betas": [0.9, 0.999]})
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    assert (found.path, found.step, found.meta) == (path, 12, {"lr": 0.1, "betas": [0.9, 0.999]})
+    assert path.name == "step-00000012"
+    assert found.groups() == ["model", "nothing", "optimizer"]
+    assert found.tensors("nothing") == {}
+    for name, tensor in tensors["model"].items():
+        assert torch.equal(found.tensors("model")[name], tensor)
+        assert found.tensors("model")[name].dtype == tensor.dtype
+    assert torch.equal(
+        found.tensors("optimizer")["state-0"]["exp_avg"], tensors["optimizer"]["state-0"]["exp_avg"]
+    )
+
+
+def test_model_file_carries_the_configuration(tmp_path):
+    path = checkpoint.save(tmp_path, 1, tensors=TENSORS, meta={"config": {"model": {"width": 8}}})
+    with safetensors.safe_open(path / "model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["config"]) == {"model": {"width": 8}}
+
+
+def test_tied_transposed_and_channels_last_tensors_are_written_by_value(tmp_path):
+    base = torch.arange(24.0).reshape(2, 3, 2, 2)
+    tensors = {"tied": base, "again": base, "part": base[1], "turned": base.transpose(0, 1)}
+    tensors["last"] = base.to(memory_format=torch.channels_last)
+    checkpoint.save(tmp_path, 1, tensors={"model": tensors}, meta={})
+    loaded = checkpoint.latest(tmp_path).tensors("model")
+    for name, tensor in tensors.items():
+        assert torch.equal(loaded[name], tensor), name
+
+
+def test_keeps_the_newest(tmp_path):
+    for step in (1, 2, 3, 4):
+        write(tmp_path, step, keep=2)
+    assert names(tmp_path) == ["step-00000003", "step-00000004"]
+
+
+def test_damaged_checkpoints_do_not_count_as_kept(tmp_path):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    (tmp_path / "step-00000002" / "model.safetensors").write_bytes(b"")
+    write(tmp_path, 3, keep=2)
+    assert "step-00000001" in names(tmp_path)
+
+
+def test_the_same_step_again_replaces_the_old_one_after_it_is_complete(tmp_path):
+    write(tmp_path, 5)
+    checkpoint.save(tmp_path, 5, tensors=TENSORS, meta={"note": "second"})
+    assert names(tmp_path) == ["step-00000005.1"]
+    assert checkpoint.latest(tmp_path).meta == {"note": "second"}
+    checkpoint.save(tmp_path, 6, tensors=TENSORS, meta={"note": "third"})
+    assert checkpoint.latest(tmp_path).step == 6
+
+
+@pytest.mark.parametrize(
+    ("harm", "complaint"),
+    [
+        (lambda p: os.truncate(p / "model.safetensors", 40), "has 40 bytes instead of"),
+        (lambda p: flip(p / "model.safetensors"), "does not match its checksum"),
+        (lambda p: flip(p / "state.json"), "does not match its checksum"),
+        (lambda p: (p / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda p: (p / "manifest.json").unlink(), "manifest.json is missing"),
+        (lambda p: (p / "manifest.json").write_text("{"), "manifest.json is unreadable"),
+        (lambda p: (p / "manifest.json").write_text("[]"), "manifest.json is unreadable"),
+        (lambda p: (p / "manifest.json").write_text('{"files": {}}'), "does not name state.json"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path, caplog, harm, complaint):
+    write(tmp_path, 1)
+    bad = write(tmp_path, 2)
+    harm(bad)
+    assert checkpoint.latest(tmp_path).step == 1
+    assert str(bad) in caplog.text
+    assert complaint in caplog.text
+    with pytest.raises(ValueError, match="not a sound checkpoint"):
+        checkpoint.load(bad)
+    write(tmp_path, 2)  # training again to the damaged step works and clears it away
+    assert checkpoint.latest(tmp_path).step == 2
+    assert not bad.exists()
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_a_damaged_later_checkpoint_is_removed_by_the_next_save(tmp_path):
+    write(tmp_path, 1)
+    flip(write(tmp_path, 3) / "model.safetensors")
+    write(tmp_path, 2)
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def test_a_sound_later_checkpoint_is_not_overruled(tmp_path):
+    write(tmp_path, 3)
+    with pytest.raises(ValueError, match="later than step 2"):
+        write(tmp_path, 2)
+
+
+def test_nothing_there(tmp_path):
+    assert checkpoint.latest(tmp_path) is None
+    assert checkpoint.latest(tmp_path / "none") is None
+    (tmp_path / "step-00000001").write_text("a file, not a directory")
+    assert checkpoint.latest(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("tensors", "meta", "message"),
+    [
+        (TENSORS, {"x": object()}, "meta is not JSON"),
+        ({"model": torch.zeros(1)}, {}, "group 'model' must be a dict"),
+        ({"model": {"x": 3}}, {}, "'x' is a int, not a tensor"),
+        ({"model": {"a/b": torch.zeros(1)}}, {}, "contains a slash"),
+    ],
+)
+def test_what_cannot_be_saved(tmp_path, tensors, meta, message):
+    with pytest.raises(ValueError, match=message):
+        checkpoint.save(tmp_path, 1, tensors=tensors, meta=meta)
+    assert names(tmp_path) == []
+
+
+def test_unknown_group_names_the_known_ones(tmp_path):
+    write(tmp_path, 1)
+    with pytest.raises(ValueError, match="has no 'ema', only model"):
+        checkpoint.latest(tmp_path).tensors("ema")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk(tmp_path, monkeypatch, number):
+    good = write(tmp_path, 1, keep=1)
+    real = os.fsync
+    calls = []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(number, os.strerror(number))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"disk full while writing checkpoint .*step-00000002") as caught:
+        write(tmp_path, 2, keep=1)
+    assert str(good) in str(caught.value)
+    assert names(tmp_path) == ["step-00000001"]
+    assert checkpoint.latest(tmp_path).step == 1
+
+
+def test_full_disk_without_an_earlier_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="there is no earlier checkpoint"):
+        write(tmp_path, 2)
+    assert names(tmp_path) == []
+
+
+def forked(work):
+    """Run ``work(say)`` in a fork (importing torch anew takes seconds); return its pid and what it says."""
+    receive, send = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work(lambda text: os.write(send, f"{text}\n".encode()))
+        finally:
+            os._exit(0)
+    os.close(send)
+    return pid, os.fdopen(receive)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_FSIZE stands in for a small disk")
+def test_the_kernel_refuses_the_write_in_the_middle_of_a_file(tmp_path):
+    import resource
+
+    good = write(tmp_path, 1)
+
+    def work(say):
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        try:
+            checkpoint.save(
+                tmp_path, 2, tensors={"model": {"w": torch.from_numpy(np.zeros(100_000))}}, meta={}
+            )
+        except OSError as error:
+            say(error)
+
+    pid, lines = forked(work)
+    with lines:
+        said = lines.read()
+    os.waitpid(pid, 0)
+    assert "disk full while writing checkpoint" in said
+    assert str(good) in said
+    assert names(tmp_path) == ["step-00000001"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_kill_in_the_middle_of_writing(tmp_path):
+    """Killed at random instants, the newest sound checkpoint is the last one announced or the next."""
+
+    def work(say, step):
+        while True:
+            step += 1
+            full = np.full(300_000, step, dtype=np.float32)
+            tensors = {"model": {"w": torch.from_numpy(full)}, "ema": {"w": torch.from_numpy(-full)}}
+            checkpoint.save(tmp_path, step, tensors=tensors, meta={"step": step}, keep=2)
+            say(step)
+
+    dice = random.Random(0)
+    start = interrupted = 0
+    for _ in range(40):
+        pid, lines = forked(lambda say, start=start: work(say, start))
+        with lines:
+            announced = int(lines.readline())
+            time.sleep(dice.uniform(0, 0.015))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            announced = max([announced, *map(int, lines.read().split())])
+        interrupted += any(path.name.endswith(".tmp") for path in tmp_path.iterdir())
+        found = checkpoint.latest(tmp_path)
+        assert found is not None
+        assert announced <= found.step <= announced + 1
+        assert found.meta == {"step": found.step}
+        assert found.tensors("model")["w"].unique().tolist() == [found.step]
+        assert found.tensors("ema")["w"].unique().tolist() == [-found.step]
+        start = found.step
+    assert interrupted >= 5, "hardly a kill hit a save; the test shows nothing"
+    checkpoint.save(tmp_path, start + 1, tensors=TENSORS, meta={})
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_a_read_only_folder_is_an_os_error(tmp_path):
+    if os.name == "posix" and os.geteuid() == 0:
+        target = tmp_path / "file"
+        target.write_text("")
+        with pytest.raises(OSError):
+            write(target, 1)
+    else:
+        tmp_path.chmod(0o500)
+        with pytest.raises(OSError):
+            write(tmp_path, 1)
+        tmp_path.chmod(0o700)
+
+
+def test_a_whole_checkpoint_can_be_copied_elsewhere(tmp_path):
+    path = write(tmp_path / "run", 1)
+    shutil.copytree(path, tmp_path / "copy")
+    assert checkpoint.load(tmp_path / "copy").step == 1
