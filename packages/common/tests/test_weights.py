@@ -97,6 +97,12 @@ def test_a_folder_with_its_configuration_beside_the_weights(bundled, tmp_path):
     assert (found.source, found.config, found.path.name) == ("folder", {"width": 8}, "model.safetensors")
 
 
+def test_the_folder_of_a_finished_training_run(bundled, tmp_path):
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    save_weights(tmp_path / "run" / "weights" / "model.safetensors", a_state(), config={"width": 2})
+    assert resolve_weights(str(tmp_path / "run"), bundled=bundled).config == {"width": 2}
+
+
 def test_a_folder_that_holds_no_weights_or_several(bundled, tmp_path):
     assert "no model.safetensors" in message(resolve_weights, str(tmp_path), bundled=bundled)
     assert "name one" in message(resolve_weights, str(bundled), bundled=bundled)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 CONFIG_KEY = "config"  # key of the safetensors metadata that holds the configuration as JSON
 FOLDER_FILE = "model.safetensors"  # what save_pretrained writes, and what a hub repository holds
+RUN_FOLDER = "weights"  # where a finished training run keeps that
 SUMS_FILE = "SHA256SUMS"
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")  # owner/name, optionally @revision
@@ -69,8 +70,9 @@ def bundled_names(bundled: Traversable | Path) -> list[str]:
 def resolve_weights(name: str | os.PathLike[str], *, bundled: Traversable | Path) -> Weights:
     """Find the weights a user named and verify them.
 
-    The name is tried as a bundled name, then as a path (a safetensors file, or a folder that holds one), then
-    as a hub id `owner/name` or `owner/name@revision`, which is downloaded once and kept in the hub's cache.
+    The name is tried as a bundled name, then as a path (a safetensors file, a folder that holds one, or the
+    folder of a finished training run), then as a hub id `owner/name` or `owner/name@revision`, which is
+    downloaded once and kept in the hub's cache.
 
     Args:
         name: bundled name, path or hub id.
@@ -178,8 +180,9 @@ def _from_bundled(name: str, bundled: Traversable | Path) -> Weights:
 
 
 def _file_in_folder(folder: Path) -> Path:
-    if (folder / FOLDER_FILE).is_file():
-        return folder / FOLDER_FILE
+    for file in (folder / FOLDER_FILE, folder / RUN_FOLDER / FOLDER_FILE):
+        if file.is_file():
+            return file
     found = sorted(folder.glob("*.safetensors"))
     if not found:
         raise ValueError(f"{folder}: no {FOLDER_FILE} in this folder; give one that save_pretrained wrote")
