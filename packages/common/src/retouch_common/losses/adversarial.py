@@ -42,7 +42,7 @@ class PatchDiscriminator(nn.Module):
         for layer in range(1, num_layers + 1):
             wider = width * min(2**layer, 8)
             stride = 2 if layer < num_layers else 1
-            layers.append(nn.Conv2d(channels, wider, 4, stride, 1, bias=norm != "batch"))
+            layers.append(nn.Conv2d(channels, wider, 4, stride, 1, bias=norm == "none"))
             if norm == "batch":
                 layers.append(nn.BatchNorm2d(wider))
             elif norm == "instance":

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -136,15 +136,14 @@ def _read_weights(network: str, path: Path | None) -> Mapping[str, torch.Tensor]
         )
     if file.name == name and not _sha256(file).startswith(name.removesuffix(".pth").rpartition("-")[2]):
         raise ValueError(f"{file}: damaged, its checksum is not the one in its name; download {name} again")
-    if file.suffix == ".safetensors":
-        import safetensors.torch
-
-        return safetensors.torch.load_file(file)
     try:
-        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is not its own
+        if file.suffix == ".safetensors":
+            import safetensors.torch
+
+            return safetensors.torch.load_file(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # both raise many kinds for a file that is not their own
         raise ValueError(f"{file}: not a file of weights ({str(error).splitlines()[0]})") from None
-    return loaded
 
 
 def _sha256(path: Path) -> str:
