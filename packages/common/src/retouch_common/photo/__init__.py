@@ -1,0 +1,1 @@
+"""Real photographs in, real photographs out: files of any size, faces, and the windows to work in."""

@@ -1,0 +1,241 @@
+"""The five file formats of photographs: recognised by content, compared with the name."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """What a file format is called, what it can hold and how it is written.
+
+    Attributes:
+        name: As users call it.
+        suffixes: Lower-case file name endings; the first is the usual one.
+        loader: libvips operation that reads it.
+        saver: libvips operation that writes it.
+        bits: Bits per channel the format holds at most.
+        alpha: Whether it holds transparency.
+        cmyk: Whether it holds CMYK.
+        max_side: Longest side in pixels, None when no photo can reach the limit.
+        options: Options of the saver.
+        quality: Default quality in 1..100, None for a lossless format.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    loader: str
+    saver: str
+    bits: int
+    alpha: bool
+    cmyk: bool
+    max_side: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    quality: int | None = None
+
+
+FORMATS = {
+    entry.name: entry
+    for entry in (
+        Format(
+            name="JPEG",
+            suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
+            loader="jpegload",
+            saver="jpegsave",
+            bits=8,
+            alpha=False,
+            cmyk=True,
+            max_side=65500,
+            options={"subsample_mode": "off"},  # 4:4:4
+            quality=95,
+        ),
+        Format(
+            name="PNG",
+            suffixes=(".png",),
+            loader="pngload",
+            saver="pngsave",
+            bits=16,
+            alpha=True,
+            cmyk=False,
+        ),
+        Format(
+            name="TIFF",
+            suffixes=(".tif", ".tiff"),
+            loader="tiffload",
+            saver="tiffsave",
+            bits=16,
+            alpha=True,
+            cmyk=True,
+            options={"compression": "deflate", "predictor": "horizontal"},
+        ),
+        Format(
+            name="WebP",
+            suffixes=(".webp",),
+            loader="webpload",
+            saver="webpsave",
+            bits=8,
+            alpha=True,
+            cmyk=False,
+            max_side=16383,
+            options={"smart_subsample": True, "exact": True},
+            quality=95,
+        ),
+        Format(
+            name="AVIF",
+            suffixes=(".avif",),
+            loader="heifload",
+            saver="heifsave",
+            bits=12,
+            alpha=True,
+            cmyk=False,
+            max_side=16384,
+            options={"compression": "av1", "subsample_mode": "off"},
+            quality=90,
+        ),
+    )
+}
+
+SUFFIXES = tuple(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
+_SUPPORTED = "JPEG, PNG, TIFF, WebP and AVIF"
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+)
+_FOREIGN = (
+    (b"GIF8", "a GIF"),
+    (b"BM", "a BMP"),
+    (b"8BPS", "a Photoshop document"),
+    (b"%PDF", "a PDF"),
+    (b"\xff\x0a", "a JPEG XL file"),
+    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL file"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 file"),
+    (b"v/1\x01", "an OpenEXR file"),
+)
+
+
+def format_of_name(path: str | os.PathLike[str]) -> Format | None:
+    """The format a file's name promises.
+
+    Args:
+        path: File name; need not exist.
+
+    Returns:
+        The format, or None for an ending that belongs to none of them.
+    """
+    suffix = Path(path).suffix.lower()
+    return next((entry for entry in FORMATS.values() if suffix in entry.suffixes), None)
+
+
+def format_for_output(path: str | os.PathLike[str]) -> Format:
+    """The format to write a file in.
+
+    Args:
+        path: Name of the output.
+
+    Returns:
+        The format its ending names.
+
+    Raises:
+        ValueError: If the ending names none of the supported formats.
+    """
+    found = format_of_name(path)
+    if found is None:
+        raise ValueError(f"{path}: the name must end in one of {' '.join(SUFFIXES)}")
+    return found
+
+
+def sniff(path: str | os.PathLike[str]) -> Format:
+    """Find a file's format by its first bytes and compare it with its name.
+
+    Args:
+        path: File to look at.
+
+    Returns:
+        The format of the content.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        OSError: If it cannot be opened.
+        ValueError: If it is a folder, is empty, is none of the supported formats, is named like another of
+            them, or is animated.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, not a photo")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(65536)
+    except OSError as error:
+        raise type(error)(f"{path}: cannot be opened: {(error.strerror or str(error)).lower()}") from error
+    if not head:
+        raise ValueError(f"{path}: is empty (0 bytes)")
+    found = _format_of_content(path, head)
+    promised = format_of_name(path)
+    if promised is not None and promised is not found:
+        raise ValueError(
+            f"{path}: the name says {promised.name} but the content is {found.name}; "
+            f"rename it to {path.stem}{found.suffixes[0]}"
+        )
+    if found.name == "PNG" and _is_animated_png(head):
+        raise ValueError(f"{path}: is an animated PNG; only still photographs can be retouched")
+    return found
+
+
+def _format_of_content(path: Path, head: bytes) -> Format:
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
+            return FORMATS[name]
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return FORMATS["WebP"]
+    what = next((what for signature, what in _FOREIGN if head.startswith(signature)), "not a photo")
+    if head[4:8] == b"ftyp":
+        brands = head[8 : max(16, min(len(head), int.from_bytes(head[:4], "big")))]
+        if b"avis" in brands[:4]:
+            raise ValueError(f"{path}: is an animated AVIF; only still photographs can be retouched")
+        if b"avif" in brands:
+            return FORMATS["AVIF"]
+        what = (
+            "an HEIC photo"
+            if brands[:3] in (b"hei", b"hev", b"mif")
+            else "a video or an unknown ISO media file"
+        )
+    raise ValueError(f"{path}: is {what}; supported are {_SUPPORTED}")
+
+
+def _is_animated_png(head: bytes) -> bool:
+    """Whether an animation control chunk comes before the first pixel data."""
+    at = 8
+    while at + 8 <= len(head):
+        (length,) = struct.unpack(">I", head[at : at + 4])
+        kind = head[at + 4 : at + 8]
+        if kind in (b"acTL", b"IDAT"):
+            return kind == b"acTL"
+        at += 12 + length
+    return False
+
+
+def is_lossless_webp(path: str | os.PathLike[str]) -> bool:
+    """Whether a WebP file holds a losslessly coded picture.
+
+    Args:
+        path: A WebP file.
+
+    Returns:
+        True when its picture chunk is VP8L.
+    """
+    with open(path, "rb") as file:
+        file.seek(12)
+        while len(header := file.read(8)) == 8:
+            kind, (length,) = header[:4], struct.unpack("<I", header[4:])
+            if kind in (b"VP8L", b"VP8 "):
+                return kind == b"VP8L"
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return False

@@ -1,0 +1,359 @@
+"""Photographs in and out: any size, 8 or 16 bit, with everything a file carries beside its pixels.
+
+A :class:`Photo` is opened lazily. Its pixels are upright (the orientation tag is applied, and written as
+upright), read as RGB whatever is stored, as crops in any order or as rows from top to bottom in bounded
+memory. What is written goes back into the stored channels (see :mod:`retouch_common.photo.pixels`), together
+with alpha, ICC profile, EXIF, XMP, IPTC and resolution.
+
+Decisions on doubtful files: a file whose name contradicts its content is refused, and so are files with
+several pages or frames, floats, Lab colours, and photos with a side below 16 pixels. An output that cannot
+hold the photo (16 bits or CMYK where the format has none, transparency in a JPEG) is refused rather than
+converted. JPEG, WebP and AVIF are lossy: there "unchanged" is up to their coding; a losslessly coded WebP is
+written losslessly again. WebP and AVIF encoders, progressive JPEG and interlaced PNG decoders keep the whole
+photo in memory, whatever is done here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyvips
+
+from .formats import Format, format_for_output, is_lossless_webp, sniff
+from .metadata import carried_metadata, orientation
+from .pixels import Kind, Layout
+from .rows import RowReader, reason
+from .sink import atomic_output, stream_rows
+
+logging.getLogger("pyvips").setLevel(logging.ERROR)  # warnings about a damaged file end in its exception
+pyvips.cache_set_max(0)  # remembered operations would keep pixels, and show an overwritten file's old content
+
+MIN_SIDE = 16
+_BLOCK_ROWS = 256
+
+
+class Photo:
+    """A still photograph in a file; pixels are decoded when asked for.
+
+    Attributes:
+        path: The file.
+        format: Its format.
+        width: Width in pixels, upright.
+        height: Height in pixels, upright.
+        dtype: uint8 or uint16.
+        has_alpha: Whether it has transparency.
+        kind: "grey", "rgb" or "cmyk".
+    """
+
+    path: Path
+    format: Format
+    width: int
+    height: int
+    dtype: np.dtype
+    has_alpha: bool
+    kind: Kind
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.format = sniff(path)
+        with self._reading():
+            header = self._decode("sequential")
+            self._check_still(header)
+            self._metadata = carried_metadata(header)
+            self._turned = orientation(header) > 2  # rows of the upright photo are not rows of the file
+            header = header.autorot()
+            try:
+                self._layout = Layout.of(header)
+            except ValueError as error:
+                raise ValueError(f"{self.path}: {error}") from None
+        self.width, self.height = header.width, header.height
+        self._resolution = (header.xres, header.yres)
+        self._bits = header.get("bits-per-sample") if header.get_typeof("bits-per-sample") else None
+        self.dtype, self.kind = self._layout.dtype, self._layout.kind
+        self.has_alpha = bool(header.hasalpha())
+        if min(self.width, self.height) < MIN_SIDE:
+            raise ValueError(
+                f"{self.path}: is {self.width}x{self.height} pixels; "
+                f"at least {MIN_SIDE}x{MIN_SIDE} are needed"
+            )
+        self._random: pyvips.Image | None = None
+        self._rows = RowReader(self._upright_rows)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Photo:
+        """Open a photograph.
+
+        Args:
+            path: A JPEG, PNG, TIFF, WebP or AVIF file.
+
+        Returns:
+            The photo; only its header has been read.
+
+        Raises:
+            OSError: If the file does not exist or cannot be opened.
+            ValueError: If it is not a still photograph of a supported kind; the message names file and
+                reason.
+        """
+        return cls(path)
+
+    def read(self, x: int = 0, y: int = 0, width: int | None = None, height: int | None = None) -> np.ndarray:
+        """Decode a part of the photo. Crops may be asked for in any order.
+
+        The first call decodes the whole photo into memory or, above 100 MB, into a temporary file.
+
+        Args:
+            x: Left edge in pixels.
+            y: Top edge in pixels.
+            width: Width, None for up to the right edge.
+            height: Height, None for down to the bottom.
+
+        Returns:
+            (height, width, 3) RGB of the photo's type.
+
+        Raises:
+            ValueError: If the crop leaves the photo, or the file is damaged or cut off.
+        """
+        width = self.width - x if width is None else width
+        height = self.height - y if height is None else height
+        if x < 0 or y < 0 or width < 1 or height < 1 or x + width > self.width or y + height > self.height:
+            raise ValueError(
+                f"{self.path}: the part {x},{y},{width},{height} is not inside "
+                f"{self.width}x{self.height} pixels"
+            )
+        with self._reading():
+            if self._random is None:
+                self._random = self._decode("random").autorot()
+            stored = self._random.crop(x, y, width, height).numpy().reshape(height, width, self._layout.bands)
+            return self._layout.to_rgb(stored)
+
+    def read_rows(self, y0: int, y1: int) -> np.ndarray:
+        """Decode rows in bounded memory; meant to be asked for from top to bottom.
+
+        Rows of the previous request are still at hand, so a halo may reach back into them; asking for rows
+        further up starts decoding again from the top.
+
+        Args:
+            y0: First row.
+            y1: One past the last row.
+
+        Returns:
+            (y1 - y0, width, 3) RGB of the photo's type.
+
+        Raises:
+            ValueError: If the rows leave the photo, or the file is damaged or cut off.
+        """
+        if not 0 <= y0 < y1 <= self.height:
+            raise ValueError(
+                f"{self.path}: rows {y0} to {y1} are not inside a height of {self.height} pixels"
+            )
+        with self._reading():
+            return self._layout.to_rgb(self._rows.fetch(y0, y1))
+
+    def thumbnail(self, max_side: int) -> np.ndarray:
+        """A small 8-bit version, decoded sequentially.
+
+        Args:
+            max_side: Longest side in pixels; smaller photos keep their size.
+
+        Returns:
+            (h, w, 3) RGB uint8.
+
+        Raises:
+            ValueError: If the file is damaged or cut off.
+        """
+        longest = max(self.width, self.height)
+        shrink = 1
+        while self.format.name == "JPEG" and shrink < 8 and longest >= 2 * shrink * max_side:
+            shrink *= 2  # the JPEG decoder can leave out detail cheaply
+        with self._reading():
+            image = self._decode("sequential", **({"shrink": shrink} if shrink > 1 else {}))
+            scale = max_side / max(image.width, image.height)
+            image = image.resize(scale) if scale < 1 else image
+            image = image.copy_memory().autorot()
+            stored = image.numpy().reshape(image.height, image.width, image.bands)
+            rgb = self._layout.to_rgb(stored)
+        return (rgb >> 8).astype(np.uint8) if rgb.dtype == np.uint16 else rgb
+
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        patches: Sequence[tuple[int, int, np.ndarray]] = (),
+        *,
+        quality: int | None = None,
+    ) -> None:
+        """Write the photo with some parts replaced; every other pixel goes into the file as it was decoded.
+
+        Args:
+            path: Output; its ending says the format. May be the photo's own file.
+            patches: (x, y, array): left and top edge, and (h, w, 3) RGB of the photo's type. Later ones lie
+                on top of earlier ones.
+            quality: 1..100 for JPEG, WebP and AVIF; None for 95 (AVIF: 90).
+
+        Raises:
+            OSError: If the output cannot be written.
+            ValueError: If a patch leaves the photo, the output's format cannot hold the photo, or the photo
+                is damaged. No file is left in either case.
+        """
+        for x, y, patch in patches:
+            self._check_block(patch, x, y)
+        self.write_stripes(path, self._patched(patches), quality=quality)
+
+    def _patched(self, patches: Sequence[tuple[int, int, np.ndarray]]) -> Iterator[np.ndarray]:
+        for top in range(0, self.height, _BLOCK_ROWS):
+            rows = self.read_rows(top, min(top + _BLOCK_ROWS, self.height))
+            for x, y, patch in patches:
+                first, last = max(y, top), min(y + patch.shape[0], top + rows.shape[0])
+                if first < last:
+                    rows[first - top : last - top, x : x + patch.shape[1]] = patch[first - y : last - y]
+            yield rows
+
+    def write_stripes(
+        self, path: str | os.PathLike[str], stripes: Iterable[np.ndarray], *, quality: int | None = None
+    ) -> None:
+        """Write new pixels that are made from top to bottom, in bounded memory.
+
+        Args:
+            path: Output; its ending says the format. May be the photo's own file.
+            stripes: Consecutive blocks (n, width, 3) of the photo's type, RGB, ``height`` rows in all. Where
+                they equal what :meth:`read_rows` gives, the stored pixels stay bit-identical.
+            quality: 1..100 for JPEG, WebP and AVIF; None for 95 (AVIF: 90).
+
+        Raises:
+            OSError: If the output cannot be written.
+            ValueError: If the stripes do not fit the photo, the output's format cannot hold it, or the photo
+                is damaged. No file is left in either case, nor when ``stripes`` raises.
+        """
+        path = Path(path)
+        target = format_for_output(path)
+        self._check_holds(path, target)
+        options = self._save_options(path, target, quality)
+        with atomic_output(path) as temporary:
+
+            def save(image: pyvips.Image) -> None:
+                getattr(self._dressed(image), target.saver)(str(temporary), **options)
+
+            try:
+                stream_rows(
+                    self._stored_rows(stripes),
+                    self.width,
+                    self.height,
+                    self._layout.bands,
+                    self.dtype,
+                    save,
+                )
+            except pyvips.Error as error:
+                raise OSError(f"{path}: cannot be written: {reason(error)}") from error
+
+    def _stored_rows(self, stripes: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """New stored pixels: the stripes' changes carried into the file's own channels."""
+        rows = RowReader(self._upright_rows) if self._layout.bands != 3 or self.kind != "rgb" else None
+        y = 0
+        for stripe in stripes:
+            self._check_block(stripe, 0, y, self.width)
+            bottom = y + stripe.shape[0]
+            if rows is None:
+                yield stripe
+            else:
+                with self._reading():
+                    block = self._layout.merge(rows.fetch(y, bottom), stripe)
+                yield block
+            y = bottom
+        if y != self.height:
+            raise ValueError(f"{self.path}: the stripes end at row {y} of {self.height}")
+
+    def _dressed(self, image: pyvips.Image) -> pyvips.Image:
+        """Give written pixels the photo's colour space, resolution and metadata."""
+        xres, yres = self._resolution
+        image = image.copy(interpretation=self._layout.interpretation, xres=xres, yres=yres)
+        for name, (kind, value) in self._metadata.items():
+            image.set_type(kind, name, value)
+        return image
+
+    def _check_block(self, block: np.ndarray, x: int, y: int, width: int | None = None) -> None:
+        fits = (
+            block.ndim == 3
+            and block.shape[0] > 0
+            and block.shape[1] == (width or block.shape[1])
+            and block.shape[2] == 3
+            and min(x, y) >= 0
+            and x + block.shape[1] <= self.width
+            and y + block.shape[0] <= self.height
+        )
+        if not fits or block.dtype != self.dtype:
+            raise ValueError(
+                f"{self.path}: a block of shape {block.shape} and type {block.dtype} at {x},{y} does not fit "
+                f"{self.width}x{self.height} RGB pixels of type {self.dtype}"
+            )
+
+    def _check_holds(self, path: Path, target: Format) -> None:
+        wants: str | None = None
+        if self.dtype == np.uint16 and target.bits < 16 and self.format is not target:
+            wants = f"the photo has 16 bits per channel and {target.name} holds {target.bits}"
+        elif self.kind == "cmyk" and not target.cmyk:
+            wants = f"the photo is CMYK and {target.name} is not"
+        elif self._layout.bands > self._layout.colour_bands and not target.alpha:
+            wants = f"the photo has transparency and {target.name} does not"
+        if wants:
+            raise ValueError(
+                f"{path}: {wants}; write it as {'TIFF' if self.kind == 'cmyk' else 'PNG or TIFF'}"
+            )
+        if target.max_side is not None and max(self.width, self.height) > target.max_side:
+            raise ValueError(
+                f"{path}: {target.name} holds at most {target.max_side} pixels a side and the photo has "
+                f"{max(self.width, self.height)}; write it as TIFF"
+            )
+
+    def _save_options(self, path: Path, target: Format, quality: int | None) -> dict[str, Any]:
+        if quality is not None and not 1 <= quality <= 100:
+            raise ValueError(f"{path}: quality must be between 1 and 100, not {quality}")
+        options = dict(target.options)
+        if target.quality is not None:
+            options["Q"] = quality or target.quality
+        if target.name == "PNG":
+            options["bitdepth"] = 8 * self.dtype.itemsize
+        elif target.name == "TIFF":
+            size = self.width * self.height * self._layout.bands * self.dtype.itemsize
+            options["bigtiff"] = size > 3_500_000_000
+        elif target.name == "AVIF":
+            options["bitdepth"] = self._bits if self._bits in (10, 12) and self.dtype == np.uint16 else 8
+        elif target.name == "WebP" and self.format is target and is_lossless_webp(self.path):
+            options["lossless"] = True
+        return options
+
+    def _decode(self, access: str, **options: Any) -> pyvips.Image:
+        load = getattr(pyvips.Image, self.format.loader)
+        return load(str(self.path), access=access, fail_on="error", **options)
+
+    def _upright_rows(self) -> pyvips.Image:
+        """The upright photo, to be read from top to bottom in bounded memory."""
+        if not self._turned:
+            return self._decode("sequential").autorot()
+        tiles = 2 * (self.width // _BLOCK_ROWS + 2)
+        return (
+            self._decode("random")
+            .autorot()
+            .tilecache(tile_width=_BLOCK_ROWS, tile_height=_BLOCK_ROWS, max_tiles=tiles)
+        )
+
+    def _check_still(self, header: pyvips.Image) -> None:
+        pages = header.get("n-pages") if header.get_typeof("n-pages") else 1
+        if pages > 1:
+            what = "pages" if self.format.name == "TIFF" else "frames"
+            raise ValueError(
+                f"{self.path}: holds {pages} {what}; only still photographs of one page are supported"
+            )
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except pyvips.Error as error:
+            raise ValueError(
+                f"{self.path}: cannot be read, it is damaged or cut off: {reason(error)}"
+            ) from error

@@ -1,0 +1,173 @@
+"""Blocks of pixels as a file stores them, and the RGB a network sees.
+
+Files store grey, RGB or CMYK, with or without alpha. Going back, only the *difference* a network made is
+carried into the stored channels: where nothing changed, every stored value stays exactly what it was,
+whatever the colour model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyvips
+
+Kind = Literal["grey", "rgb", "cmyk"]
+
+_KINDS: dict[str, Kind] = {
+    "b-w": "grey",
+    "grey16": "grey",
+    "srgb": "rgb",
+    "rgb": "rgb",
+    "rgb16": "rgb",
+    "cmyk": "cmyk",
+}
+_COLOUR_BANDS = {"grey": 1, "rgb": 3, "cmyk": 4}
+_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
+VIPS_FORMATS: dict[np.dtype[Any], str] = {np.dtype(np.uint8): "uchar", np.dtype(np.uint16): "ushort"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a photo's pixels are stored.
+
+    Attributes:
+        kind: Colour model.
+        bands: Channels per pixel, alpha and other extra channels included; colour comes first.
+        dtype: uint8 or uint16.
+        profile: Embedded ICC profile, None when there is none.
+    """
+
+    kind: Kind
+    bands: int
+    dtype: np.dtype
+    profile: bytes | None
+
+    @classmethod
+    def of(cls, image: pyvips.Image) -> Layout:
+        """The layout of an opened photo.
+
+        Args:
+            image: The photo.
+
+        Returns:
+            Its layout.
+
+        Raises:
+            ValueError: If the pixels are neither 8- nor 16-bit unsigned integers, or not grey, RGB or CMYK.
+        """
+        dtype = next((key for key, name in VIPS_FORMATS.items() if name == image.format), None)
+        if dtype is None:
+            raise ValueError(
+                f"its pixels are of type {image.format}; only 8 and 16 bits per channel are supported"
+            )
+        kind = _KINDS.get(image.interpretation)
+        if kind is None or image.bands < _COLOUR_BANDS[kind]:
+            raise ValueError(
+                f"its colours are {image.interpretation} with {image.bands} channels; "
+                "only grey, RGB and CMYK are supported"
+            )
+        profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
+        return cls(kind, image.bands, dtype, profile)
+
+    @property
+    def colour_bands(self) -> int:
+        """Channels of colour: 1, 3 or 4."""
+        return _COLOUR_BANDS[self.kind]
+
+    @property
+    def interpretation(self) -> str:
+        """The stored colour space as libvips names it."""
+        if self.kind == "cmyk":
+            return "cmyk"
+        names = {"grey": ("b-w", "grey16"), "rgb": ("srgb", "rgb16")}[self.kind]
+        return names[self.dtype.itemsize - 1]
+
+    def to_rgb(self, stored: np.ndarray) -> np.ndarray:
+        """What a network sees of stored pixels.
+
+        Args:
+            stored: (H, W, bands) block of the photo.
+
+        Returns:
+            (H, W, 3) of the same type: RGB in the photo's own colour space, grey replicated, CMYK converted
+            to sRGB through its profile (a generic one when it has none); alpha is left out.
+        """
+        if self.kind == "rgb":
+            return stored[..., :3].copy()
+        if self.kind == "grey":
+            return np.repeat(stored[..., :1], 3, axis=2)
+        source = {"embedded": True} if self.profile is not None else {"input_profile": "cmyk"}
+        depth = 8 * self.dtype.itemsize
+        return (
+            self._cmyk(stored[..., :4])
+            .icc_transform("srgb", **source, depth=depth, intent="relative")
+            .numpy()
+        )
+
+    def merge(self, stored: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+        """Carry a network's changes into stored pixels.
+
+        Args:
+            stored: (H, W, bands) block of the photo.
+            rgb: (H, W, 3) of the same type: the retouched version of ``to_rgb(stored)``.
+
+        Returns:
+            (H, W, bands): alpha as it was; RGB replaced; grey moved by the change in luminance; CMYK moved
+            by the difference of the two versions' separations. Pixels that did not change are bit-identical.
+        """
+        if self.kind == "rgb":
+            return np.concatenate([rgb, stored[..., 3:]], axis=2) if self.bands > 3 else rgb
+        before = self.to_rgb(stored)
+        result = stored.copy()
+        if self.kind == "grey":
+            change = (rgb.astype(np.float32) - before) @ _LUMA
+            result[..., 0] = self._moved(stored[..., 0], change)
+        else:
+            rows = np.flatnonzero((rgb != before).any(axis=(1, 2)))
+            if rows.size:
+                part = slice(rows[0], rows[-1] + 1)
+                change = self._separate(rgb[part]).astype(np.int32) - self._separate(before[part])
+                result[part, :, :4] = self._moved(stored[part, :, :4], change)
+        return result
+
+    def _moved(self, values: np.ndarray, change: np.ndarray) -> np.ndarray:
+        limit = np.iinfo(self.dtype).max
+        return np.clip(values.astype(np.int32) + np.rint(change).astype(np.int32), 0, limit).astype(
+            self.dtype
+        )
+
+    def _cmyk(self, pixels: np.ndarray) -> pyvips.Image:
+        image = image_from_array(np.ascontiguousarray(pixels), "cmyk")
+        if self.profile is not None:
+            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", self.profile)
+        return image
+
+    def _separate(self, rgb: np.ndarray) -> np.ndarray:
+        """The CMYK values the photo's profile gives for sRGB pixels."""
+        image = image_from_array(rgb, "srgb" if self.dtype == np.uint8 else "rgb16")
+        image = image.icc_import(input_profile="srgb", intent="relative")
+        options: dict[str, object] = {"depth": 8 * self.dtype.itemsize, "intent": "relative"}
+        if self.profile is not None:
+            image = image.copy()
+            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", self.profile)
+        else:
+            options["output_profile"] = "cmyk"
+        return image.icc_export(**options).numpy()
+
+
+def image_from_array(array: np.ndarray, interpretation: str) -> pyvips.Image:
+    """Wrap an array as a libvips image.
+
+    Args:
+        array: (H, W, bands) uint8 or uint16.
+        interpretation: libvips' name of its colour space.
+
+    Returns:
+        The image; it holds a copy of the pixels.
+    """
+    height, width, bands = array.shape
+    data = np.ascontiguousarray(array).tobytes()
+    image = pyvips.Image.new_from_memory(data, width, height, bands, VIPS_FORMATS[array.dtype])
+    return image.copy(interpretation=interpretation)

@@ -1,0 +1,67 @@
+"""Decoding a photo from top to bottom without ever holding it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyvips
+
+
+class RowReader:
+    """Decodes an image from top to bottom, keeping only the rows of the last request."""
+
+    def __init__(self, decode: Callable[[], pyvips.Image]) -> None:
+        self._decode = decode
+        self._region: pyvips.Region | None = None
+        self._image: pyvips.Image | None = None
+        self._top = 0
+        self._window: np.ndarray | None = None
+
+    def fetch(self, y0: int, y1: int) -> np.ndarray:
+        """Decode some rows.
+
+        Args:
+            y0: First row; rows above the previous request's first one make the decoding start again.
+            y1: One past the last row.
+
+        Returns:
+            (y1 - y0, width, bands) of the image's type; not to be written to.
+        """
+        window = self._window
+        if window is None or y0 < self._top:
+            self._image = self._decode()
+            self._region = pyvips.Region.new(self._image)
+            self._top, window = 0, None
+        bottom = self._top + (0 if window is None else window.shape[0])
+        parts = []
+        if window is not None and y0 < bottom:
+            parts.append(window[y0 - self._top : min(y1, bottom) - self._top])
+        if y1 > bottom:
+            parts.append(self._next(max(y0, bottom), y1))
+        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if y1 >= bottom:
+            self._top, self._window = y0, rows
+        if self._image is not None and y1 == self._image.height:
+            self._image = self._region = None  # the file is not needed any more
+        return rows
+
+    def _next(self, y0: int, y1: int) -> np.ndarray:
+        assert self._image is not None and self._region is not None
+        data = self._region.fetch(0, y0, self._image.width, y1 - y0)
+        dtype = np.uint8 if self._image.format == "uchar" else np.uint16
+        return np.frombuffer(data, dtype).reshape(y1 - y0, self._image.width, self._image.bands)
+
+
+def reason(error: pyvips.Error) -> str:
+    """The telling part of a libvips error.
+
+    Args:
+        error: The error.
+
+    Returns:
+        One line.
+    """
+    lines = [line.strip() for line in str(error.detail or error.message).splitlines()]
+    lines = [line for line in dict.fromkeys(lines) if line and not line.startswith("unable to call")]
+    return "; ".join(lines[-2:]) if lines else str(error.message)

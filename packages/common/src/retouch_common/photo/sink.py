@@ -1,0 +1,144 @@
+"""Writing a photo row by row, into files that are complete or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import struct
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyvips
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@contextlib.contextmanager
+def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary file beside an output and rename it when all went well.
+
+    Args:
+        path: The output.
+
+    Yields:
+        A file in the same folder with the same ending, to be written over.
+
+    Raises:
+        OSError: If the folder does not exist or cannot be written to, or the output is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: cannot be written: is a folder")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise type(error)(f"{path}: cannot be written: {reason}") from error
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def stream_rows(
+    rows: Iterator[np.ndarray],
+    width: int,
+    height: int,
+    bands: int,
+    dtype: np.dtype,
+    consume: Callable[[pyvips.Image], None],
+) -> None:
+    """Run a libvips pipeline on rows that are made while it runs.
+
+    The rows travel as an uncompressed one-channel PNG through a short queue, so that no more than a few
+    blocks are in memory. The caller's thread makes the rows; another runs the pipeline.
+
+    Args:
+        rows: Blocks (n, width, bands) of ``dtype``, top to bottom, ``height`` rows in all.
+        width: Width in pixels.
+        height: Height in pixels.
+        bands: Channels per pixel.
+        dtype: uint8 or uint16.
+        consume: Given the image (to be read once, top to bottom), saves it.
+
+    Raises:
+        BaseException: Whatever ``rows`` raises, unchanged; what ``consume`` raises otherwise.
+    """
+    blocks: queue.Queue[bytes] = queue.Queue(maxsize=2)
+    failure: list[BaseException] = []
+    pending = memoryview(b"")
+    ended = False
+
+    def read(size: int) -> bytes:
+        nonlocal pending, ended
+        if not len(pending) and not ended:
+            pending = memoryview(blocks.get())
+            ended = not len(pending)  # an empty block is the end; libvips may ask again after it
+        taken, pending = pending[:size], pending[size:]
+        return bytes(taken)
+
+    source = pyvips.SourceCustom()
+    source.on_read(read)
+
+    def run() -> None:
+        try:
+            image = pyvips.Image.pngload_source(source, access="sequential", fail_on="error", unlimited=True)
+            consume(image.bandfold(factor=bands))
+        except BaseException as error:
+            failure.append(error)
+
+    worker = threading.Thread(target=run, name="photo-writer", daemon=True)
+    worker.start()
+    try:
+        for block in _png_blocks(rows, width * bands, height, 8 * dtype.itemsize):
+            if not _put(blocks, block, worker):
+                break
+    finally:
+        _put(blocks, b"", worker)
+        worker.join()
+    if failure:
+        raise failure[0]
+
+
+def _put(blocks: queue.Queue[bytes], block: bytes, worker: threading.Thread) -> bool:
+    """Hand a block over; False when the reader is gone."""
+    while worker.is_alive():
+        with contextlib.suppress(queue.Full):
+            blocks.put(block, timeout=0.2)
+            return True
+    return False
+
+
+def _png_blocks(rows: Iterator[np.ndarray], width: int, height: int, bits: int) -> Iterator[bytes]:
+    """Encode rows as a grey PNG without compression; never yields an empty block."""
+    yield _PNG_SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
+    store = zlib.compressobj(0)
+    for block in rows:
+        flat = block.reshape(block.shape[0], width)
+        filtered = np.zeros(
+            (block.shape[0], 1 + width * bits // 8), np.uint8
+        )  # filter type 0 before each row
+        filtered[:, 1:] = flat.astype(">u2").view(np.uint8) if bits == 16 else flat
+        data = store.compress(filtered.tobytes())
+        if data:
+            yield _chunk(b"IDAT", data)
+    yield _chunk(b"IDAT", store.flush()) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))

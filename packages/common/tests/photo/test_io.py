@@ -1,0 +1,319 @@
+import threading
+
+import numpy as np
+import pytest
+import pyvips
+from retouch_common.photo.io import Photo
+
+from .conftest import smooth_pixels
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" tiff:Make="Maker"/>'
+    b"</rdf:RDF></x:xmpmeta>"
+)
+
+
+def srgb_profile():
+    image = pyvips.Image.black(8, 8, bands=3).copy(interpretation="srgb").icc_transform("p3")
+    return image.get("icc-profile-data")
+
+
+def full_metadata(orientation):
+    return {
+        "icc-profile-data": (pyvips.GValue.blob_type, srgb_profile()),
+        "xmp-data": (pyvips.GValue.blob_type, XMP),
+        "exif-ifd0-Make": (pyvips.GValue.gstr_type, "Maker (Maker, ASCII, 6 components, 6 bytes)"),
+        "exif-ifd2-ISOSpeedRatings": (pyvips.GValue.gstr_type, "400 (400, Short, 1 components, 2 bytes)"),
+        "orientation": (pyvips.GValue.gint_type, orientation),
+    }
+
+
+def stored(path):
+    """The pixels as a file stores them, upright, decoded by libvips alone."""
+    image = pyvips.Image.new_from_file(str(path)).autorot()
+    return image.numpy().reshape(image.height, image.width, image.bands)
+
+
+LOSSLESS = [
+    ("a.png", "rgb", np.uint8, False),
+    ("a.png", "rgb", np.uint16, True),
+    ("a.png", "grey", np.uint8, False),
+    ("a.png", "grey", np.uint16, True),
+    ("a.tif", "rgb", np.uint16, False),
+    ("a.tif", "rgb", np.uint8, True),
+    ("a.tif", "cmyk", np.uint8, False),
+    ("a.tif", "cmyk", np.uint16, True),
+    ("a.webp", "rgb", np.uint8, True),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "dtype", "alpha"), LOSSLESS)
+def test_patch_changes_its_pixels_only(make_photo, tmp_path, name, kind, dtype, alpha):
+    path, pixels = make_photo(name, kind=kind, dtype=dtype, alpha=alpha)
+    photo = Photo.open(path)
+    assert (photo.height, photo.width, photo.kind) == (*pixels.shape[:2], kind)
+    assert (photo.dtype, photo.has_alpha) == (dtype, alpha)
+    patch = photo.read(10, 20, 30, 25)
+    changed = patch[5:15, 8:20].astype(np.int64) - np.iinfo(dtype).max // 10
+    patch[5:15, 8:20] = changed.clip(0)
+    out = tmp_path / f"out{path.suffix}"
+    photo.write(out, [(10, 20, patch)])
+
+    after = stored(out)
+    assert after.dtype == dtype and after.shape == pixels.shape
+    inside = np.zeros(pixels.shape[:2], bool)
+    inside[25:35, 18:30] = True
+    np.testing.assert_array_equal(after[~inside], stored(path)[~inside])
+    colours = {"grey": 1, "rgb": 3, "cmyk": 4}[kind]
+    np.testing.assert_array_equal(after[..., colours:], pixels[..., colours:])
+    got = Photo.open(out).read(10, 20, 30, 25).astype(np.int64)
+    tolerance = {"grey": 0, "rgb": 0, "cmyk": 0.06 * np.iinfo(dtype).max}[kind]
+    assert np.abs(got - patch)[5:15, 8:20].mean() <= tolerance
+    assert np.abs(got - photo.read(10, 20, 30, 25))[5:15, 8:20].mean() > 0.05 * np.iinfo(dtype).max
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif"])
+@pytest.mark.parametrize("orientation", [1, 2, 3, 6])
+def test_metadata_survives_and_pixels_are_upright(make_photo, tmp_path, suffix, orientation):
+    path, pixels = make_photo(f"a{suffix}", metadata=full_metadata(orientation))
+    photo = Photo.open(path)
+    upright = {1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 6: np.rot90(pixels, -1)}[orientation]
+    tolerance = {".jpg": 3, ".avif": 6}.get(suffix, 0)
+    assert np.abs(photo.read().astype(int) - upright).mean() <= tolerance
+    out = tmp_path / f"out{suffix}"
+    photo.write(out)
+    image = pyvips.Image.new_from_file(str(out))
+    assert (image.width, image.height) == (photo.width, photo.height)
+    assert image.get("icc-profile-data") == srgb_profile()
+    assert bytes(image.get("xmp-data")).rstrip(b"\0") == XMP.replace(b'Orientation="6"', b'Orientation="1"')
+    assert not image.get_typeof("orientation") or image.get("orientation") == 1
+    if suffix != ".tif":
+        assert image.get("exif-ifd0-Make").startswith("Maker")
+        assert image.get("exif-ifd2-ISOSpeedRatings").startswith("400")
+    assert np.abs(Photo.open(out).read().astype(int) - upright).mean() <= tolerance
+
+
+def test_jpeg_is_written_without_chroma_subsampling_at_quality_95(make_photo, tmp_path):
+    path, _ = make_photo("a.png")
+    Photo.open(path).write(tmp_path / "out.jpg")
+    image = pyvips.Image.new_from_file(str(tmp_path / "out.jpg"))
+    assert image.get("jpeg-chroma-subsample") == "4:4:4"
+    written = (tmp_path / "out.jpg").read_bytes()
+    at = written.index(b"\xff\xdb") + 5
+    assert list(written[at : at + 3]) == [2, 1, 1]  # the standard luminance table scaled to quality 95
+
+
+def test_preview_of_the_unretouched_photo_is_dropped(make_photo, tmp_path):
+    preview = pyvips.Image.black(16, 12, bands=3).copy(interpretation="srgb").jpegsave_buffer()
+    metadata = {**full_metadata(1), "jpeg-thumbnail-data": (pyvips.GValue.blob_type, preview)}
+    path, _ = make_photo("a.jpg", metadata=metadata)
+    assert pyvips.Image.new_from_file(str(path)).get_typeof("jpeg-thumbnail-data")
+    Photo.open(path).write(tmp_path / "out.jpg")
+    assert not pyvips.Image.new_from_file(str(tmp_path / "out.jpg")).get_typeof("jpeg-thumbnail-data")
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_deep_avif_stays_deep(make_photo, tmp_path, bits):
+    path, _ = make_photo("a.avif", dtype=np.uint16, bitdepth=bits)
+    photo = Photo.open(path)
+    assert photo.dtype == np.uint16
+    photo.write(tmp_path / "out.avif")
+    assert pyvips.Image.new_from_file(str(tmp_path / "out.avif")).get("bits-per-sample") == bits
+
+
+def test_cmyk_jpeg_goes_through_its_profile(make_photo, tmp_path):
+    path, _ = make_photo("a.jpg", kind="cmyk")
+    photo = Photo.open(path)
+    expected = pyvips.Image.new_from_file(str(path)).icc_transform(
+        "srgb", input_profile="cmyk", intent="relative"
+    )
+    assert np.abs(photo.read().astype(int) - expected.numpy()).max() <= 1
+    photo.write(tmp_path / "out.jpg")
+    assert np.abs(stored(tmp_path / "out.jpg").astype(int) - stored(path)).mean() < 2
+    assert photo.thumbnail(40).shape == (29, 40, 3)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_rows_agree_with_crops_also_when_asked_twice_with_halo(make_photo, orientation):
+    metadata = {"orientation": (pyvips.GValue.gint_type, orientation)}
+    path, _ = make_photo("a.tif", size=(300, 70), dtype=np.uint16, metadata=metadata)
+    photo = Photo.open(path)
+    whole = photo.read()
+    for _ in range(2):
+        for y in range(0, photo.height, 32):
+            first, last = max(0, y - 8), min(photo.height, y + 40)
+            np.testing.assert_array_equal(photo.read_rows(first, last), whole[first:last])
+    with pytest.raises(ValueError, match="rows 10 to 10"):
+        photo.read_rows(10, 10)
+
+
+def test_rows_may_be_written_to(make_photo):
+    photo = Photo.open(make_photo("a.png")[0])
+    photo.read_rows(0, 20)[:] = 0
+    assert photo.read_rows(0, 20).max() > 0
+
+
+def test_thumbnail_is_upright_and_small(make_photo):
+    metadata = {"orientation": (pyvips.GValue.gint_type, 6)}
+    path, pixels = make_photo("a.png", size=(200, 400), dtype=np.uint16, metadata=metadata)
+    thumbnail = Photo.open(path).thumbnail(100)
+    assert thumbnail.shape == (100, 50, 3) and thumbnail.dtype == np.uint8
+    small = np.rot90(pixels, -1).reshape(100, 4, 50, 4, 3).mean(axis=(1, 3)) / 257
+    assert np.abs(thumbnail - small).mean() < 4
+    assert Photo.open(path).thumbnail(1000).shape == (400, 200, 3)
+
+
+def test_overlapping_patches_lie_on_top_of_one_another(make_photo, tmp_path):
+    path, _ = make_photo("a.png", size=(600, 40))
+    photo = Photo.open(path)
+    low, high = np.full((400, 30, 3), 1, np.uint8), np.full((300, 20, 3), 250, np.uint8)
+    photo.write(tmp_path / "out.png", [(0, 10, low), (5, 200, high)])
+    after = stored(tmp_path / "out.png")
+    assert (after[10:200, :30] == 1).all() and (after[200:500, 5:25] == 250).all()
+    assert (after[200:410, :5] == 1).all()
+
+
+def test_photo_may_be_written_over_itself(make_photo):
+    path, pixels = make_photo("a.png", size=(700, 300))
+    photo = Photo.open(path)
+    photo.write(path, [(0, 0, np.zeros((1, 1, 3), np.uint8))])
+    after = Photo.open(path).read()
+    assert after[0, 0].max() == 0 and (after[1:] == pixels[1:]).all()
+
+
+def halves(photo):
+    yield photo.read_rows(0, 20)
+    raise RuntimeError("the network failed")
+
+
+def test_failing_stripes_leave_no_file_and_no_thread(make_photo, tmp_path):
+    photo = Photo.open(make_photo("a.png")[0])
+    for error, stripes in [
+        (RuntimeError, halves(photo)),
+        (ValueError, iter([photo.read_rows(0, 20)])),
+        (ValueError, iter([photo.read_rows(0, 20)[:, :-1]])),
+        (ValueError, iter([photo.read(), photo.read_rows(0, 1)])),
+    ]:
+        with pytest.raises(error):
+            photo.write_stripes(tmp_path / "out.png", stripes)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "photo-writer"]
+
+
+def test_failing_overwrite_keeps_the_old_file(make_photo):
+    path, pixels = make_photo("a.png")
+    photo = Photo.open(path)
+    with pytest.raises(RuntimeError):
+        photo.write_stripes(path, halves(photo))
+    assert (Photo.open(path).read() == pixels).all()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif"])
+def test_cut_off_file_is_an_error_and_leaves_no_output(make_photo, tmp_path, suffix):
+    path, _ = make_photo(f"a{suffix}", size=(400, 500))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    for attempt in (
+        lambda photo: photo.read(),
+        lambda photo: photo.thumbnail(100),
+        lambda photo: [photo.read_rows(y, y + 100) for y in range(0, 400, 100)],
+        lambda photo: photo.write(tmp_path / f"out{suffix}"),
+    ):
+        with pytest.raises(ValueError, match=rf"a{suffix}: (cannot be read|is)") as caught:
+            attempt(Photo.open(path))
+        assert "\n" not in str(caught.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_the_output_cannot_hold_is_refused(make_photo, tmp_path):
+    deep, _ = make_photo("deep.png", dtype=np.uint16)
+    clear, _ = make_photo("clear.png", alpha=True)
+    inks, _ = make_photo("inks.tif", kind="cmyk")
+    for path, name, message in [
+        (deep, "o.jpg", "16 bits per channel and JPEG holds 8; write it as PNG or TIFF"),
+        (deep, "o.webp", "16 bits per channel and WebP holds 8"),
+        (deep, "o.avif", "16 bits per channel and AVIF holds 12"),
+        (clear, "o.jpg", "transparency and JPEG does not"),
+        (inks, "o.png", "CMYK and PNG is not; write it as TIFF"),
+        (inks, "o.xyz", "the name must end in one of .jpg"),
+    ]:
+        with pytest.raises(ValueError, match=f"{name}: .*{message}"):
+            Photo.open(path).write(tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
+def test_unwritable_output_is_an_os_error(make_photo, tmp_path):
+    photo = Photo.open(make_photo("a.png")[0])
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OSError, match=r"folder.png: cannot be written: is a folder"):
+        photo.write(tmp_path / "folder.png")
+    with pytest.raises(OSError, match=r"out.png: cannot be written: no such file or directory"):
+        photo.write(tmp_path / "nowhere" / "out.png")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"out.png: cannot be written: not a directory"):
+        photo.write(tmp_path / "file" / "out.png")
+
+
+def test_full_disk_is_an_os_error_and_leaves_no_output(make_photo, tmp_path, monkeypatch):
+    photo = Photo.open(make_photo("a.png", size=(600, 500))[0])
+
+    def fail(self, *arguments, **options):
+        raise pyvips.Error("unable to call pngsave", "wbuffer_write: write failed\nunix error: No space left")
+
+    monkeypatch.setattr(pyvips.Image, "pngsave", fail, raising=False)
+    with pytest.raises(OSError, match=r"out.png: cannot be written: .*No space left"):
+        photo.write(tmp_path / "out.png")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_patch_that_does_not_fit_is_refused(make_photo, tmp_path):
+    photo = Photo.open(make_photo("a.png")[0])
+    for x, y, patch in [
+        (80, 0, np.zeros((5, 5, 3), np.uint8)),
+        (0, -1, np.zeros((5, 5, 3), np.uint8)),
+        (0, 0, np.zeros((5, 5, 3), np.uint16)),
+        (0, 0, np.zeros((5, 5), np.uint8)),
+    ]:
+        with pytest.raises(ValueError, match="does not fit"):
+            photo.write(tmp_path / "out.png", [(x, y, patch)])
+
+
+def test_stripes_are_written_while_they_are_made(make_photo, tmp_path):
+    """The writer may run ahead of the file by a few blocks, never by the photo."""
+    path, _ = make_photo("a.tif", size=(4096, 64), compression="none")
+    photo = Photo.open(path)
+    asked = []
+    consumed = []
+    original = pyvips.SourceCustom.on_read
+
+    def counting(self, handler):
+        def read(size):
+            data = handler(size)
+            consumed.append(len(data))
+            return data
+
+        original(self, read)
+
+    def stripes():
+        for y in range(0, 4096, 64):
+            asked.append((y * 64 * 3, sum(consumed)))
+            yield photo.read_rows(y, y + 64)
+
+    pyvips.SourceCustom.on_read = counting
+    try:
+        photo.write_stripes(tmp_path / "out.tif", stripes())
+    finally:
+        pyvips.SourceCustom.on_read = original
+    assert max(made - taken for made, taken in asked) < 4096 * 64 * 3 / 2
+    np.testing.assert_array_equal(stored(tmp_path / "out.tif"), stored(path))
+
+
+def test_names_with_brackets_are_names(make_photo, tmp_path):
+    path, pixels = make_photo("plain.png")
+    odd = path.rename(tmp_path / "räv [n=2].png")
+    Photo.open(odd).write(tmp_path / "out[Q=1].png")
+    assert (Photo.open(tmp_path / "out[Q=1].png").read() == pixels).all()
+
+
+def test_smooth_pixels_are_not_flat():
+    assert smooth_pixels(20, 20, 3, np.uint8).std() > 10
