@@ -33,7 +33,7 @@ __all__ = [
     "save_entry",
 ]
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raise it whenever masks, cleaning or the layout of entries change."""
 
 MAX_FACE_WIDTH = 1000.0
@@ -219,7 +219,7 @@ def load_entry(folder: Path, key: str) -> PreparedFace | None:
         raise ValueError(f"{about_path}: damaged cache entry ({error})") from error
     if (
         (image.dtype, maps.dtype) != (np.uint8, np.uint8)
-        or image.shape[:2] + (4,) != maps.shape
+        or (*image.shape[:2], 4) != maps.shape
         or len(box) != 4
     ):
         raise ValueError(f"{about_path}: damaged cache entry (arrays of the wrong kind)")

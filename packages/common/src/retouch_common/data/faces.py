@@ -175,7 +175,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
     def _piece(self, generator: np.random.Generator) -> np.ndarray:
         """A piece of any portrait, anywhere, upside down perhaps, as a background."""
         face = self.faces[int(generator.integers(len(self.faces)))]
-        levels, maps, _ = _crop(face, self.size, generator, away=True)
+        levels, _maps, _ = _crop(face, self.size, generator, away=True)
         piece = levels[:: int(generator.choice([-1, 1]))].astype(np.float32) / 255.0
         return np.clip(piece @ colour_shift(generator, 2.0), 0.0, 1.0)
 

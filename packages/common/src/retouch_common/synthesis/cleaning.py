@@ -29,15 +29,20 @@ class CleaningConfig:
 
     sigmas: tuple[float, ...] = (1.5, 3.0, 6.0, 10.0)
     """Scales of the differences of Gaussians; the outer one is three times as wide."""
-    threshold: float = 3.2
+    threshold: float = 2.8
     """Outliers lie this many local spreads away."""
-    bright_threshold: float = 4.2
+    bright_threshold: float = 4.0
     """The same for spots that are brighter than their surroundings."""
+    rounds: int = 2
+    """What hid behind the worst is found in the next round."""
     min_lightness: float = 1.2
     """A spot differs at least this much (Lab L), however even the skin is."""
     min_redness: float = 0.9
     """The same for Lab a."""
-    mole_contrast: float = 14.0
+    roundness: float = 0.4
+    """A spot rises above both sides in every direction at least this much of what it does on average; edges of
+    shadows, folds and strands of hair do not."""
+    mole_contrast: float = 7.5
     """A spot at least this much darker (Lab L), small, round and brown rather than red is a mole and stays."""
 
 
@@ -53,7 +58,7 @@ def find_blemishes(
         config: Settings.
 
     Returns:
-        (H, W) float32 of zeros and ones; not yet grown, moles already taken out.
+        Blemishes and moles, each (H, W) float32 of zeros and ones, not yet grown.
     """
     lab = rgb_to_lab(image)[..., :2]
     scale = unit / 256.0
@@ -74,13 +79,39 @@ def find_blemishes(
         spread = 1.35 * _masked_blur(limited, skin, 12.0 * inner) + _EPS
         z = difference / spread
         lightness, redness = difference[..., 0], difference[..., 1]
-        found |= (z[..., 0] < -config.threshold) & (lightness < -config.min_lightness)
-        found |= (z[..., 0] > config.bright_threshold) & (lightness > 1.5 * config.min_lightness)
-        found |= (z[..., 1] > config.threshold) & (redness > config.min_redness)
+        least = config.min_lightness * (1.5 if inner < 1.5 * scale + 0.5 else 1.0)  # pores are not blemishes
+        outlier_dark = (z[..., 0] < -config.threshold) & (lightness < -least)
+        outlier_bright = (z[..., 0] > config.bright_threshold) & (lightness > 1.5 * least)
+        outlier_red = (z[..., 1] > config.threshold) & (redness > config.min_redness)
+        reach = 2.0 * inner
+        surrounded = gaussian_blur(skin, 2.0 * inner) > 0.93  # else the wide mean is one-sided: nose, chin
+        for outlier, field, rise in (
+            (outlier_dark, -near[..., 0], least),
+            (outlier_bright, near[..., 0], 1.5 * least),
+            (outlier_red, near[..., 1], config.min_redness),
+        ):
+            core = outlier & _stands_out(field, reach, rise, config.roundness) & surrounded
+            found |= outlier & (dilate(core.astype(np.float32), max(1.0, 2.0 * inner)) > 0)
         dark = np.maximum(dark, -lightness)
         red = np.maximum(red, redness)
     found &= support
-    return _without_moles(found.astype(np.float32), dark, red, scale, config)
+    return _tell_moles(found.astype(np.float32), dark, red, scale, config)
+
+
+def _stands_out(field: np.ndarray, reach: float, least: float, roundness: float) -> np.ndarray:
+    """Where a field is higher than on both sides in every direction: true of spots, not of edges and folds."""
+    steps = np.stack([np.cos(np.arange(6) * np.pi / 6.0), np.sin(np.arange(6) * np.pi / 6.0)], 1) * reach
+    margin = int(np.ceil(reach)) + 1
+    padded = np.pad(field, margin, mode="edge")
+    height, width = field.shape
+    smallest, total = np.full(field.shape, np.inf, dtype=np.float32), np.zeros(field.shape, dtype=np.float32)
+    for dy, dx in np.round(steps).astype(int):
+        ahead = padded[margin + dy : margin + dy + height, margin + dx : margin + dx + width]
+        behind = padded[margin - dy : margin - dy + height, margin - dx : margin - dx + width]
+        rise = field - 0.5 * (ahead + behind)
+        smallest = np.minimum(smallest, rise)
+        total += rise
+    return (smallest > np.maximum(roundness * total / len(steps), 0.5 * least)) & (total > 0)
 
 
 def _masked_blur(values: np.ndarray, skin: np.ndarray, sigma: float) -> np.ndarray:
@@ -101,14 +132,14 @@ def label_regions(mask: np.ndarray, iterations: int) -> np.ndarray:
     return numbered.reshape(mask.shape)
 
 
-def _without_moles(
+def _tell_moles(
     found: np.ndarray, dark: np.ndarray, red: np.ndarray, scale: float, config: CleaningConfig
-) -> np.ndarray:
-    """Drop spots that are dark, brown, small and round."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divide spots into blemishes and moles, which are dark, brown, small and round."""
     rows, columns = np.nonzero(found)
     if len(rows) == 0:
-        return found
-    labels = label_regions(found, max(8, round(24 * scale)))[rows, columns]
+        return found, np.zeros_like(found)
+    labels = label_regions(found, max(12, round(64 * scale)))[rows, columns]
     count = np.bincount(labels).astype(np.float64)
     count_safe = np.maximum(count, 1.0)
     peak_dark = np.zeros(len(count))
@@ -122,13 +153,18 @@ def _without_moles(
     xy -= 0.08
     root = np.sqrt(((yy - xx) / 2.0) ** 2 + xy**2)
     major, minor = (yy + xx) / 2.0 + root, np.maximum((yy + xx) / 2.0 - root, 1e-6)
-    round_ = major / minor < 3.0
+    round_ = (count >= 10) & (major / minor < 2.2)
     filled = count > 0.6 * 4.0 * np.pi * np.sqrt(major * minor)
-    small = np.sqrt(count_safe / np.pi) < 9.0 * scale
-    mole = (peak_dark > config.mole_contrast) & (peak_red < 0.45 * peak_dark) & round_ & filled & small
-    found = found.copy()
-    found[rows, columns] = np.where(mole[labels], 0.0, 1.0)
-    return found
+    small = np.sqrt(count_safe / np.pi) < 11.0 * scale
+    mole = (peak_dark > config.mole_contrast) & (peak_red < 0.5 * peak_dark) & round_ & filled & small
+    moles = np.zeros_like(found)
+    moles[rows, columns] = mole[labels]
+    # no spot is that long or that large: a shadow or a fold
+    long = (major / minor > 6.0) & (major > (6.0 * scale) ** 2)
+    huge = np.sqrt(count_safe / np.pi) > 16.0 * scale
+    spots = np.zeros_like(found)
+    spots[rows, columns] = ~(mole | long | huge)[labels]
+    return spots, moles
 
 
 def clean_skin(
@@ -152,32 +188,35 @@ def clean_skin(
         (H, W, 3) float32 in [0, 1]; equal to the image where `cleanable` is 0.
     """
     config = config or CleaningConfig()
-    scale = unit / 256.0
-    if blemishes is None:
-        reduction = min(1.0, DETECTION_UNIT / unit)
-        height, width = (round(n * reduction) for n in image.shape[:2])
-        small, where = (
-            resize(image, height, width, antialias=True),
-            resize(cleanable, height, width, antialias=True),
-        )
-        blemishes = resize(find_blemishes(small, where, unit * reduction, config), *image.shape[:2])
-        blemishes = (blemishes > 0.4).astype(np.float32)
+    if blemishes is not None:
+        return _fill(image, cleanable, blemishes, np.zeros_like(blemishes), unit / 256.0)
+    reduction = min(1.0, DETECTION_UNIT / unit)
+    height, width = (round(n * reduction) for n in image.shape[:2])
+    where = resize(cleanable, height, width, antialias=True)
+    for _ in range(config.rounds):
+        small = resize(image, height, width, antialias=True)
+        found, moles = find_blemishes(small, where, unit * reduction, config)
+        found, moles = (resize(m, *image.shape[:2]) > 0.4 for m in (found, moles))
+        image = _fill(image, cleanable, found.astype(np.float32), moles.astype(np.float32), unit / 256.0)
+    return image
+
+
+def _fill(
+    image: np.ndarray, cleanable: np.ndarray, blemishes: np.ndarray, moles: np.ndarray, scale: float
+) -> np.ndarray:
+    """Replace blemishes by smoothly continued skin and texture borrowed from nearby; see `clean_skin`."""
     if not blemishes.any():
         return image.copy()
     grown = dilate(blemishes, max(1.0, 3.0 * scale)) * (cleanable > 0.0)
-    clean = (cleanable > 0.3) * (1.0 - dilate(grown, max(1.0, 1.5 * scale)))
-    fine = max(0.8, 2.5 * scale)
-    base = _inpaint(image, clean.astype(np.float32), scale)
-    texture = (
-        image - gaussian_blur(base * grown[..., None] + image * (1.0 - grown[..., None]), fine)
-    ) * clean[..., None]
-    borrowed = _borrow(texture, clean, grown, scale)
-    smooth = gaussian_blur(base * grown[..., None] + image * (1.0 - grown[..., None]), fine)
-    weight = gaussian_blur(dilate(grown, max(1.0, 1.0 * scale)), max(0.8, 2.0 * scale)) * smoothstep(
-        cleanable, 0.0, 0.5
-    )
-    weight = np.where(cleanable > 0, weight, 0.0).astype(np.float32)[..., None]
-    return np.clip(image + weight * (smooth + borrowed - image), 0.0, 1.0).astype(np.float32)
+    dirty = dilate(np.maximum(grown, dilate(moles, max(1.0, 3.0 * scale))), max(1.0, 1.5 * scale))
+    clean = ((cleanable > 0.3) * (1.0 - dirty)).astype(np.float32)
+    base = _inpaint(image, clean, scale)
+    patched = base * grown[..., None] + image * (1.0 - grown[..., None])
+    smooth = gaussian_blur(patched, max(0.8, 2.5 * scale))
+    filled = smooth + _borrow((image - smooth) * clean[..., None], clean, grown, scale)
+    weight = gaussian_blur(dilate(grown, max(1.0, 1.0 * scale)), max(0.8, 2.0 * scale))
+    weight = np.where(cleanable > 0, weight * smoothstep(cleanable, 0.0, 0.5), 0.0).astype(np.float32)
+    return np.clip(image + weight[..., None] * (filled - image), 0.0, 1.0).astype(np.float32)
 
 
 def _inpaint(image: np.ndarray, clean: np.ndarray, scale: float) -> np.ndarray:

@@ -92,20 +92,26 @@ def dilate(mask: np.ndarray, radius: float) -> np.ndarray:
     steps = round(abs(radius))
     if steps == 0:
         return mask.copy()
-    sign = 1.0 if radius > 0 else -1.0
-    x = torch.from_numpy(mask * np.float32(sign))[None, None]
+    x = mask if radius > 0 else -mask
     straight = max(1, round(steps * 0.7))
-    x = _max_1d(_max_1d(x, straight, 2), straight, 3)
+    x = _running_max(_running_max(x, straight, 0), straight, 1)
     rest = steps - straight
     if rest > 0:
-        x = torch.maximum(_max_1d(x, rest, 2), _max_1d(x, rest, 3))
-    return (x[0, 0] * sign).numpy()
+        x = np.maximum(_running_max(x, rest, 0), _running_max(x, rest, 1))
+    return x if radius > 0 else -x
 
 
-def _max_1d(x: torch.Tensor, radius: int, dim: int) -> torch.Tensor:
-    kernel = (2 * radius + 1, 1) if dim == 2 else (1, 2 * radius + 1)
-    padding = (radius, 0) if dim == 2 else (0, radius)
-    return F.max_pool2d(x, kernel, 1, padding)
+def _running_max(x: np.ndarray, radius: int, axis: int) -> np.ndarray:
+    """Largest value within `radius` along an axis, by windows of doubling length."""
+    x = np.moveaxis(x, axis, 0)
+    length, window = x.shape[0], 2 * radius + 1
+    current, span = np.pad(x, ((radius, radius), (0, 0)), mode="edge"), 1
+    while span * 2 <= window:
+        current = np.maximum(current[:-span], current[span:])
+        span *= 2
+    rest = window - span
+    result = current[:length] if rest == 0 else np.maximum(current[:length], current[rest : rest + length])
+    return np.moveaxis(result, 0, axis)
 
 
 def fill_polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:

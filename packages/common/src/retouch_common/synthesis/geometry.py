@@ -6,6 +6,7 @@ All lengths are multiples of the distance between the pupils (`unit`). Colour de
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,7 +150,7 @@ def _soft(mask: np.ndarray, unit: float) -> np.ndarray:
 
 def _mark(mask: np.ndarray, line: np.ndarray) -> None:
     """Set the pixels along an open polyline to one."""
-    for start, end in zip(line[:-1], line[1:], strict=True):
+    for start, end in itertools.pairwise(line):
         steps = int(np.ceil(np.abs(end - start).max())) + 1
         x, y = np.linspace(start, end, steps).round().astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])

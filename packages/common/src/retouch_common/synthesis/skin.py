@@ -54,7 +54,32 @@ def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
     if certain.sum() < 50:
         empty = np.zeros(image.shape[:2], dtype=np.float32)
         return SkinMaps(empty, empty, empty, empty)
-    values = smooth[certain]
+    centre, spread = _skin_colour(smooth[certain])
+    inside = gaussian_blur(dilate(geometry.allowed, -0.3 * unit), 0.08 * unit)
+    distance, ratio = _colour_distance(smooth, centre, spread, inside)
+    lit = smoothstep(ratio, 0.33, 0.48)
+
+    detail = np.abs(lab[..., 0] - gaussian_blur(lab[..., 0], 0.03 * unit))
+    roughness = gaussian_blur(detail, 0.05 * unit)
+    roughness /= float(np.median(roughness[certain])) + 0.25
+    likely = smoothstep(distance, 4.4, 3.0) * lit * smoothstep(roughness, 4.0, 2.6)
+
+    closed = dilate(dilate(likely, 0.06 * unit), -0.06 * unit)  # blemishes leave no holes
+    opened = dilate(dilate(closed, -0.05 * unit), 0.05 * unit)  # thin leftovers go
+    body = np.clip(1.6 * gaussian_blur(opened, 0.02 * unit) - 0.5, 0.0, 1.0)
+    body = np.minimum(body, gaussian_blur(geometry.allowed, 0.01 * unit))
+    skin = body * (1.0 - geometry.excluded)
+    even = smoothstep(roughness, 2.6, 1.9)
+    cleanable = smoothstep(dilate(body * even, -0.05 * unit), 0.4, 0.9) * (1.0 - geometry.excluded_wide)
+    doubtful = np.maximum(smoothstep(distance, 7.0, 5.0) * smoothstep(ratio, 0.15, 0.25), geometry.allowed)
+    other = np.clip(1.0 - 1.5 * gaussian_blur(dilate(doubtful, 0.06 * unit), 0.03 * unit), 0.0, 1.0)
+    whole = np.maximum(body, likely * (other < 0.5))
+    tone = gaussian_blur(dilate(dilate(whole, 0.4 * unit), -0.4 * unit), 0.05 * unit)
+    return SkinMaps(_exact_zero(skin), _exact_zero(cleanable), _exact_zero(other), _exact_zero(tone))
+
+
+def _skin_colour(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (3,) of certain skin in Lab, without outliers, and spread (2,) of its a and b."""
     centre = np.median(values, axis=0)
     for _ in range(3):
         distance = np.abs(values - centre) / np.array([14.0, 6.0, 6.0], dtype=np.float32)
@@ -62,36 +87,29 @@ def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
         if len(kept) < 30:
             break
         centre = kept.mean(0)
-    spread = 1.48 * np.median(np.abs(values - centre), axis=0)
-    chroma_spread = np.clip(spread[1:], 2.5, 5.0)
-    lightness_spread = np.clip(spread[0], 6.0, 12.0)
-    offset = smooth - centre
-    # darker skin is also less colourful: the colour offset is judged after scaling by lightness
-    ratio = np.clip(smooth[..., :1] / max(centre[0], 1.0), 0.45, 1.3)
-    colour = (smooth[..., 1:] - centre[1:] * ratio) / chroma_spread
-    distance = np.sqrt((colour**2).sum(-1))
-    darker = np.maximum(-offset[..., 0], 0.0) / lightness_spread
-    lighter = np.maximum(offset[..., 0], 0.0) / (1.4 * lightness_spread)
-    likely = smoothstep(distance, 4.2, 2.8) * smoothstep(darker, 3.6, 2.4) * smoothstep(lighter, 3.6, 2.6)
+    spread = 1.48 * np.median(np.abs(values - centre), axis=0)[1:]
+    return centre, np.clip(spread, 2.5, 5.0)
 
-    detail = np.abs(lab[..., 0] - gaussian_blur(lab[..., 0], 0.03 * unit))
-    roughness = gaussian_blur(detail, 0.05 * unit)
-    usual = float(np.median(roughness[certain])) + 0.25
-    likely *= smoothstep(roughness / usual, 4.0, 2.6)
 
-    closed = dilate(dilate(likely, 0.06 * unit), -0.06 * unit)  # blemishes leave no holes
-    opened = dilate(dilate(closed, -0.05 * unit), 0.05 * unit)  # thin leftovers go
-    body = np.clip(1.6 * gaussian_blur(opened, 0.02 * unit) - 0.5, 0.0, 1.0) * np.minimum(
-        1.0, 2.0 * gaussian_blur(geometry.allowed, 0.02 * unit)
-    )
-    body = np.minimum(body, gaussian_blur(geometry.allowed, 0.01 * unit))
-    skin = body * (1.0 - geometry.excluded)
-    cleanable = smoothstep(dilate(body, -0.04 * unit), 0.4, 0.9) * (1.0 - geometry.excluded_wide)
-    doubtful = np.maximum(smoothstep(distance, 7.0, 5.0) * smoothstep(darker, 6.0, 4.5), geometry.allowed)
-    other = np.clip(1.0 - 1.5 * gaussian_blur(dilate(doubtful, 0.06 * unit), 0.03 * unit), 0.0, 1.0)
-    whole = np.maximum(body, likely * (other < 0.5))
-    tone = gaussian_blur(dilate(dilate(whole, 0.4 * unit), -0.4 * unit), 0.05 * unit)
-    return SkinMaps(_exact_zero(skin), _exact_zero(cleanable), _exact_zero(other), _exact_zero(tone))
+def _colour_distance(
+    lab: np.ndarray, centre: np.ndarray, spread: np.ndarray, inside: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How unlike skin a colour is, in spreads, and its lightness relative to the skin's.
+
+    Darker skin is less colourful, and so are highlights: along the direction of the skin's own colour a whole
+    range is usual, across it (another hue) only the spread. Highlights count only well `inside` the face.
+    """
+    chroma = max(float(np.hypot(*centre[1:])), 3.0)
+    axis = centre[1:] / chroma
+    ratio = lab[..., 0] / max(float(centre[0]), 1.0)
+    along = lab[..., 1:] @ axis
+    across = lab[..., 1] * axis[1] - lab[..., 2] * axis[0]
+    width = float(spread.mean())
+    highlight = smoothstep(ratio, 1.1, 1.35) * inside
+    low = chroma * np.clip(ratio, 0.4, 1.0) * (0.75 - 0.5 * highlight)
+    high = chroma * 1.35 + width
+    outside = np.maximum(np.maximum(low - along, along - high), 0.0)
+    return np.hypot(outside, across) / width, ratio
 
 
 def plain_background(image: np.ndarray, geometry: FaceGeometry) -> np.ndarray:
@@ -105,10 +123,13 @@ def plain_background(image: np.ndarray, geometry: FaceGeometry) -> np.ndarray:
     rim = ((y < -0.9) | ((np.abs(x) > 0.94) & (y < 0.0))) & (geometry.allowed == 0)
     basis = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], -1)
     fitted, kept = np.zeros_like(image), rim
+    sampled = np.zeros(rim.shape, dtype=bool)
+    sampled[::3, ::3] = True
     for _ in range(4):
         if kept.sum() < 0.3 * rim.sum() or kept.sum() < 50:
             return np.zeros((height, width), dtype=np.float32)
-        weights, *_ = np.linalg.lstsq(basis[kept], image[kept], rcond=None)
+        sparse = kept & sampled
+        weights, *_ = np.linalg.lstsq(basis[sparse], image[sparse], rcond=None)
         fitted = (basis @ weights).astype(np.float32)
         error = np.abs(image - fitted).max(-1)
         kept = (rim | (error < 0.05)) & (error < 0.08) & (geometry.allowed == 0)
