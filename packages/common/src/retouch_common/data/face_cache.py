@@ -1,4 +1,4 @@
-"""Portraits made ready for drawing: cleaned, with masks, kept in a cache folder.
+"""The cache of cleaned portraits.
 
 Cleaning a portrait takes about a second, reading a cleaned one nothing: the arrays are memory-mapped. An
 entry's name is a digest of the photo, its template and the version of the algorithms, so a change of any of
@@ -9,50 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
-import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from retouch_common.data.webmorph import Template, read_template
-from retouch_common.synthesis.cleaning import clean_skin
-from retouch_common.synthesis.filters import resize
-from retouch_common.synthesis.geometry import FaceGeometry, geometry_from_landmarks, geometry_from_template
-from retouch_common.synthesis.skin import WORKING_UNIT, enlarge, plain_background, skin_maps
+from retouch_common.data.webmorph import read_template
+from retouch_common.synthesis.preparation import PreparedFace, prepare_face
 
-__all__ = [
-    "CACHE_VERSION",
-    "PreparedFace",
-    "default_cache",
-    "entry_key",
-    "load_entry",
-    "prepare",
-    "save_entry",
-]
+__all__ = ["CACHE_VERSION", "default_cache", "entry_key", "load_entry", "open_or_prepare", "save_entry"]
 
-CACHE_VERSION = 3
+logger = logging.getLogger(__name__)
+
+CACHE_VERSION = 4
 """Raise it whenever masks, cleaning or the layout of entries change."""
-
-MAX_FACE_WIDTH = 1000.0
-"""Portraits with wider faces are reduced to this."""
-
-
-@dataclass(frozen=True)
-class PreparedFace:
-    """A portrait ready for drawing.
-
-    Attributes:
-        image: (H, W, 3) uint8, natural blemishes taken out.
-        maps: (H, W, 4) uint8: skin, certainly not skin, plain background, tone (see `SkinMaps`).
-        box: The face as x, y, width, height in pixels.
-    """
-
-    image: np.ndarray
-    maps: np.ndarray
-    box: tuple[float, float, float, float]
 
 
 def default_cache() -> Path:
@@ -69,126 +43,42 @@ def entry_key(photo: Path, template: Path | None) -> str:
     return digest.hexdigest()[:24]
 
 
-def read_photo(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, upright.
+def read_levels(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a photo, upright.
 
     Raises:
-        ValueError: If the file is not a picture.
+        ValueError: If the file is not a photo that can be read.
     """
-    import pyvips
+    from retouch_common.photo.io import Photo
 
-    try:
-        image = pyvips.Image.new_from_file(str(path)).autorot().colourspace("srgb")
-        if image.hasalpha():
-            image = image.flatten()
-        return np.ascontiguousarray(image.cast("uchar").numpy()[..., :3])
-    except pyvips.Error as error:
-        raise ValueError(
-            f"{path}: cannot be read as a photo ({str(error).strip().splitlines()[-1]})"
-        ) from error
-
-
-def detect_geometry(image: np.ndarray) -> tuple[float, object] | None:
-    """Find the largest face.
-
-    Args:
-        image: (H, W, 3) uint8.
-
-    Returns:
-        Landmarks (5, 2) and box (x, y, w, h) as one pair, or None without a face.
-    """
-    import torch
-    from kornia.contrib import FaceDetector
-
-    factor = min(1.0, 640.0 / max(image.shape[:2]))
-    height, width = (round(n * factor) for n in image.shape[:2])
-    small = resize(image.astype(np.float32), height, width, antialias=True)
-    with torch.inference_mode():
-        found = FaceDetector()(torch.from_numpy(small).permute(2, 0, 1)[None])[0].numpy()
-    if len(found) == 0:
-        return None
-    best = found[int(np.argmax((found[:, 2] - found[:, 0]) * found[:, 14]))] / factor
-    x0, y0, x1, y1 = (float(v) for v in best[:4])
-    return best[4:14].reshape(5, 2), (x0, y0, x1 - x0, y1 - y0)
-
-
-def prepare(photo: Path, template: Path | None) -> PreparedFace | None:
-    """Clean one portrait and make its masks.
-
-    Args:
-        photo: The picture.
-        template: Its `.tem` file, or None to look for the face.
-
-    Returns:
-        None if no face is found or no skin can be told from the rest.
-
-    Raises:
-        ValueError: If photo or template cannot be read.
-    """
-    levels = read_photo(photo)
-    height, width = levels.shape[:2]
-    points = read_template(template) if template is not None else None
-    found = None
-    if points is None:
-        found = detect_geometry(levels)
-        if found is None:
-            return None
-        unit = float(np.hypot(*(found[0][0] - found[0][1])))
-    else:
-        unit = points.pupil_distance
-
-    def geometry(scale: float, rows: int, columns: int) -> FaceGeometry:
-        if points is not None:
-            moved = (points.points + 0.5) * scale - 0.5
-            return geometry_from_template(Template(moved, points.polylines, points.closed), rows, columns)
-        assert found is not None
-        box = tuple(v * scale for v in found[1])
-        return geometry_from_landmarks((found[0] + 0.5) * scale - 0.5, box, rows, columns)
-
-    image = levels.astype(np.float32) / 255.0
-    limit = min(1.0, MAX_FACE_WIDTH / (unit / 0.45))
-    if limit < 1.0:
-        height, width, unit = round(height * limit), round(width * limit), unit * limit
-        image = resize(image, height, width, antialias=True)
-    reduction = min(1.0, WORKING_UNIT / unit)
-    rows, columns = round(height * reduction), round(width * reduction)
-    small = resize(image, rows, columns, antialias=True)
-    regions = geometry(limit * reduction, rows, columns)
-    maps = skin_maps(small, regions)
-    if maps.skin.sum() < 0.05 * regions.box[2] * regions.box[3]:
-        return None
-    background = plain_background(small, regions)
-    full = enlarge(maps, height, width)
-    ys, xs = np.nonzero(full.cleanable > 0)
-    if len(ys):
-        part = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
-        image[part] = clean_skin(
-            np.ascontiguousarray(image[part]), np.ascontiguousarray(full.cleanable[part]), unit
-        )
-    stack = [full.skin, full.other, resize(background, height, width), full.tone]
-    box = tuple(float(v / reduction) for v in regions.box)
-    return PreparedFace(_to_levels(image), _to_levels(np.stack(stack, -1)), box)
-
-
-def _to_levels(image: np.ndarray) -> np.ndarray:
-    return np.clip(image * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    levels = Photo.open(path).read()
+    return levels if levels.dtype == np.uint8 else (levels >> 8).astype(np.uint8)
 
 
 def save_entry(folder: Path, key: str, face: PreparedFace | None) -> None:
-    """Write an entry; a half-written one never gets its name. `None` records that nothing is usable."""
+    """Write an entry; a half-written one never gets its name. `None` records that nothing is usable.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if face is not None:
-        _replace(folder / f"{key}.image.npy", lambda file: np.save(file, face.image))
-        _replace(folder / f"{key}.maps.npy", lambda file: np.save(file, face.maps))
-    about = {"version": CACHE_VERSION, "box": asdict(face)["box"] if face is not None else None}
+        image, maps = face.image, face.maps
+        _replace(folder / f"{key}.image.npy", lambda file: np.save(file, image))
+        _replace(folder / f"{key}.maps.npy", lambda file: np.save(file, maps))
+    about = {
+        "version": CACHE_VERSION,
+        "box": None if face is None else list(face.box),
+        "shape": None if face is None else list(face.image.shape),
+    }
     _replace(folder / f"{key}.json", lambda file: file.write(json.dumps(about).encode()))
 
 
-def _replace(path: Path, write: object) -> None:
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            write(file)  # type: ignore[operator]
+            write(file)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
@@ -206,34 +96,41 @@ def load_entry(folder: Path, key: str) -> PreparedFace | None:
         ValueError: If the entry is damaged.
     """
     about_path = folder / f"{key}.json"
+    text = about_path.read_bytes()
     try:
-        about = json.loads(about_path.read_text())
+        about = json.loads(text)
         if about["box"] is None:
             return None
         image = np.load(folder / f"{key}.image.npy", mmap_mode="r", allow_pickle=False)
         maps = np.load(folder / f"{key}.maps.npy", mmap_mode="r", allow_pickle=False)
-        box = tuple(float(v) for v in about["box"])
-    except FileNotFoundError:
-        raise
+        x, y, width, height = (float(v) for v in about["box"])
+        shape = tuple(about["shape"])
     except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
         raise ValueError(f"{about_path}: damaged cache entry ({error})") from error
-    if (
-        (image.dtype, maps.dtype) != (np.uint8, np.uint8)
-        or (*image.shape[:2], 4) != maps.shape
-        or len(box) != 4
-    ):
+    rows, columns = shape[:2]
+    expected = ((rows, columns, 3), (rows // 2, columns // 2, 4))
+    if (image.dtype, maps.dtype) != (np.uint8, np.uint8) or (image.shape, maps.shape) != expected:
         raise ValueError(f"{about_path}: damaged cache entry (arrays of the wrong kind)")
-    return PreparedFace(image, maps, box)
+    return PreparedFace(image, maps, (x, y, width, height))
 
 
 def open_or_prepare(folder: Path, photo: Path, template: Path | None) -> PreparedFace | None:
-    """An entry from the cache, made first if it is missing or damaged."""
+    """An entry from the cache, made first if it is missing or damaged.
+
+    Returns:
+        None if no usable face is in the photo.
+
+    Raises:
+        ValueError: If the photo or the template cannot be read.
+        OSError: If the cache cannot be written.
+    """
     key = entry_key(photo, template)
     try:
         return load_entry(folder, key)
     except FileNotFoundError:
         pass
     except ValueError as error:
-        warnings.warn(f"{error}; made again", stacklevel=2)
-    save_entry(folder, key, prepare(photo, template))
+        logger.warning("%s; made again", error)
+    landmarks = read_template(template) if template is not None else None
+    save_entry(folder, key, prepare_face(read_levels(photo), landmarks))
     return load_entry(folder, key)

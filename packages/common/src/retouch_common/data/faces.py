@@ -92,6 +92,8 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         seed: Of all randomness.
         cache: Folder for cleaned portraits; None for `face_cache.default_cache()`.
         config: What is drawn how often.
+        natural: Share of samples whose raw picture keeps the person's own blemishes, so that a network learns
+            to remove those as well as drawn ones.
         augment: Whether light, colour, background and camera are varied (blemishes always are).
 
     Raises:
@@ -108,10 +110,11 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         cache: str | Path | None = None,
         config: BlemishConfig | None = None,
         augment: bool = True,
+        natural: float = 0.35,
     ) -> None:
         if not 64 <= size <= 768:
             raise ValueError(f"size is {size}; crops of 64 to 768 pixels can be made")
-        self.size, self.seed, self.augment = size, seed, augment
+        self.size, self.seed, self.augment, self.natural = size, seed, augment, natural
         paths = split_portraits(find_portraits(folder), split)
         if not paths:
             raise ValueError(f"{folder}: too few people for split {split!r}")
@@ -131,13 +134,9 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         generator = np.random.default_rng((self.seed, index))
         face = self.faces[int(generator.integers(len(self.faces)))]
         away = generator.random() < 0.07
-        levels, maps, face_width = _crop(face, self.size, generator, away=away)
+        levels, natural, maps, face_width = _crop(face, self.size, generator, away=away)
         skin = maps[..., 0] * (maps[..., 0] > 0.02)
-        image = (
-            self._relight(levels, maps[..., 3], generator)
-            if self.augment
-            else levels.astype(np.float32) / 255.0
-        )
+        image, real = self._lit(levels, natural, maps[..., 3], generator)
         scale = face_width / 600.0
         pool = self.synthesizer.noise
         if self.augment and generator.random() < 0.55:
@@ -152,9 +151,25 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         drawn = skin if float(skin.mean()) > 0.01 else np.zeros_like(skin)
         pair = self.synthesizer(image, drawn, generator=generator, scale=scale)
         raw, target = pair.raw, pair.target
+        if generator.random() < self.natural:
+            raw = np.clip(raw + np.where((drawn > 0)[..., None], real, 0.0), 0.0, 1.0)
         if self.augment:
             raw, target = self._camera(raw, target, drawn, generator)
-        return {"raw": _tensor(raw), "target": _tensor(target), "mask": _tensor(pair.mask[..., None])}
+        mask = self.synthesizer.mask(raw, target)
+        return {"raw": _tensor(raw), "target": _tensor(target), "mask": _tensor(mask[..., None])}
+
+    def _lit(
+        self, levels: np.ndarray, natural: np.ndarray, tone: np.ndarray, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The cleaned portrait in new light, and what its natural blemishes add to it in the same light."""
+        if not self.augment:
+            image = levels.astype(np.float32) / 255.0
+            return image, natural.astype(np.float32) / 255.0 - image
+        state = generator.bit_generator.state
+        image = self._relight(levels, tone, generator)
+        twin = np.random.default_rng()
+        twin.bit_generator.state = state
+        return image, self._relight(natural, tone, twin) - image
 
     def _relight(self, levels: np.ndarray, tone: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         strength = float(generator.choice([0.0, 0.6, 1.0, 1.6], p=[0.1, 0.3, 0.4, 0.2]))
@@ -175,7 +190,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
     def _piece(self, generator: np.random.Generator) -> np.ndarray:
         """A piece of any portrait, anywhere, upside down perhaps, as a background."""
         face = self.faces[int(generator.integers(len(self.faces)))]
-        levels, _maps, _ = _crop(face, self.size, generator, away=True)
+        levels, _natural, _maps, _ = _crop(face, self.size, generator, away=True)
         piece = levels[:: int(generator.choice([-1, 1]))].astype(np.float32) / 255.0
         return np.clip(piece @ colour_shift(generator, 2.0), 0.0, 1.0)
 
@@ -208,11 +223,11 @@ def _prepare_all(paths: Sequence[Path], cache: Path) -> tuple[list[PreparedFace]
 
 def _crop(
     face: PreparedFace, size: int, generator: np.random.Generator, *, away: bool
-) -> tuple[np.ndarray, np.ndarray, float]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """A scaled, turned, mirrored crop.
 
     Returns:
-        Image (size, size, 3) uint8, maps (size, size, 4) float32 in [0, 1], width of the face in pixels.
+        Cleaned and natural image (size, size, 3) uint8, maps (size, size, 4) float32 in [0, 1], width of the face in pixels.
     """
     height, width = face.image.shape[:2]
     x, y, box_width, box_height = face.box
@@ -235,7 +250,8 @@ def _crop(
     angle = float(np.clip(generator.normal(0.0, 10.0), -30.0, 30.0)) if turned else 0.0
     image = _resample(np.asarray(face.image[part]), size, flip, angle)
     maps = _resample(np.asarray(face.maps[part]), size, flip, angle)
-    return image, maps.astype(np.float32) / 255.0, face_width
+    natural = _resample(np.asarray(face.natural[part]), size, flip, angle)
+    return image, natural, maps.astype(np.float32) / 255.0, face_width
 
 
 def _resample(levels: np.ndarray, size: int, flip: bool, angle: float) -> np.ndarray:

@@ -1,0 +1,101 @@
+"""Random crops of prepared portraits: scaled, turned, mirrored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from retouch_common.synthesis.preparation import PreparedFace
+
+__all__ = ["Crop", "CropConfig", "random_crop"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropConfig:
+    """How portraits are cut; widths of faces are pixels in a crop 512 px wide and grow with it."""
+
+    min_face_width: float = 280.0
+    max_face_width: float = 950.0
+    max_enlargement: float = 1.6
+    """Portraits are enlarged at most this much."""
+    turn_probability: float = 0.25
+    """Share of crops that are turned, by up to 30 degrees."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square piece of a portrait.
+
+    Attributes:
+        levels: (S, S, 3) uint8.
+        maps: (S, S, 4) float32 in [0, 1], the maps of `PreparedFace`.
+        face_width: Width of the face in pixels of the crop.
+    """
+
+    levels: np.ndarray
+    maps: np.ndarray
+    face_width: float
+
+
+def random_crop(
+    face: PreparedFace,
+    size: int,
+    generator: np.random.Generator,
+    *,
+    config: CropConfig | None = None,
+    anywhere: bool = False,
+) -> Crop:
+    """Cut a random square out of a portrait.
+
+    Args:
+        face: The portrait.
+        size: Side of the result in pixels.
+        generator: Source of randomness.
+        config: Limits.
+        anywhere: Whether the place is independent of the face; else the centre lies on the face or near it.
+    """
+    config = config or CropConfig()
+    height, width = face.image.shape[:2]
+    x, y, box_width, box_height = face.box
+    unit = size / 512.0
+    widest = min(config.max_face_width * unit, config.max_enlargement * box_width)
+    narrowest = min(config.min_face_width * unit, widest)
+    face_width = float(np.exp(generator.uniform(np.log(narrowest), np.log(widest))))
+    window = min(size * box_width / face_width, float(min(height, width)))
+    if anywhere:
+        cx, cy = generator.uniform(0.0, width), generator.uniform(0.0, height)
+    else:
+        reach = 0.55 if window < 0.7 * box_width else 0.4
+        cx = x + box_width * (0.5 + generator.uniform(-reach, reach))
+        cy = y + box_height * (0.5 + generator.uniform(-reach, reach + 0.1))
+    half = max(8, round(window / 2))
+    x0 = int(np.clip(round((cx - half) / 2), 0, width // 2 - half))
+    y0 = int(np.clip(round((cy - half) / 2), 0, height // 2 - half))
+    levels = face.image[2 * y0 : 2 * (y0 + half), 2 * x0 : 2 * (x0 + half)]
+    maps = face.maps[y0 : y0 + half, x0 : x0 + half]
+    flip = bool(generator.random() < 0.5)
+    angle = 0.0
+    if generator.random() < config.turn_probability:
+        angle = float(np.clip(generator.normal(0.0, 12.0), -30.0, 30.0))
+    image, map_levels = _resample(levels, size, flip, angle), _resample(maps, size, flip, angle)
+    scaled = map_levels * np.float32(1.0 / 255.0)
+    return Crop(image, scaled, size * box_width / (2.0 * half))
+
+
+def _resample(levels: np.ndarray, size: int, flip: bool, angle: float) -> np.ndarray:
+    """Resize with antialiasing, mirror and turn an (h, w, C) uint8 array."""
+    tensor = torch.from_numpy((levels[:, ::-1] if flip else levels).copy(order="C")).permute(2, 0, 1)[None]
+    if tensor.shape[-1] != size:
+        tensor = F.interpolate(tensor, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    if angle:
+        theta = np.deg2rad(angle)
+        turn = torch.tensor([[np.cos(theta), -np.sin(theta), 0.0], [np.sin(theta), np.cos(theta), 0.0]])
+        grid = F.affine_grid(turn[None].float(), [1, 1, size, size], align_corners=False)
+        values = F.grid_sample(
+            tensor.float(), grid, "bicubic", padding_mode="reflection", align_corners=False
+        )
+        tensor = values.clamp_(0.0, 255.0).round_().to(torch.uint8)
+    return tensor[0].permute(1, 2, 0).contiguous().numpy()
