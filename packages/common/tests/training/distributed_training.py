@@ -25,9 +25,11 @@ class Noise(torch.utils.data.Dataset):
         return {"x": torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(index))}
 
 
-def train(*, accumulate: int, signal_at: int | None = None, skip_exchange: bool = False) -> dict:
+def train(
+    *, accumulate: int, signal_at: int | None = None, skip_exchange: bool = False, cpu: bool = False
+) -> dict:
     """Train six steps with a batch of 8 altogether; return what the test compares."""
-    with Runner(cpu=True, accumulate=accumulate) as runner:
+    with Runner(cpu=cpu, accumulate=accumulate) as runner:
         runner.seed(3)
         model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 3))
         ema = EMA(model, decay=0.9)

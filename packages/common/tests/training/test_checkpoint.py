@@ -53,6 +53,14 @@ def test_model_file_carries_the_configuration(tmp_path):
         assert json.loads(file.metadata()["config"]) == {"model": {"width": 8}}
 
 
+def test_equal_state_makes_equal_files(tmp_path):
+    paths = [
+        checkpoint.save(tmp_path / str(i), 1, tensors=TENSORS, meta={"config": {"a": 1, "b": [2]}, "note": i})
+        for i in range(8)
+    ]
+    assert len({(path / "model.safetensors").read_bytes() for path in paths}) == 1
+
+
 def test_tied_transposed_and_channels_last_tensors_are_written_by_value(tmp_path):
     base = torch.arange(24.0).reshape(2, 3, 2, 2)
     tensors = {"tied": base, "again": base, "part": base[1], "turned": base.transpose(0, 1)}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import runpy
@@ -18,7 +19,7 @@ SCRIPT = Path(__file__).with_name("distributed_training.py")
 
 @pytest.fixture(scope="module")
 def train():
-    return runpy.run_path(str(SCRIPT))["train"]
+    return functools.partial(runpy.run_path(str(SCRIPT))["train"], cpu=True)
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def save(
         keep: number of checkpoints to keep, at least 1.
 
     Returns:
-        The directory of the new checkpoint.
+        The directory of the new checkpoint; equal tensors and configuration make equal safetensors files.
 
     Raises:
         OSError: it cannot be written; says so in one line when the disk is full. What was there is unharmed.
@@ -141,9 +141,8 @@ def _write_all(folder: Path, step: int, tensors: Mapping[str, Tensors], meta: Ma
         state = json.dumps({"step": step, "meta": meta}, indent=1)
     except (TypeError, ValueError) as error:
         raise ValueError(f"checkpoint meta is not JSON: {error}") from None
-    header = {"format": "pt", "step": str(step)}
-    if "config" in meta:
-        header["config"] = json.dumps(meta["config"])
+    # one entry at most: safetensors writes several in an order that changes from run to run
+    header = {"config": json.dumps(meta["config"])} if "config" in meta else None
     files = {}
     for group, nested in tensors.items():
         if not isinstance(nested, Mapping):

@@ -81,7 +81,7 @@ class Runner:
         _forget_previous()
         self.accelerator = Accelerator(
             mixed_precision="no" if precision == "fp32" else precision,
-            cpu=cpu,
+            cpu=cpu or not torch.accelerator.is_available(),  # else accelerate runs CPU processes unconnected
             gradient_accumulation_plugin=GradientAccumulationPlugin(accumulate, sync_with_dataloader=False),
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters)],
         )
