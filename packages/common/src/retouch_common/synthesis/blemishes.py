@@ -1,9 +1,12 @@
 """Turns a clean portrait into a training pair by drawing blemishes on its skin.
 
-The line between what goes and what stays: **moles** (drawn by `blemish_kinds.mole` into both pictures, and
-left in place by the cleaning) are dark brown to black, crisp and round: optical density ≥ 0.65 in the middle,
-an edge narrower than a third of the radius, radius up to about 12 px at a 1024² face crop. A **dark spot**,
-which goes, stays below 0.45, and is softer or irregular.
+The line between what goes and what stays:
+
+* A **mole** stays: it is drawn into both pictures, and the cleaning leaves real ones. Moles are dark brown to
+  black (optical density of at least 0.65 in the middle), crisp and nearly round, 1.5 to 12 px in radius on a face
+  600 px wide. The same holds for strands of hair before the face and, in some pictures, a field of freckles.
+* A **dark spot** goes: its density stays below 0.5, and it is softer, redder or irregular. Blackheads are darker but
+  smaller than moles.
 """
 
 from __future__ import annotations
@@ -12,10 +15,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from retouch_common.synthesis.blemish_kinds import KINDS, Canvas, mole
+from retouch_common.synthesis.blemish_areas import hair_strand
+from retouch_common.synthesis.blemish_canvas import Canvas, log_uniform
+from retouch_common.synthesis.blemish_kinds import AREAS, KINDS, SPOTS
 from retouch_common.synthesis.blemish_shapes import NoisePool
+from retouch_common.synthesis.blemish_spots import mole
+from retouch_common.synthesis.filters import gaussian_blur
 
 __all__ = ["BlemishConfig", "BlemishPair", "BlemishSynthesizer"]
+
+
+def _spot_weights() -> dict[str, float]:
+    return {
+        "papule": 3.0, "pustule": 1.5, "comedone": 1.2, "dark_spot": 2.2, "red_spot": 2.8, "pale_spot": 1.4,
+        "scar": 1.3, "solid_spot": 2.8, "smear": 0.8, "scratch": 1.4, "crease": 0.7,
+    }  # fmt: skip
+
+
+def _area_probabilities() -> dict[str, float]:
+    return {"patch": 0.35, "shine": 0.15, "shade": 0.15, "rough": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,23 +44,24 @@ class BlemishConfig:
     """Share of pairs without any blemish."""
     mole_probability: float = 0.4
     """Share of pairs with moles, drawn into both pictures."""
-    freckle_probability: float = 0.08
+    freckle_probability: float = 0.06
     """Share of pairs with a field of freckles, drawn into both pictures."""
-    max_count: int = 200
-    """Most blemishes in a picture."""
+    hair_probability: float = 0.08
+    """Share of pairs with strands of hair before the face, drawn into both pictures."""
+    soften_probability: float = 0.25
+    """Share of pairs whose blemishes are blurred, as by a lens."""
+    min_count: float = 4.0
+    max_count: float = 160.0
+    """Spots on a face that fills the picture; the number's logarithm is uniform between them."""
     min_radius: float = 0.7
-    max_radius: float = 14.0
-    """Of single spots; patches, shine and shade are up to nine times as large."""
+    max_radius: float = 16.0
+    """Of single spots; areas are up to nine times as large."""
     mask_threshold: float = 2.0 / 255.0
     """A pixel belongs to the mask if a channel differs by more than this."""
-    weights: dict[str, float] = field(
-        default_factory=lambda: {
-            "papule": 3.0, "pustule": 1.5, "comedone": 1.5, "dark_spot": 2.0, "red_spot": 2.5, "pale_spot": 1.0,
-            "scar": 1.2, "solid_spot": 2.5, "scratch": 1.2, "crease": 0.8, "patch": 0.8, "shine": 0.6,
-            "shade": 0.5, "rough": 0.5, "smear": 0.7,
-        }
-    )  # fmt: skip
-    """How often each kind of `blemish_kinds.KINDS` is drawn, relative to the others."""
+    spot_weights: dict[str, float] = field(default_factory=_spot_weights)
+    """How often each kind of `blemish_kinds.SPOTS` is drawn, relative to the others."""
+    area_probabilities: dict[str, float] = field(default_factory=_area_probabilities)
+    """Share of pairs with some of each kind of `blemish_kinds.AREAS`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +70,7 @@ class BlemishPair:
 
     Attributes:
         raw: (H, W, 3) float32 in [0, 1], with blemishes.
-        target: The same without; moles and freckles are in both.
+        target: The same without; moles, freckles and hair are in both.
         mask: (H, W) float32, 1 where they differ by more than the threshold.
     """
 
@@ -65,15 +84,19 @@ class BlemishSynthesizer:
 
     Args:
         config: What is drawn how often.
-    """
 
-    LARGE = frozenset({"patch", "shine", "shade", "rough"})
+    Raises:
+        ValueError: If the configuration names an unknown kind.
+    """
 
     def __init__(self, config: BlemishConfig | None = None) -> None:
         self.config = config or BlemishConfig()
-        unknown = set(self.config.weights) - set(KINDS)
-        if unknown:
-            raise ValueError(f"unknown kinds of blemishes: {sorted(unknown)}; there are {sorted(KINDS)}")
+        for names, known in ((self.config.spot_weights, SPOTS), (self.config.area_probabilities, AREAS)):
+            unknown = sorted(set(names) - set(known))
+            if unknown:
+                raise ValueError(
+                    f"unknown kinds of blemishes: {', '.join(unknown)}; there are {', '.join(known)}"
+                )
         self.noise = NoisePool()
 
     def __call__(
@@ -95,10 +118,16 @@ class BlemishSynthesizer:
             return BlemishPair(target.copy(), target, np.zeros(skin.shape, dtype=np.float32))
         canvas = Canvas(target, skin, light, 1.0, self.noise)
         self._draw_kept(canvas, places, scale, generator)
+        if generator.random() < self.config.clean_probability:
+            return BlemishPair(target.copy(), target, np.zeros(skin.shape, dtype=np.float32))
         canvas.image = target.copy()
-        if generator.random() >= self.config.clean_probability:
-            self._draw_blemishes(canvas, places, scale, generator)
-        return BlemishPair(canvas.image, target, self.mask(canvas.image, target))
+        self._draw_spots(canvas, places, scale, generator)
+        self._draw_areas(canvas, places, scale, generator)
+        raw = canvas.image
+        if generator.random() < self.config.soften_probability:
+            softened = gaussian_blur(raw - target, float(generator.uniform(0.5, 1.6)))
+            raw = np.clip(target + softened * (skin > 0)[..., None], 0.0, 1.0)
+        return BlemishPair(raw, target, self.mask(raw, target))
 
     def mask(self, raw: np.ndarray, target: np.ndarray) -> np.ndarray:
         """(H, W) float32, 1 where a channel differs by more than `mask_threshold`."""
@@ -109,52 +138,57 @@ class BlemishSynthesizer:
     def _draw_kept(
         self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator
     ) -> None:
-        width = canvas.image.shape[1]
-        if generator.random() < self.config.mole_probability:
+        """Moles, hair and freckles, into the picture both will share."""
+        config = self.config
+        if generator.random() < config.mole_probability:
             for _ in range(1 + int(generator.geometric(0.35))):
-                cy, cx = divmod(int(generator.choice(places)), width)
-                radius = float(np.exp(generator.uniform(np.log(1.5), np.log(9.0)))) * max(scale, 0.7)
-                mole(canvas, cy, cx, radius, generator)
-        if generator.random() < self.config.freckle_probability:
+                cy, cx = _place(places, canvas, generator)
+                mole(canvas, cy, cx, max(1.2, log_uniform(generator, 1.5, 10.0) * scale), generator)
+        if generator.random() < config.hair_probability:
+            for _ in range(int(generator.integers(1, 7))):
+                hair_strand(canvas, *_place(places, canvas, generator), 4.0 * scale, generator)
+        if generator.random() < config.freckle_probability:
             canvas.strength = float(generator.uniform(0.3, 1.0))
             for _ in range(int(generator.integers(20, 120))):
-                cy, cx = divmod(int(generator.choice(places)), width)
-                KINDS["dark_spot"](canvas, cy, cx, float(generator.uniform(0.8, 2.2)) * scale, generator)
+                radius = float(generator.uniform(0.8, 2.2)) * scale
+                KINDS["dark_spot"](canvas, *_place(places, canvas, generator), radius, generator)
             canvas.strength = 1.0
 
-    def _draw_blemishes(
+    def _draw_spots(
         self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator
     ) -> None:
         config = self.config
-        height, width = canvas.skin.shape
-        names = list(config.weights)
-        weights = np.array([config.weights[name] for name in names])
-        # most faces have a few kinds of blemishes, not all
-        weights = weights * generator.gamma(0.35, 1.0, len(names)) + 1e-9
+        names = list(config.spot_weights)
+        weights = np.array([config.spot_weights[name] for name in names])
+        weights = weights * generator.gamma(0.5, 1.0, len(names)) + 1e-9  # a face has some kinds, not all
         weights /= weights.sum()
-        cover = min(1.0, len(places) / (0.25 * height * width) + 0.15)
-        count = int(np.exp(generator.uniform(np.log(2.0), np.log(140.0))) * cover) + 1
-        if generator.random() < 0.04:
-            count *= 4
-        count = min(count, config.max_count)
-        largest = float(np.exp(generator.uniform(np.log(2.0), np.log(config.max_radius))))
-        centres = generator.choice(places, size=int(generator.integers(1, 5)))
-        clustered = generator.random() < 0.35
-        spread = generator.uniform(10.0, 60.0) * scale
-        canvas.strength = float(np.exp(generator.normal(-0.1, 0.45)))
-        large = 0
+        cover = min(1.5, len(places) / (0.3 * canvas.skin.size))
+        count = 1 + int(log_uniform(generator, config.min_count, config.max_count) * cover)
+        smallest = log_uniform(generator, config.min_radius, 2.5)
+        largest = log_uniform(generator, 3.0, config.max_radius)
+        canvas.strength = float(np.exp(generator.normal(0.0, 0.45)))
+        centres = [_place(places, canvas, generator) for _ in range(int(generator.integers(1, 5)))]
+        clustered = generator.uniform(0.3, 1.0) if generator.random() < 0.4 else 0.0
+        spread = generator.uniform(8.0, 70.0) * scale
         for kind in generator.choice(len(names), size=count, p=weights):
-            name = names[kind]
-            if name in self.LARGE:
-                large += 1
-                if large > 6:
-                    continue
-            if clustered and generator.random() < 0.8:
-                cy, cx = divmod(int(generator.choice(centres)), width)
-                cy, cx = cy + generator.normal(0.0, spread), cx + generator.normal(0.0, spread)
-            else:
-                cy, cx = divmod(int(generator.choice(places)), width)
-            radius = float(np.exp(generator.uniform(np.log(config.min_radius), np.log(largest))))
-            KINDS[name](
-                canvas, cy + generator.random(), cx + generator.random(), max(0.6, radius * scale), generator
-            )
+            cy, cx = _place(places, canvas, generator)
+            if generator.random() < clustered:
+                cy, cx = centres[int(generator.integers(len(centres)))] + generator.normal(0.0, spread, 2)
+            radius = max(0.6, log_uniform(generator, smallest, largest) * scale)
+            SPOTS[names[kind]](canvas, cy, cx, radius, generator)
+
+    def _draw_areas(
+        self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator
+    ) -> None:
+        canvas.strength = float(np.exp(generator.normal(0.0, 0.35)))
+        for name, probability in self.config.area_probabilities.items():
+            if generator.random() < probability:
+                for _ in range(int(generator.integers(1, 5))):
+                    radius = log_uniform(generator, 2.5, 10.0) * scale
+                    AREAS[name](canvas, *_place(places, canvas, generator), radius, generator)
+
+
+def _place(places: np.ndarray, canvas: Canvas, generator: np.random.Generator) -> tuple[float, float]:
+    """A random place on skin, between pixels."""
+    cy, cx = divmod(int(places[int(generator.integers(len(places)))]), canvas.skin.shape[1])
+    return cy + generator.random() - 0.5, cx + generator.random() - 0.5

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from retouch_common.data.webmorph import Template
+from retouch_common.synthesis.colour import rgb_to_lab
 from retouch_common.synthesis.filters import dilate, fill_polygon, gaussian_blur
 
-__all__ = ["FaceGeometry", "geometry_from_landmarks", "geometry_from_template"]
+__all__ = ["FaceGeometry", "geometry_from_landmarks", "geometry_from_template", "geometry_without_face"]
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,52 @@ def geometry_from_landmarks(
     )
     seeds *= 1.0 - features(0.0)
     return FaceGeometry(allowed, _soft(features(0.0), unit), _soft(features(0.08), unit), seeds, unit, box)
+
+
+def geometry_without_face(image: np.ndarray) -> FaceGeometry | None:
+    """Regions guessed from colour alone, for portraits without landmarks or a detector.
+
+    The largest area of usual skin colours counts as the face. Dark, saturated and rough parts in it (eyes,
+    brows, lips, nostrils, hair) are left out with a wide margin.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1].
+
+    Returns:
+        None if hardly anything has the colour of skin.
+    """
+    height, width = image.shape[:2]
+    lab = rgb_to_lab(gaussian_blur(image, 1.5))
+    lightness, a, b = lab[..., 0], lab[..., 1], lab[..., 2]
+    chroma = np.hypot(a, b)
+    likely = (lightness > 18) & (lightness < 95) & (a > 2) & (b > 2) & (chroma > 8) & (chroma < 50)
+    likely &= np.abs(np.arctan2(b, a) - 0.9) < 0.45
+    dense = gaussian_blur(likely.astype(np.float32), 0.03 * min(height, width))
+    if likely.mean() < 0.02:
+        return None
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    weight = dense**4
+    total = float(weight.sum())
+    cy, cx = float((weight * y).sum()) / total, float((weight * x).sum()) / total
+    reach = max(2.0 * float(np.sqrt((weight * (x - cx) ** 2).sum() / total)), 20.0)
+    unit = reach / 1.1
+    ellipse = ((x - cx) / reach) ** 2 + ((y - cy) / (1.5 * reach)) ** 2
+    allowed = (ellipse < 1.5).astype(np.float32) * (dense > 0.3)
+    core = likely & (ellipse < 0.6)
+    if core.sum() < 200:
+        return None
+    middle = np.median(lab[core], axis=0)
+    dark = lightness < 0.72 * middle[0]
+    lips = (a - middle[1]) > np.maximum(7.0, 0.45 * abs(middle[1]))
+    rough = gaussian_blur(np.abs(lightness - gaussian_blur(lightness, 0.04 * unit)), 0.04 * unit)
+    features = (dark | lips | (rough > 3.0 * float(np.median(rough[core])) + 0.5)).astype(np.float32)
+    features = dilate(dilate(features, -0.02 * unit), 0.02 * unit)
+    excluded = _soft(dilate(features, 0.1 * unit), unit)
+    wide = _soft(dilate(features, 0.18 * unit), unit)
+    seeds = core * (1.0 - wide)
+    return FaceGeometry(
+        allowed, excluded, wide, seeds, unit, (cx - reach, cy - 1.4 * reach, 2 * reach, 2.8 * reach)
+    )
 
 
 def _union(*masks: np.ndarray) -> np.ndarray:

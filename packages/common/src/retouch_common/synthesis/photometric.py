@@ -13,30 +13,56 @@ import torch
 from retouch_common.synthesis.colour import luminance
 from retouch_common.synthesis.filters import gaussian_blur
 
-__all__ = ["NoiseBank", "colour_shift", "jpeg", "light_field", "resharpen", "tone_table"]
+__all__ = ["NoiseBank", "colour_shift", "jpeg", "light_field", "relight", "resharpen", "tone_table"]
+
+SKIN_TONE = np.array([0.55, 0.85, 1.1], dtype=np.float32)
+"""Optical density of melanin per channel."""
+
+
+def relight(levels: np.ndarray, tone: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Another exposure, colour, skin tone, light and sharpness for a whole picture.
+
+    Args:
+        levels: (H, W, 3) uint8.
+        tone: (H, W) float32 in [0, 1], where the tone of skin is changed.
+        generator: Source of randomness.
+
+    Returns:
+        (H, W, 3) float32 in [0, 1].
+    """
+    strength = float(generator.choice([0.0, 0.6, 1.0, 1.6], p=[0.1, 0.3, 0.4, 0.2]))
+    image = tone_table(generator, strength)[levels]
+    matrix = np.diag(np.exp(generator.normal(0.0, 0.06 * strength, 3))).astype(np.float32)
+    if generator.random() < 0.7:
+        matrix = matrix @ colour_shift(generator, max(strength, 0.3))
+    image = (image.reshape(-1, 3) @ matrix).reshape(image.shape)
+    if generator.random() < 0.4:
+        amount = float(np.clip(generator.normal(0.05, 0.3), -0.25, 0.7))
+        image *= np.exp(tone[..., None] * (SKIN_TONE * np.float32(-amount)))
+    if generator.random() < 0.6:
+        image *= light_field(*tone.shape, generator, max(strength, 0.3))
+    np.clip(image, 0.0, 1.0, out=image)
+    return resharpen(image, generator) if generator.random() < 0.25 else image
 
 
 def tone_table(generator: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """Random exposure, white balance, gamma and contrast as a table per channel.
+    """Random exposure, gamma and contrast as a table.
 
     Args:
         generator: Source of randomness.
-        strength: 0 gives the identity, 1 the usual variation, 2 extreme looks.
+        strength: 0 gives the identity (but for the roll-off), 1 the usual variation, more extreme looks.
 
     Returns:
-        (256, 3) float32 in [0, 1], indexed by an 8-bit level.
+        (256,) float32 in [0, 1], indexed by an 8-bit level.
     """
-    level = (np.arange(256, dtype=np.float32) / 255.0)[:, None]
-    linear = np.power(level, 2.2)
+    level = np.arange(256, dtype=np.float64) / 255.0
     exposure = np.exp(generator.normal(0.0, 0.35 * strength))
-    balance = np.exp(generator.normal(0.0, 0.1 * strength, 3))
-    linear = linear * (exposure * balance / balance.mean())
-    coded = np.power(np.maximum(linear, 0.0), 1.0 / 2.2)
-    shoulder = generator.uniform(0.75, 0.95)  # highlights roll off as in a camera, or clip
-    if generator.random() < 0.6:
-        over = np.maximum(coded - shoulder, 0.0)
+    coded = np.power(level**2.2 * exposure, 1.0 / 2.2)
+    if generator.random() < 0.6 * min(strength, 1.0):  # highlights roll off as in most cameras, or clip
+        shoulder = generator.uniform(0.75, 0.95)
         room = 1.0 - shoulder
-        coded = np.where(coded > shoulder, shoulder + room * (1.0 - np.exp(-over / room)), coded)
+        over = np.maximum(coded - shoulder, 0.0)
+        coded = np.where(over > 0.0, shoulder + room * (1.0 - np.exp(-over / room)), coded)
     coded = np.power(np.clip(coded, 0.0, 1.0), np.exp(generator.normal(0.0, 0.2 * strength)))
     contrast = np.exp(generator.normal(0.0, 0.2 * strength))
     pivot = generator.uniform(0.3, 0.6)

@@ -9,11 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from retouch_common.synthesis.blemish_kinds import KINDS, Canvas, mole
-from retouch_common.synthesis.blemish_shapes import NoisePool
+from retouch_common.synthesis.blemish_canvas import Canvas
+from retouch_common.synthesis.blemish_kinds import KINDS
+from retouch_common.synthesis.blemish_shapes import NoisePool, blob, window_around
+from retouch_common.synthesis.blemish_spots import mole
 from retouch_common.synthesis.filters import smooth_noise
 
-__all__ = ["draw_distractors", "random_background"]
+__all__ = ["draw_distractors", "occluder", "random_background"]
 
 _DISTRACTORS = ("red_spot", "solid_spot", "scratch", "pale_spot", "comedone", "papule", "patch", "rough")
 
@@ -96,3 +98,17 @@ def draw_distractors(
         kind = mole if generator.random() < 0.25 else KINDS[str(generator.choice(names))]
         kind(canvas, float(cy), float(cx), max(0.7, radius), generator)
     return canvas.image
+
+
+def occluder(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
+    """The shape of something before the face (a hand, a scarf, a sign), (H, W) float32 in [0, 1]."""
+    matte = np.zeros((height, width), dtype=np.float32)
+    side = generator.integers(4)
+    cy = float([0.0, height, generator.uniform(0.0, height), generator.uniform(0.0, height)][side])
+    cx = float([generator.uniform(0.0, width), generator.uniform(0.0, width), 0.0, width][side])
+    window = window_around(cy, cx, 2.0 * max(height, width), matte.shape)
+    assert window is not None
+    radius = generator.uniform(0.12, 0.4) * max(height, width)
+    shape = blob(window, radius, generator, aspect=generator.uniform(1.0, 3.0), irregular=0.2, hardness=16.0)
+    matte[window.index] = shape
+    return matte

@@ -140,11 +140,9 @@ def plain_background(image: np.ndarray, geometry: FaceGeometry) -> np.ndarray:
     return np.clip(1.5 * gaussian_blur(np.minimum(near, solid), 0.8) - 0.25, 0.0, 1.0).astype(np.float32)
 
 
-def enlarge(maps: SkinMaps, height: int, width: int) -> SkinMaps:
-    """Masks at another size."""
-    every = (maps.skin, maps.cleanable, maps.other, maps.tone)
-    skin, cleanable, other, tone = (_exact_zero(resize(each, height, width)) for each in every)
-    return SkinMaps(skin, cleanable, other, tone)
+def enlarge(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A mask at another size, with small values put to exactly 0."""
+    return _exact_zero(resize(mask, height, width))
 
 
 def _exact_zero(mask: np.ndarray) -> np.ndarray:

@@ -1,0 +1,145 @@
+"""A portrait made ready for drawing: natural blemishes taken out, masks of skin and the rest beside it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from retouch_common.data.webmorph import Template
+from retouch_common.synthesis.cleaning import clean_skin
+from retouch_common.synthesis.filters import resize
+from retouch_common.synthesis.geometry import (
+    FaceGeometry,
+    geometry_from_landmarks,
+    geometry_from_template,
+    geometry_without_face,
+)
+from retouch_common.synthesis.skin import WORKING_UNIT, enlarge, plain_background, skin_maps
+
+__all__ = ["MAX_FACE_WIDTH", "PreparedFace", "prepare_face"]
+
+logger = logging.getLogger(__name__)
+
+MAX_FACE_WIDTH = 1000.0
+"""Portraits with wider faces are reduced to this."""
+
+FACE_WIDTHS = 2.25
+"""Width of a face in pupil distances."""
+
+
+@dataclass(frozen=True)
+class PreparedFace:
+    """A portrait ready for drawing.
+
+    Attributes:
+        image: (H, W, 3) uint8 with even H and W, natural blemishes taken out.
+        maps: (H / 2, W / 2, 4) uint8: skin, certainly not skin, plain background, tone (see `SkinMaps`).
+        box: The face as x, y, width, height in pixels of the image.
+    """
+
+    image: np.ndarray
+    maps: np.ndarray
+    box: tuple[float, float, float, float]
+
+
+def prepare_face(levels: np.ndarray, template: Template | None = None) -> PreparedFace | None:
+    """Clean a portrait and make its masks.
+
+    Args:
+        levels: (H, W, 3) uint8.
+        template: Its landmarks; None to look for the largest face. Without the detector's weights colour alone
+            decides where skin is, which is less exact; that is logged once as a warning.
+
+    Returns:
+        None if no face is found or too little of it is skin.
+    """
+    source = _Source(template, None, 0.0) if template is not None else _locate(levels)
+    if source is None:
+        return None
+    height, width = (n - n % 2 for n in levels.shape[:2])
+    image = levels[:height, :width].astype(np.float32) / np.float32(255.0)
+    unit = source.unit
+    limit = min(1.0, MAX_FACE_WIDTH / (FACE_WIDTHS * unit))
+    if limit < 1.0:
+        height, width = (2 * round(n * limit / 2) for n in (height, width))
+        image, unit = resize(image, height, width, antialias=True), unit * limit
+    reduction = min(1.0, WORKING_UNIT / unit)
+    rows, columns = round(height * reduction), round(width * reduction)
+    small = resize(image, rows, columns, antialias=True)
+    regions = source.geometry(limit * reduction, small)
+    if regions is None:
+        return None
+    maps = skin_maps(small, regions)
+    if maps.skin.sum() < 0.05 * regions.box[2] * regions.box[3]:
+        return None
+    cleanable = enlarge(maps.cleanable, height, width)
+    ys, xs = np.nonzero(cleanable > 0)
+    if len(ys):
+        part = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
+        image[part] = clean_skin(image[part], cleanable[part], unit)
+    layers = (maps.skin, maps.other, plain_background(small, regions), maps.tone)
+    stack = np.stack([enlarge(layer, height // 2, width // 2) for layer in layers], -1)
+    x, y, box_width, box_height = (float(v / reduction) for v in regions.box)
+    return PreparedFace(_to_levels(image), _to_levels(stack), (x, y, box_width, box_height))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the geometry comes from: a template, a detected face, or (neither) the frame alone."""
+
+    template: Template | None
+    landmarks: np.ndarray | None
+    frame_unit: float
+    box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def unit(self) -> float:
+        if self.template is not None:
+            return self.template.pupil_distance
+        if self.landmarks is not None:
+            return float(np.hypot(*(self.landmarks[1] - self.landmarks[0])))
+        return self.frame_unit
+
+    def geometry(self, scale: float, image: np.ndarray) -> FaceGeometry | None:
+        """Regions in the photo reduced by `scale`."""
+        rows, columns = image.shape[:2]
+        if self.template is not None:
+            points = (self.template.points + 0.5) * np.float32(scale) - np.float32(0.5)
+            moved = Template(points, self.template.polylines, self.template.closed)
+            return geometry_from_template(moved, rows, columns)
+        if self.landmarks is not None:
+            x, y, width, height = self.box
+            box = (x * scale, y * scale, width * scale, height * scale)
+            return geometry_from_landmarks((self.landmarks + 0.5) * scale - 0.5, box, rows, columns)
+        return geometry_without_face(image)
+
+
+def _locate(levels: np.ndarray) -> _Source | None:
+    """The largest face, by the detector; without its weights the frame stands for the face."""
+    from retouch_common.photo.faces import DetectorUnavailable, detect_faces
+
+    try:
+        faces = detect_faces(levels)
+    except DetectorUnavailable as error:
+        _warn_once(str(error))
+        return _Source(None, None, min(levels.shape[:2]) / 5.0)
+    if not faces:
+        return None
+    face = max(faces, key=lambda f: f.box[2] * f.box[3])
+    x, y, width, height = (float(v) for v in face.box)
+    return _Source(None, np.asarray(face.landmarks, dtype=np.float32), 0.0, (x, y, width, height))
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(reason: str) -> None:
+    if reason not in _warned:
+        _warned.add(reason)
+        logger.warning("no face detector, skin is told by colour alone: %s", reason)
+
+
+def _to_levels(image: np.ndarray) -> np.ndarray:
+    return np.clip(image * 255.0 + 0.5, 0, 255).astype(np.uint8)
