@@ -6,7 +6,14 @@ Each parses its options and calls the module of the same concept; heavy imports 
 from pathlib import Path
 
 import click
-from retouch_common.cli import device_option, friendly_errors, set_option, version_option
+from retouch_common.cli import (
+    device_option,
+    friendly_errors,
+    precision_option,
+    set_option,
+    version_option,
+    weights_option,
+)
 
 
 @click.command()
@@ -18,10 +25,14 @@ from retouch_common.cli import device_option, friendly_errors, set_option, versi
     help="Folder with raw/ and target/, FFHQR or CRHD-3K as published, or faces:DIR for plain portraits.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run directory.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file with options to change.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="YAML file with options to change."
+)
 @set_option
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps; short for --set train.steps=N.")
-@click.option("--dry-run", is_flag=True, help="Check everything and show the configuration, but do not train.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything and show the configuration, but do not train."
+)
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard event files.")
 @device_option
 @version_option("abpn")
@@ -55,3 +66,104 @@ def train(
         check(config, data, device=device, report=click.echo)
     else:
         run(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
+
+
+class FaceBox(click.ParamType):
+    """X,Y,W,H in pixels."""
+
+    name = "X,Y,W,H"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float, float]:
+        """Read four numbers, the last two above 0."""
+        try:
+            x, y, width, height = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not four numbers X,Y,W,H, e.g. 320,180,400,520", param, ctx)
+        if not (width > 0 and height > 0):
+            self.fail(f"{value!r} has no area; W and H must be above 0", param, ctx)
+        return x, y, width, height
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Folder for the results, or a file name when INPUT is one file.",
+)
+@weights_option()
+@click.option(
+    "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0 changes nothing."
+)
+@click.option(
+    "--region",
+    type=click.Choice(["auto", "faces", "photo"]),
+    default="auto",
+    show_default=True,
+    help="Retouch every face, the whole frame, or faces where some are found and else the whole frame.",
+)
+@click.option(
+    "--face-box",
+    "face_boxes",
+    type=FaceBox(),
+    multiple=True,
+    help="Where a face is, in pixels of the upright photo, instead of the detector; may be repeated.",
+)
+@click.option("--mask-out", is_flag=True, help="Also write NAME.mask.png: where the network would retouch.")
+@click.option("--compare", is_flag=True, help="Also write NAME.compare.jpg: before and after side by side.")
+@click.option("--recursive", is_flag=True, help="Search folders within folders; OUT keeps their tree.")
+@click.option("--overwrite", is_flag=True, help="Allow an output that is its own input.")
+@device_option
+@precision_option
+@version_option("abpn")
+@friendly_errors
+def retouch(
+    inputs: tuple[Path, ...],
+    out: Path,
+    weights: str,
+    strength: float,
+    region: str,
+    face_boxes: tuple[tuple[float, float, float, float], ...],
+    mask_out: bool,
+    compare: bool,
+    recursive: bool,
+    overwrite: bool,
+    device: str,
+    precision: str,
+) -> None:
+    """Retouch photographs: blemishes go, everything else stays.
+
+    INPUT: files (JPEG, PNG, TIFF, WebP, AVIF) or folders of them. Profile, EXIF, transparency and bit depth
+        are
+    kept. Photos that cannot be retouched are listed at the end, and the exit status is then 1.
+    """
+    if face_boxes and region == "photo":
+        raise click.UsageError("--face-box and --region photo exclude each other; leave one out")
+    from retouch_common.photo.batch import plan_jobs
+
+    from abpn.retouch import Retoucher
+    from abpn.retouch_files import Options, retouch_files
+
+    jobs = plan_jobs(inputs, out, recursive=recursive)
+    options = Options(
+        strength=strength,
+        region=region,  # type: ignore[arg-type]
+        face_boxes=face_boxes,
+        mask_out=mask_out,
+        compare=compare,
+        overwrite=overwrite,
+    )
+    retoucher = Retoucher(weights, device=device, precision=precision)
+    failures = retouch_files(retoucher, jobs, options, report=click.echo)
+    if len(jobs) == 1 and failures:
+        raise click.ClickException(failures[0])
+    if failures:
+        click.echo(f"{len(failures)} of {len(jobs)} photos could not be retouched:", err=True)
+        for line in failures:
+            click.echo(f"  {line}", err=True)
+        raise SystemExit(1)

@@ -10,7 +10,7 @@ Shapes: arrays are (H, W, 3) RGB, uint8 or uint16; tensors are (1, 3, H, W) in [
 
 import os
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -22,9 +22,15 @@ from torch import Tensor, nn
 from abpn.blend_pyramid import image_pyramid
 from abpn.model import ABPN
 
+if TYPE_CHECKING:
+    from retouch_common.photo.regions import RegionPlan
+
 COARSE_PIXELS = 1_500_000  # the reduced copy's size: 18 MB in fp32
 TILE = 512  # side of a tile: its 16-channel activations stay near the processor's caches
-HALO = {"box": 3, "burt": 6}  # pixels of level s; two convolutions and an interpolation a level, and the kernel
+HALO = {
+    "box": 3,
+    "burt": 6,
+}  # pixels of level s; two convolutions and an interpolation a level, and the kernel
 UNTOUCHED = 0.5 / 255  # changes of up to half an 8-bit level are rounding, not retouching
 
 
@@ -79,6 +85,29 @@ class Retoucher:
             result[y : y + len(stripe)] = stripe
             y += len(stripe)
         return result
+
+    def retouch_file(
+        self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any
+    ) -> "RegionPlan":
+        """Retouch one photograph into a file, with everything the file carries beside its pixels.
+
+        Args:
+            src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
+            dst: The output; its ending says the format. It is complete or not there at all.
+            **options: strength, region, face_boxes, mask_out, compare, overwrite: the fields of
+                :class:`abpn.retouch_files.Options`.
+
+        Returns:
+            Which part was retouched, and why.
+
+        Raises:
+            OSError: If a file cannot be opened or written.
+            ValueError: If ``src`` is not a photograph, ``dst`` cannot hold it or is ``src`` without
+                ``overwrite``, or an option does not fit.
+        """
+        from abpn.retouch_files import Options, retouch_file
+
+        return retouch_file(self, src, dst, Options(**options))
 
     def mask(self, image: np.ndarray) -> np.ndarray:
         """Where the network would retouch: M enlarged to the photograph, (H, W) float32 in [0, 1].
@@ -170,7 +199,9 @@ class _Coarse:
         self.padded_height = -(-source.height // step) * step
         self.padded_width = -(-source.width // step) * step
         self.level = 0
-        while self.level < num_levels and self.padded_height * self.padded_width > COARSE_PIXELS * 4**self.level:
+        while (
+            self.level < num_levels and self.padded_height * self.padded_width > COARSE_PIXELS * 4**self.level
+        ):
             self.level += 1
         self.image = self._reduce(source, model.config.pyramid, device)
         images = image_pyramid(self.image, num_levels - self.level, model.config.pyramid)
@@ -205,7 +236,12 @@ class _ArraySource:
     """A photograph in memory."""
 
     def __init__(self, image: np.ndarray) -> None:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
+        if (
+            image.ndim != 3
+            or image.shape[2] != 3
+            or image.dtype not in (np.uint8, np.uint16)
+            or not image.size
+        ):
             raise ValueError(
                 f"a photograph is an (H, W, 3) array of uint8 or uint16, not {image.shape} of {image.dtype}"
             )

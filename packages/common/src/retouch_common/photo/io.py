@@ -15,7 +15,6 @@ photo in memory, whatever is done here.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,11 +24,12 @@ from typing import Any
 import numpy as np
 import pyvips
 
+from .decoder import Decoder
 from .formats import Format, format_for_output, is_lossless_webp, sniff
-from .metadata import carried_metadata, orientation
+from .metadata import carried_metadata
 from .pixels import Kind, Layout
-from .rows import RowReader, reason
-from .sink import atomic_output, stream_rows
+from .rows import RowReader
+from .sink import stream_rows, written
 
 logging.getLogger("pyvips").setLevel(logging.ERROR)  # warnings about a damaged file end in its exception
 pyvips.cache_set_max(0)  # remembered operations would keep pixels, and show an overwritten file's old content
@@ -62,11 +62,10 @@ class Photo:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.format = sniff(path)
-        with self._reading():
-            header = self._decode("sequential")
-            self._check_still(header)
+        self._file = Decoder(self.path, self.format)
+        with self._file.reading():
+            header = self._file.header
             self._metadata = carried_metadata(header)
-            self._turned = orientation(header) > 2  # rows of the upright photo are not rows of the file
             header = header.autorot()
             try:
                 self._layout = Layout.of(header)
@@ -82,8 +81,7 @@ class Photo:
                 f"{self.path}: is {self.width}x{self.height} pixels; "
                 f"at least {MIN_SIDE}x{MIN_SIDE} are needed"
             )
-        self._random: pyvips.Image | None = None
-        self._rows = RowReader(self._upright_rows)
+        self._rows = RowReader(self._file.upright_rows)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Photo:
@@ -126,10 +124,9 @@ class Photo:
                 f"{self.path}: the part {x},{y},{width},{height} is not inside "
                 f"{self.width}x{self.height} pixels"
             )
-        with self._reading():
-            if self._random is None:
-                self._random = self._decode("random").autorot()
-            stored = self._random.crop(x, y, width, height).numpy().reshape(height, width, self._layout.bands)
+        with self._file.reading():
+            stored = self._file.any_order().crop(x, y, width, height).numpy()
+            stored = stored.reshape(height, width, self._layout.bands)
             return self._layout.to_rgb(stored)
 
     def read_rows(self, y0: int, y1: int) -> np.ndarray:
@@ -152,14 +149,15 @@ class Photo:
             raise ValueError(
                 f"{self.path}: rows {y0} to {y1} are not inside a height of {self.height} pixels"
             )
-        with self._reading():
+        with self._file.reading():
             return self._layout.to_rgb(self._rows.fetch(y0, y1))
 
-    def thumbnail(self, max_side: int) -> np.ndarray:
-        """A small 8-bit version, decoded sequentially.
+    def thumbnail(self, max_side: int, part: tuple[int, int, int, int] | None = None) -> np.ndarray:
+        """A small 8-bit version of the photo or of a part of it, decoded sequentially.
 
         Args:
-            max_side: Longest side in pixels; smaller photos keep their size.
+            max_side: Longest side in pixels; smaller photos and parts keep their size.
+            part: (x, y, width, height) in pixels, None for the whole photo.
 
         Returns:
             (h, w, 3) RGB uint8.
@@ -167,18 +165,65 @@ class Photo:
         Raises:
             ValueError: If the file is damaged or cut off.
         """
-        longest = max(self.width, self.height)
+        x, y, width, height = part or (0, 0, self.width, self.height)
         shrink = 1
-        while self.format.name == "JPEG" and shrink < 8 and longest >= 2 * shrink * max_side:
+        may_shrink = self.format.name == "JPEG" and not (part and self._file.turned)
+        while may_shrink and shrink < 8 and max(width, height) >= 2 * shrink * max_side:
             shrink *= 2  # the JPEG decoder can leave out detail cheaply
-        with self._reading():
-            image = self._decode("sequential", **({"shrink": shrink} if shrink > 1 else {}))
+        with self._file.reading():
+            if self._file.turned and not part:
+                image = self._file.decode("sequential", shrink)  # turned when it is small
+            else:
+                image = self._file.upright_rows(shrink)
+            if part:
+                x, y = x // shrink, y // shrink
+                width, height = min(width // shrink, image.width - x), min(height // shrink, image.height - y)
+                image = image.crop(x, y, max(1, width), max(1, height))
             scale = max_side / max(image.width, image.height)
-            image = image.resize(scale) if scale < 1 else image
-            image = image.copy_memory().autorot()
+            image = (image.resize(scale) if scale < 1 else image).copy_memory().autorot()
             stored = image.numpy().reshape(image.height, image.width, image.bands)
             rgb = self._layout.to_rgb(stored)
         return (rgb >> 8).astype(np.uint8) if rgb.dtype == np.uint16 else rgb
+
+    def check_output(self, path: str | os.PathLike[str]) -> Format:
+        """See, before any work, whether an output can hold the photo.
+
+        Args:
+            path: The output; its ending says the format.
+
+        Returns:
+            The format.
+
+        Raises:
+            ValueError: If its ending names no supported format, or one that cannot hold the photo.
+        """
+        target = format_for_output(path)
+        wants: str | None = None
+        if self.dtype == np.uint16 and target.bits < 16 and self.format is not target:
+            wants = f"the photo has 16 bits per channel and {target.name} holds {target.bits}"
+        elif self.kind == "cmyk" and not target.cmyk:
+            wants = f"the photo is CMYK and {target.name} is not"
+        elif self._layout.bands > self._layout.colour_bands and not target.alpha:
+            wants = f"the photo has transparency and {target.name} does not"
+        if wants:
+            better = "TIFF" if self.kind == "cmyk" else "PNG or TIFF"
+            raise ValueError(f"{path}: {wants}; write it as {better}")
+        longest = max(self.width, self.height)
+        if target.max_side is not None and longest > target.max_side:
+            raise ValueError(
+                f"{path}: {target.name} holds at most {target.max_side} pixels a side "
+                f"and the photo has {longest}; write it as TIFF"
+            )
+        return target
+
+    def give_profile(self, image: pyvips.Image) -> None:
+        """Attach the photo's ICC profile to a picture made of what :meth:`thumbnail` gives.
+
+        Args:
+            image: The picture; changed in place.
+        """
+        if self.kind == "rgb" and self._layout.profile is not None:
+            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", self._layout.profile)
 
     def write(
         self,
@@ -230,29 +275,19 @@ class Photo:
                 is damaged. No file is left in either case, nor when ``stripes`` raises.
         """
         path = Path(path)
-        target = format_for_output(path)
-        self._check_holds(path, target)
+        target = self.check_output(path)
         options = self._save_options(path, target, quality)
-        with atomic_output(path) as temporary:
+        with written(path) as temporary:
 
             def save(image: pyvips.Image) -> None:
                 getattr(self._dressed(image), target.saver)(str(temporary), **options)
 
-            try:
-                stream_rows(
-                    self._stored_rows(stripes),
-                    self.width,
-                    self.height,
-                    self._layout.bands,
-                    self.dtype,
-                    save,
-                )
-            except pyvips.Error as error:
-                raise OSError(f"{path}: cannot be written: {reason(error)}") from error
+            rows = self._stored_rows(stripes)
+            stream_rows(rows, self.width, self.height, self._layout.bands, self.dtype, save)
 
     def _stored_rows(self, stripes: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """New stored pixels: the stripes' changes carried into the file's own channels."""
-        rows = RowReader(self._upright_rows) if self._layout.bands != 3 or self.kind != "rgb" else None
+        rows = RowReader(self._file.upright_rows) if self._layout.bands != 3 or self.kind != "rgb" else None
         y = 0
         for stripe in stripes:
             self._check_block(stripe, 0, y, self.width)
@@ -260,7 +295,7 @@ class Photo:
             if rows is None:
                 yield stripe
             else:
-                with self._reading():
+                with self._file.reading():
                     block = self._layout.merge(rows.fetch(y, bottom), stripe)
                 yield block
             y = bottom
@@ -291,24 +326,6 @@ class Photo:
                 f"{self.width}x{self.height} RGB pixels of type {self.dtype}"
             )
 
-    def _check_holds(self, path: Path, target: Format) -> None:
-        wants: str | None = None
-        if self.dtype == np.uint16 and target.bits < 16 and self.format is not target:
-            wants = f"the photo has 16 bits per channel and {target.name} holds {target.bits}"
-        elif self.kind == "cmyk" and not target.cmyk:
-            wants = f"the photo is CMYK and {target.name} is not"
-        elif self._layout.bands > self._layout.colour_bands and not target.alpha:
-            wants = f"the photo has transparency and {target.name} does not"
-        if wants:
-            raise ValueError(
-                f"{path}: {wants}; write it as {'TIFF' if self.kind == 'cmyk' else 'PNG or TIFF'}"
-            )
-        if target.max_side is not None and max(self.width, self.height) > target.max_side:
-            raise ValueError(
-                f"{path}: {target.name} holds at most {target.max_side} pixels a side and the photo has "
-                f"{max(self.width, self.height)}; write it as TIFF"
-            )
-
     def _save_options(self, path: Path, target: Format, quality: int | None) -> dict[str, Any]:
         if quality is not None and not 1 <= quality <= 100:
             raise ValueError(f"{path}: quality must be between 1 and 100, not {quality}")
@@ -325,35 +342,3 @@ class Photo:
         elif target.name == "WebP" and self.format is target and is_lossless_webp(self.path):
             options["lossless"] = True
         return options
-
-    def _decode(self, access: str, **options: Any) -> pyvips.Image:
-        load = getattr(pyvips.Image, self.format.loader)
-        return load(str(self.path), access=access, fail_on="error", **options)
-
-    def _upright_rows(self) -> pyvips.Image:
-        """The upright photo, to be read from top to bottom in bounded memory."""
-        if not self._turned:
-            return self._decode("sequential").autorot()
-        tiles = 2 * (self.width // _BLOCK_ROWS + 2)
-        return (
-            self._decode("random")
-            .autorot()
-            .tilecache(tile_width=_BLOCK_ROWS, tile_height=_BLOCK_ROWS, max_tiles=tiles)
-        )
-
-    def _check_still(self, header: pyvips.Image) -> None:
-        pages = header.get("n-pages") if header.get_typeof("n-pages") else 1
-        if pages > 1:
-            what = "pages" if self.format.name == "TIFF" else "frames"
-            raise ValueError(
-                f"{self.path}: holds {pages} {what}; only still photographs of one page are supported"
-            )
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except pyvips.Error as error:
-            raise ValueError(
-                f"{self.path}: cannot be read, it is damaged or cut off: {reason(error)}"
-            ) from error

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
+from .rows import reason
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -47,6 +49,26 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """As :func:`atomic_output`, for what libvips writes.
+
+    Args:
+        path: The output.
+
+    Yields:
+        The temporary file.
+
+    Raises:
+        OSError: If the output cannot be written, also for libvips' reasons.
+    """
+    with atomic_output(path) as temporary:
+        try:
+            yield temporary
+        except pyvips.Error as error:
+            raise OSError(f"{path}: cannot be written: {reason(error)}") from error
 
 
 def _umask() -> int:

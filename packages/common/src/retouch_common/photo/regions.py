@@ -1,0 +1,234 @@
+"""Which part of a photo to retouch, and how retouched faces go back into it.
+
+Faces are cropped with margin, retouched at their own scale and blended back as a feathered difference:
+
+    out = photo + sum_i w_i (retouched_i - photo) / max(1, sum_i w_i),    w_i = feather of crop i
+
+so that neighbours whose crops overlap share the pixels between them, and a pixel without a difference stays
+exactly what it was. The rows are made from top to bottom; crops that are too large for memory are retouched
+while the rows pass by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from .faces import DETECTION_SIDE, DetectorUnavailable, Face, detect_faces, face_crop, feather_profile
+from .io import Photo
+
+Region = Literal["auto", "faces", "photo"]
+Box = tuple[float, float, float, float]
+Crop = tuple[int, int, int, int]
+
+FACE_MARGIN = 2.0
+FEATHER_RAMP = 0.125
+IN_MEMORY_PIXELS = 48_000_000  # crops beyond this are retouched as streams
+_BLOCK_ROWS = 256
+
+
+class RowSource(Protocol):
+    """Rows of a picture, asked for from top to bottom."""
+
+    height: int
+    width: int
+    dtype: np.dtype
+
+    def read_rows(self, y0: int, y1: int) -> np.ndarray:
+        """Rows y0 to y1, (y1 - y0, W, 3)."""
+
+
+class ArrayRetoucher(Protocol):
+    """What a paper's retoucher offers."""
+
+    def __call__(self, image: np.ndarray, *, strength: float) -> np.ndarray:
+        """Retouch an (H, W, 3) uint8 or uint16 array."""
+
+    def stripes(self, source: RowSource, *, strength: float) -> Iterator[np.ndarray]:
+        """Retouch a source of rows into consecutive blocks of rows."""
+
+
+@dataclass(frozen=True)
+class RegionPlan:
+    """What will be retouched and why.
+
+    Attributes:
+        region: "faces" or "photo".
+        crops: (x, y, w, h) in pixels, one for each face; empty for the whole photo.
+        reason: Why, in words that follow "because".
+    """
+
+    region: Literal["faces", "photo"]
+    crops: tuple[Crop, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        count = len(self.crops)
+        what = "the whole photo" if self.region == "photo" else f"{count} face{'s' if count > 1 else ''}"
+        return f"{what}, because {self.reason}"
+
+
+def plan_region(
+    photo: Photo, region: Region = "auto", *, face_boxes: Sequence[Box] = (), margin: float = FACE_MARGIN
+) -> RegionPlan:
+    """Decide which part of a photo to retouch.
+
+    Args:
+        photo: The photo.
+        region: "faces" for every face, "photo" for the whole frame, "auto" for faces where some are found and
+            the whole frame otherwise.
+        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo; they replace the detector.
+        margin: Side of a face's crop over the longer side of its box.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If faces are wanted but none is found or the detector's weights cannot be had, a box lies
+            outside the photo, or the region is unknown.
+    """
+    if region not in ("auto", "faces", "photo"):
+        raise ValueError(f"region must be auto, faces or photo, not {region!r}")
+    if region == "photo":
+        if face_boxes:
+            raise ValueError("a face box and the region 'photo' exclude each other; leave one out")
+        return RegionPlan("photo", (), "the region 'photo' was asked for")
+    if face_boxes:
+        faces = [Face(box, 1.0, np.full((5, 2), np.nan, np.float32)) for box in face_boxes]
+        try:
+            return RegionPlan("faces", _crops(photo, faces, margin), "the face box was given")
+        except ValueError as error:
+            raise ValueError(f"{photo.path}: {error}") from None
+    try:
+        faces = _detected(photo)
+    except DetectorUnavailable as error:
+        if region == "faces":
+            raise ValueError(
+                f"{photo.path}: {error}; or give a face box, or use the region 'photo'"
+            ) from error
+        return RegionPlan("photo", (), str(error))
+    if faces:
+        asked = "the detector found them" if region == "auto" else "the region 'faces' was asked for"
+        return RegionPlan("faces", _crops(photo, faces, margin), asked)
+    if region == "faces":
+        raise ValueError(f"{photo.path}: no face was found; give a face box, or use the region 'photo'")
+    return RegionPlan("photo", (), "no face was found")
+
+
+def _detected(photo: Photo) -> list[Face]:
+    """Faces in pixels of the photo."""
+    small = photo.thumbnail(DETECTION_SIDE)
+    scale = np.array([photo.width / small.shape[1], photo.height / small.shape[0]])
+    faces = []
+    for face in detect_faces(small):
+        x, y, w, h = (float(value) for value in np.array(face.box) * np.tile(scale, 2))
+        faces.append(Face((x, y, w, h), face.score, (face.landmarks * scale).astype(np.float32)))
+    return faces
+
+
+def _crops(photo: Photo, faces: Sequence[Face], margin: float) -> tuple[Crop, ...]:
+    return tuple(face_crop(face, photo.height, photo.width, margin) for face in faces)
+
+
+def retouched_rows(
+    photo: Photo, plan: RegionPlan, retoucher: ArrayRetoucher, *, strength: float = 1.0
+) -> Iterator[np.ndarray]:
+    """Retouch a photo according to a plan, from top to bottom.
+
+    Args:
+        photo: The photo.
+        plan: From :func:`plan_region`.
+        retoucher: The network.
+        strength: 0 changes nothing, 1 is the network's retouching.
+
+    Yields:
+        Consecutive blocks of rows, (n, width, 3) of the photo's type.
+
+    Raises:
+        ValueError: If the photo is damaged, or the strength is outside [0, 1].
+    """
+    if plan.region == "photo":
+        yield from retoucher.stripes(photo, strength=strength)
+        return
+    layers = []
+    budget = IN_MEMORY_PIXELS
+    for crop in sorted(plan.crops, key=lambda crop: crop[2] * crop[3]):
+        budget -= crop[2] * crop[3]
+        layers.append(_layer(photo, crop, retoucher, strength, in_memory=budget >= 0))
+    for top in range(0, photo.height, _BLOCK_ROWS):
+        bottom = min(top + _BLOCK_ROWS, photo.height)
+        rows = photo.read_rows(top, bottom)
+        _blend(rows, [layer for layer in layers if layer.y < bottom and layer.y + layer.height > top], top)
+        yield rows
+
+
+class _CropSource:
+    """A crop of a photo as a source of rows, decoded independently of other readers."""
+
+    def __init__(self, photo: Photo, crop: Crop) -> None:
+        self._photo = Photo.open(photo.path)
+        self._x, self._y, self.width, self.height = crop
+        self.dtype = photo.dtype
+
+    def read_rows(self, y0: int, y1: int) -> np.ndarray:
+        rows = self._photo.read_rows(self._y + y0, self._y + y1)
+        return np.ascontiguousarray(rows[:, self._x : self._x + self.width])
+
+
+class _Layer:
+    """A retouched crop over the photo, with its weights; rows are taken from top to bottom."""
+
+    def __init__(self, photo: Photo, crop: Crop, stripes: Iterator[np.ndarray]) -> None:
+        self.x, self.y, self.width, self.height = crop
+        right, bottom = self.x + self.width, self.y + self.height
+        self.across = feather_profile(
+            self.width, FEATHER_RAMP, open_start=self.x == 0, open_stop=right == photo.width
+        )
+        self.down = feather_profile(
+            self.height, FEATHER_RAMP, open_start=self.y == 0, open_stop=bottom == photo.height
+        )
+        self._stripes = stripes
+        self._waiting: np.ndarray | None = None
+
+    def take(self, count: int) -> np.ndarray:
+        """The next ``count`` rows of the retouched crop."""
+        parts = []
+        while count:
+            block = next(self._stripes) if self._waiting is None else self._waiting
+            parts.append(block[:count])
+            self._waiting = block[count:] if len(block) > count else None
+            count -= len(parts[-1])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _layer(
+    photo: Photo, crop: Crop, retoucher: ArrayRetoucher, strength: float, *, in_memory: bool
+) -> _Layer:
+    if in_memory:
+        return _Layer(photo, crop, iter([retoucher(photo.read(*crop), strength=strength)]))
+    return _Layer(photo, crop, retoucher.stripes(_CropSource(photo, crop), strength=strength))
+
+
+def _blend(rows: np.ndarray, layers: list[_Layer], top: int) -> None:
+    """Blend the layers that cross ``rows`` (the photo's, from row ``top``) into them."""
+    if not layers:
+        return
+    left = min(layer.x for layer in layers)
+    right = max(layer.x + layer.width for layer in layers)
+    part = rows[:, left:right]
+    change = np.zeros(part.shape, np.float32)
+    total = np.zeros(part.shape[:2], np.float32)
+    for layer in layers:
+        first = max(top, layer.y)
+        last = min(top + rows.shape[0], layer.y + layer.height)
+        inside = slice(first - top, last - top), slice(layer.x - left, layer.x - left + layer.width)
+        weight = layer.down[first - layer.y : last - layer.y, None] * layer.across
+        difference = layer.take(last - first).astype(np.float32) - part[inside]
+        change[inside] += weight[..., None] * difference
+        total[inside] += weight
+    change /= np.maximum(total, 1)[..., None]
+    limit = np.iinfo(rows.dtype).max
+    np.clip(part + np.rint(change).astype(np.int32), 0, limit, out=part, casting="unsafe")
