@@ -125,7 +125,9 @@ def _pixelwise_network(width: int) -> nn.Sequential:
     )
 
 
-def make_blend(mode: BlendMode, *, min_slope: float = 0.1) -> AdaptiveBlend | NeutralBlend | ConvolutionalBlend:
+def make_blend(
+    mode: BlendMode, *, min_slope: float = 0.1
+) -> AdaptiveBlend | NeutralBlend | ConvolutionalBlend:
     """Build the blend of a configuration: one row of Table 2, or "neutral"."""
     if mode == "neutral":
         return NeutralBlend(min_slope)

@@ -67,7 +67,9 @@ class MaskPredictionBranch(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map [F_0, ..., F_6] to the mask's logits, (N, 1, h / 4, w / 4)."""
         x = features[6]
-        for block, skip in zip(self.blocks, (features[5], features[4], features[3], features[2]), strict=True):
+        for block, skip in zip(
+            self.blocks, (features[5], features[4], features[3], features[2]), strict=True
+        ):
             x = block(torch.cat([up(x), skip], dim=1))
         return self.head(x)
 
@@ -84,7 +86,9 @@ class LocalAttentiveModule(nn.Module):
         last: Leave out normalisation and activation: the result is an image.
     """
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False
+    ) -> None:
         super().__init__()
         x_channels = in_channels + skip_channels + 1
         self.conv = nn.Conv2d(x_channels, out_channels, 3, padding=1, bias=last)
@@ -114,7 +118,9 @@ class PartialConvolutionBlock(nn.Module):
         last: Leave out normalisation and activation: the result is an image.
     """
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels + skip_channels, out_channels, 3, padding=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(out_channels, 1, 1))
@@ -180,7 +186,12 @@ class LocalRetouchingLayer(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int], *, mask_branch: bool = True, attention: Attention = "lam", residual: bool = True
+        self,
+        widths: Sequence[int],
+        *,
+        mask_branch: bool = True,
+        attention: Attention = "lam",
+        residual: bool = True,
     ) -> None:
         super().__init__()
         self.encoder = MutualEncoder(widths)
@@ -201,7 +212,9 @@ class LocalRetouchingLayer(nn.Module):
             R_l, (N, 3, h, w), unclamped, and the logits of M, (N, 1, h / 4, w / 4), or None without MPB.
         """
         # Paper: input range unstated. Here: [-1, 1] inside the layer, as the batch-normalised encoder prefers.
-        dtype = self.encoder.blocks[0][0].weight.dtype  # half precision where the caller converted the convolutions
+        dtype = self.encoder.blocks[0][
+            0
+        ].weight.dtype  # half precision where the caller converted the convolutions
         features = self.encoder((thumbnail * 2 - 1).to(dtype))
         if self.mask_branch is not None:
             logits = self.mask_branch(features)

@@ -1,0 +1,106 @@
+"""Eq. 6 by hand."""
+
+import math
+
+import pytest
+import torch
+from abpn.config import LossConfig
+from abpn.losses import JointLoss
+from abpn.model import ABPNOutput
+from retouch_common.losses.adversarial import PatchDiscriminator
+
+NOTHING = {"mse": 0.0, "l1": 0.0, "perceptual": 0.0, "adversarial": 0.0, "dice": 0.0, "bce": 0.0, "tv": 0.0}
+
+
+def flat(value: float, side: int, channels: int = 3) -> torch.Tensor:
+    return torch.full((1, channels, side, side), value)
+
+
+def output(result: float = 0.5, photo: float = 0.5, logit: float = 0.0) -> ABPNOutput:
+    """A 16x16 photograph with l = 1, every level constant."""
+    return ABPNOutput(
+        results=[flat(result, 16), flat(result, 8)],
+        blends=[flat(0.0, 16), flat(0.0, 8)],
+        images=[flat(photo, 16), flat(photo, 8)],
+        mask_logits=flat(logit, 2, channels=1),
+    )
+
+
+def terms(target: torch.Tensor, of: ABPNOutput, **weights):
+    return JointLoss(LossConfig(**{**NOTHING, **weights}))(of, target)
+
+
+def test_squared_error_adds_the_levels():
+    losses = terms(flat(0.6, 16), output(0.5), mse=2.0)
+    assert losses["mse"].item() == pytest.approx(2 * 0.01)
+    assert losses["loss"].item() == pytest.approx(0.04)
+
+
+def test_the_papers_norm_sums_over_an_image():
+    losses = terms(flat(0.6, 16), output(0.5), mse=1.0, reduction="sum")
+    assert losses["mse"].item() == pytest.approx(0.01 * 3 * (16 * 16 + 8 * 8), rel=1e-5)
+
+
+def test_absolute_error_adds_the_levels():
+    assert terms(flat(0.6, 16), output(0.5), l1=1.0)["l1"].item() == pytest.approx(0.2)
+
+
+def test_emphasis_moves_weight_into_the_mask():
+    target = flat(0.5, 16)
+    target[..., :8, :] = 0.7  # the upper half was retouched
+    result = output(0.5)
+    plain = terms(target, result, l1=1.0)["l1"].item()
+    emphasised = terms(target, result, l1=1.0, mask_emphasis=2.0)["l1"].item()
+    assert plain == pytest.approx(2 * 0.1)
+    # Weights 3 and 1 with mean 2: the upper half counts 1.5 fold.
+    assert emphasised == pytest.approx(2 * 0.1 * 1.5)
+
+
+def test_mask_is_judged_by_the_thresholded_difference():
+    target = flat(0.5, 16)
+    target[..., :8, :8] = 0.6  # at l = 1 the upper left 4x4: one of the mask's four cells
+    losses = terms(target, output(), dice=1.0, bce=1.0)
+    # p = 0.5 in four cells, one of them true: 1 - (2 * 0.5 + 1) / (4 * 0.25 + 1 + 1)
+    assert losses["dice"].item() == pytest.approx(1 - 2 / 3)
+    assert losses["bce"].item() == pytest.approx(math.log(2))
+
+
+def test_one_changed_pixel_of_the_thumbnail_marks_its_cell():
+    target = flat(0.5, 16)
+    target[..., 10:12, 10:12] = 0.6
+    sure = output()
+    sure.mask_logits[..., 1, 1] = 30.0
+    sure.mask_logits[..., 0, :] = -30.0
+    sure.mask_logits[..., 1, 0] = -30.0
+    assert terms(target, sure, bce=1.0)["bce"].item() < 1e-6
+
+
+def test_total_variation_adds_every_blend_layer():
+    of = output()
+    of.blends[0][..., 8:] = 1.0  # one step in each of 16 rows: mean over 16 x 15 differences
+    of.blends[1][..., 4:] = 1.0
+    assert terms(flat(0.5, 16), of, tv=1.0)["tv"].item() == pytest.approx(1 / 15 + 1 / 7)
+
+
+def test_adversarial_term_trains_the_network_and_not_the_judge():
+    discriminator = PatchDiscriminator(width=4, num_layers=1, norm="none").requires_grad_(False)
+    of = output()
+    of.results[0].requires_grad_(True)
+    losses = JointLoss(LossConfig(**{**NOTHING, "adversarial": 0.1}))(of, flat(0.5, 16), discriminator)
+    losses["loss"].backward()
+    assert losses["loss"].item() == pytest.approx(0.1 * losses["adversarial"].item())
+    assert of.results[0].grad is not None and of.results[0].grad.abs().sum() > 0
+
+
+def test_perceptual_term_is_refused_without_its_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(ValueError, match="vgg16"):
+        JointLoss(LossConfig())
+
+
+def test_gradients_reach_every_level():
+    of = output()
+    for R in of.results:
+        R.requires_grad_(True)
+    terms(flat(0.7, 16), of, mse=1.0)["loss"].backward()
+    assert all(R.grad is not None and R.grad.abs().min() > 0 for R in of.results)
