@@ -139,8 +139,7 @@ def retouch(
     """Retouch photographs: blemishes go, everything else stays.
 
     INPUT: files (JPEG, PNG, TIFF, WebP, AVIF) or folders of them. Profile, EXIF, transparency and bit depth
-        are
-    kept. Photos that cannot be retouched are listed at the end, and the exit status is then 1.
+    are kept. Photos that cannot be retouched are listed at the end, and the exit status is then 1.
     """
     if face_boxes and region == "photo":
         raise click.UsageError("--face-box and --region photo exclude each other; leave one out")

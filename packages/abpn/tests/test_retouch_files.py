@@ -1,0 +1,319 @@
+"""Photograph files through the command and ``Retoucher.retouch_file``, with a tiny untrained network."""
+
+import os
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from abpn.cli import retouch
+from abpn.model import ABPN
+from abpn.retouch import Retoucher
+from click.testing import CliRunner
+from retouch_common.photo import regions
+from retouch_common.photo.faces import DetectorUnavailable, Face
+from retouch_common.photo.io import Photo
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    model = ABPN.from_preset("tiny")
+    for parameter in model.parameters():
+        if parameter.abs().max() == 0:
+            torch.nn.init.normal_(parameter, 0, 0.05)
+    folder = tmp_path_factory.mktemp("weights")
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def retoucher(weights):
+    return Retoucher(weights, device="cpu", precision="fp32")
+
+
+@pytest.fixture(autouse=True)
+def no_detector(monkeypatch):
+    """Faces are where a test says; by default nowhere."""
+    monkeypatch.setattr(regions, "detect_faces", lambda image: [])
+
+
+def found(monkeypatch, *boxes):
+    points = np.zeros((5, 2), np.float32)
+    monkeypatch.setattr(regions, "detect_faces", lambda image: [Face(box, 0.9, points) for box in boxes])
+
+
+def make_photo(path, *, size=(260, 340), bands=3, dtype=np.uint8, **options):
+    limit = np.iinfo(dtype).max
+    generator = np.random.default_rng(3)
+    y, x = np.mgrid[: size[0], : size[1]]
+    pixels = 0.55 + 0.25 * np.sin(x[..., None] / 31 + y[..., None] / 47 + np.arange(bands))
+    pixels = pixels + generator.normal(0, 0.02, (*size, bands))
+    pixels = (pixels.clip(0, 1) * limit).astype(dtype)
+    image = pyvips.Image.new_from_array(pixels)
+    deep = dtype == np.uint16
+    image = image.copy(
+        interpretation=("grey16" if deep else "b-w") if bands < 3 else ("rgb16" if deep else "srgb")
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.write_to_file(str(path), **options)
+    return path
+
+
+def stored(path):
+    image = pyvips.Image.new_from_file(str(path))
+    return image.numpy().reshape(image.height, image.width, image.bands)
+
+
+def run(*arguments):
+    result = CliRunner().invoke(retouch, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+def test_whole_photo_equals_the_array(tmp_path, retoucher):
+    path = make_photo(tmp_path / "a.png", size=(700, 500))
+    plan = retoucher.retouch_file(path, tmp_path / "out.png", region="photo")
+    expected = retoucher(stored(path))
+    assert np.abs(expected.astype(int) - stored(path)).max() > 2
+    np.testing.assert_array_equal(stored(tmp_path / "out.png"), expected)
+    assert str(plan) == "the whole photo, because the region 'photo' was asked for"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "bands", "dtype"), [(".png", 3, np.uint8), (".tif", 4, np.uint16), (".png", 2, np.uint8)]
+)
+def test_faces_change_inside_their_crops_only(tmp_path, retoucher, suffix, bands, dtype):
+    path = make_photo(tmp_path / f"a{suffix}", bands=bands, dtype=dtype)
+    out = tmp_path / f"out{suffix}"
+    plan = retoucher.retouch_file(path, out, face_boxes=[(60, 60, 50, 60), (110, 70, 50, 60)])
+    before, after = stored(path), stored(out)
+    assert after.dtype == dtype and after.shape == before.shape
+    inside = np.zeros(before.shape[:2], bool)
+    for x, y, w, h in plan.crops:
+        inside[y : y + h, x : x + w] = True
+    np.testing.assert_array_equal(after[~inside], before[~inside])
+    colours = bands - 1 + bands % 2
+    np.testing.assert_array_equal(after[..., colours:], before[..., colours:])
+    assert (after != before).any(axis=2)[inside].mean() > 0.2
+
+
+def test_one_face_is_the_feathered_difference_of_its_own_crop(tmp_path, retoucher):
+    path = make_photo(tmp_path / "a.png")
+    plan = retoucher.retouch_file(path, tmp_path / "out.png", face_boxes=[(120, 90, 60, 70)])
+    ((x, y, w, h),) = plan.crops
+    before = stored(path).astype(np.float64)
+    crop = np.ascontiguousarray(stored(path)[y : y + h, x : x + w])
+    change = retoucher(crop).astype(np.float64) - crop
+    after = stored(tmp_path / "out.png")[y : y + h, x : x + w] - before[y : y + h, x : x + w]
+    middle = slice(h // 4, -h // 4), slice(w // 4, -w // 4)
+    np.testing.assert_array_equal(after[middle], change[middle])
+    assert (after[0] == 0).all() and (after[:, 0] == 0).all()
+
+
+def test_streamed_faces_equal_faces_in_memory(tmp_path, retoucher, monkeypatch):
+    path = make_photo(tmp_path / "a.png", size=(900, 700))
+    boxes = [(100, 100, 150, 150), (300, 200, 200, 260), (100, 600, 90, 90)]
+    retoucher.retouch_file(path, tmp_path / "memory.png", face_boxes=boxes)
+    monkeypatch.setattr(regions, "IN_MEMORY_PIXELS", 0)
+    retoucher.retouch_file(path, tmp_path / "stream.png", face_boxes=boxes)
+    np.testing.assert_array_equal(stored(tmp_path / "stream.png"), stored(tmp_path / "memory.png"))
+    assert (stored(tmp_path / "stream.png") != stored(path)).any()
+
+
+def test_strength_zero_changes_nothing(tmp_path, retoucher):
+    path = make_photo(tmp_path / "a.tif", dtype=np.uint16)
+    for region, boxes in (("photo", ()), ("faces", [(100, 100, 60, 60)])):
+        out = tmp_path / f"{region}.tif"
+        retoucher.retouch_file(path, out, strength=0, region=region, face_boxes=boxes)
+        np.testing.assert_array_equal(stored(out), stored(path))
+
+
+def test_auto_says_which_region_and_why(tmp_path, weights, monkeypatch):
+    path = make_photo(tmp_path / "a.jpg")
+    assert (
+        "the whole photo, because no face was found"
+        in run(path, "-o", tmp_path / "o", "--weights", weights).output
+    )
+    found(monkeypatch, (100, 100, 50, 60), (180, 100, 50, 60))
+    assert (
+        "2 faces, because the detector found them"
+        in run(path, "-o", tmp_path / "o", "--weights", weights).output
+    )
+
+    def unavailable(image):
+        raise DetectorUnavailable("the face detector's weights could not be downloaded; put FILE into FOLDER")
+
+    monkeypatch.setattr(regions, "detect_faces", unavailable)
+    result = run(path, "-o", tmp_path / "o", "--weights", weights)
+    assert "the whole photo, because the face detector's weights could not be downloaded" in result.output
+    result = run(path, "-o", tmp_path / "o", "--weights", weights, "--region", "faces")
+    assert result.exit_code == 1 and "put FILE into FOLDER; or give a face box" in result.output
+
+
+def test_faces_without_a_face_is_an_error(tmp_path, weights):
+    path = make_photo(tmp_path / "a.jpg")
+    result = run(path, "-o", tmp_path / "o", "--weights", weights, "--region", "faces")
+    assert result.exit_code == 1
+    assert result.output == f"Error: {path}: no face was found; give a face box, or use the region 'photo'\n"
+
+
+def test_detected_faces_are_scaled_back_to_the_photo(tmp_path, monkeypatch):
+    monkeypatch.setattr(regions, "DETECTION_SIDE", 85)
+    found(monkeypatch, (20, 20, 10, 10))
+    plan = regions.plan_region(Photo.open(make_photo(tmp_path / "a.png", size=(260, 340))))
+    assert plan.crops == ((60, 60, 80, 80),)
+
+
+def test_folder_goes_on_after_broken_files_and_lists_them(tmp_path, weights):
+    folder = tmp_path / "in"
+    for name in ("good.jpg", "deep.png", "sub/nested.webp"):
+        make_photo(folder / name, dtype=np.uint16 if name == "deep.png" else np.uint8)
+    cut = make_photo(folder / "cut.png", size=(500, 500))
+    cut.write_bytes(cut.read_bytes()[:90_000])
+    make_photo(folder / "dot.png", size=(1, 1))
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("no photo")
+    make_photo(folder / "wrong.png").rename(folder / "wrong.jpg")
+    make_photo(folder / "film.gif", size=(64, 64))
+    (folder / "notes.txt").write_text("not looked at")
+    out = tmp_path / "out"
+    result = run(folder, "-o", out, "--weights", weights, "--recursive")
+    assert result.exit_code == 1
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == [
+        "deep.png",
+        "good.jpg",
+        os.path.join("sub", "nested.webp"),
+    ]
+    assert stored(out / "deep.png").dtype == np.uint16
+    report = result.output[result.output.index("6 of 9 photos could not be retouched:") :].splitlines()
+    for line, name, reason in zip(
+        report[1:],
+        ["cut.png", "dot.png", "empty.jpg", "film.gif", "text.jpg", "wrong.jpg"],
+        ["cut off", "1x1 pixels", "is empty", "is a GIF", "is not a photo", "rename it to wrong.png"],
+        strict=True,
+    ):
+        assert name in line and reason in line
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.jpg", b"", "is empty"),
+        ("text.png", b"hello", "is not a photo"),
+        ("missing.jpg", None, "no such file"),
+    ],
+)
+def test_one_bad_file_is_one_line(tmp_path, weights, name, content, reason):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    result = run(tmp_path / name, "-o", tmp_path / "o", "--weights", weights)
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {tmp_path / name}: ") and reason in result.output
+    assert result.output.count("\n") == 1
+    assert not list((tmp_path / "o").iterdir())
+
+
+def test_output_equal_to_input_needs_overwrite(tmp_path, weights):
+    path = make_photo(tmp_path / "a.png")
+    before = path.read_bytes()
+    for out in (tmp_path, path, tmp_path / "x" / ".." / "a.png"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        result = run(path, "-o", out, "--weights", weights)
+        assert result.exit_code == 1 and "give --overwrite" in result.output
+        assert path.read_bytes() == before
+    assert run(path, "-o", tmp_path, "--weights", weights, "--overwrite").exit_code == 0
+    assert path.read_bytes() != before
+
+
+def test_another_input_is_never_written_over(tmp_path, weights):
+    first, second = make_photo(tmp_path / "one" / "a.png"), make_photo(tmp_path / "two" / "a.png", bands=1)
+    before = second.read_bytes()
+    result = run(first, second, "-o", tmp_path / "two", "--weights", weights, "--overwrite")
+    assert result.exit_code == 1 and "is another input" in result.output
+    assert second.read_bytes() == before
+
+
+def test_equal_names_are_numbered(tmp_path, weights):
+    first, second = make_photo(tmp_path / "one" / "a.png"), make_photo(tmp_path / "two" / "a.png", bands=1)
+    assert run(first, second, "-o", tmp_path / "out", "--weights", weights).exit_code == 0
+    assert stored(tmp_path / "out" / "a.png").shape[2] == 3
+    assert stored(tmp_path / "out" / "a-2.png").shape[2] == 1
+
+
+def test_unwritable_outputs(tmp_path, weights):
+    path = make_photo(tmp_path / "a.png")
+    (tmp_path / "file").write_text("")
+    result = run(path, "-o", tmp_path / "file" / "sub", "--weights", weights)
+    assert result.exit_code == 1 and result.output.count("\n") == 1
+    assert "Not a directory" in result.output or "not a directory" in result.output
+    result = run(path, "-o", tmp_path / "b.xyz" / "c.jpg" / "d.gif", "--weights", weights)
+    assert result.exit_code == 0  # a folder of that name
+    assert (tmp_path / "b.xyz" / "c.jpg" / "d.gif" / "a.png").exists()
+
+
+def test_wrong_options_are_usage_errors(tmp_path, weights):
+    path = make_photo(tmp_path / "a.png")
+    for options, message in [
+        (["--face-box", "1,2,3"], "is not four numbers"),
+        (["--face-box", "1,2,0,9"], "has no area"),
+        (["--face-box", "1,2,3,4", "--region", "photo"], "exclude each other"),
+        (["--strength", "1.5"], "0<=x<=1"),
+        (["--device", "tpu"], "tpu"),
+    ]:
+        result = run(path, "-o", tmp_path / "o", "--weights", weights, *options)
+        assert result.exit_code == 2 and message in result.output
+    for options, message in [
+        (
+            ["--face-box", "900,900,30,30"],
+            "the face box 900,900,30,30 lies outside the photo of 340x260 pixels",
+        ),
+        (["--weights", "nothing-like-this"], "nothing-like-this"),
+    ]:
+        result = run(path, "-o", tmp_path / "o", "--weights", weights, *options)
+        assert result.exit_code == 1 and message in result.output
+    assert run(tmp_path / "o", "-o", tmp_path / "p", "--weights", weights).exit_code == 1
+
+
+def test_mask_and_comparison_lie_beside_the_output(tmp_path, weights):
+    path = make_photo(tmp_path / "a.png", size=(300, 420))
+    out = tmp_path / "o"
+    assert run(path, "-o", out, "--weights", weights, "--mask-out", "--compare").exit_code == 0
+    mask = stored(out / "a.mask.png")
+    assert mask.shape == (300, 420, 1) and mask.dtype == np.uint8 and mask.max() > 0
+    comparison = stored(out / "a.compare.jpg").astype(int)
+    assert comparison.shape == (300, 2 * 420 + 8, 3)
+    assert np.abs(comparison[:, :420] - stored(path)).mean() < 4
+    assert np.abs(comparison[:, 428:] - stored(out / "a.png")).mean() < 4
+    box = ["--face-box", "50,60,60,80"]
+    assert run(path, "-o", out, "--weights", weights, "--mask-out", "--compare", *box).exit_code == 0
+    mask = stored(out / "a.mask.png")[..., 0]
+    assert mask.shape == (300, 420) and mask[20:180, :160].max() > 0
+    assert mask[190:].max() == 0 and mask[:, 170:].max() == 0
+
+
+def test_photo_is_written_over_itself_from_python(tmp_path, retoucher):
+    path = make_photo(tmp_path / "a.png")
+    expected = retoucher(stored(path))
+    with pytest.raises(ValueError, match="give --overwrite"):
+        retoucher.retouch_file(path, path)
+    retoucher.retouch_file(path, path, overwrite=True)
+    np.testing.assert_array_equal(stored(path), expected)
+    with pytest.raises(TypeError):
+        retoucher.retouch_file(path, path, overwrit=True)
+    with pytest.raises(ValueError, match="strength"):
+        retoucher.retouch_file(path, tmp_path / "o.png", strength=2)
+
+
+def test_failing_network_leaves_no_file(tmp_path, retoucher, monkeypatch):
+    path = make_photo(tmp_path / "a.png", size=(900, 200))
+
+    def failing(source, *, strength):
+        yield source.read_rows(0, 512)
+        raise MemoryError
+
+    monkeypatch.setattr(retoucher, "stripes", failing)
+    with pytest.raises(MemoryError):
+        retoucher.retouch_file(path, tmp_path / "out.png")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
