@@ -26,10 +26,11 @@ import pyvips
 
 from .decoder import Decoder
 from .formats import Format, format_for_output, is_lossless_webp, sniff
-from .metadata import carried_metadata
+from .metadata import carried_metadata, exif_fields
 from .pixels import Kind, Layout
 from .rows import RowReader
 from .sink import stream_rows, written
+from .tiff_exif import append_tiff_exif, read_tiff_exif
 
 logging.getLogger("pyvips").setLevel(logging.ERROR)  # warnings about a damaged file end in its exception
 pyvips.cache_set_max(0)  # remembered operations would keep pixels, and show an overwritten file's old content
@@ -66,6 +67,9 @@ class Photo:
         with self._file.reading():
             header = self._file.header
             self._metadata = carried_metadata(header)
+            exif = read_tiff_exif(path) if self.format.name == "TIFF" else None
+            if exif is not None:
+                self._metadata.update(exif_fields(exif))
             header = header.autorot()
             try:
                 self._layout = Layout.of(header)
@@ -281,6 +285,8 @@ class Photo:
 
             def save(image: pyvips.Image) -> None:
                 getattr(self._dressed(image), target.saver)(str(temporary), **options)
+                if target.name == "TIFF" and "exif-data" in self._metadata:
+                    append_tiff_exif(temporary, self._metadata["exif-data"][1], self.width, self.height)
 
             rows = self._stored_rows(stripes)
             stream_rows(rows, self.width, self.height, self._layout.bands, self.dtype, save)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from typing import Any
 
 import pyvips
@@ -58,6 +59,27 @@ def carried_metadata(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
     if any(name.startswith("exif-") for name in kept):
         kept["orientation"] = (pyvips.GValue.gint_type, 1)
     return kept
+
+
+def exif_fields(exif: bytes) -> dict[str, tuple[int, Any]]:
+    """Have libvips take an EXIF block apart, as it does when it finds one in a file.
+
+    Args:
+        exif: A TIFF structure, without the "Exif" header.
+
+    Returns:
+        libvips' EXIF fields with their types and values; the orientation is left out.
+    """
+    plain = pyvips.Image.black(1, 1).pngsave_buffer()
+    body = b"eXIf" + exif
+    chunk = struct.pack(">I", len(exif)) + body + struct.pack(">I", zlib.crc32(body))
+    image = pyvips.Image.pngload_buffer(plain[:33] + chunk + plain[33:])  # after the signature and IHDR
+    fields = {
+        name: (image.get_typeof(name), image.get(name))
+        for name in image.get_fields()
+        if name.startswith("exif-") and name != "exif-ifd0-Orientation"
+    }
+    return {**fields, "orientation": (pyvips.GValue.gint_type, 1)} if fields else {}
 
 
 def without_preview(exif: bytes) -> bytes:
