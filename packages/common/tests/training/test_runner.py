@@ -33,10 +33,15 @@ def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*command, str(SCRIPT), str(folder)], env=environment, capture_output=True, text=True, timeout=120
+    process = subprocess.Popen(
+        [*command, str(SCRIPT), str(folder)], env=environment, stderr=subprocess.PIPE, text=True
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    try:
+        errors = process.communicate(timeout=400)[1]
+    finally:
+        process.terminate()  # the launcher takes its workers with it
+        process.wait()
+    assert process.returncode == 0, errors[-3000:]
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
 
 

@@ -21,6 +21,7 @@ Start it plainly, or with ``accelerate launch``, ``torchrun`` or SLURM: accelera
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -197,8 +198,9 @@ class Runner:
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         self._previous_handlers.clear()
-        if error is None:  # after an error other processes may hang: leave their end to the launcher
-            self.accelerator.end_training()
+        if error is None and self.num_processes > 1:  # after an error the launcher ends the other processes
+            atexit.unregister(_leave_group)
+            atexit.register(_leave_group)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stop:
@@ -208,6 +210,15 @@ class Runner:
         self._stop = True
         if self.is_main:  # not print: the signal may have interrupted one
             os.write(2, b"\nstopping after this step; once more to stop at once\n")
+
+
+def _leave_group() -> None:
+    """End the connection to the other processes.
+
+    At exit and not with the runner: a group that is left and joined again at once may hang in the joining.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _check(precision: str, accumulate: int, cpu: bool) -> None:
