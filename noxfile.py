@@ -129,7 +129,7 @@ def build(session: nox.Session) -> None:
     session.run("twine", "check", "--strict", *[str(file) for file in sorted(DIST.iterdir())])
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS, reuse_venv=False)  # a wheel built anew has the old one's name
 def smoke(session: nox.Session) -> None:
     """Install the built wheels into an empty environment and use them as a user would."""
     session.install(*[str(wheel(session, package)) for package in PACKAGES])
