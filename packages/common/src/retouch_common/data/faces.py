@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 from retouch_common.data.face_cache import default_cache, open_or_prepare
 from retouch_common.data.face_crops import Crop, random_crop
 from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
-from retouch_common.synthesis.photometric import NoiseBank, colour_shift, jpeg, relight
+from retouch_common.synthesis.jpeg import compress
+from retouch_common.synthesis.photometric import NoiseBank, colour_shift, relight
 from retouch_common.synthesis.preparation import PreparedFace
 from retouch_common.synthesis.scenes import draw_distractors, occluder, random_background
 
@@ -187,7 +188,9 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
             raw, target = np.clip(raw + noise, 0.0, 1.0), np.clip(target + noise, 0.0, 1.0)
         if generator.random() < 0.3:
             quality = int(generator.integers(35, 98))
-            raw, target = jpeg(raw, quality), jpeg(target, quality)
+            subsample = bool(generator.random() < 0.7)
+            raw = compress(raw, quality, subsample=subsample)
+            target = compress(target, quality, subsample=subsample)
             raw = np.where((skin > 0)[..., None], raw, target)
         return raw, target
 

@@ -38,10 +38,14 @@ def scratch(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.r
     profile *= np.clip(np.minimum(place, 1.0 - place) * generator.uniform(3.0, 20.0), 0.0, 1.0)
     if generator.random() < 0.4:
         profile *= np.clip(0.7 + canvas.noise.cut(window.shape, 6.0, generator), 0.0, 1.3)
-    amount = log_uniform(generator, 0.06, 0.6) * (1.0 if generator.random() < 0.75 else -0.6)
-    canvas.absorb(
-        window, profile * np.float32(amount), tint(generator, BLOOD if generator.random() < 0.6 else MELANIN)
-    )
+    amount = log_uniform(generator, 0.06, 0.6)
+    kind = generator.random()
+    if kind < 0.6:
+        canvas.absorb(window, profile * np.float32(amount), tint(generator, BLOOD))
+    elif kind < 0.75:  # a dark one would be a hair
+        canvas.absorb(window, profile * np.float32(0.5 * amount), tint(generator, MELANIN))
+    else:
+        canvas.absorb(window, profile * np.float32(-0.6 * amount), tint(generator, MELANIN))
 
 
 def crease(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
@@ -152,7 +156,7 @@ def rough(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
 
 
 def hair_strand(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
-    """A strand of hair before the face, which is *not* a blemish: long, thin, smooth, even along its length."""
+    """A strand of hair before the face, which is *not* a blemish: long, thin, smooth, dark or fair."""
     length = float(np.clip(radius * generator.uniform(40.0, 120.0), 120.0, 420.0))
     width = float(np.clip(radius * generator.uniform(0.15, 0.4), 0.5, 1.8))
     points = _curve(generator, length, generator.uniform(0.05, 0.35), 14)

@@ -104,7 +104,7 @@ def blob(
         theta = np.arctan2(v, u)
         bend = np.ones_like(theta)
         for k in (1, 2, 3, 5, 8):
-            amplitude = np.float32(irregular * generator.normal() / np.sqrt(k + 1.0))
+            amplitude = np.float32(1.3 * irregular * generator.normal() / k)
             bend += amplitude * np.cos(k * theta + np.float32(generator.uniform(0.0, 6.2832)))
         square = square / np.clip(bend, 0.35, 2.0) ** 2
     return np.exp(-np.power(square, np.float32(hardness / 2.0)))

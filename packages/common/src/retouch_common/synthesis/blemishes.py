@@ -50,11 +50,11 @@ class BlemishConfig:
     """Share of pairs with strands of hair before the face, drawn into both pictures."""
     soften_probability: float = 0.25
     """Share of pairs whose blemishes are blurred, as by a lens."""
-    min_count: float = 4.0
-    max_count: float = 160.0
+    min_count: float = 8.0
+    max_count: float = 180.0
     """Spots on a face that fills the picture; the number's logarithm is uniform between them."""
     min_radius: float = 0.7
-    max_radius: float = 16.0
+    max_radius: float = 18.0
     """Of single spots; areas are up to nine times as large."""
     mask_threshold: float = 2.0 / 255.0
     """A pixel belongs to the mask if a channel differs by more than this."""
@@ -141,12 +141,13 @@ class BlemishSynthesizer:
         """Moles, hair and freckles, into the picture both will share."""
         config = self.config
         if generator.random() < config.mole_probability:
-            for _ in range(1 + int(generator.geometric(0.35))):
+            for _ in range(1 + int(generator.geometric(0.45))):
                 cy, cx = _place(places, canvas, generator)
                 mole(canvas, cy, cx, max(1.2, log_uniform(generator, 1.5, 10.0) * scale), generator)
         if generator.random() < config.hair_probability:
+            everywhere = Canvas(canvas.image, np.ones_like(canvas.skin), canvas.light, 1.0, self.noise)
             for _ in range(int(generator.integers(1, 7))):
-                hair_strand(canvas, *_place(places, canvas, generator), 4.0 * scale, generator)
+                hair_strand(everywhere, *_place(places, canvas, generator), 4.0 * scale, generator)
         if generator.random() < config.freckle_probability:
             canvas.strength = float(generator.uniform(0.3, 1.0))
             for _ in range(int(generator.integers(20, 120))):
@@ -162,11 +163,11 @@ class BlemishSynthesizer:
         weights = np.array([config.spot_weights[name] for name in names])
         weights = weights * generator.gamma(0.5, 1.0, len(names)) + 1e-9  # a face has some kinds, not all
         weights /= weights.sum()
-        cover = min(1.5, len(places) / (0.3 * canvas.skin.size))
+        cover = min(1.5, len(places) / (0.25 * canvas.skin.size))
         count = 1 + int(log_uniform(generator, config.min_count, config.max_count) * cover)
-        smallest = log_uniform(generator, config.min_radius, 2.5)
-        largest = log_uniform(generator, 3.0, config.max_radius)
-        canvas.strength = float(np.exp(generator.normal(0.0, 0.45)))
+        smallest = log_uniform(generator, config.min_radius, 3.5)
+        largest = log_uniform(generator, 4.0, config.max_radius)
+        canvas.strength = float(np.exp(generator.normal(0.35, 0.45)))
         centres = [_place(places, canvas, generator) for _ in range(int(generator.integers(1, 5)))]
         clustered = generator.uniform(0.3, 1.0) if generator.random() < 0.4 else 0.0
         spread = generator.uniform(8.0, 70.0) * scale
@@ -180,7 +181,7 @@ class BlemishSynthesizer:
     def _draw_areas(
         self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator
     ) -> None:
-        canvas.strength = float(np.exp(generator.normal(0.0, 0.35)))
+        canvas.strength = float(np.exp(generator.normal(0.2, 0.4)))
         for name, probability in self.config.area_probabilities.items():
             if generator.random() < probability:
                 for _ in range(int(generator.integers(1, 5))):

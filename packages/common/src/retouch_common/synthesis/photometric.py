@@ -8,12 +8,11 @@ pair.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from retouch_common.synthesis.colour import luminance
 from retouch_common.synthesis.filters import gaussian_blur
 
-__all__ = ["NoiseBank", "colour_shift", "jpeg", "light_field", "relight", "resharpen", "tone_table"]
+__all__ = ["NoiseBank", "colour_shift", "light_field", "relight", "resharpen", "tone_table"]
 
 SKIN_TONE = np.array([0.55, 0.85, 1.1], dtype=np.float32)
 """Optical density of melanin per channel."""
@@ -31,7 +30,7 @@ def relight(levels: np.ndarray, tone: np.ndarray, generator: np.random.Generator
         (H, W, 3) float32 in [0, 1].
     """
     strength = float(generator.choice([0.0, 0.6, 1.0, 1.6], p=[0.1, 0.3, 0.4, 0.2]))
-    image = tone_table(generator, strength)[levels]
+    image = np.take(tone_table(generator, strength), levels)
     matrix = np.diag(np.exp(generator.normal(0.0, 0.06 * strength, 3))).astype(np.float32)
     if generator.random() < 0.7:
         matrix = matrix @ colour_shift(generator, max(strength, 0.3))
@@ -168,17 +167,3 @@ class NoiseBank:
         sigma = np.float32(np.exp(generator.uniform(np.log(0.003), np.log(0.045))))
         slope = np.float32(generator.uniform(-0.6, 0.6))
         return noise * (sigma * (1.0 + slope * (luminance(image)[..., None] * 2.0 - 1.0)))
-
-
-def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """Encode as JPEG (4:2:0) and decode again.
-
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        quality: 1 … 100.
-    """
-    from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
-
-    levels = torch.from_numpy((image * np.float32(255.0) + np.float32(0.5)).astype(np.uint8))
-    decoded = decode_jpeg(encode_jpeg(levels.permute(2, 0, 1).contiguous(), quality), ImageReadMode.RGB)
-    return decoded.permute(1, 2, 0).contiguous().numpy() * np.float32(1.0 / 255.0)
