@@ -248,9 +248,9 @@ def test_unwritable_outputs(tmp_path, weights):
     result = run(path, "-o", tmp_path / "file" / "sub", "--weights", weights)
     assert result.exit_code == 1 and result.output.count("\n") == 1
     assert "Not a directory" in result.output or "not a directory" in result.output
-    result = run(path, "-o", tmp_path / "b.xyz" / "c.jpg" / "d.gif", "--weights", weights)
+    result = run(path, "-o", tmp_path / "b.xyz" / "c.jpg" / "d", "--weights", weights)
     assert result.exit_code == 0  # a folder of that name
-    assert (tmp_path / "b.xyz" / "c.jpg" / "d.gif" / "a.png").exists()
+    assert (tmp_path / "b.xyz" / "c.jpg" / "d" / "a.png").exists()
 
 
 def test_wrong_options_are_usage_errors(tmp_path, weights):

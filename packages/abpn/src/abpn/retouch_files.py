@@ -71,6 +71,7 @@ def retouch_file(
     from retouch_common.photo.batch import Job, check_target
     from retouch_common.photo.io import Photo
     from retouch_common.photo.regions import plan_region, retouched_rows
+    from retouch_common.photo.sink import written
 
     source, target = Path(src), Path(dst)
     if not 0 <= options.strength <= 1:
@@ -81,9 +82,11 @@ def retouch_file(
     plan = plan_region(photo, options.region, face_boxes=options.face_boxes)
     views = _views(photo, plan)
     before = [photo.thumbnail(COMPARE_SIDE, view) for view in views] if options.compare else []
-    if options.mask_out:
-        _write_mask(retoucher, photo, plan, _beside(target, ".mask.png"))
+    mask = _mask(retoucher, photo, plan) if options.mask_out else None
     photo.write_stripes(target, retouched_rows(photo, plan, retoucher, strength=options.strength))
+    if mask is not None:
+        with written(_beside(target, ".mask.png")) as temporary:
+            mask.pngsave(str(temporary))
     if options.compare:
         result = Photo.open(target)
         after = [result.thumbnail(COMPARE_SIDE, view) for view in views]
@@ -139,14 +142,13 @@ def _views(photo: Photo, plan: RegionPlan) -> list[Crop]:
     return list(plan.crops[:COMPARED_FACES]) or [(0, 0, photo.width, photo.height)]
 
 
-def _write_mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, path: Path) -> None:
-    """Write where the network would retouch, as grey levels at the photo's size, white for everywhere.
+def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan) -> pyvips.Image:
+    """Where the network would retouch, as grey levels at the photo's size; computed when it is written.
 
     The network finds its mask in a thumbnail, so that a reduced view of each part gives the same one.
     """
     import pyvips
     from retouch_common.photo.pixels import image_from_array
-    from retouch_common.photo.sink import written
 
     canvas: pyvips.Image = pyvips.Image.black(photo.width, photo.height).copy(interpretation="b-w")
     for x, y, width, height in plan.crops or [(0, 0, photo.width, photo.height)]:
@@ -156,8 +158,7 @@ def _write_mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, path: Path
         image = image.resize(width / image.width, vscale=height / image.height, kernel="linear")
         image = image.gravity("north-west", width, height, extend="copy")
         canvas = canvas.maxpair(image.embed(x, y, photo.width, photo.height))
-    with written(path) as temporary:
-        canvas.pngsave(str(temporary))
+    return canvas
 
 
 def _write_comparison(photo: Photo, before: list[np.ndarray], after: list[np.ndarray], path: Path) -> None:

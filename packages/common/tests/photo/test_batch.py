@@ -64,6 +64,19 @@ def test_folder_without_pictures_is_an_error(tmp_path):
         plan_jobs([tmp_path / "in" / "sub" / ".."], tmp_path / "in" / "sub", recursive=True)
 
 
+def test_output_must_be_what_the_inputs_need(tmp_path):
+    first, second = touch(tmp_path / "a.jpg"), touch(tmp_path / "b.jpg")
+    for inputs, out, message in [
+        ([first, second], tmp_path / "new.jpg", "is a file name, but"),
+        ([tmp_path], tmp_path / "new.jpg", "is a file name, but"),
+        ([first, second], second, "is a file, but"),
+        ([first], touch(tmp_path / "plain"), "is a file, but"),
+        ([first], tmp_path / "new.gif", "cannot be written; the name must end in one of .jpg"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            plan_jobs(inputs, out)
+
+
 def test_inputs_are_protected(tmp_path):
     first, second = touch(tmp_path / "a.jpg"), touch(tmp_path / "b.jpg")
     check_target(Job(first, tmp_path / "new.jpg"), [first, second], overwrite=False)

@@ -42,10 +42,17 @@ def plan_jobs(inputs: Sequence[Path], out: Path, *, recursive: bool = False) -> 
         Jobs in the order of the inputs, those of a folder sorted by name.
 
     Raises:
-        ValueError: If a folder holds no picture.
+        ValueError: If a folder holds no picture, or ``out`` cannot be what the inputs need.
     """
     if len(inputs) == 1 and not inputs[0].is_dir() and format_of_name(out) is not None and not out.is_dir():
         return [Job(inputs[0], out)]
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: is a file, but the output of folders or several photos is a folder")
+    if not out.exists() and out.suffix.lower() in SUFFIXES + _REPORTED:
+        reason = "is a file name, but the output of folders or several photos is a folder"
+        if out.suffix.lower() in _REPORTED:
+            reason = f"cannot be written; the name must end in one of {' '.join(SUFFIXES)}"
+        raise ValueError(f"{out}: {reason}")
     jobs: list[Job] = []
     taken: set[str] = set()
     for given in inputs:
