@@ -92,6 +92,8 @@ class TrainConfig:
         accumulate: Gradient accumulation rounds in a step.
         size: Side in pixels of the training crops.
         levels: l is drawn from these, step by step.
+        thumbnail: Largest side of the thumbnails in training; where l is small the crops are cut to it, so that every
+            step costs about the same. 0 cuts nothing.
         lr: Peak learning rate of Adam.
         betas: Adam's momentum coefficients.
         schedule: "cosine" decays to 1 % of lr; "step" divides lr by ten after ``step_at`` steps.
@@ -113,6 +115,7 @@ class TrainConfig:
     accumulate: int = 1
     size: int = 1024
     levels: tuple[int, ...] = (2,)
+    thumbnail: int = 0
     lr: float = 5e-4
     betas: tuple[float, ...] = (0.9, 0.999)
     schedule: Literal["cosine", "step"] = "step"
@@ -185,12 +188,22 @@ PRESETS: dict[str, Config] = {
     # The bundled weights.
     "small": Config(
         model=ModelConfig(thumbnail=512, widths=(24, 48, 64, 96, 128, 128)),
-        loss=_SELF_CONTAINED,
+        loss=LossConfig(
+            mse=200.0,
+            l1=2.0,
+            mask_emphasis=3.0,
+            perceptual=0.0,
+            adversarial=0.0,
+            dice=0.5,
+            bce=0.5,
+            tv=0.0,
+        ),
         train=TrainConfig(
-            steps=8000,
+            steps=6000,
             batch_size=6,
-            size=512,
-            levels=(1, 1, 1, 2),
+            size=384,
+            levels=(1, 1, 1, 0, 2),
+            thumbnail=192,
             lr=2e-3,
             schedule="cosine",
             warmup=100,
@@ -200,8 +213,8 @@ PRESETS: dict[str, Config] = {
             channels_last=True,
             workers=1,
             log_every=20,
-            sheet_every=500,
-            checkpoint_every=250,
+            sheet_every=400,
+            checkpoint_every=200,
         ),
     ),
     # For tests: a training step takes a fraction of a second on a CPU.

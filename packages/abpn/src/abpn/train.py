@@ -182,7 +182,7 @@ class _Run:
         sums: dict[str, Tensor] = {}
         for _ in range(cfg.accumulate):
             batch = runner.to_device(next(batches))
-            raw, target = (self._layout(batch[name]) for name in ("raw", "target"))
+            raw, target = (self._layout(cut(batch[name], num_levels, cfg)) for name in ("raw", "target"))
             with runner.micro_step(*trained):
                 with runner.autocast():
                     output = self.model(raw, num_levels)
@@ -316,6 +316,15 @@ def levels_of_step(step: int, cfg: TrainConfig) -> int:
     """L for a step: drawn from ``cfg.levels``, the same on every process and after resuming."""
     generator = torch.Generator().manual_seed(cfg.seed * 1_000_003 + step)
     return cfg.levels[int(torch.randint(len(cfg.levels), (), generator=generator))]
+
+
+def cut(image: Tensor, num_levels: int, cfg: TrainConfig) -> Tensor:
+    """The middle of (N, C, H, W) crops, so large that the thumbnail at ``num_levels`` is ``cfg.thumbnail``."""
+    side = cfg.thumbnail * 2**num_levels
+    if not side or side >= cfg.size:
+        return image
+    start = (cfg.size - side) // 2
+    return image[..., start : start + side, start : start + side]
 
 
 def _sheet_row(
