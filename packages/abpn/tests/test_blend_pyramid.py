@@ -36,9 +36,7 @@ def test_a_flat_image_has_no_high_frequencies(kernel):
 
 
 def test_burt_smooths_more_than_box():
-    checkerboard = (
-        (torch.arange(32)[:, None] // 2 + torch.arange(32)[None] // 2).remainder(2).float()[None, None]
-    )
+    checkerboard = (torch.arange(32)[:, None] // 2 + torch.arange(32)[None] // 2).remainder(2).float()[None, None]
     assert down(checkerboard, "burt").std() < down(checkerboard, "box").std()
 
 

@@ -50,9 +50,7 @@ def test_an_open_gate_passes_the_new_features_and_a_closed_one_the_encoders():
     with torch.no_grad():
         lam.gate.bias.fill_(100.0)
     joined = torch.cat([x, skip, mask], dim=1)
-    torch.testing.assert_close(
-        lam(x, skip, mask), F.leaky_relu(lam.norm(lam.conv(joined)), 0.2), rtol=1e-5, atol=1e-6
-    )
+    torch.testing.assert_close(lam(x, skip, mask), F.leaky_relu(lam.norm(lam.conv(joined)), 0.2), rtol=1e-5, atol=1e-6)
 
 
 def test_partial_convolution_ignores_what_the_mask_covers():
@@ -63,9 +61,7 @@ def test_partial_convolution_ignores_what_the_mask_covers():
     changed = x.clone()
     changed[..., 4, 4] += 10.0
     torch.testing.assert_close(block(x, skip, mask), block(changed, skip, mask))
-    assert not torch.allclose(
-        block(x, skip, torch.zeros_like(mask)), block(changed, skip, torch.zeros_like(mask))
-    )
+    assert not torch.allclose(block(x, skip, torch.zeros_like(mask)), block(changed, skip, torch.zeros_like(mask)))
 
 
 def test_partial_convolution_without_a_mask_is_a_convolution():

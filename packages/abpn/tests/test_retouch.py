@@ -22,9 +22,7 @@ def busy_model(**changes) -> ABPN:
 
 
 def photo(height: int, width: int, dtype=np.uint8) -> np.ndarray:
-    return np.random.default_rng(0).integers(
-        0, np.iinfo(dtype).max, (height, width, 3), dtype=dtype, endpoint=True
-    )
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (height, width, 3), dtype=dtype, endpoint=True)
 
 
 def whole(model: ABPN, image: np.ndarray) -> np.ndarray:
@@ -131,13 +129,9 @@ def test_mask_covers_the_photograph():
         Retoucher(busy_model(mask_branch=False), device="cpu").mask(image)
 
 
-@pytest.mark.parametrize(
-    ("size", "levels"), [(256, 0), (512, 1), (1024, 2), (2048, 3), (4096, 4), (20000, 6)]
-)
+@pytest.mark.parametrize(("size", "levels"), [(256, 0), (512, 1), (1024, 2), (2048, 3), (4096, 4), (20000, 6)])
 def test_levels_follow_table_3(size, levels):
-    assert (
-        ABPN.from_preset("tiny").num_levels(size // 4, size // 8) == levels
-    )  # tiny's thumbnail is 64, not 256
+    assert ABPN.from_preset("tiny").num_levels(size // 4, size // 8) == levels  # tiny's thumbnail is 64, not 256
 
 
 @pytest.mark.cuda

@@ -52,9 +52,7 @@ def make_photo(path, *, size=(260, 340), bands=3, dtype=np.uint8, **options):
     pixels = (pixels.clip(0, 1) * limit).astype(dtype)
     image = pyvips.Image.new_from_array(pixels)
     deep = dtype == np.uint16
-    image = image.copy(
-        interpretation=("grey16" if deep else "b-w") if bands < 3 else ("rgb16" if deep else "srgb")
-    )
+    image = image.copy(interpretation=("grey16" if deep else "b-w") if bands < 3 else ("rgb16" if deep else "srgb"))
     path.parent.mkdir(parents=True, exist_ok=True)
     image.write_to_file(str(path), **options)
     return path
@@ -132,15 +130,9 @@ def test_strength_zero_changes_nothing(tmp_path, retoucher):
 
 def test_auto_says_which_region_and_why(tmp_path, weights, monkeypatch):
     path = make_photo(tmp_path / "a.jpg")
-    assert (
-        "the whole photo, because no face was found"
-        in run(path, "-o", tmp_path / "o", "--weights", weights).output
-    )
+    assert "the whole photo, because no face was found" in run(path, "-o", tmp_path / "o", "--weights", weights).output
     found(monkeypatch, (100, 100, 50, 60), (180, 100, 50, 60))
-    assert (
-        "2 faces, because the detector found them"
-        in run(path, "-o", tmp_path / "o", "--weights", weights).output
-    )
+    assert "2 faces, because the detector found them" in run(path, "-o", tmp_path / "o", "--weights", weights).output
 
     def unavailable(image):
         raise DetectorUnavailable("the face detector's weights could not be downloaded; put FILE into FOLDER")

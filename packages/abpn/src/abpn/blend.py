@@ -23,7 +23,7 @@ _COEFFICIENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
-def polynomial(coefficients: Tensor, I: Tensor) -> Tensor:  # noqa: E741 - the paper's symbol
+def polynomial(coefficients: Tensor, I: Tensor) -> Tensor:
     """Evaluate sum_i coefficients_i g(I, i), where g(I, i) of Eq. 2 is the i-th Hadamard power of I."""
     return coefficients[0] + I * (coefficients[1] + I * coefficients[2])
 
@@ -45,11 +45,11 @@ class AdaptiveBlend(nn.Module):
         self.k = nn.Parameter(torch.tensor(k), requires_grad=learned)
         self.eps = eps
 
-    def forward(self, I: Tensor, B: Tensor) -> Tensor:  # noqa: E741
+    def forward(self, I: Tensor, B: Tensor) -> Tensor:
         """Apply the blend layer: R = sum_i (j_i B + k_i) I^i (Eq. 3)."""
         return polynomial(self.j, I) * B + polynomial(self.k, I)
 
-    def reverse(self, I: Tensor, R: Tensor) -> Tensor:  # noqa: E741
+    def reverse(self, I: Tensor, R: Tensor) -> Tensor:
         """Recover the blend layer: B = (R - sum_i k_i I^i) / sum_i j_i I^i (Eq. 4).
 
         The inverse is exact wherever the divisor is at least ``eps`` in magnitude.
@@ -79,15 +79,15 @@ class NeutralBlend(nn.Module):
         self.min_slope = min_slope
         self.neutral = neutral
 
-    def slope(self, I: Tensor) -> Tensor:  # noqa: E741
+    def slope(self, I: Tensor) -> Tensor:
         """D(I), (N, 3, H, W), at least ``min_slope``."""
         return polynomial(self.j, I).clamp(min=self.min_slope)
 
-    def forward(self, I: Tensor, B: Tensor) -> Tensor:  # noqa: E741
+    def forward(self, I: Tensor, B: Tensor) -> Tensor:
         """Apply the blend layer (Eq. 3 with neutral k)."""
         return I + self.slope(I) * (B - self.neutral)
 
-    def reverse(self, I: Tensor, R: Tensor) -> Tensor:  # noqa: E741
+    def reverse(self, I: Tensor, R: Tensor) -> Tensor:
         """Recover the blend layer (Eq. 4 with neutral k); exact to rounding everywhere."""
         return self.neutral + (R - I) / self.slope(I)
 
@@ -106,11 +106,11 @@ class ConvolutionalBlend(nn.Module):
         self.apply_layer = _pixelwise_network(width)
         self.recover_layer = _pixelwise_network(width)
 
-    def forward(self, I: Tensor, B: Tensor) -> Tensor:  # noqa: E741
+    def forward(self, I: Tensor, B: Tensor) -> Tensor:
         """Apply the blend layer with a network of (I, B)."""
         return self.apply_layer(torch.cat([I, B], dim=1))
 
-    def reverse(self, I: Tensor, R: Tensor) -> Tensor:  # noqa: E741
+    def reverse(self, I: Tensor, R: Tensor) -> Tensor:
         """Estimate the blend layer with a network of (I, R)."""
         return self.recover_layer(torch.cat([I, R], dim=1))
 
@@ -125,9 +125,7 @@ def _pixelwise_network(width: int) -> nn.Sequential:
     )
 
 
-def make_blend(
-    mode: BlendMode, *, min_slope: float = 0.1
-) -> AdaptiveBlend | NeutralBlend | ConvolutionalBlend:
+def make_blend(mode: BlendMode, *, min_slope: float = 0.1) -> AdaptiveBlend | NeutralBlend | ConvolutionalBlend:
     """Build the blend of a configuration: one row of Table 2, or "neutral"."""
     if mode == "neutral":
         return NeutralBlend(min_slope)

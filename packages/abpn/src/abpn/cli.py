@@ -25,14 +25,10 @@ from retouch_common.cli import (
     help="Folder with raw/ and target/, FFHQR or CRHD-3K as published, or faces:DIR for plain portraits.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run directory.")
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="YAML file with options to change."
-)
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file with options to change.")
 @set_option
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps; short for --set train.steps=N.")
-@click.option(
-    "--dry-run", is_flag=True, help="Check everything and show the configuration, but do not train."
-)
+@click.option("--dry-run", is_flag=True, help="Check everything and show the configuration, but do not train.")
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard event files.")
 @device_option
 @version_option("abpn")
@@ -97,9 +93,7 @@ class FaceBox(click.ParamType):
     help="Folder for the results, or a file name when INPUT is one file.",
 )
 @weights_option()
-@click.option(
-    "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0 changes nothing."
-)
+@click.option("--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0 changes nothing.")
 @click.option(
     "--region",
     type=click.Choice(["auto", "faces", "photo"]),

@@ -171,9 +171,7 @@ PRESETS: dict[str, Config] = {
     # The paper's network with the neutral blend and a residual branch, trained for fidelity.
     "recommended": Config(
         model=ModelConfig(),
-        loss=LossConfig(
-            mse=100.0, l1=10.0, mask_emphasis=2.0, perceptual=0.1, adversarial=0.0, bce=0.1, tv=0.001
-        ),
+        loss=LossConfig(mse=100.0, l1=10.0, mask_emphasis=2.0, perceptual=0.1, adversarial=0.0, bce=0.1, tv=0.001),
         train=TrainConfig(
             levels=(1, 2, 2, 3),
             lr=5e-4,

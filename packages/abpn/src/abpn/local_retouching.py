@@ -7,6 +7,7 @@ Shapes: the thumbnail I_l is (N, 3, h, w) with h and w multiples of 64; F_i is (
 I_l itself; the mask M is (N, 1, h / 4, w / 4).
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -38,9 +39,7 @@ class MutualEncoder(nn.Module):
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         channels = [3, *widths]
-        self.blocks = nn.ModuleList(
-            conv_block(c_in, c_out, stride=2) for c_in, c_out in zip(channels[:-1], channels[1:], strict=True)
-        )
+        self.blocks = nn.ModuleList(conv_block(c_in, c_out, stride=2) for c_in, c_out in itertools.pairwise(channels))
 
     def forward(self, thumbnail: Tensor) -> list[Tensor]:
         """Return [F_0, ..., F_6]."""
@@ -67,9 +66,7 @@ class MaskPredictionBranch(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map [F_0, ..., F_6] to the mask's logits, (N, 1, h / 4, w / 4)."""
         x = features[6]
-        for block, skip in zip(
-            self.blocks, (features[5], features[4], features[3], features[2]), strict=True
-        ):
+        for block, skip in zip(self.blocks, (features[5], features[4], features[3], features[2]), strict=True):
             x = block(torch.cat([up(x), skip], dim=1))
         return self.head(x)
 
@@ -86,9 +83,7 @@ class LocalAttentiveModule(nn.Module):
         last: Leave out normalisation and activation: the result is an image.
     """
 
-    def __init__(
-        self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False
-    ) -> None:
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False) -> None:
         super().__init__()
         x_channels = in_channels + skip_channels + 1
         self.conv = nn.Conv2d(x_channels, out_channels, 3, padding=1, bias=last)
@@ -118,9 +113,7 @@ class PartialConvolutionBlock(nn.Module):
         last: Leave out normalisation and activation: the result is an image.
     """
 
-    def __init__(
-        self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False
-    ) -> None:
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels + skip_channels, out_channels, 3, padding=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(out_channels, 1, 1))
@@ -212,9 +205,7 @@ class LocalRetouchingLayer(nn.Module):
             R_l, (N, 3, h, w), unclamped, and the logits of M, (N, 1, h / 4, w / 4), or None without MPB.
         """
         # Paper: input range unstated. Here: [-1, 1] inside the layer, as the batch-normalised encoder prefers.
-        dtype = self.encoder.blocks[0][
-            0
-        ].weight.dtype  # half precision where the caller converted the convolutions
+        dtype = self.encoder.blocks[0][0].weight.dtype  # half precision where the caller converted the convolutions
         features = self.encoder((thumbnail * 2 - 1).to(dtype))
         if self.mask_branch is not None:
             logits = self.mask_branch(features)

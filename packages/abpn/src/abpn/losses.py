@@ -33,9 +33,7 @@ class JointLoss(nn.Module):
         super().__init__()
         self.config = config
         self.pyramid = pyramid
-        self.perceptual = (
-            PerceptualLoss(weights=config.perceptual_weights or None) if config.perceptual else None
-        )
+        self.perceptual = PerceptualLoss(weights=config.perceptual_weights or None) if config.perceptual else None
 
     def forward(
         self, output: ABPNOutput, target: Tensor, discriminator: PatchDiscriminator | None = None
@@ -64,9 +62,7 @@ class JointLoss(nn.Module):
         if output.mask_logits is not None and (config.dice or config.bce):
             terms |= self._mask(output.mask_logits, output.images[-1], targets[-1])
         if config.tv:
-            terms["tv"] = torch.stack(
-                [total_variation(B, reduction=config.reduction) for B in output.blends]
-            ).sum()
+            terms["tv"] = torch.stack([total_variation(B, reduction=config.reduction) for B in output.blends]).sum()
         loss = sum(
             (getattr(config, name) * term for name, term in terms.items()),
             torch.zeros_like(target[0, 0, 0, 0]),

@@ -139,9 +139,7 @@ class ABPN(
         """
         weights = resolve_weights(name, bundled=resources.files("abpn") / "weights")
         if weights.config is None:
-            raise ValueError(
-                f"{weights.path}: no configuration inside; these are not weights of this package"
-            )
+            raise ValueError(f"{weights.path}: no configuration inside; these are not weights of this package")
         model = cls(from_dict(ModelConfig, weights.config.get("model", weights.config)))
         try:
             model.load_state_dict(load_state(weights, device=device))

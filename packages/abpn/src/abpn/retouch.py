@@ -86,9 +86,7 @@ class Retoucher:
             y += len(stripe)
         return result
 
-    def retouch_file(
-        self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any
-    ) -> "RegionPlan":
+    def retouch_file(self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any) -> "RegionPlan":
         """Retouch one photograph into a file, with everything the file carries beside its pixels.
 
         Args:
@@ -199,9 +197,7 @@ class _Coarse:
         self.padded_height = -(-source.height // step) * step
         self.padded_width = -(-source.width // step) * step
         self.level = 0
-        while (
-            self.level < num_levels and self.padded_height * self.padded_width > COARSE_PIXELS * 4**self.level
-        ):
+        while self.level < num_levels and self.padded_height * self.padded_width > COARSE_PIXELS * 4**self.level:
             self.level += 1
         self.image = self._reduce(source, model.config.pyramid, device)
         images = image_pyramid(self.image, num_levels - self.level, model.config.pyramid)
@@ -236,12 +232,7 @@ class _ArraySource:
     """A photograph in memory."""
 
     def __init__(self, image: np.ndarray) -> None:
-        if (
-            image.ndim != 3
-            or image.shape[2] != 3
-            or image.dtype not in (np.uint8, np.uint16)
-            or not image.size
-        ):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
             raise ValueError(
                 f"a photograph is an (H, W, 3) array of uint8 or uint16, not {image.shape} of {image.dtype}"
             )

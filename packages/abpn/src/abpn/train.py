@@ -103,9 +103,7 @@ def train(
     return out / "weights"
 
 
-def dry_run(
-    config: Config, data: str, *, device: str = "auto", report: Callable[[str], None] = print
-) -> None:
+def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
     """Build everything, take one step in memory and say what a run would do; writes nothing.
 
     Args:
@@ -123,9 +121,7 @@ def dry_run(
         report(f"data: {len(run.data)} for training, {len(run.validation)} for validation")
         report(f"parameters: {sum(p.numel() for p in run.model.parameters()):,}")
         report(f"device: {runner.device}, {runner.num_processes} process(es)")
-        report(
-            "losses of one step: " + ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
-        )
+        report("losses of one step: " + ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()))
         report("dry run: nothing was written")
 
 
@@ -149,9 +145,7 @@ class _Run:
         betas = (cfg.betas[0], cfg.betas[1])
         self.optimizers = {"model": torch.optim.Adam(self.model.parameters(), lr=cfg.lr, betas=betas)}
         if self.discriminator is not None:
-            self.optimizers["discriminator"] = torch.optim.Adam(
-                self.discriminator.parameters(), lr=cfg.lr, betas=betas
-            )
+            self.optimizers["discriminator"] = torch.optim.Adam(self.discriminator.parameters(), lr=cfg.lr, betas=betas)
         self.schedulers = {
             name: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, cfg))
             for name, optimizer in self.optimizers.items()
@@ -238,9 +232,7 @@ class _Run:
         rows = []
         for index in range(VALIDATION_SAMPLES):
             sample = self.validation[index]
-            raw, target = (
-                self._layout(sample[name][None].to(self.runner.device)) for name in ("raw", "target")
-            )
+            raw, target = (self._layout(sample[name][None].to(self.runner.device)) for name in ("raw", "target"))
             with self.runner.autocast():
                 output = model(raw, num_levels)
             inside = difference_mask(raw, target, threshold=self.config.loss.mask_threshold) > 0
@@ -254,9 +246,7 @@ class _Run:
                 rows.append(_sheet_row(raw, target, result, output.blends[0], output.mask))
         model.train(was_training)
         mean = {name: torch.stack(values).mean() for name, values in errors.items() if values}
-        figures = {
-            f"val_psnr_{name}": -10 * math.log10(max(float(value), 1e-12)) for name, value in mean.items()
-        }
+        figures = {f"val_psnr_{name}": -10 * math.log10(max(float(value), 1e-12)) for name, value in mean.items()}
         return figures, rows
 
     def resume(self, out: Path) -> int:
@@ -272,9 +262,7 @@ class _Run:
         if self.discriminator is not None:
             runner.unwrap(self.discriminator).load_state_dict(found.tensors("discriminator"))
         for name, optimizer in self.optimizers.items():
-            load_optimizer_state(
-                optimizer, found.tensors(f"optimizer-{name}"), found.meta[f"optimizer-{name}"]
-            )
+            load_optimizer_state(optimizer, found.tensors(f"optimizer-{name}"), found.meta[f"optimizer-{name}"])
             load_scheduler_state(self.schedulers[name], found.meta[f"scheduler-{name}"])
         runner.set_random_states(found.tensors("random"), found.meta["random"])
         return found.step
@@ -297,9 +285,7 @@ class _Run:
         checkpoint.save(out / "checkpoints", step, tensors=tensors, meta=meta)
 
     def _layout(self, image: Tensor) -> Tensor:
-        return (
-            image.contiguous(memory_format=torch.channels_last) if self.config.train.channels_last else image
-        )
+        return image.contiguous(memory_format=torch.channels_last) if self.config.train.channels_last else image
 
 
 def learning_rate_factor(step: int, cfg: TrainConfig) -> float:
@@ -327,9 +313,7 @@ def cut(image: Tensor, num_levels: int, cfg: TrainConfig) -> Tensor:
     return image[..., start : start + side, start : start + side]
 
 
-def _sheet_row(
-    raw: Tensor, target: Tensor, result: Tensor, B_0: Tensor, mask: Tensor | None
-) -> dict[str, Tensor]:
+def _sheet_row(raw: Tensor, target: Tensor, result: Tensor, B_0: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
     """One line of the picture sheet; the blend layer is shown around grey, four times amplified."""
     row = {"raw": raw, "mask": mask, "output": result, "target": target, "blend": (0.5 + 4 * B_0).clamp(0, 1)}
     return {name: image[0].float().cpu() for name, image in row.items() if image is not None}

@@ -66,10 +66,7 @@ def draw_pairs(folder, number=20, size=64):
         generator = np.random.default_rng(index)
         slope, base = generator.integers(0, 2, (2, 3)), generator.integers(90, 130, 3)
         image = (
-            base
-            + slope[0] * x[..., None]
-            + slope[1] * y[..., None] // 2
-            + generator.integers(-4, 5, (size, size, 1))
+            base + slope[0] * x[..., None] + slope[1] * y[..., None] // 2 + generator.integers(-4, 5, (size, size, 1))
         )
         centre, radius = generator.integers(12, size - 12, 2), generator.integers(3, 7)
         spot = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
