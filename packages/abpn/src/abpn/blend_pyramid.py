@@ -53,7 +53,8 @@ def image_pyramid(image: Tensor, num_levels: int, kernel: PyramidKernel = "box")
     step = 2**num_levels
     if image.shape[-2] % step or image.shape[-1] % step:
         raise ValueError(
-            f"an image of {image.shape[-2]}x{image.shape[-1]} has no {num_levels} halvings; pad it to multiples of {step}"
+            f"an image of {image.shape[-2]}x{image.shape[-1]} has no {num_levels} halvings; "
+            f"pad it to multiples of {step}"
         )
     images = [image]
     for _ in range(num_levels):

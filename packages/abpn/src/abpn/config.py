@@ -90,7 +90,8 @@ class TrainConfig:
         steps: Optimiser steps.
         batch_size: Samples in a step over all processes and accumulation rounds.
         accumulate: Gradient accumulation rounds in a step.
-        size: Side in pixels of the training crops.
+        size: Side in pixels of the training samples.
+        fit: How photographs become samples: "crop" takes pieces of them as they are, "whole" reduces and pads them.
         levels: l is drawn from these, step by step.
         thumbnail: Largest side of the thumbnails in training; where l is small the crops are cut to it, so that every
             step costs about the same. 0 cuts nothing.
@@ -114,6 +115,7 @@ class TrainConfig:
     batch_size: int = 8
     accumulate: int = 1
     size: int = 1024
+    fit: Literal["crop", "whole"] = "crop"
     levels: tuple[int, ...] = (2,)
     thumbnail: int = 0
     lr: float = 5e-4
@@ -166,7 +168,7 @@ PRESETS: dict[str, Config] = {
     # The equations as printed and the widths that match the paper's cost.
     "paper": Config(
         model=ModelConfig(blend="adaptive", pyramid="burt", residual=False),
-        train=TrainConfig(),
+        train=TrainConfig(fit="whole"),
     ),
     # The paper's network with the neutral blend and a residual branch, trained for fidelity.
     "recommended": Config(

@@ -205,7 +205,7 @@ class LocalRetouchingLayer(nn.Module):
             R_l, (N, 3, h, w), unclamped, and the logits of M, (N, 1, h / 4, w / 4), or None without MPB.
         """
         # Paper: input range unstated. Here: [-1, 1] inside the layer, as the batch-normalised encoder prefers.
-        dtype = self.encoder.blocks[0][0].weight.dtype  # half precision where the caller converted the convolutions
+        dtype = next(self.encoder.parameters()).dtype  # half precision where the caller converted the convolutions
         features = self.encoder((thumbnail * 2 - 1).to(dtype))
         if self.mask_branch is not None:
             logits = self.mask_branch(features)

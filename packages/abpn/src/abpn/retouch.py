@@ -262,7 +262,7 @@ def _prepare(model: ABPN, device: torch.device, dtype: torch.dtype) -> ABPN:
     """A copy of the network for inference; convolutions in ``dtype``, normalisation in fp32."""
     copy = ABPN(model.config)
     copy.load_state_dict(model.state_dict())
-    copy = copy.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    copy = copy.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     for module in copy.modules():
         if isinstance(module, nn.Conv2d):
             module.to(dtype)

@@ -5,9 +5,9 @@ A run that was stopped, killed or cut off by a power failure continues with the 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from retouch_common.config import dump_yaml, to_dict
@@ -118,7 +118,7 @@ def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable
         run = _Run(config, data, runner)
         losses = run.training_step(1, run.batches(0))
         report(dump_yaml(config).rstrip())
-        report(f"data: {len(run.data)} for training, {len(run.validation)} for validation")
+        report(f"data: {run.num_samples} pictures for training, {run.num_validation} for validation")
         report(f"parameters: {sum(p.numel() for p in run.model.parameters()):,}")
         report(f"device: {runner.device}, {runner.num_processes} process(es)")
         report("losses of one step: " + ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()))
@@ -132,8 +132,9 @@ class _Run:
         self.config = config
         self.runner = runner
         cfg = config.train
-        self.data = open_pairs(data, size=cfg.size, split="train", seed=cfg.seed)
-        self.validation = open_pairs(data, size=cfg.size, split="val", seed=cfg.seed)
+        self.data = open_pairs(data, size=cfg.size, split="train", seed=cfg.seed, fit=cfg.fit)
+        self.validation = open_pairs(data, size=cfg.size, split="val", seed=cfg.seed, fit=cfg.fit)
+        self.num_samples, self.num_validation = len(cast(Sized, self.data)), len(cast(Sized, self.validation))
 
         self.model: nn.Module = ABPN(config.model)
         if cfg.channels_last:
@@ -163,7 +164,7 @@ class _Run:
         """The endless stream of this process's batches after ``start_step``."""
         cfg, runner = self.config.train, self.runner
         sampler = EndlessBatches(
-            len(self.data), batch_size=cfg.batch_size, accumulate=cfg.accumulate, seed=cfg.seed,
+            self.num_samples, batch_size=cfg.batch_size, accumulate=cfg.accumulate, seed=cfg.seed,
             start_step=start_step, process_index=runner.process_index, num_processes=runner.num_processes,
         )  # fmt: skip
         return iter(endless_loader(self.data, sampler, num_workers=cfg.workers))
@@ -229,7 +230,7 @@ class _Run:
             "identity_inside": [],
             "output_inside": [],
         }
-        rows = []
+        rows: list[dict[str, Tensor]] = []
         for index in range(VALIDATION_SAMPLES):
             sample = self.validation[index]
             raw, target = (self._layout(sample[name][None].to(self.runner.device)) for name in ("raw", "target"))
