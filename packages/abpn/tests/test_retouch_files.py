@@ -1,6 +1,7 @@
 """Photograph files through the command and ``Retoucher.retouch_file``, with a tiny untrained network."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -309,3 +310,22 @@ def test_failing_network_leaves_no_file(tmp_path, retoucher, monkeypatch):
     with pytest.raises(MemoryError):
         retoucher.retouch_file(path, tmp_path / "out.png")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_terminated_command_leaves_no_temporary_file(tmp_path, weights, monkeypatch):
+    path = make_photo(tmp_path / "a.png", size=(900, 200))
+
+    def terminated(self, source, *, strength):
+        yield source.read_rows(0, 512)
+        assert [entry.suffix for entry in (tmp_path / "o").iterdir()] == [".png"]
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield source.read_rows(512, 900)
+
+    monkeypatch.setattr(Retoucher, "stripes", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        result = run(path, "-o", tmp_path / "o", "--weights", weights)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert result.exit_code == 128 + signal.SIGTERM
+    assert list((tmp_path / "o").iterdir()) == []

@@ -3,7 +3,9 @@
 Each parses its options and calls the module of the same concept; heavy imports wait until a command runs.
 """
 
+import signal
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from retouch_common.cli import (
@@ -62,6 +64,10 @@ def train(
         check(config, data, device=device, report=click.echo)
     else:
         run(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 class FaceBox(click.ParamType):
@@ -151,6 +157,7 @@ def retouch(
         compare=compare,
         overwrite=overwrite,
     )
+    signal.signal(signal.SIGTERM, _stop)  # or a temporary file would be left behind
     retoucher = Retoucher(weights, device=device, precision=precision)
     failures = retouch_files(retoucher, jobs, options, report=click.echo)
     if len(jobs) == 1 and failures:

@@ -44,9 +44,7 @@ def test_results_of_an_earlier_run_are_no_inputs(tmp_path):
 
 
 def test_equal_names_are_numbered_whatever_their_case(tmp_path):
-    sources = [
-        touch(tmp_path / folder / name) for folder, name in [("x", "a.jpg"), ("y", "A.jpg"), ("z", "a.jpg")]
-    ]
+    sources = [touch(tmp_path / folder / name) for folder, name in [("x", "a.jpg"), ("y", "A.jpg"), ("z", "a.jpg")]]
     targets = [job.target.name for job in plan_jobs(sources, tmp_path / "o")]
     assert targets == ["a.jpg", "A-2.jpg", "a-3.jpg"]
 

@@ -154,9 +154,7 @@ def test_astronaut_is_found_at_every_size_and_nothing_else_is(yunet):
     data = pytest.importorskip("skimage.data")
     portrait = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].float()
     for factor in (0.25, 1.0, 2.5):
-        scaled = torch.nn.functional.interpolate(
-            portrait, scale_factor=factor, mode="bilinear", antialias=True
-        )
+        scaled = torch.nn.functional.interpolate(portrait, scale_factor=factor, mode="bilinear", antialias=True)
         image = scaled.round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
         (found,) = detect_faces(image)
         x, y, w, h = (value / factor for value in found.box)

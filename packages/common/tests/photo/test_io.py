@@ -125,9 +125,7 @@ def test_deep_avif_stays_deep(make_photo, tmp_path, bits):
 def test_cmyk_jpeg_goes_through_its_profile(make_photo, tmp_path):
     path, _ = make_photo("a.jpg", kind="cmyk")
     photo = Photo.open(path)
-    expected = pyvips.Image.new_from_file(str(path)).icc_transform(
-        "srgb", input_profile="cmyk", intent="relative"
-    )
+    expected = pyvips.Image.new_from_file(str(path)).icc_transform("srgb", input_profile="cmyk", intent="relative")
     assert np.abs(photo.read().astype(int) - expected.numpy()).max() <= 1
     photo.write(tmp_path / "out.jpg")
     assert np.abs(stored(tmp_path / "out.jpg").astype(int) - stored(path)).mean() < 2

@@ -77,9 +77,7 @@ def _pictures(given: Path, out: Path, recursive: bool) -> Iterator[tuple[Path, P
     for folder, folders, names in os.walk(given):
         here = Path(folder)
         folders[:] = sorted(
-            name
-            for name in folders
-            if recursive and not name.startswith(".") and (here / name).resolve() != outside
+            name for name in folders if recursive and not name.startswith(".") and (here / name).resolve() != outside
         )
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES + _REPORTED:
@@ -118,10 +116,6 @@ def check_target(job: Job, sources: Sequence[Path], *, overwrite: bool) -> None:
         if source.exists() and os.path.samefile(source, job.target):
             own = source.exists() and job.source.exists() and os.path.samefile(source, job.source)
             if not own:
-                raise ValueError(
-                    f"{job.source}: its output {job.target} is another input; choose another OUT"
-                )
+                raise ValueError(f"{job.source}: its output {job.target} is another input; choose another OUT")
             if not overwrite:
-                raise ValueError(
-                    f"{job.source}: the output is the input; choose another OUT or give --overwrite"
-                )
+                raise ValueError(f"{job.source}: the output is the input; choose another OUT or give --overwrite")

@@ -41,9 +41,7 @@ class Decoder:
         pages = self.header.get("n-pages") if self.header.get_typeof("n-pages") else 1
         if pages > 1:
             what = "pages" if format.name == "TIFF" else "frames"
-            raise ValueError(
-                f"{path}: holds {pages} {what}; only still photographs of one page are supported"
-            )
+            raise ValueError(f"{path}: holds {pages} {what}; only still photographs of one page are supported")
         self._orientation = orientation(self.header)
         self.turned = self._orientation > 2
         self._random: pyvips.Image | None = None
@@ -93,9 +91,7 @@ class Decoder:
         try:
             yield
         except pyvips.Error as error:
-            raise ValueError(
-                f"{self._path}: cannot be read, it is damaged or cut off: {reason(error)}"
-            ) from error
+            raise ValueError(f"{self._path}: cannot be read, it is damaged or cut off: {reason(error)}") from error
 
 
 def _num_bytes(image: pyvips.Image) -> int:

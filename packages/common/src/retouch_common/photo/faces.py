@@ -269,9 +269,7 @@ def _download() -> bytes | None:
         except OSError:
             return
 
-    worker = threading.Thread(
-        target=fetch, daemon=True
-    )  # looking up the host's name has no timeout of its own
+    worker = threading.Thread(target=fetch, daemon=True)  # looking up the host's name has no timeout of its own
     worker.start()
     worker.join(_DOWNLOAD_SECONDS)
     return result[0] if result else None

@@ -202,11 +202,7 @@ def _format_of_content(path: Path, head: bytes) -> Format:
             raise ValueError(f"{path}: is an animated AVIF; only still photographs can be retouched")
         if b"avif" in brands:
             return FORMATS["AVIF"]
-        what = (
-            "an HEIC photo"
-            if brands[:3] in (b"hei", b"hev", b"mif")
-            else "a video or an unknown ISO media file"
-        )
+        what = "an HEIC photo" if brands[:3] in (b"hei", b"hev", b"mif") else "a video or an unknown ISO media file"
     raise ValueError(f"{path}: is {what}; supported are {_SUPPORTED}")
 
 

@@ -82,8 +82,7 @@ class Photo:
         self.has_alpha = bool(header.hasalpha())
         if min(self.width, self.height) < MIN_SIDE:
             raise ValueError(
-                f"{self.path}: is {self.width}x{self.height} pixels; "
-                f"at least {MIN_SIDE}x{MIN_SIDE} are needed"
+                f"{self.path}: is {self.width}x{self.height} pixels; at least {MIN_SIDE}x{MIN_SIDE} are needed"
             )
         self._rows = RowReader(self._file.upright_rows)
 
@@ -125,8 +124,7 @@ class Photo:
         height = self.height - y if height is None else height
         if x < 0 or y < 0 or width < 1 or height < 1 or x + width > self.width or y + height > self.height:
             raise ValueError(
-                f"{self.path}: the part {x},{y},{width},{height} is not inside "
-                f"{self.width}x{self.height} pixels"
+                f"{self.path}: the part {x},{y},{width},{height} is not inside {self.width}x{self.height} pixels"
             )
         with self._file.reading():
             stored = self._file.any_order().crop(x, y, width, height).numpy()
@@ -150,9 +148,7 @@ class Photo:
             ValueError: If the rows leave the photo, or the file is damaged or cut off.
         """
         if not 0 <= y0 < y1 <= self.height:
-            raise ValueError(
-                f"{self.path}: rows {y0} to {y1} are not inside a height of {self.height} pixels"
-            )
+            raise ValueError(f"{self.path}: rows {y0} to {y1} are not inside a height of {self.height} pixels")
         with self._file.reading():
             return self._layout.to_rgb(self._rows.fetch(y0, y1))
 

@@ -59,9 +59,7 @@ class Layout:
         """
         dtype = next((key for key, name in VIPS_FORMATS.items() if name == image.format), None)
         if dtype is None:
-            raise ValueError(
-                f"its pixels are of type {image.format}; only 8 and 16 bits per channel are supported"
-            )
+            raise ValueError(f"its pixels are of type {image.format}; only 8 and 16 bits per channel are supported")
         kind = _KINDS.get(image.interpretation)
         if kind is None or image.bands < _COLOUR_BANDS[kind]:
             raise ValueError(
@@ -100,11 +98,7 @@ class Layout:
             return np.repeat(stored[..., :1], 3, axis=2)
         source = {"embedded": True} if self.profile is not None else {"input_profile": "cmyk"}
         depth = 8 * self.dtype.itemsize
-        return (
-            self._cmyk(stored[..., :4])
-            .icc_transform("srgb", **source, depth=depth, intent="relative")
-            .numpy()
-        )
+        return self._cmyk(stored[..., :4]).icc_transform("srgb", **source, depth=depth, intent="relative").numpy()
 
     def merge(self, stored: np.ndarray, rgb: np.ndarray) -> np.ndarray:
         """Carry a network's changes into stored pixels.
@@ -134,9 +128,7 @@ class Layout:
 
     def _moved(self, values: np.ndarray, change: np.ndarray) -> np.ndarray:
         limit = np.iinfo(self.dtype).max
-        return np.clip(values.astype(np.int32) + np.rint(change).astype(np.int32), 0, limit).astype(
-            self.dtype
-        )
+        return np.clip(values.astype(np.int32) + np.rint(change).astype(np.int32), 0, limit).astype(self.dtype)
 
     def _cmyk(self, pixels: np.ndarray) -> pyvips.Image:
         image = image_from_array(np.ascontiguousarray(pixels), "cmyk")

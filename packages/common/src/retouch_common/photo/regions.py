@@ -106,9 +106,7 @@ def plan_region(
         faces = _detected(photo)
     except DetectorUnavailable as error:
         if region == "faces":
-            raise ValueError(
-                f"{photo.path}: {error}; or give a face box, or use the region 'photo'"
-            ) from error
+            raise ValueError(f"{photo.path}: {error}; or give a face box, or use the region 'photo'") from error
         return RegionPlan("photo", (), str(error))
     if faces:
         asked = "the detector found them" if region == "auto" else "the region 'faces' was asked for"
@@ -184,12 +182,8 @@ class _Layer:
     def __init__(self, photo: Photo, crop: Crop, stripes: Iterator[np.ndarray]) -> None:
         self.x, self.y, self.width, self.height = crop
         right, bottom = self.x + self.width, self.y + self.height
-        self.across = feather_profile(
-            self.width, FEATHER_RAMP, open_start=self.x == 0, open_stop=right == photo.width
-        )
-        self.down = feather_profile(
-            self.height, FEATHER_RAMP, open_start=self.y == 0, open_stop=bottom == photo.height
-        )
+        self.across = feather_profile(self.width, FEATHER_RAMP, open_start=self.x == 0, open_stop=right == photo.width)
+        self.down = feather_profile(self.height, FEATHER_RAMP, open_start=self.y == 0, open_stop=bottom == photo.height)
         self._stripes = stripes
         self._waiting: np.ndarray | None = None
 
@@ -204,9 +198,7 @@ class _Layer:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _layer(
-    photo: Photo, crop: Crop, retoucher: ArrayRetoucher, strength: float, *, in_memory: bool
-) -> _Layer:
+def _layer(photo: Photo, crop: Crop, retoucher: ArrayRetoucher, strength: float, *, in_memory: bool) -> _Layer:
     if in_memory:
         return _Layer(photo, crop, iter([retoucher(photo.read(*crop), strength=strength)]))
     return _Layer(photo, crop, retoucher.stripes(_CropSource(photo, crop), strength=strength))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pyvips
 
+_FEW_ROWS = 64
+
 
 class RowReader:
     """Decodes an image from top to bottom, keeping only the rows of the last request."""
@@ -47,10 +49,15 @@ class RowReader:
         return rows
 
     def _next(self, y0: int, y1: int) -> np.ndarray:
+        """Decode rows below the last request, few at a time: libvips' buffers grow with the request."""
         assert self._image is not None and self._region is not None
-        data = self._region.fetch(0, y0, self._image.width, y1 - y0)
-        dtype = np.uint8 if self._image.format == "uchar" else np.uint16
-        return np.frombuffer(data, dtype).reshape(y1 - y0, self._image.width, self._image.bands)
+        width, bands = self._image.width, self._image.bands
+        rows = np.empty((y1 - y0, width, bands), np.uint8 if self._image.format == "uchar" else np.uint16)
+        for top in range(y0, y1, _FEW_ROWS):
+            bottom = min(top + _FEW_ROWS, y1)
+            data = self._region.fetch(0, top, width, bottom - top)
+            rows[top - y0 : bottom - y0] = np.frombuffer(data, rows.dtype).reshape(-1, width, bands)
+        return rows
 
 
 def reason(error: pyvips.Error) -> str:

@@ -17,6 +17,7 @@ import pyvips
 
 from .rows import reason
 
+_FEW_ROWS = 32
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -150,15 +151,14 @@ def _png_blocks(rows: Iterator[np.ndarray], width: int, height: int, bits: int) 
     """Encode rows as a grey PNG without compression; never yields an empty block."""
     yield _PNG_SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
     store = zlib.compressobj(0)
-    for block in rows:
-        flat = block.reshape(block.shape[0], width)
-        filtered = np.zeros(
-            (block.shape[0], 1 + width * bits // 8), np.uint8
-        )  # filter type 0 before each row
-        filtered[:, 1:] = flat.astype(">u2").view(np.uint8) if bits == 16 else flat
-        data = store.compress(filtered.tobytes())
-        if data:
-            yield _chunk(b"IDAT", data)
+    for stripe in rows:
+        for top in range(0, stripe.shape[0], _FEW_ROWS):
+            block = stripe[top : top + _FEW_ROWS].reshape(-1, width)
+            filtered = np.zeros((block.shape[0], 1 + width * bits // 8), np.uint8)  # filter type 0
+            filtered[:, 1:] = block.astype(">u2").view(np.uint8) if bits == 16 else block
+            data = store.compress(filtered.tobytes())
+            if data:
+                yield _chunk(b"IDAT", data)
     yield _chunk(b"IDAT", store.flush()) + _chunk(b"IEND", b"")
 
 

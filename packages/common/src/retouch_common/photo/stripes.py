@@ -52,8 +52,7 @@ def plan_stripes(length: int, step: int, *, align: int = 1, halo: int = 0) -> li
     """
     if length < 1 or step < 1 or align < 1 or halo < 0:
         raise ValueError(
-            "length, step and align must be at least 1 and halo at least 0; "
-            f"got {length}, {step}, {align} and {halo}"
+            f"length, step and align must be at least 1 and halo at least 0; got {length}, {step}, {align} and {halo}"
         )
     step = -(-step // align) * align
     halo = -(-halo // align) * align
@@ -63,9 +62,7 @@ def plan_stripes(length: int, step: int, *, align: int = 1, halo: int = 0) -> li
     ]
 
 
-def plan_tiles(
-    height: int, width: int, step: int, *, align: int = 1, halo: int = 0
-) -> list[tuple[Window, Window]]:
+def plan_tiles(height: int, width: int, step: int, *, align: int = 1, halo: int = 0) -> list[tuple[Window, Window]]:
     """Cover a photo by tiles: every pair of a row window and a column window.
 
     Args:

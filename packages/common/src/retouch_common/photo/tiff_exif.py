@@ -98,9 +98,7 @@ class _Tiff:
         records.sort(key=lambda record: struct.unpack(self.order + "H", record[:2])[0])
         return struct.pack(self.count_format, count) + b"".join(records) + b"\0" * self.width + values
 
-    def pack_all(
-        self, parts: dict[int, list[_Entry]], at: int, kept: Sequence[bytes] = ()
-    ) -> tuple[bytes, int]:
+    def pack_all(self, parts: dict[int, list[_Entry]], at: int, kept: Sequence[bytes] = ()) -> tuple[bytes, int]:
         """The directories of a photo from offset ``at`` on, and the offset of the first one (number 0)."""
         data = b""
         pointers: dict[int, list[_Entry]] = {0: [], _EXIF: []}
