@@ -57,7 +57,7 @@ def test_equation_5_by_hand():
         module.phi_2.weight[0, :, 1, 1] = 1.0
         module.phi_2.bias[0] = 0.5
     enlarged, H = torch.full((1, 3, 4, 4), 0.25), torch.full((1, 3, 4, 4), 0.5)
-    result = module(enlarged, H)
+    result = module(torch.cat([enlarged, H], dim=1))
     # red: 0.25 + h(0.25) + h(-0.5) + 0.5 with h(-0.5) = -0.1
     torch.testing.assert_close(result[:, 0], torch.full((1, 4, 4), 0.9))
     torch.testing.assert_close(result[:, 1:], enlarged[:, 1:])

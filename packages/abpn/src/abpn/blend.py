@@ -49,6 +49,10 @@ class AdaptiveBlend(nn.Module):
         """Apply the blend layer: R = sum_i (j_i B + k_i) I^i (Eq. 3)."""
         return polynomial(self.j, I) * B + polynomial(self.k, I)
 
+    def change(self, I: Tensor, B: Tensor) -> Tensor:
+        """R - I."""
+        return self(I, B) - I
+
     def reverse(self, I: Tensor, R: Tensor) -> Tensor:
         """Recover the blend layer: B = (R - sum_i k_i I^i) / sum_i j_i I^i (Eq. 4).
 
@@ -85,7 +89,11 @@ class NeutralBlend(nn.Module):
 
     def forward(self, I: Tensor, B: Tensor) -> Tensor:
         """Apply the blend layer (Eq. 3 with neutral k)."""
-        return I + self.slope(I) * (B - self.neutral)
+        return I + self.change(I, B)
+
+    def change(self, I: Tensor, B: Tensor) -> Tensor:
+        """R - I, without the rounding of adding I and taking it away again."""
+        return self.slope(I) * (B - self.neutral)
 
     def reverse(self, I: Tensor, R: Tensor) -> Tensor:
         """Recover the blend layer (Eq. 4 with neutral k); exact to rounding everywhere."""
@@ -109,6 +117,10 @@ class ConvolutionalBlend(nn.Module):
     def forward(self, I: Tensor, B: Tensor) -> Tensor:
         """Apply the blend layer with a network of (I, B)."""
         return self.apply_layer(torch.cat([I, B], dim=1))
+
+    def change(self, I: Tensor, B: Tensor) -> Tensor:
+        """R - I."""
+        return self(I, B) - I
 
     def reverse(self, I: Tensor, R: Tensor) -> Tensor:
         """Estimate the blend layer with a network of (I, R)."""

