@@ -79,9 +79,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the test suites of the packages, or of those named after `--`."""
     packages = chosen_packages(session)
-    folders = [
-        f"packages/{package}/tests" for package in packages if (ROOT / f"packages/{package}/tests").is_dir()
-    ]
+    folders = [f"packages/{package}/tests" for package in packages if (ROOT / f"packages/{package}/tests").is_dir()]
     if not session.posargs:
         folders.append(".ci")  # the workspace's own scripts
     if not folders:
@@ -122,9 +120,7 @@ def build(session: nox.Session) -> None:
         for old in DIST.glob(f"{name}-*"):
             old.unlink()
         # without further options `build` makes the wheel from the sdist, which proves the sdist
-        session.run(
-            "python", "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{package}", silent=True
-        )
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{package}", silent=True)
     session.run("python", ".ci/check_dist.py", *packages)
     session.run("twine", "check", "--strict", *[str(file) for file in sorted(DIST.iterdir())])
 
@@ -167,9 +163,7 @@ def evidence(session: nox.Session) -> None:
     scripts = {package: ROOT / f"packages/{package}/benchmarks/evidence.py" for package in PACKAGES}
     available = [package for package, script in scripts.items() if script.is_file()]
     if not session.posargs or session.posargs[0] not in available:
-        session.error(
-            f"usage: nox -s evidence -- PACKAGE; with evidence: {', '.join(available) or 'none yet'}"
-        )
+        session.error(f"usage: nox -s evidence -- PACKAGE; with evidence: {', '.join(available) or 'none yet'}")
     package, *options = session.posargs
     install(session, "test")
     session.run("python", str(scripts[package]), *options, env=ENVIRONMENT)

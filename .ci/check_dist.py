@@ -22,9 +22,7 @@ def wheel_problems(wheel: Path) -> list[str]:
         names = file.namelist()
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
         problems = metadata_problems(file.read(metadata).decode())
-    problems += [
-        f"has no {part}" for part in ("LICENSE", "py.typed") if not any(n.endswith(part) for n in names)
-    ]
+    problems += [f"has no {part}" for part in ("LICENSE", "py.typed") if not any(n.endswith(part) for n in names)]
     problems += [f"holds {name}" for name in names if name.startswith(("tests/", "benchmarks/", "src/"))]
     if wheel.stat().st_size > LARGEST:
         problems.append(f"has {wheel.stat().st_size / 2**20:.0f} MB; at most {LARGEST // 2**20} are allowed")
@@ -44,9 +42,7 @@ def sdist_problems(sdist: Path) -> list[str]:
 
 def metadata_problems(text: str) -> list[str]:
     """What is wrong with the text of a METADATA or PKG-INFO, one line each."""
-    problems = [
-        f"metadata leaks an address: {line}" for line in text.splitlines() if " @ " in line or "file:" in line
-    ]
+    problems = [f"metadata leaks an address: {line}" for line in text.splitlines() if " @ " in line or "file:" in line]
     message = email.message_from_string(text)
     for field in ("Summary", "License-Expression", "Requires-Python"):
         if not message[field]:

@@ -42,9 +42,7 @@ def script(name: str) -> str:
 def check_imports(distribution: str) -> None:
     """Every top-level package imports, from the environment and not from a checkout, and quickly."""
     files = metadata.files(distribution) or sys.exit(f"FAILED: {distribution} lists no files")
-    for name in sorted(
-        {file.parts[0] for file in files if file.name == "__init__.py" and len(file.parts) == 2}
-    ):
+    for name in sorted({file.parts[0] for file in files if file.name == "__init__.py" and len(file.parts) == 2}):
         where = Path(run(sys.executable, "-c", f"import {name}; print({name}.__file__)").strip())
         if not where.is_relative_to(sys.prefix):
             sys.exit(f"FAILED: {name} was imported from {where}, not from the installed wheel")
@@ -56,10 +54,7 @@ def check_imports(distribution: str) -> None:
 
 def check_commands(distribution: str) -> list[str]:
     """Every console script answers --help and --version; returns their names."""
-    names = [
-        entry.name
-        for entry in metadata.distribution(distribution).entry_points.select(group="console_scripts")
-    ]
+    names = [entry.name for entry in metadata.distribution(distribution).entry_points.select(group="console_scripts")]
     for name in names:
         start = time.perf_counter()
         if "Usage:" not in run(script(name), "--help"):
@@ -81,9 +76,7 @@ def check_retouch(command: str, portrait: Path) -> None:
     output.unlink(missing_ok=True)
     start = time.perf_counter()
     run(script(command), str(portrait), "-o", str(output), "--device", "cpu")
-    before, after = (
-        pyvips.Image.new_from_file(str(path)).numpy().astype(float) for path in (portrait, output)
-    )
+    before, after = (pyvips.Image.new_from_file(str(path)).numpy().astype(float) for path in (portrait, output))
     if before.shape != after.shape:
         sys.exit(f"FAILED: {command} turned {before.shape} into {after.shape}")
     changed = np.abs(before - after).max(axis=-1) > 2

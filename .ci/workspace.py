@@ -68,9 +68,7 @@ def release(tag: str, root: Path = ROOT) -> str:
         sys.exit(f"tag {tag!r} is not PACKAGE-vVERSION with a package of {', '.join(projects)}")
     folder, version = match[1], match[2]
     if projects[folder]["version"] != version:
-        sys.exit(
-            f"tag {tag!r}, but packages/{folder}/pyproject.toml has version {projects[folder]['version']}"
-        )
+        sys.exit(f"tag {tag!r}, but packages/{folder}/pyproject.toml has version {projects[folder]['version']}")
     changelog = (root / "packages" / folder / "CHANGELOG.md").read_text(encoding="utf-8")
     if not re.search(rf"^## {re.escape(version)}\b", changelog, flags=re.MULTILINE):
         sys.exit(f"tag {tag!r}, but packages/{folder}/CHANGELOG.md has no section `## {version}`")

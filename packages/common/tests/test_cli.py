@@ -46,9 +46,7 @@ def test_a_users_error_is_one_line(error, line):
     assert (result.exit_code, result.output) == (1, line + "\n")
 
 
-@pytest.mark.parametrize(
-    "bug", [RuntimeError("a bug"), TypeError("a bug"), KeyError("a bug"), AssertionError()]
-)
+@pytest.mark.parametrize("bug", [RuntimeError("a bug"), TypeError("a bug"), KeyError("a bug"), AssertionError()])
 def test_a_bug_keeps_its_traceback(bug):
     assert run(raiser(bug)).exception is bug
 

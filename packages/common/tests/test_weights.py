@@ -20,9 +20,7 @@ def bundled(tmp_path):
     folder = tmp_path / "bundled"
     folder.mkdir()
     for name in ("small", "large"):
-        save_weights(
-            folder / f"{name}.safetensors", a_state(), config={"width": 32}, metadata={"recipe": "x"}
-        )
+        save_weights(folder / f"{name}.safetensors", a_state(), config={"width": 32}, metadata={"recipe": "x"})
     sums = [f"{weights.sha256(file)}  {file.name}\n" for file in sorted(folder.iterdir())]
     (folder / "SHA256SUMS").write_text("".join(sums))
     return folder
@@ -120,9 +118,7 @@ def test_truncated_and_foreign_files_are_refused(bundled, tmp_path):
     data = (bundled / "small.safetensors").read_bytes()
     for length in (0, 4, 40, len(data) - 1):
         (tmp_path / "cut.safetensors").write_bytes(data[:length])
-        assert "cut.safetensors" in message(
-            resolve_weights, str(tmp_path / "cut.safetensors"), bundled=bundled
-        )
+        assert "cut.safetensors" in message(resolve_weights, str(tmp_path / "cut.safetensors"), bundled=bundled)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt"])

@@ -216,9 +216,7 @@ def _from_hub(name: str) -> Weights:
             "hub (a private one needs `hf auth login`)"
         ) from error
     except errors.HfHubHTTPError as error:
-        raise ValueError(
-            f"the Hugging Face hub answered with an error for {name!r}: {_first_line(error)}"
-        ) from error
+        raise ValueError(f"the Hugging Face hub answered with an error for {name!r}: {_first_line(error)}") from error
     blob = path.resolve().name  # the cache names large files by their SHA-256
     if re.fullmatch(r"[0-9a-f]{64}", blob):
         check_sha256(path, blob)

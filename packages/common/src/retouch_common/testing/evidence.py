@@ -128,9 +128,7 @@ class Evidence:
         import click
 
         @click.command(help=f"Measure what {self.package} promises.")
-        @click.option(
-            "--only", multiple=True, type=click.Choice(list(self.figures)), help="Measure only these."
-        )
+        @click.option("--only", multiple=True, type=click.Choice(list(self.figures)), help="Measure only these.")
         @click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
         def command(only: tuple[str, ...], out: Path | None) -> None:
             results = {}

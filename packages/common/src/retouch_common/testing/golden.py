@@ -76,9 +76,7 @@ def check_schema(path: Path, models: Mapping[str, nn.Module]) -> None:
         _write(path, json.dumps(found, indent=2, sort_keys=True) + "\n")
         return
     golden = json.loads(_existing(path).read_text(encoding="utf-8"))
-    assert found.keys() == golden.keys(), (
-        f"{path.name} has presets {sorted(golden)}, the code {sorted(found)}"
-    )
+    assert found.keys() == golden.keys(), f"{path.name} has presets {sorted(golden)}, the code {sorted(found)}"
     for name in found:
         assert found[name] == golden[name], (
             f"checkpoints of preset {name!r} changed: {golden[name]} -> {found[name]}; old weights may not "
@@ -110,14 +108,10 @@ def check_forward(
         with torch.inference_mode():
             outputs = run(model, inputs)
         parts = {"weight": model.state_dict(), "input": inputs, "output": outputs}
-        tensors = {
-            f"{part}/{k}": t.detach().clone().contiguous() for part, d in parts.items() for k, t in d.items()
-        }
+        tensors = {f"{part}/{k}": t.detach().clone().contiguous() for part, d in parts.items() for k, t in d.items()}
         data = save(tensors)
         if len(data) > FORWARD_BYTES:
-            raise ValueError(
-                f"{path.name} would have {len(data)} bytes; at most {FORWARD_BYTES}: use a smaller model"
-            )
+            raise ValueError(f"{path.name} would have {len(data)} bytes; at most {FORWARD_BYTES}: use a smaller model")
         _write(path, data)
         return
     golden: dict[str, dict[str, Tensor]] = {"weight": {}, "input": {}, "output": {}}
