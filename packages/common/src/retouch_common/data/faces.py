@@ -1,8 +1,8 @@
 """Plain portraits turned into training pairs on the fly: `faces:DIR`.
 
 Each sample is a random crop of a cleaned portrait in another light, before another background, with blemishes
-drawn on its skin (`raw`) and without them (`target`). Moles, freckles and everything outside skin are the same
-in both.
+drawn on its skin (`raw`) and without them (`target`). Moles, hair and everything outside skin are the same in
+both.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def split_portraits(paths: Sequence[Path], split: str) -> list[Path]:
 
     Args:
         paths: Pictures.
-        split: "val" takes, within each set, the ids whose sorted position is a multiple of 10; "train" takes the
-            others; "all" takes everything.
+        split: "val" takes, within each set, the ids whose sorted position is a multiple of 10; "train" takes
+            the others; "all" takes everything.
 
     Raises:
         ValueError: If the split has another name.
@@ -79,8 +79,8 @@ def split_portraits(paths: Sequence[Path], split: str) -> list[Path]:
 class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
     """An endless stream of training pairs from a folder of plain portraits.
 
-    Sample i depends on `seed`, i and the folder's pictures only. `len()` is the number of portraits; any index
-    from 0 up is valid.
+    Sample i depends on `seed`, i and the folder's pictures only. `len()` is the number of portraits; any
+    index from 0 up is valid.
 
     Args:
         folder: Portraits, in subfolders too; a `.tem` template beside a picture of the same name is used.

@@ -1,7 +1,7 @@
 """Lines and areas: scratches, creases, patches, shine, shade, rough skin.
 
-Each is a function (canvas, cy, cx, radius, generator) like those in `blemish_spots`; `radius` is that of a spot
-of the same picture, and areas are several times as large.
+Each is a function (canvas, cy, cx, radius, generator) like those in `blemish_spots`; `radius` is that of a
+spot of the same picture, and areas are several times as large.
 """
 
 from __future__ import annotations

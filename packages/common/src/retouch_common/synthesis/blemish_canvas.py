@@ -1,7 +1,7 @@
 """The canvas blemishes are painted on, and the ways to paint.
 
-Colour is added mostly as absorption, multiplying the picture by exp(-amount · density) where density is that of
-blood or melanin per channel: the same blemish then suits dark and light skin and any light. Some kinds blend
+Colour is added mostly as absorption, multiplying the picture by exp(-amount · density) where density is that
+of blood or melanin per channel: the same blemish then suits dark and light skin and any light. Some kinds blend
 towards a colour or replace texture, because real blemishes do all of this.
 """
 

@@ -3,10 +3,11 @@
 The line between what goes and what stays:
 
 * A **mole** stays: it is drawn into both pictures, and the cleaning leaves real ones. Moles are dark brown to
-  black (optical density of at least 0.65 in the middle), crisp and nearly round, 1.5 to 12 px in radius on a face
-  600 px wide. The same holds for strands of hair before the face and, in some pictures, a field of freckles.
-* A **dark spot** goes: its density stays below 0.5, and it is softer, redder or irregular. Blackheads are darker but
-  smaller than moles.
+  black (optical density of at least 0.65 in the middle), crisp and nearly round, 1.5 to 10 px in radius on a
+  face 600 px wide. The same holds for strands of hair before the face and, in some pictures, for a field of
+  freckles.
+* A **dark spot** goes: its density stays below 0.5, and it is softer, redder or irregular. Blackheads are
+  darker but smaller than moles.
 """
 
 from __future__ import annotations

@@ -40,15 +40,15 @@ class CleaningConfig:
     min_redness: float = 0.9
     """The same for Lab a."""
     roundness: float = 0.4
-    """A spot rises above both sides in every direction at least this much of what it does on average; edges of
-    shadows, folds and strands of hair do not."""
+    """A spot rises above both sides in every direction at least this share of what it does on average; edges
+    of shadows, folds and strands of hair do not."""
     mole_contrast: float = 7.5
-    """A spot at least this much darker (Lab L), small, round and brown rather than red is a mole and stays."""
+    """A spot at least this much darker (Lab L), small, round and brown, not red, is a mole and stays."""
 
 
 def find_blemishes(
     image: np.ndarray, cleanable: np.ndarray, unit: float, config: CleaningConfig
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Local outliers of skin.
 
     Args:
@@ -85,13 +85,14 @@ def find_blemishes(
         outlier_red = (z[..., 1] > config.threshold) & (redness > config.min_redness)
         reach = 2.0 * inner
         surrounded = gaussian_blur(skin, 2.0 * inner) > 0.93  # else the wide mean is one-sided: nose, chin
-        for outlier, field, rise in (
-            (outlier_dark, -near[..., 0], least),
-            (outlier_bright, near[..., 0], 1.5 * least),
-            (outlier_red, near[..., 1], config.min_redness),
+        for outlier, field, size, rise in (
+            (outlier_dark, -near[..., 0], np.abs(lightness), least),
+            (outlier_bright, near[..., 0], np.abs(lightness), 1.5 * least),
+            (outlier_red, near[..., 1], np.abs(redness), config.min_redness),
         ):
             core = outlier & _stands_out(field, reach, rise, config.roundness) & surrounded
-            found |= outlier & (dilate(core.astype(np.float32), max(1.0, 2.0 * inner)) > 0)
+            peak = dilate(np.where(core, size, np.float32(0.0)), max(1.0, 2.5 * inner))
+            found |= outlier & (peak > 0) & (size > 0.4 * peak)  # not the wide skirt of a strong spot
         dark = np.maximum(dark, -lightness)
         red = np.maximum(red, redness)
     found &= support
@@ -99,7 +100,7 @@ def find_blemishes(
 
 
 def _stands_out(field: np.ndarray, reach: float, least: float, roundness: float) -> np.ndarray:
-    """Where a field is higher than on both sides in every direction: true of spots, not of edges and folds."""
+    """Where a field is higher than on both sides in every direction: true of spots, not of edges, folds."""
     steps = np.stack([np.cos(np.arange(6) * np.pi / 6.0), np.sin(np.arange(6) * np.pi / 6.0)], 1) * reach
     margin = int(np.ceil(reach)) + 1
     padded = np.pad(field, margin, mode="edge")
@@ -161,7 +162,7 @@ def _tell_moles(
     moles[rows, columns] = mole[labels]
     # no spot is that long or that large: a shadow or a fold
     long = (major / minor > 6.0) & (major > (6.0 * scale) ** 2)
-    huge = np.sqrt(count_safe / np.pi) > 16.0 * scale
+    huge = np.sqrt(count_safe / np.pi) > 24.0 * scale
     spots = np.zeros_like(found)
     spots[rows, columns] = ~(mole | long | huge)[labels]
     return spots, moles

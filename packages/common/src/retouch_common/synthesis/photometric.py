@@ -39,7 +39,7 @@ def relight(levels: np.ndarray, tone: np.ndarray, generator: np.random.Generator
         amount = float(np.clip(generator.normal(0.05, 0.3), -0.25, 0.7))
         image *= np.exp(tone[..., None] * (SKIN_TONE * np.float32(-amount)))
     if generator.random() < 0.6:
-        image *= light_field(*tone.shape, generator, max(strength, 0.3))
+        image *= light_field(tone.shape[0], tone.shape[1], generator, max(strength, 0.3))
     np.clip(image, 0.0, 1.0, out=image)
     return resharpen(image, generator) if generator.random() < 0.25 else image
 

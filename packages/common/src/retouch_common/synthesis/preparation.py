@@ -49,8 +49,8 @@ def prepare_face(levels: np.ndarray, template: Template | None = None) -> Prepar
 
     Args:
         levels: (H, W, 3) uint8.
-        template: Its landmarks; None to look for the largest face. Without the detector's weights colour alone
-            decides where skin is, which is less exact; that is logged once as a warning.
+        template: Its landmarks; None to look for the largest face. Without the detector's weights colour
+            alone decides where skin is, which is less exact; that is logged once as a warning.
 
     Returns:
         None if no face is found or too little of it is skin.
