@@ -39,6 +39,7 @@ def small_tiles(monkeypatch):
     """Tiles and a reduced copy small enough that modest photographs are cut many times."""
     monkeypatch.setattr(abpn.retouch, "TILE", 64)
     monkeypatch.setattr(abpn.retouch, "COARSE_PIXELS", 5000)
+    monkeypatch.setattr(abpn.retouch, "STREAM_PIXELS", 20000)
 
 
 @pytest.mark.parametrize("size", [(256, 256), (301, 203), (97, 513), (640, 131)])

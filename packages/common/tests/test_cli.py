@@ -109,9 +109,12 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
         cli.resolve_device("cuda:3")
 
 
-def test_precision_on_the_cpu():
+@pytest.mark.parametrize(("instructions", "auto"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_precision_on_the_cpu(monkeypatch, instructions, auto):
     cpu = torch.device("cpu")
-    assert cli.resolve_precision("auto", cpu) is torch.float32
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions, raising=False)
+    assert cli.resolve_precision("auto", cpu) is auto
     assert cli.resolve_precision("bf16", cpu) is torch.bfloat16
     with pytest.raises(ValueError, match="needs a GPU"):
         cli.resolve_precision("fp16", cpu)

@@ -45,7 +45,7 @@ precision_option = click.option(
     type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
-    help="Number format inside the network; auto is bf16 on a GPU that has it, else fp32.",
+    help="Number format inside the network; auto is bf16 where the GPU or CPU computes in it, else fp32.",
 )
 
 seed_option = click.option(
@@ -110,8 +110,8 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """The number format that a user's choice stands for on a device.
 
     Args:
-        name: one of PRECISIONS; "auto" is bf16 on a GPU that computes in it (compute capability 8.0 and up),
-            else fp32.
+        name: one of PRECISIONS; "auto" is bf16 where the hardware computes in it (a GPU of compute capability 8.0
+            and up, a CPU with AMX or AVX-512 BF16), else fp32.
         device: the device from `resolve_device`.
 
     Raises:
@@ -121,7 +121,9 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
     if name not in PRECISIONS:
         raise ValueError(f"precision {name!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-    native_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    native_bf16 = (
+        torch.cuda.get_device_capability(device) >= (8, 0) if device.type == "cuda" else _cpu_computes_in_bf16()
+    )
     if name == "auto":
         return torch.bfloat16 if native_bf16 else torch.float32
     if name == "bf16" and device.type == "cuda" and not native_bf16:
@@ -129,6 +131,14 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise ValueError("precision fp16 needs a GPU; use fp32 or bf16 on the CPU")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def _cpu_computes_in_bf16() -> bool:
+    """Whether the processor has bf16 instructions; without them bf16 convolutions are slower than fp32."""
+    import torch
+
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public name for them yet
+    return any(getattr(torch.cpu, name, bool)() for name in tests)
 
 
 def friendly_errors(command: F) -> F:
