@@ -156,7 +156,8 @@ def _tell_moles(
     major, minor = (yy + xx) / 2.0 + root, np.maximum((yy + xx) / 2.0 - root, 1e-6)
     round_ = (count >= 10) & (major / minor < 2.2)
     filled = count > 0.6 * 4.0 * np.pi * np.sqrt(major * minor)
-    small = np.sqrt(count_safe / np.pi) < 11.0 * scale
+    strong = np.bincount(labels, dark[rows, columns] > 0.5 * peak_dark[labels])  # to half the depth
+    small = np.sqrt(strong / np.pi) < 10.0 * scale
     mole = (peak_dark > config.mole_contrast) & (peak_red < 0.5 * peak_dark) & round_ & filled & small
     moles = np.zeros_like(found)
     moles[rows, columns] = mole[labels]

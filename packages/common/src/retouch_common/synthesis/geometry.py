@@ -114,7 +114,7 @@ def geometry_from_landmarks(
         return fill_polygon(corners, height, width)
 
     mouth_width = float(np.hypot(*(mouth[1] - mouth[0]))) / unit
-    face = blob(middle + down * 0.42 * drop, 1.18, 1.62)
+    face = blob(middle + down * 0.46 * drop, 1.18, 1.52)
     ears = blob(middle + down * 0.4 * drop, 1.5, 0.55)
     neck = blob(mouth_middle + down * 1.15 * unit, 0.95, 0.85)
     allowed = _union(face, ears, neck)
