@@ -83,13 +83,13 @@ def test_no_strength_changes_no_bit_and_half_strength_half_of_it():
 
 
 def test_stripes_come_in_order_and_cover_the_photograph(small_tiles):
-    image = photo(300, 70)
+    image = photo(900, 70)
 
     class Source:
-        height, width, dtype = 300, 70, np.dtype(np.uint8)
+        height, width, dtype = 900, 70, np.dtype(np.uint8)
 
         def read_rows(self, y0, y1):
-            assert 0 <= y0 < y1 <= 300
+            assert 0 <= y0 < y1 <= 900
             return image[y0:y1]
 
     stripes = list(Retoucher(ABPN.from_preset("tiny"), device="cpu").stripes(Source()))

@@ -48,7 +48,8 @@ def train(
 ) -> None:
     """Train ABPN, or continue the run in RUN: a killed run goes on with the same command.
 
-    On several GPUs or nodes: accelerate launch -m abpn.cli.train, torchrun or SLURM with the same options.
+    On several GPUs or nodes: accelerate launch "$(which abpn-train)" with the same options, or torchrun --no-python
+    abpn-train; scripts/ in the package has examples, for SLURM too.
     """
     from retouch_common.config import apply_overrides, load_yaml, parse_overrides
 

@@ -81,6 +81,7 @@ def train(
             out, total_steps=cfg.steps, start_step=start_step, items_per_step=cfg.batch_size, every=cfg.log_every,
             tensorboard=tensorboard, enabled=runner.is_main,
         )  # fmt: skip
+        run.restore_randomness()  # last before the loop: even imports may draw random numbers
         with monitor:
             for step in range(start_step + 1, cfg.steps + 1):
                 losses = run.training_step(step, batches)
@@ -158,6 +159,7 @@ class _Run:
             self.discriminator, self.optimizers["discriminator"] = runner.prepare(
                 self.discriminator, self.optimizers["discriminator"]
             )
+        self.resumed: checkpoint.Checkpoint | None = None
         runner.seed(cfg.seed, per_process=True)
 
     def batches(self, start_step: int) -> Any:
@@ -265,8 +267,15 @@ class _Run:
         for name, optimizer in self.optimizers.items():
             load_optimizer_state(optimizer, found.tensors(f"optimizer-{name}"), found.meta[f"optimizer-{name}"])
             load_scheduler_state(self.schedulers[name], found.meta[f"scheduler-{name}"])
-        runner.set_random_states(found.tensors("random"), found.meta["random"])
+        if runner.accelerator.scaler is not None and "scaler" in found.meta:
+            runner.accelerator.scaler.load_state_dict(found.meta["scaler"])
+        self.resumed = found
         return found.step
+
+    def restore_randomness(self) -> None:
+        """Put back the random state of the checkpoint that was resumed."""
+        if self.resumed is not None:
+            self.runner.set_random_states(self.resumed.tensors("random"), self.resumed.meta["random"])
 
     def save(self, out: Path, step: int) -> None:
         """Write a checkpoint (all processes call it, the main one writes)."""
@@ -276,6 +285,8 @@ class _Run:
             return
         tensors: dict[str, Any] = {"model": runner.unwrap(self.model).state_dict(), "random": random_tensors}
         meta: dict[str, Any] = {"config": to_dict(self.config), "random": random_meta}
+        if runner.accelerator.scaler is not None:
+            meta["scaler"] = runner.accelerator.scaler.state_dict()
         if self.ema is not None:
             tensors["ema"], meta["ema_updates"] = self.ema.state_dict(), self.ema.num_updates
         if self.discriminator is not None:
