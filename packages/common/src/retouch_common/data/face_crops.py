@@ -94,8 +94,6 @@ def _resample(levels: np.ndarray, size: int, flip: bool, angle: float) -> np.nda
         theta = np.deg2rad(angle)
         turn = torch.tensor([[np.cos(theta), -np.sin(theta), 0.0], [np.sin(theta), np.cos(theta), 0.0]])
         grid = F.affine_grid(turn[None].float(), [1, 1, size, size], align_corners=False)
-        values = F.grid_sample(
-            tensor.float(), grid, "bicubic", padding_mode="reflection", align_corners=False
-        )
+        values = F.grid_sample(tensor.float(), grid, "bicubic", padding_mode="reflection", align_corners=False)
         tensor = values.clamp_(0.0, 255.0).round_().to(torch.uint8)
     return tensor[0].permute(1, 2, 0).contiguous().numpy()

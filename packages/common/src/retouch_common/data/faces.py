@@ -147,9 +147,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
             raw, target = self._camera(raw, target, skin, generator)
         return {"raw": _tensor(raw), "target": _tensor(target), "mask": _tensor(pair.mask[..., None])}
 
-    def _scene(
-        self, crop: Crop, scale: float, generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _scene(self, crop: Crop, scale: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Another light, background and foreground; the image and where its skin still shows."""
         pool, size = self.synthesizer.noise, self.size
         if generator.random() < 0.03:  # no person at all

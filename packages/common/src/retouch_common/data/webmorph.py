@@ -144,8 +144,7 @@ class _Lines:
             values = []
         if len(values) != count or not np.isfinite(values).all():
             raise ValueError(
-                f"{self.path}: line {self.number} should hold {what} ({count} of them), "
-                f"not {' '.join(words)[:60]!r}"
+                f"{self.path}: line {self.number} should hold {what} ({count} of them), not {' '.join(words)[:60]!r}"
             )
         return values
 

@@ -62,9 +62,7 @@ def crease(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ra
     wide = np.exp(-((distance / np.float32(2.5 * width)) ** 2)) * ends
     amount = log_uniform(generator, 0.03, 0.3)
     tone = tint(generator, np.array([0.7, 1.0, 1.1], dtype=np.float32), 0.15)
-    canvas.absorb(
-        window, (valley - np.float32(generator.uniform(0.0, 0.5)) * wide) * np.float32(amount), tone
-    )
+    canvas.absorb(window, (valley - np.float32(generator.uniform(0.0, 0.5)) * wide) * np.float32(amount), tone)
 
 
 def patch(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:

@@ -62,9 +62,7 @@ class Canvas:
 
     def local_colour(self, window: Window) -> np.ndarray:
         """Mean colour of the window, (3,)."""
-        return (
-            self.image[window.index].reshape(-1, 3)[:: max(1, window.y.size * window.x.size // 256)].mean(0)
-        )
+        return self.image[window.index].reshape(-1, 3)[:: max(1, window.y.size * window.x.size // 256)].mean(0)
 
     def relief(self, window: Window, height: np.ndarray, amount: float) -> None:
         """Shade a bump (`amount` > 0) or a pit (< 0) of the given height profile."""

@@ -43,9 +43,7 @@ def papule(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ra
 
 def _highlight(canvas: Canvas, window: Window, radius: float, generator: np.random.Generator) -> None:
     shift = canvas.light * radius * generator.uniform(0.1, 0.6)
-    moved = Window(
-        window.rows, window.columns, window.y + np.float32(shift[0]), window.x + np.float32(shift[1])
-    )
+    moved = Window(window.rows, window.columns, window.y + np.float32(shift[0]), window.x + np.float32(shift[1]))
     gleam = blob(moved, max(0.6, radius * generator.uniform(0.12, 0.4)), generator, aspect=1.4)
     canvas.add(window, gleam * np.float32(generator.uniform(0.05, 0.45)), np.ones(3, dtype=np.float32))
 
@@ -78,14 +76,10 @@ def comedone(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.
         return
     core = spot(canvas, window, max(radius, 0.6), generator, hard=(1.6, 6.0))
     if generator.random() < 0.6:
-        canvas.absorb(
-            window, core * np.float32(log_uniform(generator, 0.12, 0.9)), tint(generator, MELANIN, 0.15)
-        )
+        canvas.absorb(window, core * np.float32(log_uniform(generator, 0.12, 0.9)), tint(generator, MELANIN, 0.15))
     else:
         canvas.relief(window, core, generator.uniform(0.05, 0.25))
-        canvas.absorb(
-            window, core * np.float32(-log_uniform(generator, 0.04, 0.25)), tint(generator, MELANIN, 0.2)
-        )
+        canvas.absorb(window, core * np.float32(-log_uniform(generator, 0.04, 0.25)), tint(generator, MELANIN, 0.2))
 
 
 def dark_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
@@ -136,9 +130,7 @@ def solid_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: n
     here = canvas.local_colour(window)
     if generator.random() < 0.75:
         density = tint(generator, BLOOD if generator.random() < 0.65 else MELANIN)
-        colour = here * np.exp(
-            -density * generator.choice([-0.25, 0.2, 0.4, 0.7]) * generator.uniform(0.5, 1.3)
-        )
+        colour = here * np.exp(-density * generator.choice([-0.25, 0.2, 0.4, 0.7]) * generator.uniform(0.5, 1.3))
     else:
         colour = np.maximum(here * generator.uniform(0.6, 1.5) + generator.normal(0.0, 0.15, 3), 0.6 * here)
     shape = spot(canvas, window, radius, generator, hard=(1.3, 12.0))
@@ -154,9 +146,7 @@ def smear(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     soft = gaussian_blur(np.ascontiguousarray(canvas.image[window.index]), max(1.0, radius * 0.4))
     soft = soft * np.exp(-tint(generator, BLOOD) * generator.uniform(-0.1, 0.4))
     shape = spot(canvas, window, radius, generator, hard=(1.5, 8.0))
-    canvas.blend(
-        window, np.minimum(shape, 1.0) * np.float32(generator.uniform(0.4, 1.0)), soft.astype(np.float32)
-    )
+    canvas.blend(window, np.minimum(shape, 1.0) * np.float32(generator.uniform(0.4, 1.0)), soft.astype(np.float32))
 
 
 def mole(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:

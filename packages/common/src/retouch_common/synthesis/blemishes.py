@@ -95,9 +95,7 @@ class BlemishSynthesizer:
         for names, known in ((self.config.spot_weights, SPOTS), (self.config.area_probabilities, AREAS)):
             unknown = sorted(set(names) - set(known))
             if unknown:
-                raise ValueError(
-                    f"unknown kinds of blemishes: {', '.join(unknown)}; there are {', '.join(known)}"
-                )
+                raise ValueError(f"unknown kinds of blemishes: {', '.join(unknown)}; there are {', '.join(known)}")
         self.noise = NoisePool()
 
     def __call__(
@@ -136,9 +134,7 @@ class BlemishSynthesizer:
         largest = np.maximum(np.maximum(difference[..., 0], difference[..., 1]), difference[..., 2])
         return (largest > self.config.mask_threshold).astype(np.float32)
 
-    def _draw_kept(
-        self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator
-    ) -> None:
+    def _draw_kept(self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator) -> None:
         """Moles, hair and freckles, into the picture both will share."""
         config = self.config
         if generator.random() < config.mole_probability:
@@ -156,9 +152,7 @@ class BlemishSynthesizer:
                 KINDS["dark_spot"](canvas, *_place(places, canvas, generator), radius, generator)
             canvas.strength = 1.0
 
-    def _draw_spots(
-        self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator
-    ) -> None:
+    def _draw_spots(self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator) -> None:
         config = self.config
         names = list(config.spot_weights)
         weights = np.array([config.spot_weights[name] for name in names])
@@ -179,9 +173,7 @@ class BlemishSynthesizer:
             radius = max(0.6, log_uniform(generator, smallest, largest) * scale)
             SPOTS[names[kind]](canvas, cy, cx, radius, generator)
 
-    def _draw_areas(
-        self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator
-    ) -> None:
+    def _draw_areas(self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator) -> None:
         canvas.strength = float(np.exp(generator.normal(0.2, 0.4)))
         for name, probability in self.config.area_probabilities.items():
             if generator.random() < probability:

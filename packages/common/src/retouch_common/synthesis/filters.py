@@ -67,9 +67,7 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     small = F.avg_pool2d(planes, factor)[0].numpy()
     inner = math.sqrt(max(sigma * sigma - factor * factor / 6.0, 0.25)) / factor
     small = _blur_axis(_blur_axis(small, inner, 1), inner, 2)
-    large = F.interpolate(
-        torch.from_numpy(small)[None], padded.shape[:2], mode="bilinear", align_corners=False
-    )
+    large = F.interpolate(torch.from_numpy(small)[None], padded.shape[:2], mode="bilinear", align_corners=False)
     return np.ascontiguousarray(large[0, :, :height, :width].permute(1, 2, 0).numpy()).reshape(image.shape)
 
 

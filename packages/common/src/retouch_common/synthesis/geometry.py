@@ -106,11 +106,7 @@ def geometry_from_landmarks(
 
     def blob(centre: np.ndarray, right: float, below: float) -> np.ndarray:
         angle = np.linspace(0.0, 2.0 * np.pi, 48, endpoint=False)
-        corners = (
-            centre
-            + np.outer(np.cos(angle), along) * right * unit
-            + np.outer(np.sin(angle), down) * below * unit
-        )
+        corners = centre + np.outer(np.cos(angle), along) * right * unit + np.outer(np.sin(angle), down) * below * unit
         return fill_polygon(corners, height, width)
 
     mouth_width = float(np.hypot(*(mouth[1] - mouth[0]))) / unit
@@ -133,9 +129,7 @@ def geometry_from_landmarks(
     for side in (-1.0, 1.0):
         cheek = nose + along * side * 0.52 * unit - down * 0.02 * unit
         seeds = _union(seeds, blob(cheek, 0.22, 0.25))
-    seeds = _union(
-        seeds, blob(middle - down * 0.75 * unit, 0.4, 0.16), blob(nose - down * 0.15 * unit, 0.12, 0.3)
-    )
+    seeds = _union(seeds, blob(middle - down * 0.75 * unit, 0.4, 0.16), blob(nose - down * 0.15 * unit, 0.12, 0.3))
     seeds *= 1.0 - features(0.0)
     return FaceGeometry(allowed, _soft(features(0.0), unit), _soft(features(0.08), unit), seeds, unit, box)
 
@@ -181,9 +175,7 @@ def geometry_without_face(image: np.ndarray) -> FaceGeometry | None:
     excluded = _soft(dilate(features, 0.1 * unit), unit)
     wide = _soft(dilate(features, 0.18 * unit), unit)
     seeds = core * (1.0 - wide)
-    return FaceGeometry(
-        allowed, excluded, wide, seeds, unit, (cx - reach, cy - 1.4 * reach, 2 * reach, 2.8 * reach)
-    )
+    return FaceGeometry(allowed, excluded, wide, seeds, unit, (cx - reach, cy - 1.4 * reach, 2 * reach, 2.8 * reach))
 
 
 def _union(*masks: np.ndarray) -> np.ndarray:

@@ -21,12 +21,9 @@ _LUMINANCE = (
     "72 92 95 98 112 100 103 99"
 )
 _CHROMINANCE = (
-    "17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99 "
-    + "99 " * 32
+    "17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99 " + "99 " * 32
 )
-_TO_YCC = np.array(
-    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], dtype=np.float32
-)
+_TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], dtype=np.float32)
 _TO_RGB = np.linalg.inv(_TO_YCC).astype(np.float32)
 
 
@@ -52,9 +49,7 @@ def compress(image: np.ndarray, quality: int, *, subsample: bool = True) -> np.n
     padded = np.pad(image, padding, mode="edge") if height % block or width % block else image
     rows, columns = padded.shape[:2]
     planes = (padded.reshape(-1, 3) @ (_TO_YCC.T * np.float32(255.0))).T.reshape(3, rows, columns)
-    luma = _quantise(np.ascontiguousarray(planes[:1]) - np.float32(128.0), quality, _LUMINANCE) + np.float32(
-        128.0
-    )
+    luma = _quantise(np.ascontiguousarray(planes[:1]) - np.float32(128.0), quality, _LUMINANCE) + np.float32(128.0)
     chroma = np.ascontiguousarray(planes[1:])
     if subsample:
         chroma = F.avg_pool2d(torch.from_numpy(chroma), 2).numpy()
@@ -85,9 +80,7 @@ def _quantise(planes: np.ndarray, quality: int, table: str) -> np.ndarray:
 def _transform() -> np.ndarray:
     """The orthonormal cosine transform of an 8x8 block as a (64, 64) matrix."""
     k = np.arange(8)
-    basis = (
-        np.cos((2 * k[None, :] + 1) * k[:, None] * np.pi / 16) * np.sqrt(np.where(k == 0, 1, 2) / 8)[:, None]
-    )
+    basis = np.cos((2 * k[None, :] + 1) * k[:, None] * np.pi / 16) * np.sqrt(np.where(k == 0, 1, 2) / 8)[:, None]
     return np.kron(basis, basis).astype(np.float32)
 
 

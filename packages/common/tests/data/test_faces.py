@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from retouch_common.data import face_cache
+from retouch_common.data.face_cache import entry_key, load_entry, open_or_prepare
+from retouch_common.data.faces import FaceBlemishes, find_portraits, split_portraits
+from retouch_common.synthesis.blemishes import BlemishConfig
+
+Draw = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory, draw_person: Draw) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("faces")
+    for number in range(12):
+        tone = np.array([0.78, 0.58, 0.49]) * (1.0 - 0.04 * number)
+        if number in (0, 1, 10):
+            person = draw_person(tuple(tone), seed=number)
+            person.save(folder / "set_a" / f"{number:02d}.png", with_template=True)
+        else:
+            (folder / "set_a" / f"{number:02d}.png").write_bytes(b"not opened in this test")
+    cache = tmp_path_factory.mktemp("cache")
+    return folder, cache
+
+
+@pytest.fixture(scope="module")
+def dataset(people: tuple[Path, Path]) -> FaceBlemishes:
+    folder, cache = people
+    return FaceBlemishes(folder, size=128, split="val", seed=7, cache=cache)
+
+
+def test_samples_have_the_promised_form(dataset: FaceBlemishes) -> None:
+    assert len(dataset) == 2
+    drawn = 0
+    for index in range(12):
+        sample = dataset[index]
+        assert {k: tuple(v.shape) for k, v in sample.items()} == {
+            "raw": (3, 128, 128),
+            "target": (3, 128, 128),
+            "mask": (1, 128, 128),
+        }
+        for picture in sample.values():
+            assert picture.dtype == torch.float32 and picture.min() >= 0 and picture.max() <= 1
+        assert set(sample["mask"].unique().tolist()) <= {0.0, 1.0}
+        drawn += bool(sample["mask"].any())
+        if not sample["mask"].any():
+            assert (sample["raw"] - sample["target"]).abs().max() < 0.03
+    assert drawn >= 5
+
+
+def test_a_sample_depends_on_seed_and_index_only(people: tuple[Path, Path], dataset: FaceBlemishes) -> None:
+    folder, cache = people
+    again = FaceBlemishes(folder, size=128, split="val", seed=7, cache=cache)
+    for index in (5, 123456789, 0):
+        assert all(torch.equal(again[index][k], dataset[index][k]) for k in ("raw", "target", "mask"))
+    other = FaceBlemishes(folder, size=128, split="val", seed=8, cache=cache)
+    assert not torch.equal(other[5]["target"], dataset[5]["target"])
+    assert not torch.equal(dataset[6]["target"], dataset[5]["target"])
+    with pytest.raises(IndexError):
+        dataset[-1]
+
+
+def test_mask_marks_what_was_drawn(people: tuple[Path, Path]) -> None:
+    folder, cache = people
+    config = BlemishConfig(clean_probability=0.0)
+    plain = FaceBlemishes(folder, size=128, split="val", cache=cache, config=config, augment=False)
+    for index in range(6):
+        sample = plain[index]
+        difference = (sample["raw"] - sample["target"]).abs().amax(0, keepdim=True)
+        assert torch.equal(sample["mask"], (difference > 2 / 255).float())
+
+
+def test_light_and_camera_leave_pairs_equal_off_skin(people: tuple[Path, Path]) -> None:
+    folder, cache = people
+    config = BlemishConfig(clean_probability=1.0)
+    clean = FaceBlemishes(folder, size=128, split="val", cache=cache, config=config)
+    for index in range(10):
+        sample = clean[index]
+        assert torch.equal(sample["raw"], sample["target"]) and not sample["mask"].any()
+
+
+def test_people_are_divided_by_identity() -> None:
+    paths = [Path(f"x/london_{mood}/{n:03d}.jpg") for mood in ("neutral", "smiling") for n in range(0, 60, 2)]
+    paths += [Path(f"x/canada/{n:03d}.jpg") for n in range(0, 20)]
+    train, val = split_portraits(paths, "train"), split_portraits(paths, "val")
+    assert sorted(train + val) == sorted(paths) == sorted(split_portraits(paths, "all"))
+    london = {p.stem for p in val if "london" in str(p)}
+    assert london == {"000", "020", "040"}
+    assert all(sum(p.stem == name and "london" in str(p) for p in val) == 2 for name in london)
+    assert {p.stem for p in val if "canada" in str(p)} == {"000", "010"}
+    with pytest.raises(ValueError, match="'train', 'val' or 'all'"):
+        split_portraits(paths, "test")
+
+
+def test_wrong_folders_and_sizes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a folder"):
+        find_portraits(tmp_path / "nothing")
+    (tmp_path / "notes.txt").write_text("no pictures")
+    with pytest.raises(ValueError, match="no portraits in it"):
+        FaceBlemishes(tmp_path, cache=tmp_path / "cache")
+    with pytest.raises(ValueError, match="64 to 768"):
+        FaceBlemishes(tmp_path, size=4096)
+
+
+def test_a_broken_photo_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8 broken")
+    with pytest.raises(ValueError, match=r"a\.jpg"):
+        FaceBlemishes(tmp_path, split="all", cache=tmp_path / "cache")
+
+
+def test_portraits_without_templates_are_found_by_the_detector(
+    draw_person: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retouch_common.photo import faces
+
+    person = draw_person()
+    found = faces.Face(box=(62.0, 65.0, 136.0, 175.0), score=1.0, landmarks=person.landmarks)
+    monkeypatch.setattr(faces, "detect_faces", lambda image: [found])
+    person.save(tmp_path / "deep" / "er" / "me.png", with_template=False)
+    dataset = FaceBlemishes(tmp_path, size=96, split="all", cache=tmp_path / "cache")
+    assert len(dataset) == 1 and dataset.faces[0].box[2] == pytest.approx(136.0, abs=1.0)
+    monkeypatch.setattr(faces, "detect_faces", lambda image: [])
+    with pytest.raises(ValueError, match="no face with enough visible skin in 1 pictures"):
+        FaceBlemishes(tmp_path, size=96, split="all", cache=tmp_path / "other")
+
+
+def test_without_the_detectors_weights_colour_decides(
+    draw_person: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from retouch_common.photo import faces
+
+    def unavailable(image: np.ndarray) -> list[faces.Face]:
+        raise faces.DetectorUnavailable("put yunet_final.pth there")
+
+    monkeypatch.setattr(faces, "detect_faces", unavailable)
+    draw_person().save(tmp_path / "me.png", with_template=False)
+    dataset = FaceBlemishes(tmp_path, size=96, split="all", cache=tmp_path / "cache")
+    assert len(dataset) == 1 and "skin is told by colour alone" in caplog.text
+
+
+def test_the_cache_is_keyed_by_photo_template_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo, template = tmp_path / "a.png", tmp_path / "a.tem"
+    photo.write_bytes(b"one")
+    template.write_text("1")
+    keys = [entry_key(photo, None), entry_key(photo, template)]
+    template.write_text("2")
+    keys.append(entry_key(photo, template))
+    photo.write_bytes(b"two")
+    keys.append(entry_key(photo, template))
+    monkeypatch.setattr(face_cache, "CACHE_VERSION", -1)
+    keys.append(entry_key(photo, template))
+    assert len(set(keys)) == 5
+
+
+@pytest.mark.parametrize("damage", ["truncate image", "remove maps", "garble json", "wrong shape"])
+def test_damaged_entries_are_made_again(
+    draw_person: Draw, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo, cache = tmp_path / "a.png", tmp_path / "cache"
+    draw_person().save(photo, with_template=True)
+    template = photo.with_suffix(".tem")
+    first = open_or_prepare(cache, photo, template)
+    assert first is not None
+    expected = np.array(first.image)
+    key = entry_key(photo, template)
+    image, maps, about = (cache / f"{key}.{end}" for end in ("image.npy", "maps.npy", "json"))
+    if damage == "truncate image":
+        data = image.read_bytes()
+        image.unlink()
+        image.write_bytes(data[:1000])
+    elif damage == "remove maps":
+        maps.unlink()
+    elif damage == "garble json":
+        about.write_text("{")
+    else:
+        np.save(maps, np.zeros((3, 3, 4), dtype=np.uint8))
+    with pytest.raises(ValueError, match="damaged cache entry"):
+        load_entry(cache, key)
+    again = open_or_prepare(cache, photo, template)
+    assert again is not None and "made again" in caplog.text
+    np.testing.assert_array_equal(again.image, expected)
+
+
+def test_a_second_opening_reads_the_cache(draw_person: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_person().save(tmp_path / "a.png", with_template=True)
+    FaceBlemishes(tmp_path, size=96, split="all", cache=tmp_path / "cache")
+    monkeypatch.setattr(face_cache, "prepare_face", lambda *_: pytest.fail("prepared again"))
+    again = FaceBlemishes(tmp_path, size=96, split="all", cache=tmp_path / "cache")
+    assert len(again) == 1
+    names = sorted(p.name.split(".", 1)[1] for p in (tmp_path / "cache").iterdir())
+    assert names == ["image.npy", "json", "maps.npy"]
+    about = json.loads(next((tmp_path / "cache").glob("*.json")).read_text())
+    assert about["version"] == face_cache.CACHE_VERSION
+
+
+_DATA = Path(os.environ.get("RETOUCH_DATA", Path(__file__).parents[4].parent / "shared" / "data")) / "faces"
+
+
+@pytest.mark.skipif(not (_DATA / "canada").is_dir(), reason="the shared portraits (RETOUCH_DATA) are not here")
+def test_a_real_portrait_loses_little_but_its_blemishes(tmp_path: Path) -> None:
+    photo = sorted((_DATA / "canada").glob("*.jpg"))[1]
+    face = open_or_prepare(tmp_path, photo, photo.with_suffix(".tem"))
+    assert face is not None
+    levels = face_cache.read_levels(photo)
+    changed = np.abs(levels.astype(int) - face.image).max(-1) > 2
+    skin = face.maps[..., 0].repeat(2, 0).repeat(2, 1) > 0
+    assert 0.0002 < changed.mean() < 0.03
+    assert not changed[~skin].any()
+    assert 0.15 < skin.mean() < 0.5
