@@ -1,0 +1,303 @@
+"""What ABPN promises, measured afresh: ``nox -s evidence -- abpn``."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import portraits
+import pyvips
+import torch
+from abpn.blend import make_blend
+from abpn.demo import FACE
+from abpn.model import ABPN
+from abpn.retouch import Retoucher
+from portraits import psnr, visible
+from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder
+
+evidence = Evidence("abpn")
+
+
+@evidence.figure("R-ABM inverts ABM, largest error", at_most=1e-5)
+def inversion():
+    """Every blend that has an inverse, on random images and results in fp32, and the bundled coefficients."""
+    generator = torch.Generator().manual_seed(0)
+    I, R = torch.rand(2, 4, 3, 512, 512, generator=generator)
+    blends = {mode: make_blend(mode) for mode in ("rgb", "addition", "neutral")} | {"small": _small().blend}
+    errors = {name: (blend(I, blend.reverse(I, R)) - R).abs().max().item() for name, blend in blends.items()}
+    # Soft light, where the learned blend starts, has no inverse at black and white.
+    for mode in ("soft_light", "adaptive"):
+        blend, inner = make_blend(mode), 0.05 + 0.9 * I
+        errors[mode] = (blend(inner, blend.reverse(inner, R)) - R).abs().max().item()
+    return max(errors.values()), errors
+
+
+@evidence.figure("pixels outside the retouched face that changed in a file, 8 and 16 bit", at_most=0, unit="pixels")
+def untouched_pixels():
+    """abpn-retouch on PNG and TIFF files; also inside the face wherever the network changes nothing."""
+    details, worst = {}, 0
+    for dtype in (np.uint8, np.uint16):
+        photo = _astronaut() if dtype == np.uint8 else _astronaut().astype(np.uint16) * 257
+        for ending in ("png", "tif"):
+            with tempfile.TemporaryDirectory() as folder:
+                source, result = Path(folder) / f"photo.{ending}", Path(folder) / f"out.{ending}"
+                pyvips.Image.new_from_array(photo).write_to_file(str(source))
+                _command("abpn-retouch", source, "-o", result, "--face-box", ",".join(map(str, FACE)))
+                found = pyvips.Image.new_from_file(str(result)).numpy()
+            changed = (found != photo).any(axis=-1)
+            left, top, width, height = FACE
+            side = portraits.MARGIN * max(width, height) / 2 + 1
+            y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
+            outside = (abs(x - left - width / 2) > side) | (abs(y - top - height / 2) > side)
+            quiet = (Retoucher("small", device="cpu")(photo) == photo).all()
+            if not changed.any() and not quiet:
+                raise NotMeasured("the network changed nothing at all, so nothing is shown")
+            name = f"{ending} {np.dtype(dtype).name}"
+            details[name] = {"outside": int((changed & outside).sum()), "inside": int(changed.sum())}
+            worst = max(worst, details[name]["outside"])
+    return worst, details
+
+
+@evidence.figure("stripes and tiles against the whole image, largest difference", at_most=1, unit="8-bit levels")
+def stripes():
+    """Sizes with every kind of remainder, fp32, the bundled weights and a photograph."""
+    model, worst, details = _small(), 0, {}
+    retoucher = Retoucher(model, device="cpu", precision="fp32")
+    for height, width in ((1024, 1024), (1203, 1501), (2047, 1025), (701, 2999)):
+        photo = _tiled(height, width)
+        with torch.inference_mode():
+            whole = _whole_image(model, photo)
+        details[f"{height}x{width}"] = int(np.abs(retoucher(photo).astype(int) - whole.astype(int)).max())
+        worst = max(worst, details[f"{height}x{width}"])
+    return worst, details
+
+
+@evidence.figure("4096x4096 on two cores: times faster than plain eager NCHW fp32", at_least=5, unit="times")
+def speed():
+    """Array to array, both in this run, medians; the reference runs the whole image through the module."""
+    script = f"""
+import json, statistics, sys, time
+import torch
+torch.set_num_threads(2)
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from evidence import _small, _tiled, _whole_image
+from abpn.retouch import Retoucher
+photo, model = _tiled(4096, 4096), _small()
+retoucher = Retoucher(model, device="cpu")
+def seconds(function, rounds):
+    function()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return times
+with torch.inference_mode():
+    fast = seconds(lambda: retoucher(photo), 5)
+    plain = seconds(lambda: _whole_image(model, photo), 2)
+print(json.dumps({{"fast": fast, "plain": plain}}))
+"""
+    times = json.loads(_run(sys.executable, "-c", script)[0].splitlines()[-1])
+    fast, plain = statistics.median(times["fast"]), statistics.median(times["plain"])
+    return plain / fast, {"seconds": fast, "seconds_plain": plain, **times}
+
+
+@evidence.figure("4096x4096 array to array: peak memory of the process", at_most=1.2, unit="GB")
+def memory():
+    """Largest resident size of a fresh process; the plain reference beside it."""
+    script = """
+import sys
+sys.path.insert(0, {folder!r})
+from evidence import _small, _tiled, _whole_image
+from abpn.retouch import Retoucher
+import torch
+torch.set_num_threads(2)
+photo = _tiled(4096, 4096)
+with torch.inference_mode():
+    {call}
+"""
+    peaks = {}
+    for name, call in (
+        ("abpn", 'Retoucher("small", device="cpu")(photo)'),
+        ("plain", "_whole_image(_small(), photo)"),
+        ("imports", "pass"),
+    ):
+        filled = script.format(folder=str(Path(__file__).parent), call=call)
+        peaks[name] = _run(sys.executable, "-c", filled)[1]
+    return peaks["abpn"], peaks
+
+
+@evidence.figure("20000x20000 photograph through abpn-retouch: peak memory of the process", at_most=2, unit="GB")
+def huge():
+    """A JPEG of 400 megapixels, the whole photo retouched, the output opened and checked."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder) / "huge.jpg", Path(folder) / "out.jpg"
+        tile = pyvips.Image.new_from_array(_astronaut())
+        tile.replicate(40, 40).crop(0, 0, 20000, 20000).write_to_file(str(source), Q=90)
+        command = [str(Path(sys.executable).with_name("abpn-retouch")), str(source), "-o", str(result)]
+        peak = _run(*command, "--region", "photo", "--device", "cpu")[1]
+        written = pyvips.Image.new_from_file(str(result))
+        assert (written.width, written.height) == (20000, 20000)
+    return peak
+
+
+@evidence.figure("bundled weights: size", at_most=15, unit="MB")
+def size():
+    """The safetensors file in the package."""
+    return (resources.files("abpn") / "weights" / "small.safetensors").stat().st_size / 1e6
+
+
+@evidence.figure("drawn blemishes, people not trained on: gain over identity, whole image", at_least=2, unit="dB")
+def gain_whole():
+    """1024x1024 face crops, uint8; mean over pictures of the PSNR's gain."""
+    figures = _drawn()
+    return figures["gain_whole"], figures
+
+
+@evidence.figure("drawn blemishes, people not trained on: gain over identity, inside the mask", at_least=6, unit="dB")
+def gain_inside():
+    """The same pictures, pixels that the blemishes change by more than 5 levels."""
+    figures = _drawn()
+    return figures["gain_inside"], figures
+
+
+@evidence.figure("a portrait without blemishes: PSNR to itself, mean", at_least=42, unit="dB")
+def self_similarity():
+    """The clean portraits; the worst one and the natural ones are in the details."""
+    retoucher = Retoucher("small")
+    clean = {portrait.name: psnr(retoucher(portrait.clean), portrait.clean) for portrait in _portraits()}
+    natural = [
+        (psnr(retoucher(portrait.natural), portrait.clean), psnr(portrait.natural, portrait.clean))
+        for portrait in _portraits()
+    ]
+    return statistics.mean(clean.values()), {
+        "worst": min(clean.values()),
+        "natural_to_clean": statistics.mean(after for after, _ in natural),
+        "natural_to_clean_identity": statistics.mean(before for _, before in natural),
+        "portraits": len(clean),
+    }
+
+
+@evidence.figure("moles: share of their contrast that stays", at_least=0.8)
+def moles():
+    """Six drawn moles a portrait; how far they stand out from the skin after, divided by before."""
+    retoucher, kept = Retoucher("small"), []
+    for seed, portrait in enumerate(_portraits()):
+        raw = portraits.with_moles(portrait, seed)
+        spots = np.abs(raw.astype(int) - portrait.clean).max(axis=-1) > 30
+        before = (portrait.clean[spots].astype(float) - raw[spots]).mean()
+        base = retoucher(portrait.clean)[spots].astype(float)  # what the skin below became counts for neither
+        kept.append((base - retoucher(raw)[spots]).mean() / before)
+    return statistics.mean(kept), {"worst": min(kept), "portraits": len(kept)}
+
+
+@evidence.figure("blemishes of an unrelated program: gain over identity, inside the mask", at_least=0, unit="dB")
+def plain_blemishes():
+    """Ellipses, discs and scratches drawn by a few lines of numpy. No bar was promised, only a gain."""
+    figures = _gains([(portraits.with_plain_blemishes(p, seed), p.clean) for seed, p in enumerate(_portraits())])
+    return figures["gain_inside"], figures
+
+
+@evidence.figure("demo: gain inside the drawn blemishes of the astronaut, offline", at_least=0.1, unit="dB")
+def demo():
+    """``python -m abpn.demo`` with the network switched off; its picture is written and its table has a gain."""
+    from abpn.demo import draw_blemishes
+
+    with tempfile.TemporaryDirectory() as folder:
+        offline = {"HF_HUB_OFFLINE": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+        _run(sys.executable, "-m", "abpn.demo", folder, environment=offline)
+        assert (Path(folder) / "astronaut.png").stat().st_size > 10_000
+        retouched = pyvips.Image.new_from_file(str(Path(folder) / "with_drawn_blemishes.png")).numpy()
+    blemished, mask = draw_blemishes(_astronaut())
+    return psnr(retouched, _astronaut(), mask) - psnr(blemished, _astronaut(), mask)
+
+
+@cache
+def _drawn() -> dict[str, float]:
+    draws = ((seed, portrait) for seed, portrait in enumerate(_portraits() * 2))
+    return _gains([(portraits.with_blemishes(portrait, seed), portrait.clean) for seed, portrait in draws])
+
+
+def _gains(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    retoucher, rows = Retoucher("small"), []
+    for raw, truth in pairs:
+        result, mask = retoucher(raw), visible(raw, truth)
+        if mask.any():
+            rows.append([f(psnr, image) for image in (raw, result) for f in _regions(truth, mask)])
+    identity_whole, identity_inside, identity_outside, whole, inside, outside = np.mean(rows, axis=0)
+    return {
+        "gain_whole": whole - identity_whole,
+        "gain_inside": inside - identity_inside,
+        "identity_whole": identity_whole,
+        "identity_inside": identity_inside,
+        "identity_outside": identity_outside,
+        "outside": outside,
+        "pictures": len(rows),
+    }
+
+
+def _regions(truth: np.ndarray, mask: np.ndarray):
+    return (
+        lambda metric, image: metric(image, truth),
+        lambda metric, image: metric(image, truth, mask),
+        lambda metric, image: metric(image, truth, ~mask),
+    )
+
+
+@cache
+def _portraits() -> list[portraits.Portrait]:
+    return list(portraits.held_out(data_folder("faces")))
+
+
+@cache
+def _small() -> ABPN:
+    try:
+        return ABPN.from_pretrained("small")
+    except ValueError as error:
+        raise NotMeasured(str(error)) from error
+
+
+def _astronaut() -> np.ndarray:
+    from skimage.data import astronaut
+
+    return astronaut()
+
+
+def _tiled(height: int, width: int) -> np.ndarray:
+    """A photograph of any size: the astronaut, enlarged and repeated."""
+    image = np.repeat(np.repeat(_astronaut(), 2, axis=0), 2, axis=1)
+    return np.tile(image, (-(-height // 1024), -(-width // 1024), 1))[:height, :width].copy()
+
+
+def _whole_image(model: ABPN, photo: np.ndarray) -> np.ndarray:
+    """The plain reference: the module on the whole photograph, eager, channels first, fp32."""
+    image = torch.from_numpy(photo).permute(2, 0, 1)[None].to(torch.float32).contiguous() / 255
+    result = model(image).results[0]
+    return (result.clamp(0, 1) * 255).round()[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
+
+
+def _command(name: str, *arguments: object) -> None:
+    _run(str(Path(sys.executable).with_name(name)), *map(str, arguments))
+
+
+def _run(*command: str, environment: dict[str, str] | None = None) -> tuple[str, float]:
+    """Run a child process; returns what it printed and its peak resident memory in GB."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **(environment or {})})
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        if child.returncode:
+            raise RuntimeError(f"{command[0]} exited with {child.returncode}: {err.read()[-500:]}")
+        return out.read(), usage.ru_maxrss * 1024 / 1e9
+
+
+if __name__ == "__main__":
+    evidence.main()

@@ -1,0 +1,122 @@
+"""Portraits of people the bundled weights were not trained on, as 1024x1024 face crops."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from retouch_common.data.face_cache import default_cache, open_or_prepare
+from retouch_common.data.faces import find_portraits, split_portraits
+from retouch_common.photo.faces import Face, face_crop
+from retouch_common.synthesis.blemish_canvas import Canvas
+from retouch_common.synthesis.blemish_shapes import NoisePool
+from retouch_common.synthesis.blemish_spots import mole
+from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
+from retouch_common.synthesis.filters import resize
+
+SIDE = 1024
+VISIBLE = 5  # 8-bit levels: a pixel whose channels differ by more belongs to the mask
+MARGIN = 2.0  # what abpn-retouch crops around a face
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A face crop.
+
+    Attributes:
+        name: Which photograph it is from.
+        clean: (1024, 1024, 3) uint8, natural blemishes taken out.
+        natural: The same as photographed.
+        skin: (1024, 1024) float32 in [0, 1].
+        scale: Width of the face in pixels / 600.
+    """
+
+    name: str
+    clean: np.ndarray
+    natural: np.ndarray
+    skin: np.ndarray
+    scale: float
+
+
+def held_out(folder: Path) -> Iterator[Portrait]:
+    """Every portrait of the validation people, in order."""
+    for path in split_portraits(find_portraits(folder), "val"):
+        template = path.with_suffix(".tem")
+        face = open_or_prepare(default_cache(), path, template if template.is_file() else None)
+        if face is None:
+            continue
+        height, width = face.image.shape[:2]
+        x, y, w, h = face_crop(Face(face.box, 1.0, np.zeros((5, 2))), height, width, MARGIN)
+        crop = (slice(y, y + h), slice(x, x + w))
+        maps = np.repeat(np.repeat(face.maps[..., 0], 2, axis=0), 2, axis=1)
+        yield Portrait(
+            name=f"{path.parent.name}/{path.stem}",
+            clean=_resized(face.image[crop]),
+            natural=_resized(face.natural[crop]),
+            skin=_resized(maps[crop][..., None])[..., 0].astype(np.float32) / 255,
+            scale=face.box[2] * SIDE / max(w, h) / 600,
+        )
+
+
+def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
+    """The clean portrait with drawn blemishes, uint8."""
+    synthesizer = BlemishSynthesizer(
+        BlemishConfig(clean_probability=0.0, mole_probability=0.0, freckle_probability=0.0, hair_probability=0.0)
+    )
+    pair = synthesizer(
+        portrait.clean.astype(np.float32) / 255,
+        portrait.skin,
+        generator=np.random.default_rng(seed),
+        scale=portrait.scale,
+    )
+    return _levels(pair.raw)
+
+
+def with_moles(portrait: Portrait, seed: int, count: int = 6) -> np.ndarray:
+    """The clean portrait with drawn moles, uint8."""
+    generator = np.random.default_rng(seed)
+    image = portrait.clean.astype(np.float32) / 255
+    canvas = Canvas(image, portrait.skin, np.array([0.6, 0.8]), 1.0, NoisePool())
+    places = np.argwhere(portrait.skin > 0.95)
+    for y, x in places[generator.integers(len(places), size=count)]:
+        mole(canvas, float(y), float(x), generator.uniform(3.0, 8.0) * portrait.scale, generator)
+    return _levels(canvas.image)
+
+
+def with_plain_blemishes(portrait: Portrait, seed: int, count: int = 25) -> np.ndarray:
+    """Blemishes as a few lines of another program draw them: tinted ellipses, discs and lines, sharp or soft."""
+    generator = np.random.default_rng(seed)
+    image = portrait.clean.astype(np.float32)
+    places = np.argwhere(portrait.skin > 0.95)
+    rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    for y, x in places[generator.integers(len(places), size=count)]:
+        radius, angle = generator.uniform(2, 14), generator.uniform(0, np.pi)
+        along = (rows - y) * np.sin(angle) + (columns - x) * np.cos(angle)
+        across = (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
+        flat = generator.choice([1.0, 1.5, 6.0])  # disc, ellipse, scratch
+        distance = np.hypot(along / radius, across * flat / radius)
+        soft = generator.uniform(0.1, 1.0)
+        alpha = np.clip((1 + soft / 2 - distance) / soft, 0, 1) * generator.uniform(0.3, 0.8)
+        tint = np.array(generator.choice([[170, 60, 60], [110, 70, 50], [220, 190, 170], [140, 40, 70]]), np.float32)
+        image += (alpha * (portrait.skin > 0.5))[..., None] * (tint - image)
+    return np.rint(image).clip(0, 255).astype(np.uint8)
+
+
+def psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> float:
+    """PSNR in dB of uint8 RGB pictures, over all pixels or those of a mask; equal pictures count as 100."""
+    error = np.square(image.astype(np.float64) - truth)
+    error = error if where is None else error[where]
+    return float(10 * np.log10(255**2 / max(error.mean(), 255**2 / 1e10)))
+
+
+def visible(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(H, W) bool: where two uint8 pictures differ by more than ``VISIBLE`` levels in a channel."""
+    return np.abs(image.astype(np.int16) - truth).max(axis=-1) > VISIBLE
+
+
+def _levels(image: np.ndarray) -> np.ndarray:
+    return np.rint(image * 255).clip(0, 255).astype(np.uint8)
+
+
+def _resized(levels: np.ndarray) -> np.ndarray:
+    return np.rint(resize(levels.astype(np.float32), SIDE, SIDE, antialias=True)).clip(0, 255).astype(np.uint8)
