@@ -21,7 +21,7 @@ class CropConfig:
     max_face_width: float = 950.0
     max_enlargement: float = 1.6
     """Portraits are enlarged at most this much."""
-    turn_probability: float = 0.2
+    turn_probability: float = 0.12
     """Share of crops that are turned, by up to 30 degrees."""
 
 

@@ -184,7 +184,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         if generator.random() < 0.4:
             noise = self.noise(target, generator)
             raw, target = np.clip(raw + noise, 0.0, 1.0), np.clip(target + noise, 0.0, 1.0)
-        if generator.random() < 0.3:
+        if generator.random() < 0.25:
             quality = int(generator.integers(35, 98))
             subsample = bool(generator.random() < 0.7)
             raw = compress(raw, quality, subsample=subsample)

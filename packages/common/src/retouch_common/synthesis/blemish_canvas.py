@@ -58,7 +58,8 @@ class Canvas:
         self._put(window, self.image[window.index] + amount[..., None] * colour)
 
     def _put(self, window: Window, values: np.ndarray) -> None:
-        self.image[window.index] = np.clip(values, 0.0, 1.0)
+        np.maximum(values, np.float32(0.0), out=values)
+        np.minimum(values, np.float32(1.0), out=self.image[window.index])
 
     def local_colour(self, window: Window) -> np.ndarray:
         """Mean colour of the window, (3,)."""

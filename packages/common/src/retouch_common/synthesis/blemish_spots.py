@@ -27,7 +27,7 @@ __all__ = [
 
 def papule(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Red bump: halo, core, shading and sometimes a highlight."""
-    window = canvas.window(cy, cx, radius * 4.5)
+    window = canvas.window(cy, cx, radius * 3.8)
     if window is None:
         return
     red = tint(generator, BLOOD)

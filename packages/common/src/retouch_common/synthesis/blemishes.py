@@ -52,7 +52,7 @@ class BlemishConfig:
     soften_probability: float = 0.25
     """Share of pairs whose blemishes are blurred, as by a lens."""
     min_count: float = 8.0
-    max_count: float = 180.0
+    max_count: float = 160.0
     """Spots on a face that fills the picture; the number's logarithm is uniform between them."""
     min_radius: float = 0.7
     max_radius: float = 18.0
@@ -158,7 +158,7 @@ class BlemishSynthesizer:
         weights = np.array([config.spot_weights[name] for name in names])
         weights = weights * generator.gamma(0.5, 1.0, len(names)) + 1e-9  # a face has some kinds, not all
         weights /= weights.sum()
-        cover = min(1.5, len(places) / (0.25 * canvas.skin.size))
+        cover = min(1.25, len(places) / (0.25 * canvas.skin.size))
         count = 1 + int(log_uniform(generator, config.min_count, config.max_count) * cover)
         smallest = log_uniform(generator, config.min_radius, 3.5)
         largest = log_uniform(generator, 4.0, config.max_radius)
