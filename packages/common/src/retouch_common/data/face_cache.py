@@ -25,7 +25,7 @@ __all__ = ["CACHE_VERSION", "default_cache", "entry_key", "load_entry", "open_or
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 6
+CACHE_VERSION = 7
 """Raise it whenever masks, cleaning or the layout of entries change."""
 
 
@@ -63,8 +63,9 @@ def save_entry(folder: Path, key: str, face: PreparedFace | None) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if face is not None:
-        image, maps = face.image, face.maps
+        image, natural, maps = face.image, face.natural, face.maps
         _replace(folder / f"{key}.image.npy", lambda file: np.save(file, image))
+        _replace(folder / f"{key}.natural.npy", lambda file: np.save(file, natural))
         _replace(folder / f"{key}.maps.npy", lambda file: np.save(file, maps))
     about = {
         "version": CACHE_VERSION,
@@ -102,6 +103,7 @@ def load_entry(folder: Path, key: str) -> PreparedFace | None:
         if about["box"] is None:
             return None
         image = np.load(folder / f"{key}.image.npy", mmap_mode="r", allow_pickle=False)
+        natural = np.load(folder / f"{key}.natural.npy", mmap_mode="r", allow_pickle=False)
         maps = np.load(folder / f"{key}.maps.npy", mmap_mode="r", allow_pickle=False)
         x, y, width, height = (float(v) for v in about["box"])
         shape = tuple(about["shape"])
@@ -109,9 +111,10 @@ def load_entry(folder: Path, key: str) -> PreparedFace | None:
         raise ValueError(f"{about_path}: damaged cache entry ({error})") from error
     rows, columns = shape[:2]
     expected = ((rows, columns, 3), (rows // 2, columns // 2, 4))
-    if (image.dtype, maps.dtype) != (np.uint8, np.uint8) or (image.shape, maps.shape) != expected:
+    same = (natural.dtype, natural.shape) == (image.dtype, image.shape)
+    if not same or (image.dtype, maps.dtype) != (np.uint8, np.uint8) or (image.shape, maps.shape) != expected:
         raise ValueError(f"{about_path}: damaged cache entry (arrays of the wrong kind)")
-    return PreparedFace(image, maps, (x, y, width, height))
+    return PreparedFace(image, natural, maps, (x, y, width, height))
 
 
 def open_or_prepare(folder: Path, photo: Path, template: Path | None) -> PreparedFace | None:

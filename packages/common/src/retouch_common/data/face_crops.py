@@ -17,7 +17,7 @@ __all__ = ["Crop", "CropConfig", "random_crop"]
 class CropConfig:
     """How portraits are cut; widths of faces are pixels in a crop 512 px wide and grow with it."""
 
-    min_face_width: float = 280.0
+    min_face_width: float = 150.0
     max_face_width: float = 950.0
     max_enlargement: float = 1.6
     """Portraits are enlarged at most this much."""
@@ -30,12 +30,14 @@ class Crop:
     """A square piece of a portrait.
 
     Attributes:
-        levels: (S, S, 3) uint8.
+        levels: (S, S, 3) uint8, natural blemishes taken out.
+        natural: (S, S, 3) uint8, as photographed.
         maps: (S, S, 4) float32 in [0, 1], the maps of `PreparedFace`.
         face_width: Width of the face in pixels of the crop.
     """
 
     levels: np.ndarray
+    natural: np.ndarray
     maps: np.ndarray
     face_width: float
 
@@ -74,15 +76,17 @@ def random_crop(
     half = max(8, round(window / 2))
     x0 = int(np.clip(round((cx - half) / 2), 0, width // 2 - half))
     y0 = int(np.clip(round((cy - half) / 2), 0, height // 2 - half))
-    levels = face.image[2 * y0 : 2 * (y0 + half), 2 * x0 : 2 * (x0 + half)]
+    part = (slice(2 * y0, 2 * (y0 + half)), slice(2 * x0, 2 * (x0 + half)))
     maps = face.maps[y0 : y0 + half, x0 : x0 + half]
     flip = bool(generator.random() < 0.5)
     angle = 0.0
     if generator.random() < config.turn_probability:
         angle = float(np.clip(generator.normal(0.0, 12.0), -30.0, 30.0))
-    image, map_levels = _resample(levels, size, flip, angle), _resample(maps, size, flip, angle)
+    image, natural, map_levels = (
+        _resample(array, size, flip, angle) for array in (face.image[part], face.natural[part], maps)
+    )
     scaled = map_levels * np.float32(1.0 / 255.0)
-    return Crop(image, scaled, size * box_width / (2.0 * half))
+    return Crop(image, natural, scaled, size * box_width / (2.0 * half))
 
 
 def _resample(levels: np.ndarray, size: int, flip: bool, angle: float) -> np.ndarray:

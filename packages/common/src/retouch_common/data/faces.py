@@ -89,6 +89,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         seed: Of all randomness.
         cache: Folder for cleaned portraits; None for `face_cache.default_cache()`.
         config: What is drawn how often.
+        natural: Share of samples whose raw picture keeps the person's own blemishes, which the target lacks.
         augment: Whether light, colour, background and camera are varied (blemishes and crops always are).
 
     Raises:
@@ -106,10 +107,11 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         cache: str | Path | None = None,
         config: BlemishConfig | None = None,
         augment: bool = True,
+        natural: float = 0.35,
     ) -> None:
         if not 64 <= size <= 768:
             raise ValueError(f"size is {size}; crops of 64 to 768 pixels can be made")
-        self.size, self.seed, self.augment = size, seed, augment
+        self.size, self.seed, self.augment, self.natural = size, seed, augment, natural
         paths = split_portraits(find_portraits(folder), split)
         if not paths:
             raise ValueError(f"{folder}: too few people for split {split!r}")
@@ -125,8 +127,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Sample `index` >= 0: raw, target (3, S, S) in [0, 1] and mask (1, S, S) of 0 and 1, float32.
 
-        The mask is 1 where drawn blemishes change a channel by more than 2/255, before the camera's noise and
-        compression. Where it is not skin, raw and target are equal to the bit.
+        The mask is 1 where a channel differs by more than 2/255. Where it is not skin, raw and target are equal to the bit.
         """
         if index < 0:
             raise IndexError("samples are numbered from 0")
@@ -135,27 +136,40 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         crop = random_crop(face, self.size, generator, anywhere=bool(generator.random() < 0.08))
         scale = crop.face_width / 600.0
         if self.augment:
-            image, skin = self._scene(crop, scale, generator)
+            image, skin, own = self._scene(crop, scale, generator)
         else:
-            image, skin = crop.levels.astype(np.float32) / np.float32(255.0), crop.maps[..., 0]
+            image, natural = (levels.astype(np.float32) / np.float32(255.0) for levels in (crop.levels, crop.natural))
+            skin, own = crop.maps[..., 0], natural - image
         skin = np.where(skin > 0.02, skin, np.float32(0.0))
         if float(skin.mean()) < 0.01:
             skin = np.zeros_like(skin)
         pair = self.synthesizer(image, skin, generator=generator, scale=scale)
         raw, target = pair.raw, pair.target
+        if generator.random() < self.natural:
+            raw = np.clip(raw + np.where((skin > 0)[..., None], own, np.float32(0.0)), 0.0, 1.0)
         if self.augment:
             raw, target = self._camera(raw, target, skin, generator)
-        return {"raw": _tensor(raw), "target": _tensor(target), "mask": _tensor(pair.mask[..., None])}
+        return {
+            "raw": _tensor(raw),
+            "target": _tensor(target),
+            "mask": _tensor(self.synthesizer.mask(raw, target)[..., None]),
+        }
 
-    def _scene(self, crop: Crop, scale: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Another light, background and foreground; the image and where its skin still shows."""
+    def _scene(
+        self, crop: Crop, scale: float, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Another light, background and foreground: the image, where its skin still shows, its own blemishes."""
         pool, size = self.synthesizer.noise, self.size
         if generator.random() < 0.03:  # no person at all
             image = random_background(size, size, generator, pool)
             anywhere = np.ones((size, size), dtype=np.float32)
-            return draw_distractors(image, anywhere, generator, pool, scale), np.zeros_like(anywhere)
+            image = draw_distractors(image, anywhere, generator, pool, scale)
+            return image, np.zeros_like(anywhere), np.zeros_like(image)
         skin, other = crop.maps[..., 0], crop.maps[..., 1]
+        again = np.random.default_rng()
+        again.bit_generator.state = generator.bit_generator.state
         image = relight(crop.levels, crop.maps[..., 3], generator)
+        own = relight(crop.natural, crop.maps[..., 3], again) - image
         if generator.random() < 0.55:
             matte = np.minimum(crop.maps[..., 2], 1.0 - np.minimum(1.0, 3.0 * skin))
             if matte.max() > 0.5:
@@ -168,7 +182,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
             skin = skin * (matte < 0.02)
         if generator.random() < 0.4:
             image = draw_distractors(image, other * (skin == 0), generator, pool, scale)
-        return np.clip(image, 0.0, 1.0), skin
+        return np.clip(image, 0.0, 1.0), skin, own
 
     def _piece(self, generator: np.random.Generator) -> np.ndarray:
         """A piece of any portrait, upside down perhaps, in other colours."""

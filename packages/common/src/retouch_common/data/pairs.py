@@ -52,9 +52,7 @@ def open_pairs(
     if kind == "faces":
         from retouch_common.data.faces import FaceBlemishes
 
-        return FaceBlemishes(
-            folder, size=size, split="val" if split == "test" else split, seed=seed, **options
-        )
+        return FaceBlemishes(folder, size=size, split="val" if split == "test" else split, seed=seed, **options)
     if options:
         raise ValueError(f"{spec}: the option {next(iter(options))} is only for faces:DIR")
     if kind == "ffhqr":
@@ -125,9 +123,7 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
     :class:`retouch_common.data.samplers.EndlessBatches`).
     """
 
-    def __init__(
-        self, pairs: Sequence[Pair], *, size: int, fit: Fit = "whole", augment: bool = False, seed: int = 0
-    ):
+    def __init__(self, pairs: Sequence[Pair], *, size: int, fit: Fit = "whole", augment: bool = False, seed: int = 0):
         """Describe the samples.
 
         Args:
@@ -263,9 +259,7 @@ def _pad(pixels: np.ndarray, size: int) -> np.ndarray:
     """Repeat the edges of (h, w, 3), h and w at most ``size``, up to (size, size, 3)."""
     rows, columns = size - pixels.shape[0], size - pixels.shape[1]
     before = (rows // 2, columns // 2)
-    return np.pad(
-        pixels, ((before[0], rows - before[0]), (before[1], columns - before[1]), (0, 0)), mode="edge"
-    )
+    return np.pad(pixels, ((before[0], rows - before[0]), (before[1], columns - before[1]), (0, 0)), mode="edge")
 
 
 def _different(files: Pair, photos: Sequence[Any]) -> str:

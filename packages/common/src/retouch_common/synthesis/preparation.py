@@ -35,11 +35,13 @@ class PreparedFace:
 
     Attributes:
         image: (H, W, 3) uint8 with even H and W, natural blemishes taken out.
+        natural: (H, W, 3) uint8, the same as photographed.
         maps: (H / 2, W / 2, 4) uint8: skin, certainly not skin, plain background, tone (see `SkinMaps`).
         box: The face as x, y, width, height in pixels of the image.
     """
 
     image: np.ndarray
+    natural: np.ndarray
     maps: np.ndarray
     box: tuple[float, float, float, float]
 
@@ -74,6 +76,7 @@ def prepare_face(levels: np.ndarray, template: Template | None = None) -> Prepar
     maps = skin_maps(small, regions)
     if maps.skin.sum() < 0.05 * regions.box[2] * regions.box[3]:
         return None
+    natural = _to_levels(image)
     cleanable = enlarge(maps.cleanable, height, width)
     ys, xs = np.nonzero(cleanable > 0)
     if len(ys):
@@ -82,7 +85,7 @@ def prepare_face(levels: np.ndarray, template: Template | None = None) -> Prepar
     layers = (maps.skin, maps.other, plain_background(small, regions), maps.tone)
     stack = np.stack([enlarge(layer, height // 2, width // 2) for layer in layers], -1)
     x, y, box_width, box_height = (float(v / reduction) for v in regions.box)
-    return PreparedFace(_to_levels(image), _to_levels(stack), (x, y, box_width, box_height))
+    return PreparedFace(_to_levels(image), natural, _to_levels(stack), (x, y, box_width, box_height))
 
 
 @dataclass(frozen=True)
