@@ -195,9 +195,7 @@ configs = st.builds(
     train=st.builds(
         Train,
         lr=st.floats(allow_nan=False),
-        note=st.none()
-        | st.text(st.characters(exclude_categories=["Cs", "Cc"]))
-        | st.sampled_from(["1e-3", "007"]),
+        note=st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"])) | st.sampled_from(["1e-3", "007"]),
         clip=st.none() | st.floats(allow_nan=False),
     ),
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def test_a_second_opening_reads_the_cache(draw_person: Draw, tmp_path: Path, mon
     again = FaceBlemishes(tmp_path, size=96, split="all", cache=tmp_path / "cache")
     assert len(again) == 1
     names = sorted(p.name.split(".", 1)[1] for p in (tmp_path / "cache").iterdir())
-    assert names == ["image.npy", "json", "maps.npy"]
+    assert names == ["image.npy", "json", "maps.npy", "natural.npy"]
     about = json.loads(next((tmp_path / "cache").glob("*.json")).read_text())
     assert about["version"] == face_cache.CACHE_VERSION
 
@@ -215,3 +216,22 @@ def test_a_real_portrait_loses_little_but_its_blemishes(tmp_path: Path) -> None:
     assert 0.0002 < changed.mean() < 0.03
     assert not changed[~skin].any()
     assert 0.15 < skin.mean() < 0.5
+
+
+def test_natural_blemishes_stay_in_raw_and_on_skin(people: tuple[Path, Path]) -> None:
+    folder, cache = people
+    quiet = BlemishConfig(clean_probability=1.0, mole_probability=0.0, freckle_probability=0.0, hair_probability=0.0)
+    found = {}
+    for share in (0.0, 1.0):
+        faces = FaceBlemishes(folder, size=96, split="val", cache=cache, config=quiet, augment=False, natural=share)
+        darker = [replace(face, natural=face.image - np.minimum(face.image, 20)) for face in faces.faces]
+        faces.faces[:] = darker
+        found[share] = [faces[index] for index in range(6)]
+    touched = 0
+    for without, kept in zip(found[0.0], found[1.0], strict=True):
+        assert torch.equal(without["raw"], without["target"])
+        assert torch.equal(kept["target"], without["target"])
+        difference = (kept["target"] - kept["raw"]).amax(dim=0)
+        assert difference.max() <= 21 / 255 and difference.min() >= -1 / 255
+        touched += int((difference > 15 / 255).sum())
+    assert touched > 0

@@ -155,9 +155,7 @@ def test_values_shape_and_type(tmp_path):
         assert sample[name].dtype == torch.float32
         assert sample[name].shape == (3, 20, 20)
         assert sample[name].is_contiguous()
-        assert np.array_equal(
-            sample[name].permute(1, 2, 0).numpy() * np.float32(255), expected.astype(np.float32)
-        )
+        assert np.array_equal(sample[name].permute(1, 2, 0).numpy() * np.float32(255), expected.astype(np.float32))
 
 
 def test_sixteen_bits_are_kept(tmp_path):
@@ -194,9 +192,7 @@ def test_whole_photos_are_reduced_and_padded_with_their_edge(tmp_path):
 
 
 def test_small_photos_are_enlarged_to_the_size(tmp_path):
-    sample = sample_of(
-        tmp_path, np.full((16, 20, 3), 50, np.uint8), np.full((16, 20, 3), 50, np.uint8), size=40
-    )
+    sample = sample_of(tmp_path, np.full((16, 20, 3), 50, np.uint8), np.full((16, 20, 3), 50, np.uint8), size=40)
     assert sample["raw"].shape == (3, 40, 40)
     assert torch.allclose(sample["raw"], torch.tensor(50 / 255))
 

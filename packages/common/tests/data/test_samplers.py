@@ -40,8 +40,7 @@ def test_resuming_goes_on_where_the_run_stopped(start):
 def test_a_step_has_the_same_samples_however_it_is_divided(processes, accumulate):
     whole = stream(6)
     parts = [
-        stream(6, num_processes=processes, process_index=index, accumulate=accumulate)
-        for index in range(processes)
+        stream(6, num_processes=processes, process_index=index, accumulate=accumulate) for index in range(processes)
     ]
     for step in range(6):
         shares = [part[step * accumulate : (step + 1) * accumulate] for part in parts]

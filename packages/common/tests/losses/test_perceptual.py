@@ -58,9 +58,7 @@ def test_equals_torchvisions_own_feature_extractor(weights):
     loss = PerceptualLoss(layers=("relu1_2", "relu2_2", "relu3_3"), state_dict=weights)
     assert loss(a, b).item() == pytest.approx(expected.item(), rel=1e-5)
     single = PerceptualLoss(layers=("relu2_2",), state_dict=weights)
-    assert single(a, b).item() == pytest.approx(
-        (fa["relu2_2"] - fb["relu2_2"]).square().mean().item(), rel=1e-5
-    )
+    assert single(a, b).item() == pytest.approx((fa["relu2_2"] - fb["relu2_2"]).square().mean().item(), rel=1e-5)
 
 
 def test_gradients_flow_into_the_output_only(weights):
@@ -121,9 +119,7 @@ def test_weights_by_path(tmp_path, weights, suffix):
 def test_a_file_of_something_else_is_named(tmp_path, weights):
     path = tmp_path / "other.pth"
     torch.save({"layer.weight": torch.zeros(1)}, path)
-    with pytest.raises(
-        ValueError, match=r"other\.pth: not weights of torchvision's vgg16, features\.0\.bias is"
-    ):
+    with pytest.raises(ValueError, match=r"other\.pth: not weights of torchvision's vgg16, features\.0\.bias is"):
         PerceptualLoss(weights=path)
     for name in ("other.pth", "other.safetensors"):
         (tmp_path / name).write_bytes(b"nonsense")

@@ -25,9 +25,7 @@ class Noise(torch.utils.data.Dataset):
         return {"x": torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(index))}
 
 
-def train(
-    *, accumulate: int, signal_at: int | None = None, skip_exchange: bool = False, cpu: bool = False
-) -> dict:
+def train(*, accumulate: int, signal_at: int | None = None, skip_exchange: bool = False, cpu: bool = False) -> dict:
     """Train six steps with a batch of 8 altogether; return what the test compares."""
     with Runner(cpu=cpu, accumulate=accumulate) as runner:
         runner.seed(3)

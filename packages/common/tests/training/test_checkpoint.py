@@ -42,9 +42,7 @@ def test_round_trip_keeps_values_types_and_nesting(tmp_path):
     for name, tensor in tensors["model"].items():
         assert torch.equal(found.tensors("model")[name], tensor)
         assert found.tensors("model")[name].dtype == tensor.dtype
-    assert torch.equal(
-        found.tensors("optimizer")["state-0"]["exp_avg"], tensors["optimizer"]["state-0"]["exp_avg"]
-    )
+    assert torch.equal(found.tensors("optimizer")["state-0"]["exp_avg"], tensors["optimizer"]["state-0"]["exp_avg"])
 
 
 def test_model_file_carries_the_configuration(tmp_path):
@@ -218,9 +216,7 @@ def test_the_kernel_refuses_the_write_in_the_middle_of_a_file(tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
         try:
-            checkpoint.save(
-                tmp_path, 2, tensors={"model": {"w": torch.from_numpy(np.zeros(100_000))}}, meta={}
-            )
+            checkpoint.save(tmp_path, 2, tensors={"model": {"w": torch.from_numpy(np.zeros(100_000))}}, meta={})
         except OSError as error:
             say(error)
 

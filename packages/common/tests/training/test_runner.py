@@ -33,9 +33,7 @@ def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen(
-        [*command, str(SCRIPT), str(folder)], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*command, str(SCRIPT), str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
     try:
         errors = process.communicate(timeout=400)[1]
     finally:

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from retouch_common.data.face_cache import default_cache, open_or_prepare
 from retouch_common.data.face_crops import Crop, random_crop
 from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
+from retouch_common.synthesis.colour import luminance
 from retouch_common.synthesis.jpeg import compress
 from retouch_common.synthesis.photometric import NoiseBank, colour_shift, relight
 from retouch_common.synthesis.preparation import PreparedFace
@@ -127,7 +128,8 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Sample `index` >= 0: raw, target (3, S, S) in [0, 1] and mask (1, S, S) of 0 and 1, float32.
 
-        The mask is 1 where a channel differs by more than 2/255. Where it is not skin, raw and target are equal to the bit.
+        The mask is 1 where a channel differs by more than 2/255. Where it is not skin, raw and target are equal to
+        the bit.
         """
         if index < 0:
             raise IndexError("samples are numbered from 0")
@@ -138,7 +140,8 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         if self.augment:
             image, skin, own = self._scene(crop, scale, generator)
         else:
-            image, natural = (levels.astype(np.float32) / np.float32(255.0) for levels in (crop.levels, crop.natural))
+            levels = (crop.levels, crop.natural)
+            image, natural = (array.astype(np.float32) / np.float32(255.0) for array in levels)
             skin, own = crop.maps[..., 0], natural - image
         skin = np.where(skin > 0.02, skin, np.float32(0.0))
         if float(skin.mean()) < 0.01:
@@ -194,7 +197,10 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
     def _camera(
         self, raw: np.ndarray, target: np.ndarray, skin: np.ndarray, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same noise and the same compression for both; outside skin they stay equal."""
+        """The same film, noise and compression for both; outside skin they stay equal."""
+        if generator.random() < 0.05:  # black and white, or toned
+            toned = np.exp(generator.normal(0.0, 0.05, 3)).astype(np.float32)
+            raw, target = (np.minimum(luminance(p)[..., None] * toned, 1.0) for p in (raw, target))
         if generator.random() < 0.4:
             noise = self.noise(target, generator)
             raw, target = np.clip(raw + noise, 0.0, 1.0), np.clip(target + noise, 0.0, 1.0)

@@ -71,9 +71,7 @@ class PerceptualLoss(nn.Module):
         """
         with torch.no_grad():
             wanted = self._extract(target)
-        return torch.stack(
-            [F.mse_loss(a, b) for a, b in zip(self._extract(output), wanted, strict=True)]
-        ).sum()
+        return torch.stack([F.mse_loss(a, b) for a, b in zip(self._extract(output), wanted, strict=True)]).sum()
 
     def _extract(self, image: torch.Tensor) -> list[torch.Tensor]:
         x = (image - self.mean) / self.std
@@ -109,16 +107,12 @@ def _truncated(
     wanted = {f"features.{name}" for name in features.state_dict()}
     missing = sorted(wanted - set(state_dict))
     if missing:
-        raise ValueError(
-            f"{source or 'state_dict'}: not weights of torchvision's {network}, {missing[0]} is missing"
-        )
+        raise ValueError(f"{source or 'state_dict'}: not weights of torchvision's {network}, {missing[0]} is missing")
     own = {name.removeprefix("features."): state_dict[name].float() for name in wanted}
     try:
         features.load_state_dict(own, assign=True)
     except RuntimeError as error:
-        raise ValueError(
-            f"{source or 'state_dict'}: not weights of torchvision's {network} ({error})"
-        ) from None
+        raise ValueError(f"{source or 'state_dict'}: not weights of torchvision's {network} ({error})") from None
     return features
 
 

@@ -40,9 +40,7 @@ def soft_dice_loss(probabilities: torch.Tensor, mask: torch.Tensor, *, smooth: f
         ValueError: the shapes differ.
     """
     if probabilities.shape != mask.shape:
-        raise ValueError(
-            f"prediction {tuple(probabilities.shape)} and mask {tuple(mask.shape)} differ in shape"
-        )
+        raise ValueError(f"prediction {tuple(probabilities.shape)} and mask {tuple(mask.shape)} differ in shape")
     p, m = (
         probabilities.float().flatten(1),
         mask.float().flatten(1),

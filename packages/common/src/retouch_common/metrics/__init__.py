@@ -1,0 +1,1 @@
+"""Metrics that the papers share, and the protocols that give their numbers a meaning."""

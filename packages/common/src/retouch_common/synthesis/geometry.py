@@ -25,7 +25,8 @@ class FaceGeometry:
     Attributes:
         allowed: Where skin may be.
         excluded: Eyes, brows, lips and nostrils with the margin for drawing.
-        excluded_wide: The same with the margin for looking for natural blemishes.
+        excluded_wide: Where natural blemishes are not looked for: the same with a wider margin, the outline of the
+            face, and the shadow of the jaw, whose edges look like spots.
         seeds: Certain skin (cheeks, forehead, nose), from which colour is learnt.
         unit: Distance between the pupils in pixels.
         box: Face as x, y, width, height in pixels (float).
@@ -73,6 +74,8 @@ def geometry_from_template(template: Template, height: int, width: int) -> FaceG
         dilate(nostrils, 0.1 * unit),
         dilate(wings, 0.05 * unit),
     )
+    rim = dilate(face, 0.35 * unit) * (1.0 - dilate(face, -0.1 * unit))
+    wide = _union(wide, rim, ears)
     core = dilate(face, -0.22 * unit)
     seeds = core * (1.0 - _union(wide, dilate(lips, 0.3 * unit)))
     x, y = template.outline("face").T
@@ -131,7 +134,9 @@ def geometry_from_landmarks(
         seeds = _union(seeds, blob(cheek, 0.22, 0.25))
     seeds = _union(seeds, blob(middle - down * 0.75 * unit, 0.4, 0.16), blob(nose - down * 0.15 * unit, 0.12, 0.3))
     seeds *= 1.0 - features(0.0)
-    return FaceGeometry(allowed, _soft(features(0.0), unit), _soft(features(0.08), unit), seeds, unit, box)
+    safe = blob(middle + down * 0.42 * unit, 1.0, 1.25)  # ends above the chin, which five points do not tell
+    wide = _union(features(0.08), 1.0 - safe)
+    return FaceGeometry(allowed, _soft(features(0.0), unit), _soft(wide, unit), seeds, unit, box)
 
 
 def geometry_without_face(image: np.ndarray) -> FaceGeometry | None:
@@ -173,7 +178,7 @@ def geometry_without_face(image: np.ndarray) -> FaceGeometry | None:
     features = (dark | lips | (rough > 3.0 * float(np.median(rough[core])) + 0.5)).astype(np.float32)
     features = dilate(dilate(features, -0.02 * unit), 0.02 * unit)
     excluded = _soft(dilate(features, 0.1 * unit), unit)
-    wide = _soft(dilate(features, 0.18 * unit), unit)
+    wide = _soft(_union(dilate(features, 0.18 * unit), 1.0 - dilate(allowed, -0.15 * unit)), unit)
     seeds = core * (1.0 - wide)
     return FaceGeometry(allowed, excluded, wide, seeds, unit, (cx - reach, cy - 1.4 * reach, 2 * reach, 2.8 * reach))
 

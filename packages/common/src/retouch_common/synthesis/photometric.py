@@ -79,8 +79,6 @@ def colour_shift(generator: np.random.Generator, strength: float = 1.0) -> np.nd
         (3, 3) float32.
     """
     grey = np.tile(np.array([[0.2126], [0.7152], [0.0722]]), (1, 3))
-    if generator.random() < 0.06:
-        return (grey * np.exp(generator.normal(0.0, 0.05, 3))).astype(np.float32)
     saturation = float(np.clip(np.exp(generator.normal(0.0, 0.3 * strength)), 0.0, 2.2))
     matrix = grey + saturation * (np.eye(3) - grey)
     angle = generator.normal(0.0, 0.08 * strength)

@@ -91,9 +91,7 @@ def save(
     _remove_leftovers(folder)
     for later in [path for path in _list(folder) if _step(path)[0] > step]:
         if _fault(later) is None:
-            raise ValueError(
-                f"{folder}: holds {later.name}, later than step {step}; train into another folder"
-            )
+            raise ValueError(f"{folder}: holds {later.name}, later than step {step}; train into another folder")
     target = _free_name(folder, step)
     temporary = folder / f".{target.name}-{os.getpid()}.tmp"
     try:
@@ -146,9 +144,7 @@ def _write_all(folder: Path, step: int, tensors: Mapping[str, Tensors], meta: Ma
     files = {}
     for group, nested in tensors.items():
         if not isinstance(nested, Mapping):
-            raise ValueError(
-                f"checkpoint group '{group}' must be a dict of tensors, not {type(nested).__name__}"
-            )
+            raise ValueError(f"checkpoint group '{group}' must be a dict of tensors, not {type(nested).__name__}")
         data = safetensors.torch.save(_own_memory(_flatten(nested)), metadata=header)
         files[f"{group}.safetensors"] = _write(folder / f"{group}.safetensors", data)
     files["state.json"] = _write(folder / "state.json", state.encode())

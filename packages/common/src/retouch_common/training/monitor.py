@@ -112,9 +112,7 @@ class Monitor:
         self._writer = _tensorboard(self.folder / "tensorboard", start_step) if tensorboard else None
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
         self.console = console or Console(stderr=True)
-        self._live = (
-            _live_progress(self.console, total_steps, start_step) if self.console.is_terminal else None
-        )
+        self._live = _live_progress(self.console, total_steps, start_step) if self.console.is_terminal else None
 
     def step(self, step: int, losses: Mapping[str, torch.Tensor | float]) -> None:
         """Take in the losses of one step, without waiting for the device; write the means every so often."""
@@ -136,9 +134,7 @@ class Monitor:
         self._seconds_per_step = (now - self._window_started) / self._count
         rate = self.items_per_step / max(self._seconds_per_step, 1e-9)
         self._sums, self._count, self._window_started = {}, 0, now
-        self.log(
-            step, {**means, "items_per_second": round(rate, 3), "seconds": round(now - self._started, 3)}
-        )
+        self.log(step, {**means, "items_per_second": round(rate, 3), "seconds": round(now - self._started, 3)})
         self._show(step, means, rate)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -50,9 +50,7 @@ def draw_sheet(rows: Sequence[Mapping[str, torch.Tensor]], *, max_side: int = 38
     cells = [_cells(row, max_side) for row in rows]
     heights = [max(cell.shape[0] for cell in row.values()) if row else 0 for row in cells]
     widths = [max(row[name].shape[1] for row in cells if name in row) for name in names]
-    sheet = np.full(
-        (title + sum(heights) + gap * len(rows), sum(widths) + gap * (len(names) - 1), 3), 255, np.uint8
-    )
+    sheet = np.full((title + sum(heights) + gap * len(rows), sum(widths) + gap * (len(names) - 1), 3), 255, np.uint8)
     left = 0
     for name, width in zip(names, widths, strict=True):
         ink = 255 - _text(name, width)
@@ -82,9 +80,7 @@ def _cells(row: Mapping[str, torch.Tensor], max_side: int) -> dict[str, np.ndarr
             size = (max(1, round(h * scale)), max(1, round(w * scale)))
         if (h, w) != size:
             smaller = h > size[0] or w > size[1]
-            how: dict[str, Any] = (
-                {"mode": "bilinear", "antialias": True} if smaller else {"mode": "nearest-exact"}
-            )
+            how: dict[str, Any] = {"mode": "bilinear", "antialias": True} if smaller else {"mode": "nearest-exact"}
             picture = interpolate(picture[None], size=size, **how)[0]
         cells[name] = picture.expand(3, -1, -1).mul(255).round().byte().permute(1, 2, 0).numpy()
     return cells
