@@ -1,0 +1,164 @@
+"""Metrics against independent computations; LPIPS with random weights of AlexNet's architecture."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import retouch_common.metrics.quality as quality
+import skimage.color
+import skimage.metrics
+import torch
+import torchvision
+from retouch_common.metrics.protocols import PROTOCOLS
+from retouch_common.metrics.quality import LPIPS, counts, delta_e, mean_figures, measure, psnr, ssim, true_mask
+
+
+@pytest.fixture
+def pair():
+    """Two images of 8-bit levels, 47x61, that differ a little."""
+    generator = np.random.default_rng(0)
+    a = generator.integers(0, 256, (47, 61, 3))
+    b = np.clip(a + generator.integers(-9, 10, a.shape), 0, 255)
+    return a, b
+
+
+def tensor(levels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(levels.astype(np.float32) / 255).permute(2, 0, 1)
+
+
+def test_psnr_is_that_of_the_levels(pair):
+    a, b = pair
+    expected = 10 * math.log10(255**2 / np.mean((a - b) ** 2))
+    assert psnr(tensor(a), tensor(b)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_psnr_rounds_to_levels_and_clips(pair):
+    a, b = (np.clip(image, 1, 254) for image in pair)
+    exact = psnr(tensor(a), tensor(b))
+    assert psnr(tensor(a) + 0.4 / 255, tensor(b)) == pytest.approx(exact, abs=1e-5)
+    white = torch.ones(3, 16, 16)
+    assert psnr(white * 1.7, white) == 100.0
+
+
+def test_equal_images_have_the_ceiling_not_infinity(pair):
+    assert psnr(tensor(pair[0]), tensor(pair[0])) == 100.0
+
+
+def test_ssim_equals_scikit_images(pair):
+    a, b = pair
+    expected = skimage.metrics.structural_similarity(
+        a / 255, b / 255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0, channel_axis=2
+    )
+    assert ssim(tensor(a), tensor(b)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_colour_difference_equals_scikit_images(pair):
+    a, b = pair
+    expected = skimage.color.deltaE_cie76(skimage.color.rgb2lab(a / 255), skimage.color.rgb2lab(b / 255)).mean()
+    assert delta_e(tensor(a), tensor(b)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_error_inside_and_outside_the_true_mask(pair):
+    target = pair[0].clip(10, 245)
+    raw = target.copy()
+    raw[10:20, 5:25, 1] += 4  # inside: four levels in one channel
+    raw[30:40] += 3  # three levels are still outside
+    mask = true_mask(tensor(raw), tensor(target))
+    assert mask.sum() == 200 and mask[0, 0, 10:20, 5:25].all()
+    figures = measure(tensor(raw), tensor(raw), tensor(target))
+    assert figures["psnr-rgb8-inside"] == pytest.approx(10 * math.log10(255**2 / (16 / 3)), abs=1e-3)
+    outside = 61 * 10 * 9 / (47 * 61 - 200)
+    assert figures["psnr-rgb8-outside"] == pytest.approx(10 * math.log10(255**2 / outside), abs=1e-3)
+    assert figures["de76-inside"] > figures["de76-outside"] > 0
+    better = raw.copy()
+    better[10:20, 5:25] = target[10:20, 5:25]
+    assert measure(tensor(better), tensor(raw), tensor(target))["psnr-rgb8-inside"] == 100.0
+
+
+def test_what_has_no_value_is_left_out(pair):
+    image = tensor(pair[0])
+    figures = measure(image, image, image)
+    assert "psnr-rgb8-inside" not in figures and "lpips-alex-v0.1" not in figures
+    assert figures["psnr-rgb8"] == 100.0
+
+
+def test_means_are_over_the_images_that_have_the_figure():
+    images = [{"psnr-rgb8": 30.0, "psnr-rgb8-inside": 20.0}, {"psnr-rgb8": 50.0}]
+    assert mean_figures(images) == {"psnr-rgb8": 40.0, "psnr-rgb8-inside": 20.0}
+    assert counts(images) == {"psnr-rgb8": 2, "psnr-rgb8-inside": 1}
+
+
+def test_every_figure_has_a_protocol_that_says_what_was_compared(pair):
+    figures = measure(tensor(pair[0]), tensor(pair[0]), tensor(pair[1]))
+    assert set(figures) <= set(PROTOCOLS)
+    for name, protocol in PROTOCOLS.items():
+        assert protocol.name == name
+        for word in ("range", "colour", "quantisation", "window", "resolution", "average"):
+            assert f"{word}: " in protocol.description
+    assert PROTOCOLS["psnr-rgb8"].at(1024).name == "psnr-rgb8@1024"
+    assert "1024" in PROTOCOLS["psnr-rgb8"].at(1024).description
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, delta_e])
+def test_shapes_that_do_not_fit_are_refused(metric):
+    with pytest.raises(ValueError, match="differ in shape"):
+        metric(torch.rand(3, 32, 32), torch.rand(3, 32, 33))
+    with pytest.raises(ValueError, match="image by image"):
+        metric(torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32))
+
+
+def test_images_smaller_than_the_window_are_refused():
+    with pytest.raises(ValueError, match="11 pixels"):
+        ssim(torch.rand(3, 10, 40), torch.rand(3, 10, 40))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_lpips_without_weights_says_which_file_goes_where(cache):
+    with pytest.raises(ValueError, match=r"alexnet-owt-7be5be79\.pth") as error:
+        LPIPS()
+    assert str(cache) in str(error.value)
+
+
+def test_lpips_refuses_a_file_that_only_has_the_name(cache):
+    torch.save({"features.0.weight": torch.zeros(1)}, cache / quality.ALEXNET_FILE)
+    with pytest.raises(ValueError, match="checksum"):
+        LPIPS()
+    other = cache / "other.pth"
+    torch.save({"features.0.weight": torch.zeros(1)}, other)
+    with pytest.raises(ValueError, match=r"features\.0\.bias is missing"):
+        LPIPS(other)
+    other.write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="not a file of weights"):
+        LPIPS(other)
+
+
+def test_lpips_uses_the_given_convolutions(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    alexnet = torchvision.models.alexnet(weights=None)
+    file = tmp_path / "stand-in.pth"
+    torch.save({name: value for name, value in alexnet.state_dict().items() if "features" in name}, file)
+    distance = LPIPS(file)
+    a, b = torch.rand(3, 64, 64), torch.rand(3, 64, 64)
+    assert distance(a, a) == 0.0
+    # the definition, with torchvision's own network: unit features, squared difference, linear weights, mean
+    shift = torch.tensor([-0.030, -0.088, -0.188]).reshape(1, 3, 1, 1)
+    scale = torch.tensor([0.458, 0.448, 0.450]).reshape(1, 3, 1, 1)
+    x, y = ((quality.quantise(image[None]) * 2 - 1 - shift) / scale for image in (a, b))
+    expected, taken = 0.0, 0
+    for place, layer in enumerate(alexnet.features):
+        x, y = layer(x), layer(y)
+        if place in (1, 4, 7, 9, 11):
+            unit_x, unit_y = (value / (value.norm(dim=1, keepdim=True) + 1e-10) for value in (x, y))
+            weights = distance.network.lins[taken].model[-1].weight
+            expected += float((weights * (unit_x - unit_y).square()).sum(1).mean())
+            taken += 1
+    assert distance(a, b) == pytest.approx(expected, rel=1e-4)
