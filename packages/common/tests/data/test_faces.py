@@ -82,7 +82,7 @@ def test_mask_marks_what_was_drawn(people: tuple[Path, Path]) -> None:
 def test_light_and_camera_leave_pairs_equal_off_skin(people: tuple[Path, Path]) -> None:
     folder, cache = people
     config = BlemishConfig(clean_probability=1.0)
-    clean = FaceBlemishes(folder, size=128, split="val", cache=cache, config=config)
+    clean = FaceBlemishes(folder, size=128, split="val", cache=cache, config=config, natural=0.0)
     for index in range(10):
         sample = clean[index]
         assert torch.equal(sample["raw"], sample["target"]) and not sample["mask"].any()
@@ -232,6 +232,6 @@ def test_natural_blemishes_stay_in_raw_and_on_skin(people: tuple[Path, Path]) ->
         assert torch.equal(without["raw"], without["target"])
         assert torch.equal(kept["target"], without["target"])
         difference = (kept["target"] - kept["raw"]).amax(dim=0)
-        assert difference.max() <= 21 / 255 and difference.min() >= -1 / 255
+        assert difference.max() < 22 / 255 and difference.min() > -2 / 255
         touched += int((difference > 15 / 255).sum())
     assert touched > 0
