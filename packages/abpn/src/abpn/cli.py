@@ -168,3 +168,34 @@ def retouch(
         for line in failures:
             click.echo(f"  {line}", err=True)
         raise SystemExit(1)
+
+
+@click.command()
+@weights_option()
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.onnx",
+    help="The network's file; with --parts, FILE.down.onnx, .thumbnail.onnx, .level.onnx and .blend.onnx beside it.",
+)
+@click.option(
+    "--levels",
+    type=click.IntRange(0, 10),
+    help="Halvings from the photo to the thumbnail, fixed in FILE.onnx; by default those of a 1024x1024 photo.",
+)
+@click.option("--parts", is_flag=True, help="Also write the pieces that an application can run at any photo size.")
+@version_option("abpn")
+@friendly_errors
+def export(weights: str, out: Path, levels: int | None, parts: bool) -> None:
+    """Write the network as ONNX, with dynamic sizes, for onnxruntime and other runtimes.
+
+    Inputs and outputs are described in the module abpn.export; the configuration is in the file's metadata.
+    """
+    from abpn.export import export as run
+    from abpn.export import require_onnx
+
+    require_onnx()
+    from abpn.model import ABPN
+
+    run(ABPN.from_pretrained(weights), out, levels=levels, parts=parts, report=click.echo)

@@ -1,0 +1,309 @@
+"""ONNX graphs of ABPN for applications without PyTorch.
+
+``abpn-export --weights small --out m.onnx`` writes the whole network with l fixed (``--levels``):
+
+    m.onnx             image, I_0 (1, 3, H, W)  ->  result, R_0 (1, 3, H, W); mask, M (1, 1, h / 4, w / 4)
+
+H and W are free: the graph pads with repeated edges as the network does, and crops. What is fixed is the scale: the
+thumbnail is the photograph halved l times, and the network wants its long side near the metadata's ``thumbnail``, so
+one graph serves photographs from about ``thumbnail * 2^(l - 0.5)`` to ``thumbnail * 2^(l + 0.5)`` pixels.
+
+``--parts`` also writes the pieces, from which an application runs any l, in stripes if it must:
+
+    m.down.onnx        fine, I_i (1, 3, 2h, 2w)  ->  coarse, I_{i+1} (1, 3, h, w)
+    m.thumbnail.onnx   thumbnail, I_l (1, 3, h, w), any h and w  ->  blend, B_l (1, 3, h, w); mask as above
+    m.level.onnx       blend, B_{i+1} (1, 3, h, w); fine, I_i (1, 3, 2h, 2w); coarse, I_{i+1} (1, 3, h, w)
+                       ->  refined, B_i (1, 3, 2h, 2w)
+    m.blend.onnx       image, I_0; blend, B_0 (1, 3, H, W)  ->  result, R_0 (1, 3, H, W)
+
+    l = max(0, round(log2(max(H, W) / thumbnail)))
+    pad I_0 at the bottom and the right to multiples of 2^l, repeating the edge
+    I_1 ... I_l = down, l times
+    B_l, M = thumbnail(I_l)
+    B_{l-1} ... B_0 = level(B_{i+1}, I_i, I_{i+1}) for i = l - 1 ... 0
+    R_0 = blend(I_0, B_0), cropped to H x W
+
+Pixels are RGB in [0, 1], fp32. R_0 may leave [0, 1] a little: clamp it, then round. Half strength is
+I_0 + 0.5 (R_0 - I_0). M is a probability and covers I_l padded to multiples of 64. Every file's metadata holds the
+configuration as JSON under ``config`` and, as text, ``part``, ``thumbnail``, ``blend``, ``neutral``, ``min_slope``,
+``pyramid`` and, in m.onnx, ``levels``.
+"""
+
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from retouch_common.config import to_dict
+from torch import Tensor, nn
+
+from abpn.blend import NeutralBlend
+from abpn.blend_pyramid import BlendPyramid, down, image_pyramid, up
+from abpn.model import ABPN, pad_to_multiple
+
+OPSET = 20
+MAX_LEVELS = 10
+CHECK_SIZE = (203, 331)  # odd, so that padding and cropping are checked too
+CHECK_TOLERANCE = 1e-3
+
+
+def export(
+    model: ABPN,
+    out: str | os.PathLike[str],
+    *,
+    levels: int | None = None,
+    parts: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Write the network as ONNX, each file complete or not there at all.
+
+    Args:
+        model: The network.
+        out: File of the whole network, ending in ``.onnx``; the parts go beside it.
+        levels: l of the whole network; that of a photograph of 1024x1024 if None.
+        parts: Also write ``NAME.down.onnx``, ``NAME.thumbnail.onnx``, ``NAME.level.onnx`` and ``NAME.blend.onnx``.
+        report: Called with a line for every file.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: If the extra ``onnx`` is not installed, ``out`` has another ending, ``levels`` is out of range,
+            or onnxruntime computes something else than PyTorch.
+        OSError: If a file cannot be written.
+    """
+    require_onnx()
+    out = Path(out)
+    if out.suffix.lower() != ".onnx":
+        raise ValueError(f"{out}: the output's name must end in .onnx")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out}: there is no folder {out.parent}; make it first")
+    levels = model.num_levels(1024, 1024) if levels is None else levels
+    if not 0 <= levels <= MAX_LEVELS:
+        raise ValueError(f"--levels must lie between 0 and {MAX_LEVELS}, not {levels}")
+    model = _for_export(model)
+    whole = whole_network(model, levels)
+    difference = _difference(whole, model, levels)
+    if not difference <= CHECK_TOLERANCE:
+        raise ValueError(f"onnxruntime and PyTorch differ by {difference:.1g} on these weights; nothing was written")
+    graphs = {out: whole}
+    if parts:
+        graphs |= {out.with_suffix(f".{name}.onnx"): graph for name, graph in network_parts(model).items()}
+    for path, graph in graphs.items():
+        _write(path, graph)
+        report(f"{path}  {len(graph) / 1e6:.1f} MB")
+    report(f"l = {levels}; onnxruntime and PyTorch agree to {difference:.1g}")
+    return list(graphs)
+
+
+def require_onnx() -> None:
+    """Refuse to go on without the extra ``onnx``.
+
+    Raises:
+        ValueError: It is not installed.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"exporting needs {', '.join(missing)}; install it with: pip install 'abpn[onnx]'")
+
+
+def whole_network(model: ABPN, levels: int) -> bytes:
+    """The network from I_0 to R_0 and M with l = ``levels``, a serialised ONNX model."""
+    example = {"image": torch.rand(1, 3, 197, 261)}
+    names = ["result", "mask"] if model.config.mask_branch else ["result"]
+    free = {"image": _free("height", "width")}
+    return _to_onnx(_Whole(model, levels), example, names, free, _metadata(model, "whole", levels=levels))
+
+
+def network_parts(model: ABPN) -> dict[str, bytes]:
+    """The pieces that make any l, serialised ONNX models by name: down, thumbnail, level and blend."""
+    fine, coarse = torch.rand(1, 3, 22, 34), torch.rand(1, 3, 11, 17)
+    height, width = torch.export.Dim("h", min=1), torch.export.Dim("w", min=1)
+    small, double = {2: height, 3: width}, {2: 2 * height, 3: 2 * width}
+    free = _free("height", "width")
+    mask = ["mask"] if model.config.mask_branch else []
+    table: list[tuple[str, nn.Module, dict[str, Tensor], list[str], dict[str, Any]]] = [
+        ("down", _Down(model), {"fine": fine}, ["coarse"], {"fine": double}),
+        (
+            "thumbnail",
+            _Thumbnail(model),
+            {"thumbnail": torch.rand(1, 3, 67, 131)},
+            ["blend", *mask],
+            {"thumbnail": free},
+        ),
+        (
+            "level",
+            _Level(model.blend_pyramid),
+            {"blend": coarse, "fine": fine, "coarse": coarse.clone()},
+            ["refined"],
+            {"blend": small, "fine": double, "coarse": small},
+        ),
+        ("blend", _Blend(model), {"image": fine, "blend": fine.clone()}, ["result"], {"image": free, "blend": free}),
+    ]
+    return {
+        name: _to_onnx(module, example, outputs, dynamic, _metadata(model, name))
+        for name, module, example, outputs, dynamic in table
+    }
+
+
+class _Whole(nn.Module):
+    """I_0 to R_0 and M; :meth:`ABPN.forward` without what only training needs."""
+
+    def __init__(self, model: ABPN, levels: int) -> None:
+        super().__init__()
+        self.model, self.levels = model, levels
+        self.thumbnail, self.level = _Thumbnail(model), _Level(model.blend_pyramid)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        images = image_pyramid(pad_to_multiple(image, 2**self.levels), self.levels, self.model.config.pyramid)
+        B, *mask = self.thumbnail(images[-1])
+        for i in reversed(range(self.levels)):
+            B = self.level(B, images[i], images[i + 1])
+        result = self.model.blend(images[0], B)
+        return result[..., : image.shape[-2], : image.shape[-1]], *mask
+
+
+class _Down(nn.Module):
+    """I_i to I_{i+1}."""
+
+    def __init__(self, model: ABPN) -> None:
+        super().__init__()
+        self.kernel = model.config.pyramid
+
+    def forward(self, fine: Tensor) -> Tensor:
+        return down(fine, self.kernel)
+
+
+class _Thumbnail(nn.Module):
+    """I_l to B_l and, with a mask branch, M."""
+
+    def __init__(self, model: ABPN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, thumbnail: Tensor) -> tuple[Tensor, ...]:
+        R_l, logits = self.model.retouch_thumbnail(thumbnail)
+        B_l = self.model.blend.reverse(thumbnail, R_l)
+        return (B_l,) if logits is None else (B_l, torch.sigmoid(logits))
+
+
+class _Level(nn.Module):
+    """B_{i+1}, I_i and I_{i+1} to B_i; :meth:`BlendPyramid.expand` without assigning to a slice (ScatterND)."""
+
+    def __init__(self, blend_pyramid: BlendPyramid) -> None:
+        super().__init__()
+        self.refining = blend_pyramid.refining
+
+    def forward(self, blend: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
+        if self.refining is None:
+            return up(blend)
+        return self.refining(torch.cat([up(blend), fine - up(coarse)], dim=1))
+
+
+class _Blend(nn.Module):
+    """I_0 and B_0 to R_0."""
+
+    def __init__(self, model: ABPN) -> None:
+        super().__init__()
+        self.blend = model.blend
+
+    def forward(self, image: Tensor, blend: Tensor) -> Tensor:
+        return self.blend(image, blend)
+
+
+def _for_export(model: ABPN) -> ABPN:
+    """A copy on the CPU, in fp32 and evaluation mode."""
+    copy = ABPN(model.config)
+    copy.load_state_dict(model.state_dict())
+    return copy.eval().requires_grad_(False)
+
+
+def _free(height: str, width: str) -> dict[int, Any]:
+    return {2: torch.export.Dim(height, min=1), 3: torch.export.Dim(width, min=1)}
+
+
+def _metadata(model: ABPN, part: str, **more: int) -> dict[str, str]:
+    config, blend = model.config, model.blend
+    values = {
+        "part": part,
+        "thumbnail": config.thumbnail,
+        "blend": config.blend,
+        "neutral": blend.neutral if isinstance(blend, NeutralBlend) else "",
+        "min_slope": config.min_slope,
+        "pyramid": config.pyramid,
+        "config": json.dumps(to_dict(config), sort_keys=True),
+    } | more
+    return {key: str(value) for key, value in values.items()}
+
+
+def _to_onnx(
+    module: nn.Module,
+    example: dict[str, Tensor],
+    outputs: list[str],
+    free: dict[str, Any],
+    metadata: dict[str, str],
+) -> bytes:
+    """Trace a module with dynamic sizes; the weights are inside the result."""
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(),
+            kwargs=example,
+            dynamo=True,
+            input_names=list(example),
+            output_names=outputs,
+            dynamic_shapes=free,
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    for key, value in metadata.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, value
+    return proto.SerializeToString()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what torch.onnx and onnxscript tell their own developers."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@torch.no_grad()
+def _difference(graph: bytes, model: ABPN, levels: int) -> float:
+    """Largest difference of R_0 between onnxruntime and PyTorch."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    image = torch.rand(1, 3, *CHECK_SIZE, generator=torch.Generator().manual_seed(0))
+    (found,) = session.run(["result"], {"image": image.numpy()})
+    return float((torch.from_numpy(found) - model(image, levels).results[0]).abs().max())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write beside the target and rename."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
