@@ -199,3 +199,72 @@ def export(weights: str, out: Path, levels: int | None, parts: bool) -> None:
     from abpn.model import ABPN
 
     run(ABPN.from_pretrained(weights), out, levels=levels, parts=parts, report=click.echo)
+
+
+class Sizes(click.ParamType):
+    """Sides in pixels, separated by commas."""
+
+    name = "N,N,..."
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Read numbers of at least 64."""
+        try:
+            sizes = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers, e.g. 512,1024,2048,4096", param, ctx)
+        if min(sizes) < 64:
+            self.fail(f"{min(sizes)} is too small; at least 64 pixels are needed", param, ctx)
+        return sizes
+
+
+@click.command()
+@click.option(
+    "--data",
+    required=True,
+    metavar="DATA",
+    help="Folder with raw/ and target/, FFHQR or CRHD-3K as published, or faces:DIR for plain portraits.",
+)
+@weights_option()
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
+@click.option("--size", type=click.IntRange(min=64), help="Side in pixels the pairs are brought to.  [default: 1024]")
+@click.option("--resolutions", type=Sizes(), help="Several of them, a table each: 512,1024,2048,4096 are Table 3's.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs.")
+@click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True)
+@click.option(
+    "--lpips/--no-lpips",
+    default=None,
+    help="Insist on LPIPS, or leave it out.  [default: measure it where AlexNet's weights are]",
+)
+@device_option
+@precision_option
+@version_option("abpn")
+@friendly_errors
+def evaluate(
+    data: str,
+    weights: str,
+    out: Path | None,
+    size: int | None,
+    resolutions: tuple[int, ...] | None,
+    limit: int | None,
+    split: str,
+    lpips: bool | None,
+    device: str,
+    precision: str,
+) -> None:
+    """Measure weights on pairs of photographs, beside the identity: PSNR, SSIM, LPIPS, inside and outside the mask."""
+    if size and resolutions:
+        raise click.UsageError("--size and --resolutions exclude each other; leave one out")
+    from abpn.evaluate import Options, show
+    from abpn.evaluate import evaluate as run
+
+    options = Options(
+        resolutions=resolutions or (size or 1024,),
+        split=split,  # type: ignore[arg-type]
+        limit=limit,
+        lpips=lpips,
+        device=device,
+        precision=precision,
+    )
+    show(run(weights, data, options, out=out, report=lambda line: click.echo(line, err=True)))
+    if out is not None:
+        click.echo(f"wrote {out}", err=True)
