@@ -33,6 +33,8 @@ class CleaningConfig:
     """Outliers lie this many local spreads away."""
     bright_threshold: float = 4.0
     """The same for spots that are brighter than their surroundings."""
+    largest_bright_sigma: float = 4.0
+    """Wider bright spots are the light on the nose and the forehead, not blemishes."""
     rounds: int = 2
     """What hid behind the worst is found in the next round."""
     min_lightness: float = 1.2
@@ -82,6 +84,7 @@ def find_blemishes(
         least = config.min_lightness * (1.5 if inner < 1.5 * scale + 0.5 else 1.0)  # pores are not blemishes
         outlier_dark = (z[..., 0] < -config.threshold) & (lightness < -least)
         outlier_bright = (z[..., 0] > config.bright_threshold) & (lightness > 1.5 * least)
+        outlier_bright &= sigma <= config.largest_bright_sigma
         outlier_red = (z[..., 1] > config.threshold) & (redness > config.min_redness)
         reach = 2.0 * inner
         surrounded = gaussian_blur(skin, 2.0 * inner) > 0.93  # else the wide mean is one-sided: nose, chin
