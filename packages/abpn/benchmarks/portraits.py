@@ -16,6 +16,7 @@ from retouch_common.synthesis.filters import resize
 
 SIDE = 1024
 VISIBLE = 5  # 8-bit levels: a pixel whose channels differ by more belongs to the mask
+MIN_SHARE = 0.005  # of the pixels of a picture with drawn blemishes differ visibly
 MARGIN = 2.0  # what abpn-retouch crops around a face
 
 
@@ -59,17 +60,19 @@ def held_out(folder: Path) -> Iterator[Portrait]:
 
 
 def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
-    """The clean portrait with drawn blemishes, uint8."""
+    """The clean portrait with drawn blemishes, uint8, that are visible on at least ``MIN_SHARE`` of its pixels.
+
+    Faces with hardly a blemish are judged by what stays as it was, not by a gain.
+    """
     synthesizer = BlemishSynthesizer(
         BlemishConfig(clean_probability=0.0, mole_probability=0.0, freckle_probability=0.0, hair_probability=0.0)
     )
-    pair = synthesizer(
-        portrait.clean.astype(np.float32) / 255,
-        portrait.skin,
-        generator=np.random.default_rng(seed),
-        scale=portrait.scale,
-    )
-    return _levels(pair.raw)
+    generator = np.random.default_rng(seed)
+    clean = portrait.clean.astype(np.float32) / 255
+    while True:
+        raw = _levels(synthesizer(clean, portrait.skin, generator=generator, scale=portrait.scale).raw)
+        if visible(raw, portrait.clean).mean() >= MIN_SHARE:
+            return raw
 
 
 def with_moles(portrait: Portrait, seed: int, count: int = 6) -> np.ndarray:

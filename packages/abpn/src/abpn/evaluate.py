@@ -141,7 +141,8 @@ def evaluate(
                 output, seconds = _retouch(retoucher, raw, warm_up=not (measured.images or measured.clean))
                 differs = not np.array_equal(raw, target)
                 images = measured.images if differs else measured.clean
-                images.append(_figures(name, raw, output, target, seconds, retoucher.device, lpips))
+                images.append({"name": name} | _figures(raw, output, target, retoucher.device, lpips))
+                images[-1][MODEL]["seconds"] = seconds
                 if size == sizes[0] and differs and len(figures) < FIGURE_ROWS:
                     figures.append(_figure(raw, output, target))
             result.measured.append(measured)
@@ -219,33 +220,23 @@ def _retouch(retoucher: Retoucher, raw: np.ndarray, *, warm_up: bool) -> tuple[n
 
 
 def _figures(
-    name: str,
-    raw: np.ndarray,
-    output: np.ndarray,
-    target: np.ndarray,
-    seconds: float,
-    device: torch.device,
-    lpips: LPIPS | None,
+    raw: np.ndarray, output: np.ndarray, target: np.ndarray, device: torch.device, lpips: LPIPS | None
 ) -> dict[str, Any]:
-    """Everything measured on one pair."""
+    """Everything measured on one pair but the time."""
     before, after, truth = (_to_tensor(array).to(device) for array in (raw, output, target))
-    changed = {IDENTITY: 0.0, MODEL: float(true_mask(before, after).float().mean())}
-    rows = {IDENTITY: before, MODEL: after}
-    figures = {row: measure(image, before, truth, lpips=lpips) for row, image in rows.items()}
-    for row in rows:
-        figures[row]["changed"] = changed[row]
-    figures[MODEL]["seconds"] = seconds
-    return {"name": name, "target_changes": float(true_mask(before, truth).float().mean()), **figures}
+    figures: dict[str, Any] = {"target_changes": float(true_mask(before, truth).float().mean())}
+    for row, image in ((IDENTITY, before), (MODEL, after)):
+        changed = float(true_mask(before, image).float().mean())
+        figures[row] = measure(image, before, truth, lpips=lpips) | {"changed": changed}
+    return figures
 
 
 def _figure(raw: np.ndarray, output: np.ndarray, target: np.ndarray) -> dict[str, Tensor]:
     """One line of the picture sheet; the difference is what the output still lacks, around grey."""
-    row = {
-        name: _reduced(_to_tensor(array))
-        for name, array in zip(("raw", "output", "target"), (raw, output, target), strict=True)
-    }
-    row[f"error x{AMPLIFIED}"] = (0.5 + AMPLIFIED * (row["output"] - row["target"])).clamp(0, 1)
-    return row
+    row = {"raw": raw, "output": output, "target": target}
+    pictures = {name: _reduced(_to_tensor(array)) for name, array in row.items()}
+    error = pictures["output"] - pictures["target"]
+    return pictures | {f"error x{AMPLIFIED}": (0.5 + AMPLIFIED * error).clamp(0, 1)}
 
 
 def _reduced(image: Tensor) -> Tensor:
@@ -268,17 +259,12 @@ def _to_tensor(array: np.ndarray) -> Tensor:
 def _header(weights: str, path: Path, data: str, options: Options, retoucher: Retoucher) -> dict[str, Any]:
     from retouch_common.testing.environment import environment
 
-    faces = data.startswith("faces:")
+    pairs = "whole photographs, longer side resized, shorter side padded by repeating its edges; the padding counts"
+    if data.startswith("faces:"):
+        pairs = "drawn blemishes on crops of portraits, with varied light, background and camera"
     return {
         "weights": {"name": weights, "sha256": sha256(path)},
-        "data": {
-            "spec": data,
-            "split": options.split,
-            "limit": options.limit,
-            "pairs": "drawn blemishes on crops of portraits, with varied light, background and camera"
-            if faces
-            else "whole photographs, longer side resized, shorter side padded by repeating its edges; padding counts",
-        },
+        "data": {"spec": data, "split": options.split, "limit": options.limit, "pairs": pairs},
         "device": str(retoucher.device),
         "precision": options.precision,
         "seconds": "array to array, after one call to warm up, mean over images",

@@ -32,7 +32,7 @@ HALO = {
     "box": 3,
     "burt": 6,
 }  # pixels of level s; two convolutions and an interpolation a level, and the kernel
-UNTOUCHED = 0.5 / 255  # changes of up to half an 8-bit level are rounding, not retouching
+UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not retouching
 
 
 class PhotoSource(Protocol):

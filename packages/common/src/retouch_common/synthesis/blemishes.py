@@ -41,9 +41,9 @@ def _area_probabilities() -> dict[str, float]:
 class BlemishConfig:
     """What is drawn how often. Radii are pixels on a face 600 px wide."""
 
-    clean_probability: float = 0.12
+    clean_probability: float = 0.08
     """Share of pairs without any blemish."""
-    mole_probability: float = 0.4
+    mole_probability: float = 0.6
     """Share of pairs with moles, drawn into both pictures."""
     freckle_probability: float = 0.06
     """Share of pairs with a field of freckles, drawn into both pictures."""
@@ -138,7 +138,7 @@ class BlemishSynthesizer:
         """Moles, hair and freckles, into the picture both will share."""
         config = self.config
         if generator.random() < config.mole_probability:
-            for _ in range(1 + int(generator.geometric(0.45))):
+            for _ in range(1 + int(generator.geometric(0.3))):
                 cy, cx = _place(places, canvas, generator)
                 mole(canvas, cy, cx, max(1.2, log_uniform(generator, 1.5, 10.0) * scale), generator)
         if generator.random() < config.hair_probability:
