@@ -6,6 +6,7 @@ carry the names of their protocols (:mod:`retouch_common.metrics.protocols`).
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
@@ -25,7 +26,6 @@ from torch import Tensor
 from abpn.retouch import Retoucher
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 IDENTITY = "identity (output = input)"
@@ -132,11 +132,14 @@ def evaluate(
         report(f"note: {note}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
+    opened = {
+        size: _Pairs(data, size, options) for size in sizes
+    }  # all before the first is measured: faults show early
     figures: list[dict[str, Tensor]] = []
     with progress_bar(unit="images") as bar:
-        for size in sizes:
-            pairs = _Pairs(data, size, options)
+        for size, pairs in opened.items():
             measured = Measured(resolution=size, enlarged=pairs.enlarged)
+            result.measured.append(measured)
             for name, raw, target in bar.track(pairs, total=len(pairs), description=f"{size} x {size}"):
                 output, seconds = _retouch(retoucher, raw, warm_up=not (measured.images or measured.clean))
                 differs = not np.array_equal(raw, target)
@@ -145,7 +148,6 @@ def evaluate(
                 images[-1][MODEL]["seconds"] = seconds
                 if size == sizes[0] and differs and len(figures) < FIGURE_ROWS:
                     figures.append(_figure(raw, output, target))
-            result.measured.append(measured)
     if out is not None:
         _write(out, result, figures)
     return result
@@ -155,6 +157,8 @@ class _Pairs:
     """Names and (H, W, 3) uint8 arrays of the pairs at one resolution, in order."""
 
     def __init__(self, data: str, size: int, options: Options) -> None:
+        from retouch_common.photo.io import Photo
+
         self.data = open_pairs(data, size=size, split=options.split, fit="whole")
         self.number = min(len(cast(Sized, self.data)), options.limit or len(cast(Sized, self.data)))
         self.names = [f"{index:05d}" for index in range(self.number)]
@@ -166,7 +170,8 @@ class _Pairs:
                 more = f" (and {len(faults) - 1} more pairs cannot be used)" if len(faults) > 1 else ""
                 raise ValueError(faults[0] + more)
             self.names = [raw.name for raw, _ in self.data.pairs]
-            self.enlarged = sum(_long_side(raw) < size for raw, _ in self.data.pairs)
+            photos = (Photo.open(raw) for raw, _ in self.data.pairs)
+            self.enlarged = sum(max(photo.width, photo.height) < size for photo in photos)
 
     def __len__(self) -> int:
         return self.number
@@ -175,13 +180,6 @@ class _Pairs:
         for index, name in enumerate(self.names):
             sample = self.data[index]
             yield name, _to_array(sample["raw"]), _to_array(sample["target"])
-
-
-def _long_side(path: Path) -> int:
-    from retouch_common.photo.io import Photo
-
-    photo = Photo.open(path)
-    return max(photo.width, photo.height)
 
 
 def _open_lpips(wanted: bool | None, device: torch.device, notes: list[str]) -> LPIPS | None:
@@ -295,14 +293,11 @@ def as_json(result: Evaluation) -> dict[str, Any]:
     return {**result.header, "notes": result.notes, "resolutions": resolutions}
 
 
-def show(result: Evaluation, console: "Console | None" = None) -> None:
-    """Print a table for each resolution, with what must be known to read it."""
+def show(result: Evaluation) -> None:
+    """Print a table for each resolution to standard output, with what must be known to read it."""
     from rich.console import Console
 
-    if console is None:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=100)
+    console = Console() if sys.stdout.isatty() else Console(width=100)
     for measured in result.measured:
         console.print(_table(measured))
         for line in _footnotes(measured):
