@@ -1,0 +1,113 @@
+"""What the machine can do, and what a process took of it: the yardsticks of benchmarks.
+
+A time in seconds says little without the machine's own limits measured beside it: how fast it copies memory and how
+fast it multiplies matrices.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+_COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # far more than any cache holds
+_MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
+
+# A child's ru_maxrss begins with the size of the process it was forked from, so that a small process does the forking.
+_LAUNCHER = """
+import json, resource, subprocess, sys
+status = subprocess.call(sys.argv[2:])
+unit = 1 if sys.platform == "darwin" else 1024
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+json.dump({"status": status, "peak": peak}, open(sys.argv[1], "w"))
+"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ran to its end.
+
+    Attributes:
+        status: Exit status; negative is the signal that ended it.
+        stdout: What it printed.
+        stderr: What it printed on standard error.
+        peak: Largest resident memory of the process, bytes.
+    """
+
+    status: int
+    stdout: str
+    stderr: str
+    peak: int
+
+
+def run_measured(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> Finished:
+    """Run a command in a process of its own and measure its peak memory (Linux and macOS).
+
+    Args:
+        command: Program and arguments.
+        environment: Variables to add to the present ones.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        finished = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(report), *command],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        if not report.is_file():
+            raise OSError(f"{command[0]}: could not be run ({finished.stderr.strip()[-300:]})")
+        about = json.loads(report.read_text())
+    return Finished(about["status"], finished.stdout, finished.stderr, about["peak"])
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes per second, read and written ones both counted, of copying a large tensor; best of several."""
+    source = torch.ones(_COPY_BYTES[device.type] // 4, device=device)
+    target = torch.empty_like(source)
+    seconds = min(device_seconds(lambda: target.copy_(source), device, rounds=10))
+    return 2 * source.numel() * 4 / seconds
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of multiplying large square matrices; best of several."""
+    side = _MATRIX_SIDE[device.type]
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / min(device_seconds(lambda: a @ b, device, rounds=10))
+
+
+def device_seconds(call: Callable[[], object], device: torch.device, *, rounds: int, warmup: int = 2) -> list[float]:
+    """Time a call: by events on the device where it is a GPU, by the clock on the CPU.
+
+    Args:
+        call: What to time.
+        device: Where its work is done.
+        rounds: Number of times.
+        warmup: Calls before, which do not count.
+    """
+    for _ in range(warmup):
+        call()
+    if device.type != "cuda":
+        times = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+        return times
+    events = []
+    for _ in range(rounds):
+        start_event, end_event = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start_event.record()
+        call()
+        end_event.record()
+        events.append((start_event, end_event))
+    torch.cuda.synchronize(device)
+    return [start_event.elapsed_time(end_event) / 1000 for start_event, end_event in events]

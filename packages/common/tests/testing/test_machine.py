@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from retouch_common.testing.machine import copy_bandwidth, device_seconds, matmul_peak, run_measured
+
+MB = 1_000_000
+
+
+def test_peak_memory_is_the_childs_own():
+    ballast = bytearray(400 * MB)  # what this process holds must not count
+    small = run_measured([sys.executable, "-c", "print('done')"])
+    assert (small.status, small.stdout.strip()) == (0, "done")
+    assert 2 * MB < small.peak < 100 * MB < len(ballast)
+    large = run_measured([sys.executable, "-c", f"bytearray({300 * MB}).count(1)"])
+    assert 300 * MB < large.peak < 400 * MB
+
+
+def test_status_output_and_environment_come_back():
+    code = "import os, sys; print(os.environ['COLOUR'], file=sys.stderr); sys.exit(3)"
+    finished = run_measured([sys.executable, "-c", code], environment={"COLOUR": "green"})
+    assert (finished.status, finished.stderr.strip()) == (3, "green")
+
+
+def test_a_program_that_is_not_there_is_named():
+    with pytest.raises(OSError, match="no-such-program"):
+        run_measured(["no-such-program"])
+
+
+def test_times_are_those_of_the_call():
+    calls = []
+    times = device_seconds(lambda: calls.append(torch.ones(10).sum()), torch.device("cpu"), rounds=4, warmup=3)
+    assert len(times) == 4 and len(calls) == 7 and min(times) > 0
+
+
+def test_the_machines_limits_are_plausible(monkeypatch):
+    monkeypatch.setattr("retouch_common.testing.machine._COPY_BYTES", {"cpu": 1 << 24})
+    monkeypatch.setattr("retouch_common.testing.machine._MATRIX_SIDE", {"cpu": 256})
+    device = torch.device("cpu")
+    assert 1e7 < copy_bandwidth(device) < 1e13
+    assert 1e7 < matmul_peak(device, torch.float32) < 1e15
