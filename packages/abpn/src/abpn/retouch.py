@@ -174,7 +174,7 @@ class Retoucher:
         keep = (..., inner, slice(columns.inner.start, columns.inner.start + stop - columns.start))
         change = self.model.blend.change(tile[keep], B_0[keep])
         # What the network leaves alone comes back bit for bit, at 8 and at 16 bits.
-        change = F.softshrink(change, UNTOUCHED) * (strength * np.iinfo(block.dtype).max)
+        change = F.hardshrink(change, UNTOUCHED) * (strength * np.iinfo(block.dtype).max)
         levels = change.round_()[0].permute(1, 2, 0).to(torch.int32).cpu().numpy()
         target = result[:, columns.start : stop]
         np.clip(target + levels, 0, np.iinfo(block.dtype).max, out=target, casting="unsafe")
