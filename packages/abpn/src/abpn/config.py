@@ -199,7 +199,7 @@ PRESETS: dict[str, Config] = {
             tv=0.0,
         ),
         train=TrainConfig(
-            steps=6000,
+            steps=7000,
             batch_size=6,
             size=384,
             levels=(1, 1, 1, 0, 2),
