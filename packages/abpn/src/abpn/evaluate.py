@@ -94,7 +94,7 @@ class Evaluation:
 
     Attributes:
         header: Weights, data, options and environment, as JSON values.
-        measured: The resolutions.
+        measured: One for each resolution.
         notes: What a reader of the tables must know.
     """
 
@@ -132,9 +132,7 @@ def evaluate(
         report(f"note: {note}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    opened = {
-        size: _Pairs(data, size, options) for size in sizes
-    }  # all before the first is measured: faults show early
+    opened = {size: _Pairs(data, size, options) for size in sizes}  # at once: faults show before anything is measured
     figures: list[dict[str, Tensor]] = []
     with progress_bar(unit="images") as bar:
         for size, pairs in opened.items():
@@ -238,11 +236,9 @@ def _figure(raw: np.ndarray, output: np.ndarray, target: np.ndarray) -> dict[str
 
 
 def _reduced(image: Tensor) -> Tensor:
-    scale = FIGURE_SIDE / max(image.shape[-2:])
-    if scale >= 1:
+    if image.shape[-1] <= FIGURE_SIDE:
         return image
-    size = [max(1, round(side * scale)) for side in image.shape[-2:]]
-    return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
+    return F.interpolate(image[None], size=(FIGURE_SIDE, FIGURE_SIDE), mode="bilinear", antialias=True)[0]
 
 
 def _to_array(image: Tensor) -> np.ndarray:
@@ -275,11 +271,10 @@ def as_json(result: Evaluation) -> dict[str, Any]:
     """The evaluation as JSON values: header, notes, and for each resolution protocols, means, counts and images."""
     resolutions = []
     for measured in result.measured:
-        rows = {
-            row: {"mean": measured.means(row), "images": counts([image[row] for image in measured.images])}
-            for row in (IDENTITY, MODEL)
-        }
-        used = {name for row in rows.values() for name in row["mean"] if name in PROTOCOLS}
+        means = {row: measured.means(row) for row in (IDENTITY, MODEL)}
+        numbers = {row: counts([image[row] for image in measured.images]) for row in means}
+        rows = {row: {"mean": means[row], "images": numbers[row]} for row in means}
+        used = {name for row in means.values() for name in row if name in PROTOCOLS}
         resolutions.append(
             {
                 "resolution": measured.resolution,
@@ -303,12 +298,10 @@ def show(result: Evaluation) -> None:
         for line in _footnotes(measured):
             console.print(line, markup=False, highlight=False)
         console.print()
-    notes = [
-        "RGB, 8 bits; means over images, PSNR too; nothing differs = 100 dB. "
-        f"Inside: where target and raw differ by more than {MASK_THRESHOLD} levels.",
-        *result.notes,
-    ]
-    for note in notes:
+    legend = (
+        "RGB, 8 bits; means over images, PSNR too; nothing differs = 100 dB. Inside: where target and raw differ by "
+    )
+    for note in (f"{legend}more than {MASK_THRESHOLD} levels.", *result.notes):
         console.print(note, markup=False, highlight=False)
 
 

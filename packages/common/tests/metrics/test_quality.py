@@ -34,6 +34,20 @@ def test_psnr_is_that_of_the_levels(pair):
     assert psnr(tensor(a), tensor(b)) == pytest.approx(expected, abs=1e-4)
 
 
+def test_psnr_by_hand():
+    """Five levels everywhere: 20 log10(255 / 5)."""
+    flat = torch.full((3, 4, 6), 100 / 255)
+    assert psnr(flat + 5 / 255, flat) == pytest.approx(34.1514, abs=1e-3)
+
+
+def test_masks_that_do_not_fit_are_refused(pair):
+    a, b = map(tensor, pair)
+    with pytest.raises(ValueError, match="mask is empty"):
+        psnr(a, b, torch.zeros(1, 1, 47, 61, dtype=torch.bool))
+    with pytest.raises(ValueError, match="must be bool"):
+        psnr(a, b, torch.ones(1, 1, 47, 61))
+
+
 def test_psnr_rounds_to_levels_and_clips(pair):
     a, b = (np.clip(image, 1, 254) for image in pair)
     exact = psnr(tensor(a), tensor(b))
@@ -51,7 +65,19 @@ def test_ssim_equals_scikit_images(pair):
     expected = skimage.metrics.structural_similarity(
         a / 255, b / 255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0, channel_axis=2
     )
-    assert ssim(tensor(a), tensor(b)) == pytest.approx(expected, abs=1e-4)
+    assert ssim(tensor(a), tensor(b)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("band", [1, 7, 30])
+def test_ssim_in_bands_equals_the_whole(monkeypatch, pair, band):
+    a, b = map(tensor, pair)
+    whole = ssim(a, b)
+    monkeypatch.setattr(quality, "BAND", band)
+    assert ssim(a, b) == pytest.approx(whole, abs=1e-6)
+
+
+def test_ssim_of_equal_images_is_one(pair):
+    assert ssim(tensor(pair[0]), tensor(pair[0])) == pytest.approx(1, abs=1e-6)
 
 
 def test_colour_difference_equals_scikit_images(pair):

@@ -72,19 +72,24 @@ def ssim(output: torch.Tensor, target: torch.Tensor) -> float:
 
     _check(output, target)
     height, width = output.shape[-2:]
-    border = SSIM_WINDOW - 1
-    if min(height, width) <= border:
+    if min(height, width) < SSIM_WINDOW:
         raise ValueError(f"SSIM's window needs pictures of at least {SSIM_WINDOW} pixels a side, not {width}x{height}")
     output, target = quantise(output)[None], quantise(target)[None]
-    total = 0.0
-    for top in range(0, height - border, BAND):
-        bottom = min(top + BAND + border, height)
-        band = (slice(None), slice(None), slice(top, bottom))
-        value = structural_similarity_index_measure(
-            output[band], target[band], sigma=SSIM_SIGMA, data_range=1.0, k1=SSIM_K[0], k2=SSIM_K[1]
+    border = SSIM_WINDOW // 2  # torchmetrics reflects the picture there; those places do not count
+    total = torch.zeros((), dtype=torch.float64, device=output.device)
+    for top in range(0, height - 2 * border, BAND):
+        band = (..., slice(top, top + BAND + 2 * border), slice(None))
+        _, similarity = structural_similarity_index_measure(
+            output[band],
+            target[band],
+            sigma=SSIM_SIGMA,
+            data_range=1.0,
+            k1=SSIM_K[0],
+            k2=SSIM_K[1],
+            return_full_image=True,
         )
-        total += float(torch.as_tensor(value)) * (bottom - top - border)
-    return total / (height - border)
+        total += torch.as_tensor(similarity)[..., border:-border, border:-border].double().sum()
+    return float(total) / (3 * (height - 2 * border) * (width - 2 * border))
 
 
 def delta_e(output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> float:
