@@ -1,9 +1,7 @@
 """What ABPN promises, measured afresh: ``nox -s evidence -- abpn``."""
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from functools import cache
@@ -20,6 +18,7 @@ from abpn.model import ABPN
 from abpn.retouch import Retoucher
 from portraits import psnr, visible
 from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder
+from retouch_common.testing.machine import run_measured
 
 evidence = Evidence("abpn")
 
@@ -281,15 +280,10 @@ def _command(name: str, *arguments: object) -> None:
 
 def _run(*command: str, environment: dict[str, str] | None = None) -> tuple[str, float]:
     """Run a child process; returns what it printed and its peak resident memory in GB."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        child = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **(environment or {})})
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        if child.returncode:
-            raise RuntimeError(f"{command[0]} exited with {child.returncode}: {err.read()[-500:]}")
-        return out.read(), usage.ru_maxrss * 1024 / 1e9
+    finished = run_measured(command, environment=environment)
+    if finished.status:
+        raise RuntimeError(f"{command[0]} exited with {finished.status}: {finished.stderr[-500:]}")
+    return finished.stdout, finished.peak / 1e9
 
 
 if __name__ == "__main__":
