@@ -17,7 +17,6 @@ from abpn.blend_pyramid import image_pyramid
 from abpn.model import ABPN
 from abpn.retouch import Retoucher
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 PRESET = "small"
 STAGES = ("pyramid", "local_retouching", "reverse_blend", "expansion", "blend")
@@ -33,14 +32,15 @@ class Case:
         call: The work; every call does all of it.
         dtype: Number format of its convolutions.
         levels: l.
-        flops: Floating-point operations, a multiplication and an addition counted as two.
+        count_flops: Counts floating-point operations, a multiplication and an addition as two. Only when asked: torch's
+            counter alone takes hundreds of megabytes.
         num_bytes: Bytes that must cross the memory bus at least: inputs once, outputs once, weights once.
     """
 
     call: Callable[[], object]
     dtype: torch.dtype
     levels: int
-    flops: int
+    count_flops: Callable[[], int]
     num_bytes: int
 
 
@@ -63,12 +63,12 @@ def make_case(stage: str, size: int, device: torch.device, precision: str) -> Ca
         "expansion": lambda: prepared.blend_pyramid(B_l, images),
         "blend": lambda: prepared.blend(I_0, B_0),
     }
-    flops = {
-        "pyramid": sum(4 * image.numel() for image in images[1:]),
-        "local_retouching": _network_flops(model, I_l),
-        "reverse_blend": 8 * I_l.numel(),
-        "expansion": _expansion_flops(model, size, l),
-        "blend": 6 * I_0.numel(),
+    counters: dict[str, Callable[[], int]] = {
+        "pyramid": lambda: sum(4 * image.numel() for image in images[1:]),
+        "local_retouching": lambda: _network_flops(model, I_l),
+        "reverse_blend": lambda: 8 * I_l.numel(),
+        "expansion": lambda: _expansion_flops(model, size, l),
+        "blend": lambda: 6 * I_0.numel(),
     }
     moved = {  # pixels' values in fp32
         "pyramid": 4 * sum(image.numel() for image in images),
@@ -78,13 +78,16 @@ def make_case(stage: str, size: int, device: torch.device, precision: str) -> Ca
         "blend": 4 * 3 * I_0.numel(),
     }
     convolution = next(module for module in prepared.modules() if isinstance(module, nn.Conv2d))
-    return Case(calls[stage], convolution.weight.dtype, l, flops[stage], moved[stage])
+    return Case(calls[stage], convolution.weight.dtype, l, counters[stage], moved[stage])
 
 
 def _array_to_array(stage: str, model: ABPN, size: int, l: int, device: torch.device, precision: str) -> Case:
     photo = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    thumbnail = torch.rand(1, 3, size >> l, size >> l)
-    flops = _network_flops(model, thumbnail) + _expansion_flops(model, size, l)
+
+    def flops() -> int:
+        thumbnail = torch.rand(1, 3, size >> l, size >> l)
+        return _network_flops(model, thumbnail) + _expansion_flops(model, size, l)
+
     num_bytes = 2 * photo.nbytes + _bytes(model)
     if stage == REFERENCE:
         model = model.to(device)
@@ -102,6 +105,8 @@ def plain_retouch(model: ABPN, photo: np.ndarray, device: torch.device) -> np.nd
 
 
 def _network_flops(model: ABPN, thumbnail: Tensor) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         ABPN(model.config).eval().retouch_thumbnail(thumbnail.detach().cpu())
     return counter.get_total_flops()
