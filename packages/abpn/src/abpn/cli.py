@@ -181,7 +181,7 @@ def retouch(
 )
 @click.option(
     "--levels",
-    type=click.IntRange(0, 10),
+    type=click.IntRange(0, 7),
     help="Halvings from the photo to the thumbnail, fixed in FILE.onnx; by default those of a 1024x1024 photo.",
 )
 @click.option("--parts", is_flag=True, help="Also write the pieces that an application can run at any photo size.")

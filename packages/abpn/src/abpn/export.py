@@ -31,24 +31,24 @@ configuration as JSON under ``config`` and, as text, ``part``, ``thumbnail``, ``
 
 import contextlib
 import importlib.util
+import inspect
 import json
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from retouch_common.config import to_dict
 from torch import Tensor, nn
 
 from abpn.blend import NeutralBlend
-from abpn.blend_pyramid import BlendPyramid, down, image_pyramid, up
+from abpn.blend_pyramid import down, image_pyramid, up
 from abpn.model import ABPN, pad_to_multiple
 
-OPSET = 20
-MAX_LEVELS = 10
+OPSET = 18
+MAX_LEVELS = 7
 CHECK_SIZE = (203, 331)  # odd, so that padding and cropping are checked too
 CHECK_TOLERANCE = 1e-3
 
@@ -103,52 +103,40 @@ def export(
 
 
 def require_onnx() -> None:
-    """Refuse to go on without the extra ``onnx``.
+    """Refuse to go on without the extra ``onnx`` or with a PyTorch that cannot export free sizes.
 
     Raises:
-        ValueError: It is not installed.
+        ValueError: One of them is missing.
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"exporting needs {', '.join(missing)}; install it with: pip install 'abpn[onnx]'")
+    if "prefer_deferred_runtime_asserts_over_guards" not in inspect.signature(torch.export.export).parameters:
+        raise ValueError(
+            f"exporting needs a newer torch than {torch.__version__}; install it with: pip install -U torch"
+        )
 
 
 def whole_network(model: ABPN, levels: int) -> bytes:
     """The network from I_0 to R_0 and M with l = ``levels``, a serialised ONNX model."""
-    example = {"image": torch.rand(1, 3, 197, 261)}
+    step = 2**levels  # the example's thumbnail needs padding too; zeros take no memory before they are touched
+    example = {"image": torch.zeros(1, 3, 67 * step - levels, 131 * step - levels)}
     names = ["result", "mask"] if model.config.mask_branch else ["result"]
-    free = {"image": _free("height", "width")}
-    return _to_onnx(_Whole(model, levels), example, names, free, _metadata(model, "whole", levels=levels))
+    return _to_onnx(_Whole(model, levels), example, names, _metadata(model, "whole", levels=levels))
 
 
 def network_parts(model: ABPN) -> dict[str, bytes]:
     """The pieces that make any l, serialised ONNX models by name: down, thumbnail, level and blend."""
-    fine, coarse = torch.rand(1, 3, 22, 34), torch.rand(1, 3, 11, 17)
-    height, width = torch.export.Dim("h", min=1), torch.export.Dim("w", min=1)
-    small, double = {2: height, 3: width}, {2: 2 * height, 3: 2 * width}
-    free = _free("height", "width")
+    fine, coarse = torch.zeros(1, 3, 22, 34), torch.zeros(1, 3, 11, 17)
     mask = ["mask"] if model.config.mask_branch else []
-    table: list[tuple[str, nn.Module, dict[str, Tensor], list[str], dict[str, Any]]] = [
-        ("down", _Down(model), {"fine": fine}, ["coarse"], {"fine": double}),
-        (
-            "thumbnail",
-            _Thumbnail(model),
-            {"thumbnail": torch.rand(1, 3, 67, 131)},
-            ["blend", *mask],
-            {"thumbnail": free},
-        ),
-        (
-            "level",
-            _Level(model.blend_pyramid),
-            {"blend": coarse, "fine": fine, "coarse": coarse.clone()},
-            ["refined"],
-            {"blend": small, "fine": double, "coarse": small},
-        ),
-        ("blend", _Blend(model), {"image": fine, "blend": fine.clone()}, ["result"], {"image": free, "blend": free}),
+    table: list[tuple[str, nn.Module, dict[str, Tensor], list[str]]] = [
+        ("down", _Down(model), {"fine": fine}, ["coarse"]),
+        ("thumbnail", _Thumbnail(model), {"thumbnail": torch.zeros(1, 3, 67, 131)}, ["blend", *mask]),
+        ("level", _Level(model), {"blend": coarse, "fine": fine, "coarse": coarse.clone()}, ["refined"]),
+        ("blend", _Blend(model), {"image": fine, "blend": fine.clone()}, ["result"]),
     ]
     return {
-        name: _to_onnx(module, example, outputs, dynamic, _metadata(model, name))
-        for name, module, example, outputs, dynamic in table
+        name: _to_onnx(module, example, outputs, _metadata(model, name)) for name, module, example, outputs in table
     }
 
 
@@ -158,7 +146,7 @@ class _Whole(nn.Module):
     def __init__(self, model: ABPN, levels: int) -> None:
         super().__init__()
         self.model, self.levels = model, levels
-        self.thumbnail, self.level = _Thumbnail(model), _Level(model.blend_pyramid)
+        self.thumbnail, self.level = _Thumbnail(model), _Level(model)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         images = image_pyramid(pad_to_multiple(image, 2**self.levels), self.levels, self.model.config.pyramid)
@@ -196,9 +184,9 @@ class _Thumbnail(nn.Module):
 class _Level(nn.Module):
     """B_{i+1}, I_i and I_{i+1} to B_i; :meth:`BlendPyramid.expand` without assigning to a slice (ScatterND)."""
 
-    def __init__(self, blend_pyramid: BlendPyramid) -> None:
+    def __init__(self, model: ABPN) -> None:
         super().__init__()
-        self.refining = blend_pyramid.refining
+        self.refining = model.blend_pyramid.refining
 
     def forward(self, blend: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
         if self.refining is None:
@@ -224,10 +212,6 @@ def _for_export(model: ABPN) -> ABPN:
     return copy.eval().requires_grad_(False)
 
 
-def _free(height: str, width: str) -> dict[int, Any]:
-    return {2: torch.export.Dim(height, min=1), 3: torch.export.Dim(width, min=1)}
-
-
 def _metadata(model: ABPN, part: str, **more: int) -> dict[str, str]:
     config, blend = model.config, model.blend
     values = {
@@ -246,18 +230,24 @@ def _to_onnx(
     module: nn.Module,
     example: dict[str, Tensor],
     outputs: list[str],
-    free: dict[str, Any],
     metadata: dict[str, str],
 ) -> bytes:
     """Trace a module with dynamic sizes; the weights are inside the result."""
+    free = torch.export.Dim.DYNAMIC
     with _quiet(), torch.no_grad():
+        # Guards such as "the padded thumbnail is not 64 wide" become run-time assertions, which ONNX leaves out: the
+        # graph pads, resizes and crops by computed amounts, 0 included.
         program = torch.onnx.export(
-            module.eval(),
-            kwargs=example,
+            torch.export.export(
+                module.eval(),
+                (),
+                kwargs=example,
+                dynamic_shapes={name: {2: free, 3: free} for name in example},
+                prefer_deferred_runtime_asserts_over_guards=True,
+            ),
             dynamo=True,
             input_names=list(example),
             output_names=outputs,
-            dynamic_shapes=free,
             opset_version=OPSET,
             verbose=False,
         )
@@ -266,7 +256,7 @@ def _to_onnx(
     for key, value in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 @contextlib.contextmanager

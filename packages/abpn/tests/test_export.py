@@ -1,0 +1,172 @@
+"""The ONNX graphs compute what PyTorch does, at sizes they were not traced with."""
+
+import importlib.util
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from abpn import export as export_module
+from abpn.cli import export as command
+from abpn.config import PRESETS, ModelConfig
+from abpn.export import export, network_parts, whole_network
+from abpn.model import ABPN
+from click.testing import CliRunner
+from retouch_common.config import apply_overrides, from_dict
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+TOLERANCE = 1e-4
+SIZES = [(512, 512), (403, 311), (65, 131), (300, 1), (1, 1)]
+
+
+def busy_model(seed: int = 0, **changes) -> ABPN:
+    """A tiny network that changes every pixel visibly."""
+    torch.manual_seed(seed)
+    model = ABPN(apply_overrides(PRESETS["tiny"], {f"model.{name}": value for name, value in changes.items()}).model)
+    for module in (model.blend_pyramid, model.local_retouching.retouching_branch.modules_up[-1]):
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The model, the folder of its graphs and what the command printed."""
+    folder = tmp_path_factory.mktemp("export")
+    model = busy_model()
+    model.save_pretrained(folder / "weights")
+    options = ["--weights", str(folder / "weights"), "--out", str(folder / "m.onnx"), "--levels", "1", "--parts"]
+    result = CliRunner().invoke(command, options)
+    assert result.exit_code == 0, result.output
+    return model, folder, result.output
+
+
+def load(source):
+    return onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+
+
+def run(session, *inputs: np.ndarray) -> list[np.ndarray]:
+    return session.run(None, dict(zip((i.name for i in session.get_inputs()), inputs, strict=True)))
+
+
+def random_image(height: int, width: int) -> torch.Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height + width))
+
+
+@torch.inference_mode()
+def check_whole(session, model: ABPN, levels: int, size: tuple[int, int]) -> None:
+    image = random_image(*size)
+    expected = model(image, levels)
+    result, *mask = run(session, image.numpy())
+    np.testing.assert_allclose(result, expected.results[0], atol=TOLERANCE, rtol=0)
+    assert len(mask) == (expected.mask is not None)
+    for found in mask:
+        np.testing.assert_allclose(found, expected.mask, atol=TOLERANCE, rtol=0)
+    assert np.abs(result - image.numpy()).mean() > 1e-2  # the comparison is about something
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_whole_network(exported, size):
+    model, folder, _ = exported
+    check_whole(load(folder / "m.onnx"), model, 1, size)
+
+
+@pytest.mark.parametrize(("size", "levels"), [((401, 333), 3), ((130, 192), 1), ((64, 40), 0), ((701, 90), 4)])
+@torch.inference_mode()
+def test_parts_make_any_number_of_levels(exported, size, levels):
+    """The recipe of abpn.export's docstring, in numpy."""
+    model, folder, _ = exported
+    down, thumbnail, level, blend = (
+        load(folder / f"m.{name}.onnx") for name in ("down", "thumbnail", "level", "blend")
+    )
+    image = random_image(*size)
+    height, width = size
+    step = 2**levels
+    padding = [(0, 0), (0, 0), (0, -height % step), (0, -width % step)]
+    images = [np.pad(image.numpy(), padding, mode="edge")]
+    for _ in range(levels):
+        images += run(down, images[-1])
+    layer, mask = run(thumbnail, images[-1])
+    for i in reversed(range(levels)):
+        (layer,) = run(level, layer, images[i], images[i + 1])
+    (result,) = run(blend, images[0], layer)
+    expected = model(image, levels)
+    np.testing.assert_allclose(layer, expected.blends[0], atol=TOLERANCE, rtol=0)
+    np.testing.assert_allclose(result[..., :height, :width], expected.results[0], atol=TOLERANCE, rtol=0)
+    np.testing.assert_allclose(mask, expected.mask, atol=TOLERANCE, rtol=0)
+
+
+def test_metadata_hold_the_configuration(exported):
+    model, folder, output = exported
+    for name in ("m", "m.down", "m.thumbnail", "m.level", "m.blend"):
+        assert f"{name}.onnx" in output
+        metadata = load(folder / f"{name}.onnx").get_modelmeta().custom_metadata_map
+        assert from_dict(ModelConfig, json.loads(metadata["config"])) == model.config
+        assert (metadata["thumbnail"], metadata["pyramid"]) == ("64", "box")
+        assert (float(metadata["neutral"]), float(metadata["min_slope"])) == (0.0, 0.1)
+        assert metadata.get("levels") == ("1" if name == "m" else None)
+    assert sorted(path.suffix for path in folder.iterdir()) == ["", *[".onnx"] * 5]  # weights inside, nothing partial
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"blend": "adaptive", "pyramid": "burt", "residual": False},
+        {"blend": "convolutional", "attention": "partial"},
+        {"blend": "rgb", "refine": False, "mask_branch": False},
+    ],
+)
+def test_every_kind_of_part_exports(changes):
+    model = busy_model(**changes)
+    session = load(whole_network(model, 2))
+    for size in ((403, 311), (256, 512)):
+        check_whole(session, model, 2, size)
+    assert len(network_parts(model)) == 4
+
+
+def test_another_networks_graph_is_refused(exported, tmp_path, monkeypatch):
+    graph = (exported[1] / "m.onnx").read_bytes()
+    monkeypatch.setattr(export_module, "whole_network", lambda model, levels: graph)
+    with pytest.raises(ValueError, match="differ by"):
+        export(busy_model(seed=1), tmp_path / "m.onnx", levels=1)
+    assert not list(tmp_path.iterdir())
+    assert export(exported[0], tmp_path / "m.onnx", levels=1) == [tmp_path / "m.onnx"]
+
+
+def test_a_failed_write_leaves_the_old_file(exported, tmp_path, monkeypatch):
+    graph = (exported[1] / "m.onnx").read_bytes()
+    out = tmp_path / "m.onnx"
+    out.write_bytes(b"old")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export_module, "whole_network", lambda model, levels: graph)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        export(exported[0], out, levels=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    assert out.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
+def test_missing_extra_is_one_line(tmp_path, monkeypatch, missing):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find(name))
+    result = CliRunner().invoke(command, ["--weights", "small", "--out", str(tmp_path / "m.onnx")])
+    assert result.exit_code == 1
+    assert result.output == f"Error: exporting needs {missing}; install it with: pip install 'abpn[onnx]'\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "message"),
+    [("m.pt", 1, "must end in .onnx"), ("no/m.onnx", 1, "no folder"), ("m.onnx", 8, "between 0 and 7")],
+)
+def test_wrong_options_are_refused_at_once(tmp_path, name, levels, message):
+    with pytest.raises(ValueError, match=message):
+        export(busy_model(), tmp_path / name, levels=levels)
+    assert not list(tmp_path.iterdir())
