@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from abpn import export as export_module
+from abpn.blend_pyramid import down
 from abpn.cli import export as command
 from abpn.config import PRESETS, ModelConfig
 from abpn.export import export, network_parts, whole_network
@@ -42,6 +43,13 @@ def exported(tmp_path_factory):
     result = CliRunner().invoke(command, options)
     assert result.exit_code == 0, result.output
     return model, folder, result.output
+
+
+@pytest.mark.parametrize("pyramid", ["box", "burt"])
+def test_down_is_the_pyramids(pyramid):
+    image = random_image(38, 54)
+    found = export_module._Down(busy_model(pyramid=pyramid))(image)
+    torch.testing.assert_close(found, down(image, pyramid), atol=1e-6, rtol=0)
 
 
 def load(source):

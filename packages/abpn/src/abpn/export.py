@@ -24,9 +24,9 @@ one graph serves photographs from about ``thumbnail * 2^(l - 0.5)`` to ``thumbna
     R_0 = blend(I_0, B_0), cropped to H x W
 
 Pixels are RGB in [0, 1], fp32. R_0 may leave [0, 1] a little: clamp it, then round. Half strength is
-I_0 + 0.5 (R_0 - I_0). M is a probability and covers I_l padded to multiples of 64. Every file's metadata holds the
-configuration as JSON under ``config`` and, as text, ``part``, ``thumbnail``, ``blend``, ``neutral``, ``min_slope``,
-``pyramid`` and, in m.onnx, ``levels``.
+I_0 + 0.5 (R_0 - I_0). M is a probability and covers I_l padded to multiples of 64. With Burt and Adelson's pyramid no
+level may have a side below 3. Every file's metadata holds the configuration as JSON under ``config`` and, as text,
+``part``, ``thumbnail``, ``blend``, ``neutral``, ``min_slope``, ``pyramid`` and, in m.onnx, ``levels``.
 """
 
 import contextlib
@@ -40,11 +40,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from retouch_common.config import to_dict
 from torch import Tensor, nn
 
 from abpn.blend import NeutralBlend
-from abpn.blend_pyramid import down, image_pyramid, up
+from abpn.blend_pyramid import up
 from abpn.model import ABPN, pad_to_multiple
 
 OPSET = 18
@@ -146,10 +147,12 @@ class _Whole(nn.Module):
     def __init__(self, model: ABPN, levels: int) -> None:
         super().__init__()
         self.model, self.levels = model, levels
-        self.thumbnail, self.level = _Thumbnail(model), _Level(model)
+        self.down, self.thumbnail, self.level = _Down(model), _Thumbnail(model), _Level(model)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        images = image_pyramid(pad_to_multiple(image, 2**self.levels), self.levels, self.model.config.pyramid)
+        images = [pad_to_multiple(image, 2**self.levels)]
+        for _ in range(self.levels):
+            images.append(self.down(images[-1]))
         B, *mask = self.thumbnail(images[-1])
         for i in reversed(range(self.levels)):
             B = self.level(B, images[i], images[i + 1])
@@ -158,14 +161,22 @@ class _Whole(nn.Module):
 
 
 class _Down(nn.Module):
-    """I_i to I_{i+1}."""
+    """I_i to I_{i+1}; :func:`abpn.blend_pyramid.down`, whose sizes kornia's ``pyrdown`` would freeze."""
+
+    kernel: Tensor
 
     def __init__(self, model: ABPN) -> None:
         super().__init__()
-        self.kernel = model.config.pyramid
+        self.blurs = model.config.pyramid == "burt"
+        taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        self.register_buffer("kernel", torch.outer(taps, taps)[None], persistent=False)
 
     def forward(self, fine: Tensor) -> Tensor:
-        return down(fine, self.kernel)
+        if self.blurs:
+            from kornia.filters import filter2d
+
+            fine = filter2d(fine, self.kernel, border_type="reflect")
+        return F.avg_pool2d(fine, 2)
 
 
 class _Thumbnail(nn.Module):
