@@ -1,0 +1,119 @@
+"""The training loop on pairs of a few pixels: every configuration of Table 2, the schedule, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from abpn.config import PRESETS, TrainConfig
+from abpn.model import ABPN
+from abpn.train import cut, dry_run, learning_rate_factor, levels_of_step, train
+from retouch_common.config import apply_overrides
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    generator = np.random.default_rng(0)
+    for name in ("raw", "target"):
+        (folder / name).mkdir()
+    for number in range(4):
+        target = generator.integers(60, 200, (80, 80, 3), dtype=np.uint8)
+        raw = target.copy()
+        raw[20:30, 20 + number : 30 + number] = 20
+        pyvips.Image.new_from_array(raw).write_to_file(str(folder / "raw" / f"{number}.png"))
+        pyvips.Image.new_from_array(target).write_to_file(str(folder / "target" / f"{number}.png"))
+    return str(folder)
+
+
+def configured(**changes):
+    overrides = {"train.steps": 1, **{name.replace("__", "."): value for name, value in changes.items()}}
+    return apply_overrides(PRESETS["tiny"], overrides)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model__mask_branch": False},
+        {"model__attention": "partial"},
+        {"model__refine": False},
+        {"model__blend": "rgb"},
+        {"model__blend": "addition"},
+        {"model__blend": "soft_light"},
+        {"model__blend": "convolutional"},
+        {"model__blend": "adaptive", "model__pyramid": "burt", "model__residual": False},
+        {"loss__adversarial": 0.1, "loss__tv": 0.1, "loss__reduction": "sum"},
+        {"train__accumulate": 2, "train__batch_size": 4, "loss__adversarial": 0.1},
+        {"train__precision": "bf16", "train__channels_last": True},
+    ],
+    ids=lambda changes: ",".join(f"{name}={value}" for name, value in changes.items()),
+)
+def test_every_row_of_table_2_takes_a_step(pairs, tmp_path, changes):
+    weights = train(configured(**changes), pairs, tmp_path / "run", device="cpu", report=lambda line: None)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite(lines[0]["loss"])
+    assert ("discriminator" in lines[0]) == ("loss__adversarial" in changes)
+    assert any("val_psnr_identity" in line for line in lines)
+    model = ABPN.from_pretrained(weights)
+    assert model.config == configured(**changes).model
+
+
+def test_a_longer_run_continues_and_another_is_refused(pairs, tmp_path):
+    said = []
+    train(configured(train__steps=2), pairs, tmp_path, device="cpu", report=said.append)
+    train(configured(train__steps=3), pairs, tmp_path, device="cpu", report=said.append)
+    assert f"continuing {tmp_path} after step 2" in said
+    with pytest.raises(ValueError, match=r"model.blend=neutral, now rgb"):
+        train(configured(train__steps=3, model__blend="rgb"), pairs, tmp_path, device="cpu")
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(pairs, tmp_path):
+    train(configured(train__steps=1), pairs, tmp_path, device="cpu", report=lambda line: None)
+    before = sorted((tmp_path / "checkpoints").iterdir())
+    broken = configured(train__steps=2, train__lr=0.002)
+    import abpn.losses
+
+    original = abpn.losses.JointLoss._reconstruction
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            abpn.losses.JointLoss,
+            "_reconstruction",
+            lambda *args: {name: term * float("nan") for name, term in original(*args).items()},
+        )
+        with pytest.raises(ValueError, match="step 2"):
+            train(broken, pairs, tmp_path, device="cpu", report=lambda line: None)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == before
+
+
+def test_dry_run_writes_nothing(pairs, tmp_path):
+    said = []
+    dry_run(configured(), pairs, device="cpu", report=said.append)
+    assert "dry run: nothing was written" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_learning_rate_by_hand():
+    cosine = TrainConfig(steps=110, warmup=10, schedule="cosine")
+    assert learning_rate_factor(0, cosine) == pytest.approx(0.1)
+    assert learning_rate_factor(10, cosine) == pytest.approx(1.0)
+    assert learning_rate_factor(60, cosine) == pytest.approx(0.01 + 0.99 / 2)
+    assert learning_rate_factor(110, cosine) == pytest.approx(0.01)
+    step = TrainConfig(schedule="step", step_at=100)
+    assert [learning_rate_factor(s, step) for s in (0, 99, 100)] == [1.0, 1.0, 0.1]
+
+
+def test_levels_depend_on_the_step_alone():
+    cfg = TrainConfig(levels=(0, 1, 2))
+    drawn = [levels_of_step(step, cfg) for step in range(50)]
+    assert set(drawn) == {0, 1, 2}
+    assert drawn == [levels_of_step(step, cfg) for step in range(50)]
+
+
+def test_crops_are_cut_to_the_thumbnail():
+    cfg = TrainConfig(size=64, levels=(0, 1, 2), thumbnail=32)
+    image = torch.arange(64.0).expand(1, 3, 64, 64)
+    assert cut(image, 0, cfg).shape == (1, 3, 32, 32)
+    assert cut(image, 0, cfg)[0, 0, 0, 0] == 16
+    assert cut(image, 1, cfg) is image
+    assert cut(image, 2, cfg) is image
