@@ -1,7 +1,7 @@
 """The list of things you can do here: `python -m pip install nox uv`, then `python -m nox -s NAME`.
 
     demo                      retouch a portrait with the bundled weights: pictures and a table
-    tests [-- PACKAGE…]       the test suites, with coverage
+    tests [-- PACKAGE…]       the test suites (RETOUCH_COVERAGE=1: with coverage)
     lint, types               ruff and the workflows' schema; mypy
     build [-- PACKAGE…]       sdists and wheels into dist/, checked
     smoke                     the built wheels in an empty environment: commands, imports, a portrait
@@ -85,10 +85,12 @@ def tests(session: nox.Session) -> None:
     if not folders:
         session.skip(f"no tests yet in {', '.join(packages)}")
     install(session, "test")
-    coverage = [f"--cov={next((ROOT / f'packages/{package}/src').iterdir()).name}" for package in packages]
+    coverage = []
+    if os.environ.get("RETOUCH_COVERAGE"):  # doubles the time: the exporter's tracing is all Python
+        coverage = [f"--cov={next((ROOT / f'packages/{package}/src').iterdir()).name}" for package in packages]
+        coverage.append("--cov-report=term:skip-covered")
     session.run(
-        *("python", "-m", "pytest", "-m", "not repro", *folders),
-        *(*coverage, "--cov-report=term:skip-covered"),
+        *("python", "-m", "pytest", "-m", "not repro", "--durations=10", *folders, *coverage),
         env={**ENVIRONMENT, "COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage")},
     )
 
