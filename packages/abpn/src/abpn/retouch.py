@@ -174,10 +174,14 @@ class Retoucher:
         keep = (..., inner, slice(columns.inner.start, columns.inner.start + stop - columns.start))
         change = self.model.blend.change(tile[keep], B_0[keep])
         # What the network leaves alone comes back bit for bit, at 8 and at 16 bits.
-        change = F.hardshrink(change, UNTOUCHED) * (strength * np.iinfo(block.dtype).max)
-        levels = change.round_()[0].permute(1, 2, 0).to(torch.int32).cpu().numpy()
-        target = result[:, columns.start : stop]
-        np.clip(target + levels, 0, np.iinfo(block.dtype).max, out=target, casting="unsafe")
+        change = F.hardshrink(change, UNTOUCHED)
+        if not change.any():
+            return
+        largest = np.iinfo(block.dtype).max
+        levels = (tile[keep] * largest).round_() + (change * (strength * largest)).round_()  # integers, exact in fp32
+        levels = levels.clamp_(0, largest)[0].permute(1, 2, 0)
+        exact = torch.uint8 if block.dtype == np.uint8 else torch.int32
+        result[:, columns.start : stop] = levels.to(exact).cpu().numpy()
 
 
 class _Coarse:
@@ -220,15 +224,18 @@ class _Coarse:
         """Stream the photograph and keep level s."""
         scale = 2**self.level
         halo = 0 if kernel == "box" else 3 * scale
-        parts = []
+        shape = (1, 3, self.padded_height // scale, self.padded_width // scale)
+        coarse = torch.empty(shape, device=device, memory_format=torch.channels_last)
         step = max(1, STREAM_PIXELS // self.padded_width)
         for rows in plan_stripes(self.padded_height, step, align=scale, halo=halo):
             read_start = min(rows.read_start, source.height - 1)
             block = source.read_rows(read_start, max(read_start + 1, min(rows.read_stop, source.height)))
             image = _pad(_to_tensor(block, device), rows.read_stop - rows.read_start, self.padded_width)
             reduced = image_pyramid(image, self.level, kernel)[-1]  # type: ignore[arg-type]
-            parts.append(reduced[..., rows.inner.start // scale : rows.inner.stop // scale, :])
-        return torch.cat(parts, dim=2).contiguous(memory_format=torch.channels_last)
+            # Copied into place at once: small tensors kept between large ones that go would split the heap.
+            kept = reduced[..., rows.inner.start // scale : rows.inner.stop // scale, :]
+            coarse[..., rows.start // scale : rows.stop // scale, :] = kept
+        return coarse
 
 
 class _ArraySource:
