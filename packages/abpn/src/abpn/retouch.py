@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 COARSE_PIXELS = 2_000_000  # the reduced copy's size: 24 MB in fp32
 STREAM_PIXELS = 2_000_000  # what the first pass reads at a time
-TILE = 512  # side of a tile: its 16-channel activations stay near the processor's caches
+TILE = 640  # side of a tile: its 16-channel activations stay near the processor's caches
 HALO = {
     "box": 3,
     "burt": 6,
