@@ -39,7 +39,7 @@ def inversion():
 
 @evidence.figure("pixels outside the retouched face that changed in a file, 8 and 16 bit", at_most=0, unit="pixels")
 def untouched_pixels():
-    """abpn-retouch on PNG and TIFF files; also inside the face wherever the network changes nothing."""
+    """abpn-retouch on PNG and TIFF files; how many pixels of the face changed is in the details."""
     details, worst = {}, 0
     for dtype in (np.uint8, np.uint16):
         photo = _astronaut() if dtype == np.uint8 else _astronaut().astype(np.uint16) * 257
@@ -54,8 +54,7 @@ def untouched_pixels():
             side = portraits.MARGIN * max(width, height) / 2 + 1
             y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
             outside = (abs(x - left - width / 2) > side) | (abs(y - top - height / 2) > side)
-            quiet = (Retoucher("small", device="cpu")(photo) == photo).all()
-            if not changed.any() and not quiet:
+            if not changed.any():
                 raise NotMeasured("the network changed nothing at all, so nothing is shown")
             name = f"{ending} {np.dtype(dtype).name}"
             details[name] = {"outside": int((changed & outside).sum()), "inside": int(changed.sum())}
