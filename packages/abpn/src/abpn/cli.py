@@ -30,6 +30,7 @@ from retouch_common.cli import (
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file with options to change.")
 @set_option
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps; short for --set train.steps=N.")
+@click.option("--init", metavar="WEIGHTS", help="Train on from these weights; short for --set train.init=WEIGHTS.")
 @click.option("--dry-run", is_flag=True, help="Check everything and show the configuration, but do not train.")
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard event files.")
 @device_option
@@ -42,6 +43,7 @@ def train(
     config_file: Path | None,
     overrides: tuple[str, ...],
     steps: int | None,
+    init: str | None,
     dry_run: bool,
     tensorboard: bool,
     device: str,
@@ -60,7 +62,9 @@ def train(
     if preset not in PRESETS:
         raise ValueError(f"--preset {preset}: there are {', '.join(PRESETS)}")
     changes = (load_yaml(config_file) if config_file else {}) | parse_overrides(overrides)
-    config = apply_overrides(PRESETS[preset], changes | ({"train.steps": steps} if steps else {}))
+    changes |= {"train.steps": steps} if steps else {}
+    changes |= {"train.init": init} if init else {}
+    config = apply_overrides(PRESETS[preset], changes)
     if dry_run:
         check(config, data, device=device, report=click.echo)
     else:

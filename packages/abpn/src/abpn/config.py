@@ -88,6 +88,7 @@ class TrainConfig:
 
     Attributes:
         steps: Optimiser steps.
+        init: Weights to start from (bundled name, path or hub id), of the same ``model``; empty starts at random.
         batch_size: Samples in a step over all processes and accumulation rounds.
         accumulate: Gradient accumulation rounds in a step.
         size: Side in pixels of the training samples.
@@ -112,6 +113,7 @@ class TrainConfig:
     """
 
     steps: int = 100_000
+    init: str = ""
     batch_size: int = 8
     accumulate: int = 1
     size: int = 1024

@@ -137,7 +137,7 @@ class _Run:
         self.validation = open_pairs(data, size=cfg.size, split="val", seed=cfg.seed, fit=cfg.fit)
         self.num_samples, self.num_validation = len(cast(Sized, self.data)), len(cast(Sized, self.validation))
 
-        self.model: nn.Module = ABPN(config.model)
+        self.model: nn.Module = _initial_model(config)
         if cfg.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.criterion = JointLoss(config.loss, config.model.pyramid).to(runner.device)
@@ -298,6 +298,19 @@ class _Run:
 
     def _layout(self, image: Tensor) -> Tensor:
         return image.contiguous(memory_format=torch.channels_last) if self.config.train.channels_last else image
+
+
+def _initial_model(config: Config) -> ABPN:
+    model = ABPN(config.model)
+    if config.train.init:
+        start = ABPN.from_pretrained(config.train.init)
+        if start.config != config.model:
+            raise ValueError(
+                f"train.init={config.train.init} was trained with another model configuration ({start.config}); "
+                "choose its preset, or the --set model.… options that it was trained with"
+            )
+        model.load_state_dict(start.state_dict())
+    return model
 
 
 def learning_rate_factor(step: int, cfg: TrainConfig) -> float:
