@@ -8,7 +8,7 @@ import pyvips
 import torch
 from abpn.config import PRESETS, TrainConfig
 from abpn.model import ABPN
-from abpn.train import cut, dry_run, learning_rate_factor, levels_of_step, train
+from abpn.train import cut, dry_run, levels_of_step, train
 from retouch_common.config import apply_overrides
 
 
@@ -91,16 +91,6 @@ def test_dry_run_writes_nothing(pairs, tmp_path):
     dry_run(configured(), pairs, device="cpu", report=said.append)
     assert "dry run: nothing was written" in said
     assert not list(tmp_path.iterdir())
-
-
-def test_learning_rate_by_hand():
-    cosine = TrainConfig(steps=110, warmup=10, schedule="cosine")
-    assert learning_rate_factor(0, cosine) == pytest.approx(0.1)
-    assert learning_rate_factor(10, cosine) == pytest.approx(1.0)
-    assert learning_rate_factor(60, cosine) == pytest.approx(0.01 + 0.99 / 2)
-    assert learning_rate_factor(110, cosine) == pytest.approx(0.01)
-    step = TrainConfig(schedule="step", step_at=100)
-    assert [learning_rate_factor(s, step) for s in (0, 99, 100)] == [1.0, 1.0, 0.1]
 
 
 def test_levels_depend_on_the_step_alone():

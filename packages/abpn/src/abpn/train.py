@@ -16,9 +16,11 @@ from retouch_common.data.samplers import EndlessBatches, endless_loader
 from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss
 from retouch_common.losses.region import difference_mask
 from retouch_common.training import checkpoint
+from retouch_common.training.continuation import refuse_other_run
 from retouch_common.training.ema import EMA
 from retouch_common.training.monitor import Monitor, check_finite
 from retouch_common.training.runner import Runner
+from retouch_common.training.schedule import learning_rate_factor
 from retouch_common.training.state import (
     load_optimizer_state,
     load_scheduler_state,
@@ -33,9 +35,6 @@ from abpn.model import ABPN
 
 SHEET_ROWS = 6
 VALIDATION_SAMPLES = 24
-
-# Fields that may differ between a run and its continuation: the length, and what changes neither weights nor data.
-_FREE_FIELDS = {"steps", "workers", "log_every", "sheet_every", "checkpoint_every"}
 
 
 def train(
@@ -149,7 +148,7 @@ class _Run:
         if self.discriminator is not None:
             self.optimizers["discriminator"] = torch.optim.Adam(self.discriminator.parameters(), lr=cfg.lr, betas=betas)
         self.schedulers = {
-            name: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, cfg))
+            name: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._learning_rate(step))
             for name, optimizer in self.optimizers.items()
         }
         self.model, self.optimizers["model"] = runner.prepare(self.model, self.optimizers["model"])
@@ -161,6 +160,12 @@ class _Run:
             )
         self.resumed: checkpoint.Checkpoint | None = None
         runner.seed(cfg.seed, per_process=True)
+
+    def _learning_rate(self, step: int) -> float:
+        cfg = self.config.train
+        return learning_rate_factor(
+            step, steps=cfg.steps, warmup=cfg.warmup, schedule=cfg.schedule, step_at=cfg.step_at
+        )
 
     def batches(self, start_step: int) -> Any:
         """The endless stream of this process's batches after ``start_step``."""
@@ -257,7 +262,7 @@ class _Run:
         found = checkpoint.latest(out / "checkpoints")
         if found is None:
             return 0
-        _refuse_other_run(found.meta["config"], to_dict(self.config), out)
+        refuse_other_run(found.meta["config"], to_dict(self.config), out)
         runner = self.runner
         runner.unwrap(self.model).load_state_dict(found.tensors("model"))
         if self.ema is not None:
@@ -313,16 +318,6 @@ def _initial_model(config: Config) -> ABPN:
     return model
 
 
-def learning_rate_factor(step: int, cfg: TrainConfig) -> float:
-    """Learning rate after ``step`` steps, as a share of ``cfg.lr``."""
-    if step < cfg.warmup:
-        return (step + 1) / cfg.warmup
-    if cfg.schedule == "step":
-        return 1.0 if step < cfg.step_at else 0.1
-    progress = min(1.0, (step - cfg.warmup) / max(1, cfg.steps - cfg.warmup))
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
-
-
 def levels_of_step(step: int, cfg: TrainConfig) -> int:
     """L for a step: drawn from ``cfg.levels``, the same on every process and after resuming."""
     generator = torch.Generator().manual_seed(cfg.seed * 1_000_003 + step)
@@ -342,17 +337,3 @@ def _sheet_row(raw: Tensor, target: Tensor, result: Tensor, B_0: Tensor, mask: T
     """One line of the picture sheet; the blend layer is shown around grey, four times amplified."""
     row = {"raw": raw, "mask": mask, "output": result, "target": target, "blend": (0.5 + 4 * B_0).clamp(0, 1)}
     return {name: image[0].float().cpu() for name, image in row.items() if image is not None}
-
-
-def _refuse_other_run(saved: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
-    """Refuse to continue a run under another configuration."""
-    for section, values in wanted.items():
-        for name, value in values.items():
-            before = saved.get(section, {}).get(name)
-            before = tuple(before) if isinstance(before, list) else before
-            value = tuple(value) if isinstance(value, list) else value
-            if before != value and name not in _FREE_FIELDS:
-                raise ValueError(
-                    f"{out} holds a run with {section}.{name}={before}, now {value} is asked for; "
-                    "choose another --out, or repeat the command that started the run"
-                )

@@ -23,6 +23,10 @@ class CropConfig:
     """Portraits are enlarged at most this much."""
     turn_probability: float = 0.12
     """Share of crops that are turned, by up to 30 degrees."""
+    reach: float | None = None
+    """Largest distance between the centres of crop and face, in widths of the face; None: about half of one."""
+    anywhere_probability: float = 0.08
+    """Share of crops whose place is independent of the face."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,11 @@ def random_crop(
     if anywhere:
         cx, cy = generator.uniform(0.0, width), generator.uniform(0.0, height)
     else:
-        reach = 0.55 if window < 0.7 * box_width else 0.4
+        reach = config.reach
+        if reach is None:
+            reach = 0.55 if window < 0.7 * box_width else 0.4
         cx = x + box_width * (0.5 + generator.uniform(-reach, reach))
-        cy = y + box_height * (0.5 + generator.uniform(-reach, reach + 0.1))
+        cy = y + box_height * (0.5 + generator.uniform(-reach, reach + (0.1 if config.reach is None else 0.0)))
     half = max(8, round(window / 2))
     x0 = int(np.clip(round((cx - half) / 2), 0, width // 2 - half))
     y0 = int(np.clip(round((cy - half) / 2), 0, height // 2 - half))

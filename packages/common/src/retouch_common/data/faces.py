@@ -7,6 +7,7 @@ both.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from retouch_common.data.face_cache import default_cache, open_or_prepare
-from retouch_common.data.face_crops import Crop, random_crop
+from retouch_common.data.face_crops import Crop, CropConfig, random_crop
 from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
 from retouch_common.synthesis.colour import luminance
 from retouch_common.synthesis.jpeg import compress
@@ -90,6 +91,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         seed: Of all randomness.
         cache: Folder for cleaned portraits; None for `face_cache.default_cache()`.
         config: What is drawn how often.
+        crop: How portraits are cut.
         natural: Share of samples whose raw picture keeps the person's own blemishes, which the target lacks.
         augment: Whether light, colour, background and camera are varied (blemishes and crops always are).
 
@@ -109,6 +111,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         config: BlemishConfig | None = None,
         augment: bool = True,
         natural: float = 0.35,
+        crop: CropConfig | None = None,
     ) -> None:
         if not 64 <= size <= 768:
             raise ValueError(f"size is {size}; crops of 64 to 768 pixels can be made")
@@ -119,6 +122,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         self.paths, self.faces = _open_all(paths, Path(cache) if cache is not None else default_cache())
         if not self.faces:
             raise ValueError(f"{folder}: no face with enough visible skin in {len(paths)} pictures")
+        self.crop = crop or CropConfig()
         self.synthesizer = BlemishSynthesizer(config)
         self.noise = NoiseBank()
 
@@ -135,7 +139,8 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
             raise IndexError("samples are numbered from 0")
         generator = np.random.default_rng((self.seed, index))
         face = self.faces[int(generator.integers(len(self.faces)))]
-        crop = random_crop(face, self.size, generator, anywhere=bool(generator.random() < 0.08))
+        anywhere = bool(generator.random() < self.crop.anywhere_probability)
+        crop = random_crop(face, self.size, generator, config=self.crop, anywhere=anywhere)
         scale = crop.face_width / 600.0
         if self.augment:
             image, skin, own = self._scene(crop, scale, generator)
@@ -157,6 +162,18 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
             "target": _tensor(target),
             "mask": _tensor(self.synthesizer.mask(raw, target)[..., None]),
         }
+
+    def subset(self, positions: Sequence[int]) -> FaceBlemishes:
+        """The same with only the portraits at these positions of :attr:`paths`.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if not positions:
+            raise ValueError("a subset needs at least one portrait")
+        part = copy.copy(self)
+        part.paths, part.faces = [self.paths[p] for p in positions], [self.faces[p] for p in positions]
+        return part
 
     def _scene(
         self, crop: Crop, scale: float, generator: np.random.Generator
