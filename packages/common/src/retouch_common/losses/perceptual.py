@@ -18,7 +18,7 @@ _STD = (0.229, 0.224, 0.225)
 
 
 class PerceptualLoss(nn.Module):
-    """Mean squared error between the features of two pictures, summed over layers.
+    """Mean squared or absolute error between the features of two pictures, summed over layers.
 
     The network's weights are torchvision's ImageNet ones and nothing else: they are read from the cache of
     ``torch.hub`` or from a given file, never downloaded in the middle of a run and never replaced by random
@@ -35,6 +35,8 @@ class PerceptualLoss(nn.Module):
         layers: Sequence[str] = ("relu1_2", "relu2_2", "relu3_3"),
         weights: str | Path | None = None,
         state_dict: Mapping[str, torch.Tensor] | None = None,
+        distance: Literal["mse", "l1"] = "mse",
+        normalise: bool = True,
     ):
         """Build the feature network.
 
@@ -44,6 +46,8 @@ class PerceptualLoss(nn.Module):
             weights: torchvision's file (.pth, or the same as .safetensors); by default looked up in the
                 cache.
             state_dict: weights given directly, named as torchvision names them (for tests).
+            distance: "mse" or "l1", each the mean over a layer's features.
+            normalise: bring pictures to ImageNet's mean and deviation first, as the network was trained.
 
         Raises:
             ValueError: unknown network or layer; the weights are missing or damaged (says which file to put
@@ -52,6 +56,9 @@ class PerceptualLoss(nn.Module):
         super().__init__()
         if network not in _BLOCKS:
             raise ValueError(f"perceptual network '{network}' is not one of {', '.join(_BLOCKS)}")
+        if distance not in ("mse", "l1"):
+            raise ValueError(f"perceptual distance '{distance}' is not one of mse, l1")
+        self.distance, self.normalise = distance, normalise
         places = _layer_places(network)
         for layer in layers:
             if layer not in places:
@@ -71,10 +78,11 @@ class PerceptualLoss(nn.Module):
         """
         with torch.no_grad():
             wanted = self._extract(target)
-        return torch.stack([F.mse_loss(a, b) for a, b in zip(self._extract(output), wanted, strict=True)]).sum()
+        compare = F.mse_loss if self.distance == "mse" else F.l1_loss
+        return torch.stack([compare(a, b) for a, b in zip(self._extract(output), wanted, strict=True)]).sum()
 
     def _extract(self, image: torch.Tensor) -> list[torch.Tensor]:
-        x = (image - self.mean) / self.std
+        x = (image - self.mean) / self.std if self.normalise else image
         found = []
         for place, layer in enumerate(self.features):
             x = layer(x)

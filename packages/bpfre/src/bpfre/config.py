@@ -1,0 +1,269 @@
+"""Configuration of BPFRe: one frozen dataclass per concern, and the named presets.
+
+``bpfre-train --preset recommended --set model.generator=false`` starts from a preset and overrides a field. The
+ablations of Table 1 are ``model.decoder=false``, ``model.generator=false`` and ``model.attention=false``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Norm = Literal["group", "batch", "none"]
+Residual = Literal["none", "add"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What the network is.
+
+    Attributes:
+        size: S, side in pixels of the faces it sees: 256, 512 or 1024 (or less, for tests).
+        patch: Pixels are folded into channels, patch x patch at a time, before the first layer, and unfolded after
+            the last. 1 is the paper's network; 2 computes a 512 face at the cost of a 256 one.
+        channel_base: A layer at r x r has min(channel_base / r, max_channels) channels.
+        max_channels: See ``channel_base``.
+        style_dim: Length of the latent code and of the style code.
+        mapping_layers: Layers of the MLP between them.
+        attention_width: Filters of the hidden layers of the attention modules.
+        norm: Normalisation of the U-Net's blocks: "group", "batch" (pSp's) or "none".
+        parameters: alpha and beta of Eq. 1 for every "pixel", or for every pixel and "channel".
+        weight_activation: Of h_weight's last layer, "linear" or "sigmoid".
+        refined_input: Picture that A^{D2G} reads its parameters from: the first stage's "coarse", or "raw".
+        residual: "add" makes both stages predict a change of their input picture; "none" the picture itself.
+        detach_coarse: Keep the second stage's gradients out of the first, as Eq. 12 is written; the latent code then
+            gets its gradient through a linear layer of the generator alone.
+        decoder: False: Table 1 without A^{E2D} and D_deco; the generator gets the encoder's features.
+        generator: False: Table 1 without A^{D2G} and G; the U-Net plays against the discriminator.
+        attention: False: Table 1 without both attention modules.
+        discriminator_base: ``channel_base`` of the discriminator.
+        discriminator_max: ``max_channels`` of the discriminator.
+    """
+
+    size: int = 512
+    patch: int = 1
+    channel_base: int = 32768
+    max_channels: int = 512
+    style_dim: int = 512
+    mapping_layers: int = 8
+    attention_width: int = 32
+    norm: Norm = "group"
+    parameters: Literal["pixel", "channel"] = "pixel"
+    weight_activation: Literal["linear", "sigmoid"] = "linear"
+    refined_input: Literal["coarse", "raw"] = "coarse"
+    residual: Residual = "add"
+    detach_coarse: bool = False
+    decoder: bool = True
+    generator: bool = True
+    attention: bool = True
+    discriminator_base: int = 32768
+    discriminator_max: int = 512
+
+    def __post_init__(self) -> None:
+        if self.size < 32 or self.size & (self.size - 1):
+            raise ValueError(f"model.size must be a power of two from 32 on, not {self.size}")
+        if self.patch not in (1, 2, 4):
+            raise ValueError(f"model.patch must be 1, 2 or 4, not {self.patch}")
+        if not (self.decoder or self.generator):
+            raise ValueError("model.decoder=false and model.generator=false leave nothing that makes a picture")
+
+    @property
+    def finest(self) -> int:
+        """Side of the finest feature maps."""
+        return self.size // self.patch
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Sides of the feature maps, finest first, down to 4."""
+        return tuple(2**k for k in range(self.finest.bit_length() - 1, 1, -1))
+
+    def channels(self, resolution: int) -> int:
+        """Channels of the U-Net and the generator at a resolution."""
+        return max(4, min(self.channel_base // resolution, self.max_channels))
+
+    def discriminator_channels(self, resolution: int) -> int:
+        """Channels of the discriminator at a resolution."""
+        return max(4, min(self.discriminator_base // resolution, self.discriminator_max))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of Eq. 4-12, all 1 in the paper but lambda.
+
+    Attributes:
+        pixel: L1 terms of Eq. 6 and 9.
+        perceptual: VGG terms of Eq. 6 and 9.
+        perceptual_weights: File of torchvision's VGG-19 weights; empty looks in torch.hub's cache.
+        perceptual_normalise: Normalise pictures as ImageNet's before the VGG; the group's later code does not.
+        emphasis: The L1 terms weigh a retouched pixel 1 + emphasis times an untouched one; 0 in the paper.
+        identity: lambda of Eq. 6: any retouched picture must come out of the first stage as it went in.
+        blemish: Eq. 4 and 5.
+        difference: The true map Delta: "contrast" (per image min-max, then 2 sigmoid(50 d) - 1) or "raw".
+        difference_floor: Least range of that min-max, in [0, 1]: what is unclear is not amplified to noise.
+        adversarial: Eq. 10 and 11.
+        saturating: The generator minimises log(1 - D), as Eq. 11 is printed, instead of -log D.
+        r1: gamma of the gradient penalty on retouched pictures; 0 leaves it out.
+        r1_every: Steps between penalties, each r1_every times as heavy.
+    """
+
+    pixel: float = 1.0
+    perceptual: float = 1.0
+    perceptual_weights: str = ""
+    perceptual_normalise: bool = True
+    emphasis: float = 0.0
+    identity: float = 0.001
+    blemish: float = 1.0
+    difference: Literal["contrast", "raw"] = "contrast"
+    difference_floor: float = 4 / 255
+    adversarial: float = 1.0
+    saturating: bool = False
+    r1: float = 10.0
+    r1_every: int = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the network is trained.
+
+    Attributes:
+        task: "retouching", or "inpainting" of white brush strokes (section 4.7).
+        paired_fraction: Share of the pairs that are used as pairs; of the others, raw and retouched pictures are
+            shuffled apart and used without their partners.
+        steps: Optimiser steps.
+        init: Weights to start from (bundled name, path or hub id), of the same ``model``; empty starts at random.
+        batch_size: Pairs in a step over all processes and accumulation rounds; a step takes as many unpaired pictures
+            of each kind.
+        accumulate: Gradient accumulation rounds in a step.
+        unpaired_every: Steps between those in which unpaired pictures and the discriminator take part.
+        lr: Peak learning rate of Adam.
+        unet_lr: Of the U-Net's layers, which are not equalised, as a share of ``lr``.
+        betas: Adam's momentum coefficients.
+        schedule: "constant", "cosine" or "step" (divides by ten after ``step_at`` steps).
+        step_at: See ``schedule``.
+        warmup: Steps of linear warm-up.
+        clip: Largest gradient norm; 0 does not clip.
+        ema: Decay of the weights' moving average, which is what is evaluated and exported; 0 keeps none.
+        precision: "fp32", "bf16" or "fp16".
+        channels_last: Keep tensors in channels-last memory order.
+        workers: Data loading processes for each of the three streams of pictures.
+        seed: Seed of weights, lists and data order.
+        log_every: Steps between lines of metrics.jsonl.
+        sheet_every: Steps between picture sheets.
+        checkpoint_every: Steps between checkpoints.
+    """
+
+    task: Literal["retouching", "inpainting"] = "retouching"
+    paired_fraction: float = 1.0
+    steps: int = 120_000
+    init: str = ""
+    batch_size: int = 2
+    accumulate: int = 1
+    unpaired_every: int = 1
+    lr: float = 2e-3
+    unet_lr: float = 0.1
+    betas: tuple[float, ...] = (0.0, 0.99)
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    step_at: int = 100_000
+    warmup: int = 0
+    clip: float = 0.0
+    ema: float = 0.998
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    workers: int = 2
+    seed: int = 0
+    log_every: int = 20
+    sheet_every: int = 1000
+    checkpoint_every: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.paired_fraction <= 1:
+            raise ValueError(f"train.paired_fraction must lie above 0 and at most at 1, not {self.paired_fraction}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"train.batch_size={self.batch_size} cannot be split into train.accumulate={self.accumulate} rounds"
+            )
+        if self.unpaired_every < 1:
+            raise ValueError(f"train.unpaired_every must be at least 1, not {self.unpaired_every}")
+        if len(self.betas) != 2:
+            raise ValueError(f"train.betas must be two numbers, not {self.betas}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Model, loss and training together: what a run directory records.
+
+    Attributes:
+        model: The networks.
+        loss: Eq. 4-12.
+        train: The optimisation.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+PRESETS: dict[str, Config] = {
+    # The equations as printed: pictures instead of changes, every weight 1.
+    "paper": Config(model=ModelConfig(residual="none")),
+    # Changes instead of pictures, and a pixel term that outweighs the game.
+    "recommended": Config(
+        loss=LossConfig(pixel=10.0, adversarial=0.1, identity=0.1),
+        train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="bf16", channels_last=True),
+    ),
+    # The bundled weights: 512 pixels, finest features at 256, no weights but its own.
+    "small": Config(
+        model=ModelConfig(
+            patch=2,
+            channel_base=4096,
+            max_channels=96,
+            style_dim=96,
+            mapping_layers=4,
+            attention_width=8,
+            norm="none",
+            discriminator_base=2048,
+            discriminator_max=64,
+        ),
+        loss=LossConfig(pixel=20.0, perceptual=0.0, emphasis=8.0, identity=1.0, adversarial=0.02, r1=1.0),
+        train=TrainConfig(
+            paired_fraction=0.1,
+            steps=6000,
+            batch_size=4,
+            unpaired_every=4,
+            lr=2e-3,
+            unet_lr=1.0,
+            betas=(0.9, 0.99),
+            schedule="cosine",
+            warmup=100,
+            clip=1.0,
+            precision="bf16",
+            channels_last=True,
+            workers=1,
+            sheet_every=400,
+            checkpoint_every=200,
+        ),
+    ),
+    # For tests: a training step takes a fraction of a second on a CPU.
+    "tiny": Config(
+        model=ModelConfig(
+            size=64,
+            channel_base=512,
+            max_channels=16,
+            style_dim=16,
+            mapping_layers=2,
+            attention_width=4,
+            discriminator_base=256,
+            discriminator_max=16,
+        ),
+        loss=LossConfig(pixel=10.0, perceptual=0.0, adversarial=0.01, r1=1.0, r1_every=2),
+        train=TrainConfig(
+            steps=20,
+            lr=5e-3,
+            unet_lr=1.0,
+            betas=(0.9, 0.99),
+            ema=0.9,
+            workers=0,
+            log_every=1,
+            sheet_every=10,
+            checkpoint_every=10,
+        ),
+    ),
+}

@@ -1,0 +1,90 @@
+"""Eq. 4-12: every term of the paper as a function of its own.
+
+Pictures are (N, 3, S, S) in [0, 1]; maps M of one module are a list of (N, 1, s, s) in [0, 1], finest first; logits of
+the discriminator are (N, 1, S, S), large where a picture looks retouched. ``sp`` is softplus: -log sigma(l) = sp(-l).
+
+Deviations: M is detached in the adversarial terms, for otherwise the game and not the truth would shape it (a saturating
+loss drives it to 1, a non-saturating one to 0); means are taken over pixels; the generator's loss is the non-saturating
+one by default; Eq. 12 lists the discriminator among what minimises, which is a misprint.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bpfre.attention import resize_area, supervised
+
+
+def blemish_loss(maps: Sequence[Tensor], difference: Tensor) -> Tensor:
+    """L_blem of Eq. 4 and 5: |M - Delta|, mean over pixels and scales.
+
+    Args:
+        maps: M of one module.
+        difference: Delta at the picture's size, (N, 1, S, S), from :func:`bpfre.attention.true_difference`.
+    """
+    terms = [(M.float() - resize_area(difference, M.shape[-2:])).abs().mean() for M in supervised(maps)]
+    return torch.stack(terms).mean()
+
+
+def pixel_loss(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The L1 terms of Eq. 6 and 9, mean over pixels and channels.
+
+    Args:
+        output: A stage's picture.
+        target: The retouched one.
+        weight: (N, 1, S, S) weights of pixels with mean 1; None weighs them alike, as the paper does.
+    """
+    error = (output.float() - target).abs()
+    return error.mean() if weight is None else (weight * error).mean()
+
+
+def emphasis_weight(difference: Tensor, emphasis: float) -> Tensor | None:
+    """Weights 1 + emphasis * Delta, scaled to mean 1; None if ``emphasis`` is 0."""
+    if not emphasis:
+        return None
+    weight = 1 + emphasis * difference
+    return weight / weight.mean()
+
+
+def discriminator_loss(
+    logits_raw: Tensor, M_raw: Tensor, logits_refined: Tensor, M_refined: Tensor, logits_retouched: Tensor
+) -> Tensor:
+    """L_adv^disc of Eq. 10 with its sign turned, to be minimised: E[M sp(l_raw)] + E[M sp(l_refined)] + E[sp(-l_ret)].
+
+    Args:
+        logits_raw: Of raw pictures.
+        M_raw: Their blemish maps at the logits' size.
+        logits_refined: Of the network's results.
+        M_refined: The blemish maps of their inputs.
+        logits_retouched: Of retouched pictures.
+    """
+    return (
+        (M_raw.detach() * F.softplus(logits_raw.float())).mean()
+        + (M_refined.detach() * F.softplus(logits_refined.float())).mean()
+        + F.softplus(-logits_retouched.float()).mean()
+    )
+
+
+def synthesis_loss(logits_refined: Tensor, M: Tensor, *, saturating: bool = False) -> Tensor:
+    """L_adv^synt of Eq. 11: E[M sp(-l)], or as printed ("saturating") E[M log(1 - sigma(l))] = -E[M sp(l)].
+
+    Args:
+        logits_refined: Of the network's results.
+        M: The blemish maps of their inputs at the logits' size.
+        saturating: Use the printed form, whose gradient vanishes where the discriminator is sure.
+    """
+    logits = logits_refined.float()
+    return (M.detach() * (-F.softplus(logits) if saturating else F.softplus(-logits))).mean()
+
+
+def r1_penalty(logits: Tensor, image: Tensor) -> Tensor:
+    """R1 of Mescheder et al. (ICML 2018) on pixel-mean logits: mean over images of |d mean(l) / d image|^2 / 2.
+
+    Args:
+        logits: Of ``image``.
+        image: (N, 3, S, S) that requires a gradient.
+    """
+    (gradient,) = torch.autograd.grad(logits.float().mean(dim=(1, 2, 3)).sum(), image, create_graph=True)
+    return gradient.float().square().sum(dim=(1, 2, 3)).mean() / 2
