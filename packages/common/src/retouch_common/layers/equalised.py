@@ -1,0 +1,111 @@
+"""Layers with an equalised learning rate (Karras et al., "Progressive Growing of GANs", ICLR 2018, section 4.1).
+
+Weights are drawn from N(0, 1) and scaled by 1 / sqrt(fan-in) at run time, not at the start, so that an optimiser which
+divides by the gradient's size moves all layers at the same relative speed. ``lr_mul`` slows a layer down without
+changing what it computes at the start.
+"""
+
+import contextlib
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retouch_common.layers.resample import Blur
+
+SLOPE = 0.2  # of the leaky ReLU
+GAIN = math.sqrt(2)  # of the leaky ReLU, which about halves the power
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """sqrt(2) times the leaky ReLU of slope 0.2."""
+    return GAIN * F.leaky_relu(x, SLOPE)
+
+
+class EqualLinear(nn.Module):
+    """Fully connected layer.
+
+    Args:
+        in_features: Width of the input.
+        out_features: Width of the output.
+        bias: Add one.
+        bias_init: Its first value.
+        lr_mul: Learning rate of this layer as a share of the optimiser's.
+        activation: End with :func:`leaky_relu`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        bias_init: float = 0.0,
+        lr_mul: float = 1.0,
+        activation: bool = False,
+    ) -> None:
+        super().__init__()
+        self.lr_mul, self.activation = lr_mul, activation
+        self.scale = lr_mul / math.sqrt(in_features)
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_mul)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        bias = None if self.bias is None else self.lr_mul * self.bias
+        y = F.linear(x, self.scale * self.weight, bias)
+        return leaky_relu(y) if self.activation else y
+
+
+class EqualConv2d(nn.Module):
+    """Convolution that keeps the sides, divides them by ``stride``, or halves them without aliasing.
+
+    Args:
+        in_channels: C of the input.
+        out_channels: C of the output.
+        kernel: Side of the kernel, odd.
+        stride: Of the convolution.
+        bias: Add one.
+        activation: End with :func:`leaky_relu`.
+        down: Filter with [1, 3, 3, 1], then convolve with stride 2.
+
+    Raises:
+        ValueError: The kernel is even, or ``down`` is given a stride of its own.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        bias: bool = True,
+        activation: bool = False,
+        down: bool = False,
+    ) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"the kernel's side must be odd, not {kernel}")
+        if down and stride != 1:
+            raise ValueError(f"down halves the sides itself; leave the stride of {stride} out")
+        self.activation = activation
+        self.stride, self.padding = (2, 0) if down else (stride, kernel // 2)
+        self.scale = 1 / math.sqrt(in_channels * kernel**2)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.blur = Blur(padding=(kernel + 1) // 2) if down else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, H, W), or to half the sides."""
+        if self.blur is not None:
+            x = self.blur(x)
+        y = F.conv2d(x, self.scale * self.weight, self.bias, stride=self.stride, padding=self.padding)
+        return leaky_relu(y) if self.activation else y
+
+
+def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Context without autocast on x's device; none at all where autocast is off, so that exported graphs lack it."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()

@@ -1,0 +1,222 @@
+"""StyleGAN2's modulated convolution in two forms that compute the same (Karras et al., CVPR 2020, section 2.2).
+
+A style s scales the input channels of a convolution's weights w, and demodulation brings every output channel back to
+unit variance:
+
+    w'_oik = s_i w_oik,    w''_oik = w'_oik / sqrt(sum_ik w'_oik^2 + eps)                              (Eq. 1 and 3)
+
+"grouped" makes the weights w'' of every sample and convolves all samples at once, each as a group. "scaled" leaves the
+weights alone: it scales the input by s and the output by the root, for which sum_i s_i^2 (sum_k w_oik^2) is enough, a
+matrix product. Which is faster depends on the layer, the batch and the machine: :func:`choose_forms`.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retouch_common.layers.equalised import EqualLinear, full_precision
+from retouch_common.layers.resample import Blur
+
+Form = Literal["scaled", "grouped"]
+EPS = 1e-8
+
+
+class ModulatedConv2d(nn.Module):
+    """Convolution whose weights a style scales per sample.
+
+    Args:
+        in_channels: C of the input.
+        out_channels: C of the output.
+        kernel: Side of the kernel, odd.
+        style_dim: Width of the style code.
+        demodulate: Bring every output channel to the variance of the input.
+        up: Double the sides: a transposed convolution of stride 2, then [1, 3, 3, 1]. Away from the edges this equals
+            :func:`~retouch_common.layers.resample.upsample2d`, then a convolution with the mirrored kernel.
+        form: "scaled" or "grouped"; the result is the same.
+
+    Raises:
+        ValueError: The kernel is even, or not 3 with ``up``, or there is no such form.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        style_dim: int,
+        *,
+        demodulate: bool = True,
+        up: bool = False,
+        form: Form = "scaled",
+    ) -> None:
+        super().__init__()
+        if kernel % 2 == 0 or (up and kernel != 3):
+            raise ValueError(f"the kernel's side must be {'3 to double the sides' if up else 'odd'}, not {kernel}")
+        self.demodulate = demodulate
+        self.padding = kernel // 2
+        self.form: Form = _checked(form)
+        self.scale = 1 / math.sqrt(in_channels * kernel**2)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.affine = EqualLinear(style_dim, in_channels, bias_init=1.0)
+        self.blur = Blur(gain=4.0, padding=1) if up else None
+
+    def forward(self, x: Tensor, style: Tensor, *, gain: float = 1.0, bias: Tensor | None = None) -> Tensor:
+        """Convolve.
+
+        Args:
+            x: (N, in_channels, H, W).
+            style: (N, style_dim).
+            gain: Factor of the result, before the bias.
+            bias: (out_channels,).
+
+        Returns:
+            (N, out_channels, H, W), or (N, out_channels, 2H, 2W) with ``up``.
+        """
+        with full_precision(x):
+            s = self.affine(style).float()
+        return (self._scaled if self.form == "scaled" else self._grouped)(x, s, gain, bias)
+
+    def _scaled(self, x: Tensor, s: Tensor, gain: float, bias: Tensor | None) -> Tensor:
+        dtype = _conv_dtype(x)
+        weight = self.weight.float()
+        with full_precision(x):
+            if dtype in (torch.float16, torch.bfloat16):
+                # Nothing may overflow before the output is scaled back: weights and styles of at most 1.
+                weight, s, undone = self._normalised(weight, s)
+                scale = 1.0
+            else:
+                undone, scale = None, self.scale
+            if self.demodulate:  # cancels whatever scales weights and styles
+                power = scale**2 * s.square() @ weight.square().sum(dim=(2, 3)).T
+                factor = gain * scale * torch.rsqrt(power + EPS)
+            else:
+                factor = torch.full_like(s[:, :1], gain * scale) if undone is None else gain * undone
+        y = self._convolve(x * s.to(x.dtype)[:, :, None, None], weight.to(dtype), groups=1)
+        if self.blur is not None:
+            y = self.blur(y)
+        factor = factor.to(y.dtype)[:, :, None, None]
+        return y * factor if bias is None else torch.addcmul(bias.to(y.dtype)[:, None, None], y, factor)
+
+    def _normalised(self, weight: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights and styles divided by their largest magnitudes, and the factor (N, out_channels) undoing it."""
+        largest_weight = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=EPS)
+        largest_style = s.abs().amax(dim=1, keepdim=True).clamp(min=EPS)
+        undone = largest_style * largest_weight.flatten()
+        return weight * (self.scale / largest_weight), s / largest_style, undone
+
+    def _grouped(self, x: Tensor, s: Tensor, gain: float, bias: Tensor | None) -> Tensor:
+        N, (out_channels, in_channels, *kernel) = len(x), self.weight.shape
+        with full_precision(x):
+            weight = self.scale * self.weight.float() * s[:, None, :, None, None]
+            if self.demodulate:
+                weight = weight * torch.rsqrt(weight.square().sum(dim=(2, 3, 4), keepdim=True) + EPS)
+            weight = (gain * weight).to(_conv_dtype(x)).reshape(N * out_channels, in_channels, *kernel)
+        if N > 1:
+            x = x.reshape(1, N * in_channels, *x.shape[2:])
+        y = self._convolve(x, weight, groups=N)
+        if N > 1:
+            y = y.reshape(N, out_channels, *y.shape[2:])
+        if self.blur is not None:
+            return self.blur(y, bias)
+        return y if bias is None else y + bias.to(y.dtype)[:, None, None]
+
+    def _convolve(self, x: Tensor, weight: Tensor, *, groups: int) -> Tensor:
+        if self.blur is None:
+            return F.conv2d(x, weight, padding=self.padding, groups=groups)
+        if groups == 1:
+            return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+        each = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2)
+        return F.conv_transpose2d(x, each.flatten(0, 1), stride=2, groups=groups)
+
+
+def use_form(model: nn.Module, form: Form) -> None:
+    """Switch all modulated convolutions of a model.
+
+    Args:
+        model: Holds them, at any depth.
+        form: "scaled" or "grouped".
+
+    Raises:
+        ValueError: If there is no such form.
+    """
+    for layer in model.modules():
+        if isinstance(layer, ModulatedConv2d):
+            layer.form = _checked(form)
+
+
+def choose_forms(model: nn.Module, example_call: Callable[[], Any], *, repeats: int = 3) -> dict[str, Form]:
+    """Time both forms of every modulated convolution and keep the faster one.
+
+    Each layer is timed where the call reaches it: with its inputs, its memory format, its autocast; forward and
+    backward, or forward only under ``torch.no_grad()`` or ``torch.inference_mode()``.
+
+    Args:
+        model: Holds the layers.
+        example_call: Calls the model with a typical input.
+        repeats: Measurements of each form; the fastest counts.
+
+    Returns:
+        The form of every layer that was reached, by its name.
+    """
+    names = {layer: name for name, layer in model.named_modules() if isinstance(layer, ModulatedConv2d)}
+    seconds: dict[str, dict[Form, float]] = {}
+
+    def measure(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        assert isinstance(layer, ModulatedConv2d)
+        times = seconds.setdefault(names[layer], dict.fromkeys(get_args(Form), 0.0))
+        before = layer.form
+        for form in times:
+            layer.form = form
+            times[form] += _fastest(layer, args, kwargs, repeats)
+        layer.form = before
+
+    hooks = [layer.register_forward_pre_hook(measure, with_kwargs=True) for layer in names]
+    try:
+        example_call()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    forms: dict[str, Form] = {name: min(times, key=times.__getitem__) for name, times in seconds.items()}
+    for layer, name in names.items():
+        layer.form = forms.get(name, layer.form)
+    return forms
+
+
+def _fastest(layer: ModulatedConv2d, args: tuple[Any, ...], kwargs: dict[str, Any], repeats: int) -> float:
+    """Seconds of the fastest of some calls after one that warms up."""
+    device = layer.weight.device
+    if torch.is_grad_enabled():
+        args = tuple(a.detach().requires_grad_() if isinstance(a, Tensor) else a for a in args)
+    wanted = [t for t in (*args, *layer.parameters()) if isinstance(t, Tensor) and t.requires_grad]
+    best = math.inf
+    for repeat in range(repeats + 1):
+        start = _clock(device)
+        y = layer.forward(*args, **kwargs)
+        if torch.is_grad_enabled():
+            torch.autograd.grad(y.float().sum(), wanted, allow_unused=True)
+        if repeat:
+            best = min(best, _clock(device) - start)
+    return best
+
+
+def _clock(device: torch.device) -> float:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
+def _checked(form: Form) -> Form:
+    if form not in get_args(Form):
+        raise ValueError(f"no form {form!r} of a modulated convolution; there are {', '.join(get_args(Form))}")
+    return form
+
+
+def _conv_dtype(x: Tensor) -> torch.dtype:
+    """What a convolution of x computes in."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

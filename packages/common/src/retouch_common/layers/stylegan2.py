@@ -1,0 +1,248 @@
+"""StyleGAN2's blocks in plain PyTorch: no compiled operators, fp16 and bf16 safe, exportable to ONNX.
+
+Karras, Laine, Aittala, Hellsten, Lehtinen, Aila. "Analyzing and Improving the Image Quality of StyleGAN." CVPR 2020.
+
+Shapes: x (N, C, H, W), channels first or last in memory; style (N, style_dim).
+"""
+
+import itertools
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retouch_common.layers.equalised import GAIN, SLOPE, EqualConv2d, EqualLinear, full_precision, leaky_relu
+from retouch_common.layers.modulation import Form, ModulatedConv2d, choose_forms, use_form
+from retouch_common.layers.resample import Blur, downsample2d, upsample2d
+
+__all__ = [
+    "Blur",
+    "EqualConv2d",
+    "EqualLinear",
+    "Form",
+    "MappingNetwork",
+    "ModulatedConv2d",
+    "Noise",
+    "NoiseInjection",
+    "ResBlockDown",
+    "StyledConv",
+    "ToRGB",
+    "choose_forms",
+    "downsample2d",
+    "leaky_relu",
+    "minibatch_stddev",
+    "pixel_norm",
+    "upsample2d",
+    "use_form",
+]
+
+Noise = Literal["fixed", "random", "none"]
+EPS = 1e-8
+
+
+class MappingNetwork(nn.Module):
+    """Latent code to style code: normalised to unit power, then fully connected layers; fp32 inside autocast.
+
+    Args:
+        in_dim: Width of the latent code.
+        style_dim: Width of the style code and of the layers between.
+        num_layers: How many.
+        lr_mul: Their learning rate as a share of the optimiser's.
+    """
+
+    def __init__(self, in_dim: int, style_dim: int, num_layers: int = 8, lr_mul: float = 0.01) -> None:
+        super().__init__()
+        widths = [in_dim] + [style_dim] * num_layers
+        self.layers = nn.Sequential(
+            *(EqualLinear(a, b, lr_mul=lr_mul, activation=True) for a, b in itertools.pairwise(widths))
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, in_dim) to (N, style_dim)."""
+        with full_precision(z):
+            first = self.layers[0]
+            assert isinstance(first, EqualLinear)
+            return self.layers(pixel_norm(z).to(first.weight.dtype))
+
+
+class NoiseInjection(nn.Module):
+    """Add one picture of noise to all channels, times a learnt strength that begins at 0.
+
+    Args:
+        size: Side of the feature maps in pixels.
+        seed: Of the fixed noise, which is drawn anew from it and takes no room in saved weights.
+    """
+
+    fixed: Tensor
+
+    def __init__(self, size: int, *, seed: int | list[int] = 0) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.zeros(()))
+        # RandomState, since its numbers are promised to stay the same in all versions.
+        drawn = np.random.RandomState(seed).standard_normal((1, 1, size, size)).astype(np.float32)
+        self.register_buffer("fixed", torch.from_numpy(drawn), persistent=False)
+
+    def forward(self, x: Tensor, *, noise: Noise | None = None, gain: float = 1.0) -> Tensor:
+        """Add noise.
+
+        Args:
+            x: (N, C, size, size).
+            noise: The same "fixed" picture for all, a "random" one for every sample, or "none"; None means random
+                while training and fixed in evaluation mode.
+            gain: Factor of the noise.
+
+        Raises:
+            ValueError: If fixed noise has another size.
+        """
+        noise = noise or ("random" if self.training else "fixed")
+        if noise == "none":
+            return x
+        if noise == "random":
+            drawn = torch.randn(len(x), 1, *x.shape[2:], device=x.device, dtype=self.strength.dtype)
+        elif x.shape[2:] != self.fixed.shape[2:]:
+            size = self.fixed.shape[-1]
+            raise ValueError(f"the fixed noise is {size}x{size} pixels, the features {x.shape[-1]}x{x.shape[-2]}")
+        else:
+            drawn = self.fixed
+        return x + (gain * self.strength * drawn).to(x.dtype)
+
+
+class StyledConv(nn.Module):
+    """Modulated convolution, noise, bias and :func:`leaky_relu`.
+
+    Args:
+        in_channels: C of the input.
+        out_channels: C of the output.
+        style_dim: Width of the style code.
+        kernel: Side of the kernel, odd.
+        up: Double the sides.
+        form: See :class:`ModulatedConv2d`.
+        noise: Have it.
+        size: Side of the output in pixels, for the noise.
+
+    Raises:
+        ValueError: Noise without a size, or see :class:`ModulatedConv2d`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        style_dim: int,
+        *,
+        kernel: int = 3,
+        up: bool = False,
+        form: Form = "scaled",
+        noise: bool = True,
+        size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if noise and size is None:
+            raise ValueError("noise needs the size of the features")
+        self.conv = ModulatedConv2d(in_channels, out_channels, kernel, style_dim, up=up, form=form)
+        # Layers of one size differ in channels or in up, and so in their noise.
+        seed = [in_channels, out_channels, size or 0, int(up)]
+        self.noise = NoiseInjection(size, seed=seed) if noise and size is not None else None
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor, style: Tensor, *, noise: Noise | None = None) -> Tensor:
+        """Convolve.
+
+        Args:
+            x: (N, in_channels, H, W).
+            style: (N, style_dim).
+            noise: See :meth:`NoiseInjection.forward`.
+
+        Returns:
+            (N, out_channels, H, W), or (N, out_channels, 2H, 2W) with ``up``.
+        """
+        # The activation's gain goes into what precedes it: a leaky ReLU commutes with positive factors.
+        y = self.conv(x, style, gain=GAIN, bias=GAIN * self.bias)
+        if self.noise is not None:
+            y = self.noise(y, noise=noise, gain=GAIN)
+        return F.leaky_relu(y, SLOPE, inplace=True)
+
+
+class ToRGB(nn.Module):
+    """1x1 modulated convolution without demodulation, and a bias: features to a picture.
+
+    Args:
+        in_channels: C of the features.
+        style_dim: Width of the style code.
+        out_channels: Of the picture.
+        form: See :class:`ModulatedConv2d`.
+    """
+
+    def __init__(self, in_channels: int, style_dim: int, *, out_channels: int = 3, form: Form = "scaled") -> None:
+        super().__init__()
+        self.conv = ModulatedConv2d(in_channels, out_channels, 1, style_dim, demodulate=False, form=form)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Read the picture off.
+
+        Args:
+            x: (N, in_channels, H, W).
+            style: (N, style_dim).
+            skip: The picture of the resolution below, (N, out_channels, H / 2, W / 2), added after doubling.
+
+        Returns:
+            (N, out_channels, H, W).
+        """
+        rgb = self.conv(x, style, bias=self.bias)
+        return rgb if skip is None else rgb + upsample2d(skip)
+
+
+class ResBlockDown(nn.Module):
+    """Residual block of the discriminator that halves the sides; the sum of its two branches times sqrt(1/2).
+
+    Args:
+        in_channels: C of the input.
+        out_channels: C of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            EqualConv2d(in_channels, in_channels, 3, activation=True),
+            EqualConv2d(in_channels, out_channels, 3, activation=True, down=True),
+        )
+        self.shortcut = EqualConv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W), sides even, to (N, out_channels, H / 2, W / 2)."""
+        return math.sqrt(0.5) * (self.body(x) + self.shortcut(downsample2d(x)))
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """Divide every code by its root mean square; (N, C) or (N, C, H, W), to fp32."""
+    x = x.float()
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPS)
+
+
+def minibatch_stddev(x: Tensor, group: int = 4, channels: int = 1) -> Tensor:
+    """Append how much the samples of a group differ, so that a discriminator sees it if all pictures are alike.
+
+    Args:
+        x: (N, C, H, W). Sample n belongs to group n mod N / G, where G is the largest divisor of N up to ``group``.
+        group: Samples of a group at most.
+        channels: Maps to append, each the mean over C / channels channels.
+
+    Returns:
+        (N, C + channels, H, W); the new maps are constant over the pixels, and 0 in groups of one.
+
+    Raises:
+        ValueError: If ``channels`` does not divide C.
+    """
+    N, C, H, W = x.shape
+    if C % channels:
+        raise ValueError(f"{C} channels cannot be divided among {channels} maps")
+    G = next(g for g in range(min(group, N), 0, -1) if N % g == 0)
+    y = x.float().reshape(G, N // G, channels, C // channels, H, W)
+    # eps keeps the root's gradient finite; taken off again, so that equal samples give 0.
+    deviation = torch.sqrt(y.var(dim=0, correction=0) + EPS) - math.sqrt(EPS)
+    maps = deviation.mean(dim=(2, 3, 4)).repeat(G, 1)[:, :, None, None].expand(-1, -1, H, W)
+    return torch.cat([x, maps.to(x.dtype)], dim=1)
