@@ -6,7 +6,7 @@ import pytest
 import torch
 from abpn.config import PRESETS
 from abpn.model import ABPN
-from abpn.retouch import Retoucher
+from abpn.retouch import Retoucher, box_mean
 from retouch_common.config import apply_overrides
 
 
@@ -142,3 +142,23 @@ def test_cuda_agrees_with_the_cpu(small_tiles):
     cpu = Retoucher(model, device="cpu", precision="fp32")(image).astype(np.int64)
     cuda = Retoucher(model, device="cuda", precision="fp32")(image).astype(np.int64)
     assert np.abs(cpu - cuda).max() <= 1
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_box_mean_is_average_pooling(factor):
+    image = torch.rand(1, 3, 24, 40).contiguous(memory_format=torch.channels_last)
+    expected = torch.nn.functional.avg_pool2d(image, factor)
+    assert torch.allclose(box_mean(image, factor), expected, atol=1e-6)
+
+
+def test_the_number_of_threads_comes_back():
+    before = torch.get_num_threads()
+    Retoucher(ABPN.from_preset("tiny"), device="cpu")(np.zeros((300, 200, 3), np.uint8))
+    assert torch.get_num_threads() == before
+
+
+def test_what_goes_wrong_in_a_tile_is_raised(monkeypatch):
+    retoucher = Retoucher(ABPN.from_preset("tiny"), device="cpu")
+    monkeypatch.setattr(retoucher.model.blend, "change", lambda I, B: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        retoucher(np.zeros((300, 200, 3), np.uint8))
