@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from retouch_common.layers.resample import Blur
 
 SLOPE = 0.2  # of the leaky ReLU
+HALVES = (torch.float16, torch.bfloat16)
 GAIN = math.sqrt(2)  # of the leaky ReLU, which about halves the power
 
 
@@ -109,3 +110,8 @@ def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
     """Context without autocast on x's device; none at all where autocast is off, so that exported graphs lack it."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """The fp32 copy of a tensor in half precision; any other as it is."""
+    return x.float() if x.dtype in HALVES else x

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retouch_common.layers.equalised import EqualLinear, full_precision
+from retouch_common.layers.equalised import HALVES, EqualLinear, at_least_fp32, full_precision
 from retouch_common.layers.resample import Blur
 
 Form = Literal["scaled", "grouped"]
@@ -78,14 +78,14 @@ class ModulatedConv2d(nn.Module):
             (N, out_channels, H, W), or (N, out_channels, 2H, 2W) with ``up``.
         """
         with full_precision(x):
-            s = self.affine(style).float()
+            s = at_least_fp32(self.affine(style.to(self.affine.weight.dtype)))
         return (self._scaled if self.form == "scaled" else self._grouped)(x, s, gain, bias)
 
     def _scaled(self, x: Tensor, s: Tensor, gain: float, bias: Tensor | None) -> Tensor:
         dtype = _conv_dtype(x)
-        weight = self.weight.float()
+        weight = at_least_fp32(self.weight)
         with full_precision(x):
-            if dtype in (torch.float16, torch.bfloat16):
+            if dtype in HALVES:
                 # Nothing may overflow before the output is scaled back: weights and styles of at most 1.
                 weight, s, undone = self._normalised(weight, s)
                 scale = 1.0
@@ -112,7 +112,7 @@ class ModulatedConv2d(nn.Module):
     def _grouped(self, x: Tensor, s: Tensor, gain: float, bias: Tensor | None) -> Tensor:
         N, (out_channels, in_channels, *kernel) = len(x), self.weight.shape
         with full_precision(x):
-            weight = self.scale * self.weight.float() * s[:, None, :, None, None]
+            weight = self.scale * at_least_fp32(self.weight) * s[:, None, :, None, None]
             if self.demodulate:
                 weight = weight * torch.rsqrt(weight.square().sum(dim=(2, 3, 4), keepdim=True) + EPS)
             weight = (gain * weight).to(_conv_dtype(x)).reshape(N * out_channels, in_channels, *kernel)

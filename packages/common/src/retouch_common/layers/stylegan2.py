@@ -14,7 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retouch_common.layers.equalised import GAIN, SLOPE, EqualConv2d, EqualLinear, full_precision, leaky_relu
+from retouch_common.layers.equalised import (
+    GAIN,
+    SLOPE,
+    EqualConv2d,
+    EqualLinear,
+    at_least_fp32,
+    full_precision,
+    leaky_relu,
+)
 from retouch_common.layers.modulation import Form, ModulatedConv2d, choose_forms, use_form
 from retouch_common.layers.resample import Blur, downsample2d, upsample2d
 
@@ -218,8 +226,8 @@ class ResBlockDown(nn.Module):
 
 
 def pixel_norm(x: Tensor) -> Tensor:
-    """Divide every code by its root mean square; (N, C) or (N, C, H, W), to fp32."""
-    x = x.float()
+    """Divide every code by its root mean square; (N, C) or (N, C, H, W), in fp32 at least."""
+    x = at_least_fp32(x)
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPS)
 
 
@@ -237,12 +245,13 @@ def minibatch_stddev(x: Tensor, group: int = 4, channels: int = 1) -> Tensor:
     Raises:
         ValueError: If ``channels`` does not divide C.
     """
-    N, C, H, W = x.shape
+    N, C = x.shape[:2]
     if C % channels:
         raise ValueError(f"{C} channels cannot be divided among {channels} maps")
     G = next(g for g in range(min(group, N), 0, -1) if N % g == 0)
-    y = x.float().reshape(G, N // G, channels, C // channels, H, W)
+    y = at_least_fp32(x).reshape(G, N // G, channels, C // channels, *x.shape[2:])
     # eps keeps the root's gradient finite; taken off again, so that equal samples give 0.
     deviation = torch.sqrt(y.var(dim=0, correction=0) + EPS) - math.sqrt(EPS)
-    maps = deviation.mean(dim=(2, 3, 4)).repeat(G, 1)[:, :, None, None].expand(-1, -1, H, W)
-    return torch.cat([x, maps.to(x.dtype)], dim=1)
+    maps = deviation.mean(dim=(2, 3, 4)).repeat(G, 1)[:, :, None, None].to(x.dtype)
+    # Padded and added, not concatenated, which would lose the memory format.
+    return F.pad(x, (0, 0, 0, 0, 0, channels)) + F.pad(maps, (0, 0, 0, 0, C, 0))
