@@ -209,13 +209,13 @@ PRESETS: dict[str, Config] = {
         loss=LossConfig(pixel=10.0, adversarial=0.1, identity=0.1),
         train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="bf16", channels_last=True),
     ),
-    # The bundled weights: 512 pixels, finest features at 256, no weights but its own.
+    # The bundled weights: 512 pixels, finest features at 128, no weights but its own.
     "small": Config(
         model=ModelConfig(
-            patch=2,
+            patch=4,
             channel_base=4096,
-            max_channels=96,
-            style_dim=96,
+            max_channels=80,
+            style_dim=80,
             mapping_layers=4,
             attention_width=8,
             norm="none",

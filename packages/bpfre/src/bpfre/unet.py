@@ -35,7 +35,8 @@ class Bottleneck(nn.Module):
             _norm(channels, norm),
         )
         hidden = max(4, channels // SQUEEZE)
-        self.excite = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
+        # pSp: ReLU between the two. Here leaky, so that none of the few hidden units can die.
+        self.excite = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.2), nn.Conv2d(hidden, channels, 1))
         if norm == "none":  # keep the branch small beside the shortcut at the start, as a normalisation would
             self.body[3].weight.data.mul_(0.5)
         self.shortcut: nn.Module

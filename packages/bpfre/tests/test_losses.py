@@ -1,0 +1,111 @@
+"""Eq. 4-12 by hand on one or two pixels."""
+
+import math
+
+import pytest
+import torch
+from bpfre.config import PRESETS, LossConfig
+from bpfre.losses import (
+    blemish_loss,
+    discriminator_loss,
+    emphasis_weight,
+    pixel_loss,
+    r1_penalty,
+    synthesis_loss,
+)
+from bpfre.model import BPFReOutput
+from bpfre.objective import Objective, full_size_map
+
+
+def sp(x):
+    return math.log1p(math.exp(x))
+
+
+def filled(value, size=2, channels=1, batch=1):
+    return torch.full((batch, channels, size, size), float(value))
+
+
+def test_equations_4_and_5():
+    """Two scales; the coarser target is the mean over its cells; 8 pixels and below do not count."""
+    difference = torch.zeros(1, 1, 32, 32)
+    difference[..., :16] = 1
+    maps = [filled(0.25, 32), filled(0.5, 16), filled(0.9, 8)]
+    expected = ((0.75 + 0.25) / 2 + 0.5) / 2
+    assert blemish_loss(maps, difference).item() == pytest.approx(expected)
+
+
+def test_pixel_terms_of_equations_6_and_9():
+    output, target = torch.tensor([0.1, 0.5]).view(1, 1, 1, 2), torch.tensor([0.3, 0.4]).view(1, 1, 1, 2)
+    assert pixel_loss(output, target).item() == pytest.approx(0.15)
+    weight = emphasis_weight(torch.tensor([1.0, 0.0]).view(1, 1, 1, 2), 3.0)
+    assert weight.flatten().tolist() == pytest.approx([1.6, 0.4])
+    assert pixel_loss(output, target, weight).item() == pytest.approx((1.6 * 0.2 + 0.4 * 0.1) / 2)
+    assert emphasis_weight(weight, 0.0) is None
+
+
+def test_equation_10():
+    logits = {"raw": filled(0.3), "refined": filled(-0.2), "retouched": filled(1.5)}
+    loss = discriminator_loss(logits["raw"], filled(0.5), logits["refined"], filled(0.25), logits["retouched"])
+    assert loss.item() == pytest.approx(0.5 * sp(0.3) + 0.25 * sp(-0.2) + sp(-1.5))
+
+
+def test_equation_11_in_both_forms():
+    logits, M = filled(0.7), filled(0.5)
+    assert synthesis_loss(logits, M).item() == pytest.approx(0.5 * sp(-0.7))
+    printed = 0.5 * math.log(1 - 1 / (1 + math.exp(-0.7)))
+    assert synthesis_loss(logits, M, saturating=True).item() == pytest.approx(printed, rel=1e-5)
+
+
+@pytest.mark.parametrize("saturating", [False, True])
+def test_the_game_does_not_shape_the_map(saturating):
+    M, logits = filled(0.5).requires_grad_(), filled(0.1).requires_grad_()
+    synthesis_loss(logits, M, saturating=saturating).backward()
+    discriminator_loss(logits, M, logits, M, logits).backward()
+    assert M.grad is None and logits.grad.ne(0).all()
+
+
+def test_r1_of_a_linear_judge():
+    """Logits a * sum over channels: the pixel mean has the gradient a / (S * S) everywhere."""
+    image = torch.rand(2, 3, 4, 4, requires_grad=True)
+    logits = 8 * image.sum(dim=1, keepdim=True)
+    expected = 3 * 16 * (8 / 16) ** 2 / 2
+    assert r1_penalty(logits, image).item() == pytest.approx(expected)
+
+
+def output_of(coarse, refined, M=0.5, size=32):
+    maps = [filled(M, size), filled(M, size // 2)]
+    return BPFReOutput(filled(coarse, size, 3), None if refined is None else filled(refined, size, 3), maps, maps)
+
+
+def test_equation_12_puts_the_terms_together():
+    """raw 0.5, target 0.6: nothing stands out of the difference, so Delta is 0 everywhere."""
+    config = LossConfig(pixel=2.0, perceptual=0.0, identity=0.001, blemish=3.0, adversarial=0.5)
+    objective = Objective(config)
+    output = output_of(coarse=0.55, refined=0.58)
+    terms = objective(output, filled(0.5, 32, 3), filled(0.6, 32, 3))
+    expected = {"blemish_coarse": 0.5, "pixel_coarse": 0.05, "blemish_refined": 0.5, "pixel_refined": 0.02}
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-5)
+    terms |= objective.identity(output, filled(0.45, 32, 3)) | objective.adversarial(filled(0.2, 32), output)
+    assert terms["identity"].item() == pytest.approx(0.1, rel=1e-5)
+    total = 3 * (0.5 + 0.5) + 2 * (0.05 + 0.02) + 0.001 * 2 * 0.1 + 0.5 * 0.5 * sp(-0.2)
+    assert objective.total(terms).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_the_refined_difference_is_what_stage_one_left():
+    objective = Objective(LossConfig(perceptual=0.0))
+    raw, target = filled(0.5, 32, 3), filled(0.5, 32, 3)
+    raw[..., 0, 0] = 0.9
+    output = output_of(0.5, 0.5, M=0.0)
+    terms = objective(output, raw, target)
+    assert terms["blemish_coarse"].item() > 0 and terms["blemish_refined"].item() == 0
+
+
+def test_the_map_that_weighs_the_judge():
+    assert torch.equal(full_size_map(output_of(0.5, 0.5, M=0.3), 64), filled(0.3, 64))
+    assert torch.equal(full_size_map(BPFReOutput(filled(0.5, 32, 3), None, [], []), 32), filled(1, 32))
+
+
+def test_perceptual_terms_need_their_weights(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="vgg19"):
+        Objective(PRESETS["paper"].loss)

@@ -1,0 +1,172 @@
+"""The training loop on pairs of a few pixels: configurations, limited pairs, overfitting, resuming, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from bpfre.config import PRESETS
+from bpfre.model import BPFRe
+from bpfre.train import _Run, dry_run, split, train
+from retouch_common.config import apply_overrides
+from retouch_common.training.runner import Runner
+
+QUIET = {"device": "cpu", "report": lambda line: None}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Smooth pictures with dark spots, and without them."""
+    folder = tmp_path_factory.mktemp("pairs")
+    generator = np.random.default_rng(0)
+    for name in ("raw", "target"):
+        (folder / name).mkdir()
+    y, x = np.mgrid[:64, :64]
+    for number in range(10):
+        a, b, c = generator.uniform(60, 190, 3)
+        target = np.stack([a + 0.5 * x, b + 0.4 * y, c + 0 * x], axis=-1)
+        raw = target.copy()
+        for cy, cx in generator.integers(8, 56, (4, 2)):
+            raw[np.hypot(y - cy, x - cx) < 4] *= 0.5
+        for name, pixels in (("raw", raw), ("target", target)):
+            levels = pixels.clip(0, 255).astype(np.uint8)
+            pyvips.Image.new_from_array(levels).write_to_file(str(folder / name / f"{number}.png"))
+    return str(folder)
+
+
+def configured(**changes):
+    overrides = {"train.steps": 2, **{name.replace("__", "."): value for name, value in changes.items()}}
+    return apply_overrides(PRESETS["tiny"], overrides)
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model__decoder": False},
+        {"model__generator": False},
+        {"model__attention": False},
+        {"model__residual": "none", "model__detach_coarse": True, "loss__saturating": True},
+        {"train__paired_fraction": 0.3, "train__unpaired_every": 2},
+        {"train__accumulate": 2, "train__batch_size": 4, "loss__emphasis": 3.0, "loss__difference": "raw"},
+        {"train__precision": "bf16", "train__channels_last": True, "model__patch": 2, "model__norm": "none"},
+        {"loss__adversarial": 0.0, "loss__identity": 0.0},
+    ],
+    ids=lambda changes: ",".join(f"{name}={value}" for name, value in changes.items()) or "tiny",
+)
+def test_every_configuration_takes_steps(pairs, tmp_path, changes):
+    weights = train(configured(**changes), pairs, tmp_path / "run", **QUIET)
+    lines = metrics(tmp_path / "run")
+    assert all(np.isfinite(line["loss"]) for line in lines if "loss" in line)
+    assert ("discriminator" in lines[1]) == (changes.get("loss__adversarial") != 0)
+    model = BPFRe.from_pretrained(weights)
+    assert model.config == configured(**changes).model
+    validated = next(line for line in lines if "val_psnr_identity" in line)
+    assert ("val_psnr_refined" in validated) == model.config.generator
+    assert ("val_psnr_coarse" in validated) == model.config.decoder
+    assert list((tmp_path / "run" / "sheets").glob("*.png"))
+
+
+def test_the_ablation_without_a_generator_plays_too(pairs, tmp_path):
+    train(configured(model__generator=False), pairs, tmp_path / "run", **QUIET)
+    assert "adversarial" in metrics(tmp_path / "run")[0]
+
+
+def test_unpaired_pictures_take_part_when_they_should(pairs, tmp_path):
+    config = configured(train__paired_fraction=0.3, train__unpaired_every=2, train__steps=4)
+    train(config, pairs, tmp_path / "run", **QUIET)
+    steps = {line["step"]: line for line in metrics(tmp_path / "run") if "loss" in line}
+    assert [("identity" in steps[step], "discriminator" in steps[step]) for step in (1, 2, 3, 4)] == [
+        (False, False),
+        (True, True),
+    ] * 2
+    lists = json.loads((tmp_path / "run" / "lists.json").read_text())
+    assert len(lists["paired"]) == 3 and len(lists["raw"]) == 6 and not set(lists["paired"]) & set(lists["raw"])
+
+
+def test_every_parameter_gets_a_gradient_from_the_total_objective(pairs):
+    config = configured(loss__r1_every=1)
+    with Runner(cpu=True) as runner:
+        runner.seed(0)
+        run = _Run(config, pairs, runner)
+        seen = {}
+        for name, optimizer in run.optimizers.items():
+            network = run.model if name == "model" else run.discriminator
+            names = {id(p): f"{name}: {key}" for key, p in network.named_parameters()}
+
+            def record(optimizer, args, kwargs, names=names):
+                for p in (p for group in optimizer.param_groups for p in group["params"]):
+                    seen[names[id(p)]] = p.grad is not None and bool(p.grad.isfinite().all() and p.grad.any())
+
+            optimizer.register_step_pre_hook(record)
+        run.training_step(1, run.batches(0))
+    total = sum(1 for network in (run.model, run.discriminator) for _ in network.parameters())
+    assert len(seen) == total
+    assert [name for name, reached in seen.items() if not reached] == []
+
+
+def test_overfits_eight_pairs(pairs, tmp_path):
+    """Stage two beats stage one beats doing nothing, on the pairs it was trained with."""
+    config = configured(
+        train__steps=250, train__batch_size=8, train__ema=0.0, train__sheet_every=250, loss__adversarial=0.0,
+        loss__identity=0.0, loss__emphasis=5.0, train__schedule="cosine", train__checkpoint_every=250,
+    )  # fmt: skip
+    weights = train(config, pairs, tmp_path / "run", **QUIET)
+    model = BPFRe.from_pretrained(weights)
+    names = [f"{number}.png" for number in range(1, 9)]  # 0 is held out for validation
+    raw, target = (
+        torch.stack([_read(f"{pairs}/{kind}/{name}") for name in names]) for kind in ("raw", "target")
+    )
+    with torch.no_grad():
+        output = model(raw)
+    errors = [(image - target).square().mean().item() for image in (raw, output.coarse, output.refined)]
+    assert errors[2] < errors[1] < 0.2 * errors[0]
+
+
+def _read(path):
+    return torch.from_numpy(pyvips.Image.new_from_file(path).numpy()).permute(2, 0, 1).float() / 255
+
+
+def test_split_keeps_the_order():
+    model = BPFRe.from_preset("tiny").eval()
+    with torch.no_grad():
+        whole = model(torch.rand(3, 3, 64, 64))
+        first, rest = split(whole, 2)
+    assert torch.equal(torch.cat([first.refined, rest.refined]), whole.refined)
+    assert [M.shape[0] for M in first.attention_refined] == [2] * 4 and rest.coarse.shape[0] == 1
+
+
+def test_a_stopped_run_continues_with_the_same_numbers(pairs, tmp_path):
+    whole = configured(train__steps=4, train__paired_fraction=0.5, train__unpaired_every=2)
+    half = apply_overrides(whole, {"train.steps": 2})
+    first = train(whole, pairs, tmp_path / "whole", **QUIET)
+    train(half, pairs, tmp_path / "halves", **QUIET)
+    second = train(whole, pairs, tmp_path / "halves", **QUIET)
+    a, b = BPFRe.from_pretrained(first).state_dict(), BPFRe.from_pretrained(second).state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_another_configuration_does_not_continue_a_run(pairs, tmp_path):
+    train(configured(train__steps=1), pairs, tmp_path / "run", **QUIET)
+    with pytest.raises(ValueError, match="train.paired_fraction=1.0, now 0.5"):
+        train(configured(train__paired_fraction=0.5), pairs, tmp_path / "run", **QUIET)
+
+
+def test_training_on_needs_the_same_network(pairs, tmp_path):
+    weights = train(configured(train__steps=1), pairs, tmp_path / "run", **QUIET)
+    train(configured(train__steps=1, train__init=str(weights)), pairs, tmp_path / "on", **QUIET)
+    with pytest.raises(ValueError, match="another model configuration"):
+        train(configured(train__init=str(weights), model__attention=False), pairs, tmp_path / "other", **QUIET)
+
+
+def test_a_dry_run_writes_nothing(pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    dry_run(configured(train__paired_fraction=0.5), pairs, device="cpu", report=lines.append)
+    assert list(tmp_path.iterdir()) == []
+    assert any(line.startswith("data: 4 pairs, 5 pictures for each unpaired stream") for line in lines)
