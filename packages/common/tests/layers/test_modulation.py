@@ -65,6 +65,12 @@ def test_forms_agree(batch: int, demodulate: bool, kernel: int, up: bool) -> Non
         torch.testing.assert_close(y, results[0][0], rtol=0, atol=1e-5)
         for a, b in zip(gradients, results[0][1], strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    for form in FORMS:  # without gradients the memory is used again
+        use_form(layer, form)
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x, style, gain=1.5, bias=bias), results[0][0], rtol=0, atol=1e-5)
+            without = layer(x, style, gain=1.5)
+        torch.testing.assert_close(without + bias[:, None, None], results[0][0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -104,8 +110,8 @@ def test_doubling_is_resizing_and_the_mirrored_convolution(form) -> None:
     """In the interior; the edges differ, since one repeats them and the other has zeros there."""
     layer = ModulatedConv2d(5, 4, 3, 6, up=True, form=form)
     plain = ModulatedConv2d(5, 4, 3, 6, form=form)
-    plain.load_state_dict(layer.state_dict())
-    plain.weight.data = layer.weight.data.flip(2, 3)
+    plain.affine.load_state_dict(layer.affine.state_dict())
+    plain.weight.data = layer.weight.data.transpose(0, 1).flip(2, 3)  # kept in the order of a transposed convolution
     x, style = torch.randn(2, 5, 9, 7), torch.randn(2, 6)
     torch.testing.assert_close(layer(x, style)[INTERIOR], plain(upsample2d(x), style)[INTERIOR], rtol=0, atol=1e-5)
 

@@ -61,7 +61,9 @@ class ModulatedConv2d(nn.Module):
         self.padding = kernel // 2
         self.form: Form = _checked(form)
         self.scale = 1 / math.sqrt(in_channels * kernel**2)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        # In the order that the convolution wants: turning the axes around costs time at every call.
+        ends, self.input_axis = ((in_channels, out_channels), 0) if up else ((out_channels, in_channels), 1)
+        self.weight = nn.Parameter(torch.randn(*ends, kernel, kernel))
         self.affine = EqualLinear(style_dim, in_channels, bias_init=1.0)
         self.blur = Blur(gain=4.0, padding=1) if up else None
 
@@ -92,7 +94,8 @@ class ModulatedConv2d(nn.Module):
             else:
                 undone, scale = None, self.scale
             if self.demodulate:  # cancels whatever scales weights and styles
-                power = scale**2 * s.square() @ weight.square().sum(dim=(2, 3)).T
+                squares = weight.square().sum(dim=(2, 3))
+                power = scale**2 * s.square() @ (squares if self.input_axis == 0 else squares.T)
                 factor = gain * scale * torch.rsqrt(power + EPS)
             else:
                 factor = torch.full_like(s[:, :1], gain * scale) if undone is None else gain * undone
@@ -100,38 +103,40 @@ class ModulatedConv2d(nn.Module):
         if self.blur is not None:
             y = self.blur(y)
         factor = factor.to(y.dtype)[:, :, None, None]
+        if not torch.is_grad_enabled():  # y is nobody else's; new memory takes longer than the arithmetic
+            y = y.mul_(factor)
+            return y if bias is None else y.add_(bias.to(y.dtype)[:, None, None])
         return y * factor if bias is None else torch.addcmul(bias.to(y.dtype)[:, None, None], y, factor)
 
     def _normalised(self, weight: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weights and styles divided by their largest magnitudes, and the factor (N, out_channels) undoing it."""
-        largest_weight = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=EPS)
+        largest_weight = weight.abs().amax(dim=(self.input_axis, 2, 3), keepdim=True).clamp(min=EPS)
         largest_style = s.abs().amax(dim=1, keepdim=True).clamp(min=EPS)
         undone = largest_style * largest_weight.flatten()
         return weight * (self.scale / largest_weight), s / largest_style, undone
 
     def _grouped(self, x: Tensor, s: Tensor, gain: float, bias: Tensor | None) -> Tensor:
-        N, (out_channels, in_channels, *kernel) = len(x), self.weight.shape
+        N, in_channels = x.shape[:2]
         with full_precision(x):
-            weight = self.scale * at_least_fp32(self.weight) * s[:, None, :, None, None]
+            modulating = s.unsqueeze(2 - self.input_axis)[..., None, None]
+            weight = self.scale * modulating * at_least_fp32(self.weight)
             if self.demodulate:
-                weight = weight * torch.rsqrt(weight.square().sum(dim=(2, 3, 4), keepdim=True) + EPS)
-            weight = (gain * weight).to(_conv_dtype(x)).reshape(N * out_channels, in_channels, *kernel)
+                power = weight.square().sum(dim=(1 + self.input_axis, 3, 4), keepdim=True)
+                weight = weight * torch.rsqrt(power + EPS)
+            weight = (gain * weight).to(_conv_dtype(x)).flatten(0, 1)
         if N > 1:
             x = x.reshape(1, N * in_channels, *x.shape[2:])
         y = self._convolve(x, weight, groups=N)
         if N > 1:
-            y = y.reshape(N, out_channels, *y.shape[2:])
+            y = y.reshape(N, -1, *y.shape[2:])
         if self.blur is not None:
             return self.blur(y, bias)
-        return y if bias is None else y + bias.to(y.dtype)[:, None, None]
+        return y if bias is None else y.add_(bias.to(y.dtype)[:, None, None])
 
     def _convolve(self, x: Tensor, weight: Tensor, *, groups: int) -> Tensor:
         if self.blur is None:
             return F.conv2d(x, weight, padding=self.padding, groups=groups)
-        if groups == 1:
-            return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-        each = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2)
-        return F.conv_transpose2d(x, each.flatten(0, 1), stride=2, groups=groups)
+        return F.conv_transpose2d(x, weight, stride=2, groups=groups)
 
 
 def use_form(model: nn.Module, form: Form) -> None:

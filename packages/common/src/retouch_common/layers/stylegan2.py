@@ -105,9 +105,14 @@ class NoiseInjection(nn.Module):
         Raises:
             ValueError: If fixed noise has another size.
         """
+        picture = self.picture(x, noise=noise, gain=gain)
+        return x if picture is None else x + picture
+
+    def picture(self, x: Tensor, *, noise: Noise | None, gain: float) -> Tensor | None:
+        """What :meth:`forward` adds to x, (1 or N, 1, size, size); None for no noise."""
         noise = noise or ("random" if self.training else "fixed")
         if noise == "none":
-            return x
+            return None
         if noise == "random":
             drawn = torch.randn(len(x), 1, *x.shape[2:], device=x.device, dtype=self.strength.dtype)
         elif x.shape[2:] != self.fixed.shape[2:]:
@@ -115,7 +120,7 @@ class NoiseInjection(nn.Module):
             raise ValueError(f"the fixed noise is {size}x{size} pixels, the features {x.shape[-1]}x{x.shape[-2]}")
         else:
             drawn = self.fixed
-        return x + (gain * self.strength * drawn).to(x.dtype)
+        return (gain * self.strength * drawn).to(x.dtype)
 
 
 class StyledConv(nn.Module):
@@ -170,7 +175,8 @@ class StyledConv(nn.Module):
         # The activation's gain goes into what precedes it: a leaky ReLU commutes with positive factors.
         y = self.conv(x, style, gain=GAIN, bias=GAIN * self.bias)
         if self.noise is not None:
-            y = self.noise(y, noise=noise, gain=GAIN)
+            picture = self.noise.picture(y, noise=noise, gain=GAIN)
+            y = y if picture is None else y.add_(picture)  # in place: new memory takes longer than the arithmetic
         return F.leaky_relu(y, SLOPE, inplace=True)
 
 
