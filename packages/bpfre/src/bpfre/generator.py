@@ -36,8 +36,6 @@ class Generator(nn.Module):
         for r in self.resolutions:
             self.stages[str(r)] = _Stage(channels_in, r, config)
             channels_in = 2 * config.channels(r)
-        # A change begins small; a picture begins at its own size.
-        self.output_gain = nn.Parameter(torch.tensor(0.05 if config.residual == "add" else 1.0))
 
     def forward(self, latent: Tensor, features: dict[int, Tensor]) -> Tensor:
         """Eq. 8.
@@ -55,7 +53,7 @@ class Generator(nn.Module):
         for r in self.resolutions:
             x, rgb = self.stages[str(r)](x, rgb, features[r], style)
         assert rgb is not None
-        return self.output_gain * rgb
+        return rgb
 
 
 class _Stage(nn.Module):
@@ -68,6 +66,8 @@ class _Stage(nn.Module):
         self.first = StyledConv(channels_in, channels, style_dim, up=resolution > 4, size=resolution)
         self.second = StyledConv(2 * channels, channels, style_dim, size=resolution)
         self.to_rgb = ToRGB(2 * channels, style_dim, out_channels=3 * self.patch**2)
+        if config.residual == "add":  # begin close to the picture itself
+            self.to_rgb.conv.weight.data.mul_(0.1)
         # Paper's source (GPEN): 0, since its generator was trained before. Here: 1, since all starts from scratch.
         self.gains = nn.Parameter(torch.ones(2))
 

@@ -159,8 +159,12 @@ class _Run:
                     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(self.model, decay=cfg.ema) if cfg.ema else None
         self.optimizers = self._optimizers()
+        # Each counts the steps of its own optimiser; the discriminator rests between the steps that it takes part in.
+        rests = {"model": 1, "discriminator": cfg.unpaired_every}
         self.schedulers = {
-            name: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._learning_rate(step))
+            name: torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda taken, every=rests[name]: self._learning_rate(taken * every)
+            )
             for name, optimizer in self.optimizers.items()
         }
         self.model, self.optimizers["model"] = runner.prepare(self.model, self.optimizers["model"])
@@ -192,7 +196,9 @@ class _Run:
 
     def _learning_rate(self, step: int) -> float:
         cfg = self.config.train
-        return learning_rate_factor(step, steps=cfg.steps, warmup=cfg.warmup, schedule=cfg.schedule, step_at=cfg.step_at)
+        return learning_rate_factor(
+            step, steps=cfg.steps, warmup=cfg.warmup, schedule=cfg.schedule, step_at=cfg.step_at
+        )
 
     def batches(self, start_step: int) -> dict[str, Any]:
         """The endless streams of this process's batches after ``start_step``, by kind."""
@@ -237,8 +243,8 @@ class _Run:
         for name, optimizer in self.optimizers.items():
             if name == "model" or playing:
                 optimizer.step()
+                self.schedulers[name].step()
             optimizer.zero_grad()
-            self.schedulers[name].step()
         if self.ema is not None:
             self.ema.update(self.model)
         return means
