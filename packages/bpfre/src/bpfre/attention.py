@@ -58,10 +58,8 @@ class BlemishAttention(nn.Module):
             nn.Conv2d(1, width, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(width, channels, 3, padding=1)
         )
         # At the start alpha = 1, beta = 0 and W is nearly 1, so that features pass.
-        self.h_param[-1].weight.data.mul_(0.1)
-        nn.init.zeros_(self.h_param[-1].bias)
-        self.h_weight[-1].weight.data.mul_(0.1)
-        nn.init.constant_(self.h_weight[-1].bias, 4.0 if self.sigmoid_weight else 1.0)
+        scale_start(self.h_param[-1], 0.1)
+        scale_start(self.h_weight[-1], 0.1, bias=4.0 if self.sigmoid_weight else 1.0)
 
     def forward(self, x: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
         """Map and weight features.
@@ -126,6 +124,14 @@ class AttentionPyramid(nn.Module):
                 maps[side], W = self.scales[str(side)](x, f)
                 weighted[side] = W * f  # Eq. 7 and 8
         return weighted, [maps[side] for side in sorted(maps, reverse=True)]
+
+
+def scale_start(convolution: nn.Module, factor: float, *, bias: float = 0.0) -> None:
+    """Multiply the first weights of a convolution, and set its first bias."""
+    assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+    with torch.no_grad():
+        convolution.weight.mul_(factor)
+        convolution.bias.fill_(bias)
 
 
 def resize_area(image: Tensor, size: Sequence[int]) -> Tensor:

@@ -79,8 +79,10 @@ def limit_pairs(data: Dataset[Any], *, fraction: float, seed: int) -> LimitedPai
     raw, retouched = generator.permutation(rest).tolist(), generator.permutation(rest).tolist()
     lists = {"paired": paired, "raw": raw, "retouched": retouched}
     # Seeds of their own: or the n-th samples of all streams would be drawn alike.
-    streams = [_subset(data, positions, seed=3 * seed + number) for number, positions in enumerate(lists.values())]
-    return LimitedPairs(*streams, lists=lists)
+    streams = {
+        name: _subset(data, positions, seed=3 * seed + number) for number, (name, positions) in enumerate(lists.items())
+    }
+    return LimitedPairs(lists=lists, **streams)
 
 
 def _subset(data: Any, positions: list[int], *, seed: int) -> Dataset[Any]:

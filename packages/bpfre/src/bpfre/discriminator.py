@@ -1,7 +1,7 @@
 """Section 3.4: D_disc, which says for every pixel whether a picture is retouched.
 
-The paper: "StyleGAN2 architecture" and "pixel-wise real-fake identification". Here StyleGAN2's residual discriminator is
-the encoder of a U-Net, whose decoder brings its answer back to full resolution.
+The paper: "StyleGAN2 architecture" and "pixel-wise real-fake identification". Here StyleGAN2's residual discriminator
+is the encoder of a U-Net, whose decoder brings its answer back to full resolution.
 
 Shapes: pictures (N, 3, S, S) in [0, 1]; logits (N, 1, S, S), large where a picture looks retouched.
 """

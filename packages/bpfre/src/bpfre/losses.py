@@ -3,9 +3,9 @@
 Pictures are (N, 3, S, S) in [0, 1]; maps M of one module are a list of (N, 1, s, s) in [0, 1], finest first; logits of
 the discriminator are (N, 1, S, S), large where a picture looks retouched. ``sp`` is softplus: -log sigma(l) = sp(-l).
 
-Deviations: M is detached in the adversarial terms, for otherwise the game and not the truth would shape it (a saturating
-loss drives it to 1, a non-saturating one to 0); means are taken over pixels; the generator's loss is the non-saturating
-one by default; Eq. 12 lists the discriminator among what minimises, which is a misprint.
+Deviations: M is detached in the adversarial terms, for otherwise the game and not the truth would shape it (a
+saturating loss drives it to 1, a non-saturating one to 0); means are taken over pixels; the generator's loss is
+the non-saturating one by default; Eq. 12 lists the discriminator among what minimises, which is a misprint.
 """
 
 from collections.abc import Sequence

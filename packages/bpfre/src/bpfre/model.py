@@ -16,7 +16,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-import torch
 from huggingface_hub import PyTorchModelHubMixin
 from retouch_common.config import from_dict, to_dict
 from retouch_common.weights import load_state, resolve_weights, save_weights

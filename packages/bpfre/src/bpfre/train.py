@@ -1,8 +1,8 @@
 """Training: one visible loop, from a command line to weights that ``bpfre-retouch`` reads.
 
 A run directory holds ``config.yaml``, ``lists.json`` (which pictures are pairs, which are not), ``metrics.jsonl``,
-``sheets/``, ``checkpoints/`` and, at the end, ``weights/``. A run that was stopped, killed or cut off by a power failure
-continues with the command that started it.
+``sheets/``, ``checkpoints/`` and, at the end, ``weights/``. A run that was stopped, killed or cut off by a power
+failure continues with the command that started it.
 """
 
 import json
@@ -156,15 +156,13 @@ class _Run:
         if cfg.channels_last:
             for network in (self.model, self.discriminator):
                 if network is not None:
-                    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                    network.to(memory_format=torch.channels_last)
         self.ema = EMA(self.model, decay=cfg.ema) if cfg.ema else None
         self.optimizers = self._optimizers()
         # Each counts the steps of its own optimiser; the discriminator rests between the steps that it takes part in.
         rests = {"model": 1, "discriminator": cfg.unpaired_every}
         self.schedulers = {
-            name: torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda taken, every=rests[name]: self._learning_rate(taken * every)
-            )
+            name: torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate(rests[name]))
             for name, optimizer in self.optimizers.items()
         }
         self.model, self.optimizers["model"] = runner.prepare(self.model, self.optimizers["model"])
@@ -194,11 +192,16 @@ class _Run:
             optimizers["discriminator"] = torch.optim.Adam(parameters, lr=cfg.lr, betas=(0.0, 0.99))
         return optimizers
 
-    def _learning_rate(self, step: int) -> float:
+    def _learning_rate(self, every: int) -> Callable[[int], float]:
+        """The schedule of an optimiser that takes a step every so many steps of the run."""
         cfg = self.config.train
-        return learning_rate_factor(
-            step, steps=cfg.steps, warmup=cfg.warmup, schedule=cfg.schedule, step_at=cfg.step_at
-        )
+
+        def factor(taken: int) -> float:
+            return learning_rate_factor(
+                taken * every, steps=cfg.steps, warmup=cfg.warmup, schedule=cfg.schedule, step_at=cfg.step_at
+            )
+
+        return factor
 
     def batches(self, start_step: int) -> dict[str, Any]:
         """The endless streams of this process's batches after ``start_step``, by kind."""
@@ -221,7 +224,9 @@ class _Run:
         runner, cfg = self.runner, self.config.train
         with_unpaired = step % cfg.unpaired_every == 0
         playing = with_unpaired and self.discriminator is not None
-        trained = [self.model] if not playing else [self.model, self.discriminator]
+        trained: list[nn.Module] = [self.model]
+        if playing and self.discriminator is not None:
+            trained.append(self.discriminator)
         sums: dict[str, Tensor] = {}
         for _ in range(cfg.accumulate):
             paired = self._pictures(next(batches["paired"]))
@@ -230,7 +235,7 @@ class _Run:
             if with_unpaired:
                 all_raw = torch.cat([raw, self._pictures(next(batches["raw"]))["raw"]])
                 all_retouched = torch.cat([target, self._pictures(next(batches["retouched"]))["target"]])
-            with runner.micro_step(*cast(list[nn.Module], trained)):
+            with runner.micro_step(*trained):
                 losses = self._update_networks(all_raw, target, all_retouched if with_unpaired else None, playing)
                 if playing:
                     losses |= self._update_discriminator(step, all_raw, all_retouched)
@@ -254,15 +259,16 @@ class _Run:
     ) -> dict[str, Tensor]:
         """Gradients of L_blem + L_cons + L_adv^synt; the first ``len(target)`` raw pictures are the paired ones."""
         runner, count = self.runner, len(target)
-        with_identity = all_retouched is not None and self.config.loss.identity and self.config.model.decoder
+        if not (self.config.loss.identity and self.config.model.decoder):
+            all_retouched = None
         # One call for raw and retouched pictures: distributed training allows one forward pass per backward pass.
-        pictures = torch.cat([all_raw, all_retouched]) if with_identity else all_raw
+        pictures = all_raw if all_retouched is None else torch.cat([all_raw, all_retouched])
         with runner.autocast():
             output: BPFReOutput = self.model(pictures)
         raw_part, retouched_part = split(output, len(all_raw))
         self.output = raw_part  # the discriminator's pass judges it
         losses = self.objective(split(raw_part, count)[0], all_raw[:count], target)
-        if with_identity:
+        if all_retouched is not None:
             losses |= self.objective.identity(retouched_part, all_retouched)
         if playing:
             judge = runner.unwrap(cast(nn.Module, self.discriminator))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bpfre.attention import scale_start
 from bpfre.config import ModelConfig, Norm
 
 SQUEEZE = 16  # channels over hidden units of squeeze-and-excitation
@@ -38,7 +39,7 @@ class Bottleneck(nn.Module):
         # pSp: ReLU between the two. Here leaky, so that none of the few hidden units can die.
         self.excite = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.2), nn.Conv2d(hidden, channels, 1))
         if norm == "none":  # keep the branch small beside the shortcut at the start, as a normalisation would
-            self.body[3].weight.data.mul_(0.5)
+            scale_start(self.body[3], 0.5)
         self.shortcut: nn.Module
         if channels_in != channels:
             self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride=stride, bias=False))
@@ -112,8 +113,7 @@ class Decoder(nn.Module):
             channels_in = channels
         self.to_rgb = nn.Conv2d(channels_in, 3 * config.patch**2, 3, padding=1)
         if config.residual == "add":  # begin close to the picture itself
-            self.to_rgb.weight.data.mul_(0.1)
-            nn.init.zeros_(self.to_rgb.bias)
+            scale_start(self.to_rgb, 0.1)
 
     def forward(self, weighted: dict[int, Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
         """Decode W ⊗ f_E.

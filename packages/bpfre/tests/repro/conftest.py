@@ -1,0 +1,17 @@
+"""One training run that the tests of this folder compare with."""
+
+import pytest
+from retouch_common.testing.training_runs import draw_pairs, train
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    draw_pairs(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(data, tmp_path_factory):
+    """Twenty steps at once."""
+    return train("bpfre", data, tmp_path_factory.mktemp("run") / "a")

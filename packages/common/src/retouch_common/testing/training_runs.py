@@ -1,0 +1,120 @@
+"""Training runs of the preset tiny, each in a fresh process, on pairs that every machine draws alike.
+
+What the reproduction tests of every paper stand on: ``train("abpn", data, out)``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyvips
+from safetensors.torch import load_file
+
+from retouch_common.testing.golden import state_hash
+from retouch_common.training import checkpoint
+
+TRAIN = "from {package}.cli import train; train()"
+TRAIN_AND_DIE = """
+import os, signal
+from retouch_common.training import checkpoint
+
+save = checkpoint.save
+
+def save_and_die(*args, **kwargs):
+    save(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint.save = save_and_die
+from {package}.cli import train; train()
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory."""
+
+    folder: Path
+
+    def state(self) -> dict[str, Any]:
+        """Everything the last checkpoint holds: weights, average, optimiser, random state, configuration."""
+        found = checkpoint.latest(self.folder / "checkpoints")
+        assert found is not None and found.step == 20
+        return {"meta": found.meta, **{group: found.tensors(group) for group in found.groups()}}
+
+    def hashes(self) -> dict[str, str]:
+        """A hash for each part of the state, so that a difference names the part."""
+        return {part: state_hash(value) for part, value in self.state().items()}
+
+    def weights_hash(self) -> str:
+        """A hash of the final weights."""
+        return state_hash(load_file(self.folder / "weights" / "model.safetensors"))
+
+    def losses(self) -> list[float]:
+        """The losses of all steps, in order."""
+        lines = [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
+        assert list(losses) == list(range(1, 21))
+        return list(losses.values())
+
+
+def draw_pairs(folder: Path, number: int = 20, size: int = 64) -> None:
+    """Soft gradients; the raw ones with a dark spot. Integers only, so that every machine draws the same."""
+    y, x = np.mgrid[:size, :size]
+    for name in ("raw", "target"):
+        (folder / name).mkdir(parents=True)
+    for index in range(number):
+        generator = np.random.default_rng(index)
+        slope, base = generator.integers(0, 2, (2, 3)), generator.integers(90, 130, 3)
+        image = (
+            base + slope[0] * x[..., None] + slope[1] * y[..., None] // 2 + generator.integers(-4, 5, (size, size, 1))
+        )
+        centre, radius = generator.integers(12, size - 12, 2), generator.integers(3, 7)
+        spot = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
+        for name, depth in (("raw", 60), ("target", 0)):
+            pixels = np.clip(image - depth * spot[..., None], 0, 255).astype(np.uint8)
+            pyvips.Image.new_from_array(pixels).write_to_file(str(folder / name / f"{index:02}.png"))
+
+
+def train(
+    package: str, data: Path, out: Path, *, code: str = TRAIN, options: tuple[str, ...] = (), succeeds: bool = True
+) -> Run:
+    """Run the training command of a package on one thread of the CPU.
+
+    Args:
+        package: Import name of the paper.
+        data: Folder of pairs.
+        out: Run directory.
+        code: ``TRAIN``, or ``TRAIN_AND_DIE``, which kills the process right after its first checkpoint.
+        options: Further options of the command.
+        succeeds: Whether it should.
+    """
+    command = [
+        sys.executable,
+        "-c",
+        code.replace("{package}", package),
+        *options,
+        "--preset",
+        "tiny",
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run([*command, "--device", "cpu"], env=environment, capture_output=True, text=True)
+    assert (result.returncode == 0) == succeeds, result.stdout + result.stderr
+    return Run(out)
+
+
+def assert_same(run: Run, other: Run) -> None:
+    """Assert that two runs ended in the same bits and saw the same losses."""
+    assert run.hashes() == other.hashes()
+    assert run.weights_hash() == other.weights_hash()
+    assert run.losses() == other.losses()
