@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Literal
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from retouch_common.weights import sha256
 
 _BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions between poolings
 _MEAN = (0.485, 0.456, 0.406)
@@ -136,7 +137,7 @@ def _read_weights(network: str, path: Path | None) -> Mapping[str, torch.Tensor]
             f"perceptual loss: the ImageNet weights of {network} are not at {file}; put torchvision's {name} "
             "there (TORCH_HOME moves the folder), give its path, or set the weight of this loss to 0"
         )
-    if file.name == name and not _sha256(file).startswith(name.removesuffix(".pth").rpartition("-")[2]):
+    if file.name == name and not sha256(file).startswith(name.removesuffix(".pth").rpartition("-")[2]):
         raise ValueError(f"{file}: damaged, its checksum is not the one in its name; download {name} again")
     try:
         if file.suffix == ".safetensors":
@@ -146,11 +147,3 @@ def _read_weights(network: str, path: Path | None) -> Mapping[str, torch.Tensor]
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # both raise many kinds for a file that is not their own
         raise ValueError(f"{file}: not a file of weights ({str(error).splitlines()[0]})") from None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(8 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -24,6 +24,8 @@ import safetensors
 import safetensors.torch
 import torch
 
+from retouch_common.weights import sha256
+
 logger = logging.getLogger(__name__)
 
 Tensors = dict[str, Any]  # names to tensors or to further such dicts
@@ -181,21 +183,13 @@ def _fault(path: Path, *, contents: bool = True) -> str | None:
             size = (path / name).stat().st_size
             if size != entry["bytes"]:
                 return f"{name} has {size} bytes instead of {entry['bytes']}"
-            if contents and _sha256(path / name) != entry["sha256"]:
+            if contents and sha256(path / name) != entry["sha256"]:
                 return f"{name} does not match its checksum"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"manifest.json is unreadable ({error})"
     return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _step(path: Path) -> tuple[int, int]:
