@@ -104,3 +104,17 @@ def test_gradients_reach_every_level():
         R.requires_grad_(True)
     terms(flat(0.7, 16), of, mse=1.0)["loss"].backward()
     assert all(R.grad is not None and R.grad.abs().min() > 0 for R in of.results)
+
+
+def test_psnr_term_takes_the_logarithm_sample_by_sample():
+    """Squared errors of 0.01 and 0.0001 at both levels, with a floor of 0.001."""
+    photos = output(0.5)
+    both = ABPNOutput(
+        results=[R.repeat(2, 1, 1, 1) for R in photos.results],
+        blends=photos.blends,
+        images=[I.repeat(2, 1, 1, 1) for I in photos.images],
+        mask_logits=None,
+    )
+    target = torch.cat([flat(0.6, 16), flat(0.51, 16)])
+    expected = 2 * (math.log10(0.011) + math.log10(0.0011)) / 2
+    assert terms(target, both, psnr=1.0, psnr_floor=0.001)["psnr"].item() == pytest.approx(expected, rel=1e-5)

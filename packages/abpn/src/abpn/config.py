@@ -57,6 +57,9 @@ class LossConfig:
     Attributes:
         mse: lambda_1, multi-scale squared error over R_0 ... R_l.
         l1: Multi-scale absolute error; not in the paper.
+        psnr: Logarithm of the squared error of each sample, as PSNR has it, summed over the levels; makes faint blemishes
+            count as much as bold ones; not in the paper.
+        psnr_floor: Added to the squared error before the logarithm.
         reduction: "mean" over pixels and channels, or "sum" over them (the paper's norm) and mean over the batch;
             also for the total variation.
         mask_emphasis: The reconstruction terms weigh a retouched pixel 1 + mask_emphasis times an untouched one.
@@ -71,6 +74,8 @@ class LossConfig:
 
     mse: float = 1.0
     l1: float = 0.0
+    psnr: float = 0.0
+    psnr_floor: float = 3e-4
     reduction: Literal["mean", "sum"] = "mean"
     mask_emphasis: float = 0.0
     perceptual: float = 0.1

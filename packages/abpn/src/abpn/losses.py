@@ -46,13 +46,13 @@ class JointLoss(nn.Module):
             discriminator: Judges R_0; needed if the adversarial weight is not 0.
 
         Returns:
-            Scalars by name: "loss" (the sum) first, then "mse", "l1", "perceptual", "adversarial", "dice", "bce",
+            Scalars by name: "loss" (the sum) first, then "mse", "l1", "psnr", "perceptual", "adversarial", "dice", "bce",
             "tv", unweighted, those that are in use.
         """
         config = self.config
         targets = image_pyramid(target, len(output.images) - 1, self.pyramid)
         terms: dict[str, Tensor] = {}
-        if config.mse or config.l1:
+        if config.mse or config.l1 or config.psnr:
             terms |= self._reconstruction(output, targets)
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(output.results[-1].clamp(0, 1), targets[-1])
@@ -71,7 +71,7 @@ class JointLoss(nn.Module):
 
     def _reconstruction(self, output: ABPNOutput, targets: list[Tensor]) -> dict[str, Tensor]:
         """Sum over the levels of the squared and absolute errors, heavier where the target differs."""
-        mse, l1 = [], []
+        mse, l1, psnr = [], [], []
         for R, R_gt, I in zip(output.results, targets, output.images, strict=True):
             mask = difference_mask(I, R_gt, threshold=self.config.mask_threshold)
             # The mean weight is held at 1, so that a batch full of blemishes does not take larger steps.
@@ -80,8 +80,10 @@ class JointLoss(nn.Module):
             error = R - R_gt
             mse.append(_reduce(weight * error.square(), self.config.reduction))
             l1.append(_reduce(weight * error.abs(), self.config.reduction))
-        terms = {"mse": torch.stack(mse).sum()} if self.config.mse else {}
-        return terms | ({"l1": torch.stack(l1).sum()} if self.config.l1 else {})
+            per_sample = (weight * error.square()).mean(dim=(1, 2, 3))
+            psnr.append(torch.log10(per_sample + self.config.psnr_floor).mean())
+        sums = {"mse": mse, "l1": l1, "psnr": psnr}
+        return {name: torch.stack(values).sum() for name, values in sums.items() if getattr(self.config, name)}
 
     def _mask(self, logits: Tensor, thumbnail: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Compare the predicted mask with the thresholded difference of I_l and its target (section 4.2).
