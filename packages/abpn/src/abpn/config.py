@@ -57,8 +57,8 @@ class LossConfig:
     Attributes:
         mse: lambda_1, multi-scale squared error over R_0 ... R_l.
         l1: Multi-scale absolute error; not in the paper.
-        psnr: Logarithm of the squared error of each sample, as PSNR has it, summed over the levels; makes faint blemishes
-            count as much as bold ones; not in the paper.
+        psnr: Logarithm of the squared error of each sample, as PSNR has it, summed over the levels; makes faint
+            blemishes count as much as bold ones; not in the paper.
         psnr_floor: Added to the squared error before the logarithm.
         reduction: "mean" over pixels and channels, or "sum" over them (the paper's norm) and mean over the batch;
             also for the total variation.

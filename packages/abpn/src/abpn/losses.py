@@ -46,8 +46,8 @@ class JointLoss(nn.Module):
             discriminator: Judges R_0; needed if the adversarial weight is not 0.
 
         Returns:
-            Scalars by name: "loss" (the sum) first, then "mse", "l1", "psnr", "perceptual", "adversarial", "dice", "bce",
-            "tv", unweighted, those that are in use.
+            Scalars by name: "loss" (the sum) first, then "mse", "l1", "psnr", "perceptual", "adversarial", "dice",
+            "bce", "tv", unweighted, those that are in use.
         """
         config = self.config
         targets = image_pyramid(target, len(output.images) - 1, self.pyramid)
