@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Norm = Literal["group", "batch", "none"]
+Activation = Literal["prelu", "leaky"]
 Residual = Literal["none", "add"]
 
 
@@ -25,6 +26,7 @@ class ModelConfig:
         mapping_layers: Layers of the MLP between them.
         attention_width: Filters of the hidden layers of the attention modules.
         norm: Normalisation of the U-Net's blocks: "group", "batch" (pSp's) or "none".
+        activation: Of the U-Net's blocks: "prelu" (pSp's) or "leaky", which makes a training step an eighth shorter.
         parameters: alpha and beta of Eq. 1 for every "pixel", or for every pixel and "channel".
         weight_activation: Of h_weight's last layer, "linear" or "sigmoid".
         refined_input: Picture that A^{D2G} reads its parameters from: the first stage's "coarse", or "raw".
@@ -46,6 +48,7 @@ class ModelConfig:
     mapping_layers: int = 8
     attention_width: int = 32
     norm: Norm = "group"
+    activation: Activation = "prelu"
     parameters: Literal["pixel", "channel"] = "pixel"
     weight_activation: Literal["linear", "sigmoid"] = "linear"
     refined_input: Literal["coarse", "raw"] = "coarse"
@@ -219,15 +222,16 @@ PRESETS: dict[str, Config] = {
             mapping_layers=4,
             attention_width=8,
             norm="none",
+            activation="leaky",
             discriminator_base=2048,
             discriminator_max=64,
         ),
-        loss=LossConfig(pixel=20.0, perceptual=0.0, emphasis=8.0, identity=1.0, adversarial=0.02, r1=1.0),
+        loss=LossConfig(pixel=20.0, perceptual=0.0, emphasis=8.0, identity=0.5, adversarial=0.05, r1=1.0, r1_every=8),
         train=TrainConfig(
             paired_fraction=0.1,
             steps=6000,
             batch_size=4,
-            unpaired_every=4,
+            unpaired_every=6,
             lr=2e-3,
             unet_lr=1.0,
             betas=(0.9, 0.99),

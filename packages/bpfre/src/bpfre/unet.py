@@ -11,27 +11,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bpfre.attention import scale_start
-from bpfre.config import ModelConfig, Norm
+from bpfre.config import Activation, ModelConfig, Norm
 
 SQUEEZE = 16  # channels over hidden units of squeeze-and-excitation
 
 
 class Bottleneck(nn.Module):
-    """norm - 3x3 - PReLU - 3x3 - norm - squeeze-and-excitation, and a shortcut.
+    """norm - 3x3 - activation - 3x3 - norm - squeeze-and-excitation, and a shortcut.
 
     Args:
         channels_in: Channels of the input.
         channels: Channels of the output.
         stride: 2 halves the side.
         norm: "group", "batch" or "none".
+        activation: "prelu" or "leaky".
     """
 
-    def __init__(self, channels_in: int, channels: int, *, stride: int = 1, norm: Norm) -> None:
+    def __init__(
+        self, channels_in: int, channels: int, *, stride: int = 1, norm: Norm, activation: Activation = "prelu"
+    ) -> None:
         super().__init__()
         self.body = nn.Sequential(
             _norm(channels_in, norm),
             nn.Conv2d(channels_in, channels, 3, padding=1, bias=norm == "none"),
-            nn.PReLU(channels),
+            nn.PReLU(channels) if activation == "prelu" else nn.LeakyReLU(0.2),
             nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=norm == "none"),
             _norm(channels, norm),
         )
@@ -72,8 +75,8 @@ class Encoder(nn.Module):
             channels = config.channels(r)
             stride = 1 if r == config.finest else 2
             self.stages[str(r)] = nn.Sequential(
-                Bottleneck(channels_in, channels, stride=stride, norm=config.norm),
-                Bottleneck(channels, channels, norm=config.norm),
+                Bottleneck(channels_in, channels, stride=stride, norm=config.norm, activation=config.activation),
+                Bottleneck(channels, channels, norm=config.norm, activation=config.activation),
             )
             channels_in = channels
         self.latent = nn.Linear(channels_in * 16, config.style_dim) if config.generator else None
@@ -107,8 +110,8 @@ class Decoder(nn.Module):
         for r in reversed(config.resolutions):
             channels = config.channels(r)
             self.stages[str(r)] = nn.Sequential(
-                Bottleneck(channels_in + channels, channels, norm=config.norm),
-                Bottleneck(channels, channels, norm=config.norm),
+                Bottleneck(channels_in + channels, channels, norm=config.norm, activation=config.activation),
+                Bottleneck(channels, channels, norm=config.norm, activation=config.activation),
             )
             channels_in = channels
         self.to_rgb = nn.Conv2d(channels_in, 3 * config.patch**2, 3, padding=1)
