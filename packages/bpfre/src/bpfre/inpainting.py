@@ -1,6 +1,6 @@
 """Section 4.7: inpainting. The network is trained to paint what lies under white brush strokes.
 
-The strokes are painted into the picture and no mask is given: where the blemish-aware maps see them, it is painted over.
+The strokes are painted into the picture and no mask is given: where the blemish-aware maps see them, it paints.
 That the paper means GPEN's brush strokes, which it compares with, and not GPEN's blur and noise, is our reading.
 """
 
@@ -26,8 +26,8 @@ class InpaintingPairs(Dataset[dict[str, Tensor]]):
     always the same.
 
     Args:
-        spec: ``pictures:DIR``, a folder of plain pictures, or what :func:`retouch_common.data.pairs.open_pairs` reads, of which the retouched
-            pictures are used.
+        spec: ``pictures:DIR``, a folder of plain pictures, or what :func:`retouch_common.data.pairs.open_pairs` reads,
+            of which the retouched pictures are used.
         size: Side of the samples in pixels.
         split: "train", "val" (every tenth picture), "test" or "all".
         seed: Of crops, flips and strokes.
