@@ -9,16 +9,16 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-import portraits
 import pyvips
 import torch
 from abpn.blend import make_blend
 from abpn.demo import FACE
 from abpn.model import ABPN
 from abpn.retouch import Retoucher
-from portraits import psnr, visible
+from retouch_common.testing import portraits
 from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder
 from retouch_common.testing.machine import run_measured
+from retouch_common.testing.portraits import psnr, visible
 
 evidence = Evidence("abpn")
 

@@ -1,4 +1,4 @@
-"""Portraits of people the bundled weights were not trained on, as 1024x1024 face crops."""
+"""Portraits of people that bundled weights were not trained on: what every paper's evidence is measured on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ MARGIN = 2.0  # what abpn-retouch crops around a face
 
 @dataclass(frozen=True)
 class Portrait:
-    """A face crop.
+    """A square face crop.
 
     Attributes:
         name: Which photograph it is from.
-        clean: (1024, 1024, 3) uint8, natural blemishes taken out.
+        clean: (S, S, 3) uint8, natural blemishes taken out.
         natural: The same as photographed.
-        skin: (1024, 1024) float32 in [0, 1].
+        skin: (S, S) float32 in [0, 1].
         scale: Width of the face in pixels / 600.
     """
 
@@ -39,23 +39,29 @@ class Portrait:
     scale: float
 
 
-def held_out(folder: Path) -> Iterator[Portrait]:
-    """Every portrait of the validation people, in order."""
+def held_out(folder: Path, *, side: int = SIDE, margin: float = MARGIN) -> Iterator[Portrait]:
+    """Every portrait of the validation people, in order.
+
+    Args:
+        folder: The shared portraits.
+        side: S, in pixels.
+        margin: Side of the crop over the longer side of the face's box.
+    """
     for path in split_portraits(find_portraits(folder), "val"):
         template = path.with_suffix(".tem")
         face = open_or_prepare(default_cache(), path, template if template.is_file() else None)
         if face is None:
             continue
         height, width = face.image.shape[:2]
-        x, y, w, h = face_crop(Face(face.box, 1.0, np.zeros((5, 2))), height, width, MARGIN)
+        x, y, w, h = face_crop(Face(face.box, 1.0, np.zeros((5, 2))), height, width, margin)
         crop = (slice(y, y + h), slice(x, x + w))
         maps = np.repeat(np.repeat(face.maps[..., 0], 2, axis=0), 2, axis=1)
         yield Portrait(
             name=f"{path.parent.name}/{path.stem}",
-            clean=_resized(face.image[crop]),
-            natural=_resized(face.natural[crop]),
-            skin=_resized(maps[crop][..., None])[..., 0].astype(np.float32) / 255,
-            scale=face.box[2] * SIDE / max(w, h) / 600,
+            clean=_resized(face.image[crop], side),
+            natural=_resized(face.natural[crop], side),
+            skin=_resized(maps[crop][..., None], side)[..., 0].astype(np.float32) / 255,
+            scale=face.box[2] * side / max(w, h) / 600,
         )
 
 
@@ -91,7 +97,7 @@ def with_plain_blemishes(portrait: Portrait, seed: int, count: int = 25) -> np.n
     generator = np.random.default_rng(seed)
     image = portrait.clean.astype(np.float32)
     places = np.argwhere(portrait.skin > 0.95)
-    rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    rows, columns = np.mgrid[: len(image), : len(image)].astype(np.float32)
     for y, x in places[generator.integers(len(places), size=count)]:
         radius, angle = generator.uniform(2, 14), generator.uniform(0, np.pi)
         along = (rows - y) * np.sin(angle) + (columns - x) * np.cos(angle)
@@ -121,5 +127,5 @@ def _levels(image: np.ndarray) -> np.ndarray:
     return np.rint(image * 255).clip(0, 255).astype(np.uint8)
 
 
-def _resized(levels: np.ndarray) -> np.ndarray:
-    return np.rint(resize(levels.astype(np.float32), SIDE, SIDE, antialias=True)).clip(0, 255).astype(np.uint8)
+def _resized(levels: np.ndarray, side: int) -> np.ndarray:
+    return np.rint(resize(levels.astype(np.float32), side, side, antialias=True)).clip(0, 255).astype(np.uint8)
