@@ -18,7 +18,7 @@ from abpn.retouch import Retoucher
 from retouch_common.testing import portraits
 from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder
 from retouch_common.testing.machine import run_measured
-from retouch_common.testing.portraits import psnr, visible
+from retouch_common.testing.portraits import gains, psnr
 
 evidence = Evidence("abpn")
 
@@ -198,7 +198,9 @@ def moles():
 @evidence.figure("blemishes of an unrelated program: gain over identity, inside the mask", at_least=0, unit="dB")
 def plain_blemishes():
     """Ellipses, discs and scratches drawn by a few lines of numpy. No bar was promised, only a gain."""
-    figures = _gains([(portraits.with_plain_blemishes(p, seed), p.clean) for seed, p in enumerate(_portraits())])
+    figures = gains(
+        Retoucher("small"), [(portraits.with_plain_blemishes(p, seed), p.clean) for seed, p in enumerate(_portraits())]
+    )
     return figures["gain_inside"], figures
 
 
@@ -219,26 +221,9 @@ def demo():
 @cache
 def _drawn() -> dict[str, float]:
     draws = ((seed, portrait) for seed, portrait in enumerate(_portraits() * 2))
-    return _gains([(portraits.with_blemishes(portrait, seed), portrait.clean) for seed, portrait in draws])
-
-
-def _gains(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    retoucher, rows = Retoucher("small"), []
-    for raw, truth in pairs:
-        result, mask = retoucher(raw), visible(raw, truth)
-        if mask.any():
-            regions = (None, mask, ~mask)
-            rows.append([psnr(image, truth, where) for image in (raw, result) for where in regions])
-    identity_whole, identity_inside, identity_outside, whole, inside, outside = np.mean(rows, axis=0)
-    return {
-        "gain_whole": whole - identity_whole,
-        "gain_inside": inside - identity_inside,
-        "identity_whole": identity_whole,
-        "identity_inside": identity_inside,
-        "identity_outside": identity_outside,
-        "outside": outside,
-        "pictures": len(rows),
-    }
+    return gains(
+        Retoucher("small"), [(portraits.with_blemishes(portrait, seed), portrait.clean) for seed, portrait in draws]
+    )
 
 
 @cache

@@ -1,10 +1,11 @@
 """Portraits of people that bundled weights were not trained on: what every paper's evidence is measured on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from retouch_common.data.face_cache import default_cache, open_or_prepare
 from retouch_common.data.faces import find_portraits, split_portraits
 from retouch_common.photo.faces import Face, face_crop
@@ -121,6 +122,36 @@ def psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) 
 def visible(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(H, W) bool: where two uint8 pictures differ by more than ``VISIBLE`` levels in a channel."""
     return np.abs(image.astype(np.int16) - truth).max(axis=-1) > VISIBLE
+
+
+def gains(
+    retouch: Callable[[np.ndarray], np.ndarray], pairs: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> dict[str, float]:
+    """PSNR of results beside that of doing nothing, means over pictures, in dB.
+
+    Args:
+        retouch: From an (S, S, 3) uint8 picture to the result.
+        pairs: Pictures with blemishes, and without; those that do not differ visibly are left out.
+
+    Returns:
+        "gain_whole" and "gain_inside" (where the pair differs visibly), what they are differences of, and "pictures".
+    """
+    rows = []
+    for raw, truth in pairs:
+        result, mask = retouch(raw), visible(raw, truth)
+        if mask.any():
+            regions = (None, mask, ~mask)
+            rows.append([psnr(image, truth, where) for image in (raw, result) for where in regions])
+    identity_whole, identity_inside, identity_outside, whole, inside, outside = np.mean(rows, axis=0)
+    return {
+        "gain_whole": whole - identity_whole,
+        "gain_inside": inside - identity_inside,
+        "identity_whole": identity_whole,
+        "identity_inside": identity_inside,
+        "identity_outside": identity_outside,
+        "outside": outside,
+        "pictures": len(rows),
+    }
 
 
 def _levels(image: np.ndarray) -> np.ndarray:
