@@ -1,0 +1,205 @@
+"""What BPFRe promises, measured afresh: ``nox -s evidence -- bpfre``."""
+
+import json
+import statistics
+import subprocess
+import sys
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from bpfre.attention import merged_map
+from bpfre.config import PRESETS
+from bpfre.model import BPFRe, BPFReOutput
+from bpfre.objective import Objective
+from retouch_common.config import apply_overrides
+from retouch_common.layers.stylegan2 import use_form
+from retouch_common.testing import portraits
+from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder
+from retouch_common.testing.portraits import Portrait, gains, psnr, visible
+from torch import Tensor
+from torchmetrics.functional.classification import binary_average_precision
+
+MARGIN = 1.37  # side of a crop over a face's longer side: faces as wide as aligned ones, 0.56 of the crop
+
+evidence = Evidence("bpfre")
+
+
+@evidence.figure("eight pairs, overfitted: error of stage two over that of stage one", at_most=0.97)
+def overfit_second():
+    """90 steps of the preset tiny at 32 x 32 without adversary, squared errors; below 1 stage two adds something."""
+    identity, coarse, refined = _overfitted()
+    return refined / coarse, {"identity": identity, "coarse": coarse, "refined": refined}
+
+
+@evidence.figure("eight pairs, overfitted: error of stage one over that of doing nothing", at_most=0.5)
+def overfit_first():
+    """The same run."""
+    identity, coarse, _ = _overfitted()
+    return coarse / identity
+
+
+@evidence.figure("512x512 on two cores: times faster than grouped, NCHW, fp32, eager", at_least=1.5, unit="times")
+def speed():
+    """One face, the bundled weights in both forms, in this run, medians; the largest difference is in the details."""
+    script = f"""
+import json, statistics, sys, time
+import torch
+torch.set_num_threads(2)
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from evidence import _plain, _small
+from bpfre.inference import prepare
+image = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+plain, fast = _plain(), prepare(_small(), "cpu", "auto")
+def seconds(function):
+    function()
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return times
+with torch.inference_mode():
+    difference = (plain(image).result - fast(image).result).abs().max().item()
+    times = {{"plain": seconds(lambda: plain(image)), "fast": seconds(lambda: fast(image))}}
+print(json.dumps({{"difference": difference, **times}}))
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    times = json.loads(finished.stdout.splitlines()[-1])
+    return statistics.median(times["plain"]) / statistics.median(times["fast"]), times
+
+
+@evidence.figure("bundled weights: size", at_most=20, unit="MB")
+def size():
+    """The safetensors file in the package."""
+    file = resources.files("bpfre") / "weights" / "small.safetensors"
+    if not file.is_file():
+        raise NotMeasured("there are no bundled weights")
+    return file.stat().st_size / 1e6
+
+
+@evidence.figure("drawn blemishes, people not trained on: gain over identity, whole image", at_least=1, unit="dB")
+def gain_whole():
+    """Face crops at the network's size, uint8; mean over pictures of the PSNR's gain."""
+    figures = gains(_retouch, _drawn())
+    return figures["gain_whole"], figures
+
+
+@evidence.figure("drawn blemishes, people not trained on: gain over identity, inside the mask", at_least=4, unit="dB")
+def gain_inside():
+    """The same pictures, pixels that the blemishes change by more than 5 levels; stage one's gain is in the details."""
+    figures = gains(_retouch, _drawn())
+    coarse = gains(lambda raw: _levels(_output(raw).coarse), _drawn())
+    return figures["gain_inside"], figures | {"coarse_gain_inside": coarse["gain_inside"]}
+
+
+@evidence.figure("M^{E2D} against the true difference: area under the precision-recall curve", at_least=0.5)
+def attention_coarse():
+    """Every scale enlarged and averaged; pixels that the blemishes change by more than 5 levels; mean over pictures."""
+    return _average_precision("attention_coarse")
+
+
+@evidence.figure("M^{D2G} against the true difference: area under the precision-recall curve", at_least=0.5)
+def attention_refined():
+    """The same for the second module."""
+    return _average_precision("attention_refined")
+
+
+@evidence.figure("a portrait without blemishes: PSNR to itself, mean", at_least=42, unit="dB")
+def self_similarity():
+    """The clean portraits. The bar is ours."""
+    clean = [psnr(_retouch(portrait.clean), portrait.clean) for portrait in _portraits()]
+    return statistics.mean(clean), {"worst": min(clean), "portraits": len(clean)}
+
+
+@cache
+def _overfitted() -> tuple[float, float, float]:
+    """Squared errors of doing nothing, stage one and stage two."""
+    torch.manual_seed(0)
+    overrides = {"model.size": 32, "model.norm": "none", "loss.adversarial": 0.0, "loss.emphasis": 5.0}
+    config = apply_overrides(PRESETS["tiny"], overrides)
+    model, objective = BPFRe(config.model), Objective(config.loss)
+    raw, target = _eight_pairs(32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 90)
+    for _ in range(90):
+        objective.total(objective(model(raw), raw, target)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    with torch.no_grad():
+        output = model.eval()(raw)
+    identity, coarse, refined = (
+        (image - target).square().mean().item() for image in (raw, output.coarse, output.refined)
+    )
+    return identity, coarse, refined
+
+
+def _eight_pairs(side: int) -> tuple[Tensor, Tensor]:
+    """Smooth colour gradients with four dark spots each, and without; (8, 3, S, S) in [0, 1]."""
+    generator = torch.Generator().manual_seed(0)
+    y, x = torch.meshgrid(torch.arange(side) / side, torch.arange(side) / side, indexing="ij")
+    base = 0.25 + 0.5 * torch.rand(8, 3, 1, 1, generator=generator)
+    target = base + torch.tensor([0.1, 0.0, -0.1]).view(3, 1, 1) * x + torch.tensor([0.0, 0.1, 0.05]).view(3, 1, 1) * y
+    raw = target.clone()
+    for image in raw:
+        for cy, cx in 0.15 + 0.7 * torch.rand(4, 2, generator=generator):
+            image[:, torch.hypot(y - cy, x - cx) < 3 / 32] *= 0.5
+    return raw, target
+
+
+def _average_precision(name: str) -> tuple[float, dict[str, float]]:
+    values, shares = [], []
+    for raw, truth in _drawn():
+        wanted = torch.from_numpy(visible(raw, truth))
+        maps = getattr(_output(raw), name)
+        found = merged_map(maps, len(raw))[0, 0]
+        values.append(float(binary_average_precision(found.flatten(), wanted.flatten().long())))
+        shares.append(float(wanted.float().mean()))
+    return statistics.mean(values), {"worst": min(values), "chance": statistics.mean(shares), "pictures": len(values)}
+
+
+@cache
+def _drawn() -> list[tuple[np.ndarray, np.ndarray]]:
+    draws = ((seed, portrait) for seed, portrait in enumerate(_portraits() * 2))
+    return [(portraits.with_blemishes(portrait, seed), portrait.clean) for seed, portrait in draws]
+
+
+@cache
+def _portraits() -> list[Portrait]:
+    return list(portraits.held_out(data_folder("faces"), side=_small().config.size, margin=MARGIN))
+
+
+def _retouch(raw: np.ndarray) -> np.ndarray:
+    """The picture after the last stage; changes of up to a level are left out, as in bpfre-retouch."""
+    return _levels(_output(raw).result)
+
+
+@torch.inference_mode()
+def _output(raw: np.ndarray) -> BPFReOutput:
+    return _small()(torch.from_numpy(raw).permute(2, 0, 1)[None].float() / 255)
+
+
+def _levels(image: Tensor) -> np.ndarray:
+    return (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+@cache
+def _small() -> BPFRe:
+    try:
+        return BPFRe.from_pretrained("small")
+    except ValueError as error:
+        raise NotMeasured(str(error)) from error
+
+
+def _plain() -> BPFRe:
+    """The reference: every sample's weights of its own, channels first, fp32, eager."""
+    model = BPFRe.from_pretrained("small")
+    use_form(model, "grouped")
+    return model
+
+
+if __name__ == "__main__":
+    evidence.main()

@@ -1,0 +1,26 @@
+"""The prepared network computes what the plain one does."""
+
+import pytest
+import torch
+from bpfre.inference import prepare
+from bpfre.model import BPFRe
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.03)])
+def test_agrees_with_the_plain_network(precision, tolerance):
+    torch.manual_seed(0)
+    model, image = BPFRe.from_preset("tiny").eval(), torch.rand(2, 3, 64, 64)
+    fast = prepare(model, "cpu", precision)
+    with torch.no_grad():
+        expected = model(image)
+    output = fast(image)
+    assert output.result.dtype == torch.float32
+    for name in ("coarse", "refined"):
+        assert torch.allclose(getattr(output, name), getattr(expected, name), atol=tolerance)
+    assert fast(image, stage="coarse").refined is None
+
+
+def test_leaves_the_original_alone():
+    model = BPFRe.from_preset("tiny").train()
+    prepare(model, "cpu", "bf16")
+    assert model.training and all(parameter.requires_grad for parameter in model.parameters())
