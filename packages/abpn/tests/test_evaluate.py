@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -226,7 +227,7 @@ def test_a_failed_write_leaves_the_old_file(evaluated, monkeypatch, tmp_path):
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
         module._write(tmp_path, module.Evaluation(header={"value": 2}), [])
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]

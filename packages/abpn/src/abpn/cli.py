@@ -196,10 +196,10 @@ def export(weights: str, out: Path, levels: int | None, parts: bool) -> None:
 
     Inputs and outputs are described in the module abpn.export; the configuration is in the file's metadata.
     """
-    from abpn.export import export as run
-    from abpn.export import require_onnx
+    from retouch_common.onnx import require_onnx
 
-    require_onnx()
+    require_onnx("abpn")
+    from abpn.export import export as run
     from abpn.model import ABPN
 
     run(ABPN.from_pretrained(weights), out, levels=levels, parts=parts, report=click.echo)

@@ -5,7 +5,6 @@ carry the names of their protocols (:mod:`retouch_common.metrics.protocols`).
 """
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence, Sized
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from retouch_common.data.pairs import ImagePairs, Split, open_pairs
+from retouch_common.files import write_atomically
 from retouch_common.metrics.protocols import MASK_THRESHOLD, PROTOCOLS
 from retouch_common.metrics.quality import LPIPS, LPIPSUnavailable, counts, mean_figures, measure, quantise, true_mask
 from retouch_common.weights import resolve_weights, sha256
@@ -340,11 +340,7 @@ def _write(out: Path, result: Evaluation, figures: list[dict[str, Tensor]]) -> N
     """Write evaluation.json and figures.png; each is complete or not there."""
     from retouch_common.training.sheets import save_sheet
 
-    partial = out / f".evaluation.json.{os.getpid()}.partial"
-    try:
-        partial.write_text(json.dumps(as_json(result), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(partial, out / "evaluation.json")
-    finally:
-        partial.unlink(missing_ok=True)
+    text = json.dumps(as_json(result), indent=2, allow_nan=False) + "\n"
+    write_atomically(out / "evaluation.json", text.encode())
     if figures:
         save_sheet(out / "figures.png", figures, max_side=FIGURE_SIDE)

@@ -29,26 +29,22 @@ level may have a side below 3. Every file's metadata holds the configuration as 
 ``part``, ``thumbnail``, ``blend``, ``neutral``, ``min_slope``, ``pyramid`` and, in m.onnx, ``levels``.
 """
 
-import contextlib
-import importlib.util
-import inspect
 import json
-import logging
 import os
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from retouch_common.config import to_dict
+from retouch_common.files import write_atomically
+from retouch_common.onnx import require_onnx, run_onnx, to_onnx
 from torch import Tensor, nn
 
 from abpn.blend import NeutralBlend
 from abpn.blend_pyramid import up
 from abpn.model import ABPN, pad_to_multiple
 
-OPSET = 18
 MAX_LEVELS = 7
 CHECK_SIZE = (203, 331)  # odd, so that padding and cropping are checked too
 CHECK_TOLERANCE = 1e-3
@@ -79,7 +75,7 @@ def export(
             or onnxruntime computes something else than PyTorch.
         OSError: If a file cannot be written.
     """
-    require_onnx()
+    require_onnx("abpn")
     out = Path(out)
     if out.suffix.lower() != ".onnx":
         raise ValueError(f"{out}: the output's name must end in .onnx")
@@ -97,25 +93,10 @@ def export(
     if parts:
         graphs |= {out.with_suffix(f".{name}.onnx"): graph for name, graph in network_parts(model).items()}
     for path, graph in graphs.items():
-        _write(path, graph)
+        write_atomically(path, graph)
         report(f"{path}  {len(graph) / 1e6:.1f} MB")
     report(f"l = {levels}; onnxruntime and PyTorch agree to {difference:.1g}")
     return list(graphs)
-
-
-def require_onnx() -> None:
-    """Refuse to go on without the extra ``onnx`` or with a PyTorch that cannot export free sizes.
-
-    Raises:
-        ValueError: One of them is missing.
-    """
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"exporting needs {', '.join(missing)}; install it with: pip install 'abpn[onnx]'")
-    if "prefer_deferred_runtime_asserts_over_guards" not in inspect.signature(torch.export.export).parameters:
-        raise ValueError(
-            f"exporting needs a newer torch than {torch.__version__}; install it with: pip install -U torch"
-        )
 
 
 def whole_network(model: ABPN, levels: int) -> bytes:
@@ -123,7 +104,8 @@ def whole_network(model: ABPN, levels: int) -> bytes:
     step = 2**levels  # the example's thumbnail needs padding too; zeros take no memory before they are touched
     example = {"image": torch.zeros(1, 3, 67 * step - levels, 131 * step - levels)}
     names = ["result", "mask"] if model.config.mask_branch else ["result"]
-    return _to_onnx(_Whole(model, levels), example, names, _metadata(model, "whole", levels=levels))
+    metadata = _metadata(model, "whole", levels=levels)
+    return to_onnx(_Whole(model, levels), example, names, free=(2, 3), metadata=metadata)
 
 
 def network_parts(model: ABPN) -> dict[str, bytes]:
@@ -137,7 +119,8 @@ def network_parts(model: ABPN) -> dict[str, bytes]:
         ("blend", _Blend(model), {"image": fine, "blend": fine.clone()}, ["result"]),
     ]
     return {
-        name: _to_onnx(module, example, outputs, _metadata(model, name)) for name, module, example, outputs in table
+        name: to_onnx(module, example, outputs, free=(2, 3), metadata=_metadata(model, name))
+        for name, module, example, outputs in table
     }
 
 
@@ -237,74 +220,9 @@ def _metadata(model: ABPN, part: str, **more: int) -> dict[str, str]:
     return {key: str(value) for key, value in values.items()}
 
 
-def _to_onnx(
-    module: nn.Module,
-    example: dict[str, Tensor],
-    outputs: list[str],
-    metadata: dict[str, str],
-) -> bytes:
-    """Trace a module with dynamic sizes; the weights are inside the result."""
-    free = torch.export.Dim.DYNAMIC
-    with _quiet(), torch.no_grad():
-        # Guards such as "the padded thumbnail is not 64 wide" become run-time assertions, which ONNX leaves out: the
-        # graph pads, resizes and crops by computed amounts, 0 included.
-        program = torch.onnx.export(
-            torch.export.export(
-                module.eval(),
-                (),
-                kwargs=example,
-                dynamic_shapes={name: {2: free, 3: free} for name in example},
-                prefer_deferred_runtime_asserts_over_guards=True,
-            ),
-            dynamo=True,
-            input_names=list(example),
-            output_names=outputs,
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None
-    proto = program.model_proto
-    for key, value in metadata.items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = key, value
-    return bytes(proto.SerializeToString())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out what torch.onnx and onnxscript tell their own developers."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
 @torch.no_grad()
 def _difference(graph: bytes, model: ABPN, levels: int) -> float:
     """Largest difference of R_0 between onnxruntime and PyTorch."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     image = torch.rand(1, 3, *CHECK_SIZE, generator=torch.Generator().manual_seed(0))
-    (found,) = session.run(["result"], {"image": image.numpy()})
-    return float((torch.from_numpy(found) - model(image, levels).results[0]).abs().max())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write beside the target and rename."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    found = run_onnx(graph, {"image": image})["result"]
+    return float((found - model(image, levels).results[0]).abs().max())

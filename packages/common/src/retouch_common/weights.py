@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
+from retouch_common.files import write_atomically
+
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
@@ -131,16 +133,7 @@ def save_weights(
     # clone: every tensor is written by itself, also where two names share memory
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     data = save(tensors, metadata=header)
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, data)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -1,0 +1,104 @@
+"""Modules as ONNX graphs, through torch's exporter and checked by onnxruntime."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+OPSET = 18
+
+
+def require_onnx(package: str) -> None:
+    """Refuse to go on without the extra ``onnx`` or with a PyTorch that cannot export free sizes.
+
+    Args:
+        package: Whose extra it is.
+
+    Raises:
+        ValueError: One of them is missing.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"exporting needs {', '.join(missing)}; install it with: pip install '{package}[onnx]'")
+    if "prefer_deferred_runtime_asserts_over_guards" not in inspect.signature(torch.export.export).parameters:
+        raise ValueError(
+            f"exporting needs a newer torch than {torch.__version__}; install it with: pip install -U torch"
+        )
+
+
+def to_onnx(
+    module: nn.Module,
+    example: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    *,
+    free: Sequence[int],
+    metadata: Mapping[str, str],
+) -> bytes:
+    """Trace a module.
+
+    Args:
+        module: Takes the example's tensors by name.
+        example: One input; a side that may be free must not be 0 or 1 here.
+        outputs: Names of what the module returns.
+        free: Dimensions of all inputs that may differ from the example's.
+        metadata: Text for the file.
+
+    Returns:
+        The serialised graph, weights inside.
+    """
+    dynamic = {name: dict.fromkeys(free, torch.export.Dim.DYNAMIC) for name in example}
+    with _quiet(), torch.no_grad():
+        # Guards such as "the padded input is not 64 wide" become run-time assertions, which ONNX leaves out.
+        program = torch.onnx.export(
+            torch.export.export(
+                module.eval(),
+                (),
+                kwargs=dict(example),
+                dynamic_shapes=dynamic,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            ),
+            dynamo=True,
+            input_names=list(example),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    for key, value in metadata.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, value
+    return bytes(proto.SerializeToString())
+
+
+def run_onnx(graph: bytes, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Compute a graph's outputs on the CPU with onnxruntime, by name."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    values = session.run(names, {name: value.numpy() for name, value in inputs.items()})
+    return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what torch.onnx and onnxscript tell their own developers."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
