@@ -167,15 +167,30 @@ def face_crop(face: Face, height: int, width: int, margin: float = 2.0) -> tuple
     Raises:
         ValueError: If the face's box has no pixel in common with the photo.
     """
+    require_inside(face, height, width)
     x, y, w, h = face.box
-    if w <= 0 or h <= 0 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        box = ",".join(f"{value:g}" for value in face.box)
-        raise ValueError(f"the face box {box} lies outside the photo of {width}x{height} pixels")
     side = max(1, round(margin * face.size))
     columns, rows = min(side, width), min(side, height)
     left = min(max(round(x + w / 2 - columns / 2), 0), width - columns)
     top = min(max(round(y + h / 2 - rows / 2), 0), height - rows)
     return left, top, columns, rows
+
+
+def require_inside(face: Face, height: int, width: int) -> None:
+    """Refuse a face whose box has no pixel in common with the photo.
+
+    Args:
+        face: The face.
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+
+    Raises:
+        ValueError: If it lies outside.
+    """
+    x, y, w, h = face.box
+    if w <= 0 or h <= 0 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        box = ",".join(f"{value:g}" for value in face.box)
+        raise ValueError(f"the face box {box} lies outside the photo of {width}x{height} pixels")
 
 
 def feather_profile(length: int, ramp: float, *, open_start: bool, open_stop: bool) -> np.ndarray:

@@ -1,12 +1,8 @@
 """Which part of a photo to retouch, and how retouched faces go back into it.
 
-Faces are cropped with margin, retouched at their own scale and blended back as a feathered difference:
-
-    out = photo + sum_i w_i (retouched_i - photo) / max(1, sum_i w_i),    w_i = feather of crop i
-
-so that neighbours whose crops overlap share the pixels between them, and a pixel without a difference stays
-exactly what it was. The rows are made from top to bottom; crops that are too large for memory are retouched
-while the rows pass by.
+Faces are cropped with margin, retouched at their own scale and blended back as a feathered difference (see
+:mod:`retouch_common.photo.pasting`). The rows are made from top to bottom; crops that are too large for memory are
+retouched while the rows pass by.
 """
 
 from __future__ import annotations
@@ -19,6 +15,8 @@ import numpy as np
 
 from .faces import DETECTION_SIDE, DetectorUnavailable, Face, detect_faces, face_crop, feather_profile
 from .io import Photo
+from .pasting import pasted_rows
+from .sources import RowSource
 
 Region = Literal["auto", "faces", "photo"]
 Box = tuple[float, float, float, float]
@@ -27,18 +25,6 @@ Crop = tuple[int, int, int, int]
 FACE_MARGIN = 2.0
 FEATHER_RAMP = 0.125
 IN_MEMORY_PIXELS = 48_000_000  # crops beyond this are retouched as streams
-_BLOCK_ROWS = 256
-
-
-class RowSource(Protocol):
-    """Rows of a picture, asked for from top to bottom."""
-
-    height: int
-    width: int
-    dtype: np.dtype
-
-    def read_rows(self, y0: int, y1: int) -> np.ndarray:
-        """Rows y0 to y1, (y1 - y0, W, 3)."""
 
 
 class ArrayRetoucher(Protocol):
@@ -97,13 +83,12 @@ def plan_region(
             raise ValueError("a face box and the region 'photo' exclude each other; leave one out")
         return RegionPlan("photo", (), "the region 'photo' was asked for")
     if face_boxes:
-        faces = [Face(box, 1.0, np.full((5, 2), np.nan, np.float32)) for box in face_boxes]
         try:
-            return RegionPlan("faces", _crops(photo, faces, margin), "the face box was given")
+            return RegionPlan("faces", _crops(photo, boxed_faces(face_boxes), margin), "the face box was given")
         except ValueError as error:
             raise ValueError(f"{photo.path}: {error}") from None
     try:
-        faces = _detected(photo)
+        faces = locate_faces(photo)
     except DetectorUnavailable as error:
         if region == "faces":
             raise ValueError(f"{photo.path}: {error}; or give a face box, or use the region 'photo'") from error
@@ -116,8 +101,19 @@ def plan_region(
     return RegionPlan("photo", (), "no face was found")
 
 
-def _detected(photo: Photo) -> list[Face]:
-    """Faces in pixels of the photo."""
+def locate_faces(photo: Photo) -> list[Face]:
+    """Find the faces of a photo of any size.
+
+    Args:
+        photo: The photo.
+
+    Returns:
+        Faces in pixels of the photo, largest first.
+
+    Raises:
+        DetectorUnavailable: If the detector's weights cannot be had.
+        ValueError: If the photo is damaged.
+    """
     small = photo.thumbnail(DETECTION_SIDE)
     scale = np.array([photo.width / small.shape[1], photo.height / small.shape[0]])
     faces = []
@@ -125,6 +121,11 @@ def _detected(photo: Photo) -> list[Face]:
         x, y, w, h = (float(value) for value in np.array(face.box) * np.tile(scale, 2))
         faces.append(Face((x, y, w, h), face.score, (face.landmarks * scale).astype(np.float32)))
     return faces
+
+
+def boxed_faces(boxes: Sequence[Box]) -> list[Face]:
+    """Faces of which only the boxes (x, y, w, h) are known."""
+    return [Face(box, 1.0, np.full((5, 2), np.nan, np.float32)) for box in boxes]
 
 
 def _crops(photo: Photo, faces: Sequence[Face], margin: float) -> tuple[Crop, ...]:
@@ -156,11 +157,7 @@ def retouched_rows(
     for crop in sorted(plan.crops, key=lambda crop: crop[2] * crop[3]):
         budget -= crop[2] * crop[3]
         layers.append(_layer(photo, crop, retoucher, strength, in_memory=budget >= 0))
-    for top in range(0, photo.height, _BLOCK_ROWS):
-        bottom = min(top + _BLOCK_ROWS, photo.height)
-        rows = photo.read_rows(top, bottom)
-        _blend(rows, [layer for layer in layers if layer.y < bottom and layer.y + layer.height > top], top)
-        yield rows
+    yield from pasted_rows(photo, layers)
 
 
 class _CropSource:
@@ -187,8 +184,12 @@ class _Layer:
         self._stripes = stripes
         self._waiting: np.ndarray | None = None
 
-    def take(self, count: int) -> np.ndarray:
-        """The next ``count`` rows of the retouched crop."""
+    def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """The retouched crop's difference to the rows ``before``, from row ``first`` of the photo, and its weights."""
+        weights = self.down[first - self.y : first - self.y + len(before), None] * self.across
+        return self._next(len(before)).astype(np.float32) - before, weights
+
+    def _next(self, count: int) -> np.ndarray:
         parts = []
         while count:
             block = next(self._stripes) if self._waiting is None else self._waiting
@@ -202,25 +203,3 @@ def _layer(photo: Photo, crop: Crop, retoucher: ArrayRetoucher, strength: float,
     if in_memory:
         return _Layer(photo, crop, iter([retoucher(photo.read(*crop), strength=strength)]))
     return _Layer(photo, crop, retoucher.stripes(_CropSource(photo, crop), strength=strength))
-
-
-def _blend(rows: np.ndarray, layers: list[_Layer], top: int) -> None:
-    """Blend the layers that cross ``rows`` (the photo's, from row ``top``) into them."""
-    if not layers:
-        return
-    left = min(layer.x for layer in layers)
-    right = max(layer.x + layer.width for layer in layers)
-    part = rows[:, left:right]
-    change = np.zeros(part.shape, np.float32)
-    total = np.zeros(part.shape[:2], np.float32)
-    for layer in layers:
-        first = max(top, layer.y)
-        last = min(top + rows.shape[0], layer.y + layer.height)
-        inside = slice(first - top, last - top), slice(layer.x - left, layer.x - left + layer.width)
-        weight = layer.down[first - layer.y : last - layer.y, None] * layer.across
-        difference = layer.take(last - first).astype(np.float32) - part[inside]
-        change[inside] += weight[..., None] * difference
-        total[inside] += weight
-    change /= np.maximum(total, 1)[..., None]
-    limit = np.iinfo(rows.dtype).max
-    np.clip(part + np.rint(change).astype(np.int32), 0, limit, out=part, casting="unsafe")

@@ -1,0 +1,158 @@
+"""Putting retouched parts back: differences, softly weighted, over rows that go by from top to bottom.
+
+    out = photo + keep * sum_i w_i d_i / max(1, sum_i w_i)
+
+where d_i is what the retouching of part i changes and w_i its weight, 0 towards its border: neighbours whose parts
+overlap share the pixels between them. keep is 0 where the photo is protected. A pixel without a difference stays
+exactly what it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .alignment import FaceSquare, sampled
+from .sources import RowSource
+
+_BLOCK_ROWS = 256
+
+
+class Layer(Protocol):
+    """A retouched part of a photo.
+
+    Attributes:
+        x: Left edge in pixels of the photo.
+        y: Top edge.
+        width: Width in pixels.
+        height: Height in pixels.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """The next rows; they are asked for once, from top to bottom.
+
+        Args:
+            before: Rows of the photo within the part, (n, width, C) integers.
+            first: The photo's number of the first one.
+
+        Returns:
+            d, (n, width, C) float32 in the photo's levels, and w, (n, width) float32 in [0, 1].
+        """
+
+
+class AlignedLayer:
+    """A change of an aligned face, brought back to the photo's place and scale.
+
+    A change larger than the face in the photo is reduced with antialiasing, a smaller one is interpolated
+    bicubically: the photo keeps its own detail and only the difference is smooth.
+
+    Args:
+        square: Where the face is.
+        change: (S, S, C) float32, in levels of the photo.
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+    """
+
+    def __init__(self, square: FaceSquare, change: np.ndarray, height: int, width: int) -> None:
+        self.x, self.y, self.width, self.height = square.bounds(height, width)
+        self._square = square
+        self._change = torch.from_numpy(np.ascontiguousarray(change, np.float32)).permute(2, 0, 1)[None]
+        side = max(1, math.ceil(square.side))
+        if side < change.shape[0]:
+            self._change = F.interpolate(self._change, (side, side), mode="bilinear", antialias=True)
+
+    def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Layer`."""
+        x = np.arange(self.x, self.x + self.width)[None, :] + 0.5
+        y = np.arange(first, first + len(before))[:, None] + 0.5
+        u, v = self._square.from_photo(x, y)
+        change = sampled(self._change, np.stack([u, v], axis=-1))[0].permute(1, 2, 0).numpy()
+        return change, self._square.weights(u, v)
+
+
+def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource | None = None) -> Iterator[np.ndarray]:
+    """Put layers over a photo, from top to bottom.
+
+    Args:
+        photo: The photo.
+        layers: What changes it.
+        protect: A picture of the photo's size whose white parts stay as they are; grey parts in part.
+
+    Yields:
+        Consecutive blocks of rows, (n, width, 3) of the photo's type.
+
+    Raises:
+        ValueError: If the protecting picture has another size.
+    """
+    if protect is not None and (protect.height, protect.width) != (photo.height, photo.width):
+        raise ValueError(
+            f"the picture of what to protect has {protect.width}x{protect.height} pixels "
+            f"and the photo has {photo.width}x{photo.height}"
+        )
+    for top in range(0, photo.height, _BLOCK_ROWS):
+        bottom = min(top + _BLOCK_ROWS, photo.height)
+        rows = photo.read_rows(top, bottom)
+        crossing = [layer for layer in layers if layer.y < bottom and layer.y + layer.height > top]
+        if crossing:
+            keep = None if protect is None else _keep(protect, top, bottom)
+            _blend(rows, crossing, top, keep)
+        yield rows
+
+
+def map_rows(height: int, width: int, layers: Sequence[AlignedLayer]) -> Iterator[np.ndarray]:
+    """Draw maps of aligned faces at their places in a photo, the larger value where they overlap.
+
+    Args:
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+        layers: Maps (S, S, 1) in [0, 255] as changes.
+
+    Yields:
+        Consecutive blocks of rows, (n, width, 1) uint8; 0 outside the faces.
+    """
+    for top in range(0, height, _BLOCK_ROWS):
+        rows = np.zeros((min(_BLOCK_ROWS, height - top), width, 1), np.uint8)
+        for layer in layers:
+            first, last = max(top, layer.y), min(top + len(rows), layer.y + layer.height)
+            if first < last:
+                part = rows[first - top : last - top, layer.x : layer.x + layer.width]
+                values, weights = layer.take(part, first)
+                inside = np.where(weights[..., None] > 0, values, 0)
+                np.maximum(part, np.rint(inside).clip(0, 255).astype(np.uint8), out=part)
+        yield rows
+
+
+def _keep(protect: RowSource, top: int, bottom: int) -> np.ndarray:
+    """(n, width) float32: 0 where the photo is protected, 1 where it is not."""
+    return 1 - protect.read_rows(top, bottom).max(axis=2).astype(np.float32) / np.iinfo(protect.dtype).max
+
+
+def _blend(rows: np.ndarray, layers: Sequence[Layer], top: int, keep: np.ndarray | None) -> None:
+    """Put the layers that cross ``rows`` (the photo's, from row ``top``) over them."""
+    left = min(layer.x for layer in layers)
+    right = max(layer.x + layer.width for layer in layers)
+    part = rows[:, left:right]
+    change = np.zeros(part.shape, np.float32)
+    total = np.zeros(part.shape[:2], np.float32)
+    for layer in layers:
+        first = max(top, layer.y)
+        last = min(top + rows.shape[0], layer.y + layer.height)
+        inside = slice(first - top, last - top), slice(layer.x - left, layer.x - left + layer.width)
+        difference, weight = layer.take(part[inside], first)
+        change[inside] += weight[..., None] * difference
+        total[inside] += weight
+    change /= np.maximum(total, 1)[..., None]
+    if keep is not None:
+        change *= keep[:, left:right, None]
+    limit = np.iinfo(rows.dtype).max
+    np.clip(part + np.rint(change).astype(np.int32), 0, limit, out=part, casting="unsafe")
