@@ -6,7 +6,7 @@ Each parses its options and calls the module of the same concept; heavy imports 
 from pathlib import Path
 
 import click
-from retouch_common.cli import device_option, friendly_errors, set_option, version_option
+from retouch_common.cli import device_option, friendly_errors, set_option, version_option, weights_option
 
 
 @click.command()
@@ -72,3 +72,22 @@ def train(
         check(config, data, device=device, report=click.echo)
     else:
         run(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
+
+
+@click.command()
+@weights_option()
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.onnx")
+@version_option("bpfre")
+@friendly_errors
+def export(weights: str, out: Path) -> None:
+    """Write the network as ONNX, for onnxruntime and other runtimes.
+
+    Inputs and outputs are described in the module bpfre.export; the configuration is in the file's metadata.
+    """
+    from retouch_common.onnx import require_onnx
+
+    require_onnx("bpfre")
+    from bpfre.export import export as run
+    from bpfre.model import BPFRe
+
+    run(BPFRe.from_pretrained(weights), out, report=click.echo)

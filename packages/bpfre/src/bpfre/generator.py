@@ -48,7 +48,7 @@ class Generator(nn.Module):
             (N, 3, S, S) in [-1, 1], unclamped: a picture, or a change of one.
         """
         style = self.mapping(latent)
-        x = self.constant.expand(len(latent), -1, -1, -1)
+        x = self.constant.expand(latent.shape[0], -1, -1, -1)  # len() would fix the number in an exported graph
         rgb: Tensor | None = None
         for r in self.resolutions:
             x, rgb = self.stages[str(r)](x, rgb, features[r], style)

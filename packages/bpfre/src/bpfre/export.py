@@ -1,0 +1,104 @@
+"""ONNX graphs of BPFRe for applications without PyTorch.
+
+``bpfre-export --weights small --out m.onnx`` writes one graph:
+
+    m.onnx    image, x_raw (N, 3, S, S)  ->  coarse, x~ (N, 3, S, S); refined, x^ (N, 3, S, S);
+                                             attention_coarse, M^{E2D} (N, 1, S, S); attention_refined, M^{D2G}
+
+N is free, S is the network's size (512 for the bundled weights). Pixels are RGB in [0, 1], fp32, of an aligned face:
+eyes level, the face about 0.56 of the picture wide. x~ and x^ may leave [0, 1] a little: clamp them, then round.
+What to put back into a photograph is the difference x^ - x_raw, enlarged to the face. The maps are each module's mean over its
+scales. Outputs of parts that the network lacks are not there. The metadata holds the configuration as JSON under
+``config``, and ``size``.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from retouch_common.config import to_dict
+from retouch_common.files import write_atomically
+from retouch_common.onnx import require_onnx, run_onnx, to_onnx
+from torch import Tensor, nn
+
+from bpfre.attention import merged_map
+from bpfre.model import BPFRe
+
+CHECK_TOLERANCE = 1e-3
+OUTPUTS = ("coarse", "refined", "attention_coarse", "attention_refined")
+
+
+def export(
+    model: BPFRe, out: str | os.PathLike[str], *, report: Callable[[str], None] = lambda line: None
+) -> dict[str, float]:
+    """Write the network as ONNX; the file is complete or not there at all.
+
+    Args:
+        model: The network.
+        out: The file, ending in ``.onnx``.
+        report: Called with lines for the user.
+
+    Returns:
+        For each output the largest difference between onnxruntime and PyTorch on two random pictures.
+
+    Raises:
+        ValueError: If the extra ``onnx`` is not installed, ``out`` has another ending or no folder, or onnxruntime
+            computes something else than PyTorch.
+        OSError: If the file cannot be written.
+    """
+    require_onnx("bpfre")
+    out = Path(out)
+    if out.suffix.lower() != ".onnx":
+        raise ValueError(f"{out}: the output's name must end in .onnx")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out}: there is no folder {out.parent}; make it first")
+    network = _Whole(model)
+    graph = to_onnx(
+        network,
+        {"image": torch.zeros(2, 3, model.config.size, model.config.size)},
+        network.names,
+        free=(0,),
+        metadata={
+            "size": str(model.config.size),
+            "config": json.dumps(to_dict(model.config), sort_keys=True),
+        },
+    )
+    differences = _differences(graph, network)
+    worst = max(differences.values())
+    if not worst <= CHECK_TOLERANCE:
+        raise ValueError(f"onnxruntime and PyTorch differ by {worst:.1g} on these weights; nothing was written")
+    write_atomically(out, graph)
+    report(f"{out}  {len(graph) / 1e6:.1f} MB; onnxruntime and PyTorch agree to {worst:.1g}")
+    return differences
+
+
+class _Whole(nn.Module):
+    """Both stages and both maps as a tuple, in the order of ``names``."""
+
+    def __init__(self, model: BPFRe) -> None:
+        super().__init__()
+        self.model = BPFRe(model.config)
+        self.model.load_state_dict(model.state_dict())
+        self.model.eval().requires_grad_(False)
+        config = model.config
+        there = (config.decoder, config.generator, config.attention and config.decoder, config.attention and
+                 config.generator)  # fmt: skip
+        self.names = [name for name, present in zip(OUTPUTS, there, strict=True) if present]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        output = self.model(image)
+        values = []
+        for name in self.names:
+            value = getattr(output, name)
+            values.append(merged_map(value, self.model.config.size) if name.startswith("attention") else value)
+        return tuple(values)
+
+
+@torch.no_grad()
+def _differences(graph: bytes, network: _Whole) -> dict[str, float]:
+    size = network.model.config.size
+    image = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    found, expected = run_onnx(graph, {"image": image}), network(image)
+    return {name: float((found[name] - value).abs().max()) for name, value in zip(network.names, expected, strict=True)}
