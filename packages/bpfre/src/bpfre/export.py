@@ -6,9 +6,9 @@
                                              attention_coarse, M^{E2D} (N, 1, S, S); attention_refined, M^{D2G}
 
 N is free, S is the network's size (512 for the bundled weights). Pixels are RGB in [0, 1], fp32, of an aligned face:
-eyes level, the face about 0.56 of the picture wide. x~ and x^ may leave [0, 1] a little: clamp them, then round.
-What to put back into a photograph is the difference x^ - x_raw, enlarged to the face. The maps are each module's mean over its
-scales. Outputs of parts that the network lacks are not there. The metadata holds the configuration as JSON under
+eyes level, the face about 0.56 of the picture wide. x~ and x^ may leave [0, 1] a little: clamp them, then round. What
+to put back into a photograph is the difference x^ - x_raw, enlarged to the face. The maps are each module's mean over
+its scales. Outputs of parts that the network lacks are not there. The metadata holds the configuration as JSON under
 ``config``, and ``size``.
 """
 
