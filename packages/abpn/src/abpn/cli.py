@@ -3,9 +3,7 @@
 Each parses its options and calls the module of the same concept; heavy imports wait until a command runs.
 """
 
-import signal
 from pathlib import Path
-from typing import NoReturn
 
 import click
 from retouch_common.cli import (
@@ -15,6 +13,16 @@ from retouch_common.cli import (
     set_option,
     version_option,
     weights_option,
+)
+from retouch_common.photo.command import (
+    batch_options,
+    compare_option,
+    face_box_option,
+    inputs_argument,
+    mask_out_option,
+    out_option,
+    retouch_all,
+    strength_option,
 )
 
 
@@ -71,40 +79,11 @@ def train(
         run(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
 
 
-def _stop(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
-class FaceBox(click.ParamType):
-    """X,Y,W,H in pixels."""
-
-    name = "X,Y,W,H"
-
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float, float, float]:
-        """Read four numbers, the last two above 0."""
-        try:
-            x, y, width, height = (float(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not four numbers X,Y,W,H, e.g. 320,180,400,520", param, ctx)
-        if not (width > 0 and height > 0):
-            self.fail(f"{value!r} has no area; W and H must be above 0", param, ctx)
-        return x, y, width, height
-
-
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="OUT",
-    help="Folder for the results, or a file name when INPUT is one file.",
-)
+@inputs_argument
+@out_option
 @weights_option()
-@click.option("--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0 changes nothing.")
+@strength_option
 @click.option(
     "--region",
     type=click.Choice(["auto", "faces", "photo"]),
@@ -112,17 +91,10 @@ class FaceBox(click.ParamType):
     show_default=True,
     help="Retouch every face, the whole frame, or faces where some are found and else the whole frame.",
 )
-@click.option(
-    "--face-box",
-    "face_boxes",
-    type=FaceBox(),
-    multiple=True,
-    help="Where a face is, in pixels of the upright photo, instead of the detector; may be repeated.",
-)
-@click.option("--mask-out", is_flag=True, help="Also write NAME.mask.png: where the network would retouch.")
-@click.option("--compare", is_flag=True, help="Also write NAME.compare.jpg: before and after side by side.")
-@click.option("--recursive", is_flag=True, help="Search folders within folders; OUT keeps their tree.")
-@click.option("--overwrite", is_flag=True, help="Allow an output that is its own input.")
+@face_box_option
+@mask_out_option
+@compare_option
+@batch_options
 @device_option
 @precision_option
 @version_option("abpn")
@@ -151,7 +123,7 @@ def retouch(
     from retouch_common.photo.batch import plan_jobs
 
     from abpn.retouch import Retoucher
-    from abpn.retouch_files import Options, retouch_files
+    from abpn.retouch_files import Options, retouch_file
 
     jobs = plan_jobs(inputs, out, recursive=recursive)
     options = Options(
@@ -162,16 +134,8 @@ def retouch(
         compare=compare,
         overwrite=overwrite,
     )
-    signal.signal(signal.SIGTERM, _stop)  # or a temporary file would be left behind
     retoucher = Retoucher(weights, device=device, precision=precision)
-    failures = retouch_files(retoucher, jobs, options, report=click.echo)
-    if len(jobs) == 1 and failures:
-        raise click.ClickException(failures[0])
-    if failures:
-        click.echo(f"{len(failures)} of {len(jobs)} photos could not be retouched:", err=True)
-        for line in failures:
-            click.echo(f"  {line}", err=True)
-        raise SystemExit(1)
+    retouch_all(jobs, lambda job: retouch_file(retoucher, job.source, job.target, options), overwrite=overwrite)
 
 
 @click.command()

@@ -1,11 +1,13 @@
-"""From the files and folders a user names to pairs of input and output."""
+"""From the files and folders a user names to pairs of input and output, and through all of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from retouch_common.cli import TRACEBACK_VARIABLE, error_line, progress_bar
 
 from .formats import SUFFIXES, format_of_name, sniff
 
@@ -119,3 +121,36 @@ def check_target(job: Job, sources: Sequence[Path], *, overwrite: bool) -> None:
                 raise ValueError(f"{job.source}: its output {job.target} is another input; choose another OUT")
             if not overwrite:
                 raise ValueError(f"{job.source}: the output is the input; choose another OUT or give --overwrite")
+
+
+def run_jobs(
+    jobs: Sequence[Job], work: Callable[[Job], object], *, overwrite: bool, report: Callable[[str], None]
+) -> list[str]:
+    """Work on many photos; a broken one does not stop the others.
+
+    Args:
+        jobs: Inputs and outputs; folders of outputs are made.
+        work: Works on one; what it returns says in its own words what was done.
+        overwrite: Whether an output may be its own input.
+        report: Called with one line for each photo that was worked on.
+
+    Returns:
+        One line for each photo that was not, naming it and the reason.
+    """
+    failures = []
+    sources = [job.source for job in jobs]
+    with progress_bar(disable=len(jobs) < 2) as bar:
+        for job in bar.track(jobs, description="Retouching"):
+            try:
+                check_target(job, sources, overwrite=overwrite)
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+                done = work(job)
+            except Exception as error:
+                line = error_line(error)
+                if os.environ.get(TRACEBACK_VARIABLE) == "1":
+                    raise
+                line = line or f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+                failures.append(line if str(job.source) in line else f"{job.source}: {line}")
+            else:
+                report(f"{job.source} -> {job.target}: {done}")
+    return failures

@@ -1,0 +1,105 @@
+"""What the commands that retouch photographs have in common: options, and a run over many files.
+
+Importing this costs click only; everything else loads when a command runs.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from .batch import Job
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class FaceBox(click.ParamType):
+    """X,Y,W,H in pixels."""
+
+    name = "X,Y,W,H"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float, float]:
+        """Read four numbers, the last two above 0."""
+        try:
+            x, y, width, height = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not four numbers X,Y,W,H, e.g. 320,180,400,520", param, ctx)
+        if not (width > 0 and height > 0):
+            self.fail(f"{value!r} has no area; W and H must be above 0", param, ctx)
+        return x, y, width, height
+
+
+inputs_argument = click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
+
+out_option = click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Folder for the results, or a file name when INPUT is one file.",
+)
+
+strength_option = click.option(
+    "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0 changes nothing."
+)
+
+face_box_option = click.option(
+    "--face-box",
+    "face_boxes",
+    type=FaceBox(),
+    multiple=True,
+    help="Where a face is, in pixels of the upright photo, instead of the detector; may be repeated.",
+)
+
+mask_out_option = click.option(
+    "--mask-out", is_flag=True, help="Also write NAME.mask.png: where the network would retouch."
+)
+
+compare_option = click.option(
+    "--compare", is_flag=True, help="Also write NAME.compare.jpg: before and after side by side."
+)
+
+
+def batch_options(command: F) -> F:
+    """--recursive and --overwrite."""
+    command = click.option("--overwrite", is_flag=True, help="Allow an output that is its own input.")(command)
+    return click.option("--recursive", is_flag=True, help="Search folders within folders; OUT keeps their tree.")(
+        command
+    )
+
+
+def retouch_all(jobs: Sequence[Job], retouch: Callable[[Job], object], *, overwrite: bool) -> None:
+    """Retouch every photo, report each, and list at the end those that could not be retouched.
+
+    Args:
+        jobs: Inputs and outputs.
+        retouch: Does one; what it returns is shown as what was done.
+        overwrite: Whether an output may be its own input.
+
+    Raises:
+        click.ClickException: The only photo could not be retouched.
+        SystemExit: Some of several could not (1), or the process was asked to end (128 + the signal).
+    """
+    from .batch import run_jobs
+
+    signal.signal(signal.SIGTERM, _stop)  # or a temporary file would be left behind
+    failures = run_jobs(jobs, retouch, overwrite=overwrite, report=click.echo)
+    if len(jobs) == 1 and failures:
+        raise click.ClickException(failures[0])
+    if failures:
+        click.echo(f"{len(failures)} of {len(jobs)} photos could not be retouched:", err=True)
+        for line in failures:
+            click.echo(f"  {line}", err=True)
+        raise SystemExit(1)
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
