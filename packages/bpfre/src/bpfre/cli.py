@@ -4,9 +4,27 @@ Each parses its options and calls the module of the same concept; heavy imports 
 """
 
 from pathlib import Path
+from typing import Any
 
 import click
-from retouch_common.cli import device_option, friendly_errors, set_option, version_option, weights_option
+from retouch_common.cli import (
+    device_option,
+    friendly_errors,
+    precision_option,
+    set_option,
+    version_option,
+    weights_option,
+)
+from retouch_common.photo.command import (
+    batch_options,
+    compare_option,
+    face_box_option,
+    inputs_argument,
+    mask_out_option,
+    out_option,
+    retouch_all,
+    strength_option,
+)
 
 
 @click.command()
@@ -75,6 +93,90 @@ def train(
 
 
 @click.command()
+@inputs_argument
+@out_option
+@weights_option()
+@strength_option
+@click.option(
+    "--stage",
+    type=click.Choice(["coarse", "refined"]),
+    default="refined",
+    show_default=True,
+    help="Stop after the first stage, or refine its result.",
+)
+@click.option(
+    "--region",
+    type=click.Choice(["faces"]),
+    default="faces",
+    show_default=True,
+    help="Retouch every face; this network knows nothing else.",
+)
+@face_box_option
+@click.option("--aligned", is_flag=True, help="Every INPUT is a face framed as FFHQ's, a square picture.")
+@click.option(
+    "--protect",
+    type=click.Path(path_type=Path),
+    metavar="MASK",
+    help="Picture of the photo's size, white where nothing may change; or a folder of them, named like the photos.",
+)
+@mask_out_option
+@click.option(
+    "--attention-out",
+    is_flag=True,
+    help="Also write NAME.attention_coarse.png and NAME.attention_refined.png: where each stage sees blemishes.",
+)
+@compare_option
+@batch_options
+@device_option
+@precision_option
+@version_option("bpfre")
+@friendly_errors
+def retouch(
+    inputs: tuple[Path, ...],
+    out: Path,
+    weights: str,
+    strength: float,
+    stage: str,
+    region: str,
+    face_boxes: tuple[tuple[float, float, float, float], ...],
+    aligned: bool,
+    protect: Path | None,
+    mask_out: bool,
+    attention_out: bool,
+    compare: bool,
+    recursive: bool,
+    overwrite: bool,
+    device: str,
+    precision: str,
+) -> None:
+    """Retouch the faces in photographs: blemishes go, everything else stays.
+
+    INPUT: files (JPEG, PNG, TIFF, WebP, AVIF) or folders of them. Profile, EXIF, transparency and bit depth
+    are kept. Photos that cannot be retouched are listed at the end, and the exit status is then 1.
+    """
+    if face_boxes and aligned:
+        raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
+    from retouch_common.photo.batch import plan_jobs
+
+    from bpfre.retouch import Retoucher
+    from bpfre.retouch_files import Options, retouch_file
+
+    jobs = plan_jobs(inputs, out, recursive=recursive)
+    options = Options(
+        strength=strength,
+        face_boxes=face_boxes,
+        aligned=aligned,
+        protect=protect,
+        mask_out=mask_out,
+        attention_out=attention_out,
+        compare=compare,
+        overwrite=overwrite,
+    )
+    retoucher = Retoucher(weights, device=device, precision=precision, stage=stage)  # type: ignore[arg-type]
+    retouch_all(jobs, lambda job: retouch_file(retoucher, job.source, job.target, options), overwrite=overwrite)
+
+
+@click.command()
 @weights_option()
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.onnx")
 @version_option("bpfre")
@@ -91,3 +193,105 @@ def export(weights: str, out: Path) -> None:
     from bpfre.model import BPFRe
 
     run(BPFRe.from_pretrained(weights), out, report=click.echo)
+
+
+def _measuring(command: click.Command) -> click.Command:
+    """Options that both kinds of evaluation share."""
+    for option in reversed(
+        (
+            click.option("--task", type=click.Choice(["retouching", "inpainting"]), default="retouching"),
+            click.option(
+                "--convention",
+                default="png8",
+                show_default=True,
+                help="How PSNR and SSIM are computed: png8, wang or bpfre-group.",
+            ),
+            click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True),
+            click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs."),
+            click.option(
+                "--lpips/--no-lpips",
+                default=None,
+                help="Insist on LPIPS, or leave it out.  [default: measure it where AlexNet's weights are]",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+@version_option("bpfre")
+def evaluate() -> None:
+    """Measure weights, or train and measure with ever fewer pairs."""
+
+
+@evaluate.command("run")
+@click.option("--data", required=True, metavar="DATA", help="As for bpfre-train.")
+@weights_option()
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
+@_measuring
+@device_option
+@friendly_errors
+def evaluate_run(data: str, weights: str, out: Path | None, **options: Any) -> None:
+    """Measure both stages beside the identity: PSNR, SSIM, LPIPS, inside and outside the mask, all and hard pairs."""
+    from bpfre.evaluate import Options, show
+    from bpfre.evaluate import evaluate as run
+
+    show(run(weights, data, Options(**options), out=out, report=lambda line: click.echo(line, err=True)))
+    if out is not None:
+        click.echo(f"wrote {out}", err=True)
+
+
+class Fractions(click.ParamType):
+    """Shares of pairs, separated by commas."""
+
+    name = "F,F,..."
+
+    def convert(
+        self, value: str | tuple[float, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Read numbers above 0 and at most 1."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            fractions = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of shares, e.g. 0.01,0.1,1", param, ctx)
+        if not all(0 < fraction <= 1 for fraction in fractions):
+            self.fail(f"{value!r}: every share must lie above 0 and at most at 1", param, ctx)
+        return fractions
+
+
+@evaluate.command("sweep")
+@click.option("--preset", default="recommended", show_default=True, help="Of every training.")
+@click.option("--data", required=True, metavar="DATA", help="As for bpfre-train.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A run for every share.")
+@click.option(
+    "--fractions", type=Fractions(), default=(0.01, 0.05, 0.1, 0.2, 0.5, 1.0), help="Shares of pairs: 0.01,0.1,1."
+)
+@set_option
+@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps of every training.")
+@_measuring
+@device_option
+@friendly_errors
+def evaluate_sweep(
+    preset: str,
+    data: str,
+    out: Path,
+    fractions: tuple[float, ...],
+    overrides: tuple[str, ...],
+    steps: int | None,
+    **options: Any,
+) -> None:
+    """Train and measure with every share of pairs (Figure 6); killed, it goes on with the same command."""
+    from retouch_common.config import apply_overrides, parse_overrides
+
+    from bpfre.config import PRESETS
+    from bpfre.evaluate import Options
+    from bpfre.sweep import show_sweep, sweep
+
+    if preset not in PRESETS:
+        raise ValueError(f"--preset {preset}: there are {', '.join(PRESETS)}")
+    changes = parse_overrides(overrides) | ({"train.steps": steps} if steps else {})
+    config = apply_overrides(PRESETS[preset], changes | {"train.task": options["task"]})
+    show_sweep(sweep(config, data, out, fractions, Options(**options), report=click.echo))

@@ -1,0 +1,275 @@
+"""Retouching the faces of photographs of any size, in memory that does not grow with them.
+
+Every face is cut out upright and at the network's size S, retouched, and only the *difference* goes back into the
+photograph, softly weighted towards the border of the face's square. That is the paper's method, which works on
+aligned faces of 512 pixels, made safe for photographs: hair, background and every pixel that the network leaves alone
+keep their bits. Where a face has more than S pixels in the photograph, the difference is computed at S and enlarged
+smoothly: the photograph keeps its own fine detail, and blemishes finer than a pixel at S stay. A smaller face is
+enlarged for the network, and its difference reduced.
+
+The photograph is read twice from top to bottom: once for the faces, once for the result.
+
+Shapes: photographs are (H, W, 3) RGB, uint8 or uint16; faces (S, S, 3) float32 in [0, 1].
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from retouch_common.photo.alignment import FaceSquare, face_square, read_aligned, whole_square
+from retouch_common.photo.faces import Face, detect_faces
+from retouch_common.photo.pasting import AlignedLayer, map_rows, pasted_rows
+from retouch_common.photo.sources import ArraySource, RowSource
+
+from bpfre.attention import merged_map
+from bpfre.inference import prepare
+from bpfre.model import BPFRe, Stage
+
+if TYPE_CHECKING:
+    from bpfre.retouch_files import FacePlan
+
+UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not retouching
+
+
+@dataclass(frozen=True)
+class RetouchedFace:
+    """What the network makes of one face.
+
+    Attributes:
+        square: Where the face lies in the photograph.
+        change: What the network adds, (S, S, 3) float32 in [-1, 1], 0 where it leaves the face alone.
+        attention_coarse: M^{E2D}, (S, S) float32 in [0, 1]; None without the module.
+        attention_refined: M^{D2G} likewise; None, too, where only the first stage was asked for.
+    """
+
+    square: FaceSquare
+    change: np.ndarray
+    attention_coarse: np.ndarray | None
+    attention_refined: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Where the network sees blemishes in a photograph; 0 outside the faces.
+
+    Attributes:
+        coarse: M^{E2D}, (H, W) float32 in [0, 1]; None without the module.
+        refined: M^{D2G} likewise; None, too, where only the first stage was asked for.
+    """
+
+    coarse: np.ndarray | None
+    refined: np.ndarray | None
+
+
+class Retoucher:
+    """A network ready to retouch photographs.
+
+    Args:
+        model: A BPFRe, or the name, path or hub id of weights.
+        device: "auto", "cpu", "cuda" or a torch device.
+        precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16".
+        stage: "refined", or "coarse" for the first stage alone.
+
+    Raises:
+        ValueError: Unknown weights, device, precision or stage, or a network without that stage.
+    """
+
+    def __init__(
+        self,
+        model: BPFRe | str | os.PathLike[str] = "small",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        stage: Stage = "refined",
+    ) -> None:
+        if stage not in ("coarse", "refined"):
+            raise ValueError(f"stage must be coarse or refined, not {stage!r}")
+        model = model if isinstance(model, BPFRe) else BPFRe.from_pretrained(model)
+        if stage == "coarse" and not model.config.decoder:
+            raise ValueError("this network has no decoder (model.decoder=false), and so no coarse stage")
+        self.network = prepare(model, device, precision)
+        self.stage: Stage = stage
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        *,
+        strength: float = 1.0,
+        faces: Sequence[Face] | None = None,
+        protect: np.ndarray | None = None,
+        aligned: bool = False,
+    ) -> np.ndarray:
+        """Retouch the faces of one photograph.
+
+        Args:
+            image: (H, W, 3) RGB, uint8 or uint16.
+            strength: 0 changes nothing, 1 is the network's retouching.
+            faces: Where they are; by default where the face detector finds them.
+            protect: (H, W), true or 1 where nothing may change; values between, up to 255 for uint8, protect in part.
+            aligned: The photograph is a face as the network was trained on: a square, upright, as FFHQ's.
+
+        Returns:
+            An array of the same shape and type.
+
+        Raises:
+            DetectorUnavailable: If the face detector is needed and its weights cannot be had.
+            ValueError: Another shape or type, a strength outside [0, 1], no face, or one that lies outside.
+        """
+        source = ArraySource(image)
+        found = self.find_blemishes(source, _squares(image, faces, aligned))
+        keep_off = None if protect is None else _protection(protect)
+        result, y = np.empty_like(image), 0
+        for rows in retouched_rows(source, found, strength=strength, protect=keep_off):
+            result[y : y + len(rows)] = rows
+            y += len(rows)
+        return result
+
+    def attention(self, image: np.ndarray, *, faces: Sequence[Face] | None = None, aligned: bool = False) -> Attention:
+        """Where the network sees blemishes.
+
+        Args:
+            image: See :meth:`__call__`.
+            faces: See :meth:`__call__`.
+            aligned: See :meth:`__call__`.
+
+        Raises:
+            DetectorUnavailable: See :meth:`__call__`.
+            ValueError: See :meth:`__call__`.
+        """
+        source = ArraySource(image)
+        found = self.find_blemishes(source, _squares(image, faces, aligned))
+
+        def draw(name: str) -> np.ndarray | None:
+            layers = map_layers(found, (name,), source.height, source.width)
+            if not layers:
+                return None
+            levels = np.concatenate(list(map_rows(source.height, source.width, layers)))[..., 0]
+            return levels.astype(np.float32) / 255
+
+        return Attention(draw("attention_coarse"), draw("attention_refined"))
+
+    def retouch_file(self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any) -> "FacePlan":
+        """Retouch one photograph into a file, with everything the file carries beside its pixels.
+
+        Args:
+            src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
+            dst: The output; its ending says the format. It is complete or not there at all.
+            **options: strength, face_boxes, aligned, protect, mask_out, attention_out, compare, overwrite: the fields
+                of :class:`bpfre.retouch_files.Options`.
+
+        Returns:
+            Which faces were retouched, and why.
+
+        Raises:
+            OSError: If a file cannot be opened or written.
+            ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or is ``src`` without
+                ``overwrite``, or an option does not fit.
+        """
+        from bpfre.retouch_files import Options, retouch_file
+
+        return retouch_file(self, src, dst, Options(**options))
+
+    def find_blemishes(self, source: RowSource, squares: Sequence[FaceSquare]) -> list[RetouchedFace]:
+        """The first pass: cut every face out and run the network on it.
+
+        Args:
+            source: The photograph; its rows are asked for once, from top to bottom.
+            squares: Where the faces are.
+
+        Returns:
+            What the network makes of each, in the order of ``squares``.
+
+        Raises:
+            ValueError: If a square lies outside the photograph.
+        """
+        found: dict[int, RetouchedFace] = {}
+        for index, face in read_aligned(source, squares, self.network.config.size):
+            found[index] = self._retouch(squares[index], face)
+        return [found[index] for index in range(len(squares))]
+
+    def _retouch(self, square: FaceSquare, face: np.ndarray) -> RetouchedFace:
+        image = torch.from_numpy(face).permute(2, 0, 1)[None]
+        output = self.network(image, stage=self.stage)
+        # What the network leaves alone comes back bit for bit, at 8 and at 16 bits.
+        change = F.hardshrink(output.result.float().cpu() - image, UNTOUCHED)
+
+        def shown(maps: list[torch.Tensor]) -> np.ndarray | None:
+            return merged_map(maps, len(face))[0, 0].cpu().numpy() if maps else None
+
+        return RetouchedFace(
+            square,
+            change[0].permute(1, 2, 0).contiguous().numpy(),
+            shown(output.attention_coarse),
+            shown(output.attention_refined),
+        )
+
+
+def retouched_rows(
+    source: RowSource,
+    faces: Sequence[RetouchedFace],
+    *,
+    strength: float = 1.0,
+    protect: RowSource | None = None,
+) -> Iterator[np.ndarray]:
+    """The second pass: paste every face's difference back.
+
+    Args:
+        source: The photograph; its rows are asked for once, from top to bottom.
+        faces: From :meth:`Retoucher.find_blemishes`.
+        strength: 0 changes nothing, 1 is the network's retouching.
+        protect: A picture of the photograph's size, white where nothing may change.
+
+    Yields:
+        Consecutive blocks of rows, (n, W, 3) of the photograph's type.
+
+    Raises:
+        ValueError: If the strength is outside [0, 1], or ``protect`` has another size.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must lie between 0 and 1, not {strength}")
+    levels = strength * np.iinfo(source.dtype).max
+    layers = [
+        AlignedLayer(face.square, face.change * np.float32(levels), source.height, source.width) for face in faces
+    ]
+    yield from pasted_rows(source, layers, protect=protect)
+
+
+def map_layers(faces: Sequence[RetouchedFace], names: Sequence[str], height: int, width: int) -> list[AlignedLayer]:
+    """Attention maps at their places in a photograph, for :func:`retouch_common.photo.pasting.map_rows`.
+
+    Args:
+        faces: From :meth:`Retoucher.find_blemishes`.
+        names: "attention_coarse", "attention_refined", or both for the larger value of both.
+        height: Height of the photograph in pixels.
+        width: Width of the photograph in pixels.
+    """
+    maps = [(face.square, getattr(face, name)) for face in faces for name in names]
+    return [AlignedLayer(square, 255 * M[..., None], height, width) for square, M in maps if M is not None]
+
+
+def _squares(image: np.ndarray, faces: Sequence[Face] | None, aligned: bool) -> list[FaceSquare]:
+    """Where to retouch a photograph in memory."""
+    height, width = image.shape[:2]
+    if aligned:
+        if faces is not None:
+            raise ValueError("faces and aligned exclude each other; leave one out")
+        return [whole_square(height, width)]
+    if faces is None:
+        faces = detect_faces(image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8))
+        if not faces:
+            raise ValueError("no face was found; say where it is with faces=, or aligned=True if it fills the picture")
+    return [face_square(face, height, width) for face in faces]
+
+
+def _protection(protect: np.ndarray) -> ArraySource:
+    if protect.ndim != 2 or protect.dtype.kind not in "bfu":
+        raise ValueError(
+            f"protect must be (H, W) of bool, uint8 or float in [0, 1], not {protect.shape} of {protect.dtype}"
+        )
+    if protect.dtype != np.uint8:
+        protect = np.rint(65535 * protect.astype(np.float32).clip(0, 1)).astype(np.uint16)
+    return ArraySource(np.repeat(protect[..., None], 3, axis=2))

@@ -1,0 +1,181 @@
+"""Retouching photograph files: what ``bpfre-retouch`` and ``Retoucher.retouch_file`` do.
+
+The file's part (formats, metadata, faces, alignment, pasting) is :mod:`retouch_common.photo`; this module runs BPFRe in
+it and writes the optional pictures beside an output: the maps, and before and after side by side.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from retouch_common.photo.alignment import FaceSquare
+    from retouch_common.photo.io import Photo
+    from retouch_common.photo.regions import Box
+
+    from bpfre.retouch import RetouchedFace, Retoucher
+
+MAPS = ("attention_coarse", "attention_refined")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to retouch files.
+
+    Attributes:
+        strength: 0 changes nothing, 1 is the network's retouching.
+        face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector.
+        aligned: The photo is a face as the network was trained on, a square picture.
+        protect: A picture of the photo's size whose white parts stay as they are (moles, tattoos), or a folder with
+            one for every photo, named like it.
+        mask_out: Also write where the network would retouch, NAME.mask.png: the larger of both attention maps.
+        attention_out: Also write the attention maps, NAME.attention_coarse.png and NAME.attention_refined.png.
+        compare: Also write before and after side by side, NAME.compare.jpg.
+        overwrite: Whether the output may be the input.
+    """
+
+    strength: float = 1.0
+    face_boxes: Sequence[Box] = ()
+    aligned: bool = False
+    protect: str | os.PathLike[str] | None = None
+    mask_out: bool = False
+    attention_out: bool = False
+    compare: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class FacePlan:
+    """Which faces will be retouched and why.
+
+    Attributes:
+        squares: Where they lie, largest first.
+        reason: Why, in words that follow "because".
+    """
+
+    squares: tuple[FaceSquare, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        count = len(self.squares)
+        return f"{count} face{'s' if count > 1 else ''}, because {self.reason}"
+
+
+def plan_faces(photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = False) -> FacePlan:
+    """Decide which faces of a photo to retouch.
+
+    Args:
+        photo: The photo.
+        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo; they replace the detector.
+        aligned: The photo is an aligned face.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If no face is found or the detector's weights cannot be had, a box lies outside the photo, or an
+            aligned photo is no square.
+    """
+    from retouch_common.photo.alignment import face_square, whole_square
+    from retouch_common.photo.faces import DetectorUnavailable
+    from retouch_common.photo.regions import boxed_faces, locate_faces
+
+    if aligned and face_boxes:
+        raise ValueError("a face box and an aligned photo exclude each other; leave one out")
+    try:
+        if aligned:
+            return FacePlan((whole_square(photo.height, photo.width),), "the photo is said to be aligned")
+        faces = boxed_faces(face_boxes) if face_boxes else locate_faces(photo)
+        if not faces:
+            raise ValueError("no face was found; give a face box, or say that the photo is aligned if a face fills it")
+        squares = tuple(face_square(face, photo.height, photo.width) for face in faces)
+    except DetectorUnavailable as error:
+        raise ValueError(f"{photo.path}: {error}; or give a face box, or say that the photo is aligned") from error
+    except ValueError as error:
+        line = str(error)
+        raise ValueError(line if str(photo.path) in line else f"{photo.path}: {line}") from None
+    return FacePlan(squares, "the face box was given" if face_boxes else "the detector found them")
+
+
+def retouch_file(
+    retoucher: Retoucher, src: str | os.PathLike[str], dst: str | os.PathLike[str], options: Options
+) -> FacePlan:
+    """Retouch one photograph into a file.
+
+    Args:
+        retoucher: The network.
+        src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
+        dst: The output; its ending says the format. It is complete or not there at all.
+        options: How.
+
+    Returns:
+        Which faces were retouched, and why.
+
+    Raises:
+        OSError: If a file cannot be opened or written.
+        ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or is ``src`` without
+            ``overwrite``, or an option does not fit.
+    """
+    from retouch_common.photo.batch import Job, check_target
+    from retouch_common.photo.companions import Comparison, beside
+    from retouch_common.photo.io import Photo
+
+    from bpfre.retouch import retouched_rows
+
+    source, target = Path(src), Path(dst)
+    if not 0 <= options.strength <= 1:
+        raise ValueError(f"strength must lie between 0 and 1, not {options.strength}")
+    if (options.mask_out or options.attention_out) and not retoucher.network.config.attention:
+        raise ValueError("this network has no attention modules (model.attention=false), and so no maps to write")
+    check_target(Job(source, target), [source], overwrite=options.overwrite)
+    photo = Photo.open(source)
+    photo.check_output(target)
+    protect = None if options.protect is None else _protection(Path(options.protect), photo)
+    plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
+    parts = [square.bounds(photo.height, photo.width) for square in plan.squares]
+    comparison = Comparison(photo, parts) if options.compare else None
+    faces = retoucher.find_blemishes(photo, plan.squares)
+    photo.write_stripes(target, retouched_rows(photo, faces, strength=options.strength, protect=protect))
+    _write_maps(faces, photo, target, options)
+    if comparison is not None:
+        comparison.write(Photo.open(target), beside(target, ".compare.jpg"))
+    return plan
+
+
+def _write_maps(faces: Sequence[RetouchedFace], photo: Photo, target: Path, options: Options) -> None:
+    from retouch_common.photo.companions import beside, write_map
+
+    from bpfre.retouch import map_layers
+
+    wanted: dict[str, Sequence[str]] = {}
+    if options.attention_out:
+        wanted = {f".{name}.png": [name] for name in MAPS}
+    if options.mask_out:
+        wanted[".mask.png"] = MAPS
+    for ending, names in wanted.items():
+        layers = map_layers(faces, names, photo.height, photo.width)
+        if layers:  # the coarse stage has no second map
+            write_map(beside(target, ending), photo.height, photo.width, layers)
+
+
+def _protection(given: Path, photo: Photo) -> Photo:
+    """The picture that says what to protect in a photo."""
+    from retouch_common.photo.io import Photo
+
+    if given.is_dir():
+        named = [file for file in sorted(given.iterdir()) if file.is_file() and file.stem == photo.path.stem]
+        if len(named) != 1:
+            there = f"{len(named)} pictures are" if named else "no picture is"
+            raise ValueError(f"{photo.path}: in the folder {given} {there} named like it; one must say what to protect")
+        given = named[0]
+    mask = Photo.open(given)
+    if (mask.width, mask.height) != (photo.width, photo.height):
+        raise ValueError(
+            f"{photo.path}: has {photo.width}x{photo.height} pixels and the picture of what to protect, {given}, "
+            f"has {mask.width}x{mask.height}; they must be equal"
+        )
+    return mask
