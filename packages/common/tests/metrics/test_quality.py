@@ -11,8 +11,19 @@ import skimage.color
 import skimage.metrics
 import torch
 import torchvision
-from retouch_common.metrics.protocols import PROTOCOLS
-from retouch_common.metrics.quality import LPIPS, counts, delta_e, mean_figures, measure, psnr, ssim, true_mask
+from retouch_common.metrics.protocols import PRESETS, PROTOCOLS
+from retouch_common.metrics.quality import (
+    LPIPS,
+    average_precision,
+    counts,
+    delta_e,
+    mean_figures,
+    measure,
+    psnr,
+    ssim,
+    ssim_uniform,
+    true_mask,
+)
 
 
 @pytest.fixture
@@ -78,6 +89,47 @@ def test_ssim_in_bands_equals_the_whole(monkeypatch, pair, band):
 
 def test_ssim_of_equal_images_is_one(pair):
     assert ssim(tensor(pair[0]), tensor(pair[0])) == pytest.approx(1, abs=1e-6)
+    assert ssim_uniform(tensor(pair[0]), tensor(pair[0])) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("band", [9, 512])
+def test_uniform_ssim_is_scikit_images_default_on_signed_pictures(monkeypatch, pair, band):
+    monkeypatch.setattr(quality, "BAND", band)
+    a, b = (2 * image / 255 - 1 for image in pair)
+    a = a * 1.03  # what a network makes may leave the range
+    expected = skimage.metrics.structural_similarity(a, b, data_range=2.0, channel_axis=2)
+    found = ssim_uniform(torch.from_numpy((a + 1) / 2).permute(2, 0, 1), torch.from_numpy((b + 1) / 2).permute(2, 0, 1))
+    assert found == pytest.approx(expected, abs=1e-7)
+
+
+def test_unrounded_psnr_is_scikit_images_on_signed_pictures(pair):
+    a, b = (2 * image.astype(np.float32) / 255 - 1 for image in pair)
+    a = a * 1.03 + 0.3 / 255
+    expected = skimage.metrics.peak_signal_noise_ratio(b, a)  # range 2, as b reaches below 0
+    halves = (torch.from_numpy((image + 1) / 2).permute(2, 0, 1) for image in (a, b))
+    assert psnr(*halves, rounded=False) == pytest.approx(expected, abs=1e-3)
+
+
+def test_presets_give_other_figures_for_the_same_pictures(pair):
+    raw, output, target = tensor(pair[0]), tensor(pair[0]) * 1.02, tensor(pair[1])
+    tables = {name: measure(output, raw, target, preset=name) for name in PRESETS}
+    for name, preset in PRESETS.items():
+        assert {preset.psnr, preset.ssim, f"{preset.psnr}-inside", f"{preset.psnr}-outside"} <= set(tables[name])
+        assert set(tables[name]) <= set(PROTOCOLS)
+    assert tables["wang"]["psnr-rgb"] == tables["bpfre-group"]["psnr-rgb"]
+    assert tables["wang"]["psnr-rgb"] != pytest.approx(tables["png8"]["psnr-rgb8"], abs=1e-3)
+    similarities = [tables[name][preset.ssim] for name, preset in PRESETS.items()]
+    assert len({round(value, 6) for value in similarities}) == 3
+
+
+def test_average_precision_by_hand():
+    """Four pixels, two of them changed, found first and third: precision 1/1 and 2/3."""
+    raw = torch.full((3, 2, 2), 0.5)
+    target = raw.clone()
+    target[:, 0, :] += 0.1
+    found = torch.tensor([[0.9, 0.3], [0.5, 0.1]])
+    assert average_precision(found, raw, target) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(found, raw, raw) is None
 
 
 def test_colour_difference_equals_scikit_images(pair):

@@ -1,7 +1,7 @@
 """How near a retouched picture is to the retoucher's: PSNR, SSIM, LPIPS, CIE 1976 colour difference.
 
-Pictures are (3, H, W) in [0, 1], one at a time, and are rounded to 8 bits first: what is compared is what a file
-would hold. Results are floats. The names of :func:`measure`'s figures are explained in
+Pictures are (3, H, W) in [0, 1], one at a time, and are rounded to 8 bits first unless ``rounded=False``: what is
+compared is what a file would hold. Results are floats. The names of :func:`measure`'s figures are explained in
 :data:`retouch_common.metrics.protocols.PROTOCOLS`.
 """
 
@@ -10,11 +10,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from retouch_common.losses.region import difference_mask
-from retouch_common.metrics.protocols import LEVELS, MASK_THRESHOLD, PSNR_CEILING, SSIM_K, SSIM_SIGMA, SSIM_WINDOW
+from retouch_common.metrics.protocols import (
+    LEVELS,
+    MASK_THRESHOLD,
+    PRESETS,
+    PSNR_CEILING,
+    SSIM_K,
+    SSIM_SIGMA,
+    SSIM_WINDOW,
+    UNIFORM_WINDOW,
+)
 from retouch_common.weights import sha256
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's ImageNet weights; the digits begin its SHA-256
@@ -41,54 +51,81 @@ def true_mask(raw: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return difference_mask(quantise(raw)[None], quantise(target)[None], threshold=threshold) > 0
 
 
-def psnr(output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> float:
+def psnr(
+    output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None, *, rounded: bool = True
+) -> float:
     """Peak signal-to-noise ratio in dB, at most 100, all channels pooled.
 
     Args:
         output: (3, H, W) in [0, 1].
         target: The same shape.
         mask: (1, 1, H, W) bool; only these pixels count. None counts all.
+        rounded: Compare 8-bit levels; False compares the values as they are, beyond [0, 1] too.
 
     Raises:
         ValueError: The shapes differ, there are several pictures, or the mask is empty.
     """
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    output, target = _selected(output, target, mask)
+    output, target = _selected(output, target, mask, rounded)
     return min(PSNR_CEILING, float(peak_signal_noise_ratio(output, target, data_range=1.0)))
 
 
-def ssim(output: torch.Tensor, target: torch.Tensor) -> float:
+def ssim(output: torch.Tensor, target: torch.Tensor, *, rounded: bool = True) -> float:
     """Structural similarity (Wang et al., 2004), mean over channels; at most 1.
 
     Args:
         output: (3, H, W) in [0, 1], sides of at least 11 pixels.
         target: The same shape.
+        rounded: As in :func:`psnr`.
 
     Raises:
         ValueError: The shapes differ, there are several pictures, or they are smaller than the window.
     """
+    if rounded:
+        output, target = quantise(output), quantise(target)
+    return _mean_similarity(output, target, SSIM_WINDOW, {"sigma": SSIM_SIGMA, "data_range": 1.0, "k2": SSIM_K[1]})
+
+
+def ssim_uniform(output: torch.Tensor, target: torch.Tensor) -> float:
+    """Structural similarity of pictures in [-1, 1] with a uniform 7x7 window, as scikit-image computes it by default.
+
+    Args:
+        output: (3, H, W) in [0, 1], brought to [-1, 1] here; neither clamped nor rounded. Sides of at least 7 pixels.
+        target: The same shape.
+
+    Raises:
+        ValueError: The shapes differ, there are several pictures, or they are smaller than the window.
+    """
+    # Sample covariances are n / (n - 1) times the plain ones; a smaller K2 makes that of it.
+    n = UNIFORM_WINDOW**2
+    options = {
+        "gaussian_kernel": False,
+        "kernel_size": UNIFORM_WINDOW,
+        "data_range": 2.0,
+        "k2": SSIM_K[1] * ((n - 1) / n) ** 0.5,
+    }
+    return _mean_similarity(2 * output.double() - 1, 2 * target.double() - 1, UNIFORM_WINDOW, options)
+
+
+def _mean_similarity(output: torch.Tensor, target: torch.Tensor, window: int, options: Mapping[str, Any]) -> float:
+    """Mean of the SSIM map where the window lies wholly inside the picture."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     _check(output, target)
     height, width = output.shape[-2:]
-    if min(height, width) < SSIM_WINDOW:
-        raise ValueError(f"SSIM's window needs pictures of at least {SSIM_WINDOW} pixels a side, not {width}x{height}")
-    output, target = quantise(output)[None], quantise(target)[None]
-    border = SSIM_WINDOW // 2  # torchmetrics reflects the picture there; those places do not count
+    if min(height, width) < window:
+        raise ValueError(f"SSIM's window needs pictures of at least {window} pixels a side, not {width}x{height}")
+    border = window // 2
     total = torch.zeros((), dtype=torch.float64, device=output.device)
     for top in range(0, height - 2 * border, BAND):
-        band = (..., slice(top, top + BAND + 2 * border), slice(None))
+        band = (None, slice(None), slice(top, top + BAND + 2 * border))
         _, similarity = structural_similarity_index_measure(
-            output[band],
-            target[band],
-            sigma=SSIM_SIGMA,
-            data_range=1.0,
-            k1=SSIM_K[0],
-            k2=SSIM_K[1],
-            return_full_image=True,
+            output[band], target[band], k1=SSIM_K[0], return_full_image=True, **options
         )
-        total += torch.as_tensor(similarity)[..., border:-border, border:-border].double().sum()
+        similarity = torch.as_tensor(similarity)
+        margin = (similarity.shape[-1] - (width - 2 * border)) // 2  # torchmetrics reflects the picture there
+        total += similarity[..., margin:-margin, margin:-margin].double().sum()
     return float(total) / (3 * (height - 2 * border) * (width - 2 * border))
 
 
@@ -96,9 +133,28 @@ def delta_e(output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | Non
     """Mean CIE 1976 colour difference; about 2 is just visible. Arguments and errors as for :func:`psnr`."""
     from kornia.color import rgb_to_lab
 
-    output, target = _selected(output, target, mask)
+    output, target = _selected(output, target, mask, rounded=True)
     difference = rgb_to_lab(output[:, None]) - rgb_to_lab(target[:, None])  # (3, 1, n)
     return float(difference.norm(dim=0).mean())
+
+
+def average_precision(found: torch.Tensor, raw: torch.Tensor, target: torch.Tensor) -> float | None:
+    """Area under the precision-recall curve of a map that should show where the truth changes the picture.
+
+    Args:
+        found: Map in [0, 1], of H * W values.
+        raw: The photograph, (3, H, W).
+        target: The retoucher's.
+
+    Returns:
+        The average precision; None where nothing changes (see :func:`true_mask`).
+    """
+    from torchmetrics.functional.classification import binary_average_precision
+
+    wanted = true_mask(raw, target)
+    if not wanted.any():
+        return None
+    return float(binary_average_precision(found.flatten().float(), wanted.flatten().long()))
 
 
 class LPIPS:
@@ -135,19 +191,24 @@ class LPIPS:
         self.network = network.to(self.device).eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> float:
-        """The distance of two (3, H, W) pictures in [0, 1]; 0 for equal ones.
+    def __call__(self, output: torch.Tensor, target: torch.Tensor, *, rounded: bool = True) -> float:
+        """The distance of two (3, H, W) pictures in [0, 1]; 0 for equal ones. ``rounded`` as in :func:`psnr`.
 
         Raises:
             ValueError: The shapes differ, or there are several pictures.
         """
         _check(output, target)
-        a, b = (quantise(image)[None].to(self.device) for image in (output, target))
+        a, b = ((quantise(image) if rounded else image.float())[None].to(self.device) for image in (output, target))
         return float(self.network(a, b, normalize=True))
 
 
 def measure(
-    output: torch.Tensor, raw: torch.Tensor, target: torch.Tensor, *, lpips: LPIPS | None = None
+    output: torch.Tensor,
+    raw: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    preset: str = "png8",
+    lpips: LPIPS | None = None,
 ) -> dict[str, float]:
     """All figures of one picture by the names of their protocols.
 
@@ -155,6 +216,7 @@ def measure(
         output: What the network made of ``raw``; ``raw`` itself gives the row of doing nothing. (3, H, W) in [0, 1].
         raw: The photograph.
         target: The retoucher's.
+        preset: Name in :data:`retouch_common.metrics.protocols.PRESETS`; "png8" includes colour differences.
         lpips: The network; without it there is no such figure.
 
     Returns:
@@ -163,14 +225,20 @@ def measure(
     Raises:
         ValueError: The shapes differ, there are several pictures, or they are too small.
     """
+    names, rounded = PRESETS[preset], preset == "png8"
     inside = true_mask(raw, target)
-    figures = {"psnr-rgb8": psnr(output, target), "ssim-rgb8": ssim(output, target), "de76": delta_e(output, target)}
+    figures = {names.psnr: psnr(output, target, rounded=rounded)}
+    uniform = names.ssim == "ssim-uniform7"
+    figures[names.ssim] = ssim_uniform(output, target) if uniform else ssim(output, target, rounded=rounded)
+    if rounded:
+        figures["de76"] = delta_e(output, target)
     for region, mask in (("inside", inside), ("outside", ~inside)):
         if mask.any():
-            figures[f"psnr-rgb8-{region}"] = psnr(output, target, mask)
-            figures[f"de76-{region}"] = delta_e(output, target, mask)
+            figures[f"{names.psnr}-{region}"] = psnr(output, target, mask, rounded=rounded)
+            if rounded:
+                figures[f"de76-{region}"] = delta_e(output, target, mask)
     if lpips is not None:
-        figures["lpips-alex-v0.1"] = lpips(output, target)
+        figures[names.lpips] = lpips(output, target, rounded=rounded)
     return figures
 
 
@@ -187,11 +255,11 @@ def counts(images: Sequence[Mapping[str, float]]) -> dict[str, int]:
 
 
 def _selected(
-    output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None
+    output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, rounded: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both pictures rounded, (3, n): all pixels or those of the mask."""
+    """Both pictures, rounded or not, (3, n): all pixels or those of the mask."""
     _check(output, target)
-    output, target = quantise(output).flatten(1), quantise(target).flatten(1)
+    output, target = ((quantise(image) if rounded else image.float()).flatten(1) for image in (output, target))
     if mask is None:
         return output, target
     if mask.dtype != torch.bool or mask.numel() != output.shape[1]:
