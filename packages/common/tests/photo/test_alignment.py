@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from retouch_common.photo import alignment
+from retouch_common.photo import sources
 from retouch_common.photo.alignment import TEMPLATE, FaceSquare, align, face_square, read_aligned, whole_square
 from retouch_common.photo.faces import Face
 from retouch_common.photo.sources import ArraySource
@@ -109,9 +109,10 @@ def test_reading_in_blocks_changes_nothing(monkeypatch):
         FaceSquare((200.0, 100.0), 90.0),
         FaceSquare((20.0, 300.0), 99.0),
     ]
-    monkeypatch.setattr(alignment, "_BLOCK_ROWS", 10_000)
+    monkeypatch.setattr(sources, "BLOCK_ROWS", 10_000)
+    monkeypatch.setattr(sources, "BLOCK_PIXELS", 10**9)
     whole = [align(image, square, 64) for square in squares]
-    monkeypatch.setattr(alignment, "_BLOCK_ROWS", 37)
+    monkeypatch.setattr(sources, "BLOCK_ROWS", 37)
     asked = []
 
     class Source(ArraySource):

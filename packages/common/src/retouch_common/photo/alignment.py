@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from .faces import Face, require_inside
-from .sources import RowSource
+from .sources import ArraySource, RowSource, blocks
 
 TEMPLATE = np.array([[193.0, 239.9], [318.9, 240.2], [256.6, 314.0], [201.3, 371.4], [313.1, 371.2]]) / 512
 FEATHER = 1 / 16  # width of a square's soft border; chins come as close as 1/10
@@ -31,8 +31,6 @@ _EYES = 131 / 512  # between the eyes
 _EYES_TO_MOUTH = 126 / 512  # between the middle of the eyes and the middle of the mouth's corners
 _BOX = (0.53, 0.72)  # width and height of the face's box
 _BOX_CENTRE = (0.5, 0.553)
-
-_BLOCK_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -172,8 +170,6 @@ def align(image: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
     Raises:
         ValueError: If the image is no photo, or the square lies outside of it.
     """
-    from .sources import ArraySource
-
     ((_, face),) = read_aligned(ArraySource(image), [square], size)
     return face
 
@@ -193,8 +189,7 @@ def read_aligned(source: RowSource, squares: Sequence[FaceSquare], size: int) ->
         ValueError: If a square lies outside the photo.
     """
     waiting = [_Reduced(source, square, size, index) for index, square in enumerate(squares)]
-    for top in range(0, source.height, _BLOCK_ROWS):
-        bottom = min(top + _BLOCK_ROWS, source.height)
+    for top, bottom in blocks(source.height, source.width):
         crossed = [part for part in waiting if part.y < bottom]
         if not crossed:
             continue

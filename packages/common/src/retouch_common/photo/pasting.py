@@ -18,9 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from .alignment import FaceSquare, sampled
-from .sources import RowSource
-
-_BLOCK_ROWS = 256
+from .sources import RowSource, blocks
 
 
 class Layer(Protocol):
@@ -99,8 +97,7 @@ def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource
             f"the picture of what to protect has {protect.width}x{protect.height} pixels "
             f"and the photo has {photo.width}x{photo.height}"
         )
-    for top in range(0, photo.height, _BLOCK_ROWS):
-        bottom = min(top + _BLOCK_ROWS, photo.height)
+    for top, bottom in blocks(photo.height, photo.width):
         rows = photo.read_rows(top, bottom)
         crossing = [layer for layer in layers if layer.y < bottom and layer.y + layer.height > top]
         if crossing:
@@ -120,10 +117,10 @@ def map_rows(height: int, width: int, layers: Sequence[AlignedLayer]) -> Iterato
     Yields:
         Consecutive blocks of rows, (n, width, 1) uint8; 0 outside the faces.
     """
-    for top in range(0, height, _BLOCK_ROWS):
-        rows = np.zeros((min(_BLOCK_ROWS, height - top), width, 1), np.uint8)
+    for top, bottom in blocks(height, width):
+        rows = np.zeros((bottom - top, width, 1), np.uint8)
         for layer in layers:
-            first, last = max(top, layer.y), min(top + len(rows), layer.y + layer.height)
+            first, last = max(top, layer.y), min(bottom, layer.y + layer.height)
             if first < last:
                 part = rows[first - top : last - top, layer.x : layer.x + layer.width]
                 values, weights = layer.take(part, first)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
+
+BLOCK_ROWS = 256
+BLOCK_PIXELS = 500_000
+
+
+def blocks(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """Cut a picture into blocks of rows of bounded size: their first row and one past their last."""
+    step = min(BLOCK_ROWS, max(16, BLOCK_PIXELS // width))
+    for top in range(0, height, step):
+        yield top, min(top + step, height)
 
 
 class RowSource(Protocol):

@@ -1,0 +1,304 @@
+"""Photograph files through the command and ``Retoucher.retouch_file``, with a tiny untrained network."""
+
+import os
+import signal
+import tracemalloc
+
+import numpy as np
+import pytest
+import pyvips
+from bpfre import retouch_files
+from bpfre.cli import retouch
+from bpfre.retouch import Retoucher
+from click.testing import CliRunner
+from retouch_common.photo import regions
+from retouch_common.photo.alignment import face_square
+from retouch_common.photo.faces import DetectorUnavailable, Face
+
+BOX = ["--face-box", "110,80,60,80"]
+UNKNOWN = np.full((5, 2), np.nan, np.float32)
+
+
+@pytest.fixture(scope="module")
+def retoucher(weights):
+    return Retoucher(weights, device="cpu", precision="fp32")
+
+
+@pytest.fixture(autouse=True)
+def no_detector(monkeypatch):
+    """Faces are where a test says; by default nowhere."""
+    monkeypatch.setattr(regions, "detect_faces", lambda image: [])
+
+
+def found(monkeypatch, *boxes):
+    monkeypatch.setattr(regions, "detect_faces", lambda image: [Face(box, 0.9, UNKNOWN) for box in boxes])
+
+
+def make_photo(path, *, size=(260, 340), bands=3, dtype=np.uint8, **options):
+    limit = np.iinfo(dtype).max
+    generator = np.random.default_rng(3)
+    y, x = np.mgrid[: size[0], : size[1]]
+    pixels = 0.55 + 0.25 * np.sin(x[..., None] / 31 + y[..., None] / 47 + np.arange(bands))
+    pixels = pixels + generator.normal(0, 0.02, (*size, bands))
+    pixels = (pixels.clip(0, 1) * limit).astype(dtype)
+    image = pyvips.Image.new_from_array(pixels)
+    deep = dtype == np.uint16
+    image = image.copy(interpretation=("grey16" if deep else "b-w") if bands < 3 else ("rgb16" if deep else "srgb"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.write_to_file(str(path), **options)
+    return path
+
+
+def stored(path):
+    image = pyvips.Image.new_from_file(str(path))
+    return image.numpy().reshape(image.height, image.width, image.bands)
+
+
+def run(*arguments):
+    result = CliRunner().invoke(retouch, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+def test_a_file_equals_the_array(tmp_path, retoucher):
+    path = make_photo(tmp_path / "a.tif", size=(700, 500), dtype=np.uint16)
+    boxes = [(110.0, 80.0, 60.0, 80.0), (250.0, 300.0, 150.0, 200.0)]
+    plan = retoucher.retouch_file(path, tmp_path / "out.tif", face_boxes=boxes, strength=0.7)
+    expected = retoucher(stored(path), faces=[Face(box, 1.0, UNKNOWN) for box in boxes], strength=0.7)
+    assert (expected != stored(path)).any()
+    np.testing.assert_array_equal(stored(tmp_path / "out.tif"), expected)
+    assert str(plan) == "2 faces, because the face box was given"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "bands", "dtype"), [(".png", 3, np.uint8), (".tif", 4, np.uint16), (".png", 2, np.uint8)]
+)
+def test_pixels_and_channels_outside_the_faces_keep_their_bits(tmp_path, retoucher, suffix, bands, dtype):
+    path = make_photo(tmp_path / f"a{suffix}", bands=bands, dtype=dtype)
+    out = tmp_path / f"out{suffix}"
+    plan = retoucher.retouch_file(path, out, face_boxes=[(60, 60, 50, 60), (110, 70, 50, 60)])
+    before, after = stored(path), stored(out)
+    assert after.dtype == dtype and after.shape == before.shape
+    inside = np.zeros(before.shape[:2], bool)
+    for square in plan.squares:
+        x, y, w, h = square.bounds(*before.shape[:2])
+        inside[y : y + h, x : x + w] = True
+    np.testing.assert_array_equal(after[~inside], before[~inside])
+    colours = bands - 1 + bands % 2
+    np.testing.assert_array_equal(after[..., colours:], before[..., colours:])
+    assert (after != before).any(axis=2)[inside].mean() > 0.2
+
+
+def test_metadata_is_carried(tmp_path, retoucher):
+    path = make_photo(tmp_path / "a.jpg", Q=95)
+    image = pyvips.Image.new_from_file(str(path)).copy()
+    image.set_type(pyvips.GValue.gstr_type, "exif-ifd0-Artist", "Somebody")
+    image.set_type(pyvips.GValue.gint_type, "orientation", 6)
+    image.write_to_file(str(tmp_path / "b.jpg"), Q=95)
+    retoucher.retouch_file(tmp_path / "b.jpg", tmp_path / "out.jpg", face_boxes=[(60, 60, 50, 60)])
+    out = pyvips.Image.new_from_file(str(tmp_path / "out.jpg"))
+    assert (out.width, out.height) == (260, 340) and "Somebody" in out.get("exif-ifd0-Artist")
+
+
+def test_the_detectors_faces_and_landmarks_are_used(tmp_path, retoucher, weights, monkeypatch):
+    path = make_photo(tmp_path / "a.png", size=(600, 800))
+    monkeypatch.setattr(regions, "DETECTION_SIDE", 400)
+    square = face_square(Face((80.0, 60.0, 53.0, 72.0), 1.0, UNKNOWN), 300, 400)
+    points = np.stack(
+        square.to_photo(*np.array([[0.38, 0.47], [0.62, 0.47], [0.5, 0.6], [0.4, 0.72], [0.6, 0.72]]).T), 1
+    )
+    monkeypatch.setattr(
+        regions, "detect_faces", lambda image: [Face((80.0, 60.0, 53.0, 72.0), 0.9, points.astype(np.float32))]
+    )
+    plan = retoucher.retouch_file(path, tmp_path / "out.png")
+    assert str(plan) == "1 face, because the detector found them"
+    assert plan.squares[0].centre == pytest.approx((2 * square.centre[0], 2 * square.centre[1]), abs=5)
+    assert plan.squares[0].side == pytest.approx(200, rel=0.06)
+    found(monkeypatch, (80, 60, 50, 60), (180, 60, 50, 60))
+    assert "2 faces, because the detector found them" in run(path, "-o", tmp_path / "o", "--weights", weights).output
+
+
+def test_a_photo_without_a_face_is_an_error_that_says_what_to_do(tmp_path, weights, monkeypatch):
+    path = make_photo(tmp_path / "a.jpg")
+    result = run(path, "-o", tmp_path / "o", "--weights", weights)
+    assert result.exit_code == 1 and result.output.count("\n") == 1
+    assert result.output.startswith(f"Error: {path}: no face was found; give a face box")
+
+    def unavailable(image):
+        raise DetectorUnavailable("the face detector's weights could not be downloaded; put FILE into FOLDER")
+
+    monkeypatch.setattr(regions, "detect_faces", unavailable)
+    result = run(path, "-o", tmp_path / "o", "--weights", weights)
+    assert result.exit_code == 1 and "put FILE into FOLDER; or give a face box" in result.output
+
+
+def test_aligned_pictures(tmp_path, retoucher, weights):
+    path = make_photo(tmp_path / "a.png", size=(150, 150))
+    assert run(path, "-o", tmp_path / "o", "--weights", weights, "--precision", "fp32", "--aligned").exit_code == 0
+    np.testing.assert_array_equal(stored(tmp_path / "o" / "a.png"), retoucher(stored(path), aligned=True))
+    result = run(make_photo(tmp_path / "b.png"), "-o", tmp_path / "o", "--weights", weights, "--aligned")
+    assert result.exit_code == 1 and "b.png: an aligned face is a square picture, not one of 340x260" in result.output
+
+
+def test_stages_differ(tmp_path, weights):
+    path = make_photo(tmp_path / "a.png")
+    for stage in ("coarse", "refined"):
+        run(path, "-o", tmp_path / stage, "--weights", weights, "--stage", stage, *BOX)
+    assert (stored(tmp_path / "coarse" / "a.png") != stored(tmp_path / "refined" / "a.png")).any()
+
+
+def test_what_a_mask_protects_keeps_its_bits(tmp_path, weights):
+    path = make_photo(tmp_path / "in" / "a.png", dtype=np.uint16)
+    levels = np.zeros((260, 340), np.uint8)
+    levels[:, 140:] = 255
+    (tmp_path / "masks").mkdir()
+    mask = tmp_path / "masks" / "a.jpg"
+    pyvips.Image.new_from_array(levels).copy(interpretation="b-w").write_to_file(str(mask), Q=100)
+    run(path, "-o", tmp_path / "free", "--weights", weights, *BOX)
+    free, before = stored(tmp_path / "free" / "a.png"), stored(path)
+    for given in (mask, tmp_path / "masks"):
+        assert run(path, "-o", tmp_path / "o", "--weights", weights, "--protect", given, *BOX).exit_code == 0
+        after = stored(tmp_path / "o" / "a.png")
+        np.testing.assert_array_equal(after[:, 140:], before[:, 140:])
+        np.testing.assert_array_equal(after[:, :140], free[:, :140])
+        assert (free[:, 140:] != before[:, 140:]).any()
+
+
+def test_unusable_masks_are_refused(tmp_path, weights):
+    path, small = make_photo(tmp_path / "a.png"), make_photo(tmp_path / "small.png", size=(64, 64), bands=1)
+    (tmp_path / "masks").mkdir()
+    for given, reason in [
+        (small, "has 340x260 pixels and the picture of what to protect"),
+        (tmp_path / "masks", "no picture is named like it"),
+        (tmp_path / "missing.png", "no such file"),
+    ]:
+        result = run(path, "-o", tmp_path / "o", "--weights", weights, "--protect", given, *BOX)
+        assert result.exit_code == 1 and reason in result.output and result.output.count("\n") == 1
+        assert not list((tmp_path / "o").iterdir())
+
+
+def test_maps_and_comparison_lie_beside_the_output(tmp_path, retoucher, weights):
+    path = make_photo(tmp_path / "a.png", size=(300, 420))
+    out = tmp_path / "o"
+    options = ["--weights", weights, "--precision", "fp32", *BOX]
+    assert run(path, "-o", out, *options, "--mask-out", "--attention-out", "--compare").exit_code == 0
+    maps = {name: stored(out / f"a.{name}.png")[..., 0] for name in (*retouch_files.MAPS, "mask")}
+    expected = retoucher.attention(stored(path), faces=[Face((110.0, 80.0, 60.0, 80.0), 1.0, UNKNOWN)])
+    np.testing.assert_array_equal(maps["attention_coarse"], np.rint(expected.coarse * 255))
+    np.testing.assert_array_equal(maps["attention_refined"], np.rint(expected.refined * 255))
+    np.testing.assert_array_equal(maps["mask"], np.maximum(maps["attention_coarse"], maps["attention_refined"]))
+    assert maps["mask"].max() > 50 and (maps["mask"][200:] == 0).all()
+    side = round(60 / 0.53)
+    comparison = stored(out / "a.compare.jpg")
+    assert abs(comparison.shape[0] - side) <= 2 and abs(comparison.shape[1] - 2 * side - 8) <= 4
+    assert run(path, "-o", tmp_path / "p", *options, "--attention-out", "--stage", "coarse").exit_code == 0
+    assert sorted(entry.name for entry in (tmp_path / "p").iterdir()) == ["a.attention_coarse.png", "a.png"]
+
+
+def test_a_network_without_attention_has_no_maps(tmp_path, busy_model):
+    path, retoucher = make_photo(tmp_path / "a.png"), Retoucher(busy_model(attention=False), device="cpu")
+    for option in ("mask_out", "attention_out"):
+        with pytest.raises(ValueError, match="no attention modules"):
+            retoucher.retouch_file(path, tmp_path / "o.png", face_boxes=[(60, 60, 50, 60)], **{option: True})
+
+
+def test_folder_goes_on_after_broken_files_and_lists_them(tmp_path, weights, monkeypatch):
+    found(monkeypatch, (110, 80, 60, 80))
+    folder = tmp_path / "in"
+    for name in ("good.jpg", "deep.png", "sub/nested.webp"):
+        make_photo(folder / name, dtype=np.uint16 if name == "deep.png" else np.uint8)
+    cut = make_photo(folder / "cut.png", size=(500, 500))
+    cut.write_bytes(cut.read_bytes()[:90_000])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("no photo")
+    make_photo(folder / "film.gif", size=(64, 64))
+    out = tmp_path / "out"
+    result = run(folder, "-o", out, "--weights", weights, "--recursive")
+    assert result.exit_code == 1
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert written == ["deep.png", "good.jpg", os.path.join("sub", "nested.webp")]
+    assert stored(out / "deep.png").dtype == np.uint16
+    report = result.output[result.output.index("4 of 7 photos could not be retouched:") :].splitlines()
+    reasons = {"cut.png": "cut off", "empty.jpg": "is empty", "film.gif": "is a GIF", "text.jpg": "is not a photo"}
+    for line, (name, reason) in zip(report[1:], reasons.items(), strict=True):
+        assert name in line and reason in line
+
+
+def test_output_equal_to_input_needs_overwrite(tmp_path, weights, retoucher):
+    path = make_photo(tmp_path / "a.png")
+    before = path.read_bytes()
+    result = run(path, "-o", tmp_path, "--weights", weights, *BOX)
+    assert result.exit_code == 1 and "give --overwrite" in result.output and path.read_bytes() == before
+    assert run(path, "-o", tmp_path, "--weights", weights, "--overwrite", *BOX).exit_code == 0
+    assert path.read_bytes() != before
+
+
+def test_wrong_options_are_usage_errors(tmp_path, weights, retoucher):
+    path = make_photo(tmp_path / "a.png")
+    for options, message in [
+        (["--face-box", "1,2,3"], "is not four numbers"),
+        (["--face-box", "1,2,3,4", "--aligned"], "exclude each other"),
+        (["--strength", "1.5"], "0<=x<=1"),
+        (["--stage", "fine"], "fine"),
+        (["--region", "photo"], "photo"),
+    ]:
+        result = run(path, "-o", tmp_path / "o", "--weights", weights, *options)
+        assert result.exit_code == 2 and message in result.output
+    result = run(path, "-o", tmp_path / "o", "--weights", weights, "--face-box", "900,900,30,30")
+    assert result.exit_code == 1 and f"{path}: the face box 900,900,30,30 lies outside the photo" in result.output
+    for options in ({"strength": 2}, {"aligned": True, "face_boxes": [(1, 1, 9, 9)]}):
+        with pytest.raises(ValueError):
+            retoucher.retouch_file(path, tmp_path / "o.png", **options)
+    with pytest.raises(TypeError):
+        retoucher.retouch_file(path, tmp_path / "o.png", overwrit=True)
+
+
+def test_failing_network_leaves_no_file(tmp_path, retoucher, monkeypatch):
+    path = make_photo(tmp_path / "a.png", size=(900, 200))
+    monkeypatch.setattr(retoucher, "_retouch", lambda square, face: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        retoucher.retouch_file(path, tmp_path / "out.png", face_boxes=[(60, 60, 50, 60)])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_terminated_command_leaves_no_temporary_file(tmp_path, weights, monkeypatch):
+    path = make_photo(tmp_path / "a.png", size=(900, 200))
+    rows = retouch_files_rows()
+
+    def terminated(*arguments, **options):
+        for number, block in enumerate(rows(*arguments, **options)):
+            if number:
+                assert [entry.suffix for entry in (tmp_path / "o").iterdir()] == [".png"]
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield block
+
+    monkeypatch.setattr("bpfre.retouch.retouched_rows", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        result = run(path, "-o", tmp_path / "o", "--weights", weights, *BOX)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert result.exit_code == 128 + signal.SIGTERM
+    assert list((tmp_path / "o").iterdir()) == []
+
+
+def retouch_files_rows():
+    from bpfre.retouch import retouched_rows
+
+    return retouched_rows
+
+
+def test_memory_does_not_grow_with_the_photo(tmp_path, retoucher):
+    """A face that fills a photo of nine times the pixels needs three times the memory (whole rows), not nine."""
+
+    def peak(side):
+        path = make_photo(tmp_path / f"{side}.tif", size=(side, side), compression="lzw")
+        box = (0.24 * side, 0.2 * side, 0.53 * side, 0.7 * side)
+        tracemalloc.start()
+        retoucher.retouch_file(path, tmp_path / "out.tif", face_boxes=[box])
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(2400) < 4 * peak(800)
