@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 
 import numpy as np
 import pytest
@@ -217,18 +216,3 @@ def test_bad_pairs_are_named_before_anything_is_measured(data, weights, tmp_path
 def test_limits_below_one_are_refused(data, weights):
     with pytest.raises(ValueError, match="limit must be at least 1"):
         module.evaluate(str(weights), str(data), Options(limit=0))
-
-
-def test_a_failed_write_leaves_the_old_file(evaluated, monkeypatch, tmp_path):
-    result = module.Evaluation(header={"value": 1})
-    module._write(tmp_path, result, [])
-    before = (tmp_path / "evaluation.json").read_bytes()
-
-    def fail(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="No space"):
-        module._write(tmp_path, module.Evaluation(header={"value": 2}), [])
-    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
-    assert (tmp_path / "evaluation.json").read_bytes() == before

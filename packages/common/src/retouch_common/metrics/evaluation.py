@@ -1,0 +1,243 @@
+"""What evaluations of all papers share: pairs by name, figures beside doing nothing, subsets, tables and files.
+
+Every table has the row "output = input": where a retoucher changed a few pixels, it already scores high. Figures
+carry the names of their protocols (:mod:`retouch_common.metrics.protocols`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.utils.data import Dataset
+
+from retouch_common.data.pairs import ImagePairs
+from retouch_common.files import write_atomically
+from retouch_common.metrics.protocols import MASK_THRESHOLD, PRESETS, PROTOCOLS
+from retouch_common.metrics.quality import LPIPS, LPIPSUnavailable, counts, mean_figures, measure, quantise, true_mask
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+IDENTITY = "identity (output = input)"
+HARD = "hard-subset (lowest raw PSNR)"
+HARD_SHARE = 0.2  # as FFHQR-Hard's 1,400 of 7,000, a list drawn up by hand and never published
+CHANGED = f"share of pixels that differ from the input by more than {MASK_THRESHOLD} levels in a channel"
+
+Column = tuple[str, str, str]  # figure, title, format
+
+
+class Pairs:
+    """The pairs of a data set in order.
+
+    Args:
+        data: Samples ``dict(raw, target)`` of (3, S, S) in [0, 1].
+        limit: Only the first so many.
+        files: Where ``data`` takes its pictures from, if from files: gives names, and checks before anything is
+            measured; its list is cut to ``limit``.
+
+    Raises:
+        ValueError: A limit below 1, or pairs that cannot be used; names the first.
+    """
+
+    def __init__(self, data: Dataset[Any], *, limit: int | None = None, files: ImagePairs | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit must be at least 1, not {limit}")
+        number = len(cast(Sized, data))
+        self.data, self.files = data, files
+        self.number = number if limit is None else min(number, limit)
+        self.names = [f"{index:05d}" for index in range(self.number)]
+        if files is not None:
+            files.pairs = files.pairs[: self.number]
+            faults = files.check()
+            if faults:
+                more = f" (and {len(faults) - 1} more pairs cannot be used)" if len(faults) > 1 else ""
+                raise ValueError(faults[0] + more)
+            self.names = [raw.name for raw, _ in files.pairs]
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return self.number
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        """Yield name, raw and target, both rounded to 8 bits."""
+        for index, name in enumerate(self.names):
+            sample = self.data[index]
+            yield name, quantise(sample["raw"]), quantise(sample["target"])
+
+    def smaller_than(self, size: int) -> int:
+        """How many photographs have a longer side below ``size`` pixels."""
+        from retouch_common.photo.io import Photo
+
+        photos = (Photo.open(raw) for raw, _ in self.files.pairs) if self.files is not None else ()
+        return sum(max(photo.width, photo.height) < size for photo in photos)
+
+
+@dataclass(kw_only=True)
+class Measured:
+    """One resolution.
+
+    Attributes:
+        resolution: Side in pixels.
+        rows: The names of what is compared, IDENTITY first, what is judged last.
+        images: For each pair whose target differs from its raw photograph: its name, the share of pixels the target
+            changes, and a dict of figures for each row.
+        clean: The same for the pairs that do not differ, where only leaving alone is right.
+        enlarged: Number of photographs that are smaller than the resolution.
+    """
+
+    resolution: int
+    rows: tuple[str, ...]
+    images: list[dict[str, Any]] = field(default_factory=list)
+    clean: list[dict[str, Any]] = field(default_factory=list)
+    enlarged: int = 0
+
+    def add(
+        self,
+        name: str,
+        raw: torch.Tensor,
+        target: torch.Tensor,
+        outputs: Mapping[str, torch.Tensor],
+        *,
+        presets: Sequence[str] = ("png8",),
+        lpips: LPIPS | None = None,
+    ) -> dict[str, Any]:
+        """Measure one pair, (3, H, W) in [0, 1] each, and keep its figures.
+
+        Args:
+            name: Of the pair.
+            raw: The photograph; the row IDENTITY.
+            target: The retoucher's.
+            outputs: The pictures of the other rows.
+            presets: Names in :data:`retouch_common.metrics.protocols.PRESETS`.
+            lpips: The network, if LPIPS is measured.
+
+        Returns:
+            The pair's entry, to which more figures can be added.
+        """
+        entry: dict[str, Any] = {"name": name, "target_changes": float(true_mask(raw, target).float().mean())}
+        for row, image in {IDENTITY: raw, **outputs}.items():
+            entry[row] = {"changed": float(true_mask(raw, image).float().mean())}
+            for preset in presets:
+                entry[row] |= measure(image, raw, target, preset=preset, lpips=lpips)
+        (self.clean if torch.equal(raw, target) else self.images).append(entry)
+        return entry
+
+    def means(self, row: str) -> dict[str, float]:
+        """Each figure's mean over the images that have it."""
+        return mean_figures([image[row] for image in self.images])
+
+    def hardest(self, share: float = HARD_SHARE) -> Measured:
+        """The pairs whose raw photographs have the lowest PSNR, a ``share`` of them, rounded, at least one."""
+        number = max(1, round(share * len(self.images)))
+        images = sorted(self.images, key=lambda image: image[IDENTITY]["psnr-rgb8"])[:number]
+        return replace(self, images=images, clean=[])
+
+    @property
+    def target_changes(self) -> float:
+        """Mean share of the pixels that the target changes."""
+        return sum(image["target_changes"] for image in self.images) / max(1, len(self.images))
+
+    def as_json(self) -> dict[str, Any]:
+        """Protocols, means and numbers of images for each row, and the images."""
+        means = {row: self.means(row) for row in self.rows}
+        numbers = {row: counts([image[row] for image in self.images]) for row in self.rows}
+        used = {name for row in means.values() for name in row if name in PROTOCOLS}
+        return {
+            "resolution": self.resolution,
+            "enlarged": self.enlarged,
+            "protocols": {name: PROTOCOLS[name].at(self.resolution).description for name in sorted(used)},
+            "rows": {row: {"mean": means[row], "images": numbers[row]} for row in self.rows},
+            "images": self.images,
+            "pairs_without_difference": self.clean,
+        }
+
+    def footnotes(self) -> list[str]:
+        """What must be known to read the tables of this resolution."""
+        lines, last = [], self.rows[-1]
+        empty = sum(image["target_changes"] == 0 for image in self.images)
+        if empty:
+            number = len(self.images)
+            lines.append(f"inside: mean over {number - empty} of {number} pairs; the others' masks are empty")
+        if self.clean:
+            own = mean_figures([image[last] for image in self.clean])
+            psnr = next(own[preset.psnr] for preset in PRESETS.values() if preset.psnr in own)
+            lines.append(
+                f"not in the table: {len(self.clean)} pairs whose target equals raw; there the output reaches "
+                f"{psnr:.2f} dB and changes {own['changed']:.2%} of the pixels"
+            )
+        if self.enlarged:
+            lines.append(f"{self.enlarged} photographs are smaller than {self.resolution} pixels and were enlarged")
+        return lines
+
+
+def open_lpips(wanted: bool | None, device: torch.device, notes: list[str]) -> LPIPS | None:
+    """LPIPS if it was asked for (True: or refuse) or can be had (None); why not goes to ``notes``.
+
+    Raises:
+        LPIPSUnavailable: It was asked for and its weights are not there.
+    """
+    if wanted is False:
+        notes.append("LPIPS was not asked for")
+        return None
+    try:
+        return LPIPS(device=device)
+    except LPIPSUnavailable as error:
+        if wanted:
+            raise
+        notes.append(f"no LPIPS: {error}")
+        return None
+
+
+def columns(preset: str) -> tuple[Column, ...]:
+    """The columns of a table by one protocol; no table mixes two."""
+    names = PRESETS[preset]
+    return (
+        (names.psnr, "PSNR dB", ".2f"),
+        (names.ssim, "SSIM", ".4f"),
+        (names.lpips, "LPIPS", ".4f"),
+        (f"{names.psnr}-inside", "PSNR inside", ".2f"),
+        (f"{names.psnr}-outside", "PSNR outside", ".2f"),
+        ("changed", "changed", ".2%"),
+    )
+
+
+def draw_table(title: str, rows: Mapping[str, Mapping[str, float]], columns: Sequence[Column]) -> Table:
+    """A table of means; what was not measured is a dash."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    table.add_column("")
+    for _, name, _ in columns:
+        table.add_column(name, justify="right")
+    for row, means in rows.items():
+        table.add_row(row, *(format(means[name], style) if name in means else "-" for name, _, style in columns))
+    return table
+
+
+def console() -> Console:
+    """Standard output; 100 columns wide where it is no terminal."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=100)
+
+
+def write_evaluation(
+    out: Path, values: Mapping[str, Any], sheet: Sequence[Mapping[str, torch.Tensor]], *, max_side: int
+) -> None:
+    """Write evaluation.json and, if there are pictures, figures.png; each is complete or not there.
+
+    Raises:
+        OSError: One cannot be written.
+    """
+    from retouch_common.training.sheets import save_sheet
+
+    write_atomically(out / "evaluation.json", (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
+    if sheet:
+        save_sheet(out / "figures.png", sheet, max_side=max_side)
