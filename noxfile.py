@@ -1,6 +1,6 @@
 """The list of things you can do here: `python -m pip install nox uv`, then `python -m nox -s NAME`.
 
-    demo                      retouch a portrait with the bundled weights: pictures and a table
+    demo [-- FOLDER]          retouch a portrait with the bundled weights: pictures and tables
     tests [-- PACKAGE…]       the test suites (RETOUCH_COVERAGE=1: with coverage)
     lint, types               ruff and the workflows' schema; mypy
     build [-- PACKAGE…]       sdists and wheels into dist/, checked
@@ -70,9 +70,16 @@ def wheel(session: nox.Session, package: str) -> Path:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Retouch scikit-image's astronaut with the bundled weights; write pictures and a table."""
-    session.install("-e", "packages/common", "-e", "packages/abpn", "scikit-image")
-    session.run("python", "-m", "abpn.demo", *session.posargs, env=ENVIRONMENT)
+    """Retouch scikit-image's astronaut with every paper's bundled weights; write pictures and tables."""
+    if len(session.posargs) > 1:
+        session.error("usage: nox -s demo [-- FOLDER]")
+    folder = Path(session.posargs[0] if session.posargs else "outputs/demo")
+    papers = [package for package in PACKAGES if (ROOT / f"packages/{package}/src/{package}/demo.py").is_file()]
+    local = [part for package in ("common", *papers) for part in ("-e", f"packages/{package}")]
+    session.install(*local, "scikit-image")
+    for paper in papers:
+        session.run("python", "-m", f"{paper}.demo", str(folder / paper), env=ENVIRONMENT)
+    session.run("python", "-m", "retouch_common.demo", str(folder), *papers, env=ENVIRONMENT)
 
 
 @nox.session(python=PYTHONS)

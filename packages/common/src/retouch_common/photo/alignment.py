@@ -134,7 +134,7 @@ def face_square(face: Face, height: int, width: int) -> FaceSquare:
     if not abs(turn) or side < 1:
         raise ValueError("the landmarks of the face fall into one point")
     centre = mean + side * turn / abs(turn) * (0.5 + 0.5j - template_mean)
-    return FaceSquare((centre.real, centre.imag), float(side), float(np.angle(turn)))
+    return FaceSquare((float(centre.real), float(centre.imag)), float(side), float(np.angle(turn)))
 
 
 def _box_square(face: Face) -> FaceSquare:

@@ -1,0 +1,38 @@
+"""A first look: retouch scikit-image's astronaut with the bundled weights, without a network connection.
+
+``python -m bpfre.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``) and prints a table; what is shown is
+described in :mod:`retouch_common.demo`, and beside it where each stage sees blemishes.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from retouch_common.demo import FACE, retouch_astronaut
+
+from bpfre.model import BPFRe
+from bpfre.retouch import Retoucher
+
+MAPS = {"blemishes, stage one": ".attention_coarse.png", "blemishes, stage two": ".attention_refined.png"}
+
+
+def main(folder: str = "outputs/demo", weights: BPFRe | str | os.PathLike[str] = "small") -> None:
+    """Retouch, write the pictures, print the table.
+
+    Args:
+        folder: Where the pictures go.
+        weights: What :class:`bpfre.Retoucher` takes.
+
+    Raises:
+        ValueError: No such weights.
+    """
+    retoucher = Retoucher(weights)
+
+    def retouch(source: Path, target: Path) -> object:
+        return retoucher.retouch_file(source, target, face_boxes=[FACE], attention_out=True)
+
+    retouch_astronaut(f"bpfre {weights}" if isinstance(weights, str) else "bpfre", retouch, folder, companions=MAPS)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
