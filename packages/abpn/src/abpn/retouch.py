@@ -13,12 +13,13 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from retouch_common.cli import resolve_device, resolve_precision
+from retouch_common.photo.sources import ArraySource, RowSource
 from retouch_common.photo.stripes import Window, plan_stripes
 from torch import Tensor, nn
 
@@ -36,17 +37,6 @@ HALO = {
     "burt": 6,
 }  # pixels of level s; two convolutions and an interpolation a level, and the kernel
 UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not retouching
-
-
-class PhotoSource(Protocol):
-    """Where :meth:`Retoucher.stripes` reads: anything that yields rows from top to bottom, twice."""
-
-    height: int
-    width: int
-    dtype: np.dtype
-
-    def read_rows(self, y0: int, y1: int) -> np.ndarray:
-        """Rows y0 to y1, (y1 - y0, W, 3) uint8 or uint16."""
 
 
 class Retoucher:
@@ -85,7 +75,7 @@ class Retoucher:
         """
         result = np.empty_like(image)
         y = 0
-        for stripe in self.stripes(_ArraySource(image), strength=strength):
+        for stripe in self.stripes(ArraySource(image), strength=strength):
             result[y : y + len(stripe)] = stripe
             y += len(stripe)
         return result
@@ -117,14 +107,14 @@ class Retoucher:
         Raises:
             ValueError: Another shape or type, or a network without a mask branch.
         """
-        source = _ArraySource(image)
+        source = ArraySource(image)
         coarse = _Coarse(self.model, source, self.device)
         if coarse.mask is None:
             raise ValueError("this network has no mask branch (model.mask_branch=false)")
         return coarse.mask[: source.height, : source.width].cpu().numpy()
 
     @torch.inference_mode()
-    def stripes(self, source: PhotoSource, *, strength: float = 1.0) -> Iterator[np.ndarray]:
+    def stripes(self, source: RowSource, *, strength: float = 1.0) -> Iterator[np.ndarray]:
         """Retouch a photograph that need not fit into memory.
 
         Args:
@@ -207,7 +197,7 @@ class _Coarse:
     """
 
     @torch.inference_mode()
-    def __init__(self, model: ABPN, source: PhotoSource, device: torch.device) -> None:
+    def __init__(self, model: ABPN, source: RowSource, device: torch.device) -> None:
         num_levels = model.num_levels(source.height, source.width)
         step = 2**num_levels
         self.padded_height = -(-source.height // step) * step
@@ -230,7 +220,7 @@ class _Coarse:
         mask = torch.sigmoid(self._mask_logits.float())
         return F.interpolate(mask, scale_factor=float(scale), mode="bilinear")[0, 0]
 
-    def _reduce(self, source: PhotoSource, kernel: str, device: torch.device) -> Tensor:
+    def _reduce(self, source: RowSource, kernel: str, device: torch.device) -> Tensor:
         """Stream the photograph and keep level s."""
         scale = 2**self.level
         halo = 0 if kernel == "box" else 3 * scale
@@ -246,22 +236,6 @@ class _Coarse:
             kept = reduced[..., rows.inner.start // scale : rows.inner.stop // scale, :]
             coarse[..., rows.start // scale : rows.stop // scale, :] = kept
         return coarse
-
-
-class _ArraySource:
-    """A photograph in memory."""
-
-    def __init__(self, image: np.ndarray) -> None:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
-            raise ValueError(
-                f"a photograph is an (H, W, 3) array of uint8 or uint16, not {image.shape} of {image.dtype}"
-            )
-        self.image = image
-        self.height, self.width = image.shape[:2]
-        self.dtype = image.dtype
-
-    def read_rows(self, y0: int, y1: int) -> np.ndarray:
-        return self.image[y0:y1]
 
 
 def _to_tensor(block: np.ndarray, device: torch.device) -> Tensor:

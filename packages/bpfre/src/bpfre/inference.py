@@ -25,7 +25,7 @@ class Inference(nn.Module):
         super().__init__()
         self.device, self.dtype = device, dtype
         self.model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.to(memory_format=torch.channels_last)
         self.config = model.config
 
     @torch.inference_mode()

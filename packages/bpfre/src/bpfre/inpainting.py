@@ -47,7 +47,7 @@ class InpaintingPairs(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return ``dict(raw, target, mask)``, (3, S, S), (3, S, S) and (1, S, S), float32 in [0, 1]."""
         target = self.data[index]["target"]
-        mask = brush_strokes(*target.shape[1:], np.random.default_rng((STROKES_SEED, self.seed, index)))
+        mask = brush_strokes(target.shape[1], target.shape[2], np.random.default_rng((STROKES_SEED, self.seed, index)))
         raw = paint_white(target.permute(1, 2, 0).numpy(), mask)
         return {
             "raw": torch.from_numpy(raw).permute(2, 0, 1).contiguous(),

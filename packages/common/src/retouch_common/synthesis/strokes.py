@@ -75,7 +75,8 @@ def _draw(mask: np.ndarray, corners: np.ndarray, radius: float) -> None:
     """Set the pixels within ``radius`` of a line through the corners."""
     for start, stop in itertools.pairwise(corners):
         middle = (start + stop) / 2
-        window = window_around(*middle, float(np.abs(stop - start).max()) / 2 + radius + 1, mask.shape)
+        reach = float(np.abs(stop - start).max()) / 2 + radius + 1
+        window = window_around(float(middle[0]), float(middle[1]), reach, mask.shape)
         if window is not None:
             distance, _ = curve_distance(window, np.stack([start, stop]) - middle)
             mask[window.index][distance <= radius] = 1
