@@ -1,24 +1,36 @@
 """Measuring weights on pairs of faces (Tables 1, 2 and 4), always beside doing nothing.
 
-Every table has the row "output = input": where a retoucher changed a few pixels, it already scores high. PSNR and SSIM
-are computed by a named convention (:mod:`retouch_common.metrics.conventions`), the figures inside and outside the
-retouched area as :mod:`retouch_common.metrics.protocols` says. The hard subset is the fifth of the pairs whose raw
-picture has the lowest PSNR; FFHQR-Hard, a list that its authors drew up by hand, was never published.
+Rows are the identity and both stages; subsets are all pairs and a hard one (those whose raw pictures have the lowest
+PSNR: FFHQR-Hard, a list drawn up by hand, was never published). A table is computed by one of three protocols
+(:data:`retouch_common.metrics.protocols.PRESETS`), of which "png8" is this project's headline. Both attention maps are
+compared with the true difference.
 """
 
-import json
-import sys
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
-from retouch_common.data.pairs import Split
-from retouch_common.files import write_atomically
-from retouch_common.metrics.conventions import CONVENTIONS
-from retouch_common.metrics.quality import LPIPS, LPIPSUnavailable, mean_figures, psnr, true_mask
+from retouch_common.data.ffhqr import is_ffhqr
+from retouch_common.data.pairs import ImagePairs, Split
+from retouch_common.metrics.distribution import FID
+from retouch_common.metrics.evaluation import (
+    CHANGED,
+    HARD,
+    HARD_SHARE,
+    IDENTITY,
+    Measured,
+    Pairs,
+    columns,
+    console,
+    draw_table,
+    open_lpips,
+    write_evaluation,
+)
+from retouch_common.metrics.protocols import MASK_THRESHOLD, PRESETS
+from retouch_common.metrics.quality import average_precision
 from retouch_common.weights import resolve_weights, sha256
 from torch import Tensor
 
@@ -27,17 +39,12 @@ from bpfre.data import open_data
 from bpfre.inference import Inference, prepare
 from bpfre.model import BPFRe, BPFReOutput
 
-IDENTITY, COARSE, REFINED = "identity (output = input)", "stage one", "stage two"
-HARD_SHARE = 0.2
-HARD = "hard subset (lowest raw PSNR)"
+COARSE, REFINED = "coarse (stage one)", "refined (stage two)"
+ALL = "all"
+HEADLINE = "png8"
 FIGURE_ROWS, FIGURE_SIDE = 6, 320
-_COLUMNS = (
-    ("psnr", "PSNR dB", ".2f"),
-    ("ssim", "SSIM", ".4f"),
-    ("lpips-alex-v0.1", "LPIPS", ".4f"),
-    ("psnr-rgb8-inside", "PSNR inside", ".2f"),
-    ("psnr-rgb8-outside", "PSNR outside", ".2f"),
-)
+FFHQR_TEST = 7000
+PUBLISHED = {ALL: (43.89, 0.9910), HARD: (37.69, None)}  # PSNR and SSIM of raw pictures in Table 2; HARD is its -Hard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,53 +53,54 @@ class Options:
 
     Attributes:
         task: "retouching", or "inpainting" of white strokes over the target pictures.
-        convention: Name of how PSNR and SSIM are computed.
+        protocols: Names of the tables to make; "png8" is measured in any case.
         split: "val", "test" or "all" of the data.
         limit: Only the first so many pairs.
+        hard_share: Of the pairs, in the hard subset.
         lpips: True: measure it or refuse to start. None: where its weights are. False: never.
+        fid: File of Inception's weights; without it there is no FID.
         device: "auto", "cpu" or "cuda".
         precision: Of the convolutions; "fp32" by default, since the figures go into tables.
     """
 
     task: Literal["retouching", "inpainting"] = "retouching"
-    convention: str = "png8"
+    protocols: tuple[str, ...] = (HEADLINE,)
     split: Split = "val"
     limit: int | None = None
+    hard_share: float = HARD_SHARE
     lpips: bool | None = None
+    fid: str | None = None
     device: str = "auto"
     precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.protocols) - set(PRESETS))
+        if unknown:
+            raise ValueError(f"no protocol {unknown[0]!r}; there are {', '.join(PRESETS)}")
 
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """All that was measured.
+    """All that was measured; :func:`as_json` and :func:`show` write it down.
 
     Attributes:
         header: Weights, data, options and environment, as JSON values.
-        images: For each pair its figures by row, its name, and the area under the precision-recall curve of each map.
+        options: What was asked for.
+        measured: All pairs.
+        fid: For each row, if measured.
         notes: What a reader of the tables must know.
     """
 
     header: dict[str, Any]
-    images: list[dict[str, Any]] = field(default_factory=list)
+    options: Options
+    measured: Measured
+    fid: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
-    def subsets(self) -> dict[str, list[dict[str, Any]]]:
+    def subsets(self) -> dict[str, Measured]:
         """All pairs, and the hard ones."""
-        by_difficulty = sorted(self.images, key=lambda image: image[IDENTITY]["psnr"])
-        return {"all": self.images, HARD: by_difficulty[: max(1, round(HARD_SHARE * len(self.images)))]}
-
-    def rows(self, subset: str) -> dict[str, dict[str, float]]:
-        """Means over a subset: row -> figure -> value."""
-        images = self.subsets[subset]
-        names = [row for row in (IDENTITY, COARSE, REFINED) if row in images[0]]
-        return {row: mean_figures([image[row] for image in images]) for row in names}
-
-    @property
-    def attention(self) -> dict[str, float]:
-        """Mean area under the precision-recall curve of each map, over the pictures that differ."""
-        return mean_figures([image["attention"] for image in self.images])
+        return {ALL: self.measured, HARD: self.measured.hardest(self.options.hard_share)}
 
 
 def evaluate(
@@ -108,144 +116,163 @@ def evaluate(
         report: Receives lines for the user.
 
     Raises:
-        ValueError: Unusable weights, data or options.
+        ValueError: Unusable weights, data or options; a pair that cannot be read is named.
         OSError: ``out`` cannot be written.
     """
     from retouch_common.cli import progress_bar
 
-    if options.convention not in CONVENTIONS:
-        raise ValueError(f"no convention {options.convention!r}; there are {', '.join(CONVENTIONS)}")
     found = resolve_weights(weights, bundled=resources.files("bpfre") / "weights")
     model = prepare(BPFRe.from_pretrained(found.path), options.device, options.precision)
-    pairs = open_data(data, size=model.config.size, split=options.split, seed=0, task=options.task)
-    number = len(cast(Sized, pairs)) if options.limit is None else min(options.limit, len(cast(Sized, pairs)))
-    result = Evaluation(header=_header(weights, found.path, data, options, model))
-    lpips = _open_lpips(options.lpips, model.device, result.notes)
+    measured = Measured(resolution=model.config.size, rows=_rows(model))
+    result = Evaluation(header=header(found.path, data, options, model), options=options, measured=measured)
+    lpips = open_lpips(options.lpips, model.device, result.notes)
+    fid = _open_fid(options.fid, measured.rows, model.device, result.notes)
     for note in result.notes:
         report(f"note: {note}")
+    pairs = _open(data, model.config.size, options)
+    measured.enlarged = pairs.smaller_than(model.config.size)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     sheet: list[dict[str, Tensor]] = []
+    presets = tuple(dict.fromkeys((HEADLINE, *options.protocols)))
     with progress_bar(unit="images") as bar:
-        for index in bar.track(range(number), total=number, description="measuring"):
-            sample = pairs[index]
-            raw, target = sample["raw"], sample["target"]
+        for name, raw, target in bar.track(pairs, total=len(pairs), description="Measuring"):
             output = model(raw[None])
-            result.images.append({"index": index, **_figures(raw, output, target, options.convention, lpips)})
-            if len(sheet) < FIGURE_ROWS:
-                sheet.append(sheet_row(raw, output, target))
+            before, truth = raw.to(model.device), target.to(model.device)
+            pictures = _pictures(output)
+            entry = measured.add(name, before, truth, pictures, presets=presets, lpips=lpips)
+            for row, maps in ((COARSE, output.attention_coarse), (REFINED, output.attention_refined)):
+                score = average_precision(merged_map(maps, raw.shape[-1]), before, truth) if maps else None
+                if score is not None:
+                    entry[row]["average-precision"] = score
+            for row, distance in fid.items():
+                distance.add(truth, real=True)
+                distance.add({IDENTITY: before, **pictures}[row], real=False)
+            if len(sheet) < FIGURE_ROWS and not torch.equal(raw, target):
+                sheet.append(_sheet_row(raw, output, target))
+    _finish(result, fid, data)
     if out is not None:
-        _write(out, result, sheet)
+        write_evaluation(out, as_json(result), sheet, max_side=FIGURE_SIDE)
     return result
 
 
-def stages(raw: Tensor, output: BPFReOutput) -> dict[str, Tensor]:
-    """The pictures that tables compare, (3, S, S) on the CPU, by row."""
-    pictures = {IDENTITY: raw}
-    for row, picture in ((COARSE, output.coarse), (REFINED, output.refined)):
-        if picture is not None:
-            pictures[row] = picture[0].float().cpu()
-    return pictures
-
-
-def average_precision(M: Tensor, wanted: Tensor) -> float:
-    """Area under the precision-recall curve of a map (H, W) in [0, 1] for pixels (H, W) bool."""
-    from torchmetrics.functional.classification import binary_average_precision
-
-    return float(binary_average_precision(M.flatten().float(), wanted.flatten().long()))
-
-
-def sheet_row(raw: Tensor, output: BPFReOutput, target: Tensor) -> dict[str, Tensor]:
-    """Pictures and maps of one pair, side by side."""
-    size = raw.shape[-1]
-    row = dict(zip(("raw", "stage one", "stage two"), stages(raw, output).values(), strict=False))
-    for name, maps in (("M E2D", output.attention_coarse), ("M D2G", output.attention_refined)):
-        if maps:
-            row[name] = merged_map(maps, size)[0].cpu()
-    return {name: picture.clamp(0, 1) for name, picture in {**row, "target": target}.items()}
-
-
-def _figures(raw: Tensor, output: BPFReOutput, target: Tensor, convention: str, lpips: LPIPS | None) -> dict[str, Any]:
-    """Everything measured on one pair."""
-    inside = true_mask(raw, target)
-    figures: dict[str, Any] = {"attention": {}}
-    for row, picture in stages(raw, output).items():
-        figures[row] = CONVENTIONS[convention].measure(picture, target)
-        for region, mask in (("inside", inside), ("outside", ~inside)):
-            if mask.any():
-                figures[row][f"psnr-rgb8-{region}"] = psnr(picture, target, mask)
-        if lpips is not None:
-            figures[row]["lpips-alex-v0.1"] = lpips(picture.clamp(0, 1), target)
-    if inside.any():
-        for name, maps in (("M E2D", output.attention_coarse), ("M D2G", output.attention_refined)):
-            if maps:
-                figures["attention"][name] = average_precision(merged_map(maps, raw.shape[-1])[0, 0].cpu(), inside)
-    return figures
-
-
-def _open_lpips(wanted: bool | None, device: torch.device, notes: list[str]) -> LPIPS | None:
-    if wanted is False:
-        return None
-    try:
-        return LPIPS(device=device)
-    except LPIPSUnavailable as error:
-        if wanted:
-            raise
-        notes.append(f"no LPIPS: {error}")
-        return None
-
-
-def _header(weights: str | Path, path: Path, data: str, options: Options, model: Inference) -> dict[str, Any]:
+def header(path: Path, data: str, options: Options, model: Inference) -> dict[str, Any]:
+    """What a result depends on, and where it was measured, as JSON values."""
     from retouch_common.testing.environment import environment
 
     return {
-        "weights": {"name": str(weights), "sha256": sha256(path)},
-        "data": {"spec": data, "split": options.split, "limit": options.limit, "task": options.task},
+        **identity(path, data, options),
         "size": model.config.size,
-        "convention": {options.convention: CONVENTIONS[options.convention].description},
         "device": str(model.device),
-        "precision": options.precision,
+        "changed": CHANGED,
         "environment": environment(),
     }
 
 
-def as_json(result: Evaluation) -> dict[str, Any]:
-    """The evaluation as JSON values."""
+def identity(path: Path, data: str, options: Options) -> dict[str, Any]:
+    """What makes two evaluations the same: weights, data and options, but for the machine."""
     return {
-        **result.header,
-        "notes": result.notes,
-        "subsets": {name: {"pairs": len(images), "rows": result.rows(name)} for name, images in result.subsets.items()},
-        "attention": result.attention,
-        "images": result.images,
+        "weights": {"sha256": sha256(path)},
+        "data": {"spec": str(data), "split": options.split, "limit": options.limit, "task": options.task},
+        "options": {
+            "protocols": list(options.protocols),
+            "hard_share": options.hard_share,
+            "lpips": options.lpips,
+            "fid": options.fid is not None,
+            "precision": options.precision,
+        },
     }
 
 
+def calibration(measured: dict[str, Measured], protocols: Sequence[str]) -> list[str]:
+    """On FFHQR's test split: what doing nothing scores beside what Table 2 prints for it, by every protocol.
+
+    The paper names no protocol. The one by which its raw pictures score what it says is the one to compare with it by.
+    """
+    lines = []
+    for subset, (psnr, ssim) in PUBLISHED.items():
+        means = measured[subset].means(IDENTITY)
+        found = "; ".join(
+            f"{name} {means[PRESETS[name].psnr]:.2f} dB, {means[PRESETS[name].ssim]:.4f}" for name in protocols
+        )
+        printed = f"{psnr} dB" + (f", {ssim:.4f}" if ssim else " on FFHQR-Hard, another selection")
+        lines.append(f"calibration, {subset}, doing nothing: {found}; Table 2 prints {printed}")
+    return lines
+
+
+def as_json(result: Evaluation) -> dict[str, Any]:
+    """The evaluation as JSON values: header, notes, and for both subsets rows of means; the images once."""
+    everything = result.measured.as_json()
+    subsets = {
+        name: {"pairs": len(measured.images), "rows": {row: measured.means(row) for row in measured.rows}}
+        for name, measured in result.subsets.items()
+    }
+    return {**result.header, "notes": result.notes, "subsets": subsets, "fid": result.fid, **everything}
+
+
 def show(result: Evaluation) -> None:
-    """Print the tables to standard output, with what must be known to read them."""
-    from rich.console import Console
-    from rich.table import Table
+    """Print a table for each protocol and subset to standard output, with what must be known to read them."""
+    screen = console()
+    size = result.measured.resolution
+    for protocol in result.options.protocols:
+        extra: tuple[tuple[str, str, str], ...] = (("average-precision", "AUPRC", ".3f"),)
+        for name, measured in result.subsets.items():
+            rows = {row: measured.means(row) for row in measured.rows}
+            if name == ALL and result.fid:
+                rows = {row: means | {"fid": result.fid[row]} for row, means in rows.items()}
+                extra = (*extra, ("fid", "FID", ".2f"))
+            title = f"{protocol}, {name}: {len(measured.images)} pairs at {size} x {size}; the target changes "
+            title += f"{measured.target_changes:.2%} of the pixels"
+            screen.print(draw_table(title, rows, (*columns(protocol), *extra)))
+        screen.print(f"{protocol}: {PRESETS[protocol].about}", markup=False, highlight=False)
+        screen.print()
+    legend = (
+        "RGB; means over images, PSNR too; nothing differs = 100 dB. Inside: where target and raw differ by more than "
+        f"{MASK_THRESHOLD} levels. AUPRC: area under the precision-recall curve of the stage's attention map for these "
+        "pixels; a map without knowledge has their share."
+    )
+    for line in (legend, *result.measured.footnotes(), *result.notes):
+        screen.print(line, markup=False, highlight=False)
 
-    console = Console() if sys.stdout.isatty() else Console(width=100)
-    (name, description), *_ = result.header["convention"].items()
-    for subset, images in result.subsets.items():
-        table = Table(title=f"{subset}: {len(images)} pairs at {result.header['size']} x {result.header['size']}")
-        table.add_column("")
-        for _, title, _ in _COLUMNS:
-            table.add_column(title, justify="right")
-        for row, means in result.rows(subset).items():
-            table.add_row(row, *(format(means[key], style) if key in means else "-" for key, _, style in _COLUMNS))
-        console.print(table)
-    for map_name, value in result.attention.items():
-        console.print(f"{map_name} against the true difference: area under the precision-recall curve {value:.3f}")
-    console.print(f"PSNR and SSIM by the convention {name}: {description}.", markup=False, highlight=False)
-    console.print("Inside and outside: 8 bits; where target and raw differ by more than 3 levels.", markup=False)
-    for note in result.notes:
-        console.print(note, markup=False, highlight=False)
+
+def _rows(model: Inference) -> tuple[str, ...]:
+    config = model.config
+    stages = ((COARSE, config.decoder), (REFINED, config.generator))
+    return (IDENTITY, *(row for row, present in stages if present))
 
 
-def _write(out: Path, result: Evaluation, sheet: list[dict[str, Tensor]]) -> None:
-    from retouch_common.training.sheets import save_sheet
+def _pictures(output: BPFReOutput) -> dict[str, Tensor]:
+    stages = ((COARSE, output.coarse), (REFINED, output.refined))
+    return {row: picture[0].float() for row, picture in stages if picture is not None}
 
-    text = json.dumps(as_json(result), indent=2, allow_nan=False) + "\n"
-    write_atomically(out / "evaluation.json", text.encode())
-    save_sheet(out / "figures.png", sheet, max_side=FIGURE_SIDE)
+
+def _open(data: str, size: int, options: Options) -> Pairs:
+    pairs = open_data(data, size=size, split=options.split, seed=0, task=options.task)
+    files = getattr(pairs, "data", pairs)  # strokes are painted into the pictures of another data set
+    return Pairs(pairs, limit=options.limit, files=files if isinstance(files, ImagePairs) else None)
+
+
+def _open_fid(path: str | None, rows: Sequence[str], device: torch.device, notes: list[str]) -> dict[str, FID]:
+    if path is None:
+        notes.append("no FID: it needs the weights of Inception, --fid FILE")
+        return {}
+    first = FID(path, device=device)
+    return {row: first if row == rows[0] else first.another() for row in rows}
+
+
+def _finish(result: Evaluation, fid: dict[str, FID], data: str) -> None:
+    """What is known only at the end."""
+    result.fid = {row: distance.value() for row, distance in fid.items()}
+    if fid:
+        result.notes.append(fid[IDENTITY].description)
+    complete = len(result.measured.images) + len(result.measured.clean) == FFHQR_TEST
+    if complete and result.options.split == "test" and is_ffhqr(Path(str(data).removeprefix("ffhqr:"))):
+        result.notes += calibration(result.subsets, result.options.protocols)
+
+
+def _sheet_row(raw: Tensor, output: BPFReOutput, target: Tensor) -> dict[str, Tensor]:
+    """Pictures and maps of one pair, side by side."""
+    maps = {"M E2D": output.attention_coarse, "M D2G": output.attention_refined}
+    merged = {name: merged_map(M, raw.shape[-1])[0] for name, M in maps.items() if M}
+    row = {"raw": raw, **_pictures(output), **merged, "target": target}
+    return {name: picture.cpu().clamp(0, 1) for name, picture in row.items()}

@@ -87,6 +87,12 @@ class FID(FrechetDistance):
             )
         super().__init__(_inception(path), device=device)
 
+    def another(self) -> FID:
+        """An empty one that shares the network."""
+        other = FID.__new__(FID)
+        FrechetDistance.__init__(other, self.metric.inception, device=self.device)
+        return other
+
     @property
     def description(self) -> str:
         """Implementation and number of pictures, to stand beside the figure."""

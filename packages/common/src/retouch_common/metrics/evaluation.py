@@ -222,10 +222,10 @@ def draw_table(title: str, rows: Mapping[str, Mapping[str, float]], columns: Seq
 
 
 def console() -> Console:
-    """Standard output; 100 columns wide where it is no terminal."""
+    """Standard output; 120 columns wide where it is no terminal."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=100)
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def write_evaluation(
