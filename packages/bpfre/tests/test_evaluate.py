@@ -235,4 +235,4 @@ def test_the_sweep_is_one_command(swept, pairs, monkeypatch):
 @pytest.mark.parametrize("shares", ["0", "1.5", "a,b"])
 def test_wrong_shares_are_refused(pairs, tmp_path, shares):
     result = CliRunner().invoke(command, ["sweep", "--data", pairs, "--out", str(tmp_path), "--fractions", shares])
-    assert result.exit_code == 2 and "share" in result.output
+    assert result.exit_code == 1 and "share" in result.output and not list(tmp_path.iterdir())

@@ -178,6 +178,43 @@ def retouch(
 
 
 @click.command()
+@inputs_argument
+@out_option
+@weights_option(default=None)
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    metavar="MASK",
+    help="Picture of the photo's size, white where it is damaged; or a folder of them, named like the photos.",
+)
+@click.option("--strokes", type=click.IntRange(min=0), metavar="SEED", help="Draw strokes over the faces, as a trial.")
+@click.option("--damaged-out", is_flag=True, help="Also write NAME.damaged.png: what the network saw.")
+@face_box_option
+@click.option("--aligned", is_flag=True, help="Every INPUT is a face framed as FFHQ's, a square picture.")
+@batch_options
+@device_option
+@precision_option
+@version_option("bpfre")
+@friendly_errors
+def inpaint(
+    inputs: tuple[Path, ...], out: Path, weights: str, recursive: bool, device: str, precision: str, **options: Any
+) -> None:
+    """Paint what is missing in faces, with weights trained for it: bpfre-train --task inpainting.
+
+    Without --mask and --strokes, INPUT has white strokes already. Else only what is damaged changes; damage outside
+    the faces stays.
+    """
+    from retouch_common.photo.batch import plan_jobs
+
+    from bpfre.inpaint_files import InpaintOptions, inpaint_file
+    from bpfre.retouch import Retoucher
+
+    jobs, how = plan_jobs(inputs, out, recursive=recursive), InpaintOptions(**options)
+    retoucher = Retoucher(weights, device=device, precision=precision)
+    retouch_all(jobs, lambda job: inpaint_file(retoucher, job.source, job.target, how), overwrite=how.overwrite)
+
+
+@click.command()
 @weights_option()
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.onnx")
 @version_option("bpfre")
@@ -263,26 +300,6 @@ def evaluate_run(data: str, weights: str, out: Path | None, **options: Any) -> N
         click.echo(f"wrote {out}", err=True)
 
 
-class Fractions(click.ParamType):
-    """Shares of pairs, separated by commas."""
-
-    name = "F,F,..."
-
-    def convert(
-        self, value: str | tuple[float, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Read numbers above 0 and at most 1."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            fractions = tuple(float(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of shares, e.g. 0.01,0.1,1", param, ctx)
-        if not all(0 < fraction <= 1 for fraction in fractions):
-            self.fail(f"{value!r}: every share must lie above 0 and at most at 1", param, ctx)
-        return fractions
-
-
 @evaluate.command("sweep")
 @click.option("--preset", default="recommended", show_default=True, help="Of every training.")
 @click.option("--data", required=True, metavar="DATA", help="As for bpfre-train.")
@@ -290,7 +307,7 @@ class Fractions(click.ParamType):
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A run for every share.")
 @click.option(
     "--fractions",
-    type=Fractions(),
+    metavar="F,F,...",
     default="0.01,0.05,0.1,0.2,0.5,1",
     show_default=True,
     help="Shares of pairs; by default those of Figure 6. Table 4 has 0.01,0.05,0.1,0.2.",
@@ -305,7 +322,7 @@ def evaluate_sweep(
     data: str,
     test_data: str | None,
     out: Path,
-    fractions: tuple[float, ...],
+    fractions: str,
     overrides: tuple[str, ...],
     steps: int | None,
     **options: Any,
@@ -318,11 +335,11 @@ def evaluate_sweep(
 
     from bpfre.config import PRESETS
     from bpfre.evaluate import Options
-    from bpfre.sweep import show_sweep, sweep
+    from bpfre.sweep import parse_fractions, show_sweep, sweep
 
     if preset not in PRESETS:
         raise ValueError(f"--preset {preset}: there are {', '.join(PRESETS)}")
     changes = parse_overrides(overrides) | ({"train.steps": steps} if steps else {})
     config = apply_overrides(PRESETS[preset], changes | {"train.task": options["task"]})
-    how = Options(**options)
-    show_sweep(sweep(config, data, out, fractions, how, test_data=test_data, report=click.echo), how)
+    how, shares = Options(**options), parse_fractions(fractions)
+    show_sweep(sweep(config, data, out, shares, how, test_data=test_data, report=click.echo), how)

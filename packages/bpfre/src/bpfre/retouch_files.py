@@ -134,7 +134,7 @@ def retouch_file(
     check_target(Job(source, target), [source], overwrite=options.overwrite)
     photo = Photo.open(source)
     photo.check_output(target)
-    protect = None if options.protect is None else _protection(Path(options.protect), photo)
+    protect = None if options.protect is None else mask_picture(Path(options.protect), photo, "what to protect")
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
     parts = [square.bounds(photo.height, photo.width) for square in plan.squares]
     comparison = Comparison(photo, parts) if options.compare else None
@@ -162,20 +162,30 @@ def _write_maps(faces: Sequence[RetouchedFace], photo: Photo, target: Path, opti
             write_map(beside(target, ending), photo.height, photo.width, layers)
 
 
-def _protection(given: Path, photo: Photo) -> Photo:
-    """The picture that says what to protect in a photo."""
+def mask_picture(given: Path, photo: Photo, meaning: str) -> Photo:
+    """The picture that says something about every pixel of a photo.
+
+    Args:
+        given: It, or a folder with one for every photo, named like it.
+        photo: The photo.
+        meaning: What it says: "what to protect".
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If the folder has none or several for the photo, or it has another size.
+    """
     from retouch_common.photo.io import Photo
 
     if given.is_dir():
         named = [file for file in sorted(given.iterdir()) if file.is_file() and file.stem == photo.path.stem]
         if len(named) != 1:
             there = f"{len(named)} pictures are" if named else "no picture is"
-            raise ValueError(f"{photo.path}: in the folder {given} {there} named like it; one must say what to protect")
+            raise ValueError(f"{photo.path}: in the folder {given} {there} named like it; one must say {meaning}")
         given = named[0]
     mask = Photo.open(given)
     if (mask.width, mask.height) != (photo.width, photo.height):
         raise ValueError(
-            f"{photo.path}: has {photo.width}x{photo.height} pixels and the picture of what to protect, {given}, "
+            f"{photo.path}: has {photo.width}x{photo.height} pixels and the picture of {meaning}, {given}, "
             f"has {mask.width}x{mask.height}; they must be equal"
         )
     return mask

@@ -16,7 +16,20 @@ from bpfre.config import Config
 from bpfre.evaluate import ALL, Options, as_json, evaluate, identity
 from bpfre.train import train
 
-PAPER = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)  # Figure 6; Table 4 has the first four
+
+def parse_fractions(text: str) -> tuple[float, ...]:
+    """Read shares of pairs, "0.01,0.1,1".
+
+    Raises:
+        ValueError: It is no list of numbers above 0 and at most 1.
+    """
+    try:
+        fractions = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a list of shares of pairs, e.g. 0.01,0.1,1") from None
+    if not all(0 < fraction <= 1 for fraction in fractions):
+        raise ValueError(f"{text!r}: every share of pairs must lie above 0 and at most at 1")
+    return fractions
 
 
 def sweep(

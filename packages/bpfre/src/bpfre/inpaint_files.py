@@ -1,0 +1,203 @@
+"""Inpainting photograph files: what ``bpfre-inpaint`` does, with weights trained for it (section 4.7).
+
+What is damaged is painted white, as in training, every face is cut out and restored, and only damaged pixels are
+replaced: all others keep their bits. Damage outside the faces stays as it is. Without a mask the white strokes are in
+the photograph already and the network finds them by itself; then its changes are pasted back as in retouching.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from retouch_common.photo.alignment import FaceSquare, read_aligned
+from retouch_common.photo.batch import Job, check_target
+from retouch_common.photo.companions import beside
+from retouch_common.photo.io import Photo
+from retouch_common.photo.pasting import AlignedLayer, pasted_rows
+from retouch_common.photo.regions import Box
+from retouch_common.photo.sources import RowSource, blocks
+from retouch_common.synthesis.strokes import brush_strokes, paint_white
+
+from bpfre.retouch import Retoucher
+from bpfre.retouch_files import FacePlan, mask_picture, plan_faces
+
+
+@dataclass(frozen=True, kw_only=True)
+class InpaintOptions:
+    """How to inpaint files.
+
+    Attributes:
+        mask: A picture of the photo's size, white where it is damaged, or a folder with one for every photo, named
+            like it.
+        strokes: Seed of strokes to draw over every face instead, to try the network.
+        face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector.
+        aligned: The photo is a face as the network was trained on, a square picture.
+        damaged_out: Also write what the network saw, NAME.damaged.png.
+        overwrite: Whether the output may be the input.
+    """
+
+    mask: str | os.PathLike[str] | None = None
+    strokes: int | None = None
+    face_boxes: Sequence[Box] = ()
+    aligned: bool = False
+    damaged_out: bool = False
+    overwrite: bool = False
+
+
+class Strokes:
+    """Strokes over faces as rows of a picture, white on black.
+
+    Args:
+        photo: What they lie on.
+        squares: The faces.
+        seed: Each face's strokes depend on it and on the face's number alone.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, photo: RowSource, squares: Sequence[FaceSquare], seed: int) -> None:
+        self.height, self.width = photo.height, photo.width
+        self._parts = []
+        for index, square in enumerate(squares):
+            x, y, w, h = square.bounds(self.height, self.width)
+            self._parts.append((x, y, brush_strokes(h, w, np.random.default_rng((seed, index))) > 0))
+
+    def read_rows(self, y0: int, y1: int) -> np.ndarray:
+        """Rows y0 to y1, (y1 - y0, W, 3) uint8."""
+        rows = np.zeros((y1 - y0, self.width, 3), np.uint8)
+        for x, y, painted in self._parts:
+            first, last = max(y0, y), min(y1, y + painted.shape[0])
+            if first < last:
+                rows[first - y0 : last - y0, x : x + painted.shape[1]][painted[first - y : last - y]] = 255
+        return rows
+
+
+class Damaged:
+    """A photo whose damage is painted white.
+
+    Args:
+        photo: The photo.
+        mask: A picture of its size, white where it is damaged.
+    """
+
+    def __init__(self, photo: RowSource, mask: RowSource) -> None:
+        self.photo, self.mask = photo, mask
+        self.height, self.width, self.dtype = photo.height, photo.width, photo.dtype
+
+    def read_rows(self, y0: int, y1: int) -> np.ndarray:
+        """Rows y0 to y1."""
+        return paint_white(self.photo.read_rows(y0, y1), _damage(self.mask, y0, y1))
+
+
+class _Sound:
+    """White where a mask is not: what must stay."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, mask: RowSource) -> None:
+        self.mask, self.height, self.width = mask, mask.height, mask.width
+
+    def read_rows(self, y0: int, y1: int) -> np.ndarray:
+        damaged = _damage(self.mask, y0, y1)
+        return np.repeat(np.where(damaged, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+class _Restored(AlignedLayer):
+    """A restored face: what it brings is itself, not a difference, and it counts up to its border."""
+
+    def __init__(self, square: FaceSquare, picture: np.ndarray, height: int, width: int) -> None:
+        super().__init__(replace(square, feather=0.0), picture, height, width)
+
+    def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        picture, weights = super().take(before, first)
+        return picture - before, weights
+
+
+def inpaint_file(
+    retoucher: Retoucher, src: str | os.PathLike[str], dst: str | os.PathLike[str], options: InpaintOptions
+) -> FacePlan:
+    """Inpaint the faces of one photograph into a file.
+
+    Args:
+        retoucher: The network, trained with ``--task inpainting``.
+        src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
+        dst: The output; its ending says the format. It is complete or not there at all.
+        options: How.
+
+    Returns:
+        Which faces were inpainted, and why.
+
+    Raises:
+        OSError: If a file cannot be opened or written.
+        ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or is ``src`` without
+            ``overwrite``, a mask does not fit or touches no face, or options exclude each other.
+    """
+    source, target = Path(src), Path(dst)
+    given = options.mask is not None or options.strokes is not None
+    if options.mask is not None and options.strokes is not None:
+        raise ValueError("a mask and drawn strokes exclude each other; leave one out")
+    if options.damaged_out and not given:
+        raise ValueError("without a mask or strokes nothing is painted; there is no damaged picture to write")
+    check_target(Job(source, target), [source], overwrite=options.overwrite)
+    photo = Photo.open(source)
+    if not given:
+        return retoucher.retouch_file(
+            source, target, face_boxes=options.face_boxes, aligned=options.aligned, overwrite=options.overwrite
+        )
+    photo.check_output(target)
+    plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
+    mask: RowSource
+    if options.mask is not None:
+        mask = mask_picture(Path(options.mask), photo, "what is damaged")
+        if not _touches(mask, plan.squares):
+            raise ValueError(f"{source}: the mask is black over {plan}; there is nothing to inpaint")
+    else:
+        mask = Strokes(photo, plan.squares, options.strokes or 0)
+    damaged = Damaged(photo, mask)
+    if options.damaged_out:
+        photo.write_stripes(
+            beside(target, ".damaged.png"), (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
+        )
+    photo.write_stripes(target, inpainted_rows(retoucher, photo, mask, plan.squares))
+    return plan
+
+
+def inpainted_rows(
+    retoucher: Retoucher, photo: RowSource, mask: RowSource, squares: Sequence[FaceSquare]
+) -> Iterator[np.ndarray]:
+    """Replace what is damaged by what the network makes of it.
+
+    Args:
+        retoucher: The network.
+        photo: The photo; its rows are asked for twice, from top to bottom.
+        mask: A picture of its size, white where it is damaged.
+        squares: The faces.
+
+    Yields:
+        Consecutive blocks of rows, (n, W, 3) of the photo's type.
+    """
+    levels = float(np.iinfo(photo.dtype).max)
+    layers: dict[int, _Restored] = {}
+    for index, face in read_aligned(Damaged(photo, mask), squares, retoucher.network.config.size):
+        output = retoucher.network(torch.from_numpy(face).permute(2, 0, 1)[None], stage=retoucher.stage)
+        picture = levels * output.result[0].float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+        layers[index] = _Restored(squares[index], picture, photo.height, photo.width)
+    yield from pasted_rows(photo, [layers[index] for index in sorted(layers)], protect=_Sound(mask))
+
+
+def _damage(mask: RowSource, y0: int, y1: int) -> np.ndarray:
+    """(n, W) bool."""
+    return mask.read_rows(y0, y1).max(axis=2) > np.iinfo(mask.dtype).max // 2
+
+
+def _touches(mask: RowSource, squares: Sequence[FaceSquare]) -> bool:
+    bounds = [square.bounds(mask.height, mask.width) for square in squares]
+    touched = False
+    for y0, y1 in blocks(mask.height, mask.width):
+        damage = _damage(mask, y0, y1)
+        for x, y, w, h in bounds:
+            touched |= bool(damage[max(0, y - y0) : max(0, y + h - y0), x : x + w].any())
+    return touched

@@ -1,0 +1,129 @@
+"""Inpainting files with a tiny untrained network: what changes, what stays, and what is refused."""
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from bpfre.cli import inpaint
+from bpfre.inpaint_files import Strokes
+from bpfre.retouch import Retoucher
+from click.testing import CliRunner
+from retouch_common.photo.alignment import whole_square
+from retouch_common.photo.sources import ArraySource
+
+SIDE = 64  # that of the network
+
+
+def save(path, pixels):
+    pyvips.Image.new_from_array(pixels).write_to_file(str(path))
+    return path
+
+
+def stored(path):
+    return pyvips.Image.new_from_file(str(path)).numpy()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return save(tmp_path / "a.png", (90 + x[..., None] + np.stack([y, 0 * y, -y], axis=-1)).astype(np.uint8))
+
+
+@pytest.fixture
+def mask(tmp_path):
+    pixels = np.zeros((SIDE, SIDE), np.uint8)
+    pixels[20:30, 5:60] = 255
+    return save(tmp_path / "mask.png", pixels)
+
+
+@pytest.fixture
+def run(weights, tmp_path):
+    def run(*arguments, status=0):
+        words = ["-o", tmp_path / "out.png", "--weights", weights, "--device", "cpu", "--precision", "fp32", *arguments]
+        result = CliRunner().invoke(inpaint, [str(word) for word in words])
+        assert result.exit_code == status, result.output
+        return tmp_path / "out.png", result.output
+
+    return run
+
+
+def network_output(weights, pixels):
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    result = Retoucher(weights, device="cpu", precision="fp32").network(image).result[0]
+    return (255 * result.clamp(0, 1)).permute(1, 2, 0).numpy()
+
+
+def test_what_is_damaged_becomes_what_the_network_makes_of_white(photo, mask, weights, run):
+    out, _ = run(photo, "--mask", mask, "--aligned", "--damaged-out")
+    before, after, damaged = stored(photo), stored(out), stored(mask) > 127
+    assert np.array_equal(after[~damaged], before[~damaged])
+    seen = before.copy()
+    seen[damaged] = 255
+    assert np.array_equal(stored(out.with_name("out.damaged.png")), seen)
+    assert np.abs(after.astype(float) - network_output(weights, seen))[damaged].max() < 1
+    assert (after != before)[damaged].mean() > 0.5
+
+
+def test_strokes_repeat_by_seed(photo, run):
+    outs = []
+    for seed in (3, 3, 4):
+        out, _ = run(photo, "--strokes", seed, "--aligned", "--damaged-out")
+        outs.append((stored(out), stored(out.with_name("out.damaged.png"))))
+    before = stored(photo)
+    for after, seen in outs:
+        damaged = (seen == 255).all(axis=2)
+        assert 0.02 < damaged.mean() < 0.9
+        assert np.array_equal(after[~damaged], before[~damaged])
+    assert np.array_equal(outs[0][0], outs[1][0]) and not np.array_equal(outs[0][1], outs[2][1])
+
+
+def test_strokes_lie_on_the_faces_in_any_rows():
+    source = ArraySource(np.zeros((SIDE, SIDE, 3), np.uint8))
+    strokes = Strokes(source, [whole_square(SIDE, SIDE)], 0)
+    whole = strokes.read_rows(0, SIDE)
+    assert np.array_equal(np.concatenate([strokes.read_rows(y, y + 8) for y in range(0, SIDE, 8)]), whole)
+    assert set(np.unique(whole)) == {0, 255}
+
+
+def test_strokes_already_in_the_picture_are_left_to_the_network(photo, mask, weights, run, tmp_path):
+    pixels = stored(photo)
+    pixels[stored(mask) > 127] = 255
+    out, _ = run(save(tmp_path / "painted.png", pixels), "--aligned")
+    expected = Retoucher(weights, device="cpu", precision="fp32")(pixels, aligned=True)
+    assert np.array_equal(stored(out), expected) and not np.array_equal(expected, pixels)
+
+
+def test_damage_outside_the_faces_stays(tmp_path, run):
+    photo = save(tmp_path / "b.png", np.full((200, 260, 3), 120, np.uint8))
+    pixels = np.zeros((200, 260), np.uint8)
+    pixels[90:110] = 255
+    mask = save(tmp_path / "wide.png", pixels)
+    out, _ = run(photo, "--mask", mask, "--face-box", "100,70,50,70")
+    changed = (stored(out) != 120).any(axis=2)
+    assert changed.any() and not changed[pixels == 0].any()
+    assert not changed[:, :60].any() and not changed[:, 200:].any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mask", "MASK", "--strokes", "1"], "exclude each other"),
+        (["--damaged-out"], "no damaged picture to write"),
+        (["--mask", "BLACK"], "nothing to inpaint"),
+        (["--mask", "SMALL"], "the picture of what is damaged"),
+    ],
+)
+def test_mistakes_are_one_line(photo, mask, run, tmp_path, arguments, message):
+    files = {
+        "MASK": mask,
+        "BLACK": save(tmp_path / "black.png", np.zeros((SIDE, SIDE), np.uint8)),
+        "SMALL": save(tmp_path / "small.png", np.zeros((32, 32), np.uint8)),
+    }
+    out, output = run(photo, "--aligned", *[files.get(word, word) for word in arguments], status=1)
+    assert message in output and len(output.strip().splitlines()) == 1
+    assert not out.exists() and not out.with_name("out.damaged.png").exists()
+
+
+def test_weights_must_be_named(photo, tmp_path):
+    result = CliRunner().invoke(inpaint, [str(photo), "-o", str(tmp_path / "out.png")])
+    assert result.exit_code == 2 and "--weights" in result.output
