@@ -168,3 +168,15 @@ def test_a_dry_run_writes_nothing(pairs, tmp_path, monkeypatch):
     dry_run(configured(train__paired_fraction=0.5), pairs, device="cpu", report=lines.append)
     assert list(tmp_path.iterdir()) == []
     assert any(line.startswith("data: 4 pairs, 4 pictures for each unpaired stream") for line in lines)
+
+
+def test_the_gradient_penalty_is_computed_in_full_precision(pairs):
+    config = configured(train__precision="bf16", loss__r1_every=1)
+    with Runner(cpu=True, precision="bf16") as runner:
+        run = _Run(config, pairs, runner)
+        image = torch.rand(2, 3, 64, 64)
+        alone = runner.forward_alone(run.discriminator, image)
+        with runner.autocast():
+            wrapped = run.discriminator(image)
+        assert alone.dtype == torch.float32 and not torch.equal(alone, wrapped.float())
+        assert "r1" in run.training_step(1, run.batches(0))

@@ -285,21 +285,19 @@ class _Run:
         """Gradients of Eq. 10 and, every ``r1_every`` steps, of R1."""
         runner, config = self.runner, self.config.loss
         assert self.discriminator is not None
+        losses: dict[str, Tensor] = {}
+        if config.r1 and (step // self.config.train.unpaired_every) % config.r1_every == 0:
+            # In fp32: gradients of gradients in bf16 end in a division by zero inside oneDNN for some sizes of batches.
+            retouched = all_retouched.detach().requires_grad_(True)
+            losses["r1"] = r1_penalty(runner.forward_alone(self.discriminator, retouched), retouched)
+            runner.backward(config.r1 * config.r1_every * losses["r1"])
         fake = self.output.result.detach()
         with runner.autocast():  # one call for all, as above
             logits = self.discriminator(torch.cat([all_raw, fake.to(all_raw.dtype), all_retouched]))
         on_raw, on_fake, on_retouched = logits.split([len(all_raw), len(fake), len(all_retouched)])
         M = full_size_map(self.output, logits.shape[-1])
-        losses = {"discriminator": discriminator_loss(on_raw, M, on_fake, M, on_retouched), "mask_mean": M.mean()}
+        losses |= {"discriminator": discriminator_loss(on_raw, M, on_fake, M, on_retouched), "mask_mean": M.mean()}
         runner.backward(losses["discriminator"])
-        if config.r1 and (step // self.config.train.unpaired_every) % config.r1_every == 0:
-            # A pass of its own: gradients of gradients joined with those of a larger batch in bf16 end in a division
-            # by zero inside oneDNN, which ends the process.
-            retouched = all_retouched.detach().requires_grad_(True)
-            with runner.autocast():
-                logits = self.discriminator(retouched)
-            losses["r1"] = r1_penalty(logits, retouched)
-            runner.backward(config.r1 * config.r1_every * losses["r1"])
         return losses
 
     def _pictures(self, batch: Batch) -> Batch:

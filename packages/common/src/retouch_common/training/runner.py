@@ -119,6 +119,16 @@ class Runner:
         """Return the model inside its wrappers (for saving, and for names of parameters)."""
         return self.accelerator.unwrap_model(model)
 
+    def forward_alone(self, model: nn.Module, *inputs: Any) -> Any:
+        """Call a prepared model in fp32 and by itself, without autocast and without the exchange of gradients.
+
+        For gradients of gradients. A backward pass through the result adds to this process's gradients only; one
+        through the prepared model must follow in the same step, which exchanges both.
+        """
+        inner = self.unwrap(model)
+        with torch.autocast(self.device.type, enabled=False):
+            return type(inner).forward(inner, *inputs)  # accelerate puts its autocast around the instance's forward
+
     # ---- one step ----
 
     def to_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
