@@ -11,7 +11,7 @@ def test_pictures_maps_table_and_the_papers_side_by_side(tmp_path, busy_model, c
     for paper in ("bpfre", "other"):
         main(str(tmp_path / paper), weights=busy_model())
     names = ["as_she_is", "with_drawn_blemishes"]
-    endings = ["", ".attention_coarse", ".attention_refined"]
+    endings = ["", ".attention-coarse", ".attention-refined"]
     expected = sorted(["astronaut.png", *(f"{name}{ending}.png" for name in names for ending in endings)])
     assert sorted(path.name for path in (tmp_path / "bpfre").iterdir()) == expected
     printed = capsys.readouterr().out

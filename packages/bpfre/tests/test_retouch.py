@@ -102,6 +102,29 @@ def test_the_detector_is_asked_unless_faces_are_given(retoucher, monkeypatch):
         retoucher(image)
 
 
+@pytest.mark.parametrize("stage", ["coarse", "refined"])
+def test_faces_in_batches_are_those_one_by_one(busy_model, monkeypatch, stage):
+    image = photo(300, 400, np.uint16)
+    squares = [FaceSquare((60.0 + 70 * i, 200.0 - 30 * i), 60.0 + 9 * i, 0.2 * i) for i in range(5)]
+    retoucher = Retoucher(busy_model(), device="cpu", precision="fp32", stage=stage)
+    alone = retoucher.find_blemishes(retouch.ArraySource(image), squares)
+    network, seen = retoucher.network, []
+    monkeypatch.setattr(retoucher, "at_once", 3)
+    monkeypatch.setattr(
+        network, "forward", lambda x, stage: seen.append(len(x)) or type(network).forward(network, x, stage=stage)
+    )
+    together = retoucher.find_blemishes(retouch.ArraySource(image), squares)
+    assert seen == [3, 2]
+    assert len({face.change.tobytes() for face in alone}) == 5
+    for one, other in zip(alone, together, strict=True):
+        assert one.square == other.square
+        # either side of the threshold is right for a change that lies on it
+        assert np.abs(one.change - other.change).max() < UNTOUCHED + 1e-4
+        assert np.abs(one.change - other.change).mean() < 1e-5
+        np.testing.assert_allclose(one.attention_coarse, other.attention_coarse, atol=1e-5)
+        assert (other.attention_refined is None) == (stage == "coarse")
+
+
 def test_strength_scales_the_difference(retoucher):
     image, faces = photo(200, 200, np.uint16), [face(60.0, 60.0, 50.0, 70.0)]
     assert np.array_equal(retoucher(image, faces=faces, strength=0.0), image)

@@ -7,7 +7,6 @@ import tracemalloc
 import numpy as np
 import pytest
 import pyvips
-from bpfre import retouch_files
 from bpfre.cli import retouch
 from bpfre.retouch import Retoucher
 from click.testing import CliRunner
@@ -178,22 +177,40 @@ def test_unusable_masks_are_refused(tmp_path, weights):
         assert not list((tmp_path / "o").iterdir())
 
 
+def test_no_output_replaces_a_mask(tmp_path, weights):
+    path = make_photo(tmp_path / "in" / "a.png")
+    out = tmp_path / "o"
+    for name, options in [
+        ("a.png", []),
+        ("a.mask.png", ["--mask-out"]),
+        ("a.attention-refined.png", ["--attention-out"]),
+    ]:
+        mask = make_photo(out / name, bands=1)
+        before = mask.read_bytes()
+        result = run(path, "-o", out, "--weights", weights, "--protect", mask, *options, *BOX)
+        assert result.exit_code == 1 and f"{mask} is the picture of what to protect" in result.output
+        assert mask.read_bytes() == before and list(out.iterdir()) == [mask]
+        assert run(path, "-o", tmp_path / "p", "--weights", weights, "--protect", mask, *options, *BOX).exit_code == 0
+        mask.unlink()
+
+
 def test_maps_and_comparison_lie_beside_the_output(tmp_path, retoucher, weights):
     path = make_photo(tmp_path / "a.png", size=(300, 420))
     out = tmp_path / "o"
     options = ["--weights", weights, "--precision", "fp32", *BOX]
     assert run(path, "-o", out, *options, "--mask-out", "--attention-out", "--compare").exit_code == 0
-    maps = {name: stored(out / f"a.{name}.png")[..., 0] for name in (*retouch_files.MAPS, "mask")}
+    names = ("attention-coarse", "attention-refined", "mask")
+    coarse, refined, mask = (stored(out / f"a.{name}.png")[..., 0] for name in names)
     expected = retoucher.attention(stored(path), faces=[Face((110.0, 80.0, 60.0, 80.0), 1.0, UNKNOWN)])
-    np.testing.assert_array_equal(maps["attention_coarse"], np.rint(expected.coarse * 255))
-    np.testing.assert_array_equal(maps["attention_refined"], np.rint(expected.refined * 255))
-    np.testing.assert_array_equal(maps["mask"], np.maximum(maps["attention_coarse"], maps["attention_refined"]))
-    assert maps["mask"].max() > 50 and (maps["mask"][200:] == 0).all()
+    np.testing.assert_array_equal(coarse, np.rint(expected.coarse * 255))
+    np.testing.assert_array_equal(refined, np.rint(expected.refined * 255))
+    np.testing.assert_array_equal(mask, np.maximum(coarse, refined))
+    assert mask.max() > 50 and (mask[200:] == 0).all()
     side = round(60 / 0.53)
     comparison = stored(out / "a.compare.jpg")
     assert abs(comparison.shape[0] - side) <= 2 and abs(comparison.shape[1] - 2 * side - 8) <= 4
     assert run(path, "-o", tmp_path / "p", *options, "--attention-out", "--stage", "coarse").exit_code == 0
-    assert sorted(entry.name for entry in (tmp_path / "p").iterdir()) == ["a.attention_coarse.png", "a.png"]
+    assert sorted(entry.name for entry in (tmp_path / "p").iterdir()) == ["a.attention-coarse.png", "a.png"]
 
 
 def test_a_network_without_attention_has_no_maps(tmp_path, busy_model):

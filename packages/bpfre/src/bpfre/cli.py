@@ -124,7 +124,7 @@ def train(
 @click.option(
     "--attention-out",
     is_flag=True,
-    help="Also write NAME.attention_coarse.png and NAME.attention_refined.png: where each stage sees blemishes.",
+    help="Also write NAME.attention-coarse.png and NAME.attention-refined.png: where each stage sees blemishes.",
 )
 @compare_option
 @batch_options

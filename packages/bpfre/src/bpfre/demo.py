@@ -13,7 +13,7 @@ from retouch_common.demo import FACE, retouch_astronaut
 from bpfre.model import BPFRe
 from bpfre.retouch import Retoucher
 
-MAPS = {"blemishes, stage one": ".attention_coarse.png", "blemishes, stage two": ".attention_refined.png"}
+MAPS = {"blemishes, stage one": ".attention-coarse.png", "blemishes, stage two": ".attention-refined.png"}
 
 
 def main(folder: str = "outputs/demo", weights: BPFRe | str | os.PathLike[str] = "small") -> None:

@@ -15,6 +15,7 @@ Shapes: photographs are (H, W, 3) RGB, uint8 or uint16; faces (S, S, 3) float32 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from bpfre.retouch_files import FacePlan
 
 UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not retouching
+FACES_AT_ONCE = 8  # on an accelerator; a processor works on one, since more only cost memory there
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Retoucher:
             raise ValueError("this network has no decoder (model.decoder=false), and so no coarse stage")
         self.network = prepare(model, device, precision)
         self.stage: Stage = stage
+        self.at_once = 1 if self.network.device.type == "cpu" else FACES_AT_ONCE
 
     def __call__(
         self,
@@ -187,25 +190,25 @@ class Retoucher:
             ValueError: If a square lies outside the photograph.
         """
         found: dict[int, RetouchedFace] = {}
-        for index, face in read_aligned(source, squares, self.network.config.size):
-            found[index] = self._retouch(squares[index], face)
+        aligned = read_aligned(source, squares, self.network.config.size)
+        while batch := list(islice(aligned, self.at_once)):
+            results = self._retouch([squares[index] for index, _ in batch], np.stack([face for _, face in batch]))
+            found.update(zip((index for index, _ in batch), results, strict=True))
         return [found[index] for index in range(len(squares))]
 
-    def _retouch(self, square: FaceSquare, face: np.ndarray) -> RetouchedFace:
-        image = torch.from_numpy(face).permute(2, 0, 1)[None]
+    def _retouch(self, squares: Sequence[FaceSquare], faces: np.ndarray) -> list[RetouchedFace]:
+        """Run the network on aligned faces, (N, S, S, 3)."""
+        image = torch.from_numpy(faces).permute(0, 3, 1, 2)
         output = self.network(image, stage=self.stage)
         # What the network leaves alone comes back bit for bit, at 8 and at 16 bits.
         change = F.hardshrink(output.result.float().cpu() - image, UNTOUCHED)
 
-        def shown(maps: list[torch.Tensor]) -> np.ndarray | None:
-            return merged_map(maps, len(face))[0, 0].cpu().numpy() if maps else None
+        def shown(maps: list[torch.Tensor]) -> list[np.ndarray] | list[None]:
+            return list(merged_map(maps, faces.shape[1])[:, 0].cpu().numpy()) if maps else [None] * len(squares)
 
-        return RetouchedFace(
-            square,
-            change[0].permute(1, 2, 0).contiguous().numpy(),
-            shown(output.attention_coarse),
-            shown(output.attention_refined),
-        )
+        changes = change.permute(0, 2, 3, 1).contiguous().numpy()
+        maps = shown(output.attention_coarse), shown(output.attention_refined)
+        return [RetouchedFace(*parts) for parts in zip(squares, changes, *maps, strict=True)]
 
 
 def retouched_rows(

@@ -33,7 +33,7 @@ class Options:
         protect: A picture of the photo's size whose white parts stay as they are (moles, tattoos), or a folder with
             one for every photo, named like it.
         mask_out: Also write where the network would retouch, NAME.mask.png: the larger of both attention maps.
-        attention_out: Also write the attention maps, NAME.attention_coarse.png and NAME.attention_refined.png.
+        attention_out: Also write the attention maps, NAME.attention-coarse.png and NAME.attention-refined.png.
         compare: Also write before and after side by side, NAME.compare.jpg.
         overwrite: Whether the output may be the input.
     """
@@ -134,7 +134,10 @@ def retouch_file(
     check_target(Job(source, target), [source], overwrite=options.overwrite)
     photo = Photo.open(source)
     photo.check_output(target)
-    protect = None if options.protect is None else mask_picture(Path(options.protect), photo, "what to protect")
+    protect = None
+    if options.protect is not None:
+        protect = mask_picture(Path(options.protect), photo, "what to protect")
+        _check_kept(protect, photo, [target, *(beside(target, ending) for ending in _endings(options))])
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
     parts = [square.bounds(photo.height, photo.width) for square in plan.squares]
     comparison = Comparison(photo, parts) if options.compare else None
@@ -151,15 +154,27 @@ def _write_maps(faces: Sequence[RetouchedFace], photo: Photo, target: Path, opti
 
     from bpfre.retouch import map_layers
 
-    wanted: dict[str, Sequence[str]] = {}
-    if options.attention_out:
-        wanted = {f".{name}.png": [name] for name in MAPS}
-    if options.mask_out:
-        wanted[".mask.png"] = MAPS
-    for ending, names in wanted.items():
+    for ending, names in _endings(options).items():
         layers = map_layers(faces, names, photo.height, photo.width)
         if layers:  # the coarse stage has no second map
             write_map(beside(target, ending), photo.height, photo.width, layers)
+
+
+def _endings(options: Options) -> dict[str, Sequence[str]]:
+    """The maps to write beside an output: ending -> which of ``MAPS``."""
+    endings: dict[str, Sequence[str]] = {}
+    if options.attention_out:
+        endings = {f".{name.replace('_', '-')}.png": [name] for name in MAPS}
+    if options.mask_out:
+        endings[".mask.png"] = MAPS
+    return endings
+
+
+def _check_kept(mask: Photo, photo: Photo, outputs: Sequence[Path]) -> None:
+    """Refuse to write over the picture that says what to protect."""
+    for output in outputs:
+        if output.exists() and os.path.samefile(mask.path, output):
+            raise ValueError(f"{photo.path}: its output {output} is the picture of what to protect; choose another OUT")
 
 
 def mask_picture(given: Path, photo: Photo, meaning: str) -> Photo:
