@@ -5,43 +5,21 @@ Run as a script it carries out one case once, so that a fresh process shows how 
     python abpn_cases.py STAGE SIZE DEVICE PRECISION
 """
 
-import json
-import resource
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from abpn.blend_pyramid import image_pyramid
 from abpn.model import ABPN
 from abpn.retouch import Retoucher
+from retouch_common.testing.benchmarks import Case, num_bytes, run_once
 from torch import Tensor, nn
 
 PRESET = "small"
 STAGES = ("pyramid", "local_retouching", "reverse_blend", "expansion", "blend")
 END_TO_END, REFERENCE = "end_to_end", "reference"
 CASES = (*STAGES, REFERENCE, END_TO_END)  # the reference first: the whole is set beside it
-
-
-@dataclass(frozen=True)
-class Case:
-    """Something to time.
-
-    Attributes:
-        call: The work; every call does all of it.
-        dtype: Number format of its convolutions.
-        levels: l.
-        count_flops: Counts floating-point operations, a multiplication and an addition as two. Only when asked: torch's
-            counter alone takes hundreds of megabytes.
-        num_bytes: Bytes that must cross the memory bus at least: inputs once, outputs once, weights once.
-    """
-
-    call: Callable[[], object]
-    dtype: torch.dtype
-    levels: int
-    count_flops: Callable[[], int]
-    num_bytes: int
 
 
 def make_case(stage: str, size: int, device: torch.device, precision: str) -> Case:
@@ -72,13 +50,13 @@ def make_case(stage: str, size: int, device: torch.device, precision: str) -> Ca
     }
     moved = {  # pixels' values in fp32
         "pyramid": 4 * sum(image.numel() for image in images),
-        "local_retouching": 4 * 2 * I_l.numel() + _bytes(prepared.local_retouching),
+        "local_retouching": 4 * 2 * I_l.numel() + num_bytes(prepared.local_retouching),
         "reverse_blend": 4 * 3 * I_l.numel(),
         "expansion": 4 * sum(2 * image.numel() for image in images),
         "blend": 4 * 3 * I_0.numel(),
     }
     convolution = next(module for module in prepared.modules() if isinstance(module, nn.Conv2d))
-    return Case(calls[stage], convolution.weight.dtype, l, counters[stage], moved[stage])
+    return Case(calls[stage], convolution.weight.dtype, counters[stage], moved[stage], {"levels": l})
 
 
 def _array_to_array(stage: str, model: ABPN, size: int, l: int, device: torch.device, precision: str) -> Case:
@@ -88,13 +66,13 @@ def _array_to_array(stage: str, model: ABPN, size: int, l: int, device: torch.de
         thumbnail = torch.rand(1, 3, size >> l, size >> l)
         return _network_flops(model, thumbnail) + _expansion_flops(model, size, l)
 
-    num_bytes = 2 * photo.nbytes + _bytes(model)
+    moved = 2 * photo.nbytes + num_bytes(model)
     if stage == REFERENCE:
         model = model.to(device)
-        return Case(lambda: plain_retouch(model, photo, device), torch.float32, l, flops, num_bytes)
+        return Case(lambda: plain_retouch(model, photo, device), torch.float32, flops, moved, {"levels": l})
     retoucher = Retoucher(model, device=str(device), precision=precision)
     convolution = next(module for module in retoucher.model.modules() if isinstance(module, nn.Conv2d))
-    return Case(lambda: retoucher(photo), convolution.weight.dtype, l, flops, num_bytes)
+    return Case(lambda: retoucher(photo), convolution.weight.dtype, flops, moved, {"levels": l})
 
 
 def plain_retouch(model: ABPN, photo: np.ndarray, device: torch.device) -> np.ndarray:
@@ -118,25 +96,6 @@ def _expansion_flops(model: ABPN, size: int, l: int) -> int:
     return sum(2 * 9 * (6 * width + width * 3) * (size >> level) ** 2 for level in range(l))
 
 
-def _bytes(module: nn.Module) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
-
-
-def main() -> None:
-    """Carry out one case once and print the memory before and, on a GPU, the device's peak, as JSON."""
-    stage, size, name, precision = sys.argv[1:]
-    device = torch.device(name)
-    case = make_case(stage, int(size), device, precision)
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else None
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with torch.inference_mode():
-        case.call()
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    print(json.dumps({"before": before, "device_before": held, "device_peak": peak}))
-
-
 if __name__ == "__main__":
-    main()
+    stage, size, name, precision = sys.argv[1:]
+    run_once(lambda: make_case(stage, int(size), torch.device(name), precision), torch.device(name))

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("abpn", "retouch-common", "torch", "torchvision", "kornia", "numpy", "pyvips", "onnxruntime")
+PACKAGES = ("abpn", "bpfre", "retouch-common", "torch", "torchvision", "kornia", "numpy", "pyvips", "onnxruntime")
 
 
 def environment() -> dict[str, Any]:

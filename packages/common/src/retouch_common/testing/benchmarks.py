@@ -1,0 +1,157 @@
+"""Timing a case with pytest-benchmark beside the machine's limits, and its memory in a process of its own.
+
+In the JSON, times are seconds; ``extra_info`` of every benchmark holds what the case says about itself and
+
+- ``device_seconds``: median and quartiles, by events on the GPU; on the CPU those of the benchmark itself,
+- ``roofline_seconds``: the time that the operations at this machine's matrix peak, or the bytes at its copying speed,
+  would take, whichever is more, and ``share_of_roofline``, that time over the median,
+- ``peak_memory``: bytes, measured in a process of its own that runs the case once; ``before``: imports and inputs.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from retouch_common.testing.machine import copy_bandwidth, device_seconds, matmul_peak, run_measured
+
+SECONDS = 3.0  # of measuring a case, within the rounds below
+FEWEST_ROUNDS, MOST_ROUNDS = 3, 50
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to time.
+
+    Attributes:
+        call: The work; every call does all of it.
+        dtype: Number format of its convolutions.
+        count_flops: Counts floating-point operations, a multiplication and an addition as two. Only when asked: torch's
+            counter alone takes hundreds of megabytes.
+        num_bytes: Bytes that must cross the memory bus at least: inputs once, outputs once, weights once.
+        about: What else to write down, as JSON values.
+    """
+
+    call: Callable[[], object]
+    dtype: torch.dtype
+    count_flops: Callable[[], int]
+    num_bytes: int
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def time_case(
+    benchmark: Any, case: Case, device: torch.device, script: Sequence[str], *, about: Mapping[str, Any]
+) -> float | None:
+    """Time a case and write everything about it into the benchmark's ``extra_info``.
+
+    Args:
+        benchmark: pytest-benchmark's fixture.
+        case: The case.
+        device: Where its work is done.
+        script: A Python file and its arguments that carry out the case once by :func:`run_once`.
+        about: What the case is, as JSON values.
+
+    Returns:
+        The median in seconds; None where benchmarks are disabled and the case was only run.
+    """
+    once = min(device_seconds(case.call, device, rounds=1, warmup=1))
+    rounds = int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, SECONDS / once)))
+    times = device_seconds(case.call, device, rounds=rounds) if device.type == "cuda" else []
+    benchmark.pedantic(_finished(case.call, device), rounds=rounds)  # warm already
+    if benchmark.disabled:
+        return None
+    times = times or list(benchmark.stats.stats.data)
+    median = statistics.median(times)
+    quartiles = statistics.quantiles(times, n=4, method="inclusive")
+    benchmark.extra_info.update(
+        {
+            **about,
+            **case.about,
+            "device": device.type,
+            "format": str(case.dtype).removeprefix("torch."),
+            "device_seconds": dict(zip(("q1", "median", "q3"), quartiles, strict=True)),
+            "peak_memory": _peak_memory(script),
+            **_roofline(case, median, device),
+        }
+    )
+    return median
+
+
+def run_once(case: Callable[[], Case], device: torch.device) -> None:
+    """Build a case, carry it out once and print the memory before and, on a GPU, the device's peak, as JSON."""
+    built = case()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    held = peak = None
+    if device.type == "cuda":
+        held = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    with torch.inference_mode():
+        built.call()
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+    print(json.dumps({"before": before, "device_before": held, "device_peak": peak}))
+
+
+def num_bytes(*values: Any) -> int:
+    """Bytes of the parameters of modules and of tensors, also within lists, tuples and dicts."""
+    total = 0
+    for value in values:
+        if isinstance(value, nn.Module):
+            total += sum(parameter.numel() * parameter.element_size() for parameter in value.parameters())
+        elif isinstance(value, torch.Tensor):
+            total += value.numel() * value.element_size()
+        elif isinstance(value, Mapping):
+            total += num_bytes(*value.values())
+        elif isinstance(value, list | tuple):
+            total += num_bytes(*value)
+    return total
+
+
+def _finished(call: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """The call and, on a GPU, waiting until its work is done."""
+    if device.type != "cuda":
+        return call
+
+    def finished() -> None:
+        call()
+        torch.cuda.synchronize(device)
+
+    return finished
+
+
+def _roofline(case: Case, median: float, device: torch.device) -> dict[str, Any]:
+    bandwidth, peak = _bandwidth(device), _matrix_peak(device, case.dtype)
+    flops = case.count_flops()
+    seconds = max(flops / peak, case.num_bytes / bandwidth)
+    return {
+        "flops": flops,
+        "bytes": case.num_bytes,
+        "machine": {"copy_bytes_per_second": bandwidth, "matmul_flops_per_second": peak},
+        "roofline_seconds": seconds,
+        "share_of_roofline": seconds / median,
+    }
+
+
+@cache
+def _bandwidth(device: torch.device) -> float:
+    return copy_bandwidth(device)
+
+
+@cache
+def _matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+    return matmul_peak(device, dtype)
+
+
+def _peak_memory(script: Sequence[str]) -> dict[str, Any]:
+    finished = run_measured([sys.executable, *script])
+    assert finished.status == 0, finished.stderr
+    return {"process": finished.peak, **json.loads(finished.stdout.splitlines()[-1])}
