@@ -124,6 +124,14 @@ def test_mistakes_are_one_line(photo, mask, run, tmp_path, arguments, message):
     assert not out.exists() and not out.with_name("out.damaged.png").exists()
 
 
+@pytest.mark.parametrize("name", ["out.png", "out.damaged.png"])
+def test_the_mask_is_never_written_over(photo, mask, run, tmp_path, name):
+    kept = mask.rename(tmp_path / name)
+    before = kept.read_bytes()
+    _, output = run(photo, "--mask", kept, "--aligned", "--damaged-out", status=1)
+    assert "is the picture of what is damaged" in output and kept.read_bytes() == before
+
+
 def test_weights_must_be_named(photo, tmp_path):
     result = CliRunner().invoke(inpaint, [str(photo), "-o", str(tmp_path / "out.png")])
     assert result.exit_code == 2 and "--weights" in result.output

@@ -22,7 +22,9 @@ from retouch_common.photo.sources import RowSource, blocks
 from retouch_common.synthesis.strokes import brush_strokes, paint_white
 
 from bpfre.retouch import Retoucher
-from bpfre.retouch_files import FacePlan, mask_picture, plan_faces
+from bpfre.retouch_files import FacePlan, check_kept, mask_picture, plan_faces
+
+DAMAGED = ".damaged.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,7 @@ def inpaint_file(
     mask: RowSource
     if options.mask is not None:
         mask = mask_picture(Path(options.mask), photo, "what is damaged")
+        check_kept(mask, photo, "what is damaged", [target, beside(target, DAMAGED)])
         if not _touches(mask, plan.squares):
             raise ValueError(f"{source}: the mask is black over {plan}; there is nothing to inpaint")
     else:
@@ -159,7 +162,7 @@ def inpaint_file(
     damaged = Damaged(photo, mask)
     if options.damaged_out:
         photo.write_stripes(
-            beside(target, ".damaged.png"), (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
+            beside(target, DAMAGED), (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
         )
     photo.write_stripes(target, inpainted_rows(retoucher, photo, mask, plan.squares))
     return plan

@@ -137,7 +137,8 @@ def retouch_file(
     protect = None
     if options.protect is not None:
         protect = mask_picture(Path(options.protect), photo, "what to protect")
-        _check_kept(protect, photo, [target, *(beside(target, ending) for ending in _endings(options))])
+        outputs = [target, *(beside(target, ending) for ending in _endings(options))]
+        check_kept(protect, photo, "what to protect", outputs)
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
     parts = [square.bounds(photo.height, photo.width) for square in plan.squares]
     comparison = Comparison(photo, parts) if options.compare else None
@@ -170,11 +171,15 @@ def _endings(options: Options) -> dict[str, Sequence[str]]:
     return endings
 
 
-def _check_kept(mask: Photo, photo: Photo, outputs: Sequence[Path]) -> None:
-    """Refuse to write over the picture that says what to protect."""
+def check_kept(mask: Photo, photo: Photo, meaning: str, outputs: Sequence[Path]) -> None:
+    """Refuse to write over a picture of :func:`mask_picture`.
+
+    Raises:
+        ValueError: If it is one of the outputs.
+    """
     for output in outputs:
         if output.exists() and os.path.samefile(mask.path, output):
-            raise ValueError(f"{photo.path}: its output {output} is the picture of what to protect; choose another OUT")
+            raise ValueError(f"{photo.path}: its output {output} is the picture of {meaning}; choose another OUT")
 
 
 def mask_picture(given: Path, photo: Photo, meaning: str) -> Photo:
