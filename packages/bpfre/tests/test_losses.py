@@ -10,6 +10,7 @@ from bpfre.losses import (
     discriminator_loss,
     emphasis_weight,
     pixel_loss,
+    psnr_loss,
     r1_penalty,
     synthesis_loss,
 )
@@ -41,6 +42,16 @@ def test_pixel_terms_of_equations_6_and_9():
     assert weight.flatten().tolist() == pytest.approx([1.6, 0.4])
     assert pixel_loss(output, target, weight).item() == pytest.approx((1.6 * 0.2 + 0.4 * 0.1) / 2)
     assert emphasis_weight(weight, 0.0) is None
+
+
+def test_psnr_term_takes_the_logarithm_sample_by_sample():
+    """Squared errors of 0.01 and 0.0001, with a floor of 0.001."""
+    output, target = filled(0.5, batch=2), torch.cat([filled(0.6), filled(0.51)])
+    expected = (math.log10(0.011) + math.log10(0.0011)) / 2
+    assert psnr_loss(output, target, floor=0.001).item() == pytest.approx(expected, rel=1e-4)
+    weight = torch.tensor([1.6, 0.4]).view(2, 1, 1, 1)
+    expected = (math.log10(0.016 + 0.001) + math.log10(0.00004 + 0.001)) / 2
+    assert psnr_loss(output, target, weight, floor=0.001).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_equation_10():

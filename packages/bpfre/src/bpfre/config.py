@@ -96,7 +96,9 @@ class LossConfig:
         perceptual: VGG terms of Eq. 6 and 9.
         perceptual_weights: File of torchvision's VGG-19 weights; empty looks in torch.hub's cache.
         perceptual_normalise: Normalise pictures as ImageNet's before the VGG; the group's later code does not.
-        emphasis: The L1 terms weigh a retouched pixel 1 + emphasis times an untouched one; 0 in the paper.
+        psnr: Logarithm of each sample's squared error in both stages; makes faint changes count. Not in the paper.
+        psnr_floor: Added to the squared error before the logarithm.
+        emphasis: The L1 and logarithmic terms weigh a retouched pixel 1 + emphasis times an untouched one; 0 in the paper.
         identity: lambda of Eq. 6: any retouched picture must come out of the first stage as it went in.
         blemish: Eq. 4 and 5.
         difference: The true map Delta: "contrast" (per image min-max, then 2 sigmoid(50 d) - 1) or "raw".
@@ -111,6 +113,8 @@ class LossConfig:
     perceptual: float = 1.0
     perceptual_weights: str = ""
     perceptual_normalise: bool = True
+    psnr: float = 0.0
+    psnr_floor: float = 3e-4
     emphasis: float = 0.0
     identity: float = 0.001
     blemish: float = 1.0

@@ -14,7 +14,8 @@ from retouch_common.data.pairs import ImagePairs, Split, open_pairs
 from torch.utils.data import Dataset
 
 FACE_WIDTHS = (210.0, 390.0)  # of faces:DIR, pixels in a picture of 512: as aligned faces are, and somewhat around it
-FACE_REACH = 0.12  # widths of the face between its centre and the picture's
+FACE_REACH = 0.12  # widths of the face between its centre and the picture's, at most
+FACE_LIFT = 0.07  # heights of the face that the picture's centre lies above its own in aligned faces
 NATURAL = 0.25  # share of faces:DIR's raw pictures that keep the person's own blemishes
 
 
@@ -57,8 +58,9 @@ def open_data(spec: str, *, size: int, split: Split, seed: int, task: str = "ret
     from retouch_common.data.face_crops import CropConfig
 
     crop = CropConfig(
-        min_face_width=FACE_WIDTHS[0], max_face_width=FACE_WIDTHS[1], reach=FACE_REACH, anywhere_probability=0.0
-    )
+        min_face_width=FACE_WIDTHS[0], max_face_width=FACE_WIDTHS[1], reach=FACE_REACH, lift=FACE_LIFT,
+        anywhere_probability=0.0,
+    )  # fmt: skip
     return open_pairs(spec, size=size, split=split, seed=seed, crop=crop, natural=NATURAL)
 
 

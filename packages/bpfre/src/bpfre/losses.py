@@ -3,7 +3,7 @@
 Pictures are (N, 3, S, S) in [0, 1]; maps M of one module are a list of (N, 1, s, s) in [0, 1], finest first; logits of
 the discriminator are (N, 1, S, S), large where a picture looks retouched. ``sp`` is softplus: -log sigma(l) = sp(-l).
 
-Deviations: M is detached in the adversarial terms, for otherwise the game and not the truth would shape it (a
+Deviations: ``psnr_loss`` is ours; M is detached in the adversarial terms, for otherwise the game and not the truth would shape it (a
 saturating loss drives it to 1, a non-saturating one to 0); means are taken over pixels; the generator's loss is
 the non-saturating one by default; Eq. 12 lists the discriminator among what minimises, which is a misprint.
 """
@@ -38,6 +38,21 @@ def pixel_loss(output: Tensor, target: Tensor, weight: Tensor | None = None) -> 
     """
     error = (output.float() - target).abs()
     return error.mean() if weight is None else (weight * error).mean()
+
+
+def psnr_loss(output: Tensor, target: Tensor, weight: Tensor | None = None, *, floor: float) -> Tensor:
+    """log10 of each sample's mean squared error, mean over samples; not in the paper, which measures PSNR.
+
+    Args:
+        output: As for :func:`pixel_loss`.
+        target: See there.
+        weight: See there.
+        floor: Added to the error: samples that are nearly right stop counting.
+    """
+    error = (output.float() - target).square()
+    if weight is not None:
+        error = weight * error
+    return torch.log10(error.mean(dim=(1, 2, 3)) + floor).mean()
 
 
 def emphasis_weight(difference: Tensor, emphasis: float) -> Tensor | None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from bpfre.attention import true_difference
 from bpfre.config import LossConfig
-from bpfre.losses import blemish_loss, emphasis_weight, pixel_loss, synthesis_loss
+from bpfre.losses import blemish_loss, emphasis_weight, pixel_loss, psnr_loss, synthesis_loss
 from bpfre.model import BPFReOutput
 
 VGG_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -42,6 +42,8 @@ class Objective(nn.Module):
             "blemish_refined": config.blemish,
             "pixel_coarse": config.pixel,
             "pixel_refined": config.pixel,
+            "psnr_coarse": config.psnr,
+            "psnr_refined": config.psnr,
             "perceptual_coarse": config.perceptual,
             "perceptual_refined": config.perceptual,
             "identity": config.identity * config.pixel,
@@ -97,6 +99,8 @@ class Objective(nn.Module):
 
     def _consistency(self, stage: str, output: Tensor, target: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
         terms = {f"pixel_{stage}": pixel_loss(output, target, weight)}
+        if self.config.psnr:
+            terms[f"psnr_{stage}"] = psnr_loss(output, target, weight, floor=self.config.psnr_floor)
         if self.perceptual is not None:
             terms[f"perceptual_{stage}"] = self.perceptual(output.clamp(0, 1), target)
         return terms

@@ -25,6 +25,8 @@ class CropConfig:
     """Share of crops that are turned, by up to 30 degrees."""
     reach: float | None = None
     """Largest distance between the centres of crop and face, in widths of the face; None: about half of one."""
+    lift: float = 0.0
+    """How far above the face's centre the crops' lie on average, in heights of the face."""
     anywhere_probability: float = 0.08
     """Share of crops whose place is independent of the face."""
 
@@ -78,7 +80,7 @@ def random_crop(
         if reach is None:
             reach = 0.55 if window < 0.7 * box_width else 0.4
         cx = x + box_width * (0.5 + generator.uniform(-reach, reach))
-        cy = y + box_height * (0.5 + generator.uniform(-reach, reach + (0.1 if config.reach is None else 0.0)))
+        cy = y + box_height * (0.5 - config.lift + generator.uniform(-reach, reach + (0.1 if config.reach is None else 0.0)))
     half = max(8, round(window / 2))
     x0 = int(np.clip(round((cx - half) / 2), 0, width // 2 - half))
     y0 = int(np.clip(round((cy - half) / 2), 0, height // 2 - half))
