@@ -35,6 +35,13 @@ def test_equations_4_and_5():
     assert blemish_loss(maps, difference).item() == pytest.approx(expected)
 
 
+def test_cross_entropy_of_the_maps():
+    difference, M = filled(0.25, 32), filled(0.5, 32)
+    M[..., :16] = 0.2
+    expected = -(0.25 * math.log(0.5) + 0.75 * math.log(0.5)) / 2 - (0.25 * math.log(0.2) + 0.75 * math.log(0.8)) / 2
+    assert blemish_loss([M], difference, distance="cross_entropy").item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_pixel_terms_of_equations_6_and_9():
     output, target = torch.tensor([0.1, 0.5]).view(1, 1, 1, 2), torch.tensor([0.3, 0.4]).view(1, 1, 1, 2)
     assert pixel_loss(output, target).item() == pytest.approx(0.15)

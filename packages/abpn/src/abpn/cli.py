@@ -10,7 +10,6 @@ from retouch_common.cli import (
     device_option,
     friendly_errors,
     precision_option,
-    set_option,
     version_option,
     weights_option,
 )
@@ -24,24 +23,11 @@ from retouch_common.photo.command import (
     retouch_all,
     strength_option,
 )
+from retouch_common.training.command import chosen_configuration, training_options
 
 
 @click.command()
-@click.option("--preset", default="recommended", show_default=True, help="paper, recommended, small or tiny.")
-@click.option(
-    "--data",
-    required=True,
-    metavar="DATA",
-    help="Folder with raw/ and target/, FFHQR or CRHD-3K as published, or faces:DIR for plain portraits.",
-)
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run directory.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file with options to change.")
-@set_option
-@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps; short for --set train.steps=N.")
-@click.option("--init", metavar="WEIGHTS", help="Train on from these weights; short for --set train.init=WEIGHTS.")
-@click.option("--dry-run", is_flag=True, help="Check everything and show the configuration, but do not train.")
-@click.option("--tensorboard", is_flag=True, help="Also write TensorBoard event files.")
-@device_option
+@training_options(data="Folder with raw/ and target/, FFHQR or CRHD-3K as published, or faces:DIR for plain portraits.")
 @version_option("abpn")
 @friendly_errors
 def train(
@@ -61,18 +47,11 @@ def train(
     On several GPUs or nodes: accelerate launch "$(which abpn-train)" with the same options, or torchrun --no-python
     abpn-train; scripts/ in the package has examples, for SLURM too.
     """
-    from retouch_common.config import apply_overrides, load_yaml, parse_overrides
-
     from abpn.config import PRESETS
     from abpn.train import dry_run as check
     from abpn.train import train as run
 
-    if preset not in PRESETS:
-        raise ValueError(f"--preset {preset}: there are {', '.join(PRESETS)}")
-    changes = (load_yaml(config_file) if config_file else {}) | parse_overrides(overrides)
-    changes |= {"train.steps": steps} if steps else {}
-    changes |= {"train.init": init} if init else {}
-    config = apply_overrides(PRESETS[preset], changes)
+    config = chosen_configuration(PRESETS, preset, config_file, overrides, steps=steps, init=init)
     if dry_run:
         check(config, data, device=device, report=click.echo)
     else:

@@ -15,18 +15,11 @@ from retouch_common.data.pairs import open_pairs
 from retouch_common.data.samplers import EndlessBatches, endless_loader
 from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss
 from retouch_common.losses.region import difference_mask
-from retouch_common.training import checkpoint
-from retouch_common.training.continuation import refuse_other_run
+from retouch_common.training.continuation import Continuation, initial_weights
 from retouch_common.training.ema import EMA
 from retouch_common.training.monitor import Monitor, check_finite
 from retouch_common.training.runner import Runner
 from retouch_common.training.schedule import learning_rate_factor
-from retouch_common.training.state import (
-    load_optimizer_state,
-    load_scheduler_state,
-    optimizer_state,
-    scheduler_state,
-)
 from torch import Tensor, nn
 
 from abpn.config import Config, TrainConfig
@@ -69,7 +62,7 @@ def train(
     with Runner(precision=cfg.precision, accumulate=cfg.accumulate, cpu=device == "cpu") as runner:
         runner.seed(cfg.seed)
         run = _Run(config, data, runner)
-        start_step = run.resume(out)
+        start_step = run.continuation.resume(out)
         if runner.is_main:
             out.mkdir(parents=True, exist_ok=True)
             (out / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
@@ -80,7 +73,7 @@ def train(
             out, total_steps=cfg.steps, start_step=start_step, items_per_step=cfg.batch_size, every=cfg.log_every,
             tensorboard=tensorboard, enabled=runner.is_main,
         )  # fmt: skip
-        run.restore_randomness()  # last before the loop: even imports may draw random numbers
+        run.continuation.restore_randomness()  # last before the loop: even imports may draw random numbers
         with monitor:
             for step in range(start_step + 1, cfg.steps + 1):
                 losses = run.training_step(step, batches)
@@ -92,7 +85,7 @@ def train(
                     monitor.sheet(step, rows)
                 if step % cfg.checkpoint_every == 0 or step == cfg.steps or stop:
                     monitor.flush(step)
-                    run.save(out, step)
+                    run.continuation.save(out, step)
                 if stop and step < cfg.steps:
                     monitor.message(f"stopped after step {step}; the same command continues")
                     return out
@@ -136,7 +129,8 @@ class _Run:
         self.validation = open_pairs(data, size=cfg.size, split="val", seed=cfg.seed, fit=cfg.fit)
         self.num_samples, self.num_validation = len(cast(Sized, self.data)), len(cast(Sized, self.validation))
 
-        self.model: nn.Module = _initial_model(config)
+        self.model: nn.Module = ABPN(config.model)
+        initial_weights(self.model, cfg.init)
         if cfg.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.criterion = JointLoss(config.loss, config.model.pyramid).to(runner.device)
@@ -158,7 +152,10 @@ class _Run:
             self.discriminator, self.optimizers["discriminator"] = runner.prepare(
                 self.discriminator, self.optimizers["discriminator"]
             )
-        self.resumed: checkpoint.Checkpoint | None = None
+        networks = {"model": self.model}
+        if self.discriminator is not None:
+            networks["discriminator"] = self.discriminator
+        self.continuation = Continuation(runner, to_dict(config), networks, self.optimizers, self.schedulers, self.ema)
         runner.seed(cfg.seed, per_process=True)
 
     def _learning_rate(self, step: int) -> float:
@@ -257,65 +254,8 @@ class _Run:
         figures = {f"val_psnr_{name}": -10 * math.log10(max(float(value), 1e-12)) for name, value in mean.items()}
         return figures, rows
 
-    def resume(self, out: Path) -> int:
-        """Load the newest sound checkpoint of a run directory; returns its step, 0 if there is none."""
-        found = checkpoint.latest(out / "checkpoints")
-        if found is None:
-            return 0
-        refuse_other_run(found.meta["config"], to_dict(self.config), out)
-        runner = self.runner
-        runner.unwrap(self.model).load_state_dict(found.tensors("model"))
-        if self.ema is not None:
-            self.ema.load_state_dict(found.tensors("ema"), num_updates=found.meta["ema_updates"])
-        if self.discriminator is not None:
-            runner.unwrap(self.discriminator).load_state_dict(found.tensors("discriminator"))
-        for name, optimizer in self.optimizers.items():
-            load_optimizer_state(optimizer, found.tensors(f"optimizer-{name}"), found.meta[f"optimizer-{name}"])
-            load_scheduler_state(self.schedulers[name], found.meta[f"scheduler-{name}"])
-        if runner.accelerator.scaler is not None and "scaler" in found.meta:
-            runner.accelerator.scaler.load_state_dict(found.meta["scaler"])
-        self.resumed = found
-        return found.step
-
-    def restore_randomness(self) -> None:
-        """Put back the random state of the checkpoint that was resumed."""
-        if self.resumed is not None:
-            self.runner.set_random_states(self.resumed.tensors("random"), self.resumed.meta["random"])
-
-    def save(self, out: Path, step: int) -> None:
-        """Write a checkpoint (all processes call it, the main one writes)."""
-        runner = self.runner
-        random_tensors, random_meta = runner.random_states()
-        if not runner.is_main:
-            return
-        tensors: dict[str, Any] = {"model": runner.unwrap(self.model).state_dict(), "random": random_tensors}
-        meta: dict[str, Any] = {"config": to_dict(self.config), "random": random_meta}
-        if runner.accelerator.scaler is not None:
-            meta["scaler"] = runner.accelerator.scaler.state_dict()
-        if self.ema is not None:
-            tensors["ema"], meta["ema_updates"] = self.ema.state_dict(), self.ema.num_updates
-        if self.discriminator is not None:
-            tensors["discriminator"] = runner.unwrap(self.discriminator).state_dict()
-        for name, optimizer in self.optimizers.items():
-            tensors[f"optimizer-{name}"], meta[f"optimizer-{name}"] = optimizer_state(optimizer)
-            meta[f"scheduler-{name}"] = scheduler_state(self.schedulers[name])
-        checkpoint.save(out / "checkpoints", step, tensors=tensors, meta=meta)
-
     def _layout(self, image: Tensor) -> Tensor:
         return image.contiguous(memory_format=torch.channels_last) if self.config.train.channels_last else image
-
-
-def _initial_model(config: Config) -> ABPN:
-    model = ABPN(config.model)
-    if config.train.init:
-        start = ABPN.from_pretrained(config.train.init)
-        if start.config != config.model:
-            raise ValueError(
-                f"train.init={config.train.init} was trained with another model configuration ({start.config}); "
-                "choose its preset, or the --set model.… options that it was trained with"
-            )
-        model.load_state_dict(start.state_dict())
-    return model
 
 
 def levels_of_step(step: int, cfg: TrainConfig) -> int:

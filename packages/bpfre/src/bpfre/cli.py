@@ -26,17 +26,11 @@ from retouch_common.photo.command import (
     retouch_all,
     strength_option,
 )
+from retouch_common.training.command import chosen_configuration, training_options
 
 
 @click.command()
-@click.option("--preset", default="recommended", show_default=True, help="paper, recommended, small or tiny.")
-@click.option(
-    "--data",
-    required=True,
-    metavar="DATA",
-    help="Folder with raw/ and target/, FFHQR as published, or faces:DIR for plain portraits.",
-)
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run directory.")
+@training_options(data="Folder with raw/ and target/, FFHQR as published, or faces:DIR for plain portraits.")
 @click.option(
     "--paired-fraction",
     type=click.FloatRange(0, 1, min_open=True),
@@ -47,13 +41,6 @@ from retouch_common.photo.command import (
     type=click.Choice(["retouching", "inpainting"]),
     help="Inpainting: of white strokes over the target pictures; short for --set train.task=TASK.",
 )
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file with options to change.")
-@set_option
-@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps; short for --set train.steps=N.")
-@click.option("--init", metavar="WEIGHTS", help="Train on from these weights; short for --set train.init=WEIGHTS.")
-@click.option("--dry-run", is_flag=True, help="Check everything and show the configuration, but do not train.")
-@click.option("--tensorboard", is_flag=True, help="Also write TensorBoard event files.")
-@device_option
 @version_option("bpfre")
 @friendly_errors
 def train(
@@ -75,18 +62,12 @@ def train(
     On several GPUs or nodes: accelerate launch "$(which bpfre-train)" with the same options, or torchrun --no-python
     bpfre-train; scripts/ in the package has examples, for SLURM too.
     """
-    from retouch_common.config import apply_overrides, load_yaml, parse_overrides
-
     from bpfre.config import PRESETS
     from bpfre.train import dry_run as check
     from bpfre.train import train as run
 
-    if preset not in PRESETS:
-        raise ValueError(f"--preset {preset}: there are {', '.join(PRESETS)}")
-    changes = (load_yaml(config_file) if config_file else {}) | parse_overrides(overrides)
     short = {"paired_fraction": paired_fraction, "task": task, "steps": steps, "init": init}
-    changes |= {f"train.{name}": value for name, value in short.items() if value is not None}
-    config = apply_overrides(PRESETS[preset], changes)
+    config = chosen_configuration(PRESETS, preset, config_file, overrides, **short)
     if dry_run:
         check(config, data, device=device, report=click.echo)
     else:

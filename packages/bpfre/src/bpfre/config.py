@@ -98,9 +98,11 @@ class LossConfig:
         perceptual_normalise: Normalise pictures as ImageNet's before the VGG; the group's later code does not.
         psnr: Logarithm of each sample's squared error in both stages; makes faint changes count. Not in the paper.
         psnr_floor: Added to the squared error before the logarithm.
-        emphasis: The L1 and logarithmic terms weigh a retouched pixel 1 + emphasis times an untouched one; 0 in the paper.
+        emphasis: L1 and ``psnr`` weigh a retouched pixel 1 + emphasis times an untouched one; 0 in the paper.
         identity: lambda of Eq. 6: any retouched picture must come out of the first stage as it went in.
         blemish: Eq. 4 and 5.
+        blemish_distance: "l1", or "cross_entropy", whose gradient does not vanish with M: blemishes cover a
+            fiftieth of the pixels, so that L1 first drives M to 0 everywhere.
         difference: The true map Delta: "contrast" (per image min-max, then 2 sigmoid(50 d) - 1) or "raw".
         difference_floor: Least range of that min-max, in [0, 1]: what is unclear is not amplified to noise.
         adversarial: Eq. 10 and 11.
@@ -118,6 +120,7 @@ class LossConfig:
     emphasis: float = 0.0
     identity: float = 0.001
     blemish: float = 1.0
+    blemish_distance: Literal["l1", "cross_entropy"] = "l1"
     difference: Literal["contrast", "raw"] = "contrast"
     difference_floor: float = 4 / 255
     adversarial: float = 1.0
@@ -230,7 +233,17 @@ PRESETS: dict[str, Config] = {
             discriminator_base=2048,
             discriminator_max=64,
         ),
-        loss=LossConfig(pixel=20.0, perceptual=0.0, emphasis=8.0, identity=0.5, adversarial=0.05, r1=1.0, r1_every=8),
+        loss=LossConfig(
+            pixel=2.0,
+            perceptual=0.0,
+            psnr=1.0,
+            emphasis=8.0,
+            identity=0.5,
+            blemish_distance="cross_entropy",
+            adversarial=0.05,
+            r1=1.0,
+            r1_every=8,
+        ),
         train=TrainConfig(
             paired_fraction=0.1,
             steps=6000,

@@ -3,12 +3,14 @@
 Pictures are (N, 3, S, S) in [0, 1]; maps M of one module are a list of (N, 1, s, s) in [0, 1], finest first; logits of
 the discriminator are (N, 1, S, S), large where a picture looks retouched. ``sp`` is softplus: -log sigma(l) = sp(-l).
 
-Deviations: ``psnr_loss`` is ours; M is detached in the adversarial terms, for otherwise the game and not the truth would shape it (a
-saturating loss drives it to 1, a non-saturating one to 0); means are taken over pixels; the generator's loss is
-the non-saturating one by default; Eq. 12 lists the discriminator among what minimises, which is a misprint.
+Deviations: ``psnr_loss`` and the cross entropy of M are ours; M is detached in the adversarial terms, for otherwise the
+game and not the truth would shape it (a saturating loss drives it to 1, a non-saturating one to 0); means are taken
+over pixels; the generator's loss is the non-saturating one by default; Eq. 12 lists the discriminator among what
+minimises, a misprint.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +19,18 @@ from torch import Tensor
 from bpfre.attention import resize_area, supervised
 
 
-def blemish_loss(maps: Sequence[Tensor], difference: Tensor) -> Tensor:
+def blemish_loss(
+    maps: Sequence[Tensor], difference: Tensor, *, distance: Literal["l1", "cross_entropy"] = "l1"
+) -> Tensor:
     """L_blem of Eq. 4 and 5: |M - Delta|, mean over pixels and scales.
 
     Args:
         maps: M of one module.
         difference: Delta at the picture's size, (N, 1, S, S), from :func:`bpfre.attention.true_difference`.
+        distance: "l1" as printed, or "cross_entropy": -Delta log M - (1 - Delta) log(1 - M).
     """
-    terms = [(M.float() - resize_area(difference, M.shape[-2:])).abs().mean() for M in supervised(maps)]
+    between = F.l1_loss if distance == "l1" else F.binary_cross_entropy
+    terms = [between(M.float(), resize_area(difference, M.shape[-2:])) for M in supervised(maps)]
     return torch.stack(terms).mean()
 
 

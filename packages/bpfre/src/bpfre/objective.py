@@ -63,20 +63,19 @@ class Objective(nn.Module):
             Scalars by name, unweighted.
         """
         options: dict[str, Any] = {"kind": self.config.difference, "floor": self.config.difference_floor}
-        difference = true_difference(raw, target, **options)
+        difference, distance = true_difference(raw, target, **options), self.config.blemish_distance
         weight = emphasis_weight(difference, self.config.emphasis)
         terms: dict[str, Tensor] = {}
         if output.attention_coarse:
-            terms["blemish_coarse"] = blemish_loss(output.attention_coarse, difference)
+            terms["blemish_coarse"] = blemish_loss(output.attention_coarse, difference, distance=distance)
         if output.coarse is not None:
             terms |= self._consistency("coarse", output.coarse, target, weight)
         if output.refined is not None:
             if output.attention_refined:
                 # x~ is the truth's other side here, not something to be learnt; without stage one it is x_raw.
                 base = raw if output.coarse is None else output.coarse.detach().clamp(0, 1)
-                terms["blemish_refined"] = blemish_loss(
-                    output.attention_refined, true_difference(base, target, **options)
-                )
+                left = true_difference(base, target, **options)
+                terms["blemish_refined"] = blemish_loss(output.attention_refined, left, distance=distance)
             terms |= self._consistency("refined", output.refined, target, weight)
         return terms
 

@@ -15,18 +15,11 @@ import torch
 from retouch_common.config import dump_yaml, to_dict
 from retouch_common.data.samplers import EndlessBatches, endless_loader
 from retouch_common.losses.region import difference_mask
-from retouch_common.training import checkpoint
-from retouch_common.training.continuation import refuse_other_run
+from retouch_common.training.continuation import Continuation, initial_weights
 from retouch_common.training.ema import EMA
 from retouch_common.training.monitor import Monitor, check_finite
 from retouch_common.training.runner import Runner
 from retouch_common.training.schedule import learning_rate_factor
-from retouch_common.training.state import (
-    load_optimizer_state,
-    load_scheduler_state,
-    optimizer_state,
-    scheduler_state,
-)
 from torch import Tensor, nn
 
 from bpfre.attention import merged_map
@@ -76,7 +69,7 @@ def train(
     with _runner(config, device) as runner:
         runner.seed(cfg.seed)
         run = _Run(config, data, runner)
-        start_step = run.resume(out)
+        start_step = run.continuation.resume(out)
         if runner.is_main:
             out.mkdir(parents=True, exist_ok=True)
             (out / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
@@ -88,7 +81,7 @@ def train(
             out, total_steps=cfg.steps, start_step=start_step, items_per_step=cfg.batch_size, every=cfg.log_every,
             tensorboard=tensorboard, enabled=runner.is_main,
         )  # fmt: skip
-        run.restore_randomness()  # last before the loop: even imports may draw random numbers
+        run.continuation.restore_randomness()  # last before the loop: even imports may draw random numbers
         with monitor:
             for step in range(start_step + 1, cfg.steps + 1):
                 losses = run.training_step(step, batches)
@@ -100,7 +93,7 @@ def train(
                     monitor.sheet(step, rows)
                 if step % cfg.checkpoint_every == 0 or step == cfg.steps or stop:
                     monitor.flush(step)
-                    run.save(out, step)
+                    run.continuation.save(out, step)
                 if stop and step < cfg.steps:
                     monitor.message(f"stopped after step {step}; the same command continues")
                     return out
@@ -150,7 +143,8 @@ class _Run:
         self.streams = limit_pairs(everything, fraction=cfg.paired_fraction, seed=cfg.seed)
         self.validation = open_data(data, size=size, split="val", seed=cfg.seed, task=cfg.task)
 
-        self.model: nn.Module = _initial_model(config)
+        self.model: nn.Module = BPFRe(config.model)
+        initial_weights(self.model, cfg.init)
         self.objective = Objective(config.loss).to(runner.device)
         self.discriminator: nn.Module | None = Discriminator(config.model) if config.loss.adversarial else None
         if cfg.channels_last:
@@ -172,7 +166,10 @@ class _Run:
             self.discriminator, self.optimizers["discriminator"] = runner.prepare(
                 self.discriminator, self.optimizers["discriminator"]
             )
-        self.resumed: checkpoint.Checkpoint | None = None
+        networks = {"model": self.model}
+        if self.discriminator is not None:
+            networks["discriminator"] = self.discriminator
+        self.continuation = Continuation(runner, to_dict(config), networks, self.optimizers, self.schedulers, self.ema)
         runner.seed(cfg.seed, per_process=True)
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -341,50 +338,6 @@ class _Run:
         figures = {f"val_psnr_{name}": -10 * math.log10(max(float(value), 1e-12)) for name, value in mean.items()}
         return figures, rows
 
-    def resume(self, out: Path) -> int:
-        """Load the newest sound checkpoint of a run directory; returns its step, 0 if there is none."""
-        found = checkpoint.latest(out / "checkpoints")
-        if found is None:
-            return 0
-        refuse_other_run(found.meta["config"], to_dict(self.config), out)
-        runner = self.runner
-        runner.unwrap(self.model).load_state_dict(found.tensors("model"))
-        if self.ema is not None:
-            self.ema.load_state_dict(found.tensors("ema"), num_updates=found.meta["ema_updates"])
-        if self.discriminator is not None:
-            runner.unwrap(self.discriminator).load_state_dict(found.tensors("discriminator"))
-        for name, optimizer in self.optimizers.items():
-            load_optimizer_state(optimizer, found.tensors(f"optimizer-{name}"), found.meta[f"optimizer-{name}"])
-            load_scheduler_state(self.schedulers[name], found.meta[f"scheduler-{name}"])
-        if runner.accelerator.scaler is not None and "scaler" in found.meta:
-            runner.accelerator.scaler.load_state_dict(found.meta["scaler"])
-        self.resumed = found
-        return found.step
-
-    def restore_randomness(self) -> None:
-        """Put back the random state of the checkpoint that was resumed."""
-        if self.resumed is not None:
-            self.runner.set_random_states(self.resumed.tensors("random"), self.resumed.meta["random"])
-
-    def save(self, out: Path, step: int) -> None:
-        """Write a checkpoint (all processes call it, the main one writes)."""
-        runner = self.runner
-        random_tensors, random_meta = runner.random_states()
-        if not runner.is_main:
-            return
-        tensors: dict[str, Any] = {"model": runner.unwrap(self.model).state_dict(), "random": random_tensors}
-        meta: dict[str, Any] = {"config": to_dict(self.config), "random": random_meta}
-        if runner.accelerator.scaler is not None:
-            meta["scaler"] = runner.accelerator.scaler.state_dict()
-        if self.ema is not None:
-            tensors["ema"], meta["ema_updates"] = self.ema.state_dict(), self.ema.num_updates
-        if self.discriminator is not None:
-            tensors["discriminator"] = runner.unwrap(self.discriminator).state_dict()
-        for name, optimizer in self.optimizers.items():
-            tensors[f"optimizer-{name}"], meta[f"optimizer-{name}"] = optimizer_state(optimizer)
-            meta[f"scheduler-{name}"] = scheduler_state(self.schedulers[name])
-        checkpoint.save(out / "checkpoints", step, tensors=tensors, meta=meta)
-
 
 def split(output: BPFReOutput, count: int) -> tuple[BPFReOutput, BPFReOutput]:
     """The first ``count`` pictures of a batch, and the others."""
@@ -398,19 +351,6 @@ def split(output: BPFReOutput, count: int) -> tuple[BPFReOutput, BPFReOutput]:
         )
 
     return part(slice(count)), part(slice(count, None))
-
-
-def _initial_model(config: Config) -> BPFRe:
-    model = BPFRe(config.model)
-    if config.train.init:
-        start = BPFRe.from_pretrained(config.train.init)
-        if start.config != config.model:
-            raise ValueError(
-                f"train.init={config.train.init} was trained with another model configuration ({start.config}); "
-                "choose its preset, or the --set model.… options that it was trained with"
-            )
-        model.load_state_dict(start.state_dict())
-    return model
 
 
 def _sheet_row(raw: Tensor, output: BPFReOutput, target: Tensor) -> dict[str, Tensor]:

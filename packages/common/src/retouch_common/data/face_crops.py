@@ -79,8 +79,9 @@ def random_crop(
         reach = config.reach
         if reach is None:
             reach = 0.55 if window < 0.7 * box_width else 0.4
+        lowest = reach + (0.1 if config.reach is None else 0.0)
         cx = x + box_width * (0.5 + generator.uniform(-reach, reach))
-        cy = y + box_height * (0.5 - config.lift + generator.uniform(-reach, reach + (0.1 if config.reach is None else 0.0)))
+        cy = y + box_height * (0.5 - config.lift + generator.uniform(-reach, lowest))
     half = max(8, round(window / 2))
     x0 = int(np.clip(round((cx - half) / 2), 0, width // 2 - half))
     y0 = int(np.clip(round((cy - half) / 2), 0, height // 2 - half))

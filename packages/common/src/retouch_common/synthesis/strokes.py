@@ -1,8 +1,8 @@
 """Random brush strokes, as free-form inpainting is trained and tested with.
 
 The numbers are those of Yang et al., "GAN Prior Embedded Network for Blind Face Restoration in the Wild" (CVPR 2021),
-whose demonstration paints them at 1024 pixels: one to three strokes of 8 to 27 corners, from corner to corner about R =
-diagonal / 8 in directions that jump back and forth, 12 to 80 pixels wide, joints and ends round.
+whose demonstration paints them at 1024 pixels: one to three strokes of 8 to 27 steps, each about R =
+diagonal / 8 long in directions that jump back and forth, 12 to 80 pixels wide, joints and ends round.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from retouch_common.synthesis.blemish_shapes import curve_distance, window_aroun
 __all__ = ["brush_strokes", "paint_white"]
 
 STROKES = (1, 3)
-CORNERS = (8, 27)
+STEPS = (8, 27)
 WIDTHS = (12.0, 80.0)  # pixels in a picture of FULL_SIZE
 FULL_SIZE = 1024
 MEAN_ANGLE = 2 * np.pi / 5
@@ -57,11 +57,11 @@ def paint_white(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _corners(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
-    """(n, 2) y, x of a stroke's corners, inside the picture."""
+    """(1 + steps, 2) y, x of a stroke's start and of where each step ends, inside the picture."""
     step = np.hypot(height, width) / 8
     low, high = MEAN_ANGLE + generator.uniform(0, ANGLE_RANGE, 2) * (-1, 1)
     corners = [generator.uniform((0, 0), (height, width))]
-    for number in range(int(generator.integers(CORNERS[0], CORNERS[1] + 1)) - 1):
+    for number in range(int(generator.integers(STEPS[0], STEPS[1] + 1))):
         angle = generator.uniform(low, high)
         if number % 2 == 0:
             angle = 2 * np.pi - angle

@@ -1,13 +1,121 @@
-"""A run directory belongs to one configuration: continuing it with another is refused."""
+"""How a run goes on as if it had never stopped; under another configuration that is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
+from retouch_common.training import checkpoint
+from retouch_common.training.ema import EMA
+from retouch_common.training.runner import Runner
+from retouch_common.training.state import (
+    load_optimizer_state,
+    load_scheduler_state,
+    optimizer_state,
+    scheduler_state,
+)
+
 # May differ between a run and its continuation: the length, and what changes neither weights nor data.
 FREE_FIELDS = frozenset({"steps", "workers", "log_every", "sheet_every", "checkpoint_every"})
+
+
+@dataclass
+class Continuation:
+    """Everything that changes in a run, saved and put back together.
+
+    Attributes:
+        runner: Owns the random states.
+        config: Of the run, sections of fields.
+        networks: Trained networks by name, as the runner prepared them.
+        optimizers: By name.
+        schedulers: Of the optimisers, by the same names.
+        ema: Averaged weights, if the run keeps some.
+    """
+
+    runner: Runner
+    config: Mapping[str, Any]
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    schedulers: Mapping[str, torch.optim.lr_scheduler.LRScheduler]
+    ema: EMA | None
+    _resumed: checkpoint.Checkpoint | None = field(default=None, init=False)
+
+    def resume(self, out: Path) -> int:
+        """Load the newest sound checkpoint of a run directory; returns its step, 0 if there is none.
+
+        Raises:
+            ValueError: The run was made under another configuration.
+        """
+        found = checkpoint.latest(out / "checkpoints")
+        if found is None:
+            return 0
+        refuse_other_run(found.meta["config"], self.config, out)
+        for name, network in self.networks.items():
+            self.runner.unwrap(network).load_state_dict(found.tensors(name))
+        if self.ema is not None:
+            self.ema.load_state_dict(found.tensors("ema"), num_updates=found.meta["ema_updates"])
+        for name, optimizer in self.optimizers.items():
+            load_optimizer_state(optimizer, found.tensors(f"optimizer-{name}"), found.meta[f"optimizer-{name}"])
+            load_scheduler_state(self.schedulers[name], found.meta[f"scheduler-{name}"])
+        scaler = self.runner.accelerator.scaler
+        if scaler is not None and "scaler" in found.meta:
+            scaler.load_state_dict(found.meta["scaler"])
+        self._resumed = found
+        return found.step
+
+    def restore_randomness(self) -> None:
+        """Put back the random states of the resumed checkpoint; last before the loop, for imports draw numbers too."""
+        if self._resumed is not None:
+            self.runner.set_random_states(self._resumed.tensors("random"), self._resumed.meta["random"])
+
+    def save(self, out: Path, step: int) -> None:
+        """Write a checkpoint (all processes call it, the main one writes).
+
+        Raises:
+            OSError: Nothing can be written; the last good checkpoint stays.
+        """
+        random_tensors, random_meta = self.runner.random_states()
+        if not self.runner.is_main:
+            return
+        tensors: dict[str, Any] = {"random": random_tensors}
+        meta: dict[str, Any] = {"config": self.config, "random": random_meta}
+        for name, network in self.networks.items():
+            tensors[name] = self.runner.unwrap(network).state_dict()
+        if self.ema is not None:
+            tensors["ema"], meta["ema_updates"] = self.ema.state_dict(), self.ema.num_updates
+        for name, optimizer in self.optimizers.items():
+            tensors[f"optimizer-{name}"], meta[f"optimizer-{name}"] = optimizer_state(optimizer)
+            meta[f"scheduler-{name}"] = scheduler_state(self.schedulers[name])
+        scaler = self.runner.accelerator.scaler
+        if scaler is not None:
+            meta["scaler"] = scaler.state_dict()
+        checkpoint.save(out / "checkpoints", step, tensors=tensors, meta=meta)
+
+
+def initial_weights(network: nn.Module, init: str) -> None:
+    """Start a network from other weights of the same configuration.
+
+    Args:
+        network: With ``from_pretrained`` and ``config``.
+        init: What its ``from_pretrained`` takes; empty leaves the network as it is.
+
+    Raises:
+        ValueError: No such weights, or of another configuration.
+    """
+    if not init:
+        return
+    start = type(network).from_pretrained(init)  # type: ignore[attr-defined]
+    if start.config != network.config:
+        raise ValueError(
+            f"train.init={init} was trained with another model configuration ({start.config}); "
+            "choose its preset, or the --set model.… options that it was trained with"
+        )
+    network.load_state_dict(start.state_dict())
 
 
 def refuse_other_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:

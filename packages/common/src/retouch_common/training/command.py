@@ -1,0 +1,78 @@
+"""The options that all training commands share, and the configuration they spell out.
+
+@click.command()
+@training_options(data="Folder with raw/ and target/.")
+@version_option("abpn")
+@friendly_errors
+def train(preset, data, out, config_file, overrides, steps, init, dry_run, tensorboard, device): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from retouch_common.cli import device_option, set_option
+from retouch_common.config import apply_overrides, load_yaml, parse_overrides
+
+__all__ = ["chosen_configuration", "training_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C")
+
+
+def training_options(*, data: str) -> Callable[[F], F]:
+    """The options of every training command.
+
+    Args:
+        data: What --data takes, for the help.
+    """
+    options = (
+        click.option("--preset", default="recommended", show_default=True, help="paper, recommended, small or tiny."),
+        click.option("--data", required=True, metavar="DATA", help=data),
+        click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run directory."),
+        click.option(
+            "--config", "config_file", type=click.Path(path_type=Path), help="YAML file with options to change."
+        ),
+        set_option,
+        click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps; short for --set train.steps=N."),
+        click.option(
+            "--init", metavar="WEIGHTS", help="Train on from these weights; short for --set train.init=WEIGHTS."
+        ),
+        click.option("--dry-run", is_flag=True, help="Check everything and show the configuration, but do not train."),
+        click.option("--tensorboard", is_flag=True, help="Also write TensorBoard event files."),
+        device_option,
+    )
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def chosen_configuration(
+    presets: Mapping[str, C], preset: str, config_file: Path | None, overrides: tuple[str, ...], **short: Any
+) -> C:
+    """A preset, changed by a file, by --set, and by the options that are short for a field of ``train``.
+
+    Args:
+        presets: Configurations by name.
+        preset: Name of one.
+        config_file: YAML file of --config, or None.
+        overrides: KEY=VALUE of --set; they win over the file.
+        short: Values of options by field of ``train``; they win over --set unless None.
+
+    Raises:
+        ValueError: No such preset, field or value.
+        OSError: The file cannot be read.
+    """
+    if preset not in presets:
+        raise ValueError(f"--preset {preset}: there are {', '.join(presets)}")
+    changes = (load_yaml(config_file) if config_file else {}) | parse_overrides(overrides)
+    changes |= {f"train.{name}": value for name, value in short.items() if value is not None}
+    return apply_overrides(presets[preset], changes)
