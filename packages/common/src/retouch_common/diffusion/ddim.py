@@ -1,0 +1,124 @@
+"""Sampling by DDIM: a few steps from noise to a picture, deterministic where eta is 0.
+
+Song, Meng, Ermon. "Denoising Diffusion Implicit Models." ICLR 2021, Eq. 12 and 16.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from retouch_common.diffusion.schedule import Prediction, Schedule
+
+__all__ = ["ddim", "noise_like", "sampling_times"]
+
+Spacing = Literal["leading", "trailing"]
+
+
+def ddim(
+    network: Callable[[Tensor, Tensor], Tensor],
+    noise: Tensor,
+    schedule: Schedule,
+    *,
+    steps: int = 10,
+    spacing: Spacing = "trailing",
+    prediction: Prediction = "epsilon",
+    eta: float = 0.0,
+    generators: Sequence[torch.Generator] | None = None,
+    guess: Tensor | None = None,
+    clip: float | None = None,
+    checkpointing: bool = False,
+) -> Tensor:
+    """Sample x_0; gradients flow through all steps unless they are switched off outside.
+
+    Args:
+        network: Answers ``prediction`` for x_t (N, C, H, W) and times t (N,), int64 on x_t's device.
+        noise: (N, C, H, W) standard normal, see :func:`noise_like`.
+        schedule: abar.
+        steps: Calls of the network.
+        spacing: See :func:`sampling_times`.
+        prediction: What the network answers.
+        eta: 0 adds no noise on the way, 1 as much as DDPM.
+        generators: One per picture, for eta > 0: a picture's result does not depend on the others in its batch.
+        guess: Warm start: what x_0 probably is, (N, C, H, W). Sampling starts from it under the first step's noise
+            instead of from noise alone, which has another mean than the pictures that the network was trained on.
+        clip: x_0 is held within [-clip, clip] at every step.
+        checkpointing: Compute each step's activations again in the backward pass instead of keeping them.
+
+    Returns:
+        x_0, (N, C, H, W), fp32 (fp64 for fp64 noise).
+
+    Raises:
+        ValueError: More steps than times, eta without generators, or a network that predicts the noise where the
+            first time is noise alone.
+    """
+    times = sampling_times(len(schedule), steps, spacing)
+    alpha_bars = [float(schedule.alpha_bar[t]) for t in times] + [1.0]  # host numbers: nothing waits for the GPU
+    if prediction == "epsilon" and alpha_bars[0] == 0:
+        raise ValueError("where the first time is noise alone, the network must predict x0 or v, not epsilon")
+    if eta and generators is None:
+        raise ValueError("eta > 0 needs a generator for each picture")
+    x = noise if noise.dtype == torch.float64 else noise.float()
+    if guess is not None:
+        x = math.sqrt(alpha_bars[0]) * guess.to(x) + math.sqrt(1 - alpha_bars[0]) * x
+    for t, abar, abar_next in zip(times, alpha_bars[:-1], alpha_bars[1:], strict=True):
+        when = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+        answer = checkpoint(network, x, when, use_reentrant=False) if checkpointing else network(x, when)
+        answer = answer.to(x.dtype)
+        signal, sigma = math.sqrt(abar), math.sqrt(1 - abar)
+        if prediction == "epsilon":
+            x_0 = (x - sigma * answer) / signal
+        elif prediction == "v":
+            x_0 = signal * x - sigma * answer
+        else:
+            x_0 = answer
+        if clip is not None:
+            x_0 = x_0.clamp(-clip, clip)
+        epsilon = (x - signal * x_0) / sigma
+        fresh = eta * math.sqrt((1 - abar_next) / (1 - abar) * (1 - abar / abar_next))  # Eq. 16
+        x = math.sqrt(abar_next) * x_0 + math.sqrt(max(1 - abar_next - fresh**2, 0.0)) * epsilon  # Eq. 12
+        if fresh and generators is not None:
+            x = x + fresh * noise_like(x, generators)
+    return x
+
+
+def sampling_times(T: int, steps: int, spacing: Spacing = "trailing") -> list[int]:
+    """The times at which the network is asked, falling.
+
+    Args:
+        T: Times of the schedule.
+        steps: How many of them.
+        spacing: "leading" takes every (T // steps)-th from 0 on, and so leaves out the last; "trailing" counts back
+            from the last time, where training saw the noise that sampling starts from (Lin et al., WACV 2024).
+
+    Raises:
+        ValueError: Fewer than 1 or more than T steps, or an unknown spacing.
+    """
+    if not 1 <= steps <= T:
+        raise ValueError(f"{steps} steps cannot be taken over {T} times")
+    if spacing == "leading":
+        return [i * (T // steps) for i in reversed(range(steps))]
+    if spacing == "trailing":
+        return [round(T - i * T / steps) - 1 for i in range(steps)]
+    raise ValueError(f"spacing {spacing!r} is unknown; there are leading and trailing")
+
+
+def noise_like(x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Standard normal noise, each picture's from its own CPU generator: the same on every device, in every batch.
+
+    Args:
+        x: (N, C, H, W), for shape, dtype and device.
+        generators: N of them.
+
+    Raises:
+        ValueError: Another number of generators than pictures.
+    """
+    if len(generators) != len(x):
+        raise ValueError(f"{len(x)} pictures need as many generators, not {len(generators)}")
+    draws = [torch.randn(x.shape[1:], generator=generator, dtype=torch.float32) for generator in generators]
+    return torch.stack(draws).to(x)
