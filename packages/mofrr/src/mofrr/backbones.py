@@ -1,0 +1,69 @@
+"""What the router and the degree estimators see faces with: a network that turns a picture into a few tokens.
+
+Shapes: pictures (N, 3, H, W) in [0, 1]; tokens (N, K, F).
+"""
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from mofrr.config import ModelConfig
+from mofrr.mam import WIDTH, ResNetMAM
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as torchvision's weights expect
+
+
+class Backbone(nn.Module):
+    """A backbone by name.
+
+    Args:
+        config: Of the model: ``backbone`` and ``backbone_size``.
+
+    Attributes:
+        width: F.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.size = config.backbone_size
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1), persistent=False)
+        self.network: nn.Module
+        if config.backbone == "mam":
+            self.network = ResNetMAM()
+            self.width = WIDTH
+        else:
+            network = getattr(torchvision.models, config.backbone)(weights=None)
+            self.width = int(network.fc.in_features)
+            network.fc = nn.Identity()
+            self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Tokens, (N, K, F); torchvision's networks give one, the mean over pixels."""
+        if image.shape[-2:] != (self.size, self.size):
+            image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
+        tokens = self.network((image - self.mean) / self.deviation)
+        return tokens if tokens.ndim == 3 else tokens[:, None]
+
+
+class TokenHead(nn.Module):
+    """Pools tokens by attention with a learnt query, and answers; for one token the pooling changes nothing.
+
+    Args:
+        width: F.
+        answers: Length of the answer.
+    """
+
+    def __init__(self, width: int, answers: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(width))
+        self.answer = nn.Linear(width, answers)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, K, F) to (N, answers)."""
+        weight = torch.softmax(tokens @ self.query / tokens.shape[-1] ** 0.5, dim=1)
+        return self.answer((weight[..., None] * tokens).sum(dim=1))

@@ -1,0 +1,101 @@
+"""Section 3.4: every loss as a function of its own, and their sum for an expert.
+
+Paper: squared norms; here means over pixels and channels, so that weights do not depend on the picture's size.
+"""
+
+import torch
+import torch.nn.functional as F
+from retouch_common.losses.reconstruction import total_variation
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from mofrr.config import LossConfig
+from mofrr.shared import SharedTraining
+from mofrr.wavefrr import WaveFRRTraining
+
+
+def idem_loss(residual: Tensor, true_residual: Tensor) -> Tensor:
+    """L_IDEM = |R^ - (y_LL - x_LL)|^2."""
+    return F.mse_loss(residual.float(), true_residual)
+
+
+def simple_loss(answer: Tensor, target: Tensor) -> Tensor:
+    """L_simple = |epsilon - epsilon_theta|^2, or the same for x0 and v."""
+    return F.mse_loss(answer.float(), target)
+
+
+def high_loss(high: list[Tensor], true_high: list[Tensor]) -> Tensor:
+    """First term of L_high, |y^_H - y_H|^2, mean over levels."""
+    return torch.stack([F.mse_loss(band.float(), true) for band, true in zip(high, true_high, strict=True)]).mean()
+
+
+def tv_loss(high: list[Tensor]) -> Tensor:
+    """Second term of L_high, TV(y^_H), mean over levels."""
+    return torch.stack([total_variation(band, reduction="mean") for band in high]).mean()
+
+
+def l1_loss(restored: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tensor:
+    """First half of L_hyb, |Y - Y^|.
+
+    Args:
+        restored: (N, 3, H, W) in [-1, 1].
+        Y: The same.
+        weight: (N,) of the samples; None weighs them alike.
+    """
+    error = (restored.float() - Y).abs().mean(dim=(1, 2, 3))
+    return error.mean() if weight is None else (weight * error).mean()
+
+
+def ssim_loss(restored: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Second half of L_hyb, 1 - SSIM (Gaussian window of 11, range 2)."""
+    similarity = structural_similarity_index_measure(restored.float(), Y, data_range=2.0, reduction="none")
+    assert isinstance(similarity, Tensor)
+    error = 1 - similarity
+    return error.mean() if weight is None else (weight * error).mean()
+
+
+def router_loss(logits: Tensor, applied: Tensor) -> Tensor:
+    """L_class of the router: binary cross entropy of every operation; the paper's formula is the estimators'."""
+    return F.binary_cross_entropy_with_logits(logits.float(), applied.float())
+
+
+def degree_loss(logits: Tensor, degree: Tensor) -> Tensor:
+    """L_class of a degree estimator: cross entropy.
+
+    Args:
+        logits: (N, 5).
+        degree: (N,) of 1 to 5.
+    """
+    return F.cross_entropy(logits.float(), degree - 1)
+
+
+def expert_losses(passed: WaveFRRTraining, Y: Tensor) -> dict[str, Tensor]:
+    """The terms of L = L_freq + L_space for an expert, by name, unweighted."""
+    terms = {"simple": simple_loss(passed.answer, passed.target)}
+    if passed.residual is not None:
+        terms["idem"] = idem_loss(passed.residual, passed.true_residual)
+    return terms | {
+        "high": high_loss(passed.high, passed.true_high),
+        "tv": tv_loss(passed.high),
+        "l1": l1_loss(passed.restored, Y, passed.weight),
+        "ssim": ssim_loss(passed.restored, Y, passed.weight),
+    }
+
+
+def shared_losses(passed: SharedTraining, Y: Tensor) -> dict[str, Tensor]:
+    """The terms for the shared expert, by name, unweighted."""
+    return {
+        "simple": simple_loss(passed.answer, passed.target),
+        "l1": l1_loss(passed.restored, Y, passed.weight),
+        "ssim": ssim_loss(passed.restored, Y, passed.weight),
+    }
+
+
+def combine_losses(result: Tensor, Y: Tensor) -> dict[str, Tensor]:
+    """L_hyb of the final picture, by name, unweighted."""
+    return {"l1": l1_loss(result, Y), "ssim": ssim_loss(result, Y)}
+
+
+def weighted_sum(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
+    """The terms times their weights in the configuration."""
+    return torch.stack([getattr(config, name) * term for name, term in terms.items()]).sum()

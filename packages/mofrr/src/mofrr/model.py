@@ -1,0 +1,236 @@
+"""MoFRR: a mixture of diffusion models that restores the face before it was retouched, in the order of Fig. 3.
+
+Liu, Ying, Qian, Li, Zhang, Liu, Zhang. "MoFRR: Mixture of Diffusion Models for Face Retouching Restoration." ICCV 2025.
+
+A router says which operations were applied; for each of them an expert, guided by an estimate of the operation's
+degree, undoes it; a shared expert works on every retouched face; the Combine Module makes one picture of all.
+
+Shapes: pictures are (N, 3, H, W), in [0, 1] at the interface and in [-1, 1] inside.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from retouch_common.config import from_dict, to_dict
+from retouch_common.weights import load_state, resolve_weights, save_weights
+from torch import Tensor, nn
+
+from mofrr.combine import Combine
+from mofrr.config import PRESETS, ModelConfig
+from mofrr.degree import DegreeEstimator, expected_degree
+from mofrr.router import Router
+from mofrr.shared import SharedExpert
+from mofrr.wavefrr import WaveFRR
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What :meth:`MoFRR.restore` finds and makes.
+
+    Attributes:
+        result: Y^, (N, 3, H, W) in [0, 1].
+        operations: Names of the columns below.
+        probabilities: Of the router, (N, operations); 1 everywhere without a router.
+        gates: Which experts worked, (N, operations) bool.
+        degrees: Expected degree over 5, (N, operations); 0 where no expert worked.
+        experts: Y^_M by operation, (N, 3, H, W) in [0, 1]: X where the expert did not work.
+        shared: Y^_se likewise; None without the shared expert.
+    """
+
+    result: Tensor
+    operations: tuple[str, ...]
+    probabilities: Tensor
+    gates: Tensor
+    degrees: Tensor
+    experts: dict[str, Tensor]
+    shared: Tensor | None
+
+
+class MoFRR(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="mofrr",
+    tags=["face-retouching-restoration", "image-to-image"],
+    license="apache-2.0",
+):
+    """The whole network.
+
+    Args:
+        config: Its configuration; the preset "recommended" by default.
+    """
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or PRESETS["recommended"].model
+        self.router = Router(config) if config.router else None
+        self.estimators = nn.ModuleDict(
+            {name: DegreeEstimator(config) for name in config.operations} if config.degree else {}
+        )
+        self.experts = nn.ModuleDict({name: WaveFRR(config) for name in config.operations})
+        self.shared = SharedExpert(config) if config.shared else None
+        self.combine = Combine(config) if config.combine else None
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Y^ of pictures, both (N, 3, H, W) in [0, 1], with seed 0."""
+        return self.restore(image).result
+
+    @torch.no_grad()
+    def restore(
+        self,
+        image: Tensor,
+        *,
+        seeds: int | Sequence[int] = 0,
+        steps: int | None = None,
+        experts: Sequence[str] | None = None,
+        samples: int = 1,
+        always_shared: bool = False,
+    ) -> Restoration:
+        """Restore faces; an expert sees only those pictures for which the router activates it, all in one batch.
+
+        A picture's result depends on its seed, not on the other pictures of the batch.
+
+        Args:
+            image: X, (N, 3, H, W) in [0, 1].
+            seeds: One for all pictures, or one for each.
+            steps: DDIM steps; None for the configuration's.
+            experts: Operations to undo whatever the router says; None asks the router.
+            samples: Pictures that every expert samples and averages: closer to the truth, and smoother.
+            always_shared: Let the shared expert and the Combine Module work on pictures without any operation, too.
+
+        Raises:
+            ValueError: Unknown experts, or another number of seeds than pictures.
+        """
+        seeds = [seeds] * len(image) if isinstance(seeds, int) else list(seeds)
+        if len(seeds) != len(image):
+            raise ValueError(f"{len(image)} pictures need as many seeds, not {len(seeds)}")
+        probabilities = self._probabilities(image)
+        gates = probabilities > self.config.threshold if experts is None else self._chosen(experts, image)
+        X = 2 * image.float() - 1
+        degrees = torch.zeros_like(probabilities)
+        pictures: dict[str, Tensor] = {}
+        for column, name in enumerate(self.config.operations):
+            active = gates[:, column].nonzero()[:, 0]
+            pictures[name] = X
+            if len(active):
+                z = self.degree(name, image[active])
+                degrees[active, column] = z
+                own = [seeds[i] for i in active.tolist()]
+                expert = self.experts[name]
+                assert isinstance(expert, WaveFRR)
+                restored = self._mean(lambda s: expert.restore(X[active], z, s, steps=steps), own, samples)  # noqa: B023
+                pictures[name] = X.index_copy(0, active, restored)
+        active = (gates.any(dim=1) | always_shared).nonzero()[:, 0]
+        result, shared = X, None if self.shared is None else X
+        if self.combine is None:
+            (result,) = pictures.values()
+        elif len(active):
+            part = X[active]
+            if self.shared is not None:
+                own, expert = [seeds[i] for i in active.tolist()], self.shared
+                shared_part = self._mean(lambda s: expert.restore(part, s, steps=steps), own, samples)
+                shared = X.index_copy(0, active, shared_part)
+            working = {
+                name: pictures[name][active] for c, name in enumerate(self.config.operations) if gates[active, c].any()
+            }
+            combined = self.combine(part, None if shared is None else shared[active], working, gates[active])
+            result = X.index_copy(0, active, combined)
+        return Restoration(
+            result=_unit(result) if result is not X else image.float(),
+            operations=self.config.operations,
+            probabilities=probabilities,
+            gates=gates,
+            degrees=degrees,
+            experts={name: _unit(picture) for name, picture in pictures.items()},
+            shared=None if shared is None else _unit(shared),
+        )
+
+    def degree(self, name: str, image: Tensor) -> Tensor:
+        """The degree z of an operation, (N,) in [0, 1]; 0 without degree estimators."""
+        if not self.config.degree:
+            return torch.zeros(len(image), device=image.device)
+        return expected_degree(self.estimators[name](image))
+
+    def add_operation(self, name: str) -> None:
+        """Make room for a new operation: a head of the router, an estimator, an expert, a slot of the Combine Module.
+
+        What there was keeps its weights and its answers; ``mofrr-train`` trains the new parts.
+
+        Raises:
+            ValueError: There is such an operation, or the name is none.
+        """
+        if self.combine is None:
+            raise ValueError("a network without a Combine Module has one expert only (model.combine=false)")
+        self.config = dataclasses.replace(self.config, operations=(*self.config.operations, name))
+        if self.router is not None:
+            self.router.add_head(name)
+        if self.config.degree:
+            self.estimators[name] = DegreeEstimator(self.config)
+        self.experts[name] = WaveFRR(self.config)
+        self.combine.add_slot(name)
+
+    def _probabilities(self, image: Tensor) -> Tensor:
+        if self.router is None:
+            return torch.ones(len(image), len(self.config.operations), device=image.device)
+        return torch.sigmoid(self.router(image).float())
+
+    def _chosen(self, experts: Sequence[str], image: Tensor) -> Tensor:
+        unknown = set(experts) - set(self.config.operations)
+        if unknown:
+            raise ValueError(f"no expert {', '.join(sorted(unknown))}; there are {', '.join(self.config.operations)}")
+        row = torch.tensor([name in experts for name in self.config.operations], device=image.device)
+        return row.expand(len(image), -1)
+
+    @staticmethod
+    def _mean(restore, seeds: list[int], samples: int) -> Tensor:  # type: ignore[no-untyped-def]
+        """The mean of several samples, each with seeds of its own."""
+        total = restore(seeds)
+        for number in range(1, samples):
+            total = total + restore([seed + 7919 * number for seed in seeds])
+        return total / samples
+
+    @classmethod
+    def from_preset(cls, name: str) -> "MoFRR":
+        """Build the untrained network of a preset.
+
+        Raises:
+            ValueError: If there is no such preset.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        return cls(PRESETS[name].model)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], *, device: str = "cpu") -> "MoFRR":  # type: ignore[override]
+        """Load weights, in evaluation mode.
+
+        Args:
+            name: A bundled name ("small"), a safetensors file, a folder of :meth:`save_pretrained`, or a hub id
+                ``owner/name`` or ``owner/name@revision``.
+            device: Where to put them.
+
+        Raises:
+            ValueError: Nothing of that name, or a file that holds no MoFRR.
+        """
+        weights = resolve_weights(name, bundled=resources.files("mofrr") / "weights")
+        if weights.config is None:
+            raise ValueError(f"{weights.path}: no configuration inside; these are not weights of this package")
+        model = cls(from_dict(ModelConfig, weights.config.get("model", weights.config)))
+        try:
+            model.load_state_dict(load_state(weights, device=device))
+        except RuntimeError as error:
+            raise ValueError(f"{weights.path}: its tensors do not fit its configuration ({error})") from error
+        return model.to(device).eval()
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_weights(save_directory / "model.safetensors", self.state_dict(), config=to_dict(self.config))
+
+
+def _unit(picture: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1], clamped."""
+    return ((picture.float() + 1) / 2).clamp(0, 1)

@@ -1,0 +1,90 @@
+"""How the experts diffuse: the schedule, what is predicted, and sampling with a seed per picture, Eq. 6-7.
+
+Pictures and bands are (N, C, h, w) in [-1, 1] nominally. ``base`` is the retouched one that conditions the expert; with
+``residual`` the network's answer is a change of it.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import torch
+from retouch_common.diffusion.ddim import ddim, noise_like
+from retouch_common.diffusion.schedule import make_schedule
+from torch import Tensor
+
+from mofrr.config import ModelConfig
+
+Network = Callable[[Tensor, Tensor], Tensor]  # y_t and t to the answer
+
+
+class Diffusion:
+    """The settings of a :class:`ModelConfig` that concern diffusion.
+
+    Args:
+        config: Of the model.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.schedule = make_schedule(config.schedule, config.T, zero_terminal_snr=config.zero_terminal_snr)
+
+    def times(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Random times of training, (N,), half of them mirrors of the others: every step sees early and late ones."""
+        half = torch.randint(self.config.T, ((count + 1) // 2,), generator=generator)
+        return torch.cat([half, self.config.T - 1 - half])[:count]
+
+    def noised(self, y_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """y_t of Eq. 6."""
+        return self.schedule.noised(y_0, noise, t)
+
+    def target(self, y_0: Tensor, noise: Tensor, t: Tensor, base: Tensor) -> Tensor:
+        """What the network should answer."""
+        target = self.schedule.target(y_0, noise, t, self.config.prediction)
+        return target - base if self.config.residual else target
+
+    def clean(self, answer: Tensor, y_t: Tensor, t: Tensor, base: Tensor) -> Tensor:
+        """The clean picture that an answer implies."""
+        if self.config.residual:
+            return base + answer
+        return self.schedule.x_0(answer, y_t, t, self.config.prediction)
+
+    def sample(
+        self,
+        network: Network,
+        base: Tensor,
+        generators: Sequence[torch.Generator],
+        *,
+        steps: int | None = None,
+        checkpointing: bool = False,
+    ) -> Tensor:
+        """y^_0 by DDIM with eta = 0, Eq. 7.
+
+        Args:
+            network: The noise predictor with its conditions.
+            base: The retouched picture or band.
+            generators: One per picture, for the first noise.
+            steps: Calls of the network; None for the configuration's.
+            checkpointing: Compute activations again in the backward pass.
+        """
+        config = self.config
+
+        def answer(y_t: Tensor, t: Tensor) -> Tensor:
+            given = network(y_t, t).float()
+            return base + given if config.residual else given
+
+        return ddim(
+            answer,
+            noise_like(base.float(), generators),
+            self.schedule,
+            steps=steps or config.steps,
+            spacing=config.spacing,
+            prediction=config.prediction,
+            guess=base if config.warm_start else None,
+            clip=1.0,
+            checkpointing=checkpointing,
+        )
+
+
+def generators_for(seeds: Sequence[int], name: str) -> list[torch.Generator]:
+    """A generator for every picture, from its seed and the expert's name: batch and order do not matter."""
+    return [torch.Generator().manual_seed((seed * 1_000_003 + zlib.crc32(name.encode())) % 2**63) for seed in seeds]

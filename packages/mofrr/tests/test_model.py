@@ -1,0 +1,260 @@
+"""The whole network: who works on what, seeds, plug-ins, ablations, gradients."""
+
+import dataclasses
+
+import pytest
+import torch
+from mofrr.config import OPERATIONS, PRESETS, SINGLE, ModelConfig
+from mofrr.losses import expert_losses, shared_losses
+from mofrr.mam import ResNetMAM, assignment
+from mofrr.model import MoFRR
+from retouch_common.config import apply_overrides
+
+TINY = PRESETS["tiny"].model
+
+
+def built(config=TINY, seed=0, awake=True):
+    """An untrained network; ``awake``: what starts at zero gets some weights, so that everything changes something."""
+    torch.manual_seed(seed)
+    model = MoFRR(config).eval()
+    if awake:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim == 4 and not parameter.any():
+                    parameter.normal_(std=0.05)
+    return model
+
+
+def pictures(count=3, size=64, seed=1):
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def gate(model, rows):
+    """Let the router answer these rows."""
+    answers = torch.tensor(rows).float() * 20 - 10
+    model.router.forward = lambda image: answers[: len(image)]
+
+
+class Calls:
+    """Counts forward calls of modules and the pictures in them."""
+
+    def __init__(self, **modules):
+        self.sizes = {name: [] for name in modules}
+        for name, module in modules.items():
+            module.register_forward_pre_hook(lambda _, inputs, name=name: self.sizes[name].append(len(inputs[0])))
+
+
+def test_inactive_experts_cost_nothing_and_active_ones_see_one_batch():
+    """Three faces: whitened and lifted, untouched, whitened. Two DDIM steps."""
+    model = built()
+    gate(model, [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
+    calls = Calls(
+        **{name: model.experts[name].denoiser for name in OPERATIONS},
+        **{f"degree {name}": model.estimators[name] for name in OPERATIONS},
+        shared=model.shared.denoiser,
+        combine=model.combine,
+    )
+    found = model.restore(pictures())
+    assert calls.sizes == {
+        "white": [2, 2],
+        "smooth": [],
+        "lift": [1, 1],
+        "eye": [],
+        "degree white": [2],
+        "degree smooth": [],
+        "degree lift": [1],
+        "degree eye": [],
+        "shared": [2, 2],
+        "combine": [2],
+    }
+    assert found.gates.tolist() == [[True, False, True, False], [False] * 4, [True, False, False, False]]
+    assert (found.degrees > 0).tolist() == found.gates.tolist()
+
+
+def test_an_untouched_face_comes_back_to_the_bit():
+    model = built()
+    gate(model, [[0, 0, 0, 0], [0, 1, 0, 0]])
+    image = pictures(2)
+    found = model.restore(image)
+    assert torch.equal(found.result[0], image[0]) and not torch.equal(found.result[1], image[1])
+    gate(model, [[0, 0, 0, 0], [0, 1, 0, 0]])
+    assert not torch.equal(model.restore(image, always_shared=True).result[0], image[0])
+
+
+def test_a_face_depends_on_its_seed_not_on_its_batch():
+    model, image = built(), pictures()
+    chosen = {"experts": ["white", "eye"]}
+    together = model.restore(image, seeds=[5, 6, 7], **chosen).result
+    turned = model.restore(image.flip(0), seeds=[7, 6, 5], **chosen).result.flip(0)
+    alone = torch.cat([model.restore(image[i : i + 1], seeds=5 + i, **chosen).result for i in range(3)])
+    assert torch.allclose(together, turned, atol=1e-5) and torch.allclose(together, alone, atol=1e-5)
+    assert not torch.allclose(together, model.restore(image, seeds=8, **chosen).result, atol=1e-5)
+
+
+def test_samples_are_averaged():
+    model, image = built(), pictures(1)
+    one = [model.restore(image, seeds=s, experts=["lift"]).experts["lift"] for s in (3, 3 + 7919)]
+    both = model.restore(image, seeds=3, experts=["lift"], samples=2).experts["lift"]
+    inside = ((one[0] > 0) & (one[0] < 1) & (one[1] > 0) & (one[1] < 1)) & (both > 0) & (both < 1)
+    assert inside.float().mean() > 0.5
+    assert torch.allclose(both[inside], ((one[0] + one[1]) / 2)[inside], atol=1e-5)
+
+
+def test_any_size():
+    found = built().restore(pictures(1, 64)[..., :51, :62], experts=list(OPERATIONS))
+    assert found.result.shape == (1, 3, 51, 62)
+
+
+def test_degree_is_an_expectation():
+    model = built()
+    model.estimators["white"].forward = lambda image: torch.log(torch.tensor([[0.5, 0.0, 0.0, 0.0, 0.5]]) + 1e-12)
+    assert model.degree("white", pictures(1)).item() == pytest.approx((1 + 5) / 2 / 5, abs=1e-4)
+
+
+def test_chosen_experts_overrule_the_router():
+    model = built()
+    gate(model, [[1, 1, 1, 1]])
+    assert model.restore(pictures(1), experts=["eye"]).gates.tolist() == [[False, False, False, True]]
+    with pytest.raises(ValueError, match="no expert nose; there are white, smooth, lift, eye"):
+        model.restore(pictures(1), experts=["nose"])
+    with pytest.raises(ValueError, match="as many seeds"):
+        model.restore(pictures(2), seeds=[1])
+
+
+def test_a_new_operation_leaves_the_others_as_they_are():
+    model, image = built(), pictures()
+    before = model.restore(image, experts=["white", "eye"])
+    logits = model.router(image)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    model.add_operation("lip_plumping")
+    after = model.restore(image, experts=["white", "eye"])
+    assert torch.equal(model.router(image)[:, :4], logits) and model.router(image).shape == (3, 5)
+    assert torch.allclose(after.result, before.result, atol=1e-6)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in weights.items())
+    again = MoFRR(model.config)
+    again.load_state_dict(model.state_dict())
+    assert again.restore(image, experts=["lip_plumping"]).gates[:, 4].all()
+    with pytest.raises(ValueError, match="different"):
+        model.add_operation("eye")
+
+
+ABLATIONS = {
+    "without IDEM": {"model.idem": False},
+    "without degree": {"model.degree": False},
+    "without HFCAM": {"model.hfcam": False},
+    "without shared expert": {"model.shared": False},
+    "without router": {"model.router": False},
+    "single WaveFRR": SINGLE,
+    "printed IDEM": {"model.idem_width": 0},
+    "noise predicted": {
+        "model.prediction": "epsilon",
+        "model.residual": False,
+        "model.zero_terminal_snr": False,
+        "model.warm_start": True,
+    },
+    "two levels": {"model.levels": 2, "model.patch": 4},
+}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_rows_of_table_4_and_other_forms(name):
+    config = apply_overrides(PRESETS["tiny"], ABLATIONS[name]).model
+    model, image = built(config), pictures(2)
+    found = model.restore(image, experts=None if not config.router else [config.operations[0]])
+    assert found.result.shape == image.shape and not torch.equal(found.result, image)
+    assert found.gates.all() == (not config.router)
+    assert (found.shared is None) == (not config.shared)
+
+
+@pytest.mark.parametrize("name", ["tiny", *ABLATIONS])
+def test_every_parameter_of_an_expert_gets_a_gradient(name):
+    config = apply_overrides(PRESETS["tiny"], ABLATIONS.get(name, {})).model
+    model = built(config).train()
+    X, Y = (2 * pictures(2, seed=s) - 1 for s in (1, 2))
+    expert = next(iter(model.experts.values()))
+    t, z = torch.tensor([5, 40]), torch.tensor([0.2, 0.8])
+    passed = expert(X, Y, z, t, torch.randn(expert.low_size(X)))
+    losses = sum(expert_losses(passed, Y).values())
+    if model.shared is not None:
+        losses = losses + sum(shared_losses(model.shared(X, Y, t, torch.randn_like(X)), Y).values())
+    losses.backward()
+    for part in (expert, model.shared):
+        for parameter_name, parameter in part.named_parameters() if part is not None else ():
+            assert parameter.grad is not None, parameter_name
+            # A key's bias is the same for every answer, so that the softmax does not see it.
+            assert parameter.grad.abs().max() > 0 or "qkv.bias" in parameter_name, parameter_name
+
+
+def test_every_parameter_of_router_estimators_and_combine_gets_a_gradient():
+    model = built().train()
+    image = pictures(4)
+    gates = torch.ones(4, 4)
+    experts = {name: pictures(4, seed=7 + i) for i, name in enumerate(OPERATIONS)}
+    loss = model.router(image).square().sum() + model.combine(image, pictures(4, seed=3), experts, gates).square().sum()
+    loss = loss + sum(model.estimators[name](image).square().sum() for name in OPERATIONS)
+    loss.backward()
+    for part in (model.router, model.combine, model.estimators):
+        for name, parameter in part.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().max() > 0 or name.endswith("query"), name  # one token: nothing to choose
+
+
+def test_a_perfect_noise_predictor_gives_the_clean_low_band():
+    config = apply_overrides(PRESETS["tiny"], ABLATIONS["noise predicted"] | {"model.T": 1000}).model
+    expert = built(config).experts["white"]
+    X, Y = (2 * pictures(1, seed=s) - 1 for s in (1, 2))
+    low = expert._low(expert._bands(Y))
+
+    def perfect(x_LL, y_t, z, t):
+        abar = expert.diffusion.schedule.alpha_bar[t].view(-1, 1, 1, 1)
+        return ((y_t - abar.sqrt() * low) / (1 - abar).sqrt()).float(), None
+
+    expert._answer = perfect
+    sampled = expert._sample(expert._low(expert._bands(X)), torch.zeros(1), [0], 10, False)
+    assert (sampled - low).abs().max() < 1e-4
+
+
+def test_the_combine_module_ignores_inactive_slots():
+    model, X = built(), 2 * pictures(2) - 1
+    gates = torch.tensor([[1, 0, 0, 0], [1, 0, 0, 0]])
+    some = {"white": torch.rand_like(X), "eye": torch.full_like(X, torch.nan)}
+    assert torch.equal(model.combine(X, X, some, gates), model.combine(X, X, {"white": some["white"]}, gates))
+
+
+def test_mam_groups_every_pixel_once():
+    logits = torch.randn(2, 5, 30)
+    for training in (False, True):
+        member = assignment(logits, training=training)
+        assert torch.allclose(member.sum(dim=1), torch.ones(2, 30)) and ((member - member.round()).abs() < 1e-5).all()
+    assert torch.equal(assignment(logits, training=False).argmax(dim=1), logits.argmax(dim=1))
+
+
+def test_mam_gives_tokens_of_all_stages():
+    with torch.no_grad():
+        tokens = ResNetMAM().eval()(torch.rand(1, 3, 64, 64))
+    assert tokens.shape == (1, 1024, 1024) and torch.isfinite(tokens).all()
+
+
+def test_refuses_impossible_configurations():
+    for change, message in (
+        ({"operations": ("white", "white")}, "different"),
+        ({"size": 100}, "multiple of"),
+        ({"combine": False}, "exactly one operation"),
+        ({"residual": True, "prediction": "v", "zero_terminal_snr": False}, "prediction=x0"),
+        ({"prediction": "epsilon", "residual": False}, "zero_terminal_snr"),
+        ({"steps": 51}, "between 1 and"),
+        ({"levels": 0}, "at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(TINY, **change)
+    with pytest.raises(ValueError, match="no preset"):
+        MoFRR.from_preset("large")
+    assert ModelConfig().multiple == 32
+
+
+def test_weights_come_back(tmp_path):
+    model = built()
+    model.save_pretrained(tmp_path / "weights")
+    again = MoFRR.from_pretrained(tmp_path / "weights")
+    image = pictures(1)
+    assert torch.equal(again.restore(image, experts=["lift"]).result, model.restore(image, experts=["lift"]).result)
