@@ -5,7 +5,8 @@ import pytest
 import torch
 from bpfre import retouch
 from bpfre.retouch import UNTOUCHED, Retoucher
-from retouch_common.photo.alignment import FaceSquare, align
+from retouch_common.photo import face_plan
+from retouch_common.photo.alignment import FaceSquare, align, face_square
 from retouch_common.photo.faces import Face
 
 UNKNOWN = np.full((5, 2), np.nan, np.float32)
@@ -49,7 +50,7 @@ def test_nothing_changes_outside_the_faces_square(retoucher, dtype, side):
     image = photo(300, 400, dtype)
     found = face(150.0, 120.0, 0.53 * side, 0.72 * side)
     result = retoucher(image, faces=[found])
-    x, y, w, h = retouch.face_square(found, 300, 400).bounds(300, 400)
+    x, y, w, h = face_square(found, 300, 400).bounds(300, 400)
     assert w <= side + 2 and h <= side + 2
     changed = (result != image).any(axis=2)
     assert changed[y : y + h, x : x + w].mean() > 0.2
@@ -91,13 +92,13 @@ def test_the_detector_is_asked_unless_faces_are_given(retoucher, monkeypatch):
         seen.append(shown)
         return [face(60.0, 60.0, 50.0, 70.0)]
 
-    monkeypatch.setattr(retouch, "detect_faces", detect)
+    monkeypatch.setattr(face_plan, "detect_faces", detect)
     found = retoucher(image)
     assert seen[0].dtype == np.uint8 and np.array_equal(seen[0], image >> 8)
     assert np.array_equal(found, retoucher(image, faces=[face(60.0, 60.0, 50.0, 70.0)]))
     assert len(seen) == 1
     assert np.array_equal(retoucher(image, faces=[]), image)
-    monkeypatch.setattr(retouch, "detect_faces", lambda shown: [])
+    monkeypatch.setattr(face_plan, "detect_faces", lambda shown: [])
     with pytest.raises(ValueError, match="no face was found"):
         retoucher(image)
 
@@ -153,7 +154,7 @@ def test_protected_pixels_keep_their_bits(retoucher, kind):
 def test_attention_lies_on_the_faces(retoucher, busy_model):
     image, faces = photo(200, 260), [face(60.0, 60.0, 50.0, 70.0)]
     maps = retoucher.attention(image, faces=faces)
-    x, y, w, h = retouch.face_square(faces[0], 200, 260).bounds(200, 260)
+    x, y, w, h = face_square(faces[0], 200, 260).bounds(200, 260)
     for M in (maps.coarse, maps.refined):
         assert M.shape == (200, 260) and M.dtype == np.float32
         assert M[y : y + h, x : x + w].mean() > 0.05 and M.max() <= 1
@@ -185,7 +186,7 @@ def test_the_face_the_network_sees_is_the_aligned_one(retoucher, monkeypatch):
     retoucher.network.config = network.config
     found = face(100.0, 90.0, 70.0, 90.0)
     retoucher(image, faces=[found])
-    expected = align(image, retouch.face_square(found, 300, 300), 64)
+    expected = align(image, face_square(found, 300, 300), 64)
     np.testing.assert_array_equal(seen[0][0].permute(1, 2, 0).numpy(), expected)
 
 

@@ -15,6 +15,7 @@ import torch
 from retouch_common.photo.alignment import FaceSquare, read_aligned
 from retouch_common.photo.batch import Job, check_target
 from retouch_common.photo.companions import beside
+from retouch_common.photo.face_plan import FacePlan, plan_faces
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import AlignedLayer, pasted_rows
 from retouch_common.photo.regions import Box
@@ -22,7 +23,7 @@ from retouch_common.photo.sources import RowSource, blocks
 from retouch_common.synthesis.strokes import brush_strokes, paint_white
 
 from bpfre.retouch import Retoucher
-from bpfre.retouch_files import FacePlan, check_kept, mask_picture, plan_faces
+from bpfre.retouch_files import check_kept, mask_picture
 
 DAMAGED = ".damaged.png"
 

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.photo.alignment import FaceSquare, face_square, read_aligned, whole_square
-from retouch_common.photo.faces import Face, detect_faces
+from retouch_common.photo.alignment import FaceSquare, read_aligned
+from retouch_common.photo.face_plan import squares_in
+from retouch_common.photo.faces import Face
 from retouch_common.photo.pasting import AlignedLayer, map_rows, pasted_rows
 from retouch_common.photo.sources import ArraySource, RowSource
 
@@ -31,7 +32,7 @@ from bpfre.inference import prepare
 from bpfre.model import BPFRe, Stage
 
 if TYPE_CHECKING:
-    from bpfre.retouch_files import FacePlan
+    from retouch_common.photo.face_plan import FacePlan
 
 UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not retouching
 FACES_AT_ONCE = 8  # on an accelerator; a processor works on one, since more only cost memory there
@@ -123,7 +124,7 @@ class Retoucher:
             ValueError: Another shape or type, a strength outside [0, 1], no face, or one that lies outside.
         """
         source = ArraySource(image)
-        found = self.find_blemishes(source, _squares(image, faces, aligned))
+        found = self.find_blemishes(source, squares_in(image, faces, aligned))
         keep_off = None if protect is None else _protection(protect)
         result, y = np.empty_like(image), 0
         for rows in retouched_rows(source, found, strength=strength, protect=keep_off):
@@ -144,7 +145,7 @@ class Retoucher:
             ValueError: See :meth:`__call__`.
         """
         source = ArraySource(image)
-        found = self.find_blemishes(source, _squares(image, faces, aligned))
+        found = self.find_blemishes(source, squares_in(image, faces, aligned))
 
         def draw(name: str) -> np.ndarray | None:
             layers = map_layers(found, (name,), source.height, source.width)
@@ -252,20 +253,6 @@ def map_layers(faces: Sequence[RetouchedFace], names: Sequence[str], height: int
     """
     maps = [(face.square, getattr(face, name)) for face in faces for name in names]
     return [AlignedLayer(square, 255 * M[..., None], height, width) for square, M in maps if M is not None]
-
-
-def _squares(image: np.ndarray, faces: Sequence[Face] | None, aligned: bool) -> list[FaceSquare]:
-    """Where to retouch a photograph in memory."""
-    height, width = image.shape[:2]
-    if aligned:
-        if faces is not None:
-            raise ValueError("faces and aligned exclude each other; leave one out")
-        return [whole_square(height, width)]
-    if faces is None:
-        faces = detect_faces(image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8))
-        if not faces:
-            raise ValueError("no face was found; say where it is with faces=, or aligned=True if it fills the picture")
-    return [face_square(face, height, width) for face in faces]
 
 
 def _protection(protect: np.ndarray) -> ArraySource:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from retouch_common.photo.alignment import FaceSquare
+    from retouch_common.photo.face_plan import FacePlan
     from retouch_common.photo.io import Photo
     from retouch_common.photo.regions import Box
 
@@ -48,59 +48,6 @@ class Options:
     overwrite: bool = False
 
 
-@dataclass(frozen=True)
-class FacePlan:
-    """Which faces will be retouched and why.
-
-    Attributes:
-        squares: Where they lie, largest first.
-        reason: Why, in words that follow "because".
-    """
-
-    squares: tuple[FaceSquare, ...]
-    reason: str
-
-    def __str__(self) -> str:
-        count = len(self.squares)
-        return f"{count} face{'s' if count > 1 else ''}, because {self.reason}"
-
-
-def plan_faces(photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = False) -> FacePlan:
-    """Decide which faces of a photo to retouch.
-
-    Args:
-        photo: The photo.
-        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo; they replace the detector.
-        aligned: The photo is an aligned face.
-
-    Returns:
-        The plan.
-
-    Raises:
-        ValueError: If no face is found or the detector's weights cannot be had, a box lies outside the photo, or an
-            aligned photo is no square.
-    """
-    from retouch_common.photo.alignment import face_square, whole_square
-    from retouch_common.photo.faces import DetectorUnavailable
-    from retouch_common.photo.regions import boxed_faces, locate_faces
-
-    if aligned and face_boxes:
-        raise ValueError("a face box and an aligned photo exclude each other; leave one out")
-    try:
-        if aligned:
-            return FacePlan((whole_square(photo.height, photo.width),), "the photo is said to be aligned")
-        faces = boxed_faces(face_boxes) if face_boxes else locate_faces(photo)
-        if not faces:
-            raise ValueError("no face was found; give a face box, or say that the photo is aligned if a face fills it")
-        squares = tuple(face_square(face, photo.height, photo.width) for face in faces)
-    except DetectorUnavailable as error:
-        raise ValueError(f"{photo.path}: {error}; or give a face box, or say that the photo is aligned") from error
-    except ValueError as error:
-        line = str(error)
-        raise ValueError(line if str(photo.path) in line else f"{photo.path}: {line}") from None
-    return FacePlan(squares, "the face box was given" if face_boxes else "the detector found them")
-
-
 def retouch_file(
     retoucher: Retoucher, src: str | os.PathLike[str], dst: str | os.PathLike[str], options: Options
 ) -> FacePlan:
@@ -122,6 +69,7 @@ def retouch_file(
     """
     from retouch_common.photo.batch import Job, check_target
     from retouch_common.photo.companions import Comparison, beside
+    from retouch_common.photo.face_plan import plan_faces
     from retouch_common.photo.io import Photo
 
     from bpfre.retouch import retouched_rows
