@@ -1,0 +1,136 @@
+"""RetouchingFFHQ and MoFRR's extension of it, as published: which files show which operations.
+
+Ying et al., "RetouchingFFHQ", ACM MM 2023; the pictures are given out by its authors on request. Understood are
+
+    DIR/Whitening_60/00012/00012345.png      one operation, its magnitude 30, 60 or 90 in the folder's name
+    DIR/*.txt                                lines "{'EyeEnlarging': 60, 'Smoothing': 30}<TAB>PATH", PATH below DIR
+    DIR/ori/.../00012345.png                 the originals, FFHQ's; also called original, ffhq, images1024x1024
+
+``mofrr-simulate`` writes the same. A picture belongs to the original whose number its name ends with. Folders named
+train, val and test say the split; otherwise it goes by the thousands of the numbers, eight to one to one.
+"""
+
+import ast
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from retouch_common.data.pairs import SUFFIXES, Split
+
+logger = logging.getLogger(__name__)
+
+NAMES = {"Whitening": "white", "Smoothing": "smooth", "FaceLifting": "lift", "EyeEnlarging": "eye"}
+MAGNITUDES = (30, 60, 90)
+ORIGINALS = ("ori", "original", "originals", "ffhq", "images1024x1024")
+SPLITS = ("train", "val", "test")
+_FOLDER = re.compile(rf"({'|'.join(NAMES)})_(\d+)")
+_NUMBER = re.compile(r"\d+$")
+
+
+@dataclass(frozen=True)
+class Retouched:
+    """A retouched picture, or an original that stands for itself.
+
+    Attributes:
+        file: The picture.
+        original: What it was made from.
+        magnitudes: 1, 2 or 3 by operation; operations that were not applied are left out.
+    """
+
+    file: Path
+    original: Path
+    magnitudes: dict[str, int]
+
+
+def find_retouched(folder: Path, split: Split = "all", *, clean: bool = True) -> list[Retouched]:
+    """The pictures of a split, in the order of their paths.
+
+    Args:
+        folder: DIR.
+        split: "train", "val", "test" or "all".
+        clean: Also the originals themselves, without any operation.
+
+    Raises:
+        ValueError: There are no originals, no retouched pictures, none in the split, or a text file cannot be read as
+            labels; the line is named.
+    """
+    root = next((folder / name for name in ORIGINALS if (folder / name).is_dir()), None)
+    if root is None:
+        raise ValueError(f"{folder}: no folder of originals (one of {', '.join(ORIGINALS)})")
+    originals = {number: file for file in _pictures(root) if (number := _number(file)) is not None}
+    found, alone = [], 0
+    for file, magnitudes in _labelled(folder):
+        number = _number(file)
+        if number in originals:
+            found.append(Retouched(file, originals[number], magnitudes))
+        else:
+            alone += 1
+    if alone:
+        logger.warning("%s: %d pictures have no original and are left out", folder, alone)
+    if not found:
+        raise ValueError(f"{folder}: no retouched pictures (folders such as Whitening_60, or text files of labels)")
+    if clean:
+        found += [Retouched(file, file, {}) for file in originals.values()]
+    found.sort(key=lambda picture: picture.file)
+    chosen = [picture for picture in found if split in ("all", _split(picture.original, originals, folder))]
+    if not chosen:
+        raise ValueError(f"{folder}: nothing belongs to the split {split!r}")
+    return chosen
+
+
+def _labelled(folder: Path) -> Iterator[tuple[Path, dict[str, int]]]:
+    """Every picture that a folder's name or a text file labels."""
+    for part in sorted(folder.iterdir()):
+        named = _FOLDER.fullmatch(part.name)
+        if part.is_dir() and named:
+            magnitude = _magnitude(named[2], str(part))
+            for file in _pictures(part):
+                yield file, {NAMES[named[1]]: magnitude}
+        elif part.suffix == ".txt":
+            for number, line in enumerate(part.read_text(encoding="utf-8").splitlines(), 1):
+                if line.strip():
+                    yield _label(folder, line, f"{part}, line {number}")
+
+
+def _label(folder: Path, line: str, place: str) -> tuple[Path, dict[str, int]]:
+    try:
+        text, path = line.rstrip().split("\t")
+        given = ast.literal_eval(text)  # literals only: nothing in the file is run
+        magnitudes = {NAMES[name]: _magnitude(value, place) for name, value in given.items() if int(value)}
+    except (ValueError, KeyError, SyntaxError, AttributeError, TypeError) as error:
+        if place in str(error):
+            raise
+        raise ValueError(f"{place}: not a label such as {{'EyeEnlarging': 60}}, a tab and a path") from None
+    file = folder / path
+    if not file.is_file():
+        raise ValueError(f"{place}: there is no {path} below {folder}")
+    return file, magnitudes
+
+
+def _magnitude(value: object, place: str) -> int:
+    """1, 2 or 3 of 30, 60 or 90."""
+    if str(value) not in map(str, MAGNITUDES):
+        raise ValueError(f"{place}: a magnitude is 30, 60 or 90, not {value}")
+    return MAGNITUDES.index(int(str(value))) + 1
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
+def _number(file: Path) -> int | None:
+    number = _NUMBER.search(file.stem)
+    return int(number[0]) if number else None
+
+
+def _split(original: Path, originals: dict[int, Path], folder: Path) -> str:
+    named = [part for part in original.relative_to(folder).parts if part in SPLITS]
+    if named:
+        return named[0]
+    thousands = sorted({number // 1000 for number in originals})
+    number = _number(original)
+    assert number is not None
+    share = thousands.index(number // 1000) * 10 // len(thousands)
+    return "train" if share < 8 else "val" if share == 8 else "test"

@@ -1,0 +1,82 @@
+"""The published layouts, on small trees of empty pictures."""
+
+import pytest
+from mofrr.retouching_ffhq import find_retouched
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Ten thousands of one face each."""
+    for thousand in range(10):
+        number = f"{1000 * thousand + 7:08d}"
+        touch(tmp_path / "ori" / f"{thousand:05d}" / f"{number}.png")
+        touch(tmp_path / "Whitening_30" / f"{thousand:05d}" / f"{number}.png")
+        touch(tmp_path / "EyeEnlarging_90" / f"{thousand:05d}" / f"{number}.png")
+        touch(tmp_path / "multi" / "two" / f"megvii_{number}.png")
+    lines = [
+        f"{{'EyeEnlarging': 60, 'FaceLifting': 30, 'Smoothing': 0}}\tmulti/two/megvii_{1000 * t + 7:08d}.png"
+        for t in range(10)
+    ]
+    (tmp_path / "multi.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_operations_and_magnitudes(tree):
+    found = find_retouched(tree)
+    assert len(found) == 40
+    of_first = {tuple(sorted(p.magnitudes.items())) for p in found if p.original.name == "00000007.png"}
+    assert of_first == {(), (("white", 1),), (("eye", 3),), (("eye", 2), ("lift", 1))}
+    assert len(find_retouched(tree, clean=False)) == 30
+
+
+def test_split_by_thousands(tree):
+    sizes = {split: len(find_retouched(tree, split)) for split in ("train", "val", "test")}
+    assert sizes == {"train": 32, "val": 4, "test": 4}
+    originals = {split: {p.original for p in find_retouched(tree, split)} for split in sizes}
+    assert not originals["train"] & originals["val"] and not originals["val"] & originals["test"]
+
+
+def test_split_by_folder(tmp_path):
+    for split, number in (("train", 1), ("val", 2), ("test", 3)):
+        touch(tmp_path / "ori" / split / f"{number}.png")
+        touch(tmp_path / "Smoothing_60" / split / f"{number}.png")
+    (val,) = find_retouched(tmp_path, "val", clean=False)
+    assert val.file.name == "2.png" and val.magnitudes == {"smooth": 2}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{'EyeEnlarging': 45}\tori/00000/00000007.png", "30, 60 or 90, not 45"),
+        ("__import__('os').system('true')\tori/00000/00000007.png", "line 1: not a label"),
+        ("{'Nose': 30}\tori/00000/00000007.png", "line 1: not a label"),
+        ("{'EyeEnlarging': 30} ori/00000/00000007.png", "line 1: not a label"),
+        ("{'EyeEnlarging': 30}\tnowhere.png", "no nowhere.png"),
+    ],
+)
+def test_bad_labels_are_named(tree, line, message):
+    (tree / "multi.txt").write_text(line)
+    with pytest.raises(ValueError, match=message):
+        find_retouched(tree)
+
+
+def test_what_is_missing_is_said(tmp_path, caplog):
+    with pytest.raises(ValueError, match="no folder of originals"):
+        find_retouched(tmp_path)
+    touch(tmp_path / "ori" / "1.png")
+    with pytest.raises(ValueError, match="no retouched pictures"):
+        find_retouched(tmp_path)
+    touch(tmp_path / "Smoothing_30" / "1.png")
+    touch(tmp_path / "Smoothing_30" / "2.png")
+    assert len(find_retouched(tmp_path, clean=False)) == 1
+    assert "1 pictures have no original" in caplog.text
+    with pytest.raises(ValueError, match="split 'test'"):
+        find_retouched(tmp_path, "test")
+    touch(tmp_path / "Smoothing_31" / "1.png")
+    with pytest.raises(ValueError, match="not 31"):
+        find_retouched(tmp_path)
