@@ -26,6 +26,8 @@ class BlemishAttention(nn.Module):
     Args:
         channels: C of the features.
         width: Filters of the hidden layers.
+        normalise: Give every channel of the features mean 0 and variance 1 before h_map, so that what stands out from
+            its picture is as large in every channel; the paper does not say.
         parameters: alpha and beta for every "pixel", or for every pixel and "channel".
         weight_activation: Of h_weight's last layer, "linear" or "sigmoid".
     """
@@ -35,6 +37,7 @@ class BlemishAttention(nn.Module):
         channels: int,
         *,
         width: int = 32,
+        normalise: bool = False,
         parameters: Literal["pixel", "channel"] = "pixel",
         weight_activation: Literal["linear", "sigmoid"] = "linear",
     ) -> None:
@@ -49,6 +52,7 @@ class BlemishAttention(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Conv2d(width, 2 * mapped, 3, padding=4, dilation=4),
         )
+        self.normalise = nn.InstanceNorm2d(channels) if normalise else nn.Identity()
         self.h_map = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1),
             nn.LeakyReLU(0.2),
@@ -73,7 +77,7 @@ class BlemishAttention(nn.Module):
         """
         reduced = resize_area(x, f.shape[-2:])
         alpha, beta = self.h_param(reduced).float().chunk(2, dim=1)  # Eq. 1
-        M = torch.sigmoid((1 + alpha) * self.h_map(f).float() + beta)  # Eq. 2
+        M = torch.sigmoid((1 + alpha) * self.h_map(self.normalise(f)).float() + beta)  # Eq. 2
         M = M.mean(dim=1, keepdim=True)
         W = self.h_weight(1 - M)  # Eq. 3
         return M, torch.sigmoid(W) if self.sigmoid_weight else W
@@ -85,6 +89,7 @@ class AttentionPyramid(nn.Module):
     Args:
         channels: C of the features by their side in pixels.
         width: See :class:`BlemishAttention`.
+        normalise: See :class:`BlemishAttention`.
         parameters: See :class:`BlemishAttention`.
         weight_activation: See :class:`BlemishAttention`.
     """
@@ -94,6 +99,7 @@ class AttentionPyramid(nn.Module):
         channels: dict[int, int],
         *,
         width: int,
+        normalise: bool = False,
         parameters: Literal["pixel", "channel"],
         weight_activation: Literal["linear", "sigmoid"],
     ) -> None:
@@ -101,7 +107,11 @@ class AttentionPyramid(nn.Module):
         self.scales = nn.ModuleDict(
             {
                 str(side): BlemishAttention(
-                    count, width=width, parameters=parameters, weight_activation=weight_activation
+                    count,
+                    width=width,
+                    normalise=normalise,
+                    parameters=parameters,
+                    weight_activation=weight_activation,
                 )
                 for side, count in channels.items()
                 if side >= SMALLEST_GATED

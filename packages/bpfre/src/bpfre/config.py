@@ -25,6 +25,7 @@ class ModelConfig:
         style_dim: Length of the latent code and of the style code.
         mapping_layers: Layers of the MLP between them.
         attention_width: Filters of the hidden layers of the attention modules.
+        attention_norm: Normalise the features, channel by channel and picture by picture, before h_map.
         norm: Normalisation of the U-Net's blocks: "group", "batch" (pSp's) or "none".
         activation: Of the U-Net's blocks: "prelu" (pSp's) or "leaky", which makes a training step an eighth shorter.
         parameters: alpha and beta of Eq. 1 for every "pixel", or for every pixel and "channel".
@@ -47,6 +48,7 @@ class ModelConfig:
     style_dim: int = 512
     mapping_layers: int = 8
     attention_width: int = 32
+    attention_norm: bool = False
     norm: Norm = "group"
     activation: Activation = "prelu"
     parameters: Literal["pixel", "channel"] = "pixel"
@@ -144,7 +146,7 @@ class TrainConfig:
         accumulate: Gradient accumulation rounds in a step.
         unpaired_every: Steps between those in which unpaired pictures and the discriminator take part.
         lr: Peak learning rate of Adam.
-        unet_lr: Of the U-Net's layers, which are not equalised, as a share of ``lr``.
+        unet_lr: Of the U-Net, as a share of ``lr``: it is deep, and its layers are not equalised.
         betas: Adam's momentum coefficients.
         schedule: "constant", "cosine" or "step" (divides by ten after ``step_at`` steps).
         step_at: See ``schedule``.
@@ -216,6 +218,7 @@ PRESETS: dict[str, Config] = {
     "paper": Config(model=ModelConfig(residual="none")),
     # Changes instead of pictures, and a pixel term that outweighs the game.
     "recommended": Config(
+        model=ModelConfig(attention_norm=True),
         loss=LossConfig(pixel=10.0, adversarial=0.1, identity=0.1),
         train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="bf16", channels_last=True),
     ),
@@ -227,7 +230,8 @@ PRESETS: dict[str, Config] = {
             max_channels=80,
             style_dim=80,
             mapping_layers=4,
-            attention_width=8,
+            attention_width=16,
+            attention_norm=True,
             norm="none",
             activation="leaky",
             discriminator_base=2048,

@@ -75,6 +75,7 @@ class BPFRe(
             return AttentionPyramid(
                 channels,
                 width=config.attention_width,
+                normalise=config.attention_norm,
                 parameters=config.parameters,
                 weight_activation=config.weight_activation,
             )

@@ -173,16 +173,16 @@ class _Run:
         runner.seed(cfg.seed, per_process=True)
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Adam, with the U-Net's layers, which are not equalised, at a rate of their own."""
+        """Adam, with the U-Net at a rate of its own."""
         cfg = self.config.train
         betas = (cfg.betas[0], cfg.betas[1])
         model = cast(BPFRe, self.model)
-        equalised = list(model.generator.parameters()) if model.generator is not None else []
-        known = {id(p) for p in equalised}
-        plain = [p for p in model.parameters() if id(p) not in known]
-        groups: list[dict[str, Any]] = [{"params": plain, "lr": cfg.lr * cfg.unet_lr}]
-        if equalised:
-            groups.append({"params": equalised, "lr": cfg.lr})
+        unet = [p for part in (model.encoder, model.decoder) if part is not None for p in part.parameters()]
+        known = {id(p) for p in unet}
+        others = [p for p in model.parameters() if id(p) not in known]
+        groups: list[dict[str, Any]] = [{"params": unet, "lr": cfg.lr * cfg.unet_lr}]
+        if others:
+            groups.append({"params": others, "lr": cfg.lr})
         optimizers: dict[str, torch.optim.Optimizer] = {"model": torch.optim.Adam(groups, betas=betas)}
         if self.discriminator is not None:
             parameters = self.discriminator.parameters()
