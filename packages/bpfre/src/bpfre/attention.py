@@ -128,12 +128,14 @@ class AttentionPyramid(nn.Module):
         Returns:
             W ⊗ f by side, scales below ``SMALLEST_GATED`` as they were, and the maps M, finest first.
         """
-        weighted, maps = dict(features), {}
-        for side, f in features.items():
+        weighted, maps = dict(features), []
+        for side in sorted(features, reverse=True):
             if str(side) in self.scales:
-                maps[side], W = self.scales[str(side)](x, f)
-                weighted[side] = W * f  # Eq. 7 and 8
-        return weighted, [maps[side] for side in sorted(maps, reverse=True)]
+                x = resize_area(x, features[side].shape[-2:])  # from scale to scale: a mean of means is the mean
+                M, W = self.scales[str(side)](x, features[side])
+                weighted[side] = W * features[side]  # Eq. 7 and 8
+                maps.append(M)
+        return weighted, maps
 
 
 def scale_start(convolution: nn.Module, factor: float, *, bias: float = 0.0) -> None:

@@ -26,6 +26,9 @@ class Inference(nn.Module):
         self.device, self.dtype = device, dtype
         self.model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)
+        for layer in self.model.modules():
+            if isinstance(layer, nn.Conv2d):  # once, not at every call as autocast would
+                layer.to(dtype)
         self.config = model.config
 
     @torch.inference_mode()

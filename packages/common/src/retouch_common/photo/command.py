@@ -76,13 +76,16 @@ def batch_options(command: F) -> F:
     )
 
 
-def retouch_all(jobs: Sequence[Job], retouch: Callable[[Job], object], *, overwrite: bool) -> None:
+def retouch_all(
+    jobs: Sequence[Job], retouch: Callable[[Job], object], *, overwrite: bool, done: str = "retouched"
+) -> None:
     """Retouch every photo, report each, and list at the end those that could not be retouched.
 
     Args:
         jobs: Inputs and outputs.
         retouch: Does one; what it returns is shown as what was done.
         overwrite: Whether an output may be its own input.
+        done: What is done to them, for the list.
 
     Raises:
         click.ClickException: The only photo could not be retouched.
@@ -95,7 +98,7 @@ def retouch_all(jobs: Sequence[Job], retouch: Callable[[Job], object], *, overwr
     if len(jobs) == 1 and failures:
         raise click.ClickException(failures[0])
     if failures:
-        click.echo(f"{len(failures)} of {len(jobs)} photos could not be retouched:", err=True)
+        click.echo(f"{len(failures)} of {len(jobs)} photos could not be {done}:", err=True)
         for line in failures:
             click.echo(f"  {line}", err=True)
         raise SystemExit(1)
