@@ -7,7 +7,6 @@ x, y in pixels, the middle of the first pixel at (0, 0).
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -115,11 +114,15 @@ class FaceLandmarks:
 
     def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> FaceLandmarks:
         """The same face with each part's (n, 2) points moved by a function."""
-        parts = {
-            name: tuple(map(function, part)) if isinstance(part, tuple) else function(part)
-            for name, part in vars(self).items()
-        }
-        return dataclasses.replace(self, **parts)
+        return FaceLandmarks(
+            eyes=(function(self.eyes[0]), function(self.eyes[1])),
+            brows=(function(self.brows[0]), function(self.brows[1])),
+            lips=function(self.lips),
+            mouth=function(self.mouth),
+            nose=function(self.nose),
+            jaw=function(self.jaw),
+            outline=function(self.outline),
+        )
 
     def scaled(self, factor: float) -> FaceLandmarks:
         """The same face in the picture enlarged by a factor."""
@@ -200,7 +203,7 @@ def canonical_landmarks(size: int) -> FaceLandmarks:
 
 
 def ffhq_square(landmarks: FaceLandmarks) -> FaceSquare:
-    """Where FFHQ's procedure cuts the face out of a photo (Karras et al., CVPR 2019, appendix C).
+    """Where FFHQ's procedure cuts the face out of a photo (Karras et al., CVPR 2019).
 
     `retouch_common.photo.alignment.face_square` does the same with a detector's points, which lie a little
     differently from the landmarks here.
@@ -208,7 +211,7 @@ def ffhq_square(landmarks: FaceLandmarks) -> FaceSquare:
     left, right = landmarks.eye_centres.astype(np.float64) + 0.5
     eyes, mouth = (left + right) / 2, landmarks.mouth.astype(np.float64).mean(0) + 0.5
     across, down = right - left, mouth - eyes
-    axis = across + (down[1], -down[0])
+    axis = across + np.array([down[1], -down[0]])
     centre = eyes + 0.1 * down
     side = 2.0 * max(2.0 * float(np.hypot(*across)), 1.8 * float(np.hypot(*down)))
     return FaceSquare((float(centre[0]), float(centre[1])), side, math.atan2(axis[1], axis[0]))

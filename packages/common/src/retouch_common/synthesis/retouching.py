@@ -1,0 +1,327 @@
+"""What retouching programs do to an aligned face, for training networks that restore the original.
+
+Four operations, in this order: `white` and `smooth` on skin, then `lift` (a slimmer lower face) and `eye` (larger
+eyes), which are one displacement field and one interpolation. The same operation looks different in every program;
+three styles stand for three programs, so that one can be held out, and a seed varies each a little.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retouch_common.synthesis.face_template import FaceLandmarks
+from retouch_common.synthesis.retouching_skin import retouching_skin
+from retouch_common.synthesis.retouching_tones import SmoothingKind, smooth, whiten
+from retouch_common.synthesis.retouching_warps import LiftKind, Warp, displacement, enlarge, face_lift, warp_image
+
+__all__ = [
+    "OPERATIONS",
+    "STYLES",
+    "RetouchConfig",
+    "RetouchRecipe",
+    "RetouchStyle",
+    "Retouched",
+    "random_recipe",
+    "retouch_face",
+    "strength_label",
+]
+
+OPERATIONS = ("white", "smooth", "lift", "eye")
+
+LEVELS = (0.3, 0.6, 0.9)
+"""The strengths that RetouchingFFHQ labels 1, 2 and 3."""
+
+RESPONSE = 0.5
+"""An operation's effect is its strength to this power: such programs act most at the beginning of their sliders."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetouchStyle:
+    """How one program retouches, at strength 1. Lengths are eye distances unless said otherwise."""
+
+    gamma: float
+    """Exponent of lightness; less is whiter."""
+    pull: float
+    """How far the skin's colour is drawn towards `hue`, 0 to 1."""
+    hue: tuple[float, float]
+    """Lab's a and b of the program's ideal skin."""
+    smoothing: SmoothingKind
+    smoothing_radius: float
+    smoothing_contrast: float
+    """Differences above this are edges and stay, as a share of the skin's lightness."""
+    evenness: float
+    """How far shadows are filled up, 0 to 1."""
+    lift: LiftKind
+    lift_amount: float
+    lift_reach: float
+    eye_amount: float
+    """The eye's middle becomes 1 / (1 - amount) times as large."""
+    eye_radius: float
+    """Radius of what is enlarged, in widths of the eye."""
+    eye_power: float
+    """How quickly the enlarging fades."""
+
+
+STYLES: dict[str, RetouchStyle] = {
+    "porcelain": RetouchStyle(
+        gamma=0.76,
+        pull=0.34,
+        hue=(7.0, 6.0),
+        smoothing="guided",
+        smoothing_radius=0.12,
+        smoothing_contrast=0.18,
+        evenness=0.9,
+        lift="drag",
+        lift_amount=0.058,
+        lift_reach=0.75,
+        eye_amount=0.25,
+        eye_radius=1.1,
+        eye_power=2.0,
+    ),
+    "rosy": RetouchStyle(
+        gamma=0.765,
+        pull=0.27,
+        hue=(17.0, 8.0),
+        smoothing="bilateral",
+        smoothing_radius=0.14,
+        smoothing_contrast=0.25,
+        evenness=0.85,
+        lift="pull",
+        lift_amount=0.085,
+        lift_reach=1.0,
+        eye_amount=0.23,
+        eye_radius=1.3,
+        eye_power=2.0,
+    ),
+    "studio": RetouchStyle(
+        gamma=0.74,
+        pull=0.18,
+        hue=(9.0, 17.0),
+        smoothing="bands",
+        smoothing_radius=0.1,
+        smoothing_contrast=0.2,
+        evenness=0.65,
+        lift="narrow",
+        lift_amount=0.07,
+        lift_reach=1.0,
+        eye_amount=0.28,
+        eye_radius=1.2,
+        eye_power=3.0,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetouchConfig:
+    """What is done how often."""
+
+    styles: tuple[str, ...] = tuple(STYLES)
+    """Names of the styles to choose from, each as often."""
+    counts: tuple[float, ...] = (0.05, 0.35, 0.2, 0.2, 0.2)
+    """Probability of 0, 1, 2, 3 and 4 operations at once."""
+    spread: float = 0.1
+    """Strengths lie evenly within this of 0.3, 0.6 or 0.9."""
+
+    def __post_init__(self) -> None:
+        for style in self.styles:
+            _known(style, STYLES, "style")
+        if not self.styles:
+            raise ValueError("styles is empty; name at least one")
+        if len(self.counts) != 5 or min(self.counts) < 0 or abs(sum(self.counts) - 1) > 1e-6:
+            raise ValueError(f"counts is {self.counts}; it must be five probabilities that sum to 1")
+        if not 0 <= self.spread <= 0.1:
+            raise ValueError(f"spread is {self.spread}; it must lie between 0 and 0.1")
+
+
+@dataclass(frozen=True)
+class RetouchRecipe:
+    """What `retouch_face` is to do.
+
+    Attributes:
+        strengths: 0 … 1 by operation; 0 is off.
+        style: A key of `STYLES`.
+        seed: Of the style's variations.
+    """
+
+    strengths: dict[str, float]
+    style: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Retouched:
+    """A retouched face.
+
+    Attributes:
+        image: (H, W, 3) float32 in [0, 1].
+        flow: (H, W, 2) float32 pixels x, y: from how far right of and below its own place a pixel's colour comes.
+        mask: (H, W) float32 in [0, 1], the skin of the original that whitening and smoothing act on.
+        strengths: 0 … 1 by operation.
+        labels: 0 (off) … 3 by operation.
+        style: A key of `STYLES`.
+        seed: Of the style's variations.
+    """
+
+    image: np.ndarray
+    flow: np.ndarray
+    mask: np.ndarray
+    strengths: dict[str, float]
+    labels: dict[str, int]
+    style: str
+    seed: int
+
+
+def random_recipe(
+    generator: np.random.Generator, config: RetouchConfig | None = None, *, operations: Sequence[str] | None = None
+) -> RetouchRecipe:
+    """Choose operations, strengths, style and seed.
+
+    Args:
+        generator: Source of randomness.
+        config: What is done how often.
+        operations: Exactly these operations instead of random ones.
+
+    Raises:
+        ValueError: If an operation is unknown.
+    """
+    config = config or RetouchConfig()
+    if operations is None:
+        count = int(generator.choice(5, p=config.counts))
+        operations = [OPERATIONS[i] for i in generator.permutation(4)[:count]]
+    for name in operations:
+        _known(name, OPERATIONS, "operation")
+    strengths = {name: 0.0 for name in OPERATIONS}
+    for name in OPERATIONS:
+        if name in operations:
+            strengths[name] = float(generator.choice(LEVELS) + generator.uniform(-config.spread, config.spread))
+    style = config.styles[int(generator.integers(len(config.styles)))]
+    return RetouchRecipe(strengths, style, int(generator.integers(2**31)))
+
+
+def retouch_face(
+    image: np.ndarray,
+    landmarks: FaceLandmarks,
+    strengths: Mapping[str, float],
+    *,
+    style: str = "porcelain",
+    seed: int = 0,
+    skin: np.ndarray | None = None,
+) -> Retouched:
+    """Retouch a face. The same arguments give the same result to the bit.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1], an aligned face; 256 pixels and more a side look best.
+        landmarks: In the image's pixels.
+        strengths: 0 … 1 by name of the operation; those that are left out are off.
+        style: A key of `STYLES`.
+        seed: Of the style's variations; an operation's do not depend on which others are done.
+        skin: What `retouching_skin` found in this image before; None to find it.
+
+    Raises:
+        ValueError: If an argument is wrong.
+    """
+    _check_image(image, landmarks)
+    _known(style, STYLES, "style")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must not be negative")
+    values = {name: 0.0 for name in OPERATIONS}
+    for name, strength in strengths.items():
+        _known(name, OPERATIONS, "operation")
+        if not 0.0 <= strength <= 1.0:
+            raise ValueError(f"the strength of {name!r} is {strength}; it must lie between 0 and 1")
+        values[name] = float(strength)
+    height, width = image.shape[:2]
+    mask = retouching_skin(image, landmarks) if skin is None else skin
+    if mask.shape != (height, width):
+        raise ValueError(f"the skin's mask {mask.shape} is not of the picture's size {(height, width)}")
+    effects = {name: value**RESPONSE for name, value in values.items()}
+    variations = {name: np.random.default_rng((seed, i)) for i, name in enumerate(OPERATIONS)}
+    chosen, result = STYLES[style], image
+    if values["white"] > 0:
+        result = _whitened(result, mask, chosen, effects["white"], variations["white"])
+    if values["smooth"] > 0:
+        result = _smoothed(result, mask, landmarks.unit, chosen, effects["smooth"], variations["smooth"])
+    warps = []
+    if values["lift"] > 0:
+        warps.append(_lifting(landmarks, chosen, effects["lift"], variations["lift"]))
+    if values["eye"] > 0:
+        warps += _enlarging(landmarks, chosen, effects["eye"], variations["eye"])
+    flow = displacement(height, width, warps)
+    labels = {name: strength_label(value) for name, value in values.items()}
+    return Retouched(warp_image(result, flow), flow, mask, values, labels, style, seed)
+
+
+def strength_label(strength: float) -> int:
+    """The nearest of RetouchingFFHQ's three degrees: 0 for 0, 1 around 0.3, 2 around 0.6, 3 around 0.9."""
+    if strength <= 0:
+        return 0
+    return 1 + int(np.searchsorted([0.45, 0.75], strength, side="right"))
+
+
+def _whitened(
+    image: np.ndarray, skin: np.ndarray, style: RetouchStyle, effect: float, generator: np.random.Generator
+) -> np.ndarray:
+    gamma = 1.0 - effect * (1.0 - style.gamma) * _around_one(generator, 0.1)
+    hue = (style.hue[0] + float(generator.normal(0.0, 1.5)), style.hue[1] + float(generator.normal(0.0, 1.5)))
+    return whiten(image, skin, gamma=gamma, pull=effect * style.pull * _around_one(generator, 0.1), hue=hue)
+
+
+def _smoothed(
+    image: np.ndarray,
+    skin: np.ndarray,
+    unit: float,
+    style: RetouchStyle,
+    effect: float,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    radius = unit * style.smoothing_radius * _around_one(generator, 0.12)
+    contrast = style.smoothing_contrast * _around_one(generator, 0.1)
+    evenness = min(1.0, style.evenness * _around_one(generator, 0.1))
+    return smooth(image, skin, kind=style.smoothing, radius=radius, contrast=contrast, amount=effect, evenness=evenness)
+
+
+def _lifting(landmarks: FaceLandmarks, style: RetouchStyle, effect: float, generator: np.random.Generator) -> Warp:
+    amount = effect * style.lift_amount * _around_one(generator, 0.1)
+    return face_lift(landmarks, style.lift, amount, style.lift_reach * _around_one(generator, 0.08))
+
+
+def _enlarging(
+    landmarks: FaceLandmarks, style: RetouchStyle, effect: float, generator: np.random.Generator
+) -> list[Warp]:
+    amount = min(0.6, effect * style.eye_amount * _around_one(generator, 0.1))
+    share = style.eye_radius * _around_one(generator, 0.08)
+    radius = share * float(landmarks.eye_widths.mean())
+
+    def about(centre: np.ndarray) -> Warp:
+        return lambda points: enlarge(points, centre, radius, amount, style.eye_power)
+
+    return [about(centre) for centre in landmarks.eye_centres]
+
+
+def _around_one(generator: np.random.Generator, spread: float) -> float:
+    """A factor around 1, at most 2.5 spreads away."""
+    return float(np.exp(spread * np.clip(generator.normal(), -2.5, 2.5)))
+
+
+def _check_image(image: np.ndarray, landmarks: FaceLandmarks) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.float32:
+        raise ValueError(f"expected an (H, W, 3) float32 image, got shape {image.shape} and type {image.dtype}")
+    if not (image.min() >= 0.0 and image.max() <= 1.0):
+        raise ValueError("the image has values outside [0, 1]")
+    height, width = image.shape[:2]
+    centres = landmarks.eye_centres
+    if not ((centres >= 0) & (centres < (width, height))).all():
+        raise ValueError(
+            f"the landmarks' eyes lie outside the picture of {width}x{height} pixels: are they for another?"
+        )
+
+
+def _known(name: str, names: Sequence[str] | Mapping[str, object], what: str) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"there is no {what} {name!r}{hint}; there are {', '.join(names)}")
