@@ -1,0 +1,189 @@
+"""What MoFRR promises, measured afresh: ``nox -s evidence -- mofrr``."""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+
+import torch
+from mofrr.config import PRESETS
+from mofrr.data import open_data
+from mofrr.evaluate import MOFRR, Evaluation, Options, evaluate, means
+from mofrr.inference import prepare
+from mofrr.model import MoFRR
+from mofrr.sampling import Diffusion
+from mofrr.simulate import OPERATIONS
+from retouch_common.diffusion.ddim import ddim
+from retouch_common.diffusion.schedule import make_schedule
+from retouch_common.metrics.evaluation import IDENTITY
+from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder
+from torch import Tensor
+
+FACES = 42  # of every kind: each person that is held out twice, retouched in two ways
+
+evidence = Evidence("mofrr")
+
+
+@evidence.figure("a perfect noise predictor: largest error of the sampled low band", at_most=1e-4)
+def sampler():
+    """Ten trailing steps of 1000 times from noise alone, 64 x 64."""
+    config = replace(PRESETS["recommended"].model, warm_start=False)
+    diffusion = Diffusion(config)
+    y_0 = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def predict(y_t: Tensor, t: Tensor) -> Tensor:
+        abar = diffusion.schedule.alpha_bar[t].view(-1, 1, 1, 1)
+        return (y_t - abar.sqrt() * y_0) / (1 - abar).sqrt()
+
+    sampled = diffusion.sample(predict, torch.zeros_like(y_0), [torch.Generator().manual_seed(1)])
+    return (sampled - y_0).abs().max().item()
+
+
+@evidence.figure("warm start: error of the mean brightness", at_most=1e-3)
+def brightness():
+    """The paper's 200 times, ten leading steps, the ideal predictor of pixels with mean 0.5 and deviation 0.1."""
+    schedule, mean, variance = make_schedule("linear", 200), 0.5, 0.01
+    noise = torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise -= noise.mean()
+
+    def ideal(y_t: Tensor, t: Tensor) -> Tensor:
+        abar = schedule.alpha_bar[t].to(y_t).view(-1, 1, 1, 1)
+        return (1 - abar).sqrt() * (y_t - abar.sqrt() * mean) / (abar * variance + 1 - abar)
+
+    def error(guess: Tensor | None) -> float:
+        return abs(ddim(ideal, noise, schedule, steps=10, spacing="leading", guess=guess).mean().item() - mean)
+
+    return error(torch.full_like(noise, mean)), {"from noise alone": error(None)}
+
+
+@evidence.figure("calls of networks whose operation the router does not find", at_most=0)
+def inactive():
+    """Two faces, "white" alone found: every other expert and estimator is counted."""
+    torch.manual_seed(0)
+    model = MoFRR(PRESETS["tiny"].model).eval()
+    assert model.router is not None
+    calls = dict.fromkeys(OPERATIONS, 0)
+
+    def count(name: str) -> None:
+        calls[name] += 1
+
+    for name in OPERATIONS:
+        for part in (model.experts[name], model.experts[name].denoiser, model.estimators[name]):
+            part.register_forward_pre_hook(lambda *_, name=name: count(name))
+    model.router.forward = lambda image: torch.tensor([[9.0, -9.0, -9.0, -9.0]]).expand(len(image), -1)
+    model.restore(torch.rand(2, 3, 64, 64))
+    if not calls["white"]:
+        raise NotMeasured("the active expert was not called: nothing is counted")
+    return sum(count for name, count in calls.items() if name != "white"), {
+        "calls of the active expert": calls["white"]
+    }
+
+
+@evidence.figure("bundled weights: size", at_most=40, unit="MB")
+def size():
+    """The safetensors file in the package."""
+    file = resources.files("mofrr") / "weights" / "small.safetensors"
+    if not file.is_file():
+        raise NotMeasured("there are no bundled weights")
+    return file.stat().st_size / 1e6
+
+
+@evidence.figure("several operations, people not trained on: gain over the input", at_least=1.5, unit="dB")
+def gain_multi():
+    """Means of PSNR (png8) over faces with two to four operations; the tables are in the details."""
+    found = _evaluated()
+    tables = {
+        kind: {row: {name: round(value, 4) for name, value in means(measured, row).items()} for row in measured.rows}
+        for kind, measured in found.kinds.items()
+    }
+    return _gain("multi"), {"kinds": tables, "experts at work": found.active}
+
+
+@evidence.figure("one operation, people not trained on: the least of the gains over the input", at_least=0, unit="dB")
+def gain_single():
+    """The same for every operation alone."""
+    gains = {name: _gain(name) for name in OPERATIONS}
+    return min(gains.values()), gains
+
+
+@evidence.figure("router, people not trained on: the least share of right answers", at_least=0.9)
+def router():
+    """Over the same faces: every operation alone, several and none."""
+    right = _evaluated().right
+    return min(right.values()), right
+
+
+@evidence.figure("faces that nobody retouched: PSNR of what comes back", at_least=42, unit="dB")
+def unretouched():
+    """Of the squared error over all faces of people not trained on: no mean of decibels, most come back to the bit."""
+    model, faces = prepare(_small(), "cpu", "fp32"), _clean()
+    errors = []
+    for index in range(len(faces)):
+        original = faces[index]["original"]
+        levels = (model(original[None]).result[0] * 255).round() / 255
+        errors.append((levels - original).square().mean().item())
+    details = {"worst": _psnr(max(errors)), "to the bit": errors.count(0.0), "faces": len(errors)}
+    return _psnr(statistics.mean(errors)), details
+
+
+@evidence.figure("a 512x512 portrait, one expert, two cores, the default steps", at_most=20, unit="s")
+def seconds():
+    """Restoring alone, in a process of its own, the slower of the operations; loading is in the details."""
+    _small()  # says that there are none before another process stumbles over it
+    script = f"""
+import json, time
+import numpy as np, torch
+torch.set_num_threads(2)
+from mofrr.restore import Restorer
+image = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+times = {{}}
+start = time.perf_counter()
+for name in {OPERATIONS!r}:
+    restorer = Restorer("small", device="cpu", experts=[name])
+    times.setdefault("loading", time.perf_counter() - start)
+    start = time.perf_counter()
+    restorer(image, aligned=True)
+    times[name] = time.perf_counter() - start
+print(json.dumps(times))
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    times = json.loads(finished.stdout.splitlines()[-1])
+    return max(times[name] for name in OPERATIONS), times
+
+
+def _gain(kind: str) -> float:
+    measured = _evaluated().kinds[kind]
+    return means(measured, MOFRR)["PSNR"] - means(measured, IDENTITY)["PSNR"]
+
+
+@cache
+def _evaluated() -> Evaluation:
+    _small()
+    return evaluate("small", f"faces:{data_folder('faces')}", Options(limit=FACES, device="cpu"))
+
+
+def _psnr(error: float) -> float:
+    """In dB; 100 for none."""
+    return -10 * math.log10(max(error, 1e-10))
+
+
+def _clean():
+    config = _small().config
+    spec = f"faces:{data_folder('faces')}"
+    return open_data(spec, size=config.size, split="val", seed=0, operations=config.operations, kind="clean")
+
+
+@cache
+def _small() -> MoFRR:
+    try:
+        return MoFRR.from_pretrained("small")
+    except ValueError as error:
+        raise NotMeasured(str(error)) from error
+
+
+if __name__ == "__main__":
+    evidence.main()

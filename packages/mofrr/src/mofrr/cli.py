@@ -1,0 +1,245 @@
+"""The commands ``mofrr-train``, ``mofrr-simulate``, ``mofrr-restore`` and ``mofrr-evaluate``.
+
+Each parses its options and calls the module of the same concept; heavy imports wait until a command runs.
+"""
+
+from pathlib import Path
+
+import click
+from retouch_common.cli import (
+    device_option,
+    friendly_errors,
+    precision_option,
+    seed_option,
+    version_option,
+    weights_option,
+)
+from retouch_common.photo.command import (
+    batch_options,
+    compare_option,
+    face_box_option,
+    inputs_argument,
+    out_option,
+    retouch_all,
+    strength_option,
+)
+from retouch_common.training.command import chosen_configuration, training_options
+
+KINDS = ("router", "degree", "expert", "shared", "combine", "all", "baseline")
+
+
+@click.command()
+@click.argument("stage", type=click.Choice(KINDS), metavar="|".join(KINDS))
+@click.option(
+    "--operation",
+    metavar="NAME",
+    help="Of a degree or expert stage: white, smooth, lift, eye; of a baseline: unet, combine. By default all.",
+)
+@training_options(data="faces:DIR for plain portraits, or RetouchingFFHQ as published or as mofrr-simulate writes it.")
+@version_option("mofrr")
+@friendly_errors
+def train(
+    stage: str,
+    operation: str | None,
+    preset: str,
+    data: str,
+    out: Path,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    steps: int | None,
+    init: str | None,
+    dry_run: bool,
+    tensorboard: bool,
+    device: str,
+) -> None:
+    """Train a stage of MoFRR, or all that are left; a killed run goes on with the same command.
+
+    The order is router and degree, expert (which needs its degree), shared, combine (which needs all others). On
+    several GPUs or nodes: accelerate launch "$(which mofrr-train)" with the same options. A baseline is what MoFRR is
+    compared with; "all" leaves it out.
+    """
+    from mofrr.baselines import BASELINES
+    from mofrr.config import PRESETS
+    from mofrr.stages import stage_names
+    from mofrr.train import dry_run as check
+    from mofrr.train import train as run
+
+    if operation and stage not in ("degree", "expert", "baseline"):
+        raise ValueError(f"--operation is for degree, expert and baseline, not for {stage}")
+    config = chosen_configuration(PRESETS, preset, config_file, overrides, steps=steps, init=init)
+    known = [*stage_names(config), *(f"baseline-{name}" for name in BASELINES)]
+    names = [name for name in known if name.partition("-")[0] == stage]
+    if stage == "all":
+        names = stage_names(config)
+    if operation:
+        names = [name for name in names if name.partition("-")[2] == operation]
+    if not names:
+        raise ValueError(f"no such stage; this configuration has {', '.join(known)}")
+    if dry_run:
+        check(config, data, stage=names[0], device=device, report=click.echo)
+    else:
+        stages = None if stage == "all" else names
+        run(config, data, out, stages=stages, device=device, tensorboard=tensorboard, report=click.echo)
+
+
+@click.command()
+@click.argument("faces", type=click.Path(path_type=Path), metavar="FACES")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the set.")
+@click.option("--size", type=click.IntRange(64, 1024), default=512, show_default=True, help="Side in pixels.")
+@click.option(
+    "--multi", type=click.IntRange(0), default=3, show_default=True, help="Pictures with several operations per face."
+)
+@click.option("--style", "styles", multiple=True, help="Only this style of retouching; may be repeated.")
+@seed_option
+@version_option("mofrr")
+@friendly_errors
+def simulate(faces: Path, out: Path, size: int, multi: int, styles: tuple[str, ...], seed: int) -> None:
+    """Retouch the portraits in FACES as apps do: whitening, smoothing, face lifting, eye enlarging.
+
+    DIR becomes a set laid out as RetouchingFFHQ, with labels, split by person. A killed run goes on with the same
+    command.
+    """
+    from mofrr.simulate import STYLES
+    from mofrr.simulate import simulate as run
+
+    run(faces, out, size=size, multi=multi, styles=styles or tuple(STYLES), seed=seed, report=click.echo)
+
+
+@click.command()
+@inputs_argument
+@out_option
+@weights_option()
+@strength_option
+@click.option("--steps", type=click.IntRange(min=1), help="DDIM steps; by default what the weights were made for.")
+@click.option(
+    "--experts",
+    default="auto",
+    show_default=True,
+    metavar="auto|NAME,...",
+    help="What to undo: white, smooth, lift, eye; auto undoes what the router finds.",
+)
+@click.option(
+    "--average-samples",
+    "samples",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Samples to average: closer to the truth on average, smoother, and as many times slower.",
+)
+@seed_option
+@face_box_option
+@click.option("--aligned", is_flag=True, help="Every INPUT is a face framed as FFHQ's, a square picture.")
+@click.option(
+    "--report", is_flag=True, help="Also write NAME.report.json and NAME.report.png: what was found and undone."
+)
+@compare_option
+@batch_options
+@device_option
+@precision_option
+@version_option("mofrr")
+@friendly_errors
+def restore(
+    inputs: tuple[Path, ...],
+    out: Path,
+    weights: str,
+    strength: float,
+    steps: int | None,
+    experts: str,
+    samples: int,
+    seed: int,
+    face_boxes: tuple[tuple[float, float, float, float], ...],
+    aligned: bool,
+    report: bool,
+    compare: bool,
+    recursive: bool,
+    overwrite: bool,
+    device: str,
+    precision: str,
+) -> None:
+    """Estimate what the faces in photographs looked like before an app retouched them.
+
+    INPUT: files (JPEG, PNG, TIFF, WebP, AVIF) or folders of them. Profile, EXIF, transparency and bit depth are kept.
+    The same seed gives the same picture. An estimate, not evidence.
+    """
+    if face_boxes and aligned:
+        raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
+    from retouch_common.photo.batch import plan_jobs
+
+    from mofrr.restore import Restorer
+
+    jobs = plan_jobs(inputs, out, recursive=recursive)
+    names = None if experts == "auto" else [name.strip() for name in experts.split(",")]
+    restorer = Restorer(
+        weights, device=device, precision=precision, steps=steps, seed=seed, experts=names, samples=samples
+    )
+    options = {
+        "strength": strength,
+        "face_boxes": face_boxes,
+        "aligned": aligned,
+        "report": report,
+        "compare": compare,
+        "overwrite": overwrite,
+    }
+    retouch_all(
+        jobs,
+        lambda job: restorer.restore_file(job.source, job.target, **options),
+        overwrite=overwrite,
+        done="restored",
+    )
+
+
+@click.command()
+@click.option("--data", required=True, metavar="DATA", help="faces:DIR, or a folder laid out as RetouchingFFHQ.")
+@weights_option()
+@click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Faces of every kind.")
+@click.option("--style", "styles", multiple=True, help="Only this style, of faces:DIR; may be repeated.")
+@click.option("--baselines", metavar="RUN", help="Run with trained baselines to compare with.")
+@click.option("--embedder", type=click.Path(path_type=Path), help="Face recognition network, .onnx or TorchScript.")
+@click.option("--embedder-colour", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True)
+@click.option("--embedder-sha256", metavar="HEX", help="Refuse another file.")
+@click.option("--steps", type=click.IntRange(min=1), help="DDIM steps; by default what the weights were made for.")
+@click.option("--average-samples", "samples", type=click.IntRange(min=1), default=1, show_default=True)
+@seed_option
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and figures.png.")
+@device_option
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16", "auto"]), default="fp32", show_default=True)
+@version_option("mofrr")
+@friendly_errors
+def evaluate(
+    data: str,
+    weights: str,
+    split: str,
+    limit: int,
+    styles: tuple[str, ...],
+    baselines: str | None,
+    embedder: Path | None,
+    embedder_colour: str,
+    embedder_sha256: str | None,
+    steps: int | None,
+    samples: int,
+    seed: int,
+    out: Path | None,
+    device: str,
+    precision: str,
+) -> None:
+    """Measure weights: every operation alone, several at once, untouched faces; always beside doing nothing."""
+    from mofrr.evaluate import Options, show
+    from mofrr.evaluate import evaluate as run
+    from mofrr.similarity import Embedder
+
+    options = Options(
+        split=split,  # type: ignore[arg-type]
+        limit=limit,
+        styles=styles,
+        seed=seed,
+        steps=steps,
+        samples=samples,
+        baselines=baselines,
+        device=device,
+        precision=precision,
+    )
+    network = None
+    if embedder is not None:
+        network = Embedder(embedder, colour=embedder_colour, expected=embedder_sha256)  # type: ignore[arg-type]
+    show(run(weights, data, options, embedder=network, out=out, report=click.echo))

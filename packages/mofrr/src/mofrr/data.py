@@ -1,0 +1,246 @@
+"""Retouched faces and their originals: made on the fly from portraits, or as published (RetouchingFFHQ).
+
+Samples: ``retouched`` and ``original`` (3, S, S) in [0, 1]; ``applied`` (operations,) float32 of 0 and 1; ``degree``
+int64, 1 (light) to 5 where a single operation was applied, else 0.
+
+Section 3.1: the degree of an operation is a quantile of the PSNR between retouched picture and original, over training
+pictures with that operation alone: 10, 25, 25, 25 and 15 % from degree 1 to 5.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from retouch_common.data.faces import find_portraits, split_portraits
+from retouch_common.data.pairs import ImagePairs, Split
+from retouch_common.photo.alignment import FaceSquare
+from retouch_common.synthesis.face_template import FaceLandmarks
+from retouch_common.synthesis.retouching import STYLES, RetouchConfig, random_recipe, retouch_face
+from retouch_common.synthesis.retouching_degrees import degree_edges, degrees
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mofrr.portraits import as_levels, load_portrait, prepare_portraits
+from mofrr.retouching_ffhq import Retouched, find_retouched
+
+MEASURED = 200  # pictures of an operation from which its degrees' edges are taken
+STORED = 1.25  # side of what is kept of a portrait over that of a sample: room to move and turn
+FACES = "faces:"
+
+Edges = dict[str, list[float]]
+
+
+def open_data(
+    spec: str,
+    *,
+    size: int,
+    split: Split,
+    seed: int,
+    operations: Sequence[str],
+    kind: str = "mixed",
+    degree_edges: Edges | None = None,
+    styles: Sequence[str] = (),
+) -> "RetouchedFaces":
+    """Open faces and their originals.
+
+    Args:
+        spec: ``faces:DIR``, plain portraits that are aligned and retouched on the fly, or a folder as
+            :func:`mofrr.retouching_ffhq.find_retouched` reads it.
+        size: Side in pixels.
+        split: "train", "val", "test" or "all".
+        seed: Of everything random.
+        operations: Names of the columns of ``applied``.
+        kind: "mixed" for all faces, "single:OPERATION" for those with that operation alone, "multi" for those with
+            two and more, "clean" for those without any.
+        degree_edges: PSNRs between degrees by operation; None measures them on these pictures.
+        styles: Of retouching, for ``faces:`` only; empty takes all.
+
+    Raises:
+        ValueError: Unusable data or options.
+    """
+    if spec.startswith(FACES):
+        return SimulatedFaces(
+            Path(spec.removeprefix(FACES)), size=size, split=split, seed=seed, operations=operations, kind=kind,
+            edges=degree_edges, styles=styles,
+        )  # fmt: skip
+    if styles:
+        raise ValueError(f"{spec}: styles are chosen for faces:DIR only; pictures in a folder have theirs")
+    found = [picture for picture in find_retouched(Path(spec), split) if _belongs(picture.magnitudes, kind)]
+    if not found:
+        raise ValueError(f"{spec}: no {kind} pictures in the split {split!r}")
+    return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations, kind=kind,
+                          edges=degree_edges)  # fmt: skip
+
+
+class RetouchedFaces(Dataset[dict[str, Tensor]]):
+    """Samples as the module says; any index from 0 up is valid, and the same index gives the same sample.
+
+    Attributes:
+        degree_edges: PSNRs between degrees of the operations that were measured.
+    """
+
+    degree_edges: Edges
+
+    def __init__(self, operations: Sequence[str], kind: str, edges: Edges | None) -> None:
+        self.operations = list(operations)
+        self.single = kind.partition(":")[2]
+        self.degree_edges = {} if edges is None else edges
+        if self.single and edges is None:
+            psnrs = [_psnr(*self.pair(index)[:2]) for index in range(min(MEASURED, 4 * len(self)))]
+            edges_of = degree_edges({self.single: np.array(psnrs)})
+            self.degree_edges = {name: values.tolist() for name, values in edges_of.items()}
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One sample."""
+        retouched, original, applied = self.pair(index)
+        degree = 0
+        if self.single:
+            degree = int(degrees(_psnr(retouched, original), np.array(self.degree_edges[self.single])))
+        columns = [1.0 if name in applied or (name == "all" and applied) else 0.0 for name in self.operations]
+        return {
+            "retouched": retouched,
+            "original": original,
+            "applied": torch.tensor(columns),
+            "degree": torch.tensor(degree),
+        }
+
+    def pair(self, index: int) -> tuple[Tensor, Tensor, set[str]]:
+        """Retouched picture, original, names of what was applied."""
+        raise NotImplementedError
+
+
+class PublishedFaces(RetouchedFaces):
+    """Files of a published data set.
+
+    Args:
+        pictures: Which.
+        size: Side in pixels.
+        augment: Mirror at random.
+        seed: Of that.
+        operations: See :func:`open_data`.
+        kind: See :func:`open_data`.
+        edges: See :func:`open_data`.
+    """
+
+    def __init__(
+        self, pictures: Sequence[Retouched], *, size: int, augment: bool, seed: int, operations: Sequence[str],
+        kind: str = "mixed", edges: Edges | None = None,
+    ) -> None:  # fmt: skip
+        self.pictures = list(pictures)
+        files = [(picture.file, picture.original) for picture in pictures]
+        self.pairs = ImagePairs(files, size=size, augment=augment, seed=seed)
+        super().__init__(operations, kind, edges)
+
+    def __len__(self) -> int:
+        """Number of files."""
+        return len(self.pictures)
+
+    def pair(self, index: int) -> tuple[Tensor, Tensor, set[str]]:
+        """See :class:`RetouchedFaces`."""
+        pair = self.pairs[index]
+        return pair["raw"], pair["target"], set(self.pictures[index % len(self)].magnitudes)
+
+
+class SimulatedFaces(RetouchedFaces):
+    """Portraits, aligned as FFHQ's, moved a little, relit a little, and retouched.
+
+    See :func:`mofrr.portraits.open_face` for where the faces are. Every tenth person is held out, see
+    :func:`retouch_common.data.faces.split_portraits`.
+
+    Args:
+        folder: Portraits, in subfolders too.
+        size: Side in pixels.
+        split: "train", "val" (also for "test") or "all".
+        seed: Of everything random.
+        operations: See :func:`open_data`.
+        kind: See :func:`open_data`.
+        edges: See :func:`open_data`.
+        styles: See :func:`open_data`.
+    """
+
+    def __init__(
+        self, folder: Path, *, size: int, split: Split, seed: int, operations: Sequence[str], kind: str = "mixed",
+        edges: Edges | None = None, styles: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.size, self.seed = size, seed
+        self._config = RetouchConfig(styles=tuple(styles) or tuple(STYLES))
+        if kind == "clean":
+            self._config = replace(self._config, counts=(1.0, 0.0, 0.0, 0.0, 0.0))
+        elif kind == "multi":  # as often as before among themselves
+            many = self._config.counts[2:]
+            self._config = replace(self._config, counts=(0.0, 0.0, *(p / sum(many) for p in many)))
+        self.augment = split == "train"
+        paths = split_portraits(find_portraits(folder), "val" if split == "test" else split)
+        self.entries = prepare_portraits(paths, round(STORED * size), margin=STORED)
+        if not self.entries:
+            raise ValueError(f"{folder}: no face in {len(paths)} portraits of the split {split!r}")
+        super().__init__(operations, kind, edges)
+
+    def __len__(self) -> int:
+        """Number of portraits."""
+        return len(self.entries)
+
+    def pair(self, index: int) -> tuple[Tensor, Tensor, set[str]]:
+        """See :class:`RetouchedFaces`."""
+        generator = np.random.default_rng((self.seed, index, 0x40F))
+        portrait = load_portrait(self.entries[index % len(self)])
+        side = len(portrait.levels)
+        square = FaceSquare((side / 2, side / 2), side / STORED)
+        if self.augment:
+            square = _moved(square, generator)
+        original, landmarks, skin = portrait.framed(square, self.size)
+        if self.augment and generator.random() < 0.5:
+            original, landmarks, skin = original[:, ::-1], _mirrored(landmarks, self.size), skin[:, ::-1]
+        if self.augment:
+            original = _relit(original, generator)
+        original = np.ascontiguousarray(original.clip(0, 1), np.float32)
+        recipe = random_recipe(generator, self._config, operations=[self.single] if self.single else None)
+        retouched = retouch_face(
+            original, landmarks, recipe.strengths, style=recipe.style, seed=recipe.seed, skin=np.ascontiguousarray(skin)
+        ).image
+        # As files have them: whole levels.
+        pair = [
+            torch.from_numpy(as_levels(image).astype(np.float32) / 255).permute(2, 0, 1).contiguous()
+            for image in (retouched, original)
+        ]
+        return pair[0], pair[1], {name for name, strength in recipe.strengths.items() if strength}
+
+
+def _moved(square: FaceSquare, generator: np.random.Generator) -> FaceSquare:
+    """Turned by up to 5 degrees, moved and scaled by a few hundredths: alignment is never exact."""
+    shift = generator.uniform(-0.03, 0.03, 2) * square.side
+    return FaceSquare(
+        (square.centre[0] + shift[0], square.centre[1] + shift[1]),
+        square.side * generator.uniform(0.94, 1.06),
+        square.angle + np.radians(generator.uniform(-5, 5)),
+    )
+
+
+def _mirrored(landmarks: FaceLandmarks, size: int) -> FaceLandmarks:
+    """The face seen in a mirror: left becomes right."""
+    turned = landmarks.mapped(lambda points: points * (-1, 1) + (size - 1, 0))
+    return replace(
+        turned, eyes=turned.eyes[::-1], brows=turned.brows[::-1], mouth=turned.mouth[::-1], jaw=turned.jaw[::-1]
+    )
+
+
+def _relit(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Another exposure and white balance, both slight: strong ones hide what whitening did."""
+    gamma = np.exp(generator.normal(0, 0.08))
+    return image.clip(0, 1) ** gamma * np.exp(generator.normal(0, 0.03, 3)) * np.exp(generator.normal(0, 0.05))
+
+
+def _psnr(a: Tensor, b: Tensor) -> float:
+    """In dB, at most 100."""
+    return float(-10 * torch.log10((a - b).square().mean().clamp(min=1e-10)))
+
+
+def _belongs(magnitudes: dict[str, int], kind: str) -> bool:
+    if kind.startswith("single:"):
+        return set(magnitudes) == {kind.partition(":")[2]}
+    return kind == "mixed" or (not magnitudes if kind == "clean" else len(magnitudes) > 1)

@@ -1,0 +1,245 @@
+"""Measuring weights in the shape of Tables 2-4: every operation alone, several at once, and untouched faces.
+
+Rows are the input (doing nothing), the baselines of a run if it holds some, and MoFRR. A cross-generator test (Table 3)
+is ``--style``: a simulated style that training left out. PSNR and SSIM are this project's "png8"; Table 2 names no
+protocol. With a face recognition network, also how alike faces and their originals are (Fig. 6).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from retouch_common.data.pairs import Split
+from retouch_common.metrics.evaluation import IDENTITY, Measured, console, draw_table, write_evaluation
+from retouch_common.metrics.protocols import PRESETS
+from retouch_common.metrics.quality import quantise
+from retouch_common.weights import load_state, resolve_weights, sha256
+from torch import Tensor, nn
+
+from mofrr.baselines import BASELINES, build_baseline
+from mofrr.data import RetouchedFaces, open_data
+from mofrr.inference import Inference, prepare
+from mofrr.model import MoFRR
+from mofrr.similarity import Embedder, Similarities
+
+MOFRR = "MoFRR"
+PRESET = "png8"
+FIGURES_PER_KIND, FIGURE_SIDE = 2, 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is measured, and how.
+
+    Attributes:
+        split: "val", "test" or "all" of the data.
+        limit: So many faces of every kind.
+        styles: Of retouching, for faces: data; empty takes all.
+        seed: Of faces: data and of the sampler.
+        steps: DDIM steps; None for the configuration's.
+        samples: Samples to average.
+        baselines: Run directory with ``baseline-unet`` and ``baseline-combine``, one or both; None compares with none.
+        device: "auto", "cpu" or "cuda".
+        precision: Of the convolutions; "fp32" by default, since the figures go into tables.
+    """
+
+    split: Split = "val"
+    limit: int = 50
+    styles: tuple[str, ...] = ()
+    seed: int = 0
+    steps: int | None = None
+    samples: int = 1
+    baselines: str | None = None
+    device: str = "auto"
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"limit must be at least 1, not {self.limit}")
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """All that was measured.
+
+    Attributes:
+        header: Weights, data, options and environment, as JSON values.
+        kinds: Every operation alone, "multi" and "clean".
+        right: Share of right answers of the router by operation, over all kinds; empty without one.
+        similarity: By row, over all retouched faces; empty without an embedder.
+        active: Mean number of experts at work by kind.
+    """
+
+    header: dict[str, Any]
+    kinds: dict[str, Measured] = field(default_factory=dict)
+    right: dict[str, float] = field(default_factory=dict)
+    similarity: dict[str, Similarities] = field(default_factory=dict)
+    active: dict[str, float] = field(default_factory=dict)
+
+
+def evaluate(
+    weights: str | Path,
+    data: str,
+    options: Options,
+    *,
+    embedder: Embedder | None = None,
+    out: Path | None = None,
+    report: Callable[[str], None] = print,
+) -> Evaluation:
+    """Measure weights.
+
+    Args:
+        weights: What :meth:`mofrr.model.MoFRR.from_pretrained` reads.
+        data: What :func:`mofrr.data.open_data` reads.
+        options: What is measured.
+        embedder: A face recognition network.
+        out: Folder for ``evaluation.json`` and ``figures.png``; None writes nothing.
+        report: Receives lines for the user.
+
+    Raises:
+        ValueError: Unusable weights, data or options.
+        OSError: ``out`` cannot be written.
+    """
+    from retouch_common.cli import progress_bar
+    from retouch_common.testing.environment import environment
+
+    found = resolve_weights(weights, bundled=resources.files("mofrr") / "weights")
+    model = prepare(MoFRR.from_pretrained(found.path), options.device, options.precision)
+    baselines = open_baselines(options.baselines, model)
+    rows = (IDENTITY, *baselines, MOFRR)
+    header = {
+        "weights": {"sha256": sha256(found.path)},
+        "data": {"spec": str(data), "split": options.split, "limit": options.limit, "styles": list(options.styles)},
+        "sampler": {"steps": options.steps or model.config.steps, "samples": options.samples, "seed": options.seed},
+        "device": str(model.device),
+        "embedder": None if embedder is None else {"sha256": embedder.sha256, "colour": embedder.colour},
+        "environment": environment(),
+    }
+    result = Evaluation(header=header)
+    operations = model.config.operations
+    names = [*(f"single:{name}" for name in operations if name != "all"), "multi", "clean"]
+    answers: list[Tensor] = []
+    cosines: dict[str, list[float]] = {row: [] for row in rows}
+    sheet: list[dict[str, Tensor]] = []
+    kinds: dict[str, RetouchedFaces] = {}
+    for name in names:
+        try:
+            kinds[name.removeprefix("single:")] = open_data(
+                data, size=model.config.size, split=options.split, seed=options.seed, operations=operations,
+                kind=name, degree_edges={}, styles=options.styles,
+            )  # fmt: skip
+        except ValueError as error:
+            report(f"note: {error}")
+    with progress_bar(unit="faces") as bar:
+        for title, faces in kinds.items():
+            measured = result.kinds[title] = Measured(resolution=model.config.size, rows=rows)
+            count = min(options.limit, len(faces)) if not data.startswith("faces:") else options.limit
+            active = 0
+            for index in bar.track(range(count), description=title):
+                image, Y, applied = faces.pair(index)
+                output = model(image[None], seeds=options.seed, steps=options.steps, samples=options.samples)
+                pictures = {row: _restored(part, image, model) for row, part in baselines.items()}
+                pictures[MOFRR] = output.result[0].float()
+                measured.add(f"{index:05d}", image.to(model.device), Y.to(model.device), pictures, presets=(PRESET,))
+                active += int(output.gates.sum())
+                wanted = torch.tensor([name in applied for name in operations])
+                answers.append(output.gates[0].cpu() == wanted)
+                if embedder is not None and title != "clean":
+                    for row, picture in {IDENTITY: image, **pictures}.items():
+                        pair = embedder(torch.stack([quantise(picture.cpu()), Y]))
+                        cosines[row].append(float(pair[0] @ pair[1]))
+                if index < FIGURES_PER_KIND:
+                    shown = {"retouched": image, **pictures, "original": Y}
+                    sheet.append({row: picture.cpu() for row, picture in shown.items()})
+            result.active[title] = active / count
+    if not result.kinds:
+        raise ValueError(f"{data}: nothing to measure in the split {options.split!r}")
+    if model.config.router:
+        right = torch.stack(answers).float().mean(dim=0)
+        result.right = dict(zip(operations, right.tolist(), strict=True))
+    if embedder is not None:
+        result.similarity = {row: Similarities(values) for row, values in cosines.items()}
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_evaluation(out, as_json(result), sheet, max_side=FIGURE_SIDE)
+    return result
+
+
+def open_baselines(run: str | None, model: Inference) -> dict[str, nn.Module]:
+    """The trained baselines of a run directory, by row.
+
+    Raises:
+        ValueError: It holds none, or they were trained with another model configuration.
+    """
+    if run is None:
+        return {}
+    found: dict[str, nn.Module] = {}
+    for name in BASELINES:
+        folder = Path(run) / f"baseline-{name}" / "weights"
+        if not folder.is_dir():
+            continue
+        weights = resolve_weights(folder, bundled=None)
+        part = build_baseline(name, model.config)
+        try:
+            part.load_state_dict(load_state(weights))
+        except RuntimeError:
+            raise ValueError(f"{folder}: was trained with another model configuration") from None
+        row = "plain U-Net" if name == "unet" else "Combine Module alone"
+        found[row] = part.to(model.device).eval().requires_grad_(False)
+    if not found:
+        raise ValueError(f"{run}: holds no trained baselines (mofrr-train baseline)")
+    return found
+
+
+def as_json(result: Evaluation) -> dict[str, Any]:
+    """The evaluation as JSON values."""
+    return {
+        **result.header,
+        "router": result.right,
+        "experts at work": result.active,
+        "similarity": {row: found.as_json() for row, found in result.similarity.items()},
+        "kinds": {name: measured.as_json() for name, measured in result.kinds.items()},
+    }
+
+
+def means(measured: Measured, row: str) -> dict[str, float]:
+    """PSNR and SSIM of a row; untouched faces, which equal their originals, count as well."""
+    images = measured.images + measured.clean
+    names = PRESETS[PRESET]
+    return {
+        name: sum(image[row][figure] for image in images) / max(1, len(images))
+        for name, figure in (("PSNR", names.psnr), ("SSIM", names.ssim))
+    }
+
+
+def show(result: Evaluation) -> None:
+    """Print the tables to standard output."""
+    screen = console()
+    kinds = list(result.kinds)
+    for figure, style in (("PSNR", ".2f"), ("SSIM", ".4f")):
+        rows = {
+            row: {kind: means(result.kinds[kind], row)[figure] for kind in kinds}
+            for row in next(iter(result.kinds.values())).rows
+        }
+        screen.print(draw_table(figure, rows, [(kind, kind, style) for kind in kinds]))
+    if result.right:
+        accuracy = {"right answers": result.right}
+        screen.print(draw_table("router", accuracy, [(name, name, ".1%") for name in result.right]))
+    if result.similarity:
+        told = {
+            row: {k: v for k, v in found.as_json().items() if isinstance(v, float)}
+            for row, found in result.similarity.items()
+        }
+        titles = list(next(iter(told.values())))
+        screen.print(draw_table("cosine to the original", told, [(title, title, ".3f") for title in titles]))
+    screen.print(f"{PRESET}: {PRESETS[PRESET].about}", markup=False, highlight=False)
+
+
+def _restored(part: nn.Module, image: Tensor, model: Inference) -> Tensor:
+    """What a baseline makes of one picture."""
+    with torch.inference_mode():
+        X = 2 * image[None].to(model.device) - 1
+        return ((part(X)[0].float() + 1) / 2).clamp(0, 1)

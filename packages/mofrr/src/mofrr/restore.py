@@ -1,0 +1,220 @@
+"""Restoring the faces of photographs of any size, in memory that does not grow with them.
+
+Every face is cut out upright and at the network's size S, restored, and only the *difference* goes back into the
+photograph, softly weighted towards the border of the face's square: hair, background and every pixel that the network
+leaves alone keep their bits. Where a face has more than S pixels in the photograph, the difference is computed at S and
+enlarged smoothly.
+
+What comes back is an estimate of what the face looked like, not evidence of it.
+
+Shapes: photographs are (H, W, 3) RGB, uint8 or uint16; faces (S, S, 3) float32 in [0, 1].
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from retouch_common.photo.alignment import FaceSquare, read_aligned
+from retouch_common.photo.face_plan import squares_in
+from retouch_common.photo.faces import Face
+from retouch_common.photo.pasting import AlignedLayer, pasted_rows
+from retouch_common.photo.sources import ArraySource, RowSource
+
+from mofrr.config import NUM_DEGREES
+from mofrr.inference import prepare
+from mofrr.model import MoFRR
+
+if TYPE_CHECKING:
+    from retouch_common.photo.face_plan import FacePlan
+
+UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not restoration
+
+
+@dataclass(frozen=True)
+class RestoredFace:
+    """What the network finds in one face and makes of it.
+
+    Attributes:
+        square: Where the face lies in the photograph.
+        change: What the network adds, (S, S, 3) float32 in [-1, 1], 0 where it leaves the face alone.
+        probabilities: Of every operation, from the router.
+        degrees: 1 to 5 of the operations that were undone.
+        pictures: What every expert that worked, the shared one and the whole network made, (S, S, 3) in [0, 1].
+    """
+
+    square: FaceSquare
+    change: np.ndarray
+    probabilities: dict[str, float]
+    degrees: dict[str, float]
+    pictures: dict[str, np.ndarray]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but pictures."""
+        return {
+            "centre": [round(c, 1) for c in self.square.centre],
+            "side": round(self.square.side, 1),
+            "probabilities": {name: round(value, 4) for name, value in self.probabilities.items()},
+            "undone": {name: {"degree": round(value, 2)} for name, value in self.degrees.items()},
+        }
+
+
+class Restorer:
+    """A network ready to restore photographs.
+
+    Args:
+        model: A MoFRR, or the name, path or hub id of weights.
+        device: "auto", "cpu", "cuda" or a torch device.
+        precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16".
+        steps: DDIM steps; None for what the weights were made for.
+        seed: Of the noise; the same seed gives the same picture.
+        experts: Operations to undo; None asks the router.
+        samples: Pictures that every expert samples and averages.
+
+    Raises:
+        ValueError: Unknown weights, device, precision or experts, or steps that the schedule does not have.
+    """
+
+    def __init__(
+        self,
+        model: MoFRR | str | os.PathLike[str] = "small",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        steps: int | None = None,
+        seed: int = 0,
+        experts: Sequence[str] | None = None,
+        samples: int = 1,
+    ) -> None:
+        model = model if isinstance(model, MoFRR) else MoFRR.from_pretrained(model)
+        unknown = sorted(set(experts or ()) - set(model.config.operations))
+        if unknown:
+            raise ValueError(f"no expert {', '.join(unknown)}; there are {', '.join(model.config.operations)}")
+        if steps is not None and not 1 <= steps <= model.config.T:
+            raise ValueError(f"steps must lie between 1 and {model.config.T}, not at {steps}")
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, not {samples}")
+        self.network = prepare(model, device, precision)
+        self.options: dict[str, Any] = {"seeds": seed, "steps": steps, "experts": experts, "samples": samples}
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        *,
+        strength: float = 1.0,
+        faces: Sequence[Face] | None = None,
+        aligned: bool = False,
+    ) -> np.ndarray:
+        """Restore the faces of one photograph.
+
+        Args:
+            image: (H, W, 3) RGB, uint8 or uint16.
+            strength: 0 changes nothing, 1 is the network's estimate.
+            faces: Where they are; by default where the face detector finds them.
+            aligned: The photograph is a face as the network was trained on: a square, upright, as FFHQ's.
+
+        Returns:
+            An array of the same shape and type.
+
+        Raises:
+            DetectorUnavailable: If the face detector is needed and its weights cannot be had.
+            ValueError: Another shape or type, a strength outside [0, 1], no face, or one that lies outside.
+        """
+        source = ArraySource(image)
+        found = self.restore_faces(source, squares_in(image, faces, aligned))
+        result, y = np.empty_like(image), 0
+        for rows in restored_rows(source, found, strength=strength):
+            result[y : y + len(rows)] = rows
+            y += len(rows)
+        return result
+
+    def restore_file(self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any) -> "FacePlan":
+        """Restore one photograph into a file, with everything the file carries beside its pixels.
+
+        Args:
+            src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
+            dst: The output; its ending says the format. It is complete or not there at all.
+            **options: The fields of :class:`mofrr.restore_files.Options`.
+
+        Returns:
+            Which faces were restored, and why.
+
+        Raises:
+            OSError: If a file cannot be opened or written.
+            ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or is ``src`` without
+                ``overwrite``, or an option does not fit.
+        """
+        from mofrr.restore_files import Options, restore_file
+
+        return restore_file(self, src, dst, Options(**options))
+
+    def restore_faces(self, source: RowSource, squares: Sequence[FaceSquare]) -> list[RestoredFace]:
+        """The first pass: cut every face out and run the network on it.
+
+        Args:
+            source: The photograph; its rows are asked for once, from top to bottom.
+            squares: Where the faces are.
+
+        Returns:
+            What the network makes of each, in the order of ``squares``.
+
+        Raises:
+            ValueError: If a square lies outside the photograph.
+        """
+        found: dict[int, RestoredFace] = {}
+        for index, face in read_aligned(source, squares, self.network.config.size):
+            found[index] = self._restore(squares[index], face)
+        return [found[index] for index in range(len(squares))]
+
+    def _restore(self, square: FaceSquare, face: np.ndarray) -> RestoredFace:
+        """Run the network on one aligned face, (S, S, 3)."""
+        image = torch.from_numpy(face).permute(2, 0, 1)[None]
+        output = self.network(image, **self.options)
+        active = [name for name, gate in zip(output.operations, output.gates[0].tolist(), strict=True) if gate]
+        pictures = {name: output.experts[name] for name in active}
+        if output.shared is not None and active:
+            pictures["shared"] = output.shared
+        pictures["restored"] = output.result
+
+        def numbers(row: torch.Tensor) -> dict[str, float]:
+            return dict(zip(output.operations, row.float().tolist(), strict=True))
+
+        # What the network leaves alone comes back bit for bit, at 8 and at 16 bits.
+        change = F.hardshrink(output.result.float().cpu() - image, UNTOUCHED)
+        return RestoredFace(
+            square=square,
+            change=_channels_last(change),
+            probabilities=numbers(output.probabilities[0]),
+            degrees={name: NUM_DEGREES * value for name, value in numbers(output.degrees[0]).items() if name in active},
+            pictures={name: _channels_last(picture) for name, picture in pictures.items()},
+        )
+
+
+def restored_rows(source: RowSource, faces: Sequence[RestoredFace], *, strength: float = 1.0) -> Iterator[np.ndarray]:
+    """The second pass: paste every face's difference back.
+
+    Args:
+        source: The photograph; its rows are asked for once, from top to bottom.
+        faces: From :meth:`Restorer.restore_faces`.
+        strength: 0 changes nothing, 1 is the network's estimate.
+
+    Yields:
+        Consecutive blocks of rows, (n, W, 3) of the photograph's type.
+
+    Raises:
+        ValueError: If the strength is outside [0, 1].
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must lie between 0 and 1, not {strength}")
+    levels = strength * np.iinfo(source.dtype).max
+    layers = [
+        AlignedLayer(face.square, face.change * np.float32(levels), source.height, source.width) for face in faces
+    ]
+    yield from pasted_rows(source, layers)
+
+
+def _channels_last(picture: torch.Tensor) -> np.ndarray:
+    return picture[0].float().cpu().permute(1, 2, 0).contiguous().numpy()

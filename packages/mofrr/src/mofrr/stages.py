@@ -1,0 +1,198 @@
+"""Section 3.4, the stages of training: what each part learns from, and what must be trained before it.
+
+    router            faces with 0-4 operations, which of them were applied
+    degree-OPERATION  faces with that operation, how strongly
+    expert-OPERATION  the same faces and their originals; needs degree-OPERATION
+    shared            faces with 0-4 operations and their originals
+    combine           the same; needs all others, which stay as they are
+    baseline-NAME     the same; what MoFRR is compared with, and not part of it
+
+A batch holds ``retouched`` and ``original`` (N, 3, S, S) in [0, 1], ``applied`` (N, operations) of 0 and 1, and
+``degree`` (N,), 1 to 5 where a single operation was applied and else 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mofrr.baselines import build_baseline
+from mofrr.config import Config
+from mofrr.degree import expected_degree
+from mofrr.losses import combine_losses, degree_loss, expert_losses, router_loss, shared_losses, weighted_sum
+from mofrr.model import MoFRR
+
+Batch = dict[str, Tensor]
+
+
+def stage_names(config: Config) -> list[str]:
+    """All stages of a configuration, in the order in which they can be trained."""
+    model = config.model
+    return [
+        *(["router"] if model.router else []),
+        *(f"degree-{name}" for name in model.operations if model.degree),
+        *(f"expert-{name}" for name in model.operations),
+        *(["shared"] if model.shared else []),
+        *(["combine"] if model.combine else []),
+    ]
+
+
+def needs(stage: str, config: Config) -> list[str]:
+    """The stages that must be finished before a stage can be trained."""
+    if stage == "combine":
+        return [name for name in stage_names(config) if name != "combine"]
+    if stage.startswith("expert-") and config.model.degree:
+        return [stage.replace("expert-", "degree-")]
+    return []
+
+
+def pictures_of(stage: str) -> str:
+    """What faces a stage is shown: "mixed", or "single:OPERATION" for those with that operation alone."""
+    kind, _, operation = stage.partition("-")
+    # The expert of everything (Table 4's single WaveFRR) sees everything.
+    return f"single:{operation}" if kind in ("degree", "expert") and operation != "all" else "mixed"
+
+
+def part_of(model: MoFRR, stage: str) -> nn.Module:
+    """The part of the network that a stage trains; a baseline is made anew."""
+    kind, _, operation = stage.partition("-")
+    if kind == "baseline":
+        return build_baseline(operation, model.config)
+    part: nn.Module | None = {"router": model.router, "shared": model.shared, "combine": model.combine}.get(kind)
+    if kind == "degree":
+        part = model.estimators[operation]
+    elif kind == "expert":
+        part = model.experts[operation]
+    assert part is not None
+    return part
+
+
+@dataclass
+class Stage:
+    """A stage's losses and pictures.
+
+    Attributes:
+        name: See the module.
+        config: Of the run.
+        model: The whole network; what the stage needs is trained already.
+    """
+
+    name: str
+    config: Config
+    model: MoFRR
+
+    def losses(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The stage's terms by name, unweighted, and "loss", their weighted sum.
+
+        Args:
+            part: What is trained, as the runner prepared it.
+            batch: See the module.
+            generator: Of times, noise and dropped experts.
+        """
+        kind = self.name.partition("-")[0]
+        terms: dict[str, Tensor] = getattr(self, f"_{kind}")(part, batch, generator)
+        if kind in ("router", "degree"):
+            return terms | {"loss": terms["class"]}
+        return terms | {"loss": weighted_sum(terms, self.config.loss)}
+
+    def _router(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"class": router_loss(part(batch["retouched"]), batch["applied"])}
+
+    def _degree(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"class": degree_loss(part(batch["retouched"]), batch["degree"])}
+
+    def _expert(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
+        operation = self.name.partition("-")[2]
+        expert = self.model.experts[operation]
+        z = self.model.degree(operation, batch["retouched"]).detach()
+        t = expert.diffusion.times(len(X), generator)  # type: ignore[union-attr, operator]
+        noise = torch.randn(expert.low_size(X), generator=generator)  # type: ignore[operator]
+        rollout = None
+        if self.config.loss.rollout == "full":
+            rollout = torch.randint(2**31, (len(X),), generator=generator).tolist()
+        passed = part(
+            X, Y, z, t.to(X.device), noise.to(X), rollout=rollout, checkpointing=self.config.train.checkpointing
+        )
+        return expert_losses(passed, Y)
+
+    def _shared(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
+        assert self.model.shared is not None
+        t = self.model.shared.diffusion.times(len(X), generator)
+        noise = torch.randn(X.shape, generator=generator)
+        return shared_losses(part(X, Y, t.to(X.device), noise.to(X)), Y)
+
+    def _combine(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The router's own gates, as later, with some experts withheld so that no slot is relied upon."""
+        X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
+        seeds = torch.randint(2**31, (len(X),), generator=generator).tolist()
+        found = self.model.restore(batch["retouched"], seeds=seeds, always_shared=True)
+        kept = torch.rand(found.gates.shape, generator=generator) >= self.config.train.drop_experts
+        gates = found.gates & kept.to(found.gates.device)
+        experts = {name: 2 * picture - 1 for name, picture in found.experts.items()}
+        shared = None if found.shared is None else 2 * found.shared - 1
+        return combine_losses(part(X, shared, experts, gates), Y)
+
+    def _baseline(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        return combine_losses(part(2 * batch["retouched"] - 1), 2 * batch["original"] - 1)
+
+    @torch.no_grad()
+    def validate(self, part: nn.Module, batches: Sequence[Batch]) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
+        """Figures on fixed pictures, and rows of a picture sheet.
+
+        Args:
+            part: The averaged weights of the part.
+            batches: Of the validation split.
+        """
+        kind, _, operation = self.name.partition("-")
+        if kind == "router":
+            return self._accuracy(part, batches), []
+        if kind == "degree":
+            return self._degree_error(part, batches), []
+        errors: dict[str, list[Tensor]] = {"identity": [], "output": []}
+        rows = []
+        for number, batch in enumerate(batches):
+            image, Y = batch["retouched"], batch["original"]
+            restored = self._restored(kind, operation, part, image, seed=number)
+            for name, picture in (("identity", image), ("output", restored)):
+                errors[name] += list((picture - Y).square().mean(dim=(1, 2, 3)))
+            amplified = (0.5 + 2 * (restored - image)).clamp(0, 1)
+            shown = {"retouched": image, "restored": restored, "original": Y, "change": amplified}
+            rows += [{name: picture[i].cpu() for name, picture in shown.items()} for i in range(len(image))]
+        # Unretouched pictures come back without an error; what is infinite in dB cannot be averaged.
+        means = {name: torch.stack(values).clamp(min=1e-5) for name, values in errors.items()}
+        return {f"val_psnr_{name}": float((-10 * values.log10()).mean()) for name, values in means.items()}, rows[:6]
+
+    def _restored(self, kind: str, operation: str, part: Any, image: Tensor, seed: int) -> Tensor:
+        """The picture as the part would make it."""
+        X, seeds = 2 * image - 1, [seed] * len(image)
+        if kind == "expert":
+            restored = part.restore(X, self.model.degree(operation, image), seeds)
+        elif kind == "shared":
+            restored = part.restore(X, seeds)
+        elif kind == "baseline":
+            restored = part(X)
+        else:
+            found = self.model.restore(image, seeds=seeds, always_shared=True)
+            experts = {name: 2 * picture - 1 for name, picture in found.experts.items()}
+            shared = None if found.shared is None else 2 * found.shared - 1
+            active = found.gates.any(dim=1).view(-1, 1, 1, 1)
+            restored = torch.where(active, part(X, shared, experts, found.gates), X)
+        return ((restored + 1) / 2).clamp(0, 1)
+
+    def _accuracy(self, part: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
+        threshold = self.config.model.threshold
+        right = torch.cat([(torch.sigmoid(part(b["retouched"])) > threshold) == (b["applied"] > 0) for b in batches])
+        names = self.config.model.operations
+        return {f"val_accuracy_{name}": float(right[:, i].float().mean()) for i, name in enumerate(names)}
+
+    def _degree_error(self, part: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
+        logits = torch.cat([part(b["retouched"]) for b in batches])
+        degree = torch.cat([b["degree"] for b in batches])
+        return {
+            "val_accuracy": float((logits.argmax(dim=1) + 1 == degree).float().mean()),
+            "val_degree_error": float((5 * expected_degree(logits) - degree).abs().mean()),
+        }

@@ -1,0 +1,118 @@
+"""Samples: what is in them, from files and from simulated retouching."""
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from mofrr import portraits as module
+from mofrr.data import STORED, open_data
+from retouch_common.synthesis.face_template import canonical_landmarks
+
+OPERATIONS = ("white", "smooth", "lift", "eye")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Sixteen grey pictures, whitened by 1 to 16 levels; four of them lifted as well."""
+    folder = tmp_path_factory.mktemp("published")
+    labels = []
+    for number in range(16):
+        for name, level in (("ori", 100), ("Whitening_30", 101 + number), ("multi", 120)):
+            path = folder / name / "train" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pyvips.Image.new_from_array(np.full((64, 64, 3), level, np.uint8)).write_to_file(str(path))
+        if number < 4:
+            labels.append(f"{{'Whitening': 30, 'FaceLifting': 90}}\tmulti/train/{number}.png")
+    (folder / "labels.txt").write_text("\n".join(labels))
+    return str(folder)
+
+
+@pytest.fixture
+def portraits(tmp_path, monkeypatch):
+    """Twelve people: a smooth face with its landmarks where an average face has them."""
+    y, x = np.mgrid[:160, :160] / 160
+    for person in range(12):
+        levels = np.stack([210 - 60 * y, 160 - 40 * x, 130 + 3 * person + 0 * x], axis=-1).astype(np.uint8)
+        path = tmp_path / "set" / f"{person:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        pyvips.Image.new_from_array(levels).write_to_file(str(path))
+
+    def open_face(path, side, *, margin):
+        assert margin == STORED
+        average = canonical_landmarks(side).scaled(1 / margin)
+        levels = pyvips.Image.new_from_file(str(path)).resize(side / 160).numpy()
+        return levels, average.mapped(lambda points: points + side * (1 - 1 / margin) / 2)
+
+    monkeypatch.setattr(module, "open_face", open_face)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return f"faces:{tmp_path / 'set'}"
+
+
+def opened(spec, **options):
+    return open_data(spec, **({"size": 64, "split": "train", "seed": 0, "operations": OPERATIONS} | options))
+
+
+def test_kinds_of_published_pictures(published):
+    sizes = {kind: len(opened(published, kind=kind)) for kind in ("mixed", "single:white", "multi", "clean")}
+    assert sizes == {"mixed": 36, "single:white": 16, "multi": 4, "clean": 16}
+    sample = opened(published, kind="multi")[0]
+    assert sample["applied"].tolist() == [1, 0, 1, 0] and sample["degree"] == 0
+    assert sample["retouched"].shape == (3, 64, 64) and float(sample["original"].mean()) == pytest.approx(100 / 255)
+    with pytest.raises(ValueError, match="no single:eye pictures"):
+        opened(published, kind="single:eye")
+    with pytest.raises(ValueError, match="styles are chosen for faces:"):
+        opened(published, styles=("rosy",))
+
+
+def test_degrees_are_quantiles_of_the_psnr(published):
+    """Sixteen strengths: the lightest tenth is 1, the heaviest 15 % are 5."""
+    faces = opened(published, kind="single:white")
+    degrees = [int(faces[index]["degree"]) for index in range(16)]
+    shift = [float((faces[i]["retouched"] - faces[i]["original"]).mean()) * 255 for i in range(16)]
+    ranked = [degree for _, degree in sorted(zip(shift, degrees, strict=True))]
+    assert ranked == sorted(ranked) and ranked[0] == 1 and ranked[-1] == 5
+    assert [ranked.count(d) for d in range(1, 6)] in (
+        [2, 4, 4, 4, 2],
+        [1, 4, 4, 4, 3],
+        [2, 4, 4, 3, 3],
+        [1, 4, 4, 5, 2],
+    )
+    again = opened(published, kind="single:white", degree_edges=faces.degree_edges)
+    assert [int(again[index]["degree"]) for index in range(16)] == degrees
+
+
+def test_simulated_samples(portraits):
+    faces = opened(portraits)
+    assert len(faces) == 10 and len(opened(portraits, split="val")) == 2
+    sample, again = faces[3], faces[3]
+    assert all(torch.equal(sample[name], again[name]) for name in sample)
+    counts = {0: 0, 1: 0, 2: 0, 3: 0, 4: 0}
+    for index in range(60):
+        sample = faces[index]
+        applied = int(sample["applied"].sum())
+        counts[applied] += 1
+        assert torch.equal(sample["retouched"], sample["original"]) <= (applied == 0)
+        assert sample["retouched"].min() >= 0 and sample["retouched"].max() <= 1
+        assert torch.equal((255 * sample["retouched"]).round() / 255, sample["retouched"])
+    assert all(counts[n] for n in range(1, 5))
+
+
+def test_simulated_kinds(portraits):
+    for kind, allowed in (("single:eye", {(0, 0, 0, 1)}), ("clean", {(0, 0, 0, 0)})):
+        faces = opened(portraits, kind=kind, degree_edges={"eye": [30.0, 35.0, 40.0, 45.0]})
+        assert {tuple(map(int, faces[index]["applied"])) for index in range(8)} == allowed
+        assert all((1 <= faces[index]["degree"] <= 5) == (kind != "clean") for index in range(8))
+    assert all(opened(portraits, kind="multi")[index]["applied"].sum() >= 2 for index in range(20))
+
+
+def test_a_style_can_be_left_out(portraits):
+    with pytest.raises(ValueError, match="no style 'vivid'"):
+        opened(portraits, styles=("vivid",))
+    one, other = (opened(portraits, styles=(style,), kind="single:white", degree_edges={"white": [1, 2, 3, 4]})
+                  for style in ("porcelain", "rosy"))  # fmt: skip
+    assert not torch.equal(one[0]["retouched"], other[0]["retouched"])
+
+
+def test_the_expert_of_everything_sees_what_was_applied(portraits):
+    faces = opened(portraits, operations=("all",))
+    assert {float(faces[index]["applied"]) for index in range(60)} == {0.0, 1.0}

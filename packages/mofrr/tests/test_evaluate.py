@@ -1,0 +1,75 @@
+"""Evaluation: rows, kinds, baselines, and the router's accuracy."""
+
+import json
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from click.testing import CliRunner
+from mofrr.cli import evaluate as command
+from mofrr.config import PRESETS
+from mofrr.evaluate import Options, evaluate, means
+from mofrr.train import train
+from retouch_common.config import apply_overrides
+from retouch_common.metrics.evaluation import IDENTITY
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    y, x = np.mgrid[:64, :64]
+    for split, numbers in (("train", range(3)), ("val", range(3, 6))):
+        for number in numbers:
+            image = 110 + 40 * np.sin(x[..., None] / 9 + y[..., None] / 7 + np.arange(3) + number)
+            for name, change in (("ori", 0), ("Whitening_60", 16), ("EyeEnlarging_60", 4), ("multi", 20)):
+                path = folder / name / split / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pyvips.Image.new_from_array((image + change).astype(np.uint8)).write_to_file(str(path))
+    lines = [f"{{'Whitening': 60, 'EyeEnlarging': 60}}\tmulti/{s}/{n}.png" for s, n in (("train", 0), ("val", 3))]
+    (folder / "multi.txt").write_text("\n".join(lines))
+    return str(folder)
+
+
+def test_every_kind_beside_doing_nothing(published, weights, tmp_path):
+    said = []
+    result = evaluate(weights, published, Options(device="cpu", limit=2), out=tmp_path, report=said.append)
+    assert list(result.kinds) == ["white", "eye", "multi", "clean"]
+    assert any("no single:smooth pictures" in line for line in said)
+    assert means(result.kinds["white"], IDENTITY)["PSNR"] == pytest.approx(20 * np.log10(255 / 16), abs=0.05)
+    assert means(result.kinds["clean"], IDENTITY)["PSNR"] == 100
+    assert {len(result.kinds[k].images) + len(result.kinds[k].clean) for k in ("white", "eye", "clean")} == {2}
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    assert set(written["kinds"]) == set(result.kinds) and (tmp_path / "figures.png").is_file()
+    assert set(result.right) == {"white", "smooth", "lift", "eye"}
+    assert all(0 <= share <= 1 for share in result.right.values())
+
+
+def test_baselines_and_similarity(published, weights, tmp_path):
+    config = apply_overrides(PRESETS["tiny"], {"train.steps": 1, "train.batch_size": 2, "train.sheet_every": 1})
+    for name in ("baseline-unet", "baseline-combine"):
+        train(config, published, tmp_path / "run", stages=[name], device="cpu", report=print)
+
+    class Mean(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(dim=(2, 3)) + 1
+
+    torch.jit.script(Mean()).save(str(tmp_path / "mean.pt"))
+    arguments = ["--data", published, "--weights", weights, "--limit", "1", "--device", "cpu"]
+    arguments += ["--baselines", tmp_path / "run", "--embedder", tmp_path / "mean.pt", "--out", tmp_path / "out"]
+    shown = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    assert shown.exit_code == 0, shown.output
+    for row in ("plain U-Net", "Combine Module alone", "MoFRR", IDENTITY, "right answers", "cosine to the original"):
+        assert row in shown.output
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert set(written["similarity"]) == {IDENTITY, "plain U-Net", "Combine Module alone", "MoFRR"}
+    assert written["similarity"][IDENTITY]["faces"] == 3
+
+
+def test_refuses_what_is_not_there(published, weights, tmp_path):
+    with pytest.raises(ValueError, match="holds no trained baselines"):
+        evaluate(weights, published, Options(device="cpu", baselines=str(tmp_path)), report=print)
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        Options(limit=0)
+    shown = CliRunner().invoke(command, ["--data", str(tmp_path), "--weights", weights, "--device", "cpu"])
+    assert shown.exit_code == 1 and "nothing to measure" in shown.output and "Traceback" not in shown.output

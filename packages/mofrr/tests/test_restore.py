@@ -1,0 +1,176 @@
+"""Photographs in memory and as files, through ``Restorer`` and the command, with a tiny untrained network."""
+
+import json
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from click.testing import CliRunner
+from mofrr.cli import restore
+from mofrr.restore import UNTOUCHED, Restorer
+from mofrr.restore_files import CAUTION
+from retouch_common.photo import face_plan, regions
+from retouch_common.photo.alignment import align, whole_square
+from retouch_common.photo.faces import Face
+
+BOX = (110.0, 80.0, 60.0, 80.0)
+UNKNOWN = np.full((5, 2), np.nan, np.float32)
+ALL = ["white", "smooth", "lift", "eye"]
+
+
+@pytest.fixture(scope="module")
+def restorer(weights):
+    return Restorer(weights, device="cpu", precision="fp32", experts=ALL)
+
+
+@pytest.fixture(autouse=True)
+def no_detector(monkeypatch):
+    """Faces are where a test says; by default nowhere."""
+    monkeypatch.setattr(regions, "detect_faces", lambda image: [])
+    monkeypatch.setattr(face_plan, "detect_faces", lambda image: [])
+
+
+def photo(height=260, width=340, dtype=np.uint8):
+    y, x = np.mgrid[:height, :width]
+    values = 0.55 + 0.25 * np.sin(x[..., None] / 31 + y[..., None] / 47 + np.arange(3))
+    values = values + np.random.default_rng(3).normal(0, 0.02, values.shape)
+    return (values.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+def written(path, pixels):
+    deep = pixels.dtype == np.uint16
+    image = pyvips.Image.new_from_array(pixels).copy(interpretation="rgb16" if deep else "srgb")
+    image.write_to_file(str(path))
+    return path
+
+
+def run(*arguments):
+    result = CliRunner().invoke(restore, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_only_the_faces_square_changes(restorer, dtype):
+    image = photo(dtype=dtype)
+    faces = [Face(BOX, 1.0, UNKNOWN)]
+    result = restorer(image, faces=faces)
+    assert result.dtype == dtype and result.shape == image.shape
+    x, y, w, h = face_plan.squares_in(image, faces, False)[0].bounds(*image.shape[:2])
+    inside = np.zeros(image.shape[:2], bool)
+    inside[y : y + h, x : x + w] = True
+    np.testing.assert_array_equal(result[~inside], image[~inside])
+    assert (result != image).any(axis=2)[inside].mean() > 0.2
+    np.testing.assert_array_equal(restorer(image, faces=faces, strength=0.0), image)
+
+
+def test_an_aligned_face_is_what_the_network_says(restorer):
+    image = photo(64, 64)
+    found = restorer.network(torch.from_numpy(image).permute(2, 0, 1)[None] / 255, experts=ALL)
+    wanted = found.result[0].permute(1, 2, 0).numpy()
+    change = wanted - image / np.float32(255)
+    expected = np.where(abs(change) > UNTOUCHED, image / 255 + change, image / 255)
+    result = restorer(image, aligned=True)
+    weight = whole_square(64, 64).weights(*np.meshgrid(np.arange(0.5, 64) / 64, np.arange(0.5, 64) / 64))
+    full = weight == 1
+    assert full.mean() > 0.5
+    assert np.abs(result[full] / 255 - expected[full]).max() <= 0.5 / 255 + 1e-4
+
+
+def test_an_unretouched_face_keeps_every_bit(weights):
+    restorer = Restorer(weights, device="cpu", precision="fp32", experts=[])
+    image = photo(dtype=np.uint16)
+    np.testing.assert_array_equal(restorer(image, faces=[Face(BOX, 1.0, UNKNOWN)]), image)
+
+
+def test_the_seed_decides(weights):
+    image = photo(64, 64)
+    results = [
+        Restorer(weights, device="cpu", precision="fp32", experts=ALL, seed=seed)(image, aligned=True)
+        for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(results[0], results[1])
+    assert (results[0] != results[2]).any()
+
+
+def test_what_was_found_is_told(restorer):
+    image = photo()
+    (face,) = restorer.restore_faces(
+        face_plan_source(image), face_plan.squares_in(image, [Face(BOX, 1.0, UNKNOWN)], False)
+    )
+    assert set(face.probabilities) == set(ALL) and set(face.degrees) == set(ALL)
+    assert all(1 <= degree <= 5 for degree in face.degrees.values())
+    assert set(face.pictures) == {*ALL, "shared", "restored"}
+    aligned = align(image, face.square, 64)
+    assert np.abs(face.change).max() > UNTOUCHED
+    assert np.abs(face.pictures["restored"] - aligned - face.change).max() <= UNTOUCHED + 1e-6
+
+
+def face_plan_source(image):
+    from retouch_common.photo.sources import ArraySource
+
+    return ArraySource(image)
+
+
+def test_refuses_bad_options(weights, restorer):
+    for options, message in (
+        ({"experts": ["nose"]}, "no expert nose"),
+        ({"steps": 0}, "between 1 and 50"),
+        ({"samples": 0}, "at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Restorer(weights, device="cpu", **options)
+    with pytest.raises(ValueError, match="no face was found"):
+        restorer(photo())
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        restorer(photo(), faces=[Face(BOX, 1.0, UNKNOWN)], strength=2)
+
+
+def test_a_file_equals_the_array(tmp_path, restorer):
+    image = photo(dtype=np.uint16)
+    written(tmp_path / "a.tif", image)
+    plan = restorer.restore_file(tmp_path / "a.tif", tmp_path / "out.tif", face_boxes=[BOX])
+    expected = restorer(image, faces=[Face(BOX, 1.0, UNKNOWN)])
+    np.testing.assert_array_equal(pyvips.Image.new_from_file(str(tmp_path / "out.tif")).numpy(), expected)
+    assert str(plan) == "1 face, because the face box was given"
+
+
+def test_the_command_writes_what_it_says(tmp_path, weights):
+    written(tmp_path / "a.png", photo())
+    result = run(
+        tmp_path / "a.png", "-o", tmp_path / "out.png", "--weights", weights, "--face-box", "110,80,60,80",
+        "--experts", "white,eye", "--steps", "3", "--seed", "4", "--average-samples", "2", "--report", "--compare",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out.report.json").read_text())
+    assert report["caution"] == CAUTION and report["steps"] == 3 and report["seed"] == 4 and report["samples"] == 2
+    (face,) = report["faces"]
+    assert set(face["undone"]) == {"white", "eye"} and 1 <= face["undone"]["eye"]["degree"] <= 5
+    assert (tmp_path / "out.report.png").is_file() and (tmp_path / "out.compare.jpg").is_file()
+
+
+def test_a_folder_with_a_broken_file(tmp_path, weights):
+    (tmp_path / "in").mkdir()
+    written(tmp_path / "in" / "a.png", photo())
+    (tmp_path / "in" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    result = run(
+        tmp_path / "in", "-o", tmp_path / "out", "--weights", weights, "--face-box", "110,80,60,80", "--experts", "eye"
+    )
+    assert result.exit_code == 1 and "1 of 2 photos could not be restored" in result.output
+    assert (tmp_path / "out" / "a.png").is_file() and not (tmp_path / "out" / "b.png").exists()
+
+
+def test_bad_input_gets_one_line(tmp_path, weights):
+    written(tmp_path / "a.png", photo())
+    common = [tmp_path / "a.png", "-o", tmp_path / "out.png", "--weights", weights]
+    for options, message in (
+        (["--experts", "nose"], "Error: no expert nose; there are white, smooth, lift, eye"),
+        (["--aligned"], "square"),
+        ([], "no face was found; give a face box"),
+        (["--weights", "nowhere"], "nowhere"),
+    ):
+        result = run(*common, *options)
+        assert result.exit_code == 1 and message in result.output and not (tmp_path / "out.png").exists()
+    assert run(*common, "--aligned", "--face-box", "1,2,3,4").exit_code == 2

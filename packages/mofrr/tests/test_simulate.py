@@ -1,0 +1,85 @@
+"""The simulated set: layout, labels, splits by person, resuming."""
+
+import json
+
+import numpy as np
+import pytest
+import pyvips
+from mofrr import simulate as module
+from mofrr.retouching_ffhq import find_retouched
+from mofrr.simulate import simulate
+from retouch_common.synthesis.face_template import canonical_landmarks
+
+
+@pytest.fixture(scope="module")
+def portraits(tmp_path_factory):
+    """Two skin-coloured pictures of each of eleven people."""
+    folder = tmp_path_factory.mktemp("portraits")
+    y, x = np.mgrid[:64, :64] / 64
+    for mood in ("set_neutral", "set_smiling"):
+        (folder / mood).mkdir()
+        for person in range(11):
+            levels = (np.stack([200 - 40 * y, 150 - 20 * x, 120 + 10 * person * x * 0], axis=-1)).astype(np.uint8)
+            pyvips.Image.new_from_array(levels).write_to_file(str(folder / mood / f"{person:02d}.png"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def found(monkeypatch):
+    """Every portrait is a face already; returns the portraits that were opened."""
+    opened = []
+
+    def open_face(path, side, *, margin=1.0):
+        opened.append(path)
+        levels = pyvips.Image.new_from_file(str(path)).resize(side / 64).numpy()
+        return None if path.stem == "07" else (levels, canonical_landmarks(side))
+
+    monkeypatch.setattr(module, "open_face", open_face)
+    return opened
+
+
+def test_is_read_back_as_it_was_made(portraits, tmp_path):
+    said = []
+    simulate(portraits, tmp_path, size=64, multi=2, report=said.append)
+    pictures = find_retouched(tmp_path)
+    assert len(pictures) == 20 * (1 + 12 + 2)
+    kinds = [tuple(sorted(picture.magnitudes.items())) for picture in pictures]
+    for operation in ("white", "smooth", "lift", "eye"):
+        for magnitude in (1, 2, 3):
+            assert kinds.count(((operation, magnitude),)) == 20
+    assert kinds.count(()) == 20 and sum(len(kind) >= 2 for kind in kinds) == 40
+    assert "2 portraits show no face" in said[0] and said[-1].startswith("280 retouched pictures of 20 portraits")
+    assert len(list((tmp_path / "sheets").glob("*.png"))) in (7, 8)
+
+
+def test_a_person_is_in_one_split(portraits, tmp_path):
+    simulate(portraits, tmp_path, size=64, multi=0, report=print)
+    assert len(find_retouched(tmp_path, "val", clean=False)) == 2 * 2 * 12  # persons 00 and 10, neutral and smiling
+    assert len(find_retouched(tmp_path, "test", clean=False)) == 48
+    recipes = [json.loads(line) for line in (tmp_path / "recipes.jsonl").read_text().splitlines()]
+    of_one = [recipe for recipe in recipes if recipe["file"].startswith("EyeEnlarging_60")]
+    assert all(0.5 <= recipe["strengths"]["eye"] <= 0.7 and len(recipe["strengths"]) == 1 for recipe in of_one)
+
+
+def test_a_killed_run_goes_on(portraits, tmp_path, found):
+    simulate(portraits, tmp_path, size=64, multi=1, report=print)
+    content = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    removed = [file for file in content if "_000003" in file.name or file.name in ("000005.png", "multi.txt")]
+    assert len(removed) > 10
+    for file in removed:
+        file.unlink()
+    found.clear()
+    simulate(portraits, tmp_path, size=64, multi=1, report=print)
+    assert {file: file.read_bytes() for file in content} == content
+    assert len({path.stem for path in found} - {"07"}) == 2  # only what was incomplete was opened
+    with pytest.raises(ValueError, match="holds a set made with seed=0, now 1"):
+        simulate(portraits, tmp_path, size=64, multi=1, seed=1, report=print)
+
+
+def test_nothing_to_retouch(portraits, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "open_face", lambda path, side, margin=1.0: None)
+    with pytest.raises(ValueError, match="no face was found in 22 portraits"):
+        simulate(portraits, tmp_path / "out", size=64, report=print)
+    with pytest.raises(ValueError, match="no style 'vivid'"):
+        simulate(portraits, tmp_path / "other", styles=("vivid",), report=print)
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,148 @@
+"""Training in stages: order, refusals, killed runs, and that every stage learns."""
+
+import json
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from click.testing import CliRunner
+from mofrr.cli import train as command
+from mofrr.config import PRESETS, SINGLE
+from mofrr.model import MoFRR
+from mofrr.stages import needs, pictures_of, stage_names
+from mofrr.train import dry_run, train
+from retouch_common.config import apply_overrides
+from retouch_common.training.monitor import read_metrics
+
+OPERATIONS = ["white", "lift"]
+
+
+def configured(**changes):
+    overrides = {"model.operations": OPERATIONS, "train.steps": 2, "train.batch_size": 2, "train.sheet_every": 2}
+    return apply_overrides(PRESETS["tiny"], overrides | {k.replace("__", "."): v for k, v in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """Twelve smooth pictures; whitened ones are lighter, lifted ones shifted."""
+    folder = tmp_path_factory.mktemp("faces")
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64] / 64
+    for split, numbers in (("train", range(8)), ("val", range(8, 12))):
+        for number in numbers:
+            phase = generator.uniform(0, 6, 3)
+            image = 0.5 + 0.3 * np.sin(6 * x[..., None] + 4 * y[..., None] + phase)
+            strength = generator.uniform(0.05, 0.2)
+            changed = {"ori": image, "Whitening_60": image + strength, "FaceLifting_60": np.roll(image, 3, axis=1)}
+            for name, picture in changed.items():
+                path = folder / name / split / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                levels = (255 * picture.clip(0, 1)).astype(np.uint8)
+                pyvips.Image.new_from_array(levels).write_to_file(str(path))
+    return str(folder)
+
+
+def test_stages_of_a_configuration():
+    names = ["router", "degree-white", "degree-lift", "expert-white", "expert-lift", "shared", "combine"]
+    config = configured()
+    assert stage_names(config) == names
+    assert needs("combine", config) == names[:-1]
+    assert needs("expert-lift", config) == ["degree-lift"] and needs("router", config) == []
+    assert [pictures_of(name) for name in ("router", "degree-white", "expert-lift", "shared")] == [
+        "mixed",
+        "single:white",
+        "single:lift",
+        "mixed",
+    ]
+    single = apply_overrides(PRESETS["tiny"], SINGLE)
+    assert stage_names(single) == ["expert-all"] and pictures_of("expert-all") == "mixed"
+    assert needs("expert-all", single) == []
+
+
+def test_all_stages_make_a_network(faces, tmp_path):
+    said = []
+    weights = train(configured(), faces, tmp_path, device="cpu", report=said.append)
+    assert weights == tmp_path / "weights"
+    model = MoFRR.from_pretrained(weights)
+    assert model.restore(torch.rand(1, 3, 64, 64), experts=["white"]).result.shape == (1, 3, 64, 64)
+    for name in stage_names(configured()):
+        lines = read_metrics(tmp_path / name / "metrics.jsonl")
+        assert any("loss" in line for line in lines) and any(
+            key.startswith("val_") for line in lines for key in line
+        ), name
+        assert (tmp_path / name / "sheets" / "step-00000002.png").is_file() == (
+            name.partition("-")[0] not in ("router", "degree")
+        )
+    edges = json.loads((tmp_path / "degree-white" / "degrees.json").read_text())["white"]
+    assert edges == sorted(edges) and len(edges) == 4
+
+
+def test_a_stage_needs_what_comes_before(faces, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"degree-white must be trained first \(mofrr-train degree --operation white\)"
+    ):
+        train(configured(), faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
+    assert not (tmp_path / "expert-white").exists()
+    with pytest.raises(ValueError, match="router must be trained first"):
+        train(configured(), faces, tmp_path, stages=["combine"], device="cpu", report=print)
+
+
+def test_a_finished_stage_is_left_alone_and_what_is_missing_said(faces, tmp_path):
+    said = []
+    for _ in range(2):
+        assert train(configured(), faces, tmp_path, stages=["router"], device="cpu", report=said.append) is None
+    assert any("router is finished" in line for line in said)
+    assert any("still to train: degree-white" in line for line in said)
+
+
+def test_parts_of_another_model_are_refused(faces, tmp_path):
+    train(configured(), faces, tmp_path, stages=["degree-white"], device="cpu", report=print)
+    with pytest.raises(ValueError, match="another model configuration"):
+        train(configured(model__channels=16), faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
+
+
+@pytest.mark.parametrize("stage", ["router", "shared"])
+def test_goes_on_as_if_it_had_never_stopped(faces, tmp_path, stage):
+    changes = {"train__checkpoint_every": 2, "train__sheet_every": 4, "model__router": stage == "router"}
+    whole = configured(train__steps=4, **changes)
+    train(whole, faces, tmp_path / "whole", stages=[stage], device="cpu", report=print)
+    train(configured(train__steps=2, **changes), faces, tmp_path / "parts", stages=[stage], device="cpu", report=print)
+    (tmp_path / "parts" / stage / "weights" / "model.safetensors").unlink()  # as if it had been killed at step 2
+    train(whole, faces, tmp_path / "parts", stages=[stage], device="cpu", report=print)
+    a, b = ((tmp_path / run / stage / "weights" / "model.safetensors").read_bytes() for run in ("whole", "parts"))
+    assert a == b
+
+
+def test_full_rollout(faces, tmp_path):
+    config = configured(loss__rollout="full", model__degree=False)
+    train(config, faces, tmp_path, stages=["expert-lift"], device="cpu", report=print)
+    assert (tmp_path / "expert-lift" / "weights").is_dir()
+
+
+def test_an_expert_learns_to_darken(faces, tmp_path):
+    config = configured(train__steps=60, model__degree=False, train__sheet_every=60)
+    train(config, faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
+    last = [line for line in read_metrics(tmp_path / "expert-white" / "metrics.jsonl") if "val_psnr_output" in line][-1]
+    assert last["val_psnr_output"] > last["val_psnr_identity"] + 1
+
+
+def test_the_command(faces, tmp_path):
+    options = ["--preset", "tiny", "--data", faces, "--out", str(tmp_path / "run"), "--device", "cpu"]
+    options += ["--set", "model.operations=[white,lift]", "--set", "train.batch_size=2", "--steps", "1"]
+    run = CliRunner()
+    shown = run.invoke(command, ["degree", "--operation", "white", "--dry-run", *options])
+    assert shown.exit_code == 0, shown.output
+    assert "dry run: nothing was written" in shown.output and not (tmp_path / "run").exists()
+    assert run.invoke(command, ["degree", "--operation", "white", *options]).exit_code == 0
+    assert (tmp_path / "run" / "degree-white" / "weights").is_dir()
+    refused = run.invoke(command, ["router", "--operation", "white", *options])
+    assert refused.exit_code == 1 and "Error: --operation is for degree, expert and baseline" in refused.output
+    refused = run.invoke(command, ["expert", "--operation", "nose", *options])
+    assert refused.exit_code == 1 and "Error: no such stage" in refused.output
+
+
+def test_a_dry_run_needs_no_other_stage(faces):
+    said = []
+    dry_run(configured(), faces, stage="combine", device="cpu", report=said.append)
+    assert said[-1] == "dry run: nothing was written"
