@@ -49,12 +49,20 @@ def test_split_by_folder(tmp_path):
     assert val.file.name == "2.png" and val.magnitudes == {"smooth": 2}
 
 
+def test_operations_of_other_names(tmp_path):
+    for name in ("ori/train", "LipPlumping_30/train", "multi"):
+        touch(tmp_path / name / "1.png")
+    (tmp_path / "multi.txt").write_text("{'LipPlumping': 90, 'Whitening': 30}\tmulti/1.png")
+    found = find_retouched(tmp_path, clean=False)
+    assert [picture.magnitudes for picture in found] == [{"lip_plumping": 1}, {"lip_plumping": 3, "white": 1}]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("{'EyeEnlarging': 45}\tori/00000/00000007.png", "30, 60 or 90, not 45"),
         ("__import__('os').system('true')\tori/00000/00000007.png", "line 1: not a label"),
-        ("{'Nose': 30}\tori/00000/00000007.png", "line 1: not a label"),
+        ("{'nose tip': 30}\tori/00000/00000007.png", "line 1: not a label"),
         ("{'EyeEnlarging': 30} ori/00000/00000007.png", "line 1: not a label"),
         ("{'EyeEnlarging': 30}\tnowhere.png", "no nowhere.png"),
     ],

@@ -1,6 +1,7 @@
 """Training in stages: order, refusals, killed runs, and that every stage learns."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -94,6 +95,32 @@ def test_a_finished_stage_is_left_alone_and_what_is_missing_said(faces, tmp_path
         assert train(configured(), faces, tmp_path, stages=["router"], device="cpu", report=said.append) is None
     assert any("router is finished" in line for line in said)
     assert any("still to train: degree-white" in line for line in said)
+
+
+def test_a_new_operation_is_trained_without_the_others(faces, tmp_path):
+    """The guide's steps: add an operation to trained weights, train what is its own."""
+    every = {"model__threshold": 0.0}  # an untrained router finds nothing, and then a slot has nothing to learn from
+    before = train(configured(train__steps=1, **every), faces, tmp_path / "before", device="cpu", report=print)
+    model = MoFRR.from_pretrained(before)
+    model.add_operation("lip_plumping")
+    model.save_pretrained(tmp_path / "start")
+    old = {name: value.clone() for name, value in model.state_dict().items()}
+
+    shutil.copytree(faces, tmp_path / "faces")
+    shutil.copytree(tmp_path / "faces" / "Whitening_60", tmp_path / "faces" / "LipPlumping_60")
+    options = {"model__operations": [*OPERATIONS, "lip_plumping"], "train__init": str(tmp_path / "start")}
+    config = configured(train__only="lip_plumping", train__ema=0.0, **options, **every)
+    assert stage_names(config) == ["router", "degree-lip_plumping", "expert-lip_plumping", "combine"]
+    weights = train(config, str(tmp_path / "faces"), tmp_path / "after", device="cpu", report=print)
+    new = MoFRR.from_pretrained(weights).state_dict()
+    changed = {name for name in new if not torch.equal(new[name], old[name])}
+    assert changed and all("lip_plumping" in name.split(".") for name in changed)
+    for part in ("router.heads", "estimators", "experts", "combine.slots"):
+        assert any(name.startswith(f"{part}.lip_plumping.") for name in changed), part
+    with pytest.raises(ValueError, match="needs the rest of the network"):
+        configured(train__only="white")
+    with pytest.raises(ValueError, match="is none of"):
+        configured(train__only="lip_plumping", train__init="small")
 
 
 def test_parts_of_another_model_are_refused(faces, tmp_path):

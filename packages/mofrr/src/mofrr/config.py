@@ -162,6 +162,8 @@ class TrainConfig:
         styles: Styles of retouching for faces: data; empty takes all. What is left out is for a cross-generator test.
         steps: Optimiser steps.
         init: Weights of the whole network to start the stage's part from; empty starts at random.
+        only: Train nothing but what this operation has for itself, everything else comes from ``init`` and stays as it
+            is: for an operation that was added to a trained network; empty trains all.
         batch_size: Samples in a step over all processes and accumulation rounds.
         accumulate: Gradient accumulation rounds in a step.
         lr: Peak learning rate of Adam.
@@ -185,6 +187,7 @@ class TrainConfig:
     styles: tuple[str, ...] = ()
     steps: int = 200_000
     init: str = ""
+    only: str = ""
     batch_size: int = 16
     accumulate: int = 1
     lr: float = 1e-4
@@ -228,6 +231,13 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        only = self.train.only
+        if only and only not in self.model.operations:
+            raise ValueError(f"train.only={only} is none of model.operations ({', '.join(self.model.operations)})")
+        if only and not self.train.init:
+            raise ValueError(f"train.only={only} needs the rest of the network: name its weights with --init")
 
 
 PRESETS: dict[str, Config] = {

@@ -68,6 +68,8 @@ def open_data(
     if styles:
         raise ValueError(f"{spec}: styles are chosen for faces:DIR only; pictures in a folder have theirs")
     found = [picture for picture in find_retouched(Path(spec), split) if _belongs(picture.magnitudes, kind)]
+    if "all" not in operations:  # what the network has no expert for is not for it to learn
+        found = [picture for picture in found if set(picture.magnitudes) <= set(operations)]
     if not found:
         raise ValueError(f"{spec}: no {kind} pictures in the split {split!r}")
     return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations, kind=kind,

@@ -6,9 +6,9 @@ Ying et al., "RetouchingFFHQ", ACM MM 2023; the pictures are given out by its au
     DIR/*.txt                                lines "{'EyeEnlarging': 60, 'Smoothing': 30}<TAB>PATH", PATH below DIR
     DIR/ori/.../00012345.png                 the originals, FFHQ's; also called original, ffhq, images1024x1024
 
-``mofrr-simulate`` writes the same. A picture belongs to the original whose number its name ends with. Folders named
-train, val and test say the split; otherwise it goes by the thousands of the numbers, eight to one to one. Where nothing
-is for testing, val is.
+``mofrr-simulate`` writes the same; operations of other names (LipPlumping_60) are read likewise. A picture belongs to
+the original whose number its name ends with. Folders named train, val and test say the split; otherwise it goes by the
+thousands of the numbers, eight to one to one. Where nothing is for testing, val is.
 """
 
 import ast
@@ -26,7 +26,7 @@ NAMES = {"Whitening": "white", "Smoothing": "smooth", "FaceLifting": "lift", "Ey
 MAGNITUDES = (30, 60, 90)
 ORIGINALS = ("ori", "original", "originals", "ffhq", "images1024x1024")
 SPLITS = ("train", "val", "test")
-_FOLDER = re.compile(rf"({'|'.join(NAMES)})_(\d+)")
+_FOLDER = re.compile(r"((?:[A-Z][a-z]+)+)_(\d+)")
 _NUMBER = re.compile(r"\d+$")
 
 
@@ -84,6 +84,19 @@ def find_retouched(folder: Path, split: Split = "all", *, clean: bool = True) ->
     return chosen
 
 
+def operation_of(name: str) -> str:
+    """The operation behind a name of the data set; others are taken apart: LipPlumping is lip_plumping.
+
+    Raises:
+        KeyError: The name is not of that form.
+    """
+    if name in NAMES:
+        return NAMES[name]
+    if not _FOLDER.fullmatch(f"{name}_0"):
+        raise KeyError(name)
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
 def _labelled(folder: Path) -> Iterator[tuple[Path, dict[str, int]]]:
     """Every picture that a folder's name or a text file labels."""
     for part in sorted(folder.iterdir()):
@@ -91,7 +104,7 @@ def _labelled(folder: Path) -> Iterator[tuple[Path, dict[str, int]]]:
         if part.is_dir() and named:
             magnitude = _magnitude(named[2], str(part))
             for file in _pictures(part):
-                yield file, {NAMES[named[1]]: magnitude}
+                yield file, {operation_of(named[1]): magnitude}
         elif part.suffix == ".txt":
             for number, line in enumerate(part.read_text(encoding="utf-8").splitlines(), 1):
                 if line.strip():
@@ -102,7 +115,7 @@ def _label(folder: Path, line: str, place: str) -> tuple[Path, dict[str, int]]:
     try:
         text, path = line.rstrip().split("\t")
         given = ast.literal_eval(text)  # literals only: nothing in the file is run
-        magnitudes = {NAMES[name]: _magnitude(value, place) for name, value in given.items() if int(value)}
+        magnitudes = {operation_of(name): _magnitude(value, place) for name, value in given.items() if int(value)}
     except (ValueError, KeyError, SyntaxError, AttributeError, TypeError) as error:
         if place in str(error):
             raise

@@ -28,13 +28,17 @@ Batch = dict[str, Tensor]
 
 
 def stage_names(config: Config) -> list[str]:
-    """All stages of a configuration, in the order in which they can be trained."""
-    model = config.model
+    """All stages of a configuration, in the order in which they can be trained.
+
+    With ``train.only`` those of that operation, and router and Combine Module, of which its head and slot are trained.
+    """
+    model, only = config.model, config.train.only
+    operations = [only] if only else model.operations
     return [
         *(["router"] if model.router else []),
-        *(f"degree-{name}" for name in model.operations if model.degree),
-        *(f"expert-{name}" for name in model.operations),
-        *(["shared"] if model.shared else []),
+        *(f"degree-{name}" for name in operations if model.degree),
+        *(f"expert-{name}" for name in operations),
+        *(["shared"] if model.shared and not only else []),
         *(["combine"] if model.combine else []),
     ]
 
@@ -67,6 +71,14 @@ def part_of(model: MoFRR, stage: str) -> nn.Module:
         part = model.experts[operation]
     assert part is not None
     return part
+
+
+def trained_parameters(part: nn.Module, stage: str, config: Config) -> list[nn.Parameter]:
+    """The parameters that a stage trains: all, or with ``train.only`` what that operation has for itself."""
+    only = config.train.only
+    if not only or stage in (f"degree-{only}", f"expert-{only}"):
+        return list(part.parameters())
+    return [parameter for name, parameter in part.named_parameters() if only in name.split(".")]
 
 
 @dataclass

@@ -26,7 +26,7 @@ from torch.utils.data import default_collate
 from mofrr.config import Config
 from mofrr.data import open_data
 from mofrr.model import MoFRR
-from mofrr.stages import Batch, Stage, needs, part_of, pictures_of, stage_names
+from mofrr.stages import Batch, Stage, needs, part_of, pictures_of, stage_names, trained_parameters
 
 VALIDATION_BATCHES, VALIDATION_BATCH = 6, 4
 
@@ -72,7 +72,7 @@ def train(
     if missing:
         report(f"still to train: {', '.join(missing)}")
         return None
-    load_parts(MoFRR(config.model), stage_names(config), out).save_pretrained(out / "weights")
+    load_parts(_network(config), stage_names(config), out).save_pretrained(out / "weights")
     report(f"wrote {out / 'weights'}")
     return out / "weights"
 
@@ -170,6 +170,15 @@ def load_parts(model: MoFRR, stages: list[str], out: Path) -> MoFRR:
     return model
 
 
+def _network(config: Config) -> MoFRR:
+    """The whole network that a run starts from."""
+    init = config.train.init
+    model = MoFRR.from_pretrained(init) if init else MoFRR(config.model)
+    if model.config != config.model:
+        raise ValueError(f"train.init={init} was trained with another model configuration ({model.config})")
+    return model
+
+
 def _command(stage: str) -> str:
     kind, _, operation = stage.partition("-")
     return f"{kind} --operation {operation}" if operation else kind
@@ -190,15 +199,18 @@ class _Run:
         options: dict[str, Any] = {
             "size": size, "operations": config.model.operations, "kind": pictures_of(name), "styles": cfg.styles,
         }  # fmt: skip
-        model = MoFRR.from_pretrained(cfg.init) if cfg.init else MoFRR(config.model)
-        if model.config != config.model:
-            raise ValueError(f"train.init={cfg.init} was trained with another model configuration ({model.config})")
+        model = _network(config)
         if out is not None:
             load_parts(model, needs(name, config), out)
         self.data = open_data(data, split="train", seed=cfg.seed, **options)
         self.validation = open_data(data, split="val", seed=cfg.seed, degree_edges=self.data.degree_edges, **options)
         model.eval().requires_grad_(False)
-        self.part: nn.Module = part_of(model, name).train().requires_grad_(True)
+        self.part: nn.Module = part_of(model, name)
+        parameters = trained_parameters(self.part, name, config)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        # Where only a head or a slot learns, the statistics of the rest stay, too.
+        self.part.train(len(parameters) == len(list(self.part.parameters())))
         if cfg.channels_last:
             for network in (model, self.part):
                 network.to(memory_format=torch.channels_last)
@@ -206,7 +218,7 @@ class _Run:
         self.stage = Stage(name, config, model)
         self.ema = EMA(self.part, decay=cfg.ema) if cfg.ema else None
         betas = (cfg.betas[0], cfg.betas[1])
-        optimizer = torch.optim.Adam(self.part.parameters(), lr=cfg.lr, betas=betas)
+        optimizer = torch.optim.Adam(parameters, lr=cfg.lr, betas=betas)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
             lambda step: learning_rate_factor(

@@ -1,0 +1,45 @@
+"""Schema, forward pass and loss curve stay on the golden files (`nox -s golden -- --update` writes them)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from mofrr.config import PRESETS
+from mofrr.model import MoFRR
+from mofrr.wavefrr import WaveFRR
+from retouch_common.testing.golden import check_curve, check_forward, check_schema
+
+pytestmark = [pytest.mark.repro, pytest.mark.golden]
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_schema_of_every_preset():
+    with torch.device("meta"):
+        models = {name: MoFRR.from_preset(name) for name in PRESETS}
+    check_schema(GOLDEN / "schema.json", models)
+
+
+def make_expert_and_input():
+    """An expert smaller than tiny's (a golden file is at most 200 kB), with every parameter moved off its start."""
+    torch.manual_seed(0)
+    expert = WaveFRR(replace(PRESETS["tiny"].model, channels=4, attention_width=4, patch=2)).eval()
+    with torch.no_grad():
+        for parameter in expert.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    return expert, {"image": 2 * torch.rand(1, 3, 64, 64) - 1, "noise": torch.randn(1, 3, 32, 32)}
+
+
+def run_expert(expert, inputs):
+    X, z, t = inputs["image"], torch.tensor([0.6]), torch.tensor([10])
+    passed = expert(X, 0.5 * X, z, t, inputs["noise"])
+    return {"answer": passed.answer, "residual": passed.residual, "high": passed.high[0], "restored": passed.restored}
+
+
+def test_forward_pass():
+    check_forward(GOLDEN / "forward.safetensors", make_expert_and_input, run_expert)
+
+
+def test_loss_curve(run):
+    check_curve(GOLDEN / "loss_curve.json", run.losses())
