@@ -9,7 +9,7 @@ from retouch_common.testing.contract import ModelContract
 
 class MoFRRContract(ModelContract):
     changes = ()
-    # ShuffleNet's heads see one token: a query has nothing to choose.
+    # The heads see one token: a query has nothing to choose.
     without_gradient = frozenset(
         [f"router.heads.{name}.query" for name in OPERATIONS] + [f"estimators.{name}.head.query" for name in OPERATIONS]
     )

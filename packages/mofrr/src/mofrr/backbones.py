@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mofrr.config import ModelConfig
 from mofrr.mam import WIDTH, ResNetMAM
+from mofrr.subband_cnn import SubbandCNN
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as torchvision's weights expect
 
@@ -36,6 +37,9 @@ class Backbone(nn.Module):
         if config.backbone == "mam":
             self.network = ResNetMAM()
             self.width = WIDTH
+        elif config.backbone == "subbands":
+            self.network = SubbandCNN(self.size)
+            self.width = self.network.width
         else:
             network = getattr(torchvision.models, config.backbone)(weights=None)
             self.width = int(network.fc.in_features)
@@ -43,7 +47,7 @@ class Backbone(nn.Module):
             self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        """Tokens, (N, K, F); torchvision's networks give one, the mean over pixels."""
+        """Tokens, (N, K, F); only ResNet-MAM gives more than one."""
         if image.shape[-2:] != (self.size, self.size):
             image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
         tokens = self.network((image - self.mean) / self.deviation)

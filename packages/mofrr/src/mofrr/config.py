@@ -31,8 +31,8 @@ class ModelConfig:
     Attributes:
         size: Side in pixels of the aligned faces that training shows; a power of two.
         operations: Names of the retouching operations, each with an expert.
-        backbone: Of the router and the degree estimators: torchvision's "resnet50", "resnet18",
-            "shufflenet_v2_x0_5", or "mam", the ResNet with multi-granularity attention of RetouchingFFHQ.
+        backbone: Of the router and the degree estimators: torchvision's "resnet50" or "resnet18", "mam", the ResNet
+            with multi-granularity attention of RetouchingFFHQ, or "subbands", :mod:`mofrr.subband_cnn`.
         backbone_size: Side in pixels to which faces are reduced for them.
         threshold: An operation is there if the router's probability is above.
         levels: Levels of the wavelet transform; diffusion works on the last low band.
@@ -70,7 +70,7 @@ class ModelConfig:
 
     size: int = 512
     operations: tuple[str, ...] = OPERATIONS
-    backbone: Literal["resnet50", "resnet18", "shufflenet_v2_x0_5", "mam"] = "resnet50"
+    backbone: Literal["resnet50", "resnet18", "subbands", "mam"] = "resnet50"
     backbone_size: int = 512
     threshold: float = 0.5
     levels: int = 2
@@ -263,7 +263,7 @@ PRESETS: dict[str, Config] = {
     "small": Config(
         model=ModelConfig(
             size=256,
-            backbone="shufflenet_v2_x0_5",
+            backbone="subbands",
             backbone_size=256,
             levels=1,
             channels=16,
@@ -300,7 +300,7 @@ PRESETS: dict[str, Config] = {
     "tiny": Config(
         model=ModelConfig(
             size=64,
-            backbone="shufflenet_v2_x0_5",
+            backbone="subbands",
             backbone_size=64,
             levels=1,
             idem_width=4,

@@ -5,9 +5,9 @@ Paper: squared norms; here means over pixels and channels, so that weights do no
 
 import torch
 import torch.nn.functional as F
+from kornia.metrics import ssim
 from retouch_common.losses.reconstruction import total_variation
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from mofrr.config import LossConfig
 from mofrr.shared import SharedTraining
@@ -48,10 +48,11 @@ def l1_loss(restored: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tensor
 
 def ssim_loss(restored: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tensor:
     """Second half of L_hyb, 1 - SSIM (Gaussian window of 11, range 2)."""
+    # Channels last: the window's convolutions are four times as fast on a CPU.
+    restored, Y = (picture.float().contiguous(memory_format=torch.channels_last) for picture in (restored, Y))
     with torch.autocast(restored.device.type, enabled=False):  # its variances are differences of close numbers
-        similarity = structural_similarity_index_measure(restored.float(), Y, data_range=2.0, reduction="none")
-    assert isinstance(similarity, Tensor)
-    error = 1 - similarity
+        similarity = ssim(restored, Y, window_size=11, max_val=2.0, padding="valid")
+    error = 1 - similarity.mean(dim=(1, 2, 3))
     return error.mean() if weight is None else (weight * error).mean()
 
 

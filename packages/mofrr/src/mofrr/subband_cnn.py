@@ -1,0 +1,70 @@
+"""A small backbone for aligned faces: a residual network on Haar subbands.
+
+What retouching leaves behind is fine (texture that is missing, pixels that were interpolated, the border of a mask) and
+in its place (eyes, jaw). Networks for photographs of anything begin by throwing the first away and end by averaging
+over the second. Here the high bands are seen at their full resolution, and the answer keeps an 8 x 8 grid.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from retouch_common.layers.wavelet import haar_dwt
+from torch import Tensor, nn
+
+CHANNELS = (16, 32, 64, 96, 128)  # at the bands' resolution and after each halving
+FEATURES = 16  # of a place in the grid
+GAIN = 4.0  # high bands are an order of magnitude weaker than the low one
+DROPOUT = 0.2
+
+
+class SubbandCNN(nn.Module):
+    """The backbone.
+
+    Args:
+        size: Side of the pictures in pixels, a multiple of 32.
+
+    Attributes:
+        width: F, the features of all places together.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.width = FEATURES * (size // 2 ** len(CHANNELS)) ** 2
+        self.first = _convolution(12, CHANNELS[0])
+        self.blocks = nn.Sequential(
+            _Residual(CHANNELS[0], CHANNELS[0], 1),
+            *(_Residual(a, b, 2) for a, b in pairwise(CHANNELS)),
+        )
+        self.reduce = nn.Conv2d(CHANNELS[-1], FEATURES, 1)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, S, S), normalised, to (N, F)."""
+        bands = haar_dwt(image, 1)
+        x = torch.cat([bands.low / 2, GAIN * bands.high[0]], dim=1).contiguous(memory_format=torch.channels_last)
+        features = self.reduce(self.blocks(self.first(x)))
+        return self.dropout(F.relu(features).flatten(1))
+
+
+class _Residual(nn.Module):
+    """Two convolutions and a shortcut (He et al., CVPR 2016)."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.first = _convolution(channels_in, channels, stride)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.second(self.first(x)) + self.shortcut(x))
+
+
+def _convolution(channels_in: int, channels: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+    )
