@@ -12,10 +12,10 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faces")
     draw_pairs(folder / "drawn")
     for part, name in (("target", "ori"), ("raw", "Whitening_60")):
-        for split, pictures in (("train", slice(0, 16)), ("val", slice(16, 20))):
-            (folder / name / split).mkdir(parents=True)
-            for file in sorted((folder / "drawn" / part).iterdir())[pictures]:
-                file.rename(folder / name / split / file.name)
+        for number, file in enumerate(sorted((folder / "drawn" / part).iterdir())):
+            split = folder / name / ("train" if number < 16 else "val")
+            split.mkdir(parents=True, exist_ok=True)
+            file.rename(split / file.name)
     return folder
 
 

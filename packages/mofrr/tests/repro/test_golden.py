@@ -28,7 +28,7 @@ def make_expert_and_input():
     with torch.no_grad():
         for parameter in expert.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
-    return expert, {"image": 2 * torch.rand(1, 3, 64, 64) - 1, "noise": torch.randn(1, 3, 32, 32)}
+    return expert, {"image": 2 * torch.rand(1, 3, 32, 32) - 1, "noise": torch.randn(1, 3, 16, 16)}
 
 
 def run_expert(expert, inputs):
