@@ -70,7 +70,7 @@ def wheel(session: nox.Session, package: str) -> Path:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Retouch scikit-image's astronaut with every paper's bundled weights; write pictures and tables."""
+    """Retouch, or restore, scikit-image's astronaut with every paper's bundled weights; write pictures and tables."""
     if len(session.posargs) > 1:
         session.error("usage: nox -s demo [-- FOLDER]")
     folder = Path(session.posargs[0] if session.posargs else "outputs/demo")
@@ -82,7 +82,8 @@ def demo(session: nox.Session) -> None:
     session.install(*local, "scikit-image")
     for paper in papers:
         session.run("python", "-m", f"{paper}.demo", str(folder / paper), env=ENVIRONMENT)
-    session.run("python", "-m", "retouch_common.demo", str(folder), *papers, env=ENVIRONMENT)
+    retouching = [paper for paper in papers if (folder / paper / "as_she_is.png").is_file()]
+    session.run("python", "-m", "retouch_common.demo", str(folder), *retouching, env=ENVIRONMENT)
 
 
 @nox.session(python=PYTHONS)

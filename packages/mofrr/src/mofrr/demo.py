@@ -1,0 +1,111 @@
+"""A first look: scikit-image's astronaut, retouched by the simulator and restored with the bundled weights.
+
+``python -m mofrr.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``) and prints a table; no network connection
+is needed. Her original is known here, so that what comes back can be set beside it.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyvips
+import torch
+from retouch_common.demo import FACE, astronaut
+from retouch_common.photo.alignment import FaceSquare, align, face_square
+from retouch_common.photo.faces import Face
+from retouch_common.photo.sources import ArraySource
+from retouch_common.synthesis.face_template import canonical_landmarks
+from retouch_common.synthesis.retouching import OPERATIONS, retouch_face
+from retouch_common.training.sheets import save_sheet
+
+from mofrr.model import MoFRR
+from mofrr.portraits import as_levels
+from mofrr.restore import Restorer, restored_rows
+
+STRENGTH, STYLE = 0.6, "studio"
+CASES: dict[str, tuple[str, ...]] = {**{name: (name,) for name in OPERATIONS}, "all four": OPERATIONS}
+
+
+def main(folder: str = "outputs/demo", weights: MoFRR | str | os.PathLike[str] = "small") -> None:
+    """Retouch, restore, write the pictures, print the table.
+
+    Args:
+        folder: Where the pictures go.
+        weights: What :class:`mofrr.restore.Restorer` takes.
+
+    Raises:
+        ValueError: No such weights.
+    """
+    restorer, out = Restorer(weights), Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    portrait, face = astronaut(), Face(FACE, 1.0, np.full((5, 2), np.nan))
+    square = _whole_pixels(face_square(face, *portrait.shape[:2]))
+    rows, table = [], []
+    for title, operations in CASES.items():
+        retouched = retouch(portrait, square, operations)
+        source = ArraySource(retouched)
+        (found,) = restorer.restore_faces(source, [square])
+        restored = np.concatenate(list(restored_rows(source, [found])))
+        view = _view(square)
+        pictures = {"original": portrait, "retouched": retouched, "restored": restored}
+        rows.append({name: torch.from_numpy(p[view]).permute(2, 0, 1) / 255 for name, p in pictures.items()})
+        for name in ("retouched", "restored"):
+            pyvips.Image.new_from_array(pictures[name]).write_to_file(
+                str(out / f"{title.replace(' ', '_')}_{name}.png")
+            )
+        undone = ", ".join(found.degrees) or "nothing"
+        table.append(
+            (title, *(_psnr(pictures[name][view], portrait[view]) for name in ("retouched", "restored")), undone)
+        )
+    save_sheet(out / "astronaut.png", rows, max_side=480)
+    _print_table(table)
+    print(f"\nThe pictures are in {out}; look at astronaut.png first. An estimate, not evidence.")
+
+
+def retouch(portrait: np.ndarray, square: FaceSquare, operations: tuple[str, ...]) -> np.ndarray:
+    """The astronaut after an app: operations of middle strength on an average face's landmarks.
+
+    Args:
+        portrait: Her picture, (H, W, 3) uint8.
+        square: Her face's, of whole pixels.
+        operations: Names of :data:`OPERATIONS`.
+    """
+    side = round(square.side)
+    face = align(portrait, square, side)
+    result = retouch_face(face, canonical_landmarks(side), dict.fromkeys(operations, STRENGTH), style=STYLE)
+    retouched = portrait.copy()
+    retouched[_view(square)] = as_levels(result.image)
+    return retouched
+
+
+def _whole_pixels(square: FaceSquare) -> FaceSquare:
+    """The nearest upright square whose pixels are the photo's own."""
+    side = 2 * round(square.side / 2)
+    return FaceSquare((float(round(square.centre[0])), float(round(square.centre[1]))), float(side))
+
+
+def _view(square: FaceSquare) -> tuple[slice, slice]:
+    half = round(square.side / 2)
+    x, y = (round(centre) for centre in square.centre)
+    return slice(y - half, y + half), slice(x - half, x + half)
+
+
+def _psnr(image: np.ndarray, truth: np.ndarray) -> str:
+    error = np.square(image.astype(float) - truth).mean()
+    return "equal" if error == 0 else f"{10 * np.log10(255**2 / error):.2f} dB"
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("applied", "retouched", "restored", "found and undone", box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if Console().is_terminal else 120).print(table)
+    print("PSNR in dB to the original, 8-bit RGB, within the square of her face; retouched is doing nothing.")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
