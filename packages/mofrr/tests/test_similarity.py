@@ -4,8 +4,9 @@ import hashlib
 
 import numpy as np
 import pytest
+import pyvips
 import torch
-from mofrr.similarity import FRAME, Embedder, Similarities, similarity_transform, to_frame
+from mofrr.similarity import FRAME, Embedder, Similarities, plot_distributions, similarity_transform, to_frame
 from retouch_common.synthesis.face_template import canonical_landmarks
 
 
@@ -73,3 +74,13 @@ def test_refuses_what_is_no_embedder(network, tmp_path):
     torch.jit.script(torch.nn.Identity()).save(str(tmp_path / "same.pt"))
     with pytest.raises(ValueError, match="no \\(N, D\\) embeddings"):
         Embedder(tmp_path / "same.pt")(torch.rand(1, 3, 64, 64))
+
+
+def test_the_distributions_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    generator = np.random.default_rng(0)
+    rows = {name: Similarities(generator.normal(mean, 0.05, 200).tolist()) for name, mean in (("a", 0.4), ("b", 0.8))}
+    plot_distributions(tmp_path / "both.png", rows)
+    plot_distributions(tmp_path / "one.png", {"a": rows["a"]})
+    both, one = (pyvips.Image.new_from_file(str(tmp_path / f"{name}.png")).numpy() for name in ("both", "one"))
+    assert (both[..., :3] < 128).any() and both.shape == one.shape and (both != one).any()

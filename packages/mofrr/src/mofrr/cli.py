@@ -201,7 +201,7 @@ def restore(
 @click.option("--steps", type=click.IntRange(min=1), help="DDIM steps; by default what the weights were made for.")
 @click.option("--average-samples", "samples", type=click.IntRange(min=1), default=1, show_default=True)
 @seed_option
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and figures.png.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and pictures.")
 @device_option
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16", "auto"]), default="fp32", show_default=True)
 @version_option("mofrr")

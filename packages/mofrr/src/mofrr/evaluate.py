@@ -23,7 +23,7 @@ from mofrr.baselines import BASELINES, build_baseline
 from mofrr.data import RetouchedFaces, open_data
 from mofrr.inference import Inference, prepare
 from mofrr.model import MoFRR
-from mofrr.similarity import Embedder, Similarities
+from mofrr.similarity import Embedder, Similarities, plot_distributions
 
 MOFRR = "MoFRR"
 PRESET = "png8"
@@ -96,7 +96,8 @@ def evaluate(
         data: What :func:`mofrr.data.open_data` reads.
         options: What is measured.
         embedder: A face recognition network.
-        out: Folder for ``evaluation.json`` and ``figures.png``; None writes nothing.
+        out: Folder for ``evaluation.json``, ``figures.png`` and, with an embedder, ``similarity.png``; None writes
+            nothing.
         report: Receives lines for the user.
 
     Raises:
@@ -165,6 +166,11 @@ def evaluate(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_evaluation(out, as_json(result), sheet, max_side=FIGURE_SIDE)
+        if result.similarity:
+            try:
+                plot_distributions(out / "similarity.png", result.similarity)
+            except ImportError:
+                report("note: similarity.png is not drawn, matplotlib is missing: pip install 'mofrr[plot]'")
     return result
 
 
