@@ -19,11 +19,11 @@ def test_ten_steps_and_ten_more_after_a_kill_are_twenty(train_expert, run, tmp_p
 
 
 def test_the_state_is_complete(run):
-    assert {"model", "ema", "optimizer", "random", "meta"} <= run.state().keys()
+    assert {"part", "ema", "optimizer-part", "random", "meta"} <= run.state().keys()
 
 
 def test_another_seed_is_another_run(train_expert, run, tmp_path):
     other = train_expert(tmp_path / "d", "--set", "train.seed=1", code=TRAIN_AND_DIE, succeeds=False)
-    first = checkpoint.latest(other.folder / "checkpoints").tensors("model")
-    assert first.keys() == run.state()["model"].keys()
-    assert any((first[name] != value).any() for name, value in run.state()["model"].items())
+    first = checkpoint.latest(other.folder / "checkpoints").tensors("part")
+    assert first.keys() == run.state()["part"].keys()
+    assert any((first[name] != value).any() for name, value in run.state()["part"].items())
