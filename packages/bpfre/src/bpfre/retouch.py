@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from retouch_common.photo.alignment import FaceSquare, read_aligned
 from retouch_common.photo.face_plan import squares_in
 from retouch_common.photo.faces import Face
-from retouch_common.photo.pasting import AlignedLayer, map_rows, pasted_rows
+from retouch_common.photo.pasting import AlignedLayer, changed_rows, map_rows
 from retouch_common.photo.sources import ArraySource, RowSource
 
 from bpfre.attention import merged_map
@@ -233,13 +233,7 @@ def retouched_rows(
     Raises:
         ValueError: If the strength is outside [0, 1], or ``protect`` has another size.
     """
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength must lie between 0 and 1, not {strength}")
-    levels = strength * np.iinfo(source.dtype).max
-    layers = [
-        AlignedLayer(face.square, face.change * np.float32(levels), source.height, source.width) for face in faces
-    ]
-    yield from pasted_rows(source, layers, protect=protect)
+    yield from changed_rows(source, [(face.square, face.change) for face in faces], strength=strength, protect=protect)
 
 
 def map_layers(faces: Sequence[RetouchedFace], names: Sequence[str], height: int, width: int) -> list[AlignedLayer]:

@@ -42,5 +42,5 @@ def test_forward_pass():
 
 
 def test_loss_curve(run):
-    """The first steps: a game of two networks enlarges rounding, which differs between processors, tenfold in three."""
+    """The first steps: what processors round differently grows past the tolerance within eight."""
     check_curve(GOLDEN / "loss_curve.json", run.losses()[:6])

@@ -10,7 +10,7 @@ exactly what it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -104,6 +104,34 @@ def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource
             keep = None if protect is None else _keep(protect, top, bottom)
             _blend(rows, crossing, top, keep)
         yield rows
+
+
+def changed_rows(
+    photo: RowSource,
+    changes: Iterable[tuple[FaceSquare, np.ndarray]],
+    *,
+    strength: float = 1.0,
+    protect: RowSource | None = None,
+) -> Iterator[np.ndarray]:
+    """Paste what a network changed in aligned faces back into their photo.
+
+    Args:
+        photo: The photo; its rows are asked for once, from top to bottom.
+        changes: Where each face is, and what is added to it, (S, S, 3) float32 in [-1, 1].
+        strength: What the changes are multiplied by, 0 to 1.
+        protect: A picture of the photo's size, white where nothing may change.
+
+    Yields:
+        Consecutive blocks of rows, (n, W, 3) of the photo's type.
+
+    Raises:
+        ValueError: If the strength is outside [0, 1], or ``protect`` has another size.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must lie between 0 and 1, not {strength}")
+    levels = np.float32(strength * np.iinfo(photo.dtype).max)
+    layers = [AlignedLayer(square, change * levels, photo.height, photo.width) for square, change in changes]
+    yield from pasted_rows(photo, layers, protect=protect)
 
 
 def map_rows(height: int, width: int, layers: Sequence[AlignedLayer]) -> Iterator[np.ndarray]:

@@ -24,6 +24,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from retouch_common.testing.busy import made_busy
 from retouch_common.testing.golden import state_hash
 from retouch_common.testing.tolerances import assert_close
 
@@ -53,17 +54,9 @@ class ModelContract:
         raise NotImplementedError
 
     def seeded_model(self) -> nn.Module:
-        """The same model on every call, every parameter moved off its initial value.
-
-        Layers that start at zero hide what is behind them; after the move every path carries a signal.
-        """
+        """The same model on every call, every parameter moved off its initial value."""
         torch.manual_seed(0)
-        model = self.make_model()
-        generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-        return model.eval()
+        return made_busy(self.make_model())
 
     def image(self, batch: int = 1, size: tuple[int, int] | None = None) -> Tensor:
         """The same noise on every call, (N, 3, H, W) in [0, 1]."""
