@@ -10,15 +10,13 @@ from functools import cache
 from importlib import resources
 
 import torch
-from mofrr.config import PRESETS
-from mofrr.data import open_data
-from mofrr.evaluate import MOFRR, Evaluation, Options, evaluate, means
-from mofrr.inference import prepare
+from mofrr.config import OPERATIONS, PRESETS
+from mofrr.evaluate import MOFRR, PRESET, Evaluation, Options, evaluate, means
 from mofrr.model import MoFRR
 from mofrr.sampling import Diffusion
-from mofrr.simulate import OPERATIONS
 from retouch_common.diffusion.ddim import ddim
 from retouch_common.diffusion.schedule import make_schedule
+from retouch_common.metrics import protocols
 from retouch_common.metrics.evaluation import IDENTITY
 from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder
 from torch import Tensor
@@ -120,14 +118,14 @@ def router():
 @evidence.figure("faces that nobody retouched: PSNR of what comes back", at_least=42, unit="dB")
 def unretouched():
     """Of the squared error over all faces of people not trained on: no mean of decibels, most come back to the bit."""
-    model, faces = prepare(_small(), "cpu", "fp32"), _clean()
-    errors = []
-    for index in range(len(faces)):
-        original = faces[index]["original"]
-        levels = (model(original[None]).result[0] * 255).round() / 255
-        errors.append((levels - original).square().mean().item())
-    details = {"worst": _psnr(max(errors)), "to the bit": errors.count(0.0), "faces": len(errors)}
-    return _psnr(statistics.mean(errors)), details
+    measured = _evaluated().kinds["clean"]
+    found = [image[MOFRR][protocols.PRESETS[PRESET].psnr] for image in measured.images + measured.clean]
+    errors = [10 ** (-value / 10) if value < protocols.PSNR_CEILING else 0.0 for value in found]
+    return -10 * math.log10(statistics.mean(errors)), {
+        "worst": min(found),
+        "to the bit": errors.count(0.0),
+        "faces": len(found),
+    }
 
 
 @evidence.figure("a 512x512 portrait, one expert, two cores, the default steps", at_most=20, unit="s")
@@ -164,17 +162,6 @@ def _gain(kind: str) -> float:
 def _evaluated() -> Evaluation:
     _small()
     return evaluate("small", f"faces:{data_folder('faces')}", Options(limit=FACES, device="cpu"))
-
-
-def _psnr(error: float) -> float:
-    """In dB; 100 for none."""
-    return -10 * math.log10(max(error, 1e-10))
-
-
-def _clean():
-    config = _small().config
-    spec = f"faces:{data_folder('faces')}"
-    return open_data(spec, size=config.size, split="val", seed=0, operations=config.operations, kind="clean")
 
 
 @cache

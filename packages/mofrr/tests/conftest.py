@@ -5,16 +5,13 @@ import torch
 from mofrr.config import PRESETS
 from mofrr.model import MoFRR
 from retouch_common.config import apply_overrides
+from retouch_common.testing.busy import made_busy
 
 
 def make_busy_model(**changes):
     torch.manual_seed(0)
-    model = MoFRR(apply_overrides(PRESETS["tiny"], {f"model.{k}": v for k, v in changes.items()}).model).eval()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
-    return model
+    config = apply_overrides(PRESETS["tiny"], {f"model.{k}": v for k, v in changes.items()})
+    return made_busy(MoFRR(config.model), amount=0.02)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from retouch_common.photo.alignment import FaceSquare, read_aligned
 from retouch_common.photo.face_plan import squares_in
 from retouch_common.photo.faces import Face
-from retouch_common.photo.pasting import AlignedLayer, pasted_rows
+from retouch_common.photo.pasting import changed_rows
 from retouch_common.photo.sources import ArraySource, RowSource
 
 from mofrr.config import NUM_DEGREES
@@ -207,13 +207,7 @@ def restored_rows(source: RowSource, faces: Sequence[RestoredFace], *, strength:
     Raises:
         ValueError: If the strength is outside [0, 1].
     """
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength must lie between 0 and 1, not {strength}")
-    levels = strength * np.iinfo(source.dtype).max
-    layers = [
-        AlignedLayer(face.square, face.change * np.float32(levels), source.height, source.width) for face in faces
-    ]
-    yield from pasted_rows(source, layers)
+    yield from changed_rows(source, [(face.square, face.change) for face in faces], strength=strength)
 
 
 def _channels_last(picture: torch.Tensor) -> np.ndarray:

@@ -30,6 +30,7 @@ from retouch_common.synthesis.retouching import (
     random_recipe,
     retouch_face,
 )
+from retouch_common.synthesis.retouching_skin import retouching_skin
 from retouch_common.training.sheets import save_sheet
 
 from mofrr.portraits import as_levels, open_face
@@ -151,10 +152,11 @@ def _make(path: Path, number: int, split: str, tasks: list[Task], out: Path, siz
         return False
     levels, landmarks = face
     image = levels.astype(np.float32) / 255
+    skin = retouching_skin(image, landmarks)
     shown = {"original": levels}
     for task in tasks:
         recipe = task.recipe
-        result = retouch_face(image, landmarks, recipe.strengths, style=recipe.style, seed=recipe.seed)
+        result = retouch_face(image, landmarks, recipe.strengths, style=recipe.style, seed=recipe.seed, skin=skin)
         retouched = as_levels(result.image)
         _save(out / task.file, retouched)
         if "_90/" in task.file or task.file.startswith("multi/"):

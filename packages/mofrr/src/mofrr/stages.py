@@ -22,7 +22,7 @@ from mofrr.baselines import build_baseline
 from mofrr.config import Config
 from mofrr.degree import expected_degree
 from mofrr.losses import combine_losses, degree_loss, expert_losses, router_loss, shared_losses, weighted_sum
-from mofrr.model import MoFRR
+from mofrr.model import MoFRR, Restoration
 
 Batch = dict[str, Tensor]
 
@@ -144,9 +144,7 @@ class Stage:
         found = self.model.restore(batch["retouched"], seeds=seeds, always_shared=True)
         kept = torch.rand(found.gates.shape, generator=generator) >= self.config.train.drop_experts
         gates = found.gates & kept.to(found.gates.device)
-        experts = {name: 2 * picture - 1 for name, picture in found.experts.items()}
-        shared = None if found.shared is None else 2 * found.shared - 1
-        return combine_losses(part(X, shared, experts, gates), Y)
+        return combine_losses(part(X, *_pictures_of(found), gates), Y)
 
     def _baseline(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         return combine_losses(part(2 * batch["retouched"] - 1), 2 * batch["original"] - 1)
@@ -189,10 +187,8 @@ class Stage:
             restored = part(X)
         else:
             found = self.model.restore(image, seeds=seeds, always_shared=True)
-            experts = {name: 2 * picture - 1 for name, picture in found.experts.items()}
-            shared = None if found.shared is None else 2 * found.shared - 1
             active = found.gates.any(dim=1).view(-1, 1, 1, 1)
-            restored = torch.where(active, part(X, shared, experts, found.gates), X)
+            restored = torch.where(active, part(X, *_pictures_of(found), found.gates), X)
         return ((restored + 1) / 2).clamp(0, 1)
 
     def _accuracy(self, part: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
@@ -208,3 +204,9 @@ class Stage:
             "val_accuracy": float((logits.argmax(dim=1) + 1 == degree).float().mean()),
             "val_degree_error": float((5 * expected_degree(logits) - degree).abs().mean()),
         }
+
+
+def _pictures_of(found: Restoration) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """What the Combine Module sees of the shared expert and the others, in [-1, 1]."""
+    shared = None if found.shared is None else 2 * found.shared - 1
+    return shared, {name: 2 * picture - 1 for name, picture in found.experts.items()}
