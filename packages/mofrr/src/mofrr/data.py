@@ -27,6 +27,7 @@ from mofrr.retouching_ffhq import Retouched, find_retouched
 
 MEASURED = 200  # pictures of an operation from which its degrees' edges are taken
 STORED = 1.25  # side of what is kept of a portrait over that of a sample: room to move and turn
+MOVED = 0.7  # share of faces that training interpolates once more; the others stay as sharp as they are in use
 FACES = "faces:"
 
 Edges = dict[str, list[float]]
@@ -149,7 +150,7 @@ class PublishedFaces(RetouchedFaces):
 
 
 class SimulatedFaces(RetouchedFaces):
-    """Portraits, aligned as FFHQ's, moved a little, relit a little, and retouched.
+    """Portraits, aligned as FFHQ's, most moved a little, relit a little, and retouched.
 
     See :func:`mofrr.portraits.open_face` for where the faces are. Every tenth person is held out, see
     :func:`retouch_common.data.faces.split_portraits`.
@@ -193,7 +194,7 @@ class SimulatedFaces(RetouchedFaces):
         portrait = load_portrait(self.entries[index % len(self)])
         side = len(portrait.levels)
         square = FaceSquare((side / 2, side / 2), side / STORED)
-        if self.augment:
+        if self.augment and generator.random() < MOVED:
             square = _moved(square, generator)
         original, landmarks, skin = portrait.framed(square, self.size)
         if self.augment and generator.random() < 0.5:

@@ -3,6 +3,10 @@
 What retouching leaves behind is fine (texture that is missing, pixels that were interpolated, the border of a mask) and
 in its place (eyes, jaw). Networks for photographs of anything begin by throwing the first away and end by averaging
 over the second. Here the high bands are seen at their full resolution, and the answer keeps an 8 x 8 grid.
+
+What interpolation leaves is fainter still, of one or two 8-bit levels: beside the bands the network sees the residual
+of a second-order filter, truncated so that edges do not drown it, as forensic detectors do (Fridrich and Kodovsky,
+"Rich Models for Steganalysis of Digital Images", IEEE TIFS 2012).
 """
 
 from itertools import pairwise
@@ -13,8 +17,11 @@ from retouch_common.layers.wavelet import haar_dwt
 from torch import Tensor, nn
 
 CHANNELS = (16, 32, 64, 96, 128)  # at the bands' resolution and after each halving
+STEM = 24  # of the first convolution
 FEATURES = 16  # of a place in the grid
 GAIN = 4.0  # high bands are an order of magnitude weaker than the low one
+RESIDUAL = ((-1, 2, -1), (2, -4, 2), (-1, 2, -1))  # over 4
+TRUNCATION = 27.0  # of normalised pixels: tanh is straight up to about two 8-bit levels
 DROPOUT = 0.2
 
 
@@ -28,12 +35,15 @@ class SubbandCNN(nn.Module):
         width: F, the features of all places together.
     """
 
+    filter: Tensor
+
     def __init__(self, size: int) -> None:
         super().__init__()
+        self.register_buffer("filter", torch.tensor(RESIDUAL).expand(3, 1, 3, 3) / 4, persistent=False)
         self.width = FEATURES * (size // 2 ** len(CHANNELS)) ** 2
-        self.first = _convolution(12, CHANNELS[0])
+        self.first = _convolution(24, STEM)
         self.blocks = nn.Sequential(
-            _Residual(CHANNELS[0], CHANNELS[0], 1),
+            _Residual(STEM, CHANNELS[0], 1),
             *(_Residual(a, b, 2) for a, b in pairwise(CHANNELS)),
         )
         self.reduce = nn.Conv2d(CHANNELS[-1], FEATURES, 1)
@@ -42,7 +52,11 @@ class SubbandCNN(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, S, S), normalised, to (N, F)."""
         bands = haar_dwt(image, 1)
-        x = torch.cat([bands.low / 2, GAIN * bands.high[0]], dim=1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(image.device.type, enabled=False):  # bf16 pixels differ by half a level from these
+            residual = F.conv2d(image.float(), self.filter, padding=1, groups=3)
+            residual = F.pixel_unshuffle(torch.tanh(TRUNCATION * residual), 2)
+        x = torch.cat([bands.low / 2, GAIN * bands.high[0], residual], dim=1)
+        x = x.contiguous(memory_format=torch.channels_last)
         features = self.reduce(self.blocks(self.first(x)))
         return self.dropout(F.relu(features).flatten(1))
 
@@ -55,7 +69,7 @@ class _Residual(nn.Module):
         self.first = _convolution(channels_in, channels, stride)
         self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
         self.shortcut: nn.Module = nn.Identity()
-        if stride > 1:
+        if stride > 1 or channels != channels_in:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
             )
