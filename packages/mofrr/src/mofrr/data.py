@@ -17,6 +17,7 @@ from retouch_common.data.faces import find_portraits, split_portraits
 from retouch_common.data.pairs import ImagePairs, Split
 from retouch_common.photo.alignment import FaceSquare
 from retouch_common.synthesis.face_template import FaceLandmarks
+from retouch_common.synthesis.photometric import colour_shift
 from retouch_common.synthesis.retouching import STYLES, RetouchConfig, random_recipe, retouch_face
 from retouch_common.synthesis.retouching_degrees import degree_edges, degrees
 from torch import Tensor
@@ -150,7 +151,7 @@ class PublishedFaces(RetouchedFaces):
 
 
 class SimulatedFaces(RetouchedFaces):
-    """Portraits, aligned as FFHQ's, most moved a little, relit a little, and retouched.
+    """Portraits, aligned as FFHQ's, most moved a little, relit, and retouched.
 
     See :func:`mofrr.portraits.open_face` for where the faces are. Every tenth person is held out, see
     :func:`retouch_common.data.faces.split_portraits`.
@@ -233,9 +234,10 @@ def _mirrored(landmarks: FaceLandmarks, size: int) -> FaceLandmarks:
 
 
 def _relit(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Another exposure and white balance, both slight: strong ones hide what whitening did."""
-    gamma = np.exp(generator.normal(0, 0.08))
-    return image.clip(0, 1) ** gamma * np.exp(generator.normal(0, 0.03, 3)) * np.exp(generator.normal(0, 0.05))
+    """Another exposure, white balance and saturation: or a network learns by heart how white everybody is."""
+    gamma = np.exp(generator.normal(0, 0.15))
+    light = np.exp(generator.normal(0, 0.05, 3)) * np.exp(generator.normal(0, 0.08))
+    return (image.clip(0, 1) ** gamma @ colour_shift(generator, 0.6) * light).astype(np.float32)
 
 
 def _psnr(a: Tensor, b: Tensor) -> float:

@@ -24,6 +24,10 @@ from .faces import Face, require_inside
 from .sources import ArraySource, RowSource, blocks
 
 TEMPLATE = np.array([[193.0, 239.9], [318.9, 240.2], [256.6, 314.0], [201.3, 371.4], [313.1, 371.2]]) / 512
+PORTRAIT_TEMPLATE = np.array([[99.0, 116.0], [156.0, 116.0], [127.0, 180.0]]) / 256
+"""Both eyes and the middle of the mouth in the wider frame of portrait editing, which has room for hair. Measured on
+18 aligned pictures that Gu et al. ("Mask-Guided Portrait Editing with Conditional GANs." CVPR 2019) publish."""
+
 FEATHER = 1 / 16  # width of a square's soft border; chins come as close as 1/10
 
 # Measured with the detector on 25 frontal portraits aligned to the template, as shares of the square's side.
@@ -131,6 +135,49 @@ def face_square(face: Face, height: int, width: int) -> FaceSquare:
     eyes = abs(right_eye - left_eye) / _EYES
     eyes_to_mouth = abs((left_corner + right_corner) - (left_eye + right_eye)) / 2 / _EYES_TO_MOUTH
     side = max(abs(turn), eyes, eyes_to_mouth)
+    if not abs(turn) or side < 1:
+        raise ValueError("the landmarks of the face fall into one point")
+    centre = mean + side * turn / abs(turn) * (0.5 + 0.5j - template_mean)
+    return FaceSquare((float(centre.real), float(centre.imag)), float(side), float(np.angle(turn)))
+
+
+def portrait_square(face: Face, height: int, width: int) -> FaceSquare:
+    """The square of a face in which portraits are parsed and edited: wider than FFHQ's, with room for the hair.
+
+    Args:
+        face: The face; without landmarks it counts as upright.
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+
+    Raises:
+        ValueError: If the face lies outside the photo, or its landmarks fall into one point.
+    """
+    require_inside(face, height, width)
+    points = np.asarray(face.landmarks, np.float64)
+    if not np.isfinite(points).all():
+        points = np.stack(_box_square(face).to_photo(*TEMPLATE.T), axis=1)
+    return fit_portrait(points[:2], points[3:].mean(axis=0))
+
+
+def fit_portrait(eyes: np.ndarray, mouth: np.ndarray) -> FaceSquare:
+    """The similarity transform that brings eyes and mouth closest to :data:`PORTRAIT_TEMPLATE`.
+
+    Args:
+        eyes: (2, 2) x, y of the left and the right eye in pixels, the first pixel covering [0, 1].
+        mouth: (2,) of the middle of the mouth.
+
+    Returns:
+        Its square, enlarged where the eyes' distance from the mouth asks for more (a head turned aside).
+
+    Raises:
+        ValueError: If the points fall into one.
+    """
+    points, template = np.vstack([eyes, mouth]) @ [1, 1j], PORTRAIT_TEMPLATE @ [1, 1j]
+    mean, template_mean = points.mean(), template.mean()
+    template = template - template_mean
+    turn = np.vdot(template, points - mean) / np.vdot(template, template).real  # least squares over all similarities
+    down = abs(2 * points[2] - points[0] - points[1]) / abs(2 * template[2] - template[0] - template[1])
+    side = max(abs(turn), down)
     if not abs(turn) or side < 1:
         raise ValueError("the landmarks of the face fall into one point")
     centre = mean + side * turn / abs(turn) * (0.5 + 0.5j - template_mean)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,10 @@ from .regions import boxed_faces, locate_faces
 if TYPE_CHECKING:
     from .io import Photo
     from .regions import Box
+
+
+Frame = Callable[[Face, int, int], FaceSquare]
+"""What a network's square of a face is, given the photo's height and width."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,16 @@ class FacePlan:
         return f"{count} face{'s' if count > 1 else ''}, because {self.reason}"
 
 
-def plan_faces(photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = False) -> FacePlan:
+def plan_faces(
+    photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = False, frame: Frame = face_square
+) -> FacePlan:
     """Decide which faces of a photo to retouch.
 
     Args:
         photo: The photo.
         face_boxes: (x, y, w, h) of the faces in pixels of the upright photo; they replace the detector.
         aligned: The photo is an aligned face.
+        frame: Gives a face's square; FFHQ's by default.
 
     Returns:
         The plan.
@@ -57,7 +64,7 @@ def plan_faces(photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = 
         faces = boxed_faces(face_boxes) if face_boxes else locate_faces(photo)
         if not faces:
             raise ValueError("no face was found; give a face box, or say that the photo is aligned if a face fills it")
-        squares = tuple(face_square(face, photo.height, photo.width) for face in faces)
+        squares = tuple(frame(face, photo.height, photo.width) for face in faces)
     except DetectorUnavailable as error:
         raise ValueError(f"{photo.path}: {error}; or give a face box, or say that the photo is aligned") from error
     except ValueError as error:
@@ -66,13 +73,16 @@ def plan_faces(photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = 
     return FacePlan(squares, "the face box was given" if face_boxes else "the detector found them")
 
 
-def squares_in(image: np.ndarray, faces: Sequence[Face] | None, aligned: bool) -> list[FaceSquare]:
+def squares_in(
+    image: np.ndarray, faces: Sequence[Face] | None, aligned: bool, *, frame: Frame = face_square
+) -> list[FaceSquare]:
     """Where the faces of a photograph in memory lie.
 
     Args:
         image: (H, W, 3) uint8 or uint16.
         faces: Found before; None asks the detector.
         aligned: The photograph is an aligned face.
+        frame: Gives a face's square; FFHQ's by default.
 
     Raises:
         DetectorUnavailable: If the face detector is needed and its weights cannot be had.
@@ -87,4 +97,4 @@ def squares_in(image: np.ndarray, faces: Sequence[Face] | None, aligned: bool) -
         faces = detect_faces(image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8))
         if not faces:
             raise ValueError("no face was found; say where it is with faces=, or aligned=True if it fills the picture")
-    return [face_square(face, height, width) for face in faces]
+    return [frame(face, height, width) for face in faces]

@@ -4,12 +4,16 @@ The detector is kornia's YuNet, which knows faces of about 15 to 250 pixels. A p
 several times, each time at half the size, and a face must be seen at every size at which it should be: on
 skin or cloth filling the frame a single look is often wrong with great confidence, but rarely twice in the
 same place.
+
+Where the detector's weights cannot be had, a face parser with bundled weights finds frontal faces, less reliably
+(:mod:`retouch_common.parsing.finder`).
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import tempfile
 import threading
@@ -24,6 +28,10 @@ import torch.nn.functional as F
 
 if TYPE_CHECKING:
     from kornia.contrib import FaceDetector
+
+    from retouch_common.parsing.parser import FaceParser
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS_NAME = "yunet_final.pth"
 WEIGHTS_SHA256 = "ee0a3035c5cbfc9484a31332223c9fd9c0ddcdb7c46b6a19e558ed393b6f2c67"
@@ -73,12 +81,21 @@ def detect_faces(image: np.ndarray, *, score_threshold: float = 0.6) -> list[Fac
         Faces in the image's pixels, largest first.
 
     Raises:
-        DetectorUnavailable: If the detector's weights cannot be had.
+        DetectorUnavailable: If neither the detector's weights nor a parser's can be had.
         ValueError: If the image is not (H, W, 3) uint8.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected an (H, W, 3) uint8 image, got shape {image.shape} and type {image.dtype}")
-    detector = _detector()
+    try:
+        detector = _detector()
+    except DetectorUnavailable as error:
+        parser = _parser()
+        if parser is None:
+            raise
+        _warn_once(str(error))
+        from retouch_common.parsing.finder import find_faces
+
+        return find_faces(image, parser, score_threshold=score_threshold)
     level = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     scale = min(1.0, DETECTION_SIDE / max(image.shape[:2]))
     if scale < 1:
@@ -248,6 +265,25 @@ def _detector() -> FaceDetector:
     detector = FaceDetector(confidence_threshold=0.4).eval()
     detector.model.to(memory_format=torch.channels_last)
     return detector
+
+
+@functools.lru_cache(maxsize=1)
+def _parser() -> FaceParser | None:
+    """The parser that comes with this package; None if its weights do not."""
+    from retouch_common.parsing.model import BUNDLED
+    from retouch_common.weights import bundled_names
+
+    if "small" not in bundled_names(BUNDLED):
+        return None
+    from retouch_common.parsing.parser import FaceParser
+
+    return FaceParser("small", "cpu")
+
+
+@functools.lru_cache(maxsize=8)
+def _warn_once(reason: str) -> None:
+    """Say once why another way of finding faces is used."""
+    logger.warning("faces are found by the face parser, frontal ones and less reliably: %s", reason)
 
 
 def _ensure_weights(path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from retouch_common.data.webmorph import Template, read_template
-from retouch_common.photo.alignment import FaceSquare
+from retouch_common.photo.alignment import FaceSquare, fit_portrait
 
 __all__ = [
     "FFHQ_SIDE",
@@ -25,6 +25,7 @@ __all__ = [
     "ffhq_square",
     "landmarks_from_68",
     "landmarks_from_template",
+    "portrait_square_of",
     "read_ffhq_points",
     "read_landmarks",
     "to_aligned",
@@ -215,6 +216,11 @@ def ffhq_square(landmarks: FaceLandmarks) -> FaceSquare:
     centre = eyes + 0.1 * down
     side = 2.0 * max(2.0 * float(np.hypot(*across)), 1.8 * float(np.hypot(*down)))
     return FaceSquare((float(centre[0]), float(centre[1])), side, math.atan2(axis[1], axis[0]))
+
+
+def portrait_square_of(landmarks: FaceLandmarks) -> FaceSquare:
+    """Where portraits are parsed and edited, see `retouch_common.photo.alignment.portrait_square`."""
+    return fit_portrait(landmarks.eye_centres.astype(np.float64) + 0.5, landmarks.mouth.mean(0) + 0.5)
 
 
 def to_aligned(landmarks: FaceLandmarks, square: FaceSquare, size: int) -> FaceLandmarks:

@@ -1,0 +1,241 @@
+"""Everything that may happen to a face before a parser sees it: how it is held, lit, covered and photographed.
+
+All portraits at hand are frontal, evenly lit and before plain walls. A parser for other photographs must not have
+learnt that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from retouch_common.parsing.labels import CLASSES, mirrored
+from retouch_common.parsing.portraits import LabelledPortrait
+from retouch_common.photo.alignment import FaceSquare
+from retouch_common.synthesis.blemish_shapes import NoisePool
+from retouch_common.synthesis.colour import luminance
+from retouch_common.synthesis.filters import gaussian_blur, resize
+from retouch_common.synthesis.jpeg import compress
+from retouch_common.synthesis.photometric import NoiseBank, colour_shift, light_field, relight
+from retouch_common.synthesis.scenes import occluder, random_background
+
+__all__ = ["Augmenter", "Framed", "Pose", "cut", "dead_leaves", "random_pose"]
+
+HAIR = CLASSES.index("hair")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    """How a face's square is moved before it is cut out.
+
+    Attributes:
+        scale: Of the face; above 1 it becomes larger.
+        aspect: Of its width, over that of its height.
+        angle: By how much it is turned, radians clockwise as seen.
+        shear: How far its top is moved to the right of its bottom, as a share of the square.
+        shift: How far it is moved right and down, as shares of the square.
+        mirror: Left becomes right.
+    """
+
+    scale: float = 1.0
+    aspect: float = 1.0
+    angle: float = 0.0
+    shear: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    mirror: bool = False
+
+
+@dataclass(frozen=True)
+class Framed:
+    """What was cut out of a portrait; S is the side in pixels.
+
+    Attributes:
+        image: (S, S, 3) float32 in [0, 1].
+        labels: (S, S) uint8.
+        background: (S, S) float32, matte of what can be replaced.
+        tone: (S, S) float32, where the tone of skin can be changed.
+        outside: (S, S) bool, beyond the picture, where its border is repeated.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    background: np.ndarray
+    tone: np.ndarray
+    outside: np.ndarray
+
+
+def random_pose(generator: np.random.Generator, *, strong: bool) -> Pose:
+    """Mostly near the alignment, sometimes far from it; scale 0.6 to 1.5, turned by up to 30 degrees.
+
+    Args:
+        generator: Source of randomness.
+        strong: Otherwise what the paper names: mirroring, shift, scale and rotation, all of them slight.
+    """
+    mirror = bool(generator.random() < 0.5)
+    if not strong:
+        scale, angle = float(np.exp(generator.uniform(-0.1, 0.1))), np.radians(generator.uniform(-10, 10))
+        shift = generator.uniform(-0.05, 0.05, 2)
+        return Pose(scale=scale, angle=float(angle), shift=(float(shift[0]), float(shift[1])), mirror=mirror)
+    far = generator.random() < 0.5
+    low, high = (0.6, 1.5) if far else (0.87, 1.15)
+    spread = 0.15 if far else 0.04
+    shift = generator.normal(0.0, spread, 2).clip(-0.3, 0.3)
+    return Pose(
+        scale=float(np.exp(generator.uniform(np.log(low), np.log(high)))),
+        aspect=float(np.exp(generator.normal(0.0, 0.06))),
+        angle=float(np.radians(np.clip(generator.normal(0.0, 14.0 if far else 6.0), -30, 30))),
+        shear=float(generator.normal(0.0, 0.05)),
+        shift=(float(shift[0]), float(shift[1])),
+        mirror=mirror,
+    )
+
+
+def cut(portrait: LabelledPortrait, size: int, pose: Pose | None = None) -> Framed:
+    """Cut the face's square out of a portrait.
+
+    Args:
+        portrait: The portrait.
+        size: S, side of the result in pixels.
+        pose: How the square is moved; None leaves the face aligned.
+    """
+    pose = pose or Pose()
+    height, width = portrait.planes.shape[:2]
+    x, y = _points(portrait.square, size, pose)
+    factor = max(1, int(portrait.square.side / pose.scale / size / 1.3))
+    left, right = (int(np.clip(edge, 0, width)) for edge in (np.floor(x.min()) - 2 * factor, x.max() + 3 * factor))
+    top, bottom = (int(np.clip(edge, 0, height)) for edge in (np.floor(y.min()) - 2 * factor, y.max() + 3 * factor))
+    if right - left < 2 * factor or bottom - top < 2 * factor:
+        left, right, top, bottom = 0, width, 0, height
+    part = portrait.planes[top:bottom, left:right]
+    tensor = torch.from_numpy(np.ascontiguousarray(part[..., [0, 1, 2, 4, 5]])).permute(2, 0, 1)[None].float()
+    if factor > 1:  # means first: interpolation alone would skip pixels
+        tensor = F.avg_pool2d(tensor, factor, ceil_mode=True)
+    extent = (tensor.shape[3] * factor, tensor.shape[2] * factor)
+    grid = np.stack([2 * (x - left) / extent[0] - 1, 2 * (y - top) / extent[1] - 1], axis=-1).astype(np.float32)
+    cut_ = F.grid_sample(
+        tensor, torch.from_numpy(grid)[None], mode="bilinear", padding_mode="border", align_corners=False
+    )[0]
+    planes = cut_.permute(1, 2, 0).contiguous().numpy() / np.float32(255)
+    rows, columns = (np.floor(axis).astype(np.int64).clip(0, n - 1) for axis, n in ((y, height), (x, width)))
+    labels = portrait.planes[rows, columns, 3]
+    outside = (x < 0) | (y < 0) | (x >= width) | (y >= height)
+    if pose.mirror:
+        planes, outside = np.ascontiguousarray(planes[:, ::-1]), np.ascontiguousarray(outside[:, ::-1])
+        labels = mirrored(labels)
+    return Framed(planes[..., :3], labels, planes[..., 3], planes[..., 4], outside)
+
+
+def dead_leaves(size: int, generator: np.random.Generator, noise: NoisePool) -> np.ndarray:
+    """Shapes of all sizes before each other, sharp or out of focus, as rooms and streets are to a blind eye.
+
+    Args:
+        size: Side in pixels.
+        generator: Source of randomness.
+        noise: Pool of noise at least this large.
+
+    Returns:
+        (size, size, 3) float32 in [0, 1].
+    """
+    side = max(16, size // 2)
+    y, x = np.mgrid[:side, :side].astype(np.float32) / np.float32(side)
+    image = np.broadcast_to(generator.random(3).astype(np.float32), (side, side, 3)).copy()
+    for _ in range(int(generator.integers(5, 40))):
+        cx, cy = generator.uniform(-0.1, 1.1, 2)
+        radius = 0.5 * float(generator.random() ** 2) + 0.02
+        angle, aspect = generator.uniform(0, np.pi), np.exp(generator.uniform(-1.2, 1.2))
+        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        u = ((x - np.float32(cx)) * cos + (y - np.float32(cy)) * sin) / np.float32(radius * aspect)
+        v = ((y - np.float32(cy)) * cos - (x - np.float32(cx)) * sin) / np.float32(radius)
+        inside = (u * u + v * v < 1) if generator.random() < 0.5 else (np.maximum(np.abs(u), np.abs(v)) < 1)
+        colour = generator.random(3) * generator.uniform(0.1, 1.0)
+        shade = np.float32(generator.normal(0, 0.3)) * u[inside] + np.float32(1)
+        image[inside] = colour.astype(np.float32) * shade[:, None]
+    image = resize(image, size, size)
+    if generator.random() < 0.5:
+        texture = noise.cut((size, size), float(np.exp(generator.uniform(0.4, 3.2))), generator)
+        image = image * (1 + np.float32(generator.uniform(0.02, 0.25)) * texture[..., None])
+    if generator.random() < 0.7:
+        image = gaussian_blur(image, float(np.exp(generator.uniform(np.log(0.5), np.log(0.06 * size)))))
+    return np.clip(image, 0.0, 1.0).astype(np.float32)
+
+
+class Augmenter:
+    """Scenes of strongly varied look around a labelled face."""
+
+    def __init__(self) -> None:
+        self.pool, self.noise = NoisePool(), NoiseBank()
+
+    def __call__(self, framed: Framed, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Another light, hair, background, foreground and camera.
+
+        Args:
+            framed: What was cut out; stays as it is.
+            generator: Source of randomness.
+
+        Returns:
+            Picture (S, S, 3) float32 in [0, 1], and its labels (S, S) uint8.
+        """
+        levels = np.rint(255 * framed.image).astype(np.uint8)
+        labels = framed.labels
+        image = relight(levels, framed.tone, generator)
+        if generator.random() < 0.3:
+            image = self._dyed(image, labels, generator)
+        if framed.background.max() > 0.5 and generator.random() < 0.75:
+            matte = np.maximum(framed.background, framed.outside)
+            scene = self.scene(len(image), generator)
+            image = image + matte[..., None] * (scene - image)
+            labels = np.where(framed.outside, 0, labels).astype(np.uint8)
+        if generator.random() < 0.15:
+            cover = occluder(len(labels), len(labels), generator)
+            image = image + cover[..., None] * (self.scene(len(image), generator) - image)
+            labels = np.where(cover > 0.5, 0, labels).astype(np.uint8)
+        return self.camera(np.clip(image, 0, 1), generator), labels
+
+    def scene(self, size: int, generator: np.random.Generator) -> np.ndarray:
+        """A picture without a face, (size, size, 3) float32 in [0, 1]."""
+        if generator.random() < 0.5:
+            return dead_leaves(size, generator, self.pool)
+        return random_background(size, size, generator, self.pool)
+
+    def camera(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Colour cast, light on the whole scene, black and white, blur, noise and compression."""
+        size = len(image)
+        if generator.random() < 0.3:
+            image = np.clip(image * light_field(size, size, generator), 0, 1)
+        if generator.random() < 0.3:
+            cast = np.exp(generator.normal(0.0, 0.15, 3)).astype(np.float32)
+            image = np.clip((image @ colour_shift(generator)) * cast, 0, 1)
+        if generator.random() < 0.08:
+            toned = np.exp(generator.normal(0.0, 0.05, 3)).astype(np.float32)
+            image = np.minimum(luminance(image)[..., None] * toned, 1.0)
+        if generator.random() < 0.2:
+            image = gaussian_blur(image, float(np.exp(generator.uniform(np.log(0.4), np.log(2.5)))))
+        elif generator.random() < 0.15:  # a small picture, enlarged
+            side = round(size / np.exp(generator.uniform(0.3, 1.4)))
+            image = resize(resize(image, side, side, antialias=True), size, size)
+        if generator.random() < 0.35:
+            image = np.clip(image + self.noise(image, generator), 0, 1)
+        if generator.random() < 0.3:
+            image = compress(image, int(generator.integers(25, 98)), subsample=bool(generator.random() < 0.7))
+        return np.ascontiguousarray(image, dtype=np.float32)
+
+    def _dyed(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Hair and brows of another colour, lighter or darker."""
+        where = gaussian_blur(np.isin(labels, (HAIR, 2, 3)).astype(np.float32), 1.5)[..., None]
+        exponent = np.float32(np.exp(generator.normal(0.0, 0.45)))
+        tint = np.exp(generator.normal(0.0, 0.2, 3)).astype(np.float32)
+        other = np.clip(np.power(image, exponent) * tint, 0, 1)
+        return image + where * (other - image)
+
+
+def _points(square: FaceSquare, size: int, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
+    """The portrait's (x, y), each (size, size), of the pixels of a moved square."""
+    unit = (np.arange(size) + 0.5) / size - 0.5
+    u, v = np.meshgrid(unit - pose.shift[0], unit - pose.shift[1])
+    cos, sin = np.cos(-pose.angle), np.sin(-pose.angle)
+    u, v = cos * u - sin * v, sin * u + cos * v
+    u = (u + pose.shear * v) / pose.aspect
+    return square.to_photo(u / pose.scale + 0.5, v / pose.scale + 0.5)

@@ -1,0 +1,60 @@
+"""The commands ``maskgan-train-parser`` and ``maskgan-convert-labels``, which the package maskgan installs."""
+
+from pathlib import Path
+
+import click
+
+from retouch_common.cli import friendly_errors, version_option
+from retouch_common.training.command import chosen_configuration, training_options
+
+__all__ = ["convert", "train_parser"]
+
+KINDS = ("helen", "helen-relabelled", "celebamask-hq", "lapa", "templates")
+
+
+@click.command()
+@training_options(data="faces:DIR for portraits with .tem templates, or a folder with images/ and labels/.")
+@version_option("retouch-common")
+@friendly_errors
+def train_parser(
+    preset: str,
+    data: str,
+    out: Path,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    steps: int | None,
+    init: str | None,
+    dry_run: bool,
+    tensorboard: bool,
+    device: str,
+) -> None:
+    """Train the face parser P_F; a killed run goes on with the same command.
+
+    On several GPUs or nodes: accelerate launch "$(which maskgan-train-parser)" with the same options.
+    """
+    from retouch_common.parsing.config import PRESETS
+    from retouch_common.parsing.train import dry_run as check
+    from retouch_common.parsing.train import train as run
+
+    config = chosen_configuration(PRESETS, preset, config_file, overrides, steps=steps, init=init)
+    if dry_run:
+        check(config, data, device=device, report=click.echo)
+    else:
+        run(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS), metavar="|".join(KINDS))
+@click.argument("source", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.")
+@version_option("retouch-common")
+@friendly_errors
+def convert(kind: str, source: Path, out: Path) -> None:
+    """Turn a labelled data set in DIR into images/ and labels/ that training reads.
+
+    Classes that the 11 do not have become background; left is the picture's left. Pictures whose labels are there
+    already are passed over, so that a stopped conversion goes on with the same command.
+    """
+    from retouch_common.parsing.converters import convert as run
+
+    run(kind, source, out, report=click.echo)

@@ -1,0 +1,172 @@
+"""Configuration of the face parser: one frozen dataclass per concern, and the named presets."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParsingConfig:
+    """What the network is.
+
+    Attributes:
+        size: Side in pixels of the faces that training shows; others can be parsed, too.
+        channels: Channels after each halving.
+        blocks: Residual blocks at every size on either way; 0 is pix2pix's U-Net.
+        dropout: Share of features that training drops in the two innermost steps upwards.
+    """
+
+    size: int = 256
+    channels: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
+    blocks: int = 0
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        if len(self.channels) < 2 or min(self.channels) < 1:
+            raise ValueError(f"model.channels must be at least two positive numbers, not {self.channels}")
+        if self.blocks < 0 or not 0 <= self.dropout < 1:
+            raise ValueError("model.blocks must not be negative, and model.dropout lies in [0, 1)")
+        if self.size < self.multiple:
+            raise ValueError(f"model.size must be at least {self.multiple} for {len(self.channels)} halvings")
+
+    @property
+    def multiple(self) -> int:
+        """Sides of pictures are padded to multiples of this."""
+        return 2 ** len(self.channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The cross entropy of Eq. 7.
+
+    Attributes:
+        class_weights: One for each of the 11 classes; empty weighs all pixels alike, as the paper does.
+        smoothing: Share of the probability that is spread over all classes: edges drawn by hand are never exact.
+    """
+
+    class_weights: tuple[float, ...] = ()
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.class_weights and (len(self.class_weights) != 11 or min(self.class_weights) < 0):
+            raise ValueError("loss.class_weights must be 11 numbers of at least 0, or none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the network is trained.
+
+    Attributes:
+        steps: Optimiser steps.
+        init: Weights of the same configuration to start from; empty starts at random.
+        augmentation: "strong", as the bundled weights are trained, or "paper": mirroring, shift, scale and rotation.
+        batch_size: Samples in a step over all processes and accumulation rounds.
+        accumulate: Gradient accumulation rounds in a step.
+        lr: Peak learning rate of Adam.
+        betas: Adam's momentum coefficients.
+        schedule: "constant" or "cosine".
+        warmup: Steps of linear warm-up.
+        clip: Largest gradient norm; 0 does not clip.
+        ema: Decay of the weights' moving average, which is what is evaluated and kept; 0 keeps none.
+        precision: "fp32", "bf16" or "fp16".
+        channels_last: Keep tensors in channels-last memory order.
+        workers: Data loading processes.
+        seed: Seed of weights and data order.
+        log_every: Steps between lines of metrics.jsonl.
+        sheet_every: Steps between validations with their picture sheets.
+        checkpoint_every: Steps between checkpoints.
+    """
+
+    steps: int = 40_000
+    init: str = ""
+    augmentation: Literal["strong", "paper"] = "strong"
+    batch_size: int = 16
+    accumulate: int = 1
+    lr: float = 2e-4
+    betas: tuple[float, ...] = (0.5, 0.999)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = 0
+    clip: float = 0.0
+    ema: float = 0.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    workers: int = 4
+    seed: int = 0
+    log_every: int = 20
+    sheet_every: int = 2000
+    checkpoint_every: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"train.batch_size={self.batch_size} cannot be split into train.accumulate={self.accumulate} rounds"
+            )
+        if len(self.betas) != 2:
+            raise ValueError(f"train.betas must be two numbers, not {self.betas}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Model, loss and training together: what a run directory records.
+
+    Attributes:
+        model: The network.
+        loss: Eq. 7.
+        train: The optimisation.
+    """
+
+    model: ParsingConfig = field(default_factory=ParsingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+PRESETS: dict[str, Config] = {
+    # pix2pix's U-Net and optimiser; how long the authors trained theirs is not said.
+    "paper": Config(train=TrainConfig(augmentation="paper")),
+    # The same width with residual blocks, averaged weights and strong augmentation; for a GPU.
+    "recommended": Config(
+        model=ParsingConfig(channels=(48, 96, 192, 256, 256, 256), blocks=1, dropout=0.0),
+        train=TrainConfig(
+            lr=1e-3,
+            betas=(0.9, 0.999),
+            schedule="cosine",
+            warmup=500,
+            clip=1.0,
+            ema=0.999,
+            precision="bf16",
+            channels_last=True,
+        ),
+    ),
+    # The bundled weights: two million parameters, trained on a single core.
+    "small": Config(
+        model=ParsingConfig(channels=(16, 32, 64, 96, 112, 112), blocks=1, dropout=0.0),
+        train=TrainConfig(
+            steps=3500,
+            batch_size=8,
+            lr=3e-3,
+            betas=(0.9, 0.999),
+            schedule="cosine",
+            warmup=100,
+            clip=1.0,
+            ema=0.995,
+            precision="bf16",
+            workers=1,
+            sheet_every=500,
+            checkpoint_every=100,
+        ),
+    ),
+    # For tests: a training step takes a fraction of a second on a CPU.
+    "tiny": Config(
+        model=ParsingConfig(size=64, channels=(8, 16, 16), blocks=1, dropout=0.0),
+        train=TrainConfig(
+            steps=20,
+            batch_size=4,
+            lr=1e-2,
+            betas=(0.9, 0.999),
+            ema=0.9,
+            workers=0,
+            log_every=1,
+            sheet_every=10,
+            checkpoint_every=10,
+        ),
+    ),
+}

@@ -1,0 +1,151 @@
+"""Faces with labels for training a parser: made from portraits on the fly, or read from a folder.
+
+Samples: ``image`` (3, S, S) float32 in [0, 1] and ``labels`` (S, S) int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from retouch_common.data.faces import find_portraits, split_portraits
+from retouch_common.data.pairs import Split
+from retouch_common.parsing.augmentation import Augmenter, cut, random_pose
+from retouch_common.parsing.portraits import load_portrait, prepare_portraits
+
+__all__ = ["FACES", "ParsedFaces", "find_pairs", "open_data"]
+
+FACES = "faces:"
+EMPTY = 0.04
+"""Share of samples without a face: they keep a parser from seeing one everywhere."""
+
+
+def open_data(
+    spec: str, *, size: int, split: Split, seed: int = 0, augmentation: str = "strong", augment: bool | None = None
+) -> ParsedFaces:
+    """Open faces with labels.
+
+    Args:
+        spec: ``faces:DIR``, portraits with templates, or a folder, see :func:`find_pairs`.
+        size: Side in pixels.
+        split: "train", "val", "test" or "all".
+        seed: Of everything random.
+        augmentation: "strong", or "paper" for mirroring, shift, scale and rotation only.
+        augment: None augments the split "train" alone.
+
+    Raises:
+        ValueError: Unusable data.
+    """
+    pairs = find_pairs(spec, split)
+    entries = prepare_portraits(pairs)
+    if not entries:
+        raise ValueError(f"{spec}: none of {len(pairs)} portraits of the split {split!r} can be used")
+    return ParsedFaces(
+        entries, size=size, seed=seed, strong=augmentation == "strong",
+        augment=split == "train" if augment is None else augment,
+    )  # fmt: skip
+
+
+def find_pairs(spec: str, split: Split) -> list[tuple[Path, Path]]:
+    """Pictures, each with its template or label picture.
+
+    ``faces:DIR`` takes every picture that has a `.tem` template of its name beside it. Any other folder holds
+    ``images/`` and ``labels/`` with PNGs of the pictures' names; or one folder of this kind for each of ``train``,
+    ``val`` and ``test``. Without those, every tenth person is held out for "val" and "test", see
+    :func:`retouch_common.data.faces.split_portraits`.
+
+    Args:
+        spec: As above.
+        split: "train", "val", "test" or "all".
+
+    Raises:
+        ValueError: There are none, or a label picture is missing.
+    """
+    part = "val" if split == "test" else split
+    if spec.startswith(FACES):
+        portraits = find_portraits(spec.removeprefix(FACES))
+        with_template = [path for path in portraits if path.with_suffix(".tem").is_file()]
+        if not with_template:
+            raise ValueError(f"{spec}: none of the {len(portraits)} portraits has a .tem template beside it")
+        found = [(path, path.with_suffix(".tem")) for path in split_portraits(with_template, part)]
+        if not found:
+            raise ValueError(f"{spec}: too few people for split {split!r}")
+        return found
+    folder = Path(spec)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; give faces:DIR, or a folder with images/ and labels/")
+    parts = [folder / name for name in ("train", "val", "test") if (folder / name / "images").is_dir()]
+    if parts:
+        wanted = parts if split == "all" else [folder / split]
+        if split == "val" and folder / "val" not in parts:
+            wanted = [folder / "test"]
+        if not set(wanted) <= set(parts):
+            raise ValueError(f"{folder}: has no {split}/images; there are {', '.join(path.name for path in parts)}")
+        return [pair for path in wanted for pair in _labelled(path)]
+    if not (folder / "images").is_dir() or not (folder / "labels").is_dir():
+        raise ValueError(f"{folder}: needs the folders images and labels; maskgan-convert-labels writes them")
+    pairs = dict(_labelled(folder))
+    found = [(path, pairs[path]) for path in split_portraits(list(pairs), part)]
+    if not found:
+        raise ValueError(f"{folder}: too few pictures for split {split!r}")
+    return found
+
+
+class ParsedFaces(Dataset[dict[str, Tensor]]):
+    """Samples as the module says; any index from 0 up is valid, and the same index gives the same sample.
+
+    Args:
+        entries: What :func:`retouch_common.parsing.portraits.prepare_portraits` gives.
+        size: S, side in pixels.
+        seed: Of everything random.
+        strong: All of :mod:`retouch_common.parsing.augmentation`, or poses alone.
+        augment: Otherwise faces are aligned and as photographed.
+    """
+
+    def __init__(
+        self, entries: Sequence[Path], *, size: int, seed: int = 0, strong: bool = True, augment: bool = True
+    ) -> None:
+        self.entries, self.size, self.seed = list(entries), size, seed
+        self.strong, self.augment = strong, augment
+        self._augmenter = Augmenter() if augment and strong else None
+
+    def __len__(self) -> int:
+        """Number of portraits."""
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One sample."""
+        if index < 0:
+            raise IndexError("samples are numbered from 0")
+        generator = np.random.default_rng((self.seed, index, 0x9A5))
+        portrait = load_portrait(self.entries[index % len(self)])
+        if not self.augment:
+            framed = cut(portrait, self.size)
+            return _sample(framed.image, framed.labels)
+        if self._augmenter is None:
+            framed = cut(portrait, self.size, random_pose(generator, strong=False))
+            return _sample(framed.image, framed.labels)
+        if generator.random() < EMPTY:
+            scene = self._augmenter.camera(self._augmenter.scene(self.size, generator), generator)
+            return _sample(scene, np.zeros(scene.shape[:2], np.uint8))
+        return _sample(*self._augmenter(cut(portrait, self.size, random_pose(generator, strong=True)), generator))
+
+
+def _labelled(folder: Path) -> list[tuple[Path, Path]]:
+    found = [(path, folder / "labels" / f"{path.stem}.png") for path in find_portraits(folder / "images")]
+    missing = [path for _, path in found if not path.is_file()]
+    if missing:
+        raise ValueError(f"{missing[0]}: missing, as are the labels of {len(missing) - 1} more pictures")
+    return found
+
+
+def _sample(image: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
+    return {
+        "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)),
+        "labels": torch.from_numpy(labels.astype(np.int64)),
+    }

@@ -1,0 +1,239 @@
+"""Finding faces with a parser, where a face detector's weights cannot be had.
+
+The parser is fully convolutional: a photo is shown to it at several sizes, and where a left eye, a right eye and a
+mouth lie to each other as in a face, the face is aligned and parsed once more, which tells whether it is one and where
+its parts are exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from retouch_common.parsing.labels import CLASSES
+from retouch_common.parsing.parser import FaceParser
+from retouch_common.photo.alignment import PORTRAIT_TEMPLATE, FaceSquare, align, fit_portrait
+from retouch_common.photo.faces import Face
+
+__all__ = ["FINDING_SIDE", "find_faces"]
+
+FINDING_SIDE = 1280
+"""Photos are shown to the parser no larger than this, so that faces of 1/20 of it are found."""
+
+_STEP = 2**0.5  # between the sizes at which a photo is shown
+_SMALLEST = 96  # longer side of the smallest
+_PEAKS = 24  # eyes and mouths that are looked at, at every size
+_CHECKED = 24  # faces that are parsed once more
+_EYES = 57 / 256  # between the eyes, as a share of a portrait's square
+_EYE, _LIPS = (4, 5), (7, 8, 9)
+_AREAS = {"eye_left": 0.0022, "eye_right": 0.0022, "nose": 0.016, "mouth": 0.009}  # shares of the square, small faces'
+_BOX, _DROP = (2.07, 2.81), 0.33  # a detector's box and how far its middle is below the eyes, in eye distances
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Two eyes and a mouth, x and y in pixels of the photo."""
+
+    eyes: np.ndarray
+    mouth: np.ndarray
+    score: float
+
+
+def find_faces(image: np.ndarray, parser: FaceParser, *, score_threshold: float = 0.6) -> list[Face]:
+    """Find the faces of a photo; see :func:`retouch_common.photo.faces.detect_faces`.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        parser: A parser.
+        score_threshold: Least score.
+
+    Returns:
+        Faces in the image's pixels, largest first.
+    """
+    candidates = sorted(_candidates(image, parser), key=lambda candidate: -candidate.score)
+    faces: list[Face] = []
+    checked = 0
+    for candidate in candidates:
+        if checked == _CHECKED:
+            break
+        middle, unit = candidate.eyes.mean(axis=0), float(np.hypot(*(candidate.eyes[1] - candidate.eyes[0])))
+        if any(_holds(face, middle, unit) for face in faces):
+            continue
+        checked += 1
+        face = _checked(image, parser, candidate)
+        if face is not None and face.score >= score_threshold:
+            faces.append(face)
+    return sorted(_without_repetitions(faces), key=lambda face: -face.size)
+
+
+@torch.inference_mode()
+def _candidates(image: np.ndarray, parser: FaceParser) -> list[_Candidate]:
+    """Plausible pairs of eyes with mouths, at all sizes."""
+    level = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(parser.device).float() / 255
+    longer = max(image.shape[:2])
+    scale = min(1.0, FINDING_SIDE / longer)
+    found: list[_Candidate] = []
+    while True:
+        size = [max(8, round(side * scale)) for side in image.shape[:2]]
+        if size != list(level.shape[2:]):
+            level = F.interpolate(level, size, mode="bilinear", antialias=True)
+        found += _seen(level, parser, (image.shape[1] / size[1], image.shape[0] / size[0]))
+        if longer * scale <= _SMALLEST:
+            return found
+        scale /= _STEP
+
+
+def _seen(level: torch.Tensor, parser: FaceParser, scale: tuple[float, float]) -> list[_Candidate]:
+    """What is seen at one size; ``scale`` is (x, y) of the photo over those of the level."""
+    edge = 32  # faces are also cut by the photo's border
+    padded = F.pad(level, (edge, edge, edge, edge), mode="replicate" if min(level.shape[2:]) <= edge else "reflect")
+    with torch.autocast(parser.device.type, parser.dtype, enabled=parser.dtype != torch.float32):
+        logits = parser.model(padded)
+    likely = logits.float().softmax(1)[..., edge:-edge, edge:-edge]
+    lips = likely[:, list(_LIPS)].sum(1, keepdim=True)
+    left, right, mouths = (
+        _peaks(plane, size) for plane, size in ((likely[:, 4:5], (9, 21)), (likely[:, 5:6], (9, 21)), (lips, (17, 41)))
+    )
+    found = []
+    for eye_left, score_left in left:
+        for eye_right, score_right in right:
+            across = eye_right - eye_left
+            unit = float(np.hypot(*across))
+            if not 18 <= unit <= 140 or across[0] < 0.7 * unit:
+                continue
+            down = np.array([-across[1], across[0]])
+            for mouth, score_mouth in mouths:
+                offset = mouth - (eye_left + eye_right) / 2
+                below, aside = offset @ down / unit**2, offset @ across / unit**2
+                if not 0.65 < below < 1.6 or abs(aside) > 0.4:
+                    continue
+                # the parser was trained on eyes about 57 pixels apart
+                usual = float(np.exp(-0.5 * (np.log2(unit / 57) / 0.8) ** 2))
+                score = usual * (score_left * score_right * score_mouth) ** (1 / 3) * (1 - abs(aside))
+                eyes = np.stack([eye_left, eye_right]) * scale
+                found.append(_Candidate(eyes, mouth * scale, score))
+    return found
+
+
+def _peaks(plane: torch.Tensor, size: tuple[int, int]) -> list[tuple[np.ndarray, float]]:
+    """Where a part probably is: (x, y) in pixels of the level, and how likely, at most ``_PEAKS``.
+
+    Args:
+        plane: (1, 1, h, w) in [0, 1].
+        size: Height and width of the part; both odd.
+    """
+    half = (size[0] // 2, size[1] // 2)
+    dense = F.avg_pool2d(plane, size, 1, half, count_include_pad=False)
+    highest = F.max_pool2d(dense, size, 1, half)
+    rows, columns = torch.nonzero((dense == highest)[0, 0] & (dense[0, 0] > 0.08), as_tuple=True)
+    order = dense[0, 0, rows, columns].argsort(descending=True)[:_PEAKS]
+    field, found = plane[0, 0].cpu().numpy(), []
+    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        top, left = max(0, row - size[0]), max(0, column - half[1])
+        window = field[top : row + size[0] + 1, left : column + half[1] + 1]
+        weights = np.where(window > 0.3, window, 0)
+        if not weights.any():
+            continue
+        y, x = np.mgrid[: window.shape[0], : window.shape[1]]
+        centre = np.array([(x * weights).sum(), (y * weights).sum()]) / weights.sum() + (left + 0.5, top + 0.5)
+        found.append((centre, float(weights.max())))
+    return found
+
+
+def _checked(image: np.ndarray, parser: FaceParser, candidate: _Candidate) -> Face | None:
+    """Align a candidate, parse it, and measure its parts; twice, since the first alignment is rough."""
+    eyes, mouth = candidate.eyes, candidate.mouth
+    for _ in range(2):
+        try:
+            square = fit_portrait(eyes, mouth)
+            likely = parser.probabilities(align(image, square, parser.size))
+        except ValueError:  # one point, or outside the photo
+            return None
+        parts = _Parts(likely)
+        if parts.score == 0:
+            return None
+        eyes, mouth = (_to_photo(square, points) for points in (parts.eyes, parts.mouth))
+    points = np.concatenate([eyes, _to_photo(square, parts.nose), _to_photo(square, parts.corners)])
+    unit = float(np.hypot(*(eyes[1] - eyes[0])))
+    across = (eyes[1] - eyes[0]) / unit
+    centre = eyes.mean(axis=0) + _DROP * unit * np.array([-across[1], across[0]])
+    width, height = (side * unit for side in _BOX)
+    box = (float(centre[0] - width / 2), float(centre[1] - height / 2), width, height)
+    return Face(box, parts.score, points.astype(np.float32))
+
+
+class _Parts:
+    """Where the parts of an aligned face are, in shares of its square.
+
+    Attributes:
+        score: 0 to 1; 0 if a part is missing.
+        eyes: (2, 2) x, y.
+        nose: (1, 2), its tip.
+        mouth: (1, 2), its middle.
+        corners: (2, 2) of the mouth.
+    """
+
+    def __init__(self, likely: np.ndarray) -> None:
+        size = likely.shape[1]
+        best = likely.argmax(axis=0)
+        self.score, centres, scores = 0.0, {}, []
+        for name, area in _AREAS.items():
+            classes = _LIPS if name == "mouth" else (CLASSES.index(name),)
+            rows, columns = np.nonzero(np.isin(best, classes))
+            if len(rows) < 0.15 * area * size**2:
+                return
+            sure = float(likely[list(classes)].sum(axis=0)[rows, columns].mean())
+            scores.append(sure * min(1.0, len(rows) / (area * size**2)))
+            points = (np.stack([columns, rows], axis=1) + 0.5) / size
+            centres[name] = _without_strays(points)
+        self.eyes = np.stack([_middle(centres["eye_left"]), _middle(centres["eye_right"])])
+        self.mouth = _middle(centres["mouth"])[None]
+        x, nose = centres["mouth"][:, 0], centres["nose"]
+        self.corners = np.stack(
+            [centres["mouth"][x <= np.quantile(x, 0.01)].mean(0), centres["mouth"][x >= np.quantile(x, 0.99)].mean(0)]
+        )
+        self.nose = np.array([[nose[:, 0].mean(), np.quantile(nose[:, 1], 0.8)]])
+        found = np.concatenate([self.eyes, self.mouth])
+        away = float(np.abs(found - PORTRAIT_TEMPLATE).max())
+        unit = (np.arange(size) + 0.5) / size
+        oval = ((unit[None] - 0.5) / 0.17) ** 2 + ((unit[:, None] - 0.54) / 0.22) ** 2 < 1
+        covered = float(((best > 0) & (best < CLASSES.index("hair")))[oval].mean())
+        if away > 0.12:
+            return
+        self.score = float(np.prod([*scores, covered]) ** (1 / (len(scores) + 1)))
+
+
+def _without_strays(points: np.ndarray) -> np.ndarray:
+    """Points near the middle one: single pixels elsewhere do not move a part."""
+    away = np.abs(points - np.median(points, axis=0)).max(axis=1)
+    return points[away < 0.13]
+
+
+def _middle(points: np.ndarray) -> np.ndarray:
+    """The middle of the points' box."""
+    return (points.min(axis=0) + points.max(axis=0)) / 2
+
+
+def _to_photo(square: FaceSquare, points: np.ndarray) -> np.ndarray:
+    return np.stack(square.to_photo(points[:, 0], points[:, 1]), axis=1)
+
+
+def _holds(face: Face, middle: np.ndarray, unit: float) -> bool:
+    """Whether the eyes of a candidate are those of a face that was found."""
+    eyes = face.landmarks[:2].astype(np.float64)
+    own = float(np.hypot(*(eyes[1] - eyes[0])))
+    return bool(np.hypot(*(eyes.mean(axis=0) - middle)) < 0.5 * own and 0.6 < unit / own < 1.6)
+
+
+def _without_repetitions(faces: list[Face]) -> list[Face]:
+    """The best of faces that overlap by more than 30 %."""
+    from torchvision.ops import nms
+
+    if not faces:
+        return []
+    boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in (face.box for face in faces)])
+    kept = nms(boxes, torch.tensor([face.score for face in faces]), 0.3)
+    return [faces[index] for index in kept.tolist()]

@@ -1,0 +1,194 @@
+"""Label pictures: which of 11 parts of a face every pixel shows, and the PNG files that hold them.
+
+The classes are those of the Helen data set as Smith et al. labelled it ("Exemplar-Based Face Parsing", CVPR 2013).
+Left is the picture's left, not the person's.
+
+Files are PNGs with a palette: programs that know nothing of faces show the parts in colours, and a pixel still is a
+class.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+
+from retouch_common.files import write_atomically
+
+CLASSES = (
+    "background",
+    "skin",
+    "brow_left",
+    "brow_right",
+    "eye_left",
+    "eye_right",
+    "nose",
+    "upper_lip",
+    "mouth",
+    "lower_lip",
+    "hair",
+)
+"""Names of the classes 0 to 10. "mouth" shows between the lips; ears, neck, cloth and glasses are background."""
+
+NUM_CLASSES = len(CLASSES)
+
+COLOURS = np.array(
+    [
+        (0, 0, 0),
+        (235, 190, 150),
+        (120, 70, 160),
+        (200, 130, 220),
+        (40, 110, 220),
+        (90, 200, 240),
+        (240, 210, 60),
+        (225, 60, 90),
+        (255, 255, 255),
+        (165, 25, 60),
+        (60, 150, 70),
+    ],
+    dtype=np.uint8,
+)
+"""(11, 3) RGB of the classes."""
+
+_MIRRORED = np.array([0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10], dtype=np.uint8)
+_KEYS = COLOURS.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+_MAX_PIXELS = 1 << 28  # a PNG of a few kilobytes can claim to be larger than any memory
+
+
+def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a label picture.
+
+    Args:
+        path: A PNG as :func:`decode_labels` takes it.
+
+    Returns:
+        (H, W) uint8, 0 to 10.
+
+    Raises:
+        ValueError: It is no label picture; the message names the file.
+        OSError: It cannot be read.
+    """
+    return decode_labels(Path(path).read_bytes(), str(path))
+
+
+def decode_labels(data: bytes, name: str) -> np.ndarray:
+    """The labels that a PNG file holds.
+
+    With a palette whose colours are :data:`COLOURS`, in any order, colours tell the class; with any other palette the
+    indices do. Grey values are classes themselves. RGB must consist of :data:`COLOURS` to the bit.
+
+    Args:
+        data: The file's content.
+        name: What to call it in messages.
+
+    Returns:
+        (H, W) uint8, 0 to 10.
+
+    Raises:
+        ValueError: It is no such PNG.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                raise ValueError(f"{name}: {picture.width}x{picture.height} pixels are too many for a label picture")
+            mode, pixels, palette = picture.mode, np.array(picture), picture.getpalette()
+    except UnidentifiedImageError:
+        raise ValueError(f"{name}: not a PNG file; labels are read from PNG files only") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's words for damaged files
+        raise ValueError(f"{name}: a damaged PNG file ({error})") from None
+    if mode == "P":
+        return _from_indices(pixels, np.array(palette, np.uint8).reshape(-1, 3), name)
+    if mode == "L":
+        return _checked(pixels, name)
+    if mode == "RGBA" and (pixels[..., 3] == 255).all():
+        mode, pixels = "RGB", pixels[..., :3]
+    if mode == "RGB":
+        return _from_colours(pixels, name)
+    raise ValueError(
+        f"{name}: a PNG of kind {mode} holds no labels; save it with a palette, or as 8-bit grey with values 0 to "
+        f"{NUM_CLASSES - 1}"
+    )
+
+
+def encode_labels(labels: np.ndarray) -> bytes:
+    """A PNG file with :data:`COLOURS` as its palette.
+
+    Args:
+        labels: (H, W) of whole numbers 0 to 10.
+
+    Raises:
+        ValueError: They are not.
+    """
+    from PIL import Image
+
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "ui" or not labels.size:
+        raise ValueError(f"labels must be whole numbers (H, W), not {labels.dtype} {labels.shape}")
+    picture = Image.fromarray(_checked(labels, "labels"))
+    picture.putpalette(COLOURS.tobytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
+    """Write a label picture; it is complete or not there.
+
+    Args:
+        path: PNG file to write; replaced if there.
+        labels: (H, W) of whole numbers 0 to 10.
+
+    Raises:
+        ValueError: They are not.
+        OSError: The file cannot be written.
+    """
+    write_atomically(path, encode_labels(labels))
+
+
+def coloured(labels: np.ndarray) -> np.ndarray:
+    """Labels (…) 0 to 10 as a picture (…, 3) uint8."""
+    return COLOURS[labels]
+
+
+def mirrored(labels: np.ndarray) -> np.ndarray:
+    """Labels (H, W) seen in a mirror: what was the left eye is the right one now."""
+    return np.ascontiguousarray(_MIRRORED[labels[:, ::-1]])
+
+
+def _checked(labels: np.ndarray, name: str) -> np.ndarray:
+    """uint8 of labels that are classes."""
+    if labels.min() < 0 or labels.max() >= NUM_CLASSES:
+        wrong = int(labels.max()) if labels.max() >= NUM_CLASSES else int(labels.min())
+        raise ValueError(f"{name}: holds the label {wrong}; classes go from 0 to {NUM_CLASSES - 1}")
+    return np.ascontiguousarray(labels, dtype=np.uint8)
+
+
+def _from_indices(indices: np.ndarray, palette: np.ndarray, name: str) -> np.ndarray:
+    used = np.unique(indices)
+    if used[-1] < len(palette) and len(used) > 1:
+        keys = palette[used].astype(np.int64) @ (1 << 16, 1 << 8, 1)
+        if len(np.unique(keys)) == len(used) and np.isin(keys, _KEYS).all():
+            table = np.zeros(256, np.uint8)
+            table[used] = (keys[:, None] == _KEYS).argmax(axis=1)
+            return table[indices]
+    return _checked(indices, name)
+
+
+def _from_colours(pixels: np.ndarray, name: str) -> np.ndarray:
+    keys = pixels.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    order = np.argsort(_KEYS)
+    place = np.searchsorted(_KEYS[order], keys).clip(max=NUM_CLASSES - 1)
+    labels = order[place]
+    strange = keys != _KEYS[labels]
+    if strange.any():
+        row, column = np.argwhere(strange)[0]
+        colour = ", ".join(str(value) for value in pixels[row, column])
+        raise ValueError(
+            f"{name}: the colour ({colour}) at x={column}, y={row} is no class's; {int(strange.sum())} pixels are like "
+            "that: paint without smooth edges, and save as PNG"
+        )
+    return labels.astype(np.uint8)

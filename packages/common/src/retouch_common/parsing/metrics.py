@@ -1,0 +1,95 @@
+"""How well labels agree: pixel accuracy, mean class accuracy, mean IoU and F1, all from one confusion matrix.
+
+The paper's Table 2 gives pixel accuracy; which accuracy Table 3 gives it does not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retouch_common.parsing.labels import CLASSES, NUM_CLASSES
+
+__all__ = ["HELEN_PARTS", "PARTS", "confusion", "figures"]
+
+PARTS = tuple(name for name in CLASSES if name not in ("background", "mouth"))
+"""What the mean F1 is over: skin, brows, eyes, nose, lips and hair, left and right apart. Closed lips have no mouth
+between them, so that in most portraits its F1 would be a matter of a few pixels."""
+
+HELEN_PARTS = (("brow_left", "brow_right"), ("eye_left", "eye_right"), ("nose",), ("upper_lip", "mouth", "lower_lip"))
+"""What Helen's overall F1 adds up: brows, eyes, nose and the whole mouth (Smith et al., CVPR 2013), without skin and
+hair."""
+
+
+def confusion(predicted: np.ndarray | Tensor, truth: np.ndarray | Tensor) -> np.ndarray:
+    """How many pixels of every class were taken for every class.
+
+    Args:
+        predicted: Whole numbers 0 to 10, any shape.
+        truth: The same shape.
+
+    Returns:
+        (11, 11) int64, rows are the truth.
+
+    Raises:
+        ValueError: The shapes differ, or there are other numbers.
+    """
+    answers, wanted = (
+        torch.as_tensor(labels).cpu().numpy().astype(np.int64).reshape(-1) for labels in (predicted, truth)
+    )
+    if tuple(predicted.shape) != tuple(truth.shape):
+        raise ValueError(f"labels of shapes {tuple(predicted.shape)} and {tuple(truth.shape)} cannot be compared")
+    for labels in (answers, wanted):
+        if labels.size and not 0 <= labels.min() <= labels.max() < NUM_CLASSES:
+            raise ValueError(f"labels go from 0 to {NUM_CLASSES - 1}, not to {labels.max()}")
+    counts = np.bincount(NUM_CLASSES * wanted + answers, minlength=NUM_CLASSES**2)
+    return counts.reshape(NUM_CLASSES, NUM_CLASSES)
+
+
+def figures(matrix: np.ndarray) -> dict[str, float]:
+    """All figures of a confusion matrix.
+
+    Args:
+        matrix: (11, 11), rows are the truth; sums over pictures are matrices, too.
+
+    Returns:
+        "pixel_accuracy"; "class_accuracy", the mean of every class's; "miou"; "f1_NAME" of every class; "f1_mean" over
+        :data:`PARTS`; "f1_helen" over :data:`HELEN_PARTS`. A class that neither has is left out of the means, and has
+        no F1 of its own.
+    """
+    matrix = matrix.astype(np.float64)
+    right, truth, answers = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+    there, seen = truth > 0, truth + answers > 0
+    found = {
+        "pixel_accuracy": _ratio(right.sum(), matrix.sum()),
+        "class_accuracy": _mean(right[there] / truth[there]),
+        "miou": _mean(right[seen] / (truth + answers - right)[seen]),
+    }
+    f1 = {name: _f1(matrix, (name,)) for name, there_ in zip(CLASSES, seen, strict=True) if there_}
+    found |= {f"f1_{name}": value for name, value in f1.items()}
+    found["f1_mean"] = _mean([f1[name] for name in PARTS if name in f1])
+    totals = np.sum([_counts(matrix, part) for part in HELEN_PARTS], axis=0)
+    found["f1_helen"] = _ratio(2 * totals[0], totals[1] + totals[2])
+    return found
+
+
+def _counts(matrix: np.ndarray, names: Iterable[str]) -> np.ndarray:
+    """(3,): pixels of a part that both call so, that the truth calls so, that the answer calls so."""
+    part = [CLASSES.index(name) for name in names]
+    return np.array([matrix[np.ix_(part, part)].sum(), matrix[part].sum(), matrix[:, part].sum()])
+
+
+def _f1(matrix: np.ndarray, names: Iterable[str]) -> float:
+    both, truth, answers = _counts(matrix, names)
+    return _ratio(2 * both, truth + answers)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole else float("nan")
+
+
+def _mean(values: np.ndarray | list[float]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")

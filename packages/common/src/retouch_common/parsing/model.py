@@ -1,0 +1,162 @@
+"""P_F: the U-Net that tells the parts of a face apart.
+
+Gu, Bao, Yang, Chen, Wen, Yuan. "Mask-Guided Portrait Editing with Conditional GANs." CVPR 2019, section 3.2: the face
+parsing network "is a U-Net" (Ronneberger et al., MICCAI 2015), trained by the cross entropy of every pixel (Eq. 7) and
+kept as it is while it judges generated faces.
+
+The preset "paper" has the shape of pix2pix's generator (Isola et al., CVPR 2017), which the paper builds on: strided
+4x4 convolutions down, transposed ones up, the features of equal size beside each other. The others add residual blocks
+at every size, which at the same number of parameters tell edges better.
+
+Shapes: x (N, 3, H, W) in [0, 1] of any size; features (N, C_k, H / 2^k, W / 2^k); logits (N, 11, H, W).
+"""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from retouch_common.config import from_dict, to_dict
+from retouch_common.parsing.config import PRESETS, ParsingConfig
+from retouch_common.parsing.labels import NUM_CLASSES
+from retouch_common.weights import load_state, resolve_weights, save_weights
+
+
+class ParsingUNet(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="retouch-common",
+    tags=["face-parsing", "image-segmentation"],
+    license="apache-2.0",
+):
+    """The whole network.
+
+    Args:
+        config: Its configuration; the preset "small" by default.
+    """
+
+    def __init__(self, config: ParsingConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or PRESETS["small"].model
+        widths = config.channels
+        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
+        for k, width in enumerate(widths):
+            before = widths[k - 1] if k else 3
+            # pix2pix's: neither the first nor the innermost features are normalised on the way down
+            normed = config.blocks > 0 or 0 < k < len(widths) - 1
+            self.downs.append(_Down(before, width, normed=normed, blocks=config.blocks))
+        for k in reversed(range(len(widths))):
+            beside = widths[k] if k < len(widths) - 1 else 0
+            below = widths[k] + beside
+            if k == 0:
+                self.ups.append(nn.ConvTranspose2d(below, NUM_CLASSES, 4, 2, 1))
+            else:
+                dropout = config.dropout if k >= len(widths) - 3 else 0.0
+                self.ups.append(_Up(below, widths[k - 1], dropout=dropout, blocks=config.blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of every pixel's class; their softmax are probabilities.
+
+        Args:
+            x: (N, 3, H, W) in [0, 1].
+
+        Returns:
+            (N, 11, H, W).
+        """
+        height, width = x.shape[-2:]
+        multiple = self.config.multiple
+        x = F.pad(2 * x - 1, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        kept: list[Tensor] = []
+        for down in self.downs:
+            x = down(x)
+            kept.append(x)
+        kept.pop()
+        for up in self.ups[:-1]:
+            x = torch.cat([up(x), kept.pop()], dim=1)
+        # Paper: log P_F in Eq. 7; the authors' code puts tanh and softmax before a loss that has a softmax of its own.
+        # Here: logits.
+        return self.ups[-1](x)[..., :height, :width]
+
+    @classmethod
+    def from_preset(cls, name: str) -> "ParsingUNet":
+        """Build the untrained network of a preset.
+
+        Raises:
+            ValueError: If there is no such preset.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        return cls(PRESETS[name].model)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], *, device: str = "cpu") -> "ParsingUNet":  # type: ignore[override]
+        """Load weights, in evaluation mode.
+
+        Args:
+            name: A bundled name ("small"), a safetensors file, a folder of :meth:`save_pretrained`, or a hub id
+                ``owner/name`` or ``owner/name@revision``.
+            device: Where to put them.
+
+        Raises:
+            ValueError: Nothing of that name, or a file that holds no such network.
+        """
+        weights = resolve_weights(name, bundled=BUNDLED)
+        if weights.config is None:
+            raise ValueError(f"{weights.path}: no configuration inside; these are not weights of a face parser")
+        model = cls(from_dict(ParsingConfig, weights.config.get("model", weights.config)))
+        try:
+            model.load_state_dict(load_state(weights, device=device))
+        except RuntimeError as error:
+            raise ValueError(f"{weights.path}: its tensors do not fit its configuration ({error})") from error
+        return model.to(device).eval()
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_weights(save_directory / "model.safetensors", self.state_dict(), config=to_dict(self.config))
+
+
+BUNDLED = resources.files("retouch_common.parsing") / "weights"
+"""Folder of the weights that come with the package."""
+
+
+class _Residual(nn.Module):
+    """x + BN(conv(ReLU(x)))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.conv(F.relu(x)))
+
+
+class _Down(nn.Module):
+    """(N, C, H, W) to (N, C', H / 2, W / 2)."""
+
+    def __init__(self, before: int, width: int, *, normed: bool, blocks: int) -> None:
+        super().__init__()
+        self.first = before == 3
+        self.conv = nn.Conv2d(before, width, 4, 2, 1, bias=not normed)
+        self.norm = nn.BatchNorm2d(width) if normed else nn.Identity()
+        self.blocks = nn.Sequential(*(_Residual(width) for _ in range(blocks)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.norm(self.conv(x if self.first else F.leaky_relu(x, 0.2))))
+
+
+class _Up(nn.Module):
+    """(N, C, H, W) to (N, C', 2 H, 2 W)."""
+
+    def __init__(self, below: int, width: int, *, dropout: float, blocks: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(below, width, 4, 2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.blocks = nn.Sequential(*(_Residual(width) for _ in range(blocks)))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.blocks(self.norm(self.conv(F.relu(x)))))

@@ -1,0 +1,162 @@
+"""Every published layout, as a small tree: what comes out is read by training."""
+
+import numpy as np
+import pytest
+import pyvips
+from click.testing import CliRunner
+from PIL import Image
+from retouch_common.parsing.cli import convert as command
+from retouch_common.parsing.converters import CELEBAMASK_PARTS, convert, left_is_left
+from retouch_common.parsing.data import find_pairs
+from retouch_common.parsing.labels import CLASSES, read_labels
+
+SIZE = 32
+
+
+def picture(path, size=SIZE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    pyvips.Image.new_from_array(pixels).write_to_file(str(path))
+
+
+def grey(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def striped(order=range(11)):
+    """Three columns of each class, from left to right."""
+    labels = np.zeros((SIZE, SIZE), np.uint8)
+    for column, name in enumerate(order):
+        labels[:, 3 * column : 3 * column + 3] = name
+    return labels
+
+
+def test_left_is_where_the_picture_has_it():
+    swapped = striped([0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10])
+    np.testing.assert_array_equal(left_is_left(swapped), striped())
+    assert left_is_left(striped()) is not None
+    np.testing.assert_array_equal(left_is_left(striped()), striped())
+    single = np.where(swapped == 4, 0, swapped)
+    np.testing.assert_array_equal(left_is_left(single) == 5, single == 5)
+
+
+def test_helen(tmp_path):
+    source, truth = tmp_path / "helen", striped([0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10])
+    for name in ("100_1", "200_1"):
+        picture(source / "images" / f"{name}.jpg")
+        for number in range(11):
+            grey(source / "labels" / name / f"{name}_lbl{number:02d}.png", np.where(truth == number, 180, 20))
+    (source / "exemplars.txt").write_text("1 , 100_1\n\n")
+    (source / "testing.txt").write_text("1 , 200_1\n")
+    assert convert("helen", source, tmp_path / "out", report=lambda line: None) == 2
+    np.testing.assert_array_equal(read_labels(tmp_path / "out/train/labels/100_1.png"), striped())
+    assert (tmp_path / "out/test/images/200_1.jpg").read_bytes() == (source / "images/200_1.jpg").read_bytes()
+    assert [pair[0].name for pair in find_pairs(str(tmp_path / "out"), "train")] == ["100_1.jpg"]
+    assert [pair[0].name for pair in find_pairs(str(tmp_path / "out"), "val")] == ["200_1.jpg"]
+    assert len(find_pairs(str(tmp_path / "out"), "all")) == 2
+    (source / "labels/100_1/100_1_lbl07.png").unlink()
+    with pytest.raises(ValueError, match=r"100_1_lbl07\.png: missing"):
+        convert("helen", source, tmp_path / "again", report=print)
+
+
+def test_helen_probabilities_are_compared(tmp_path):
+    picture(tmp_path / "in" / "a.jpg")
+    planes = np.random.default_rng(1).integers(0, 256, (11, SIZE, SIZE))
+    for number, plane in enumerate(planes):
+        grey(tmp_path / "in" / f"a_lbl{number:02d}.png", plane)
+    convert("helen", tmp_path / "in", tmp_path / "out", report=print)
+    np.testing.assert_array_equal(
+        read_labels(tmp_path / "out/labels/a.png"), left_is_left(planes.argmax(0).astype(np.uint8))
+    )
+
+
+def test_relabelled_helen(tmp_path):
+    for split in ("train", "test"):
+        picture(tmp_path / "in" / split / "7_image.jpg")
+        grey(tmp_path / "in" / split / "7_label.png", striped())
+    assert convert("helen-relabelled", tmp_path / "in", tmp_path / "out", report=print) == 2
+    np.testing.assert_array_equal(read_labels(tmp_path / "out/test/labels/7.png"), striped())
+    (tmp_path / "in/train/7_image.jpg").unlink()
+    with pytest.raises(ValueError, match=r"7_image\.jpg"):
+        convert("helen-relabelled", tmp_path / "in", tmp_path / "other", report=print)
+
+
+def test_celebamask(tmp_path):
+    """Parts lie over each other, half as large as the picture; the person's left eye is on the right."""
+    source = tmp_path / "in"
+    picture(source / "CelebA-HQ-img" / "3.jpg", 2 * SIZE)
+    where = {
+        "skin": (slice(4, 30), slice(4, 30)), "r_eye": (slice(10, 14), slice(6, 12)),
+        "l_eye": (slice(10, 14), slice(20, 26)), "l_brow": (slice(6, 8), slice(20, 26)),
+        "mouth": (slice(22, 24), slice(10, 22)), "u_lip": (slice(20, 22), slice(10, 22)),
+        "l_lip": (slice(24, 26), slice(10, 22)), "hair": (slice(0, 6), slice(0, 32)),
+        "hat": (slice(0, 2), slice(0, 32)),
+        "neck": (slice(28, 32), slice(8, 24)), "l_ear": (slice(12, 20), slice(28, 32)),
+        "eye_g": (slice(13, 15), slice(6, 12)),
+    }  # fmt: skip
+    for part, place in where.items():
+        mask = np.zeros((SIZE, SIZE), np.uint8)
+        mask[place] = 255
+        grey(source / "CelebAMask-HQ-mask-anno" / "0" / f"00003_{part}.png", mask)
+    assert convert("celebamask-hq", source, tmp_path / "out", report=print) == 1
+    labels = read_labels(tmp_path / "out/labels/00003.png")
+    assert labels.shape == (2 * SIZE, 2 * SIZE)
+    np.testing.assert_array_equal(labels[::2, ::2], labels[1::2, 1::2])
+    named = {name: labels[::2, ::2] == CLASSES.index(name) for name in CLASSES}
+    assert named["eye_left"][10:13, 6:12].all() and named["eye_left"].sum() == 18  # glasses lie over the rest
+    assert named["eye_right"][10:14, 20:26].all()
+    assert named["brow_left"][6:8, 20:26].all()  # alone, it stays what it is called
+    assert named["mouth"][22:24, 10:22].all() and named["lower_lip"][24:26, 10:22].all()
+    assert named["hair"].sum() == 4 * 32 and not named["hair"][:2].any()
+    assert named["background"][28:, 8:24].all() and named["background"][12:20, 28:].all()
+    assert set(CELEBAMASK_PARTS.values()) == set(CLASSES) and len(CELEBAMASK_PARTS) == 18
+
+
+def test_celebamask_of_unknown_parts_is_refused(tmp_path):
+    grey(tmp_path / "0" / "00000_beard.png", np.zeros((8, 8)))
+    with pytest.raises(ValueError, match="'beard' is none of CelebAMask-HQ's parts"):
+        convert("celebamask-hq", tmp_path, tmp_path / "out", report=print)
+
+
+def test_lapa(tmp_path):
+    for split in ("train", "val", "test"):
+        picture(tmp_path / "in" / split / "images" / f"{split}_0.jpg")
+        grey(tmp_path / "in" / split / "labels" / f"{split}_0.png", striped([0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10]))
+    assert convert("lapa", tmp_path / "in", tmp_path / "out", report=print) == 3
+    for split in ("train", "val", "test"):
+        ((image, labels),) = find_pairs(str(tmp_path / "out"), split)
+        assert image.name == f"{split}_0.jpg"
+        np.testing.assert_array_equal(read_labels(labels), striped())
+
+
+def test_templates(person, tmp_path):
+    person.save(tmp_path / "in" / "set" / "1.png", with_template=True)
+    person.save(tmp_path / "in" / "set" / "2.png", with_template=False)
+    assert convert("templates", tmp_path / "in", tmp_path / "out", report=print) == 1
+    labels = read_labels(tmp_path / "out/labels/set_1.png")
+    assert labels.shape == person.image.shape[:2] and set(np.unique(labels)) >= {0, 1, 2, 3, 4, 5, 6, 7, 9, 10}
+
+
+def test_a_stopped_conversion_goes_on(tmp_path):
+    for name in "ab":
+        picture(tmp_path / "in" / f"{name}_image.png")
+        grey(tmp_path / "in" / f"{name}_label.png", striped())
+    convert("helen-relabelled", tmp_path / "in", tmp_path / "out", report=print)
+    kept, again = tmp_path / "out/labels/a.png", tmp_path / "out/labels/b.png"
+    before = kept.stat().st_mtime_ns
+    again.unlink()
+    assert convert("helen-relabelled", tmp_path / "in", tmp_path / "out", report=print) == 2
+    assert again.is_file() and kept.stat().st_mtime_ns == before
+
+
+def test_the_command_tells_what_is_wrong(tmp_path):
+    run = CliRunner()
+    answer = run.invoke(command, ["lapa", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+    assert answer.exit_code == 1 and f"Error: {tmp_path / 'none'}: no such folder" in answer.output
+    answer = run.invoke(command, ["lapa", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert answer.exit_code == 1 and "holds no pictures laid out as lapa is published" in answer.output
+    picture(tmp_path / "x_image.png")
+    grey(tmp_path / "x_label.png", np.zeros((9, 20)))
+    answer = run.invoke(command, ["helen-relabelled", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert answer.exit_code == 1 and "its labels have 20x9 for a picture of 32x32 pixels" in answer.output

@@ -1,0 +1,378 @@
+"""The commands ``maskgan-parse``, ``-edit``, ``-swap``, ``-synthesize``, ``-train``, ``-evaluate`` and ``-augment``.
+
+Each parses its options and calls the module of the same concept; heavy imports wait until a command runs. The face
+parser's own commands are in :mod:`retouch_common.parsing.cli`, the studio's in :mod:`maskgan.studio.cli`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from retouch_common.cli import (
+    device_option,
+    friendly_errors,
+    precision_option,
+    seed_option,
+    version_option,
+    weights_option,
+)
+from retouch_common.photo.command import (
+    batch_options,
+    compare_option,
+    face_box_option,
+    inputs_argument,
+    out_option,
+    retouch_all,
+)
+from retouch_common.training.command import chosen_configuration, training_options
+
+from maskgan.config import COMPONENT_NAMES
+
+aligned_option = click.option(
+    "--aligned", is_flag=True, help="Photos are faces framed as maskgan-parse writes them, square pictures."
+)
+parser_option = click.option(
+    "--parser",
+    metavar="NAME|PATH|HUB_ID",
+    default="small",
+    show_default=True,
+    help="Weights of the face parser.",
+)
+
+
+@click.command()
+@inputs_argument
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for the results."
+)
+@parser_option
+@click.option("--whole", is_flag=True, help="Labels of the photo's own size instead of the aligned face's.")
+@click.option("--overlay", is_flag=True, help="Also write NAME.overlay.png: the parts in colours over the face.")
+@face_box_option
+@aligned_option
+@click.option("--recursive", is_flag=True, help="Search folders within folders; DIR keeps their tree.")
+@device_option
+@version_option("maskgan")
+@friendly_errors
+def parse(
+    inputs: tuple[Path, ...],
+    out: Path,
+    parser: str,
+    whole: bool,
+    overlay: bool,
+    face_boxes: tuple[tuple[float, float, float, float], ...],
+    aligned: bool,
+    recursive: bool,
+    device: str,
+) -> None:
+    """Tell the parts of faces apart: NAME.labels.png, which can be painted in, and NAME.aligned.png beside it.
+
+    The largest face of every photo is taken. Labels are PNGs with a palette of 11 colours.
+    """
+    from retouch_common.parsing.parser import FaceParser
+    from retouch_common.photo.batch import plan_jobs
+
+    from maskgan.edit_files import Options, parse_file
+
+    jobs = plan_jobs(inputs, out / "" if out.suffix else out, recursive=recursive)
+    options = Options(face_boxes=face_boxes, aligned=aligned)
+    network = FaceParser(parser, device=device)
+    retouch_all(
+        jobs,
+        lambda job: parse_file(network, job.source, job.target, options, whole=whole, overlay=overlay),
+        overwrite=True,
+        done="parsed",
+    )
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--mask",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="LABELS",
+    help="Label picture as maskgan-parse writes it, painted in; of the aligned face or of the whole photo.",
+)
+@out_option
+@weights_option()
+@parser_option
+@face_box_option
+@aligned_option
+@compare_option
+@batch_options
+@device_option
+@precision_option
+@version_option("maskgan")
+@friendly_errors
+def edit(
+    source: Path,
+    mask: Path,
+    out: Path,
+    weights: str,
+    parser: str,
+    recursive: bool,
+    device: str,
+    precision: str,
+    **options: Any,
+) -> None:
+    """Draw the face of the photo SOURCE as a painted mask has it: another hairline, other brows, an open mouth.
+
+    What the mask leaves alone stays as it is in the photo, but for slight changes that the edit brings with it.
+    Metadata, profile and bit depth are kept.
+    """
+    from retouch_common.photo.batch import plan_jobs
+
+    from maskgan.edit_files import Options, edit_file
+    from maskgan.editor import Editor
+
+    how = Options(**options)
+    jobs = plan_jobs([source], out, recursive=recursive)
+    editor = Editor(weights, parser=parser, device=device, precision=precision)
+    retouch_all(
+        jobs, lambda job: edit_file(editor, job.source, job.target, mask, how), overwrite=how.overwrite, done="edited"
+    )
+
+
+class Parts(click.ParamType):
+    """Names of components, or eyes for both, or all."""
+
+    name = "PART,PART,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Read the names."""
+        if not isinstance(value, str):
+            return tuple(value)
+        names: list[str] = []
+        for word in value.replace(" ", "").split(","):
+            meant = {"all": COMPONENT_NAMES, "eyes": ("eye_left", "eye_right")}.get(word, (word,))
+            if not set(meant) <= set(COMPONENT_NAMES):
+                self.fail(f"{word!r} is none of {', '.join(COMPONENT_NAMES)}, eyes, all", param, ctx)
+            names += [name for name in meant if name not in names]
+        return tuple(names)
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("targets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TARGET...")
+@click.option(
+    "--parts",
+    type=Parts(),
+    default="all",
+    show_default=True,
+    help=f"What to take from SOURCE: {', '.join(COMPONENT_NAMES)}, eyes, all.",
+)
+@click.option(
+    "--blend", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="How much of SOURCE's appearance."
+)
+@out_option
+@weights_option()
+@parser_option
+@face_box_option
+@aligned_option
+@compare_option
+@batch_options
+@device_option
+@precision_option
+@version_option("maskgan")
+@friendly_errors
+def swap(
+    source: Path,
+    targets: tuple[Path, ...],
+    parts: tuple[str, ...],
+    blend: float,
+    out: Path,
+    weights: str,
+    parser: str,
+    recursive: bool,
+    device: str,
+    precision: str,
+    **options: Any,
+) -> None:
+    """Give the faces of TARGET photos the appearance of SOURCE's parts: its lips, its hair's colour, its skin.
+
+    The target's shapes stay; --face-box says which face of a target is meant.
+    """
+    from retouch_common.photo.batch import plan_jobs
+
+    from maskgan.edit_files import Options, swap_file
+    from maskgan.editor import Editor
+
+    how = Options(**options)
+    jobs = plan_jobs(targets, out, recursive=recursive)
+    editor = Editor(weights, parser=parser, device=device, precision=precision)
+    retouch_all(
+        jobs,
+        lambda job: swap_file(editor, source, job.source, job.target, parts, blend, how),
+        overwrite=how.overwrite,
+        done="changed",
+    )
+
+
+@click.command()
+@click.option(
+    "--masks",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Label pictures of aligned faces; with their photos, a folder with images/ and labels/.",
+)
+@click.option(
+    "--sources",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Photos whose faces lend their appearance.",
+)
+@click.option("--n", "number", required=True, type=click.IntRange(min=1), metavar="N", help="Faces to draw.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the set.")
+@click.option(
+    "--mix", is_flag=True, help="Take every component from a photo of its own instead of all of them from one."
+)
+@weights_option()
+@parser_option
+@aligned_option
+@seed_option
+@device_option
+@precision_option
+@version_option("maskgan")
+@friendly_errors
+def synthesize(
+    masks: Path,
+    sources: Path,
+    number: int,
+    out: Path,
+    mix: bool,
+    weights: str,
+    parser: str,
+    aligned: bool,
+    seed: int,
+    device: str,
+    precision: str,
+) -> None:
+    """Draw N faces of random masks and random people's appearance, with their labels, for training a face parser.
+
+    DIR becomes images/, labels/ and pairs.jsonl, which says what every face was made of. A killed run goes on with the
+    same command.
+    """
+    from maskgan.editor import Editor
+    from maskgan.synthesize import synthesize as run
+
+    editor = Editor(weights, parser=parser, device=device, precision=precision)
+    run(editor, masks, sources, out, number=number, mix=mix, aligned=aligned, seed=seed, report=click.echo)
+
+
+@click.command()
+@training_options(data="faces:DIR for plain portraits, or a folder with images/ and labels/ of aligned faces.")
+@version_option("maskgan")
+@friendly_errors
+def train(
+    preset: str,
+    data: str,
+    out: Path,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    steps: int | None,
+    init: str | None,
+    dry_run: bool,
+    tensorboard: bool,
+    device: str,
+) -> None:
+    """Train the networks; a killed run goes on with the same command.
+
+    Eq. 8 needs a trained face parser: train.parser names its weights, by default those that come with the package. On
+    several GPUs or nodes: accelerate launch "$(which maskgan-train)" with the same options.
+    """
+    from maskgan.config import PRESETS
+    from maskgan.train import dry_run as check
+    from maskgan.train import train as run
+
+    config = chosen_configuration(PRESETS, preset, config_file, overrides, steps=steps, init=init)
+    if dry_run:
+        check(config, data, device=device, report=click.echo)
+    else:
+        run(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
+
+
+class NamedWeights(click.ParamType):
+    """NAME=WEIGHTS, or weights alone, which are then called by their own name."""
+
+    name = "[NAME=]WEIGHTS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Read the two parts."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, weights = value.partition("=")
+        if equals and not (name and weights):
+            self.fail(f"{value!r} is not of the form NAME=WEIGHTS", param, ctx)
+        return (name, weights) if equals else (value, value)
+
+
+@click.command()
+@click.option("--data", required=True, metavar="DATA", help="As for maskgan-train.")
+@click.option(
+    "--weights",
+    type=NamedWeights(),
+    multiple=True,
+    default=("small",),
+    show_default=True,
+    help="Bundled name, file, folder or hub id, a row of the tables; may be repeated, e.g. 'without parsing=runs/b'.",
+)
+@click.option(
+    "--judge",
+    metavar="WEIGHTS",
+    default="small",
+    show_default=True,
+    help="Face parser that judges agreement with masks: one that training did not see, of maskgan-train-parser.",
+)
+@click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True)
+@click.option("--limit", type=click.IntRange(min=0), default=0, metavar="N", help="Only the first N faces.")
+@click.option(
+    "--pairs",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Faces drawn with one person's appearance after another's mask; the paper draws 5000.",
+)
+@click.option("--fid", metavar="FILE", default="", help="Measure FID too, with these weights of Inception.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
+@seed_option
+@device_option
+@version_option("maskgan")
+@friendly_errors
+def evaluate(data: str, weights: tuple[tuple[str, str], ...], out: Path | None, **options: Any) -> None:
+    """Measure reconstruction, agreement with masks (Table 2), locality of edits and, with Inception, FID (Table 1)."""
+    from maskgan.evaluate import Options, show
+    from maskgan.evaluate import evaluate as run
+
+    how = Options(**options)
+    show(run(dict(weights), data, how, out=out, report=lambda line: click.echo(line, err=True)))
+
+
+@click.command()
+@click.option("--data", required=True, metavar="DATA", help="Faces with labels, as for maskgan-train-parser.")
+@click.option(
+    "--generated",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Drawn faces with labels, as maskgan-synthesize writes them; from masks of the training split only.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A run for each arm and seed."
+)
+@click.option("--preset", default="recommended", show_default=True, help="Of every training of the parser.")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps of every training.")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Trainings of every arm.")
+@device_option
+@version_option("maskgan")
+@friendly_errors
+def augment(data: str, generated: Path, out: Path, preset: str, steps: int | None, seeds: int, device: str) -> None:
+    """Table 3: does a face parser learn better with drawn faces? Three arms, each trained with several seeds.
+
+    Killed, it goes on with the same command; what is finished is not done again.
+    """
+    from maskgan.augment import compare, show
+
+    show(compare(data, generated, out, preset=preset, steps=steps, seeds=seeds, device=device, report=click.echo))

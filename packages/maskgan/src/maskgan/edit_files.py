@@ -1,0 +1,224 @@
+"""Photograph files: what ``maskgan-parse``, ``maskgan-edit``, ``maskgan-swap`` do.
+
+The file's part (formats, metadata, faces, alignment) is :mod:`retouch_common.photo`; this module runs the editor in it.
+Label files are palette PNGs of the aligned face, S by S pixels; those of the photograph's own size are taken as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from retouch_common.parsing.parser import FaceParser
+    from retouch_common.photo.alignment import FaceSquare
+    from retouch_common.photo.io import Photo
+    from retouch_common.photo.regions import Box
+
+    from maskgan.editor import Editor, Portrait
+
+LABELS, ALIGNED, OVERLAY, COMPARISON = ".labels.png", ".aligned.png", ".overlay.png", ".compare.jpg"
+OPACITY = 0.5  # of the labels' colours over a face
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to find a face, and what to write besides the result.
+
+    Attributes:
+        face_boxes: (x, y, w, h) in pixels of the upright photo, at most one; by default the largest face is taken.
+        aligned: The photo is a face as the network was trained on, a square picture.
+        compare: Also write before and after side by side, NAME.compare.jpg.
+        overwrite: Whether the output may be the input.
+    """
+
+    face_boxes: Sequence[Box] = ()
+    aligned: bool = False
+    compare: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.face_boxes) > 1:
+            raise ValueError(f"one face is edited at a time; {len(self.face_boxes)} face boxes were given")
+
+
+def parse_file(
+    parser: FaceParser, src: Path, target: Path, options: Options, *, whole: bool = False, overlay: bool = False
+) -> str:
+    """Write the labels of a photograph's face, and the aligned face they belong to.
+
+    Args:
+        parser: The face parser.
+        src: The photograph.
+        target: Where ``NAME.labels.png`` and ``NAME.aligned.png`` go: this path with these endings.
+        options: How.
+        whole: Write labels of the photograph's size instead, background around the face.
+        overlay: Also write ``NAME.overlay.png``, the labels' colours over the face.
+
+    Returns:
+        What was found, in words.
+
+    Raises:
+        OSError: If a file cannot be opened or written.
+        ValueError: If ``src`` is no photograph or shows no face.
+    """
+    from retouch_common.parsing.labels import CLASSES, coloured, write_labels
+    from retouch_common.photo.alignment import read_aligned
+    from retouch_common.photo.companions import beside
+    from retouch_common.photo.io import Photo
+
+    photo = Photo.open(src)
+    square = find_face(photo, options)
+    ((_, face),) = read_aligned(photo, [square], parser.size)
+    labels = parser(face)
+    write_labels(beside(target, LABELS), _in_photo(labels, square, photo) if whole else labels)
+    write_picture(beside(target, ALIGNED), face)
+    if overlay:
+        colours = coloured(labels).astype(np.float32) / 255
+        shown = np.where((labels != 0)[..., None], face + OPACITY * (colours - face), face)
+        write_picture(beside(target, OVERLAY), shown)
+    missing = [name for number, name in enumerate(CLASSES) if not (labels == number).any()]
+    return "labels and aligned face" + (f"; no {', '.join(missing)}" if missing else "")
+
+
+def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Options) -> str:
+    """Draw the face of a photograph with other labels.
+
+    Args:
+        editor: The network.
+        src: The photograph.
+        target: The output; its ending says the format. It is complete or not there at all.
+        mask: A label picture of the aligned face or of the photograph.
+        options: How.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        OSError: If a file cannot be opened or written.
+        ValueError: If ``src`` is no photograph or shows no face, the mask does not fit, or ``target`` cannot hold it.
+    """
+    from retouch_common.parsing.labels import read_labels
+
+    labels = read_labels(mask)
+    photo, portrait = _open(editor, src, target, options)
+    if labels.shape == (photo.height, photo.width) and labels.shape != portrait.labels.shape:
+        labels = _in_face(labels, portrait.square, editor.size)
+    elif labels.shape != portrait.labels.shape:
+        raise ValueError(
+            f"{mask}: has {labels.shape[1]}x{labels.shape[0]} pixels; the aligned face has {editor.size}x{editor.size} "
+            f"and the photo {photo.width}x{photo.height}"
+        )
+    edited = editor.render(portrait, labels, portrait.codes)
+    _write(photo, target, editor.pasted_rows(photo, portrait, edited), portrait, options)
+    return f"{np.mean(labels != portrait.labels):.1%} of the labels differ"
+
+
+def swap_file(
+    editor: Editor, source: Path, src: Path, target: Path, parts: Sequence[str], blend: float, options: Options
+) -> str:
+    """Give the face of a photograph the appearance of another's parts; their shapes stay.
+
+    Args:
+        editor: The network.
+        source: The photograph that lends its appearance; its largest face is taken.
+        src: The photograph that changes.
+        target: The output.
+        parts: Names of components.
+        blend: How much of the other's appearance, 0 to 1.
+        options: How.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        OSError: If a file cannot be opened or written.
+        ValueError: If a photograph is none or shows no face, or has not got the parts.
+    """
+    from retouch_common.photo.io import Photo
+
+    lender = Photo.open(source)
+    other = editor.open_source(lender, find_face(lender, replace(options, face_boxes=())))
+    photo, portrait = _open(editor, src, target, options)
+    lacking = [part for part in parts if not other.codes.present[part]]
+    if lacking:
+        raise ValueError(f"{source}: shows no {', '.join(lacking)} to take; choose other --parts")
+    codes = editor.blend(portrait.codes, {part: (other.codes, blend) for part in parts})
+    edited = editor.render(portrait, portrait.labels, codes)
+    _write(photo, target, editor.pasted_rows(photo, portrait, edited), portrait, options)
+    return f"{', '.join(parts)} of {source.name}"
+
+
+def find_face(photo: Photo, options: Options) -> FaceSquare:
+    """The square of the face that is meant.
+
+    Raises:
+        ValueError: None is found, or the box lies outside.
+    """
+    from retouch_common.photo.alignment import portrait_square
+    from retouch_common.photo.face_plan import plan_faces
+
+    return plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned, frame=portrait_square).squares[0]
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, (H, W, 3) float32 in [0, 1], as PNG.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    from retouch_common.photo.pixels import image_from_array
+    from retouch_common.photo.sink import written
+
+    levels = np.rint(255 * picture.clip(0, 1)).astype(np.uint8)
+    with written(path) as temporary:
+        image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(str(temporary))
+
+
+def _open(editor: Editor, src: Path, target: Path, options: Options) -> tuple[Photo, Portrait]:
+    from retouch_common.photo.batch import Job, check_target
+    from retouch_common.photo.io import Photo
+
+    check_target(Job(src, target), [src], overwrite=options.overwrite)
+    photo = Photo.open(src)
+    photo.check_output(target)
+    return photo, editor.open_source(photo, find_face(photo, options))
+
+
+def _write(photo: Photo, target: Path, rows: Iterator[np.ndarray], portrait: Portrait, options: Options) -> None:
+    from retouch_common.photo.companions import Comparison, beside
+    from retouch_common.photo.io import Photo
+
+    part = portrait.square.bounds(photo.height, photo.width)
+    comparison = Comparison(photo, [part]) if options.compare else None
+    os.makedirs(target.parent, exist_ok=True)
+    photo.write_stripes(target, rows)
+    if comparison is not None:
+        comparison.write(Photo.open(target), beside(target, COMPARISON))
+
+
+def _in_photo(labels: np.ndarray, square: FaceSquare, photo: Photo) -> np.ndarray:
+    """Labels of an aligned face at their place in the photograph, (H, W)."""
+    result = np.zeros((photo.height, photo.width), np.uint8)
+    x, y, width, height = square.bounds(photo.height, photo.width)
+    u, v = square.from_photo(np.arange(x, x + width)[None, :] + 0.5, np.arange(y, y + height)[:, None] + 0.5)
+    inside = (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+    side = labels.shape[0]
+    columns, rows = ((side * share).astype(np.int64).clip(0, side - 1) for share in (u, v))
+    result[y : y + height, x : x + width] = np.where(inside, labels[rows, columns], 0)
+    return result
+
+
+def _in_face(labels: np.ndarray, square: FaceSquare, side: int) -> np.ndarray:
+    """Labels of a photograph in its aligned face, (side, side); what lies outside the photograph is background."""
+    unit = (np.arange(side) + 0.5) / side
+    x, y = square.to_photo(unit[None, :], unit[:, None])
+    columns, rows = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    height, width = labels.shape
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    return np.where(inside, labels[rows.clip(0, height - 1), columns.clip(0, width - 1)], 0).astype(np.uint8)

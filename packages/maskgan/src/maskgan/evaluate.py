@@ -1,0 +1,336 @@
+"""Measuring weights in the shape of Tables 1 and 2, and what the paper shows in pictures only.
+
+Reconstruction: a face drawn after its own mask with its own appearance. Agreement: a face drawn after another person's
+mask, parsed by a *judge*, a parser that training did not see, and compared with that mask pixel by pixel (Table 2).
+Locality: how little the rest of a face changes when one component gets another person's appearance. FID (Table 1) with
+Inception's real weights only.
+
+Rows beside the weights: the photographs as they are. Their reconstruction is perfect and means nothing; how well the
+judge parses them says what agreement can be reached, and how well the *source* fits the target's mask, what it starts
+from.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from retouch_common.cli import resolve_device
+from retouch_common.data.pairs import Split
+from retouch_common.metrics.distribution import FID
+from retouch_common.metrics.evaluation import console, draw_table, write_evaluation
+from retouch_common.metrics.quality import psnr, quantise, ssim
+from retouch_common.parsing.labels import coloured
+from retouch_common.parsing.model import BUNDLED, ParsingUNet
+from retouch_common.weights import resolve_weights, sha256
+from torch import Tensor
+
+from maskgan.components import COMPONENTS, masks
+from maskgan.data import Faces, open_data
+from maskgan.model import Codes, MaskGAN
+from maskgan.seams import REACH
+
+FIGURES, FIGURE_SIDE = 4, 256
+TOLERANCE = 8  # 8-bit levels that a pixel outside a swapped component may change by
+PHOTOGRAPHS, SOURCES = "photographs", "sources"
+
+Known = tuple[Tensor, Tensor]
+"""A face: picture (1, 3, S, S) in [-1, 1], labels (1, S, S)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is measured, and how.
+
+    Attributes:
+        split: "val", "test" or "all" of the data.
+        limit: So many faces; 0 for all.
+        pairs: Faces of one person's appearance after another's mask.
+        judge: Weights of the parser that judges; training must not have used it.
+        fid: File of Inception's weights; empty leaves FID out.
+        seed: Of the pairs.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    split: Split = "val"
+    limit: int = 0
+    pairs: int = 100
+    judge: str = "small"
+    fid: str = ""
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(kw_only=True)
+class Row:
+    """What was measured of one set of weights.
+
+    Attributes:
+        reconstruction: PSNR and SSIM of whole pictures, and PSNR of the person's pixels, by face.
+        agreement: Share of pixels in which the judge finds the target's mask, by pair.
+        outside: By component, the share of pixels outside it that change by less than TOLERANCE levels, mean.
+        inside: By component, the mean change inside it in levels.
+        fid: The distance; None if it was not measured.
+    """
+
+    reconstruction: list[dict[str, float]] = field(default_factory=list)
+    agreement: list[float] = field(default_factory=list)
+    outside: dict[str, float] = field(default_factory=dict)
+    inside: dict[str, float] = field(default_factory=dict)
+    fid: float | None = None
+
+    def means(self) -> dict[str, float]:
+        """Every figure's mean, by the titles of the table."""
+        found: dict[str, float] = {}
+        for title in self.reconstruction[0] if self.reconstruction else ():
+            found[title] = float(np.mean([face[title] for face in self.reconstruction]))
+        if self.agreement:
+            found["agreement"] = float(np.mean(self.agreement))
+        if self.fid is not None:
+            found["FID"] = self.fid
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "means": self.means(),
+            "outside": self.outside,
+            "inside": self.inside,
+            "reconstruction": self.reconstruction,
+            "agreement": self.agreement,
+        }
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """All that was measured.
+
+    Attributes:
+        header: Weights, data, options and environment, as JSON values.
+        rows: By name of the weights; first the photographs themselves and the sources.
+        notes: What must be known to read the tables.
+    """
+
+    header: dict[str, Any]
+    rows: dict[str, Row] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def evaluate(
+    weights: Mapping[str, str | Path],
+    data: str,
+    options: Options,
+    *,
+    out: Path | None = None,
+    report: Callable[[str], None] = print,
+) -> Evaluation:
+    """Measure one or several sets of weights on the same faces and pairs.
+
+    Args:
+        weights: By the name of their row, what :meth:`maskgan.model.MaskGAN.from_pretrained` reads.
+        data: What :func:`maskgan.data.open_data` reads.
+        options: What is measured.
+        out: Folder for ``evaluation.json`` and ``figures.png``; None writes nothing.
+        report: Receives lines for the user.
+
+    Raises:
+        ValueError: Unusable weights, data or options, or weights of different sizes.
+        OSError: ``out`` cannot be written.
+    """
+    from retouch_common.cli import progress_bar
+    from retouch_common.testing.environment import environment
+
+    device = resolve_device(options.device)
+    files = {
+        name: resolve_weights(path, bundled=resources.files("maskgan") / "weights") for name, path in weights.items()
+    }
+    models = {name: MaskGAN.from_pretrained(file.path).to(device) for name, file in files.items()}
+    sizes = {model.config.size for model in models.values()}
+    if len(sizes) != 1:
+        raise ValueError(f"weights for faces of {' and '.join(map(str, sorted(sizes)))} pixels cannot be compared")
+    size = sizes.pop()
+    judged_by = resolve_weights(options.judge, bundled=BUNDLED)
+    judge = ParsingUNet.from_pretrained(judged_by.path).to(device)
+    faces = open_data(data, size=size, split=options.split, seed=options.seed)
+    count = min(options.limit or len(faces), len(faces))
+    if count < 2:
+        raise ValueError(f"{data}: {count} faces in the split {options.split!r}; at least two are needed")
+    inception = FID(options.fid, device=device) if options.fid else None
+    result = Evaluation(
+        header={
+            "weights": {name: sha256(file.path) for name, file in files.items()},
+            "judge": {"name": options.judge, "sha256": sha256(judged_by.path)},
+            "data": {
+                "spec": data,
+                "split": options.split,
+                "faces": count,
+                "pairs": options.pairs,
+                "seed": options.seed,
+            },
+            "resolution": size,
+            "device": str(device),
+            "environment": environment(),
+        }
+    )
+    pairs = drawn_pairs(count, options.pairs, options.seed)
+    known = [_face(faces, index, device) for index in range(count)]
+    for title, sources in ((PHOTOGRAPHS, [target for _, target in pairs]), (SOURCES, [source for source, _ in pairs])):
+        shown = [(known[source][0], known[target][1]) for source, (_, target) in zip(sources, pairs, strict=True)]
+        result.rows[title] = Row(agreement=[agreement(judge, image, labels) for image, labels in shown])
+    sheet = [_first_pictures(known, *pair) for pair in pairs[:FIGURES]]
+    real = open_data(data, size=size, split="train", seed=options.seed) if inception is not None else None
+    with progress_bar(unit="faces") as bar:
+        for name, model in models.items():
+            row = result.rows[name] = Row()
+            codes = _measure_faces(row, model, bar.track(known, description=name))
+            distance = inception.another() if inception is not None else None
+            for index, (source, target) in enumerate(bar.track(pairs, description=f"{name}, pairs")):
+                image, labels = known[target]
+                drawn = _drawn(model, codes[source], image, labels)
+                row.agreement.append(agreement(judge, drawn, labels))
+                if index < len(sheet):
+                    sheet[index][name] = _unit(drawn[0]).cpu()
+                if distance is not None:
+                    distance.add(_unit(drawn[0]), real=False)
+            if distance is not None and real is not None:
+                for index in range(len(real)):
+                    distance.add(_unit(real[index]["image"]), real=True)
+                row.fid = distance.value()
+                result.notes.append(f"{name}: {distance.description}, real: the faces of the training split")
+    if options.judge in ("small", ""):
+        result.notes.append(
+            "agreement is judged by the bundled parser, which supervised the training of the bundled weights and flatters "
+            "them; give --judge another one's weights"
+        )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        values = {**result.header, "notes": result.notes, "rows": {n: row.as_json() for n, row in result.rows.items()}}
+        write_evaluation(out, values, sheet, max_side=FIGURE_SIDE)
+        report(f"wrote {out}")
+    return result
+
+
+def drawn_pairs(count: int, number: int, seed: int) -> list[tuple[int, int]]:
+    """Pairs (source, target) of different faces, drawn at random."""
+    generator = np.random.default_rng((seed, 0xFACE))
+    return [tuple(map(int, generator.choice(count, 2, replace=False))) for _ in range(number)]  # type: ignore[misc]
+
+
+@torch.no_grad()
+def agreement(judge: ParsingUNet, image: Tensor, labels: Tensor) -> float:
+    """Share of pixels in which a parser finds the labels.
+
+    Args:
+        judge: The parser, in evaluation mode.
+        image: (1, 3, S, S) in [-1, 1].
+        labels: (1, S, S).
+    """
+    return float((judge(_unit(image)).argmax(dim=1) == labels).float().mean())
+
+
+def locality(before: Tensor, after: Tensor, component: Tensor) -> tuple[float, float]:
+    """What a component's new appearance does to the face.
+
+    Args:
+        before: (1, 3, S, S) in [-1, 1].
+        after: The same face with another's component.
+        component: (1, S, S) bool, where the component is.
+
+    Returns:
+        The share of pixels farther than REACH from it of which no channel changes by TOLERANCE levels, and the mean
+        change of its own pixels in levels.
+    """
+    change = (quantise(_unit(after)) - quantise(_unit(before))).abs().amax(dim=1) * 255
+    radius = max(1, round(REACH * before.shape[-1]))
+    near = F.max_pool2d(component[:, None].float(), 2 * radius + 1, 1, radius)[:, 0] > 0
+    outside = change[~near]
+    still = float((outside.round() < TOLERANCE).float().mean()) if len(outside) else 1.0
+    return still, float(change[component].mean())
+
+
+def _measure_faces(row: Row, model: MaskGAN, known: Iterable[Known]) -> list[Codes]:
+    """Reconstruction and locality of every face, and everybody's codes."""
+    people = list(known)
+    codes = [_encoded(model, *face) for face in people]
+    still: dict[str, list[float]] = {}
+    moved: dict[str, list[float]] = {}
+    for index, (image, labels) in enumerate(people):
+        same = _drawn(model, codes[index], image, labels)
+        row.reconstruction.append(_reconstruction(same, image, labels))
+        other = codes[index - 1]
+        for number, name in enumerate(COMPONENTS):
+            if name not in other.values or not (other.present[0, number] and codes[index].present[0, number]):
+                continue
+            mixed = Codes({**codes[index].values, name: other.values[name]}, codes[index].present)
+            share, change = locality(same, _drawn(model, mixed, image, labels), masks(labels)[:, number])
+            still.setdefault(name, []).append(share)
+            moved.setdefault(name, []).append(change)
+    row.outside = {name: float(np.mean(values)) for name, values in still.items()}
+    row.inside = {name: float(np.mean(values)) for name, values in moved.items()}
+    return codes
+
+
+def _reconstruction(drawn: Tensor, image: Tensor, labels: Tensor) -> dict[str, float]:
+    output, target = _unit(drawn[0]), _unit(image[0])
+    person = (labels != 0)[:, None]
+    found = {"PSNR": psnr(output, target), "SSIM": ssim(output, target)}
+    return found | ({"PSNR person": psnr(output, target, person)} if person.any() else {})
+
+
+@torch.no_grad()
+def _encoded(model: MaskGAN, image: Tensor, labels: Tensor) -> Codes:
+    return model.encode(image, labels)
+
+
+@torch.no_grad()
+def _drawn(model: MaskGAN, codes: Codes, image: Tensor, labels: Tensor) -> Tensor:
+    return model.generate(codes, image, labels).float().clamp(-1, 1)
+
+
+def _face(faces: Faces, index: int, device: torch.device) -> Known:
+    sample = faces[index]
+    return sample["image"][None].to(device), sample["labels"][None].to(device)
+
+
+def _first_pictures(known: Sequence[Known], source: int, target: int) -> dict[str, Tensor]:
+    mask = coloured(known[target][1][0].cpu().numpy().astype(np.uint8))
+    return {
+        "appearance": _unit(known[source][0][0]).cpu(),
+        "target": _unit(known[target][0][0]).cpu(),
+        "mask": torch.from_numpy(mask).permute(2, 0, 1) / 255,
+    }
+
+
+def _unit(picture: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1]."""
+    return (picture + 1) / 2
+
+
+def show(result: Evaluation) -> None:
+    """Print the tables to standard output."""
+    screen = console()
+    titles = (("PSNR", ".2f"), ("SSIM", ".4f"), ("PSNR person", ".2f"), ("agreement", ".4f"), ("FID", ".2f"))
+    measured = [title for title in titles if any(title[0] in row.means() for row in result.rows.values())]
+    screen.print(
+        draw_table(
+            "reconstruction of faces, agreement with the mask",
+            {name: row.means() for name, row in result.rows.items()},
+            [(title, title, style) for title, style in measured],
+        )
+    )
+    swapped = {name: row for name, row in result.rows.items() if row.outside}
+    if swapped:
+        columns = [(name, name, ".1%") for name in COMPONENTS]
+        screen.print(
+            draw_table(
+                f"another's component: pixels elsewhere that change by less than {TOLERANCE} levels",
+                {name: row.outside for name, row in swapped.items()},
+                columns,
+            )
+        )
+    for note in result.notes:
+        screen.print(note, markup=False, highlight=False)

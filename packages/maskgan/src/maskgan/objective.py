@@ -1,0 +1,179 @@
+"""Eq. 9 and section 3.3: which terms act in which situation, and their weights."""
+
+from collections.abc import Callable
+
+import torch
+from retouch_common.losses.perceptual import PerceptualLoss
+from torch import Tensor, nn
+
+from maskgan.config import LossConfig, TrainConfig
+from maskgan.discriminator import Discriminators, Situation
+from maskgan.losses import (
+    discriminator_loss,
+    feature_matching_loss,
+    gd_loss,
+    global_loss,
+    kl_loss,
+    local_loss,
+    parsing_loss,
+    region_loss,
+    sigmoid_loss,
+)
+from maskgan.model import MaskGANOutput
+
+Parser = Callable[[Tensor], Tensor]
+"""P_F: pictures (N, 3, S, S) in [0, 1] to logits (N, 11, S, S), with gradients."""
+
+VGG_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
+def situations(step: int, pairing: str) -> tuple[Situation, ...]:
+    """Data of a step: the (1+1) strategy of section 3.3.
+
+    Args:
+        step: From 1 on.
+        pairing: "alternate": paired data in odd steps and unpaired data in even ones; "overlap": unpaired data in all
+            steps, after paired data in the odd ones.
+
+    Raises:
+        ValueError: There is no such strategy.
+    """
+    odd = step % 2 == 1
+    if pairing == "alternate":
+        return ("paired",) if odd else ("unpaired",)
+    if pairing == "overlap":
+        return ("paired", "unpaired") if odd else ("unpaired",)
+    raise ValueError(f"pairing '{pairing}' is not one of alternate, overlap")
+
+
+def require_parser(loss: LossConfig, train: TrainConfig, parser: nn.Module | None) -> nn.Module | None:
+    """The parser frozen and in evaluation mode; None where no term needs one.
+
+    The official code's training script loads no weights into it, so that a random network supervises.
+
+    Raises:
+        ValueError: Eq. 8 has a weight, and there is no parser.
+    """
+    if not loss.parsing:
+        return None
+    if parser is None:
+        raise ValueError(
+            f"loss.parsing={loss.parsing:g} needs a trained face parser, and train.parser={train.parser!r} gave none: "
+            "train one with maskgan-train-parser, or set loss.parsing=0"
+        )
+    return parser.eval().requires_grad_(False)
+
+
+class Objective(nn.Module):
+    """The terms of Eq. 9, by name and unweighted, and their sum.
+
+    Args:
+        config: Weights and forms.
+        parser: P_F, trained, frozen and in evaluation mode; it is no part of this module.
+
+    Raises:
+        ValueError: A term has a weight, and what it needs, the parser or VGG-19's weights, is not there.
+    """
+
+    def __init__(self, config: LossConfig, parser: Parser | None) -> None:
+        super().__init__()
+        if config.parsing and parser is None:
+            raise ValueError("loss.parsing needs a trained face parser; set it to 0 to train without")
+        if isinstance(parser, nn.Module) and (parser.training or any(p.requires_grad for p in parser.parameters())):
+            raise ValueError("the face parser must be frozen and in evaluation mode")
+        self.config = config
+        self._parser = (parser,)  # in a tuple: its weights are not this module's
+        self.perceptual: PerceptualLoss | None = None
+        if config.perceptual:
+            self.perceptual = PerceptualLoss(
+                "vgg19", layers=VGG_LAYERS, weights=config.perceptual_weights or None, distance="l1"
+            )
+        self.weights = {
+            "local": config.local,
+            "reconstruction": config.reconstruction,
+            "region": config.region,
+            "sigmoid": config.adversarial,
+            "feature_matching": config.adversarial * config.feature_matching,
+            "parsing": config.parsing,
+            "perceptual": config.perceptual,
+            "kl": config.kl,
+        }
+
+    def forward(
+        self,
+        output: MaskGANOutput,
+        target: Tensor,
+        target_labels: Tensor,
+        situation: Situation,
+        discriminators: Discriminators | None = None,
+    ) -> dict[str, Tensor]:
+        """The terms that act in a situation.
+
+        Args:
+            output: The framework's.
+            target: x^t, which is x^s where the data are paired.
+            target_labels: m^t.
+            situation: "paired": all of Eq. 9; "unpaired": lambda_global and lambda_FM are zero.
+            discriminators: Frozen for the moment; None leaves the game out.
+        """
+        config, paired = self.config, situation == "paired"
+        terms: dict[str, Tensor] = {}
+        if output.reconstructions and config.local:
+            terms["local"] = local_loss(output.reconstructions, output.windows, output.codes.present)
+        if output.statistics and config.kl:
+            terms["kl"] = kl_loss(output.statistics)
+        if paired and config.reconstruction:
+            terms["reconstruction"] = global_loss(output.image, target, config.distance)
+        if paired and config.region:
+            terms["region"] = region_loss(output.image, target, target_labels, config.distance, config.region_weights)
+        if paired and self.perceptual is not None:
+            face = (target_labels != 0)[:, None]
+            terms["perceptual"] = self.perceptual(_unit(output.image) * face, _unit(target) * face)
+        if discriminators is not None and config.adversarial:
+            judged = discriminators(output.image, target_labels, situation)
+            terms["sigmoid"] = sigmoid_loss(judged.logits, config.kind)
+            if paired and config.feature_matching:
+                with torch.no_grad():
+                    real = discriminators(target, target_labels, situation)
+                terms["feature_matching"] = feature_matching_loss(
+                    judged.features, real.features, config.feature_distance
+                )
+        parser = self._parser[0]
+        if config.parsing and parser is not None and (config.parsing_on == "both" or not paired):
+            terms["parsing"] = parsing_loss(parser(_unit(output.image)), target_labels, config.parsing_weights)
+        return terms
+
+    def discriminator(
+        self,
+        discriminators: Discriminators,
+        image: Tensor,
+        target: Tensor,
+        target_labels: Tensor,
+        situation: Situation,
+    ) -> Tensor:
+        """Eq. 3, what the discriminators minimise.
+
+        Args:
+            discriminators: Both situations'.
+            image: G(…), which gets no gradient.
+            target: x^t.
+            target_labels: m^t.
+            situation: Which one plays.
+        """
+        real = discriminators(target, target_labels, situation)
+        fake = discriminators(image.detach(), target_labels, situation)
+        return discriminator_loss(real.logits, fake.logits, self.config.kind)
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """Eq. 9, the weighted sum of the terms that are there."""
+        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+
+    def gd(self, terms: dict[str, Tensor]) -> Tensor:
+        """Eq. 6, L_GD, of the terms that are there."""
+        none = terms["sigmoid"].new_zeros(())
+        return gd_loss(terms["sigmoid"], terms.get("feature_matching", none), self.config.feature_matching)
+
+
+def _unit(picture: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1]."""
+    return (picture + 1) / 2

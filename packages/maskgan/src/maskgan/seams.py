@@ -1,0 +1,130 @@
+"""Bringing a drawn face back into its photograph without a seam.
+
+What the network does not draw exactly (pores, strands of hair, a pattern behind the person) would be lost if its
+picture simply replaced the photograph. So the photograph keeps its difference from the network's own picture *of it*,
+
+    result = G_edited + r,    r = photograph - G_as_it_is,
+
+except where the edit is: there the old difference belongs to what is gone, and r is filled in smoothly from around.
+Outside the edit, then, the photograph changes by what the edit changes and by nothing else; inside it shows the
+network's picture, in the light and colour of its surroundings.
+
+Shapes: pictures (S, S, 3) float32 in [0, 1]; labels (S, S).
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from retouch_common.photo.alignment import FaceSquare
+from retouch_common.photo.pasting import AlignedLayer
+from retouch_common.synthesis.filters import dilate, gaussian_blur
+from torch import Tensor
+
+from maskgan.components import ALL
+from maskgan.local_embedding import FACE
+
+REACH = 5 / 256  # by how much an edit acts beyond its labels, as a share of the side
+SOFTNESS = 2 / 256  # width of its border
+RELAXATION = 8  # steps at every scale
+
+
+def edited_region(before: np.ndarray, after: np.ndarray, changed: Collection[str] = ()) -> np.ndarray:
+    """Where an edit shows.
+
+    Args:
+        before: Labels of the photograph.
+        after: Labels that were asked for.
+        changed: Names of components whose appearance changes; a global embedding's is the whole face.
+
+    Returns:
+        (S, S) float32, 1 there, softly down to 0 around.
+    """
+    there = before != after
+    for component in ALL:
+        if component.name in changed or FACE.name in changed:
+            there |= np.isin(before, component.labels) | np.isin(after, component.labels)
+    side = before.shape[0]
+    grown = dilate(there.astype(np.float32), max(1.0, REACH * side))
+    return np.clip(gaussian_blur(grown, max(0.5, SOFTNESS * side)), 0, 1)
+
+
+def with_detail(photo: np.ndarray, as_it_is: np.ndarray, edited: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """The formula above.
+
+    Args:
+        photo: The aligned photograph.
+        as_it_is: The network's picture of it.
+        edited: The network's picture of the edit.
+        region: From :func:`edited_region`.
+    """
+    residual = _tensor(photo - as_it_is)
+    inside = torch.from_numpy(region)[None, None]
+    around = filled(residual, (inside < 0.5).float())
+    kept = residual + inside * (around - residual)
+    return np.clip(edited + kept[0].permute(1, 2, 0).numpy(), 0, 1)
+
+
+def filled(picture: Tensor, known: Tensor) -> Tensor:
+    """Continue a picture smoothly over what is not known, like a membrane fixed at the border of the hole.
+
+    Pull-push (Gortler et al., "The Lumigraph", SIGGRAPH 1996) with a few steps of relaxation at every scale.
+
+    Args:
+        picture: (N, C, h, w).
+        known: (N, 1, h, w), 1 where it is known, 0 where not.
+
+    Returns:
+        (N, C, h, w); what is known stays, and without anything known it is 0.
+    """
+    height, width = picture.shape[-2:]
+    if bool((known > 0).all()) or max(height, width) == 1:
+        return picture * (known > 0)
+    even = (0, width % 2, 0, height % 2)
+    weight = F.avg_pool2d(F.pad(known, even), 2)
+    coarse = F.avg_pool2d(F.pad(picture * known, even), 2) / weight.clamp(min=1e-6)
+    coarse = filled(coarse, (weight > 0).to(known.dtype))
+    smooth = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
+    smooth = torch.lerp(smooth, picture, known)
+    for _ in range(RELAXATION):
+        around = F.avg_pool2d(F.pad(smooth, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        smooth = torch.lerp(around, picture, known)
+    return smooth
+
+
+class Repainted:
+    """A face brought back to its place in a photograph: new where the edit is, elsewhere the photograph plus a change.
+
+    A layer for :func:`retouch_common.photo.pasting.pasted_rows`. The photograph's own detail, finer than S pixels show
+    it, is painted over inside the edit, where it would be a ghost of what was there, and kept outside.
+
+    Args:
+        square: Where the face is.
+        picture: The finished aligned face, (S, S, 3) in [0, 1].
+        change: What it adds to the aligned photograph, (S, S, 3).
+        region: From :func:`edited_region`.
+        height: Height of the photograph in pixels.
+        width: Width of the photograph in pixels.
+        largest: Largest level of the photograph.
+    """
+
+    def __init__(
+        self, square: FaceSquare, picture: np.ndarray, change: np.ndarray, region: np.ndarray, height: int, width: int,
+        largest: int,
+    ) -> None:  # fmt: skip
+        levels = np.concatenate([change * largest, picture * largest, region[..., None]], axis=-1)
+        self._layer = AlignedLayer(square, levels, height, width)
+        self.x, self.y, self.width, self.height = (
+            self._layer.x, self._layer.y, self._layer.width, self._layer.height
+        )  # fmt: skip
+
+    def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`retouch_common.photo.pasting.Layer`."""
+        values, weights = self._layer.take(before, first)
+        change, picture, inside = values[..., :3], values[..., 3:6], values[..., 6:].clip(0, 1)
+        return (1 - inside) * change + inside * (picture - before), weights
+
+
+def _tensor(picture: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture, np.float32)).permute(2, 0, 1)[None]

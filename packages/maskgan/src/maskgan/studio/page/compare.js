@@ -1,0 +1,52 @@
+// Before and after in one picture, with a divider to drag.
+
+export class Compare {
+  #held = false;
+
+  constructor(figure, divider, before, chip) {
+    Object.assign(this, { figure, divider, before, chip });
+    this.share = 0;
+    figure.addEventListener("pointerdown", (event) => {
+      if (figure.dataset.state === "empty") return;
+      event.preventDefault();
+      figure.setPointerCapture(event.pointerId);
+      divider.focus({ preventScroll: true });
+      this.#follow(event);
+    });
+    figure.addEventListener("pointermove", (event) => {
+      if (figure.hasPointerCapture(event.pointerId)) this.#follow(event);
+    });
+    divider.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -5, ArrowDown: -5, ArrowRight: 5, ArrowUp: 5, Home: -100, End: 100 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      this.set(this.share + step);
+    });
+    this.set(0);
+  }
+
+  #follow(event) {
+    const box = this.figure.getBoundingClientRect();
+    this.set((100 * (event.clientX - box.left)) / box.width);
+  }
+
+  // Percent of the width that shows the face as it was.
+  set(share) {
+    this.share = Math.min(100, Math.max(0, share));
+    this.#show();
+  }
+
+  // Show all of it while a key is held.
+  hold(held) {
+    this.#held = held;
+    this.#show();
+  }
+
+  #show() {
+    const share = this.#held ? 100 : this.share;
+    this.before.style.clipPath = `inset(0 ${100 - share}% 0 0)`;
+    this.divider.style.left = `${share}%`;
+    this.divider.setAttribute("aria-valuenow", String(Math.round(share)));
+    this.figure.classList.toggle("split", share > 0);
+  }
+}

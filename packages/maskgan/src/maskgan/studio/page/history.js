@@ -1,0 +1,87 @@
+// Undo and redo, a step for every stroke. A step keeps the pixels of the rectangle that it changed, before and after;
+// the oldest steps go when all of them together are too large.
+
+const MOST_BYTES = 32 * 2 ** 20;
+
+export class History {
+  #labels;
+  #done = [];
+  #undone = [];
+  #bytes = 0;
+  #changed;
+
+  constructor(labels, changed, most = MOST_BYTES) {
+    this.#labels = labels;
+    this.#changed = changed; // called with the rectangle that a step has changed, or null when there is only news
+    this.most = most;
+  }
+
+  get canUndo() {
+    return this.#done.length > 0;
+  }
+
+  get canRedo() {
+    return this.#undone.length > 0;
+  }
+
+  clear() {
+    this.#done = [];
+    this.#undone = [];
+    this.#bytes = 0;
+    this.#changed(null);
+  }
+
+  // Remember what has changed since `before`, a copy of the labels; false if nothing has.
+  commit(before) {
+    const { data, size } = this.#labels;
+    let [left, top, right, bottom] = [size, size, 0, 0];
+    for (let y = 0, at = 0; y < size; y++) {
+      for (let x = 0; x < size; x++, at++) {
+        if (data[at] === before[at]) continue;
+        left = Math.min(left, x);
+        right = Math.max(right, x + 1);
+        top = Math.min(top, y);
+        bottom = y + 1;
+      }
+    }
+    if (left >= right) return false;
+    const box = [left, top, right, bottom];
+    this.#undone.forEach((step) => (this.#bytes -= bytes(step)));
+    this.#undone = [];
+    this.#done.push({ box, before: cut(before, size, box), after: cut(data, size, box) });
+    this.#bytes += bytes(this.#done.at(-1));
+    while (this.#bytes > this.most && this.#done.length > 1) this.#bytes -= bytes(this.#done.shift());
+    this.#changed(null);
+    return true;
+  }
+
+  undo() {
+    this.#move(this.#done, this.#undone, "before");
+  }
+
+  redo() {
+    this.#move(this.#undone, this.#done, "after");
+  }
+
+  #move(from, to, which) {
+    const step = from.pop();
+    if (!step) return;
+    to.push(step);
+    const [left, top, right, bottom] = step.box;
+    const { data, size } = this.#labels;
+    const width = right - left;
+    for (let y = top; y < bottom; y++) {
+      data.set(step[which].subarray((y - top) * width, (y - top + 1) * width), y * size + left);
+    }
+    this.#changed(step.box);
+  }
+}
+
+const bytes = (step) => step.before.length + step.after.length;
+
+function cut(data, size, [left, top, right, bottom]) {
+  const width = right - left;
+  const part = new Uint8Array(width * (bottom - top));
+  for (let y = top; y < bottom; y++) part.set(data.subarray(y * size + left, y * size + right), (y - top) * width);
+  return part;
+}

@@ -1,0 +1,110 @@
+// The mask: one class for every pixel, and what paints it. No pixel is ever between two classes.
+//
+// Painting functions take `over`, the only class that may be painted over, or null; they return the rectangle
+// [left, top, right, bottom) that may have changed, or null.
+
+export class Labels {
+  constructor(size) {
+    this.size = size;
+    this.data = new Uint8Array(size * size);
+  }
+
+  inside(x, y) {
+    return x >= 0 && y >= 0 && x < this.size && y < this.size;
+  }
+
+  at(x, y) {
+    return this.inside(x, y) ? this.data[y * this.size + x] : null;
+  }
+
+  // A line of a round brush between two points (in pixels of the mask, not rounded).
+  line([x0, y0], [x1, y1], diameter, value, over = null) {
+    const spans = discSpans(diameter);
+    // An even disc's middle is a corner of pixels, an odd one's the middle of one.
+    const snap = diameter % 2 ? Math.floor : Math.round;
+    let [x, y] = [snap(x0), snap(y0)];
+    const [endX, endY] = [snap(x1), snap(y1)];
+    const [width, height] = [Math.abs(endX - x), -Math.abs(endY - y)];
+    const [stepX, stepY] = [x < endX ? 1 : -1, y < endY ? 1 : -1];
+    const reach = Math.ceil(diameter / 2) + 1;
+    const box = [Math.min(x, endX) - reach, Math.min(y, endY) - reach, Math.max(x, endX) + reach, Math.max(y, endY) + reach];
+    for (let error = width + height; ; ) { // Bresenham's algorithm
+      this.#stamp(x, y, spans, value, over);
+      if (x === endX && y === endY) break;
+      const twice = 2 * error;
+      if (twice >= height) [error, x] = [error + height, x + stepX];
+      if (twice <= width) [error, y] = [error + width, y + stepY];
+    }
+    return this.#cut(box);
+  }
+
+  #stamp(x, y, spans, value, over) {
+    for (const [dy, from, to] of spans) {
+      const row = y + dy;
+      if (row < 0 || row >= this.size) continue;
+      const first = row * this.size + Math.max(0, x + from);
+      const end = row * this.size + Math.min(this.size, x + to);
+      if (over === null) {
+        if (first < end) this.data.fill(value, first, end);
+      } else {
+        for (let at = first; at < end; at++) if (this.data[at] === over) this.data[at] = value;
+      }
+    }
+  }
+
+  // Give the connected pixels (side by side, not corner to corner) of one class another one.
+  fill(x, y, value, over = null) {
+    const found = this.at(x, y);
+    if (found === null || found === value || (over !== null && found !== over)) return null;
+    const { size, data } = this;
+    const waiting = [[x, y]];
+    const box = [x, y, x + 1, y + 1];
+    while (waiting.length) {
+      const [startX, row] = waiting.pop();
+      const base = row * size;
+      if (data[base + startX] !== found) continue;
+      let left = startX;
+      let right = startX + 1;
+      while (left > 0 && data[base + left - 1] === found) left--;
+      while (right < size && data[base + right] === found) right++;
+      data.fill(value, base + left, base + right);
+      box[0] = Math.min(box[0], left);
+      box[1] = Math.min(box[1], row);
+      box[2] = Math.max(box[2], right);
+      box[3] = Math.max(box[3], row + 1);
+      for (const next of [row - 1, row + 1]) {
+        if (next < 0 || next >= size) continue;
+        for (let at = left; at < right; at++) {
+          const starts = data[next * size + at] === found && (at === left || data[next * size + at - 1] !== found);
+          if (starts) waiting.push([at, next]);
+        }
+      }
+    }
+    return box;
+  }
+
+  #cut([left, top, right, bottom]) {
+    const clamp = (value) => Math.min(this.size, Math.max(0, value));
+    const box = [clamp(left), clamp(top), clamp(right), clamp(bottom)];
+    return box[0] < box[2] && box[1] < box[3] ? box : null;
+  }
+}
+
+const known = new Map();
+
+// Rows [dy, from, to) of a disc: the pixels whose middles lie in it.
+export function discSpans(diameter) {
+  if (!known.has(diameter)) {
+    const middle = diameter % 2 ? 0.5 : 0;
+    const spans = [];
+    for (let dy = -Math.ceil(diameter / 2); dy <= diameter / 2; dy++) {
+      const away = dy + 0.5 - middle;
+      const half = Math.sqrt(Math.max(0, (diameter / 2) ** 2 - away ** 2));
+      if (Math.abs(away) >= diameter / 2) continue;
+      const [from, to] = [Math.ceil(middle - half - 0.5), Math.floor(middle + half - 0.5) + 1];
+      if (from < to) spans.push([dy, from, to]);
+    }
+    known.set(diameter, spans);
+  }
+  return known.get(diameter);
+}

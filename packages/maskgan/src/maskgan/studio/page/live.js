@@ -1,0 +1,49 @@
+// The live picture: a short pause after a change, one request at a time, and only the newest state is asked for.
+
+const PAUSE = 90; // ms without a change before asking
+const PATIENCE = 300; // ms of changes without a pause before asking all the same
+
+export class LiveRender {
+  #timer = 0;
+  #first = 0;
+  #running = false;
+  #wanted = false;
+
+  // state(): the edit, or null when there is none; shown(answer, ms, revision), failed(error), busy(bool)
+  constructor(ask, state, { shown, failed, busy }) {
+    Object.assign(this, { ask, state, shown, failed, busy });
+    this.revision = 0;
+  }
+
+  changed() {
+    this.revision++;
+    this.#wanted = true;
+    if (this.#running) return; // asked for when the answer is there
+    const now = performance.now();
+    if (!this.#timer) this.#first = now;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#run(), Math.max(0, Math.min(PAUSE, this.#first + PATIENCE - now)));
+  }
+
+  async #run() {
+    this.#timer = 0;
+    if (this.#running || !this.#wanted) return;
+    const state = this.state();
+    this.#wanted = false;
+    if (!state) return;
+    const { revision } = this;
+    this.#running = true;
+    this.busy(true);
+    const start = performance.now();
+    try {
+      const answer = await this.ask(state);
+      if (state.photo === this.state()?.photo) await this.shown(answer, performance.now() - start, revision);
+    } catch (error) {
+      if (!this.#wanted) this.failed(error);
+    } finally {
+      this.#running = false;
+      if (this.#wanted) this.#run();
+      else this.busy(false);
+    }
+  }
+}

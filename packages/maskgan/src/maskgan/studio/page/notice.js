@@ -1,0 +1,43 @@
+// One line at a time for the person at the page: what went wrong stays until it is dismissed, news go by themselves.
+
+const SECONDS = 5;
+
+export class Notice {
+  #timer = 0;
+
+  constructor() {
+    const byId = (id) => document.getElementById(id);
+    [this.box, this.text, this.button] = [byId("notice"), byId("notice-text"), byId("notice-action")];
+    byId("notice-close").addEventListener("click", () => this.clear());
+  }
+
+  // action: [words, what it does], a way out that a button offers
+  error(line, action = null) {
+    this.#show(line, "error", action);
+  }
+
+  news(line) {
+    this.#show(line, "news", null);
+    this.#timer = setTimeout(() => this.clear(), 1000 * SECONDS);
+  }
+
+  clear() {
+    clearTimeout(this.#timer);
+    this.box.hidden = true;
+    this.text.textContent = "";
+  }
+
+  #show(line, kind, action) {
+    this.clear();
+    this.box.dataset.kind = kind;
+    this.box.hidden = false;
+    this.text.textContent = line;
+    this.button.hidden = !action;
+    if (!action) return;
+    this.button.textContent = action[0];
+    this.button.onclick = () => {
+      this.clear();
+      action[1]();
+    };
+  }
+}

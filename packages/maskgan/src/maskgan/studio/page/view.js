@@ -1,0 +1,117 @@
+// Where the mask lies on the stage: its scale and place, and the pictures drawn there.
+
+import { discSpans } from "./labels.js";
+
+const LARGEST = 40; // screen pixels a pixel of the mask
+
+export class View {
+  constructor(stage, world, labelCanvas, cursorCanvas, labels, colours) {
+    Object.assign(this, { stage, world, labels, cursorCanvas });
+    labelCanvas.width = labelCanvas.height = labels.size;
+    this.context = labelCanvas.getContext("2d");
+    this.pixels = new ImageData(labels.size, labels.size);
+    this.colours = new Uint32Array(colours.map(([r, g, b]) => new Uint32Array(new Uint8Array([r, g, b, 255]).buffer)[0]));
+    this.words = new Uint32Array(this.pixels.data.buffer);
+    this.scale = 1;
+    this.x = this.y = 0;
+    this.fitted = true;
+    this.moved = () => {};
+    new ResizeObserver(() => this.#resized()).observe(stage);
+  }
+
+  #resized() {
+    const ratio = window.devicePixelRatio || 1;
+    this.cursorCanvas.width = Math.round(this.stage.clientWidth * ratio);
+    this.cursorCanvas.height = Math.round(this.stage.clientHeight * ratio);
+    if (this.fitted) this.fit();
+    else this.#place();
+  }
+
+  get fitScale() {
+    const margin = 28;
+    return Math.max(0.2, (Math.min(this.stage.clientWidth, this.stage.clientHeight) - 2 * margin) / this.labels.size);
+  }
+
+  fit() {
+    this.fitted = true;
+    this.scale = this.fitScale;
+    this.x = (this.stage.clientWidth - this.scale * this.labels.size) / 2;
+    this.y = (this.stage.clientHeight - this.scale * this.labels.size) / 2;
+    this.#place();
+  }
+
+  // Zoom about a point of the stage; by default its middle.
+  zoom(factor, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
+    const scale = Math.min(LARGEST, Math.max(this.fitScale / 2, this.scale * factor));
+    this.x = x - ((x - this.x) * scale) / this.scale;
+    this.y = y - ((y - this.y) * scale) / this.scale;
+    this.scale = scale;
+    this.fitted = false;
+    this.#place();
+  }
+
+  pan(dx, dy) {
+    this.x += dx;
+    this.y += dy;
+    this.fitted = false;
+    this.#place();
+  }
+
+  #place() {
+    const side = this.scale * this.labels.size;
+    const keep = 60; // so much of the mask stays to be seen
+    this.x = Math.min(this.stage.clientWidth - keep, Math.max(keep - side, this.x));
+    this.y = Math.min(this.stage.clientHeight - keep, Math.max(keep - side, this.y));
+    this.world.style.width = this.world.style.height = `${side}px`;
+    this.world.style.transform = `translate(${this.x}px, ${this.y}px)`;
+    this.moved();
+  }
+
+  // The mask's point (not rounded) under a pointer.
+  point(event) {
+    const box = this.stage.getBoundingClientRect();
+    return [(event.clientX - box.left - this.x) / this.scale, (event.clientY - box.top - this.y) / this.scale];
+  }
+
+  // Of 0 to 1. Background is fainter than the other classes while the photo is to be seen through the mask.
+  setOpacity(opacity, canvas) {
+    canvas.style.opacity = opacity;
+    new Uint8Array(this.colours.buffer)[3] = Math.round(255 * opacity ** 2);
+    this.draw();
+  }
+
+  draw(box = [0, 0, this.labels.size, this.labels.size]) {
+    const { size, data } = this.labels;
+    const [left, top, right, bottom] = box;
+    for (let y = top; y < bottom; y++) {
+      for (let at = y * size + left; at < y * size + right; at++) this.words[at] = this.colours[data[at]];
+    }
+    this.context.putImageData(this.pixels, 0, 0, left, top, right - left, bottom - top);
+  }
+
+  // Outline the pixels that a brush would paint at a point; null for none.
+  cursor(point, diameter) {
+    const context = this.cursorCanvas.getContext("2d");
+    const ratio = this.cursorCanvas.width / this.stage.clientWidth;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.cursorCanvas.width, this.cursorCanvas.height);
+    if (!point) return;
+    const snap = diameter % 2 ? Math.floor : Math.round;
+    const [cx, cy] = point.map(snap);
+    const screenX = (x) => (this.x + (cx + x) * this.scale) * ratio;
+    const screenY = (y) => (this.y + (cy + y) * this.scale) * ratio;
+    const spans = discSpans(diameter);
+    context.beginPath();
+    spans.forEach(([dy, from], index) => context[index ? "lineTo" : "moveTo"](screenX(from), screenY(dy)) ?? context.lineTo(screenX(from), screenY(dy + 1)));
+    [...spans].reverse().forEach(([dy, , to]) => {
+      context.lineTo(screenX(to), screenY(dy + 1));
+      context.lineTo(screenX(to), screenY(dy));
+    });
+    context.closePath();
+    for (const [width, colour] of [[3 * ratio, "rgba(0, 0, 0, 0.65)"], [1.25 * ratio, "#fff"]]) {
+      context.lineWidth = width;
+      context.strokeStyle = colour;
+      context.stroke();
+    }
+  }
+}

@@ -1,0 +1,320 @@
+"""The studio's web application: its page, and what the page asks for.
+
+    GET  /                            the page, and its files beside it
+    GET  /api/about                   classes, colours, components, sizes, limits, the photo given at start
+    POST /api/photos?name=&aligned=   a photo's file -> its description
+    GET  /api/photos/ID               its description
+    GET  /api/photos/ID/face.png      the face
+    GET  /api/photos/ID/labels        its mask, a byte for every pixel
+    POST /api/photos/ID/labels        a mask that fits better -> the description of another entry
+    POST /api/render                  an edit (JSON) -> picture and warnings (JSON)
+    POST /api/export/photo|face       an edit (JSON) -> a file
+    POST /api/labels/encode           a mask, a byte for every pixel -> a PNG with a palette
+    POST /api/labels/decode?name=     a PNG -> a mask, a byte for every pixel
+
+An edit is {"photo": ID, "labels": base64, "parts": {component: {"photo": ID, "amount": 0..1}}, "view": "photo" or
+"network"}. Errors are {"error": one line}, with "aligned": true where a photo could be opened as a picture that a face
+fills.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from retouch_common.cli import error_line
+from retouch_common.parsing.labels import CLASSES, COLOURS, NUM_CLASSES, decode_labels, encode_labels
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from maskgan.components import COMPONENTS
+from maskgan.studio.guard import Guard
+from maskgan.studio.pictures import png
+from maskgan.studio.session import Edit, NoFace, OpenPhoto, StoredFile, Studio, UnknownPhoto
+
+PAGE = Path(__file__).parent / "page"
+# Said here, not asked of the system: some map .js to text/plain, which browsers do not run.
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+EDIT_BYTES = 4_000_000
+LABEL_BYTES = 8_000_000
+LONGEST_NAME = 120
+
+
+class TooLarge(ValueError):
+    """A request's body is larger than it may be."""
+
+
+def create_app(studio: Studio, folder: Path, *, start: str | None = None) -> Starlette:
+    """The application.
+
+    Args:
+        studio: The network and the open photographs.
+        folder: For uploads, and exports on their way; whoever made it removes it.
+        start: Id of the photograph that a page shows at first.
+    """
+    page = _Page(studio, folder, start)
+    routes = [Route("/" if file.name == "index.html" else f"/{file.name}", _static(file)) for file in _page_files()]
+    routes += [
+        Route("/api/about", page.about),
+        Route("/api/photos", page.upload, methods=["POST"]),
+        Route("/api/photos/{id}", page.describe),
+        Route("/api/photos/{id}/face.png", page.face),
+        Route("/api/photos/{id}/labels", page.labels),
+        Route("/api/photos/{id}/labels", page.reread, methods=["POST"]),
+        Route("/api/render", page.render, methods=["POST"]),
+        Route("/api/export/photo", page.export_photo, methods=["POST"]),
+        Route("/api/export/face", page.export_face, methods=["POST"]),
+        Route("/api/labels/encode", page.encode, methods=["POST"]),
+        Route("/api/labels/decode", page.decode, methods=["POST"]),
+    ]
+    statuses: list[tuple[type[Exception], int]] = [
+        (TooLarge, 413),
+        (UnknownPhoto, 404),
+        (ValueError, 422),
+        (OSError, 500),
+        (MemoryError, 507),
+    ]
+    handlers: dict[Any, Any] = {kind: page.failure(status) for kind, status in statuses}
+    handlers[ClientDisconnect] = _gone
+    handlers[404] = _nothing_here
+    handlers[Exception] = _bug
+    return Starlette(routes=routes, middleware=[Middleware(Guard)], exception_handlers=handlers)
+
+
+class _Page:
+    """What the page's requests do; every method answers one kind."""
+
+    def __init__(self, studio: Studio, folder: Path, start: str | None) -> None:
+        self._studio, self._folder, self._start = studio, folder, start
+
+    async def about(self, request: Request) -> Response:
+        start = None
+        if self._start is not None:
+            try:
+                start = _description(self._studio.photo(self._start))
+            except UnknownPhoto:
+                self._start = None
+        limits = self._studio.limits
+        return JSONResponse(
+            {
+                "size": self._studio.size,
+                "classes": CLASSES,
+                "colours": COLOURS.tolist(),
+                "components": list(COMPONENTS),
+                "limits": {"bytes": limits.upload_bytes, "photos": limits.photos},
+                "photo": start,
+            }
+        )
+
+    async def upload(self, request: Request) -> Response:
+        name = _plain_name(request.query_params.get("name", ""))
+        path = self._folder / f"{secrets.token_hex(8)}{Path(name).suffix.lower()}"
+        file = StoredFile(path, name, ours=True)
+        aligned = request.query_params.get("aligned") == "1"
+        try:
+            with open(path, "wb") as target:
+                await _receive(request, self._studio.limits.upload_bytes, name, target.write)
+            opened = await run_in_threadpool(self._studio.open, file, aligned=aligned)
+        except BaseException as error:
+            file.discard()
+            if isinstance(error, TooLarge) or not isinstance(error, ValueError | OSError):
+                raise
+            line = (error_line(error) or str(error)).replace(str(path), name).replace(path.stem, Path(name).stem)
+            line = line if line.startswith(name) else f"{name}: {line}"
+            return JSONResponse({"error": line, "aligned": isinstance(error, NoFace)}, status_code=422)
+        return JSONResponse(_description(opened))
+
+    async def describe(self, request: Request) -> Response:
+        return JSONResponse(_description(self._photo(request)))
+
+    async def face(self, request: Request) -> Response:
+        opened = self._photo(request)
+        return Response(await run_in_threadpool(png, opened.view, opened.photo), media_type="image/png")
+
+    async def labels(self, request: Request) -> Response:
+        return _bytes(self._photo(request).portrait.labels)
+
+    async def reread(self, request: Request) -> Response:
+        labels = self._labels(await _body(request, LABEL_BYTES))
+        opened = await run_in_threadpool(self._studio.reread, request.path_params["id"], labels)
+        return JSONResponse(_description(opened))
+
+    async def render(self, request: Request) -> Response:
+        edit, view = await self._edit(request)
+        start = time.perf_counter()
+        picture, warnings = await run_in_threadpool(self._studio.render, edit, view)
+        return JSONResponse(
+            {
+                "image": base64.b64encode(picture).decode(),
+                "warnings": warnings,
+                "milliseconds": round(1000 * (time.perf_counter() - start)),
+            }
+        )
+
+    async def export_photo(self, request: Request) -> Response:
+        edit, _ = await self._edit(request)
+        path, name = await run_in_threadpool(self._studio.export_photo, edit, self._folder)
+        task = BackgroundTask(path.unlink, missing_ok=True)
+        return FileResponse(path, headers=_attachment(name), media_type="application/octet-stream", background=task)
+
+    async def export_face(self, request: Request) -> Response:
+        edit, view = await self._edit(request)
+        data, name = await run_in_threadpool(self._studio.export_face, edit, view)
+        return Response(data, headers=_attachment(name), media_type="image/png")
+
+    async def encode(self, request: Request) -> Response:
+        labels = self._labels(await _body(request, LABEL_BYTES))
+        return Response(encode_labels(labels), media_type="image/png")
+
+    async def decode(self, request: Request) -> Response:
+        name = _plain_name(request.query_params.get("name", ""))
+        data = await _body(request, LABEL_BYTES, name)
+        size = self._studio.size
+        shape = _png_shape(data)  # looked at first: a file of a few kilobytes can claim to be huge
+        labels = decode_labels(data, name) if shape in (None, (size, size)) else None
+        if labels is not None:
+            shape = labels.shape[1], labels.shape[0]
+        if labels is None or shape != (size, size):
+            width, height = shape or (0, 0)
+            raise ValueError(f"{name}: has {width}x{height} pixels; a mask for this page has {size}x{size}")
+        return _bytes(labels)
+
+    def failure(self, status: int) -> Callable[[Request, Exception], Response]:
+        """Answers an error with its line."""
+
+        def answer(request: Request, error: Exception) -> Response:
+            line = str(error) if isinstance(error, LookupError) else error_line(error)
+            line = (line or type(error).__name__).replace(f"{self._folder}/", "")
+            return JSONResponse({"error": line}, status_code=status)
+
+        return answer
+
+    def _photo(self, request: Request) -> OpenPhoto:
+        return self._studio.photo(request.path_params["id"])
+
+    def _labels(self, data: bytes) -> np.ndarray:
+        size = self._studio.size
+        if len(data) != size * size:
+            raise ValueError(f"the mask has {len(data)} pixels; {size}x{size} are needed")
+        labels = np.frombuffer(bytearray(data), np.uint8).reshape(size, size)
+        if labels.max() >= NUM_CLASSES:
+            raise ValueError(f"the mask holds the label {labels.max()}; classes go from 0 to {NUM_CLASSES - 1}")
+        return labels
+
+    async def _edit(self, request: Request) -> tuple[Edit, Any]:
+        """The edit and the view that a request's JSON says."""
+        try:
+            data = json.loads(await _body(request, EDIT_BYTES))
+            labels = base64.b64decode(data["labels"], validate=True)
+            parts = {
+                str(name): (str(part["photo"]), float(part["amount"])) for name, part in data.get("parts", {}).items()
+            }
+            photo, view = str(data["photo"]), data.get("view", "photo")
+        except TooLarge:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, binascii.Error) as error:
+            raise ValueError("the request is not an edit") from error
+        for name, (_, amount) in parts.items():
+            if name not in COMPONENTS:
+                raise ValueError(f"no component {name}; there are {', '.join(COMPONENTS)}")
+            if not 0 <= amount <= 1:
+                raise ValueError(f"the amount of {name} must lie between 0 and 1, not {amount:g}")
+        if view not in ("photo", "network"):
+            raise ValueError(f"view must be photo or network, not {view}")
+        return Edit(photo, self._labels(labels), parts), view
+
+
+def _description(opened: OpenPhoto) -> dict[str, Any]:
+    return {
+        "id": opened.id,
+        "name": Path(opened.file.name).name,
+        "width": opened.photo.width,
+        "height": opened.photo.height,
+        "present": dict(opened.portrait.codes.present),
+    }
+
+
+async def _receive(request: Request, limit: int, name: str, write: Callable[[bytes], Any]) -> None:
+    """Pass a request's body on, block by block.
+
+    Raises:
+        TooLarge: It says that it is larger than ``limit``, or is; the rest is not read.
+        ValueError: It is empty.
+    """
+    allowed = f"{limit / 1e6:.3g} MB" if limit >= 100_000 else f"{limit / 1e3:.3g} kB"
+    count = int(request.headers.get("content-length", "0"))
+    if count <= limit:
+        count = 0
+        async for block in request.stream():
+            count += len(block)
+            if count > limit:
+                break
+            write(block)
+    if count > limit:
+        raise TooLarge(f"{name}: is larger than {allowed}, the most that can be opened here")
+    if not count:
+        raise ValueError(f"{name}: is empty (0 bytes)")
+
+
+async def _body(request: Request, limit: int, name: str = "the request") -> bytes:
+    data = bytearray()
+    await _receive(request, limit, name, data.extend)
+    return bytes(data)
+
+
+def _plain_name(name: str) -> str:
+    """A file's name without folders and characters that do not print."""
+    name = "".join(letter for letter in name.replace("\\", "/") if letter.isprintable()).rpartition("/")[2]
+    return name.strip().lstrip(".")[-LONGEST_NAME:] or "photo"
+
+
+def _png_shape(data: bytes) -> tuple[int, int] | None:
+    """Width and height that a PNG file claims to have, None if it is none."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 24:
+        return None
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def _bytes(labels: np.ndarray) -> Response:
+    return Response(np.ascontiguousarray(labels, np.uint8).tobytes(), media_type="application/octet-stream")
+
+
+def _attachment(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
+
+
+def _page_files() -> list[Path]:
+    return [file for file in sorted(PAGE.iterdir()) if file.suffix in TYPES]
+
+
+def _static(file: Path) -> Callable[[Request], Response]:
+    def serve(request: Request) -> Response:
+        return FileResponse(file, media_type=TYPES[file.suffix])
+
+    return serve
+
+
+def _nothing_here(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"there is nothing at {request.url.path}"}, status_code=404)
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it
+
+
+def _bug(request: Request, error: Exception) -> Response:
+    line = error_line(error) or f"the studio failed: {type(error).__name__}; its terminal says where"
+    return JSONResponse({"error": line}, status_code=500)

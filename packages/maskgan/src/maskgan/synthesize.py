@@ -1,0 +1,174 @@
+"""Faces that nobody has, with labels that are exact: masks of some people, appearances of others.
+
+    DIR/images/000000.png   the drawn face
+    DIR/labels/000000.png   the mask it was drawn after
+    DIR/pairs.jsonl         what each was made of
+
+which is a folder that the face parser's training reads.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from retouch_common.data.faces import find_portraits
+from retouch_common.files import write_atomically
+from retouch_common.parsing.labels import read_labels, write_labels
+from retouch_common.photo.io import Photo
+
+from maskgan.components import COMPONENTS
+from maskgan.edit_files import LABELS, Options, find_face, write_picture
+from maskgan.editor import Editor, FaceCodes, Portrait
+
+KEPT = 256  # faces whose appearance is kept in memory
+TRIES = 20  # draws until a source has what the mask needs
+
+
+def synthesize(
+    editor: Editor,
+    masks: Path,
+    sources: Path,
+    out: Path,
+    *,
+    number: int,
+    mix: bool = False,
+    aligned: bool = False,
+    seed: int = 0,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Draw faces; those that are there already are not drawn again.
+
+    Args:
+        editor: The network.
+        masks: A folder of label pictures of aligned faces, or one with ``images/`` and ``labels/``, whose pictures give
+            the background; without a picture the background is the source's.
+        sources: Photographs whose faces lend their appearance.
+        out: Folder of the set.
+        number: Faces to draw.
+        mix: Every component from a source of its own.
+        aligned: The sources are aligned faces.
+        seed: Of the draw; face i depends on it, i and the two folders only.
+        report: Receives lines for the user.
+
+    Raises:
+        ValueError: A folder holds nothing usable, or no source has what a mask needs.
+        OSError: Something cannot be read or written.
+    """
+    from retouch_common.cli import progress_bar
+
+    chosen_masks, photos = find_masks(masks), find_portraits(sources)
+    for folder in ("images", "labels"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    lenders = _Lenders(editor, photos, aligned, report)
+    made: list[str] = []
+    with progress_bar(unit="faces") as bar:
+        for index in bar.track(range(number), description="Drawing"):
+            name = f"{index:06d}.png"
+            generator = np.random.default_rng((seed, index))
+            mask = chosen_masks[int(generator.integers(len(chosen_masks)))]
+            labels = _labels(mask, editor.size)
+            chosen = lenders.draw(labels, generator, mix=mix)
+            line = {"file": name, "mask": mask.name, "sources": {part: path.name for part, path in chosen.items()}}
+            made.append(json.dumps(line))
+            # The label picture is written last: where it is, the face is complete.
+            if not (out / "labels" / name).is_file():
+                write_picture(out / "images" / name, _drawn(editor, mask, labels, chosen, lenders))
+                write_labels(out / "labels" / name, labels)
+    write_atomically(out / "pairs.jsonl", ("\n".join(made) + "\n").encode())
+    report(f"wrote {number} faces to {out}")
+
+
+def find_masks(folder: Path) -> list[Path]:
+    """The label pictures of a folder, or of its folder ``labels``, sorted.
+
+    Raises:
+        ValueError: There are none.
+    """
+    inner = folder / "labels" if (folder / "labels").is_dir() else folder
+    if not inner.is_dir():
+        raise ValueError(f"{folder}: not a folder of label pictures")
+    named = sorted(path for path in inner.glob(f"*{LABELS}"))  # as maskgan-parse writes them, beside other pictures
+    found = named or sorted(inner.glob("*.png"))
+    if not found:
+        raise ValueError(f"{inner}: no label pictures in it (PNG)")
+    return found
+
+
+def picture_of(mask: Path) -> Path | None:
+    """The aligned face that a label picture belongs to, if it lies where maskgan-parse or a training set has it."""
+    from maskgan.edit_files import ALIGNED
+
+    stem = mask.name.removesuffix(LABELS)
+    beside = mask.with_name(stem + ALIGNED)
+    if beside != mask and beside.is_file():
+        return beside
+    images = mask.parent.parent / "images"
+    return next(
+        (path for path in sorted(images.glob(f"{mask.stem}.*")) if path.is_file()) if images.is_dir() else iter(()),
+        None,
+    )
+
+
+class _Lenders:
+    """Photographs and the appearance of their faces, read when they are first drawn."""
+
+    def __init__(self, editor: Editor, photos: Sequence[Path], aligned: bool, report: Callable[[str], None]) -> None:
+        self.photos = list(photos)
+        self._report, self._useless = report, set[Path]()
+        self.open = lru_cache(maxsize=KEPT)(lambda path: _portrait(editor, path, aligned))
+
+    def draw(self, labels: np.ndarray, generator: np.random.Generator, *, mix: bool) -> dict[str, Path]:
+        """A photograph for every component that the mask has, all the same one unless ``mix``."""
+        from maskgan.components import ALL
+
+        needed = [component.name for component in ALL if np.isin(labels, component.labels).any()]
+        if not mix:
+            path = self._having(needed, generator)
+            return dict.fromkeys(COMPONENTS, path)
+        return {part: self._having([part] if part in needed else [], generator) for part in COMPONENTS}
+
+    def _having(self, parts: Sequence[str], generator: np.random.Generator) -> Path:
+        for _ in range(TRIES):
+            path = self.photos[int(generator.integers(len(self.photos)))]
+            if path in self._useless:
+                continue
+            try:
+                present = self.open(path).codes.present
+            except ValueError as error:
+                self._useless.add(path)
+                self._report(f"left out: {error}")
+                continue
+            if all(present[part] for part in parts):
+                return path
+        raise ValueError(f"none of {TRIES} drawn sources has {', '.join(parts) or 'a face'}")
+
+
+def _portrait(editor: Editor, path: Path, aligned: bool) -> Portrait:
+    photo = Photo.open(path)
+    return editor.open_source(photo, find_face(photo, Options(aligned=aligned)))
+
+
+def _labels(mask: Path, size: int) -> np.ndarray:
+    labels = read_labels(mask)
+    if labels.shape != (size, size):
+        raise ValueError(
+            f"{mask}: has {labels.shape[1]}x{labels.shape[0]} pixels, not {size}x{size} as an aligned face"
+        )
+    return labels
+
+
+def _drawn(
+    editor: Editor, mask: Path, labels: np.ndarray, chosen: dict[str, Path], lenders: _Lenders
+) -> np.ndarray:  # fmt: skip
+    lent = {part: lenders.open(path) for part, path in chosen.items()}
+    picture = picture_of(mask)
+    if picture is None:
+        behind = lent["skin"]
+    else:
+        photo = Photo.open(picture)
+        behind = editor.open_source(photo, find_face(photo, Options(aligned=True)), labels=labels)
+    codes = FaceCodes(lent["skin"].codes.codes)
+    parts = {part: (face.codes, 1.0) for part, face in lent.items() if face.codes.present[part]}
+    return editor.render(behind, labels, editor.blend(codes, parts)).image

@@ -1,0 +1,157 @@
+"""The command: options, what it says when it cannot start, and that it leaves nothing behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from flat_editor import FlatEditor, encoded, portrait_pixels
+from maskgan.studio import cli
+from maskgan.studio.session import Studio
+
+QUIET = ["--port", "0", "--no-browser"]
+# The command without a network: its application answers one request and puts a file into its folder.
+SCRIPT = """
+import sys
+from maskgan.studio import cli
+from starlette.responses import PlainTextResponse
+
+def application(photo, weights, parser, device, folder):
+    (folder / "upload.png").write_bytes(b"x")
+    return PlainTextResponse(str(folder))
+
+cli._application = application
+cli.studio(["--port", "0", "--no-browser"])
+"""
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli.studio, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_help_names_the_options():
+    text = run("--help").output
+    for option in ("[PHOTO]", "--weights", "--parser", "--port", "--device", "--no-browser"):
+        assert option in text
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
+def test_a_missing_extra_is_said(monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    result = run(*QUIET)
+    assert result.exit_code == 1
+    assert result.output.strip() == (
+        f"Error: the studio needs {missing}, which is not installed: pip install 'maskgan[studio]'"
+    )
+
+
+def test_a_taken_port_is_said():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("--port", port, "--no-browser")
+    assert result.exit_code == 1
+    assert result.output.strip() == (
+        f"Error: --port {port}: is taken by another program; choose another, or 0 for one that is free"
+    )
+
+
+def test_the_photo_is_opened_first_and_a_wrong_one_refused(monkeypatch, tmp_path):
+    """PHOTO is shown at once, from its own place, and is never deleted."""
+    import maskgan.studio.server as server
+    from starlette.testclient import TestClient
+
+    served = []
+    monkeypatch.setattr(cli, "_studio", lambda weights, parser, device: Studio(FlatEditor()))
+    monkeypatch.setattr(cli, "serve", lambda app, listener: served.append(app))
+    photo = tmp_path / "anna.png"
+    photo.write_bytes(encoded(portrait_pixels()))
+    result = run(photo, *QUIET)
+    assert result.exit_code == 0 and "http://127.0.0.1:" in result.output
+    about = TestClient(served[0], base_url="http://localhost").get("/api/about").json()
+    assert about["photo"]["name"] == "anna.png"
+    del served[:]
+    assert photo.is_file()
+    photo.write_bytes(b"no picture")
+    result = run(photo, *QUIET)
+    assert result.exit_code == 1 and result.output.startswith(f"Error: {photo}: is not a photo")
+    assert not served and server.PAGE.is_dir()
+
+
+def test_the_browser_is_opened_unless_it_is_not_wanted(monkeypatch):
+    opened = []
+    monkeypatch.setattr(cli.webbrowser, "open", opened.append)
+    monkeypatch.setattr(cli, "_studio", lambda *arguments: Studio(FlatEditor()))
+
+    def serve(app, listener):
+        deadline = time.monotonic() + 5
+        while not opened and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(cli, "serve", serve)
+    run("--port", "0")
+    assert len(opened) == 1 and opened[0].startswith("http://127.0.0.1:")
+    monkeypatch.setattr(cli, "serve", lambda app, listener: None)
+    run(*QUIET)
+    assert len(opened) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 0), (signal.SIGTERM, 128 + signal.SIGTERM)])
+def test_it_ends_in_good_order_and_leaves_nothing(number, status):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        line = process.stdout.readline()
+        address = next(word for word in line.split() if word.startswith("http://"))
+        assert address.startswith("http://127.0.0.1:")
+        folder = Path(urllib.request.urlopen(address, timeout=20).read().decode())
+        assert (folder / "upload.png").is_file()
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == status, errors
+    assert "Traceback" not in errors and not folder.exists()
+    if number == signal.SIGINT:
+        assert "has ended" in output
+
+
+@pytest.mark.slow
+def test_with_the_real_network(tmp_path, monkeypatch):
+    """Random weights of the smallest preset: what the studio asks of an editor is what the editor offers."""
+    import torch
+    from maskgan.config import PRESETS
+    from maskgan.editor import Editor
+    from maskgan.model import MaskGAN
+    from maskgan.studio.session import Edit, StoredFile
+    from retouch_common.parsing.config import PRESETS as PARSERS
+    from retouch_common.parsing.model import ParsingUNet
+
+    torch.manual_seed(0)
+    MaskGAN(PRESETS["tiny"].model).save_pretrained(tmp_path / "model")
+    ParsingUNet(PARSERS["tiny"].model).save_pretrained(tmp_path / "parser")
+    editor = Editor(str(tmp_path / "model"), parser=str(tmp_path / "parser"), device="cpu", precision="fp32")
+    studio = Studio(editor)
+    path = tmp_path / "anna.png"
+    path.write_bytes(encoded(portrait_pixels()))
+    opened = studio.open(StoredFile(path, "anna.png", ours=False))
+    labels = np.random.default_rng(0).integers(0, 11, (studio.size, studio.size), dtype=np.uint8)
+    opened = studio.reread(opened.id, labels)
+    other = studio.reread(opened.id, labels[::-1].copy())
+    edit = Edit(opened.id, labels[:, ::-1].copy(), {"hair": (other.id, 0.5)})
+    for view in ("photo", "network"):
+        data, warnings = studio.render(edit, view)
+        assert data.startswith(b"\x89PNG") and all(isinstance(line, str) for line in warnings)
+        assert studio.export_face(edit, view)[0].startswith(b"\x89PNG")
+    target, name = studio.export_photo(edit, tmp_path)
+    assert name == "anna.edited.png" and target.stat().st_size

@@ -1,0 +1,211 @@
+"""Photographs in memory and as files, through ``Editor`` and the commands, with tiny untrained networks."""
+
+import numpy as np
+import pytest
+import pyvips
+from click.testing import CliRunner
+from maskgan.cli import edit, parse, swap
+from maskgan.editor import Editor
+from retouch_common.parsing.labels import CLASSES, read_labels, write_labels
+from retouch_common.photo import face_plan, regions
+from retouch_common.photo.faces import Face
+
+BOX = (110.0, 80.0, 60.0, 80.0)
+FACE = Face(BOX, 1.0, np.full((5, 2), np.nan, np.float32))
+HAIR = CLASSES.index("hair")
+BOXED = ("--face-box", "110,80,60,80", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def editor(weights, parser_weights):
+    return Editor(weights, parser=parser_weights, device="cpu", precision="fp32")
+
+
+@pytest.fixture(autouse=True)
+def no_detector(monkeypatch):
+    """Faces are where a test says; by default nowhere."""
+    monkeypatch.setattr(regions, "detect_faces", lambda image: [])
+    monkeypatch.setattr(face_plan, "detect_faces", lambda image: [])
+
+
+@pytest.fixture
+def labels(drawn_labels):
+    return drawn_labels(1)[0].numpy().astype(np.uint8)
+
+
+def photo(height=260, width=340, dtype=np.uint8, phase=0):
+    y, x = np.mgrid[:height, :width]
+    values = 0.55 + 0.25 * np.sin(x[..., None] / 31 + y[..., None] / 47 + phase + np.arange(3))
+    values = values + np.random.default_rng(3).normal(0, 0.02, values.shape)
+    return (values.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+def written(path, pixels):
+    deep = pixels.dtype == np.uint16
+    pyvips.Image.new_from_array(pixels).copy(interpretation="rgb16" if deep else "srgb").write_to_file(str(path))
+    return path
+
+
+def read(path):
+    return pyvips.Image.new_from_file(str(path)).numpy()
+
+
+def run(command, *arguments):
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_without_an_edit_no_bit_changes(editor, labels, dtype):
+    image = photo(dtype=dtype)
+    portrait = editor.open(image, face=FACE, labels=labels)
+    edited = editor.render(portrait, labels, portrait.codes)
+    assert not edited.region.any()
+    np.testing.assert_array_equal(editor.paste(image, portrait, edited), image)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_painted_mask_changes_the_face_and_nothing_around_it(editor, labels, dtype):
+    image = photo(dtype=dtype)
+    portrait = editor.open(image, face=FACE, labels=labels)
+    painted = labels.copy()
+    painted[painted == HAIR] = 1
+    edited = editor.render(portrait, painted, portrait.codes)
+    result = editor.paste(image, portrait, edited)
+    assert result.dtype == dtype and result.shape == image.shape
+    x, y, w, h = portrait.square.bounds(*image.shape[:2])
+    inside = np.zeros(image.shape[:2], bool)
+    inside[y : y + h, x : x + w] = True
+    np.testing.assert_array_equal(result[~inside], image[~inside])
+    assert (result != image).any(axis=2)[inside].mean() > 0.1
+
+
+def test_what_an_edit_uncovers_is_continued_from_behind(editor, labels):
+    """Hair that becomes background leaves no hair in what the network sees as background."""
+    image = photo(64, 64)
+    portrait = editor.open(image, aligned=True, labels=labels)
+    bald = np.where(labels == HAIR, 0, labels).astype(np.uint8)
+    seen = editor._background(portrait, bald)[0].permute(1, 2, 0).numpy()
+    own = 2 * portrait.image - 1
+    np.testing.assert_array_equal(seen[labels == 0], own[labels == 0])
+    np.testing.assert_array_equal(seen[(labels > 0) & (labels != HAIR)], own[(labels > 0) & (labels != HAIR)])
+    assert np.abs(seen[labels == HAIR] - own[labels == HAIR]).mean() > 0.01
+
+
+def test_blending_is_linear_between_two_faces(editor, labels):
+    first, second = (editor.open(photo(64, 64, phase=p), aligned=True, labels=labels) for p in (0, 2))
+    half = editor.blend(first.codes, {"hair": (second.codes, 0.5)})
+    mean = (first.codes.codes.values["hair"] + second.codes.codes.values["hair"]) / 2
+    assert np.allclose(half.codes.values["hair"], mean, atol=1e-6)
+    assert half.codes.values["skin"] is first.codes.codes.values["skin"]
+    none = editor.render(first, labels, editor.blend(first.codes, {"mouth": (second.codes, 0.0)}))
+    assert not none.change.any()
+
+
+def test_a_part_that_is_not_there_is_not_lent(editor, labels):
+    bald = np.where(labels == HAIR, 0, labels).astype(np.uint8)
+    own, other = (editor.open(photo(64, 64), aligned=True, labels=these) for these in (labels, bald))
+    assert not other.codes.present["hair"] and own.codes.present["hair"]
+    with pytest.raises(ValueError, match="shows no hair"):
+        editor.blend(own.codes, {"hair": (other.codes, 1.0)})
+    # who has none takes all of it, whatever the share
+    grown = editor.blend(other.codes, {"hair": (own.codes, 0.3)})
+    assert grown.present["hair"]
+    assert np.array_equal(grown.codes.values["hair"], own.codes.codes.values["hair"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda labels: labels[:32], "64x32 pixels, the aligned face has 64x64"),
+        (lambda labels: labels + 9, "classes up to 19"),
+    ],
+)
+def test_wrong_labels_are_refused(editor, labels, change, message):
+    with pytest.raises(ValueError, match=message):
+        editor.open(photo(64, 64), aligned=True, labels=change(labels))
+
+
+def test_unknown_components_and_shares_are_refused(editor, labels):
+    codes = editor.open(photo(64, 64), aligned=True, labels=labels).codes
+    with pytest.raises(ValueError, match="no component 'ear'"):
+        editor.blend(codes, {"ear": (codes, 1.0)})
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        editor.blend(codes, {"hair": (codes, 1.5)})
+
+
+def test_parse_writes_labels_to_paint_in(tmp_path, parser_weights):
+    source = written(tmp_path / "a.png", photo())
+    out = tmp_path / "out"
+    result = run(parse, source, "-o", out, "--parser", parser_weights, "--overlay", *BOXED)
+    assert result.exit_code == 0, result.output
+    labels = read_labels(out / "a.labels.png")
+    assert labels.shape == (64, 64) and read(out / "a.aligned.png").shape == (64, 64, 3)
+    assert read(out / "a.overlay.png").shape == (64, 64, 3)
+    result = run(parse, source, "-o", out, "--parser", parser_weights, "--whole", *BOXED)
+    assert result.exit_code == 0, result.output
+    whole = read_labels(out / "a.labels.png")
+    assert whole.shape == (260, 340)
+    assert set(np.unique(whole)) <= set(np.unique(labels)) | {0}
+
+
+def test_labels_of_the_whole_photo_come_back_to_the_face(tmp_path, editor, parser_weights):
+    """A face whose labels are drawn into the photo and read again has nearly the same ones."""
+    from maskgan.edit_files import _in_face, _in_photo
+    from retouch_common.photo.io import Photo
+
+    source = Photo.open(written(tmp_path / "a.png", photo()))
+    square = editor.find(photo(), face=FACE)
+    labels = np.repeat(np.arange(8, dtype=np.uint8), 8)[:, None] * np.ones((1, 64), np.uint8)
+    again = _in_face(_in_photo(labels, square, source), square, 64)
+    assert (again == labels).mean() > 0.9
+
+
+def test_edit_keeps_the_file_and_changes_the_face(tmp_path, weights, parser_weights, labels):
+    source = written(tmp_path / "a.png", photo(dtype=np.uint16))
+    networks = ("--weights", weights, "--parser", parser_weights, "--precision", "fp32")
+    write_labels(tmp_path / "mask.png", np.full((64, 64), 1, np.uint8))
+    arguments = (source, "--mask", tmp_path / "mask.png", "-o", tmp_path / "out.png", "--compare")
+    result = run(edit, *arguments, *networks, *BOXED)
+    assert result.exit_code == 0, result.output
+    out = read(tmp_path / "out.png")
+    assert out.dtype == np.uint16 and (out != photo(dtype=np.uint16)).any()
+    assert (tmp_path / "out.compare.jpg").is_file()
+    write_labels(tmp_path / "mask.png", np.zeros((10, 20), np.uint8))
+    result = run(edit, *arguments, *networks, *BOXED)
+    assert result.exit_code == 1 and "mask.png: has 20x10 pixels; the aligned face has 64x64" in result.output
+
+
+def test_swap_takes_parts_of_another(tmp_path, weights, parser_weights):
+    first = written(tmp_path / "a.png", photo(64, 64))
+    second = written(tmp_path / "b.png", photo(64, 64, phase=2))
+    networks = ("--weights", weights, "--parser", parser_weights, "--precision", "fp32", "--device", "cpu", "--aligned")
+    result = run(swap, second, first, "--parts", "ear", "-o", tmp_path / "out.png", *networks)
+    assert result.exit_code == 2 and "'ear' is none of" in result.output
+    result = run(swap, first, tmp_path / "missing.png", "-o", tmp_path / "out.png", *networks)
+    assert result.exit_code == 1 and "missing.png" in result.output
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_swap_file_changes_what_was_asked_for(tmp_path, editor, labels, monkeypatch):
+    from maskgan.edit_files import Options, swap_file
+
+    monkeypatch.setattr(editor, "parser", lambda image: labels)
+    first = written(tmp_path / "a.png", photo(64, 64))
+    second = written(tmp_path / "b.png", photo(64, 64, phase=2))
+    how = Options(aligned=True)
+    said = swap_file(editor, second, first, tmp_path / "out.png", ["mouth"], 1.0, how)
+    assert said == "mouth of b.png"
+    changed = (read(tmp_path / "out.png") != read(first)).any(axis=2)
+    assert changed[np.isin(labels, (7, 8, 9))].mean() > 0.9
+    swap_file(editor, second, first, tmp_path / "same.png", ["mouth"], 0.0, how)
+    np.testing.assert_array_equal(read(tmp_path / "same.png"), read(first))
+
+
+def test_one_face_at_a_time():
+    from maskgan.edit_files import Options
+
+    with pytest.raises(ValueError, match="one face is edited at a time"):
+        Options(face_boxes=(BOX, BOX))

@@ -1,0 +1,87 @@
+"""Measured figures: by hand where that is possible, and the command."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from maskgan.cli import evaluate as command
+from maskgan.evaluate import PHOTOGRAPHS, SOURCES, Options, drawn_pairs, evaluate, locality
+from maskgan.model import MaskGAN
+
+
+@pytest.fixture(scope="module")
+def measured(weights, parser_weights, faces, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    options = Options(pairs=6, judge=str(parser_weights), device="cpu")
+    return evaluate({"ours": weights}, str(faces), options, out=out, report=lambda line: None), out
+
+
+def test_rows_and_files(measured):
+    result, out = measured
+    assert list(result.rows) == [PHOTOGRAPHS, SOURCES, "ours"]
+    ours = result.rows["ours"]
+    assert len(ours.reconstruction) == 3 and len(ours.agreement) == 6
+    assert set(ours.outside) == {"eye_left", "eye_right", "mouth", "skin", "hair"}
+    values = json.loads((out / "evaluation.json").read_text())
+    assert values["rows"]["ours"]["means"]["PSNR"] == pytest.approx(ours.means()["PSNR"])
+    assert (out / "figures.png").is_file()
+
+
+def test_reconstruction_is_that_of_the_network(measured, weights, faces):
+    """The first face's PSNR computed anew, with 8-bit rounding."""
+    from maskgan.data import open_data
+
+    sample = open_data(str(faces), size=64, split="val", seed=0)[0]
+    image, labels = sample["image"][None], sample["labels"][None]
+    model = MaskGAN.from_pretrained(weights)
+    with torch.no_grad():
+        drawn = model(image, labels, image, labels).image
+    levels = [np.rint(127.5 * (p[0].clamp(-1, 1).numpy() + 1)) for p in (drawn, image)]
+    expected = 10 * math.log10(255**2 / np.square(levels[0] - levels[1]).mean())
+    assert measured[0].rows["ours"].reconstruction[0]["PSNR"] == pytest.approx(expected, abs=0.02)
+
+
+def test_locality_by_hand():
+    """Of 4096 pixels 256 are the component; near it 5/256 of 64 pixels, rounded to 1, more on every side."""
+    before = torch.zeros(1, 3, 64, 64)
+    component = torch.zeros(1, 64, 64, dtype=torch.bool)
+    component[:, 16:32, 16:32] = True
+    after = before.clone()
+    after[:, :, 15:33, 15:33] = 0.5  # 63 levels, in the component and right beside it
+    after[:, 0, 40, 40:50] = 2 * 8 / 255  # 8 levels: not still
+    after[:, 0, 41, 40:50] = 2 * 7 / 255  # 7 levels: still
+    still, moved = locality(before, after, component)
+    assert still == pytest.approx(1 - 10 / (64 * 64 - 18 * 18))
+    assert moved == pytest.approx(63, abs=1e-3)  # from level 128 to 191
+
+
+def test_pairs_are_of_two_people():
+    pairs = drawn_pairs(5, 50, seed=0)
+    assert len(pairs) == 50 and all(source != target for source, target in pairs)
+    assert pairs == drawn_pairs(5, 50, seed=0) != drawn_pairs(5, 50, seed=1)
+
+
+def test_the_command_prints_tables(weights, parser_weights, faces):
+    arguments = ("--data", faces, "--weights", f"ours={weights}", "--judge", parser_weights, "--pairs", 2,
+                 "--device", "cpu")  # fmt: skip
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    assert "agreement" in result.output and "ours" in result.output and PHOTOGRAPHS in result.output
+    assert "FID" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--weights", "ours="), "NAME=WEIGHTS"),
+        (("--fid", "nowhere.pth"), "nowhere.pth"),
+        (("--judge", "nobody"), "nobody"),
+    ],
+)
+def test_what_is_wrong_is_named(weights, parser_weights, faces, arguments, message):
+    given = ["--data", str(faces), "--weights", f"ours={weights}", "--judge", str(parser_weights), "--device", "cpu"]
+    result = CliRunner().invoke(command, given + list(arguments))
+    assert result.exit_code != 0 and message in result.output and "Traceback" not in result.output

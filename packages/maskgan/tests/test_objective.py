@@ -1,0 +1,132 @@
+"""Eq. 9 and section 3.3: the schedule, what acts when, and the weights."""
+
+import pytest
+import torch
+from maskgan.config import PRESETS, Config, LossConfig, ModelConfig, TrainConfig
+from maskgan.discriminator import Discriminators
+from maskgan.losses import global_loss, local_loss, parsing_loss, region_loss
+from maskgan.model import MaskGAN
+from maskgan.objective import Objective, require_parser, situations
+from retouch_common.config import apply_overrides, to_dict
+from torch import nn
+
+TINY = PRESETS["tiny"].model
+
+
+def parser_of(seed=0):
+    torch.manual_seed(seed)
+    return nn.Conv2d(3, 11, 1).eval().requires_grad_(False)
+
+
+def passed(drawn_labels, drawn_pictures, **losses):
+    torch.manual_seed(0)
+    model, game = MaskGAN(TINY).train(), Discriminators(TINY).requires_grad_(False)
+    labels, picture = drawn_labels(2), drawn_pictures(2)
+    output = model(picture, labels, picture, labels)
+    return Objective(LossConfig(**losses), parser_of()), output, picture, labels, game
+
+
+def test_the_strategy_of_one_plus_one():
+    alternating = [situations(step, "alternate") for step in range(1, 5)]
+    assert alternating == [("paired",), ("unpaired",), ("paired",), ("unpaired",)]
+    overlapping = [situations(step, "overlap") for step in range(1, 4)]
+    assert overlapping == [("paired", "unpaired"), ("unpaired",), ("paired", "unpaired")]
+    with pytest.raises(ValueError, match="not one of alternate, overlap"):
+        situations(1, "both")
+
+
+def test_paired_data_use_all_terms_and_unpaired_two_less(drawn_labels, drawn_pictures):
+    """Section 3.3: "for unpaired data, we set lambda_global and lambda_FM to zero"."""
+    objective, output, picture, labels, game = passed(drawn_labels, drawn_pictures)
+    paired = objective(output, picture, labels, "paired", game)
+    unpaired = objective(output, picture, labels, "unpaired", game)
+    assert set(paired) == {"local", "reconstruction", "sigmoid", "feature_matching", "parsing"}
+    assert set(unpaired) == {"local", "sigmoid", "parsing"}
+    assert set(objective(output, picture, labels, "paired")) == {"local", "reconstruction", "parsing"}
+
+
+def test_the_sum_has_the_papers_weights(drawn_labels, drawn_pictures):
+    """{10, 1, 1, 1} and lambda_FM = 10."""
+    objective, output, picture, labels, game = passed(drawn_labels, drawn_pictures)
+    terms = objective(output, picture, labels, "paired", game)
+    by_hand = (
+        10 * local_loss(output.reconstructions, output.windows, output.codes.present)
+        + global_loss(output.image, picture)
+        + terms["sigmoid"]
+        + 10 * terms["feature_matching"]
+        + parsing_loss(parser_of()((output.image + 1) / 2), labels)
+    )
+    assert objective.total(terms).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    expected_gd = (terms["sigmoid"] + 10 * terms["feature_matching"]).item()
+    assert objective.gd(terms).item() == pytest.approx(expected_gd, rel=1e-5)
+
+
+def test_further_terms_are_off_until_asked_for(drawn_labels, drawn_pictures):
+    objective, output, picture, labels, _ = passed(
+        drawn_labels, drawn_pictures, region=2.0, parsing_on="unpaired", local=0.0, reconstruction=0.0
+    )
+    terms = objective(output, picture, labels, "paired")
+    assert set(terms) == {"region"}
+    expected = 2 * region_loss(output.image, picture, labels)
+    assert objective.total(terms).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert set(objective(output, picture, labels, "unpaired")) == {"parsing"}
+
+
+def test_the_discriminators_get_no_gradient_into_the_generator(drawn_labels, drawn_pictures):
+    objective, output, picture, labels, game = passed(drawn_labels, drawn_pictures, kind="hinge")
+    game.requires_grad_(True)
+    objective.discriminator(game, output.image, picture, labels, "paired").backward()
+    assert all(parameter.grad is not None for parameter in game.parameters())
+    assert output.image.requires_grad and output.image.grad_fn is not None
+    output.image.sum().backward()  # its graph is still whole
+
+
+def test_the_parser_gets_no_gradient_but_passes_one(drawn_labels, drawn_pictures):
+    objective, output, picture, labels, _ = passed(drawn_labels, drawn_pictures, local=0.0, reconstruction=0.0)
+    output.image.retain_grad()
+    objective.total(objective(output, picture, labels, "unpaired")).backward()
+    assert output.image.grad.abs().sum() > 0
+    assert not list(objective.parameters()) and not objective.state_dict()
+
+
+def test_nothing_trains_without_a_loaded_parser():
+    with pytest.raises(ValueError, match="needs a trained face parser"):
+        Objective(LossConfig(), None)
+    with pytest.raises(ValueError, match="frozen and in evaluation mode"):
+        Objective(LossConfig(), nn.Conv2d(3, 11, 1).eval())
+    with pytest.raises(ValueError, match="maskgan-train-parser"):
+        require_parser(LossConfig(), TrainConfig(parser="mine"), None)
+    with pytest.raises(ValueError, match=r"train\.parser"):
+        Config(train=TrainConfig(parser=""))
+    parser = require_parser(LossConfig(), TrainConfig(), nn.Conv2d(3, 11, 1))
+    assert not parser.training and not any(p.requires_grad for p in parser.parameters())
+    assert require_parser(LossConfig(parsing=0), TrainConfig(), None) is None
+    Objective(LossConfig(parsing=0), None)
+
+
+def test_presets_say_what_the_design_decides():
+    paper, official = PRESETS["paper"], PRESETS["official"]
+    weights = paper.loss.local, paper.loss.reconstruction, paper.loss.adversarial, paper.loss.parsing
+    assert weights == (10, 1, 1, 1) and paper.loss.feature_matching == 10
+    assert (paper.loss.kind, paper.loss.feature_distance, paper.loss.perceptual) == ("bce", "l2", 0)
+    assert (paper.model.discriminators, paper.model.mask_eyes, paper.model.variational) == (1, True, False)
+    assert paper.train.pairing == "alternate" and official.train.pairing == "overlap"
+    assert (official.model.discriminators, official.model.mask_eyes, official.model.variational) == (2, False, True)
+    assert (official.loss.feature_distance, official.loss.parsing_on, official.loss.kl) == ("l1", "unpaired", 0)
+    assert (official.model.missing, official.model.enlarge) == ("canonical", 1.1)
+    assert {(c.train.lr, c.train.betas) for c in (paper, official)} == {(2e-4, (0.5, 0.999))}
+
+
+def test_configurations_that_contradict_themselves_are_refused():
+    with pytest.raises(ValueError, match=r"model\.variational"):
+        Config(loss=LossConfig(kl=1.0))
+    with pytest.raises(ValueError, match="five numbers"):
+        LossConfig(region_weights=(1.0,))
+    with pytest.raises(ValueError, match="11 numbers"):
+        LossConfig(parsing_weights=(1.0, 2.0))
+    with pytest.raises(ValueError, match="cannot be split"):
+        TrainConfig(batch_size=3, accumulate=2)
+    with pytest.raises(ValueError, match=r"did you mean 'model\.norm'"):
+        apply_overrides(PRESETS["tiny"], {"model.nrom": "batch"})
+    assert apply_overrides(Config(), to_dict(PRESETS["small"])) == PRESETS["small"]
+    assert ModelConfig() == PRESETS["paper"].model

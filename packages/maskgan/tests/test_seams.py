@@ -1,0 +1,99 @@
+"""Bringing drawn faces back: what is filled, where edits act, that nothing else changes."""
+
+import numpy as np
+import pytest
+import torch
+from maskgan.seams import Repainted, edited_region, filled, with_detail
+from retouch_common.photo.alignment import FaceSquare, whole_square
+from retouch_common.photo.pasting import pasted_rows
+from retouch_common.photo.sources import ArraySource
+
+S = 64
+
+
+def labels_with_mouth(left=24):
+    labels = np.ones((S, S), np.uint8)
+    labels[40:46, left : left + 16] = 8
+    return labels
+
+
+def random_picture(seed):
+    return np.random.default_rng(seed).random((S, S, 3), dtype=np.float32)
+
+
+def test_filling_continues_a_plane():
+    """By hand: the middle of a ramp that is known at both ends only."""
+    ramp = torch.linspace(0, 1, 33).view(1, 1, 1, 33).expand(1, 1, 33, 33)
+    known = torch.ones(1, 1, 33, 33)
+    known[..., 12:21] = 0
+    result = filled(ramp.clone(), known)
+    assert torch.equal(result[known > 0], ramp[known > 0])
+    assert (result[0, 0, :, 16] - 0.5).abs().max() < 0.05
+
+
+def test_filling_keeps_constants_and_gives_zero_without_anything_known():
+    picture, known = torch.full((1, 3, 20, 31), 0.7), (torch.rand(1, 1, 20, 31) < 0.1).float()
+    assert torch.allclose(filled(picture * known, known), picture, atol=1e-5)
+    assert not filled(picture, torch.zeros(1, 1, 20, 31)).any()
+
+
+def test_no_edit_has_no_region():
+    labels = labels_with_mouth()
+    assert not edited_region(labels, labels).any()
+
+
+def test_region_covers_what_was_and_what_is_to_be():
+    region = edited_region(labels_with_mouth(20), labels_with_mouth(28))
+    assert (region[41:45, 20:28] > 0.99).all() and (region[41:45, 36:44] > 0.99).all()
+    assert not region[:32].any() and not region[:, :8].any()
+
+
+@pytest.mark.parametrize("changed", [["mouth"], ["face"]])
+def test_region_of_another_appearance(changed):
+    labels = labels_with_mouth()
+    region = edited_region(labels, labels, changed)
+    assert (region[labels == 8] > 0.99).all()
+    assert (region > 0.99).all() == (changed == ["face"])
+
+
+def test_detail_stays_where_nothing_is_edited():
+    photo, drawn = random_picture(0), random_picture(1)
+    assert np.allclose(with_detail(photo, drawn, drawn, np.zeros((S, S), np.float32)), photo, atol=1e-6)
+    everywhere = np.ones((S, S), np.float32)
+    assert np.allclose(with_detail(photo, drawn, drawn, everywhere), drawn, atol=1e-6)
+
+
+def test_an_edit_takes_the_light_of_its_surroundings():
+    """By hand: a photograph 0.2 brighter than the network's picture of it makes the edit 0.2 brighter."""
+    drawn = np.full((S, S, 3), 0.4, np.float32)
+    region = np.zeros((S, S), np.float32)
+    region[24:40, 24:40] = 1
+    edited = drawn.copy()
+    edited[24:40, 24:40] = 0.1
+    result = with_detail(drawn + np.float32(0.2), drawn, edited, region)
+    assert np.allclose(result[28:36, 28:36], 0.3, atol=1e-3)
+    assert np.allclose(result[:20], 0.6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_inside_the_edit_the_photograph_is_painted_over(dtype):
+    """Fine detail of the photograph stays outside and is gone inside."""
+    largest = np.iinfo(dtype).max
+    photo = np.random.default_rng(0).integers(0, largest, (S, S, 3), dtype=dtype, endpoint=True)
+    region = np.zeros((S, S), np.float32)
+    region[24:40, 24:40] = 1
+    picture = np.full((S, S, 3), 0.5, np.float32)
+    layer = Repainted(whole_square(S, S), picture, np.zeros((S, S, 3), np.float32), region, S, S, int(largest))
+    result = np.concatenate(list(pasted_rows(ArraySource(photo), [layer])))
+    assert np.array_equal(result[:22], photo[:22])
+    assert np.abs(result[28:36, 28:36].astype(int) - largest / 2).max() <= 1
+
+
+def test_a_turned_face_in_a_larger_photograph():
+    photo = np.full((200, 300, 3), 100, np.uint8)
+    square = FaceSquare((150.0, 100.0), 120.0, np.radians(20))
+    change = np.full((S, S, 3), 0.1, np.float32)
+    layer = Repainted(square, change, change, np.zeros((S, S), np.float32), 200, 300, 255)
+    result = np.concatenate(list(pasted_rows(ArraySource(photo), [layer])))
+    assert np.abs(result[100, 150].astype(float) - 125.5).max() < 1
+    assert result[5, 5].tolist() == [100, 100, 100]

@@ -1,0 +1,149 @@
+"""Training: refusals, killed runs, both pairings, and that the networks learn."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from maskgan.cli import train as command
+from maskgan.config import PRESETS, SETTING_1, SETTING_2
+from maskgan.data import open_data
+from maskgan.model import MaskGAN
+from maskgan.train import dry_run, train
+from retouch_common.config import apply_overrides
+from retouch_common.training.monitor import read_metrics
+
+
+@pytest.fixture
+def configured(parser_weights):
+    def make(**changes):
+        overrides = {
+            "train.steps": 2,
+            "train.batch_size": 2,
+            "train.sheet_every": 2,
+            "train.parser": str(parser_weights),
+        }
+        return apply_overrides(PRESETS["tiny"], overrides | {k.replace("__", "."): v for k, v in changes.items()})
+
+    return make
+
+
+def said(*arguments):
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_a_run_leaves_what_a_user_needs(configured, faces, tmp_path):
+    out = tmp_path / "run"
+    weights = train(configured(), str(faces), out, device="cpu", report=lambda line: None)
+    lines = read_metrics(out / "metrics.jsonl")
+    paired, unpaired = lines[0], lines[1]
+    assert paired["step"] == 1 and {"local", "reconstruction", "feature_matching", "sigmoid", "parsing"} <= set(paired)
+    assert {"local", "sigmoid", "parsing", "discriminator"} <= set(unpaired)
+    assert not {"reconstruction", "feature_matching", "region"} & set(unpaired)
+    figures = next(line for line in lines if "val_psnr" in line)
+    assert 0 < figures["val_parsing"] < 1 and figures["val_psnr"] > 0 and figures["val_psnr_face"] > 0
+    assert list((out / "sheets").glob("*.png"))
+    assert MaskGAN.from_pretrained(weights).config == PRESETS["tiny"].model
+
+
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(configured, faces, tmp_path):
+    quiet = {"device": "cpu", "report": lambda line: None}
+    whole = train(configured(train__steps=4, train__checkpoint_every=2), str(faces), tmp_path / "a", **quiet)
+    train(configured(train__steps=2, train__checkpoint_every=2), str(faces), tmp_path / "b", **quiet)
+    again = train(configured(train__steps=4, train__checkpoint_every=2), str(faces), tmp_path / "b", **quiet)
+    first, second = (MaskGAN.from_pretrained(folder).state_dict() for folder in (whole, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_another_configuration_in_the_same_folder_is_refused(configured, faces, tmp_path):
+    train(configured(), str(faces), tmp_path, device="cpu", report=lambda line: None)
+    with pytest.raises(ValueError, match="loss.local"):
+        train(configured(loss__local=1.0), str(faces), tmp_path, device="cpu", report=lambda line: None)
+
+
+def test_training_refuses_to_start_without_a_parser(faces, tmp_path):
+    result = said("--preset", "tiny", "--set", "train.parser=nowhere", "--data", faces, "--out", tmp_path / "run")
+    assert result.exit_code == 1 and "nowhere" in result.output and not (tmp_path / "run").exists()
+    result = said("--preset", "tiny", "--set", "train.parser=''", "--data", faces, "--out", tmp_path / "run")
+    assert result.exit_code == 1 and "needs a face parser" in result.output
+
+
+def test_the_parser_is_frozen(configured, faces, tmp_path, parser_weights):
+    """Its weights after training are its weights before, statistics of its normalisation included."""
+    from maskgan import train as module
+    from retouch_common.parsing.model import ParsingUNet
+
+    before = ParsingUNet.from_pretrained(parser_weights).state_dict()
+    with module._runner(configured(), "cpu") as runner:
+        run = module._Run(configured(), str(faces), runner)
+        batches = run.batches(0)
+        for step in (1, 2):
+            run.training_step(step, batches)
+        after = run.parser.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {f"{k}": v for k, v in SETTING_1.items()},
+        {f"{k}": v for k, v in SETTING_2.items()},
+        {"loss.parsing": 0.0},
+        {"train.pairing": "overlap", "model.discriminators": 2},
+        {"loss.adversarial": 0.0},
+        {"model.variational": True, "loss.kl": 0.1},
+    ],
+    ids=["setting 1", "setting 2", "without parsing", "official schedule", "no game", "variational"],
+)
+def test_every_configuration_trains(configured, faces, changes):
+    if changes.get("model.background") == "pasted":
+        changes = {**changes, "model.background_residual": False}
+    lines = []
+    dry_run(apply_overrides(configured(), changes), str(faces), device="cpu", report=lines.append)
+    assert any(line.startswith("losses of two steps") for line in lines)
+
+
+def test_one_face_makes_no_unpaired_data(configured, faces):
+    with pytest.raises(ValueError, match="less than two faces"):
+        dry_run(configured(train__batch_size=1), str(faces), device="cpu")
+
+
+def test_faces_are_learnt(configured, faces, tmp_path):
+    """Six faces after sixty steps: their components come back much nearer than at first, and whole faces nearer."""
+    changes = {
+        "train.steps": 60,
+        "train.batch_size": 4,
+        "train.sheet_every": 100,
+        "train.lr": 4e-3,
+        "train.augment": False,
+    }
+    config = apply_overrides(configured(), changes | {"loss.adversarial": 0.0, "loss.parsing": 0.0})
+    train(config, str(faces), tmp_path, device="cpu", report=lambda line: None)
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    for name, share in (("local", 0.4), ("reconstruction", 0.7)):
+        values = [line[name] for line in lines if name in line]
+        assert sum(values[-5:]) < share * sum(values[:5]), name
+
+
+def test_data_are_the_same_for_the_same_index(faces):
+    options = {"size": 64, "seed": 1}
+    first, second = (open_data(str(faces), split="train", augment=True, **options) for _ in range(2))
+    assert len(first) == 6
+    for index in (0, 7):
+        a, b = first[index], second[index]
+        assert torch.equal(a["image"], b["image"]) and torch.equal(a["labels"], b["labels"])
+    assert not torch.equal(first[0]["image"], first[6]["image"])  # the same face, held otherwise
+    plain = open_data(str(faces), split="val", **options)
+    sample = plain[0]
+    assert sample["image"].shape == (3, 64, 64) and -1 <= sample["image"].min() and sample["image"].max() <= 1
+    assert sample["labels"].dtype == torch.int64 and set(sample["labels"].unique().tolist()) == set(range(11))
+
+
+def test_dry_run_writes_nothing(faces, tmp_path, parser_weights):
+    result = said("--preset", "tiny", "--set", f"train.parser={parser_weights}", "--data", faces,
+                  "--out", tmp_path / "run", "--device", "cpu", "--dry-run")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "dry run: nothing was written" in result.output and not (tmp_path / "run").exists()
+    assert json.dumps(6) in result.output
