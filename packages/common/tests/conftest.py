@@ -37,6 +37,7 @@ def _polylines() -> dict[int, np.ndarray]:
     lines[upper] = arc(*LIPS, 9, 26, 180, 360)
     lines[lower] = arc(*LIPS, 11, 26, 180, 0)
     lines[21] = lines[22] = np.array([[104.0, 200.0], [130.0, 200.0], [156.0, 200.0]])  # closed lips
+    lines[LINES["head"][0]] = arc(150, 130, 115, 84, 160, 380, 24)
     hair, right, right_jaw, chin, left_jaw, left = LINES["face"]
     lines[hair] = arc(160, 130, 95, 68, 180, 360)
     lines[left], lines[left_jaw] = arc(160, 130, 80, 68, 180, 160), arc(160, 130, 80, 68, 160, 130)

@@ -85,7 +85,7 @@ def test_a_mask_that_nobody_fits_is_named(editor, faces, tmp_path, monkeypatch):
     """Everybody is bald and the mask has hair."""
     labels = read_labels(faces / "train" / "labels" / "0.png")
     monkeypatch.setattr(editor, "parser", lambda image: np.where(labels == 10, 0, labels).astype(np.uint8))
-    with pytest.raises(ValueError, match="none of 20 drawn sources has .*hair"):
+    with pytest.raises(ValueError, match=r"none of 20 drawn sources has .*hair"):
         synthesize(editor, faces / "train", faces / "val" / "images", tmp_path / "out", number=1, aligned=True)
 
 

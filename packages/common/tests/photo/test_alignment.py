@@ -5,7 +5,17 @@ import math
 import numpy as np
 import pytest
 from retouch_common.photo import sources
-from retouch_common.photo.alignment import TEMPLATE, FaceSquare, align, face_square, read_aligned, whole_square
+from retouch_common.photo.alignment import (
+    PORTRAIT_TEMPLATE,
+    TEMPLATE,
+    FaceSquare,
+    align,
+    face_square,
+    fit_portrait,
+    portrait_square,
+    read_aligned,
+    whole_square,
+)
 from retouch_common.photo.faces import Face
 from retouch_common.photo.sources import ArraySource
 
@@ -130,3 +140,44 @@ def test_outside_the_photo_it_is_mirrored():
     image = waves(200, 200)
     face = align(image, FaceSquare((0.0, 100.0), 100.0), 100)
     np.testing.assert_allclose(face[:, :50], face[:, 50:][:, ::-1], atol=1e-5)
+
+
+def test_portraits_are_framed_by_eyes_and_mouth():
+    """At 256 pixels eyes at (99, 116) and (156, 116), the mouth's middle at (127, 180)."""
+    square = FaceSquare((400.0, 300.0), 300.0, 0.3)
+    x, y = square.to_photo(*PORTRAIT_TEMPLATE.T)
+    left, right, mouth = np.stack([x, y], axis=1)
+    across = (right - left) / 2
+    points = np.array([left, right, (left + right + mouth) / 3, mouth - across, mouth + across], np.float32)
+    face = Face((x.min(), y.min(), np.ptp(x), np.ptp(y)), 1.0, points)
+    found = portrait_square(face, 600, 800)
+    assert found.centre == pytest.approx((400, 300), abs=0.01)
+    assert (found.side, found.angle) == pytest.approx((300, 0.3), abs=0.01)
+    np.testing.assert_allclose(np.round(PORTRAIT_TEMPLATE * 256), [[99, 116], [156, 116], [127, 180]])
+
+
+def test_a_portraits_frame_is_wider_than_ffhqs():
+    face = placed((300.0, 300.0), 260.0, 0.0)
+    portrait, narrow = portrait_square(face, 600, 600), face_square(face, 600, 600)
+    assert 1.03 < portrait.side / narrow.side < 1.2
+    box = Face(face.box, 1.0, UNKNOWN)
+    assert portrait_square(box, 600, 600).angle == 0
+
+
+def test_a_portrait_without_landmarks_is_framed_by_its_box():
+    known = placed((300.0, 300.0), 260.0, 0.0)
+    w, h = 0.53 * 260, 0.72 * 260
+    box = Face((300 - w / 2, 300 + 0.053 * 260 - h / 2, w, h), 1.0, UNKNOWN)
+    expected, found = portrait_square(known, 600, 600), portrait_square(box, 600, 600)
+    assert found.side == pytest.approx(expected.side, rel=0.02)
+    assert found.centre == pytest.approx(expected.centre, abs=3)
+
+
+def test_a_portrait_turned_aside_keeps_its_size():
+    eyes, mouth = PORTRAIT_TEMPLATE[:2] * 300, PORTRAIT_TEMPLATE[2] * 300
+    narrow = eyes.mean(0) + (eyes - eyes.mean(0)) * [0.3, 1]
+    assert fit_portrait(narrow, mouth).side == pytest.approx(300, rel=0.02)
+    with pytest.raises(ValueError, match="one point"):
+        fit_portrait(np.zeros((2, 2)), np.zeros(2))
+    with pytest.raises(ValueError, match="outside"):
+        portrait_square(placed((-300.0, 300.0), 100.0, 0.0), 600, 600)

@@ -85,6 +85,7 @@ def empty_hub(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     torch.hub.set_dir(str(tmp_path / "hub"))
     faces._detector.cache_clear()
+    monkeypatch.setattr(faces, "_parser", lambda: None)
     yield tmp_path / "hub" / "checkpoints"
     torch.hub._hub_dir = None
     faces._detector.cache_clear()

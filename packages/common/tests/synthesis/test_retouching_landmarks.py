@@ -17,6 +17,7 @@ from retouch_common.synthesis.face_template import (
     ffhq_square,
     landmarks_from_68,
     landmarks_from_template,
+    portrait_square_of,
     read_ffhq_points,
     read_landmarks,
     to_aligned,
@@ -193,3 +194,11 @@ def test_other_lists_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ValueError, match=r"list\.json: ") as error:
         read_ffhq_points(path)
     assert "\n" not in str(error.value)
+
+
+def test_the_portrait_frame_of_a_template(person: Person) -> None:
+    """Where an aligned portrait has its eyes and mouth, to a few pixels of 256: faces differ."""
+    landmarks = landmarks_from_template(person.template)
+    aligned = to_aligned(landmarks, portrait_square_of(landmarks), 256)
+    np.testing.assert_allclose(aligned.eye_centres, [(99, 116), (156, 116)], atol=4)
+    np.testing.assert_allclose(aligned.mouth.mean(0), (127, 180), atol=4)

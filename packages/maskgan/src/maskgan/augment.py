@@ -20,7 +20,14 @@ from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.train import train
 
 ARMS = ("no augmentation", "augmentation", "augmentation + drawn")
-FIGURES = ("pixel accuracy", "class accuracy", "mIoU", "mean F1", "Helen overall F1")
+FIGURES = {
+    "pixel_accuracy": "pixel accuracy",
+    "class_accuracy": "class accuracy",
+    "miou": "mIoU",
+    "f1_mean": "mean F1",
+    "f1_helen": "Helen overall F1",
+}
+"""Titles of what :func:`retouch_common.parsing.evaluate.evaluate` measures."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ def compare(
                 train(apply_overrides(PRESETS[preset], changes), data, run, device=device, report=report)
             if not (run / "weights").is_dir():
                 raise ValueError(f"{run}: stopped; the same command continues")
-            figures[arm].append(evaluate(run / "weights", data, split="test", device=device).figures())
+            figures[arm].append(evaluate(run / "weights", data, "test", device=device))
     result = Comparison(figures)
     values = {"data": data, "generated": str(generated), "preset": preset, "seeds": seeds, "arms": figures}
     write_atomically(out / "comparison.json", (json.dumps(values, indent=2) + "\n").encode())
@@ -96,7 +103,7 @@ def compare(
 
 def show(result: Comparison) -> None:
     """Print the table to standard output."""
-    columns = [(name, name, ".4f") for name in FIGURES]
+    columns = [(name, title, ".4f") for name, title in FIGURES.items()]
     rows: dict[str, dict[str, float]] = {}
     for arm, runs in result.figures.items():
         means = result.means(arm)

@@ -1,7 +1,8 @@
 """The commands ``maskgan-parse``, ``-edit``, ``-swap``, ``-synthesize``, ``-train``, ``-evaluate`` and ``-augment``.
 
-Each parses its options and calls the module of the same concept; heavy imports wait until a command runs. The face
-parser's own commands are in :mod:`retouch_common.parsing.cli`, the studio's in :mod:`maskgan.studio.cli`.
+Each parses its options and calls the module of the same concept; heavy imports wait until a command runs.
+``maskgan-train-parser`` and ``maskgan-convert-labels`` are in :mod:`retouch_common.parsing.cli`, ``maskgan-studio`` in
+:mod:`maskgan.studio.cli`.
 """
 
 from pathlib import Path
@@ -16,6 +17,8 @@ from retouch_common.cli import (
     version_option,
     weights_option,
 )
+from retouch_common.parsing.cli import convert as convert_labels
+from retouch_common.parsing.cli import train_parser
 from retouch_common.photo.command import (
     batch_options,
     compare_option,
@@ -27,6 +30,20 @@ from retouch_common.photo.command import (
 from retouch_common.training.command import chosen_configuration, training_options
 
 from maskgan.config import COMPONENT_NAMES
+from maskgan.studio.cli import studio
+
+__all__ = [
+    "augment",
+    "convert_labels",
+    "edit",
+    "evaluate",
+    "parse",
+    "studio",
+    "swap",
+    "synthesize",
+    "train",
+    "train_parser",
+]
 
 aligned_option = click.option(
     "--aligned", is_flag=True, help="Photos are faces framed as maskgan-parse writes them, square pictures."

@@ -115,7 +115,7 @@ class Editor:
         model = model if isinstance(model, MaskGAN) else MaskGAN.from_pretrained(model)
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
-        self.model = model.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self.parser = FaceParser(parser, device=device)
         self.size = model.config.size
 

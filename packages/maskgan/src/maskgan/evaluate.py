@@ -201,10 +201,10 @@ def evaluate(
                     distance.add(_unit(real[index]["image"]), real=True)
                 row.fid = distance.value()
                 result.notes.append(f"{name}: {distance.description}, real: the faces of the training split")
-    if options.judge in ("small", ""):
+    if options.judge == "small":
         result.notes.append(
-            "agreement is judged by the bundled parser, which supervised the training of the bundled weights and flatters "
-            "them; give --judge another one's weights"
+            "agreement is judged by the bundled parser, which supervised the training of the bundled weights and "
+            "flatters them; give --judge another one's weights"
         )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -142,7 +142,8 @@ class Desk:
     def mask(self):
         """The mask as the page shows it: quicker."""
         values = self.page.locator("#labels").evaluate(
-            "(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+            "(c) => { const g = new OffscreenCanvas(c.width, c.height).getContext('2d', { willReadFrequently: true });"
+            " g.drawImage(c, 0, 0); return [...g.getImageData(0, 0, c.width, c.height).data]; }"
         )
         shown = np.array(values, np.uint8).reshape(SIZE, SIZE, 1, 4)[..., :3]
         classes = (shown == COLOURS).all(axis=3)

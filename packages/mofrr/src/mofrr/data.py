@@ -29,6 +29,7 @@ from mofrr.retouching_ffhq import Retouched, find_retouched
 MEASURED = 200  # pictures of an operation from which its degrees' edges are taken
 STORED = 1.25  # side of what is kept of a portrait over that of a sample: room to move and turn
 MOVED = 0.7  # share of faces that training interpolates once more; the others stay as sharp as they are in use
+NOISE = 2.0  # 8-bit levels: the most noise that training adds, or a network knows a portrait again by its own
 FACES = "faces:"
 
 Edges = dict[str, list[float]]
@@ -195,13 +196,16 @@ class SimulatedFaces(RetouchedFaces):
         portrait = load_portrait(self.entries[index % len(self)])
         side = len(portrait.levels)
         square = FaceSquare((side / 2, side / 2), side / STORED)
-        if self.augment and generator.random() < MOVED:
-            square = _moved(square, generator)
+        if self.augment:
+            moved = generator.random() < MOVED
+            square = _moved(square, generator) if moved else _shifted(square, side, generator)
         original, landmarks, skin = portrait.framed(square, self.size)
         if self.augment and generator.random() < 0.5:
             original, landmarks, skin = original[:, ::-1], _mirrored(landmarks, self.size), skin[:, ::-1]
         if self.augment:
             original = _relit(original, generator)
+            deviation = generator.uniform(0, NOISE) / 255
+            original = original + generator.normal(0, deviation, original.shape)
         original = np.ascontiguousarray(original.clip(0, 1), np.float32)
         recipe = random_recipe(generator, self._config, operations=[self.single] if self.single else None)
         retouched = retouch_face(
@@ -223,6 +227,13 @@ def _moved(square: FaceSquare, generator: np.random.Generator) -> FaceSquare:
         square.side * generator.uniform(0.94, 1.06),
         square.angle + np.radians(generator.uniform(-5, 5)),
     )
+
+
+def _shifted(square: FaceSquare, side: int, generator: np.random.Generator) -> FaceSquare:
+    """Moved by whole pixels of the stored portrait."""
+    reach = round(0.03 * side)
+    x, y = generator.integers(-reach, reach, 2, endpoint=True)
+    return replace(square, centre=(square.centre[0] + float(x), square.centre[1] + float(y)))
 
 
 def _mirrored(landmarks: FaceLandmarks, size: int) -> FaceLandmarks:

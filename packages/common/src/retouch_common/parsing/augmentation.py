@@ -118,7 +118,7 @@ def cut(portrait: LabelledPortrait, size: int, pose: Pose | None = None) -> Fram
     cut_ = F.grid_sample(
         tensor, torch.from_numpy(grid)[None], mode="bilinear", padding_mode="border", align_corners=False
     )[0]
-    planes = cut_.permute(1, 2, 0).contiguous().numpy() / np.float32(255)
+    planes = (cut_.permute(1, 2, 0).contiguous().numpy() / np.float32(255)).clip(0, 1)
     rows, columns = (np.floor(axis).astype(np.int64).clip(0, n - 1) for axis, n in ((y, height), (x, width)))
     labels = portrait.planes[rows, columns, 3]
     outside = (x < 0) | (y < 0) | (x >= width) | (y >= height)
@@ -220,7 +220,7 @@ class Augmenter:
             image = np.clip(image + self.noise(image, generator), 0, 1)
         if generator.random() < 0.3:
             image = compress(image, int(generator.integers(25, 98)), subsample=bool(generator.random() < 0.7))
-        return np.ascontiguousarray(image, dtype=np.float32)
+        return np.ascontiguousarray(np.clip(image, 0, 1), dtype=np.float32)  # the sums above round
 
     def _dyed(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Hair and brows of another colour, lighter or darker."""

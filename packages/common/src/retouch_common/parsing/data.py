@@ -6,6 +6,7 @@ Samples: ``image`` (3, S, S) float32 in [0, 1] and ``labels`` (S, S) int64.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset
 from retouch_common.data.faces import find_portraits, split_portraits
 from retouch_common.data.pairs import Split
 from retouch_common.parsing.augmentation import Augmenter, cut, random_pose
+from retouch_common.parsing.mouths import open_mouth
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
 
 __all__ = ["FACES", "ParsedFaces", "find_pairs", "open_data"]
@@ -23,6 +25,11 @@ __all__ = ["FACES", "ParsedFaces", "find_pairs", "open_data"]
 FACES = "faces:"
 EMPTY = 0.04
 """Share of samples without a face: they keep a parser from seeing one everywhere."""
+
+OPENED = 0.35
+"""Share of samples whose mouth is opened, if it is closed."""
+EYES = 57 / 256
+"""Between the eyes, as a share of a face's square."""
 
 
 def open_data(
@@ -133,6 +140,9 @@ class ParsedFaces(Dataset[dict[str, Tensor]]):
         if generator.random() < EMPTY:
             scene = self._augmenter.camera(self._augmenter.scene(self.size, generator), generator)
             return _sample(scene, np.zeros(scene.shape[:2], np.uint8))
+        if generator.random() < OPENED:
+            unit = float(portrait.square.side * EYES)
+            portrait = replace(portrait, planes=open_mouth(portrait.planes, unit, generator))
         return _sample(*self._augmenter(cut(portrait, self.size, random_pose(generator, strong=True)), generator))
 
 

@@ -30,6 +30,8 @@ _CHECKED = 24  # faces that are parsed once more
 _EYES = 57 / 256  # between the eyes, as a share of a portrait's square
 _EYE, _LIPS = (4, 5), (7, 8, 9)
 _AREAS = {"eye_left": 0.0022, "eye_right": 0.0022, "nose": 0.016, "mouth": 0.009}  # shares of the square, small faces'
+# How far from its middle a part reaches at most, to the sides and up and down, as shares of the square.
+_REACH = {"eye_left": (0.08, 0.05), "eye_right": (0.08, 0.05), "nose": (0.12, 0.16), "mouth": (0.18, 0.1)}
 _BOX, _DROP = (2.07, 2.81), 0.33  # a detector's box and how far its middle is below the eyes, in eye distances
 
 
@@ -129,17 +131,19 @@ def _peaks(plane: torch.Tensor, size: tuple[int, int]) -> list[tuple[np.ndarray,
     dense = F.avg_pool2d(plane, size, 1, half, count_include_pad=False)
     highest = F.max_pool2d(dense, size, 1, half)
     rows, columns = torch.nonzero((dense == highest)[0, 0] & (dense[0, 0] > 0.08), as_tuple=True)
-    order = dense[0, 0, rows, columns].argsort(descending=True)[:_PEAKS]
-    field, found = plane[0, 0].cpu().numpy(), []
+    order = dense[0, 0, rows, columns].argsort(descending=True)[: 20 * _PEAKS]
+    field = plane[0, 0].cpu().numpy()
+    found: list[tuple[np.ndarray, float]] = []
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
         top, left = max(0, row - size[0]), max(0, column - half[1])
         window = field[top : row + size[0] + 1, left : column + half[1] + 1]
         weights = np.where(window > 0.3, window, 0)
-        if not weights.any():
+        if not weights.any() or len(found) == _PEAKS:
             continue
         y, x = np.mgrid[: window.shape[0], : window.shape[1]]
         centre = np.array([(x * weights).sum(), (y * weights).sum()]) / weights.sum() + (left + 0.5, top + 0.5)
-        found.append((centre, float(weights.max())))
+        if all(np.abs(centre - other).max() > 0.25 * size[1] for other, _ in found):  # a plateau has many peaks
+            found.append((centre, float(weights.max())))
     return found
 
 
@@ -188,7 +192,7 @@ class _Parts:
             sure = float(likely[list(classes)].sum(axis=0)[rows, columns].mean())
             scores.append(sure * min(1.0, len(rows) / (area * size**2)))
             points = (np.stack([columns, rows], axis=1) + 0.5) / size
-            centres[name] = _without_strays(points)
+            centres[name] = _without_strays(points, _REACH[name])
         self.eyes = np.stack([_middle(centres["eye_left"]), _middle(centres["eye_right"])])
         self.mouth = _middle(centres["mouth"])[None]
         x, nose = centres["mouth"][:, 0], centres["nose"]
@@ -206,15 +210,14 @@ class _Parts:
         self.score = float(np.prod([*scores, covered]) ** (1 / (len(scores) + 1)))
 
 
-def _without_strays(points: np.ndarray) -> np.ndarray:
+def _without_strays(points: np.ndarray, reach: tuple[float, float]) -> np.ndarray:
     """Points near the middle one: single pixels elsewhere do not move a part."""
-    away = np.abs(points - np.median(points, axis=0)).max(axis=1)
-    return points[away < 0.13]
+    return points[(np.abs(points - np.median(points, axis=0)) < reach).all(axis=1)]
 
 
 def _middle(points: np.ndarray) -> np.ndarray:
-    """The middle of the points' box."""
-    return (points.min(axis=0) + points.max(axis=0)) / 2
+    """The middle of the box that holds all but a few points."""
+    return np.quantile(points, (0.03, 0.97), axis=0).mean(axis=0)
 
 
 def _to_photo(square: FaceSquare, points: np.ndarray) -> np.ndarray:

@@ -82,7 +82,9 @@ def _studio(weights: str, parser: str, device: str) -> Studio:
     from maskgan.editor import Editor
     from maskgan.studio.session import Studio
 
-    return Studio(Editor(weights, parser=parser, device=device))
+    rooms = Studio(Editor(weights, parser=parser, device=device))
+    threading.Thread(target=rooms.prepare, daemon=True).start()  # or the first photo would wait for it
+    return rooms
 
 
 def serve(app: Starlette, listener: socket.socket) -> None:

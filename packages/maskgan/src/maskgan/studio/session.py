@@ -10,6 +10,7 @@ V is up to twice S, as much as the photograph has.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import weakref
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from retouch_common.photo.alignment import FaceSquare, portrait_square, read_aligned, whole_square
-from retouch_common.photo.faces import DetectorUnavailable
+from retouch_common.photo.faces import DetectorUnavailable, detect_faces
 from retouch_common.photo.io import Photo
 from retouch_common.photo.regions import locate_faces
 
@@ -122,6 +123,11 @@ class Studio:
         self.size: int = editor.size
         self._photos: OrderedDict[str, OpenPhoto] = OrderedDict()
         self._store, self._network = threading.Lock(), threading.Lock()
+
+    def prepare(self) -> None:
+        """Load the face detector, if it can be had; photographs opened later say why if not."""
+        with contextlib.suppress(DetectorUnavailable):
+            detect_faces(np.zeros((128, 128, 3), np.uint8))
 
     def open(self, file: StoredFile, *, aligned: bool = False) -> OpenPhoto:
         """Open a photograph and read the appearance of its largest face.

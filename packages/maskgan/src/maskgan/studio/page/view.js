@@ -3,6 +3,7 @@
 import { discSpans } from "./labels.js";
 
 const LARGEST = 40; // screen pixels a pixel of the mask
+const FINE = 5; // from here on the brush's outline follows the very pixels
 
 export class View {
   constructor(stage, world, labelCanvas, cursorCanvas, labels, colours) {
@@ -89,7 +90,7 @@ export class View {
     this.context.putImageData(this.pixels, 0, 0, left, top, right - left, bottom - top);
   }
 
-  // Outline the pixels that a brush would paint at a point; null for none.
+  // Outline what a brush would paint at a point; null for none.
   cursor(point, diameter) {
     const context = this.cursorCanvas.getContext("2d");
     const ratio = this.cursorCanvas.width / this.stage.clientWidth;
@@ -100,14 +101,22 @@ export class View {
     const [cx, cy] = point.map(snap);
     const screenX = (x) => (this.x + (cx + x) * this.scale) * ratio;
     const screenY = (y) => (this.y + (cy + y) * this.scale) * ratio;
-    const spans = discSpans(diameter);
     context.beginPath();
-    spans.forEach(([dy, from], index) => context[index ? "lineTo" : "moveTo"](screenX(from), screenY(dy)) ?? context.lineTo(screenX(from), screenY(dy + 1)));
-    [...spans].reverse().forEach(([dy, , to]) => {
-      context.lineTo(screenX(to), screenY(dy + 1));
-      context.lineTo(screenX(to), screenY(dy));
-    });
-    context.closePath();
+    if (this.scale < FINE) {
+      const middle = diameter % 2 ? 0.5 : 0;
+      context.arc(screenX(middle), screenY(middle), (diameter / 2) * this.scale * ratio, 0, 2 * Math.PI);
+    } else {
+      const spans = discSpans(diameter);
+      for (const [dy, from] of spans) {
+        context.lineTo(screenX(from), screenY(dy));
+        context.lineTo(screenX(from), screenY(dy + 1));
+      }
+      for (const [dy, , to] of [...spans].reverse()) {
+        context.lineTo(screenX(to), screenY(dy + 1));
+        context.lineTo(screenX(to), screenY(dy));
+      }
+      context.closePath();
+    }
     for (const [width, colour] of [[3 * ratio, "rgba(0, 0, 0, 0.65)"], [1.25 * ratio, "#fff"]]) {
       context.lineWidth = width;
       context.strokeStyle = colour;

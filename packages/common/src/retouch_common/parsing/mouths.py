@@ -1,0 +1,101 @@
+"""Opening the mouths of portraits, which nearly all are closed where people were asked to look neutral."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from retouch_common.parsing.labels import CLASSES
+from retouch_common.synthesis.filters import gaussian_blur
+
+__all__ = ["open_mouth"]
+
+UPPER, INSIDE, LOWER = (CLASSES.index(name) for name in ("upper_lip", "mouth", "lower_lip"))
+
+
+def open_mouth(planes: np.ndarray, unit: float, generator: np.random.Generator) -> np.ndarray:
+    """The same portrait with its lips parted: the chin goes down, teeth or darkness show.
+
+    Args:
+        planes: (H, W, 6) uint8, see :class:`retouch_common.parsing.portraits.LabelledPortrait`.
+        unit: Distance between the eyes in pixels.
+        generator: How far, and what shows.
+
+    Returns:
+        A copy; the portrait itself where its lips do not meet in most columns.
+    """
+    labels = planes[..., 3]
+    columns, seam = _seam(labels)
+    if len(columns) < 0.2 * unit:
+        return planes
+    span = columns[-1] - columns[0] + 1
+    middle, half = (columns[0] + columns[-1]) / 2, span / 2
+    top, bottom = (int(np.clip(seam.mean() + reach * unit, 0, len(planes))) for reach in (-0.75, 1.1))
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    x = np.arange(left, right, dtype=np.float32)
+    line = np.interp(x, columns, seam).astype(np.float32)
+    share = np.sqrt(np.clip(1 - ((x + 0.5 - middle - 0.5) / half) ** 2, 0, 1)) ** float(generator.uniform(0.8, 1.8))
+    gap = float(np.exp(generator.uniform(np.log(0.06), np.log(0.35)))) * unit
+    above = float(generator.uniform(0.1, 0.5))
+    up, down = above * gap * share, (1 - above) * gap * share
+    y = np.arange(top, bottom, dtype=np.float32)[:, None]
+    # What lies further from the seam moves less, so that the nose stays and the chin's end comes along.
+    higher, lower = line - y, y - line
+    rise = up * np.clip(1 - (higher - up) / (0.5 * unit), 0, 1)
+    fall = down * np.clip(1 - (lower - down) / (0.9 * unit), 0, 1)
+    source = np.where(higher > up, y + rise, np.where(lower > down, y - fall, line))
+    inside = (higher <= up) & (lower <= down) & (up + down > 0.7)
+    moved = _sampled(planes[:, left:right], source)
+    picture = moved[..., :3]
+    content = _content(inside, line - up, line + down, y, generator)
+    soft = gaussian_blur(inside.astype(np.float32), 0.008 * unit)[..., None]
+    light = float(planes[top:bottom, left:right, :3].mean()) / 150  # teeth are lit as the face is
+    picture += soft * (np.clip(content * light, 0, 255) - picture)
+    result = np.array(planes)
+    part = result[top:bottom, left:right]
+    part[..., :3] = np.rint(picture.clip(0, 255))
+    rows = np.clip(np.floor(source + 0.5).astype(np.int64), 0, len(planes) - 1)
+    part[..., 3] = np.where(inside, INSIDE, labels[rows, np.arange(left, right)[None]])
+    return result
+
+
+def _seam(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns in which the upper lip lies right on the lower one, and the row of the boundary in each."""
+    meet = (labels[:-1] == UPPER) & (labels[1:] == LOWER)
+    columns = np.nonzero(meet.any(axis=0))[0]
+    return columns, meet[:, columns].argmax(axis=0).astype(np.float32) + 0.5
+
+
+def _sampled(planes: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Colours at fractional rows of every column, (h, w, 3) float32."""
+    height, width = planes.shape[:2]
+    image = torch.from_numpy(np.ascontiguousarray(planes[..., :3])).permute(2, 0, 1)[None].float()
+    grid_y = (2 * rows + 1) / height - 1
+    grid_x = np.broadcast_to((2 * np.arange(width, dtype=np.float32) + 1) / width - 1, rows.shape)
+    grid = torch.from_numpy(np.stack([grid_x, grid_y.astype(np.float32)], axis=-1))[None]
+    cut = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    return cut.permute(1, 2, 0).contiguous().numpy()
+
+
+def _content(
+    inside: np.ndarray, top: np.ndarray, bottom: np.ndarray, y: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """What shows between the lips, (h, w, 3) float32 levels: teeth above, perhaps below, tongue or darkness."""
+    depth = np.clip((y - top) / np.maximum(bottom - top, 1), 0, 1)
+    dark = np.array(generator.uniform((15, 5, 5), (80, 40, 40)), np.float32)
+    tongue = np.array(generator.uniform((110, 40, 45), (190, 100, 105)), np.float32)
+    shades = np.array((240, 228, 208)) * generator.uniform(0.6, 1.05) + generator.normal(0, 6, 3)
+    teeth = shades.astype(np.float32)
+    content = np.where(depth[..., None] > generator.uniform(0.3, 1.2), tongue, dark)
+    upper, lower = (
+        float(generator.choice([0.0, generator.uniform(0.2, 0.6), 1.0], p=p))
+        for p in ((0.25, 0.35, 0.4), (0.7, 0.25, 0.05))
+    )
+    width = inside.shape[1]
+    pitch = width / generator.uniform(6, 11)
+    shade = 1 - 0.25 * np.exp(-(((np.arange(width) / pitch) % 1 - 0.5) ** 2) / 0.004)
+    fall_off = 1 - 0.5 * np.abs(np.linspace(-1, 1, width)) ** 2
+    row = (teeth * (shade * fall_off)[:, None])[None].astype(np.float32)
+    visible = (depth < upper) | (depth > 1 - lower)
+    return np.where(visible[..., None], row, content).astype(np.float32)

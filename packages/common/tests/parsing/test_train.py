@@ -1,0 +1,123 @@
+"""Training: learns, stops, continues to the bit, refuses what it must; the command and the measuring of weights."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from retouch_common.config import apply_overrides
+from retouch_common.parsing.cli import train_parser
+from retouch_common.parsing.config import PRESETS, LossConfig
+from retouch_common.parsing.evaluate import evaluate
+from retouch_common.parsing.metrics import PARTS
+from retouch_common.parsing.parser import FaceParser
+from retouch_common.parsing.train import dry_run, parsing_loss, train
+from retouch_common.training.monitor import read_metrics
+
+
+def configured(**changes):
+    return apply_overrides(PRESETS["tiny"], {name.replace("__", "."): value for name, value in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def run(people, tmp_path_factory):
+    """A parser that learnt drawn people, by the command."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    options = ["--preset", "tiny", "--data", people, "--out", str(out), "--device", "cpu", "--steps", "60"]
+    options += ["--set", "train.augmentation=paper", "--set", "train.sheet_every=60", "--set", "train.batch_size=8"]
+    answer = CliRunner().invoke(train_parser, options)
+    assert answer.exit_code == 0, answer.output
+    assert f"wrote {out / 'weights'}" in answer.output
+    return out
+
+
+def test_loss_is_the_mean_cross_entropy():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]]).T.reshape(1, 2, 1, 2)
+    logits = torch.cat([logits, torch.full((1, 9, 1, 2), -1e4)], dim=1)
+    labels = torch.tensor([[[0, 0]]])
+    expected = (np.log(1 + np.exp(-2)) + np.log(1 + np.exp(1))) / 2
+    assert float(parsing_loss(logits, labels)) == pytest.approx(expected, rel=1e-5)
+    weights = (1.0, *[5.0] * 10)
+    labels = torch.tensor([[[0, 1]]])
+    expected = (np.log(1 + np.exp(-2)) + 5 * np.log(1 + np.exp(-1))) / 6
+    assert float(parsing_loss(logits, labels, LossConfig(class_weights=weights))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_run_leaves_what_it_should(run):
+    assert {"config.yaml", "metrics.jsonl", "sheets", "checkpoints", "weights"} == {path.name for path in run.iterdir()}
+    assert (run / "sheets" / "step-00000060.png").is_file()
+    last = read_metrics(run / "metrics.jsonl")[-2:]
+    measured = next(line for line in last if "val_pixel_accuracy" in line)
+    assert {"val_f1_mean", "hard_miou", "val_class_accuracy", "val_f1_helen", "val_loss"} <= measured.keys()
+
+
+def test_it_learns_drawn_people(run, people):
+    """Held-out people are measured afresh, from the weights that were written."""
+    measured = evaluate(run / "weights", people, "val", device="cpu", hard=2)
+    assert measured["faces"] == 2
+    assert measured["pixel_accuracy"] > 0.85 and measured["f1_skin"] > 0.85 and measured["f1_hair"] > 0.7
+    written = next(line for line in read_metrics(run / "metrics.jsonl") if "val_miou" in line)
+    assert measured["miou"] == pytest.approx(written["val_miou"], abs=1e-4)
+    assert 0 <= measured["hard_pixel_accuracy"] < measured["pixel_accuracy"]
+    assert evaluate(FaceParser(run / "weights", "cpu"), people, "val", limit=1)["faces"] == 1
+    with pytest.raises(ValueError, match="limit"):
+        evaluate(run / "weights", people, limit=0)
+    assert set(PARTS) >= {"skin", "hair", "nose"}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_killed_run_continues_to_the_bit(people, tmp_path, accumulate):
+    changes = {"train__accumulate": accumulate, "train__checkpoint_every": 2, "train__sheet_every": 50}
+    quick = {**changes, "model__size": 16, "train__steps": 4}
+    train(configured(**quick), people, tmp_path / "whole", device="cpu", report=print)
+    train(configured(**{**quick, "train__steps": 2}), people, tmp_path / "parts", device="cpu", report=print)
+    shutil.rmtree(tmp_path / "parts" / "weights")  # as if it had been killed at step 2
+    said = []
+    train(configured(**quick), people, tmp_path / "parts", device="cpu", report=said.append)
+    assert said[0] == "continuing after step 2"
+    a, b = ((tmp_path / part / "weights" / "model.safetensors").read_bytes() for part in ("whole", "parts"))
+    assert a == b
+    losses = [
+        [line["loss"] for line in read_metrics(tmp_path / part / "metrics.jsonl") if "loss" in line]
+        for part in ("whole", "parts")
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
+
+
+def test_another_configuration_does_not_continue(run, people):
+    with pytest.raises(ValueError, match=r"holds a run with train\.lr=0\.01, now 0\.5"):
+        train(configured(train__lr=0.5, train__augmentation="paper", train__batch_size=8), people, run, device="cpu")
+
+
+def test_training_starts_from_weights(run, people, tmp_path):
+    options = {"train__init": str(run / "weights"), "train__steps": 1, "train__lr": 1e-9, "train__ema": 0.0}
+    train(configured(**options), people, tmp_path / "on", device="cpu", report=print)
+    start, end = (FaceParser(path / "weights", "cpu").model.state_dict() for path in (run, tmp_path / "on"))
+    assert torch.allclose(start["ups.2.weight"], end["ups.2.weight"], atol=1e-6)
+    with pytest.raises(ValueError, match="another model configuration"):
+        train(configured(train__init=str(run / "weights"), model__blocks=0), people, tmp_path / "x", device="cpu")
+
+
+def test_a_dry_run_writes_nothing(people, tmp_path):
+    options = ["--preset", "tiny", "--data", people, "--out", str(tmp_path / "run"), "--device", "cpu", "--dry-run"]
+    answer = CliRunner().invoke(train_parser, options)
+    assert answer.exit_code == 0, answer.output
+    assert "data: 10 faces for training, 2 for validation" in answer.output
+    assert "dry run: nothing was written" in answer.output and not (tmp_path / "run").exists()
+    said = []
+    dry_run(configured(), people, device="cpu", report=said.append)
+    assert said[-1] == "dry run: nothing was written"
+
+
+def test_mistakes_are_one_line(tmp_path):
+    options = ["--preset", "small", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    answer = CliRunner().invoke(train_parser, options)
+    assert answer.exit_code == 1 and answer.output.startswith("Error: ") and "no such folder" in answer.output
+    answer = CliRunner().invoke(train_parser, [*options, "--set", "model.chanels=[8,8]"])
+    assert "did you mean 'model.channels'?" in answer.output
+
+
+def test_metrics_are_json(run):
+    assert all(json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines())

@@ -1,0 +1,73 @@
+"""A first look: scikit-image's astronaut, parsed, edited and given another's looks with the bundled weights.
+
+``python -m maskgan.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``); no network connection is needed. Nobody
+knows how she looks with another hairline: the pictures are to be looked at, and the table says only how well she is drawn
+as she is.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from retouch_common.demo import FACE, astronaut
+from retouch_common.parsing.labels import CLASSES, coloured
+from retouch_common.photo.alignment import align
+from retouch_common.photo.faces import Face
+from retouch_common.training.sheets import save_sheet
+
+from maskgan.edit_files import write_picture
+from maskgan.editor import Editor, Portrait
+from maskgan.model import MaskGAN
+
+HAIR, SKIN, MOUTH = (CLASSES.index(name) for name in ("hair", "skin", "mouth"))
+
+
+def main(folder: str = "outputs/demo", weights: MaskGAN | str | os.PathLike[str] = "small") -> None:
+    """Edit, write the pictures, print the table.
+
+    Args:
+        folder: Where the pictures go.
+        weights: What :class:`maskgan.editor.Editor` takes.
+
+    Raises:
+        ValueError: No such weights.
+    """
+    editor, out = Editor(weights), Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    photo = astronaut()
+    portrait = editor.open(photo, face=Face(FACE, 1.0, np.full((5, 2), np.nan)))
+    rows = []
+    for title, labels in masks(portrait).items():
+        edited = editor.render(portrait, labels, portrait.codes)
+        result = editor.paste(photo, portrait, edited).astype(np.float32) / 255
+        write_picture(out / f"{title.replace(' ', '_')}.png", result)
+        seen = align(np.rint(255 * result).astype(np.uint8), portrait.square, editor.size)
+        mask = coloured(labels).astype(np.float32) / 255
+        pictures = {"as she is": portrait.image, "mask": mask, "drawn": edited.image, "in the photo": seen}
+        rows.append({name: torch.from_numpy(p).permute(2, 0, 1) for name, p in pictures.items()})
+    save_sheet(out / "astronaut.png", rows, max_side=320)
+    error = np.square(portrait.as_it_is - portrait.image).mean()
+    print(f"drawn as she is: PSNR {-10 * np.log10(error):.2f} dB (float RGB, the aligned {editor.size}x{editor.size} face)")
+    print(f"The pictures are in {out}; look at astronaut.png first.")
+
+
+def masks(portrait: Portrait) -> dict[str, np.ndarray]:
+    """Her own mask and some that were painted by rule: by title, (S, S) uint8."""
+    own = portrait.labels
+    side = len(own)
+    brows = np.flatnonzero(np.isin(own, (2, 3)).any(axis=1))
+    above = np.arange(side)[:, None] < (brows.min() if len(brows) else side // 3)
+    face_columns = np.flatnonzero((own == SKIN).any(axis=0))
+    middle = (np.arange(side) > face_columns.min()) & (np.arange(side) < face_columns.max())
+    higher = np.where((own == HAIR) & above & middle & (np.arange(side)[:, None] > side // 6), SKIN, own)
+    return {"as she is": own, "a higher forehead": higher.astype(np.uint8), "without brows": _filled(own, (2, 3))}
+
+
+def _filled(labels: np.ndarray, classes: tuple[int, ...]) -> np.ndarray:
+    return np.where(np.isin(labels, classes), SKIN, labels).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
