@@ -97,7 +97,7 @@ def test_a_fringe_is_hair_down_to_the_brows(person):
     labels = labels_of_photo((image.clip(0, 1) * 255).astype(np.uint8), person.template)
     inner = fringe & (y < 90)
     assert named(labels, "hair")[inner].mean() > 0.85
-    assert named(labels, "skin")[(y > 75) & (y < 90) & (x > 140) & (x < 170)].mean() > 0.95
+    assert named(labels, "skin")[(y > 80) & (y < 95) & (x > 140) & (x < 160)].mean() > 0.95
 
 
 def test_a_wall_that_is_not_plain_is_refused(person):

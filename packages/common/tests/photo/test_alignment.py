@@ -159,9 +159,9 @@ def test_portraits_are_framed_by_eyes_and_mouth():
 def test_a_portraits_frame_is_wider_than_ffhqs():
     face = placed((300.0, 300.0), 260.0, 0.0)
     portrait, narrow = portrait_square(face, 600, 600), face_square(face, 600, 600)
-    assert 1.03 < portrait.side / narrow.side < 1.2
+    assert 1.01 < portrait.side / narrow.side < 1.2
     box = Face(face.box, 1.0, UNKNOWN)
-    assert portrait_square(box, 600, 600).angle == 0
+    assert abs(portrait_square(box, 600, 600).angle) < 0.02
 
 
 def test_a_portrait_without_landmarks_is_framed_by_its_box():

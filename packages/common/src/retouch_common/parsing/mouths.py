@@ -31,7 +31,7 @@ def open_mouth(planes: np.ndarray, unit: float, generator: np.random.Generator) 
         return planes
     span = columns[-1] - columns[0] + 1
     middle, half = (columns[0] + columns[-1]) / 2, span / 2
-    top, bottom = (int(np.clip(seam.mean() + reach * unit, 0, len(planes))) for reach in (-0.75, 1.1))
+    top, bottom = (int(np.clip(seam.mean() + reach * unit, 0, len(planes))) for reach in (-0.75, 1.6))
     left, right = int(columns[0]), int(columns[-1]) + 1
     x = np.arange(left, right, dtype=np.float32)
     line = np.interp(x, columns, seam).astype(np.float32)
@@ -40,10 +40,10 @@ def open_mouth(planes: np.ndarray, unit: float, generator: np.random.Generator) 
     above = float(generator.uniform(0.1, 0.5))
     up, down = above * gap * share, (1 - above) * gap * share
     y = np.arange(top, bottom, dtype=np.float32)[:, None]
-    # What lies further from the seam moves less, so that the nose stays and the chin's end comes along.
+    # Lips keep their thickness; what lies further from the seam moves less, so that the nose and the neck stay.
     higher, lower = line - y, y - line
-    rise = up * np.clip(1 - (higher - up) / (0.5 * unit), 0, 1)
-    fall = down * np.clip(1 - (lower - down) / (0.9 * unit), 0, 1)
+    rise = up * np.clip(1 - (higher - up - 0.15 * unit) / (0.4 * unit), 0, 1)
+    fall = down * np.clip(1 - (lower - down - 0.2 * unit) / (0.9 * unit), 0, 1)
     source = np.where(higher > up, y + rise, np.where(lower > down, y - fall, line))
     inside = (higher <= up) & (lower <= down) & (up + down > 0.7)
     moved = _sampled(planes[:, left:right], source)
