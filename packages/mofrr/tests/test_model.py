@@ -1,9 +1,11 @@
 """The whole network: who works on what, seeds, plug-ins, ablations, gradients."""
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
+from mofrr.combine import Combine
 from mofrr.config import OPERATIONS, PRESETS, SINGLE, ModelConfig
 from mofrr.losses import expert_losses, shared_losses
 from mofrr.mam import ResNetMAM, assignment
@@ -213,6 +215,16 @@ def test_a_perfect_noise_predictor_gives_the_clean_low_band():
     expert._answer = perfect
     sampled = expert._sample(expert._low(expert._bands(X)), torch.zeros(1), [0], 10, False)
     assert (sampled - low).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("base", ["input", "experts"])
+def test_what_an_untrained_combine_module_answers(base):
+    """By hand: the input, or the input and what the active experts change."""
+    combine = Combine(replace(PRESETS["tiny"].model, combine_base=base))
+    X, gates = pictures(1, seed=1), torch.tensor([[1.0, 0.0, 1.0, 0.0]])
+    experts = {name: pictures(1, seed=seed) for seed, name in enumerate(("white", "smooth", "lift", "eye"), 2)}
+    expected = X if base == "input" else X + (experts["white"] - X) + (experts["lift"] - X)
+    assert torch.allclose(combine(X, X, experts, gates), expected, atol=1e-6)
 
 
 def test_the_combine_module_ignores_inactive_slots():

@@ -1,8 +1,9 @@
 """Section 3.2, the Combine Module: the final picture from X and the experts' pictures, Eq. 2.
 
 A U-Net over fixed slots: X, the shared expert's change of it, and for every operation its expert's change and a map of
-ones where the expert worked. The slot of an inactive expert is 0. The result is X plus what the U-Net answers, 0 at the
-start. A slot's first convolution is a module of its own: with a new operation, the others' weights stay as they are.
+ones where the expert worked. The slot of an inactive expert is 0. What the U-Net answers, 0 at the start, is added to
+X, or to X and the changes of all active experts: then a face with one operation begins as well as its expert makes it.
+A slot's first convolution is a module of its own: with a new operation, the others' weights stay as they are.
 
 Shapes: (N, 3, H, W) in [-1, 1], sides any; gates (N, operations) of 0 and 1.
 """
@@ -26,6 +27,7 @@ class Combine(nn.Module):
         super().__init__()
         self.multiple = 2**config.combine_depth
         self.width = config.combine_channels
+        self.adds_changes = config.combine_base == "experts"
         widths = [config.combine_channels * min(2**level, 16) for level in range(config.combine_depth + 1)]
         self.picture = nn.Conv2d(3, self.width, 3, padding=1)
         self.shared = nn.Conv2d(3, self.width, 3, padding=1, bias=False) if config.shared else None
@@ -53,7 +55,7 @@ class Combine(nn.Module):
             gates: Columns in the order of the slots.
         """
         height, width = X.shape[-2:]
-        f = self.picture(X)
+        f, base = self.picture(X), X
         if self.shared is not None and shared is not None:
             f = f + self.shared(shared - X)
         for column, (name, slot) in enumerate(self.slots.items()):
@@ -61,6 +63,8 @@ class Combine(nn.Module):
                 gate = gates[:, column].view(-1, 1, 1, 1).to(X)
                 change = torch.where(gate > 0, experts[name] - X, torch.zeros_like(X))
                 f = f + slot(torch.cat([change, gate.expand(-1, 1, height, width)], dim=1))
+                if self.adds_changes:
+                    base = base + change
         f = F.pad(f, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
         skips = []
         for level, part in enumerate(self.down):
@@ -69,7 +73,7 @@ class Combine(nn.Module):
         skips.pop()
         for part in self.up:
             f = part(torch.cat([F.interpolate(f, scale_factor=2.0, mode="bilinear"), skips.pop()], dim=1))
-        return X + self.last(f)[..., :height, :width].float()
+        return base + self.last(f)[..., :height, :width].float()
 
 
 class _DoubleConv(nn.Sequential):

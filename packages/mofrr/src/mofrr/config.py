@@ -60,6 +60,7 @@ class ModelConfig:
         shared_multipliers: As ``multipliers``, of the shared expert.
         combine_channels: Channels of the Combine Module's finest features.
         combine_depth: Number of its halvings.
+        combine_base: What its answer is added to: the "input", or the input and the changes of all active "experts".
         router: False: every expert works on every face.
         degree: False: no degree estimators; the degree is 0 everywhere.
         idem: False: without IDEM.
@@ -98,6 +99,7 @@ class ModelConfig:
     shared_multipliers: tuple[int, ...] = (1, 2, 3, 4)
     combine_channels: int = 32
     combine_depth: int = 4
+    combine_base: Literal["input", "experts"] = "input"
     router: bool = True
     degree: bool = True
     idem: bool = True
@@ -257,6 +259,7 @@ PRESETS: dict[str, Config] = {
     ),
     # Two levels, lifted IDEM, a warm start; fits one GPU.
     "recommended": Config(
+        model=ModelConfig(combine_base="experts"),
         train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="bf16", channels_last=True),
     ),
     # The bundled weights: answers a change of the retouched band, a few steps, eight million parameters in all.
@@ -280,6 +283,7 @@ PRESETS: dict[str, Config] = {
             shared_channels=24,
             shared_multipliers=(1, 2, 3),
             combine_channels=12,
+            combine_base="experts",
         ),
         train=TrainConfig(
             steps=3000,
