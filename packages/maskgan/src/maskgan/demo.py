@@ -1,8 +1,8 @@
-"""A first look: scikit-image's astronaut, parsed, edited and given another's looks with the bundled weights.
+"""A first look: scikit-image's astronaut, parsed, and drawn after painted masks with the bundled weights.
 
-``python -m maskgan.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``); no network connection is needed. Nobody
-knows how she looks with another hairline: the pictures are to be looked at, and the table says only how well she is drawn
-as she is.
+``python -m maskgan.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``); no network connection is needed.
+Nobody knows how she looks with another hairline: the pictures are to be looked at, and the only figure is how well she
+is drawn as she is.
 """
 
 import os
@@ -49,7 +49,9 @@ def main(folder: str = "outputs/demo", weights: MaskGAN | str | os.PathLike[str]
         rows.append({name: torch.from_numpy(p).permute(2, 0, 1) for name, p in pictures.items()})
     save_sheet(out / "astronaut.png", rows, max_side=320)
     error = np.square(portrait.as_it_is - portrait.image).mean()
-    print(f"drawn as she is: PSNR {-10 * np.log10(error):.2f} dB (float RGB, the aligned {editor.size}x{editor.size} face)")
+    print(
+        f"drawn as she is: PSNR {-10 * np.log10(error):.2f} dB (float RGB, the aligned {editor.size}x{editor.size} face)"
+    )
     print(f"The pictures are in {out}; look at astronaut.png first.")
 
 

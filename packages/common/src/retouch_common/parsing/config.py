@@ -58,7 +58,9 @@ class TrainConfig:
     Attributes:
         steps: Optimiser steps.
         init: Weights of the same configuration to start from; empty starts at random.
-        augmentation: "strong", as the bundled weights are trained, or "paper": mirroring, shift, scale and rotation.
+        augmentation: "strong", as the bundled weights are trained, "paper": mirroring, shift, scale and rotation, or
+            "none".
+        extra: More faces with labels, all of them for training, e.g. drawn ones: a folder with images/ and labels/.
         batch_size: Samples in a step over all processes and accumulation rounds.
         accumulate: Gradient accumulation rounds in a step.
         lr: Peak learning rate of Adam.
@@ -78,7 +80,8 @@ class TrainConfig:
 
     steps: int = 40_000
     init: str = ""
-    augmentation: Literal["strong", "paper"] = "strong"
+    augmentation: Literal["strong", "paper", "none"] = "strong"
+    extra: str = ""
     batch_size: int = 16
     accumulate: int = 1
     lr: float = 2e-4

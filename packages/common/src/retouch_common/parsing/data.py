@@ -33,7 +33,14 @@ EYES = 57 / 256
 
 
 def open_data(
-    spec: str, *, size: int, split: Split, seed: int = 0, augmentation: str = "strong", augment: bool | None = None
+    spec: str,
+    *,
+    size: int,
+    split: Split,
+    seed: int = 0,
+    augmentation: str = "strong",
+    augment: bool | None = None,
+    extra: str = "",
 ) -> ParsedFaces:
     """Open faces with labels.
 
@@ -42,19 +49,22 @@ def open_data(
         size: Side in pixels.
         split: "train", "val", "test" or "all".
         seed: Of everything random.
-        augmentation: "strong", or "paper" for mirroring, shift, scale and rotation only.
+        augmentation: "strong", "paper" for mirroring, shift, scale and rotation only, or "none".
         augment: None augments the split "train" alone.
+        extra: More faces for the split "train": a folder with ``images/`` and ``labels/``, of which all are taken.
 
     Raises:
         ValueError: Unusable data.
     """
     pairs = find_pairs(spec, split)
+    if extra and split == "train":
+        pairs = pairs + find_pairs(extra, "all")
     entries = prepare_portraits(pairs)
     if not entries:
         raise ValueError(f"{spec}: none of {len(pairs)} portraits of the split {split!r} can be used")
     return ParsedFaces(
         entries, size=size, seed=seed, strong=augmentation == "strong",
-        augment=split == "train" if augment is None else augment,
+        augment=(split == "train" if augment is None else augment) and augmentation != "none",
     )  # fmt: skip
 
 

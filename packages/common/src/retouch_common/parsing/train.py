@@ -137,7 +137,9 @@ class _Run:
     def __init__(self, config: Config, data: str, runner: Runner) -> None:
         cfg, size = config.train, config.model.size
         self.config, self.runner = config, runner
-        self.data = open_data(data, size=size, split="train", seed=cfg.seed, augmentation=cfg.augmentation)
+        self.data = open_data(
+            data, size=size, split="train", seed=cfg.seed, augmentation=cfg.augmentation, extra=cfg.extra
+        )
         self.validation = open_data(data, size=size, split="val")
         self.hard = open_data(data, size=size, split="val", seed=1, augment=True)
         model = ParsingUNet(config.model)
