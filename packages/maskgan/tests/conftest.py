@@ -58,16 +58,16 @@ def parser_weights(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory):
-    """Six drawn faces for training and three for validation, each part in its person's colour, with labels."""
+    """Six drawn faces for training, three for validation, two for testing, each part in its person's colour."""
     import numpy as np
     import pyvips
     from retouch_common.parsing.labels import write_labels
 
     folder = tmp_path_factory.mktemp("faces")
     generator = np.random.default_rng(0)
-    masks = draw_labels(9).numpy().astype(np.uint8)
+    masks = draw_labels(11).numpy().astype(np.uint8)
     for number, labels in enumerate(masks):
-        split = folder / ("train" if number < 6 else "val")
+        split = folder / ("train" if number < 6 else "val" if number < 9 else "test")
         for name in ("images", "labels"):
             (split / name).mkdir(parents=True, exist_ok=True)
         colours = generator.integers(30, 220, (11, 3))

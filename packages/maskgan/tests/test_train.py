@@ -111,9 +111,9 @@ def test_one_face_makes_no_unpaired_data(configured, faces):
 
 
 def test_faces_are_learnt(configured, faces, tmp_path):
-    """Six faces after sixty steps: their components come back much nearer than at first, and whole faces nearer."""
+    """Six faces after 120 steps: their components come back much nearer than at first, and whole faces nearer."""
     changes = {
-        "train.steps": 60,
+        "train.steps": 120,
         "train.batch_size": 4,
         "train.sheet_every": 100,
         "train.lr": 4e-3,
