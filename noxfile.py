@@ -100,9 +100,12 @@ def tests(session: nox.Session) -> None:
     if os.environ.get("RETOUCH_COVERAGE"):  # doubles the time: the exporter's tracing is all Python
         coverage = [f"--cov={next((ROOT / f'packages/{package}/src').iterdir()).name}" for package in packages]
         coverage.append("--cov-report=term:skip-covered")
+    # One process per core with one thread each: most tests are too small to use two, and idle ones wait spinning.
+    processes = min(os.cpu_count() or 1, 8)
     session.run(
         *("python", "-m", "pytest", "-m", "not repro", "--durations=10", *folders, *coverage),
-        env={**ENVIRONMENT, "COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage")},
+        *(f"--numprocesses={processes}", "--dist=loadfile"),
+        env={**ENVIRONMENT, "COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage"), "OMP_NUM_THREADS": "1"},
     )
 
 

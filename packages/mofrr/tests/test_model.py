@@ -73,6 +73,16 @@ def test_inactive_experts_cost_nothing_and_active_ones_see_one_batch():
     assert (found.degrees > 0).tolist() == found.gates.tolist()
 
 
+@pytest.mark.parametrize("gates", ["binary", "probability"])
+def test_how_much_an_experts_change_counts(gates):
+    """All of it, or as much as the router is sure; of one that the user chose, all."""
+    model = built(replace(PRESETS["tiny"].model, gates=gates))
+    model.router.forward = lambda image: torch.tensor([[0.9, -1.0, 0.6, 0.4]]).logit(eps=1e-6).expand(len(image), -1)
+    sure = [0.9, 0.0, 0.6, 0.0] if gates == "probability" else [1.0, 0.0, 1.0, 0.0]
+    assert model.restore(pictures(1)).shares.tolist() == [pytest.approx(sure)]
+    assert model.restore(pictures(1), experts=["eye"]).shares.tolist() == [[0.0, 0.0, 0.0, 1.0]]
+
+
 def test_an_untouched_face_comes_back_to_the_bit():
     model = built()
     gate(model, [[0, 0, 0, 0], [0, 1, 0, 0]])
@@ -221,9 +231,9 @@ def test_a_perfect_noise_predictor_gives_the_clean_low_band():
 def test_what_an_untrained_combine_module_answers(base):
     """By hand: the input, or the input and what the active experts change."""
     combine = Combine(replace(PRESETS["tiny"].model, combine_base=base))
-    X, gates = pictures(1, seed=1), torch.tensor([[1.0, 0.0, 1.0, 0.0]])
+    X, gates = pictures(1, seed=1), torch.tensor([[1.0, 0.0, 0.75, 0.0]])
     experts = {name: pictures(1, seed=seed) for seed, name in enumerate(("white", "smooth", "lift", "eye"), 2)}
-    expected = X if base == "input" else X + (experts["white"] - X) + (experts["lift"] - X)
+    expected = X if base == "input" else X + (experts["white"] - X) + 0.75 * (experts["lift"] - X)
     assert torch.allclose(combine(X, X, experts, gates), expected, atol=1e-6)
 
 

@@ -1,11 +1,11 @@
 """Section 3.2, the Combine Module: the final picture from X and the experts' pictures, Eq. 2.
 
 A U-Net over fixed slots: X, the shared expert's change of it, and for every operation its expert's change and a map of
-ones where the expert worked. The slot of an inactive expert is 0. What the U-Net answers, 0 at the start, is added to
-X, or to X and the changes of all active experts: then a face with one operation begins as well as its expert makes it.
+how much it counts, its gate. The slot of an inactive expert is 0. What the U-Net answers, 0 at the start, is added to
+X, or to X and the changes of all active experts, each as much as its gate is open: then a face with one operation begins as well as its expert makes it.
 A slot's first convolution is a module of its own: with a new operation, the others' weights stay as they are.
 
-Shapes: (N, 3, H, W) in [-1, 1], sides any; gates (N, operations) of 0 and 1.
+Shapes: (N, 3, H, W) in [-1, 1], sides any; gates (N, operations) from 0 to 1.
 """
 
 import torch
@@ -61,7 +61,7 @@ class Combine(nn.Module):
         for column, (name, slot) in enumerate(self.slots.items()):
             if name in experts:
                 gate = gates[:, column].view(-1, 1, 1, 1).to(X)
-                change = torch.where(gate > 0, experts[name] - X, torch.zeros_like(X))
+                change = torch.where(gate > 0, gate * (experts[name] - X), torch.zeros_like(X))
                 f = f + slot(torch.cat([change, gate.expand(-1, 1, height, width)], dim=1))
                 if self.adds_changes:
                     base = base + change

@@ -61,6 +61,8 @@ class ModelConfig:
         combine_channels: Channels of the Combine Module's finest features.
         combine_depth: Number of its halvings.
         combine_base: What its answer is added to: the "input", or the input and the changes of all active "experts".
+        gates: How much of an active expert's change counts: all of it ("binary"), or as much as the router is sure
+            ("probability"), which is the least squared error that a right probability allows.
         router: False: every expert works on every face.
         degree: False: no degree estimators; the degree is 0 everywhere.
         idem: False: without IDEM.
@@ -100,6 +102,7 @@ class ModelConfig:
     combine_channels: int = 32
     combine_depth: int = 4
     combine_base: Literal["input", "experts"] = "input"
+    gates: Literal["binary", "probability"] = "binary"
     router: bool = True
     degree: bool = True
     idem: bool = True
@@ -259,7 +262,7 @@ PRESETS: dict[str, Config] = {
     ),
     # Two levels, lifted IDEM, a warm start; fits one GPU.
     "recommended": Config(
-        model=ModelConfig(combine_base="experts"),
+        model=ModelConfig(combine_base="experts", gates="probability"),
         train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="bf16", channels_last=True),
     ),
     # The bundled weights: answers a change of the retouched band, a few steps, eight million parameters in all.
@@ -284,6 +287,7 @@ PRESETS: dict[str, Config] = {
             shared_multipliers=(1, 2, 3),
             combine_channels=12,
             combine_base="experts",
+            gates="probability",
         ),
         train=TrainConfig(
             steps=3000,

@@ -38,6 +38,7 @@ class Restoration:
         operations: Names of the columns below.
         probabilities: Of the router, (N, operations); 1 everywhere without a router.
         gates: Which experts worked, (N, operations) bool.
+        shares: How much of their changes counts, (N, operations) in [0, 1]; 0 where no expert worked.
         degrees: Expected degree over 5, (N, operations); 0 where no expert worked.
         experts: Y^_M by operation, (N, 3, H, W) in [0, 1]: X where the expert did not work.
         shared: Y^_se likewise; None without the shared expert.
@@ -47,6 +48,7 @@ class Restoration:
     operations: tuple[str, ...]
     probabilities: Tensor
     gates: Tensor
+    shares: Tensor
     degrees: Tensor
     experts: dict[str, Tensor]
     shared: Tensor | None
@@ -111,6 +113,8 @@ class MoFRR(
             raise ValueError(f"{len(image)} pictures need as many seeds, not {len(seeds)}")
         probabilities = self._probabilities(image)
         gates = probabilities > self.config.threshold if experts is None else self._chosen(experts, image)
+        sure = self.config.gates == "probability" and experts is None
+        shares = gates * probabilities if sure else gates.to(probabilities)
         X = 2 * image.float() - 1
         degrees = torch.zeros_like(probabilities)
         pictures: dict[str, Tensor] = {}
@@ -138,13 +142,14 @@ class MoFRR(
             working = {
                 name: pictures[name][active] for c, name in enumerate(self.config.operations) if gates[active, c].any()
             }
-            combined = self.combine(part, None if shared is None else shared[active], working, gates[active])
+            combined = self.combine(part, None if shared is None else shared[active], working, shares[active])
             result = X.index_copy(0, active, combined)
         return Restoration(
             result=_unit(result) if result is not X else image.float(),
             operations=self.config.operations,
             probabilities=probabilities,
             gates=gates,
+            shares=shares,
             degrees=degrees,
             experts={name: _unit(picture) for name, picture in pictures.items()},
             shared=None if shared is None else _unit(shared),

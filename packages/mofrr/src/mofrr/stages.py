@@ -143,8 +143,7 @@ class Stage:
         seeds = torch.randint(2**31, (len(X),), generator=generator).tolist()
         found = self.model.restore(batch["retouched"], seeds=seeds, always_shared=True)
         kept = torch.rand(found.gates.shape, generator=generator) >= self.config.train.drop_experts
-        gates = found.gates & kept.to(found.gates.device)
-        return combine_losses(part(X, *_pictures_of(found), gates), Y)
+        return combine_losses(part(X, *_pictures_of(found), found.shares * kept.to(X)), Y)
 
     def _baseline(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         return combine_losses(part(2 * batch["retouched"] - 1), 2 * batch["original"] - 1)
@@ -188,7 +187,7 @@ class Stage:
         else:
             found = self.model.restore(image, seeds=seeds, always_shared=True)
             active = found.gates.any(dim=1).view(-1, 1, 1, 1)
-            restored = torch.where(active, part(X, *_pictures_of(found), found.gates), X)
+            restored = torch.where(active, part(X, *_pictures_of(found), found.shares), X)
         return ((restored + 1) / 2).clamp(0, 1)
 
     def _accuracy(self, part: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
