@@ -328,10 +328,11 @@ PRESETS: dict[str, Config] = {
         ),
         loss=LossConfig(local=20.0, reconstruction=100.0, region=10.0, adversarial=0.1, kind="hinge"),
         train=TrainConfig(
-            steps=4000,
+            steps=2000,
             batch_size=4,
             lr=2e-3,
-            betas=(0.9, 0.99),
+            discriminator_lr=0.1,
+            betas=(0.5, 0.99),
             schedule="cosine",
             warmup=100,
             clip=1.0,
