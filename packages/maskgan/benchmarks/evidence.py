@@ -136,26 +136,28 @@ def mouth_itself():
 
 @evidence.figure("a stroke in the studio until its picture is there, two cores", at_most=1, unit="s")
 def latency():
-    """Median of ten renders of one face in a fresh process, with what the server does besides."""
-    _small()
+    """Median of ten renders, as PNG files, in a fresh process of two threads, as the server answers a stroke."""
+    _bundled("maskgan")
     script = """
-import json, os, statistics, time
-import numpy as np, torch
+import json, tempfile, time
+from pathlib import Path
+import pyvips, torch
 torch.set_num_threads(2)
-from retouch_common.demo import FACE, astronaut
-from retouch_common.photo.faces import Face
+from retouch_common.demo import astronaut
 from maskgan.editor import Editor
-from maskgan.studio.pictures import png
-editor, photo = Editor("small", device="cpu"), astronaut()
-portrait = editor.open(photo, face=Face(FACE, 1.0, np.full((5, 2), np.nan)))
-times = []
-for number in range(11):
-    labels = portrait.labels.copy()
-    labels[100:120, 60 + number : 90 + number] = 10
-    start = time.perf_counter()
-    edited = editor.render(portrait, labels, portrait.codes)
-    png(np.rint(255 * edited.finished.clip(0, 1)).astype(np.uint8))
-    times.append(time.perf_counter() - start)
+from maskgan.studio.session import Edit, StoredFile, Studio
+studio = Studio(Editor("small", device="cpu"))
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "astronaut.png"
+    pyvips.Image.new_from_array(astronaut()).write_to_file(str(path))
+    opened = studio.open(StoredFile(path, path.name, ours=False))
+    times = []
+    for number in range(11):
+        labels = opened.portrait.labels.copy()
+        labels[100:120, 60 + number : 90 + number] = 10
+        start = time.perf_counter()
+        studio.render(Edit(opened.id, labels))
+        times.append(time.perf_counter() - start)
 print(json.dumps(times[1:]))
 """
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -164,37 +166,32 @@ print(json.dumps(times[1:]))
 
 
 def _megabytes(package: str) -> float:
-    path = resources.files(package) / "weights" / "small.safetensors"
-    if not path.is_file():
-        raise NotMeasured(f"{package} has no bundled weights")
-    return len(path.read_bytes()) / 1e6
+    return _bundled(package).stat().st_size / 1e6
 
 
 @cache
 def _parser() -> dict[str, float]:
-    if not (resources.files("retouch_common.parsing") / "weights" / "small.safetensors").is_file():
-        raise NotMeasured("the face parser has no bundled weights")
+    _bundled("retouch_common.parsing")
     return evaluate_parser("small", f"faces:{data_folder('faces')}", "val", device="cpu")
 
 
 @cache
 def _evaluated() -> Evaluation:
-    _small()
+    _bundled("maskgan")
     weights = {OURS: "small", WITHOUT: _beside("without_parsing")}
     options = Options(pairs=PAIRS, judge=str(_beside("judge")), device="cpu")
     return evaluate(weights, f"faces:{data_folder('faces')}", options, report=lambda line: None)
 
 
-@cache
-def _small() -> MaskGAN:
-    try:
-        return MaskGAN.from_pretrained("small")
-    except ValueError as error:
-        raise NotMeasured(str(error)) from error
+def _bundled(package: str) -> Path:
+    return _there(Path(str(resources.files(package))) / "weights" / "small.safetensors")
 
 
 def _beside(name: str) -> Path:
-    path = HERE / f"{name}.safetensors"
+    return _there(HERE / f"{name}.safetensors")
+
+
+def _there(path: Path) -> Path:
     if not path.is_file():
         raise NotMeasured(f"{path} is missing")
     return path
