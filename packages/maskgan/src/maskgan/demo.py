@@ -62,7 +62,7 @@ def masks(portrait: Portrait) -> dict[str, np.ndarray]:
     face_columns = np.flatnonzero((own == SKIN).any(axis=0))
     middle = (np.arange(side) > face_columns.min()) & (np.arange(side) < face_columns.max())
     higher = np.where((own == HAIR) & above & middle & (np.arange(side)[:, None] > side // 6), SKIN, own)
-    return {"as she is": own, "a higher forehead": higher.astype(np.uint8), "without brows": _filled(own, (2, 3))}
+    return {"her own mask": own, "a higher forehead": higher.astype(np.uint8), "without brows": _filled(own, (2, 3))}
 
 
 def _filled(labels: np.ndarray, classes: tuple[int, ...]) -> np.ndarray:
