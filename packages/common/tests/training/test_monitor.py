@@ -33,6 +33,14 @@ def test_lines_hold_the_means_since_the_line_before(tmp_path):
     assert all(line["items_per_second"] > 0 and line["seconds"] >= 0 for line in lines)
 
 
+def test_a_loss_that_not_every_step_has_is_averaged_over_those_that_have_it(tmp_path):
+    with Monitor(tmp_path, total_steps=4, every=4, console=console()) as monitor:
+        for step in range(1, 5):
+            monitor.step(step, {"loss": step} | ({"r1": torch.tensor(10.0 * step)} if step % 2 == 0 else {}))
+    (line,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert line["loss"] == 2.5 and line["r1"] == 30
+
+
 def test_flush_before_a_checkpoint_makes_resuming_repeat_the_same_lines(tmp_path):
     def values(lines):
         return [(line["step"], line["loss"]) for line in lines]

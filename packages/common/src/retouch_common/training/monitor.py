@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -56,7 +57,8 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 class Monitor:
     """Averages the losses of steps, writes and shows them. Use it as a context manager.
 
-    ``metrics.jsonl`` has one JSON object a line: ``step``, the means since the line before,
+    ``metrics.jsonl`` has one JSON object a line: ``step``, the means since the line before (of a loss that
+    not every step has, over the steps that have it),
     ``items_per_second`` and ``seconds`` since this process started. On resume the lines after the resumed
     step are dropped, so a run that was killed leaves the same lines as one that was not. On a terminal the
     progress is one live line; in a log file it is a plain line every ``interval`` seconds.
@@ -98,7 +100,8 @@ class Monitor:
         self.interval = interval
         self.enabled = enabled
         self._sums: dict[str, torch.Tensor | float] = {}
-        self._count = 0
+        self._counts: Counter[str] = Counter()
+        self._steps = 0
         self._started = self._window_started = time.monotonic()
         self._printed = -math.inf
         self._seconds_per_step: float | None = None
@@ -121,19 +124,20 @@ class Monitor:
         for name, value in losses.items():
             value = value.detach().float() if isinstance(value, torch.Tensor) else value
             self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+        self._counts.update(losses.keys())
+        self._steps += 1
         if step % self.every == 0 or step == self.total_steps:
             self.flush(step)
 
     def flush(self, step: int) -> None:
         """Write the means since the last line. Call it before a checkpoint, so that resuming repeats it."""
-        if not self.enabled or not self._count:
+        if not self.enabled or not self._steps:
             return
-        means = {name: value / self._count for name, value in _numbers(self._sums).items()}
+        means = {name: value / self._counts[name] for name, value in _numbers(self._sums).items()}
         now = time.monotonic()
-        self._seconds_per_step = (now - self._window_started) / self._count
+        self._seconds_per_step = (now - self._window_started) / self._steps
         rate = self.items_per_step / max(self._seconds_per_step, 1e-9)
-        self._sums, self._count, self._window_started = {}, 0, now
+        self._sums, self._counts, self._steps, self._window_started = {}, Counter(), 0, now
         self.log(step, {**means, "items_per_second": round(rate, 3), "seconds": round(now - self._started, 3)})
         self._show(step, means, rate)
 
