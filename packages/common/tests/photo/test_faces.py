@@ -1,3 +1,4 @@
+import hashlib
 import threading
 
 import numpy as np
@@ -110,16 +111,35 @@ def test_wrong_weights_are_neither_loaded_nor_installed(empty_hub, monkeypatch):
         detect_faces(np.zeros((64, 64, 3), np.uint8))
 
 
-def test_slow_download_gives_up(monkeypatch):
-    release = threading.Event()
+def test_weights_put_there_later_are_seen(empty_hub, monkeypatch):
+    monkeypatch.setattr(faces, "_download", lambda: None)
+    monkeypatch.setattr(faces, "WEIGHTS_SHA256", hashlib.sha256(b"weights").hexdigest())
+    path = empty_hub / "yunet_final.pth"
+    with pytest.raises(DetectorUnavailable):
+        faces._ensure_weights(path)
+    empty_hub.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    faces._ensure_weights(path)
+
+
+@pytest.fixture
+def first_download():
+    faces._download.cache_clear()
+    yield
+    faces._download.cache_clear()
+
+
+def test_slow_download_gives_up_once(first_download, monkeypatch):
+    release, asked = threading.Event(), []
 
     def never_answers(*arguments, **options):
+        asked.append(arguments)
         release.wait(5)
         raise TimeoutError
 
     monkeypatch.setattr(faces, "_DOWNLOAD_SECONDS", 0.05)
     monkeypatch.setattr(faces.urllib.request, "urlopen", never_answers)
-    assert faces._download() is None
+    assert faces._download() is None and faces._download() is None and len(asked) == 1
     release.set()
 
 

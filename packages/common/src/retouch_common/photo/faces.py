@@ -309,8 +309,9 @@ def _ensure_weights(path: Path) -> None:
         )
 
 
+@functools.lru_cache(maxsize=1)
 def _download() -> bytes | None:
-    """Fetch the weights; None when that fails or takes too long."""
+    """Fetch the weights; None when that fails or takes too long, which is not tried again for the next photo."""
     result: list[bytes] = []
 
     def fetch() -> None:
