@@ -6,6 +6,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from retouch_common.config import check_training
+
 from abpn.blend import BlendMode
 from abpn.blend_pyramid import PyramidKernel
 from abpn.local_retouching import Attention
@@ -141,14 +143,9 @@ class TrainConfig:
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
+        check_training(self)
         if self.size % 2 ** max(self.levels):
             raise ValueError(f"train.size={self.size} is no multiple of 2**{max(self.levels)} (train.levels)")
-        if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"train.batch_size={self.batch_size} cannot be split into train.accumulate={self.accumulate} rounds"
-            )
-        if len(self.betas) != 2:
-            raise ValueError(f"train.betas must be two numbers, not {self.betas}")
 
 
 @dataclass(frozen=True, kw_only=True)

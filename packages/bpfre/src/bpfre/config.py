@@ -7,6 +7,8 @@ ablations of Table 1 are ``model.decoder=false``, ``model.generator=false`` and 
 from dataclasses import dataclass, field
 from typing import Literal
 
+from retouch_common.config import check_training
+
 Norm = Literal["group", "batch", "none"]
 Activation = Literal["prelu", "leaky"]
 Residual = Literal["none", "add"]
@@ -186,16 +188,11 @@ class TrainConfig:
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
+        check_training(self)
         if not 0 < self.paired_fraction <= 1:
             raise ValueError(f"train.paired_fraction must lie above 0 and at most at 1, not {self.paired_fraction}")
-        if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"train.batch_size={self.batch_size} cannot be split into train.accumulate={self.accumulate} rounds"
-            )
         if self.unpaired_every < 1:
             raise ValueError(f"train.unpaired_every must be at least 1, not {self.unpaired_every}")
-        if len(self.betas) != 2:
-            raise ValueError(f"train.betas must be two numbers, not {self.betas}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ Table 4 are ``model.idem=false``, ``model.degree=false``, ``model.hfcam=false``,
 from dataclasses import dataclass, field
 from typing import Literal
 
+from retouch_common.config import check_training
+
 OPERATIONS = ("white", "smooth", "lift", "eye")
 """Whitening, smoothing, face lifting and eye enlarging, in the paper's order."""
 
@@ -213,12 +215,7 @@ class TrainConfig:
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"train.batch_size={self.batch_size} cannot be split into train.accumulate={self.accumulate} rounds"
-            )
-        if len(self.betas) != 2:
-            raise ValueError(f"train.betas must be two numbers, not {self.betas}")
+        check_training(self)
         if not 0 <= self.drop_experts < 1:
             raise ValueError(f"train.drop_experts must lie in [0, 1), not at {self.drop_experts}")
 

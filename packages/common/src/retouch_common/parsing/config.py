@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from retouch_common.config import check_training
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParsingConfig:
@@ -99,12 +101,7 @@ class TrainConfig:
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"train.batch_size={self.batch_size} cannot be split into train.accumulate={self.accumulate} rounds"
-            )
-        if len(self.betas) != 2:
-            raise ValueError(f"train.betas must be two numbers, not {self.betas}")
+        check_training(self)
 
 
 @dataclass(frozen=True, kw_only=True)
