@@ -91,6 +91,7 @@ def train(
     type=click.Choice(["faces"]),
     default="faces",
     show_default=True,
+    expose_value=False,
     help="Retouch every face; this network knows nothing else.",
 )
 @face_box_option
@@ -119,7 +120,6 @@ def retouch(
     weights: str,
     strength: float,
     stage: str,
-    region: str,
     face_boxes: tuple[tuple[float, float, float, float], ...],
     aligned: bool,
     protect: Path | None,
