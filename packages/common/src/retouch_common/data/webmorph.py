@@ -8,7 +8,7 @@ points, indices of the points.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +88,11 @@ class Template:
                     "only the 189-point template of the Face Research Lab sets is understood"
                 )
             yield self.polyline(index)
+
+    def scaled(self, factor: float) -> Template:
+        """The landmarks of the same photo at another size."""
+        points = (self.points + 0.5) * np.float32(factor) - np.float32(0.5)  # pixel i covers i - 0.5 to i + 0.5
+        return replace(self, points=points)
 
     @property
     def pupil_distance(self) -> float:

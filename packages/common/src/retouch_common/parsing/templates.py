@@ -17,7 +17,7 @@ from retouch_common.data.webmorph import Template
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.synthesis.colour import rgb_to_lab
 from retouch_common.synthesis.filters import dilate, fill_polygon, gaussian_blur, resize
-from retouch_common.synthesis.geometry import geometry_from_template
+from retouch_common.synthesis.geometry import FaceGeometry, geometry_from_template
 from retouch_common.synthesis.skin import plain_background, skin_maps
 
 __all__ = [
@@ -69,13 +69,9 @@ def parse_portrait(image: np.ndarray, template: Template) -> ParsedPortrait:
         NotPlain: If hair cannot be told from the background.
         ValueError: If it is another kind of template.
     """
-    height, width = image.shape[:2]
-    geometry = geometry_from_template(template, height, width)
-    background = plain_background(image, geometry)
-    if background.mean() < 0.02:
-        raise NotPlain("its background is not plain, so where hair ends cannot be told")
+    geometry, background = _before_background(image, template)
     hair, scalp = hair_mask(image, template, background)
-    labels = labels_from_template(template, height, width, hair=hair, scalp=scalp)
+    labels = labels_from_template(template, *image.shape[:2], hair=hair, scalp=scalp)
     return ParsedPortrait(labels, background, skin_maps(image, geometry).tone)
 
 
@@ -83,8 +79,7 @@ def reduced(levels: np.ndarray, template: Template, scale: float) -> tuple[np.nd
     """A photo (H, W, 3) uint8 and its landmarks at another size, as float32 in [0, 1]."""
     height, width = (round(n * scale) for n in levels.shape[:2])
     image = resize(levels.astype(np.float32) / np.float32(255), height, width, antialias=True)
-    points = (template.points + 0.5) * np.float32(scale) - np.float32(0.5)
-    return image.clip(0, 1), Template(points, template.polylines, template.closed)
+    return image.clip(0, 1), template.scaled(scale)
 
 
 def labels_of_photo(levels: np.ndarray, template: Template) -> np.ndarray:
@@ -103,12 +98,18 @@ def labels_of_photo(levels: np.ndarray, template: Template) -> np.ndarray:
     """
     height, width = levels.shape[:2]
     image, small = reduced(levels, template, min(1.0, WORKING_UNIT / template.pupil_distance))
-    background = plain_background(image, geometry_from_template(small, *image.shape[:2]))
+    _, background = _before_background(image, small)
+    hair, scalp = (resize(mask.astype(np.float32), height, width) > 0.5 for mask in hair_mask(image, small, background))
+    return labels_from_template(template, height, width, hair=hair, scalp=scalp)
+
+
+def _before_background(image: np.ndarray, template: Template) -> tuple[FaceGeometry, np.ndarray]:
+    """Where the parts of a person are, and the matte of the plain background."""
+    geometry = geometry_from_template(template, *image.shape[:2])
+    background = plain_background(image, geometry)
     if background.mean() < 0.02:
         raise NotPlain("its background is not plain, so where hair ends cannot be told")
-    masks = (resize(mask.astype(np.float32), height, width) > 0.5 for mask in hair_mask(image, small, background))
-    hair, scalp = masks
-    return labels_from_template(template, height, width, hair=hair, scalp=scalp)
+    return geometry, background
 
 
 def labels_from_template(

@@ -51,8 +51,8 @@ def prepare_face(levels: np.ndarray, template: Template | None = None) -> Prepar
 
     Args:
         levels: (H, W, 3) uint8.
-        template: Its landmarks; None to look for the largest face. Without the detector's weights colour
-            alone decides where skin is, which is less exact; that is logged once as a warning.
+        template: Its landmarks; None to look for the largest face. Where no face can be looked for, colour alone
+            decides where skin is, which is less exact; that is logged once as a warning.
 
     Returns:
         None if no face is found or too little of it is skin.
@@ -109,9 +109,7 @@ class _Source:
         """Regions in the photo reduced by `scale`."""
         rows, columns = image.shape[:2]
         if self.template is not None:
-            points = (self.template.points + 0.5) * np.float32(scale) - np.float32(0.5)
-            moved = Template(points, self.template.polylines, self.template.closed)
-            return geometry_from_template(moved, rows, columns)
+            return geometry_from_template(self.template.scaled(scale), rows, columns)
         if self.landmarks is not None:
             x, y, width, height = self.box
             box = (x * scale, y * scale, width * scale, height * scale)
@@ -120,7 +118,7 @@ class _Source:
 
 
 def _locate(levels: np.ndarray) -> _Source | None:
-    """The largest face, by the detector; without its weights the frame stands for the face."""
+    """The largest face; where neither the detector nor the parser can look for it, the frame stands for it."""
     from retouch_common.photo.faces import DetectorUnavailable, detect_faces
 
     try:
