@@ -9,10 +9,10 @@ COLOURS = ((0.78, 0.58, 0.49), (0.33, 0.21, 0.15), (0.62, 0.45, 0.36), (0.85, 0.
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     """Prepared portraits are kept beside the tests and not with the user's."""
-    folder = tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.mktemp("cache") / "faces"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        yield folder
+        patch.setattr("retouch_common.parsing.portraits.default_cache", lambda: folder)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from retouch_common.parsing.augmentation import Pose, cut, dead_leaves, random_pose
+from retouch_common.parsing.augmentation import Augmenter, Pose, cut, dead_leaves, random_pose
 from retouch_common.parsing.data import find_pairs, open_data
 from retouch_common.parsing.labels import CLASSES, COLOURS, mirrored, write_labels
 from retouch_common.parsing.portraits import LabelledPortrait, labels_square, load_portrait, prepare_portraits
@@ -122,6 +122,13 @@ def test_scenes_have_many_shapes():
     scenes = [dead_leaves(64, np.random.default_rng(seed), pool) for seed in range(4)]
     assert all(scene.shape == (64, 64, 3) and scene.min() >= 0 and scene.max() <= 1 for scene in scenes)
     assert min(scene.std() for scene in scenes) > 0.02 and not np.array_equal(scenes[0], scenes[1])
+
+
+def test_large_scenes_have_noise_enough():
+    size, generator = 1040, np.random.default_rng(0)
+    augmenter = Augmenter(size)
+    assert augmenter.pool.cut((size, size), 3.0, generator).shape == (size, size)
+    assert augmenter.noise(np.zeros((size, size, 3), np.float32), generator).shape == (size, size, 3)
 
 
 @pytest.fixture

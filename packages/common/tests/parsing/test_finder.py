@@ -81,6 +81,16 @@ def test_parts_in_disorder_are_no_face():
     assert find_faces(mirrored, Parser()) == [], "the right eye is on the left"
 
 
+def test_a_part_in_two_places_is_no_face():
+    """Nothing is near the middle of its points."""
+    likely = np.zeros((len(CLASSES), 256, 256), np.float32)
+    likely[0] = 0.1
+    for name, columns in (("eye_left", (60, 190)), ("eye_right", (150,)), ("nose", (120,)), ("mouth", (120,))):
+        for column in columns:
+            likely[CLASSES.index(name), 100:140, column : column + 30] = 1
+    assert finder._parts(likely) is None
+
+
 def test_large_photos_are_shown_reduced(monkeypatch):
     monkeypatch.setattr(finder, "FINDING_SIDE", 256)
     (found,) = find_faces(drawn([(500, 300, 150, 0)], 800, 1000), Parser())

@@ -163,10 +163,14 @@ def dead_leaves(size: int, generator: np.random.Generator, noise: NoisePool) -> 
 
 
 class Augmenter:
-    """Scenes of strongly varied look around a labelled face."""
+    """Scenes of strongly varied look around a labelled face.
 
-    def __init__(self) -> None:
-        self.pool, self.noise = NoisePool(), NoiseBank()
+    Args:
+        size: Side of the faces in pixels, or more.
+    """
+
+    def __init__(self, size: int = 768) -> None:
+        self.pool, self.noise = NoisePool(size=max(768, size)), NoiseBank(size=max(1024, size))
 
     def __call__(self, framed: Framed, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Another light, hair, background, foreground and camera.

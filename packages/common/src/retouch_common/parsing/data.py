@@ -19,6 +19,7 @@ from retouch_common.data.pairs import Split
 from retouch_common.parsing.augmentation import Augmenter, cut, random_pose
 from retouch_common.parsing.mouths import open_mouth
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
+from retouch_common.photo.alignment import PORTRAIT_EYES
 
 __all__ = ["FACES", "ParsedFaces", "find_pairs", "open_data"]
 
@@ -28,8 +29,6 @@ EMPTY = 0.04
 
 OPENED = 0.35
 """Share of samples whose mouth is opened, if it is closed."""
-EYES = 57 / 256
-"""Between the eyes, as a share of a face's square."""
 
 
 def open_data(
@@ -129,7 +128,7 @@ class ParsedFaces(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.entries, self.size, self.seed = list(entries), size, seed
         self.strong, self.augment = strong, augment
-        self._augmenter = Augmenter() if augment and strong else None
+        self._augmenter = Augmenter(size) if augment and strong else None
 
     def __len__(self) -> int:
         """Number of portraits."""
@@ -151,7 +150,7 @@ class ParsedFaces(Dataset[dict[str, Tensor]]):
             scene = self._augmenter.camera(self._augmenter.scene(self.size, generator), generator)
             return _sample(scene, np.zeros(scene.shape[:2], np.uint8))
         if generator.random() < OPENED:
-            unit = float(portrait.square.side * EYES)
+            unit = float(portrait.square.side * PORTRAIT_EYES)
             portrait = replace(portrait, planes=open_mouth(portrait.planes, unit, generator))
         return _sample(*self._augmenter(cut(portrait, self.size, random_pose(generator, strong=True)), generator))
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.parser import FaceParser
-from retouch_common.photo.alignment import PORTRAIT_TEMPLATE, FaceSquare, align, fit_portrait
+from retouch_common.photo.alignment import PORTRAIT_EYES, PORTRAIT_TEMPLATE, FaceSquare, align, fit_portrait
 from retouch_common.photo.faces import Face
 
 __all__ = ["FINDING_SIDE", "find_faces"]
@@ -27,8 +27,8 @@ _STEP = 2**0.5  # between the sizes at which a photo is shown
 _SMALLEST = 96  # longer side of the smallest
 _PEAKS = 24  # eyes and mouths that are looked at, at every size
 _CHECKED = 24  # faces that are parsed once more
-_EYES = 57 / 256  # between the eyes, as a share of a portrait's square
-_EYE, _LIPS = (4, 5), (7, 8, 9)
+_EYES = [CLASSES.index(name) for name in ("eye_left", "eye_right")]
+_LIPS = [CLASSES.index(name) for name in ("upper_lip", "mouth", "lower_lip")]
 _AREAS = {"eye_left": 0.0022, "eye_right": 0.0022, "nose": 0.016, "mouth": 0.009}  # shares of the square, small faces'
 # How far from its middle a part reaches at most, to the sides and up and down, as shares of the square.
 _REACH = {"eye_left": (0.08, 0.05), "eye_right": (0.08, 0.05), "nose": (0.12, 0.16), "mouth": (0.18, 0.1)}
@@ -95,10 +95,8 @@ def _seen(level: torch.Tensor, parser: FaceParser, scale: tuple[float, float]) -
     with torch.autocast(parser.device.type, parser.dtype, enabled=parser.dtype != torch.float32):
         logits = parser.model(padded)
     likely = logits.float().softmax(1)[..., edge:-edge, edge:-edge]
-    lips = likely[:, list(_LIPS)].sum(1, keepdim=True)
-    left, right, mouths = (
-        _peaks(plane, size) for plane, size in ((likely[:, 4:5], (9, 21)), (likely[:, 5:6], (9, 21)), (lips, (17, 41)))
-    )
+    left, right = (_peaks(likely[:, [eye]], (9, 21)) for eye in _EYES)
+    mouths = _peaks(likely[:, _LIPS].sum(1, keepdim=True), (17, 41))
     found = []
     for eye_left, score_left in left:
         for eye_right, score_right in right:
@@ -112,8 +110,8 @@ def _seen(level: torch.Tensor, parser: FaceParser, scale: tuple[float, float]) -
                 below, aside = offset @ down / unit**2, offset @ across / unit**2
                 if not 0.65 < below < 1.6 or abs(aside) > 0.4:
                     continue
-                # the parser was trained on eyes about 57 pixels apart
-                usual = float(np.exp(-0.5 * (np.log2(unit / 57) / 0.8) ** 2))
+                trained = PORTRAIT_EYES * parser.size
+                usual = float(np.exp(-0.5 * (np.log2(unit / trained) / 0.8) ** 2))
                 score = usual * (score_left * score_right * score_mouth) ** (1 / 3) * (1 - abs(aside))
                 eyes = np.stack([eye_left, eye_right]) * scale
                 found.append(_Candidate(eyes, mouth * scale, score))
@@ -135,10 +133,12 @@ def _peaks(plane: torch.Tensor, size: tuple[int, int]) -> list[tuple[np.ndarray,
     field = plane[0, 0].cpu().numpy()
     found: list[tuple[np.ndarray, float]] = []
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if len(found) == _PEAKS:
+            break
         top, left = max(0, row - size[0]), max(0, column - half[1])
         window = field[top : row + size[0] + 1, left : column + half[1] + 1]
         weights = np.where(window > 0.3, window, 0)
-        if not weights.any() or len(found) == _PEAKS:
+        if not weights.any():
             continue
         y, x = np.mgrid[: window.shape[0], : window.shape[1]]
         centre = np.array([(x * weights).sum(), (y * weights).sum()]) / weights.sum() + (left + 0.5, top + 0.5)
@@ -156,9 +156,10 @@ def _checked(image: np.ndarray, parser: FaceParser, candidate: _Candidate) -> Fa
             likely = parser.probabilities(align(image, square, parser.size))
         except ValueError:  # one point, or outside the photo
             return None
-        parts = _Parts(likely)
-        if parts.score == 0:
+        found = _parts(likely)
+        if found is None:
             return None
+        parts = found
         eyes, mouth = (_to_photo(square, points) for points in (parts.eyes, parts.mouth))
     points = np.concatenate([eyes, _to_photo(square, parts.nose), _to_photo(square, parts.corners)])
     unit = float(np.hypot(*(eyes[1] - eyes[0])))
@@ -169,45 +170,59 @@ def _checked(image: np.ndarray, parser: FaceParser, candidate: _Candidate) -> Fa
     return Face(box, parts.score, points.astype(np.float32))
 
 
+@dataclass(frozen=True)
 class _Parts:
     """Where the parts of an aligned face are, in shares of its square.
 
     Attributes:
-        score: 0 to 1; 0 if a part is missing.
+        score: 0 to 1.
         eyes: (2, 2) x, y.
         nose: (1, 2), its tip.
         mouth: (1, 2), its middle.
         corners: (2, 2) of the mouth.
     """
 
-    def __init__(self, likely: np.ndarray) -> None:
-        size = likely.shape[1]
-        best = likely.argmax(axis=0)
-        self.score, centres, scores = 0.0, {}, []
-        for name, area in _AREAS.items():
-            classes = _LIPS if name == "mouth" else (CLASSES.index(name),)
-            rows, columns = np.nonzero(np.isin(best, classes))
-            if len(rows) < 0.15 * area * size**2:
-                return
-            sure = float(likely[list(classes)].sum(axis=0)[rows, columns].mean())
-            scores.append(sure * min(1.0, len(rows) / (area * size**2)))
-            points = (np.stack([columns, rows], axis=1) + 0.5) / size
-            centres[name] = _without_strays(points, _REACH[name])
-        self.eyes = np.stack([_middle(centres["eye_left"]), _middle(centres["eye_right"])])
-        self.mouth = _middle(centres["mouth"])[None]
-        x, nose = centres["mouth"][:, 0], centres["nose"]
-        self.corners = np.stack(
-            [centres["mouth"][x <= np.quantile(x, 0.01)].mean(0), centres["mouth"][x >= np.quantile(x, 0.99)].mean(0)]
-        )
-        self.nose = np.array([[nose[:, 0].mean(), np.quantile(nose[:, 1], 0.8)]])
-        found = np.concatenate([self.eyes, self.mouth])
-        away = float(np.abs(found - PORTRAIT_TEMPLATE).max())
-        unit = (np.arange(size) + 0.5) / size
-        oval = ((unit[None] - 0.5) / 0.17) ** 2 + ((unit[:, None] - 0.54) / 0.22) ** 2 < 1
-        covered = float(((best > 0) & (best < CLASSES.index("hair")))[oval].mean())
-        if away > 0.12:
-            return
-        self.score = float(np.prod([*scores, covered]) ** (1 / (len(scores) + 1)))
+    score: float
+    eyes: np.ndarray
+    nose: np.ndarray
+    mouth: np.ndarray
+    corners: np.ndarray
+
+
+def _parts(likely: np.ndarray) -> _Parts | None:
+    """What (11, S, S) probabilities show; None if a part is missing or not where a face has it."""
+    size = likely.shape[1]
+    best = likely.argmax(axis=0)
+    found, scores = {}, []
+    for name, area in _AREAS.items():
+        classes = _LIPS if name == "mouth" else [CLASSES.index(name)]
+        rows, columns = np.nonzero(np.isin(best, classes))
+        if len(rows) < 0.15 * area * size**2:
+            return None
+        sure = float(likely[classes].sum(axis=0)[rows, columns].mean())
+        scores.append(sure * min(1.0, len(rows) / (area * size**2)))
+        points = _without_strays((np.stack([columns, rows], axis=1) + 0.5) / size, _REACH[name])
+        if not len(points):
+            return None
+        found[name] = points
+    eyes = np.stack([_middle(found["eye_left"]), _middle(found["eye_right"])])
+    mouth = _middle(found["mouth"])[None]
+    away = float(np.abs(np.concatenate([eyes, mouth]) - PORTRAIT_TEMPLATE).max())
+    unit = (np.arange(size) + 0.5) / size
+    oval = ((unit[None] - 0.5) / 0.17) ** 2 + ((unit[:, None] - 0.54) / 0.22) ** 2 < 1
+    covered = float(((best > 0) & (best < CLASSES.index("hair")))[oval].mean())
+    if away > 0.12 or not covered:
+        return None
+    x, nose = found["mouth"][:, 0], found["nose"]
+    return _Parts(
+        score=float(np.prod([*scores, covered]) ** (1 / (len(scores) + 1))),
+        eyes=eyes,
+        nose=np.array([[nose[:, 0].mean(), np.quantile(nose[:, 1], 0.8)]]),
+        mouth=mouth,
+        corners=np.stack(
+            [found["mouth"][x <= np.quantile(x, 0.01)].mean(0), found["mouth"][x >= np.quantile(x, 0.99)].mean(0)]
+        ),
+    )
 
 
 def _without_strays(points: np.ndarray, reach: tuple[float, float]) -> np.ndarray:

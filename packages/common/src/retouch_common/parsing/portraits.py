@@ -18,7 +18,7 @@ from retouch_common.data.webmorph import read_template
 from retouch_common.files import write_atomically
 from retouch_common.parsing.labels import CLASSES, read_labels
 from retouch_common.parsing.templates import NotPlain, parse_portrait, reduced
-from retouch_common.photo.alignment import FaceSquare, fit_portrait, whole_square
+from retouch_common.photo.alignment import PORTRAIT_EYES, FaceSquare, fit_portrait
 from retouch_common.synthesis.face_template import landmarks_from_template, portrait_square_of
 from retouch_common.synthesis.filters import gaussian_blur, resize
 
@@ -27,7 +27,7 @@ __all__ = ["STORED", "LabelledPortrait", "labels_square", "load_portrait", "prep
 logger = logging.getLogger(__name__)
 
 VERSION = 1  # of what is kept; raise it when labels or mattes are found in another way
-STORED = 96 * 256 / 57
+STORED = 96 / PORTRAIT_EYES
 """Side of a face's square in pixels of what is kept: 96 pixels between the eyes."""
 
 
@@ -117,11 +117,11 @@ def labels_square(labels: np.ndarray) -> FaceSquare | None:
 
 
 def _from_template(picture: Path, file: Path) -> LabelledPortrait | None:
-    template = read_template(file)
+    template, levels = read_template(file), read_levels(picture)
     try:
         square = portrait_square_of(landmarks_from_template(template))
         scale = min(1.0, STORED / square.side)
-        image, small = reduced(read_levels(picture), template, scale)
+        image, small = reduced(levels, template, scale)
         parsed = parse_portrait(image, small)
     except NotPlain:
         return None
@@ -139,8 +139,7 @@ def _from_labels(picture: Path, file: Path) -> LabelledPortrait:
     height, width = labels.shape
     square = labels_square(labels)
     if square is None:  # no eyes or no mouth: the middle of the picture stands for the face
-        side = min(height, width)
-        square = FaceSquare((width / 2, height / 2), side) if height != width else whole_square(height, width)
+        square = FaceSquare((width / 2, height / 2), min(height, width))
     scale = min(1.0, STORED / square.side)
     rows, columns = (max(1, round(n * scale)) for n in (height, width))
     image = resize(levels.astype(np.float32) / np.float32(255), rows, columns, antialias=True)

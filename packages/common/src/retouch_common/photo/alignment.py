@@ -27,6 +27,8 @@ TEMPLATE = np.array([[193.0, 239.9], [318.9, 240.2], [256.6, 314.0], [201.3, 371
 PORTRAIT_TEMPLATE = np.array([[99.0, 116.0], [156.0, 116.0], [127.0, 180.0]]) / 256
 """Both eyes and the middle of the mouth in the wider frame of portrait editing, which has room for hair. Measured on
 18 aligned pictures that Gu et al. ("Mask-Guided Portrait Editing with Conditional GANs." CVPR 2019) publish."""
+PORTRAIT_EYES = 57 / 256
+"""Between the eyes of :data:`PORTRAIT_TEMPLATE`, as a share of the square's side."""
 
 FEATHER = 1 / 16  # width of a square's soft border; chins come as close as 1/10
 
@@ -127,18 +129,10 @@ def face_square(face: Face, height: int, width: int) -> FaceSquare:
     landmarks = np.asarray(face.landmarks, np.float64)
     if not np.isfinite(landmarks).all():
         return _box_square(face)
-    points, template = landmarks @ [1, 1j], TEMPLATE @ [1, 1j]
-    mean, template_mean = points.mean(), template.mean()
-    template = template - template_mean
-    turn = np.vdot(template, points - mean) / np.vdot(template, template).real  # least squares over all similarities
-    left_eye, right_eye, _, left_corner, right_corner = points
-    eyes = abs(right_eye - left_eye) / _EYES
-    eyes_to_mouth = abs((left_corner + right_corner) - (left_eye + right_eye)) / 2 / _EYES_TO_MOUTH
-    side = max(abs(turn), eyes, eyes_to_mouth)
-    if not abs(turn) or side < 1:
-        raise ValueError("the landmarks of the face fall into one point")
-    centre = mean + side * turn / abs(turn) * (0.5 + 0.5j - template_mean)
-    return FaceSquare((float(centre.real), float(centre.imag)), float(side), float(np.angle(turn)))
+    left_eye, right_eye, _, left_corner, right_corner = landmarks
+    eyes = math.dist(left_eye, right_eye) / _EYES
+    eyes_to_mouth = math.dist(left_corner + right_corner, left_eye + right_eye) / 2 / _EYES_TO_MOUTH
+    return _closest(landmarks, TEMPLATE, eyes, eyes_to_mouth)
 
 
 def portrait_square(face: Face, height: int, width: int) -> FaceSquare:
@@ -172,12 +166,18 @@ def fit_portrait(eyes: np.ndarray, mouth: np.ndarray) -> FaceSquare:
     Raises:
         ValueError: If the points fall into one.
     """
-    points, template = np.vstack([eyes, mouth]) @ [1, 1j], PORTRAIT_TEMPLATE @ [1, 1j]
+    points = np.vstack([eyes, mouth]).astype(np.float64)
+    down, wanted = (math.dist(2 * below, left + right) for left, right, below in (points, PORTRAIT_TEMPLATE))
+    return _closest(points, PORTRAIT_TEMPLATE, down / wanted)
+
+
+def _closest(points: np.ndarray, template: np.ndarray, *sides: float) -> FaceSquare:
+    """The similarity transform that brings points closest to a template's, enlarged to the largest of the sides."""
+    points, template = points @ [1, 1j], template @ [1, 1j]
     mean, template_mean = points.mean(), template.mean()
     template = template - template_mean
     turn = np.vdot(template, points - mean) / np.vdot(template, template).real  # least squares over all similarities
-    down = abs(2 * points[2] - points[0] - points[1]) / abs(2 * template[2] - template[0] - template[1])
-    side = max(abs(turn), down)
+    side = max(abs(turn), *sides)
     if not abs(turn) or side < 1:
         raise ValueError("the landmarks of the face fall into one point")
     centre = mean + side * turn / abs(turn) * (0.5 + 0.5j - template_mean)
