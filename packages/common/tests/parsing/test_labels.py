@@ -1,6 +1,7 @@
 """Label pictures survive files, and what is no label picture is refused in one line."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from retouch_common.parsing.labels import (
     encode_labels,
     mirrored,
     read_labels,
+    resized,
     write_labels,
 )
 
@@ -93,10 +95,8 @@ def test_what_is_no_label_picture_is_refused():
 def test_a_small_file_that_claims_to_be_huge_is_refused():
     huge = bytearray(encode_labels(EVERY))
     huge[16:24] = (60_000).to_bytes(4, "big") * 2
-    import zlib
-
     huge[29:33] = zlib.crc32(bytes(huge[12:29])).to_bytes(4, "big")
-    with pytest.raises(ValueError, match=r"x\.png"):
+    with pytest.raises(ValueError, match=r"x\.png: too many pixels"):
         decode_labels(bytes(huge), "x.png")
 
 
@@ -112,3 +112,9 @@ def test_a_mirror_exchanges_left_and_right():
     labels = np.array([[2, 0, 3], [4, 6, 5], [1, 7, 10]], np.uint8)
     np.testing.assert_array_equal(mirrored(labels), [[2, 0, 3], [4, 6, 5], [10, 7, 1]])
     np.testing.assert_array_equal(mirrored(mirrored(EVERY)), EVERY)
+
+
+def test_resized_labels_are_those_of_the_nearest_pixel():
+    labels = np.array([[1, 2], [3, 4]], np.uint8)
+    np.testing.assert_array_equal(resized(labels, 4, 2), [[1, 2], [1, 2], [3, 4], [3, 4]])
+    np.testing.assert_array_equal(resized(resized(labels, 6, 10), 2, 2), labels)

@@ -12,10 +12,14 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from retouch_common.files import write_atomically
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 CLASSES = (
     "background",
@@ -52,9 +56,7 @@ COLOURS = np.array(
 )
 """(11, 3) RGB of the classes."""
 
-_MIRRORED = np.array([0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10], dtype=np.uint8)
-_KEYS = COLOURS.astype(np.int64) @ (1 << 16, 1 << 8, 1)
-_MAX_PIXELS = 1 << 28  # a PNG of a few kilobytes can claim to be larger than any memory
+_EXCHANGED = np.array([0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10], dtype=np.uint8)
 
 
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
@@ -76,8 +78,9 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
 def decode_labels(data: bytes, name: str) -> np.ndarray:
     """The labels that a PNG file holds.
 
-    With a palette whose colours are :data:`COLOURS`, in any order, colours tell the class; with any other palette the
-    indices do. Grey values are classes themselves. RGB must consist of :data:`COLOURS` to the bit.
+    With a palette whose colours are :data:`COLOURS`, in any order, colours tell the class; with any other palette, and
+    in a picture of a single colour, the indices do. So a palette of black and white is read as background and mouth,
+    whatever was meant. Grey values are classes themselves. RGB must consist of :data:`COLOURS` to the bit.
 
     Args:
         data: The file's content.
@@ -89,19 +92,10 @@ def decode_labels(data: bytes, name: str) -> np.ndarray:
     Raises:
         ValueError: It is no such PNG.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise ValueError(f"{name}: {picture.width}x{picture.height} pixels are too many for a label picture")
-            mode, pixels, palette = picture.mode, np.array(picture), picture.getpalette()
-    except UnidentifiedImageError:
-        raise ValueError(f"{name}: not a PNG file; labels are read from PNG files only") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's words for damaged files
-        raise ValueError(f"{name}: a damaged PNG file ({error})") from None
+    picture = open_png(data, name)
+    mode, pixels = picture.mode, np.array(picture)
     if mode == "P":
-        return _from_indices(pixels, np.array(palette, np.uint8).reshape(-1, 3), name)
+        return _from_indices(pixels, np.array(picture.getpalette(), np.uint8).reshape(-1, 3), name)
     if mode == "L":
         return _checked(pixels, name)
     if mode == "RGBA" and (pixels[..., 3] == 255).all():
@@ -112,6 +106,30 @@ def decode_labels(data: bytes, name: str) -> np.ndarray:
         f"{name}: a PNG of kind {mode} holds no labels; save it with a palette, or as 8-bit grey with values 0 to "
         f"{NUM_CLASSES - 1}"
     )
+
+
+def open_png(data: bytes, name: str) -> Picture:
+    """The picture in a PNG file, all of it read.
+
+    Args:
+        data: The file's content.
+        name: What to call it in messages.
+
+    Raises:
+        ValueError: It is no PNG file, damaged, or of so many pixels that it would fill the memory.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        picture = Image.open(io.BytesIO(data), formats=("PNG",))
+        picture.load()
+    except Image.DecompressionBombError:  # a file of a few kilobytes can claim to be larger than any memory
+        raise ValueError(f"{name}: too many pixels for a label picture") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{name}: not a PNG file; labels are read from PNG files only") from None
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for damaged files
+        raise ValueError(f"{name}: a damaged PNG file ({error})") from None
+    return picture
 
 
 def encode_labels(labels: np.ndarray) -> bytes:
@@ -154,9 +172,23 @@ def coloured(labels: np.ndarray) -> np.ndarray:
     return COLOURS[labels]
 
 
+def exchanged(labels: np.ndarray) -> np.ndarray:
+    """Labels with left and right exchanged, each pixel where it was."""
+    return _EXCHANGED[labels]
+
+
 def mirrored(labels: np.ndarray) -> np.ndarray:
     """Labels (H, W) seen in a mirror: what was the left eye is the right one now."""
-    return np.ascontiguousarray(_MIRRORED[labels[:, ::-1]])
+    return np.ascontiguousarray(exchanged(labels[:, ::-1]))
+
+
+def resized(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Labels (H, W) at another size: each pixel's is that of the nearest one."""
+    rows, columns = (
+        ((np.arange(wanted) + 0.5) * have / wanted).astype(int)
+        for wanted, have in zip((height, width), labels.shape, strict=True)
+    )
+    return labels[np.ix_(rows, columns)]
 
 
 def _checked(labels: np.ndarray, name: str) -> np.ndarray:
@@ -170,20 +202,20 @@ def _checked(labels: np.ndarray, name: str) -> np.ndarray:
 def _from_indices(indices: np.ndarray, palette: np.ndarray, name: str) -> np.ndarray:
     used = np.unique(indices)
     if used[-1] < len(palette) and len(used) > 1:
-        keys = palette[used].astype(np.int64) @ (1 << 16, 1 << 8, 1)
-        if len(np.unique(keys)) == len(used) and np.isin(keys, _KEYS).all():
+        keys, ours = _keys(palette[used]), _keys(COLOURS)
+        if len(np.unique(keys)) == len(used) and np.isin(keys, ours).all():
             table = np.zeros(256, np.uint8)
-            table[used] = (keys[:, None] == _KEYS).argmax(axis=1)
+            table[used] = (keys[:, None] == ours).argmax(axis=1)
             return table[indices]
     return _checked(indices, name)
 
 
 def _from_colours(pixels: np.ndarray, name: str) -> np.ndarray:
-    keys = pixels.astype(np.int64) @ (1 << 16, 1 << 8, 1)
-    order = np.argsort(_KEYS)
-    place = np.searchsorted(_KEYS[order], keys).clip(max=NUM_CLASSES - 1)
-    labels = order[place]
-    strange = keys != _KEYS[labels]
+    keys = _keys(pixels)
+    labels = np.full(keys.shape, NUM_CLASSES, np.uint8)
+    for label, key in enumerate(_keys(COLOURS)):
+        labels[keys == key] = label
+    strange = labels == NUM_CLASSES
     if strange.any():
         row, column = np.argwhere(strange)[0]
         colour = ", ".join(str(value) for value in pixels[row, column])
@@ -191,4 +223,9 @@ def _from_colours(pixels: np.ndarray, name: str) -> np.ndarray:
             f"{name}: the colour ({colour}) at x={column}, y={row} is no class's; {int(strange.sum())} pixels are like "
             "that: paint without smooth edges, and save as PNG"
         )
-    return labels.astype(np.uint8)
+    return labels
+
+
+def _keys(colours: np.ndarray) -> np.ndarray:
+    """One number for every colour (…, 3)."""
+    return colours.astype(np.int64) @ (1 << 16, 1 << 8, 1)

@@ -16,7 +16,7 @@ from retouch_common.cli import progress_bar
 from retouch_common.data.face_cache import default_cache, read_levels
 from retouch_common.data.webmorph import read_template
 from retouch_common.files import write_atomically
-from retouch_common.parsing.labels import CLASSES, read_labels
+from retouch_common.parsing.labels import CLASSES, read_labels, resized
 from retouch_common.parsing.templates import NotPlain, parse_portrait, reduced
 from retouch_common.photo.alignment import PORTRAIT_EYES, FaceSquare, fit_portrait
 from retouch_common.synthesis.face_template import landmarks_from_template, portrait_square_of
@@ -143,10 +143,7 @@ def _from_labels(picture: Path, file: Path) -> LabelledPortrait:
     scale = min(1.0, STORED / square.side)
     rows, columns = (max(1, round(n * scale)) for n in (height, width))
     image = resize(levels.astype(np.float32) / np.float32(255), rows, columns, antialias=True)
-    y, x = (
-        ((np.arange(n) + 0.5) / scale).astype(int).clip(max=full - 1) for n, full in ((rows, height), (columns, width))
-    )
-    labels = labels[np.ix_(y, x)]
+    labels = resized(labels, rows, columns)
     tone = gaussian_blur(((labels > 0) & (labels < CLASSES.index("hair"))).astype(np.float32), 4.0)
     # Ears, neck and clothes have the background's label: without a matte it stays as it is.
     return LabelledPortrait(_stack(image, labels, np.zeros_like(labels), _levels(tone)), _scaled(square, scale))
