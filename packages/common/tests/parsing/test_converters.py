@@ -5,8 +5,10 @@ import pytest
 import pyvips
 from click.testing import CliRunner
 from PIL import Image
+from retouch_common.parsing import templates
+from retouch_common.parsing.cli import KINDS as NAMED
 from retouch_common.parsing.cli import convert as command
-from retouch_common.parsing.converters import CELEBAMASK_PARTS, convert, left_is_left
+from retouch_common.parsing.converters import CELEBAMASK_PARTS, KINDS, convert, left_is_left
 from retouch_common.parsing.data import find_pairs
 from retouch_common.parsing.labels import CLASSES, read_labels
 
@@ -32,13 +34,26 @@ def striped(order=range(11)):
     return labels
 
 
+def refused(kind, source, out):
+    """What is said of pictures that are left out."""
+    said = []
+    with pytest.raises(ValueError, match="pictures were left out; the lines above say why"):
+        convert(kind, source, out, report=said.append)
+    return "\n".join(said)
+
+
 def test_left_is_where_the_picture_has_it():
     swapped = striped([0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10])
     np.testing.assert_array_equal(left_is_left(swapped), striped())
-    assert left_is_left(striped()) is not None
     np.testing.assert_array_equal(left_is_left(striped()), striped())
+
+
+def test_a_pair_tells_whose_left_a_single_eye_has():
+    swapped = striped([0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10])
     single = np.where(swapped == 4, 0, swapped)
-    np.testing.assert_array_equal(left_is_left(single) == 5, single == 5)
+    np.testing.assert_array_equal(left_is_left(single) == 4, single == 5)
+    alone = np.where(single == 2, 0, single)
+    np.testing.assert_array_equal(left_is_left(alone), alone)
 
 
 def test_helen(tmp_path):
@@ -56,8 +71,8 @@ def test_helen(tmp_path):
     assert [pair[0].name for pair in find_pairs(str(tmp_path / "out"), "val")] == ["200_1.jpg"]
     assert len(find_pairs(str(tmp_path / "out"), "all")) == 2
     (source / "labels/100_1/100_1_lbl07.png").unlink()
-    with pytest.raises(ValueError, match=r"100_1_lbl07\.png: missing"):
-        convert("helen", source, tmp_path / "again", report=print)
+    assert "100_1_lbl07.png: missing" in refused("helen", source, tmp_path / "again")
+    assert (tmp_path / "again/test/labels/200_1.png").is_file(), "the others are converted"
 
 
 def test_helen_probabilities_are_compared(tmp_path):
@@ -106,7 +121,7 @@ def test_celebamask(tmp_path):
     named = {name: labels[::2, ::2] == CLASSES.index(name) for name in CLASSES}
     assert named["eye_left"][10:13, 6:12].all() and named["eye_left"].sum() == 18  # glasses lie over the rest
     assert named["eye_right"][10:14, 20:26].all()
-    assert named["brow_left"][6:8, 20:26].all()  # alone, it stays what it is called
+    assert named["brow_right"][6:8, 20:26].all()  # alone, but the eyes show whose left is meant
     assert named["mouth"][22:24, 10:22].all() and named["lower_lip"][24:26, 10:22].all()
     assert named["hair"].sum() == 4 * 32 and not named["hair"][:2].any()
     assert named["background"][28:, 8:24].all() and named["background"][12:20, 28:].all()
@@ -134,8 +149,36 @@ def test_templates(person, tmp_path):
     person.save(tmp_path / "in" / "set" / "1.png", with_template=True)
     person.save(tmp_path / "in" / "set" / "2.png", with_template=False)
     assert convert("templates", tmp_path / "in", tmp_path / "out", report=print) == 1
-    labels = read_labels(tmp_path / "out/labels/set_1.png")
+    labels = read_labels(tmp_path / "out/val/labels/set_1.png")
     assert labels.shape == person.image.shape[:2] and set(np.unique(labels)) >= {0, 1, 2, 3, 4, 5, 6, 7, 9, 10}
+
+
+def test_templates_of_one_person_stay_together(person, tmp_path, monkeypatch):
+    monkeypatch.setattr(templates, "labels_of_photo", lambda levels, template: np.zeros(levels.shape[:2], np.uint8))
+    for name in ("london_neutral/1", "london_neutral/2", "london_smiling/1", "london_smiling/2"):
+        person.save(tmp_path / "in" / f"{name}.png", with_template=True)
+    assert convert("templates", tmp_path / "in", tmp_path / "out", report=print) == 4
+    split = [{path.stem[-1] for path in (tmp_path / "out" / part / "labels").iterdir()} for part in ("train", "val")]
+    assert split == [{"2"}, {"1"}], "each person is in one of them"
+
+
+def test_two_pictures_of_one_name_are_refused(tmp_path):
+    for folder in ("one", "two"):
+        picture(tmp_path / "in" / folder / "7_image.jpg")
+        grey(tmp_path / "in" / folder / "7_label.png", striped())
+    with pytest.raises(ValueError, match=r"two/7_image\.jpg: its name is taken by .*one/7_image\.jpg"):
+        convert("helen-relabelled", tmp_path / "in", tmp_path / "out", report=print)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_unreadable_file_stops_no_other(tmp_path):
+    for name in "abc":
+        picture(tmp_path / "in" / f"{name}_image.png")
+        grey(tmp_path / "in" / f"{name}_label.png", striped())
+    (tmp_path / "in/b_label.png").write_bytes(b"no picture")
+    said = refused("helen-relabelled", tmp_path / "in", tmp_path / "out")
+    assert "b_label.png: not a PNG file" in said and "2 pictures with labels" in said
+    assert {path.stem for path in (tmp_path / "out/labels").iterdir()} == {"a", "c"}
 
 
 def test_a_stopped_conversion_goes_on(tmp_path):
@@ -148,6 +191,10 @@ def test_a_stopped_conversion_goes_on(tmp_path):
     again.unlink()
     assert convert("helen-relabelled", tmp_path / "in", tmp_path / "out", report=print) == 2
     assert again.is_file() and kept.stat().st_mtime_ns == before
+
+
+def test_the_command_offers_what_can_be_converted():
+    assert tuple(KINDS) == NAMED
 
 
 def test_the_command_tells_what_is_wrong(tmp_path):

@@ -12,21 +12,23 @@ Layouts, as published:
 - CelebAMask-HQ (Lee et al., CVPR 2020): ``CelebA-HQ-img/N.jpg`` and ``CelebAMask-HQ-mask-anno/K/NNNNN_PART.png``, white
   where the part is; PART is one of 18.
 - LaPa (Liu et al., AAAI 2020): ``{train,val,test}/images/NAME.jpg`` and ``labels/NAME.png``, the 11 classes.
-- templates: portraits with `.tem` files of 189 points beside them.
+- templates: portraits with `.tem` files of 189 points beside them; people are split as ``faces:DIR`` splits them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from retouch_common.data.faces import find_portraits
+from retouch_common.data.faces import find_portraits, split_portraits
 from retouch_common.files import write_atomically
-from retouch_common.parsing.labels import CLASSES, NUM_CLASSES, read_labels, write_labels
+from retouch_common.parsing.labels import CLASSES, NUM_CLASSES, exchanged, open_png, read_labels, resized, write_labels
 
 __all__ = ["CELEBAMASK_PARTS", "KINDS", "convert", "left_is_left"]
 
@@ -55,6 +57,8 @@ CELEBAMASK_PARTS: dict[str, str] = {
 _SPLITS = {"exemplars.txt": "train", "tuning.txt": "val", "testing.txt": "test"}
 _PICTURES = (".jpg", ".jpeg", ".png")
 
+Name = TypeVar("Name", bound=Hashable)
+
 
 @dataclass(frozen=True)
 class Item:
@@ -80,17 +84,18 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
         kind: A key of :data:`KINDS`.
         source: The data set as published.
         out: Folder to write; a data set that is split becomes ``out/train`` and so on. Pictures are copied as they
-            are; those whose labels are there already are passed over.
+            are; those whose labels are there already are passed over, those whose labels cannot be read or made are
+            left out.
         report: Receives lines for the user.
 
     Returns:
         How many pictures there are in ``out`` now.
 
     Raises:
-        ValueError: No such kind, no such data set, or a file that cannot be read.
+        ValueError: No such kind, no such data set, two pictures of one name, or pictures were left out.
         OSError: ``out`` cannot be written.
     """
-    from retouch_common.cli import progress_bar
+    from retouch_common.cli import error_line, progress_bar
 
     source, out = Path(source), Path(out)
     if kind not in KINDS:
@@ -100,6 +105,7 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
     items = list(KINDS[kind](source))
     if not items:
         raise ValueError(f"{source}: holds no pictures laid out as {kind} is published")
+    _by_name(((item.split, item.name), item.picture) for item in items)
     left_out = []
     with progress_bar(unit="pictures") as bar:
         for item in bar.track(items, description="Converting"):
@@ -109,8 +115,8 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
                 continue
             try:
                 labels = _like_picture(left_is_left(item.labels()), item.picture)
-            except _LeftOut as error:
-                left_out.append(str(error))
+            except (ValueError, OSError) as error:
+                left_out.append(error_line(error))
                 continue
             for name in ("images", "labels"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
@@ -120,34 +126,32 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
     for line in left_out:
         report(f"left out: {line}")
     report(f"{len(items) - len(left_out)} pictures with labels in {out}")
-    return len(items) - len(left_out)
+    if left_out:
+        raise ValueError(f"{len(left_out)} of {len(items)} pictures were left out; the lines above say why")
+    return len(items)
 
 
 def left_is_left(labels: np.ndarray) -> np.ndarray:
-    """Labels with left and right brow, and left and right eye, exchanged where the left one lies on the right.
+    """Labels with left and right exchanged if the left brow and eye lie on the right.
+
+    Whose left is meant is the data set's convention: what a pair shows holds for a single brow or eye, too.
 
     Args:
         labels: (H, W) uint8.
 
     Returns:
-        The same, or changed labels; a single brow or eye stays what it is called.
+        The same, or changed labels; without a pair they stay as they are.
     """
-    result = labels
+    across = 0.0
     for name in ("brow", "eye"):
-        left, right = CLASSES.index(f"{name}_left"), CLASSES.index(f"{name}_right")
-        columns = [np.nonzero(labels == part)[1] for part in (left, right)]
-        if all(map(len, columns)) and columns[0].mean() > columns[1].mean():
-            result = result.copy() if result is labels else result
-            result[labels == left], result[labels == right] = right, left
-    return result
-
-
-class _LeftOut(Exception):
-    """A picture for which there are no labels; the message names it and says why."""
+        left, right = (np.nonzero(labels == CLASSES.index(f"{name}_{side}"))[1] for side in ("left", "right"))
+        if len(left) and len(right):
+            across += float(right.mean() - left.mean())
+    return exchanged(labels) if across < 0 else labels
 
 
 def _helen(source: Path) -> Iterator[Item]:
-    pictures = {path.stem: path for path in _pictures(source) if "_lbl" not in path.stem}
+    pictures = _by_name((path.stem, path) for path in _pictures(source) if "_lbl" not in path.stem)
     splits: dict[str, str] = {}
     for list_name, split in _SPLITS.items():
         for file in source.rglob(list_name):
@@ -159,7 +163,7 @@ def _helen(source: Path) -> Iterator[Item]:
         if name not in pictures:
             raise ValueError(f"{first}: there is no picture {name}.jpg for these labels")
         files = [first.with_name(f"{name}_lbl{number:02d}.png") for number in range(NUM_CLASSES)]
-        yield Item(pictures[name], splits.get(name, "train") if splits else "", lambda f=files: _most_likely(f), name)  # type: ignore[misc]
+        yield Item(pictures[name], splits.get(name, "train") if splits else "", partial(_most_likely, files), name)
 
 
 def _most_likely(files: list[Path]) -> np.ndarray:
@@ -176,15 +180,12 @@ def _most_likely(files: list[Path]) -> np.ndarray:
 def _helen_relabelled(source: Path) -> Iterator[Item]:
     for file in sorted(source.rglob("*_label.png")):
         name = file.name.removesuffix("_label.png")
-        picture = next(
-            (file.with_name(f"{name}_image{s}") for s in _PICTURES if file.with_name(f"{name}_image{s}").is_file()),
-            None,
-        )
+        picture = _picture(file.parent, f"{name}_image")
         if picture is None:
             raise ValueError(f"{file}: there is no picture {name}_image.jpg beside it")
         folders = [folder.name for folder in file.parents if folder != source and source in folder.parents]
         split = next((part for part in folders if part in _SPLITS.values()), "")
-        yield Item(picture, split, lambda f=file: read_labels(f), name)  # type: ignore[misc]
+        yield Item(picture, split, partial(read_labels, file), name)
 
 
 def _celebamask(source: Path) -> Iterator[Item]:
@@ -195,11 +196,11 @@ def _celebamask(source: Path) -> Iterator[Item]:
             if found[2] not in CELEBAMASK_PARTS:
                 raise ValueError(f"{file}: {found[2]!r} is none of CelebAMask-HQ's parts")
             parts.setdefault(int(found[1]), {})[found[2]] = file
-    pictures = {int(path.stem): path for path in _pictures(source) if path.stem.isdigit()}
+    pictures = _by_name((int(path.stem), path) for path in _pictures(source) if path.stem.isdigit())
     for number in sorted(parts):
         if number not in pictures:
             raise ValueError(f"{next(iter(parts[number].values()))}: there is no picture {number}.jpg for these parts")
-        yield Item(pictures[number], "", lambda p=parts[number]: _painted(p), f"{number:05d}")  # type: ignore[misc]
+        yield Item(pictures[number], "", partial(_painted, parts[number]), f"{number:05d}")
 
 
 def _painted(files: dict[str, Path]) -> np.ndarray:
@@ -221,36 +222,30 @@ def _painted(files: dict[str, Path]) -> np.ndarray:
 def _lapa(source: Path) -> Iterator[Item]:
     for split in _SPLITS.values():
         for file in sorted((source / split / "labels").glob("*.png")):
-            picture = next(
-                (
-                    source / split / "images" / f"{file.stem}{suffix}"
-                    for suffix in _PICTURES
-                    if (source / split / "images" / f"{file.stem}{suffix}").is_file()
-                ),
-                None,
-            )
+            picture = _picture(source / split / "images", file.stem)
             if picture is None:
                 raise ValueError(f"{file}: there is no picture {file.stem}.jpg in {source / split / 'images'}")
-            yield Item(picture, split, lambda f=file: read_labels(f), file.stem)  # type: ignore[misc]
+            yield Item(picture, split, partial(read_labels, file), file.stem)
 
 
 def _templates(source: Path) -> Iterator[Item]:
-    for picture in find_portraits(source):
-        file = picture.with_suffix(".tem")
-        if file.is_file():
-            name = "_".join(picture.relative_to(source).with_suffix("").parts)
-            yield Item(picture, "", lambda p=picture, f=file: _rasterised(p, f), name)  # type: ignore[misc]
+    portraits = [path for path in find_portraits(source) if path.with_suffix(".tem").is_file()]
+    for split in ("train", "val"):
+        for picture in split_portraits(portraits, split):
+            name = "_".join(picture.relative_to(source).with_suffix("").parts)  # names repeat from folder to folder
+            yield Item(picture, split, partial(_rasterised, picture), name)
 
 
-def _rasterised(picture: Path, file: Path) -> np.ndarray:
+def _rasterised(picture: Path) -> np.ndarray:
     from retouch_common.data.face_cache import read_levels
     from retouch_common.data.webmorph import read_template
-    from retouch_common.parsing.templates import NotPlain, labels_of_photo
+    from retouch_common.parsing.templates import labels_of_photo
 
+    levels, template = read_levels(picture), read_template(picture.with_suffix(".tem"))
     try:
-        return labels_of_photo(read_levels(picture), read_template(file))
-    except NotPlain as error:
-        raise _LeftOut(f"{picture}: {error}") from error
+        return labels_of_photo(levels, template)
+    except ValueError as error:
+        raise ValueError(f"{picture}: {error}") from error
 
 
 KINDS: dict[str, Callable[[Path], Iterator[Item]]] = {
@@ -267,15 +262,24 @@ def _pictures(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _PICTURES and path.is_file())
 
 
+def _picture(folder: Path, stem: str) -> Path | None:
+    files = (folder / f"{stem}{suffix}" for suffix in _PICTURES)
+    return next(filter(Path.is_file, files), None)
+
+
+def _by_name(pictures: Iterable[tuple[Name, Path]]) -> dict[Name, Path]:
+    """Pictures by name; two of one name are refused, since one would replace the other."""
+    found: dict[Name, Path] = {}
+    for name, picture in pictures:
+        if name in found:
+            raise ValueError(f"{picture}: its name is taken by {found[name]}; rename one, with its labels")
+        found[name] = picture
+    return found
+
+
 def _grey(file: Path) -> np.ndarray:
     """(H, W) uint8 of an 8-bit grey PNG, one that says so or one with three equal channels."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(file, formats=("PNG",)) as picture:
-            return np.array(picture.convert("L"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{file}: not a PNG file that can be read ({error})") from None
+    return np.array(open_png(file.read_bytes(), str(file)).convert("L"))
 
 
 def _like_picture(labels: np.ndarray, picture: Path) -> np.ndarray:
@@ -288,8 +292,4 @@ def _like_picture(labels: np.ndarray, picture: Path) -> np.ndarray:
     if abs(labels.shape[1] / labels.shape[0] - photo.width / photo.height) > 0.01:
         sizes = f"{labels.shape[1]}x{labels.shape[0]} for a picture of {photo.width}x{photo.height}"
         raise ValueError(f"{picture}: its labels have {sizes} pixels")
-    rows, columns = (
-        ((np.arange(wanted) + 0.5) * have / wanted).astype(int)
-        for wanted, have in zip((photo.height, photo.width), labels.shape, strict=True)
-    )
-    return labels[np.ix_(rows, columns)]
+    return resized(labels, photo.height, photo.width)
