@@ -68,12 +68,16 @@ compare_option = click.option(
 )
 
 
+overwrite_option = click.option("--overwrite", is_flag=True, help="Allow an output that is its own input.")
+
+recursive_option = click.option(
+    "--recursive", is_flag=True, help="Search folders within folders; OUT keeps their tree."
+)
+
+
 def batch_options(command: F) -> F:
     """--recursive and --overwrite."""
-    command = click.option("--overwrite", is_flag=True, help="Allow an output that is its own input.")(command)
-    return click.option("--recursive", is_flag=True, help="Search folders within folders; OUT keeps their tree.")(
-        command
-    )
+    return recursive_option(overwrite_option(command))
 
 
 def retouch_all(

@@ -9,7 +9,7 @@ def train(preset, data, out, config_file, overrides, steps, init, dry_run, tenso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,14 +24,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C")
 
 
-def training_options(*, data: str) -> Callable[[F], F]:
+def training_options(
+    *, data: str, presets: Sequence[str] = ("paper", "recommended", "small", "tiny")
+) -> Callable[[F], F]:
     """The options of every training command.
 
     Args:
         data: What --data takes, for the help.
+        presets: What --preset takes, for the help.
     """
+    names = f"{', '.join(presets[:-1])} or {presets[-1]}."
     options = (
-        click.option("--preset", default="recommended", show_default=True, help="paper, recommended, small or tiny."),
+        click.option("--preset", default="recommended", show_default=True, help=names),
         click.option("--data", required=True, metavar="DATA", help=data),
         click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run directory."),
         click.option(
