@@ -3,8 +3,8 @@
 export class Compare {
   #held = false;
 
-  constructor(figure, divider, before, chip) {
-    Object.assign(this, { figure, divider, before, chip });
+  constructor(figure, divider, before) {
+    Object.assign(this, { figure, divider, before });
     this.share = 0;
     figure.addEventListener("pointerdown", (event) => {
       if (figure.dataset.state === "empty") return;

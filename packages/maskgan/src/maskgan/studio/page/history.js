@@ -10,10 +10,9 @@ export class History {
   #bytes = 0;
   #changed;
 
-  constructor(labels, changed, most = MOST_BYTES) {
+  constructor(labels, changed) {
     this.#labels = labels;
     this.#changed = changed; // called with the rectangle that a step has changed, or null when there is only news
-    this.most = most;
   }
 
   get canUndo() {
@@ -50,7 +49,7 @@ export class History {
     this.#undone = [];
     this.#done.push({ box, before: cut(before, size, box), after: cut(data, size, box) });
     this.#bytes += bytes(this.#done.at(-1));
-    while (this.#bytes > this.most && this.#done.length > 1) this.#bytes -= bytes(this.#done.shift());
+    while (this.#bytes > MOST_BYTES && this.#done.length > 1) this.#bytes -= bytes(this.#done.shift());
     this.#changed(null);
     return true;
   }

@@ -1,7 +1,6 @@
 // The mask: one class for every pixel, and what paints it. No pixel is ever between two classes.
 //
-// Painting functions take `over`, the only class that may be painted over, or null; they return the rectangle
-// [left, top, right, bottom) that may have changed, or null.
+// Painting functions take `over`, the only class that may be painted over, or null.
 
 export class Labels {
   constructor(size) {
@@ -17,7 +16,8 @@ export class Labels {
     return this.inside(x, y) ? this.data[y * this.size + x] : null;
   }
 
-  // A line of a round brush between two points (in pixels of the mask, not rounded).
+  // A line of a round brush between two points (in pixels of the mask, not rounded). Returns the rectangle [left, top,
+  // right, bottom) that may have changed, or null.
   line([x0, y0], [x1, y1], diameter, value, over = null) {
     const spans = discSpans(diameter);
     // An even disc's middle is a corner of pixels, an odd one's the middle of one.
@@ -55,10 +55,9 @@ export class Labels {
   // Give the connected pixels (side by side, not corner to corner) of one class another one.
   fill(x, y, value, over = null) {
     const found = this.at(x, y);
-    if (found === null || found === value || (over !== null && found !== over)) return null;
+    if (found === null || found === value || (over !== null && found !== over)) return;
     const { size, data } = this;
     const waiting = [[x, y]];
-    const box = [x, y, x + 1, y + 1];
     while (waiting.length) {
       const [startX, row] = waiting.pop();
       const base = row * size;
@@ -68,10 +67,6 @@ export class Labels {
       while (left > 0 && data[base + left - 1] === found) left--;
       while (right < size && data[base + right] === found) right++;
       data.fill(value, base + left, base + right);
-      box[0] = Math.min(box[0], left);
-      box[1] = Math.min(box[1], row);
-      box[2] = Math.max(box[2], right);
-      box[3] = Math.max(box[3], row + 1);
       for (const next of [row - 1, row + 1]) {
         if (next < 0 || next >= size) continue;
         for (let at = left; at < right; at++) {
@@ -80,7 +75,6 @@ export class Labels {
         }
       }
     }
-    return box;
   }
 
   #cut([left, top, right, bottom]) {

@@ -37,7 +37,7 @@ const store = new Store({
 const labels = new Labels(about.size);
 let ownLabels = labels.data.slice(); // the mask that the photo came with
 const view = new View(byId("stage"), byId("world"), byId("labels"), byId("cursor"), labels, about.colours);
-const compare = new Compare(byId("result"), byId("divider"), byId("before"), byId("chip-before"));
+const compare = new Compare(byId("result"), byId("divider"), byId("before"));
 const history = new History(labels, (box) => {
   if (box) {
     view.draw(box);
@@ -116,6 +116,7 @@ async function show(photo) {
   labels.data.set(mask);
   ownLabels = mask;
   delete document.body.dataset.empty;
+  pointer.lastPoint = null;
   byId("welcome").hidden = true;
   byId("after").src = byId("before").src = byId("face").src = api.faceAddress(photo.id);
   byId("result").dataset.state = "waiting";
@@ -200,7 +201,7 @@ view.moved = () => {
   pointer.showCursor();
 };
 store.follow(["opacity", "maskShown"], () => {
-  view.setOpacity(store.get("maskShown") ? store.get("opacity") / 100 : 0, byId("labels"));
+  view.setOpacity(store.get("maskShown") ? store.get("opacity") / 100 : 0);
 });
 store.follow(["size", "tool"], () => pointer.showCursor());
 store.follow(["view"], () => live.changed());

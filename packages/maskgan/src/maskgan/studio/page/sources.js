@@ -14,9 +14,9 @@ const ROWS = {
 const ANOTHER = "another";
 
 export class Sources {
-  // changed(): an assignment is another one; open(file): its description; choose(): a promise of a file or null
-  constructor(place, components, { changed, open, choose, failed }) {
-    Object.assign(this, { components, changed, open, choose, failed });
+  // changed(): an assignment is another one; open(file, later): its description, or null; choose(): a promise of a file or null
+  constructor(place, components, { changed, open, choose }) {
+    Object.assign(this, { components, changed, open, choose });
     this.photos = [];
     this.own = null;
     this.slots = Object.fromEntries(components.map((name) => [name, { photo: null, amount: 1 }]));
@@ -32,7 +32,7 @@ export class Sources {
     return Object.fromEntries(lent.map(([name, { photo, amount }]) => [name, { photo, amount }]));
   }
 
-  // Another photo is edited: sources stay, but it no longer lends to itself.
+  // Another photo is edited; the sources stay.
   setOwn(own) {
     this.own = own;
     this.#show();
@@ -72,8 +72,6 @@ export class Sources {
     try {
       const photo = await this.open(file, (opened) => this.#lend(name, opened));
       if (photo) this.#lend(name, photo);
-    } catch (error) {
-      this.failed(error);
     } finally {
       this.rows[name].element.classList.remove("loading");
     }

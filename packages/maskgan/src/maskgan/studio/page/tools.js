@@ -7,7 +7,7 @@ export const titleOf = (name) => {
 };
 
 // Digits for the first ten classes, H for hair.
-export const keyOf = (klass) => (klass < 10 ? String(klass) : "H");
+const keyOf = (klass) => (klass < 10 ? String(klass) : "H");
 
 export function buildTools(store, about) {
   const byId = (id) => document.getElementById(id);

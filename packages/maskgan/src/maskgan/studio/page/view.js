@@ -75,8 +75,8 @@ export class View {
   }
 
   // Of 0 to 1. Background is fainter than the other classes while the photo is to be seen through the mask.
-  setOpacity(opacity, canvas) {
-    canvas.style.opacity = opacity;
+  setOpacity(opacity) {
+    this.context.canvas.style.opacity = opacity;
     new Uint8Array(this.colours.buffer)[3] = Math.round(255 * opacity ** 2);
     this.draw();
   }
