@@ -42,6 +42,7 @@ const history = new History(labels, (box) => {
   if (box) {
     view.draw(box);
     live.changed();
+    store.set({ unsaved: true });
   }
   byId("undo").disabled = !history.canUndo;
   byId("redo").disabled = !history.canRedo;
@@ -224,11 +225,18 @@ async function save(words, make) {
   try {
     const { blob, name } = await busyWith(words, make);
     download(blob, name);
-    store.set({ unsaved: false });
   } catch (error) {
     failed(error);
   }
 }
+async function maskFile() {
+  const name = `${stem()}.mask.png`;
+  const sent = labels.data.slice();
+  const blob = await api.encodeLabels(sent);
+  if (sent.every((klass, at) => klass === labels.data[at])) store.set({ unsaved: false });
+  return { blob, name };
+}
+
 
 const actions = {
   undo: () => pointer.stroke || history.undo(),
@@ -239,7 +247,7 @@ const actions = {
   },
   save: () => save("Writing the photo", () => api.exported("photo", edit())),
   saveFace: () => save("Writing the face", () => api.exported("face", edit())),
-  exportMask: () => save("Writing the mask", async () => ({ blob: await api.encodeLabels(labels.data), name: `${stem()}.mask.png` })),
+  exportMask: () => save("Writing the mask", maskFile),
   importMask: async () => {
     const file = await chooseFile(byId("mask-file"));
     if (file) await importMask(file);
