@@ -1,9 +1,8 @@
 """The studio's web application: its page, and what the page asks for.
 
     GET  /                            the page, and its files beside it
-    GET  /api/about                   classes, colours, components, sizes, limits, the photo given at start
+    GET  /api/about                   classes, colours, components, sizes, the photo given at start
     POST /api/photos?name=&aligned=   a photo's file -> its description
-    GET  /api/photos/ID               its description
     GET  /api/photos/ID/face.png      the face
     GET  /api/photos/ID/labels        its mask, a byte for every pixel
     POST /api/photos/ID/labels        a mask that fits better -> the description of another entry
@@ -70,7 +69,6 @@ def create_app(studio: Studio, folder: Path, *, start: str | None = None) -> Sta
     routes += [
         Route("/api/about", page.about),
         Route("/api/photos", page.upload, methods=["POST"]),
-        Route("/api/photos/{id}", page.describe),
         Route("/api/photos/{id}/face.png", page.face),
         Route("/api/photos/{id}/labels", page.labels),
         Route("/api/photos/{id}/labels", page.reread, methods=["POST"]),
@@ -107,14 +105,13 @@ class _Page:
                 start = _description(self._studio.photo(self._start))
             except UnknownPhoto:
                 self._start = None
-        limits = self._studio.limits
         return JSONResponse(
             {
                 "size": self._studio.size,
                 "classes": CLASSES,
                 "colours": COLOURS.tolist(),
                 "components": list(COMPONENTS),
-                "limits": {"bytes": limits.upload_bytes, "photos": limits.photos},
+                "upload_bytes": self._studio.limits.upload_bytes,
                 "photo": start,
             }
         )
@@ -136,9 +133,6 @@ class _Page:
             line = line if line.startswith(name) else f"{name}: {line}"
             return JSONResponse({"error": line, "aligned": isinstance(error, NoFace)}, status_code=422)
         return JSONResponse(_description(opened))
-
-    async def describe(self, request: Request) -> Response:
-        return JSONResponse(_description(self._photo(request)))
 
     async def face(self, request: Request) -> Response:
         opened = self._photo(request)
@@ -184,13 +178,12 @@ class _Page:
         data = await _body(request, LABEL_BYTES, name)
         size = self._studio.size
         shape = _png_shape(data)  # looked at first: a file of a few kilobytes can claim to be huge
-        labels = decode_labels(data, name) if shape in (None, (size, size)) else None
-        if labels is not None:
-            shape = labels.shape[1], labels.shape[0]
-        if labels is None or shape != (size, size):
-            width, height = shape or (0, 0)
-            raise ValueError(f"{name}: has {width}x{height} pixels; a mask for this page has {size}x{size}")
-        return _bytes(labels)
+        if shape in (None, (size, size)):
+            labels = decode_labels(data, name)
+            if labels.shape == (size, size):
+                return _bytes(labels)
+            shape = labels.shape[::-1]
+        raise ValueError(f"{name}: has {shape[0]}x{shape[1]} pixels; a mask for this page has {size}x{size}")
 
     def failure(self, status: int) -> Callable[[Request, Exception], Response]:
         """Answers an error with its line."""

@@ -164,7 +164,6 @@ class Studio:
             ValueError: The labels do not fit.
         """
         opened = self.photo(id)
-        labels = self._checked(labels)
         with self._network:
             source = Photo.open(opened.file.path)
             portrait = self.editor.open_source(source, opened.portrait.square, labels=labels)
@@ -250,11 +249,10 @@ class Studio:
 
     def _edited(self, opened: OpenPhoto, edit: Edit) -> Edited:
         """Run the network."""
-        labels = self._checked(edit.labels)
         parts = {name: (self.photo(id).portrait.codes, amount) for name, (id, amount) in edit.parts.items()}
         with self._network:
             codes = self.editor.blend(opened.portrait.codes, parts) if parts else opened.portrait.codes
-            return self.editor.render(opened.portrait, labels, codes)
+            return self.editor.render(opened.portrait, edit.labels, codes)
 
     def _picture(self, opened: OpenPhoto, edited: Edited, view: View) -> np.ndarray:
         if view == "network":
@@ -264,11 +262,6 @@ class Studio:
         square = FaceSquare((side / 2, side / 2), float(side), feather=opened.portrait.square.feather)
         portrait = replace(opened.portrait, square=square, photo_size=(side, side))
         return self.editor.paste(opened.view, portrait, edited)
-
-    def _checked(self, labels: np.ndarray) -> np.ndarray:
-        if labels.shape != (self.size, self.size):
-            raise ValueError(f"the mask has {labels.size} pixels; {self.size}x{self.size} are needed")
-        return labels
 
 
 def _find(photo: Photo, name: str, aligned: bool) -> FaceSquare:

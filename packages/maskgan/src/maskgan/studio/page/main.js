@@ -105,7 +105,7 @@ async function openPhoto(file, aligned = false) {
   if (store.get("unsaved") && !aligned && !window.confirm("Open another photo? The mask you painted has not been saved.")) return;
   notice.clear();
   try {
-    const opened = await busyWith(`Finding the face in ${file.name}`, () => api.openPhoto(file, about.limits.bytes, aligned));
+    const opened = await busyWith(`Finding the face in ${file.name}`, () => api.openPhoto(file, about.upload_bytes, aligned));
     await show(opened);
   } catch (error) {
     failed(error, () => openPhoto(file, true));
@@ -116,8 +116,8 @@ async function show(photo) {
   const mask = await api.photoLabels(photo.id);
   labels.data.set(mask);
   ownLabels = mask;
-  delete document.body.dataset.empty;
   pointer.lastPoint = null;
+  delete document.body.dataset.empty;
   byId("welcome").hidden = true;
   byId("after").src = byId("before").src = byId("face").src = api.faceAddress(photo.id);
   byId("result").dataset.state = "waiting";
@@ -141,13 +141,12 @@ store.follow(["photo"], () => {
 const sources = new Sources(byId("slots"), about.components, {
   changed: () => live.changed(),
   choose: () => chooseFile(byId("photo-file")),
-  failed,
   // a photo that shows no face can still be taken, later, by the notice's button
   async open(file, later, aligned = false) {
     try {
-      return await api.openPhoto(file, about.limits.bytes, aligned);
+      return await api.openPhoto(file, about.upload_bytes, aligned);
     } catch (error) {
-      failed(error, () => api.openPhoto(file, about.limits.bytes, true).then(later, failed));
+      failed(error, () => api.openPhoto(file, about.upload_bytes, true).then(later, failed));
       return null;
     }
   },
@@ -229,6 +228,7 @@ async function save(words, make) {
     failed(error);
   }
 }
+
 async function maskFile() {
   const name = `${stem()}.mask.png`;
   const sent = labels.data.slice();
@@ -236,7 +236,6 @@ async function maskFile() {
   if (sent.every((klass, at) => klass === labels.data[at])) store.set({ unsaved: false });
   return { blob, name };
 }
-
 
 const actions = {
   undo: () => pointer.stroke || history.undo(),
