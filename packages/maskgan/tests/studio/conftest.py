@@ -8,8 +8,11 @@ from maskgan.studio import session
 from maskgan.studio.server import create_app
 from maskgan.studio.session import Limits, Studio
 from retouch_common.photo.faces import Face
+from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the tests beside it
+from asking import ADDRESS, TOKEN
+from desk import address, browser, desk, files  # noqa: F401
 from flat_editor import HEIGHT, MARKS, WIDTH, FlatEditor
 
 
@@ -31,13 +34,21 @@ def editor():
 
 
 @pytest.fixture
-def make_app(tmp_path, editor):
-    """An application and its studio."""
+def make_client(tmp_path, editor):
+    """A page's requests to a studio with these limits; its ``folder`` holds the uploads."""
 
     def make(**limits):
         folder = tmp_path / "uploads"
-        folder.mkdir(exist_ok=True)
-        studio = Studio(editor, Limits(**limits))
-        return create_app(studio, folder), studio, folder
+        folder.mkdir()
+        app = create_app(Studio(editor, Limits(**limits)), folder, TOKEN)
+        client = TestClient(app, base_url=ADDRESS, headers={"Origin": ADDRESS})
+        client.folder = folder
+        client.get("/", params={"token": TOKEN})
+        return client
 
     return make
+
+
+@pytest.fixture
+def client(make_client):
+    return make_client()

@@ -43,14 +43,11 @@ class Edited:
 class FlatEditor:
     """The methods of :class:`maskgan.editor.Editor` that the studio uses."""
 
-    def __init__(self, size: int = SIZE, mask=None) -> None:
-        self.size = size
-        self.calls = 0
-        self._mask = mask or plain_mask
+    size = SIZE
 
     def open_source(self, source, square, *, labels=None):
         ((_, image),) = read_aligned(source, [square], self.size)
-        labels = self._mask(self.size) if labels is None else labels
+        labels = plain_mask(self.size) if labels is None else labels
         where = {part.name: np.isin(labels, part.labels) for part in ALL}
         codes = Codes(
             {name: image[at].mean(axis=0) if at.any() else np.zeros(3, np.float32) for name, at in where.items()},
@@ -66,7 +63,6 @@ class FlatEditor:
         return Codes(colours, codes.present)
 
     def render(self, portrait, labels, codes):
-        self.calls += 1
         image = portrait.image.copy()
         for part in ALL:
             image[np.isin(labels, part.labels)] = codes.colours[part.name]

@@ -1,6 +1,7 @@
 """The command: options, what it says when it cannot start, and that it leaves nothing behind."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ import sys
 from maskgan.studio import cli
 from starlette.responses import PlainTextResponse
 
-def application(photo, weights, parser, device, folder):
+def application(photo, weights, parser, device, folder, token):
     (folder / "upload.png").write_bytes(b"x")
     return PlainTextResponse(str(folder))
 
@@ -36,6 +37,10 @@ def run(*arguments):
     result = CliRunner().invoke(cli.studio, [str(argument) for argument in arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
+
+
+def printed_address(text):
+    return re.search(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32,}", text)[0]
 
 
 def test_help_names_the_options():
@@ -66,7 +71,6 @@ def test_a_taken_port_is_said():
 
 def test_the_photo_is_opened_first_and_a_wrong_one_refused(monkeypatch, tmp_path):
     """PHOTO is shown at once, from its own place, and is never deleted."""
-    import maskgan.studio.server as server
     from starlette.testclient import TestClient
 
     served = []
@@ -75,15 +79,17 @@ def test_the_photo_is_opened_first_and_a_wrong_one_refused(monkeypatch, tmp_path
     photo = tmp_path / "anna.png"
     photo.write_bytes(encoded(portrait_pixels()))
     result = run(photo, *QUIET)
-    assert result.exit_code == 0 and "http://127.0.0.1:" in result.output
-    about = TestClient(served[0], base_url="http://localhost").get("/api/about").json()
-    assert about["photo"]["name"] == "anna.png"
+    assert result.exit_code == 0
+    address = printed_address(result.output)
+    client = TestClient(served[0], base_url=address.partition("/?")[0])
+    assert client.get(address).status_code == 200
+    assert client.get("/api/about").json()["photo"]["name"] == "anna.png"
     del served[:]
     assert photo.is_file()
     photo.write_bytes(b"no picture")
     result = run(photo, *QUIET)
     assert result.exit_code == 1 and result.output.startswith(f"Error: {photo}: is not a photo")
-    assert not served and server.PAGE.is_dir()
+    assert not served
 
 
 def test_the_browser_is_opened_unless_it_is_not_wanted(monkeypatch):
@@ -97,8 +103,8 @@ def test_the_browser_is_opened_unless_it_is_not_wanted(monkeypatch):
             time.sleep(0.01)
 
     monkeypatch.setattr(cli, "serve", serve)
-    run("--port", "0")
-    assert len(opened) == 1 and opened[0].startswith("http://127.0.0.1:")
+    result = run("--port", "0")
+    assert opened == [printed_address(result.output)]
     monkeypatch.setattr(cli, "serve", lambda app, listener: None)
     run(*QUIET)
     assert len(opened) == 1
@@ -111,9 +117,7 @@ def test_it_ends_in_good_order_and_leaves_nothing(number, status):
         [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        line = process.stdout.readline()
-        address = next(word for word in line.split() if word.startswith("http://"))
-        assert address.startswith("http://127.0.0.1:")
+        address = printed_address(process.stdout.readline())
         folder = Path(urllib.request.urlopen(address, timeout=20).read().decode())
         assert (folder / "upload.png").is_file()
         process.send_signal(number)

@@ -1,177 +1,14 @@
 """The page in a browser: headless Chromium paints, renders, imports and exports; a stand-in is the network."""
 
-import os
-import shutil
-import socket
-import threading
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from flat_editor import HEIGHT, SIZE, WIDTH, FlatEditor, encoded, plain_mask, portrait_pixels
-from maskgan.studio.server import create_app
-from maskgan.studio.session import Studio
+from flat_editor import HEIGHT, SIZE, WIDTH, encoded, plain_mask, portrait_pixels
 from PIL import Image
-from retouch_common.parsing.labels import CLASSES, COLOURS, encode_labels, read_labels
+from retouch_common.parsing.labels import CLASSES, encode_labels, read_labels
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 SKIN, NOSE, LOWER_LIP, HAIR = (CLASSES.index(name) for name in ("skin", "nose", "lower_lip", "hair"))
-PATIENCE = 30_000  # ms
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = next(filter(None, map(shutil.which, NAMES)), None)
-    if chromium is None:
-        line = f"no Chromium here (looked for {', '.join(NAMES)})"
-        if os.environ.get("RETOUCH_BROWSER") == "required":
-            pytest.fail(f"{line}, and RETOUCH_BROWSER=required")
-        pytest.skip(line)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def address(tmp_path):
-    import uvicorn
-
-    folder = tmp_path / "uploads"
-    folder.mkdir()
-    app = create_app(Studio(FlatEditor()), folder)
-    config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="off", timeout_graceful_shutdown=1)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture
-def files(tmp_path):
-    for name, seed in (("anna.png", 0), ("ben.png", 5)):
-        (tmp_path / name).write_bytes(encoded(portrait_pixels(seed)))
-    return tmp_path
-
-
-@pytest.fixture
-def desk(browser, address, files):
-    """The page with anna.png open, and hands to use it with. In the end nothing may have gone wrong unasked."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, has_touch=True)
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    complaints, asked = [], []
-    page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(address)
-    page.wait_for_selector("html[data-ready]")
-    desk = Desk(page, files)
-    desk.choose("#open", files / "anna.png")
-    desk.rendered()
-    yield desk
-    if not desk.refusals:
-        assert complaints == []
-    assert asked and all(url.startswith((address, "data:", "blob:")) for url in asked)
-    context.close()
-
-
-class Desk:
-    def __init__(self, page, files):
-        self.page, self.files = page, files
-        self.refusals = False  # expected: a browser notes refused requests on its console
-
-    def choose(self, selector, *paths):
-        with self.page.expect_file_chooser() as chooser:
-            self.page.click(selector)
-        chooser.value.set_files([str(path) for path in paths])
-
-    def keys(self, *names):
-        for name in names:
-            self.page.keyboard.press(name)
-
-    def at(self, x, y):
-        """Where a pixel of the mask is on the screen."""
-        box = self.page.locator("#world").bounding_box()
-        return box["x"] + (x + 0.5) * box["width"] / SIZE, box["y"] + (y + 0.5) * box["height"] / SIZE
-
-    def click(self, x, y, **options):
-        self.page.mouse.click(*self.at(x, y), **options)
-
-    def stroke(self, *points):
-        self.page.mouse.move(*self.at(*points[0]))
-        self.page.mouse.down()
-        for point in points[1:]:
-            self.page.mouse.move(*self.at(*point))
-        self.page.mouse.up()
-
-    def brush(self, size):
-        for _ in range(20):
-            shown = int(self.page.locator("#size-value").text_content().split()[0])
-            if shown == size:
-                return
-            self.keys("]" if shown < size else "[")
-        raise AssertionError(f"the keys never reach brush {size}")
-
-    def download(self, selector):
-        with self.page.expect_download() as download:
-            self.page.click(selector)
-        path = self.files / download.value.suggested_filename
-        download.value.save_as(path)
-        return path
-
-    def exported(self):
-        """The mask as the page's file has it."""
-        return read_labels(self.download("#export-mask"))
-
-    def mask(self):
-        """The mask as the page shows it: quicker."""
-        values = self.page.locator("#labels").evaluate(
-            "(c) => { const g = new OffscreenCanvas(c.width, c.height).getContext('2d', { willReadFrequently: true });"
-            " g.drawImage(c, 0, 0); return [...g.getImageData(0, 0, c.width, c.height).data]; }"
-        )
-        shown = np.array(values, np.uint8).reshape(SIZE, SIZE, 1, 4)[..., :3]
-        classes = (shown == COLOURS).all(axis=3)
-        assert classes.sum(axis=2).max() == classes.sum(axis=2).min() == 1
-        return classes.argmax(axis=2).astype(np.uint8)
-
-    def rendered(self, since=-1):
-        """Wait for a picture newer than a revision, with no other on its way; its revision."""
-        self.page.wait_for_function(
-            "since => document.querySelector('#result').dataset.state === 'ready'"
-            " && Number(document.querySelector('#result').dataset.revision) > since"
-            " && !document.querySelector('#latency').classList.contains('busy')",
-            arg=since,
-        )
-        return int(self.page.locator("#result").get_attribute("data-revision"))
-
-    def shown(self, which="#after"):
-        """A picture's pixels, (V, V, 3)."""
-        values = self.page.locator(which).evaluate(
-            "async (img) => { await img.decode(); const c = document.createElement('canvas');"
-            " c.width = img.naturalWidth; c.height = img.naturalHeight; const g = c.getContext('2d');"
-            " g.drawImage(img, 0, 0); return [c.width, ...g.getImageData(0, 0, c.width, c.height).data]; }"
-        )
-        return np.array(values[1:], np.uint8).reshape(-1, values[0], 4)[..., :3].astype(int)
-
-    def notice(self):
-        self.page.wait_for_selector("#notice", state="visible")
-        return self.page.locator("#notice-text").text_content()
 
 
 def discs(points, diameter):
@@ -389,6 +226,11 @@ def test_the_photo_and_the_face_are_saved(desk):
     assert changed.any() and not changed[:8].any()
     face = desk.download("#save-face")
     assert face.name == "anna.face.png" and Image.open(face).size == (SIZE, SIZE)
+    assert desk.unsaved()  # these files hold no mask
+    desk.exported()
+    assert not desk.unsaved()
+    desk.keys("Control+z")
+    assert desk.unsaved()
 
 
 def test_a_mask_that_fits_better_changes_what_the_network_knows(desk):
@@ -426,7 +268,14 @@ def test_dropped_photos_warnings_and_refusals(desk):
     assert "no face was found" in desk.notice()
     desk.page.click("#notice-action")
     desk.page.locator("#photo-name", has_text="face.png").wait_for()
-    np.testing.assert_array_equal(desk.mask(), plain_mask(SIZE))
+    expected = plain_mask(SIZE)
+    np.testing.assert_array_equal(desk.mask(), expected)
+    desk.brush(5)
+    desk.page.keyboard.down("Shift")
+    desk.click(32, 14)
+    desk.page.keyboard.up("Shift")
+    expected[discs([(32, 14)], 5)] = 0  # no line from where the other photo's last stroke ended
+    np.testing.assert_array_equal(desk.mask(), expected)
 
 
 def test_everything_can_be_named_and_reached_by_keys(desk):
@@ -446,6 +295,10 @@ def test_everything_can_be_named_and_reached_by_keys(desk):
         assert desk.page.locator("input[name=tool]:checked").get_attribute("value") == tool
     desk.keys("1", "2", "x")
     assert desk.page.locator("#palette input:checked").get_attribute("value") == "1"
+    desk.brush(7)
+    for key, size in (("]", 8), ("]", 10), ("[", 8), ("[", 6)):
+        desk.keys(key)
+        assert desk.page.locator("#size-value").text_content() == f"{size} px"
     desk.keys("m")
     assert desk.page.locator("#labels").evaluate("(c) => c.style.opacity") == "0"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import secrets
 import signal
 import socket
 import tempfile
@@ -15,7 +16,7 @@ import click
 from retouch_common.cli import device_option, friendly_errors, version_option, weights_option
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
     from maskgan.studio.session import Studio
 
@@ -59,8 +60,9 @@ def studio(photo: Path | None, weights: str, parser: str, port: int, device: str
         ) from None
     signal.signal(signal.SIGTERM, _stop)  # or uploads would be left behind
     with _listening(port) as listener, tempfile.TemporaryDirectory(prefix="maskgan-studio-") as folder:
-        app = _application(photo, weights, parser, device, Path(folder))
-        address = f"http://{ADDRESS}:{listener.getsockname()[1]}"
+        token = secrets.token_urlsafe()
+        app = _application(photo, weights, parser, device, Path(folder), token)
+        address = f"http://{ADDRESS}:{listener.getsockname()[1]}/?token={token}"
         click.echo(f"The studio is at {address} (Ctrl+C ends it)")
         if not no_browser:
             # In a thread: a browser in the terminal would keep us. It waits until the first request is taken.
@@ -69,13 +71,13 @@ def studio(photo: Path | None, weights: str, parser: str, port: int, device: str
     click.echo("The studio has ended.")
 
 
-def _application(photo: Path | None, weights: str, parser: str, device: str, folder: Path) -> Starlette:
+def _application(photo: Path | None, weights: str, parser: str, device: str, folder: Path, token: str) -> ASGIApp:
     from maskgan.studio.server import create_app
     from maskgan.studio.session import StoredFile
 
     rooms = _studio(weights, parser, device)
     opened = rooms.open(StoredFile(photo, str(photo), ours=False)) if photo else None
-    return create_app(rooms, folder, start=opened.id if opened else None)
+    return create_app(rooms, folder, token, start=opened.id if opened else None)
 
 
 def _studio(weights: str, parser: str, device: str) -> Studio:
@@ -87,7 +89,7 @@ def _studio(weights: str, parser: str, device: str) -> Studio:
     return rooms
 
 
-def serve(app: Starlette, listener: socket.socket) -> None:
+def serve(app: ASGIApp, listener: socket.socket) -> None:
     """Answer requests until Ctrl+C.
 
     Args:

@@ -34,10 +34,10 @@ from retouch_common.parsing.labels import CLASSES, COLOURS, NUM_CLASSES, decode_
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from maskgan.components import COMPONENTS
 from maskgan.studio.guard import Guard
@@ -56,12 +56,13 @@ class TooLarge(ValueError):
     """A request's body is larger than it may be."""
 
 
-def create_app(studio: Studio, folder: Path, *, start: str | None = None) -> Starlette:
+def create_app(studio: Studio, folder: Path, token: str, *, start: str | None = None) -> ASGIApp:
     """The application.
 
     Args:
         studio: The network and the open photographs.
         folder: For uploads, and exports on their way; whoever made it removes it.
+        token: What a browser must know to be answered; see :class:`maskgan.studio.guard.Guard`.
         start: Id of the photograph that a page shows at first.
     """
     page = _Page(studio, folder, start)
@@ -89,7 +90,8 @@ def create_app(studio: Studio, folder: Path, *, start: str | None = None) -> Sta
     handlers[ClientDisconnect] = _gone
     handlers[404] = _nothing_here
     handlers[Exception] = _bug
-    return Starlette(routes=routes, middleware=[Middleware(Guard)], exception_handlers=handlers)
+    # Not as middleware: Starlette answers errors of its own outside of that.
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), token)
 
 
 class _Page:

@@ -1,0 +1,118 @@
+"""What is refused in one line: files that are no portraits or masks, requests that are no edits, what is too large."""
+
+import json
+
+import numpy as np
+import pytest
+from asking import ADDRESS, edit, opened, refused, upload
+from flat_editor import SIZE, WIDTH, encoded, portrait_pixels
+from maskgan.studio import session
+from maskgan.studio.guard import HEADERS
+from retouch_common.parsing.labels import encode_labels
+from retouch_common.photo.faces import DetectorUnavailable
+from starlette.testclient import TestClient
+
+
+@pytest.mark.parametrize(
+    "data, name, words",
+    [
+        (b"", "empty.jpg", "empty.jpg: is empty"),
+        (b"hello, I am text", "notes.txt", "notes.txt: is not a photo"),
+        (encoded(portrait_pixels()), "wrong.jpg", "wrong.jpg: the name says JPEG but the content is PNG"),
+        (encoded(portrait_pixels())[:400], "cut.png", "cut.png: "),
+        (encoded(portrait_pixels(width=WIDTH + 1)), "landscape.png", "landscape.png: no face was found"),
+    ],
+)
+def test_what_is_no_portrait_is_refused_in_one_line(client, data, name, words):
+    line = refused(upload(client, data, name), 422)
+    assert line.startswith(words) and str(client.folder) not in line
+    assert not list(client.folder.iterdir())  # nothing stays behind
+
+
+def test_a_missing_detector_is_said(client, monkeypatch):
+    def locate(photo):
+        raise DetectorUnavailable("put the weights there")
+
+    monkeypatch.setattr(session, "locate_faces", locate)
+    assert "put the weights there" in refused(upload(client), 422)
+
+
+def test_an_upload_is_refused_by_what_it_says_of_its_size(make_client):
+    client = make_client(upload_bytes=5_000_000)
+    answer = client.post("/api/photos?name=big.jpg", content=b"x", headers={"Content-Length": "5000001"})
+    assert refused(answer, 413) == "big.jpg: is larger than 5 MB, the most that can be opened here"
+    assert not list(client.folder.iterdir())
+
+
+def test_an_upload_is_refused_while_it_is_read(make_client):
+    client = make_client(upload_bytes=100_000)
+    sent = []
+
+    def endless():  # chunked: nothing says how much will come
+        while len(sent) < 50:
+            sent.append(1)
+            yield bytes(50_000)
+
+    assert "0.1 MB" in refused(client.post("/api/photos?name=big.jpg", content=endless()), 413)
+    assert not list(client.folder.iterdir())
+
+
+def test_label_files_that_do_not_fit_are_refused(client):
+    def line(data, name="m.png"):
+        return refused(client.post("/api/labels/decode", params={"name": name}, content=data), 422)
+
+    wanted = f"a mask for this page has {SIZE}x{SIZE}"
+    assert line(encode_labels(np.zeros((32, 48), np.uint8))) == f"m.png: has 48x32 pixels; {wanted}"
+    huge = encode_labels(np.zeros((SIZE, SIZE), np.uint8))
+    huge = huge[:16] + (60_000).to_bytes(4, "big") * 2 + huge[24:]
+    assert line(huge) == f"m.png: has 60000x60000 pixels; {wanted}"
+    assert line(b"GIF89a nothing", "m.gif").startswith("m.gif: ")
+    assert line(encoded(np.full((SIZE, SIZE, 3), 77, np.uint8))).startswith("m.png: ")
+    assert line(b"").startswith("m.png: is empty")
+
+
+def test_masks_that_do_not_fit_are_refused(client):
+    photo = opened(client)
+    wrong = np.full((SIZE, SIZE), 11, np.uint8)
+    for path in ("/api/labels/encode", f"/api/photos/{photo['id']}/labels"):
+        assert "64x64" in refused(client.post(path, content=b"123"), 422)
+        assert "label 11" in refused(client.post(path, content=wrong.tobytes()), 422)
+    assert "label 11" in refused(client.post("/api/render", json=edit(photo, wrong)), 422)
+    assert "64x64" in refused(client.post("/api/render", json=edit(photo, wrong[:32])), 422)
+
+
+def test_requests_that_are_no_edits_are_refused(client):
+    photo = opened(client)
+    for body in (b"{", b"[]", b"{}", b'{"labels": 3}', b'{"labels": "*", "photo": "x"}'):
+        assert "not an edit" in refused(client.post("/api/render", content=body), 422)
+    part = {"photo": photo["id"], "amount": 0.5}
+    for parts, words in (
+        ({"ears": part}, "no component ears"),
+        ({"hair": {**part, "amount": 1.5}}, "between 0 and 1"),
+        ({"hair": {**part, "amount": float("nan")}}, "between 0 and 1"),
+        ({"hair": 3}, "not an edit"),
+    ):
+        body = edit(photo, parts=parts)
+
+        assert words in refused(client.post("/api/render", content=json.dumps(body)), 422)
+    assert "view" in refused(client.post("/api/render", json=edit(photo, view="sideways")), 422)
+    assert refused(client.post("/api/render", content=b"x" * 5_000_000), 413)
+
+
+def test_unknown_photos_are_refused(client):
+    photo = opened(client)
+    for path in ("/api/photos/nobody/face.png", "/api/photos/nobody/labels"):
+        assert "open it again" in refused(client.get(path), 404)
+    for kind in ("render", "export/photo", "export/face"):
+        assert "open it again" in refused(client.post(f"/api/{kind}", json=edit({"id": "nobody"})), 404)
+    lent = {"hair": {"photo": "nobody", "amount": 1}}
+    assert "open it again" in refused(client.post("/api/render", json=edit(photo, parts=lent)), 404)
+
+
+def test_a_failure_of_our_own_is_one_line_too(client, editor, monkeypatch):
+    client = TestClient(client.app, base_url=ADDRESS, cookies=client.cookies, raise_server_exceptions=False)
+    photo = opened(client)
+    monkeypatch.setattr(editor, "render", lambda *arguments: 1 / 0)
+    answer = client.post("/api/render", json=edit(photo))
+    assert "ZeroDivisionError" in refused(answer, 500)
+    assert {name: answer.headers[name] for name in HEADERS} == HEADERS
