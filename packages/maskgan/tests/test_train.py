@@ -1,16 +1,20 @@
 """Training: refusals, killed runs, both pairings, and that the networks learn."""
 
-import json
-
+import numpy as np
 import pytest
+import pyvips
 import torch
 from click.testing import CliRunner
+from maskgan import train as module
 from maskgan.cli import train as command
 from maskgan.config import PRESETS, SETTING_1, SETTING_2
 from maskgan.data import open_data
 from maskgan.model import MaskGAN
 from maskgan.train import dry_run, train
 from retouch_common.config import apply_overrides
+from retouch_common.parsing.model import ParsingUNet
+from retouch_common.parsing.parser import FaceParser
+from retouch_common.photo.faces import Face
 from retouch_common.training.monitor import read_metrics
 
 
@@ -70,11 +74,17 @@ def test_training_refuses_to_start_without_a_parser(faces, tmp_path):
     assert result.exit_code == 1 and "needs a face parser" in result.output
 
 
+def test_its_parser_labels_the_faces(configured, parser_weights, monkeypatch):
+    def opened(spec, **options):
+        raise ValueError(f"labelled by {options['parser']}")
+
+    monkeypatch.setattr(module, "open_data", opened)
+    with pytest.raises(ValueError, match=f"labelled by {parser_weights}"):
+        dry_run(configured(), "faces:portraits", device="cpu")
+
+
 def test_the_parser_is_frozen(configured, faces, tmp_path, parser_weights):
     """Its weights after training are its weights before, statistics of its normalisation included."""
-    from maskgan import train as module
-    from retouch_common.parsing.model import ParsingUNet
-
     before = ParsingUNet.from_pretrained(parser_weights).state_dict()
     with module._runner(configured(), "cpu") as runner:
         run = module._Run(configured(), str(faces), runner)
@@ -88,8 +98,8 @@ def test_the_parser_is_frozen(configured, faces, tmp_path, parser_weights):
 @pytest.mark.parametrize(
     "changes",
     [
-        {f"{k}": v for k, v in SETTING_1.items()},
-        {f"{k}": v for k, v in SETTING_2.items()},
+        SETTING_1,
+        SETTING_2,
         {"loss.parsing": 0.0},
         {"train.pairing": "overlap", "model.discriminators": 2},
         {"loss.adversarial": 0.0},
@@ -98,11 +108,30 @@ def test_the_parser_is_frozen(configured, faces, tmp_path, parser_weights):
     ids=["setting 1", "setting 2", "without parsing", "official schedule", "no game", "variational"],
 )
 def test_every_configuration_trains(configured, faces, changes):
-    if changes.get("model.background") == "pasted":
-        changes = {**changes, "model.background_residual": False}
     lines = []
     dry_run(apply_overrides(configured(), changes), str(faces), device="cpu", report=lines.append)
     assert any(line.startswith("losses of two steps") for line in lines)
+
+
+def test_every_situation_has_its_penalties_and_a_line_of_means(configured, faces):
+    """R1 in the third and fourth of four passes, of which each discriminator has two; both situations in one step."""
+    config = apply_overrides(configured(), {"loss.r1_every": 2, "model.discriminators": 2})
+    with module._runner(config, "cpu") as runner:
+        run = module._Run(config, str(faces), runner)
+        batches = run.batches(0)
+        assert ["r1" in run.training_step(step, batches) for step in range(1, 5)] == [False, False, True, True]
+    config = apply_overrides(config, {"train.pairing": "overlap"})
+    with module._runner(config, "cpu") as runner:
+        run = module._Run(config, str(faces), runner)
+        given = {"paired": {"local": 1.0, "region": 5.0}, "unpaired": {"local": 3.0}}
+
+        def update(batch, situation):
+            losses = {name: torch.tensor(value) for name, value in given[situation].items()}
+            return None, losses | {"loss": sum(losses.values())}
+
+        run._update_framework, run._update_discriminators = update, lambda *_: {}
+        means = run.training_step(1, run.batches(0))
+    assert {name: float(value) for name, value in means.items()} == {"local": 2, "region": 5, "loss": 9}
 
 
 def test_one_face_makes_no_unpaired_data(configured, faces):
@@ -141,9 +170,36 @@ def test_data_are_the_same_for_the_same_index(faces):
     assert sample["labels"].dtype == torch.int64 and set(sample["labels"].unique().tolist()) == set(range(11))
 
 
+def test_portraits_without_templates_are_labelled_once(tmp_path, drawn_labels, parser_weights, monkeypatch):
+    labels, parsed = np.pad(drawn_labels(1)[0].numpy().astype(np.uint8), 8), []
+
+    def parse(self, face):
+        parsed.append(face.shape)
+        return labels
+
+    def detect(levels):
+        return [Face((20.0, 20.0, 40.0, 50.0), 1.0, np.full((5, 2), np.nan))] if levels.any() else []
+
+    monkeypatch.setattr(FaceParser, "__call__", parse)
+    monkeypatch.setattr("maskgan.data.detect_faces", detect)
+    for name in ("maskgan.data", "retouch_common.parsing.portraits"):
+        monkeypatch.setattr(f"{name}.default_cache", lambda: tmp_path / "cache" / "faces")
+    (tmp_path / "set").mkdir()
+    for number in range(4):  # the first one is for validation, the last one is black and shows nobody
+        picture = pyvips.Image.black(90, 100, bands=3) + (60 * number if number < 3 else 0)
+        picture.cast("uchar").write_to_file(str(tmp_path / "set" / f"{number}.png"))
+    options = {"size": 64, "split": "train", "seed": 0}
+    for _ in range(2):
+        found = open_data(f"faces:{tmp_path / 'set'}", parser=str(parser_weights), **options)
+        assert len(found) == 2 and parsed == [(80, 80, 3)] * 2
+    assert set(found[0]["labels"].unique().tolist()) == set(range(11))
+    with pytest.raises(ValueError, match="no face in the split 'train'"):
+        open_data(f"faces:{tmp_path / 'set'}", parser=None, **options)
+
+
 def test_dry_run_writes_nothing(faces, tmp_path, parser_weights):
     result = said("--preset", "tiny", "--set", f"train.parser={parser_weights}", "--data", faces,
                   "--out", tmp_path / "run", "--device", "cpu", "--dry-run")  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "dry run: nothing was written" in result.output and not (tmp_path / "run").exists()
-    assert json.dumps(6) in result.output
+    assert "data: 6 faces" in result.output

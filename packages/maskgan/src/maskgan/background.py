@@ -36,26 +36,24 @@ class BackgroundFusion(nn.Module):
             ToPicture(width, kernel, config.fold),
         )
 
-    def forward(self, foreground: Tensor, target: Tensor, background: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The result, and the foreground picture if there is one.
+    def forward(self, foreground: Tensor, target: Tensor, background: Tensor) -> Tensor:
+        """The result, (N, 3, S, S).
 
         Args:
             foreground: G_m's.
             target: x^t.
             background: Its mask.
         """
-        picture = None
         if self.to_picture is not None:
-            picture = self.to_picture(foreground)
-            foreground = F.pixel_unshuffle(picture, self.fold)
+            foreground = F.pixel_unshuffle(self.to_picture(foreground), self.fold)
         behind = self.E_b(F.pixel_unshuffle(target * background, self.fold))
-        behind = behind * (background if self.fold == 1 else F.avg_pool2d(background, self.fold))
+        behind = behind * F.avg_pool2d(background, self.fold)
         result = self.G_b(torch.cat([behind, foreground], dim=1))
         if self.residual:
             # Paper: G_b makes all pixels.
             # Here: what it need not change it need not learn to copy.
             result = (target * background + result).clamp(-1, 1)
-        return result, picture
+        return result
 
 
 class Pasting(nn.Module):
@@ -69,7 +67,6 @@ class Pasting(nn.Module):
         super().__init__()
         self.to_picture = ToPicture(config.foreground_width, outer_kernel(config.fold), config.fold)
 
-    def forward(self, foreground: Tensor, target: Tensor, background: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, foreground: Tensor, target: Tensor, background: Tensor) -> Tensor:
         """As :meth:`BackgroundFusion.forward`."""
-        picture = self.to_picture(foreground)
-        return torch.where(background > 0.5, target, picture), picture
+        return torch.where(background > 0.5, target, self.to_picture(foreground))

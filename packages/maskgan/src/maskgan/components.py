@@ -32,8 +32,8 @@ class Component:
     """A component of the face.
 
     Attributes:
-        name: As the paper has it.
-        title: For users.
+        name: In options, files and codes.
+        title: In sentences.
         classes: Names of its labels.
         width: Of its window in pixels at S = 256: "decided by the max size of each component".
         height: Likewise.
@@ -79,7 +79,7 @@ ALL = (
 COMPONENTS = COMPONENT_NAMES
 """Their names."""
 
-_ENLARGED = COMPONENTS[:3]  # what the official code makes larger in the conditioning labels
+_ENLARGED = 3  # so many, eyes and mouth, are larger in the official code's conditioning labels
 _MEMBERS = torch.tensor([[label in component.labels for label in range(NUM_CLASSES)] for component in ALL])
 
 
@@ -176,16 +176,15 @@ def enlarged(labels: Tensor, factor: float) -> Tensor:
         return labels
     side = labels.shape[-1]
     xy, present = centres(labels)
-    members = _MEMBERS.to(labels.device)
     middle = torch.arange(side, device=labels.device) + 0.5
     sample = torch.arange(len(labels), device=labels.device)[:, None, None]
     result = labels
-    for number in range(len(_ENLARGED)):
+    for number, member in enumerate(_MEMBERS[:_ENLARGED].to(labels.device)):
         columns, rows = (
             ((middle - c[:, None]) / factor + c[:, None]).floor().long().clamp(0, side - 1) for c in xy[:, number].T
         )
         found = labels[sample, rows[:, :, None], columns[:, None, :]]
-        here = members[number][found] & present[:, number, None, None]
+        here = member[found] & present[:, number, None, None]
         result = torch.where(here, found, result)
     return result
 

@@ -7,16 +7,20 @@ of section 4.1 are ``SETTING_1`` and ``SETTING_2``; Table 2 without the face par
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from retouch_common.config import check_training
+
 Norm = Literal["batch", "group", "instance", "none"]
 Adversarial = Literal["bce", "hinge", "lsgan"]
 
 COMPONENT_NAMES = ("eye_left", "eye_right", "mouth", "skin", "hair")
 """The paper's five components, in its order; :mod:`maskgan.components` knows all about them."""
 
-SETTING_1 = {"model.embedding": "global", "model.background": "pasted"}
+_PASTED = {"model.background": "pasted", "model.background_residual": False, "model.background_blocks": 0}
+
+SETTING_1 = {"model.embedding": "global", **_PASTED}
 """Section 4.1, setting 1, as overrides: one auto-encoder for the whole face, the background pasted."""
 
-SETTING_2 = {"model.embedding": "local", "model.background": "pasted"}
+SETTING_2 = {"model.embedding": "local", **_PASTED}
 """Section 4.1, setting 2: an auto-encoder for every component, the background pasted."""
 
 
@@ -113,6 +117,8 @@ class ModelConfig:
             raise ValueError(f"model.enlarge must be at least 1, not {self.enlarge}")
         if self.background == "pasted" and (self.background_residual or self.background_blocks):
             raise ValueError("model.background=pasted has no G_b: background_residual and background_blocks must be 0")
+        if self.discriminator_scales < 1:
+            raise ValueError(f"model.discriminator_scales must be at least 1, not {self.discriminator_scales}")
         for name in ("width", "max_width", "features", "generator_width", "foreground_width"):
             if getattr(self, name) < 4:
                 raise ValueError(f"model.{name} must be at least 4, not {getattr(self, name)}")
@@ -140,7 +146,7 @@ class LossConfig:
         perceptual_weights: File of torchvision's VGG-19 weights; empty looks in torch.hub's cache.
         kl: Of the codes' divergence from the standard normal distribution, with ``model.variational``.
         r1: gamma of the gradient penalty on real pictures; 0 leaves it out.
-        r1_every: Steps between penalties, each r1_every times as heavy.
+        r1_every: One of so many passes of a discriminator has the penalty, so many times as heavy.
     """
 
     local: float = 10.0
@@ -166,6 +172,8 @@ class LossConfig:
             raise ValueError(f"loss.region_weights must be five numbers, not {self.region_weights}")
         if len(self.parsing_weights) not in (0, 11):
             raise ValueError(f"loss.parsing_weights must be empty or 11 numbers, not {self.parsing_weights}")
+        if self.r1_every < 1:
+            raise ValueError(f"loss.r1_every must be at least 1, not {self.r1_every}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,12 +230,7 @@ class TrainConfig:
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"train.batch_size={self.batch_size} cannot be split into train.accumulate={self.accumulate} rounds"
-            )
-        if len(self.betas) != 2:
-            raise ValueError(f"train.betas must be two numbers, not {self.betas}")
+        check_training(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ other portraits of ``faces:DIR`` those that the parser finds.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,8 @@ def open_data(
         DetectorUnavailable: The face detector is needed and cannot be had.
         OSError: Nothing can be kept in the cache folder.
     """
-    known, others = list[tuple[Path, Path]](), list[Path]()
+    known: list[tuple[Path, Path]]
+    others: list[Path] = []
     if spec.startswith(FACES):
         paths = split_portraits(find_portraits(spec.removeprefix(FACES)), "val" if split == "test" else split)
         known = [(path, path.with_suffix(".tem")) for path in paths if path.with_suffix(".tem").is_file()]
@@ -81,8 +83,8 @@ class Faces(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, entries: Sequence[Path], *, size: int, seed: int, augment: bool) -> None:
-        self.entries, self.size, self.seed, self.augment = list(entries), size, seed, augment
-        self._augmenter = Augmenter() if augment else None
+        self.entries, self.size, self.seed = list(entries), size, seed
+        self._augmenter = Augmenter(size) if augment else None
 
     def __len__(self) -> int:
         """Number of faces."""
@@ -94,23 +96,15 @@ class Faces(Dataset[dict[str, Tensor]]):
             raise IndexError("samples are numbered from 0")
         generator = np.random.default_rng((self.seed, index, 0x6A5))
         portrait = load_portrait(self.entries[index % len(self)])
-        framed = cut(portrait, self.size, _slight_pose(generator) if self.augment else None)
-        image, labels = framed.image, framed.labels
+        framed = cut(portrait, self.size, _slight_pose(generator) if self._augmenter else None)
+        image = framed.image
         if self._augmenter is not None:
-            image = self._before_a_scene(framed, generator)
-            image = _recoloured(image, generator)
+            image = _recoloured(_before_a_scene(framed, self._augmenter, generator), generator)
         picture = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
         return {
             "image": 2 * torch.from_numpy(picture) - 1,
-            "labels": torch.from_numpy(labels.astype(np.int64)),
+            "labels": torch.from_numpy(framed.labels.astype(np.int64)),
         }
-
-    def _before_a_scene(self, framed: Framed, generator: np.random.Generator) -> np.ndarray:
-        """The person somewhere else, often enough that no plain wall is taken for granted."""
-        if generator.random() >= SCENES or framed.background.max() < 0.5 or self._augmenter is None:
-            return framed.image
-        scene = self._augmenter.scene(self.size, generator)
-        return framed.image + framed.background[..., None] * (scene - framed.image)
 
 
 def parsed_pairs(paths: Sequence[Path], parser: str, size: int) -> list[tuple[Path, Path]]:
@@ -147,11 +141,19 @@ def _parse(path: Path, name: Path, parser: FaceParser, size: int) -> None:
     faces = detect_faces(levels)
     if faces:
         square = portrait_square(faces[0], *levels.shape[:2])
-        wide = type(square)(square.centre, square.side * ROOM, square.angle)
+        wide = replace(square, side=square.side * ROOM)
         face = align(levels, wide, round(size * ROOM))
         write_picture(name.with_suffix(".png"), face)
         write_labels(name.with_suffix(".labels.png"), parser(face))
     name.with_suffix(".done").touch()
+
+
+def _before_a_scene(framed: Framed, augmenter: Augmenter, generator: np.random.Generator) -> np.ndarray:
+    """The person somewhere else, often enough that no plain wall is taken for granted."""
+    if generator.random() >= SCENES or framed.background.max() < 0.5:
+        return framed.image
+    scene = augmenter.scene(len(framed.image), generator)
+    return framed.image + framed.background[..., None] * (scene - framed.image)
 
 
 def _slight_pose(generator: np.random.Generator) -> Pose:

@@ -21,7 +21,7 @@ def normalisation(kind: Norm, channels: int) -> nn.Module:
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "group":
-        return nn.GroupNorm(max(1, channels // _GROUP) if channels % _GROUP == 0 else 1, channels)
+        return nn.GroupNorm(channels // _GROUP if channels % _GROUP == 0 else 1, channels)
     if kind == "instance":
         return nn.InstanceNorm2d(channels, affine=True)
     return nn.Identity()
@@ -80,7 +80,7 @@ def blocks(channels: int, number: int, norm: Norm) -> list[nn.Module]:
 
 
 class ToPicture(nn.Module):
-    """Convolution to RGB in [-1, 1], unfolded, in fp32 also under autocast: bf16 has 8 bits.
+    """Convolution to RGB in [-1, 1]; unfolding and tanh in fp32 also under autocast: bf16 has 8 bits.
 
     Args:
         inputs: Channels.
@@ -129,8 +129,9 @@ def initialise(module: nn.Module, norm: Norm) -> None:
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
     for layer in module.modules() if norm == "none" else ():
-        last = layer.layers[3] if isinstance(layer, ResBlock) else getattr(layer, "last", None)
-        if isinstance(last, nn.Conv2d):
+        if isinstance(layer, ResBlock | ToPicture):
+            last = layer.layers[3] if isinstance(layer, ResBlock) else layer.last
+            assert isinstance(last, nn.Conv2d)
             with torch.no_grad():
                 last.weight.mul_(0.1)
 

@@ -94,11 +94,6 @@ def feature_matching_loss(fake: Sequence[Tensor], real: Sequence[Tensor], distan
     return torch.stack([_distances(f, r.detach(), distance).mean() for f, r in zip(fake, real, strict=True)]).sum()
 
 
-def gd_loss(sigmoid: Tensor, feature_matching: Tensor, lambda_FM: float) -> Tensor:
-    """Eq. 6: L_GD = L_sigmoid + lambda_FM L_FM."""
-    return sigmoid + lambda_FM * feature_matching
-
-
 def parsing_loss(logits: Tensor, labels: Tensor, weights: Sequence[float] = ()) -> Tensor:
     """Eq. 7 for the face parser, and Eq. 8, L_GP, of its logits for generated pictures: cross entropy.
 

@@ -6,6 +6,8 @@ tensor to the network G_m and produce the foreground face."
 Shapes: masks (N, 11, S, S); features (N, C, S / 4, S / 4); the foreground (N, C, S / fold, S / fold).
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from retouch_common.parsing.labels import NUM_CLASSES
@@ -16,9 +18,10 @@ from maskgan.config import ModelConfig
 from maskgan.layers import blocks, convolution, doubling, halving, halvings, outer_kernel
 
 
-def _scales(config: ModelConfig) -> int:
-    """Halvings between folded pictures and the features of G_m."""
-    return halvings(FEATURE_STRIDE, config.fold)
+def _mask_widths(config: ModelConfig) -> list[int]:
+    """Channels of E_m's features, finest first."""
+    scales = halvings(FEATURE_STRIDE, config.fold)
+    return [max(4, config.generator_width >> (scales - level)) for level in range(scales + 1)]
 
 
 class MaskEncoder(nn.Module):
@@ -31,10 +34,9 @@ class MaskEncoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.fold = config.fold
-        scales = _scales(config)
-        self.widths = [max(4, config.generator_width >> (scales - level)) for level in range(scales + 1)]
-        stem = convolution(NUM_CLASSES * config.fold**2, self.widths[0], outer_kernel(config.fold), config.norm)
-        down = [halving(self.widths[level], self.widths[level + 1], config, kernel=3) for level in range(scales)]
+        widths = _mask_widths(config)
+        stem = convolution(NUM_CLASSES * config.fold**2, widths[0], outer_kernel(config.fold), config.norm)
+        down = [halving(finer, coarser, config, kernel=3) for finer, coarser in pairwise(widths)]
         self.layers = nn.ModuleList([stem, *down])
 
     def forward(self, mask: Tensor) -> list[Tensor]:
@@ -54,22 +56,21 @@ class MaskGuidedGenerator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width, scales = config.generator_width, _scales(config)
+        width, mask_widths = config.generator_width, _mask_widths(config)
         sources = len(COMPONENTS) if config.embedding == "local" else 1
         self.fuse = convolution(width + sources * config.features, width, 1, config.norm)
         self.blocks = nn.Sequential(*blocks(width, config.generator_blocks, config.norm))
         up: list[nn.Module] = []
         skips: list[nn.Module] = []
         channels = width
-        for level in reversed(range(scales)):
-            mask_width = max(4, width >> (scales - level))
-            outputs = mask_width if level else config.foreground_width
+        for level in reversed(range(len(mask_widths) - 1)):
+            outputs = mask_widths[level] if level else config.foreground_width
             up.append(doubling(channels, outputs, config))
             if config.mask_skips:
-                skips.append(nn.Conv2d(mask_width, outputs, 1))
+                skips.append(nn.Conv2d(mask_widths[level], outputs, 1))
             channels = outputs
         self.up, self.skips = nn.ModuleList(up), nn.ModuleList(skips)
-        self.final = None if scales else convolution(channels, config.foreground_width, 3, config.norm)
+        self.final = None if up else convolution(channels, config.foreground_width, 3, config.norm)
 
     def forward(self, placed: list[Tensor], mask_features: list[Tensor]) -> Tensor:
         """Placed features, each (N, F, S / 4, S / 4), and E_m's to (N, C, S / fold, S / fold)."""

@@ -40,6 +40,8 @@ from maskgan.layers import initialise
 from maskgan.local_embedding import FACE, AutoEncoder, sampled
 from maskgan.mask_guided import MaskEncoder, MaskGuidedGenerator
 
+BUNDLED = resources.files("maskgan") / "weights"
+
 
 @dataclass(frozen=True)
 class Codes:
@@ -54,6 +56,10 @@ class Codes:
     values: Mapping[str, Tensor]
     present: Tensor
 
+    def shows(self, name: str) -> bool:
+        """Whether all the faces have a component."""
+        return bool(self.present[:, COMPONENTS.index(name)].all())
+
 
 @dataclass(frozen=True)
 class MaskGANOutput:
@@ -65,7 +71,6 @@ class MaskGANOutput:
         windows: x_i^s by component, (N, 3, h, w) in [-1, 1]: what G_local is to make again.
         reconstructions: What it makes, by component; empty with a global embedding.
         statistics: Mean and logarithmic variance of the codes by component; empty unless the model is variational.
-        foreground: The foreground picture, (N, 3, S, S) in [-1, 1]; None where features alone are handed over.
     """
 
     image: Tensor
@@ -73,7 +78,6 @@ class MaskGANOutput:
     windows: Mapping[str, Tensor]
     reconstructions: Mapping[str, Tensor]
     statistics: Mapping[str, tuple[Tensor, Tensor]]
-    foreground: Tensor | None
 
 
 class MaskGAN(
@@ -134,14 +138,12 @@ class MaskGAN(
         codes = Codes(values, present)
         features = self._features(codes)
         pictures = {name: self._coder(name).picture(values[name], features[name]) for name in windows}
-        image, foreground = self._compose(codes, features, target, target_labels)
         return MaskGANOutput(
-            image=image,
+            image=self._compose(codes, features, target, target_labels),
             codes=codes,
             windows=windows,
             reconstructions={name: picture for name, picture in pictures.items() if picture is not None},
             statistics=statistics,
-            foreground=foreground,
         )
 
     def encode(self, image: Tensor, labels: Tensor) -> Codes:
@@ -176,22 +178,7 @@ class MaskGAN(
             value, length = codes.values.get(part.name), self._coder(part.name).code
             if value is None or tuple(value.shape) != (len(target), length):
                 raise ValueError(f"the code of {part.name} must have shape {(len(target), length)}, as encode gives it")
-        return self._compose(codes, self._features(codes), target, target_labels)[0]
-
-    def sample(self, number: int, *, generator: torch.Generator | None = None) -> Codes:
-        """Codes of faces that nobody has, from the standard normal distribution.
-
-        Raises:
-            ValueError: The model is not variational, so that its codes follow no known distribution.
-        """
-        if not self.config.variational:
-            raise ValueError("appearances can be drawn at random only from a model with model.variational=true")
-        device = next(self.parameters()).device
-        values = {
-            part.name: torch.randn(number, self._coder(part.name).code, generator=generator).to(device)
-            for part in self.parts
-        }
-        return Codes(values, torch.ones(number, len(COMPONENTS), dtype=torch.bool, device=device))
+        return self._compose(codes, self._features(codes), target, target_labels)
 
     def windows(self, image: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """x_i, the components of faces, cut out and masked as configured.
@@ -232,9 +219,7 @@ class MaskGAN(
             found[name] = feature
         return found
 
-    def _compose(
-        self, codes: Codes, features: Mapping[str, Tensor], target: Tensor, target_labels: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
+    def _compose(self, codes: Codes, features: Mapping[str, Tensor], target: Tensor, target_labels: Tensor) -> Tensor:
         """Fig. 2 (b) and (c)."""
         xy, present = centres(target_labels)
         placed = [self._place(part, features[part.name], xy, present) for part in self.parts]
@@ -293,7 +278,7 @@ class MaskGAN(
         Raises:
             ValueError: Nothing of that name, or a file that holds no MaskGAN.
         """
-        weights = resolve_weights(name, bundled=resources.files("maskgan") / "weights")
+        weights = resolve_weights(name, bundled=BUNDLED)
         if weights.config is None:
             raise ValueError(f"{weights.path}: no configuration inside; these are not weights of this package")
         model = cls(from_dict(ModelConfig, weights.config.get("model", weights.config)))
@@ -305,3 +290,8 @@ class MaskGAN(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_weights(save_directory / "model.safetensors", self.state_dict(), config=to_dict(self.config))
+
+
+def unit(picture: Tensor) -> Tensor:
+    """A picture in [-1, 1] brought to [0, 1]."""
+    return (picture + 1) / 2

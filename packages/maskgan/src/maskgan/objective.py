@@ -6,12 +6,11 @@ import torch
 from retouch_common.losses.perceptual import PerceptualLoss
 from torch import Tensor, nn
 
-from maskgan.config import LossConfig, TrainConfig
+from maskgan.config import LossConfig
 from maskgan.discriminator import Discriminators, Situation
 from maskgan.losses import (
     discriminator_loss,
     feature_matching_loss,
-    gd_loss,
     global_loss,
     kl_loss,
     local_loss,
@@ -19,7 +18,7 @@ from maskgan.losses import (
     region_loss,
     sigmoid_loss,
 )
-from maskgan.model import MaskGANOutput
+from maskgan.model import MaskGANOutput, unit
 
 Parser = Callable[[Tensor], Tensor]
 """P_F: pictures (N, 3, S, S) in [0, 1] to logits (N, 11, S, S), with gradients."""
@@ -44,24 +43,6 @@ def situations(step: int, pairing: str) -> tuple[Situation, ...]:
     if pairing == "overlap":
         return ("paired", "unpaired") if odd else ("unpaired",)
     raise ValueError(f"pairing '{pairing}' is not one of alternate, overlap")
-
-
-def require_parser(loss: LossConfig, train: TrainConfig, parser: nn.Module | None) -> nn.Module | None:
-    """The parser frozen and in evaluation mode; None where no term needs one.
-
-    The official code's training script loads no weights into it, so that a random network supervises.
-
-    Raises:
-        ValueError: Eq. 8 has a weight, and there is no parser.
-    """
-    if not loss.parsing:
-        return None
-    if parser is None:
-        raise ValueError(
-            f"loss.parsing={loss.parsing:g} needs a trained face parser, and train.parser={train.parser!r} gave none: "
-            "train one with maskgan-train-parser, or set loss.parsing=0"
-        )
-    return parser.eval().requires_grad_(False)
 
 
 class Objective(nn.Module):
@@ -92,7 +73,7 @@ class Objective(nn.Module):
             "local": config.local,
             "reconstruction": config.reconstruction,
             "region": config.region,
-            "sigmoid": config.adversarial,
+            "sigmoid": config.adversarial,  # Eq. 6: L_GD = L_sigmoid + lambda_FM L_FM
             "feature_matching": config.adversarial * config.feature_matching,
             "parsing": config.parsing,
             "perceptual": config.perceptual,
@@ -128,7 +109,7 @@ class Objective(nn.Module):
             terms["region"] = region_loss(output.image, target, target_labels, config.distance, config.region_weights)
         if paired and self.perceptual is not None:
             face = (target_labels != 0)[:, None]
-            terms["perceptual"] = self.perceptual(_unit(output.image) * face, _unit(target) * face)
+            terms["perceptual"] = self.perceptual(unit(output.image) * face, unit(target) * face)
         if discriminators is not None and config.adversarial:
             judged = discriminators(output.image, target_labels, situation)
             terms["sigmoid"] = sigmoid_loss(judged.logits, config.kind)
@@ -140,7 +121,7 @@ class Objective(nn.Module):
                 )
         parser = self._parser[0]
         if config.parsing and parser is not None and (config.parsing_on == "both" or not paired):
-            terms["parsing"] = parsing_loss(parser(_unit(output.image)), target_labels, config.parsing_weights)
+            terms["parsing"] = parsing_loss(parser(unit(output.image)), target_labels, config.parsing_weights)
         return terms
 
     def discriminator(
@@ -167,13 +148,3 @@ class Objective(nn.Module):
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """Eq. 9, the weighted sum of the terms that are there."""
         return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-
-    def gd(self, terms: dict[str, Tensor]) -> Tensor:
-        """Eq. 6, L_GD, of the terms that are there."""
-        none = terms["sigmoid"].new_zeros(())
-        return gd_loss(terms["sigmoid"], terms.get("feature_matching", none), self.config.feature_matching)
-
-
-def _unit(picture: Tensor) -> Tensor:
-    """[-1, 1] to [0, 1]."""
-    return (picture + 1) / 2

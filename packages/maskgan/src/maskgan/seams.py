@@ -93,10 +93,10 @@ def filled(picture: Tensor, known: Tensor) -> Tensor:
     return smooth
 
 
-class Repainted:
+class Repainted(AlignedLayer):
     """A face brought back to its place in a photograph: new where the edit is, elsewhere the photograph plus a change.
 
-    A layer for :func:`retouch_common.photo.pasting.pasted_rows`. The photograph's own detail, finer than S pixels show
+    The photograph's own detail, finer than S pixels show
     it, is painted over inside the edit, where it would be a ghost of what was there, and kept outside.
 
     Args:
@@ -114,14 +114,11 @@ class Repainted:
         largest: int,
     ) -> None:  # fmt: skip
         levels = np.concatenate([change * largest, picture * largest, region[..., None]], axis=-1)
-        self._layer = AlignedLayer(square, levels, height, width)
-        self.x, self.y, self.width, self.height = (
-            self._layer.x, self._layer.y, self._layer.width, self._layer.height
-        )  # fmt: skip
+        super().__init__(square, levels, height, width)
 
     def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`retouch_common.photo.pasting.Layer`."""
-        values, weights = self._layer.take(before, first)
+        values, weights = super().take(before, first)
         change, picture, inside = values[..., :3], values[..., 3:6], values[..., 6:].clip(0, 1)
         return (1 - inside) * change + inside * (picture - before), weights
 

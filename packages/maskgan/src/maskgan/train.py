@@ -5,6 +5,7 @@ run that was stopped, killed or cut off by a power failure continues with the co
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -27,8 +28,8 @@ from maskgan.config import Config
 from maskgan.data import open_data
 from maskgan.discriminator import Discriminators, Judgement, Situation
 from maskgan.losses import r1_penalty
-from maskgan.model import MaskGAN, MaskGANOutput
-from maskgan.objective import Objective, require_parser, situations
+from maskgan.model import MaskGAN, MaskGANOutput, unit
+from maskgan.objective import Objective, situations
 
 SHEET_ROWS = 6
 VALIDATION_FACES = 12
@@ -144,14 +145,14 @@ class _Run:
                 f"train.batch_size={cfg.batch_size} leaves a process and round less than two faces; "
                 "unpaired data are made of pairs within a batch"
             )
-        self.data = open_data(data, size=size, split="train", seed=cfg.seed, augment=cfg.augment)
-        self.validation = open_data(data, size=size, split="val", seed=cfg.seed)
+        labelled_by = cfg.parser or None
+        self.data = open_data(data, size=size, split="train", seed=cfg.seed, augment=cfg.augment, parser=labelled_by)
+        self.validation = open_data(data, size=size, split="val", seed=cfg.seed, parser=labelled_by)
         self.model: nn.Module = MaskGAN(config.model)
         initial_weights(self.model, cfg.init)
-        parser = ParsingUNet.from_pretrained(cfg.parser) if config.loss.parsing else None
-        self.parser = require_parser(config.loss, cfg, parser)
-        if self.parser is not None:
-            self.parser.to(runner.device)
+        self.parser: nn.Module | None = None
+        if config.loss.parsing:
+            self.parser = ParsingUNet.from_pretrained(cfg.parser).requires_grad_(False).to(runner.device)
         self.objective = Objective(config.loss, self.parser).to(runner.device)
         self.discriminators: nn.Module | None = Discriminators(config.model) if config.loss.adversarial else None
         networks = [n for n in (self.model, self.discriminators, self.parser) if n is not None]
@@ -201,6 +202,7 @@ class _Run:
         runner, cfg = self.runner, self.config.train
         trained = [self.model] if self.discriminators is None else [self.model, self.discriminators]
         sums: dict[str, Tensor] = {}
+        counts: Counter[str] = Counter()
         for _ in range(cfg.accumulate):
             batch = self._pictures(next(batches))
             with runner.micro_step(*trained):
@@ -209,8 +211,10 @@ class _Run:
                     if self.discriminators is not None:
                         losses |= self._update_discriminators(step, output, batch, situation)
                     for name, value in losses.items():
-                        sums[name] = sums.get(name, 0.0) + value.detach() / cfg.accumulate
-        means = runner.mean(sums)
+                        sums[name] = sums.get(name, 0.0) + value.detach()
+                    counts.update(losses.keys())
+        counts["loss"] = cfg.accumulate  # what is minimised is the sum over both situations
+        means = runner.mean({name: value / counts[name] for name, value in sums.items()})
         check_finite(means, step)
         if cfg.clip:
             means["gradient_norm"] = runner.clip(self.model, cfg.clip)
@@ -243,11 +247,11 @@ class _Run:
     def _update_discriminators(
         self, step: int, output: MaskGANOutput, batch: Batch, situation: Situation
     ) -> dict[str, Tensor]:
-        """Gradients of Eq. 3 and, every ``r1_every`` steps, of R1."""
+        """Gradients of Eq. 3 and, in one of ``r1_every`` passes, of R1."""
         runner, config = self.runner, self.config.loss
         assert self.discriminators is not None
         losses: dict[str, Tensor] = {}
-        if config.r1 and step % config.r1_every == 0:
+        if config.r1 and (step + 1) // 2 % config.r1_every == 0:  # an odd step and the even one after: both situations
             # In fp32: gradients of gradients in bf16 end in a division by zero inside oneDNN for some sizes of batches.
             real = batch["image"].detach().requires_grad_(True)
             judged: Judgement = runner.forward_alone(self.discriminators, real, batch["labels"], situation)
@@ -281,7 +285,7 @@ class _Run:
             other = model(image.roll(1, dims=0), labels.roll(1, dims=0), image, labels).image.float()
             agreement = {}
             if self.parser is not None:
-                found = self.parser((other.clamp(-1, 1) + 1) / 2).argmax(dim=1)
+                found = self.parser(unit(other.clamp(-1, 1))).argmax(dim=1)
                 agreement["val_parsing"] = float((found == labels).float().mean())
         model.train(was_training)
         error = ((same.clamp(-1, 1) - image) / 2).square()
@@ -291,7 +295,7 @@ class _Run:
         for index in range(min(count, SHEET_ROWS)):
             mask = torch.from_numpy(coloured(labels[index].cpu().numpy().astype(np.uint8))).permute(2, 0, 1) / 255
             row = {"face": image[index], "as it is": same[index], "appearance": image[index - 1], "drawn": other[index]}
-            shown = {name: (picture.float().cpu() + 1) / 2 for name, picture in row.items()}
+            shown = {name: unit(picture.float().cpu()) for name, picture in row.items()}
             rows.append({"face": shown.pop("face"), "mask": mask, **shown})
         return figures, rows
 
