@@ -4,9 +4,9 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from maskgan import augment as module
 from maskgan.augment import ARMS, FIGURES, Comparison, compare
 from maskgan.cli import augment as command
-from retouch_common.parsing.data import open_data
 
 QUIET = {"preset": "tiny", "steps": 2, "device": "cpu", "report": lambda line: None}
 
@@ -19,17 +19,31 @@ def test_every_arm_is_trained_and_measured_once(faces, tmp_path):
     written = json.loads((tmp_path / "comparison.json").read_text())
     assert written["arms"][ARMS[0]] == result.figures[ARMS[0]]
     weights = tmp_path / "no-augmentation-0" / "weights" / "model.safetensors"
-    before = weights.stat().st_mtime_ns
+    before = weights.read_bytes()
     again = compare(str(faces), faces / "val", tmp_path, seeds=1, **QUIET)
-    assert again.figures == result.figures and weights.stat().st_mtime_ns == before
+    assert again.figures == result.figures and weights.read_bytes() == before
+    with pytest.raises(ValueError, match=r"comparison\.json: was begun with other steps"):
+        compare(str(faces), faces / "val", tmp_path, seeds=1, **QUIET | {"steps": 3})
 
 
-def test_only_the_third_arm_sees_drawn_faces(faces):
-    options = {"size": 64, "split": "train", "seed": 0}
-    plain = open_data(str(faces), augmentation="none", **options)
-    more = open_data(str(faces), augmentation="paper", extra=str(faces / "val"), **options)
-    assert len(plain) == 6 and not plain.augment
-    assert len(more) == 9 and more.augment
+def test_only_the_third_arm_sees_drawn_faces(faces, tmp_path, monkeypatch):
+    trained = []
+
+    def train(config, data, run, **options):
+        trained.append((config.train.seed, config.train.augmentation, config.train.extra))
+        return run / "weights"
+
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: dict.fromkeys(FIGURES, 0.0))
+    compare(str(faces), faces / "val", tmp_path, seeds=2, **QUIET)
+    arms = [("none", ""), ("paper", ""), ("paper", str(faces / "val"))]
+    assert trained == [(seed, *arm) for seed in (0, 1) for arm in arms]
+
+
+def test_a_stopped_training_stops_the_comparison(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "train", lambda *_, **__: None)
+    with pytest.raises(ValueError, match="no-augmentation-0: stopped; the same command continues"):
+        compare(str(faces), faces / "val", tmp_path, **QUIET)
 
 
 def test_means_and_deviations_by_hand():

@@ -19,6 +19,8 @@ from retouch_common.parsing.config import PRESETS
 from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.train import train
 
+from maskgan.synthesize import refuse_others
+
 ARMS = ("no augmentation", "augmentation", "augmentation + drawn")
 FIGURES = {
     "pixel_accuracy": "pixel accuracy",
@@ -65,7 +67,7 @@ def compare(
     Args:
         data: What :func:`retouch_common.parsing.data.open_data` reads, with a split for testing.
         generated: A folder with ``images/`` and ``labels/``.
-        out: A run directory for every arm and seed, and ``comparison.json``.
+        out: A run directory for every arm and seed, and ``comparison.json``, what is known so far.
         preset: Of the parser's training.
         steps: Of every training; None for the preset's.
         seeds: Trainings of every arm.
@@ -73,14 +75,18 @@ def compare(
         report: Receives lines for the user.
 
     Raises:
-        ValueError: Unusable data or preset, or a run directory of another configuration.
+        ValueError: Unusable data or preset, ``out`` was begun with others, or a training was stopped.
         OSError: ``out`` cannot be written.
     """
     if preset not in PRESETS:
         raise ValueError(f"--preset {preset}: there are {', '.join(PRESETS)}")
     if not (generated / "images").is_dir() or not (generated / "labels").is_dir():
         raise ValueError(f"{generated}: needs the folders images and labels; maskgan-synthesize writes them")
+    settings = {"data": data, "generated": str(generated), "preset": preset, "steps": steps}
+    refuse_others(out / "comparison.json", settings)
+    out.mkdir(parents=True, exist_ok=True)
     figures: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
+    values = settings | {"seeds": seeds, "arms": figures}
     for seed in range(seeds):
         for arm in ARMS:
             changes = {
@@ -90,15 +96,13 @@ def compare(
             } | ({"train.steps": steps} if steps else {})
             run = out / f"{arm.replace(' + ', '-').replace(' ', '-')}-{seed}"
             report(f"{arm}, seed {seed}: {run}")
-            if not (run / "weights").is_dir():
-                train(apply_overrides(PRESETS[preset], changes), data, run, device=device, report=report)
-            if not (run / "weights").is_dir():
+            write_atomically(out / "comparison.json", (json.dumps(values, indent=2) + "\n").encode())
+            weights = train(apply_overrides(PRESETS[preset], changes), data, run, device=device, report=report)
+            if weights is None:
                 raise ValueError(f"{run}: stopped; the same command continues")
-            figures[arm].append(evaluate(run / "weights", data, "test", device=device))
-    result = Comparison(figures)
-    values = {"data": data, "generated": str(generated), "preset": preset, "seeds": seeds, "arms": figures}
+            figures[arm].append(evaluate(weights, data, "test", device=device))
     write_atomically(out / "comparison.json", (json.dumps(values, indent=2) + "\n").encode())
-    return result
+    return Comparison(figures)
 
 
 def show(result: Comparison) -> None:
