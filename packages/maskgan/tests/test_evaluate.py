@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from maskgan.cli import evaluate as command
-from maskgan.evaluate import PHOTOGRAPHS, SOURCES, Options, drawn_pairs, evaluate, locality
+from maskgan.evaluate import PHOTOGRAPHS, SOURCES, Options, Row, drawn_pairs, evaluate, locality
 from maskgan.model import MaskGAN
 
 
@@ -58,6 +58,11 @@ def test_locality_by_hand():
     assert moved == pytest.approx(63, abs=1e-3)  # from level 128 to 191
 
 
+def test_means_are_over_the_faces_that_have_the_figure():
+    faces = [{"PSNR": 20.0}, {"PSNR": 30.0, "PSNR person": 24.0}]
+    assert Row(reconstruction=faces).means() == {"PSNR": 25, "PSNR person": 24}
+
+
 def test_pairs_are_of_two_people():
     pairs = drawn_pairs(5, 50, seed=0)
     assert len(pairs) == 50 and all(source != target for source, target in pairs)
@@ -77,6 +82,8 @@ def test_the_command_prints_tables(weights, parser_weights, faces):
     ("arguments", "message"),
     [
         (("--weights", "ours="), "NAME=WEIGHTS"),
+        (("--weights", "ours=small"), "two --weights have the same name"),
+        (("--weights", f"{SOURCES}=small"), "the tables have a row of that name"),
         (("--fid", "nowhere.pth"), "nowhere.pth"),
         (("--judge", "nobody"), "nobody"),
     ],

@@ -12,26 +12,26 @@ from.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.cli import resolve_device
+from retouch_common.cli import progress_bar, resolve_device
 from retouch_common.data.pairs import Split
 from retouch_common.metrics.distribution import FID
 from retouch_common.metrics.evaluation import console, draw_table, write_evaluation
 from retouch_common.metrics.quality import psnr, quantise, ssim
 from retouch_common.parsing.labels import coloured
-from retouch_common.parsing.model import BUNDLED, ParsingUNet
+from retouch_common.parsing.model import BUNDLED as PARSERS
+from retouch_common.parsing.model import ParsingUNet
 from retouch_common.weights import resolve_weights, sha256
 from torch import Tensor
 
 from maskgan.components import COMPONENTS, masks
 from maskgan.data import Faces, open_data
-from maskgan.model import Codes, MaskGAN
+from maskgan.model import BUNDLED, Codes, MaskGAN, unit
 from maskgan.seams import REACH
 
 FIGURES, FIGURE_SIDE = 4, 256
@@ -84,10 +84,10 @@ class Row:
     fid: float | None = None
 
     def means(self) -> dict[str, float]:
-        """Every figure's mean, by the titles of the table."""
+        """Every figure's mean over the faces that have it, by the titles of the table."""
         found: dict[str, float] = {}
-        for title in self.reconstruction[0] if self.reconstruction else ():
-            found[title] = float(np.mean([face[title] for face in self.reconstruction]))
+        for title in dict.fromkeys(title for face in self.reconstruction for title in face):
+            found[title] = float(np.mean([face[title] for face in self.reconstruction if title in face]))
         if self.agreement:
             found["agreement"] = float(np.mean(self.agreement))
         if self.fid is not None:
@@ -141,19 +141,19 @@ def evaluate(
         ValueError: Unusable weights, data or options, or weights of different sizes.
         OSError: ``out`` cannot be written.
     """
-    from retouch_common.cli import progress_bar
     from retouch_common.testing.environment import environment
 
+    for name in (PHOTOGRAPHS, SOURCES):
+        if name in weights:
+            raise ValueError(f"weights called {name!r}: the tables have a row of that name; choose another")
     device = resolve_device(options.device)
-    files = {
-        name: resolve_weights(path, bundled=resources.files("maskgan") / "weights") for name, path in weights.items()
-    }
+    files = {name: resolve_weights(path, bundled=BUNDLED) for name, path in weights.items()}
     models = {name: MaskGAN.from_pretrained(file.path).to(device) for name, file in files.items()}
     sizes = {model.config.size for model in models.values()}
     if len(sizes) != 1:
         raise ValueError(f"weights for faces of {' and '.join(map(str, sorted(sizes)))} pixels cannot be compared")
     size = sizes.pop()
-    judged_by = resolve_weights(options.judge, bundled=BUNDLED)
+    judged_by = resolve_weights(options.judge, bundled=PARSERS)
     judge = ParsingUNet.from_pretrained(judged_by.path).to(device)
     faces = open_data(data, size=size, split=options.split, seed=options.seed)
     count = min(options.limit or len(faces), len(faces))
@@ -186,19 +186,22 @@ def evaluate(
     with progress_bar(unit="faces") as bar:
         for name, model in models.items():
             row = result.rows[name] = Row()
-            codes = _measure_faces(row, model, bar.track(known, description=name))
+            codes = [_encoded(model, *face) for face in bar.track(known, description=f"{name}, appearance")]
+            others = [codes[-1], *codes[:-1]]
+            people = list(zip(known, codes, others, strict=True))
+            _measure_faces(row, model, bar.track(people, description=name))
             distance = inception.another() if inception is not None else None
             for index, (source, target) in enumerate(bar.track(pairs, description=f"{name}, pairs")):
                 image, labels = known[target]
                 drawn = _drawn(model, codes[source], image, labels)
                 row.agreement.append(agreement(judge, drawn, labels))
                 if index < len(sheet):
-                    sheet[index][name] = _unit(drawn[0]).cpu()
+                    sheet[index][name] = unit(drawn[0]).cpu()
                 if distance is not None:
-                    distance.add(_unit(drawn[0]), real=False)
+                    distance.add(unit(drawn[0]), real=False)
             if distance is not None and real is not None:
                 for index in range(len(real)):
-                    distance.add(_unit(real[index]["image"]), real=True)
+                    distance.add(unit(real[index]["image"]), real=True)
                 row.fid = distance.value()
                 result.notes.append(f"{name}: {distance.description}, real: the faces of the training split")
     if options.judge == "small":
@@ -229,7 +232,7 @@ def agreement(judge: ParsingUNet, image: Tensor, labels: Tensor) -> float:
         image: (1, 3, S, S) in [-1, 1].
         labels: (1, S, S).
     """
-    return float((judge(_unit(image)).argmax(dim=1) == labels).float().mean())
+    return float((judge(unit(image)).argmax(dim=1) == labels).float().mean())
 
 
 def locality(before: Tensor, after: Tensor, component: Tensor) -> tuple[float, float]:
@@ -244,7 +247,7 @@ def locality(before: Tensor, after: Tensor, component: Tensor) -> tuple[float, f
         The share of pixels farther than REACH from it of which no channel changes by TOLERANCE levels, and the mean
         change of its own pixels in levels.
     """
-    change = (quantise(_unit(after)) - quantise(_unit(before))).abs().amax(dim=1) * 255
+    change = (quantise(unit(after)) - quantise(unit(before))).abs().amax(dim=1) * 255
     radius = max(1, round(REACH * before.shape[-1]))
     near = F.max_pool2d(component[:, None].float(), 2 * radius + 1, 1, radius)[:, 0] > 0
     outside = change[~near]
@@ -252,30 +255,26 @@ def locality(before: Tensor, after: Tensor, component: Tensor) -> tuple[float, f
     return still, float(change[component].mean())
 
 
-def _measure_faces(row: Row, model: MaskGAN, known: Iterable[Known]) -> list[Codes]:
-    """Reconstruction and locality of every face, and everybody's codes."""
-    people = list(known)
-    codes = [_encoded(model, *face) for face in people]
+def _measure_faces(row: Row, model: MaskGAN, people: Iterable[tuple[Known, Codes, Codes]]) -> None:
+    """Reconstruction of every face, and locality with the components of another one, whose codes come last."""
     still: dict[str, list[float]] = {}
     moved: dict[str, list[float]] = {}
-    for index, (image, labels) in enumerate(people):
-        same = _drawn(model, codes[index], image, labels)
+    for (image, labels), own, other in people:
+        same = _drawn(model, own, image, labels)
         row.reconstruction.append(_reconstruction(same, image, labels))
-        other = codes[index - 1]
         for number, name in enumerate(COMPONENTS):
-            if name not in other.values or not (other.present[0, number] and codes[index].present[0, number]):
+            if name not in other.values or not (other.shows(name) and own.shows(name)):
                 continue
-            mixed = Codes({**codes[index].values, name: other.values[name]}, codes[index].present)
+            mixed = Codes({**own.values, name: other.values[name]}, own.present)
             share, change = locality(same, _drawn(model, mixed, image, labels), masks(labels)[:, number])
             still.setdefault(name, []).append(share)
             moved.setdefault(name, []).append(change)
     row.outside = {name: float(np.mean(values)) for name, values in still.items()}
     row.inside = {name: float(np.mean(values)) for name, values in moved.items()}
-    return codes
 
 
 def _reconstruction(drawn: Tensor, image: Tensor, labels: Tensor) -> dict[str, float]:
-    output, target = _unit(drawn[0]), _unit(image[0])
+    output, target = unit(drawn[0]), unit(image[0])
     person = (labels != 0)[:, None]
     found = {"PSNR": psnr(output, target), "SSIM": ssim(output, target)}
     return found | ({"PSNR person": psnr(output, target, person)} if person.any() else {})
@@ -299,15 +298,10 @@ def _face(faces: Faces, index: int, device: torch.device) -> Known:
 def _first_pictures(known: Sequence[Known], source: int, target: int) -> dict[str, Tensor]:
     mask = coloured(known[target][1][0].cpu().numpy().astype(np.uint8))
     return {
-        "appearance": _unit(known[source][0][0]).cpu(),
-        "target": _unit(known[target][0][0]).cpu(),
+        "appearance": unit(known[source][0][0]).cpu(),
+        "target": unit(known[target][0][0]).cpu(),
         "mask": torch.from_numpy(mask).permute(2, 0, 1) / 255,
     }
-
-
-def _unit(picture: Tensor) -> Tensor:
-    """[-1, 1] to [0, 1]."""
-    return (picture + 1) / 2
 
 
 def show(result: Evaluation) -> None:
