@@ -5,10 +5,13 @@ import pytest
 import pyvips
 from click.testing import CliRunner
 from maskgan.cli import edit, parse, swap
+from maskgan.edit_files import Options, _in_face, _in_photo, open_lender, swap_file
 from maskgan.editor import Editor
 from retouch_common.parsing.labels import CLASSES, read_labels, write_labels
+from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo import face_plan, regions
 from retouch_common.photo.faces import Face
+from retouch_common.photo.io import Photo
 
 BOX = (110.0, 80.0, 60.0, 80.0)
 FACE = Face(BOX, 1.0, np.full((5, 2), np.nan, np.float32))
@@ -97,9 +100,9 @@ def test_what_an_edit_uncovers_is_continued_from_behind(editor, labels):
 def test_blending_is_linear_between_two_faces(editor, labels):
     first, second = (editor.open(photo(64, 64, phase=p), aligned=True, labels=labels) for p in (0, 2))
     half = editor.blend(first.codes, {"hair": (second.codes, 0.5)})
-    mean = (first.codes.codes.values["hair"] + second.codes.codes.values["hair"]) / 2
-    assert np.allclose(half.codes.values["hair"], mean, atol=1e-6)
-    assert half.codes.values["skin"] is first.codes.codes.values["skin"]
+    mean = (first.codes.values["hair"] + second.codes.values["hair"]) / 2
+    assert np.allclose(half.values["hair"], mean, atol=1e-6)
+    assert half.values["skin"] is first.codes.values["skin"]
     none = editor.render(first, labels, editor.blend(first.codes, {"mouth": (second.codes, 0.0)}))
     assert not none.change.any()
 
@@ -107,13 +110,13 @@ def test_blending_is_linear_between_two_faces(editor, labels):
 def test_a_part_that_is_not_there_is_not_lent(editor, labels):
     bald = np.where(labels == HAIR, 0, labels).astype(np.uint8)
     own, other = (editor.open(photo(64, 64), aligned=True, labels=these) for these in (labels, bald))
-    assert not other.codes.present["hair"] and own.codes.present["hair"]
+    assert not other.codes.shows("hair") and own.codes.shows("hair")
     with pytest.raises(ValueError, match="shows no hair"):
         editor.blend(own.codes, {"hair": (other.codes, 1.0)})
     # who has none takes all of it, whatever the share
     grown = editor.blend(other.codes, {"hair": (own.codes, 0.3)})
-    assert grown.present["hair"]
-    assert np.array_equal(grown.codes.values["hair"], own.codes.codes.values["hair"])
+    assert grown.shows("hair")
+    assert np.array_equal(grown.values["hair"], own.codes.values["hair"])
 
 
 @pytest.mark.parametrize(
@@ -136,26 +139,35 @@ def test_unknown_components_and_shares_are_refused(editor, labels):
         editor.blend(codes, {"hair": (codes, 1.5)})
 
 
-def test_parse_writes_labels_to_paint_in(tmp_path, parser_weights):
+def test_parse_writes_labels_to_paint_in_and_keeps_painted_ones(tmp_path, parser_weights):
     source = written(tmp_path / "a.png", photo())
     out = tmp_path / "out"
-    result = run(parse, source, "-o", out, "--parser", parser_weights, "--overlay", *BOXED)
-    assert result.exit_code == 0, result.output
+    arguments = (parse, source, "-o", out, "--parser", parser_weights, *BOXED)
+    result = run(*arguments, "--overlay")
+    assert result.exit_code == 0 and str(out / "a.labels.png") in result.output
     labels = read_labels(out / "a.labels.png")
     assert labels.shape == (64, 64) and read(out / "a.aligned.png").shape == (64, 64, 3)
     assert read(out / "a.overlay.png").shape == (64, 64, 3)
-    result = run(parse, source, "-o", out, "--parser", parser_weights, "--whole", *BOXED)
+    result = run(*arguments, "--whole")
+    assert result.exit_code == 1 and "perhaps painted in" in result.output
+    np.testing.assert_array_equal(read_labels(out / "a.labels.png"), labels)
+    result = run(*arguments, "--whole", "--overwrite")
     assert result.exit_code == 0, result.output
     whole = read_labels(out / "a.labels.png")
     assert whole.shape == (260, 340)
     assert set(np.unique(whole)) <= set(np.unique(labels)) | {0}
 
 
+def test_label_pictures_of_the_same_name_and_files_for_folders_are_refused(tmp_path, parser_weights):
+    first, second = (written(tmp_path / name, photo()) for name in ("a.png", "a.jpg"))
+    result = run(parse, first, second, "-o", tmp_path / "out", "--parser", parser_weights, *BOXED)
+    assert result.exit_code == 1 and "a.png and " in result.output and "a.labels.png" in result.output
+    result = run(parse, first, "-o", tmp_path / "out.png", "--parser", parser_weights, *BOXED)
+    assert result.exit_code == 1 and "go into a folder" in result.output
+
+
 def test_labels_of_the_whole_photo_come_back_to_the_face(tmp_path, editor, parser_weights):
     """A face whose labels are drawn into the photo and read again has nearly the same ones."""
-    from maskgan.edit_files import _in_face, _in_photo
-    from retouch_common.photo.io import Photo
-
     source = Photo.open(written(tmp_path / "a.png", photo()))
     square = editor.find(photo(), face=FACE)
     labels = np.repeat(np.arange(8, dtype=np.uint8), 8)[:, None] * np.ones((1, 64), np.uint8)
@@ -170,6 +182,7 @@ def test_edit_keeps_the_file_and_changes_the_face(tmp_path, weights, parser_weig
     arguments = (source, "--mask", tmp_path / "mask.png", "-o", tmp_path / "out.png", "--compare")
     result = run(edit, *arguments, *networks, *BOXED)
     assert result.exit_code == 0, result.output
+    assert "of the labels differ; no left eye: it has no appearance to take" in result.output
     out = read(tmp_path / "out.png")
     assert out.dtype == np.uint16 and (out != photo(dtype=np.uint16)).any()
     assert (tmp_path / "out.compare.jpg").is_file()
@@ -178,7 +191,8 @@ def test_edit_keeps_the_file_and_changes_the_face(tmp_path, weights, parser_weig
     assert result.exit_code == 1 and "mask.png: has 20x10 pixels; the aligned face has 64x64" in result.output
 
 
-def test_swap_takes_parts_of_another(tmp_path, weights, parser_weights):
+def test_swap_takes_parts_of_another(tmp_path, weights, parser_weights, labels, monkeypatch):
+    monkeypatch.setattr(FaceParser, "__call__", lambda self, image: labels)
     first = written(tmp_path / "a.png", photo(64, 64))
     second = written(tmp_path / "b.png", photo(64, 64, phase=2))
     networks = ("--weights", weights, "--parser", parser_weights, "--precision", "fp32", "--device", "cpu", "--aligned")
@@ -187,25 +201,32 @@ def test_swap_takes_parts_of_another(tmp_path, weights, parser_weights):
     result = run(swap, first, tmp_path / "missing.png", "-o", tmp_path / "out.png", *networks)
     assert result.exit_code == 1 and "missing.png" in result.output
     assert not (tmp_path / "out.png").exists()
+    result = run(swap, second, first, "--parts", "skin", "-o", tmp_path / "out.png", *networks)
+    assert result.exit_code == 0 and "took skin" in result.output, result.output
+    changed = (read(tmp_path / "out.png") != read(first)).any(axis=2)
+    assert changed[np.isin(labels, (1, 2, 3, 6))].mean() > 0.9
+    assert not changed[labels == 0][:40].any()  # the background above the head
 
 
 def test_swap_file_changes_what_was_asked_for(tmp_path, editor, labels, monkeypatch):
-    from maskgan.edit_files import Options, swap_file
-
-    monkeypatch.setattr(editor, "parser", lambda image: labels)
+    parsed = labels
+    monkeypatch.setattr(editor, "parser", lambda image: parsed)
     first = written(tmp_path / "a.png", photo(64, 64))
     second = written(tmp_path / "b.png", photo(64, 64, phase=2))
     how = Options(aligned=True)
-    said = swap_file(editor, second, first, tmp_path / "out.png", ["mouth"], 1.0, how)
-    assert said == "mouth of b.png"
+    lender = open_lender(editor, second, ["mouth", "hair"], how)
+    assert swap_file(editor, lender, first, tmp_path / "out.png", ["mouth"], 1.0, how) == "took mouth"
     changed = (read(tmp_path / "out.png") != read(first)).any(axis=2)
     assert changed[np.isin(labels, (7, 8, 9))].mean() > 0.9
-    swap_file(editor, second, first, tmp_path / "same.png", ["mouth"], 0.0, how)
+    swap_file(editor, lender, first, tmp_path / "same.png", ["mouth"], 0.0, how)
     np.testing.assert_array_equal(read(tmp_path / "same.png"), read(first))
+    parsed = np.where(labels == HAIR, 0, labels).astype(np.uint8)
+    said = swap_file(editor, lender, first, tmp_path / "bald.png", ["mouth", "hair"], 1.0, how)
+    assert said == "took mouth; the face has no hair"
+    with pytest.raises(ValueError, match=r"b\.png: shows no hair to take"):
+        open_lender(editor, second, ["hair"], how)
 
 
 def test_one_face_at_a_time():
-    from maskgan.edit_files import Options
-
     with pytest.raises(ValueError, match="one face is edited at a time"):
         Options(face_boxes=(BOX, BOX))

@@ -13,15 +13,15 @@ from maskgan.editor import Editor
 from maskgan.synthesize import find_masks, picture_of, synthesize
 from retouch_common.parsing.data import open_data
 from retouch_common.parsing.labels import read_labels, write_labels
+from retouch_common.parsing.parser import FaceParser
 
 
 @pytest.fixture
 def editor(weights, parser_weights, faces, monkeypatch):
     """Its parser sees in every face what the first one's labels say."""
-    found = Editor(weights, parser=parser_weights, device="cpu", precision="fp32")
     labels = read_labels(faces / "train" / "labels" / "0.png")
-    monkeypatch.setattr(found, "parser", lambda image: labels)
-    return found
+    monkeypatch.setattr(FaceParser, "__call__", lambda self, image: labels)
+    return Editor(weights, parser=parser_weights, device="cpu", precision="fp32")
 
 
 @pytest.fixture
@@ -63,6 +63,28 @@ def test_other_seeds_draw_other_faces(drawn):
     assert contents(drawn("a", number=3)) != contents(drawn("b", number=3, seed=1))
 
 
+def test_a_set_is_not_gone_on_with_otherwise(drawn):
+    out = drawn(number=1)
+    before = contents(out)
+    with pytest.raises(ValueError, match=r"settings\.json: was begun with other mix, seed"):
+        drawn(number=2, seed=1, mix=True)
+    assert contents(out) == before
+
+
+def test_sources_in_subfolders_are_told_apart_and_unreadable_ones_left_out(editor, faces, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "sources" / name).mkdir(parents=True)
+        shutil.copy(faces / "val" / "images" / "6.png", tmp_path / "sources" / name)
+    (tmp_path / "sources" / "broken.png").write_bytes(b"no picture")
+    said = []
+    options = {"number": 8, "aligned": True, "report": said.append}
+    synthesize(editor, faces / "train", tmp_path / "sources", tmp_path / "out", **options)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()]
+    assert {line["sources"]["hair"] for line in lines} == {"a/6.png", "b/6.png"}
+    (left_out,) = (line for line in said if line.startswith("left out"))
+    assert "broken.png" in left_out
+
+
 def test_mixing_takes_every_part_from_somebody(drawn):
     out = drawn(number=6, mix=True)
     lines = [json.loads(line) for line in (out / "pairs.jsonl").read_text().splitlines()]
@@ -76,6 +98,10 @@ def test_masks_are_found_as_parse_writes_them(tmp_path, faces):
     assert mask.name == f"a{LABELS}" and picture_of(mask) == tmp_path / f"a{ALIGNED}"
     mask = find_masks(faces / "train")[0]
     assert picture_of(mask) == faces / "train" / "images" / "0.png"
+    for name in ("0.old.png", "0.txt"):
+        (tmp_path / "set" / "images").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / "images" / name).touch()
+    assert picture_of(tmp_path / "set" / "labels" / "0.png") is None
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no label pictures"):
         find_masks(tmp_path / "empty")
@@ -84,7 +110,8 @@ def test_masks_are_found_as_parse_writes_them(tmp_path, faces):
 def test_a_mask_that_nobody_fits_is_named(editor, faces, tmp_path, monkeypatch):
     """Everybody is bald and the mask has hair."""
     labels = read_labels(faces / "train" / "labels" / "0.png")
-    monkeypatch.setattr(editor, "parser", lambda image: np.where(labels == 10, 0, labels).astype(np.uint8))
+    bald = np.where(labels == 10, 0, labels).astype(np.uint8)
+    monkeypatch.setattr(FaceParser, "__call__", lambda self, image: bald)
     with pytest.raises(ValueError, match=r"none of 20 drawn sources has .*hair"):
         synthesize(editor, faces / "train", faces / "val" / "images", tmp_path / "out", number=1, aligned=True)
 

@@ -3,7 +3,7 @@
 >>> from maskgan import Editor
 >>> editor = Editor("small")
 >>> portrait = editor.open(photograph)
->>> edited = editor.render(portrait, painted_labels, editor.encode(portrait))
+>>> edited = editor.render(portrait, painted_labels, portrait.codes)
 >>> result = editor.paste(photograph, portrait, edited)
 """
 

@@ -22,14 +22,15 @@ from retouch_common.parsing.cli import train_parser
 from retouch_common.photo.command import (
     batch_options,
     compare_option,
-    face_box_option,
     inputs_argument,
     out_option,
+    overwrite_option,
     retouch_all,
 )
 from retouch_common.training.command import chosen_configuration, training_options
 
-from maskgan.config import COMPONENT_NAMES
+from maskgan.config import COMPONENT_NAMES, PRESETS
+from maskgan.options import NamedWeights, Parts, aligned_option, face_box_option, parser_option
 from maskgan.studio.cli import studio
 
 __all__ = [
@@ -45,17 +46,6 @@ __all__ = [
     "train_parser",
 ]
 
-aligned_option = click.option(
-    "--aligned", is_flag=True, help="Photos are faces framed as maskgan-parse writes them, square pictures."
-)
-parser_option = click.option(
-    "--parser",
-    metavar="NAME|PATH|HUB_ID",
-    default="small",
-    show_default=True,
-    help="Weights of the face parser.",
-)
-
 
 @click.command()
 @inputs_argument
@@ -68,6 +58,7 @@ parser_option = click.option(
 @face_box_option
 @aligned_option
 @click.option("--recursive", is_flag=True, help="Search folders within folders; DIR keeps their tree.")
+@click.option("--overwrite", is_flag=True, help="Replace labels that are there, even if they were painted in.")
 @device_option
 @version_option("maskgan")
 @friendly_errors
@@ -77,33 +68,32 @@ def parse(
     parser: str,
     whole: bool,
     overlay: bool,
-    face_boxes: tuple[tuple[float, float, float, float], ...],
-    aligned: bool,
     recursive: bool,
     device: str,
+    **options: Any,
 ) -> None:
     """Tell the parts of faces apart: NAME.labels.png, which can be painted in, and NAME.aligned.png beside it.
 
-    The largest face of every photo is taken. Labels are PNGs with a palette of 11 colours.
+    The largest face of every photo is taken. Labels are PNGs with a palette of 11 colours; those that are there already
+    stay, unless --overwrite is given.
     """
     from retouch_common.parsing.parser import FaceParser
-    from retouch_common.photo.batch import plan_jobs
 
-    from maskgan.edit_files import Options, parse_file
+    from maskgan.edit_files import Options, parse_file, plan_parsing
 
-    jobs = plan_jobs(inputs, out / "" if out.suffix else out, recursive=recursive)
-    options = Options(face_boxes=face_boxes, aligned=aligned)
+    how = Options(**options)
+    jobs = plan_parsing(inputs, out, recursive=recursive)
     network = FaceParser(parser, device=device)
     retouch_all(
         jobs,
-        lambda job: parse_file(network, job.source, job.target, options, whole=whole, overlay=overlay),
-        overwrite=True,
+        lambda job: parse_file(network, job.source, job.target, how, whole=whole, overlay=overlay),
+        overwrite=how.overwrite,
         done="parsed",
     )
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--mask",
     required=True,
@@ -117,7 +107,7 @@ def parse(
 @face_box_option
 @aligned_option
 @compare_option
-@batch_options
+@overwrite_option
 @device_option
 @precision_option
 @version_option("maskgan")
@@ -128,7 +118,6 @@ def edit(
     out: Path,
     weights: str,
     parser: str,
-    recursive: bool,
     device: str,
     precision: str,
     **options: Any,
@@ -144,29 +133,11 @@ def edit(
     from maskgan.editor import Editor
 
     how = Options(**options)
-    jobs = plan_jobs([source], out, recursive=recursive)
+    jobs = plan_jobs([source], out)
     editor = Editor(weights, parser=parser, device=device, precision=precision)
     retouch_all(
         jobs, lambda job: edit_file(editor, job.source, job.target, mask, how), overwrite=how.overwrite, done="edited"
     )
-
-
-class Parts(click.ParamType):
-    """Names of components, or eyes for both, or all."""
-
-    name = "PART,PART,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Read the names."""
-        if not isinstance(value, str):
-            return tuple(value)
-        names: list[str] = []
-        for word in value.replace(" ", "").split(","):
-            meant = {"all": COMPONENT_NAMES, "eyes": ("eye_left", "eye_right")}.get(word, (word,))
-            if not set(meant) <= set(COMPONENT_NAMES):
-                self.fail(f"{word!r} is none of {', '.join(COMPONENT_NAMES)}, eyes, all", param, ctx)
-            names += [name for name in meant if name not in names]
-        return tuple(names)
 
 
 @click.command()
@@ -212,15 +183,16 @@ def swap(
     """
     from retouch_common.photo.batch import plan_jobs
 
-    from maskgan.edit_files import Options, swap_file
+    from maskgan.edit_files import Options, open_lender, swap_file
     from maskgan.editor import Editor
 
     how = Options(**options)
     jobs = plan_jobs(targets, out, recursive=recursive)
     editor = Editor(weights, parser=parser, device=device, precision=precision)
+    lender = open_lender(editor, source, parts, how)
     retouch_all(
         jobs,
-        lambda job: swap_file(editor, source, job.source, job.target, parts, blend, how),
+        lambda job: swap_file(editor, lender, job.source, job.target, parts, blend, how),
         overwrite=how.overwrite,
         done="changed",
     )
@@ -280,7 +252,9 @@ def synthesize(
 
 
 @click.command()
-@training_options(data="faces:DIR for plain portraits, or a folder with images/ and labels/ of aligned faces.")
+@training_options(
+    data="faces:DIR for plain portraits, or a folder with images/ and labels/ of aligned faces.", presets=list(PRESETS)
+)
 @version_option("maskgan")
 @friendly_errors
 def train(
@@ -300,7 +274,6 @@ def train(
     Eq. 8 needs a trained face parser: train.parser names its weights, by default those that come with the package. On
     several GPUs or nodes: accelerate launch "$(which maskgan-train)" with the same options.
     """
-    from maskgan.config import PRESETS
     from maskgan.train import dry_run as check
     from maskgan.train import train as run
 
@@ -309,21 +282,6 @@ def train(
         check(config, data, device=device, report=click.echo)
     else:
         run(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
-
-
-class NamedWeights(click.ParamType):
-    """NAME=WEIGHTS, or weights alone, which are then called by their own name."""
-
-    name = "[NAME=]WEIGHTS"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Read the two parts."""
-        if isinstance(value, tuple):
-            return value
-        name, equals, weights = value.partition("=")
-        if equals and not (name and weights):
-            self.fail(f"{value!r} is not of the form NAME=WEIGHTS", param, ctx)
-        return (name, weights) if equals else (value, value)
 
 
 @click.command()
@@ -364,6 +322,8 @@ def evaluate(data: str, weights: tuple[tuple[str, str], ...], out: Path | None, 
     from maskgan.evaluate import evaluate as run
 
     how = Options(**options)
+    if len(dict(weights)) < len(weights):
+        raise click.UsageError("two --weights have the same name; give them different ones: --weights NAME=WEIGHTS")
     show(run(dict(weights), data, how, out=out, report=lambda line: click.echo(line, err=True)))
 
 

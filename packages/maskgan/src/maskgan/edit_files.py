@@ -4,23 +4,26 @@ The file's part (formats, metadata, faces, alignment) is :mod:`retouch_common.ph
 Label files are palette PNGs of the aligned face, S by S pixels; those of the photograph's own size are taken as well.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from retouch_common.parsing.labels import CLASSES, coloured, read_labels, write_labels
+from retouch_common.parsing.parser import FaceParser
+from retouch_common.photo.alignment import FaceSquare, portrait_square, read_aligned
+from retouch_common.photo.batch import Job, check_target, plan_jobs
+from retouch_common.photo.companions import Comparison, beside
+from retouch_common.photo.face_plan import plan_faces
+from retouch_common.photo.formats import format_of_name
+from retouch_common.photo.io import Photo
+from retouch_common.photo.pixels import image_from_array
+from retouch_common.photo.regions import Box
+from retouch_common.photo.sink import written
 
-if TYPE_CHECKING:
-    from retouch_common.parsing.parser import FaceParser
-    from retouch_common.photo.alignment import FaceSquare
-    from retouch_common.photo.io import Photo
-    from retouch_common.photo.regions import Box
-
-    from maskgan.editor import Editor, Portrait
+from maskgan.components import warnings_of
+from maskgan.editor import Editor, Portrait
 
 LABELS, ALIGNED, OVERLAY, COMPARISON = ".labels.png", ".aligned.png", ".overlay.png", ".compare.jpg"
 OPACITY = 0.5  # of the labels' colours over a face
@@ -34,7 +37,7 @@ class Options:
         face_boxes: (x, y, w, h) in pixels of the upright photo, at most one; by default the largest face is taken.
         aligned: The photo is a face as the network was trained on, a square picture.
         compare: Also write before and after side by side, NAME.compare.jpg.
-        overwrite: Whether the output may be the input.
+        overwrite: Whether the output may be the input, and labels that are there may be replaced.
     """
 
     face_boxes: Sequence[Box] = ()
@@ -47,6 +50,23 @@ class Options:
             raise ValueError(f"one face is edited at a time; {len(self.face_boxes)} face boxes were given")
 
 
+def plan_parsing(inputs: Sequence[Path], out: Path, *, recursive: bool = False) -> list[Job]:
+    """As :func:`retouch_common.photo.batch.plan_jobs`; every target is the label picture, ``NAME.labels.png``.
+
+    Raises:
+        ValueError: Likewise, ``out`` is a file's name, or two photographs would get the same label picture.
+    """
+    if format_of_name(out) is not None and not out.is_dir():
+        raise ValueError(f"{out}: is a file name, but label pictures and aligned faces go into a folder")
+    jobs: dict[str, Job] = {}
+    for planned in plan_jobs(inputs, out, recursive=recursive):
+        job = Job(planned.source, beside(planned.target, LABELS))
+        first = jobs.setdefault(str(job.target).casefold(), job)
+        if first is not job:
+            raise ValueError(f"{first.source} and {job.source} would both become {job.target}; parse one elsewhere")
+    return list(jobs.values())
+
+
 def parse_file(
     parser: FaceParser, src: Path, target: Path, options: Options, *, whole: bool = False, overlay: bool = False
 ) -> str:
@@ -55,7 +75,7 @@ def parse_file(
     Args:
         parser: The face parser.
         src: The photograph.
-        target: Where ``NAME.labels.png`` and ``NAME.aligned.png`` go: this path with these endings.
+        target: The label picture, ``NAME.labels.png``; the face goes beside it as ``NAME.aligned.png``.
         options: How.
         whole: Write labels of the photograph's size instead, background around the face.
         overlay: Also write ``NAME.overlay.png``, the labels' colours over the face.
@@ -65,23 +85,20 @@ def parse_file(
 
     Raises:
         OSError: If a file cannot be opened or written.
-        ValueError: If ``src`` is no photograph or shows no face.
+        ValueError: If ``src`` is no photograph or shows no face, or there are labels that may not be replaced.
     """
-    from retouch_common.parsing.labels import CLASSES, coloured, write_labels
-    from retouch_common.photo.alignment import read_aligned
-    from retouch_common.photo.companions import beside
-    from retouch_common.photo.io import Photo
-
+    if target.exists() and not options.overwrite:
+        raise ValueError(f"{target}: is there already, perhaps painted in; --overwrite replaces it")
     photo = Photo.open(src)
     square = find_face(photo, options)
     ((_, face),) = read_aligned(photo, [square], parser.size)
     labels = parser(face)
-    write_labels(beside(target, LABELS), _in_photo(labels, square, photo) if whole else labels)
-    write_picture(beside(target, ALIGNED), face)
+    write_picture(_beside_labels(target, ALIGNED), face)
     if overlay:
         colours = coloured(labels).astype(np.float32) / 255
         shown = np.where((labels != 0)[..., None], face + OPACITY * (colours - face), face)
-        write_picture(beside(target, OVERLAY), shown)
+        write_picture(_beside_labels(target, OVERLAY), shown)
+    write_labels(target, _in_photo(labels, square, photo) if whole else labels)  # last: what is there is not redone
     missing = [name for number, name in enumerate(CLASSES) if not (labels == number).any()]
     return "labels and aligned face" + (f"; no {', '.join(missing)}" if missing else "")
 
@@ -103,8 +120,6 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Opti
         OSError: If a file cannot be opened or written.
         ValueError: If ``src`` is no photograph or shows no face, the mask does not fit, or ``target`` cannot hold it.
     """
-    from retouch_common.parsing.labels import read_labels
-
     labels = read_labels(mask)
     photo, portrait = _open(editor, src, target, options)
     if labels.shape == (photo.height, photo.width) and labels.shape != portrait.labels.shape:
@@ -116,17 +131,32 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Opti
         )
     edited = editor.render(portrait, labels, portrait.codes)
     _write(photo, target, editor.pasted_rows(photo, portrait, edited), portrait, options)
-    return f"{np.mean(labels != portrait.labels):.1%} of the labels differ"
+    return "; ".join([f"{np.mean(labels != portrait.labels):.1%} of the labels differ", *warnings_of(labels)])
+
+
+def open_lender(editor: Editor, source: Path, parts: Sequence[str], options: Options) -> Portrait:
+    """The largest face of the photograph that lends the appearance of some parts.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If it is no photograph or shows no face, or the face has not got all the parts.
+    """
+    photo = Photo.open(source)
+    portrait = editor.open_source(photo, find_face(photo, replace(options, face_boxes=())))
+    lacking = [part for part in parts if not portrait.codes.shows(part)]
+    if lacking:
+        raise ValueError(f"{source}: shows no {', '.join(lacking)} to take; choose other --parts")
+    return portrait
 
 
 def swap_file(
-    editor: Editor, source: Path, src: Path, target: Path, parts: Sequence[str], blend: float, options: Options
+    editor: Editor, lender: Portrait, src: Path, target: Path, parts: Sequence[str], blend: float, options: Options
 ) -> str:
     """Give the face of a photograph the appearance of another's parts; their shapes stay.
 
     Args:
         editor: The network.
-        source: The photograph that lends its appearance; its largest face is taken.
+        lender: The face that lends its appearance, of :func:`open_lender`.
         src: The photograph that changes.
         target: The output.
         parts: Names of components.
@@ -138,20 +168,16 @@ def swap_file(
 
     Raises:
         OSError: If a file cannot be opened or written.
-        ValueError: If a photograph is none or shows no face, or has not got the parts.
+        ValueError: If ``src`` is no photograph or shows no face, or ``target`` cannot hold it.
     """
-    from retouch_common.photo.io import Photo
-
-    lender = Photo.open(source)
-    other = editor.open_source(lender, find_face(lender, replace(options, face_boxes=())))
     photo, portrait = _open(editor, src, target, options)
-    lacking = [part for part in parts if not other.codes.present[part]]
-    if lacking:
-        raise ValueError(f"{source}: shows no {', '.join(lacking)} to take; choose other --parts")
-    codes = editor.blend(portrait.codes, {part: (other.codes, blend) for part in parts})
+    taken = [part for part in parts if portrait.codes.shows(part)]
+    codes = editor.blend(portrait.codes, {part: (lender.codes, blend) for part in taken})
     edited = editor.render(portrait, portrait.labels, codes)
     _write(photo, target, editor.pasted_rows(photo, portrait, edited), portrait, options)
-    return f"{', '.join(parts)} of {source.name}"
+    lacking = [part for part in parts if part not in taken]
+    said = f"took {', '.join(taken) or 'nothing'}"
+    return f"{said}; the face has no {', '.join(lacking)}" if lacking else said
 
 
 def find_face(photo: Photo, options: Options) -> FaceSquare:
@@ -160,9 +186,6 @@ def find_face(photo: Photo, options: Options) -> FaceSquare:
     Raises:
         ValueError: None is found, or the box lies outside.
     """
-    from retouch_common.photo.alignment import portrait_square
-    from retouch_common.photo.face_plan import plan_faces
-
     return plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned, frame=portrait_square).squares[0]
 
 
@@ -172,17 +195,12 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    from retouch_common.photo.pixels import image_from_array
-    from retouch_common.photo.sink import written
-
     levels = np.rint(255 * picture.clip(0, 1)).astype(np.uint8)
     with written(path) as temporary:
         image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(str(temporary))
 
 
 def _open(editor: Editor, src: Path, target: Path, options: Options) -> tuple[Photo, Portrait]:
-    from retouch_common.photo.batch import Job, check_target
-    from retouch_common.photo.io import Photo
 
     check_target(Job(src, target), [src], overwrite=options.overwrite)
     photo = Photo.open(src)
@@ -191,8 +209,6 @@ def _open(editor: Editor, src: Path, target: Path, options: Options) -> tuple[Ph
 
 
 def _write(photo: Photo, target: Path, rows: Iterator[np.ndarray], portrait: Portrait, options: Options) -> None:
-    from retouch_common.photo.companions import Comparison, beside
-    from retouch_common.photo.io import Photo
 
     part = portrait.square.bounds(photo.height, photo.width)
     comparison = Comparison(photo, [part]) if options.compare else None
@@ -200,6 +216,10 @@ def _write(photo: Photo, target: Path, rows: Iterator[np.ndarray], portrait: Por
     photo.write_stripes(target, rows)
     if comparison is not None:
         comparison.write(Photo.open(target), beside(target, COMPARISON))
+
+
+def _beside_labels(labels: Path, ending: str) -> Path:
+    return labels.with_name(labels.name.removesuffix(LABELS) + ending)
 
 
 def _in_photo(labels: np.ndarray, square: FaceSquare, photo: Photo) -> np.ndarray:

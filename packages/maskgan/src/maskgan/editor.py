@@ -35,22 +35,6 @@ UNTOUCHED = 1 / 255  # what the rest of a face changes by up to one 8-bit level 
 
 
 @dataclass(frozen=True)
-class FaceCodes:
-    """Appearance of the components of one face.
-
-    Attributes:
-        codes: The network's, of a batch of one.
-    """
-
-    codes: Codes
-
-    @property
-    def present(self) -> dict[str, bool]:
-        """Whether the face has each component."""
-        return dict(zip(COMPONENTS, self.codes.present[0].tolist(), strict=True))
-
-
-@dataclass(frozen=True)
 class Portrait:
     """A face found in a photograph.
 
@@ -59,7 +43,7 @@ class Portrait:
         labels: (S, S) uint8.
         square: Where it is in the photograph.
         photo_size: Height and width of the photograph.
-        codes: Appearance of its components.
+        codes: Appearance of its components, of a batch of one.
         as_it_is: The network's picture of it as it is, (S, S, 3) float32 in [0, 1].
     """
 
@@ -67,7 +51,7 @@ class Portrait:
     labels: np.ndarray
     square: FaceSquare
     photo_size: tuple[int, int]
-    codes: FaceCodes
+    codes: Codes
     as_it_is: np.ndarray
 
 
@@ -147,11 +131,7 @@ class Editor:
         codes, as_it_is = self._codes_and_picture(image, labels)
         return Portrait(image, labels, square, (source.height, source.width), codes, as_it_is)
 
-    def encode(self, portrait: Portrait) -> FaceCodes:
-        """Appearance of every component of a face."""
-        return portrait.codes
-
-    def blend(self, codes: FaceCodes, parts: Mapping[str, tuple[FaceCodes, float]]) -> FaceCodes:
+    def blend(self, codes: Codes, parts: Mapping[str, tuple[Codes, float]]) -> Codes:
         """Take the appearance of some components, in part or in full, from other faces.
 
         Args:
@@ -161,7 +141,7 @@ class Editor:
         Raises:
             ValueError: An unknown component, a share outside [0, 1], or a component the other face does not have.
         """
-        values, present = dict(codes.codes.values), codes.codes.present.clone()
+        values, present = dict(codes.values), codes.present.clone()
         for name, (other, share) in parts.items():
             if name not in COMPONENTS:
                 raise ValueError(f"no component {name!r}; there are {', '.join(COMPONENTS)}")
@@ -169,15 +149,15 @@ class Editor:
                 raise ValueError("these weights know no single components (model.embedding=global)")
             if not 0 <= share <= 1:
                 raise ValueError(f"the share of {name} must lie between 0 and 1, not {share}")
-            if share and not other.present[name]:
+            if share and not other.shows(name):
                 raise ValueError(f"the other face shows no {name.replace('_', ' ')}, so there is no appearance to take")
             # A face without the component has nothing to keep.
-            share = 1.0 if share and not codes.present[name] else share
-            values[name] = torch.lerp(values[name], other.codes.values[name], share)
+            share = 1.0 if share and not codes.shows(name) else share
+            values[name] = torch.lerp(values[name], other.values[name], share)
             present[:, COMPONENTS.index(name)] |= share > 0
-        return FaceCodes(Codes(values, present))
+        return Codes(values, present)
 
-    def render(self, portrait: Portrait, labels: np.ndarray, codes: FaceCodes) -> Edited:
+    def render(self, portrait: Portrait, labels: np.ndarray, codes: Codes) -> Edited:
         """Draw a face with other labels, other appearance, or both.
 
         Args:
@@ -189,8 +169,8 @@ class Editor:
             ValueError: Labels of another size or with unknown classes.
         """
         labels = self._checked(labels)
-        image = self._picture(codes.codes, self._background(portrait, labels), labels)
-        changed = [name for name in codes.codes.values if not _same(codes, portrait.codes, name)]
+        image = self._picture(codes, self._background(portrait, labels), labels)
+        changed = [name for name, value in codes.values.items() if not torch.equal(value, portrait.codes.values[name])]
         region = edited_region(portrait.labels, labels, changed)
         finished = with_detail(portrait.image, portrait.as_it_is, image, region)
         change = F.hardshrink(torch.from_numpy(finished - portrait.image), UNTOUCHED).numpy()
@@ -225,11 +205,11 @@ class Editor:
                           int(np.iinfo(source.dtype).max))  # fmt: skip
         yield from pasted_rows(source, [layer])
 
-    def _codes_and_picture(self, image: np.ndarray, labels: np.ndarray) -> tuple[FaceCodes, np.ndarray]:
+    def _codes_and_picture(self, image: np.ndarray, labels: np.ndarray) -> tuple[Codes, np.ndarray]:
         picture = self._on_device(image)
         with torch.inference_mode(), self._autocast():
             codes = self.model.encode(picture, self._classes(labels))
-        return FaceCodes(codes), self._picture(codes, picture, labels)
+        return codes, self._picture(codes, picture, labels)
 
     def _picture(self, codes: Codes, target: Tensor, labels: np.ndarray) -> np.ndarray:
         with torch.inference_mode(), self._autocast():
@@ -266,7 +246,3 @@ class Editor:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-
-def _same(a: FaceCodes, b: FaceCodes, name: str) -> bool:
-    return torch.equal(a.codes.values[name], b.codes.values[name])

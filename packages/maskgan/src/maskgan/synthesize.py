@@ -3,24 +3,28 @@
     DIR/images/000000.png   the drawn face
     DIR/labels/000000.png   the mask it was drawn after
     DIR/pairs.jsonl         what each was made of
+    DIR/settings.json       what all are made of
 
 which is a folder that the face parser's training reads.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from retouch_common.data.faces import find_portraits
+from retouch_common.cli import error_line, progress_bar
+from retouch_common.data.faces import SUFFIXES, find_portraits
 from retouch_common.files import write_atomically
 from retouch_common.parsing.labels import read_labels, write_labels
 from retouch_common.photo.io import Photo
+from retouch_common.testing.golden import state_hash
 
-from maskgan.components import COMPONENTS
-from maskgan.edit_files import LABELS, Options, find_face, write_picture
-from maskgan.editor import Editor, FaceCodes, Portrait
+from maskgan.components import ALL, COMPONENTS
+from maskgan.edit_files import ALIGNED, LABELS, Options, find_face, write_picture
+from maskgan.editor import Editor, Portrait
 
 KEPT = 256  # faces whose appearance is kept in memory
 TRIES = 20  # draws until a source has what the mask needs
@@ -53,14 +57,23 @@ def synthesize(
         report: Receives lines for the user.
 
     Raises:
-        ValueError: A folder holds nothing usable, or no source has what a mask needs.
+        ValueError: A folder holds nothing usable, no source has what a mask needs, or the set was begun otherwise.
         OSError: Something cannot be read or written.
     """
-    from retouch_common.cli import progress_bar
-
     chosen_masks, photos = find_masks(masks), find_portraits(sources)
+    settings = {
+        "masks": [str(masks.resolve()), len(chosen_masks)],
+        "sources": [str(sources.resolve()), len(photos)],
+        "mix": mix,
+        "aligned": aligned,
+        "seed": seed,
+        "weights": state_hash(editor.model.state_dict()),
+        "parser": state_hash(editor.parser.model.state_dict()),
+    }
+    refuse_others(out / "settings.json", settings)
     for folder in ("images", "labels"):
         (out / folder).mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "settings.json", (json.dumps(settings, indent=2) + "\n").encode())
     lenders = _Lenders(editor, photos, aligned, report)
     made: list[str] = []
     with progress_bar(unit="faces") as bar:
@@ -70,14 +83,26 @@ def synthesize(
             mask = chosen_masks[int(generator.integers(len(chosen_masks)))]
             labels = _labels(mask, editor.size)
             chosen = lenders.draw(labels, generator, mix=mix)
-            line = {"file": name, "mask": mask.name, "sources": {part: path.name for part, path in chosen.items()}}
-            made.append(json.dumps(line))
+            lent = {part: path.relative_to(sources).as_posix() for part, path in chosen.items()}
+            made.append(json.dumps({"file": name, "mask": mask.name, "sources": lent}))
             # The label picture is written last: where it is, the face is complete.
             if not (out / "labels" / name).is_file():
                 write_picture(out / "images" / name, _drawn(editor, mask, labels, chosen, lenders))
                 write_labels(out / "labels" / name, labels)
     write_atomically(out / "pairs.jsonl", ("\n".join(made) + "\n").encode())
     report(f"wrote {number} faces to {out}")
+
+
+def refuse_others(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on with what was begun with other settings, of which ``path``, if it is there, holds the JSON.
+
+    Raises:
+        ValueError: Some differ; they are named.
+    """
+    begun = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
+    other = [name for name, value in settings.items() if begun.get(name) != value]
+    if other:
+        raise ValueError(f"{path}: was begun with other {', '.join(other)}; choose another folder")
 
 
 def find_masks(folder: Path) -> list[Path]:
@@ -98,17 +123,13 @@ def find_masks(folder: Path) -> list[Path]:
 
 def picture_of(mask: Path) -> Path | None:
     """The aligned face that a label picture belongs to, if it lies where maskgan-parse or a training set has it."""
-    from maskgan.edit_files import ALIGNED
-
-    stem = mask.name.removesuffix(LABELS)
-    beside = mask.with_name(stem + ALIGNED)
-    if beside != mask and beside.is_file():
-        return beside
+    if mask.name.endswith(LABELS):
+        beside = mask.with_name(mask.name.removesuffix(LABELS) + ALIGNED)
+        if beside.is_file():
+            return beside
     images = mask.parent.parent / "images"
-    return next(
-        (path for path in sorted(images.glob(f"{mask.stem}.*")) if path.is_file()) if images.is_dir() else iter(()),
-        None,
-    )
+    found = sorted(images.iterdir()) if images.is_dir() else []
+    return next((path for path in found if path.stem == mask.stem and path.suffix.lower() in SUFFIXES), None)
 
 
 class _Lenders:
@@ -121,8 +142,6 @@ class _Lenders:
 
     def draw(self, labels: np.ndarray, generator: np.random.Generator, *, mix: bool) -> dict[str, Path]:
         """A photograph for every component that the mask has, all the same one unless ``mix``."""
-        from maskgan.components import ALL
-
         needed = [component.name for component in ALL if np.isin(labels, component.labels).any()]
         if not mix:
             path = self._having(needed, generator)
@@ -135,12 +154,12 @@ class _Lenders:
             if path in self._useless:
                 continue
             try:
-                present = self.open(path).codes.present
-            except ValueError as error:
+                codes = self.open(path).codes
+            except (ValueError, OSError) as error:
                 self._useless.add(path)
-                self._report(f"left out: {error}")
+                self._report(f"left out: {error_line(error)}")
                 continue
-            if all(present[part] for part in parts):
+            if all(codes.shows(part) for part in parts):
                 return path
         raise ValueError(f"none of {TRIES} drawn sources has {', '.join(parts) or 'a face'}")
 
@@ -159,9 +178,7 @@ def _labels(mask: Path, size: int) -> np.ndarray:
     return labels
 
 
-def _drawn(
-    editor: Editor, mask: Path, labels: np.ndarray, chosen: dict[str, Path], lenders: _Lenders
-) -> np.ndarray:  # fmt: skip
+def _drawn(editor: Editor, mask: Path, labels: np.ndarray, chosen: Mapping[str, Path], lenders: _Lenders) -> np.ndarray:
     lent = {part: lenders.open(path) for part, path in chosen.items()}
     picture = picture_of(mask)
     if picture is None:
@@ -169,6 +186,5 @@ def _drawn(
     else:
         photo = Photo.open(picture)
         behind = editor.open_source(photo, find_face(photo, Options(aligned=True)), labels=labels)
-    codes = FaceCodes(lent["skin"].codes.codes)
-    parts = {part: (face.codes, 1.0) for part, face in lent.items() if face.codes.present[part]}
-    return editor.render(behind, labels, editor.blend(codes, parts)).image
+    parts = {part: (face.codes, 1.0) for part, face in lent.items() if face.codes.shows(part)}
+    return editor.render(behind, labels, editor.blend(lent["skin"].codes, parts)).image

@@ -23,6 +23,9 @@ class Codes:
     colours: dict[str, np.ndarray]
     present: dict[str, bool]
 
+    def shows(self, name):
+        return self.present[name]
+
 
 @dataclass(frozen=True)
 class Portrait:

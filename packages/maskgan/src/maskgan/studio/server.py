@@ -238,7 +238,7 @@ def _description(opened: OpenPhoto) -> dict[str, Any]:
         "name": Path(opened.file.name).name,
         "width": opened.photo.width,
         "height": opened.photo.height,
-        "present": dict(opened.portrait.codes.present),
+        "present": {name: opened.portrait.codes.shows(name) for name in COMPONENTS},
     }
 
 
