@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import pyvips
 import torch
+from mofrr import data as data_module
 from mofrr import portraits as module
-from mofrr.data import STORED, open_data
+from mofrr.data import STORED, NoPictures, open_data
+from retouch_common.metrics.quality import psnr
 from retouch_common.synthesis.face_template import canonical_landmarks
+from retouch_common.synthesis.retouching_degrees import degree_edges
 
 OPERATIONS = ("white", "smooth", "lift", "eye")
 
@@ -58,7 +61,7 @@ def test_kinds_of_published_pictures(published):
     sample = opened(published, kind="multi")[0]
     assert sample["applied"].tolist() == [1, 0, 1, 0] and sample["degree"] == 0
     assert sample["retouched"].shape == (3, 64, 64) and float(sample["original"].mean()) == pytest.approx(100 / 255)
-    with pytest.raises(ValueError, match="no single:eye pictures"):
+    with pytest.raises(NoPictures, match="no single:eye pictures"):
         opened(published, kind="single:eye")
     with pytest.raises(ValueError, match="styles are chosen for faces:"):
         opened(published, styles=("rosy",))
@@ -67,6 +70,8 @@ def test_kinds_of_published_pictures(published):
 def test_degrees_are_quantiles_of_the_psnr(published):
     """Sixteen strengths: the lightest tenth is 1, the heaviest 15 % are 5."""
     faces = opened(published, kind="single:white")
+    assert faces[0]["degree"] == 0  # not known yet
+    faces.degree_edges = faces.measured_edges()
     degrees = [int(faces[index]["degree"]) for index in range(16)]
     shift = [float((faces[i]["retouched"] - faces[i]["original"]).mean()) * 255 for i in range(16)]
     ranked = [degree for _, degree in sorted(zip(shift, degrees, strict=True))]
@@ -77,8 +82,15 @@ def test_degrees_are_quantiles_of_the_psnr(published):
         [2, 4, 4, 3, 3],
         [1, 4, 4, 5, 2],
     )
-    again = opened(published, kind="single:white", degree_edges=faces.degree_edges)
-    assert [int(again[index]["degree"]) for index in range(16)] == degrees
+
+
+def test_degrees_are_measured_all_over_the_set(published, monkeypatch):
+    """Files are sorted, and with them strengths: the first are not like all."""
+    monkeypatch.setattr(data_module, "MEASURED", 10)
+    faces = opened(published, kind="single:white", split="all")
+    measured = [0, 1, 3, 4, 6, 8, 9, 11, 12, 14]
+    expected = degree_edges([psnr(*faces.pair(index)[:2], rounded=False) for index in measured])
+    assert faces.measured_edges() == pytest.approx(expected.tolist())
 
 
 def test_simulated_samples(portraits):
@@ -99,17 +111,27 @@ def test_simulated_samples(portraits):
 
 def test_simulated_kinds(portraits):
     for kind, allowed in (("single:eye", {(0, 0, 0, 1)}), ("clean", {(0, 0, 0, 0)})):
-        faces = opened(portraits, kind=kind, degree_edges={"eye": [30.0, 35.0, 40.0, 45.0]})
+        faces = opened(portraits, kind=kind)
+        faces.degree_edges = None if kind == "clean" else [30.0, 35.0, 40.0, 45.0]
         assert {tuple(map(int, faces[index]["applied"])) for index in range(8)} == allowed
         assert all((1 <= faces[index]["degree"] <= 5) == (kind != "clean") for index in range(8))
     assert all(opened(portraits, kind="multi")[index]["applied"].sum() >= 2 for index in range(20))
 
 
+def test_what_the_simulator_cannot_show_is_refused(portraits):
+    lips = (*OPERATIONS, "lip_plumping")
+    assert len(opened(portraits, operations=lips)) == 10
+    with pytest.raises(NoPictures, match="nothing here does lip_plumping to a face"):
+        opened(portraits, operations=lips, kind="single:lip_plumping")
+    for kind in ("mixed", "multi"):
+        with pytest.raises(NoPictures, match=f"{kind} faces also show lift, smooth"):
+            opened(portraits, operations=("white", "eye"), kind=kind)
+
+
 def test_a_style_can_be_left_out(portraits):
     with pytest.raises(ValueError, match="no style 'vivid'"):
         opened(portraits, styles=("vivid",))
-    one, other = (opened(portraits, styles=(style,), kind="single:white", degree_edges={"white": [1, 2, 3, 4]})
-                  for style in ("porcelain", "rosy"))  # fmt: skip
+    one, other = (opened(portraits, styles=(style,), kind="single:white") for style in ("porcelain", "rosy"))
     assert not torch.equal(one[0]["retouched"], other[0]["retouched"])
 
 

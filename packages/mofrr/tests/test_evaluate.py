@@ -8,8 +8,10 @@ import pyvips
 import torch
 from click.testing import CliRunner
 from mofrr.cli import evaluate as command
-from mofrr.config import PRESETS
+from mofrr.config import OPERATIONS, PRESETS
+from mofrr.data import open_data
 from mofrr.evaluate import Options, evaluate, means
+from mofrr.model import MoFRR
 from mofrr.train import train
 from retouch_common.config import apply_overrides
 from retouch_common.metrics.evaluation import IDENTITY
@@ -41,8 +43,15 @@ def test_every_kind_beside_doing_nothing(published, weights, tmp_path):
     assert {len(result.kinds[k].images) + len(result.kinds[k].clean) for k in ("white", "eye", "clean")} == {2}
     written = json.loads((tmp_path / "evaluation.json").read_text())
     assert set(written["kinds"]) == set(result.kinds) and (tmp_path / "figures.png").is_file()
-    assert set(result.right) == {"white", "smooth", "lift", "eye"}
-    assert all(0 <= share <= 1 for share in result.right.values())
+    router, right = MoFRR.from_pretrained(weights).router, []
+    for kind, title in (("single:white", "white"), ("single:eye", "eye"), ("multi", "multi"), ("clean", "clean")):
+        faces = open_data(published, size=64, split="val", seed=0, operations=OPERATIONS, kind=kind)
+        pairs = [faces.pair(index) for index in range(min(2, len(faces)))]
+        gates = torch.sigmoid(router(torch.stack([image for image, _, _ in pairs]))) > 0.5
+        assert result.active[title] == gates.sum() / len(pairs)
+        right.append(gates == torch.tensor([[name in applied for name in OPERATIONS] for _, _, applied in pairs]))
+    shares = torch.cat(right).float().mean(dim=0).tolist()
+    assert result.right == pytest.approx(dict(zip(OPERATIONS, shares, strict=True)))
 
 
 def test_baselines_and_similarity(published, weights, tmp_path):
@@ -72,4 +81,4 @@ def test_refuses_what_is_not_there(published, weights, tmp_path):
     with pytest.raises(ValueError, match="limit must be at least 1"):
         Options(limit=0)
     shown = CliRunner().invoke(command, ["--data", str(tmp_path), "--weights", weights, "--device", "cpu"])
-    assert shown.exit_code == 1 and "nothing to measure" in shown.output and "Traceback" not in shown.output
+    assert shown.exit_code == 1 and "no folder of originals" in shown.output and "Traceback" not in shown.output

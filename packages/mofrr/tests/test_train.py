@@ -11,10 +11,11 @@ from click.testing import CliRunner
 from mofrr.cli import train as command
 from mofrr.config import PRESETS, SINGLE
 from mofrr.model import MoFRR
-from mofrr.stages import needs, pictures_of, stage_names
+from mofrr.stages import faces_for, needs, stage_names
 from mofrr.train import dry_run, train
 from retouch_common.config import apply_overrides
 from retouch_common.training.monitor import read_metrics
+from retouch_common.training.runner import Runner
 
 OPERATIONS = ["white", "lift"]
 
@@ -50,14 +51,14 @@ def test_stages_of_a_configuration():
     assert stage_names(config) == names
     assert needs("combine", config) == names[:-1]
     assert needs("expert-lift", config) == ["degree-lift"] and needs("router", config) == []
-    assert [pictures_of(name) for name in ("router", "degree-white", "expert-lift", "shared")] == [
+    assert [faces_for(name) for name in ("router", "degree-white", "expert-lift", "shared")] == [
         "mixed",
         "single:white",
         "single:lift",
         "mixed",
     ]
     single = apply_overrides(PRESETS["tiny"], SINGLE)
-    assert stage_names(single) == ["expert-all"] and pictures_of("expert-all") == "mixed"
+    assert stage_names(single) == ["expert-all"] and faces_for("expert-all") == "mixed"
     assert needs("expert-all", single) == []
 
 
@@ -75,8 +76,8 @@ def test_all_stages_make_a_network(faces, tmp_path):
         assert (tmp_path / name / "sheets" / "step-00000002.png").is_file() == (
             name.partition("-")[0] not in ("router", "degree")
         )
-    edges = json.loads((tmp_path / "degree-white" / "degrees.json").read_text())["white"]
-    assert edges == sorted(edges) and len(edges) == 4
+    edges = json.loads((tmp_path / "degree-white" / "degrees.json").read_text())
+    assert edges == sorted(edges) and len(edges) == 4 and not (tmp_path / "expert-white" / "degrees.json").exists()
 
 
 def test_a_stage_needs_what_comes_before(faces, tmp_path):
@@ -87,6 +88,12 @@ def test_a_stage_needs_what_comes_before(faces, tmp_path):
     assert not (tmp_path / "expert-white").exists()
     with pytest.raises(ValueError, match="router must be trained first"):
         train(configured(), faces, tmp_path, stages=["combine"], device="cpu", report=print)
+
+
+def test_a_stop_in_the_last_step_of_a_stage_ends_the_run(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(Runner, "stop_requested", lambda self: True)
+    assert train(configured(train__steps=1), faces, tmp_path, device="cpu", report=print) is None
+    assert [folder.name for folder in tmp_path.iterdir()] == ["router"] and (tmp_path / "router" / "weights").is_dir()
 
 
 def test_a_finished_stage_is_left_alone_and_what_is_missing_said(faces, tmp_path):

@@ -15,7 +15,8 @@ from mofrr.combine import Combine
 from mofrr.config import ModelConfig
 from mofrr.denoiser import Denoiser
 
-BASELINES = ("unet", "combine")
+BASELINES = {"unet": "plain U-Net", "combine": "Combine Module alone"}
+"""Titles by name."""
 
 
 class UNetRegression(nn.Module):
@@ -53,7 +54,7 @@ class CombineOnly(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.network = Combine(dataclasses.replace(config, operations=(), shared=False))
+        self.network = Combine(dataclasses.replace(config, operations=(), router=False, shared=False))
 
     def forward(self, X: Tensor) -> Tensor:
         """The restored pictures."""

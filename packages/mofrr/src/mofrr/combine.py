@@ -1,11 +1,12 @@
 """Section 3.2, the Combine Module: the final picture from X and the experts' pictures, Eq. 2.
 
 A U-Net over fixed slots: X, the shared expert's change of it, and for every operation its expert's change and a map of
-how much it counts, its gate. The slot of an inactive expert is 0. What the U-Net answers, 0 at the start, is added to
-X, or to X and the changes of all active experts, each as much as its gate is open: then a face with one operation begins as well as its expert makes it.
-A slot's first convolution is a module of its own: with a new operation, the others' weights stay as they are.
+how much it counts, its share. The slot of an inactive expert is 0. What the U-Net answers, 0 at the start, is added to
+X, or to X and the changes of all active experts, each as much as it counts: then a face with one operation begins as
+well as its expert makes it. A slot's first convolution is a module of its own: with a new operation, the others'
+weights stay as they are.
 
-Shapes: (N, 3, H, W) in [-1, 1], sides any; gates (N, operations) from 0 to 1.
+Shapes: (N, 3, H, W) in [-1, 1], sides any; shares (N, operations) from 0 to 1.
 """
 
 import torch
@@ -45,14 +46,14 @@ class Combine(nn.Module):
         """A slot for a new operation; it starts at 0, so that nothing changes before it is trained."""
         self.slots[name] = zero(self._slot())
 
-    def forward(self, X: Tensor, shared: Tensor | None, experts: dict[str, Tensor], gates: Tensor) -> Tensor:
+    def forward(self, X: Tensor, shared: Tensor | None, experts: dict[str, Tensor], shares: Tensor) -> Tensor:
         """Y^, (N, 3, H, W), unclamped.
 
         Args:
             X: Retouched.
             shared: Y^_se; None for a network without the shared expert.
-            experts: Y^_M by operation, any value where the gate is 0; an operation may be left out where all are.
-            gates: Columns in the order of the slots.
+            experts: Y^_M by operation, any value where the share is 0; an operation may be left out where all are.
+            shares: Columns in the order of the slots.
         """
         height, width = X.shape[-2:]
         f, base = self.picture(X), X
@@ -60,9 +61,9 @@ class Combine(nn.Module):
             f = f + self.shared(shared - X)
         for column, (name, slot) in enumerate(self.slots.items()):
             if name in experts:
-                gate = gates[:, column].view(-1, 1, 1, 1).to(X)
-                change = torch.where(gate > 0, gate * (experts[name] - X), torch.zeros_like(X))
-                f = f + slot(torch.cat([change, gate.expand(-1, 1, height, width)], dim=1))
+                share = shares[:, column].view(-1, 1, 1, 1).to(X)
+                change = torch.where(share > 0, share * (experts[name] - X), torch.zeros_like(X))
+                f = f + slot(torch.cat([change, share.expand(-1, 1, height, width)], dim=1))
                 if self.adds_changes:
                     base = base + change
         f = F.pad(f, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")

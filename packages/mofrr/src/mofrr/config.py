@@ -5,6 +5,8 @@ Table 4 are ``model.idem=false``, ``model.degree=false``, ``model.hfcam=false``,
 ``model.router=false`` and, for the single WaveFRR, all of ``SINGLE``.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,7 +33,7 @@ class ModelConfig:
     """What the network is.
 
     Attributes:
-        size: Side in pixels of the aligned faces that training shows; a power of two.
+        size: Side in pixels of the aligned faces that training shows; a multiple of ``multiple``.
         operations: Names of the retouching operations, each with an expert.
         backbone: Of the router and the degree estimators: torchvision's "resnet50" or "resnet18", "mam", the ResNet
             with multi-granularity attention of RetouchingFFHQ, or "subbands", :mod:`mofrr.subband_cnn`.
@@ -115,10 +117,23 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if len(set(self.operations)) != len(self.operations) or not all(n.isidentifier() for n in self.operations):
             raise ValueError(f"model.operations must be different plain names, not {', '.join(self.operations)}")
+        if self.router and not self.operations:
+            raise ValueError("model.router=true needs model.operations to find")
+        if self.degree and "all" in self.operations:
+            raise ValueError("model.operations=[all] needs model.degree=false: there is no degree of everything")
         if not self.combine and (len(self.operations) != 1 or self.router or self.shared):
             raise ValueError("model.combine=false needs exactly one operation, model.router=false, model.shared=false")
         if self.levels < 1:
             raise ValueError(f"model.levels must be at least 1, not {self.levels}")
+        if self.attention_width % 4 or self.attention_width % self.attention_heads:
+            raise ValueError(
+                f"model.attention_width must be a multiple of 4 and of model.attention_heads={self.attention_heads}, "
+                f"not {self.attention_width}"
+            )
+        if self.backbone == "subbands" and self.backbone_size % 32:
+            raise ValueError(
+                f"model.backbone_size must be a multiple of 32 for model.backbone=subbands, not {self.backbone_size}"
+            )
         if self.size % self.multiple:
             raise ValueError(f"model.size must be a multiple of {self.multiple}, not {self.size}")
         if self.residual and self.prediction != "x0":
@@ -134,7 +149,18 @@ class ModelConfig:
         wavelets = 2**self.levels * 2 ** (len(self.multipliers) - 1)
         bands = 2**self.levels * self.patch if self.hfcam else 1
         shared = self.shared_unshuffle * 2 ** (len(self.shared_multipliers) - 1) if self.shared else 1
-        return max(wavelets, bands, shared, 2**self.combine_depth if self.combine else 1)
+        return math.lcm(wavelets, bands, shared, 2**self.combine_depth if self.combine else 1)
+
+    def columns(self, names: Sequence[str]) -> list[bool]:
+        """Which of the operations are among the names.
+
+        Raises:
+            ValueError: A name is no operation.
+        """
+        unknown = sorted(set(names) - set(self.operations))
+        if unknown:
+            raise ValueError(f"no expert {', '.join(unknown)}; there are {', '.join(self.operations)}")
+        return [name in names for name in self.operations]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,7 +288,7 @@ PRESETS: dict[str, Config] = {
         model=ModelConfig(combine_base="experts", gates="probability"),
         train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="bf16", channels_last=True),
     ),
-    # The bundled weights: answers a change of the retouched band, a few steps, eight million parameters in all.
+    # The bundled weights: answers a change of the retouched band, a few steps, nine million parameters in all.
     "small": Config(
         model=ModelConfig(
             size=256,

@@ -1,7 +1,7 @@
 """Retouched faces and their originals: made on the fly from portraits, or as published (RetouchingFFHQ).
 
 Samples: ``retouched`` and ``original`` (3, S, S) in [0, 1]; ``applied`` (operations,) float32 of 0 and 1; ``degree``
-int64, 1 (light) to 5 where a single operation was applied, else 0.
+int64, 1 (light) to 5 for faces with a single operation whose degrees are known, else 0.
 
 Section 3.1: the degree of an operation is a quantile of the PSNR between retouched picture and original, over training
 pictures with that operation alone: 10, 25, 25, 25 and 15 % from degree 1 to 5.
@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from retouch_common.data.faces import find_portraits, split_portraits
 from retouch_common.data.pairs import ImagePairs, Split
+from retouch_common.metrics.quality import psnr
 from retouch_common.photo.alignment import FaceSquare
 from retouch_common.synthesis.face_template import FaceLandmarks
 from retouch_common.synthesis.photometric import colour_shift
-from retouch_common.synthesis.retouching import STYLES, RetouchConfig, random_recipe, retouch_face
+from retouch_common.synthesis.retouching import OPERATIONS, STYLES, RetouchConfig, random_recipe, retouch_face
 from retouch_common.synthesis.retouching_degrees import degree_edges, degrees
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -32,7 +33,9 @@ MOVED = 0.7  # share of faces that training interpolates once more; the others s
 NOISE = 2.0  # 8-bit levels: the most noise that training adds, or a network knows a portrait again by its own
 FACES = "faces:"
 
-Edges = dict[str, list[float]]
+
+class NoPictures(ValueError):
+    """The data is sound, but has none of the wanted kind."""
 
 
 def open_data(
@@ -43,7 +46,6 @@ def open_data(
     seed: int,
     operations: Sequence[str],
     kind: str = "mixed",
-    degree_edges: Edges | None = None,
     styles: Sequence[str] = (),
 ) -> "RetouchedFaces":
     """Open faces and their originals.
@@ -57,16 +59,16 @@ def open_data(
         operations: Names of the columns of ``applied``.
         kind: "mixed" for all faces, "single:OPERATION" for those with that operation alone, "multi" for those with
             two and more, "clean" for those without any.
-        degree_edges: PSNRs between degrees by operation; None measures them on these pictures.
         styles: Of retouching, for ``faces:`` only; empty takes all.
 
     Raises:
+        NoPictures: None of that kind.
         ValueError: Unusable data or options.
     """
     if spec.startswith(FACES):
         return SimulatedFaces(
             Path(spec.removeprefix(FACES)), size=size, split=split, seed=seed, operations=operations, kind=kind,
-            edges=degree_edges, styles=styles,
+            styles=styles,
         )  # fmt: skip
     if styles:
         raise ValueError(f"{spec}: styles are chosen for faces:DIR only; pictures in a folder have theirs")
@@ -74,28 +76,22 @@ def open_data(
     if "all" not in operations:  # what the network has no expert for is not for it to learn
         found = [picture for picture in found if set(picture.magnitudes) <= set(operations)]
     if not found:
-        raise ValueError(f"{spec}: no {kind} pictures in the split {split!r}")
-    return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations, kind=kind,
-                          edges=degree_edges)  # fmt: skip
+        raise NoPictures(f"{spec}: no {kind} pictures in the split {split!r}")
+    return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations, kind=kind)
 
 
 class RetouchedFaces(Dataset[dict[str, Tensor]]):
     """Samples as the module says; any index from 0 up is valid, and the same index gives the same sample.
 
     Attributes:
-        degree_edges: PSNRs between degrees of the operations that were measured.
+        degree_edges: PSNRs between degrees, ascending; None until somebody sets what :meth:`measured_edges` gives.
     """
 
-    degree_edges: Edges
+    degree_edges: list[float] | None = None
 
-    def __init__(self, operations: Sequence[str], kind: str, edges: Edges | None) -> None:
+    def __init__(self, operations: Sequence[str], kind: str) -> None:
         self.operations = list(operations)
         self.single = kind.partition(":")[2]
-        self.degree_edges = {} if edges is None else edges
-        if self.single and edges is None:
-            psnrs = [_psnr(*self.pair(index)[:2]) for index in range(min(MEASURED, 4 * len(self)))]
-            edges_of = degree_edges({self.single: np.array(psnrs)})
-            self.degree_edges = {name: values.tolist() for name, values in edges_of.items()}
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -104,8 +100,8 @@ class RetouchedFaces(Dataset[dict[str, Tensor]]):
         """One sample."""
         retouched, original, applied = self.pair(index)
         degree = 0
-        if self.single:
-            degree = int(degrees(_psnr(retouched, original), np.array(self.degree_edges[self.single])))
+        if self.degree_edges is not None:
+            degree = int(degrees(psnr(retouched, original, rounded=False), np.array(self.degree_edges)))
         columns = [1.0 if name in applied or (name == "all" and applied) else 0.0 for name in self.operations]
         return {
             "retouched": retouched,
@@ -113,6 +109,16 @@ class RetouchedFaces(Dataset[dict[str, Tensor]]):
             "applied": torch.tensor(columns),
             "degree": torch.tensor(degree),
         }
+
+    def measured_edges(self) -> list[float]:
+        """Where the degrees of the single operation meet, by some pictures from all over the set.
+
+        Raises:
+            ValueError: Too few pictures.
+        """
+        count = min(MEASURED, 4 * len(self))
+        pairs = (self.pair(number * max(count, len(self)) // count) for number in range(count))
+        return degree_edges([psnr(retouched, original, rounded=False) for retouched, original, _ in pairs]).tolist()
 
     def pair(self, index: int) -> tuple[Tensor, Tensor, set[str]]:
         """Retouched picture, original, names of what was applied."""
@@ -129,17 +135,16 @@ class PublishedFaces(RetouchedFaces):
         seed: Of that.
         operations: See :func:`open_data`.
         kind: See :func:`open_data`.
-        edges: See :func:`open_data`.
     """
 
     def __init__(
         self, pictures: Sequence[Retouched], *, size: int, augment: bool, seed: int, operations: Sequence[str],
-        kind: str = "mixed", edges: Edges | None = None,
+        kind: str = "mixed",
     ) -> None:  # fmt: skip
         self.pictures = list(pictures)
         files = [(picture.file, picture.original) for picture in pictures]
         self.pairs = ImagePairs(files, size=size, augment=augment, seed=seed)
-        super().__init__(operations, kind, edges)
+        super().__init__(operations, kind)
 
     def __len__(self) -> int:
         """Number of files."""
@@ -164,14 +169,22 @@ class SimulatedFaces(RetouchedFaces):
         seed: Of everything random.
         operations: See :func:`open_data`.
         kind: See :func:`open_data`.
-        edges: See :func:`open_data`.
         styles: See :func:`open_data`.
     """
 
     def __init__(
         self, folder: Path, *, size: int, split: Split, seed: int, operations: Sequence[str], kind: str = "mixed",
-        edges: Edges | None = None, styles: Sequence[str] = (),
+        styles: Sequence[str] = (),
     ) -> None:  # fmt: skip
+        single = kind.partition(":")[2]
+        if single and single not in OPERATIONS:
+            raise NoPictures(
+                f"{FACES}{folder}: nothing here does {single} to a face; there are {', '.join(OPERATIONS)}"
+            )
+        if kind in ("mixed", "multi") and tuple(operations) != ("all",) and (left := set(OPERATIONS) - set(operations)):
+            raise NoPictures(
+                f"{FACES}{folder}: {kind} faces also show {', '.join(sorted(left))}, not in model.operations"
+            )
         self.size, self.seed = size, seed
         self._config = RetouchConfig(styles=tuple(styles) or tuple(STYLES))
         if kind == "clean":
@@ -184,7 +197,7 @@ class SimulatedFaces(RetouchedFaces):
         self.entries = prepare_portraits(paths, round(STORED * size), margin=STORED)
         if not self.entries:
             raise ValueError(f"{folder}: no face in {len(paths)} portraits of the split {split!r}")
-        super().__init__(operations, kind, edges)
+        super().__init__(operations, kind)
 
     def __len__(self) -> int:
         """Number of portraits."""
@@ -249,11 +262,6 @@ def _relit(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     gamma = np.exp(generator.normal(0, 0.15))
     light = np.exp(generator.normal(0, 0.05, 3)) * np.exp(generator.normal(0, 0.08))
     return (image.clip(0, 1) ** gamma @ colour_shift(generator, 0.6) * light).astype(np.float32)
-
-
-def _psnr(a: Tensor, b: Tensor) -> float:
-    """In dB, at most 100."""
-    return float(-10 * torch.log10((a - b).square().mean().clamp(min=1e-10)))
 
 
 def _belongs(magnitudes: dict[str, int], kind: str) -> bool:

@@ -20,9 +20,9 @@ from retouch_common.weights import load_state, resolve_weights, sha256
 from torch import Tensor, nn
 
 from mofrr.baselines import BASELINES, build_baseline
-from mofrr.data import RetouchedFaces, open_data
+from mofrr.data import FACES, NoPictures, RetouchedFaces, open_data
 from mofrr.inference import Inference, prepare
-from mofrr.model import MoFRR
+from mofrr.model import MoFRR, to_unit
 from mofrr.similarity import Embedder, Similarities, plot_distributions
 
 MOFRR = "MoFRR"
@@ -130,14 +130,15 @@ def evaluate(
         try:
             kinds[name.removeprefix("single:")] = open_data(
                 data, size=model.config.size, split=options.split, seed=options.seed, operations=operations,
-                kind=name, degree_edges={}, styles=options.styles,
+                kind=name, styles=options.styles,
             )  # fmt: skip
-        except ValueError as error:
+        except NoPictures as error:
             report(f"note: {error}")
     with progress_bar(unit="faces") as bar:
         for title, faces in kinds.items():
             measured = result.kinds[title] = Measured(resolution=model.config.size, rows=rows)
-            count = min(options.limit, len(faces)) if not data.startswith("faces:") else options.limit
+            # Portraits are retouched in another way every time.
+            count = options.limit if data.startswith(FACES) else min(options.limit, len(faces))
             active = 0
             for index in bar.track(range(count), description=title):
                 image, Y, applied = faces.pair(index)
@@ -156,13 +157,10 @@ def evaluate(
                     shown = {"retouched": image, **pictures, "original": Y}
                     sheet.append({row: picture.cpu() for row, picture in shown.items()})
             result.active[title] = active / count
-    if not result.kinds:
-        raise ValueError(f"{data}: nothing to measure in the split {options.split!r}")
     if model.config.router:
         right = torch.stack(answers).float().mean(dim=0)
         result.right = dict(zip(operations, right.tolist(), strict=True))
-    if embedder is not None:
-        result.similarity = {row: Similarities(values) for row, values in cosines.items()}
+    result.similarity = {row: Similarities(values) for row, values in cosines.items() if values}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_evaluation(out, as_json(result), sheet, max_side=FIGURE_SIDE)
@@ -193,8 +191,7 @@ def open_baselines(run: str | None, model: Inference) -> dict[str, nn.Module]:
             part.load_state_dict(load_state(weights))
         except RuntimeError:
             raise ValueError(f"{folder}: was trained with another model configuration") from None
-        row = "plain U-Net" if name == "unet" else "Combine Module alone"
-        found[row] = part.to(model.device).eval().requires_grad_(False)
+        found[BASELINES[name]] = part.to(model.device).eval().requires_grad_(False)
     if not found:
         raise ValueError(f"{run}: holds no trained baselines (mofrr-train baseline)")
     return found
@@ -248,4 +245,4 @@ def _restored(part: nn.Module, image: Tensor, model: Inference) -> Tensor:
     """What a baseline makes of one picture."""
     with torch.inference_mode():
         X = 2 * image[None].to(model.device) - 1
-        return ((part(X)[0].float() + 1) / 2).clamp(0, 1)
+        return to_unit(part(X)[0])

@@ -10,8 +10,9 @@ Shapes: pictures are (N, 3, H, W), in [0, 1] at the interface and in [-1, 1] ins
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -27,6 +28,36 @@ from mofrr.degree import DegreeEstimator, expected_degree
 from mofrr.router import Router
 from mofrr.shared import SharedExpert
 from mofrr.wavefrr import WaveFRR
+
+SEED_STRIDE = 7919  # between the seeds of a face's samples: neighbouring seeds have no sample in common
+
+
+@dataclass(frozen=True)
+class Consultation:
+    """What router and experts say of faces, for the Combine Module.
+
+    Attributes:
+        X: The faces, (N, 3, H, W) in [-1, 1].
+        probabilities: As in :class:`Restoration`, like the next three.
+        gates: Which experts worked.
+        shares: How much of their changes counts.
+        degrees: How strongly each operation was applied.
+        experts: Y^_M by operation, (N, 3, H, W) in [-1, 1] nominally, unclamped; X where the expert did not work.
+        shared: Y^_se likewise; None without the shared expert.
+    """
+
+    X: Tensor
+    probabilities: Tensor
+    gates: Tensor
+    shares: Tensor
+    degrees: Tensor
+    experts: dict[str, Tensor]
+    shared: Tensor | None
+
+    @property
+    def active(self) -> Tensor:
+        """The faces on which any expert worked, (N,) bool."""
+        return self.gates.any(dim=1)
 
 
 @dataclass(frozen=True)
@@ -91,7 +122,6 @@ class MoFRR(
         steps: int | None = None,
         experts: Sequence[str] | None = None,
         samples: int = 1,
-        always_shared: bool = False,
     ) -> Restoration:
         """Restore faces; an expert sees only those pictures for which the router activates it, all in one batch.
 
@@ -103,56 +133,82 @@ class MoFRR(
             steps: DDIM steps; None for the configuration's.
             experts: Operations to undo whatever the router says; None asks the router.
             samples: Pictures that every expert samples and averages: closer to the truth, and smoother.
-            always_shared: Let the shared expert and the Combine Module work on pictures without any operation, too.
 
         Raises:
             ValueError: Unknown experts, or another number of seeds than pictures.
         """
+        found = self.consult(image, seeds=seeds, steps=steps, experts=experts, samples=samples)
+        result, active = image.float(), found.active.nonzero()[:, 0]
+        if len(active):
+            working = {
+                name: found.experts[name][active]
+                for column, name in enumerate(self.config.operations)
+                if found.gates[:, column].any()
+            }
+            if self.combine is None:
+                (made,) = working.values()
+            else:
+                shared = None if found.shared is None else found.shared[active]
+                made = self.combine(found.X[active], shared, working, found.shares[active])
+            result = result.index_copy(0, active, to_unit(made))
+        return Restoration(
+            result=result,
+            operations=self.config.operations,
+            probabilities=found.probabilities,
+            gates=found.gates,
+            shares=found.shares,
+            degrees=found.degrees,
+            experts={name: to_unit(picture) for name, picture in found.experts.items()},
+            shared=None if found.shared is None else to_unit(found.shared),
+        )
+
+    @torch.no_grad()
+    def consult(
+        self,
+        image: Tensor,
+        *,
+        seeds: int | Sequence[int] = 0,
+        steps: int | None = None,
+        experts: Sequence[str] | None = None,
+        samples: int = 1,
+    ) -> Consultation:
+        """Everything that comes before the Combine Module; arguments and errors as for :meth:`restore`."""
         seeds = [seeds] * len(image) if isinstance(seeds, int) else list(seeds)
         if len(seeds) != len(image):
             raise ValueError(f"{len(image)} pictures need as many seeds, not {len(seeds)}")
         probabilities = self._probabilities(image)
         gates = probabilities > self.config.threshold if experts is None else self._chosen(experts, image)
+        # Paper: an expert's picture counts or not. Here, with gates="probability": as much as the router is sure.
         sure = self.config.gates == "probability" and experts is None
         shares = gates * probabilities if sure else gates.to(probabilities)
         X = 2 * image.float() - 1
         degrees = torch.zeros_like(probabilities)
-        pictures: dict[str, Tensor] = {}
+
+        def averaged(restore: Callable[[list[int]], Tensor], active: Tensor) -> Tensor:
+            """X, with the mean of several samples, each with seeds of its own, in the place of some pictures."""
+            own = [seeds[i] for i in active.tolist()]
+            taken = [restore([seed + SEED_STRIDE * number for seed in own]) for number in range(samples)]
+            return X.index_copy(0, active, torch.stack(taken).mean(dim=0))
+
+        pictures = dict.fromkeys(self.config.operations, X)
         for column, name in enumerate(self.config.operations):
             active = gates[:, column].nonzero()[:, 0]
-            pictures[name] = X
             if len(active):
-                z = self.degree(name, image[active])
-                degrees[active, column] = z
-                own = [seeds[i] for i in active.tolist()]
+                z = degrees[active, column] = self.degree(name, image[active])
                 expert = self.experts[name]
                 assert isinstance(expert, WaveFRR)
-                restored = self._mean(lambda s: expert.restore(X[active], z, s, steps=steps), own, samples)  # noqa: B023
-                pictures[name] = X.index_copy(0, active, restored)
-        active = (gates.any(dim=1) | always_shared).nonzero()[:, 0]
-        result, shared = X, None if self.shared is None else X
-        if self.combine is None:
-            (result,) = pictures.values()
-        elif len(active):
-            part = X[active]
-            if self.shared is not None:
-                own, expert = [seeds[i] for i in active.tolist()], self.shared
-                shared_part = self._mean(lambda s: expert.restore(part, s, steps=steps), own, samples)
-                shared = X.index_copy(0, active, shared_part)
-            working = {
-                name: pictures[name][active] for c, name in enumerate(self.config.operations) if gates[active, c].any()
-            }
-            combined = self.combine(part, None if shared is None else shared[active], working, shares[active])
-            result = X.index_copy(0, active, combined)
-        return Restoration(
-            result=_unit(result) if result is not X else image.float(),
-            operations=self.config.operations,
+                pictures[name] = averaged(partial(expert.restore, X[active], z, steps=steps), active)
+        shared, active = None, gates.any(dim=1).nonzero()[:, 0]
+        if self.shared is not None:
+            shared = averaged(partial(self.shared.restore, X[active], steps=steps), active) if len(active) else X
+        return Consultation(
+            X=X,
             probabilities=probabilities,
             gates=gates,
             shares=shares,
             degrees=degrees,
-            experts={name: _unit(picture) for name, picture in pictures.items()},
-            shared=None if shared is None else _unit(shared),
+            experts=pictures,
+            shared=shared,
         )
 
     def degree(self, name: str, image: Tensor) -> Tensor:
@@ -167,10 +223,11 @@ class MoFRR(
         What there was keeps its weights and its answers; ``mofrr-train`` trains the new parts.
 
         Raises:
-            ValueError: There is such an operation, or the name is none.
+            ValueError: There is such an operation, the name is none, or the network has no Combine Module.
         """
         if self.combine is None:
             raise ValueError("a network without a Combine Module has one expert only (model.combine=false)")
+        device = next(self.parameters()).device
         self.config = dataclasses.replace(self.config, operations=(*self.config.operations, name))
         if self.router is not None:
             self.router.add_head(name)
@@ -178,6 +235,8 @@ class MoFRR(
             self.estimators[name] = DegreeEstimator(self.config)
         self.experts[name] = WaveFRR(self.config)
         self.combine.add_slot(name)
+        self.to(device).train(self.training)
+        self._hub_mixin_config = self.config  # what save_pretrained writes beside the weights
 
     def _probabilities(self, image: Tensor) -> Tensor:
         if self.router is None:
@@ -185,19 +244,8 @@ class MoFRR(
         return torch.sigmoid(self.router(image).float())
 
     def _chosen(self, experts: Sequence[str], image: Tensor) -> Tensor:
-        unknown = set(experts) - set(self.config.operations)
-        if unknown:
-            raise ValueError(f"no expert {', '.join(sorted(unknown))}; there are {', '.join(self.config.operations)}")
-        row = torch.tensor([name in experts for name in self.config.operations], device=image.device)
+        row = torch.tensor(self.config.columns(experts), device=image.device)
         return row.expand(len(image), -1)
-
-    @staticmethod
-    def _mean(restore, seeds: list[int], samples: int) -> Tensor:  # type: ignore[no-untyped-def]
-        """The mean of several samples, each with seeds of its own."""
-        total = restore(seeds)
-        for number in range(1, samples):
-            total = total + restore([seed + 7919 * number for seed in seeds])
-        return total / samples
 
     @classmethod
     def from_preset(cls, name: str) -> "MoFRR":
@@ -236,6 +284,6 @@ class MoFRR(
         save_weights(save_directory / "model.safetensors", self.state_dict(), config=to_dict(self.config))
 
 
-def _unit(picture: Tensor) -> Tensor:
+def to_unit(picture: Tensor) -> Tensor:
     """[-1, 1] to [0, 1], clamped."""
     return ((picture.float() + 1) / 2).clamp(0, 1)

@@ -42,7 +42,7 @@ class RestoredFace:
         square: Where the face lies in the photograph.
         change: What the network adds, (S, S, 3) float32 in [-1, 1], 0 where it leaves the face alone.
         probabilities: Of every operation, from the router.
-        degrees: 1 to 5 of the operations that were undone.
+        degrees: 1 to 5 of the operations that were undone; 0 without degree estimators.
         pictures: What every expert that worked, the shared one and the whole network made, (S, S, 3) in [0, 1].
     """
 
@@ -90,9 +90,7 @@ class Restorer:
         samples: int = 1,
     ) -> None:
         model = model if isinstance(model, MoFRR) else MoFRR.from_pretrained(model)
-        unknown = sorted(set(experts or ()) - set(model.config.operations))
-        if unknown:
-            raise ValueError(f"no expert {', '.join(unknown)}; there are {', '.join(model.config.operations)}")
+        model.config.columns(experts or ())
         if steps is not None and not 1 <= steps <= model.config.T:
             raise ValueError(f"steps must lie between 1 and {model.config.T}, not at {steps}")
         if samples < 1:

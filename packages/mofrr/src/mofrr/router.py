@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from mofrr.backbones import Backbone, TokenHead
 from mofrr.config import ModelConfig
 
+UNTRAINED = -4.0  # what a new head answers: a probability of 2 %
+
 
 class Router(nn.Module):
     """The router.
@@ -24,8 +26,10 @@ class Router(nn.Module):
         self.heads = nn.ModuleDict({name: TokenHead(self.backbone.width, 1) for name in config.operations})
 
     def add_head(self, name: str) -> None:
-        """A head for a new operation."""
-        self.heads[name] = TokenHead(self.backbone.width, 1)
+        """A head for a new operation; it starts by finding it nowhere, so that nothing changes before it is trained."""
+        head = self.heads[name] = TokenHead(self.backbone.width, 1)
+        nn.init.zeros_(head.answer.weight)
+        nn.init.constant_(head.answer.bias, UNTRAINED)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits, (N, operations), of pictures (N, 3, H, W) in [0, 1]."""

@@ -8,7 +8,7 @@
     baseline-NAME     the same; what MoFRR is compared with, and not part of it
 
 A batch holds ``retouched`` and ``original`` (N, 3, S, S) in [0, 1], ``applied`` (N, operations) of 0 and 1, and
-``degree`` (N,), 1 to 5 where a single operation was applied and else 0.
+``degree`` (N,), 1 to 5, for the degree stages.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from mofrr.baselines import build_baseline
-from mofrr.config import Config
+from mofrr.config import NUM_DEGREES, Config
 from mofrr.degree import expected_degree
 from mofrr.losses import combine_losses, degree_loss, expert_losses, router_loss, shared_losses, weighted_sum
-from mofrr.model import MoFRR, Restoration
+from mofrr.model import Consultation, MoFRR, to_unit
 
 Batch = dict[str, Tensor]
 
@@ -52,7 +52,7 @@ def needs(stage: str, config: Config) -> list[str]:
     return []
 
 
-def pictures_of(stage: str) -> str:
+def faces_for(stage: str) -> str:
     """What faces a stage is shown: "mixed", or "single:OPERATION" for those with that operation alone."""
     kind, _, operation = stage.partition("-")
     # The expert of everything (Table 4's single WaveFRR) sees everything.
@@ -119,7 +119,7 @@ class Stage:
         X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
         operation = self.name.partition("-")[2]
         expert = self.model.experts[operation]
-        z = self.model.degree(operation, batch["retouched"]).detach()
+        z = self.model.degree(operation, batch["retouched"])
         t = expert.diffusion.times(len(X), generator)  # type: ignore[union-attr, operator]
         noise = torch.randn(expert.low_size(X), generator=generator)  # type: ignore[operator]
         rollout = None
@@ -139,11 +139,10 @@ class Stage:
 
     def _combine(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The router's own gates, as later, with some experts withheld so that no slot is relied upon."""
-        X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
-        seeds = torch.randint(2**31, (len(X),), generator=generator).tolist()
-        found = self.model.restore(batch["retouched"], seeds=seeds, always_shared=True)
+        seeds = torch.randint(2**31, (len(batch["retouched"]),), generator=generator).tolist()
+        found = self.model.consult(batch["retouched"], seeds=seeds)
         kept = torch.rand(found.gates.shape, generator=generator) >= self.config.train.drop_experts
-        return combine_losses(part(X, *_pictures_of(found), found.shares * kept.to(X)), Y)
+        return combine_losses(_combined(part, found, found.shares * kept.to(found.shares)), 2 * batch["original"] - 1)
 
     def _baseline(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         return combine_losses(part(2 * batch["retouched"] - 1), 2 * batch["original"] - 1)
@@ -185,10 +184,9 @@ class Stage:
         elif kind == "baseline":
             restored = part(X)
         else:
-            found = self.model.restore(image, seeds=seeds, always_shared=True)
-            active = found.gates.any(dim=1).view(-1, 1, 1, 1)
-            restored = torch.where(active, part(X, *_pictures_of(found), found.shares), X)
-        return ((restored + 1) / 2).clamp(0, 1)
+            found = self.model.consult(image, seeds=seeds)
+            restored = _combined(part, found, found.shares)
+        return to_unit(restored)
 
     def _accuracy(self, part: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
         threshold = self.config.model.threshold
@@ -201,11 +199,11 @@ class Stage:
         degree = torch.cat([b["degree"] for b in batches])
         return {
             "val_accuracy": float((logits.argmax(dim=1) + 1 == degree).float().mean()),
-            "val_degree_error": float((5 * expected_degree(logits) - degree).abs().mean()),
+            "val_degree_error": float((NUM_DEGREES * expected_degree(logits) - degree).abs().mean()),
         }
 
 
-def _pictures_of(found: Restoration) -> tuple[Tensor | None, dict[str, Tensor]]:
-    """What the Combine Module sees of the shared expert and the others, in [-1, 1]."""
-    shared = None if found.shared is None else 2 * found.shared - 1
-    return shared, {name: 2 * picture - 1 for name, picture in found.experts.items()}
+def _combined(combine: Any, found: Consultation, shares: Tensor) -> Tensor:
+    """What the Combine Module makes of faces, in [-1, 1]; as in use, one without any operation stays as it is."""
+    made = combine(found.X, found.shared, found.experts, shares)
+    return torch.where(found.active.view(-1, 1, 1, 1), made, found.X)

@@ -2,8 +2,9 @@
 
 A run directory holds a folder for every stage (``router``, ``degree-white``, ``expert-white``, …, ``shared``,
 ``combine``) with its ``config.yaml``, ``metrics.jsonl``, ``sheets/``, ``checkpoints/`` and, when it is finished,
-``weights/`` of its part; and ``weights/`` of the whole network once all stages are finished. A stage that was stopped
-or killed continues with the command that started it; a finished one is left alone.
+``weights/`` of its part; that of a degree stage also ``degrees.json``, the PSNRs between degrees. Once all stages are
+finished, ``weights/`` of the whole network are beside them. A stage that was stopped or killed continues with the
+command that started it; a finished one is left alone.
 """
 
 import json
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from retouch_common.config import dump_yaml, to_dict
+from retouch_common.config import dump_yaml, from_dict, to_dict
 from retouch_common.data.samplers import EndlessBatches, endless_loader
-from retouch_common.training.continuation import Continuation
+from retouch_common.training.continuation import Continuation, initial_weights
 from retouch_common.training.ema import EMA
 from retouch_common.training.monitor import Monitor, check_finite
 from retouch_common.training.runner import Runner
@@ -23,10 +24,10 @@ from retouch_common.weights import load_state, resolve_weights, save_weights
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from mofrr.config import Config
+from mofrr.config import Config, ModelConfig
 from mofrr.data import open_data
 from mofrr.model import MoFRR
-from mofrr.stages import Batch, Stage, needs, part_of, pictures_of, stage_names, trained_parameters
+from mofrr.stages import Batch, Stage, faces_for, needs, part_of, stage_names, trained_parameters
 
 VALIDATION_BATCHES, VALIDATION_BATCH = 6, 4
 
@@ -62,19 +63,17 @@ def train(
     """
     out = Path(out)
     for name in stages or stage_names(config):
-        if not _is_finished(out / name):
-            train_stage(name, config, data, out, device=device, tensorboard=tensorboard, report=report)
-            if not _is_finished(out / name):
-                return None
-        elif stages:
-            report(f"{name} is finished; remove {out / name} to train it anew")
+        if not train_stage(name, config, data, out, device=device, tensorboard=tensorboard, report=report):
+            return None
     missing = [name for name in stage_names(config) if not _is_finished(out / name)]
-    if missing:
-        report(f"still to train: {', '.join(missing)}")
-        return None
-    load_parts(_network(config), stage_names(config), out).save_pretrained(out / "weights")
-    report(f"wrote {out / 'weights'}")
-    return out / "weights"
+    with Runner(cpu=device == "cpu") as runner:
+        if runner.is_main and missing:
+            report(f"still to train: {', '.join(missing)}")
+        elif runner.is_main:
+            load_parts(_network(config), stage_names(config), out).save_pretrained(out / "weights")
+            report(f"wrote {out / 'weights'}")
+        runner.wait()
+    return None if missing else out / "weights"
 
 
 def train_stage(
@@ -86,17 +85,22 @@ def train_stage(
     device: str = "auto",
     tensorboard: bool = False,
     report: Callable[[str], None] = print,
-) -> None:
-    """Train one stage, or continue it; see :func:`train`."""
-    cfg, folder = config.train, out / name
+) -> bool:
+    """Train one stage, or continue it, see :func:`train`; True if it is finished and nobody asked to stop."""
+    cfg, folder, stop = config.train, out / name, False
     with Runner(precision=cfg.precision, accumulate=cfg.accumulate, cpu=device == "cpu") as runner:
+        if _is_finished(folder):
+            if runner.is_main:
+                report(f"{name} is finished; remove {folder} to train it anew")
+            return True
         runner.seed(cfg.seed)
         run = _Run(name, config, data, out, runner)
         start_step = run.continuation.resume(folder)
         if runner.is_main:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
-            (folder / "degrees.json").write_text(json.dumps(run.data.degree_edges), encoding="utf-8")
+            if run.data.degree_edges is not None:
+                (folder / "degrees.json").write_text(json.dumps(run.data.degree_edges), encoding="utf-8")
             report(f"{name}: continuing after step {start_step}" if start_step else f"{name}: {cfg.steps} steps")
         batches = run.batches(start_step)
         monitor = Monitor(
@@ -119,12 +123,13 @@ def train_stage(
                     run.continuation.save(folder, step)
                 if stop and step < cfg.steps:
                     monitor.message(f"{name}: stopped after step {step}; the same command continues")
-                    return
-        runner.wait()
+                    return False
         if runner.is_main:
             path = folder / "weights" / "model.safetensors"
             path.parent.mkdir(exist_ok=True)
             save_weights(path, run.averaged.state_dict(), config=to_dict(config.model))
+        runner.wait()  # the next stage begins with these weights
+    return not stop
 
 
 def dry_run(
@@ -164,7 +169,7 @@ def load_parts(model: MoFRR, stages: list[str], out: Path) -> MoFRR:
         if not _is_finished(out / name):
             raise ValueError(f"{out}: {name} must be trained first (mofrr-train {_command(name)})")
         weights = resolve_weights(out / name / "weights", bundled=None)
-        if weights.config != json.loads(json.dumps(to_dict(model.config))):
+        if weights.config is None or from_dict(ModelConfig, weights.config) != model.config:
             raise ValueError(f"{out / name} was trained with another model configuration; train it anew, or use that")
         part_of(model, name).load_state_dict(load_state(weights))
     return model
@@ -172,10 +177,8 @@ def load_parts(model: MoFRR, stages: list[str], out: Path) -> MoFRR:
 
 def _network(config: Config) -> MoFRR:
     """The whole network that a run starts from."""
-    init = config.train.init
-    model = MoFRR.from_pretrained(init) if init else MoFRR(config.model)
-    if model.config != config.model:
-        raise ValueError(f"train.init={init} was trained with another model configuration ({model.config})")
+    model = MoFRR(config.model)
+    initial_weights(model, config.train.init)
     return model
 
 
@@ -197,13 +200,15 @@ class _Run:
             raise ValueError(f"no stage {name!r}; there are {', '.join(stage_names(config))}")
         self.config, self.runner = config, runner
         options: dict[str, Any] = {
-            "size": size, "operations": config.model.operations, "kind": pictures_of(name), "styles": cfg.styles,
+            "size": size, "operations": config.model.operations, "kind": faces_for(name), "styles": cfg.styles,
         }  # fmt: skip
         model = _network(config)
         if out is not None:
             load_parts(model, needs(name, config), out)
         self.data = open_data(data, split="train", seed=cfg.seed, **options)
-        self.validation = open_data(data, split="val", seed=cfg.seed, degree_edges=self.data.degree_edges, **options)
+        self.validation = open_data(data, split="val", seed=cfg.seed, **options)
+        if name.startswith("degree-"):
+            self.data.degree_edges = self.validation.degree_edges = self.data.measured_edges()
         model.eval().requires_grad_(False)
         self.part: nn.Module = part_of(model, name)
         parameters = trained_parameters(self.part, name, config)

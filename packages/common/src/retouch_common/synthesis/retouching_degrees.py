@@ -7,7 +7,7 @@ original picture. Degree 5, the heaviest, is the 15 % of a training set's pictur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,28 +17,24 @@ DEGREE_SHARES = (0.15, 0.25, 0.25, 0.25, 0.10)
 """Shares of a training set in degrees 5, 4, 3, 2 and 1."""
 
 
-def degree_edges(psnrs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Where degrees meet, for each operation by itself.
+def degree_edges(psnrs: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Where the degrees of an operation meet.
 
     Args:
-        psnrs: By operation, the PSNR in dB of each training picture that it was done to, pooled over programs.
+        psnrs: In dB, of each training picture that the operation was done to, pooled over programs.
 
     Returns:
-        By operation, (4,) float64 dB, ascending: the borders 5 | 4, 4 | 3, 3 | 2 and 2 | 1.
+        (4,) float64 dB, ascending: the borders 5 | 4, 4 | 3, 3 | 2 and 2 | 1.
 
     Raises:
-        ValueError: If an operation has fewer than five pictures, or a PSNR is not finite (equal pictures are not
-            retouched).
+        ValueError: If there are fewer than five pictures, or a PSNR is not finite (equal pictures are not retouched).
     """
-    edges = {}
-    for name, values in psnrs.items():
-        values = np.asarray(values, dtype=np.float64)
-        if values.ndim != 1 or len(values) < len(DEGREE_SHARES):
-            raise ValueError(f"{name}: degrees need a list of at least five PSNRs, not an array {values.shape}")
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name}: {np.sum(~np.isfinite(values))} of {len(values)} PSNRs are not finite")
-        edges[name] = np.quantile(values, np.cumsum(DEGREE_SHARES)[:-1])
-    return edges
+    values = np.asarray(psnrs, dtype=np.float64)
+    if values.ndim != 1 or len(values) < len(DEGREE_SHARES):
+        raise ValueError(f"degrees need a list of at least five PSNRs, not an array {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{np.sum(~np.isfinite(values))} of {len(values)} PSNRs are not finite")
+    return np.quantile(values, np.cumsum(DEGREE_SHARES)[:-1])
 
 
 def degrees(psnr: np.ndarray | float, edges: np.ndarray) -> np.ndarray:
