@@ -4,6 +4,7 @@ Each parses its options and calls the module of the same concept; heavy imports 
 """
 
 from pathlib import Path
+from typing import Any
 
 import click
 from retouch_common.cli import (
@@ -23,39 +24,23 @@ from retouch_common.photo.command import (
     retouch_all,
     strength_option,
 )
-from retouch_common.training.command import chosen_configuration, training_options
+from retouch_common.training.command import start_training, training_options
 
 
 @click.command()
 @training_options(data="Folder with raw/ and target/, FFHQR or CRHD-3K as published, or faces:DIR for plain portraits.")
 @version_option("abpn")
 @friendly_errors
-def train(
-    preset: str,
-    data: str,
-    out: Path,
-    config_file: Path | None,
-    overrides: tuple[str, ...],
-    steps: int | None,
-    init: str | None,
-    dry_run: bool,
-    tensorboard: bool,
-    device: str,
-) -> None:
+def train(**options: Any) -> None:
     """Train ABPN, or continue the run in RUN: a killed run goes on with the same command.
 
     On several GPUs or nodes: accelerate launch "$(which abpn-train)" with the same options, or torchrun --no-python
     abpn-train; scripts/ in the package has examples, for SLURM too.
     """
     from abpn.config import PRESETS
-    from abpn.train import dry_run as check
-    from abpn.train import train as run
+    from abpn.train import dry_run, train
 
-    config = chosen_configuration(PRESETS, preset, config_file, overrides, steps=steps, init=init)
-    if dry_run:
-        check(config, data, device=device, report=click.echo)
-    else:
-        run(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
+    start_training(PRESETS, train, dry_run, **options)
 
 
 @click.command()

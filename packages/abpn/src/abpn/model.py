@@ -12,17 +12,13 @@ the mask M is a quarter of the thumbnail's size.
 """
 
 import math
-import os
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
-from retouch_common.config import from_dict, to_dict
-from retouch_common.weights import load_state, resolve_weights, save_weights
-from torch import Tensor, nn
+from retouch_common.pretrained import Pretrained
+from torch import Tensor
 
 from abpn.blend import make_blend
 from abpn.blend_pyramid import BlendPyramid, image_pyramid
@@ -55,8 +51,7 @@ class ABPNOutput:
 
 
 class ABPN(
-    nn.Module,
-    PyTorchModelHubMixin,
+    Pretrained,
     library_name="abpn",
     tags=["face-retouching", "image-to-image"],
     license="apache-2.0",
@@ -66,6 +61,8 @@ class ABPN(
     Args:
         config: Its configuration; the preset "recommended" by default.
     """
+
+    presets, bundled = PRESETS, resources.files("abpn") / "weights"
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
@@ -113,42 +110,6 @@ class ABPN(
         height, width = thumbnail.shape[-2:]
         retouched, logits = self.local_retouching(pad_to_multiple(thumbnail, THUMBNAIL_MULTIPLE))
         return retouched[..., :height, :width], logits
-
-    @classmethod
-    def from_preset(cls, name: str) -> "ABPN":
-        """Build the untrained network of a preset.
-
-        Raises:
-            ValueError: If there is no such preset.
-        """
-        if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(PRESETS[name].model)
-
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], *, device: str = "cpu") -> "ABPN":  # type: ignore[override]
-        """Load weights, in evaluation mode.
-
-        Args:
-            name: A bundled name ("small"), a safetensors file, a folder of :meth:`save_pretrained`, or a hub id
-                ``owner/name`` or ``owner/name@revision``.
-            device: Where to put them.
-
-        Raises:
-            ValueError: Nothing of that name, or a file that holds no ABPN.
-        """
-        weights = resolve_weights(name, bundled=resources.files("abpn") / "weights")
-        if weights.config is None:
-            raise ValueError(f"{weights.path}: no configuration inside; these are not weights of this package")
-        model = cls(from_dict(ModelConfig, weights.config.get("model", weights.config)))
-        try:
-            model.load_state_dict(load_state(weights, device=device))
-        except RuntimeError as error:
-            raise ValueError(f"{weights.path}: its tensors do not fit its configuration ({error})") from error
-        return model.to(device).eval()
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        save_weights(save_directory / "model.safetensors", self.state_dict(), config=to_dict(self.config))
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:

@@ -26,7 +26,7 @@ from retouch_common.photo.command import (
     retouch_all,
     strength_option,
 )
-from retouch_common.training.command import chosen_configuration, training_options
+from retouch_common.training.command import chosen_configuration, start_training, training_options
 
 
 @click.command()
@@ -43,35 +43,16 @@ from retouch_common.training.command import chosen_configuration, training_optio
 )
 @version_option("bpfre")
 @friendly_errors
-def train(
-    preset: str,
-    data: str,
-    out: Path,
-    paired_fraction: float | None,
-    task: str | None,
-    config_file: Path | None,
-    overrides: tuple[str, ...],
-    steps: int | None,
-    init: str | None,
-    dry_run: bool,
-    tensorboard: bool,
-    device: str,
-) -> None:
+def train(**options: Any) -> None:
     """Train BPFRe, or continue the run in RUN: a killed run goes on with the same command.
 
     On several GPUs or nodes: accelerate launch "$(which bpfre-train)" with the same options, or torchrun --no-python
     bpfre-train; scripts/ in the package has examples, for SLURM too.
     """
     from bpfre.config import PRESETS
-    from bpfre.train import dry_run as check
-    from bpfre.train import train as run
+    from bpfre.train import dry_run, train
 
-    short = {"paired_fraction": paired_fraction, "task": task, "steps": steps, "init": init}
-    config = chosen_configuration(PRESETS, preset, config_file, overrides, **short)
-    if dry_run:
-        check(config, data, device=device, report=click.echo)
-    else:
-        run(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
+    start_training(PRESETS, train, dry_run, **options)
 
 
 @click.command()
@@ -312,15 +293,10 @@ def evaluate_sweep(
 
     Killed, it goes on with the same command; what is finished is not done again.
     """
-    from retouch_common.config import apply_overrides, parse_overrides
-
     from bpfre.config import PRESETS
     from bpfre.evaluate import Options
     from bpfre.sweep import parse_fractions, show_sweep, sweep
 
-    if preset not in PRESETS:
-        raise ValueError(f"--preset {preset}: there are {', '.join(PRESETS)}")
-    changes = parse_overrides(overrides) | ({"train.steps": steps} if steps else {})
-    config = apply_overrides(PRESETS[preset], changes | {"train.task": options["task"]})
+    config = chosen_configuration(PRESETS, preset, None, overrides, steps=steps, task=options["task"])
     how, shares = Options(**options), parse_fractions(fractions)
     show_sweep(sweep(config, data, out, shares, how, test_data=test_data, report=click.echo), how)

@@ -10,16 +10,12 @@ Shapes: x_raw, x~ (coarse) and x^ (refined) are (N, 3, S, S), in [0, 1] at the i
 are (N, 1, r, r) in [0, 1] for every resolution r of the features, finest first.
 """
 
-import os
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import PyTorchModelHubMixin
-from retouch_common.config import from_dict, to_dict
-from retouch_common.weights import load_state, resolve_weights, save_weights
-from torch import Tensor, nn
+from retouch_common.pretrained import Pretrained
+from torch import Tensor
 
 from bpfre.attention import AttentionPyramid
 from bpfre.config import PRESETS, ModelConfig
@@ -54,8 +50,7 @@ class BPFReOutput:
 
 
 class BPFRe(
-    nn.Module,
-    PyTorchModelHubMixin,
+    Pretrained,
     library_name="bpfre",
     tags=["face-retouching", "image-to-image"],
     license="apache-2.0",
@@ -65,6 +60,8 @@ class BPFRe(
     Args:
         config: Its configuration; the preset "recommended" by default.
     """
+
+    presets, bundled = PRESETS, resources.files("bpfre") / "weights"
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
@@ -137,42 +134,6 @@ class BPFRe(
     def _picture(self, base: Tensor, output: Tensor) -> Tensor:
         # Paper: the stage's output is the picture. Here (residual="add"): it is the change of its input picture.
         return base + output if self.config.residual == "add" else output
-
-    @classmethod
-    def from_preset(cls, name: str) -> "BPFRe":
-        """Build the untrained network of a preset.
-
-        Raises:
-            ValueError: If there is no such preset.
-        """
-        if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(PRESETS[name].model)
-
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], *, device: str = "cpu") -> "BPFRe":  # type: ignore[override]
-        """Load weights, in evaluation mode.
-
-        Args:
-            name: A bundled name ("small"), a safetensors file, a folder of :meth:`save_pretrained`, or a hub id
-                ``owner/name`` or ``owner/name@revision``.
-            device: Where to put them.
-
-        Raises:
-            ValueError: Nothing of that name, or a file that holds no BPFRe.
-        """
-        weights = resolve_weights(name, bundled=resources.files("bpfre") / "weights")
-        if weights.config is None:
-            raise ValueError(f"{weights.path}: no configuration inside; these are not weights of this package")
-        model = cls(from_dict(ModelConfig, weights.config.get("model", weights.config)))
-        try:
-            model.load_state_dict(load_state(weights, device=device))
-        except RuntimeError as error:
-            raise ValueError(f"{weights.path}: its tensors do not fit its configuration ({error})") from error
-        return model.to(device).eval()
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        save_weights(save_directory / "model.safetensors", self.state_dict(), config=to_dict(self.config))
 
 
 def _unit(picture: Tensor) -> Tensor:

@@ -4,7 +4,11 @@
 @training_options(data="Folder with raw/ and target/.")
 @version_option("abpn")
 @friendly_errors
-def train(preset, data, out, config_file, overrides, steps, init, dry_run, tensorboard, device): ...
+def train(**options):
+    from abpn.config import PRESETS
+    from abpn.train import dry_run, train
+
+    start_training(PRESETS, train, dry_run, **options)
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import click
 from retouch_common.cli import device_option, set_option
 from retouch_common.config import apply_overrides, load_yaml, parse_overrides
 
-__all__ = ["chosen_configuration", "training_options"]
+__all__ = ["chosen_configuration", "start_training", "training_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C")
@@ -80,3 +84,45 @@ def chosen_configuration(
     changes = (load_yaml(config_file) if config_file else {}) | parse_overrides(overrides)
     changes |= {f"train.{name}": value for name, value in short.items() if value is not None}
     return apply_overrides(presets[preset], changes)
+
+
+def start_training(
+    presets: Mapping[str, C],
+    train: Callable[..., Any],
+    check: Callable[..., Any],
+    *,
+    preset: str,
+    data: str,
+    out: Path,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    tensorboard: bool,
+    device: str,
+    **short: Any,
+) -> None:
+    """Do what the options of :func:`training_options` say: train, or check everything without training.
+
+    Args:
+        presets: As for :func:`chosen_configuration`, like the values of the options below.
+        train: Called with configuration, data, run directory, device, tensorboard and report.
+        check: Called with configuration, data, device and report for --dry-run.
+        preset: Of --preset.
+        data: Of --data.
+        out: Of --out.
+        config_file: Of --config.
+        overrides: Of --set.
+        dry_run: Of --dry-run.
+        tensorboard: Of --tensorboard.
+        device: Of --device.
+        short: Of --steps, --init and a package's own options that are short for a field of ``train``.
+
+    Raises:
+        ValueError: As :func:`chosen_configuration`, ``train`` and ``check``.
+        OSError: Likewise.
+    """
+    config = chosen_configuration(presets, preset, config_file, overrides, **short)
+    if dry_run:
+        check(config, data, device=device, report=click.echo)
+    else:
+        train(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)

@@ -1,0 +1,82 @@
+"""What all networks of this project share: presets, and weights that carry their configuration.
+
+class ABPN(Pretrained, library_name="abpn", license="apache-2.0"):
+    presets, bundled = PRESETS, resources.files("abpn") / "weights"
+
+    def __init__(self, config: ModelConfig | None = None) -> None: ...
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import nn
+
+from retouch_common.config import from_dict, to_dict
+from retouch_common.weights import FOLDER_FILE, load_state, resolve_weights, save_weights
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+__all__ = ["Pretrained"]
+
+P = TypeVar("P", bound="Pretrained")
+
+
+class Pretrained(nn.Module, PyTorchModelHubMixin):
+    """A network that is built from a configuration and kept as one safetensors file with the configuration inside.
+
+    Attributes:
+        presets: Whole configurations by name, "recommended" among them; the ``model`` of each is what the class takes.
+        bundled: Folder of the weights that come with the package.
+        config: The network's configuration.
+    """
+
+    presets: ClassVar[Mapping[str, Any]]
+    bundled: ClassVar[Traversable]
+    config: Any
+
+    @classmethod
+    def from_preset(cls: type[P], name: str) -> P:
+        """Build the untrained network of a preset.
+
+        Raises:
+            ValueError: If there is no such preset.
+        """
+        if name not in cls.presets:
+            raise ValueError(f"no preset {name!r}; there are {', '.join(cls.presets)}")
+        return cls(cls.presets[name].model)
+
+    @classmethod
+    def from_pretrained(cls: type[P], name: str | os.PathLike[str], *, device: str = "cpu") -> P:  # type: ignore[override]
+        """Load weights, in evaluation mode.
+
+        Args:
+            name: A bundled name ("small"), a safetensors file, a folder of :meth:`save_pretrained`, or a hub id
+                ``owner/name`` or ``owner/name@revision``.
+            device: Where to put them.
+
+        Raises:
+            ValueError: Nothing of that name, or a file of another network.
+        """
+        weights = resolve_weights(name, bundled=cls.bundled)
+        if weights.config is None:
+            raise ValueError(f"{weights.path}: no configuration inside; these are not weights of {cls.__name__}")
+        try:
+            config = from_dict(type(cls.presets["recommended"].model), weights.config)
+        except ValueError as error:
+            raise ValueError(f"{weights.path}: not weights of {cls.__name__} ({error})") from error
+        model = cls(config)
+        try:
+            model.load_state_dict(load_state(weights, device=device))
+        except RuntimeError as error:
+            raise ValueError(f"{weights.path}: its tensors do not fit its configuration ({error})") from error
+        return model.to(device).eval()
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_weights(save_directory / FOLDER_FILE, self.state_dict(), config=to_dict(self.config))
+        self._hub_mixin_config = self.config  # of which the mixin writes config.json; it may have changed
