@@ -31,7 +31,6 @@ def test_operations_and_magnitudes(tree):
     assert len(found) == 40
     of_first = {tuple(sorted(p.magnitudes.items())) for p in found if p.original.name == "00000007.png"}
     assert of_first == {(), (("white", 1),), (("eye", 3),), (("eye", 2), ("lift", 1))}
-    assert len(find_retouched(tree, clean=False)) == 30
 
 
 def test_split_by_thousands(tree):
@@ -45,16 +44,25 @@ def test_split_by_folder(tmp_path):
     for split, number in (("train", 1), ("val", 2), ("test", 3)):
         touch(tmp_path / "ori" / split / f"{number}.png")
         touch(tmp_path / "Smoothing_60" / split / f"{number}.png")
-    (val,) = find_retouched(tmp_path, "val", clean=False)
-    assert val.file.name == "2.png" and val.magnitudes == {"smooth": 2}
+    val, original = find_retouched(tmp_path, "val")
+    assert val.file.name == "2.png" and val.magnitudes == {"smooth": 2} and original.magnitudes == {}
+
+
+def test_an_original_is_in_the_split_of_what_was_made_from_it(tmp_path):
+    """FFHQ's own folders say nothing about splits."""
+    for split, number in (("test", 1), ("train", 1000), ("val", 2000)):
+        touch(tmp_path / "images1024x1024" / f"{number}.png")
+        touch(tmp_path / "Whitening_30" / split / f"{number}.png")
+    for split, number in (("test", 1), ("train", 1000), ("val", 2000)):
+        assert [picture.file.name for picture in find_retouched(tmp_path, split)] == 2 * [f"{number}.png"]
 
 
 def test_operations_of_other_names(tmp_path):
     for name in ("ori/train", "LipPlumping_30/train", "multi"):
         touch(tmp_path / name / "1.png")
     (tmp_path / "multi.txt").write_text("{'LipPlumping': 90, 'Whitening': 30}\tmulti/1.png")
-    found = find_retouched(tmp_path, clean=False)
-    assert [picture.magnitudes for picture in found] == [{"lip_plumping": 1}, {"lip_plumping": 3, "white": 1}]
+    found = find_retouched(tmp_path)
+    assert [picture.magnitudes for picture in found] == [{"lip_plumping": 1}, {"lip_plumping": 3, "white": 1}, {}]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +89,7 @@ def test_what_is_missing_is_said(tmp_path, caplog):
         find_retouched(tmp_path)
     touch(tmp_path / "Smoothing_30" / "1.png")
     touch(tmp_path / "Smoothing_30" / "2.png")
-    assert len(find_retouched(tmp_path, clean=False)) == 1
+    assert len(find_retouched(tmp_path)) == 2
     assert "1 pictures have no original" in caplog.text
     with pytest.raises(ValueError, match="split 'test'"):
         find_retouched(tmp_path, "test")

@@ -7,8 +7,9 @@ Ying et al., "RetouchingFFHQ", ACM MM 2023; the pictures are given out by its au
     DIR/ori/.../00012345.png                 the originals, FFHQ's; also called original, ffhq, images1024x1024
 
 ``mofrr-simulate`` writes the same; operations of other names (LipPlumping_60) are read likewise. A picture belongs to
-the original whose number its name ends with. Folders named train, val and test say the split; otherwise it goes by the
-thousands of the numbers, eight to one to one. Where nothing is for testing, val is.
+the original whose number its name ends with. Folders named train, val and test say the split of an original and of all
+that was made from it; otherwise it goes by the thousands of the numbers, eight to one to one. Where nothing is for
+testing, val is.
 """
 
 import ast
@@ -45,13 +46,12 @@ class Retouched:
     magnitudes: dict[str, int]
 
 
-def find_retouched(folder: Path, split: Split = "all", *, clean: bool = True) -> list[Retouched]:
-    """The pictures of a split, in the order of their paths.
+def find_retouched(folder: Path, split: Split = "all") -> list[Retouched]:
+    """The pictures of a split and their originals, in the order of their paths.
 
     Args:
         folder: DIR.
         split: "train", "val", "test" or "all".
-        clean: Also the originals themselves, without any operation.
 
     Raises:
         ValueError: There are no originals, no retouched pictures, none in the split, or a text file cannot be read as
@@ -72,10 +72,9 @@ def find_retouched(folder: Path, split: Split = "all", *, clean: bool = True) ->
         logger.warning("%s: %d pictures have no original and are left out", folder, alone)
     if not found:
         raise ValueError(f"{folder}: no retouched pictures (folders such as Whitening_60, or text files of labels)")
-    if clean:
-        found += [Retouched(file, file, {}) for file in originals.values()]
+    found += [Retouched(file, file, {}) for file in originals.values()]
     found.sort(key=lambda picture: picture.file)
-    splits = {picture.original: _split(picture.original, originals, folder) for picture in found}
+    splits = _splits(found, originals, folder)
     if split == "test" and "test" not in splits.values() and "val" in splits.values():
         split = "val"  # as everywhere: what is held out serves for both
     chosen = [picture for picture in found if split in ("all", splits[picture.original])]
@@ -115,15 +114,13 @@ def _label(folder: Path, line: str, place: str) -> tuple[Path, dict[str, int]]:
     try:
         text, path = line.rstrip().split("\t")
         given = ast.literal_eval(text)  # literals only: nothing in the file is run
-        magnitudes = {operation_of(name): _magnitude(value, place) for name, value in given.items() if int(value)}
-    except (ValueError, KeyError, SyntaxError, AttributeError, TypeError) as error:
-        if place in str(error):
-            raise
+        applied = {operation_of(name): value for name, value in given.items() if str(value) != "0"}
+    except (ValueError, KeyError, SyntaxError, AttributeError, TypeError):
         raise ValueError(f"{place}: not a label such as {{'EyeEnlarging': 60}}, a tab and a path") from None
     file = folder / path
-    if not file.is_file():
+    if not file.is_file() or not file.is_relative_to(folder):
         raise ValueError(f"{place}: there is no {path} below {folder}")
-    return file, magnitudes
+    return file, {operation: _magnitude(value, place) for operation, value in applied.items()}
 
 
 def _magnitude(value: object, place: str) -> int:
@@ -142,12 +139,17 @@ def _number(file: Path) -> int | None:
     return int(number[0]) if number else None
 
 
-def _split(original: Path, originals: dict[int, Path], folder: Path) -> str:
-    named = [part for part in original.relative_to(folder).parts if part in SPLITS]
-    if named:
-        return named[0]
+def _splits(found: list[Retouched], originals: dict[int, Path], folder: Path) -> dict[Path, str]:
+    """The split of every original: by its own folders, by those of what was made from it, or by its number."""
+    splits: dict[Path, str] = {}
+    for picture in found:
+        parts = (*picture.original.relative_to(folder).parts, *picture.file.relative_to(folder).parts)
+        named = next((part for part in parts if part in SPLITS), None)
+        if named:
+            splits.setdefault(picture.original, named)
     thousands = sorted({number // 1000 for number in originals})
-    number = _number(original)
-    assert number is not None
-    share = thousands.index(number // 1000) * 10 // len(thousands)
-    return "train" if share < 8 else "val" if share == 8 else "test"
+    tenths = {thousand: index * 10 // len(thousands) for index, thousand in enumerate(thousands)}
+    for number, original in originals.items():
+        tenth = tenths[number // 1000]
+        splits.setdefault(original, "train" if tenth < 8 else "val" if tenth == 8 else "test")
+    return splits

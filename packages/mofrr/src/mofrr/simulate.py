@@ -29,6 +29,7 @@ from retouch_common.synthesis.retouching import (
     RetouchRecipe,
     random_recipe,
     retouch_face,
+    strength_label,
 )
 from retouch_common.synthesis.retouching_skin import retouching_skin
 from retouch_common.training.sheets import save_sheet
@@ -75,7 +76,8 @@ def simulate(
         report: Receives lines for the user.
 
     Raises:
-        ValueError: No portraits, no faces in them, an unknown style, or OUT holds a set made with other options.
+        ValueError: No portraits, no faces in them, an unknown style, or OUT holds other files or a set made with other
+            options.
         OSError: A file cannot be written.
     """
     out = Path(out)
@@ -136,6 +138,8 @@ def _claim(out: Path, options: dict[str, object]) -> None:
                 f"{out} holds a set made with {name}={before.get(name)}, now {options[name]} is asked for; "
                 "choose another folder, or repeat the command that started it"
             )
+    elif out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} holds files that are no set of faces; choose a new folder")
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(options).encode())
 
@@ -159,8 +163,11 @@ def _make(path: Path, number: int, split: str, tasks: list[Task], out: Path, siz
         result = retouch_face(image, landmarks, recipe.strengths, style=recipe.style, seed=recipe.seed, skin=skin)
         retouched = as_levels(result.image)
         _save(out / task.file, retouched)
-        if "_90/" in task.file or task.file.startswith("multi/"):
-            shown[task.file.split("/")[0] + ("" if "_90/" in task.file else f" {len(shown) - 4}")] = retouched
+        kind, _, name = task.file.split("/")
+        if kind.endswith("_90"):
+            shown[kind] = retouched
+        elif kind == "multi":
+            shown[f"{kind} {name.partition('_')[0]}"] = retouched
     _save(original, levels)
     if number < SHEETS:
         sheet.parent.mkdir(parents=True, exist_ok=True)
@@ -179,8 +186,7 @@ def _write_labels(out: Path, tasks: list[Task]) -> None:
     for task in tasks:
         applied = {name: value for name, value in task.recipe.strengths.items() if value}
         if task.file.startswith("multi/"):
-            # The nearest magnitude, under the data set's own names.
-            label = {NAME_OF[n]: min(MAGNITUDES, key=lambda m: abs(m - 100 * v)) for n, v in applied.items()}
+            label = {NAME_OF[name]: MAGNITUDES[strength_label(value) - 1] for name, value in applied.items()}
             labels.append(f"{label}\t{task.file}")
         recipe = {"file": task.file, "strengths": applied, "style": task.recipe.style, "seed": task.recipe.seed}
         recipes.append(json.dumps(recipe))
