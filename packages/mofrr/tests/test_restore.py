@@ -13,6 +13,7 @@ from mofrr.restore_files import CAUTION
 from retouch_common.photo import face_plan, regions
 from retouch_common.photo.alignment import align, whole_square
 from retouch_common.photo.faces import Face
+from retouch_common.photo.sources import ArraySource
 
 BOX = (110.0, 80.0, 60.0, 80.0)
 UNKNOWN = np.full((5, 2), np.nan, np.float32)
@@ -97,21 +98,14 @@ def test_the_seed_decides(weights):
 
 def test_what_was_found_is_told(restorer):
     image = photo()
-    (face,) = restorer.restore_faces(
-        face_plan_source(image), face_plan.squares_in(image, [Face(BOX, 1.0, UNKNOWN)], False)
-    )
+    squares = face_plan.squares_in(image, [Face(BOX, 1.0, UNKNOWN)], False)
+    (face,) = restorer.restore_faces(ArraySource(image), squares)
     assert set(face.probabilities) == set(ALL) and set(face.degrees) == set(ALL)
     assert all(1 <= degree <= 5 for degree in face.degrees.values())
     assert set(face.pictures) == {*ALL, "shared", "restored"}
     aligned = align(image, face.square, 64)
     assert np.abs(face.change).max() > UNTOUCHED
     assert np.abs(face.pictures["restored"] - aligned - face.change).max() <= UNTOUCHED + 1e-6
-
-
-def face_plan_source(image):
-    from retouch_common.photo.sources import ArraySource
-
-    return ArraySource(image)
 
 
 def test_refuses_bad_options(weights, restorer):
@@ -174,3 +168,4 @@ def test_bad_input_gets_one_line(tmp_path, weights):
         result = run(*common, *options)
         assert result.exit_code == 1 and message in result.output and not (tmp_path / "out.png").exists()
     assert run(*common, "--aligned", "--face-box", "1,2,3,4").exit_code == 2
+    assert "--experts names no operation" in run(*common, "--experts", " , ").output

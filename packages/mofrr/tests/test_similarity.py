@@ -63,7 +63,7 @@ def test_the_distribution():
 def test_refuses_what_is_no_embedder(network, tmp_path):
     digest = hashlib.sha256(network.read_bytes()).hexdigest()
     assert Embedder(network, expected=digest).sha256 == digest
-    with pytest.raises(ValueError, match="its SHA-256 is"):
+    with pytest.raises(ValueError, match="not the expected one"):
         Embedder(network, expected="0" * 64)
     (tmp_path / "a.txt").write_text("no")
     with pytest.raises(ValueError, match=r"a\.txt: an embedder is"):
@@ -74,6 +74,13 @@ def test_refuses_what_is_no_embedder(network, tmp_path):
     torch.jit.script(torch.nn.Identity()).save(str(tmp_path / "same.pt"))
     with pytest.raises(ValueError, match="no \\(N, D\\) embeddings"):
         Embedder(tmp_path / "same.pt")(torch.rand(1, 3, 64, 64))
+
+
+def test_an_onnx_file_that_is_none_is_named(tmp_path):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "a.onnx").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"a\.onnx: not an ONNX network"):
+        Embedder(tmp_path / "a.onnx")
 
 
 def test_the_distributions_are_drawn(tmp_path):

@@ -168,7 +168,9 @@ def restore(
     from mofrr.restore import Restorer
 
     jobs = plan_jobs(inputs, out, recursive=recursive)
-    names = None if experts == "auto" else [name.strip() for name in experts.split(",")]
+    names = None if experts == "auto" else [name.strip() for name in experts.split(",") if name.strip()]
+    if names == []:
+        raise click.UsageError("--experts names no operation; name some, or leave it out")
     restorer = Restorer(
         weights, device=device, precision=precision, steps=steps, seed=seed, experts=names, samples=samples
     )

@@ -94,7 +94,7 @@ def _write_report(restorer: Restorer, faces: Sequence[RestoredFace], source: Pat
     from retouch_common.photo.companions import beside
     from retouch_common.training.sheets import save_sheet
 
-    config = restorer.network.config
+    config, experts = restorer.network.config, restorer.options["experts"]
     report = {
         "caution": CAUTION,
         "photo": source.name,
@@ -102,7 +102,7 @@ def _write_report(restorer: Restorer, faces: Sequence[RestoredFace], source: Pat
         "steps": restorer.options["steps"] or config.steps,
         "seed": restorer.options["seeds"],
         "samples": restorer.options["samples"],
-        "experts": restorer.options["experts"] or "auto",
+        "experts": "auto" if experts is None else list(experts),
         "faces": [face.as_json() for face in faces],
     }
     write_atomically(beside(target, REPORT), (json.dumps(report, indent=2) + "\n").encode())

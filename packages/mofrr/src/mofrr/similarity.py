@@ -2,8 +2,8 @@
 
 No such network is bundled: the known ones may not be used for everything, and are given out by their authors. Any that
 takes (N, 3, 112, 112) and answers (N, D) will do, as ONNX (``.onnx``) or TorchScript (``.pt``, ``.ts``): ArcFace
-expects RGB, AdaFace BGR. Faces are brought into ArcFace's frame by the *original's* points, so that a changed shape
-stays one.
+expects RGB, AdaFace BGR. Faces are brought into ArcFace's frame by an average face's points, the same for a restored
+face and its original, so that a changed shape stays one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from retouch_common.synthesis.face_template import canonical_landmarks
-from retouch_common.weights import sha256
+from retouch_common.weights import check_sha256, sha256
 from torch import Tensor
 
 SIDE = 112
@@ -41,15 +41,18 @@ class Embedder:
     def __init__(self, path: str | Path, *, colour: Literal["rgb", "bgr"] = "rgb", expected: str | None = None) -> None:
         self.path, self.colour = Path(path), colour
         self.sha256 = sha256(self.path)
-        if expected is not None and expected != self.sha256:
-            raise ValueError(f"{path}: its SHA-256 is {self.sha256}, not {expected}")
+        if expected is not None:
+            check_sha256(self.path, expected)
         self._run: Any
         if self.path.suffix == ".onnx":
             try:
                 import onnxruntime
             except ImportError:
                 raise ValueError(f"{path}: needs onnxruntime; pip install onnxruntime") from None
-            session = onnxruntime.InferenceSession(str(self.path), providers=["CPUExecutionProvider"])
+            try:
+                session = onnxruntime.InferenceSession(str(self.path), providers=["CPUExecutionProvider"])
+            except Exception as error:  # onnxruntime's errors have no base class of their own
+                raise ValueError(f"{path}: not an ONNX network ({str(error).splitlines()[0]})") from None
             name = session.get_inputs()[0].name
             self._run = lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
         elif self.path.suffix in (".pt", ".ts"):
@@ -65,10 +68,13 @@ class Embedder:
         """Embeddings of length 1, (N, D), of aligned faces (N, 3, S, S) in [0, 1] framed as FFHQ's.
 
         Raises:
-            ValueError: The network answers something else.
+            ValueError: The network takes or answers something else.
         """
         faces = 2 * to_frame(image.float().cpu()) - 1
-        answer = self._run(faces.flip(1) if self.colour == "bgr" else faces)
+        try:
+            answer = self._run(faces.flip(1) if self.colour == "bgr" else faces)
+        except Exception as error:  # of any kind, see above
+            raise ValueError(f"{self.path}: takes no {tuple(faces.shape)} pictures ({error})") from error
         if not isinstance(answer, Tensor) or answer.ndim != 2 or len(answer) != len(image):
             raise ValueError(f"{self.path}: answers no (N, D) embeddings")
         return F.normalize(answer.float(), dim=1)
