@@ -99,7 +99,7 @@ def test_simulated_samples(portraits):
     sample, again = faces[3], faces[3]
     assert all(torch.equal(sample[name], again[name]) for name in sample)
     counts = {0: 0, 1: 0, 2: 0, 3: 0, 4: 0}
-    for index in range(60):
+    for index in range(30):
         sample = faces[index]
         applied = int(sample["applied"].sum())
         counts[applied] += 1
@@ -115,7 +115,7 @@ def test_simulated_kinds(portraits):
         faces.degree_edges = None if kind == "clean" else [30.0, 35.0, 40.0, 45.0]
         assert {tuple(map(int, faces[index]["applied"])) for index in range(8)} == allowed
         assert all((1 <= faces[index]["degree"] <= 5) == (kind != "clean") for index in range(8))
-    assert all(opened(portraits, kind="multi")[index]["applied"].sum() >= 2 for index in range(20))
+    assert all(opened(portraits, kind="multi")[index]["applied"].sum() >= 2 for index in range(10))
 
 
 def test_what_the_simulator_cannot_show_is_refused(portraits):
@@ -136,5 +136,6 @@ def test_a_style_can_be_left_out(portraits):
 
 
 def test_the_expert_of_everything_sees_what_was_applied(portraits):
-    faces = opened(portraits, operations=("all",))
-    assert {float(faces[index]["applied"]) for index in range(60)} == {0.0, 1.0}
+    for kind, applied in (("clean", 0.0), ("multi", 1.0)):
+        faces = opened(portraits, operations=("all",), kind=kind)
+        assert all(float(faces[index]["applied"]) == applied for index in range(3))

@@ -12,7 +12,7 @@ from mofrr.config import ModelConfig
 from mofrr.mam import WIDTH, ResNetMAM
 from mofrr.subband_cnn import SubbandCNN
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as torchvision's weights expect
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
 
 class Backbone(nn.Module):

@@ -13,7 +13,7 @@ import pyvips
 import torch
 from retouch_common.demo import FACE, astronaut
 from retouch_common.photo.alignment import FaceSquare, align, face_square
-from retouch_common.photo.faces import Face
+from retouch_common.photo.regions import boxed_faces
 from retouch_common.photo.sources import ArraySource
 from retouch_common.synthesis.face_template import canonical_landmarks
 from retouch_common.synthesis.retouching import OPERATIONS, retouch_face
@@ -39,7 +39,7 @@ def main(folder: str = "outputs/demo", weights: MoFRR | str | os.PathLike[str] =
     """
     restorer, out = Restorer(weights), Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    portrait, face = astronaut(), Face(FACE, 1.0, np.full((5, 2), np.nan))
+    portrait, (face,) = astronaut(), boxed_faces([FACE])
     square = _whole_pixels(face_square(face, *portrait.shape[:2]))
     rows, table = [], []
     for title, operations in CASES.items():

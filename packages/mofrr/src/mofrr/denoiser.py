@@ -63,7 +63,7 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """The answer at time t."""
-        e = self.time(time_embedding(t, self.channels))
+        e = self.time(sinusoids(t, self.channels))
         x = self.first(x)
         skips = [x]
         for part in self.down:
@@ -76,8 +76,8 @@ class Denoiser(nn.Module):
         return self.last(x)
 
 
-def time_embedding(t: Tensor, width: int) -> Tensor:
-    """Sines and cosines of t at geometrically spaced frequencies, (N, width); width even."""
+def sinusoids(t: Tensor, width: int) -> Tensor:
+    """Sines and cosines of times or places t at geometrically spaced frequencies, (N, width); width even."""
     frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
     angles = t[:, None].float() * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)

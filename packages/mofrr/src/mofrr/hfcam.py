@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mofrr.denoiser import time_embedding, zero
+from mofrr.denoiser import sinusoids, zero
+
+HIDDEN = 32  # channels between the convolutions
 
 
 class HFCAM(nn.Module):
@@ -28,7 +30,6 @@ class HFCAM(nn.Module):
         heads: Attention heads.
         query: Which band asks, "low" or "high"; the other answers.
         refine_all: The convolutions see both bands too.
-        hidden: Channels between the convolutions.
     """
 
     def __init__(
@@ -39,7 +40,6 @@ class HFCAM(nn.Module):
         heads: int,
         query: Literal["low", "high"] = "low",
         refine_all: bool = True,
-        hidden: int = 32,
     ) -> None:
         super().__init__()
         self.patch, self.heads, self.query, self.refine_all = patch, heads, query, refine_all
@@ -48,11 +48,11 @@ class HFCAM(nn.Module):
         self.to_query, self.to_key_value = nn.Linear(asking, width), nn.Linear(answering, 2 * width)
         self.from_tokens = nn.Linear(width, high)
         self.convolutions = nn.Sequential(
-            nn.Conv2d(21 if refine_all else 9, hidden, 3, padding=1),
+            nn.Conv2d(21 if refine_all else 9, HIDDEN, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1),
             nn.SiLU(),
-            zero(nn.Conv2d(hidden, 9, 3, padding=1)),
+            zero(nn.Conv2d(HIDDEN, 9, 3, padding=1)),
         )
 
     def forward(self, y_low: Tensor, x_H: Tensor) -> Tensor:
@@ -80,6 +80,6 @@ class HFCAM(nn.Module):
 
 def positions(rows: int, columns: int, width: int) -> Tensor:
     """Sines and cosines of row and column, (rows * columns, width); width a multiple of 4."""
-    y = time_embedding(torch.arange(rows), width // 2)[:, None].expand(-1, columns, -1)
-    x = time_embedding(torch.arange(columns), width // 2)[None].expand(rows, -1, -1)
+    y = sinusoids(torch.arange(rows), width // 2)[:, None].expand(-1, columns, -1)
+    x = sinusoids(torch.arange(columns), width // 2)[None].expand(rows, -1, -1)
     return torch.cat([y, x], dim=-1).flatten(0, 1)

@@ -42,8 +42,7 @@ def l1_loss(restored: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tensor
         Y: The same.
         weight: (N,) of the samples; None weighs them alike.
     """
-    error = (restored.float() - Y).abs().mean(dim=(1, 2, 3))
-    return error.mean() if weight is None else (weight * error).mean()
+    return _mean((restored.float() - Y).abs(), weight)
 
 
 def ssim_loss(restored: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -52,8 +51,7 @@ def ssim_loss(restored: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tens
     restored, Y = (picture.float().contiguous(memory_format=torch.channels_last) for picture in (restored, Y))
     with torch.autocast(restored.device.type, enabled=False):  # its variances are differences of close numbers
         similarity = ssim(restored, Y, window_size=11, max_val=2.0, padding="valid")
-    error = 1 - similarity.mean(dim=(1, 2, 3))
-    return error.mean() if weight is None else (weight * error).mean()
+    return _mean(1 - similarity, weight)
 
 
 def router_loss(logits: Tensor, applied: Tensor) -> Tensor:
@@ -73,19 +71,12 @@ def degree_loss(logits: Tensor, degree: Tensor) -> Tensor:
 
 def expert_losses(passed: WaveFRRTraining, Y: Tensor) -> dict[str, Tensor]:
     """The terms of L = L_freq + L_space for an expert, by name, unweighted."""
-    terms = {"simple": simple_loss(passed.answer, passed.target)}
-    if passed.residual is not None:
-        terms["idem"] = idem_loss(passed.residual, passed.true_residual)
-    return terms | {
-        "high": high_loss(passed.high, passed.true_high),
-        "tv": tv_loss(passed.high),
-        "l1": l1_loss(passed.restored, Y, passed.weight),
-        "ssim": ssim_loss(passed.restored, Y, passed.weight),
-    }
+    terms = shared_losses(passed, Y) | {"high": high_loss(passed.high, passed.true_high), "tv": tv_loss(passed.high)}
+    return terms if passed.residual is None else terms | {"idem": idem_loss(passed.residual, passed.true_residual)}
 
 
-def shared_losses(passed: SharedTraining, Y: Tensor) -> dict[str, Tensor]:
-    """The terms for the shared expert, by name, unweighted."""
+def shared_losses(passed: SharedTraining | WaveFRRTraining, Y: Tensor) -> dict[str, Tensor]:
+    """The terms for the shared expert, by name, unweighted; every expert has them."""
     return {
         "simple": simple_loss(passed.answer, passed.target),
         "l1": l1_loss(passed.restored, Y, passed.weight),
@@ -101,3 +92,9 @@ def combine_losses(result: Tensor, Y: Tensor) -> dict[str, Tensor]:
 def weighted_sum(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
     """The terms times their weights in the configuration."""
     return torch.stack([getattr(config, name) * term for name, term in terms.items()]).sum()
+
+
+def _mean(error: Tensor, weight: Tensor | None) -> Tensor:
+    """Over pictures (N, C, H, W) weighted by (N,), or all alike."""
+    each = error.mean(dim=(1, 2, 3))
+    return each.mean() if weight is None else (weight * each).mean()

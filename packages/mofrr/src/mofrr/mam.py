@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from mofrr.denoiser import time_embedding
+from mofrr.denoiser import sinusoids
 
 STEM = 32  # channels after the stem; the stages have 4, 8, 16 and 32 times as many
 BLOCKS = (3, 4, 6, 3)
@@ -43,7 +43,7 @@ class ResNetMAM(nn.Module):
             self.calibrations.append(Bottleneck(channels, planes))
             self.groupings.append(Grouping(channels))
         self.stage_embedding = nn.Parameter(0.02 * torch.randn(len(BLOCKS), 1, WIDTH))
-        self.register_buffer("positions", time_embedding(torch.arange(len(BLOCKS) * GROUPS), WIDTH), persistent=False)
+        self.register_buffer("positions", sinusoids(torch.arange(len(BLOCKS) * GROUPS), WIDTH), persistent=False)
         layer = nn.TransformerEncoderLayer(
             WIDTH, 16, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -87,15 +87,14 @@ class Grouping(nn.Module):
 
 
 def assignment(logits: Tensor, *, training: bool) -> Tensor:
-    """Gives every pixel to one group: one-hot over groups, (N, G, P); its gradient is that of the soft assignment.
+    """Gives every pixel to one group: one-hot over groups, (N, G, P).
 
-    In training the choice is drawn (Gumbel), otherwise it is the likeliest.
+    In training the choice is drawn (Gumbel), and its gradient is that of the soft assignment; otherwise it is the
+    likeliest.
     """
     if training:
         return F.gumbel_softmax(logits.float(), hard=True, dim=1).to(logits)
-    soft = logits.softmax(dim=1)
-    hard = torch.zeros_like(soft).scatter_(1, soft.argmax(dim=1, keepdim=True), 1.0)
-    return hard + soft - soft.detach()
+    return torch.zeros_like(logits).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
 
 
 def _stage(channels: int, planes: int, blocks: int, *, stride: int) -> nn.Sequential:

@@ -28,7 +28,7 @@ class Diffusion:
         self.config = config
         self.schedule = make_schedule(config.schedule, config.T, zero_terminal_snr=config.zero_terminal_snr)
 
-    def times(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+    def times(self, count: int, generator: torch.Generator) -> Tensor:
         """Random times of training, (N,), half of them mirrors of the others: every step sees early and late ones."""
         half = torch.randint(self.config.T, ((count + 1) // 2,), generator=generator)
         return torch.cat([half, self.config.T - 1 - half])[:count]
@@ -86,5 +86,5 @@ class Diffusion:
 
 
 def generators_for(seeds: Sequence[int], name: str) -> list[torch.Generator]:
-    """A generator for every picture, from its seed and the expert's name: batch and order do not matter."""
+    """A generator for every picture, from its seed and the kind of expert: batch and order do not matter."""
     return [torch.Generator().manual_seed((seed * 1_000_003 + zlib.crc32(name.encode())) % 2**63) for seed in seeds]

@@ -109,16 +109,15 @@ class WaveFRR(nn.Module):
             weight = self.diffusion.schedule.alpha_bar[t.cpu()].to(x_LL)
         else:
             y_0 = self._sample(x_LL, z, rollout, None, checkpointing)
-            weight = torch.ones(len(X), device=X.device)
+            weight = X.new_ones(len(X))
         restored, high = self._rise(y_0, x)
-        scale = [2.0**level for level in range(self.config.levels)]
         return WaveFRRTraining(
             answer=answer,
             target=self.diffusion.target(y_LL, noise, t, x_LL),
             residual=residual,
             true_residual=y_LL - x_LL,
             high=high,
-            true_high=[band / s for band, s in zip(y.high, scale, strict=True)],
+            true_high=[band / 2**level for level, band in enumerate(y.high)],
             restored=restored,
             weight=weight,
         )
@@ -150,7 +149,7 @@ class WaveFRR(nn.Module):
         """epsilon_theta(y_t, x~, t), fp32, and R^."""
         condition, residual = (x_LL, None) if self.idem is None else self.idem(x_LL, y_t, z)
         seen = [y_t.to(condition.dtype), condition]
-        if self.config.degree_map:
+        if self.config.degree_map:  # Paper: the degree enters through IDEM alone. Here: also as a constant map.
             seen.append(z.view(-1, 1, 1, 1).expand(-1, 1, *x_LL.shape[-2:]).to(condition.dtype))
         return self.denoiser(torch.cat(seen, dim=1), t).float(), residual
 
