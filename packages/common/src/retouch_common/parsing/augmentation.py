@@ -24,7 +24,7 @@ from retouch_common.synthesis.scenes import occluder, random_background
 
 __all__ = ["Augmenter", "Framed", "Pose", "cut", "dead_leaves", "random_pose"]
 
-HAIR = CLASSES.index("hair")
+HAIRY = [CLASSES.index(name) for name in ("hair", "brow_left", "brow_right")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +228,7 @@ class Augmenter:
 
     def _dyed(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Hair and brows of another colour, lighter or darker."""
-        where = gaussian_blur(np.isin(labels, (HAIR, 2, 3)).astype(np.float32), 1.5)[..., None]
+        where = gaussian_blur(np.isin(labels, HAIRY).astype(np.float32), 1.5)[..., None]
         exponent = np.float32(np.exp(generator.normal(0.0, 0.45)))
         tint = np.exp(generator.normal(0.0, 0.2, 3)).astype(np.float32)
         other = np.clip(np.power(image, exponent) * tint, 0, 1)

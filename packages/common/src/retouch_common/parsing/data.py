@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from retouch_common.photo.alignment import PORTRAIT_EYES
 
 __all__ = ["FACES", "ParsedFaces", "find_pairs", "open_data"]
 
+Augmentation = Literal["strong", "paper", "none"]
+
 FACES = "faces:"
 EMPTY = 0.04
 """Share of samples without a face: they keep a parser from seeing one everywhere."""
@@ -37,8 +40,7 @@ def open_data(
     size: int,
     split: Split,
     seed: int = 0,
-    augmentation: str = "strong",
-    augment: bool | None = None,
+    augmentation: Augmentation = "none",
     extra: str = "",
 ) -> ParsedFaces:
     """Open faces with labels.
@@ -48,8 +50,8 @@ def open_data(
         size: Side in pixels.
         split: "train", "val", "test" or "all".
         seed: Of everything random.
-        augmentation: "strong", "paper" for mirroring, shift, scale and rotation only, or "none".
-        augment: None augments the split "train" alone.
+        augmentation: "strong" for all of :mod:`retouch_common.parsing.augmentation`; "paper" for mirroring, shift,
+            scale and rotation only; or "none": faces aligned, as photographed.
         extra: More faces for the split "train": a folder with ``images/`` and ``labels/``, of which all are taken.
 
     Raises:
@@ -61,10 +63,7 @@ def open_data(
     entries = prepare_portraits(pairs)
     if not entries:
         raise ValueError(f"{spec}: none of {len(pairs)} portraits of the split {split!r} can be used")
-    return ParsedFaces(
-        entries, size=size, seed=seed, strong=augmentation == "strong",
-        augment=(split == "train" if augment is None else augment) and augmentation != "none",
-    )  # fmt: skip
+    return ParsedFaces(entries, size=size, seed=seed, augmentation=augmentation)
 
 
 def find_pairs(spec: str, split: Split) -> list[tuple[Path, Path]]:
@@ -119,16 +118,13 @@ class ParsedFaces(Dataset[dict[str, Tensor]]):
         entries: What :func:`retouch_common.parsing.portraits.prepare_portraits` gives.
         size: S, side in pixels.
         seed: Of everything random.
-        strong: All of :mod:`retouch_common.parsing.augmentation`, or poses alone.
-        augment: Otherwise faces are aligned and as photographed.
+        augmentation: See :func:`open_data`.
     """
 
-    def __init__(
-        self, entries: Sequence[Path], *, size: int, seed: int = 0, strong: bool = True, augment: bool = True
-    ) -> None:
+    def __init__(self, entries: Sequence[Path], *, size: int, seed: int, augmentation: Augmentation) -> None:
         self.entries, self.size, self.seed = list(entries), size, seed
-        self.strong, self.augment = strong, augment
-        self._augmenter = Augmenter(size) if augment and strong else None
+        self.augment = augmentation != "none"
+        self._augmenter = Augmenter(size) if augmentation == "strong" else None
 
     def __len__(self) -> int:
         """Number of portraits."""
@@ -140,11 +136,8 @@ class ParsedFaces(Dataset[dict[str, Tensor]]):
             raise IndexError("samples are numbered from 0")
         generator = np.random.default_rng((self.seed, index, 0x9A5))
         portrait = load_portrait(self.entries[index % len(self)])
-        if not self.augment:
-            framed = cut(portrait, self.size)
-            return _sample(framed.image, framed.labels)
         if self._augmenter is None:
-            framed = cut(portrait, self.size, random_pose(generator, strong=False))
+            framed = cut(portrait, self.size, random_pose(generator, strong=False) if self.augment else None)
             return _sample(framed.image, framed.labels)
         if generator.random() < EMPTY:
             scene = self._augmenter.camera(self._augmenter.scene(self.size, generator), generator)

@@ -46,11 +46,11 @@ def evaluate(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
     parser = weights if isinstance(weights, FaceParser) else FaceParser(weights, device, precision=precision)
-    faces = open_data(str(data), size=parser.size, split=split, augment=False)
+    faces = open_data(str(data), size=parser.size, split=split)
     count = min(len(faces), limit or len(faces))
     found: dict[str, Any] = {"faces": count, **_measured(parser, faces, count)}
     if hard:
-        varied = open_data(str(data), size=parser.size, split=split, seed=1, augment=True)
+        varied = open_data(str(data), size=parser.size, split=split, seed=1, augmentation="strong")
         found |= {f"hard_{name}": value for name, value in _measured(parser, varied, hard).items()}
     return found
 
