@@ -1,6 +1,5 @@
 """Training: learns, stops, continues to the bit, refuses what it must; the command and the measuring of weights."""
 
-import json
 import shutil
 
 import numpy as np
@@ -9,11 +8,11 @@ import torch
 from click.testing import CliRunner
 from retouch_common.config import apply_overrides
 from retouch_common.parsing.cli import train_parser
-from retouch_common.parsing.config import PRESETS, LossConfig
+from retouch_common.parsing.config import PRESETS
 from retouch_common.parsing.evaluate import evaluate
-from retouch_common.parsing.metrics import PARTS
+from retouch_common.parsing.losses import parsing_loss
 from retouch_common.parsing.parser import FaceParser
-from retouch_common.parsing.train import dry_run, parsing_loss, train
+from retouch_common.parsing.train import dry_run, train
 from retouch_common.training.monitor import read_metrics
 
 
@@ -42,7 +41,7 @@ def test_loss_is_the_mean_cross_entropy():
     weights = (1.0, *[5.0] * 10)
     labels = torch.tensor([[[0, 1]]])
     expected = (np.log(1 + np.exp(-2)) + 5 * np.log(1 + np.exp(-1))) / 6
-    assert float(parsing_loss(logits, labels, LossConfig(class_weights=weights))) == pytest.approx(expected, rel=1e-5)
+    assert float(parsing_loss(logits, labels, weights)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_run_leaves_what_it_should(run):
@@ -64,7 +63,6 @@ def test_it_learns_drawn_people(run, people):
     assert evaluate(FaceParser(run / "weights", "cpu"), people, "val", limit=1)["faces"] == 1
     with pytest.raises(ValueError, match="limit"):
         evaluate(run / "weights", people, limit=0)
-    assert set(PARTS) >= {"skin", "hair", "nose"}
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -105,10 +103,10 @@ def test_a_dry_run_writes_nothing(people, tmp_path):
     answer = CliRunner().invoke(train_parser, options)
     assert answer.exit_code == 0, answer.output
     assert "data: 10 faces for training, 2 for validation" in answer.output
-    assert "dry run: nothing was written" in answer.output and not (tmp_path / "run").exists()
+    assert "dry run: no run directory was written" in answer.output and not (tmp_path / "run").exists()
     said = []
     dry_run(configured(), people, device="cpu", report=said.append)
-    assert said[-1] == "dry run: nothing was written"
+    assert said[-1] == "dry run: no run directory was written"
 
 
 def test_mistakes_are_one_line(tmp_path):
@@ -117,7 +115,3 @@ def test_mistakes_are_one_line(tmp_path):
     assert answer.exit_code == 1 and answer.output.startswith("Error: ") and "no such folder" in answer.output
     answer = CliRunner().invoke(train_parser, [*options, "--set", "model.chanels=[8,8]"])
     assert "did you mean 'model.channels'?" in answer.output
-
-
-def test_metrics_are_json(run):
-    assert all(json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines())

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from retouch_common.config import check_training
+from retouch_common.parsing.labels import NUM_CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +43,13 @@ class LossConfig:
 
     Attributes:
         class_weights: One for each of the 11 classes; empty weighs all pixels alike, as the paper does.
-        smoothing: Share of the probability that is spread over all classes: edges drawn by hand are never exact.
     """
 
     class_weights: tuple[float, ...] = ()
-    smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.class_weights and (len(self.class_weights) != 11 or min(self.class_weights) < 0):
-            raise ValueError("loss.class_weights must be 11 numbers of at least 0, or none")
+        if self.class_weights and (len(self.class_weights) != NUM_CLASSES or min(self.class_weights) < 0):
+            raise ValueError(f"loss.class_weights must be {NUM_CLASSES} numbers of at least 0, or none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +139,7 @@ PRESETS: dict[str, Config] = {
     "small": Config(
         model=ParsingConfig(channels=(16, 32, 64, 96, 112, 112), blocks=1, dropout=0.0),
         train=TrainConfig(
-            steps=3500,
+            steps=2200,
             batch_size=8,
             lr=3e-3,
             betas=(0.9, 0.999),

@@ -8,16 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from retouch_common.config import dump_yaml, to_dict
 from retouch_common.data.samplers import EndlessBatches, endless_loader
-from retouch_common.parsing.config import Config, LossConfig
+from retouch_common.parsing.config import Config
 from retouch_common.parsing.data import open_data
-from retouch_common.parsing.labels import COLOURS
+from retouch_common.parsing.labels import COLOURS, NUM_CLASSES
+from retouch_common.parsing.losses import parsing_loss
 from retouch_common.parsing.metrics import confusion, figures
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.training.continuation import Continuation, initial_weights
@@ -26,23 +27,7 @@ from retouch_common.training.monitor import Monitor, check_finite
 from retouch_common.training.runner import Runner
 from retouch_common.training.schedule import learning_rate_factor
 
-VALIDATION_BATCH, HARD_SAMPLES, SHOWN = 4, 24, 3
-
-
-def parsing_loss(logits: Tensor, labels: Tensor, config: LossConfig | None = None) -> Tensor:
-    """Eq. 7: the mean cross entropy of every pixel.
-
-    Args:
-        logits: (N, 11, H, W).
-        labels: (N, H, W) int64.
-        config: Class weights and smoothing; the paper's by default.
-
-    Returns:
-        A scalar.
-    """
-    config = config or LossConfig()
-    weights = torch.tensor(config.class_weights, device=logits.device) if config.class_weights else None
-    return F.cross_entropy(logits.float(), labels, weight=weights, label_smoothing=config.smoothing)
+VALIDATION_BATCH, HARD_SAMPLES, SHOWN_BATCHES = 4, 24, 3
 
 
 def train(
@@ -128,7 +113,7 @@ def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable
         report(f"parameters: {sum(p.numel() for p in run.model.parameters()):,}")
         report(f"device: {runner.device}, {runner.num_processes} process(es)")
         report("losses of one step: " + ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()))
-        report("dry run: nothing was written")
+        report("dry run: no run directory was written")
 
 
 class _Run:
@@ -141,7 +126,7 @@ class _Run:
             data, size=size, split="train", seed=cfg.seed, augmentation=cfg.augmentation, extra=cfg.extra
         )
         self.validation = open_data(data, size=size, split="val")
-        self.hard = open_data(data, size=size, split="val", seed=1, augment=True)
+        self.hard = open_data(data, size=size, split="val", seed=1, augmentation="strong")
         model = ParsingUNet(config.model)
         initial_weights(model, cfg.init)
         model.train()
@@ -180,7 +165,7 @@ class _Run:
             with runner.micro_step(self.model):
                 with runner.autocast():
                     logits = self.model(batch["image"])
-                loss = parsing_loss(logits, batch["labels"], self.config.loss)
+                loss = parsing_loss(logits, batch["labels"], self.config.loss.class_weights)
                 runner.backward(loss)
             accuracy = (logits.detach().argmax(1) == batch["labels"]).float().mean()
             for name, value in (("loss", loss.detach()), ("accuracy", accuracy)):
@@ -205,14 +190,15 @@ class _Run:
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
-        """Figures and pictures of held-out faces, aligned as photographed ("val"), and augmented ("hard")."""
+        """Figures and pictures of held-out faces, aligned, as photographed ("val"), and augmented ("hard")."""
         model = self.averaged
         was_training = model.training
         model.eval()
+        weights = self.config.loss.class_weights
         measured: dict[str, float] = {}
         rows: list[dict[str, Tensor]] = []
         for name, faces, count in (("val", self.validation, len(self.validation)), ("hard", self.hard, HARD_SAMPLES)):
-            matrix, loss = confusion(torch.zeros(0), torch.zeros(0)), 0.0
+            matrix, loss = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64), 0.0
             for first in range(0, count, VALIDATION_BATCH):
                 batch = self._pictures(
                     default_collate([faces[i] for i in range(first, min(first + VALIDATION_BATCH, count))])
@@ -220,9 +206,9 @@ class _Run:
                 with self.runner.autocast():
                     logits = model(batch["image"])
                 found = logits.argmax(1)
-                loss += float(parsing_loss(logits, batch["labels"], self.config.loss)) * len(found) / count
-                matrix = matrix + confusion(found, batch["labels"])
-                if first < SHOWN * VALIDATION_BATCH:
+                loss += float(parsing_loss(logits, batch["labels"], weights)) * len(found) / count
+                matrix += confusion(found, batch["labels"])
+                if first < SHOWN_BATCHES * VALIDATION_BATCH:
                     rows += [_row(*triple) for triple in zip(batch["image"], batch["labels"], found, strict=True)][::2]
             measured |= {f"{name}_loss": loss, **{f"{name}_{key}": value for key, value in figures(matrix).items()}}
         model.train(was_training)
