@@ -60,8 +60,9 @@ def test_agrees_with_torchmetrics():
 def test_other_shapes_and_classes_are_refused():
     with pytest.raises(ValueError, match="cannot be compared"):
         confusion(np.zeros((2, 2), int), np.zeros((2, 3), int))
-    with pytest.raises(ValueError, match="0 to 10"):
-        confusion(np.full(3, 11), np.zeros(3, int))
+    for wrong in (11, -1):
+        with pytest.raises(ValueError, match=f"0 to 10, {wrong} is none"):
+            confusion(np.array([0, wrong, 3]), np.zeros(3, int))
 
 
 def test_nothing_is_no_number():
