@@ -5,7 +5,6 @@ import pytest
 from retouch_common.data.webmorph import Template
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.templates import (
-    WORKING_UNIT,
     NotPlain,
     labels_from_template,
     labels_of_photo,
@@ -112,4 +111,3 @@ def test_photos_are_reduced_with_their_landmarks(person):
     image, template = reduced(person.levels, person.template, 0.5)
     assert image.shape == (150, 130, 3) and image.max() <= 1
     np.testing.assert_allclose(template.points, (person.template.points + 0.5) / 2 - 0.5)
-    assert WORKING_UNIT > 50

@@ -53,7 +53,8 @@ def convert(kind: str, source: Path, out: Path) -> None:
     """Turn a labelled data set in DIR into images/ and labels/ that training reads.
 
     Classes that the 11 do not have become background; left is the picture's left. Pictures whose labels are there
-    already are passed over, so that a stopped conversion goes on with the same command.
+    already are passed over, so that a stopped conversion goes on with the same command. Those whose labels cannot be
+    read or made are listed at the end, and the exit status is then 1.
     """
     from retouch_common.parsing.converters import convert as run
 

@@ -48,7 +48,7 @@ class ParsingUNet(
             before = widths[k - 1] if k else 3
             # pix2pix's: neither the first nor the innermost features are normalised on the way down
             normed = config.blocks > 0 or 0 < k < len(widths) - 1
-            self.downs.append(_Down(before, width, normed=normed, blocks=config.blocks))
+            self.downs.append(_Down(before, width, first=k == 0, normed=normed, blocks=config.blocks))
         for k in reversed(range(len(widths))):
             beside = widths[k] if k < len(widths) - 1 else 0
             below = widths[k] + beside
@@ -137,9 +137,9 @@ class _Residual(nn.Module):
 class _Down(nn.Module):
     """(N, C, H, W) to (N, C', H / 2, W / 2)."""
 
-    def __init__(self, before: int, width: int, *, normed: bool, blocks: int) -> None:
+    def __init__(self, before: int, width: int, *, first: bool, normed: bool, blocks: int) -> None:
         super().__init__()
-        self.first = before == 3
+        self.first = first
         self.conv = nn.Conv2d(before, width, 4, 2, 1, bias=not normed)
         self.norm = nn.BatchNorm2d(width) if normed else nn.Identity()
         self.blocks = nn.Sequential(*(_Residual(width) for _ in range(blocks)))

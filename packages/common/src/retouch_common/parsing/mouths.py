@@ -23,19 +23,18 @@ def open_mouth(planes: np.ndarray, unit: float, generator: np.random.Generator) 
         generator: How far, and what shows.
 
     Returns:
-        A copy; the portrait itself where its lips do not meet in most columns.
+        A copy; the portrait itself where its lips meet in too few columns: open already, or not to be seen.
     """
     labels = planes[..., 3]
     columns, seam = _seam(labels)
     if len(columns) < 0.2 * unit:
         return planes
-    span = columns[-1] - columns[0] + 1
-    middle, half = (columns[0] + columns[-1]) / 2, span / 2
+    middle, half = (columns[0] + columns[-1]) / 2, (columns[-1] - columns[0] + 1) / 2
     top, bottom = (int(np.clip(seam.mean() + reach * unit, 0, len(planes))) for reach in (-0.75, 1.6))
     left, right = int(columns[0]), int(columns[-1]) + 1
     x = np.arange(left, right, dtype=np.float32)
     line = np.interp(x, columns, seam).astype(np.float32)
-    share = np.sqrt(np.clip(1 - ((x + 0.5 - middle - 0.5) / half) ** 2, 0, 1)) ** float(generator.uniform(0.8, 1.8))
+    share = np.sqrt(np.clip(1 - ((x - middle) / half) ** 2, 0, 1)) ** float(generator.uniform(0.8, 1.8))
     gap = float(np.exp(generator.uniform(np.log(0.06), np.log(0.35)))) * unit
     above = float(generator.uniform(0.1, 0.5))
     up, down = above * gap * share, (1 - above) * gap * share
@@ -46,9 +45,8 @@ def open_mouth(planes: np.ndarray, unit: float, generator: np.random.Generator) 
     fall = down * np.clip(1 - (lower - down - 0.2 * unit) / (0.9 * unit), 0, 1)
     source = np.where(higher > up, y + rise, np.where(lower > down, y - fall, line))
     inside = (higher <= up) & (lower <= down) & (up + down > 0.7)
-    moved = _sampled(planes[:, left:right], source)
-    picture = moved[..., :3]
-    content = _content(inside, line - up, line + down, y, generator)
+    picture = _sampled(planes[:, left:right], source)
+    content = _content(line - up, line + down, y, generator)
     soft = gaussian_blur(inside.astype(np.float32), 0.008 * unit)[..., None]
     light = float(planes[top:bottom, left:right, :3].mean()) / 150  # teeth are lit as the face is
     picture += soft * (np.clip(content * light, 0, 255) - picture)
@@ -78,10 +76,15 @@ def _sampled(planes: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return cut.permute(1, 2, 0).contiguous().numpy()
 
 
-def _content(
-    inside: np.ndarray, top: np.ndarray, bottom: np.ndarray, y: np.ndarray, generator: np.random.Generator
-) -> np.ndarray:
-    """What shows between the lips, (h, w, 3) float32 levels: teeth above, perhaps below, tongue or darkness."""
+def _content(top: np.ndarray, bottom: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """What shows between the lips, (h, w, 3) float32 levels: teeth above, perhaps below, tongue or darkness.
+
+    Args:
+        top: (w,), rows where the upper lip ends.
+        bottom: (w,), rows where the lower lip begins.
+        y: (h, 1), rows of the result.
+        generator: What shows.
+    """
     depth = np.clip((y - top) / np.maximum(bottom - top, 1), 0, 1)
     dark = np.array(generator.uniform((15, 5, 5), (80, 40, 40)), np.float32)
     tongue = np.array(generator.uniform((110, 40, 45), (190, 100, 105)), np.float32)
@@ -92,10 +95,10 @@ def _content(
         float(generator.choice([0.0, generator.uniform(0.2, 0.6), 1.0], p=p))
         for p in ((0.25, 0.35, 0.4), (0.7, 0.25, 0.05))
     )
-    width = inside.shape[1]
+    width = len(top)
     pitch = width / generator.uniform(6, 11)
     shade = 1 - 0.25 * np.exp(-(((np.arange(width) / pitch) % 1 - 0.5) ** 2) / 0.004)
-    fall_off = 1 - 0.5 * np.abs(np.linspace(-1, 1, width)) ** 2
+    fall_off = 1 - 0.5 * np.linspace(-1, 1, width) ** 2
     row = (teeth * (shade * fall_off)[:, None])[None].astype(np.float32)
     visible = (depth < upper) | (depth > 1 - lower)
     return np.where(visible[..., None], row, content).astype(np.float32)

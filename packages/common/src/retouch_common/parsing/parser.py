@@ -25,12 +25,12 @@ class FaceParser:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] | ParsingUNet = "small", device: str = "auto", *, precision: str = "fp32"
+        self, weights: str | os.PathLike[str] = "small", device: str = "auto", *, precision: str = "fp32"
     ) -> None:
         """Load it.
 
         Args:
-            model: A bundled name, file, folder or hub id, see :meth:`ParsingUNet.from_pretrained`; or a network.
+            weights: A bundled name, file, folder or hub id, see :meth:`ParsingUNet.from_pretrained`.
             device: "auto", "cpu" or "cuda".
             precision: "fp32", "bf16", "fp16" or "auto".
 
@@ -39,8 +39,7 @@ class FaceParser:
         """
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
-        network = model if isinstance(model, ParsingUNet) else ParsingUNet.from_pretrained(model)
-        self.model = network.to(self.device).eval().requires_grad_(False)
+        self.model = ParsingUNet.from_pretrained(weights).to(self.device).eval().requires_grad_(False)
 
     @property
     def size(self) -> int:
