@@ -78,9 +78,9 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
 def decode_labels(data: bytes, name: str) -> np.ndarray:
     """The labels that a PNG file holds.
 
-    With a palette whose colours are :data:`COLOURS`, in any order, colours tell the class; with any other palette, and
-    in a picture of a single colour, the indices do. So a palette of black and white is read as background and mouth,
-    whatever was meant. Grey values are classes themselves. RGB must consist of :data:`COLOURS` to the bit.
+    With a palette whose colours are :data:`COLOURS`, in any order, colours tell the class, so that black and white are
+    background and mouth; with any other palette, and in a picture of a single colour, the indices do. Grey values are
+    classes themselves. RGB must consist of :data:`COLOURS` to the bit.
 
     Args:
         data: The file's content.
