@@ -159,20 +159,10 @@ class Retouched:
     Attributes:
         image: (H, W, 3) float32 in [0, 1].
         flow: (H, W, 2) float32 pixels x, y: from how far right of and below its own place a pixel's colour comes.
-        mask: (H, W) float32 in [0, 1], the skin of the original that whitening and smoothing act on.
-        strengths: 0 … 1 by operation.
-        labels: 0 (off) … 3 by operation.
-        style: A key of `STYLES`.
-        seed: Of the style's variations.
     """
 
     image: np.ndarray
     flow: np.ndarray
-    mask: np.ndarray
-    strengths: dict[str, float]
-    labels: dict[str, int]
-    style: str
-    seed: int
 
 
 def random_recipe(
@@ -251,8 +241,7 @@ def retouch_face(
     if values["eye"] > 0:
         warps += _enlarging(landmarks, chosen, effects["eye"], variations["eye"])
     flow = displacement(height, width, warps)
-    labels = {name: strength_label(value) for name, value in values.items()}
-    return Retouched(warp_image(result, flow), flow, mask, values, labels, style, seed)
+    return Retouched(warp_image(result, flow), flow)
 
 
 def strength_label(strength: float) -> int:

@@ -107,8 +107,8 @@ def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: fl
     """
     unit = landmarks.unit
     top, chin = landmarks.eye_centres.mean(0), _along(landmarks.jaw, np.array([0.5]))[0]
+    down = (chin - top) / max(float(np.hypot(*(chin - top))), 1e-6)
     if kind == "narrow":
-        down = (chin - top) / max(float(np.hypot(*(chin - top))), 1e-6)
         across = (landmarks.jaw - top) @ (down[1], -down[0])
         half_width = float(np.ptp(across)) / 2 * 0.9
         return lambda points: narrow(points, np.stack([top, chin]), half_width, amount * unit / half_width)
@@ -118,7 +118,6 @@ def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: fl
     if kind == "drag":
         towards = nose - places
     elif kind == "pull":
-        down = (chin - top) / max(float(np.hypot(*(chin - top))), 1e-6)
         towards = top + np.outer((places - top) @ down, down) - places
     else:
         raise ValueError(f"face lifting is 'drag', 'pull' or 'narrow', not {kind!r}")
