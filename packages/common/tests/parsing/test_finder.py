@@ -74,10 +74,12 @@ def test_several_faces_come_largest_first():
 
 
 def test_parts_in_disorder_are_no_face():
-    assert find_faces(drawn([]), Parser()) == []
-    upside_down = np.ascontiguousarray(drawn([(250, 200, 57, 0)])[::-1])
+    assert find_faces(drawn([], 128, 128), Parser()) == []
+    face = drawn([(130, 100, 57, 0)], 240, 260)
+    assert len(find_faces(face, Parser())) == 1
+    upside_down = np.ascontiguousarray(face[::-1])
     assert find_faces(upside_down, Parser()) == []
-    mirrored = np.ascontiguousarray(drawn([(250, 150, 57, 0)])[:, ::-1])
+    mirrored = np.ascontiguousarray(face[:, ::-1])
     assert find_faces(mirrored, Parser()) == [], "the right eye is on the left"
 
 
@@ -110,7 +112,7 @@ def no_detector(monkeypatch):
 
 def test_the_parser_stands_in_with_one_warning(no_detector, monkeypatch, caplog):
     monkeypatch.setattr(faces, "_parser", Parser)
-    image = drawn([(250, 150, 57, 0)])
+    image = drawn([(130, 100, 57, 0)], 240, 260)
     with caplog.at_level(logging.WARNING):
         assert len(detect_faces(image)) == len(detect_faces(image)) == 1
     (record,) = caplog.records

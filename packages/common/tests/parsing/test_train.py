@@ -20,6 +20,13 @@ def configured(**changes):
     return apply_overrides(PRESETS["tiny"], {name.replace("__", "."): value for name, value in changes.items()})
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_validation():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("retouch_common.parsing.train.HARD_SAMPLES", 2)
+        yield
+
+
 @pytest.fixture(scope="module")
 def run(people, tmp_path_factory):
     """A parser that learnt drawn people, by the command."""
