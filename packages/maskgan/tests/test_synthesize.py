@@ -46,7 +46,7 @@ def test_a_set_for_training_a_parser(drawn, faces):
         labels = read_labels(out / "labels" / line["file"])
         np.testing.assert_array_equal(labels, read_labels(faces / "train" / "labels" / line["mask"]))
         assert len(set(line["sources"].values())) == 1  # one person's appearance
-    sample = open_data(str(out), size=64, split="all", augment=False)[0]
+    sample = open_data(str(out), size=64, split="all")[0]
     assert sample["image"].shape == (3, 64, 64)
 
 
