@@ -11,24 +11,21 @@ at every size, which at the same number of parameters tell edges better.
 Shapes: x (N, 3, H, W) in [0, 1] of any size; features (N, C_k, H / 2^k, W / 2^k); logits (N, 11, H, W).
 """
 
-import os
 from importlib import resources
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from retouch_common.config import from_dict, to_dict
 from retouch_common.parsing.config import PRESETS, ParsingConfig
 from retouch_common.parsing.labels import NUM_CLASSES
-from retouch_common.weights import load_state, resolve_weights, save_weights
+from retouch_common.pretrained import Pretrained
+
+BUNDLED = resources.files("retouch_common.parsing") / "weights"
 
 
 class ParsingUNet(
-    nn.Module,
-    PyTorchModelHubMixin,
+    Pretrained,
     library_name="retouch-common",
     tags=["face-parsing", "image-segmentation"],
     license="apache-2.0",
@@ -38,6 +35,8 @@ class ParsingUNet(
     Args:
         config: Its configuration; the preset "small" by default.
     """
+
+    presets, bundled = PRESETS, BUNDLED
 
     def __init__(self, config: ParsingConfig | None = None) -> None:
         super().__init__()
@@ -81,44 +80,7 @@ class ParsingUNet(
         # Here: logits.
         return self.ups[-1](x)[..., :height, :width]
 
-    @classmethod
-    def from_preset(cls, name: str) -> "ParsingUNet":
-        """Build the untrained network of a preset.
 
-        Raises:
-            ValueError: If there is no such preset.
-        """
-        if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(PRESETS[name].model)
-
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], *, device: str = "cpu") -> "ParsingUNet":  # type: ignore[override]
-        """Load weights, in evaluation mode.
-
-        Args:
-            name: A bundled name ("small"), a safetensors file, a folder of :meth:`save_pretrained`, or a hub id
-                ``owner/name`` or ``owner/name@revision``.
-            device: Where to put them.
-
-        Raises:
-            ValueError: Nothing of that name, or a file that holds no such network.
-        """
-        weights = resolve_weights(name, bundled=BUNDLED)
-        if weights.config is None:
-            raise ValueError(f"{weights.path}: no configuration inside; these are not weights of a face parser")
-        model = cls(from_dict(ParsingConfig, weights.config.get("model", weights.config)))
-        try:
-            model.load_state_dict(load_state(weights, device=device))
-        except RuntimeError as error:
-            raise ValueError(f"{weights.path}: its tensors do not fit its configuration ({error})") from error
-        return model.to(device).eval()
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        save_weights(save_directory / "model.safetensors", self.state_dict(), config=to_dict(self.config))
-
-
-BUNDLED = resources.files("retouch_common.parsing") / "weights"
 """Folder of the weights that come with the package."""
 
 
