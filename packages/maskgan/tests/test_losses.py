@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from maskgan.losses import (
+    appearance_loss,
     discriminator_loss,
     feature_matching_loss,
     global_loss,
@@ -53,6 +54,18 @@ def test_regions_count_alike_whatever_their_size():
     assert region_loss(result, source, labels).item() == pytest.approx(0.16 / 2 + 0.04 / 2)
     weighted = region_loss(result, source, labels, "l1", (2.0, 1.0, 1.0, 0.5, 1.0)).item()
     assert weighted == pytest.approx(2 * 0.4 / 2 + 0.5 * 0.2 / 2)
+
+
+def test_appearance_is_mean_and_deviation():
+    """Skin: 0.1 and 0.3 against twice 0.4, mean 0.2 and deviation 0.1 apart; the mouth is missing in the source."""
+    labels, source_labels = torch.zeros(1, 8, 8, dtype=torch.long), torch.zeros(1, 8, 8, dtype=torch.long)
+    result, source = torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)
+    labels[:, 4, :2], result[:, :, 4, 0], result[:, :, 4, 1] = 1, 0.1, 0.3
+    source_labels[:, 6, :2], source[:, :, 6, :2] = 1, 0.4
+    labels[:, 0, :2], result[:, :, 0] = 8, 9.0
+    loss = appearance_loss(result, labels, source, source_labels).item()
+    assert loss == pytest.approx((0.2**2 + 0.1**2) / 2, rel=2e-2)
+    assert appearance_loss(source, source_labels, source, source_labels).item() == 0
 
 
 def test_the_game_adds_its_scales():

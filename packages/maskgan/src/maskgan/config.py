@@ -134,6 +134,8 @@ class LossConfig:
         distance: Of Eq. 2 and ``region``: "l2" as printed, or "l1".
         region: Eq. 2 once more for every component's pixels alone, on paired data; not in the paper.
         region_weights: Of left eye, right eye, mouth, skin and hair in that.
+        appearance: On unpaired data, of every component's mean colour and deviation, which are to be the source's; not
+            in the paper.
         adversarial: lambda_GD of Eq. 6, 1 in the paper.
         kind: "bce": Eq. 3 and 4; "hinge" or "lsgan".
         feature_matching: lambda_FM of Eq. 6, on paired data only. The paper does not state it; 10 is the official
@@ -154,6 +156,7 @@ class LossConfig:
     distance: Literal["l2", "l1"] = "l2"
     region: float = 0.0
     region_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
+    appearance: float = 0.0
     adversarial: float = 1.0
     kind: Adversarial = "bce"
     feature_matching: float = 10.0
@@ -306,7 +309,7 @@ PRESETS: dict[str, Config] = {
             background_blocks=1,
             norm="group",
         ),
-        loss=LossConfig(reconstruction=40.0, region=4.0, kind="hinge", r1=1.0),
+        loss=LossConfig(reconstruction=40.0, region=4.0, appearance=4.0, kind="hinge", r1=1.0),
         train=TrainConfig(
             batch_size=16,
             schedule="cosine",
@@ -329,7 +332,7 @@ PRESETS: dict[str, Config] = {
             foreground_width=32,
             discriminator_width=32,
         ),
-        loss=LossConfig(local=20.0, reconstruction=100.0, region=10.0, adversarial=0.1, kind="hinge"),
+        loss=LossConfig(local=20.0, reconstruction=100.0, region=10.0, appearance=20.0, adversarial=0.1, kind="hinge"),
         train=TrainConfig(
             steps=2000,
             batch_size=4,
@@ -363,7 +366,9 @@ PRESETS: dict[str, Config] = {
             discriminator_width=4,
             discriminator_layers=2,
         ),
-        loss=LossConfig(local=20.0, reconstruction=100.0, region=10.0, adversarial=0.1, kind="hinge", r1=1.0),
+        loss=LossConfig(
+            local=20.0, reconstruction=100.0, region=10.0, appearance=20.0, adversarial=0.1, kind="hinge", r1=1.0
+        ),
         train=TrainConfig(
             steps=20,
             lr=2e-3,

@@ -66,6 +66,24 @@ def region_loss(
     return torch.stack(terms).sum()
 
 
+def appearance_loss(result: Tensor, labels: Tensor, source: Tensor, source_labels: Tensor) -> Tensor:
+    """1/2 |.|^2 of every component's mean colour and of its colours' deviation; not in the paper.
+
+    Nothing in Eq. 9 says which colours unpaired data should have but the discriminators; where these are weak, the
+    parser alone decides, and it likes hair in colours that nobody has.
+
+    Args:
+        result: The generated picture.
+        labels: m^t.
+        source: x^s, whose appearance it should have.
+        source_labels: m^s.
+    """
+    (mean, deviation, there), (mean_s, deviation_s, there_s) = _colours(result, labels), _colours(source, source_labels)
+    errors = ((mean - mean_s).square() + (deviation - deviation_s).square()).mean(dim=2) / 2  # (N, 5)
+    both = there & there_s
+    return torch.stack([_mean(errors[:, i], both[:, i]) for i in range(len(COMPONENTS))]).sum()
+
+
 def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor], kind: Adversarial = "bce") -> Tensor:
     """Eq. 3: -log D_i(x^t, m^t) - log(1 - D_i(G(…), m^t)), summed over i.
 
@@ -139,3 +157,13 @@ def _mean(values: Tensor, where: Tensor) -> Tensor:
     """Mean where a mask is true; 0 where it is nowhere."""
     chosen = where.to(values.dtype)
     return (values * chosen).sum() / chosen.sum().clamp(min=1)
+
+
+def _colours(picture: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean colour and deviation of every component's pixels, (N, 5, 3) each, and whether it has pixels, (N, 5)."""
+    where = masks(labels)[:, :, None].to(picture.dtype)  # (N, 5, 1, S, S)
+    number = where.sum(dim=(-2, -1)).clamp(min=1)
+    mean = (where * picture[:, None]).sum(dim=(-2, -1)) / number
+    error = where * (picture[:, None] - mean[..., None, None])
+    deviation = (error.square().sum(dim=(-2, -1)) / number + 1e-6).sqrt()
+    return mean, deviation, where.flatten(2).any(dim=2)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from maskgan.config import LossConfig
 from maskgan.discriminator import Discriminators, Situation
 from maskgan.losses import (
+    appearance_loss,
     discriminator_loss,
     feature_matching_loss,
     global_loss,
@@ -73,6 +74,7 @@ class Objective(nn.Module):
             "local": config.local,
             "reconstruction": config.reconstruction,
             "region": config.region,
+            "appearance": config.appearance,
             "sigmoid": config.adversarial,  # Eq. 6: L_GD = L_sigmoid + lambda_FM L_FM
             "feature_matching": config.adversarial * config.feature_matching,
             "parsing": config.parsing,
@@ -87,6 +89,7 @@ class Objective(nn.Module):
         target_labels: Tensor,
         situation: Situation,
         discriminators: Discriminators | None = None,
+        source: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """The terms that act in a situation.
 
@@ -96,6 +99,7 @@ class Objective(nn.Module):
             target_labels: m^t.
             situation: "paired": all of Eq. 9; "unpaired": lambda_global and lambda_FM are zero.
             discriminators: Frozen for the moment; None leaves the game out.
+            source: x^s and m^s of unpaired data; None leaves their appearance out.
         """
         config, paired = self.config, situation == "paired"
         terms: dict[str, Tensor] = {}
@@ -110,6 +114,8 @@ class Objective(nn.Module):
         if paired and self.perceptual is not None:
             face = (target_labels != 0)[:, None]
             terms["perceptual"] = self.perceptual(unit(output.image) * face, unit(target) * face)
+        if not paired and source is not None and config.appearance:
+            terms["appearance"] = appearance_loss(output.image, target_labels, *source)
         if discriminators is not None and config.adversarial:
             judged = discriminators(output.image, target_labels, situation)
             terms["sigmoid"] = sigmoid_loss(judged.logits, config.kind)

@@ -237,7 +237,8 @@ class _Run:
         source = batch if situation == "paired" else {name: value.roll(1, dims=0) for name, value in batch.items()}
         with runner.autocast():
             output = self.model(source["image"], source["labels"], batch["image"], batch["labels"])
-            losses = self.objective(output, batch["image"], batch["labels"], situation, judges)
+            appearance = source["image"], source["labels"]
+            losses = self.objective(output, batch["image"], batch["labels"], situation, judges, appearance)
         if judges is not None:
             judges.requires_grad_(True)
         losses["loss"] = self.objective.total(losses)
