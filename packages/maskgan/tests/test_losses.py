@@ -11,11 +11,11 @@ from maskgan.losses import (
     global_loss,
     kl_loss,
     local_loss,
-    parsing_loss,
     r1_penalty,
     region_loss,
     sigmoid_loss,
 )
+from retouch_common.parsing.losses import parsing_loss
 
 
 def filled(*values, channels=3, size=8):

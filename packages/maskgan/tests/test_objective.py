@@ -4,10 +4,11 @@ import pytest
 import torch
 from maskgan.config import PRESETS, Config, LossConfig, ModelConfig, TrainConfig
 from maskgan.discriminator import Discriminators
-from maskgan.losses import global_loss, local_loss, parsing_loss, region_loss
+from maskgan.losses import global_loss, local_loss, region_loss
 from maskgan.model import MaskGAN
 from maskgan.objective import Objective, situations
 from retouch_common.config import apply_overrides, to_dict
+from retouch_common.parsing.losses import parsing_loss
 from torch import nn
 
 TINY = PRESETS["tiny"].model

@@ -1,4 +1,4 @@
-"""Eq. 1-9: every term of the paper as a function of its own.
+"""Eq. 1-6: every term of the paper as a function of its own; Eq. 7 and 8 are the face parser's.
 
 Pictures are (N, 3, S, S) in [-1, 1], labels (N, S, S) long; logits and features of the discriminators are lists with
 an entry per scale.
@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from retouch_common.losses import adversarial
 from torch import Tensor
 
@@ -110,18 +109,6 @@ def feature_matching_loss(fake: Sequence[Tensor], real: Sequence[Tensor], distan
         distance: "l2" as printed, or "l1" as in the official code.
     """
     return torch.stack([_distances(f, r.detach(), distance).mean() for f, r in zip(fake, real, strict=True)]).sum()
-
-
-def parsing_loss(logits: Tensor, labels: Tensor, weights: Sequence[float] = ()) -> Tensor:
-    """Eq. 7 for the face parser, and Eq. 8, L_GP, of its logits for generated pictures: cross entropy.
-
-    Args:
-        logits: P_F(…), (N, 11, S, S), before any softmax.
-        labels: The labels of a face, or m^t.
-        weights: Of the classes; empty weighs them alike. The mean is over the pixels' weights.
-    """
-    weight = torch.tensor(weights, device=logits.device) if weights else None
-    return F.cross_entropy(logits.float(), labels, weight=weight)
 
 
 def kl_loss(statistics: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:

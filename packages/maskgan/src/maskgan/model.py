@@ -8,16 +8,12 @@ component and become the foreground (b), which is fused with the target's backgr
 Shapes: pictures (N, 3, S, S) in [-1, 1]; labels (N, S, S) long, of retouch_common.parsing.labels.CLASSES; codes (N, D).
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
-from retouch_common.config import from_dict, to_dict
-from retouch_common.weights import load_state, resolve_weights, save_weights
+from retouch_common.pretrained import Pretrained
 from torch import Tensor, nn
 
 from maskgan.background import BackgroundFusion, Pasting
@@ -81,8 +77,7 @@ class MaskGANOutput:
 
 
 class MaskGAN(
-    nn.Module,
-    PyTorchModelHubMixin,
+    Pretrained,
     library_name="maskgan",
     tags=["portrait-editing", "image-to-image"],
     license="apache-2.0",
@@ -92,6 +87,8 @@ class MaskGAN(
     Args:
         config: Its configuration; the preset "recommended" by default.
     """
+
+    presets, bundled = PRESETS, BUNDLED
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
@@ -254,42 +251,6 @@ class MaskGAN(
                 f"pictures must be (N, 3, {side}, {side}) and labels (N, {side}, {side}), "
                 f"not {tuple(image.shape)} and {tuple(labels.shape)}"
             )
-
-    @classmethod
-    def from_preset(cls, name: str) -> "MaskGAN":
-        """Build the untrained network of a preset.
-
-        Raises:
-            ValueError: If there is no such preset.
-        """
-        if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(PRESETS[name].model)
-
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], *, device: str = "cpu") -> "MaskGAN":  # type: ignore[override]
-        """Load weights, in evaluation mode.
-
-        Args:
-            name: A bundled name ("small"), a safetensors file, a folder of :meth:`save_pretrained`, or a hub id
-                ``owner/name`` or ``owner/name@revision``.
-            device: Where to put them.
-
-        Raises:
-            ValueError: Nothing of that name, or a file that holds no MaskGAN.
-        """
-        weights = resolve_weights(name, bundled=BUNDLED)
-        if weights.config is None:
-            raise ValueError(f"{weights.path}: no configuration inside; these are not weights of this package")
-        model = cls(from_dict(ModelConfig, weights.config.get("model", weights.config)))
-        try:
-            model.load_state_dict(load_state(weights, device=device))
-        except RuntimeError as error:
-            raise ValueError(f"{weights.path}: its tensors do not fit its configuration ({error})") from error
-        return model.to(device).eval()
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        save_weights(save_directory / "model.safetensors", self.state_dict(), config=to_dict(self.config))
 
 
 def unit(picture: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from retouch_common.losses.perceptual import PerceptualLoss
+from retouch_common.parsing.losses import parsing_loss
 from torch import Tensor, nn
 
 from maskgan.config import LossConfig
@@ -15,7 +16,6 @@ from maskgan.losses import (
     global_loss,
     kl_loss,
     local_loss,
-    parsing_loss,
     region_loss,
     sigmoid_loss,
 )

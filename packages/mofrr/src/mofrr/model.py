@@ -9,17 +9,13 @@ Shapes: pictures are (N, 3, H, W), in [0, 1] at the interface and in [-1, 1] ins
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from pathlib import Path
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
-from retouch_common.config import from_dict, to_dict
-from retouch_common.weights import load_state, resolve_weights, save_weights
+from retouch_common.pretrained import Pretrained
 from torch import Tensor, nn
 
 from mofrr.combine import Combine
@@ -86,8 +82,7 @@ class Restoration:
 
 
 class MoFRR(
-    nn.Module,
-    PyTorchModelHubMixin,
+    Pretrained,
     library_name="mofrr",
     tags=["face-retouching-restoration", "image-to-image"],
     license="apache-2.0",
@@ -97,6 +92,8 @@ class MoFRR(
     Args:
         config: Its configuration; the preset "recommended" by default.
     """
+
+    presets, bundled = PRESETS, resources.files("mofrr") / "weights"
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
@@ -236,7 +233,6 @@ class MoFRR(
         self.experts[name] = WaveFRR(self.config)
         self.combine.add_slot(name)
         self.to(device).train(self.training)
-        self._hub_mixin_config = self.config  # what save_pretrained writes beside the weights
 
     def _probabilities(self, image: Tensor) -> Tensor:
         if self.router is None:
@@ -246,42 +242,6 @@ class MoFRR(
     def _chosen(self, experts: Sequence[str], image: Tensor) -> Tensor:
         row = torch.tensor(self.config.columns(experts), device=image.device)
         return row.expand(len(image), -1)
-
-    @classmethod
-    def from_preset(cls, name: str) -> "MoFRR":
-        """Build the untrained network of a preset.
-
-        Raises:
-            ValueError: If there is no such preset.
-        """
-        if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(PRESETS[name].model)
-
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], *, device: str = "cpu") -> "MoFRR":  # type: ignore[override]
-        """Load weights, in evaluation mode.
-
-        Args:
-            name: A bundled name ("small"), a safetensors file, a folder of :meth:`save_pretrained`, or a hub id
-                ``owner/name`` or ``owner/name@revision``.
-            device: Where to put them.
-
-        Raises:
-            ValueError: Nothing of that name, or a file that holds no MoFRR.
-        """
-        weights = resolve_weights(name, bundled=resources.files("mofrr") / "weights")
-        if weights.config is None:
-            raise ValueError(f"{weights.path}: no configuration inside; these are not weights of this package")
-        model = cls(from_dict(ModelConfig, weights.config.get("model", weights.config)))
-        try:
-            model.load_state_dict(load_state(weights, device=device))
-        except RuntimeError as error:
-            raise ValueError(f"{weights.path}: its tensors do not fit its configuration ({error})") from error
-        return model.to(device).eval()
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        save_weights(save_directory / "model.safetensors", self.state_dict(), config=to_dict(self.config))
 
 
 def to_unit(picture: Tensor) -> Tensor:
