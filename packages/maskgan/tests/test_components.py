@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from maskgan.components import (
-    ALL,
     COMPONENTS,
     centres,
     crop,
@@ -16,8 +15,9 @@ from maskgan.components import (
     warnings_of,
     window_corner,
 )
+from maskgan.config import COMPONENT_NAMES
 
-EYE_LEFT, EYE_RIGHT, MOUTH, SKIN, HAIR = ALL
+EYE_LEFT, EYE_RIGHT, MOUTH, SKIN, HAIR = COMPONENTS
 
 
 def labels_of(*boxes, side=256):
@@ -30,9 +30,9 @@ def labels_of(*boxes, side=256):
 
 def test_sizes_are_the_papers():
     """Section 4, width x height: 48x32, 48x32, 144x80, 256x256, 256x256."""
-    assert COMPONENTS == ("eye_left", "eye_right", "mouth", "skin", "hair")
-    assert [component.size(256) for component in ALL] == [(32, 48), (32, 48), (80, 144), (256, 256), (256, 256)]
-    assert [component.feature_size(256) for component in ALL] == [(8, 12), (8, 12), (20, 36), (64, 64), (64, 64)]
+    assert COMPONENT_NAMES == ("eye_left", "eye_right", "mouth", "skin", "hair")
+    assert [component.size(256) for component in COMPONENTS] == [(32, 48), (32, 48), (80, 144), (256, 256), (256, 256)]
+    assert [component.feature_size(256) for component in COMPONENTS] == [(8, 12), (8, 12), (20, 36), (64, 64), (64, 64)]
     assert MOUTH.size(64) == (20, 36) and MOUTH.feature_size(64) == (5, 9)
 
 

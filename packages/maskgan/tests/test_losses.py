@@ -6,6 +6,7 @@ import pytest
 import torch
 from maskgan.losses import (
     appearance_loss,
+    background_loss,
     discriminator_loss,
     feature_matching_loss,
     global_loss,
@@ -57,15 +58,34 @@ def test_regions_count_alike_whatever_their_size():
 
 
 def test_appearance_is_mean_and_deviation():
-    """Skin: 0.1 and 0.3 against twice 0.4, mean 0.2 and deviation 0.1 apart; the mouth is missing in the source."""
+    """Grey skin, 0.1 and 0.3 against twice 0.4: of three opponent colours only intensity, sqrt(3) grey, differs."""
     labels, source_labels = torch.zeros(1, 8, 8, dtype=torch.long), torch.zeros(1, 8, 8, dtype=torch.long)
     result, source = torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)
     labels[:, 4, :2], result[:, :, 4, 0], result[:, :, 4, 1] = 1, 0.1, 0.3
     source_labels[:, 6, :2], source[:, :, 6, :2] = 1, 0.4
-    labels[:, 0, :2], result[:, :, 0] = 8, 9.0
+    labels[:, 0, :2], result[:, :, 0] = 8, 9.0  # a mouth, which the source does not have
     loss = appearance_loss(result, labels, source, source_labels).item()
-    assert loss == pytest.approx((0.2**2 + 0.1**2) / 2, rel=2e-2)
+    assert loss == pytest.approx(3 * (0.2**2 + 0.1**2) / 3 / 2, rel=2e-2)
     assert appearance_loss(source, source_labels, source, source_labels).item() == 0
+
+
+def test_a_red_fringe_counts_more_than_a_bright_one():
+    """Where the light varies, as in hair, and the hue does not."""
+    labels = torch.full((1, 8, 8), 10)
+    source = torch.full((1, 3, 8, 8), 0.2)
+    source[..., ::2] = -0.4
+    red, bright = source.clone(), source.clone()
+    red[:, 0, 0], bright[:, :, 0] = red[:, 0, 0] + 0.3, bright[:, :, 0] + 0.3 / 3**0.5
+    losses = [appearance_loss(picture, labels, source, labels).item() for picture in (red, bright)]
+    assert losses[0] > 2 * losses[1] > 0
+
+
+def test_the_targets_background_comes_back():
+    labels = torch.ones(1, 8, 8, dtype=torch.long)
+    labels[:, 0, :4] = 0
+    result, target = torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)
+    result[:, :, 0, 0], result[:, :, 4] = 0.2, 9.0
+    assert background_loss(result, labels, target).item() == pytest.approx(0.04 / 2 / 4)
 
 
 def test_the_game_adds_its_scales():

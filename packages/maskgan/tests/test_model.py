@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from maskgan.components import COMPONENTS
-from maskgan.config import PRESETS, SETTING_1, SETTING_2, ModelConfig
+from maskgan.config import COMPONENT_NAMES, PRESETS, SETTING_1, SETTING_2, ModelConfig
 from maskgan.model import Codes, MaskGAN
 from retouch_common.config import apply_overrides
 from retouch_common.testing.busy import made_busy
@@ -40,7 +39,7 @@ def test_presets_are_built_as_the_design_says(preset):
         channels = [layer[0].out_channels for layer in model.embedding["skin"].encoder.layers]
         assert channels == [64, 128, 256, 512, 512, 512, 512]
         assert [layer[0].out_channels for layer in model.embedding["eye_left"].encoder.layers] == [64, 128, 256, 512]
-        assert {model.embedding[name].code for name in COMPONENTS} == {512}
+        assert {model.embedding[name].code for name in COMPONENT_NAMES} == {512}
     if preset == "small":
         assert count <= 9.0
 
@@ -50,7 +49,7 @@ def test_features_have_the_designs_sizes():
     for preset in ("paper", "small"):
         config = replace(PRESETS[preset].model, width=8, max_width=8, features=4, hidden=8)
         model = MaskGAN(config).eval()
-        for name, size in zip(COMPONENTS, [(8, 12), (8, 12), (20, 36), (64, 64), (64, 64)], strict=True):
+        for name, size in zip(COMPONENT_NAMES, [(8, 12), (8, 12), (20, 36), (64, 64), (64, 64)], strict=True):
             with torch.no_grad():
                 features = model.embedding[name].features(torch.zeros(1, model.embedding[name].code))
             assert tuple(features.shape) == (1, 4, *size)
@@ -63,9 +62,9 @@ def test_codes_do_as_forward_does(drawn_labels, drawn_pictures):
         output = model(source, labels, target, labels.roll(1, 0))
         codes = model.encode(source, labels)
         assert torch.equal(model.generate(codes, target, labels.roll(1, 0)), output.image)
-    assert list(codes.values) == list(COMPONENTS) and codes.present.all()
+    assert list(codes.values) == list(COMPONENT_NAMES) and codes.present.all()
     assert {name: value.shape[1] for name, value in codes.values.items()} == dict(
-        zip(COMPONENTS, TINY.code, strict=True)
+        zip(COMPONENT_NAMES, TINY.code, strict=True)
     )
 
 

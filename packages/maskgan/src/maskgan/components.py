@@ -18,8 +18,6 @@ import torch.nn.functional as F
 from retouch_common.parsing.labels import CLASSES, NUM_CLASSES
 from torch import Tensor
 
-from maskgan.config import COMPONENT_NAMES
-
 SIDE = 256
 """Side of an aligned face for which the sizes below are given; other sides have all of them in proportion."""
 
@@ -67,20 +65,17 @@ class Component:
         return height // FEATURE_STRIDE, width // FEATURE_STRIDE
 
 
-ALL = (
+COMPONENTS = (
     Component("eye_left", "left eye", ("eye_left",), 48, 32, (96, 116)),
     Component("eye_right", "right eye", ("eye_right",), 48, 32, (160, 116)),
     Component("mouth", "mouth", ("upper_lip", "mouth", "lower_lip"), 144, 80, (128, 184)),
     Component("skin", "skin and nose", ("skin", "brow_left", "brow_right", "nose"), 256, 256, (128, 128)),
     Component("hair", "hair", ("hair",), 256, 256, (128, 128)),
 )
-"""All components, in the paper's order."""
-
-COMPONENTS = COMPONENT_NAMES
-"""Their names."""
+"""All components, in the paper's order; their names are :data:`maskgan.config.COMPONENT_NAMES`."""
 
 _ENLARGED = 3  # so many, eyes and mouth, are larger in the official code's conditioning labels
-_MEMBERS = torch.tensor([[label in component.labels for label in range(NUM_CLASSES)] for component in ALL])
+_MEMBERS = torch.tensor([[label in component.labels for label in range(NUM_CLASSES)] for component in COMPONENTS])
 
 
 def masks(labels: Tensor) -> Tensor:
@@ -105,7 +100,7 @@ def centres(labels: Tensor) -> tuple[Tensor, Tensor]:
         first = along.int().argmax(dim=2)
         end = side - along.flip(2).int().argmax(dim=2)
         middles.append((first + end) / 2)
-    canonical = torch.tensor([component.canonical for component in ALL], device=labels.device) * (side / SIDE)
+    canonical = torch.tensor([component.canonical for component in COMPONENTS], device=labels.device) * (side / SIDE)
     return torch.where(present[..., None], torch.stack(middles, dim=2), canonical), present
 
 
@@ -203,7 +198,7 @@ def warnings_of(labels: np.ndarray) -> list[str]:
     if not (labels != 0).any():
         return ["nothing but background: there is no face in these labels"]
     side, found = labels.shape[-1], []
-    for component in ALL:
+    for component in COMPONENTS:
         rows, columns = np.nonzero(np.isin(labels, component.labels))
         if not len(rows):
             found.append(f"no {component.title}: it has no appearance to take, and none is drawn")

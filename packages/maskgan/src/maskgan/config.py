@@ -136,6 +136,7 @@ class LossConfig:
         region_weights: Of left eye, right eye, mouth, skin and hair in that.
         appearance: On unpaired data, of every component's mean colour and deviation, which are to be the source's; not
             in the paper.
+        background: On unpaired data, of the target's background, which is to come back; not in the paper.
         adversarial: lambda_GD of Eq. 6, 1 in the paper.
         kind: "bce": Eq. 3 and 4; "hinge" or "lsgan".
         feature_matching: lambda_FM of Eq. 6, on paired data only. The paper does not state it; 10 is the official
@@ -157,6 +158,7 @@ class LossConfig:
     region: float = 0.0
     region_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
     appearance: float = 0.0
+    background: float = 0.0
     adversarial: float = 1.0
     kind: Adversarial = "bce"
     feature_matching: float = 10.0
@@ -309,7 +311,7 @@ PRESETS: dict[str, Config] = {
             background_blocks=1,
             norm="group",
         ),
-        loss=LossConfig(reconstruction=40.0, region=4.0, appearance=4.0, kind="hinge", r1=1.0),
+        loss=LossConfig(reconstruction=40.0, region=4.0, appearance=4.0, background=4.0, kind="hinge", r1=1.0),
         train=TrainConfig(
             batch_size=16,
             schedule="cosine",
@@ -367,7 +369,14 @@ PRESETS: dict[str, Config] = {
             discriminator_layers=2,
         ),
         loss=LossConfig(
-            local=20.0, reconstruction=100.0, region=10.0, appearance=20.0, adversarial=0.1, kind="hinge", r1=1.0
+            local=20.0,
+            reconstruction=100.0,
+            region=10.0,
+            appearance=20.0,
+            background=40.0,
+            adversarial=0.1,
+            kind="hinge",
+            r1=1.0,
         ),
         train=TrainConfig(
             steps=20,

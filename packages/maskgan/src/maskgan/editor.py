@@ -27,7 +27,7 @@ from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import ArraySource, RowSource
 from torch import Tensor
 
-from maskgan.components import COMPONENTS
+from maskgan.config import COMPONENT_NAMES
 from maskgan.model import Codes, MaskGAN
 from maskgan.seams import Repainted, edited_region, filled, with_detail
 
@@ -143,8 +143,8 @@ class Editor:
         """
         values, present = dict(codes.values), codes.present.clone()
         for name, (other, share) in parts.items():
-            if name not in COMPONENTS:
-                raise ValueError(f"no component {name!r}; there are {', '.join(COMPONENTS)}")
+            if name not in COMPONENT_NAMES:
+                raise ValueError(f"no component {name!r}; there are {', '.join(COMPONENT_NAMES)}")
             if name not in values:
                 raise ValueError("these weights know no single components (model.embedding=global)")
             if not 0 <= share <= 1:
@@ -154,7 +154,7 @@ class Editor:
             # A face without the component has nothing to keep.
             share = 1.0 if share and not codes.shows(name) else share
             values[name] = torch.lerp(values[name], other.values[name], share)
-            present[:, COMPONENTS.index(name)] |= share > 0
+            present[:, COMPONENT_NAMES.index(name)] |= share > 0
         return Codes(values, present)
 
     def render(self, portrait: Portrait, labels: np.ndarray, codes: Codes) -> Edited:

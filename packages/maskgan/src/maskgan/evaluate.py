@@ -29,7 +29,8 @@ from retouch_common.parsing.model import ParsingUNet
 from retouch_common.weights import resolve_weights, sha256
 from torch import Tensor
 
-from maskgan.components import COMPONENTS, masks
+from maskgan.components import masks
+from maskgan.config import COMPONENT_NAMES
 from maskgan.data import Faces, open_data
 from maskgan.model import BUNDLED, Codes, MaskGAN, unit
 from maskgan.seams import REACH
@@ -262,7 +263,7 @@ def _measure_faces(row: Row, model: MaskGAN, people: Iterable[tuple[Known, Codes
     for (image, labels), own, other in people:
         same = _drawn(model, own, image, labels)
         row.reconstruction.append(_reconstruction(same, image, labels))
-        for number, name in enumerate(COMPONENTS):
+        for number, name in enumerate(COMPONENT_NAMES):
             if name not in other.values or not (other.shows(name) and own.shows(name)):
                 continue
             mixed = Codes({**own.values, name: other.values[name]}, own.present)
@@ -318,7 +319,7 @@ def show(result: Evaluation) -> None:
     )
     swapped = {name: row for name, row in result.rows.items() if row.outside}
     if swapped:
-        columns = [(name, name, ".1%") for name in COMPONENTS]
+        columns = [(name, name, ".1%") for name in COMPONENT_NAMES]
         screen.print(
             draw_table(
                 f"another's component: pixels elsewhere that change by less than {TOLERANCE} levels",

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskgan.components import ALL, Component
+from maskgan.components import COMPONENTS, Component
 from maskgan.config import ModelConfig
 from maskgan.layers import ToPicture, blocks, convolution, doubling, halving, halvings
 
-FACE = Component("face", "face", tuple(name for component in ALL for name in component.classes), 256, 256, (128, 128))
+FACE = Component("face", "face", tuple(name for part in COMPONENTS for name in part.classes), 256, 256, (128, 128))
 """What section 4.1's setting 1 encodes as a whole."""
 
 
@@ -34,10 +34,10 @@ class Shape:
         height, _ = component.size(config.size)
         if component.whole:
             self.bottom = (config.code_grid or 2,) * 2
-            self.code = config.code[ALL.index(component) if component in ALL else -1]
+            self.code = config.code[COMPONENTS.index(component) if component in COMPONENTS else -1]
         else:
             self.bottom = (2, 3) if component.height == 32 else (5, 9)
-            self.code = config.code[ALL.index(component)]
+            self.code = config.code[COMPONENTS.index(component)]
         self.halvings = halvings(height // config.fold, self.bottom[0])
         self.doublings = halvings(component.feature_size(config.size)[0], self.bottom[0])
         self.widths = [min(config.width * 2**level, config.max_width) for level in range(max(1, self.halvings))]

@@ -14,10 +14,13 @@ import torch
 from retouch_common.losses import adversarial
 from torch import Tensor
 
-from maskgan.components import COMPONENTS, masks
-from maskgan.config import Adversarial
+from maskgan.components import masks
+from maskgan.config import COMPONENT_NAMES, Adversarial
 
 Distance = Literal["l2", "l1"]
+
+_OPPONENT = torch.tensor([[2.0, 2.0, 2.0], [6**0.5, -(6**0.5), 0.0], [2**0.5, 2**0.5, -(8**0.5)]]) / 12**0.5
+"""Orthonormal: intensity, red against green, yellow against blue."""
 
 
 def local_loss(
@@ -33,7 +36,7 @@ def local_loss(
     terms = []
     for name, picture in reconstructions.items():
         error = (picture.float() - windows[name]).square().mean(dim=(1, 2, 3)) / 2
-        terms.append(error.mean() if present is None else _mean(error, present[:, COMPONENTS.index(name)]))
+        terms.append(error.mean() if present is None else _mean(error, present[:, COMPONENT_NAMES.index(name)]))
     return torch.stack(terms).sum()
 
 
@@ -69,7 +72,8 @@ def appearance_loss(result: Tensor, labels: Tensor, source: Tensor, source_label
     """1/2 |.|^2 of every component's mean colour and of its colours' deviation; not in the paper.
 
     Nothing in Eq. 9 says which colours unpaired data should have but the discriminators; where these are weak, the
-    parser alone decides, and it likes hair in colours that nobody has.
+    parser alone decides, and it likes hair in colours that nobody has. Measured in intensity and two opponent colours:
+    a face's hues vary much less than its light, and a deviation of hue is to count as one.
 
     Args:
         result: The generated picture.
@@ -80,7 +84,18 @@ def appearance_loss(result: Tensor, labels: Tensor, source: Tensor, source_label
     (mean, deviation, there), (mean_s, deviation_s, there_s) = _colours(result, labels), _colours(source, source_labels)
     errors = ((mean - mean_s).square() + (deviation - deviation_s).square()).mean(dim=2) / 2  # (N, 5)
     both = there & there_s
-    return torch.stack([_mean(errors[:, i], both[:, i]) for i in range(len(COMPONENTS))]).sum()
+    return torch.stack([_mean(errors[:, i], both[:, i]) for i in range(len(COMPONENT_NAMES))]).sum()
+
+
+def background_loss(result: Tensor, labels: Tensor, target: Tensor) -> Tensor:
+    """1/2 |.|^2 of what is background in m^t, which x^t shows, whoever's face is drawn; not in the paper.
+
+    Args:
+        result: The generated picture.
+        labels: m^t.
+        target: x^t.
+    """
+    return _mean(_distances(result, target, "l2").mean(dim=1), labels == 0)
 
 
 def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor], kind: Adversarial = "bce") -> Tensor:
@@ -148,6 +163,7 @@ def _mean(values: Tensor, where: Tensor) -> Tensor:
 
 def _colours(picture: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean colour and deviation of every component's pixels, (N, 5, 3) each, and whether it has pixels, (N, 5)."""
+    picture = torch.einsum("oc,nchw->nohw", _OPPONENT.to(picture.device), picture.float())
     where = masks(labels)[:, :, None].to(picture.dtype)  # (N, 5, 1, S, S)
     number = where.sum(dim=(-2, -1)).clamp(min=1)
     mean = (where * picture[:, None]).sum(dim=(-2, -1)) / number

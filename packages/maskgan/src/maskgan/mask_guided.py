@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from retouch_common.parsing.labels import NUM_CLASSES
 from torch import Tensor, nn
 
-from maskgan.components import COMPONENTS, FEATURE_STRIDE
-from maskgan.config import ModelConfig
+from maskgan.components import FEATURE_STRIDE
+from maskgan.config import COMPONENT_NAMES, ModelConfig
 from maskgan.layers import blocks, convolution, doubling, halving, halvings, outer_kernel
 
 
@@ -57,7 +57,7 @@ class MaskGuidedGenerator(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, mask_widths = config.generator_width, _mask_widths(config)
-        sources = len(COMPONENTS) if config.embedding == "local" else 1
+        sources = len(COMPONENT_NAMES) if config.embedding == "local" else 1
         self.fuse = convolution(width + sources * config.features, width, 1, config.norm)
         self.blocks = nn.Sequential(*blocks(width, config.generator_blocks, config.norm))
         up: list[nn.Module] = []

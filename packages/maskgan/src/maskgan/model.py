@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from maskgan.background import BackgroundFusion, Pasting
 from maskgan.components import (
-    ALL,
     COMPONENTS,
     FEATURE_STRIDE,
     Component,
@@ -31,7 +30,7 @@ from maskgan.components import (
     place,
     window_corner,
 )
-from maskgan.config import PRESETS, ModelConfig
+from maskgan.config import COMPONENT_NAMES, PRESETS, ModelConfig
 from maskgan.layers import initialise
 from maskgan.local_embedding import FACE, AutoEncoder, sampled
 from maskgan.mask_guided import MaskEncoder, MaskGuidedGenerator
@@ -54,7 +53,7 @@ class Codes:
 
     def shows(self, name: str) -> bool:
         """Whether all the faces have a component."""
-        return bool(self.present[:, COMPONENTS.index(name)].all())
+        return bool(self.present[:, COMPONENT_NAMES.index(name)].all())
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class MaskGAN(
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or PRESETS["recommended"].model
-        self.parts = ALL if config.embedding == "local" else (FACE,)
+        self.parts = COMPONENTS if config.embedding == "local" else (FACE,)
         self.embedding = nn.ModuleDict(
             {part.name: AutoEncoder(part, config, picture=config.embedding == "local") for part in self.parts}
         )
@@ -192,7 +191,7 @@ class MaskGAN(
         xy, _ = centres(labels)
         where = masks(labels)
         found = {}
-        for number, component in enumerate(ALL):
+        for number, component in enumerate(COMPONENTS):
             eye = component.name.startswith("eye")
             picture = image * where[:, number, None] if self.config.mask_eyes or not eye else image
             if component.whole and self.config.whole_windows == "picture":
@@ -212,7 +211,7 @@ class MaskGAN(
             feature = self._coder(name).features(value)
             # A zero code of hair is a bald head's, and G_m learns what that looks like.
             if self._may_lack(name) and name != "hair":
-                feature = feature * codes.present[:, COMPONENTS.index(name), None, None, None]
+                feature = feature * codes.present[:, COMPONENT_NAMES.index(name), None, None, None]
             found[name] = feature
         return found
 
@@ -227,14 +226,14 @@ class MaskGAN(
         """A component's features at its centre in the target; nothing where the target has no such component."""
         if part is FACE:
             return feature
-        number = COMPONENTS.index(part.name)
+        number = COMPONENT_NAMES.index(part.name)
         if not (part.whole and self.config.whole_windows == "picture"):
             corner = feature_corner(part, xy[:, number], self.config.size)
             feature = place(feature, corner, self.config.size // FEATURE_STRIDE)
         return feature * present[:, number, None, None, None] if self._may_lack(part.name) else feature
 
     def _without_missing(self, name: str, value: Tensor, present: Tensor) -> Tensor:
-        return value * present[:, COMPONENTS.index(name), None] if self._may_lack(name) else value
+        return value * present[:, COMPONENT_NAMES.index(name), None] if self._may_lack(name) else value
 
     def _may_lack(self, name: str) -> bool:
         return self.config.missing == "zero" and name != FACE.name

@@ -11,6 +11,7 @@ from maskgan.config import LossConfig
 from maskgan.discriminator import Discriminators, Situation
 from maskgan.losses import (
     appearance_loss,
+    background_loss,
     discriminator_loss,
     feature_matching_loss,
     global_loss,
@@ -75,6 +76,7 @@ class Objective(nn.Module):
             "reconstruction": config.reconstruction,
             "region": config.region,
             "appearance": config.appearance,
+            "background": config.background,
             "sigmoid": config.adversarial,  # Eq. 6: L_GD = L_sigmoid + lambda_FM L_FM
             "feature_matching": config.adversarial * config.feature_matching,
             "parsing": config.parsing,
@@ -116,6 +118,8 @@ class Objective(nn.Module):
             terms["perceptual"] = self.perceptual(unit(output.image) * face, unit(target) * face)
         if not paired and source is not None and config.appearance:
             terms["appearance"] = appearance_loss(output.image, target_labels, *source)
+        if not paired and config.background:
+            terms["background"] = background_loss(output.image, target_labels, target)
         if discriminators is not None and config.adversarial:
             judged = discriminators(output.image, target_labels, situation)
             terms["sigmoid"] = sigmoid_loss(judged.logits, config.kind)

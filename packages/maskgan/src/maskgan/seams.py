@@ -22,7 +22,7 @@ from retouch_common.photo.pasting import AlignedLayer
 from retouch_common.synthesis.filters import dilate, gaussian_blur
 from torch import Tensor
 
-from maskgan.components import ALL
+from maskgan.components import COMPONENTS
 from maskgan.local_embedding import FACE
 
 REACH = 5 / 256  # by how much an edit acts beyond its labels, as a share of the side
@@ -42,7 +42,7 @@ def edited_region(before: np.ndarray, after: np.ndarray, changed: Collection[str
         (S, S) float32, 1 there, softly down to 0 around.
     """
     there = before != after
-    for component in ALL:
+    for component in COMPONENTS:
         if component.name in changed or FACE.name in changed:
             there |= np.isin(before, component.labels) | np.isin(after, component.labels)
     side = before.shape[0]

@@ -22,7 +22,8 @@ from retouch_common.parsing.labels import read_labels, write_labels
 from retouch_common.photo.io import Photo
 from retouch_common.testing.golden import state_hash
 
-from maskgan.components import ALL, COMPONENTS
+from maskgan.components import COMPONENTS
+from maskgan.config import COMPONENT_NAMES
 from maskgan.edit_files import ALIGNED, LABELS, Options, find_face, write_picture
 from maskgan.editor import Editor, Portrait
 
@@ -142,11 +143,11 @@ class _Lenders:
 
     def draw(self, labels: np.ndarray, generator: np.random.Generator, *, mix: bool) -> dict[str, Path]:
         """A photograph for every component that the mask has, all the same one unless ``mix``."""
-        needed = [component.name for component in ALL if np.isin(labels, component.labels).any()]
+        needed = [component.name for component in COMPONENTS if np.isin(labels, component.labels).any()]
         if not mix:
             path = self._having(needed, generator)
-            return dict.fromkeys(COMPONENTS, path)
-        return {part: self._having([part] if part in needed else [], generator) for part in COMPONENTS}
+            return dict.fromkeys(COMPONENT_NAMES, path)
+        return {part: self._having([part] if part in needed else [], generator) for part in COMPONENT_NAMES}
 
     def _having(self, parts: Sequence[str], generator: np.random.Generator) -> Path:
         for _ in range(TRIES):

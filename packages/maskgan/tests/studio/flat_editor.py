@@ -6,7 +6,8 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from maskgan.components import ALL, COMPONENTS
+from maskgan.components import COMPONENTS
+from maskgan.config import COMPONENT_NAMES
 from PIL import Image
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.photo.alignment import read_aligned
@@ -51,7 +52,7 @@ class FlatEditor:
     def open_source(self, source, square, *, labels=None):
         ((_, image),) = read_aligned(source, [square], self.size)
         labels = plain_mask(self.size) if labels is None else labels
-        where = {part.name: np.isin(labels, part.labels) for part in ALL}
+        where = {part.name: np.isin(labels, part.labels) for part in COMPONENTS}
         codes = Codes(
             {name: image[at].mean(axis=0) if at.any() else np.zeros(3, np.float32) for name, at in where.items()},
             {name: bool(at.any()) for name, at in where.items()},
@@ -61,13 +62,13 @@ class FlatEditor:
     def blend(self, codes, parts):
         colours = dict(codes.colours)
         for name, (other, share) in parts.items():
-            assert name in COMPONENTS and 0 <= share <= 1
+            assert name in COMPONENT_NAMES and 0 <= share <= 1
             colours[name] = (1 - share) * colours[name] + share * other.colours[name]
         return Codes(colours, codes.present)
 
     def render(self, portrait, labels, codes):
         image = portrait.image.copy()
-        for part in ALL:
+        for part in COMPONENTS:
             image[np.isin(labels, part.labels)] = codes.colours[part.name]
         return Edited(image, image, image - portrait.image)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from asking import edit, opened, picture, refused, upload
 from flat_editor import HEIGHT, SIZE, WIDTH, encoded, plain_mask, portrait_pixels
-from maskgan.components import COMPONENTS
+from maskgan.config import COMPONENT_NAMES
 from PIL import Image
 from retouch_common.parsing.labels import CLASSES, COLOURS, decode_labels
 
@@ -28,13 +28,13 @@ def test_the_page_and_its_files_are_served_with_their_types(client):
 def test_about_says_what_the_page_needs(client):
     about = client.get("/api/about").json()
     assert about["size"] == SIZE and about["classes"] == list(CLASSES) and about["colours"] == COLOURS.tolist()
-    assert about["components"] == list(COMPONENTS) and about["photo"] is None
+    assert about["components"] == list(COMPONENT_NAMES) and about["photo"] is None
 
 
 def test_a_photo_is_opened_with_its_face_and_mask(client):
     photo = opened(client)
     assert (photo["name"], photo["width"], photo["height"]) == ("anna.png", WIDTH, HEIGHT)
-    assert photo["present"] == dict.fromkeys(COMPONENTS, True)
+    assert photo["present"] == dict.fromkeys(COMPONENT_NAMES, True)
     labels = np.frombuffer(client.get(f"/api/photos/{photo['id']}/labels").content, np.uint8)
     np.testing.assert_array_equal(labels.reshape(SIZE, SIZE), plain_mask(SIZE))
     face = picture(client.get(f"/api/photos/{photo['id']}/face.png"))

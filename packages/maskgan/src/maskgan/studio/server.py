@@ -39,7 +39,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from maskgan.components import COMPONENTS
+from maskgan.config import COMPONENT_NAMES
 from maskgan.studio.guard import Guard
 from maskgan.studio.pictures import png
 from maskgan.studio.session import Edit, NoFace, OpenPhoto, StoredFile, Studio, UnknownPhoto
@@ -112,7 +112,7 @@ class _Page:
                 "size": self._studio.size,
                 "classes": CLASSES,
                 "colours": COLOURS.tolist(),
-                "components": list(COMPONENTS),
+                "components": list(COMPONENT_NAMES),
                 "upload_bytes": self._studio.limits.upload_bytes,
                 "photo": start,
             }
@@ -223,8 +223,8 @@ class _Page:
         except (KeyError, TypeError, AttributeError, ValueError, binascii.Error) as error:
             raise ValueError("the request is not an edit") from error
         for name, (_, amount) in parts.items():
-            if name not in COMPONENTS:
-                raise ValueError(f"no component {name}; there are {', '.join(COMPONENTS)}")
+            if name not in COMPONENT_NAMES:
+                raise ValueError(f"no component {name}; there are {', '.join(COMPONENT_NAMES)}")
             if not 0 <= amount <= 1:
                 raise ValueError(f"the amount of {name} must lie between 0 and 1, not {amount:g}")
         if view not in ("photo", "network"):
@@ -238,7 +238,7 @@ def _description(opened: OpenPhoto) -> dict[str, Any]:
         "name": Path(opened.file.name).name,
         "width": opened.photo.width,
         "height": opened.photo.height,
-        "present": {name: opened.portrait.codes.shows(name) for name in COMPONENTS},
+        "present": {name: opened.portrait.codes.shows(name) for name in COMPONENT_NAMES},
     }
 
 
