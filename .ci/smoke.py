@@ -68,15 +68,28 @@ def check_commands(distribution: str) -> list[str]:
     return names
 
 
-def check_retouch(command: str, portrait: Path) -> None:
-    """A portrait's face is retouched with the default weights: same size, some pixels changed, most kept."""
+def painted_mask(portrait: Path) -> Path:
+    """The labels of the portrait's face, with a stroke of hair across the forehead."""
+    from retouch_common.parsing.labels import CLASSES, read_labels, write_labels
+
+    run(script("maskgan-parse"), str(portrait), "-o", "masks", "--face-box", FACE_BOX, "--overwrite")
+    mask = Path("masks") / f"{portrait.stem}.labels.png"
+    labels = read_labels(mask)
+    height, width = labels.shape
+    labels[height // 4 : height // 3, width // 3 : 2 * width // 3] = CLASSES.index("hair")
+    write_labels(mask, labels)
+    return mask
+
+
+def check_picture(command: str, portrait: Path, *options: str) -> None:
+    """A portrait's face is changed with the default weights: same size, some pixels changed, most kept."""
     import numpy as np
     import pyvips
 
     output = Path("retouched.png").absolute()
     output.unlink(missing_ok=True)
     start = time.perf_counter()
-    run(script(command), str(portrait), "-o", str(output), "--device", "cpu", "--face-box", FACE_BOX)
+    run(script(command), str(portrait), "-o", str(output), "--device", "cpu", "--face-box", FACE_BOX, *options)
     before, after = (pyvips.Image.new_from_file(str(path)).numpy().astype(float) for path in (portrait, output))
     if before.shape != after.shape:
         sys.exit(f"FAILED: {command} turned {before.shape} into {after.shape}")
@@ -97,15 +110,19 @@ def main() -> None:
     for distribution in options.distributions:
         check_imports(distribution)
         commands += check_commands(distribution)
-    retouching = [command for command in commands if command.endswith("-retouch")]
-    if not retouching:
-        sys.exit("FAILED: no wheel brings a *-retouch command")
-    for command in retouching:
-        package = command.removesuffix("-retouch")
-        if (resources.files(package) / "weights" / "small.safetensors").is_file():
-            check_retouch(command, options.portrait.absolute())
-        else:
+    portrait = options.portrait.absolute()
+    for command in sorted(commands):
+        package, _, verb = command.partition("-")
+        if verb not in ("retouch", "restore", "edit"):
+            continue
+        if not (resources.files(package) / "weights" / "small.safetensors").is_file():
             print(f"{command}: {package} brings no weights yet; only its help was tried")
+        elif verb == "restore":
+            check_picture(command, portrait, "--experts", "white")
+        elif verb == "edit":
+            check_picture(command, portrait, "--mask", str(painted_mask(portrait)))
+        else:
+            check_picture(command, portrait)
 
 
 if __name__ == "__main__":
