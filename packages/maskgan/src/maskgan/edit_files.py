@@ -201,7 +201,6 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 
 def _open(editor: Editor, src: Path, target: Path, options: Options) -> tuple[Photo, Portrait]:
-
     check_target(Job(src, target), [src], overwrite=options.overwrite)
     photo = Photo.open(src)
     photo.check_output(target)
@@ -209,7 +208,6 @@ def _open(editor: Editor, src: Path, target: Path, options: Options) -> tuple[Ph
 
 
 def _write(photo: Photo, target: Path, rows: Iterator[np.ndarray], portrait: Portrait, options: Options) -> None:
-
     part = portrait.square.bounds(photo.height, photo.width)
     comparison = Comparison(photo, [part]) if options.compare else None
     os.makedirs(target.parent, exist_ok=True)

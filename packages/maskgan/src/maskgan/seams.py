@@ -96,8 +96,8 @@ def filled(picture: Tensor, known: Tensor) -> Tensor:
 class Repainted(AlignedLayer):
     """A face brought back to its place in a photograph: new where the edit is, elsewhere the photograph plus a change.
 
-    The photograph's own detail, finer than S pixels show
-    it, is painted over inside the edit, where it would be a ghost of what was there, and kept outside.
+    The photograph's own detail, finer than S pixels show it, is painted over inside the edit, where it would be a ghost
+    of what was there, and kept outside.
 
     Args:
         square: Where the face is.
