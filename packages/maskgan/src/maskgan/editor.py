@@ -170,8 +170,7 @@ class Editor:
         """
         labels = self._checked(labels)
         image = self._picture(codes, self._background(portrait, labels), labels)
-        changed = [name for name, value in codes.values.items() if not torch.equal(value, portrait.codes.values[name])]
-        region = edited_region(portrait.labels, labels, changed)
+        region = edited_region(portrait.labels, labels)
         finished = with_detail(portrait.image, portrait.as_it_is, image, region)
         change = F.hardshrink(torch.from_numpy(finished - portrait.image), UNTOUCHED).numpy()
         return Edited(image, portrait.image + change, change, region)

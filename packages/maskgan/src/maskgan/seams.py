@@ -5,14 +5,12 @@ picture simply replaced the photograph. So the photograph keeps its difference f
 
     result = G_edited + r,    r = photograph - G_as_it_is,
 
-except where the edit is: there the old difference belongs to what is gone, and r is filled in smoothly from around.
-Outside the edit, then, the photograph changes by what the edit changes and by nothing else; inside it shows the
-network's picture, in the light and colour of its surroundings.
+except where the labels change: there the old difference belongs to what is gone, and r is filled in smoothly from
+around. Elsewhere, then, the photograph changes by what the edit changes and by nothing else, so hair in another colour
+keeps its strands; inside it shows the network's picture, in the light and colour of its surroundings.
 
 Shapes: pictures (S, S, 3) float32 in [0, 1]; labels (S, S).
 """
-
-from collections.abc import Collection
 
 import numpy as np
 import torch
@@ -22,31 +20,23 @@ from retouch_common.photo.pasting import AlignedLayer
 from retouch_common.synthesis.filters import dilate, gaussian_blur
 from torch import Tensor
 
-from maskgan.components import COMPONENTS
-from maskgan.local_embedding import FACE
-
 REACH = 5 / 256  # by how much an edit acts beyond its labels, as a share of the side
 SOFTNESS = 2 / 256  # width of its border
 RELAXATION = 8  # steps at every scale
 
 
-def edited_region(before: np.ndarray, after: np.ndarray, changed: Collection[str] = ()) -> np.ndarray:
-    """Where an edit shows.
+def edited_region(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Where an edit draws something else than there was.
 
     Args:
         before: Labels of the photograph.
         after: Labels that were asked for.
-        changed: Names of components whose appearance changes; a global embedding's is the whole face.
 
     Returns:
         (S, S) float32, 1 there, softly down to 0 around.
     """
-    there = before != after
-    for component in COMPONENTS:
-        if component.name in changed or FACE.name in changed:
-            there |= np.isin(before, component.labels) | np.isin(after, component.labels)
     side = before.shape[0]
-    grown = dilate(there.astype(np.float32), max(1.0, REACH * side))
+    grown = dilate((before != after).astype(np.float32), max(1.0, REACH * side))
     return np.clip(gaussian_blur(grown, max(0.5, SOFTNESS * side)), 0, 1)
 
 
