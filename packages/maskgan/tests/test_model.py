@@ -114,7 +114,8 @@ def test_nothing_but_background_is_a_defined_case(drawn_pictures):
 def test_components_are_cut_out_of_what_belongs_to_them(drawn_labels, drawn_pictures):
     """A component's window shows its pixels and mid-grey elsewhere; eyes may keep what is around them."""
     labels, picture = drawn_labels(1), drawn_pictures(1)
-    masked, open_eyes = (built(mask_eyes=mask).windows(picture, labels) for mask in (True, False))
+    models = (built(mask_eyes=mask, surroundings="zero") for mask in (True, False))
+    masked, open_eyes = (model.windows(picture, labels) for model in models)
     assert (masked["eye_left"] != 0).any(dim=1).sum() == (labels == 4).sum()
     assert (open_eyes["eye_left"] != 0).all()
     assert torch.equal(masked["hair"], picture * (labels == 10)[:, None])
@@ -122,12 +123,24 @@ def test_components_are_cut_out_of_what_belongs_to_them(drawn_labels, drawn_pict
     assert (open_eyes["mouth"] != 0).any(dim=1).sum() == mouth.sum()
 
 
+def test_hair_and_skin_go_on_where_they_are_not(drawn_labels):
+    """By hand: red hair and green skin are red and green all over their windows; the mouth's stays grey around it."""
+    labels = drawn_labels(1)
+    picture = torch.zeros(1, 3, 64, 64)
+    picture[:, 0][labels == 10], picture[:, 1][labels == 1] = 0.8, 0.6
+    windows = built(surroundings="continued").windows(picture, labels)
+    assert (windows["hair"][:, 0] - 0.8).abs().max() < 1e-5
+    skin = torch.isin(labels, torch.tensor([1, 2, 3, 6]))
+    assert (windows["skin"][:, 1][~skin] > 0.3).all() and not windows["skin"][:, 0].any()
+    assert not windows["mouth"][:, 1].any()
+
+
 def test_large_windows_follow_their_box_in_the_paper(drawn_labels, drawn_pictures):
     """Hair from row 6 to 30 has its middle at 18: the window of 64 starts 14 rows above the picture."""
     labels, picture = drawn_labels(1), drawn_pictures(1)
     rows = torch.nonzero((labels[0] == 10).any(dim=1))[:, 0]
     assert (rows.min(), rows.max()) == (6, 29)
-    window = built(whole_windows="box", snap=False).windows(picture, labels)["hair"]
+    window = built(whole_windows="box", snap=False, surroundings="zero").windows(picture, labels)["hair"]
     hair = picture * (labels == 10)[:, None]
     assert not window[:, :, :14].any()
     assert torch.equal(window[:, :, 14:], hair[:, :, :50])

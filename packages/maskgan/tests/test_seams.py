@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from maskgan.seams import Repainted, edited_region, filled, with_detail
+from maskgan.filling import filled
+from maskgan.seams import Repainted, edited_region, with_detail
 from retouch_common.photo.alignment import FaceSquare, whole_square
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import ArraySource

@@ -38,6 +38,8 @@ class ModelConfig:
             learn), or is cut out and placed at its "canonical" place nevertheless.
         whole_windows: The windows of skin and hair, as large as the picture, lie at the middle of their "box" like the
             others, or are the "picture".
+        surroundings: What surrounds skin and hair in their windows is "zero", or they are "continued" there: then codes
+            know their colours all over the face, wherever a mask asks for them.
         snap: Windows start at multiples of four pixels, so that features come back to exactly where they were cut out.
         enlarge: Factor by which eyes and mouth are larger in the labels that E_m and the discriminators see.
         code: Lengths of the codes of left eye, right eye, mouth, skin and hair; the last one is the global code's.
@@ -75,6 +77,7 @@ class ModelConfig:
     mask_eyes: bool = True
     missing: Literal["zero", "canonical"] = "zero"
     whole_windows: Literal["box", "picture"] = "box"
+    surroundings: Literal["zero", "continued"] = "zero"
     snap: bool = False
     enlarge: float = 1.0
     code: tuple[int, ...] = (512, 512, 512, 512, 512)
@@ -262,6 +265,7 @@ class Config:
 # What works on fewer faces: spatial codes, no checkerboards, masks seen at full resolution, backgrounds not learnt.
 _MODERN = ModelConfig(
     whole_windows="picture",
+    surroundings="continued",
     snap=True,
     code=(96, 96, 180, 512, 512),
     code_grid=8,

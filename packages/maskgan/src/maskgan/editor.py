@@ -28,8 +28,9 @@ from retouch_common.photo.sources import ArraySource, RowSource
 from torch import Tensor
 
 from maskgan.config import COMPONENT_NAMES
+from maskgan.filling import filled
 from maskgan.model import Codes, MaskGAN
-from maskgan.seams import Repainted, edited_region, filled, with_detail
+from maskgan.seams import Repainted, edited_region, with_detail
 
 UNTOUCHED = 1 / 255  # what the rest of a face changes by up to one 8-bit level is the network's noise
 

@@ -31,6 +31,7 @@ from maskgan.components import (
     window_corner,
 )
 from maskgan.config import COMPONENT_NAMES, PRESETS, ModelConfig
+from maskgan.filling import filled
 from maskgan.layers import initialise
 from maskgan.local_embedding import FACE, AutoEncoder, sampled
 from maskgan.mask_guided import MaskEncoder, MaskGuidedGenerator
@@ -193,7 +194,10 @@ class MaskGAN(
         found = {}
         for number, component in enumerate(COMPONENTS):
             eye = component.name.startswith("eye")
-            picture = image * where[:, number, None] if self.config.mask_eyes or not eye else image
+            shown = where[:, number, None].to(image.dtype)
+            picture = image * shown if self.config.mask_eyes or not eye else image
+            if component.whole and self.config.surroundings == "continued":
+                picture = filled(picture, shown)
             if component.whole and self.config.whole_windows == "picture":
                 found[component.name] = picture
             else:

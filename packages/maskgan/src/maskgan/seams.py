@@ -14,15 +14,15 @@ Shapes: pictures (S, S, 3) float32 in [0, 1]; labels (S, S).
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from retouch_common.photo.alignment import FaceSquare
 from retouch_common.photo.pasting import AlignedLayer
 from retouch_common.synthesis.filters import dilate, gaussian_blur
 from torch import Tensor
 
+from maskgan.filling import filled
+
 REACH = 5 / 256  # by how much an edit acts beyond its labels, as a share of the side
 SOFTNESS = 2 / 256  # width of its border
-RELAXATION = 8  # steps at every scale
 
 
 def edited_region(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -54,33 +54,6 @@ def with_detail(photo: np.ndarray, as_it_is: np.ndarray, edited: np.ndarray, reg
     around = filled(residual, (inside < 0.5).float())
     kept = residual + inside * (around - residual)
     return np.clip(edited + kept[0].permute(1, 2, 0).numpy(), 0, 1)
-
-
-def filled(picture: Tensor, known: Tensor) -> Tensor:
-    """Continue a picture smoothly over what is not known, like a membrane fixed at the border of the hole.
-
-    Pull-push (Gortler et al., "The Lumigraph", SIGGRAPH 1996) with a few steps of relaxation at every scale.
-
-    Args:
-        picture: (N, C, h, w).
-        known: (N, 1, h, w), 1 where it is known, 0 where not.
-
-    Returns:
-        (N, C, h, w); what is known stays, and without anything known it is 0.
-    """
-    height, width = picture.shape[-2:]
-    if bool((known > 0).all()) or max(height, width) == 1:
-        return picture * (known > 0)
-    even = (0, width % 2, 0, height % 2)
-    weight = F.avg_pool2d(F.pad(known, even), 2)
-    coarse = F.avg_pool2d(F.pad(picture * known, even), 2) / weight.clamp(min=1e-6)
-    coarse = filled(coarse, (weight > 0).to(known.dtype))
-    smooth = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
-    smooth = torch.lerp(smooth, picture, known)
-    for _ in range(RELAXATION):
-        around = F.avg_pool2d(F.pad(smooth, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        smooth = torch.lerp(around, picture, known)
-    return smooth
 
 
 class Repainted(AlignedLayer):
