@@ -140,7 +140,7 @@ def run_jobs(
     failures = []
     sources = [job.source for job in jobs]
     with progress_bar(disable=len(jobs) < 2) as bar:
-        for job in bar.track(jobs, description="Retouching"):
+        for job in bar.track(jobs, description="Photos"):
             try:
                 check_target(job, sources, overwrite=overwrite)
                 job.target.parent.mkdir(parents=True, exist_ok=True)
