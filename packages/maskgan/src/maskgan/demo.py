@@ -1,7 +1,7 @@
 """A first look: scikit-image's astronaut, parsed, and drawn after painted masks with the bundled weights.
 
 ``python -m maskgan.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``); no network connection is needed.
-Nobody knows how she looks with another hairline: the pictures are to be looked at, and the only figure is how well she
+Nobody knows how she looks with closed lips: the pictures are to be looked at, and the only figure is how well she
 is drawn as she is.
 """
 
@@ -21,7 +21,8 @@ from maskgan.edit_files import write_picture
 from maskgan.editor import Editor, Portrait
 from maskgan.model import MaskGAN
 
-HAIR, SKIN, MOUTH = (CLASSES.index(name) for name in ("hair", "skin", "mouth"))
+BROWS = tuple(CLASSES.index(name) for name in ("brow_left", "brow_right"))
+LIPS = tuple(CLASSES.index(name) for name in ("upper_lip", "mouth", "lower_lip"))
 
 
 def main(folder: str = "outputs/demo", weights: MaskGAN | str | os.PathLike[str] = "small") -> None:
@@ -56,17 +57,16 @@ def main(folder: str = "outputs/demo", weights: MaskGAN | str | os.PathLike[str]
 def masks(portrait: Portrait) -> dict[str, np.ndarray]:
     """Her own mask and some that were painted by rule: by title, (S, S) uint8."""
     own = portrait.labels
-    side = len(own)
-    brows = np.flatnonzero(np.isin(own, (2, 3)).any(axis=1))
-    above = np.arange(side)[:, None] < (brows.min() if len(brows) else side // 3)
-    face_columns = np.flatnonzero((own == SKIN).any(axis=0))
-    middle = (np.arange(side) > face_columns.min()) & (np.arange(side) < face_columns.max())
-    higher = np.where((own == HAIR) & above & middle & (np.arange(side)[:, None] > side // 6), SKIN, own)
-    return {"her own mask": own, "a higher forehead": higher.astype(np.uint8), "without brows": _filled(own, (2, 3))}
-
-
-def _filled(labels: np.ndarray, classes: tuple[int, ...]) -> np.ndarray:
-    return np.where(np.isin(labels, classes), SKIN, labels).astype(np.uint8)
+    lips = np.isin(own, LIPS)
+    rows = np.flatnonzero(lips.any(axis=1))
+    upper = np.arange(len(own))[:, None] < (rows.mean() if len(rows) else 0)
+    closed = np.where(lips, np.where(upper, LIPS[0], LIPS[-1]), own)
+    without_brows = np.where(np.isin(own, BROWS), CLASSES.index("skin"), own)
+    return {
+        "her own mask": own,
+        "without brows": without_brows.astype(np.uint8),
+        "with closed lips": closed.astype(np.uint8),
+    }
 
 
 if __name__ == "__main__":
