@@ -133,7 +133,7 @@ def test_auto_says_which_region_and_why(tmp_path, weights, monkeypatch):
     path = make_photo(tmp_path / "a.jpg")
     assert "the whole photo, because no face was found" in run(path, "-o", tmp_path / "o", "--weights", weights).output
     found(monkeypatch, (100, 100, 50, 60), (180, 100, 50, 60))
-    assert "2 faces, because they were found" in run(path, "-o", tmp_path / "o", "--weights", weights).output
+    assert "2 faces, because that is what was found" in run(path, "-o", tmp_path / "o", "--weights", weights).output
 
     def unavailable(image):
         raise DetectorUnavailable("the face detector's weights could not be downloaded; put FILE into FOLDER")

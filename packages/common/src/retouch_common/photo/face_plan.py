@@ -70,7 +70,7 @@ def plan_faces(
     except ValueError as error:
         line = str(error)
         raise ValueError(line if str(photo.path) in line else f"{photo.path}: {line}") from None
-    return FacePlan(squares, "the face box was given" if face_boxes else "they were found")
+    return FacePlan(squares, "the face box was given" if face_boxes else "that is what was found")
 
 
 def squares_in(

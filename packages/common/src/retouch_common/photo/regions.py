@@ -94,7 +94,7 @@ def plan_region(
             raise ValueError(f"{photo.path}: {error}; or give a face box, or use the region 'photo'") from error
         return RegionPlan("photo", (), str(error))
     if faces:
-        asked = "they were found" if region == "auto" else "the region 'faces' was asked for"
+        asked = "that is what was found" if region == "auto" else "the region 'faces' was asked for"
         return RegionPlan("faces", _crops(photo, faces, margin), asked)
     if region == "faces":
         raise ValueError(f"{photo.path}: no face was found; give a face box, or use the region 'photo'")
