@@ -33,6 +33,7 @@ from torch.utils.data import Dataset
 
 from maskgan.edit_files import write_picture
 
+LABELLING = 2  # raised when FaceParser labels otherwise, whatever its weights
 ROOM = 1.25  # side of what is kept of a portrait without labels over that of its face's square: room to move and turn
 SCENES = 0.5  # share of samples before another background, where it is known what is behind the person
 
@@ -177,5 +178,5 @@ def _recoloured(image: np.ndarray, generator: np.random.Generator) -> np.ndarray
 
 def _key(path: Path, version: str, size: int) -> str:
     about = path.stat()
-    text = f"{path.resolve()}\n{about.st_size}\n{about.st_mtime_ns}\n{version}\n{size}\n{ROOM}"
+    text = f"{path.resolve()}\n{about.st_size}\n{about.st_mtime_ns}\n{version}\n{size}\n{ROOM}\n{LABELLING}"
     return hashlib.sha256(text.encode()).hexdigest()[:24]
