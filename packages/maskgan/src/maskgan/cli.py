@@ -27,7 +27,7 @@ from retouch_common.photo.command import (
     overwrite_option,
     retouch_all,
 )
-from retouch_common.training.command import chosen_configuration, training_options
+from retouch_common.training.command import start_training, training_options
 
 from maskgan.config import COMPONENT_NAMES, PRESETS
 from maskgan.options import NamedWeights, Parts, aligned_option, face_box_option, parser_option
@@ -257,31 +257,15 @@ def synthesize(
 )
 @version_option("maskgan")
 @friendly_errors
-def train(
-    preset: str,
-    data: str,
-    out: Path,
-    config_file: Path | None,
-    overrides: tuple[str, ...],
-    steps: int | None,
-    init: str | None,
-    dry_run: bool,
-    tensorboard: bool,
-    device: str,
-) -> None:
+def train(**options: Any) -> None:
     """Train the networks; a killed run goes on with the same command.
 
     Eq. 8 needs a trained face parser: train.parser names its weights, by default those that come with the package. On
     several GPUs or nodes: accelerate launch "$(which maskgan-train)" with the same options.
     """
-    from maskgan.train import dry_run as check
-    from maskgan.train import train as run
+    from maskgan.train import dry_run, train
 
-    config = chosen_configuration(PRESETS, preset, config_file, overrides, steps=steps, init=init)
-    if dry_run:
-        check(config, data, device=device, report=click.echo)
-    else:
-        run(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
+    start_training(PRESETS, train, dry_run, **options)
 
 
 @click.command()

@@ -1,11 +1,12 @@
 """The commands ``maskgan-train-parser`` and ``maskgan-convert-labels``, which the package maskgan installs."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from retouch_common.cli import friendly_errors, version_option
-from retouch_common.training.command import chosen_configuration, training_options
+from retouch_common.training.command import start_training, training_options
 
 __all__ = ["convert", "train_parser"]
 
@@ -16,31 +17,15 @@ KINDS = ("helen", "helen-relabelled", "celebamask-hq", "lapa", "templates")
 @training_options(data="faces:DIR for portraits with .tem templates, or a folder with images/ and labels/.")
 @version_option("retouch-common")
 @friendly_errors
-def train_parser(
-    preset: str,
-    data: str,
-    out: Path,
-    config_file: Path | None,
-    overrides: tuple[str, ...],
-    steps: int | None,
-    init: str | None,
-    dry_run: bool,
-    tensorboard: bool,
-    device: str,
-) -> None:
+def train_parser(**options: Any) -> None:
     """Train the face parser P_F; a killed run goes on with the same command.
 
     On several GPUs or nodes: accelerate launch "$(which maskgan-train-parser)" with the same options.
     """
     from retouch_common.parsing.config import PRESETS
-    from retouch_common.parsing.train import dry_run as check
-    from retouch_common.parsing.train import train as run
+    from retouch_common.parsing.train import dry_run, train
 
-    config = chosen_configuration(PRESETS, preset, config_file, overrides, steps=steps, init=init)
-    if dry_run:
-        check(config, data, device=device, report=click.echo)
-    else:
-        run(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
+    start_training(PRESETS, train, dry_run, **options)
 
 
 @click.command()
