@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from retouch_common.synthesis.cleaning import CleaningConfig, clean_skin, find_blemishes, label_regions
+from retouch_common.synthesis.cleaning import CleaningConfig, clean_skin, find_blemishes
 from retouch_common.synthesis.filters import gaussian_blur
 
 UNIT = 192.0
@@ -93,12 +93,3 @@ def test_a_given_mask_is_filled() -> None:
     raw = np.where(shape > 0.5, np.float32(0.0), clean)
     result = clean_skin(raw, everywhere(), UNIT, blemishes=(shape[..., 0] > 0.4).astype(np.float32))
     assert np.abs(result - clean)[shape[..., 0] > 0.5].mean() < 0.05
-
-
-def test_regions_are_numbered_apart() -> None:
-    mask = np.zeros((20, 30), dtype=np.float32)
-    mask[2:6, 2:9] = 1.0
-    mask[10:15, 20:28] = 1.0
-    labels = label_regions(mask, 20)
-    assert set(np.unique(labels)) == {0, 1, 2}
-    assert len(np.unique(labels[2:6, 2:9])) == 1 and labels[3, 3] != labels[12, 22]

@@ -4,6 +4,7 @@ from retouch_common.synthesis.filters import (
     dilate,
     fill_polygon,
     gaussian_blur,
+    label_regions,
     resize,
     smooth_noise,
     smoothstep,
@@ -81,3 +82,12 @@ def test_smooth_noise_is_smooth_and_repeatable() -> None:
     np.testing.assert_array_equal(first, second)
     assert np.abs(np.diff(first, axis=0)).max() < 0.4 * first.std() + 0.2
     assert 0.5 < first.std() < 1.6
+
+
+def test_regions_are_numbered_apart() -> None:
+    mask = np.zeros((20, 30), dtype=np.float32)
+    mask[2:6, 2:9] = 1.0
+    mask[10:15, 20:28] = 1.0
+    labels = label_regions(mask, 20)
+    assert set(np.unique(labels)) == {0, 1, 2}
+    assert len(np.unique(labels[2:6, 2:9])) == 1 and labels[3, 3] != labels[12, 22]

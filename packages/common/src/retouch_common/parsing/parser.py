@@ -12,7 +12,7 @@ import torch
 from retouch_common.cli import resolve_device, resolve_precision
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.model import ParsingUNet
-from retouch_common.synthesis.cleaning import label_regions
+from retouch_common.synthesis.filters import label_regions
 
 __all__ = ["FaceParser"]
 
@@ -70,8 +70,9 @@ class FaceParser:
             pieces = label_regions((labels == part).astype(np.float32), max(labels.shape) // 2)
             sizes = np.bincount(pieces.ravel())[1:]
             strays = 1 + np.flatnonzero(sizes < STRAY * sizes.max(initial=0))
-            logits[part][np.isin(pieces, strays)] = -np.inf
-            labels = logits.argmax(0)
+            if len(strays):
+                logits[part][np.isin(pieces, strays)] = -np.inf
+                labels = logits.argmax(0)
         return labels.astype(np.uint8)
 
     def probabilities(self, face: np.ndarray) -> np.ndarray:

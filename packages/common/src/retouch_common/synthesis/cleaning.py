@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from retouch_common.synthesis.colour import rgb_to_lab
-from retouch_common.synthesis.filters import dilate, gaussian_blur, resize, smoothstep
+from retouch_common.synthesis.filters import dilate, gaussian_blur, label_regions, resize, smoothstep
 
 __all__ = ["CleaningConfig", "clean_skin", "find_blemishes"]
 
@@ -121,19 +120,6 @@ def _stands_out(field: np.ndarray, reach: float, least: float, roundness: float)
 def _masked_blur(values: np.ndarray, skin: np.ndarray, sigma: float) -> np.ndarray:
     weight = gaussian_blur(skin, sigma)
     return gaussian_blur(values, sigma) / (weight[..., None] + _EPS)
-
-
-def label_regions(mask: np.ndarray, iterations: int) -> np.ndarray:
-    """Number connected regions; regions longer than `iterations` pixels may fall apart into several.
-
-    Returns:
-        (H, W) int64, 0 outside, else a number from 1 up.
-    """
-    from kornia.contrib import connected_components
-
-    labels = connected_components(torch.from_numpy(mask)[None, None], num_iterations=iterations)[0, 0].numpy()
-    _, numbered = np.unique(np.where(mask > 0, labels, 0).round().astype(np.int64), return_inverse=True)
-    return numbered.reshape(mask.shape)
 
 
 def _tell_moles(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-__all__ = ["dilate", "fill_polygon", "gaussian_blur", "resize", "smooth_noise", "smoothstep"]
+__all__ = ["dilate", "fill_polygon", "gaussian_blur", "label_regions", "resize", "smooth_noise", "smoothstep"]
 
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -110,6 +110,19 @@ def _running_max(x: np.ndarray, radius: int, axis: int) -> np.ndarray:
     rest = window - span
     result = current[:length] if rest == 0 else np.maximum(current[:length], current[rest : rest + length])
     return np.moveaxis(result, 0, axis)
+
+
+def label_regions(mask: np.ndarray, iterations: int) -> np.ndarray:
+    """Number connected regions; regions longer than `iterations` pixels may fall apart into several.
+
+    Returns:
+        (H, W) int64, 0 outside, else a number from 1 up.
+    """
+    from kornia.contrib import connected_components
+
+    labels = connected_components(torch.from_numpy(mask)[None, None], num_iterations=iterations)[0, 0].numpy()
+    _, numbered = np.unique(np.where(mask > 0, labels, 0).round().astype(np.int64), return_inverse=True)
+    return numbered.reshape(mask.shape)
 
 
 def fill_polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
