@@ -59,14 +59,14 @@ def test_a_run_leaves_what_it_should(run):
     assert {"val_f1_mean", "hard_miou", "val_class_accuracy", "val_f1_helen", "val_loss"} <= measured.keys()
 
 
-def test_it_learns_drawn_people(run, people):
-    """Held-out people are measured afresh, from the weights that were written."""
+def test_it_learns_drawn_people(run, people, monkeypatch):
+    """Held-out people are measured afresh, from the weights that were written; training takes strays as they are."""
+    monkeypatch.setattr("retouch_common.parsing.parser.ONE_PIECE", ())
     measured = evaluate(run / "weights", people, "val", device="cpu", hard=2)
     assert measured["faces"] == 2
     assert measured["pixel_accuracy"] > 0.85 and measured["f1_skin"] > 0.85 and measured["f1_hair"] > 0.7
     written = next(line for line in read_metrics(run / "metrics.jsonl") if "val_miou" in line)
-    assert measured["miou"] == pytest.approx(written["val_miou"], abs=0.05)  # training counts strays
-    assert measured["f1_hair"] == pytest.approx(written["val_f1_hair"], abs=0.01)
+    assert measured["miou"] == pytest.approx(written["val_miou"], abs=1e-4)
     assert 0 <= measured["hard_pixel_accuracy"] < measured["pixel_accuracy"]
     assert evaluate(FaceParser(run / "weights", "cpu"), people, "val", limit=1)["faces"] == 1
     with pytest.raises(ValueError, match="limit"):
