@@ -7,6 +7,7 @@ Section 3.1: the degree of an operation is a quantile of the PSNR between retouc
 pictures with that operation alone: 10, 25, 25, 25 and 15 % from degree 1 to 5.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +81,7 @@ def open_data(
     return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations, kind=kind)
 
 
-class RetouchedFaces(Dataset[dict[str, Tensor]]):
+class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
     """Samples as the module says; any index from 0 up is valid, and the same index gives the same sample.
 
     Attributes:
@@ -93,8 +94,9 @@ class RetouchedFaces(Dataset[dict[str, Tensor]]):
         self.operations = list(operations)
         self.single = kind.partition(":")[2]
 
+    @abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError
+        """Number of different pictures."""
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One sample."""
@@ -120,9 +122,9 @@ class RetouchedFaces(Dataset[dict[str, Tensor]]):
         pairs = (self.pair(number * max(count, len(self)) // count) for number in range(count))
         return degree_edges([psnr(retouched, original, rounded=False) for retouched, original, _ in pairs]).tolist()
 
+    @abstractmethod
     def pair(self, index: int) -> tuple[Tensor, Tensor, set[str]]:
         """Retouched picture, original, names of what was applied."""
-        raise NotImplementedError
 
 
 class PublishedFaces(RetouchedFaces):
