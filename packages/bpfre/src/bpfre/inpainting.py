@@ -75,7 +75,7 @@ def _open(spec: str, *, size: int, split: Split, seed: int) -> Dataset[Any]:
         return open_data(spec, size=size, split=split, seed=seed)
     if not spec.startswith("pictures:"):
         return open_pairs(spec, size=size, split=split, seed=seed, fit="whole")
-    from retouch_common.data.faces import find_portraits
+    from retouch_common.data.portraits import find_portraits
 
     pictures = find_portraits(spec.removeprefix("pictures:"))
     held_out = set(pictures[::10]) if len(pictures) > 1 else set()

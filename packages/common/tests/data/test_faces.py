@@ -12,7 +12,9 @@ import pytest
 import torch
 from retouch_common.data import face_cache
 from retouch_common.data.face_cache import entry_key, load_entry, open_or_prepare
-from retouch_common.data.faces import FaceBlemishes, find_portraits, split_portraits
+from retouch_common.data.faces import FaceBlemishes
+from retouch_common.data.portraits import find_portraits, split_portraits
+from retouch_common.faces.mesh import write_mesh_file
 from retouch_common.synthesis.blemishes import BlemishConfig
 
 Draw = Callable[..., Any]
@@ -150,15 +152,18 @@ def test_without_the_detectors_weights_colour_decides(
 def test_the_cache_is_keyed_by_photo_template_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo, template = tmp_path / "a.png", tmp_path / "a.tem"
     photo.write_bytes(b"one")
+    keys = [entry_key(photo)]
+    write_mesh_file(tmp_path / "landmarks.npz", {"a.png": np.ones((468, 2), np.float32)})
+    keys.append(entry_key(photo))
     template.write_text("1")
-    keys = [entry_key(photo, None), entry_key(photo, template)]
+    keys.append(entry_key(photo))
     template.write_text("2")
-    keys.append(entry_key(photo, template))
+    keys.append(entry_key(photo))
     photo.write_bytes(b"two")
-    keys.append(entry_key(photo, template))
+    keys.append(entry_key(photo))
     monkeypatch.setattr(face_cache, "CACHE_VERSION", -1)
-    keys.append(entry_key(photo, template))
-    assert len(set(keys)) == 5
+    keys.append(entry_key(photo))
+    assert len(set(keys)) == 6
 
 
 @pytest.mark.parametrize("damage", ["truncate image", "remove maps", "garble json", "wrong shape"])
@@ -167,11 +172,10 @@ def test_damaged_entries_are_made_again(
 ) -> None:
     photo, cache = tmp_path / "a.png", tmp_path / "cache"
     draw_person().save(photo, with_template=True)
-    template = photo.with_suffix(".tem")
-    first = open_or_prepare(cache, photo, template)
+    first = open_or_prepare(cache, photo)
     assert first is not None
     expected = np.array(first.image)
-    key = entry_key(photo, template)
+    key = entry_key(photo)
     image, maps, about = (cache / f"{key}.{end}" for end in ("image.npy", "maps.npy", "json"))
     if damage == "truncate image":
         data = image.read_bytes()
@@ -185,7 +189,7 @@ def test_damaged_entries_are_made_again(
         np.save(maps, np.zeros((3, 3, 4), dtype=np.uint8))
     with pytest.raises(ValueError, match="damaged cache entry"):
         load_entry(cache, key)
-    again = open_or_prepare(cache, photo, template)
+    again = open_or_prepare(cache, photo)
     assert again is not None and "made again" in caplog.text
     np.testing.assert_array_equal(again.image, expected)
 
@@ -208,7 +212,7 @@ _DATA = Path(os.environ.get("RETOUCH_DATA", Path(__file__).parents[4].parent / "
 @pytest.mark.skipif(not (_DATA / "canada").is_dir(), reason="the shared portraits (RETOUCH_DATA) are not here")
 def test_a_real_portrait_loses_little_but_its_blemishes(tmp_path: Path) -> None:
     photo = sorted((_DATA / "canada").glob("*.jpg"))[1]
-    face = open_or_prepare(tmp_path, photo, photo.with_suffix(".tem"))
+    face = open_or_prepare(tmp_path, photo)
     assert face is not None
     levels = face_cache.read_levels(photo)
     changed = np.abs(levels.astype(int) - face.image).max(-1) > 2

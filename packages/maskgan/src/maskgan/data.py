@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from retouch_common.cli import progress_bar
 from retouch_common.data.face_cache import default_cache, read_levels
-from retouch_common.data.faces import find_portraits, split_portraits
 from retouch_common.data.pairs import Split
+from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.parsing.augmentation import Augmenter, Framed, Pose, cut
 from retouch_common.parsing.data import FACES, find_pairs
 from retouch_common.parsing.labels import write_labels

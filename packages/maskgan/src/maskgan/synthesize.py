@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from retouch_common.cli import error_line, progress_bar
-from retouch_common.data.faces import SUFFIXES, find_portraits
+from retouch_common.data.portraits import SUFFIXES, find_portraits
 from retouch_common.files import write_atomically
 from retouch_common.parsing.labels import read_labels, write_labels
 from retouch_common.photo.io import Photo

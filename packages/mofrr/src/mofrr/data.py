@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from retouch_common.data.faces import find_portraits, split_portraits
 from retouch_common.data.pairs import ImagePairs, Split
+from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.metrics.quality import psnr
 from retouch_common.photo.alignment import FaceSquare
 from retouch_common.synthesis.face_template import FaceLandmarks
@@ -162,7 +162,7 @@ class SimulatedFaces(RetouchedFaces):
     """Portraits, aligned as FFHQ's, most moved a little, relit, and retouched.
 
     See :func:`mofrr.portraits.open_face` for where the faces are. Every tenth person is held out, see
-    :func:`retouch_common.data.faces.split_portraits`.
+    :func:`retouch_common.data.portraits.split_portraits`.
 
     Args:
         folder: Portraits, in subfolders too.

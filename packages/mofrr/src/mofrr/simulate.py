@@ -20,7 +20,7 @@ import numpy as np
 import pyvips
 import torch
 from retouch_common.cli import progress_bar
-from retouch_common.data.faces import find_portraits, split_portraits
+from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.files import write_atomically
 from retouch_common.synthesis.retouching import (
     OPERATIONS,

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from retouch_common.data.portraits import mesh_of
 from retouch_common.data.webmorph import read_template
 from retouch_common.synthesis.preparation import PreparedFace, prepare_face
 
@@ -25,7 +26,7 @@ __all__ = ["CACHE_VERSION", "default_cache", "entry_key", "load_entry", "open_or
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 8
+CACHE_VERSION = 9
 """Raise it whenever masks, cleaning or the layout of entries change."""
 
 
@@ -34,12 +35,15 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retouch-common" / "faces"
 
 
-def entry_key(photo: Path, template: Path | None) -> str:
-    """Name of a photo's entry: 24 hexadecimal digits."""
+def entry_key(photo: Path) -> str:
+    """Name of a photo's entry: 24 hexadecimal digits. Changes with the photo and the landmarks beside it."""
     digest = hashlib.sha256(f"{CACHE_VERSION}\n".encode())
     digest.update(photo.read_bytes())
-    if template is not None:
+    template, mesh = photo.with_suffix(".tem"), mesh_of(photo)
+    if template.is_file():
         digest.update(b"\ntemplate\n" + template.read_bytes())
+    elif mesh is not None:
+        digest.update(b"\nmesh\n" + mesh.tobytes())
     return digest.hexdigest()[:24]
 
 
@@ -117,23 +121,27 @@ def load_entry(folder: Path, key: str) -> PreparedFace | None:
     return PreparedFace(image, natural, maps, (x, y, width, height))
 
 
-def open_or_prepare(folder: Path, photo: Path, template: Path | None) -> PreparedFace | None:
+def open_or_prepare(folder: Path, photo: Path) -> PreparedFace | None:
     """An entry from the cache, made first if it is missing or damaged.
+
+    The face is where a `.tem` template beside the photo says, else where the folder's `landmarks.npz` does, else where
+    the detector finds it.
 
     Returns:
         None if no usable face is in the photo.
 
     Raises:
-        ValueError: If the photo or the template cannot be read.
+        ValueError: If the photo or its landmarks cannot be read.
         OSError: If the cache cannot be written.
     """
-    key = entry_key(photo, template)
+    key = entry_key(photo)
     try:
         return load_entry(folder, key)
     except FileNotFoundError:
         pass
     except ValueError as error:
         logger.warning("%s; made again", error)
-    landmarks = read_template(template) if template is not None else None
+    template = photo.with_suffix(".tem")
+    landmarks = read_template(template) if template.is_file() else mesh_of(photo)
     save_entry(folder, key, prepare_face(read_levels(photo), landmarks))
     return load_entry(folder, key)

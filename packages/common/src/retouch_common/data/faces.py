@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from retouch_common.data.face_cache import default_cache, open_or_prepare
 from retouch_common.data.face_crops import Crop, CropConfig, random_crop
+from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
 from retouch_common.synthesis.colour import luminance
 from retouch_common.synthesis.jpeg import compress
@@ -25,57 +26,9 @@ from retouch_common.synthesis.photometric import NoiseBank, colour_shift, religh
 from retouch_common.synthesis.preparation import PreparedFace
 from retouch_common.synthesis.scenes import draw_distractors, occluder, random_background
 
-__all__ = ["FaceBlemishes", "find_portraits", "identity", "split_portraits"]
+__all__ = ["FaceBlemishes"]
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
-
-
-def find_portraits(folder: str | Path) -> list[Path]:
-    """All pictures in a folder and its subfolders, sorted.
-
-    Raises:
-        ValueError: If the folder does not exist or holds no picture.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: not a folder of portraits")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not paths:
-        raise ValueError(f"{folder}: no portraits in it (looked for {', '.join(sorted(SUFFIXES))})")
-    return paths
-
-
-def identity(path: Path) -> tuple[str, str]:
-    """Who is in a picture, by name: (set, id).
-
-    The set is the name of the picture's folder up to the first underscore, the id its name without suffix, so
-    `london_neutral/001.jpg` and `london_smiling/001.jpg` are one person and `canada/001.jpg` another.
-    """
-    return path.parent.name.split("_")[0], path.stem
-
-
-def split_portraits(paths: Sequence[Path], split: str) -> list[Path]:
-    """Divide pictures by identity.
-
-    Args:
-        paths: Pictures.
-        split: "val" takes, within each set, the ids whose sorted position is a multiple of 10; "train" takes
-            the others; "all" takes everything.
-
-    Raises:
-        ValueError: If the split has another name.
-    """
-    if split not in ("train", "val", "all"):
-        raise ValueError(f"split is {split!r}; it must be 'train', 'val' or 'all'")
-    if split == "all":
-        return list(paths)
-    ids: dict[str, set[str]] = {}
-    for group, name in map(identity, paths):
-        ids.setdefault(group, set()).add(name)
-    held_out = {(group, name) for group, names in ids.items() for name in sorted(names)[::10]}
-    return [path for path in paths if (identity(path) in held_out) == (split == "val")]
 
 
 class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
@@ -235,8 +188,7 @@ def _open_all(paths: Sequence[Path], cache: Path) -> tuple[list[Path], list[Prep
 
     opened = []
     for path in track(paths, description="portraits", transient=True):
-        template = path.with_suffix(".tem")
-        face = open_or_prepare(cache, path, template if template.is_file() else None)
+        face = open_or_prepare(cache, path)
         if face is None:
             logger.warning("%s: no face with enough visible skin; left out", path)
         else:

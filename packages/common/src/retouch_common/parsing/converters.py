@@ -26,7 +26,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from retouch_common.data.faces import find_portraits, split_portraits
+from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.files import write_atomically
 from retouch_common.parsing.labels import CLASSES, NUM_CLASSES, exchanged, open_png, read_labels, resized, write_labels
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from retouch_common.data.faces import find_portraits, split_portraits
 from retouch_common.data.pairs import Split
+from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.parsing.augmentation import Augmenter, cut, random_pose
 from retouch_common.parsing.mouths import open_mouth
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
@@ -72,7 +72,7 @@ def find_pairs(spec: str, split: Split) -> list[tuple[Path, Path]]:
     ``faces:DIR`` takes every picture that has a `.tem` template of its name beside it. Any other folder holds
     ``images/`` and ``labels/`` with PNGs of the pictures' names; or one folder of this kind for each of ``train``,
     ``val`` and ``test``. Without those, every tenth person is held out for "val" and "test", see
-    :func:`retouch_common.data.faces.split_portraits`.
+    :func:`retouch_common.data.portraits.split_portraits`.
 
     Args:
         spec: As above.

@@ -1,4 +1,4 @@
-"""Where skin may be on a face, from landmarks alone: a template's 189 points or a detector's five.
+"""Where skin may be on a face, from landmarks alone: a template's 189 points, the mesh's 468 or a detector's five.
 
 All lengths are multiples of the distance between the pupils (`unit`). Colour decides the rest
 (`retouch_common.synthesis.skin`).
@@ -7,15 +7,24 @@ All lengths are multiples of the distance between the pupils (`unit`). Colour de
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from retouch_common.data.webmorph import Template
+from retouch_common.faces import mesh
 from retouch_common.synthesis.colour import rgb_to_lab
 from retouch_common.synthesis.filters import dilate, fill_polygon, gaussian_blur
 
-__all__ = ["FaceGeometry", "geometry_from_landmarks", "geometry_from_template", "geometry_without_face"]
+__all__ = [
+    "FaceGeometry",
+    "geometry_from_landmarks",
+    "geometry_from_mesh",
+    "geometry_from_template",
+    "geometry_without_face",
+    "mesh_unit",
+]
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,105 @@ def geometry_from_template(template: Template, height: int, width: int) -> FaceG
     x, y = template.outline("face").T
     box = (float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y)))
     return FaceGeometry(allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box)
+
+
+def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeometry:
+    """Regions from the 468-point mesh, at any pose.
+
+    Beards and glasses are not landmarks: cleaning leaves out the band around eyes and brows, where rims are, and skin
+    colour is learnt above the base of the nose only.
+
+    Args:
+        points: (468, 2) x, y in pixels.
+        height: Rows of the image.
+        width: Columns of the image.
+    """
+    points = np.asarray(points, dtype=np.float32)
+    unit = mesh_unit(points)
+    down = points[152] - points[10]  # from the forehead to the chin
+    down = down / max(float(np.hypot(*down)), 1e-6)
+
+    def filled(indices: Sequence[int]) -> np.ndarray:
+        return fill_polygon(points[list(indices)], height, width)
+
+    def union_of(outlines: Sequence[Sequence[int]]) -> np.ndarray:
+        return _union(*(filled(outline) for outline in outlines))
+
+    face = filled(mesh.OVAL)
+    eyes, brows, nostrils = union_of(mesh.EYES), union_of(mesh.BROWS), union_of(mesh.NOSTRILS)
+    lips = filled(mesh.OUTER_LIPS)
+    forehead = fill_polygon(_forehead(points, down, 0.35 * unit), height, width)
+    neck = fill_polygon(_below_jaw(points, down, 1.2 * unit), height, width)
+    allowed = _union(face, forehead, neck, *(fill_polygon(ear, height, width) for ear in _ears(points, down, unit)))
+
+    narrow = _union(
+        dilate(eyes, 0.16 * unit), dilate(brows, 0.08 * unit), dilate(lips, 0.08 * unit), dilate(nostrils, 0.07 * unit)
+    )
+    sockets = _union(union_of(_SOCKETS), eyes, brows)
+    wide = _union(
+        dilate(sockets, 0.22 * unit),
+        dilate(lips, 0.16 * unit),
+        dilate(nostrils, 0.16 * unit),
+        dilate(face, 0.35 * unit) * (1.0 - dilate(face, -0.15 * unit)),
+        1.0 - face,
+    )
+    core = dilate(face, -0.2 * unit)
+    above = _between(points[10], points[2], down, height, width)
+    seeds = (
+        core
+        * above
+        * (1.0 - _union(dilate(eyes, 0.2 * unit), dilate(brows, 0.12 * unit), dilate(nostrils, 0.1 * unit)))
+    )
+    x, y = points[list(mesh.OVAL)].T
+    box = (float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y)))
+    return FaceGeometry(allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box)
+
+
+def mesh_unit(points: np.ndarray) -> float:
+    """Distance between the eyes' centres in pixels; of a face that is turned away, what it would be from the front."""
+    left, right = (points[list(eye)].mean(0) for eye in mesh.EYES)
+    return max(float(np.hypot(*(right - left))), 0.33 * float(np.hypot(*(points[152] - points[10]))))
+
+
+_SOCKETS = (
+    (70, 63, 105, 66, 107, 133, 155, 154, 153, 145, 144, 163, 7, 33),
+    (300, 293, 334, 296, 336, 362, 382, 381, 380, 374, 373, 390, 249, 263),
+    (107, 336, 362, 133),
+)
+"""From brows to lower lids on the left and the right, and what lies between the eyes, in indices of the mesh."""
+
+
+def _forehead(points: np.ndarray, down: np.ndarray, rise: float) -> np.ndarray:
+    """Outline (n, 2) of what lies above the oval, as far as hair usually begins."""
+    top = points[[127, 162, 21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251, 389, 356]]
+    share = np.sin(np.linspace(0.0, np.pi, len(top), dtype=np.float32))[:, None]
+    return np.concatenate([top - down * rise * share, top[::-1]])
+
+
+def _ears(points: np.ndarray, down: np.ndarray, unit: float) -> list[np.ndarray]:
+    """Outlines (n, 2) around the ears; one on the side that is turned away is hidden."""
+    across = np.array([-down[1], down[0]])
+    reach = [abs(float((points[side] - points[mesh.NOSE_TIP]) @ across)) for side in (234, 454)]
+    angle = np.linspace(0.0, 2.0 * np.pi, 32, endpoint=False, dtype=np.float32)[:, None]
+    ring = np.cos(angle) * across * 0.3 * unit + np.sin(angle) * down * 0.5 * unit
+    return [
+        (points[upper] + points[lower]) / 2 + ring
+        for (upper, lower), own in zip(((234, 93), (454, 323)), reach, strict=True)
+        if own > 0.5 * max(reach)
+    ]
+
+
+def _below_jaw(points: np.ndarray, down: np.ndarray, drop: float) -> np.ndarray:
+    """Outline (n, 2) of what lies below the jaw, as far as the neck usually shows."""
+    jaw = points[[58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288]]
+    return np.concatenate([jaw, jaw[::-1] + down * drop])
+
+
+def _between(first: np.ndarray, last: np.ndarray, down: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The strip (H, W) across the image between two points, along a direction."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    along = x * down[0] + y * down[1]
+    return ((along > first @ down) & (along < last @ down)).astype(np.float32)
 
 
 def geometry_from_landmarks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from retouch_common.synthesis.filters import resize
 from retouch_common.synthesis.geometry import (
     FaceGeometry,
     geometry_from_landmarks,
+    geometry_from_mesh,
     geometry_from_template,
     geometry_without_face,
+    mesh_unit,
 )
 from retouch_common.synthesis.skin import WORKING_UNIT, enlarge, plain_background, skin_maps
 
@@ -46,18 +49,24 @@ class PreparedFace:
     box: tuple[float, float, float, float]
 
 
-def prepare_face(levels: np.ndarray, template: Template | None = None) -> PreparedFace | None:
+def prepare_face(levels: np.ndarray, landmarks: Template | np.ndarray | None = None) -> PreparedFace | None:
     """Clean a portrait and make its masks.
 
     Args:
         levels: (H, W, 3) uint8.
-        template: Its landmarks; None to look for the largest face. Where no face can be looked for, colour alone
-            decides where skin is, which is less exact; that is logged once as a warning.
+        landmarks: A template, or the mesh's (468, 2) points; None to look for the largest face. Where no face can be
+            looked for, colour alone decides where skin is, which is less exact; that is logged once as a warning.
 
     Returns:
         None if no face is found or too little of it is skin.
     """
-    source = _Source(template, None, 0.0) if template is not None else _locate(levels)
+    source = (
+        _Mesh(landmarks)
+        if isinstance(landmarks, np.ndarray)
+        else _Template(landmarks)
+        if landmarks
+        else _locate(levels)
+    )
     if source is None:
         return None
     height, width = (n - n % 2 for n in levels.shape[:2])
@@ -88,32 +97,69 @@ def prepare_face(levels: np.ndarray, template: Template | None = None) -> Prepar
     return PreparedFace(_to_levels(image), natural, _to_levels(stack), (x, y, box_width, box_height))
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where the geometry comes from: a template, a detected face, or (neither) the frame alone."""
-
-    template: Template | None
-    landmarks: np.ndarray | None
-    frame_unit: float
-    box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+class _Source(Protocol):
+    """What says where the face is."""
 
     @property
     def unit(self) -> float:
-        if self.template is not None:
-            return self.template.pupil_distance
-        if self.landmarks is not None:
-            return float(np.hypot(*(self.landmarks[1] - self.landmarks[0])))
-        return self.frame_unit
+        """Distance between the pupils in pixels of the photo."""
 
     def geometry(self, scale: float, image: np.ndarray) -> FaceGeometry | None:
-        """Regions in the photo reduced by `scale`."""
-        rows, columns = image.shape[:2]
-        if self.template is not None:
-            return geometry_from_template(self.template.scaled(scale), rows, columns)
-        if self.landmarks is not None:
-            x, y, width, height = self.box
-            box = (x * scale, y * scale, width * scale, height * scale)
-            return geometry_from_landmarks((self.landmarks + 0.5) * scale - 0.5, box, rows, columns)
+        """Return the regions in the photo reduced by `scale`."""
+
+
+@dataclass(frozen=True)
+class _Template:
+    """189 points."""
+
+    template: Template
+
+    @property
+    def unit(self) -> float:
+        return self.template.pupil_distance
+
+    def geometry(self, scale: float, image: np.ndarray) -> FaceGeometry:
+        return geometry_from_template(self.template.scaled(scale), *image.shape[:2])
+
+
+@dataclass(frozen=True)
+class _Mesh:
+    """468 points."""
+
+    points: np.ndarray
+
+    @property
+    def unit(self) -> float:
+        return mesh_unit(self.points)
+
+    def geometry(self, scale: float, image: np.ndarray) -> FaceGeometry:
+        return geometry_from_mesh((self.points + 0.5) * scale - 0.5, *image.shape[:2])
+
+
+@dataclass(frozen=True)
+class _Detected:
+    """A detector's five points and box."""
+
+    landmarks: np.ndarray
+    box: tuple[float, float, float, float]
+
+    @property
+    def unit(self) -> float:
+        return float(np.hypot(*(self.landmarks[1] - self.landmarks[0])))
+
+    def geometry(self, scale: float, image: np.ndarray) -> FaceGeometry:
+        x, y, width, height = self.box
+        box = (x * scale, y * scale, width * scale, height * scale)
+        return geometry_from_landmarks((self.landmarks + 0.5) * scale - 0.5, box, *image.shape[:2])
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Nothing: the picture itself is taken for the face."""
+
+    unit: float
+
+    def geometry(self, scale: float, image: np.ndarray) -> FaceGeometry | None:
         return geometry_without_face(image)
 
 
@@ -125,12 +171,12 @@ def _locate(levels: np.ndarray) -> _Source | None:
         faces = detect_faces(levels)
     except DetectorUnavailable as error:
         _warn_once(str(error))
-        return _Source(None, None, min(levels.shape[:2]) / 5.0)
+        return _Frame(min(levels.shape[:2]) / 5.0)
     if not faces:
         return None
     face = max(faces, key=lambda f: f.box[2] * f.box[3])
     x, y, width, height = (float(v) for v in face.box)
-    return _Source(None, np.asarray(face.landmarks, dtype=np.float32), 0.0, (x, y, width, height))
+    return _Detected(np.asarray(face.landmarks, dtype=np.float32), (x, y, width, height))
 
 
 _warned: set[str] = set()

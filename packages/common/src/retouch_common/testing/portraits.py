@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from retouch_common.data.face_cache import default_cache, open_or_prepare
-from retouch_common.data.faces import find_portraits, split_portraits
+from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.photo.faces import Face, face_crop
 from retouch_common.synthesis.blemish_canvas import Canvas
 from retouch_common.synthesis.blemish_shapes import NoisePool
@@ -49,8 +49,7 @@ def held_out(folder: Path, *, side: int = SIDE, margin: float = MARGIN) -> Itera
         margin: Side of the crop over the longer side of the face's box.
     """
     for path in split_portraits(find_portraits(folder), "val"):
-        template = path.with_suffix(".tem")
-        face = open_or_prepare(default_cache(), path, template if template.is_file() else None)
+        face = open_or_prepare(default_cache(), path)
         if face is None:
             continue
         height, width = face.image.shape[:2]

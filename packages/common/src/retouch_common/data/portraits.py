@@ -1,0 +1,105 @@
+"""Folders of portraits: which pictures, whose they are, who is held out, and their landmarks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from retouch_common.faces.mesh import LANDMARKS_FILE, read_mesh_file
+
+__all__ = ["find_portraits", "mesh_of", "person_of", "require_other_people", "split_portraits"]
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
+
+HELD_OUT_EVERY = {"headshots": 4, "community": 4}
+"""In these sets every fourth person is held out, in others every tenth."""
+
+
+def find_portraits(folders: str | Path) -> list[Path]:
+    """Return all pictures in one or several folders and their subfolders, sorted within each folder.
+
+    Args:
+        folders: A folder, or several joined by commas.
+
+    Raises:
+        ValueError: If a folder does not exist or holds no picture.
+    """
+    paths: dict[Path, None] = {}  # a set that keeps the order
+    for folder in (Path(name) for name in str(folders).split(",") if name):
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: not a folder of portraits")
+        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not found:
+            raise ValueError(f"{folder}: no portraits in it (looked for {', '.join(sorted(SUFFIXES))})")
+        paths |= dict.fromkeys(found)
+    if not paths:
+        raise ValueError("no folder of portraits was given")
+    return list(paths)
+
+
+def person_of(path: Path) -> tuple[str, str]:
+    """Return who is in a picture, by name: (set, id).
+
+    The set is the name of the picture's folder up to the first underscore, the id its name without suffix, so
+    `london_neutral/001.jpg` and `london_smiling/001.jpg` are one person and `canada/001.jpg` another.
+    """
+    return path.parent.name.split("_")[0], path.stem
+
+
+def split_portraits(paths: Sequence[Path], split: str) -> list[Path]:
+    """Divide pictures by person.
+
+    Args:
+        paths: Pictures.
+        split: "val" takes, within each set, the ids whose sorted position is a multiple of 10 (of 4 in the sets of
+            `HELD_OUT_EVERY`); "train" takes the others; "all" takes everything.
+
+    Raises:
+        ValueError: If the split has another name.
+    """
+    if split not in ("train", "val", "all"):
+        raise ValueError(f"split is {split!r}; it must be 'train', 'val' or 'all'")
+    if split == "all":
+        return list(paths)
+    ids: dict[str, set[str]] = {}
+    for group, name in map(person_of, paths):
+        ids.setdefault(group, set()).add(name)
+    held_out = {
+        (group, name) for group, names in ids.items() for name in sorted(names)[:: HELD_OUT_EVERY.get(group, 10)]
+    }
+    return [path for path in paths if (person_of(path) in held_out) == (split == "val")]
+
+
+def require_other_people(train: Iterable[Path], validation: Iterable[Path]) -> None:
+    """Refuse training and validation pictures that show the same person.
+
+    Raises:
+        ValueError: If a person stands on both sides.
+    """
+    both = sorted({person_of(path) for path in train} & {person_of(path) for path in validation})
+    if both:
+        named = ", ".join("/".join(person) for person in both[:3])
+        more = "" if len(both) <= 3 else f" and {len(both) - 3} more"
+        raise ValueError(f"the same people stand in training and validation: {named}{more}")
+
+
+def mesh_of(path: Path) -> np.ndarray | None:
+    """Return the 468 points (468, 2) of a picture from the `landmarks.npz` in its folder; None if it has none there.
+
+    Raises:
+        ValueError: If that file is damaged.
+    """
+    file = path.parent / LANDMARKS_FILE
+    try:
+        modified = file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+    return _meshes(file, modified).get(path.name)
+
+
+@functools.lru_cache(maxsize=32)
+def _meshes(file: Path, modified: int) -> dict[str, np.ndarray]:
+    return read_mesh_file(file)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from retouch_common.data.portraits import find_portraits, mesh_of, require_other_people, split_portraits
+from retouch_common.faces.mesh import write_mesh_file
+
+
+def pictures(folder: Path, *names: str) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"")
+    return [folder / name for name in names]
+
+
+def test_several_folders_are_searched_in_their_order_and_no_picture_comes_twice(tmp_path: Path) -> None:
+    second, first = pictures(tmp_path / "b" / "deep", "1.jpg"), pictures(tmp_path / "a", "2.png", "3.webp")
+    spec = f"{tmp_path / 'b'},{tmp_path / 'a'},{tmp_path / 'b' / 'deep'}"
+    assert find_portraits(spec) == second + first
+
+
+@pytest.mark.parametrize("spec", ["", ","])
+def test_no_folder_is_refused(spec: str) -> None:
+    with pytest.raises(ValueError, match="no folder of portraits"):
+        find_portraits(spec)
+
+
+def test_one_missing_folder_among_several_is_named(tmp_path: Path) -> None:
+    pictures(tmp_path / "a", "1.jpg")
+    with pytest.raises(ValueError, match="nowhere: not a folder"):
+        find_portraits(f"{tmp_path / 'a'},{tmp_path / 'nowhere'}")
+
+
+def test_every_fourth_person_of_portraits_taken_anywhere_is_held_out() -> None:
+    paths = [Path(f"x/{group}/{n:02d}.jpg") for group in ("headshots", "community", "congress") for n in range(20)]
+    val = {(p.parent.name, int(p.stem)) for p in split_portraits(paths, "val")}
+    fourth = {(group, n) for group in ("headshots", "community") for n in range(0, 20, 4)}
+    assert val == fourth | {("congress", 0), ("congress", 10)}
+    assert not {(p.parent.name, int(p.stem)) for p in split_portraits(paths, "train")} & val
+
+
+def test_people_on_both_sides_are_refused_by_name() -> None:
+    train = [Path("x/london_neutral/001.jpg"), Path("x/canada/003.jpg")]
+    require_other_people(train, [Path("x/london_smiling/002.jpg"), Path("x/canada/001.jpg")])
+    with pytest.raises(ValueError, match="same people stand in training and validation: london/001"):
+        require_other_people(train, [Path("y/london_smiling/001.jpg")])
+
+
+def test_a_picture_knows_its_mesh_and_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    one, two = pictures(tmp_path, "1.jpg", "2.jpg")
+    assert mesh_of(one) is None
+    write_mesh_file(tmp_path / "landmarks.npz", {"1.jpg": np.ones((468, 2))})
+    np.testing.assert_array_equal(mesh_of(one), np.ones((468, 2)))
+    assert mesh_of(two) is None
+    write_mesh_file(tmp_path / "landmarks.npz", {"2.jpg": np.zeros((468, 2))})
+    assert mesh_of(one) is None and mesh_of(two) is not None
