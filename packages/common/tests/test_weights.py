@@ -190,7 +190,7 @@ def test_without_a_network_the_hub_says_what_to_do(bundled, monkeypatch, tmp_pat
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     text = message(resolve_weights, "someone/abpn", bundled=bundled)
-    assert "cannot reach" in text and "give their folder" in text
+    assert "cannot reach" in text and "give its path" in text
 
 
 def hub_cache(tmp_path, bundled, digest):

@@ -187,20 +187,37 @@ def _file_in_folder(folder: Path) -> Path:
 def _from_hub(name: str) -> Weights:
     from huggingface_hub import errors, hf_hub_download
 
+    path = hub_file(name, FOLDER_FILE)
+    repo, _, revision = name.partition("@")
+    with contextlib.suppress(errors.EntryNotFoundError):  # the configuration may be in the file itself
+        hf_hub_download(repo, "config.json", revision=revision or None)
+    return _describe(name, path, "hub")
+
+
+def hub_file(name: str, filename: str) -> Path:
+    """Download a file of a repository on the Hugging Face hub, or find it in the hub's cache, and verify it.
+
+    Args:
+        name: `owner/name` or `owner/name@revision`.
+        filename: the file.
+
+    Raises:
+        ValueError: no such repository, revision or file, or the hub cannot be reached.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
     repo, _, revision = name.partition("@")
     try:
-        path = Path(hf_hub_download(repo, FOLDER_FILE, revision=revision or None))
-        with contextlib.suppress(errors.EntryNotFoundError):  # the configuration may be in the file itself
-            hf_hub_download(repo, "config.json", revision=revision or None)
+        path = Path(hf_hub_download(repo, filename, revision=revision or None))
     except errors.RevisionNotFoundError as error:
         raise ValueError(f"{repo} on the Hugging Face hub has no revision {revision!r}") from error
     except errors.LocalEntryNotFoundError as error:
         raise ValueError(
             f"cannot reach the Hugging Face hub for {name!r}, and its cache has no copy: connect and "
-            f"try again, or download {FOLDER_FILE} and config.json elsewhere and give their folder"
+            f"try again, or download {filename} elsewhere and give its path"
         ) from error
     except errors.EntryNotFoundError as error:
-        raise ValueError(f"{repo} on the Hugging Face hub has no {FOLDER_FILE}") from error
+        raise ValueError(f"{repo} on the Hugging Face hub has no {filename}") from error
     except errors.GatedRepoError as error:
         raise ValueError(f"{repo}: accept its terms on its hub page, then run `hf auth login`") from error
     except errors.RepositoryNotFoundError as error:
@@ -213,7 +230,7 @@ def _from_hub(name: str) -> Weights:
     blob = path.resolve().name  # the cache names large files by their SHA-256
     if re.fullmatch(r"[0-9a-f]{64}", blob):
         check_sha256(path, blob)
-    return _describe(name, path, "hub")
+    return path
 
 
 def _describe(name: str, path: Path, source: Literal["bundled", "file", "folder", "hub"]) -> Weights:
