@@ -7,16 +7,19 @@
     smoke                     the built wheels in an empty environment: commands, imports, a portrait
     repro                     same run, resume, schema, golden forward, golden loss curve
     golden [-- --update]      only the golden files: compare, or write them anew
+    weights -- PACKAGE [NAME] train what the package bundles, from portraits to file; rerun to resume
     evidence -- PACKAGE       measure what a package promises, beside the bars
     benchmark [-- OPTIONS]    speed and memory, as JSON with the environment
 
 Environment: RETOUCH_PYTHONS="3.10 3.13" runs tests, build and smoke with these interpreters instead of the
-one that runs nox; RETOUCH_DATA is the folder of portraits (default ../shared/data).
+one that runs nox; RETOUCH_DATA is the folder of portraits (default ../shared/data), RETOUCH_RUNS that of the training
+runs of `weights` (default runs).
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -171,6 +174,33 @@ def golden(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-m", "golden", "packages", env={**ENVIRONMENT, **update})
     if update:
         session.run("git", "status", "--short", "--", "*/golden/*", external=True)
+
+
+@nox.session
+def weights(session: nox.Session) -> None:
+    """Train the weights that a package bundles, stage by stage as its weights.toml says, and put them in their place.
+
+    A stage that was interrupted goes on, one that has ended is not done again, when the command is run again.
+    """
+    recipes = {package: ROOT / f"packages/{package}/weights.toml" for package in PACKAGES}
+    available = [package for package, file in recipes.items() if file.is_file()]
+    if not session.posargs or session.posargs[0] not in available:
+        session.error(f"usage: nox -s weights -- PACKAGE [NAME…]; with recipes: {', '.join(available)}")
+    package, *names = session.posargs
+    recipe = nox.project.load_toml(recipes[package])
+    if unknown := sorted(set(names) - set(recipe)):
+        session.error(f"{package} bundles no weights {', '.join(unknown)}; there are {', '.join(recipe)}")
+    install(session)
+    faces = Path(ENVIRONMENT["RETOUCH_DATA"]) / "faces"
+    for name in names or recipe:
+        run = Path(os.environ.get("RETOUCH_RUNS", ROOT / "runs")).absolute() / package / name
+        run.mkdir(parents=True, exist_ok=True)
+        known = {"portraits": ",".join(str(faces / folder) for folder in recipe[name]["portraits"]), "run": str(run)}
+        for stage in recipe[name]["stages"]:
+            session.run(*[word.format(**known) for word in shlex.split(stage)], env=ENVIRONMENT)
+        bundled, megabytes = recipe[name]["file"], str(recipe[name]["megabytes"])
+        trained = recipe[name]["trained"].format(**known)
+        session.run("python", ".ci/bundle.py", trained, f"packages/{package}/{bundled}", megabytes)
 
 
 @nox.session

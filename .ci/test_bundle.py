@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from retouch_common.weights import sha256
+from safetensors.torch import save_file
+
+SCRIPT = Path(__file__).with_name("bundle.py")
+
+
+def bundle(trained: Path, bundled: Path, megabytes: float) -> None:
+    spec = importlib.util.spec_from_file_location("ci_bundle", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.bundle(trained, bundled, megabytes)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    save_file({"a": torch.ones(1000)}, tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def test_the_file_is_copied_unchanged_and_entered_beside_others(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    save_file({"b": torch.ones(1)}, folder / "other.safetensors")
+    bundle(trained, folder / "small.safetensors", 1.0)
+    assert (folder / "small.safetensors").read_bytes() == trained.read_bytes()
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    assert lines == [f"{sha256(folder / name)}  {name}" for name in ("other.safetensors", "small.safetensors")]
+    assert subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_too_large_and_poisoned_weights_are_refused(trained: Path, tmp_path: Path) -> None:
+    bundled = tmp_path / "weights" / "small.safetensors"
+    bundled.parent.mkdir()
+    bundled.write_bytes(b"before")
+    with pytest.raises(ValueError, match=r"more than the 0\.001 MB allowed"):
+        bundle(trained, bundled, 0.001)
+    save_file({"a": torch.tensor([1.0, float("nan")])}, trained)
+    with pytest.raises(ValueError, match="a not finite"):
+        bundle(trained, bundled, 1.0)
+    assert bundled.read_bytes() == b"before"
+    result = subprocess.run([sys.executable, SCRIPT, trained, bundled, "1"], capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
