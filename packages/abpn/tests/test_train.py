@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import pyvips
 import torch
+from abpn.cli import train as command
 from abpn.config import PRESETS, TrainConfig
 from abpn.model import ABPN
 from abpn.train import cut, dry_run, levels_of_step, train
 from retouch_common.config import apply_overrides
+from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +109,8 @@ def test_crops_are_cut_to_the_thumbnail():
     assert cut(image, 0, cfg)[0, 0, 0, 0] == 16
     assert cut(image, 1, cfg) is image
     assert cut(image, 2, cfg) is image
+
+
+def test_an_infinite_learning_rate_leaves_no_broken_weights(pairs, tmp_path):
+    arguments = ["--preset", "tiny", "--data", pairs, "--out", tmp_path / "run", "--set", "loss.adversarial=0.1"]
+    assert_infinite_rate_is_survived(command, arguments, tmp_path / "run")

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import pyvips
 import torch
+from bpfre.cli import train as command
 from bpfre.config import PRESETS
 from bpfre.data import open_data
 from bpfre.model import BPFRe
 from bpfre.train import _Run, dry_run, split, train
 from retouch_common.config import apply_overrides
+from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 from retouch_common.training.runner import Runner
 
 QUIET = {"device": "cpu", "report": lambda line: None}
@@ -180,3 +182,8 @@ def test_the_gradient_penalty_is_computed_in_full_precision(pairs):
             wrapped = run.discriminator(image)
         assert alone.dtype == torch.float32 and not torch.equal(alone, wrapped.float())
         assert "r1" in run.training_step(1, run.batches(0))
+
+
+def test_an_infinite_learning_rate_leaves_no_broken_weights(pairs, tmp_path):
+    arguments = ["--preset", "tiny", "--data", pairs, "--out", tmp_path / "run"]
+    assert_infinite_rate_is_survived(command, arguments, tmp_path / "run")

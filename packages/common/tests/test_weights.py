@@ -9,6 +9,7 @@ import torch
 from huggingface_hub import errors
 from retouch_common import weights
 from retouch_common.weights import bundled_names, load_state, resolve_weights, save_weights
+from safetensors.torch import save_file
 
 
 def a_state():
@@ -222,3 +223,21 @@ def test_a_damaged_download_is_refused(bundled, monkeypatch, tmp_path):
     link = hub_cache(tmp_path, bundled, "0" * 64)
     hub_answers(monkeypatch, lambda repo, file, revision: link)
     assert "damaged" in message(resolve_weights, "someone/abpn", bundled=bundled)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_no_numbers_are_neither_saved_nor_loaded(tmp_path, value):
+    state = a_state() | {"bias": torch.tensor([0.0, value])}
+    path = tmp_path / "a.safetensors"
+    assert f"{path}: tensor 'bias' holds NaN or infinite" in message(save_weights, path, state, config={})
+    assert not path.exists()
+    save_file(state, path)
+    assert f"{path}: tensor 'bias' holds NaN" in message(load_state, resolve_weights(path, bundled=tmp_path))
+
+
+def test_integers_are_no_weights_but_batch_normalisation_may_count(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"norm.num_batches_tracked": torch.tensor(3)}, path)
+    assert load_state(resolve_weights(path, bundled=tmp_path))["norm.num_batches_tracked"] == 3
+    save_file({"conv.weight": torch.ones(2, dtype=torch.int8)}, path)
+    assert "tensor 'conv.weight' is int8, not floating" in message(load_state, resolve_weights(path, bundled=tmp_path))

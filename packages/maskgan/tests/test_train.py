@@ -15,6 +15,7 @@ from retouch_common.config import apply_overrides
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.faces import Face
+from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 from retouch_common.training.monitor import read_metrics
 
 
@@ -203,3 +204,9 @@ def test_dry_run_writes_nothing(faces, tmp_path, parser_weights):
     assert result.exit_code == 0, result.output
     assert "dry run: nothing was written" in result.output and not (tmp_path / "run").exists()
     assert "data: 6 faces" in result.output
+
+
+def test_an_infinite_learning_rate_leaves_no_broken_weights(faces, parser_weights, tmp_path):
+    arguments = ["--preset", "tiny", "--data", faces, "--out", tmp_path / "run", "--set", "train.batch_size=2"]
+    arguments += ["--set", f"train.parser={parser_weights}"]
+    assert_infinite_rate_is_survived(command, arguments, tmp_path / "run")

@@ -14,6 +14,7 @@ from mofrr.model import MoFRR
 from mofrr.stages import faces_for, needs, stage_names
 from mofrr.train import dry_run, train
 from retouch_common.config import apply_overrides
+from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 from retouch_common.training.monitor import read_metrics
 from retouch_common.training.runner import Runner
 
@@ -180,3 +181,10 @@ def test_a_dry_run_needs_no_other_stage(faces):
     said = []
     dry_run(configured(), faces, stage="combine", device="cpu", report=said.append)
     assert said[-1] == "dry run: nothing was written"
+
+
+@pytest.mark.parametrize("stage", ["router", "shared"])
+def test_an_infinite_learning_rate_leaves_no_broken_weights(faces, tmp_path, stage):
+    arguments = [stage, "--preset", "tiny", "--data", faces, "--out", tmp_path, "--set", "train.batch_size=2"]
+    arguments += ["--set", "model.operations=[white, lift]"]
+    assert_infinite_rate_is_survived(command, arguments, tmp_path / stage)

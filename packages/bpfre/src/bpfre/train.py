@@ -17,7 +17,7 @@ from retouch_common.data.samplers import EndlessBatches, endless_loader
 from retouch_common.losses.region import difference_mask
 from retouch_common.training.continuation import Continuation, initial_weights
 from retouch_common.training.ema import EMA
-from retouch_common.training.monitor import Monitor, check_finite
+from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
 from retouch_common.training.schedule import learning_rate_factor
 from torch import Tensor, nn
@@ -62,6 +62,7 @@ def train(
 
     Raises:
         ValueError: Unusable data or configuration, or a run directory of another configuration.
+        NonFiniteError: Losses, gradients or weights became NaN or infinite; the last good checkpoint stays.
         OSError: Nothing can be written to ``out``; the last good checkpoint stays.
     """
     out = Path(out)
@@ -88,6 +89,7 @@ def train(
                 monitor.step(step, losses)
                 stop = runner.stop_requested()
                 if step % cfg.sheet_every == 0 or step == cfg.steps:
+                    run.continuation.check_state(step)
                     figures, rows = run.validate()
                     monitor.log(step, figures)
                     monitor.sheet(step, rows)
@@ -239,7 +241,7 @@ class _Run:
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() / cfg.accumulate
         means = runner.mean(sums)
-        check_finite(means, step)
+        self.continuation.check_step(step, means)
         if cfg.clip:
             means["gradient_norm"] = runner.clip(self.model, cfg.clip)
         for name, optimizer in self.optimizers.items():

@@ -100,10 +100,43 @@ def resolve_weights(name: str | os.PathLike[str], *, bundled: Traversable | Path
 
 
 def load_state(weights: Weights, *, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
-    """All tensors of the file, by name, on `device`."""
+    """All tensors of the file, by name, on `device`.
+
+    Raises:
+        ValueError: a tensor holds NaN or infinite values, or integers where weights are floating-point numbers.
+    """
     from safetensors.torch import load_file
 
-    return load_file(weights.path, device=str(device))
+    state = load_file(weights.path, device=str(device))
+    integers = [name for name, tensor in state.items() if not (tensor.is_floating_point() or _is_counter(name))]
+    if integers:
+        kind = str(state[integers[0]].dtype).removeprefix("torch.")
+        raise ValueError(f"{weights.path}: tensor {integers[0]!r} is {kind}, not floating-point; get the file again")
+    refuse_non_finite(state, str(weights.path))
+    return state
+
+
+def non_finite(state: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of the tensors that hold NaN or infinite values."""
+    import torch
+
+    return [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+
+
+def refuse_non_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Refuse weights that no network can compute with.
+
+    Args:
+        state: tensors by name.
+        where: their file, for the message.
+
+    Raises:
+        ValueError: a tensor holds NaN or infinite values; the first is named.
+    """
+    broken = non_finite(state)
+    if broken:
+        more = f" and {len(broken) - 1} more hold" if broken[1:] else " holds"
+        raise ValueError(f"{where}: tensor {broken[0]!r}{more} NaN or infinite values; these weights are unusable")
 
 
 def save_weights(
@@ -123,12 +156,13 @@ def save_weights(
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: metadata has the key "config".
+        ValueError: metadata has the key "config", or a tensor holds NaN or infinite values.
     """
     from safetensors.torch import save
 
     if metadata and CONFIG_KEY in metadata:
         raise ValueError(f"metadata key {CONFIG_KEY!r} is taken by the configuration; rename it")
+    refuse_non_finite(state, os.fspath(path))
     header = {**(metadata or {}), CONFIG_KEY: json.dumps(config, sort_keys=True)}
     # clone: every tensor is written by itself, also where two names share memory
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
@@ -157,6 +191,10 @@ def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
             f"{os.fspath(path)}: the file is damaged or not the expected one "
             f"(SHA-256 {found[:12]}…, expected {expected[:12]}…); get it again"
         )
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")  # of batch normalisation: the only integers in a network here
 
 
 def _from_bundled(name: str, bundled: Traversable | Path) -> Weights:

@@ -13,6 +13,7 @@ from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.losses import parsing_loss
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.parsing.train import dry_run, train
+from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 from retouch_common.training.monitor import read_metrics
 
 
@@ -123,3 +124,8 @@ def test_mistakes_are_one_line(tmp_path):
     assert answer.exit_code == 1 and answer.output.startswith("Error: ") and "no such folder" in answer.output
     answer = CliRunner().invoke(train_parser, [*options, "--set", "model.chanels=[8,8]"])
     assert "did you mean 'model.channels'?" in answer.output
+
+
+def test_an_infinite_learning_rate_leaves_no_broken_weights(people, tmp_path):
+    arguments = ["--preset", "tiny", "--data", people, "--out", tmp_path / "run", "--set", "train.batch_size=2"]
+    assert_infinite_rate_is_survived(train_parser, arguments, tmp_path / "run")

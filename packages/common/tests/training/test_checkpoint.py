@@ -119,6 +119,27 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path, caplog, harm, c
     assert not bad.exists()
 
 
+def test_what_is_not_finite_is_not_saved(tmp_path):
+    write(tmp_path, 1)
+    with pytest.raises(ValueError, match=r"step 2: optimizer/state-0/exp_avg_sq holds NaN or infinite values"):
+        checkpoint.save(
+            tmp_path, 2, tensors={"optimizer": {"state-0": {"exp_avg_sq": torch.tensor([1.0, torch.inf])}}}, meta={}
+        )
+    assert names(tmp_path) == ["step-00000001"]
+
+
+def test_a_checkpoint_with_nan_is_passed_over_and_named(tmp_path, caplog, monkeypatch):
+    """As earlier versions wrote them."""
+    write(tmp_path, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "check_state", lambda *arguments: None)
+        checkpoint.save(tmp_path, 2, tensors={"model": {"w": torch.tensor([torch.nan])}}, meta={})
+    assert checkpoint.latest(tmp_path).step == 1
+    assert f"{tmp_path / 'step-00000002'}: in model.safetensors, w holds NaN or infinite values" in caplog.text
+    write(tmp_path, 2)  # training again to that step replaces it
+    assert names(tmp_path) == ["step-00000001", "step-00000002.1"] and checkpoint.latest(tmp_path).step == 2
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

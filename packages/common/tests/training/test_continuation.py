@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from retouch_common.training.continuation import refuse_other_run
+import torch
+from retouch_common.training.continuation import FREE_FIELDS, MENDING_FIELDS, refuse_other_run, set_base_rates
 
 SAVED = {"train": {"steps": 10, "lr": 0.1, "betas": [0.9, 0.99]}}
 
@@ -12,6 +13,24 @@ def test_a_longer_run_and_lists_for_tuples_are_the_same_run():
     refuse_other_run(SAVED, {"train": {"steps": 20, "lr": 0.1, "betas": (0.9, 0.99)}}, Path("run"))
 
 
-def test_another_learning_rate_is_another_run():
+def test_another_learning_rate_is_another_run_but_may_mend_an_unfinished_one(caplog):
     with pytest.raises(ValueError, match=r"run holds a run with train.lr=0.1, now 0.2"):
         refuse_other_run(SAVED, {"train": {"lr": 0.2}}, Path("run"))
+    refuse_other_run(SAVED, {"train": {"lr": 0.2}}, Path("run"), free=FREE_FIELDS | MENDING_FIELDS)
+    assert "run goes on with train.lr=0.2 instead of 0.1" in caplog.text
+
+
+def test_another_learning_rate_counts_from_the_point_of_the_schedule_that_is_reached():
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [{"params": [parameters[0]], "lr": 0.1}, {"params": [parameters[1]], "lr": 0.2}]
+    optimizer = torch.optim.Adam(groups)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    optimizer.step()
+    scheduler.step()
+    set_base_rates(scheduler, [0.1, 0.2])
+    assert scheduler.get_last_lr() == [group["lr"] for group in optimizer.param_groups] == [0.05, 0.1]
+    set_base_rates(scheduler, [0.01, 0.02])
+    assert [group["lr"] for group in optimizer.param_groups] == [0.005, 0.01]
+    optimizer.step()
+    scheduler.step()
+    assert [group["lr"] for group in optimizer.param_groups] == [0.0025, 0.005]

@@ -18,7 +18,7 @@ from retouch_common.parsing.labels import coloured
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.training.continuation import Continuation, initial_weights
 from retouch_common.training.ema import EMA
-from retouch_common.training.monitor import Monitor, check_finite
+from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
 from retouch_common.training.schedule import learning_rate_factor
 from torch import Tensor, nn
@@ -61,6 +61,7 @@ def train(
 
     Raises:
         ValueError: Unusable data or configuration, no face parser, or a run directory of another configuration.
+        NonFiniteError: Losses, gradients or weights became NaN or infinite; the last good checkpoint stays.
         OSError: Nothing can be written to ``out``; the last good checkpoint stays.
     """
     out = Path(out)
@@ -86,6 +87,7 @@ def train(
                 monitor.step(step, losses)
                 stop = runner.stop_requested()
                 if step % cfg.sheet_every == 0 or step == cfg.steps:
+                    run.continuation.check_state(step)
                     figures, rows = run.validate()
                     monitor.log(step, figures)
                     monitor.sheet(step, rows)
@@ -215,7 +217,7 @@ class _Run:
                     counts.update(losses.keys())
         counts["loss"] = cfg.accumulate  # what is minimised is the sum over both situations
         means = runner.mean({name: value / counts[name] for name, value in sums.items()})
-        check_finite(means, step)
+        self.continuation.check_step(step, means)
         if cfg.clip:
             means["gradient_norm"] = runner.clip(self.model, cfg.clip)
         for name, optimizer in self.optimizers.items():

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from retouch_common.weights import sha256
+from retouch_common.weights import refuse_non_finite, sha256
 
 _BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions between poolings
 _MEAN = (0.485, 0.456, 0.406)
@@ -118,6 +118,7 @@ def _truncated(
     if missing:
         raise ValueError(f"{source or 'state_dict'}: not weights of torchvision's {network}, {missing[0]} is missing")
     own = {name.removeprefix("features."): state_dict[name].float() for name in wanted}
+    refuse_non_finite(own, str(source or "state_dict"))
     try:
         features.load_state_dict(own, assign=True)
     except RuntimeError as error:

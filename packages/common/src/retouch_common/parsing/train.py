@@ -23,7 +23,7 @@ from retouch_common.parsing.metrics import confusion, figures
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.training.continuation import Continuation, initial_weights
 from retouch_common.training.ema import EMA
-from retouch_common.training.monitor import Monitor, check_finite
+from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
 from retouch_common.training.schedule import learning_rate_factor
 
@@ -54,6 +54,7 @@ def train(
 
     Raises:
         ValueError: Unusable data or configuration, or a run directory of another configuration.
+        NonFiniteError: Losses, gradients or weights became NaN or infinite; the last good checkpoint stays.
         OSError: Nothing can be written to ``out``; the last good checkpoint stays.
     """
     cfg, out = config.train, Path(out)
@@ -77,6 +78,7 @@ def train(
                 monitor.step(step, losses)
                 stop = runner.stop_requested()
                 if step % cfg.sheet_every == 0 or step == cfg.steps:
+                    run.continuation.check_state(step)
                     measured, rows = run.validate()
                     monitor.log(step, measured)
                     monitor.sheet(step, rows)
@@ -171,7 +173,7 @@ class _Run:
             for name, value in (("loss", loss.detach()), ("accuracy", accuracy)):
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value / cfg.accumulate
         means = runner.mean(sums)
-        check_finite(means, step)
+        self.continuation.check_step(step, means)
         if cfg.clip:
             means["gradient_norm"] = runner.clip(self.model, cfg.clip)
         self.optimizer.step()

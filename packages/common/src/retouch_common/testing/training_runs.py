@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pyvips
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from retouch_common.testing.golden import state_hash
 from retouch_common.training import checkpoint
+from retouch_common.weights import non_finite
 
 TRAIN = "from {package}.cli import train; train()"
 TRAIN_AND_DIE = """
@@ -118,3 +123,41 @@ def assert_same(run: Run, other: Run) -> None:
     assert run.hashes() == other.hashes()
     assert run.weights_hash() == other.weights_hash()
     assert run.losses() == other.losses()
+
+
+def assert_infinite_rate_is_survived(command: click.Command, arguments: Sequence[object], folder: Path) -> None:
+    """Assert that a run whose weights become NaN ends with a line, keeps its last good state, and can be mended.
+
+    Args:
+        command: The training command.
+        arguments: Of the preset tiny, with data and run directory; neither steps nor learning rate.
+        folder: Where the run has its checkpoints and weights.
+    """
+
+    def run(*more: str) -> Any:
+        every = ["--set", "train.checkpoint_every=1", "--device", "cpu"]
+        return CliRunner().invoke(command, [*map(str, arguments), *every, *more])
+
+    for steps, step in (("1", 1), ("3", 1)):
+        result = run("--steps", steps, "--set", "train.lr=.inf", "--set", "train.sheet_every=100")
+        assert result.exit_code == 1 and f"step {step}: " in result.output, result.output
+        assert not (folder / "weights").exists() and checkpoint.latest(folder / "checkpoints") is None
+    assert run("--steps", "1").exit_code == 0
+    shutil.rmtree(folder / "weights")  # as if killed before they were written
+    good = checkpoint.latest(folder / "checkpoints")
+    assert good is not None and good.step == 1
+
+    result = run("--steps", "3", "--set", "train.lr=.inf")
+    network = next(iter(set(good.groups()) & {"model", "part"}))
+    assert result.exit_code == 1 and f"Error: step 2: {network}/" in result.output, result.output
+    assert "NaN or infinite values after the update" in result.output
+    assert not (folder / "weights").exists()
+    assert checkpoint.latest(folder / "checkpoints") == good
+
+    result = run("--steps", "3", "--set", "train.lr=1e-5")
+    assert result.exit_code == 0 and "after step 1" in result.output, result.output
+    assert not non_finite(load_file(folder / "weights" / "model.safetensors"))
+    last = checkpoint.latest(folder / "checkpoints")
+    assert last is not None and last.step == 3 and last.meta["config"]["train"]["lr"] == 1e-5
+    optimizer = next(group for group in last.meta if group.startswith("optimizer-"))
+    assert last.meta[optimizer]["group-0"]["initial_lr"] <= 1e-5

@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from retouch_common.weights import sha256
+from retouch_common.training.finite import check_state, listed
+from retouch_common.weights import non_finite, sha256
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +84,15 @@ def save(
         The directory of the new checkpoint; equal tensors and configuration make equal safetensors files.
 
     Raises:
+        NonFiniteError: a tensor holds NaN or infinite values. What was there is unharmed.
         OSError: it cannot be written; says so in one line when the disk is full. What was there is unharmed.
         ValueError: ``meta`` is not JSON, or ``folder`` holds a sound checkpoint of a later step.
     """
     if keep < 1:
         raise ValueError(f"keep={keep}: at least one checkpoint must be kept")
     folder = Path(folder)
+    groups = _flat_groups(tensors)
+    check_state(step, groups)
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
     for later in [path for path in _list(folder) if _step(path)[0] > step]:
@@ -98,7 +102,7 @@ def save(
     temporary = folder / f".{target.name}-{os.getpid()}.tmp"
     try:
         temporary.mkdir()
-        _write_all(temporary, step, tensors, meta)
+        _write_all(temporary, step, groups, meta)
         os.rename(temporary, target)
         _sync_directory(folder)
     except BaseException as error:
@@ -113,7 +117,10 @@ def save(
 
 
 def latest(folder: str | Path) -> Checkpoint | None:
-    """Return the newest sound checkpoint in ``folder``, or None; warns of each damaged one it passes over."""
+    """Return the newest sound checkpoint in ``folder``, or None; warns of each damaged one it passes over.
+
+    One that holds NaN or infinite values counts as damaged: nothing can be trained on from it.
+    """
     for path in _list(Path(folder)):
         fault = _fault(path)
         if fault is None:
@@ -136,7 +143,9 @@ def load(path: str | Path, *, verify: bool = True) -> Checkpoint:
     return Checkpoint(path=path, step=state["step"], meta=state["meta"])
 
 
-def _write_all(folder: Path, step: int, tensors: Mapping[str, Tensors], meta: Mapping[str, Any]) -> None:
+def _write_all(
+    folder: Path, step: int, groups: Mapping[str, Mapping[str, torch.Tensor]], meta: Mapping[str, Any]
+) -> None:
     try:
         state = json.dumps({"step": step, "meta": meta}, indent=1)
     except (TypeError, ValueError) as error:
@@ -144,10 +153,8 @@ def _write_all(folder: Path, step: int, tensors: Mapping[str, Tensors], meta: Ma
     # one entry at most: safetensors writes several in an order that changes from run to run
     header = {"config": json.dumps(meta["config"])} if "config" in meta else None
     files = {}
-    for group, nested in tensors.items():
-        if not isinstance(nested, Mapping):
-            raise ValueError(f"checkpoint group '{group}' must be a dict of tensors, not {type(nested).__name__}")
-        data = safetensors.torch.save(_own_memory(_flatten(nested)), metadata=header)
+    for group, flat in groups.items():
+        data = safetensors.torch.save(_own_memory(flat), metadata=header)
         files[f"{group}.safetensors"] = _write(folder / f"{group}.safetensors", data)
     files["state.json"] = _write(folder / "state.json", state.encode())
     _write(folder / "manifest.json", json.dumps({"files": files}, indent=1).encode())
@@ -189,6 +196,16 @@ def _fault(path: Path, *, contents: bool = True) -> str | None:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"manifest.json is unreadable ({error})"
+    return _non_finite_fault(path, files) if contents else None
+
+
+def _non_finite_fault(path: Path, files: Iterable[str]) -> str | None:
+    """Name the first tensors file that holds NaN or infinite values; a run that went astray may have left it."""
+    for name in files:
+        if name.endswith(".safetensors"):
+            broken = non_finite(safetensors.torch.load_file(path / name))
+            if broken:
+                return f"in {name}, {listed(broken)} NaN or infinite values"
     return None
 
 
@@ -228,13 +245,25 @@ def _remove_leftovers(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
+def _flat_groups(tensors: Mapping[str, Tensors]) -> dict[str, dict[str, torch.Tensor]]:
+    for group, nested in tensors.items():
+        if not isinstance(nested, Mapping):
+            raise ValueError(f"checkpoint group '{group}' must be a dict of tensors, not {type(nested).__name__}")
+    return {group: flatten(nested) for group, nested in tensors.items()}
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
+    """Return the tensors of nested dicts by names with slashes: ``{"a": {"b": tensor}}`` becomes ``{"a/b": tensor}``.
+
+    Raises:
+        ValueError: a key contains a slash, or a value is no tensor.
+    """
     flat: dict[str, torch.Tensor] = {}
     for key, value in nested.items():
         if "/" in key:
             raise ValueError(f"checkpoint key '{prefix}{key}' contains a slash")
         if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}/"))
+            flat.update(flatten(value, f"{prefix}{key}/"))
         elif isinstance(value, torch.Tensor):
             flat[prefix + key] = value
         else:

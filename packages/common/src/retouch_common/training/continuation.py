@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from retouch_common.training import checkpoint
+from retouch_common.training import checkpoint, finite
 from retouch_common.training.ema import EMA
 from retouch_common.training.runner import Runner
 from retouch_common.training.state import (
@@ -22,6 +23,10 @@ from retouch_common.training.state import (
 
 # May differ between a run and its continuation: the length, and what changes neither weights nor data.
 FREE_FIELDS = frozenset({"steps", "workers", "log_every", "sheet_every", "checkpoint_every"})
+# May differ too while a run is unfinished, said so: what mends one that ran into NaN.
+MENDING_FIELDS = frozenset({"lr", "clip", "precision"})
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -48,13 +53,18 @@ class Continuation:
     def resume(self, out: Path) -> int:
         """Load the newest sound checkpoint of a run directory; returns its step, 0 if there is none.
 
+        An unfinished run may go on with another learning rate, gradient clipping or precision; a warning says so.
+
         Raises:
             ValueError: The run was made under another configuration.
         """
         found = checkpoint.latest(out / "checkpoints")
         if found is None:
             return 0
-        refuse_other_run(found.meta["config"], self.config, out)
+        unfinished = found.step < self.config["train"]["steps"]
+        free = FREE_FIELDS | MENDING_FIELDS if unfinished else FREE_FIELDS
+        refuse_other_run(found.meta["config"], self.config, out, free=free)
+        rates = {name: list(scheduler.base_lrs) for name, scheduler in self.schedulers.items()}
         for name, network in self.networks.items():
             self.runner.unwrap(network).load_state_dict(found.tensors(name))
         if self.ema is not None:
@@ -62,6 +72,7 @@ class Continuation:
         for name, optimizer in self.optimizers.items():
             load_optimizer_state(optimizer, found.tensors(f"optimizer-{name}"), found.meta[f"optimizer-{name}"])
             load_scheduler_state(self.schedulers[name], found.meta[f"scheduler-{name}"])
+            set_base_rates(self.schedulers[name], rates[name])
         scaler = self.runner.accelerator.scaler
         if scaler is not None and "scaler" in found.meta:
             scaler.load_state_dict(found.meta["scaler"])
@@ -77,13 +88,38 @@ class Continuation:
         """Write a checkpoint (all processes call it, the main one writes).
 
         Raises:
+            NonFiniteError: Something that would be saved holds NaN or infinite values.
             OSError: Nothing can be written; the last good checkpoint stays.
         """
         random_tensors, random_meta = self.runner.random_states()
         if not self.runner.is_main:
             return
-        tensors: dict[str, Any] = {"random": random_tensors}
-        meta: dict[str, Any] = {"config": self.config, "random": random_meta}
+        tensors, meta = self._state()
+        tensors["random"], meta["random"] = random_tensors, random_meta
+        checkpoint.save(out / "checkpoints", step, tensors=tensors, meta=meta)
+
+    def check_step(self, step: int, losses: Mapping[str, torch.Tensor | float]) -> None:
+        """Refuse an update by losses or gradients that are not finite; call it before the optimisers' steps.
+
+        Raises:
+            NonFiniteError: Names them.
+        """
+        networks = {name: self.runner.unwrap(network) for name, network in self.networks.items()}
+        scaled = self.runner.accelerator.scaler is not None  # it looks at the gradients itself, and leaves out steps
+        finite.check_step(step, losses, networks, gradients=not scaled)
+
+    def check_state(self, step: int) -> None:
+        """Refuse to validate or keep networks, averages or optimisers that are not finite.
+
+        Raises:
+            NonFiniteError: Names the tensors.
+        """
+        finite.check_state(step, {group: checkpoint.flatten(nested) for group, nested in self._state()[0].items()})
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Tensors and JSON values of all but the random states."""
+        tensors: dict[str, Any] = {}
+        meta: dict[str, Any] = {"config": self.config}
         for name, network in self.networks.items():
             tensors[name] = self.runner.unwrap(network).state_dict()
         if self.ema is not None:
@@ -94,7 +130,7 @@ class Continuation:
         scaler = self.runner.accelerator.scaler
         if scaler is not None:
             meta["scaler"] = scaler.state_dict()
-        checkpoint.save(out / "checkpoints", step, tensors=tensors, meta=meta)
+        return tensors, meta
 
 
 def initial_weights(network: nn.Module, init: str) -> None:
@@ -118,24 +154,45 @@ def initial_weights(network: nn.Module, init: str) -> None:
     network.load_state_dict(start.state_dict())
 
 
-def refuse_other_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
+def set_base_rates(scheduler: Any, rates: Sequence[float]) -> None:
+    """Let a LambdaLR go on from another learning rate at the point of the schedule that it has reached.
+
+    Args:
+        scheduler: As it was loaded.
+        rates: Learning rate of each parameter group at factor 1; where they are the scheduler's own nothing changes.
+    """
+    if list(scheduler.base_lrs) == list(rates):
+        return
+    scheduler.base_lrs = list(rates)
+    for group, rate, factor in zip(scheduler.optimizer.param_groups, rates, scheduler.lr_lambdas, strict=True):
+        group["initial_lr"], group["lr"] = rate, rate * factor(scheduler.last_epoch)
+
+
+def refuse_other_run(
+    saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path, *, free: frozenset[str] = FREE_FIELDS
+) -> None:
     """Refuse to continue a run under another configuration.
 
     Args:
         saved: Configuration of the checkpoint, sections of fields.
         wanted: Configuration that is asked for now.
         out: Run directory, for the message.
+        free: Fields that may differ; of those in ``MENDING_FIELDS`` a warning says so.
 
     Raises:
-        ValueError: They differ in a field that is not in ``FREE_FIELDS``; names it.
+        ValueError: They differ in another field; names it.
     """
     for section, values in wanted.items():
         for name, value in values.items():
             before = saved.get(section, {}).get(name)
             before = tuple(before) if isinstance(before, list) else before
             value = tuple(value) if isinstance(value, list) else value
-            if before != value and name not in FREE_FIELDS:
+            if before == value:
+                continue
+            if name not in free:
                 raise ValueError(
                     f"{out} holds a run with {section}.{name}={before}, now {value} is asked for; "
                     "choose another --out, or repeat the command that started the run"
                 )
+            if name in MENDING_FIELDS:
+                logger.warning("%s goes on with %s.%s=%s instead of %s", out, section, name, value, before)

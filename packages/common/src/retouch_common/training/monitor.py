@@ -15,31 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from retouch_common.training.finite import as_floats
 from retouch_common.training.sheets import save_sheet
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 logger = logging.getLogger(__name__)
-
-
-class NonFiniteLossError(ValueError):
-    """A loss became NaN or infinite; the message names the step and the loss."""
-
-
-def check_finite(losses: Mapping[str, torch.Tensor | float], step: int) -> None:
-    """Stop a run whose losses are no longer numbers (one device synchronisation for all of them).
-
-    Raises:
-        NonFiniteLossError: names every loss that is NaN or infinite.
-    """
-    values = _numbers(losses)
-    bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise NonFiniteLossError(
-            f"step {step}: {', '.join(bad)}; checkpoints of earlier steps are unharmed, "
-            "go on from them with a lower learning rate, gradient clipping or fp32"
-        )
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
@@ -133,7 +115,7 @@ class Monitor:
         """Write the means since the last line. Call it before a checkpoint, so that resuming repeats it."""
         if not self.enabled or not self._steps:
             return
-        means = {name: value / self._counts[name] for name, value in _numbers(self._sums).items()}
+        means = {name: value / self._counts[name] for name, value in as_floats(self._sums).items()}
         now = time.monotonic()
         self._seconds_per_step = (now - self._window_started) / self._steps
         rate = self.items_per_step / max(self._seconds_per_step, 1e-9)
@@ -145,7 +127,7 @@ class Monitor:
         """Write one line at once (validation figures, for example); NaN and infinity become null."""
         if not self.enabled:
             return
-        values = {name: value if math.isfinite(value) else None for name, value in _numbers(metrics).items()}
+        values = {name: value if math.isfinite(value) else None for name, value in as_floats(metrics).items()}
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         if self._writer is not None:
@@ -194,16 +176,6 @@ class Monitor:
         elif time.monotonic() - self._printed >= self.interval or step >= self.total_steps:
             self._printed = time.monotonic()
             self.message(f"step {step}/{self.total_steps} · {text}")
-
-
-def _numbers(values: Mapping[str, torch.Tensor | float]) -> dict[str, float]:
-    """Turn tensors into floats with one transfer from the device."""
-    names = [name for name, value in values.items() if isinstance(value, torch.Tensor)]
-    if names:
-        stacked = torch.stack([torch.as_tensor(values[name]).detach().float().reshape(()) for name in names])
-        read = dict(zip(names, stacked.tolist(), strict=True))
-        return {name: read[name] if name in read else float(values[name]) for name in values}
-    return {name: float(value) for name, value in values.items()}
 
 
 def _drop_after(path: Path, step: int) -> None:
