@@ -1,5 +1,7 @@
 import io
 import struct
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -103,3 +105,136 @@ def test_block_is_a_readable_exif_block(tmp_path, pixels):
     assert exif[MAKE] == "Maker of cameras" and exif.get_ifd(EXIF)[ISO] == 400
     assert ORIENTATION not in exif
     assert io.BytesIO(exif.tobytes()).read(6) == b"Exif\0\0"
+
+
+class Layout:
+    """Byte order and widths of a TIFF written by hand."""
+
+    def __init__(self, order, big):
+        self.order, self.big = order, big
+        self.head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "H", 43 if big else 42)
+        if big:
+            self.head += struct.pack(order + "HH", 8, 0)
+
+    def pack(self, *values):
+        return struct.pack(self.order + ("Q" if self.big else "I") * len(values), *values)
+
+    def record(self, tag, kind, count, value):
+        if kind == 3:
+            value = struct.pack(self.order + "H", value).ljust(8 if self.big else 4, b"\0")
+        else:
+            value = self.pack(value)
+        return struct.pack(self.order + "HH", tag, kind) + self.pack(count) + value
+
+    def directory(self, records, count=None):
+        count = len(records) if count is None else count
+        return struct.pack(self.order + ("Q" if self.big else "H"), count) + b"".join(records) + self.pack(0)
+
+
+def grey_tiff(layout, exif, *, more=(), size=0):
+    """A grey picture of 32x32 pixels with an EXIF directory, filled up to a size."""
+    exif_at = len(layout.head) + (8 if layout.big else 4)
+    pixels_at = exif_at + len(exif)
+    first_at = pixels_at + 32 * 32
+    tags = [(256, 3, 1, 32), (257, 3, 1, 32), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    tags += [(273, 4, 1, pixels_at), (277, 3, 1, 1), (278, 3, 1, 32), (279, 4, 1, 1024), (EXIF, 4, 1, exif_at)]
+    tags += more
+    if layout.big:
+        tags = [(tag, 16 if kind == 4 else kind, count, value) for tag, kind, count, value in tags]
+    data = layout.head + layout.pack(first_at) + exif + bytes(range(256)) * 4
+    data += layout.directory([layout.record(*tag) for tag in sorted(tags)])
+    return data.ljust(size, b"\1")
+
+
+def overlapping(layout, number, length):
+    """An EXIF directory of values that all lie in the same place."""
+    return layout.directory([layout.record(tag, 5, length // 8, 64) for tag in range(1, number + 1)])
+
+
+BOMBS = {
+    "65535 values of 16 MB": lambda layout: grey_tiff(layout, overlapping(layout, 65535, 16_000_000), size=900_000),
+    "65535 values of the file's size": lambda layout: grey_tiff(
+        layout, overlapping(layout, 65535, 800_000), size=1_700_000
+    ),
+    "900 values of the file's size": lambda layout: grey_tiff(layout, overlapping(layout, 900, 800_000), size=900_000),
+    "a directory of 2^16 - 1 entries that are not there": lambda layout: grey_tiff(
+        layout, layout.directory([], count=65535)
+    ),
+}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_memory_and_time_stay_within_the_size_of_the_file(tmp_path, bomb, big, order):
+    path = tmp_path / "a.tif"
+    path.write_bytes(BOMBS[bomb](Layout(order, big)))
+    started = time.process_time()
+    tracemalloc.start()
+    read_tiff_exif(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * path.stat().st_size + 1_000_000
+    assert time.process_time() - started < 2
+    photo = Photo.open(path)
+    photo.write(tmp_path / "out.tif")
+    assert (photo.read()[..., 0].ravel() == np.arange(1024) % 256).all()
+    assert (tmp_path / "out.tif").stat().st_size < 100_000
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("count", [2**63, 2**40, 2**17])
+def test_a_huge_count_in_a_small_bigtiff_costs_nothing(tmp_path, order, count):
+    layout = Layout(order, True)
+    path = tmp_path / "a.tif"
+    path.write_bytes(grey_tiff(layout, layout.directory([], count=count), size=13_000))
+    assert read_tiff_exif(path) is None
+    assert Photo.open(path).read().shape == (32, 32, 3)
+    record = layout.record(LENS, 2, count, 0)
+    path.write_bytes(grey_tiff(layout, layout.directory([layout.record(ISO, 3, 1, 400), record]), size=13_000))
+    exif = Image.Exif()
+    exif.load(read_tiff_exif(path))
+    assert dict(exif.get_ifd(EXIF)) == {ISO: 400}
+
+
+def test_only_wanted_values_of_the_first_directory_are_read(tmp_path):
+    layout = Layout("<", False)
+    more = [(tag, 5, 100_000, 64) for tag in range(50000, 50900)]
+    path = tmp_path / "a.tif"
+    path.write_bytes(grey_tiff(layout, layout.directory([layout.record(ISO, 3, 1, 400)]), more=more, size=900_000))
+    tracemalloc.start()
+    exif = read_tiff_exif(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert exif is not None and peak < 500_000
+
+
+@pytest.mark.parametrize("number", [65535, 900])
+def test_a_bomb_in_another_format_is_not_written_into_a_tiff(tmp_path, pixels, number):
+    layout = Layout("<", False)
+    exif = b"Exif\0\0" + grey_tiff(layout, overlapping(layout, number, 800_000), size=1_000_000)
+    path = tmp_path / "a.tif"
+    pyvips.Image.new_from_array(pixels).tiffsave(str(path))
+    before = path.stat().st_size
+    tracemalloc.start()
+    append_tiff_exif(path, exif, 90, 60)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * len(exif)
+    assert path.stat().st_size < before + 1_000
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_values_are_read_in_both_orders_and_widths(tmp_path, order, big):
+    layout = Layout(order, big)
+    path = tmp_path / "a.tif"
+    text = b"a lens with a long name\0"
+    at = len(layout.head) + (8 if big else 4)
+    records = [layout.record(ISO, 3, 1, 400), layout.record(LENS, 2, len(text), 0)]
+    at += len(layout.directory(records))
+    exif = layout.directory([records[0], layout.record(LENS, 2, len(text), at)]) + text
+    path.write_bytes(grey_tiff(layout, exif))
+    block = Image.Exif()
+    block.load(read_tiff_exif(path))
+    assert dict(block.get_ifd(EXIF)) == {ISO: 400, LENS: text[:-1].decode()}
