@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import mmap
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,9 +12,12 @@ from pathlib import Path
 
 import pyvips
 
+from .damage import DamageError, reason
+from .decoding import Decoding, check_jpeg
 from .formats import Format
+from .jpeg_source import end_of_picture
 from .metadata import orientation
-from .rows import reason
+from .tiff_check import check_tiff
 
 _TILE = 256
 _IN_MEMORY_BYTES = 100_000_000
@@ -37,61 +42,83 @@ class Decoder:
         self._path = path
         self._format = format
         with self.reading():
-            self.header = self.decode("sequential")
+            self.header = getattr(pyvips.Image, format.loader)(str(path), access="sequential", fail_on="error")
         pages = self.header.get("n-pages") if self.header.get_typeof("n-pages") else 1
         if pages > 1:
             what = "pages" if format.name == "TIFF" else "frames"
             raise ValueError(f"{path}: holds {pages} {what}; only still photographs of one page are supported")
         self._orientation = orientation(self.header)
         self.turned = self._orientation > 2
+        self._checked = False
         self._random: pyvips.Image | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
-    def decode(self, access: str, shrink: int = 1) -> pyvips.Image:
-        """The photo as the file stores it.
+    def decode(self, shrink: int = 1) -> Decoding:
+        """Start decoding the photo as the file stores it, once, from top to bottom, in bounded memory.
 
         Args:
-            access: "sequential" (once, from top to bottom, in bounded memory) or "random".
             shrink: 1, 2, 4 or 8: reduce by that factor while decoding; JPEG only.
-        """
-        load = getattr(pyvips.Image, self._format.loader)
-        options = {"shrink": shrink} if shrink > 1 else {}
-        return load(str(self._path), access=access, fail_on="error", **options)
 
-    def upright_rows(self, shrink: int = 1) -> pyvips.Image:
-        """The upright photo, to be read from top to bottom in bounded memory.
+        Raises:
+            DamageError: If the file is damaged in a way that is seen before its pixels are decoded.
+            pyvips.Error: If its header is damaged.
+        """
+        if self._format.name == "JPEG":
+            return Decoding.of_jpeg(open(self._path, "rb"), self._end_of_picture, shrink)
+        fail_on = "error"
+        if self._format.name == "TIFF":
+            if not self._checked:
+                check_tiff(self._path, check_jpeg)
+                self._checked = True
+            if self.header.get_typeof("tile-width"):
+                fail_on = "warning"  # here libvips lets a tile that cannot be decoded pass otherwise
+        load = getattr(pyvips.Image, self._format.loader)
+        return Decoding(load(str(self._path), access="sequential", fail_on=fail_on))
+
+    @functools.cached_property
+    def _end_of_picture(self) -> int:
+        with open(self._path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return end_of_picture(data)
+
+    def upright_rows(self, shrink: int = 1) -> Decoding:
+        """Start decoding the upright photo, to be read from top to bottom in bounded memory.
 
         Args:
             shrink: See :meth:`decode`; no effect on a turned photo.
         """
         if not self.turned:
-            return self.decode("sequential", shrink).autorot()
+            decoding = self.decode(shrink)
+            decoding.image = decoding.image.autorot()
+            return decoding
         image = self.any_order()
         tiles = 2 * (image.width // _TILE + 2)
-        return image.tilecache(tile_width=_TILE, tile_height=_TILE, max_tiles=tiles)
+        return Decoding(image.tilecache(tile_width=_TILE, tile_height=_TILE, max_tiles=tiles))
 
     def any_order(self) -> pyvips.Image:
         """The upright photo, to be read in any order: from memory, or if large from a file of tiles."""
         if self._random is None:
-            size = _num_bytes(self.header)
-            if size <= _IN_MEMORY_BYTES:
-                image = self.decode("random")
+            decoding = self.decode()
+            if _num_bytes(self.header) <= _IN_MEMORY_BYTES:
+                image = decoding.image.copy_memory()
             else:
                 self._scratch = tempfile.TemporaryDirectory(prefix="retouch-")
                 file = os.path.join(self._scratch.name, "photo.tif")
-                self.decode("sequential").tiffsave(file, tile=True, bigtiff=True, keep="none")
+                decoding.image.tiffsave(file, tile=True, bigtiff=True, keep="none")
                 image = pyvips.Image.tiffload(file).copy()
                 image.set_type(pyvips.GValue.gint_type, "orientation", self._orientation)
+            decoding.finish()
             self._random = image.autorot()
         return self._random
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Turn libvips' errors into a ValueError that names the file."""
+        """Turn damage into a ValueError that names the file."""
+        pyvips.vips_lib.vips_error_clear()  # what libvips said of another file
         try:
             yield
-        except pyvips.Error as error:
-            raise ValueError(f"{self._path}: cannot be read, it is damaged or cut off: {reason(error)}") from error
+        except (pyvips.Error, DamageError) as error:
+            why = reason(error) if isinstance(error, pyvips.Error) else str(error)
+            raise ValueError(f"{self._path}: cannot be read, it is damaged or cut off: {why}") from error
 
 
 def _num_bytes(image: pyvips.Image) -> int:

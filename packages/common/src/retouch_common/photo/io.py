@@ -8,14 +8,14 @@ with alpha, ICC profile, EXIF, XMP, IPTC and resolution.
 Decisions on doubtful files: a file whose name contradicts its content is refused, and so are files with
 several pages or frames, floats, Lab colours, and photos with a side below 16 pixels. An output that cannot
 hold the photo (16 bits or CMYK where the format has none, transparency in a JPEG) is refused rather than
-converted. JPEG, WebP and AVIF are lossy: there "unchanged" is up to their coding; a losslessly coded WebP is
+converted. Some damage shows only when the last row was read; reading that row raises then, so that no output
+is left. JPEG, WebP and AVIF are lossy: there "unchanged" is up to their coding; a losslessly coded WebP is
 written losslessly again. WebP and AVIF encoders, progressive JPEG and interlaced PNG decoders keep the whole
 photo in memory, whatever is done here.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,7 +32,6 @@ from .rows import RowReader
 from .sink import stream_rows, written
 from .tiff_exif import append_tiff_exif, read_tiff_exif
 
-logging.getLogger("pyvips").setLevel(logging.ERROR)  # warnings about a damaged file end in its exception
 pyvips.cache_set_max(0)  # remembered operations would keep pixels, and show an overwritten file's old content
 
 MIN_SIDE = 16
@@ -171,10 +170,9 @@ class Photo:
         while may_shrink and shrink < 8 and max(width, height) >= 2 * shrink * max_side:
             shrink *= 2  # the JPEG decoder can leave out detail cheaply
         with self._file.reading():
-            if self._file.turned and not part:
-                image = self._file.decode("sequential", shrink)  # turned when it is small
-            else:
-                image = self._file.upright_rows(shrink)
+            small_first = self._file.turned and not part  # turned when it is small
+            decoding = self._file.decode(shrink) if small_first else self._file.upright_rows(shrink)
+            image = decoding.image
             if part:
                 x, y = x // shrink, y // shrink
                 width, height = min(width // shrink, image.width - x), min(height // shrink, image.height - y)

@@ -7,16 +7,22 @@ from collections.abc import Callable
 import numpy as np
 import pyvips
 
+from .decoding import Decoding
+
 _FEW_ROWS = 64
 
 
 class RowReader:
-    """Decodes an image from top to bottom, keeping only the rows of the last request."""
+    """Decodes an image from top to bottom, keeping only the rows of the last request.
 
-    def __init__(self, decode: Callable[[], pyvips.Image]) -> None:
+    Args:
+        decode: Starts decoding.
+    """
+
+    def __init__(self, decode: Callable[[], Decoding]) -> None:
         self._decode = decode
         self._region: pyvips.Region | None = None
-        self._image: pyvips.Image | None = None
+        self._decoding: Decoding | None = None
         self._top = 0
         self._window: np.ndarray | None = None
 
@@ -29,11 +35,16 @@ class RowReader:
 
         Returns:
             (y1 - y0, width, bands) of the image's type; not to be written to.
+
+        Raises:
+            DamageError: If the last row was decoded and the file turns out to be damaged.
+            pyvips.Error: If the file is damaged further up.
         """
         window = self._window
         if window is None or y0 < self._top:
-            self._image = self._decode()
-            self._region = pyvips.Region.new(self._image)
+            self._region = None
+            self._decoding = self._decode()
+            self._region = pyvips.Region.new(self._decoding.image)
             self._top, window = 0, None
         bottom = self._top + (0 if window is None else window.shape[0])
         parts = []
@@ -44,31 +55,19 @@ class RowReader:
         rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if y1 >= bottom:
             self._top, self._window = y0, rows
-        if self._image is not None and y1 == self._image.height:
-            self._image = self._region = None  # the file is not needed any more
+        if self._decoding is not None and y1 == self._decoding.image.height:
+            decoding, self._decoding, self._region = self._decoding, None, None
+            decoding.finish()
         return rows
 
     def _next(self, y0: int, y1: int) -> np.ndarray:
         """Decode rows below the last request, few at a time: libvips' buffers grow with the request."""
-        assert self._image is not None and self._region is not None
-        width, bands = self._image.width, self._image.bands
-        rows = np.empty((y1 - y0, width, bands), np.uint8 if self._image.format == "uchar" else np.uint16)
+        assert self._decoding is not None and self._region is not None
+        image = self._decoding.image
+        width, bands = image.width, image.bands
+        rows = np.empty((y1 - y0, width, bands), np.uint8 if image.format == "uchar" else np.uint16)
         for top in range(y0, y1, _FEW_ROWS):
             bottom = min(top + _FEW_ROWS, y1)
             data = self._region.fetch(0, top, width, bottom - top)
             rows[top - y0 : bottom - y0] = np.frombuffer(data, rows.dtype).reshape(-1, width, bands)
         return rows
-
-
-def reason(error: pyvips.Error) -> str:
-    """The telling part of a libvips error.
-
-    Args:
-        error: The error.
-
-    Returns:
-        One line.
-    """
-    lines = [line.strip() for line in str(error.detail or error.message).splitlines()]
-    lines = [line for line in dict.fromkeys(lines) if line and not line.startswith("unable to call")]
-    return "; ".join(lines[-2:]) if lines else str(error.message)

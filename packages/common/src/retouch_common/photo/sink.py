@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
-from .rows import reason
+from .damage import reason
 
 _FEW_ROWS = 32
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -1,0 +1,103 @@
+"""JPEG data as a source for libvips that knows whether the whole picture was decoded.
+
+libjpeg decodes as many blocks as the picture has, and stops. Damage that makes it take too few bits for a block leaves
+data over, which it would notice only if it went on to the end marker; libvips does not let it. So the source hands out
+the last bytes before the end marker one by one, and counts those that were never asked for: an intact picture leaves
+none.
+
+Reference: ITU-T T.81, annexes B and F.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import weakref
+from typing import BinaryIO
+
+import numpy as np
+import pyvips
+
+from .damage import DamageError
+
+_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)  # neither a stuffed byte nor a restart marker
+_SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
+_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # without tables and reserved markers
+_ALL = 16  # more than any number of bits that a scan can leave to later ones
+_ONE_BY_ONE = 64  # bytes before the end marker
+
+
+class JpegSource:
+    """A JPEG picture for ``jpegload_source``.
+
+    Args:
+        file: The file, open for reading; closed with this object.
+        end: Offset of the picture's end marker.
+
+    Attributes:
+        source: For libvips; this object must live as long as the image.
+    """
+
+    def __init__(self, file: BinaryIO, end: int) -> None:
+        self._file = file
+        self._end = end
+        self._finalizer = weakref.finalize(self, file.close)
+
+        def read(size: int) -> bytes:
+            left = end - file.tell()
+            if left > _ONE_BY_ONE:
+                size = min(size, left - _ONE_BY_ONE)
+            elif left > 0:
+                size = 1
+            return file.read(size)
+
+        self.source = pyvips.SourceCustom()
+        self.source.on_read(read)
+        self.source.on_seek(file.seek)
+
+    @property
+    def num_unread_bytes(self) -> int:
+        """Number of bytes before the end marker that were not asked for; 0 once an intact picture is decoded."""
+        return max(0, self._end - self._file.tell())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._finalizer()
+
+
+def end_of_picture(data: bytes | mmap.mmap) -> int:
+    """Find the end marker of a JPEG picture, and see that all scans come before it.
+
+    A file that was cut off between two scans, or whose header lost them, decodes without a complaint: what the scans
+    hold is taken for 0.
+
+    Args:
+        data: The file's content. What follows the picture (a gain map, a second picture, a maker's data) is not
+            looked at.
+
+    Returns:
+        The offset of the marker.
+
+    Raises:
+        DamageError: If there is no end marker, or scans are missing before it.
+    """
+    at = len(b"\xff\xd8")
+    missing_bits: dict[int, np.ndarray] = {}  # of the 64 coefficients, by component
+    while (marker := _MARKER.search(data, at)) is not None:
+        kind, at = marker[1][0], marker.end()
+        if kind == _EOI:
+            if any(bits.any() for bits in missing_bits.values()):
+                raise DamageError("scans of its data are missing")
+            return marker.start()
+        if kind in (_SOI, _TEM):
+            continue
+        length = int.from_bytes(data[at : at + 2], "big")
+        segment = data[at + 2 : at + length]
+        if kind in _FRAMES:
+            missing_bits = {component: np.full(64, _ALL) for component in segment[6::3]}
+        elif kind == _SOS and len(segment) > 3:
+            first, last, bits = segment[-3:]
+            for component in set(segment[1:-3:2]).intersection(missing_bits):
+                missing_bits[component][first : last + 1] = bits & 15
+        at += length
+    raise DamageError("its end marker is missing")

@@ -1,0 +1,83 @@
+"""Damage in TIFF files that libtiff does not report.
+
+libtiff does not compare the checksum of deflated data, takes data of length 0 for black pixels, and repairs
+JPEG-compressed data as well as it can. So these are checked here: deflated strips and tiles against their checksum,
+JPEG-compressed ones with the decoder for JPEG files.
+
+Reference: TIFF 6.0; TIFF Technical Note 2 (JPEG); RFC 1950.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable
+from typing import BinaryIO
+
+from .damage import DamageError
+from .tiff_structure import Entry, Tiff
+
+_COMPRESSION, _FILL_ORDER, _JPEG_TABLES = 259, 266, 347
+_PLACES = ((273, 279), (324, 325))  # offsets and numbers of bytes, of strips and of tiles
+_TAGS = {_COMPRESSION, _FILL_ORDER, _JPEG_TABLES, *(tag for pair in _PLACES for tag in pair)}
+_NONE, _DEFLATE, _JPEG = 1, (8, 32946), 7
+_PIECE = 1 << 20  # bytes read and inflated at a time
+
+
+def check_tiff(path: str | os.PathLike[str], check_jpeg: Callable[[bytes], None]) -> None:
+    """Check the compressed data of a TIFF file's first page.
+
+    Args:
+        path: The file.
+        check_jpeg: Given a JPEG picture, raises if it is damaged.
+
+    Raises:
+        DamageError: If data are damaged. Or whatever ``check_jpeg`` raises.
+    """
+    with open(path, "rb") as file:
+        tiff = Tiff(file)
+        entries = tiff.entries(tiff.first, wanted=_TAGS)
+        compression, fill_order = _number(entries, _COMPRESSION), _number(entries, _FILL_ORDER)
+        if compression == _NONE:
+            return
+        for offset, length in _segments(entries, tiff.size):
+            file.seek(offset)
+            if compression in _DEFLATE and fill_order == 1:
+                _check_deflated(file, length)
+            elif compression == _JPEG:
+                tables = entries[_JPEG_TABLES].value if _JPEG_TABLES in entries else b"\xff\xd8\xff\xd9"
+                check_jpeg(tables[:-2] + file.read(length)[2:])
+
+
+def _number(entries: dict[int, Entry], tag: int, default: int = 1) -> int:
+    return int(entries[tag].integers()[0]) if tag in entries else default
+
+
+def _segments(entries: dict[int, Entry], size: int) -> list[tuple[int, int]]:
+    """Where the compressed data of the strips or tiles lie: offsets and numbers of bytes, each place once."""
+    places: set[tuple[int, int]] = set()
+    for offsets, lengths in _PLACES:
+        if offsets in entries and lengths in entries:
+            # Some writers list more of one than of the other.
+            pairs = zip(entries[offsets].integers().tolist(), entries[lengths].integers().tolist(), strict=False)
+            places.update(pairs)
+    if any(length == 0 for _, length in places):
+        raise DamageError("a part of the picture is missing")
+    if sum(length for _, length in places) > size:
+        raise DamageError("parts of the picture overlap or lie outside the file")
+    return sorted(places)
+
+
+def _check_deflated(file: BinaryIO, length: int) -> None:
+    inflate = zlib.decompressobj()
+    try:
+        while length > 0 and not inflate.eof and (piece := file.read(min(length, _PIECE))):
+            length -= len(piece)
+            while piece and not inflate.eof:
+                inflate.decompress(piece, _PIECE)
+                piece = inflate.unconsumed_tail
+        inflate.flush()
+    except zlib.error as error:
+        raise DamageError(f"its compressed data are damaged: {str(error).split(': ')[-1]}") from error
+    if not inflate.eof:
+        raise DamageError("its compressed data are damaged: they have no end")
