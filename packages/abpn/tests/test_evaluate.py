@@ -216,3 +216,13 @@ def test_bad_pairs_are_named_before_anything_is_measured(data, weights, tmp_path
 def test_limits_below_one_are_refused(data, weights):
     with pytest.raises(ValueError, match="limit must be at least 1"):
         module.evaluate(str(weights), str(data), Options(limit=0))
+
+
+def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):
+    (tmp_path / "evaluation.json").write_text("kept")
+    arguments = ["--data", "missing", "--out", str(tmp_path)]
+    result = CliRunner().invoke(evaluate, arguments)
+    assert result.exit_code == 1 and f"{tmp_path / 'evaluation.json'}: is there already" in result.output
+    assert (tmp_path / "evaluation.json").read_text() == "kept"
+    result = CliRunner().invoke(evaluate, [*arguments, "--overwrite"])
+    assert result.exit_code == 1 and "is there already" not in result.output  # but there are no data

@@ -178,3 +178,16 @@ def test_wrong_options_are_refused_at_once(tmp_path, name, levels, message):
     with pytest.raises(ValueError, match=message):
         export(busy_model(), tmp_path / name, levels=levels)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_parts_are_those_that_are_looked_for():
+    assert set(network_parts(ABPN.from_preset("tiny"))) == set(export_module.PARTS)
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.level.onnx"])
+def test_a_file_that_is_there_is_not_replaced(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"kept")
+    result = CliRunner().invoke(command, ["--out", str(tmp_path / "a.onnx"), "--parts"])
+    assert result.exit_code == 1 and f"{path}: is there already" in result.output
+    assert path.read_bytes() == b"kept" and list(tmp_path.iterdir()) == [path]

@@ -133,15 +133,15 @@ def test_auto_says_which_region_and_why(tmp_path, weights, monkeypatch):
     path = make_photo(tmp_path / "a.jpg")
     assert "the whole photo, because no face was found" in run(path, "-o", tmp_path / "o", "--weights", weights).output
     found(monkeypatch, (100, 100, 50, 60), (180, 100, 50, 60))
-    assert "2 faces, because that is what was found" in run(path, "-o", tmp_path / "o", "--weights", weights).output
+    assert "2 faces, because that is what was found" in run(path, "-o", tmp_path / "p", "--weights", weights).output
 
     def unavailable(image):
         raise DetectorUnavailable("the face detector's weights could not be downloaded; put FILE into FOLDER")
 
     monkeypatch.setattr(regions, "detect_faces", unavailable)
-    result = run(path, "-o", tmp_path / "o", "--weights", weights)
+    result = run(path, "-o", tmp_path / "q", "--weights", weights)
     assert "the whole photo, because the face detector's weights could not be downloaded" in result.output
-    result = run(path, "-o", tmp_path / "o", "--weights", weights, "--region", "faces")
+    result = run(path, "-o", tmp_path / "r", "--weights", weights, "--region", "faces")
     assert result.exit_code == 1 and "put FILE into FOLDER; or give a face box" in result.output
 
 
@@ -279,7 +279,7 @@ def test_mask_and_comparison_lie_beside_the_output(tmp_path, weights):
     assert comparison.shape == (300, 2 * 420 + 8, 3)
     assert np.abs(comparison[:, :420] - stored(path)).mean() < 4
     assert np.abs(comparison[:, 428:] - stored(out / "a.png")).mean() < 4
-    box = ["--face-box", "50,60,60,80"]
+    box = ["--face-box", "50,60,60,80", "--overwrite"]
     assert run(path, "-o", out, "--weights", weights, "--mask-out", "--compare", *box).exit_code == 0
     mask = stored(out / "a.mask.png")[..., 0]
     assert mask.shape == (300, 420) and mask[20:180, :160].max() > 0
@@ -329,3 +329,36 @@ def test_terminated_command_leaves_no_temporary_file(tmp_path, weights, monkeypa
         signal.signal(signal.SIGTERM, before)
     assert result.exit_code == 128 + signal.SIGTERM
     assert list((tmp_path / "o").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mask.png", "a.compare.jpg"])
+def test_what_is_there_is_replaced_on_request_only(tmp_path, weights, name):
+    path = make_photo(tmp_path / "in" / "a.png")
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / name).write_bytes(b"kept")
+    arguments = [path, "-o", tmp_path / "o", "--weights", weights, "--mask-out", "--compare"]
+    result = run(*arguments)
+    assert result.exit_code == 1 and f"{tmp_path / 'o' / name} is there already" in result.output
+    assert result.output.count("\n") == 1
+    assert [file.read_bytes() for file in (tmp_path / "o").iterdir()] == [b"kept"]
+    assert run(*arguments, "--overwrite").exit_code == 0
+    assert len(list((tmp_path / "o").iterdir())) == 3 and (tmp_path / "o" / name).read_bytes() != b"kept"
+
+
+def test_companions_replace_no_input(tmp_path, weights):
+    first = make_photo(tmp_path / "a.png")
+    second = make_photo(tmp_path / "a.compare.jpg")
+    before = second.read_bytes()
+    result = run(first, second, "-o", tmp_path, "--weights", weights, "--compare", "--overwrite")
+    assert result.exit_code == 1 and f"{first}: its output {second} is another input" in result.output
+    assert second.read_bytes() == before
+    assert (tmp_path / "a.compare-2.jpg").exists()  # of the second
+
+
+def test_a_second_run_over_a_folder_passes_over_its_companions(tmp_path, weights):
+    make_photo(tmp_path / "in" / "a.png")
+    arguments = [tmp_path / "in", "-o", tmp_path / "in" / "o", "--weights", weights, "--mask-out", "--compare"]
+    assert run(*arguments).exit_code == 0
+    result = run(tmp_path / "in" / "o", "-o", tmp_path / "again", "--weights", weights)
+    assert result.exit_code == 0 and "passing over a.compare.jpg and 1 more" in result.output
+    assert [file.name for file in (tmp_path / "again").iterdir()] == ["a.png"]

@@ -1,6 +1,7 @@
 """The training loop on pairs of a few pixels: every configuration of Table 2, the schedule, refusals."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from abpn.cli import train as command
 from abpn.config import PRESETS, TrainConfig
 from abpn.model import ABPN
 from abpn.train import cut, dry_run, levels_of_step, train
+from click.testing import CliRunner
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 
@@ -114,3 +116,20 @@ def test_crops_are_cut_to_the_thumbnail():
 def test_an_infinite_learning_rate_leaves_no_broken_weights(pairs, tmp_path):
     arguments = ["--preset", "tiny", "--data", pairs, "--out", tmp_path / "run", "--set", "loss.adversarial=0.1"]
     assert_infinite_rate_is_survived(command, arguments, tmp_path / "run")
+
+
+def test_a_run_replaces_neither_its_own_configuration_file_nor_weights_without_checkpoints(pairs, tmp_path):
+    given = tmp_path / "run" / "config.yaml"
+    given.parent.mkdir()
+    given.write_text("train: {steps: 1}  # mine")
+    arguments = ["--preset", "tiny", "--data", pairs, "--out", str(given.parent), "--device", "cpu"]
+    result = CliRunner().invoke(command, [*arguments, "--config", str(given)])
+    assert result.exit_code == 1 and f"--config {given} would be written over" in result.output
+    assert given.read_text().endswith("# mine")
+    moved = given.rename(tmp_path / "config.yaml")
+    assert CliRunner().invoke(command, [*arguments, "--config", str(moved)]).exit_code == 0
+    shutil.rmtree(given.parent / "checkpoints")
+    before = (given.parent / "weights" / "model.safetensors").read_bytes()
+    result = CliRunner().invoke(command, [*arguments, "--config", str(moved), "--steps", "2"])
+    assert result.exit_code == 1 and "holds weights but no checkpoint" in result.output
+    assert (given.parent / "weights" / "model.safetensors").read_bytes() == before

@@ -236,3 +236,20 @@ def test_the_sweep_is_one_command(swept, pairs, monkeypatch):
 def test_wrong_shares_are_refused(pairs, tmp_path, shares):
     result = CliRunner().invoke(command, ["sweep", "--data", pairs, "--out", str(tmp_path), "--fractions", shares])
     assert result.exit_code == 1 and "share" in result.output and not list(tmp_path.iterdir())
+
+
+def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):
+    (tmp_path / "evaluation.json").write_text("kept")
+    arguments = ["run", "--data", "missing", "--out", str(tmp_path)]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 1 and f"{tmp_path / 'evaluation.json'}: is there already" in result.output
+    assert (tmp_path / "evaluation.json").read_text() == "kept"
+    result = CliRunner().invoke(command, [*arguments, "--overwrite"])
+    assert result.exit_code == 1 and "is there already" not in result.output  # but there are no data
+
+
+def test_a_sweep_does_not_begin_among_other_files(tmp_path):
+    (tmp_path / "notes.txt").write_text("kept")
+    result = CliRunner().invoke(command, ["sweep", "--preset", "tiny", "--data", "missing", "--out", str(tmp_path)])
+    assert result.exit_code == 1 and f"{tmp_path}: holds other files already" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -67,7 +67,7 @@ def test_what_is_damaged_becomes_what_the_network_makes_of_white(photo, mask, we
 def test_strokes_repeat_by_seed(photo, run):
     outs = []
     for seed in (3, 3, 4):
-        out, _ = run(photo, "--strokes", seed, "--aligned", "--damaged-out")
+        out, _ = run(photo, "--strokes", seed, "--aligned", "--damaged-out", "--overwrite")
         outs.append((stored(out), stored(out.with_name("out.damaged.png"))))
     before = stored(photo)
     for after, seen in outs:
@@ -128,10 +128,17 @@ def test_mistakes_are_one_line(photo, mask, run, tmp_path, arguments, message):
 def test_the_mask_is_never_written_over(photo, mask, run, tmp_path, name):
     kept = mask.rename(tmp_path / name)
     before = kept.read_bytes()
-    _, output = run(photo, "--mask", kept, "--aligned", "--damaged-out", status=1)
-    assert "is the picture of what is damaged" in output and kept.read_bytes() == before
+    _, output = run(photo, "--mask", kept, "--aligned", "--damaged-out", "--overwrite", status=1)
+    assert f"its output {kept} is another input" in output and kept.read_bytes() == before
 
 
 def test_weights_must_be_named(photo, tmp_path):
     result = CliRunner().invoke(inpaint, [str(photo), "-o", str(tmp_path / "out.png")])
     assert result.exit_code == 2 and "--weights" in result.output
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.damaged.png"])
+def test_what_is_there_is_not_replaced(photo, run, tmp_path, name):
+    (tmp_path / name).write_bytes(b"kept")
+    _, output = run(photo, "--strokes", 1, "--aligned", "--damaged-out", status=1)
+    assert f"{tmp_path / name} is there already" in output and (tmp_path / name).read_bytes() == b"kept"

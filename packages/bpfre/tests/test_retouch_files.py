@@ -1,6 +1,7 @@
 """Photograph files through the command and ``Retoucher.retouch_file``, with a tiny untrained network."""
 
 import os
+import shutil
 import signal
 import tracemalloc
 
@@ -156,9 +157,10 @@ def test_what_a_mask_protects_keeps_its_bits(tmp_path, weights):
     pyvips.Image.new_from_array(levels).copy(interpretation="b-w").write_to_file(str(mask), Q=100)
     run(path, "-o", tmp_path / "free", "--weights", weights, *BOX)
     free, before = stored(tmp_path / "free" / "a.png"), stored(path)
-    for given in (mask, tmp_path / "masks"):
-        assert run(path, "-o", tmp_path / "o", "--weights", weights, "--protect", given, *BOX).exit_code == 0
-        after = stored(tmp_path / "o" / "a.png")
+    for number, given in enumerate((mask, tmp_path / "masks")):
+        out = tmp_path / f"o{number}"
+        assert run(path, "-o", out, "--weights", weights, "--protect", given, *BOX).exit_code == 0
+        after = stored(out / "a.png")
         np.testing.assert_array_equal(after[:, 140:], before[:, 140:])
         np.testing.assert_array_equal(after[:, :140], free[:, :140])
         assert (free[:, 140:] != before[:, 140:]).any()
@@ -187,10 +189,11 @@ def test_no_output_replaces_a_mask(tmp_path, weights):
     ]:
         mask = make_photo(out / name, bands=1)
         before = mask.read_bytes()
-        result = run(path, "-o", out, "--weights", weights, "--protect", mask, *options, *BOX)
-        assert result.exit_code == 1 and f"{mask} is the picture of what to protect" in result.output
+        result = run(path, "-o", out, "--weights", weights, "--protect", mask, "--overwrite", *options, *BOX)
+        assert result.exit_code == 1 and f"its output {mask} is another input" in result.output
         assert mask.read_bytes() == before and list(out.iterdir()) == [mask]
         assert run(path, "-o", tmp_path / "p", "--weights", weights, "--protect", mask, *options, *BOX).exit_code == 0
+        shutil.rmtree(tmp_path / "p")
         mask.unlink()
 
 
@@ -317,3 +320,16 @@ def test_the_photo_is_never_in_memory_as_a_whole(tmp_path, retoucher, monkeypatc
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * side**2 / 2
+
+
+@pytest.mark.parametrize("name", ["a.mask.png", "a.attention-coarse.png", "a.compare.jpg"])
+def test_companions_that_are_there_are_replaced_on_request_only(tmp_path, weights, name):
+    path = make_photo(tmp_path / "in" / "a.png")
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / name).write_bytes(b"kept")
+    arguments = [path, "-o", tmp_path / "o", "--weights", weights, "--mask-out", "--attention-out", "--compare", *BOX]
+    result = run(*arguments)
+    assert result.exit_code == 1 and f"{name} is there already" in result.output and result.output.count("\n") == 1
+    assert [file.read_bytes() for file in (tmp_path / "o").iterdir()] == [b"kept"]
+    assert run(*arguments, "--overwrite").exit_code == 0
+    assert len(list((tmp_path / "o").iterdir())) == 5 and (tmp_path / "o" / name).read_bytes() != b"kept"

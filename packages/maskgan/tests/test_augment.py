@@ -57,3 +57,14 @@ def test_what_is_wrong_is_named(faces, tmp_path):
     arguments = ["--data", str(faces), "--generated", str(tmp_path), "--out", str(tmp_path / "out"), "--preset", "tiny"]
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 1 and "needs the folders images and labels" in result.output
+
+
+def test_a_comparison_does_not_begin_among_other_files(tmp_path):
+    out, generated = tmp_path / "out", tmp_path / "drawn"
+    for folder in (out, generated / "images", generated / "labels"):
+        folder.mkdir(parents=True)
+    (out / "notes.txt").write_text("kept")
+    arguments = ["--data", "missing", "--generated", str(generated), "--out", str(out), "--preset", "tiny"]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 1 and f"{out}: holds other files already" in result.output
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]

@@ -149,7 +149,7 @@ def test_parse_writes_labels_to_paint_in_and_keeps_painted_ones(tmp_path, parser
     assert labels.shape == (64, 64) and read(out / "a.aligned.png").shape == (64, 64, 3)
     assert read(out / "a.overlay.png").shape == (64, 64, 3)
     result = run(*arguments, "--whole")
-    assert result.exit_code == 1 and "perhaps painted in" in result.output
+    assert result.exit_code == 1 and "a.labels.png is there already" in result.output
     np.testing.assert_array_equal(read_labels(out / "a.labels.png"), labels)
     result = run(*arguments, "--whole", "--overwrite")
     assert result.exit_code == 0, result.output
@@ -187,7 +187,7 @@ def test_edit_keeps_the_file_and_changes_the_face(tmp_path, weights, parser_weig
     assert out.dtype == np.uint16 and (out != photo(dtype=np.uint16)).any()
     assert (tmp_path / "out.compare.jpg").is_file()
     write_labels(tmp_path / "mask.png", np.zeros((10, 20), np.uint8))
-    result = run(edit, *arguments, *networks, *BOXED)
+    result = run(edit, *arguments, "--overwrite", *networks, *BOXED)
     assert result.exit_code == 1 and "mask.png: has 20x10 pixels; the aligned face has 64x64" in result.output
 
 
@@ -232,3 +232,45 @@ def test_swap_file_changes_what_was_asked_for(tmp_path, editor, labels, monkeypa
 def test_one_face_at_a_time():
     with pytest.raises(ValueError, match="one face is edited at a time"):
         Options(face_boxes=(BOX, BOX))
+
+
+@pytest.mark.parametrize("name", ["a.labels.png", "a.aligned.png", "a.overlay.png"])
+def test_parse_replaces_nothing_unasked_and_no_input_ever(tmp_path, parser_weights, name):
+    (tmp_path / "out").mkdir()
+    source, other = written(tmp_path / "a.png", photo()), written(tmp_path / "out" / name, photo())
+    before = other.read_bytes()
+    arguments = (parse, source, "-o", tmp_path / "out", "--parser", parser_weights, "--overlay", *BOXED)
+    result = run(*arguments)
+    assert result.exit_code == 1 and f"{other} is there already" in result.output
+    result = run(*arguments, other, "--overwrite")
+    assert result.exit_code == 1 and f"{source}: its output {other} is another input" in result.output
+    assert other.read_bytes() == before
+    assert run(*arguments, "--overwrite").exit_code == 0 and other.read_bytes() != before
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.compare.jpg"])
+def test_edit_and_swap_replace_nothing_unasked_and_no_input_ever(
+    tmp_path, weights, parser_weights, name, labels, monkeypatch
+):
+    monkeypatch.setattr(FaceParser, "__call__", lambda self, image: labels)
+    source, other = (written(tmp_path / file, photo(64, 64)) for file in ("a.png", name))
+    write_labels(tmp_path / "mask.png", np.full((64, 64), 1, np.uint8))
+    before = other.read_bytes()
+    options = ("-o", tmp_path / "out.png", "--weights", weights, "--parser", parser_weights, "--compare", "--aligned")
+    for arguments in ((edit, source, "--mask", tmp_path / "mask.png"), (swap, source, source, "--parts", "skin")):
+        result = run(*arguments, *options)
+        assert result.exit_code == 1 and f"{other} is there already" in result.output
+    result = run(swap, other, source, *options, "--parts", "skin", "--overwrite")
+    assert result.exit_code == 1, result.output
+    assert f"its output {other} is another input" in result.output
+    assert other.read_bytes() == before
+
+
+def test_a_mask_is_not_written_over(tmp_path, weights, parser_weights):
+    source, mask = written(tmp_path / "a.png", photo()), tmp_path / "out.png"
+    write_labels(mask, np.full((64, 64), 1, np.uint8))
+    before = mask.read_bytes()
+    options = ("-o", mask, "--weights", weights, "--parser", parser_weights, "--overwrite", *BOXED)
+    result = run(edit, source, "--mask", mask, *options)
+    assert result.exit_code == 1 and f"its output {mask} is another input" in result.output
+    assert mask.read_bytes() == before

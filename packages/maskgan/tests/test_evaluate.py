@@ -92,3 +92,13 @@ def test_what_is_wrong_is_named(weights, parser_weights, faces, arguments, messa
     given = ["--data", str(faces), "--weights", f"ours={weights}", "--judge", str(parser_weights), "--device", "cpu"]
     result = CliRunner().invoke(command, given + list(arguments))
     assert result.exit_code != 0 and message in result.output and "Traceback" not in result.output
+
+
+def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):
+    (tmp_path / "evaluation.json").write_text("kept")
+    arguments = ["--data", "missing", "--out", str(tmp_path)]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 1 and f"{tmp_path / 'evaluation.json'}: is there already" in result.output
+    assert (tmp_path / "evaluation.json").read_text() == "kept"
+    result = CliRunner().invoke(command, [*arguments, "--overwrite"])
+    assert result.exit_code == 1 and "is there already" not in result.output  # but there are no data

@@ -8,12 +8,12 @@ import pytest
 import pyvips
 from click.testing import CliRunner
 from maskgan.cli import synthesize as command
-from maskgan.edit_files import ALIGNED, LABELS
 from maskgan.editor import Editor
 from maskgan.synthesize import find_masks, picture_of, synthesize
 from retouch_common.parsing.data import open_data
 from retouch_common.parsing.labels import read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
+from retouch_common.photo.names import ALIGNED, LABELS
 
 
 @pytest.fixture
@@ -124,3 +124,15 @@ def test_the_command_names_what_is_wrong(faces, tmp_path, weights, parser_weight
                  "--weights", weights, "--parser", parser_weights, "--device", "cpu", "--aligned")  # fmt: skip
     result = CliRunner().invoke(command, [str(argument) for argument in arguments])
     assert result.exit_code == 1 and "a.png: has 10x10 pixels, not 64x64" in result.output
+
+
+def test_a_set_does_not_begin_among_other_files(tmp_path, weights, parser_weights, faces):
+    """A training set, say, whose pictures have the same names."""
+    kept = tmp_path / "images" / "000000.png"
+    kept.parent.mkdir()
+    kept.write_bytes(b"kept")
+    arguments = ["--masks", faces / "train", "--sources", faces / "train" / "images", "--n", 1, "--out", tmp_path]
+    arguments += ["--weights", weights, "--parser", parser_weights, "--device", "cpu", "--aligned"]
+    result = CliRunner().invoke(command, list(map(str, arguments)))
+    assert result.exit_code == 1 and f"{tmp_path}: holds other files already" in result.output
+    assert kept.read_bytes() == b"kept" and list(tmp_path.iterdir()) == [kept.parent]

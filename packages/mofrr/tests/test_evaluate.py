@@ -82,3 +82,13 @@ def test_refuses_what_is_not_there(published, weights, tmp_path):
         Options(limit=0)
     shown = CliRunner().invoke(command, ["--data", str(tmp_path), "--weights", weights, "--device", "cpu"])
     assert shown.exit_code == 1 and "no folder of originals" in shown.output and "Traceback" not in shown.output
+
+
+def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):
+    (tmp_path / "evaluation.json").write_text("kept")
+    arguments = ["--data", "missing", "--out", str(tmp_path)]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 1 and f"{tmp_path / 'evaluation.json'}: is there already" in result.output
+    assert (tmp_path / "evaluation.json").read_text() == "kept"
+    result = CliRunner().invoke(command, [*arguments, "--overwrite"])
+    assert result.exit_code == 1 and "is there already" not in result.output  # but there are no data

@@ -10,6 +10,7 @@ import click
 from retouch_common.cli import (
     device_option,
     friendly_errors,
+    overwrite_option,
     precision_option,
     version_option,
     weights_option,
@@ -21,6 +22,7 @@ from retouch_common.photo.command import (
     inputs_argument,
     mask_out_option,
     out_option,
+    plan_photos,
     retouch_all,
     strength_option,
 )
@@ -84,12 +86,9 @@ def retouch(
     """
     if face_boxes and region == "photo":
         raise click.UsageError("--face-box and --region photo exclude each other; leave one out")
-    from retouch_common.photo.batch import plan_jobs
-
     from abpn.retouch import Retoucher
     from abpn.retouch_files import Options, retouch_file
 
-    jobs = plan_jobs(inputs, out, recursive=recursive)
     options = Options(
         strength=strength,
         region=region,  # type: ignore[arg-type]
@@ -98,6 +97,7 @@ def retouch(
         compare=compare,
         overwrite=overwrite,
     )
+    jobs = plan_photos(inputs, out, recursive=recursive, endings=options.endings)
     retoucher = Retoucher(weights, device=device, precision=precision)
     retouch_all(jobs, lambda job: retouch_file(retoucher, job.source, job.target, options), overwrite=overwrite)
 
@@ -117,19 +117,23 @@ def retouch(
     help="Halvings from the photo to the thumbnail, fixed in FILE.onnx; by default those of a 1024x1024 photo.",
 )
 @click.option("--parts", is_flag=True, help="Also write the pieces that an application can run at any photo size.")
+@overwrite_option
 @version_option("abpn")
 @friendly_errors
-def export(weights: str, out: Path, levels: int | None, parts: bool) -> None:
+def export(weights: str, out: Path, levels: int | None, parts: bool, overwrite: bool) -> None:
     """Write the network as ONNX, with dynamic sizes, for onnxruntime and other runtimes.
 
     Inputs and outputs are described in the module abpn.export; the configuration is in the file's metadata.
     """
+    from retouch_common.files import refuse_existing
     from retouch_common.onnx import require_onnx
 
     require_onnx("abpn")
+    from abpn.export import PARTS
     from abpn.export import export as run
     from abpn.model import ABPN
 
+    refuse_existing([out, *(out.with_suffix(f".{name}.onnx") for name in PARTS if parts)], overwrite=overwrite)
     run(ABPN.from_pretrained(weights), out, levels=levels, parts=parts, report=click.echo)
 
 
@@ -167,6 +171,7 @@ class Sizes(click.ParamType):
     default=None,
     help="Insist on LPIPS, or leave it out.  [default: measure it where AlexNet's weights are]",
 )
+@overwrite_option
 @device_option
 @precision_option
 @version_option("abpn")
@@ -180,15 +185,19 @@ def evaluate(
     limit: int | None,
     split: str,
     lpips: bool | None,
+    overwrite: bool,
     device: str,
     precision: str,
 ) -> None:
     """Measure weights on pairs of photographs, beside the identity: PSNR, SSIM, LPIPS, inside and outside the mask."""
     if size and resolutions:
         raise click.UsageError("--size and --resolutions exclude each other; leave one out")
+    from retouch_common.metrics.evaluation import refuse_evaluated
+
     from abpn.evaluate import Options, show
     from abpn.evaluate import evaluate as run
 
+    refuse_evaluated(out, overwrite=overwrite)
     options = Options(
         resolutions=resolutions or (size or 1024,),
         split=split,  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ def main(folder: str = "outputs/demo") -> None:
     retoucher = Retoucher("small")
 
     def retouch(source: Path, target: Path) -> object:
-        return retoucher.retouch_file(source, target, region="faces", face_boxes=[FACE])
+        return retoucher.retouch_file(source, target, region="faces", face_boxes=[FACE], overwrite=True)
 
     retouch_astronaut("abpn small", retouch, folder)
 

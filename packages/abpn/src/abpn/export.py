@@ -46,6 +46,7 @@ from abpn.blend_pyramid import up
 from abpn.model import ABPN, pad_to_multiple
 
 MAX_LEVELS = 7
+PARTS = ("down", "thumbnail", "level", "blend")  # of network_parts
 CHECK_SIZE = (203, 331)  # odd, so that padding and cropping are checked too
 CHECK_TOLERANCE = 1e-3
 

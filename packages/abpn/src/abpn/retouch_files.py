@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from retouch_common.photo.names import COMPARISON, MASK, beside
 
 if TYPE_CHECKING:
     import pyvips
@@ -34,7 +35,7 @@ class Options:
         face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector.
         mask_out: Also write the network's mask, NAME.mask.png.
         compare: Also write before and after side by side, NAME.compare.jpg.
-        overwrite: Whether the output may be the input.
+        overwrite: Whether files that are there may be replaced, the input included where it is the output.
     """
 
     strength: float = 1.0
@@ -43,6 +44,11 @@ class Options:
     mask_out: bool = False
     compare: bool = False
     overwrite: bool = False
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Of the files that are written beside the output."""
+        return (*((MASK,) if self.mask_out else ()), *((COMPARISON,) if self.compare else ()))
 
 
 def retouch_file(
@@ -61,11 +67,11 @@ def retouch_file(
 
     Raises:
         OSError: If a file cannot be opened or written.
-        ValueError: If ``src`` is not a photograph, ``dst`` cannot hold it or is ``src`` without
-            ``overwrite``, or an option does not fit.
+        ValueError: If ``src`` is not a photograph, ``dst`` cannot hold it, an output is there already and
+            ``overwrite`` is not given, or an option does not fit.
     """
-    from retouch_common.photo.batch import Job, check_target
-    from retouch_common.photo.companions import Comparison, beside
+    from retouch_common.photo.batch import plan_job, refuse_collisions
+    from retouch_common.photo.companions import Comparison
     from retouch_common.photo.io import Photo
     from retouch_common.photo.regions import plan_region, retouched_rows
     from retouch_common.photo.sink import written
@@ -73,7 +79,7 @@ def retouch_file(
     source, target = Path(src), Path(dst)
     if not 0 <= options.strength <= 1:
         raise ValueError(f"strength must lie between 0 and 1, not {options.strength}")
-    check_target(Job(source, target), [source], overwrite=options.overwrite)
+    refuse_collisions(plan_job(source, target, options.endings), overwrite=options.overwrite)
     photo = Photo.open(source)
     photo.check_output(target)
     plan = plan_region(photo, options.region, face_boxes=options.face_boxes)
@@ -81,10 +87,10 @@ def retouch_file(
     mask = _mask(retoucher, photo, plan) if options.mask_out else None
     photo.write_stripes(target, retouched_rows(photo, plan, retoucher, strength=options.strength))
     if mask is not None:
-        with written(beside(target, ".mask.png")) as temporary:
+        with written(beside(target, MASK)) as temporary:
             mask.pngsave(str(temporary))
     if comparison is not None:
-        comparison.write(Photo.open(target), beside(target, ".compare.jpg"))
+        comparison.write(Photo.open(target), beside(target, COMPARISON))
     return plan
 
 

@@ -11,6 +11,7 @@ import click
 from retouch_common.cli import (
     device_option,
     friendly_errors,
+    overwrite_option,
     precision_option,
     set_option,
     version_option,
@@ -23,6 +24,7 @@ from retouch_common.photo.command import (
     inputs_argument,
     mask_out_option,
     out_option,
+    plan_photos,
     retouch_all,
     strength_option,
 )
@@ -119,12 +121,9 @@ def retouch(
     """
     if face_boxes and aligned:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
-    from retouch_common.photo.batch import plan_jobs
-
     from bpfre.retouch import Retoucher
-    from bpfre.retouch_files import Options, retouch_file
+    from bpfre.retouch_files import Options, mask_files, retouch_file
 
-    jobs = plan_jobs(inputs, out, recursive=recursive)
     options = Options(
         strength=strength,
         face_boxes=face_boxes,
@@ -135,8 +134,14 @@ def retouch(
         compare=compare,
         overwrite=overwrite,
     )
+    jobs = plan_photos(inputs, out, recursive=recursive, endings=options.endings)
     retoucher = Retoucher(weights, device=device, precision=precision, stage=stage)  # type: ignore[arg-type]
-    retouch_all(jobs, lambda job: retouch_file(retoucher, job.source, job.target, options), overwrite=overwrite)
+    retouch_all(
+        jobs,
+        lambda job: retouch_file(retoucher, job.source, job.target, options),
+        overwrite=overwrite,
+        kept=mask_files(protect),
+    )
 
 
 @click.command()
@@ -166,32 +171,40 @@ def inpaint(
     Without --mask and --strokes, INPUT has white strokes already. Else only what is damaged changes; damage outside
     the faces stays.
     """
-    from retouch_common.photo.batch import plan_jobs
-
     from bpfre.inpaint_files import InpaintOptions, inpaint_file
     from bpfre.retouch import Retoucher
+    from bpfre.retouch_files import mask_files
 
-    jobs, how = plan_jobs(inputs, out, recursive=recursive), InpaintOptions(**options)
+    how = InpaintOptions(**options)
+    jobs = plan_photos(inputs, out, recursive=recursive, endings=how.endings)
     retoucher = Retoucher(weights, device=device, precision=precision)
-    retouch_all(jobs, lambda job: inpaint_file(retoucher, job.source, job.target, how), overwrite=how.overwrite)
+    retouch_all(
+        jobs,
+        lambda job: inpaint_file(retoucher, job.source, job.target, how),
+        overwrite=how.overwrite,
+        kept=mask_files(how.mask),
+    )
 
 
 @click.command()
 @weights_option()
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.onnx")
+@overwrite_option
 @version_option("bpfre")
 @friendly_errors
-def export(weights: str, out: Path) -> None:
+def export(weights: str, out: Path, overwrite: bool) -> None:
     """Write the network as ONNX, for onnxruntime and other runtimes.
 
     Inputs and outputs are described in the module bpfre.export; the configuration is in the file's metadata.
     """
+    from retouch_common.files import refuse_existing
     from retouch_common.onnx import require_onnx
 
     require_onnx("bpfre")
     from bpfre.export import export as run
     from bpfre.model import BPFRe
 
+    refuse_existing([out], overwrite=overwrite)
     run(BPFRe.from_pretrained(weights), out, report=click.echo)
 
 
@@ -247,16 +260,20 @@ def evaluate() -> None:
 @weights_option()
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
 @_measuring
+@overwrite_option
 @device_option
 @friendly_errors
-def evaluate_run(data: str, weights: str, out: Path | None, **options: Any) -> None:
+def evaluate_run(data: str, weights: str, out: Path | None, overwrite: bool, **options: Any) -> None:
     """Measure both stages beside the identity: PSNR, SSIM, LPIPS, inside and outside the mask, all and hard pairs.
 
     DATA are pairs as for bpfre-train, and AUPRC says how well the attention maps find what differs.
     """
+    from retouch_common.metrics.evaluation import refuse_evaluated
+
     from bpfre.evaluate import Options, show
     from bpfre.evaluate import evaluate as run
 
+    refuse_evaluated(out, overwrite=overwrite)
     show(run(weights, data, Options(**options), out=out, report=lambda line: click.echo(line, err=True)))
     if out is not None:
         click.echo(f"wrote {out}", err=True)

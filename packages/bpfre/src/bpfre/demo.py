@@ -29,7 +29,7 @@ def main(folder: str = "outputs/demo", weights: BPFRe | str | os.PathLike[str] =
     retoucher = Retoucher(weights)
 
     def retouch(source: Path, target: Path) -> object:
-        return retoucher.retouch_file(source, target, face_boxes=[FACE], attention_out=True)
+        return retoucher.retouch_file(source, target, face_boxes=[FACE], attention_out=True, overwrite=True)
 
     retouch_astronaut(f"bpfre {weights}" if isinstance(weights, str) else "bpfre", retouch, folder, companions=MAPS)
 

@@ -13,19 +13,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from retouch_common.photo.alignment import FaceSquare, read_aligned
-from retouch_common.photo.batch import Job, check_target
-from retouch_common.photo.companions import beside
+from retouch_common.photo.batch import plan_job, refuse_collisions
 from retouch_common.photo.face_plan import FacePlan, plan_faces
 from retouch_common.photo.io import Photo
+from retouch_common.photo.names import DAMAGED, beside
 from retouch_common.photo.pasting import AlignedLayer, pasted_rows
 from retouch_common.photo.regions import Box
 from retouch_common.photo.sources import RowSource, blocks
 from retouch_common.synthesis.strokes import brush_strokes, paint_white
 
 from bpfre.retouch import Retoucher
-from bpfre.retouch_files import check_kept, mask_picture
-
-DAMAGED = ".damaged.png"
+from bpfre.retouch_files import mask_files, mask_picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,7 @@ class InpaintOptions:
         face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector.
         aligned: The photo is a face as the network was trained on, a square picture.
         damaged_out: Also write what the network saw, NAME.damaged.png.
-        overwrite: Whether the output may be the input.
+        overwrite: Whether files that are there may be replaced, the input included where it is the output.
     """
 
     mask: str | os.PathLike[str] | None = None
@@ -48,6 +46,11 @@ class InpaintOptions:
     aligned: bool = False
     damaged_out: bool = False
     overwrite: bool = False
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Of the files that are written beside the output."""
+        return (DAMAGED,) if self.damaged_out else ()
 
 
 class Strokes:
@@ -135,8 +138,9 @@ def inpaint_file(
 
     Raises:
         OSError: If a file cannot be opened or written.
-        ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or is ``src`` without
-            ``overwrite``, a mask does not fit or touches no face, or options exclude each other.
+        ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output is there
+            already and ``overwrite`` is not given, a mask does not fit or touches no face, or options exclude each
+            other.
     """
     source, target = Path(src), Path(dst)
     given = options.mask is not None or options.strokes is not None
@@ -144,7 +148,8 @@ def inpaint_file(
         raise ValueError("a mask and drawn strokes exclude each other; leave one out")
     if options.damaged_out and not given:
         raise ValueError("without a mask or strokes nothing is painted; there is no damaged picture to write")
-    check_target(Job(source, target), [source], overwrite=options.overwrite)
+    job, kept = plan_job(source, target, options.endings), mask_files(options.mask)
+    refuse_collisions(job, kept=kept, overwrite=options.overwrite)
     photo = Photo.open(source)
     if not given:
         return retoucher.retouch_file(
@@ -155,7 +160,6 @@ def inpaint_file(
     mask: RowSource
     if options.mask is not None:
         mask = mask_picture(Path(options.mask), photo, "what is damaged")
-        check_kept(mask, photo, "what is damaged", [target, beside(target, DAMAGED)])
         if not _touches(mask, plan.squares):
             raise ValueError(f"{source}: the mask is black over {plan}; there is nothing to inpaint")
     else:

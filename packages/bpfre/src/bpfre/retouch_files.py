@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retouch_common.photo.names import ATTENTION_COARSE, ATTENTION_REFINED, COMPARISON, MASK, beside
+
 if TYPE_CHECKING:
     from retouch_common.photo.face_plan import FacePlan
     from retouch_common.photo.io import Photo
@@ -35,7 +37,7 @@ class Options:
         mask_out: Also write where the network would retouch, NAME.mask.png: the larger of both attention maps.
         attention_out: Also write the attention maps, NAME.attention-coarse.png and NAME.attention-refined.png.
         compare: Also write before and after side by side, NAME.compare.jpg.
-        overwrite: Whether the output may be the input.
+        overwrite: Whether files that are there may be replaced, the input included where it is the output.
     """
 
     strength: float = 1.0
@@ -46,6 +48,11 @@ class Options:
     attention_out: bool = False
     compare: bool = False
     overwrite: bool = False
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Of the files that are written beside the output."""
+        return (*_maps(self), *((COMPARISON,) if self.compare else ()))
 
 
 def retouch_file(
@@ -64,11 +71,11 @@ def retouch_file(
 
     Raises:
         OSError: If a file cannot be opened or written.
-        ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or is ``src`` without
-            ``overwrite``, or an option does not fit.
+        ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output is there
+            already and ``overwrite`` is not given, or an option does not fit.
     """
-    from retouch_common.photo.batch import Job, check_target
-    from retouch_common.photo.companions import Comparison, beside
+    from retouch_common.photo.batch import plan_job, refuse_collisions
+    from retouch_common.photo.companions import Comparison
     from retouch_common.photo.face_plan import plan_faces
     from retouch_common.photo.io import Photo
 
@@ -79,14 +86,13 @@ def retouch_file(
         raise ValueError(f"strength must lie between 0 and 1, not {options.strength}")
     if (options.mask_out or options.attention_out) and not retoucher.network.config.attention:
         raise ValueError("this network has no attention modules (model.attention=false), and so no maps to write")
-    check_target(Job(source, target), [source], overwrite=options.overwrite)
+    job, kept = plan_job(source, target, options.endings), mask_files(options.protect)
+    refuse_collisions(job, kept=kept, overwrite=options.overwrite)
     photo = Photo.open(source)
     photo.check_output(target)
     protect = None
     if options.protect is not None:
         protect = mask_picture(Path(options.protect), photo, "what to protect")
-        outputs = [target, *(beside(target, ending) for ending in _endings(options))]
-        check_kept(protect, photo, "what to protect", outputs)
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
     parts = [square.bounds(photo.height, photo.width) for square in plan.squares]
     comparison = Comparison(photo, parts) if options.compare else None
@@ -94,40 +100,36 @@ def retouch_file(
     photo.write_stripes(target, retouched_rows(photo, faces, strength=options.strength, protect=protect))
     _write_maps(faces, photo, target, options)
     if comparison is not None:
-        comparison.write(Photo.open(target), beside(target, ".compare.jpg"))
+        comparison.write(Photo.open(target), beside(target, COMPARISON))
     return plan
 
 
 def _write_maps(faces: Sequence[RetouchedFace], photo: Photo, target: Path, options: Options) -> None:
-    from retouch_common.photo.companions import beside, write_map
+    from retouch_common.photo.companions import write_map
 
     from bpfre.retouch import map_layers
 
-    for ending, names in _endings(options).items():
+    for ending, names in _maps(options).items():
         layers = map_layers(faces, names, photo.height, photo.width)
         if layers:  # the coarse stage has no second map
             write_map(beside(target, ending), photo.height, photo.width, layers)
 
 
-def _endings(options: Options) -> dict[str, Sequence[str]]:
+def _maps(options: Options) -> dict[str, Sequence[str]]:
     """The maps to write beside an output: ending -> which of ``MAPS``."""
     endings: dict[str, Sequence[str]] = {}
     if options.attention_out:
-        endings = {f".{name.replace('_', '-')}.png": [name] for name in MAPS}
+        endings = {ATTENTION_COARSE: MAPS[:1], ATTENTION_REFINED: MAPS[1:]}
     if options.mask_out:
-        endings[".mask.png"] = MAPS
+        endings[MASK] = MAPS
     return endings
 
 
-def check_kept(mask: Photo, photo: Photo, meaning: str, outputs: Sequence[Path]) -> None:
-    """Refuse to write over a picture of :func:`mask_picture`.
-
-    Raises:
-        ValueError: If it is one of the outputs.
-    """
-    for output in outputs:
-        if output.exists() and os.path.samefile(mask.path, output):
-            raise ValueError(f"{photo.path}: its output {output} is the picture of {meaning}; choose another OUT")
+def mask_files(given: str | os.PathLike[str] | None) -> list[Path]:
+    """The files that :func:`mask_picture` may read, none of which an output may replace."""
+    if given is None:
+        return []
+    return sorted(Path(given).iterdir()) if Path(given).is_dir() else [Path(given)]
 
 
 def mask_picture(given: Path, photo: Photo, meaning: str) -> Photo:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from retouch_common.config import load_yaml, to_dict
-from retouch_common.files import write_atomically
+from retouch_common.files import refuse_foreign, write_atomically
 from retouch_common.metrics.evaluation import HARD, IDENTITY, console
 from retouch_common.metrics.protocols import PRESETS
 from retouch_common.training.continuation import refuse_other_run
@@ -98,13 +98,14 @@ def show_sweep(points: Sequence[Mapping[str, Any]], options: Options) -> None:
 
 
 def _claim(out: Path, data: str) -> None:
-    """Refuse a folder that holds a sweep over other data."""
+    """Refuse a folder that holds a sweep over other data, or other files."""
     record = out / "sweep.json"
     if record.is_file():
         before = json.loads(record.read_text(encoding="utf-8"))["data"]
         if before != data:
             raise ValueError(f"{out} holds a sweep over {before}, now {data} is asked for; choose another --out")
         return
+    refuse_foreign(out)
     out.mkdir(parents=True, exist_ok=True)
     _write(out, data, [])
 

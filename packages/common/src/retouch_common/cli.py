@@ -56,6 +56,8 @@ seed_option = click.option(
     help="Start of every random choice; the same seed repeats the run.",
 )
 
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+
 set_option = click.option(
     "--set",
     "overrides",

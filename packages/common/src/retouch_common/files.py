@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -26,3 +27,29 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def refuse_existing(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool = False) -> None:
+    """Refuse to replace files; called before the work whose results they will hold.
+
+    Args:
+        paths: Files that will be written.
+        overwrite: Whether they may be replaced, which then is not refused.
+
+    Raises:
+        ValueError: One is there already.
+    """
+    for path in paths:
+        if os.path.lexists(path) and not overwrite:
+            raise ValueError(f"{os.fspath(path)}: is there already; choose another --out, or --overwrite replaces it")
+
+
+def refuse_foreign(folder: str | os.PathLike[str]) -> None:
+    """Refuse to begin something in a folder that holds other files; hidden ones do not count.
+
+    Raises:
+        ValueError: It does.
+    """
+    folder = Path(folder)
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise ValueError(f"{folder}: holds other files already; choose a new folder")

@@ -207,3 +207,16 @@ def test_the_command_tells_what_is_wrong(tmp_path):
     grey(tmp_path / "x_label.png", np.zeros((9, 20)))
     answer = run.invoke(command, ["helen-relabelled", str(tmp_path), "--out", str(tmp_path / "out")])
     assert answer.exit_code == 1 and "its labels have 20x9 for a picture of 32x32 pixels" in answer.output
+
+
+def test_another_picture_of_the_same_name_is_not_replaced(tmp_path):
+    picture(tmp_path / "in" / "a.jpg")
+    for number in range(11):
+        grey(tmp_path / "in" / f"a_lbl{number:02d}.png", np.full((SIZE, SIZE), number))
+    kept = tmp_path / "out" / "images" / "a.jpg"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"kept")
+    assert f"{kept} is there already, another picture" in refused("helen", tmp_path / "in", tmp_path / "out")
+    assert kept.read_bytes() == b"kept" and not (tmp_path / "out" / "labels" / "a.png").exists()
+    kept.write_bytes((tmp_path / "in" / "a.jpg").read_bytes())  # of a conversion that was killed
+    assert convert("helen", tmp_path / "in", tmp_path / "out", report=print) == 1

@@ -1,7 +1,8 @@
 from pathlib import Path
 
 import pytest
-from retouch_common.photo.batch import Job, check_target, plan_jobs
+from retouch_common.photo.batch import Job, find_collisions, plan_job, plan_jobs, refuse_collisions, run_jobs
+from retouch_common.photo.names import COMPANION_ENDINGS
 
 
 def touch(path):
@@ -75,16 +76,83 @@ def test_output_must_be_what_the_inputs_need(tmp_path):
             plan_jobs(inputs, out)
 
 
+def refusal(job, *, kept=(), overwrite=False):
+    with pytest.raises(ValueError) as caught:
+        refuse_collisions(job, kept=kept, overwrite=overwrite)
+    return str(caught.value)
+
+
 def test_inputs_are_protected(tmp_path):
     first, second = touch(tmp_path / "a.jpg"), touch(tmp_path / "b.jpg")
-    check_target(Job(first, tmp_path / "new.jpg"), [first, second], overwrite=False)
-    check_target(Job(first, touch(tmp_path / "old.jpg")), [first, second, Path("missing")], overwrite=False)
-    check_target(Job(first, first), [first, second], overwrite=True)
-    with pytest.raises(ValueError, match="the output is the input"):
-        check_target(Job(first, first), [first, second], overwrite=False)
-    with pytest.raises(ValueError, match="is another input"):
-        check_target(Job(first, second), [first, second], overwrite=True)
+    refuse_collisions(Job(first, tmp_path / "new.jpg"))
+    refuse_collisions(Job(first, first), overwrite=True)
+    assert "the output is the input" in refusal(Job(first, first))
+    assert "is another input" in refusal(Job(first, second), kept=[second, Path("missing")], overwrite=True)
     link = tmp_path / "link.jpg"
     link.symlink_to(second)
-    with pytest.raises(ValueError, match="is another input"):
-        check_target(Job(first, link), [first, second], overwrite=True)
+    assert "is another input" in refusal(Job(first, link), kept=[second], overwrite=True)
+    assert "is another input" in refusal(Job(first, tmp_path / "x.jpg", (second,)), kept=[second], overwrite=True)
+    assert "is another input" in refusal(Job(first, tmp_path / "c.jpg"), kept=[tmp_path / "." / "c.jpg"])
+
+
+def test_no_companion_replaces_the_photo(tmp_path):
+    source = touch(tmp_path / "b.compare.jpg")
+    job = plan_job(source, tmp_path / "b.jpg", [".compare.jpg"])
+    assert f"its output {source} is the input" in refusal(job, overwrite=True)
+
+
+def test_what_is_there_needs_overwrite(tmp_path):
+    source, there = touch(tmp_path / "a.jpg"), touch(tmp_path / "o" / "a.mask.png")
+    job = plan_job(source, tmp_path / "o" / "a.jpg", [".mask.png"])
+    assert f"its output {there} is there already" in refusal(job)
+    refuse_collisions(job, overwrite=True)
+    dangling = tmp_path / "o" / "b.jpg"
+    dangling.symlink_to(tmp_path / "nowhere")
+    assert "is there already" in refusal(Job(source, dangling))
+
+
+def test_companions_get_numbers_too(tmp_path):
+    """Of a.jpg and a.png both would become a.compare.jpg, and a.compare.jpg is a photo of its own here."""
+    sources = [touch(tmp_path / "in" / name) for name in ("a.jpg", "a.png", "A.webp", "a.compare.jpg")]
+    jobs = plan_jobs(sources, tmp_path / "o", endings=[".compare.jpg"])
+    assert [job.target.name for job in jobs] == ["a.jpg", "a-2.png", "A-3.webp", "a.compare-2.jpg"]
+    outputs = [str(path).lower() for job in jobs for path in job.outputs]
+    assert len(set(outputs)) == len(outputs) == 8
+    assert not find_collisions(jobs)
+
+
+def test_jobs_that_share_an_output_are_refused_but_the_first(tmp_path):
+    jobs = [Job(touch(tmp_path / name), tmp_path / "o" / "x.png") for name in ("a.jpg", "b.jpg")]
+    assert find_collisions(jobs, overwrite=True) == {
+        1: f"{jobs[1].source}: its output {jobs[0].target} is that of {jobs[0].source}, too; choose another OUT for one"
+    }
+
+
+def test_a_run_goes_on_after_collisions_and_writes_over_nothing(tmp_path):
+    sources = [touch(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.jpg")]
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "b.jpg").write_bytes(b"kept")
+    jobs = plan_jobs(sources, tmp_path / "o")
+    for overwrite, kept in ((False, b"kept"), (True, b"new")):
+        for name in ("a.jpg", "c.jpg"):
+            (tmp_path / "o" / name).unlink(missing_ok=True)
+        failures = run_jobs(
+            jobs, lambda job: job.target.write_bytes(b"new"), overwrite=overwrite, report=lambda line: None
+        )
+        assert len(failures) == (not overwrite) and all("b.jpg is there already" in line for line in failures)
+        assert [(tmp_path / "o" / name).read_bytes() for name in ("a.jpg", "b.jpg", "c.jpg")] == [b"new", kept, b"new"]
+
+
+@pytest.mark.parametrize("ending", COMPANION_ENDINGS)
+def test_a_folder_does_not_stand_for_what_commands_wrote_beside_outputs(tmp_path, ending):
+    for name in ("a.jpg", f"a{ending}", f"b{ending.upper()}"):
+        touch(tmp_path / "in" / name)
+    said = []
+    jobs = plan_jobs([tmp_path / "in"], tmp_path / "o", report=said.append)
+    assert [job.source.name for job in jobs] == ["a.jpg"]
+    if ending.endswith("json"):
+        assert not said
+    else:
+        assert len(said) == 1 and f"passing over a{ending} and 1 more" in said[0]
+        named = plan_jobs([tmp_path / "in" / f"a{ending}"], tmp_path / "o")
+        assert [job.source.name for job in named] == [f"a{ending}"]

@@ -25,6 +25,7 @@ from retouch_common.photo.command import (
     inputs_argument,
     out_option,
     overwrite_option,
+    plan_photos,
     retouch_all,
 )
 from retouch_common.training.command import start_training, training_options
@@ -58,7 +59,7 @@ __all__ = [
 @face_box_option
 @aligned_option
 @click.option("--recursive", is_flag=True, help="Search folders within folders; DIR keeps their tree.")
-@click.option("--overwrite", is_flag=True, help="Replace labels that are there, even if they were painted in.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there, labels too that were painted in.")
 @device_option
 @version_option("maskgan")
 @friendly_errors
@@ -82,7 +83,7 @@ def parse(
     from maskgan.edit_files import Options, parse_file, plan_parsing
 
     how = Options(**options)
-    jobs = plan_parsing(inputs, out, recursive=recursive)
+    jobs = plan_parsing(inputs, out, recursive=recursive, overlay=overlay)
     network = FaceParser(parser, device=device)
     retouch_all(
         jobs,
@@ -127,16 +128,18 @@ def edit(
     What the mask leaves alone stays as it is in the photo, but for slight changes that the edit brings with it.
     Metadata, profile and bit depth are kept.
     """
-    from retouch_common.photo.batch import plan_jobs
-
     from maskgan.edit_files import Options, edit_file
     from maskgan.editor import Editor
 
     how = Options(**options)
-    jobs = plan_jobs([source], out)
+    jobs = plan_photos([source], out, endings=how.endings)
     editor = Editor(weights, parser=parser, device=device, precision=precision)
     retouch_all(
-        jobs, lambda job: edit_file(editor, job.source, job.target, mask, how), overwrite=how.overwrite, done="edited"
+        jobs,
+        lambda job: edit_file(editor, job.source, job.target, mask, how),
+        overwrite=how.overwrite,
+        done="edited",
+        kept=[mask],
     )
 
 
@@ -181,13 +184,11 @@ def swap(
 
     The target's shapes stay; --face-box says which face of a target is meant.
     """
-    from retouch_common.photo.batch import plan_jobs
-
     from maskgan.edit_files import Options, open_lender, swap_file
     from maskgan.editor import Editor
 
     how = Options(**options)
-    jobs = plan_jobs(targets, out, recursive=recursive)
+    jobs = plan_photos(targets, out, recursive=recursive, endings=how.endings)
     editor = Editor(weights, parser=parser, device=device, precision=precision)
     lender = open_lender(editor, source, parts, how)
     retouch_all(
@@ -195,6 +196,7 @@ def swap(
         lambda job: swap_file(editor, lender, job.source, job.target, parts, blend, how),
         overwrite=how.overwrite,
         done="changed",
+        kept=[source],
     )
 
 
@@ -296,15 +298,21 @@ def train(**options: Any) -> None:
 )
 @click.option("--fid", metavar="FILE", default="", help="Measure FID too, with these weights of Inception.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
+@overwrite_option
 @seed_option
 @device_option
 @version_option("maskgan")
 @friendly_errors
-def evaluate(data: str, weights: tuple[tuple[str, str], ...], out: Path | None, **options: Any) -> None:
+def evaluate(
+    data: str, weights: tuple[tuple[str, str], ...], out: Path | None, overwrite: bool, **options: Any
+) -> None:
     """Measure reconstruction, agreement with masks (Table 2), locality of edits and, with Inception, FID (Table 1)."""
+    from retouch_common.metrics.evaluation import refuse_evaluated
+
     from maskgan.evaluate import Options, show
     from maskgan.evaluate import evaluate as run
 
+    refuse_evaluated(out, overwrite=overwrite)
     how = Options(**options)
     if len(dict(weights)) < len(weights):
         raise click.UsageError("two --weights have the same name; give them different ones: --weights NAME=WEIGHTS")

@@ -13,11 +13,13 @@ import numpy as np
 from retouch_common.parsing.labels import CLASSES, coloured, read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.alignment import FaceSquare, portrait_square, read_aligned
-from retouch_common.photo.batch import Job, check_target, plan_jobs
-from retouch_common.photo.companions import Comparison, beside
+from retouch_common.photo.batch import Job, plan_job, refuse_collisions
+from retouch_common.photo.command import plan_photos
+from retouch_common.photo.companions import Comparison
 from retouch_common.photo.face_plan import plan_faces
 from retouch_common.photo.formats import format_of_name
 from retouch_common.photo.io import Photo
+from retouch_common.photo.names import ALIGNED, COMPARISON, LABELS, OVERLAY, beside
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.photo.regions import Box
 from retouch_common.photo.sink import written
@@ -25,7 +27,6 @@ from retouch_common.photo.sink import written
 from maskgan.components import warnings_of
 from maskgan.editor import Editor, Portrait
 
-LABELS, ALIGNED, OVERLAY, COMPARISON = ".labels.png", ".aligned.png", ".overlay.png", ".compare.jpg"
 OPACITY = 0.5  # of the labels' colours over a face
 
 
@@ -37,7 +38,7 @@ class Options:
         face_boxes: (x, y, w, h) in pixels of the upright photo, at most one; by default the largest face is taken.
         aligned: The photo is a face as the network was trained on, a square picture.
         compare: Also write before and after side by side, NAME.compare.jpg.
-        overwrite: Whether the output may be the input, and labels that are there may be replaced.
+        overwrite: Whether files that are there may be replaced, painted labels and an input that is the output too.
     """
 
     face_boxes: Sequence[Box] = ()
@@ -45,13 +46,18 @@ class Options:
     compare: bool = False
     overwrite: bool = False
 
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Of the files that are written beside the output."""
+        return (COMPARISON,) if self.compare else ()
+
     def __post_init__(self) -> None:
         if len(self.face_boxes) > 1:
             raise ValueError(f"one face is edited at a time; {len(self.face_boxes)} face boxes were given")
 
 
-def plan_parsing(inputs: Sequence[Path], out: Path, *, recursive: bool = False) -> list[Job]:
-    """As :func:`retouch_common.photo.batch.plan_jobs`; every target is the label picture, ``NAME.labels.png``.
+def plan_parsing(inputs: Sequence[Path], out: Path, *, recursive: bool = False, overlay: bool = False) -> list[Job]:
+    """As :func:`retouch_common.photo.command.plan_photos`; every target is the label picture, ``NAME.labels.png``.
 
     Raises:
         ValueError: Likewise, ``out`` is a file's name, or two photographs would get the same label picture.
@@ -59,8 +65,10 @@ def plan_parsing(inputs: Sequence[Path], out: Path, *, recursive: bool = False) 
     if format_of_name(out) is not None and not out.is_dir():
         raise ValueError(f"{out}: is a file name, but label pictures and aligned faces go into a folder")
     jobs: dict[str, Job] = {}
-    for planned in plan_jobs(inputs, out, recursive=recursive):
-        job = Job(planned.source, beside(planned.target, LABELS))
+    endings = (ALIGNED, OVERLAY) if overlay else (ALIGNED,)
+    for planned in plan_photos(inputs, out, recursive=recursive):
+        labels, *companions = (beside(planned.target, ending) for ending in (LABELS, *endings))
+        job = Job(planned.source, labels, tuple(companions))
         first = jobs.setdefault(str(job.target).casefold(), job)
         if first is not job:
             raise ValueError(f"{first.source} and {job.source} would both become {job.target}; parse one elsewhere")
@@ -87,8 +95,8 @@ def parse_file(
         OSError: If a file cannot be opened or written.
         ValueError: If ``src`` is no photograph or shows no face, or there are labels that may not be replaced.
     """
-    if target.exists() and not options.overwrite:
-        raise ValueError(f"{target}: is there already, perhaps painted in; --overwrite replaces it")
+    companions = [_beside_labels(target, ending) for ending in ((ALIGNED, OVERLAY) if overlay else (ALIGNED,))]
+    refuse_collisions(Job(src, target, tuple(companions)), overwrite=options.overwrite)
     photo = Photo.open(src)
     square = find_face(photo, options)
     ((_, face),) = read_aligned(photo, [square], parser.size)
@@ -121,7 +129,7 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Opti
         ValueError: If ``src`` is no photograph or shows no face, the mask does not fit, or ``target`` cannot hold it.
     """
     labels = read_labels(mask)
-    photo, portrait = _open(editor, src, target, options)
+    photo, portrait = _open(editor, src, target, options, kept=[mask])
     if labels.shape == (photo.height, photo.width) and labels.shape != portrait.labels.shape:
         labels = _in_face(labels, portrait.square, editor.size)
     elif labels.shape != portrait.labels.shape:
@@ -200,8 +208,10 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
         image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(str(temporary))
 
 
-def _open(editor: Editor, src: Path, target: Path, options: Options) -> tuple[Photo, Portrait]:
-    check_target(Job(src, target), [src], overwrite=options.overwrite)
+def _open(
+    editor: Editor, src: Path, target: Path, options: Options, *, kept: Sequence[Path] = ()
+) -> tuple[Photo, Portrait]:
+    refuse_collisions(plan_job(src, target, options.endings), kept=kept, overwrite=options.overwrite)
     photo = Photo.open(src)
     photo.check_output(target)
     return photo, editor.open_source(photo, find_face(photo, options))

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 from retouch_common.cli import error_line, progress_bar
 from retouch_common.data.portraits import SUFFIXES, find_portraits
-from retouch_common.files import write_atomically
+from retouch_common.files import refuse_foreign, write_atomically
 from retouch_common.parsing.labels import read_labels, write_labels
 from retouch_common.photo.io import Photo
+from retouch_common.photo.names import ALIGNED, LABELS
 from retouch_common.testing.golden import state_hash
 
 from maskgan.components import COMPONENTS
 from maskgan.config import COMPONENT_NAMES
-from maskgan.edit_files import ALIGNED, LABELS, Options, find_face, write_picture
+from maskgan.edit_files import Options, find_face, write_picture
 from maskgan.editor import Editor, Portrait
 
 KEPT = 256  # faces whose appearance is kept in memory
@@ -72,9 +73,10 @@ def synthesize(
         "parser": state_hash(editor.parser.model.state_dict()),
     }
     refuse_others(out / "settings.json", settings)
-    for folder in ("images", "labels"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "settings.json", (json.dumps(settings, indent=2) + "\n").encode())
+    for folder in ("images", "labels"):
+        (out / folder).mkdir(exist_ok=True)
     lenders = _Lenders(editor, photos, aligned, report)
     made: list[str] = []
     with progress_bar(unit="faces") as bar:
@@ -95,12 +97,19 @@ def synthesize(
 
 
 def refuse_others(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to go on with what was begun with other settings, of which ``path``, if it is there, holds the JSON.
+    """Refuse to go on with what was begun with other settings, and to begin in a folder that holds other files.
+
+    Args:
+        path: JSON of the settings it was begun with; if it is not there, nothing was begun.
+        settings: Those that are asked for now.
 
     Raises:
-        ValueError: Some differ; they are named.
+        ValueError: Some differ, which are named, or the folder of ``path`` holds other files.
     """
-    begun = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
+    if not path.is_file():
+        refuse_foreign(path.parent)
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))
     other = [name for name, value in settings.items() if begun.get(name) != value]
     if other:
         raise ValueError(f"{path}: was begun with other {', '.join(other)}; choose another folder")

@@ -9,6 +9,7 @@ import click
 from retouch_common.cli import (
     device_option,
     friendly_errors,
+    overwrite_option,
     precision_option,
     seed_option,
     version_option,
@@ -20,10 +21,11 @@ from retouch_common.photo.command import (
     face_box_option,
     inputs_argument,
     out_option,
+    plan_photos,
     retouch_all,
     strength_option,
 )
-from retouch_common.training.command import chosen_configuration, training_options
+from retouch_common.training.command import chosen_configuration, refuse_own_configuration, training_options
 
 KINDS = ("router", "degree", "expert", "shared", "combine", "all", "baseline")
 
@@ -75,6 +77,8 @@ def train(
         names = [name for name in names if name.partition("-")[2] == operation]
     if not names:
         raise ValueError(f"no such stage; this configuration has {', '.join(known)}")
+    for name in names:
+        refuse_own_configuration(config_file, out / name)
     if dry_run:
         check(config, data, stage=names[0], device=device, report=click.echo)
     else:
@@ -163,28 +167,27 @@ def restore(
     """
     if face_boxes and aligned:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
-    from retouch_common.photo.batch import plan_jobs
-
     from mofrr.restore import Restorer
+    from mofrr.restore_files import Options, restore_file
 
-    jobs = plan_jobs(inputs, out, recursive=recursive)
     names = None if experts == "auto" else [name.strip() for name in experts.split(",") if name.strip()]
     if names == []:
         raise click.UsageError("--experts names no operation; name some, or leave it out")
+    options = Options(
+        strength=strength,
+        face_boxes=face_boxes,
+        aligned=aligned,
+        report=report,
+        compare=compare,
+        overwrite=overwrite,
+    )
+    jobs = plan_photos(inputs, out, recursive=recursive, endings=options.endings)
     restorer = Restorer(
         weights, device=device, precision=precision, steps=steps, seed=seed, experts=names, samples=samples
     )
-    options = {
-        "strength": strength,
-        "face_boxes": face_boxes,
-        "aligned": aligned,
-        "report": report,
-        "compare": compare,
-        "overwrite": overwrite,
-    }
     retouch_all(
         jobs,
-        lambda job: restorer.restore_file(job.source, job.target, **options),
+        lambda job: restore_file(restorer, job.source, job.target, options),
         overwrite=overwrite,
         done="restored",
     )
@@ -204,6 +207,7 @@ def restore(
 @click.option("--average-samples", "samples", type=click.IntRange(min=1), default=1, show_default=True)
 @seed_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and pictures.")
+@overwrite_option
 @device_option
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16", "auto"]), default="fp32", show_default=True)
 @version_option("mofrr")
@@ -222,14 +226,18 @@ def evaluate(
     samples: int,
     seed: int,
     out: Path | None,
+    overwrite: bool,
     device: str,
     precision: str,
 ) -> None:
     """Measure weights: every operation alone, several at once, untouched faces; always beside doing nothing."""
-    from mofrr.evaluate import Options, show
+    from retouch_common.metrics.evaluation import refuse_evaluated
+
+    from mofrr.evaluate import SIMILARITY, Options, show
     from mofrr.evaluate import evaluate as run
     from mofrr.similarity import Embedder
 
+    refuse_evaluated(out, overwrite=overwrite, also=[SIMILARITY] if embedder is not None else [])
     options = Options(
         split=split,  # type: ignore[arg-type]
         limit=limit,

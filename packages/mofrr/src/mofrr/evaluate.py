@@ -28,6 +28,7 @@ from mofrr.similarity import Embedder, Similarities, plot_distributions
 MOFRR = "MoFRR"
 PRESET = "png8"
 FIGURES_PER_KIND, FIGURE_SIDE = 2, 256
+SIMILARITY = "similarity.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,9 +167,9 @@ def evaluate(
         write_evaluation(out, as_json(result), sheet, max_side=FIGURE_SIDE)
         if result.similarity:
             try:
-                plot_distributions(out / "similarity.png", result.similarity)
+                plot_distributions(out / SIMILARITY, result.similarity)
             except ImportError:
-                report("note: similarity.png is not drawn, matplotlib is missing: pip install 'mofrr[plot]'")
+                report(f"note: {SIMILARITY} is not drawn, matplotlib is missing: pip install 'mofrr[plot]'")
     return result
 
 

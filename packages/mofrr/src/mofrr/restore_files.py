@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retouch_common.photo.names import COMPARISON, REPORT, REPORT_PICTURES, beside
+
 if TYPE_CHECKING:
     from retouch_common.photo.face_plan import FacePlan
     from retouch_common.photo.regions import Box
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from mofrr.restore import RestoredFace, Restorer
 
 CAUTION = "An estimate by a network of what the face looked like before retouching; not evidence."
-REPORT, REPORT_PICTURES, COMPARISON = ".report.json", ".report.png", ".compare.jpg"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Options:
         aligned: The photo is a face as the network was trained on, a square picture.
         report: Also write what was found, NAME.report.json, and what every expert made, NAME.report.png.
         compare: Also write before and after side by side, NAME.compare.jpg.
-        overwrite: Whether the output may be the input.
+        overwrite: Whether files that are there may be replaced, the input included where it is the output.
     """
 
     strength: float = 1.0
@@ -42,6 +43,11 @@ class Options:
     report: bool = False
     compare: bool = False
     overwrite: bool = False
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Of the files that are written beside the output."""
+        return (*((REPORT, REPORT_PICTURES) if self.report else ()), *((COMPARISON,) if self.compare else ()))
 
 
 def restore_file(
@@ -60,11 +66,11 @@ def restore_file(
 
     Raises:
         OSError: If a file cannot be opened or written.
-        ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or is ``src`` without
-            ``overwrite``, or an option does not fit.
+        ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output is there
+            already and ``overwrite`` is not given, or an option does not fit.
     """
-    from retouch_common.photo.batch import Job, check_target
-    from retouch_common.photo.companions import Comparison, beside
+    from retouch_common.photo.batch import plan_job, refuse_collisions
+    from retouch_common.photo.companions import Comparison
     from retouch_common.photo.face_plan import plan_faces
     from retouch_common.photo.io import Photo
 
@@ -73,7 +79,7 @@ def restore_file(
     source, target = Path(src), Path(dst)
     if not 0 <= options.strength <= 1:
         raise ValueError(f"strength must lie between 0 and 1, not {options.strength}")
-    check_target(Job(source, target), [source], overwrite=options.overwrite)
+    refuse_collisions(plan_job(source, target, options.endings), overwrite=options.overwrite)
     photo = Photo.open(source)
     photo.check_output(target)
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
@@ -91,7 +97,6 @@ def restore_file(
 def _write_report(restorer: Restorer, faces: Sequence[RestoredFace], source: Path, target: Path) -> None:
     import torch
     from retouch_common.files import write_atomically
-    from retouch_common.photo.companions import beside
     from retouch_common.training.sheets import save_sheet
 
     config, experts = restorer.network.config, restorer.options["experts"]

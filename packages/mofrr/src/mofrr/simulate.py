@@ -21,7 +21,7 @@ import pyvips
 import torch
 from retouch_common.cli import progress_bar
 from retouch_common.data.portraits import find_portraits, split_portraits
-from retouch_common.files import write_atomically
+from retouch_common.files import refuse_foreign, write_atomically
 from retouch_common.synthesis.retouching import (
     OPERATIONS,
     STYLES,
@@ -138,8 +138,8 @@ def _claim(out: Path, options: dict[str, object]) -> None:
                 f"{out} holds a set made with {name}={before.get(name)}, now {options[name]} is asked for; "
                 "choose another folder, or repeat the command that started it"
             )
-    elif out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{out} holds files that are no set of faces; choose a new folder")
+    else:
+        refuse_foreign(out)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(options).encode())
 

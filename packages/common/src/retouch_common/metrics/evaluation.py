@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from retouch_common.data.pairs import ImagePairs
-from retouch_common.files import write_atomically
+from retouch_common.files import refuse_existing, write_atomically
 from retouch_common.metrics.protocols import MASK_THRESHOLD, PRESETS, PROTOCOLS
 from retouch_common.metrics.quality import LPIPS, LPIPSUnavailable, counts, mean_figures, measure, quantise, true_mask
 
@@ -226,6 +226,21 @@ def console() -> Console:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=120)
+
+
+def refuse_evaluated(out: Path | None, *, overwrite: bool = False, also: Sequence[str] = ()) -> None:
+    """Refuse a folder that holds an evaluation, before a new one is measured.
+
+    Args:
+        out: The folder, or None where nothing is written.
+        overwrite: Whether its files may be replaced.
+        also: Names of further files that are written.
+
+    Raises:
+        ValueError: It holds one of the files.
+    """
+    if out is not None:
+        refuse_existing([out / name for name in ("evaluation.json", "figures.png", *also)], overwrite=overwrite)
 
 
 def write_evaluation(

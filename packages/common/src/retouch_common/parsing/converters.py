@@ -118,10 +118,13 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
             except (ValueError, OSError) as error:
                 left_out.append(error_line(error))
                 continue
+            data, picture = item.picture.read_bytes(), folder / "images" / f"{item.name}{item.picture.suffix.lower()}"
+            if picture.is_file() and picture.read_bytes() != data:
+                left_out.append(f"{item.picture}: {picture} is there already, another picture; choose another folder")
+                continue
             for name in ("images", "labels"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
-            picture = folder / "images" / f"{item.name}{item.picture.suffix.lower()}"
-            write_atomically(picture, item.picture.read_bytes())
+            write_atomically(picture, data)
             write_labels(file, labels)  # last: what has labels is complete
     for line in left_out:
         report(f"left out: {line}")

@@ -5,8 +5,9 @@ Importing this costs click only; everything else loads when a command runs.
 
 from __future__ import annotations
 
+import functools
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -68,7 +69,9 @@ compare_option = click.option(
 )
 
 
-overwrite_option = click.option("--overwrite", is_flag=True, help="Allow an output that is its own input.")
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace outputs that are there, the input too where OUT is the input."
+)
 
 recursive_option = click.option(
     "--recursive", is_flag=True, help="Search folders within folders; OUT keeps their tree."
@@ -80,16 +83,32 @@ def batch_options(command: F) -> F:
     return recursive_option(overwrite_option(command))
 
 
+def plan_photos(
+    inputs: Sequence[Path], out: Path, *, recursive: bool = False, endings: Sequence[str] = ()
+) -> list[Job]:
+    """As :func:`retouch_common.photo.batch.plan_jobs`; pictures that are passed over are named on standard error."""
+    from .batch import plan_jobs
+
+    report = functools.partial(click.echo, err=True)
+    return plan_jobs(inputs, out, recursive=recursive, endings=endings, report=report)
+
+
 def retouch_all(
-    jobs: Sequence[Job], retouch: Callable[[Job], object], *, overwrite: bool, done: str = "retouched"
+    jobs: Sequence[Job],
+    retouch: Callable[[Job], object],
+    *,
+    overwrite: bool,
+    done: str = "retouched",
+    kept: Iterable[Path] = (),
 ) -> None:
     """Retouch every photo, report each, and list at the end those that could not be retouched.
 
     Args:
         jobs: Inputs and outputs.
         retouch: Does one; what it returns is shown as what was done.
-        overwrite: Whether an output may be its own input.
+        overwrite: Whether files that are there may be replaced.
         done: What is done to them, for the list.
+        kept: Files that are read besides the inputs, never replaced.
 
     Raises:
         click.ClickException: The only photo could not be retouched.
@@ -98,7 +117,7 @@ def retouch_all(
     from .batch import run_jobs
 
     signal.signal(signal.SIGTERM, _stop)  # or a temporary file would be left behind
-    failures = run_jobs(jobs, retouch, overwrite=overwrite, report=click.echo)
+    failures = run_jobs(jobs, retouch, overwrite=overwrite, report=click.echo, kept=kept)
     if len(jobs) == 1 and failures:
         raise click.ClickException(failures[0])
     if failures:

@@ -21,11 +21,6 @@ COMPARE_SIDE = 1024
 COMPARED_PARTS = 4
 
 
-def beside(target: Path, ending: str) -> Path:
-    """The file of the same name with another ending: photo.jpg, ".mask.png" -> photo.mask.png."""
-    return target.with_name(target.stem + ending)
-
-
 class Comparison:
     """Before and after, side by side.
 

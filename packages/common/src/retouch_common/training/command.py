@@ -13,6 +13,7 @@ def train(**options):
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ import click
 from retouch_common.cli import device_option, set_option
 from retouch_common.config import apply_overrides, load_yaml, parse_overrides
 
-__all__ = ["chosen_configuration", "start_training", "training_options"]
+__all__ = ["chosen_configuration", "refuse_own_configuration", "start_training", "training_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C")
@@ -86,6 +87,17 @@ def chosen_configuration(
     return apply_overrides(presets[preset], changes)
 
 
+def refuse_own_configuration(config_file: Path | None, out: Path) -> None:
+    """Refuse a --config that the run would write over with the whole configuration.
+
+    Raises:
+        ValueError: It is ``out/config.yaml``.
+    """
+    written = out / "config.yaml"
+    if config_file is not None and written.exists() and os.path.samefile(config_file, written):
+        raise ValueError(f"--config {config_file} would be written over by the run in {out}; move it elsewhere")
+
+
 def start_training(
     presets: Mapping[str, C],
     train: Callable[..., Any],
@@ -122,6 +134,7 @@ def start_training(
         OSError: Likewise.
     """
     config = chosen_configuration(presets, preset, config_file, overrides, **short)
+    refuse_own_configuration(config_file, out)
     if dry_run:
         check(config, data, device=device, report=click.echo)
     else:

@@ -56,10 +56,13 @@ class Continuation:
         An unfinished run may go on with another learning rate, gradient clipping or precision; a warning says so.
 
         Raises:
-            ValueError: The run was made under another configuration.
+            ValueError: The run was made under another configuration, or there are only weights, which would be
+                replaced.
         """
         found = checkpoint.latest(out / "checkpoints")
         if found is None:
+            if (out / "weights").exists():
+                raise ValueError(f"{out} holds weights but no checkpoint to go on from; choose another --out")
             return 0
         unfinished = found.step < self.config["train"]["steps"]
         free = FREE_FIELDS | MENDING_FIELDS if unfinished else FREE_FIELDS

@@ -1,0 +1,20 @@
+"""Names of what commands write beside a retouched photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+COMPARISON, MASK = ".compare.jpg", ".mask.png"
+ATTENTION_COARSE, ATTENTION_REFINED = ".attention-coarse.png", ".attention-refined.png"
+DAMAGED = ".damaged.png"
+REPORT, REPORT_PICTURES = ".report.json", ".report.png"
+LABELS, ALIGNED, OVERLAY = ".labels.png", ".aligned.png", ".overlay.png"
+COMPANION_ENDINGS = (
+    COMPARISON, MASK, ATTENTION_COARSE, ATTENTION_REFINED, DAMAGED, REPORT, REPORT_PICTURES, LABELS, ALIGNED, OVERLAY,
+)  # fmt: skip
+"""Of all files that commands write beside their outputs. A folder does not stand for such pictures."""
+
+
+def beside(target: Path, ending: str) -> Path:
+    """The file of the same name with another ending: photo.jpg, ".mask.png" -> photo.mask.png."""
+    return target.with_name(target.stem + ending)
