@@ -67,7 +67,7 @@ class Continuation:
         unfinished = found.step < self.config["train"]["steps"]
         free = FREE_FIELDS | MENDING_FIELDS if unfinished else FREE_FIELDS
         refuse_other_run(found.meta["config"], self.config, out, free=free)
-        rates = {name: list(scheduler.base_lrs) for name, scheduler in self.schedulers.items()}
+        rates = {name: [float(rate) for rate in scheduler.base_lrs] for name, scheduler in self.schedulers.items()}
         for name, network in self.networks.items():
             self.runner.unwrap(network).load_state_dict(found.tensors(name))
         if self.ema is not None:
