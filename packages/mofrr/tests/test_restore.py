@@ -169,3 +169,23 @@ def test_bad_input_gets_one_line(tmp_path, weights):
         assert result.exit_code == 1 and message in result.output and not (tmp_path / "out.png").exists()
     assert run(*common, "--aligned", "--face-box", "1,2,3,4").exit_code == 2
     assert "--experts names no operation" in run(*common, "--experts", " , ").output
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.report.json", "out.report.png", "out.compare.jpg"])
+def test_the_command_replaces_nothing_unasked(tmp_path, weights, name):
+    written(tmp_path / "a.png", photo())
+    (tmp_path / name).write_bytes(b"kept")
+    options = ["-o", tmp_path / "out.png", "--weights", weights, "--face-box", "110,80,60,80", "--report", "--compare"]
+    result = run(tmp_path / "a.png", *options)
+    assert result.exit_code == 1 and f"its output {tmp_path / name} is there already" in result.output
+    assert (tmp_path / name).read_bytes() == b"kept" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_report_replaces_no_input(tmp_path, weights):
+    written(tmp_path / "a.png", photo())
+    written(tmp_path / "a.report.png", photo(100, 100))
+    before = (tmp_path / "a.report.png").read_bytes()
+    options = ["-o", tmp_path, "--weights", weights, "--face-box", "110,80,60,80", "--report", "--overwrite"]
+    result = run(tmp_path / "a.png", tmp_path / "a.report.png", *options)
+    assert result.exit_code == 1 and f"its output {tmp_path / 'a.report.png'} is another input" in result.output
+    assert (tmp_path / "a.report.png").read_bytes() == before
