@@ -159,7 +159,7 @@ def test_unusable_folders_are_named(folder, tmp_path):
         open_data(str(tmp_path / "none"), size=64, split="train")
     with pytest.raises(ValueError, match="needs the folders images and labels"):
         find_pairs(str(tmp_path), "train")
-    with pytest.raises(ValueError, match=r"none of the 12 portraits has a \.tem template"):
+    with pytest.raises(ValueError, match=r"none of the 12 portraits has a \.tem template or a landmarks\.npz"):
         find_pairs(f"faces:{folder / 'images'}", "train")
     (folder / "labels" / "03.png").unlink()
     with pytest.raises(ValueError, match=r"03\.png: missing"):

@@ -1,7 +1,7 @@
 """Everything that may happen to a face before a parser sees it: how it is held, lit, covered and photographed.
 
-All portraits at hand are frontal, evenly lit and before plain walls. A parser for other photographs must not have
-learnt that.
+Many portraits are frontal, evenly lit and before plain walls. A parser for other photographs must not have learnt
+that.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from retouch_common.parsing.portraits import LabelledPortrait
 from retouch_common.photo.alignment import FaceSquare
 from retouch_common.synthesis.blemish_shapes import NoisePool
 from retouch_common.synthesis.colour import luminance
-from retouch_common.synthesis.filters import gaussian_blur, resize
+from retouch_common.synthesis.filters import gaussian_blur, resize, smoothstep
 from retouch_common.synthesis.jpeg import compress
 from retouch_common.synthesis.photometric import NoiseBank, colour_shift, light_field, relight
 from retouch_common.synthesis.scenes import occluder, random_background
 
-__all__ = ["Augmenter", "Framed", "Pose", "cut", "dead_leaves", "random_pose"]
+__all__ = ["Augmenter", "Framed", "Pose", "cut", "dead_leaves", "draw_glasses", "random_pose"]
 
+EYES = [CLASSES.index(name) for name in ("eye_left", "eye_right")]
 HAIRY = [CLASSES.index(name) for name in ("hair", "brow_left", "brow_right")]
 
 
@@ -162,6 +163,56 @@ def dead_leaves(size: int, generator: np.random.Generator, noise: NoisePool) -> 
     return np.clip(image, 0.0, 1.0).astype(np.float32)
 
 
+def draw_glasses(image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Draw glasses before a pair of eyes: rims of any shape, a bridge, temples, perhaps tinted or reflecting lenses.
+
+    Labels stay as they are: eyes, brows and skin are what glasses leave to be seen, as in the portraits with glasses.
+
+    Args:
+        image: (S, S, 3) float32 in [0, 1]; stays as it is.
+        labels: (S, S) uint8; without both eyes nothing is drawn.
+        generator: Source of shape and colour.
+
+    Returns:
+        (S, S, 3) float32 in [0, 1].
+    """
+    places = [np.argwhere(labels == eye) for eye in EYES]
+    if min(len(place) for place in places) < 3:
+        return image
+    (top_l, left), (top_r, right) = (place.mean(axis=0) for place in places)
+    unit = float(np.hypot(right - left, top_r - top_l))
+    if unit < 6:
+        return image
+    cos, sin = np.float32((right - left) / unit), np.float32((top_r - top_l) / unit)
+    y, x = np.mgrid[: labels.shape[0], : labels.shape[1]].astype(np.float32) + np.float32(0.5)
+    x, y = x - np.float32((left + right) / 2), y - np.float32((top_l + top_r) / 2)
+    across, down = (cos * x + sin * y) / np.float32(unit), (cos * y - sin * x) / np.float32(unit)
+    down = down - np.float32(generator.uniform(-0.03, 0.14))
+    half_width, half_height = generator.uniform(0.33, 0.44), generator.uniform(0.2, 0.38)
+    power, thickness = float(np.exp(generator.uniform(np.log(1.8), np.log(6.0)))), generator.uniform(0.008, 0.05)
+    beside = np.abs(across) - np.float32(generator.uniform(0.49, 0.53))
+    radius = (np.abs(beside / half_width) ** power + np.abs(down / half_height) ** power) ** np.float32(1 / power)
+    away = (radius - 1) * np.float32(min(half_width, half_height))  # from the rim, in eye distances
+    soft = np.float32(max(1.0 / unit, 0.004))
+    rim = np.clip((thickness - np.abs(away)) / soft + 0.5, 0, 1)
+    bar = np.float32(half_height * generator.uniform(-0.8, 0.0))
+    bars = np.clip((0.8 * thickness - np.abs(down - bar)) / soft + 0.5, 0, 1)
+    bars = bars * ((np.abs(across) < 1.05) & (away > 0))
+    if generator.random() < 0.15:  # only the upper half has a rim
+        rim = rim * (down < 0)
+    inside = np.clip(-away / soft + 0.5, 0, 1)[..., None]
+    tint = generator.random(3).astype(np.float32)
+    dark = generator.uniform(0.0, 0.25) if generator.random() < 0.8 else generator.uniform(0.25, 0.7)
+    result = image + inside * np.float32(dark) * (tint * np.float32(0.5) - image)
+    if generator.random() < 0.25:
+        slope, offset = generator.normal(0.0, 2.0), generator.normal(0.0, 0.25)
+        glare = smoothstep(np.abs(down + np.float32(slope) * beside - np.float32(offset)), 0.12, 0.0)
+        result = result + inside * (np.float32(generator.uniform(0.2, 0.8)) * glare[..., None]) * (1 - result)
+    matte = (np.maximum(rim, bars) * np.float32(generator.uniform(0.6, 1.0)))[..., None]
+    colour = generator.random(3) ** (3.0 if generator.random() < 0.7 else 1.0)
+    return np.clip(result + matte * (colour.astype(np.float32) - result), 0, 1)
+
+
 class Augmenter:
     """Scenes of strongly varied look around a labelled face.
 
@@ -187,6 +238,8 @@ class Augmenter:
         image = relight(levels, framed.tone, generator)
         if generator.random() < 0.3:
             image = self._dyed(image, labels, generator)
+        if generator.random() < 0.12:
+            image = draw_glasses(image, labels, generator)
         if framed.background.max() > 0.5 and generator.random() < 0.75:
             matte = np.maximum(framed.background, framed.outside)
             scene = self.scene(len(image), generator)
@@ -212,7 +265,7 @@ class Augmenter:
         if generator.random() < 0.3:
             cast = np.exp(generator.normal(0.0, 0.15, 3)).astype(np.float32)
             image = np.clip((image @ colour_shift(generator)) * cast, 0, 1)
-        if generator.random() < 0.08:
+        if generator.random() < 0.12:
             toned = np.exp(generator.normal(0.0, 0.05, 3)).astype(np.float32)
             image = np.minimum(luminance(image)[..., None] * toned, 1.0)
         if generator.random() < 0.2:

@@ -16,21 +16,26 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from retouch_common.data.pairs import Split
-from retouch_common.data.portraits import find_portraits, split_portraits
+from retouch_common.data.portraits import find_portraits, mesh_of, person_of, split_portraits
+from retouch_common.faces.mesh import LANDMARKS_FILE
 from retouch_common.parsing.augmentation import Augmenter, cut, random_pose
 from retouch_common.parsing.mouths import open_mouth
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
 from retouch_common.photo.alignment import PORTRAIT_EYES
 
-__all__ = ["FACES", "ParsedFaces", "find_pairs", "open_data"]
+__all__ = ["FACES", "Fold", "ParsedFaces", "find_pairs", "open_data"]
 
 Augmentation = Literal["strong", "paper", "none"]
 
+Fold = Literal["fit", "check"]
+
 FACES = "faces:"
+CHECK_EVERY = 12
+"""Of the people for training, one in so many is left out to choose weights by."""
 EMPTY = 0.04
 """Share of samples without a face: they keep a parser from seeing one everywhere."""
 
-OPENED = 0.35
+OPENED = 0.15
 """Share of samples whose mouth is opened, if it is closed."""
 
 
@@ -38,56 +43,66 @@ def open_data(
     spec: str,
     *,
     size: int,
-    split: Split,
+    split: Split | Fold,
     seed: int = 0,
     augmentation: Augmentation = "none",
     extra: str = "",
+    teacher: str = "",
 ) -> ParsedFaces:
     """Open faces with labels.
 
     Args:
-        spec: ``faces:DIR``, portraits with templates, or a folder, see :func:`find_pairs`.
+        spec: ``faces:DIR,DIR``, portraits with templates or meshes, or a folder, see :func:`find_pairs`.
         size: Side in pixels.
-        split: "train", "val", "test" or "all".
+        split: "train", "val", "test" or "all"; "fit" and "check" divide "train", see :func:`find_pairs`.
         seed: Of everything random.
         augmentation: "strong" for all of :mod:`retouch_common.parsing.augmentation`; "paper" for mirroring, shift,
             scale and rotation only; or "none": faces aligned, as photographed.
-        extra: More faces for the split "train": a folder with ``images/`` and ``labels/``, of which all are taken.
+        extra: More faces for the splits "train" and "fit": a folder with ``images/`` and ``labels/``, of which
+            all are taken.
+        teacher: See :func:`retouch_common.parsing.portraits.prepare_portraits`.
 
     Raises:
         ValueError: Unusable data.
     """
     pairs = find_pairs(spec, split)
-    if extra and split == "train":
+    if extra and split in ("train", "fit"):
         pairs = pairs + find_pairs(extra, "all")
-    entries = prepare_portraits(pairs)
+    entries = prepare_portraits(pairs, teacher=teacher)
     if not entries:
         raise ValueError(f"{spec}: none of {len(pairs)} portraits of the split {split!r} can be used")
     return ParsedFaces(entries, size=size, seed=seed, augmentation=augmentation)
 
 
-def find_pairs(spec: str, split: Split) -> list[tuple[Path, Path]]:
-    """Pictures, each with its template or label picture.
+def find_pairs(spec: str, split: Split | Fold) -> list[tuple[Path, Path]]:
+    """Pictures, each with its template, its `landmarks.npz` or its label picture.
 
-    ``faces:DIR`` takes every picture that has a `.tem` template of its name beside it. Any other folder holds
+    ``faces:DIR,DIR`` takes every picture that has a `.tem` template of its name beside it, or a mesh in the
+    `landmarks.npz` of its folder. Any other folder holds
     ``images/`` and ``labels/`` with PNGs of the pictures' names; or one folder of this kind for each of ``train``,
     ``val`` and ``test``. Without those, every tenth person is held out for "val" and "test", see
     :func:`retouch_common.data.portraits.split_portraits`.
 
     Args:
         spec: As above.
-        split: "train", "val", "test" or "all".
+        split: "train", "val", "test" or "all"; or "fit" and "check": of portraits, "check" is every twelfth person of
+            "train" and "fit" the others, so that weights are chosen without the people of "val"; of labelled
+            folders, they are "train" and "val".
 
     Raises:
         ValueError: There are none, or a label picture is missing.
     """
-    part = "val" if split == "test" else split
+    if split == "fit" or split == "check":
+        return _fold(spec, split)
+    part: Split = "val" if split == "test" else split
     if spec.startswith(FACES):
         portraits = find_portraits(spec.removeprefix(FACES))
-        with_template = [path for path in portraits if path.with_suffix(".tem").is_file()]
-        if not with_template:
-            raise ValueError(f"{spec}: none of the {len(portraits)} portraits has a .tem template beside it")
-        found = [(path, path.with_suffix(".tem")) for path in split_portraits(with_template, part)]
+        usable = [path for path in portraits if path.with_suffix(".tem").is_file() or mesh_of(path) is not None]
+        if not usable:
+            raise ValueError(
+                f"{spec}: none of the {len(portraits)} portraits has a .tem template or a {LANDMARKS_FILE} beside it"
+            )
+        found = [(path, _truth(path)) for path in split_portraits(usable, part)]
         if not found:
             raise ValueError(f"{spec}: too few people for split {split!r}")
         return found
@@ -108,6 +123,23 @@ def find_pairs(spec: str, split: Split) -> list[tuple[Path, Path]]:
     found = [(path, pairs[path]) for path in split_portraits(list(pairs), part)]
     if not found:
         raise ValueError(f"{folder}: too few pictures for split {split!r}")
+    return found
+
+
+def _truth(portrait: Path) -> Path:
+    template = portrait.with_suffix(".tem")
+    return template if template.is_file() else portrait.parent / LANDMARKS_FILE
+
+
+def _fold(spec: str, fold: Fold) -> list[tuple[Path, Path]]:
+    if not spec.startswith(FACES):
+        return find_pairs(spec, "train" if fold == "fit" else "val")
+    pairs = find_pairs(spec, "train")
+    people = sorted({person_of(path) for path, _ in pairs})
+    left_out = set(people[::CHECK_EVERY])
+    found = [pair for pair in pairs if (person_of(pair[0]) in left_out) == (fold == "check")]
+    if not found:
+        raise ValueError(f"{spec}: too few people for the split {fold!r}")
     return found
 
 

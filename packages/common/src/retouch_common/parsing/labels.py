@@ -38,6 +38,10 @@ CLASSES = (
 
 NUM_CLASSES = len(CLASSES)
 
+NOT_FACE, UNKNOWN = 254, 255
+"""In training only, where a pixel's class is not fully known: it is hair or background, or may be anything. Label
+files hold neither."""
+
 COLOURS = np.array(
     [
         (0, 0, 0),
@@ -56,7 +60,8 @@ COLOURS = np.array(
 )
 """(11, 3) RGB of the classes."""
 
-_EXCHANGED = np.array([0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10], dtype=np.uint8)
+_EXCHANGED = np.arange(256, dtype=np.uint8)
+_EXCHANGED[2:6] = 3, 2, 5, 4
 
 
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:

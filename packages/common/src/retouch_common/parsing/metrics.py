@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retouch_common.parsing.labels import CLASSES, NUM_CLASSES
+from retouch_common.parsing.labels import CLASSES, NOT_FACE, NUM_CLASSES
 
 __all__ = ["HELEN_PARTS", "PARTS", "confusion", "figures"]
 
@@ -27,7 +27,7 @@ def confusion(predicted: np.ndarray | Tensor, truth: np.ndarray | Tensor) -> np.
 
     Args:
         predicted: Whole numbers 0 to 10, any shape.
-        truth: The same shape.
+        truth: The same shape; pixels of :data:`NOT_FACE` and :data:`UNKNOWN` are left out.
 
     Returns:
         (11, 11) int64, rows are the truth.
@@ -40,6 +40,8 @@ def confusion(predicted: np.ndarray | Tensor, truth: np.ndarray | Tensor) -> np.
     )
     if tuple(predicted.shape) != tuple(truth.shape):
         raise ValueError(f"labels of shapes {tuple(predicted.shape)} and {tuple(truth.shape)} cannot be compared")
+    known = wanted < NOT_FACE
+    answers, wanted = answers[known], wanted[known]
     for labels in (answers, wanted):
         strange = labels[(labels < 0) | (labels >= NUM_CLASSES)]
         if strange.size:

@@ -4,6 +4,7 @@ parse = FaceParser("small")
 labels = parse(align(photo, portrait_square(face, *photo.shape[:2]), 256))
 """
 
+import copy
 import os
 
 import numpy as np
@@ -30,12 +31,13 @@ class FaceParser:
     """
 
     def __init__(
-        self, weights: str | os.PathLike[str] = "small", device: str = "auto", *, precision: str = "fp32"
+        self, weights: str | os.PathLike[str] | ParsingUNet = "small", device: str = "auto", *, precision: str = "fp32"
     ) -> None:
         """Load it.
 
         Args:
-            weights: A bundled name, file, folder or hub id, see :meth:`ParsingUNet.from_pretrained`.
+            weights: A bundled name, file, folder or hub id, see :meth:`ParsingUNet.from_pretrained`; or a network,
+                of which a copy is taken.
             device: "auto", "cpu" or "cuda".
             precision: "fp32", "bf16", "fp16" or "auto".
 
@@ -44,7 +46,8 @@ class FaceParser:
         """
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
-        self.model = ParsingUNet.from_pretrained(weights).to(self.device).eval().requires_grad_(False)
+        model = copy.deepcopy(weights) if isinstance(weights, ParsingUNet) else ParsingUNet.from_pretrained(weights)
+        self.model = model.to(self.device).eval().requires_grad_(False)
 
     @property
     def size(self) -> int:

@@ -11,24 +11,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from retouch_common.cli import progress_bar
 from retouch_common.data.face_cache import default_cache, read_levels
+from retouch_common.data.portraits import mesh_of
 from retouch_common.data.webmorph import read_template
+from retouch_common.faces.mesh import LANDMARKS_FILE, landmarks_from_mesh
 from retouch_common.files import write_atomically
 from retouch_common.parsing.labels import CLASSES, read_labels, resized
+from retouch_common.parsing.meshes import certain_background, teacher_labels, with_mesh_parts, with_open_surroundings
+from retouch_common.parsing.parser import FaceParser
 from retouch_common.parsing.templates import NotPlain, parse_portrait, reduced
-from retouch_common.photo.alignment import PORTRAIT_EYES, FaceSquare, fit_portrait
+from retouch_common.photo.alignment import PORTRAIT_EYES, FaceSquare, align, fit_portrait
 from retouch_common.synthesis.face_template import landmarks_from_template, portrait_square_of
 from retouch_common.synthesis.filters import gaussian_blur, resize
+from retouch_common.synthesis.geometry import geometry_from_mesh
+from retouch_common.synthesis.skin import plain_background, skin_maps
 
 __all__ = ["STORED", "LabelledPortrait", "labels_square", "load_portrait", "prepare_portraits"]
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of what is kept; raise it when labels or mattes are found in another way
+VERSION = 2  # of what is kept; raise it when labels or mattes are found in another way
 STORED = 96 / PORTRAIT_EYES
 """Side of a face's square in pixels of what is kept: 96 pixels between the eyes."""
+REACH = 1.2
+"""How far from the middle of the face's square a picture with a mesh is kept, in sides of the square."""
+TEACHER_SCALES, FRAME = (0.85, 1.2), 1.5
+"""A teacher sees a face at several sizes, with this much of the aligned square around it; each is mirrored, too."""
+HAIR = CLASSES.index("hair")
 
 
 @dataclass(frozen=True)
@@ -44,11 +57,13 @@ class LabelledPortrait:
     square: FaceSquare
 
 
-def prepare_portraits(pairs: Sequence[tuple[Path, Path]]) -> list[Path]:
+def prepare_portraits(pairs: Sequence[tuple[Path, Path]], *, teacher: str = "") -> list[Path]:
     """Make portraits ready, or find what was kept of them before.
 
     Args:
-        pairs: Pictures, each with its `.tem` template or its label picture.
+        pairs: Pictures, each with its `.tem` template, its label picture, or the `landmarks.npz` that has its mesh.
+        teacher: Weights of a parser, which labels in pictures with a mesh what the mesh leaves open, where it is sure;
+            empty leaves that open.
 
     Returns:
         Files for :func:`load_portrait`; portraits before a background that is not plain are left out, with a warning.
@@ -59,12 +74,14 @@ def prepare_portraits(pairs: Sequence[tuple[Path, Path]]) -> list[Path]:
     """
     folder = default_cache().with_name("parsing")
     folder.mkdir(parents=True, exist_ok=True)
-    entries = {picture: folder / f"{_key(picture, truth)}.npy" for picture, truth in pairs}
+    parser = FaceParser(teacher, "cpu") if teacher else None
+    taught = _digest(parser) if parser is not None else ""
+    entries = {picture: folder / f"{_key(picture, truth, taught)}.npy" for picture, truth in pairs}
     missing = [(picture, truth) for picture, truth in pairs if not entries[picture].is_file()]
     with progress_bar(unit="portraits", disable=not missing) as bar:
         for picture, truth in bar.track(missing, description="Preparing portraits"):
             entry = entries[picture]
-            portrait = _from_template(picture, truth) if truth.suffix == ".tem" else _from_labels(picture, truth)
+            portrait = _prepared(picture, truth, parser)
             if portrait is None:
                 write_atomically(entry, b"")
                 continue
@@ -116,6 +133,65 @@ def labels_square(labels: np.ndarray) -> FaceSquare | None:
         return None
 
 
+def _prepared(picture: Path, truth: Path, teacher: FaceParser | None) -> LabelledPortrait | None:
+    if truth.suffix == ".tem":
+        return _from_template(picture, truth)
+    return _from_mesh(picture, teacher) if truth.name == LANDMARKS_FILE else _from_labels(picture, truth)
+
+
+def _from_mesh(picture: Path, teacher: FaceParser | None) -> LabelledPortrait:
+    points, levels = mesh_of(picture), read_levels(picture)
+    if points is None:
+        raise ValueError(f"{picture}: has no mesh in {LANDMARKS_FILE}")
+    square = portrait_square_of(landmarks_from_mesh(points))
+    scale = min(1.0, STORED / square.side)
+    rows, columns = (max(1, round(n * scale)) for n in levels.shape[:2])
+    image = resize(levels.astype(np.float32) / np.float32(255), rows, columns, antialias=True).clip(0, 1)
+    points = ((points + 0.5) * scale - 0.5).astype(np.float32)
+    square = _scaled(square, scale)
+    geometry = geometry_from_mesh(points, rows, columns)
+    background = certain_background(image, points, plain_background(image, geometry))
+    skin = skin_maps(image, geometry)
+    (x, y), reach = square.centre, REACH * square.side
+    left, top = max(0, round(x - reach)), max(0, round(y - reach))
+    part = (slice(top, max(top + 1, round(y + reach))), slice(left, max(left + 1, round(x + reach))))
+    image, background, bare, tone = image[part], background[part], skin.skin[part] > 0.8, skin.tone[part]
+    points, square = points - (left, top), FaceSquare((x - left, y - top), square.side, square.angle)
+    if teacher is None:
+        labels = with_open_surroundings(points, background, bare)
+    else:
+        labels = teacher_labels(points, background, bare, _taught(image, square, teacher))
+    return LabelledPortrait(_stack(image, labels, _levels(background), _levels(tone)), square)
+
+
+def _taught(image: np.ndarray, square: FaceSquare, teacher: FaceParser) -> np.ndarray:
+    """(3, H, W): how likely background, hair and anything else are, averaged over sizes and mirrored pictures."""
+    height, width = image.shape[:2]
+    levels = _levels(image)
+    y, x = np.mgrid[:height, :width] + 0.5
+    total, seen = np.zeros((3, height, width), np.float32), np.zeros((height, width), np.float32)
+    for scale in TEACHER_SCALES:
+        frame = FaceSquare(square.centre, square.side * FRAME * scale, square.angle)
+        face = align(levels, frame, round(FRAME * teacher.size))
+        mirrored = teacher.probabilities(np.ascontiguousarray(face[:, ::-1]))[..., ::-1]
+        background, hair = (teacher.probabilities(face)[[0, HAIR]] + mirrored[[0, HAIR]]) / 2
+        three = np.stack([background, hair, 1 - background - hair])
+        u, v = frame.from_photo(x, y)
+        inside = (u > 0) & (v > 0) & (u < 1) & (v < 1)
+        points = torch.from_numpy((2 * np.stack([u, v], -1) - 1).astype(np.float32))[None]
+        total += inside * F.grid_sample(torch.from_numpy(three)[None], points, align_corners=False)[0].numpy()
+        seen += inside
+    return total / np.maximum(seen, 1)
+
+
+def _digest(parser: FaceParser) -> str:
+    """A digest of a parser's weights."""
+    digest = hashlib.sha256()
+    for tensor in parser.model.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _from_template(picture: Path, file: Path) -> LabelledPortrait | None:
     template, levels = read_template(file), read_levels(picture)
     try:
@@ -127,8 +203,11 @@ def _from_template(picture: Path, file: Path) -> LabelledPortrait | None:
         return None
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+    labels, points = parsed.labels, mesh_of(picture)
+    if points is not None:
+        labels = with_mesh_parts(labels, ((points + 0.5) * scale - 0.5).astype(np.float32))
     layers = [_levels(parsed.background), _levels(parsed.tone)]
-    return LabelledPortrait(_stack(image, parsed.labels, *layers), _scaled(square, scale))
+    return LabelledPortrait(_stack(image, labels, *layers), _scaled(square, scale))
 
 
 def _from_labels(picture: Path, file: Path) -> LabelledPortrait:
@@ -144,7 +223,7 @@ def _from_labels(picture: Path, file: Path) -> LabelledPortrait:
     rows, columns = (max(1, round(n * scale)) for n in (height, width))
     image = resize(levels.astype(np.float32) / np.float32(255), rows, columns, antialias=True)
     labels = resized(labels, rows, columns)
-    tone = gaussian_blur(((labels > 0) & (labels < CLASSES.index("hair"))).astype(np.float32), 4.0)
+    tone = gaussian_blur(((labels > 0) & (labels < HAIR)).astype(np.float32), 4.0)
     # Ears, neck and clothes have the background's label: without a matte it stays as it is.
     return LabelledPortrait(_stack(image, labels, np.zeros_like(labels), _levels(tone)), _scaled(square, scale))
 
@@ -161,10 +240,12 @@ def _scaled(square: FaceSquare, scale: float) -> FaceSquare:
     return FaceSquare((square.centre[0] * scale, square.centre[1] * scale), square.side * scale, square.angle)
 
 
-def _key(picture: Path, truth: Path) -> str:
-    """Changes whenever the picture or its labels do; contents are not read, sets may be large."""
-    parts: list[object] = [VERSION, STORED]
-    for file in (picture, truth):
+def _key(picture: Path, truth: Path, taught: str) -> str:
+    """Changes whenever the picture, its labels or its teacher do; pictures are not read, sets may be large."""
+    parts: list[object] = [VERSION, STORED, taught if truth.name == LANDMARKS_FILE else ""]
+    mesh = picture.parent / LANDMARKS_FILE
+    files = {picture, truth} | ({mesh} if truth.suffix == ".tem" and mesh.is_file() else set())
+    for file in sorted(files):
         about = file.stat()
         parts += [file.resolve(), about.st_size, about.st_mtime_ns]
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]

@@ -24,6 +24,7 @@ __all__ = [
     "WORKING_UNIT",
     "NotPlain",
     "ParsedPortrait",
+    "connected_part",
     "hair_mask",
     "labels_from_template",
     "labels_of_photo",
@@ -214,14 +215,14 @@ def hair_mask(image: np.ndarray, template: Template, background: np.ndarray) -> 
         score = np.where(regions.low, np.minimum(score, likely - clothes.log_density(features)), score)
     score = gaussian_blur(np.clip(score, -6.0, 6.0).astype(np.float32), 0.012 * regions.unit)
     found = _opened(regions.allowed & (score + regions.prior > 0), 0.012 * regions.unit)
-    on_head = _reached(found, crown & found)
+    on_head = connected_part(found, crown & found)
     same = (score > 1.5) & (usual > 0)
     behind_neck = _opened(found & ~on_head & same, 0.05 * regions.unit) & ~regions.neck & regions.below_ears
-    behind_neck &= ~regions.low & ~_reached(found, found & regions.cloth)
-    found = _filled(on_head | _reached(found, behind_neck), 0.04 * regions.unit) & regions.allowed
+    behind_neck &= ~regions.low & ~connected_part(found, found & regions.cloth)
+    found = _filled(on_head | connected_part(found, behind_neck), 0.04 * regions.unit) & regions.allowed
     rest = regions.person & regions.above & ~found & ~regions.ears
     near = dilate(regions.face.astype(np.float32), 0.2 * regions.unit) > 0
-    scalp = _reached(rest & near, rest & regions.rim) | _opened(rest, 0.06 * regions.unit)
+    scalp = connected_part(rest & near, rest & regions.rim) | _opened(rest, 0.06 * regions.unit)
     return found, scalp
 
 
@@ -355,8 +356,8 @@ def _opened(mask: np.ndarray, radius: float) -> np.ndarray:
     return dilate(dilate(mask.astype(np.float32), -max(1.0, radius)), max(1.0, radius)) > 0
 
 
-def _reached(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """The part of a mask that is connected with seeds."""
+def connected_part(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Return the part of a mask (H, W) bool that is connected with seeds (H, W) bool."""
     room = torch.from_numpy(mask)[None, None].float()
     found = torch.from_numpy(seeds)[None, None].float()
     before = -1.0

@@ -4,6 +4,7 @@ A run directory holds ``config.yaml``, ``metrics.jsonl``, ``sheets/``, ``checkpo
 ``weights/``. A run that was stopped or killed continues with the command that started it.
 """
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from retouch_common.config import dump_yaml, to_dict
+from retouch_common.data.portraits import mesh_of
 from retouch_common.data.samplers import EndlessBatches, endless_loader
 from retouch_common.parsing.config import Config
-from retouch_common.parsing.data import open_data
+from retouch_common.parsing.data import find_pairs, open_data
+from retouch_common.parsing.evaluate import MESH_PARTS, mesh_f1
 from retouch_common.parsing.labels import COLOURS, NUM_CLASSES
-from retouch_common.parsing.losses import parsing_loss
+from retouch_common.parsing.losses import dice_loss, parsing_loss
 from retouch_common.parsing.metrics import confusion, figures
 from retouch_common.parsing.model import ParsingUNet
+from retouch_common.parsing.parser import FaceParser
 from retouch_common.training.continuation import Continuation, initial_weights
 from retouch_common.training.ema import EMA
 from retouch_common.training.monitor import Monitor
@@ -91,7 +95,8 @@ def train(
                     return None
         runner.wait()
         if runner.is_main:
-            run.averaged.save_pretrained(out / "weights")
+            kept = copy.deepcopy(run.averaged)
+            (kept.half() if cfg.half else kept).save_pretrained(out / "weights")
             report(f"wrote {out / 'weights'}")
         return out / "weights"
 
@@ -125,10 +130,12 @@ class _Run:
         cfg, size = config.train, config.model.size
         self.config, self.runner = config, runner
         self.data = open_data(
-            data, size=size, split="train", seed=cfg.seed, augmentation=cfg.augmentation, extra=cfg.extra
-        )
-        self.validation = open_data(data, size=size, split="val")
-        self.hard = open_data(data, size=size, split="val", seed=1, augmentation="strong")
+            data, size=size, split="fit", seed=cfg.seed, augmentation=cfg.augmentation, extra=cfg.extra,
+            teacher=cfg.teacher,
+        )  # fmt: skip
+        self.validation = open_data(data, size=size, split="check", teacher=cfg.teacher)
+        self.hard = open_data(data, size=size, split="check", seed=1, augmentation="strong", teacher=cfg.teacher)
+        self.meshed = [picture for picture, _ in find_pairs(data, "check") if mesh_of(picture) is not None]
         model = ParsingUNet(config.model)
         initial_weights(model, cfg.init)
         model.train()
@@ -167,10 +174,16 @@ class _Run:
             with runner.micro_step(self.model):
                 with runner.autocast():
                     logits = self.model(batch["image"])
-                loss = parsing_loss(logits, batch["labels"], self.config.loss.class_weights)
+                terms = {"cross_entropy": parsing_loss(logits, batch["labels"], self.config.loss.class_weights)}
+                loss = terms["cross_entropy"]
+                if self.config.loss.dice:
+                    terms["dice"] = dice_loss(logits, batch["labels"])
+                    loss = loss + self.config.loss.dice * terms["dice"]
                 runner.backward(loss)
-            accuracy = (logits.detach().argmax(1) == batch["labels"]).float().mean()
-            for name, value in (("loss", loss.detach()), ("accuracy", accuracy)):
+            known = batch["labels"] < NUM_CLASSES
+            accuracy = (logits.detach().argmax(1) == batch["labels"])[known].float().mean()
+            named = {"loss": loss, **(terms if len(terms) > 1 else {}), "accuracy": accuracy}
+            for name, value in ((name, value.detach()) for name, value in named.items()):
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value / cfg.accumulate
         means = runner.mean(sums)
         self.continuation.check_step(step, means)
@@ -192,7 +205,10 @@ class _Run:
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
-        """Figures and pictures of held-out faces, aligned, as photographed ("val"), and augmented ("hard")."""
+        """Figures and pictures of faces left out of training.
+
+        They are aligned and as photographed ("val"), augmented ("hard"), and compared with their meshes ("mesh").
+        """
         model = self.averaged
         was_training = model.training
         model.eval()
@@ -213,6 +229,9 @@ class _Run:
                 if first < SHOWN_BATCHES * VALIDATION_BATCH:
                     rows += [_row(*triple) for triple in zip(batch["image"], batch["labels"], found, strict=True)][::2]
             measured |= {f"{name}_loss": loss, **{f"{name}_{key}": value for key, value in figures(matrix).items()}}
+        if self.meshed:
+            found_parts = mesh_f1(FaceParser(model, str(self.runner.device)), self.meshed)
+            measured |= {f"mesh_f1_{name}": value for name, value in found_parts.items()}
         model.train(was_training)
         return measured, rows
 
@@ -224,9 +243,10 @@ class _Run:
 
 
 def _row(image: Tensor, truth: Tensor, found: Tensor) -> dict[str, Tensor]:
-    palette = torch.from_numpy(COLOURS).float() / 255
+    palette = torch.full((256, 3), 0.5)  # grey where nothing, or not all, is known
+    palette[:NUM_CLASSES] = torch.from_numpy(COLOURS).float() / 255
     colours = {name: palette[labels.cpu()].permute(2, 0, 1) for name, labels in (("labels", truth), ("parsed", found))}
-    return {"picture": image.cpu(), **colours, "wrong": (truth != found).float()[None].cpu()}
+    return {"picture": image.cpu(), **colours, "wrong": ((truth != found) & (truth < NUM_CLASSES)).float()[None].cpu()}
 
 
 def _summary(step: int, measured: dict[str, float]) -> str:
@@ -234,4 +254,5 @@ def _summary(step: int, measured: dict[str, float]) -> str:
         f"{name}: accuracy {measured[f'{name}_pixel_accuracy']:.4f}, mean F1 {measured[f'{name}_f1_mean']:.4f}"
         for name in ("val", "hard")
     ]
-    return f"step {step}: " + "; ".join(told)
+    parts = [f"{name} {measured[f'mesh_f1_{name}']:.3f}" for name in MESH_PARTS if f"mesh_f1_{name}" in measured]
+    return f"step {step}: " + "; ".join(told + ([f"F1 against the mesh: {', '.join(parts)}"] if parts else []))

@@ -1,0 +1,209 @@
+"""Labels from the 468-point face mesh, and what they leave open outside the face.
+
+The mesh gives brows, eyes, nose, lips and the oval of the face. It says nothing of hair: outside the oval a pixel is
+:data:`~retouch_common.parsing.labels.NOT_FACE` (hair or background) or
+:data:`~retouch_common.parsing.labels.UNKNOWN`, unless the background is plain or a teacher, a parser trained before,
+is sure of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retouch_common.faces import mesh
+from retouch_common.parsing.labels import CLASSES, NOT_FACE, UNKNOWN
+from retouch_common.parsing.templates import connected_part
+from retouch_common.photo.alignment import FaceSquare
+from retouch_common.synthesis.filters import dilate, fill_polygon
+
+__all__ = [
+    "certain_background",
+    "labels_from_mesh",
+    "oval_mask",
+    "points_in_square",
+    "teacher_labels",
+    "with_mesh_parts",
+    "with_open_surroundings",
+]
+
+SKIN, HAIR = CLASSES.index("skin"), CLASSES.index("hair")
+SURE, UNSURE = 0.7, 0.4
+"""A teacher's probability from which its class is taken, and from which a fringe makes the mesh's skin unknown."""
+
+
+def labels_from_mesh(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Rasterise the parts of a face.
+
+    Args:
+        points: (468, 2) x, y in pixels.
+        height: Rows of the picture.
+        width: Columns of the picture.
+
+    Returns:
+        (H, W) uint8; everything outside the oval is background.
+    """
+    labels = np.zeros((height, width), np.uint8)
+    eyes, brows = (dict(zip(("left", "right"), parts, strict=True)) for parts in (mesh.EYES, mesh.BROWS))
+    upper_edge, lower_edge = _edges(points, mesh.OUTER_LIPS)
+    inner_top, inner_bottom = _edges(points, mesh.INNER_LIPS)
+    outlines = {
+        "skin": points[list(mesh.OVAL)],
+        "nose": points[list(mesh.NOSE)],
+        **{f"brow_{side}": points[list(outline)] for side, outline in brows.items()},
+        **{f"eye_{side}": points[list(outline)] for side, outline in eyes.items()},
+        "mouth": points[list(mesh.INNER_LIPS)],
+        "upper_lip": np.concatenate([upper_edge, inner_top[::-1]]),
+        "lower_lip": np.concatenate([inner_bottom, lower_edge[::-1]]),
+    }
+    for name, outline in outlines.items():
+        labels[fill_polygon(outline, height, width) > 0] = CLASSES.index(name)
+    return labels
+
+
+def oval_mask(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return the oval of a face, (H, W) bool."""
+    return fill_polygon(points[list(mesh.OVAL)], height, width) > 0
+
+
+def with_mesh_parts(labels: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Replace the parts of a labelled portrait by the mesh's; hair, and skin above the brows, stay.
+
+    Args:
+        labels: (H, W) uint8.
+        points: (468, 2) x, y in its pixels.
+    """
+    parts = labels_from_mesh(points, *labels.shape)
+    forehead = _forehead(points, *labels.shape)
+    kept = np.where(forehead & (labels > 0) & (labels != HAIR), SKIN, 0).astype(np.uint8)
+    result = np.where(parts > 0, parts, kept)
+    over_skin = (labels == HAIR) & (result <= SKIN)
+    return np.where(over_skin, HAIR, result).astype(np.uint8)
+
+
+def certain_background(image: np.ndarray, points: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Keep the matte of a background only if it holds all that is beside and above the head, and is not dark as hair.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1].
+        points: (468, 2) x, y in pixels.
+        background: (H, W) float32, what :func:`retouch_common.synthesis.skin.plain_background` found.
+
+    Returns:
+        The matte, or zeros.
+    """
+    across, down = _axes(points, *background.shape)
+    beside = (down < 0.2) & ((np.abs(across) > 0.9) | (down < -1.0))
+    plain = beside.any() and float((background[beside] > 0.9).mean()) > 0.97
+    return background if plain and float(image[beside].mean()) > 0.25 else np.zeros_like(background)
+
+
+def with_open_surroundings(points: np.ndarray, background: np.ndarray, bare: np.ndarray) -> np.ndarray:
+    """Labels from the mesh, with what is not known outside the oval.
+
+    Args:
+        points: (468, 2) x, y in pixels.
+        background: (H, W) float32, matte of a plain background; all 0 if it is not plain.
+        bare: (H, W) bool, what has the colour of the face's skin.
+
+    Returns:
+        (H, W) uint8, :data:`NOT_FACE` and :data:`UNKNOWN` among them. The forehead is skin where it is bare; where a
+        fringe may cover it, and above the oval, it is unknown.
+    """
+    height, width = background.shape
+    labels = labels_from_mesh(points, height, width)
+    oval = labels > 0
+    unit = _unit(points)
+    surroundings = np.where(_forehead(points, height, width), UNKNOWN, NOT_FACE)
+    near = dilate(oval.astype(np.float32), 0.04 * unit) > 0
+    surroundings[near] = UNKNOWN  # neither the mesh nor a hairline is exact to the pixel
+    surroundings[~_head(points, height, width) | ((background > 0.9) & ~near)] = 0
+    fringe = (labels == SKIN) & _above_brows(points, height, width) & ~bare
+    return np.where(oval & ~fringe, labels, np.where(fringe, UNKNOWN, surroundings)).astype(np.uint8)
+
+
+def teacher_labels(points: np.ndarray, background: np.ndarray, bare: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """Labels from the mesh, and from a teacher what the mesh leaves open.
+
+    Args:
+        points: (468, 2) x, y in pixels.
+        background: As for :func:`with_open_surroundings`.
+        bare: As for :func:`with_open_surroundings`.
+        likely: (3, H, W) the teacher's probabilities of background, hair, and anything else.
+
+    Returns:
+        As :func:`with_open_surroundings`: where the teacher is not sure either, pixels stay open.
+    """
+    height, width = background.shape
+    open_ = with_open_surroundings(points, background, bare)
+    unit = _unit(points)
+    oval = oval_mask(points, height, width)
+    elsewhere, hair, face = likely
+    labels = open_.copy()
+    unsettled = open_ >= NOT_FACE
+    labels[unsettled & (elsewhere > SURE)] = 0
+    labels[unsettled & (hair > SURE)] = HAIR
+    labels[(open_ == UNKNOWN) & _forehead(points, height, width) & (face > SURE)] = SKIN
+    # Inside the oval only a fringe is told from skin.
+    fringe = oval & (open_ == UNKNOWN)
+    labels[fringe & (hair < UNSURE)] = SKIN
+    labels[fringe & (hair >= UNSURE) & (hair <= SURE)] = UNKNOWN
+    on_head = connected_part(labels == HAIR, dilate(oval.astype(np.float32), 0.4 * unit) > 0)
+    labels[(labels == HAIR) & ~on_head] = UNKNOWN
+    return labels
+
+
+def points_in_square(points: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
+    """Return the points of a photo in the face that `alignment.align(photo, square, size)` cuts out of it."""
+    shares = np.stack(square.from_photo(points[:, 0] + 0.5, points[:, 1] + 0.5), axis=1)
+    return (shares * size - 0.5).astype(np.float32)
+
+
+def _edges(points: np.ndarray, outline: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Upper and lower edge of lips, each from the left to the right corner."""
+    corner = len(outline) // 2 - 1  # the outline's right corner, as it starts with the left one
+    upper = points[list(outline[: corner + 1])]
+    lower = points[[outline[0], *outline[: corner - 1 : -1]]]
+    return upper, lower
+
+
+def _unit(points: np.ndarray) -> float:
+    """Distance between the eyes in pixels, of the face seen from the front."""
+    eyes = np.stack([points[list(eye)].mean(0) for eye in mesh.EYES])
+    height = float(np.hypot(*(points[152] - points[10])))
+    return max(float(np.hypot(*(eyes[1] - eyes[0]))), 0.45 * height)
+
+
+def _axes(points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates across and down the face, (H, W) each, in heights of its oval; (0, 0) is between the eyes."""
+    eyes = np.stack([points[list(eye)].mean(0) for eye in mesh.EYES])
+    down = points[152] - points[10]
+    tall = float(np.hypot(*down))
+    down = down / tall
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    dx, dy = x - eyes.mean(0)[0], y - eyes.mean(0)[1]
+    return (dx * down[1] - dy * down[0]) / tall, (dx * down[0] + dy * down[1]) / tall
+
+
+def _head(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Where hair may be, generously: nothing of the head or its hair is outside."""
+    across, down = _axes(points, height, width)
+    return (np.abs(across) < 1.25) & (down > -1.3)
+
+
+def _above_brows(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    _, down = _axes(points, height, width)
+    brows = np.concatenate([points[list(brow)] for brow in mesh.BROWS])
+    rows, columns = (np.clip(np.rint(brows[:, i]), 0, n - 1).astype(int) for i, n in ((1, height), (0, width)))
+    return down < float(down[rows, columns].max())
+
+
+def _forehead(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Above the brows and not wider than the face: there skin may go on beyond the oval."""
+    across, down = _axes(points, height, width)
+    oval = points[list(mesh.OVAL)]
+    eyes = np.stack([points[list(eye)].mean(0) for eye in mesh.EYES]).mean(0)
+    axis = points[152] - points[10]
+    tall = float(np.hypot(*axis))
+    axis = axis / tall
+    reach = ((oval - eyes) @ np.array([axis[1], -axis[0]])) / tall
+    return _above_brows(points, height, width) & (across > reach.min()) & (across < reach.max()) & (down > -0.9)
