@@ -12,14 +12,13 @@ import numpy as np
 
 from retouch_common.faces import mesh
 from retouch_common.parsing.labels import CLASSES, NOT_FACE, UNKNOWN
-from retouch_common.parsing.templates import connected_part
+from retouch_common.parsing.templates import ColourMixture, colour_features, connected_part
 from retouch_common.photo.alignment import FaceSquare
 from retouch_common.synthesis.filters import dilate, fill_polygon
 
 __all__ = [
     "certain_background",
     "labels_from_mesh",
-    "oval_mask",
     "points_in_square",
     "teacher_labels",
     "with_mesh_parts",
@@ -29,6 +28,8 @@ __all__ = [
 SKIN, HAIR = CLASSES.index("skin"), CLASSES.index("hair")
 SURE, UNSURE = 0.7, 0.4
 """A teacher's probability from which its class is taken, and from which a fringe makes the mesh's skin unknown."""
+LEAST_HAIR = 200
+"""Pixels of hair from which its colours are learnt."""
 
 
 def labels_from_mesh(points: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -58,11 +59,6 @@ def labels_from_mesh(points: np.ndarray, height: int, width: int) -> np.ndarray:
     for name, outline in outlines.items():
         labels[fill_polygon(outline, height, width) > 0] = CLASSES.index(name)
     return labels
-
-
-def oval_mask(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return the oval of a face, (H, W) bool."""
-    return fill_polygon(points[list(mesh.OVAL)], height, width) > 0
 
 
 def with_mesh_parts(labels: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -121,35 +117,42 @@ def with_open_surroundings(points: np.ndarray, background: np.ndarray, bare: np.
     return np.where(oval & ~fringe, labels, np.where(fringe, UNKNOWN, surroundings)).astype(np.uint8)
 
 
-def teacher_labels(points: np.ndarray, background: np.ndarray, bare: np.ndarray, likely: np.ndarray) -> np.ndarray:
-    """Labels from the mesh, and from a teacher what the mesh leaves open.
+def teacher_labels(image: np.ndarray, labels: np.ndarray, points: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """Take from a teacher what the mesh leaves open.
+
+    Teachers that learnt from people with their hair tied back take long hair for background. What is connected with
+    hair and has its colour therefore stays open, even if the teacher is sure of background.
 
     Args:
-        points: (468, 2) x, y in pixels.
-        background: As for :func:`with_open_surroundings`.
-        bare: As for :func:`with_open_surroundings`.
+        image: (H, W, 3) float32 in [0, 1].
+        labels: (H, W) uint8, what :func:`with_open_surroundings` gives.
+        points: (468, 2) x, y in its pixels.
         likely: (3, H, W) the teacher's probabilities of background, hair, and anything else.
 
     Returns:
-        As :func:`with_open_surroundings`: where the teacher is not sure either, pixels stay open.
+        The labels; where the teacher is not sure either, pixels stay open.
     """
-    height, width = background.shape
-    open_ = with_open_surroundings(points, background, bare)
-    unit = _unit(points)
-    oval = oval_mask(points, height, width)
-    elsewhere, hair, face = likely
-    labels = open_.copy()
-    unsettled = open_ >= NOT_FACE
-    labels[unsettled & (elsewhere > SURE)] = 0
-    labels[unsettled & (hair > SURE)] = HAIR
-    labels[(open_ == UNKNOWN) & _forehead(points, height, width) & (face > SURE)] = SKIN
-    # Inside the oval only a fringe is told from skin.
-    fringe = oval & (open_ == UNKNOWN)
-    labels[fringe & (hair < UNSURE)] = SKIN
-    labels[fringe & (hair >= UNSURE) & (hair <= SURE)] = UNKNOWN
-    on_head = connected_part(labels == HAIR, dilate(oval.astype(np.float32), 0.4 * unit) > 0)
-    labels[(labels == HAIR) & ~on_head] = UNKNOWN
-    return labels
+    height, width = labels.shape
+    oval = fill_polygon(points[list(mesh.OVAL)], height, width) > 0
+    background, hair, face = likely
+    result = labels.copy()
+    open_ = (labels >= NOT_FACE) & ~oval
+    result[open_ & (background > SURE)] = 0
+    result[open_ & (hair > SURE)] = HAIR
+    result[open_ & (labels == UNKNOWN) & _forehead(points, height, width) & (face > SURE)] = SKIN
+    fringe = oval & (labels == UNKNOWN)
+    result[fringe & (hair < UNSURE)] = SKIN
+    result[fringe & (hair > SURE)] = HAIR
+    near = dilate(oval.astype(np.float32), 0.4 * _unit(points)) > 0
+    on_head = connected_part(result == HAIR, near)
+    result[(result == HAIR) & ~on_head] = UNKNOWN
+    if on_head.sum() > LEAST_HAIR:
+        features = colour_features(image, _unit(points))
+        hair_colours = ColourMixture.fitted(features[on_head])
+        similar = hair_colours.log_density(features) > -hair_colours.typical
+        doubtful = (labels >= NOT_FACE) & (result == 0) & similar
+        result[connected_part(doubtful | on_head | (result >= NOT_FACE), on_head) & doubtful] = NOT_FACE
+    return result
 
 
 def points_in_square(points: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:

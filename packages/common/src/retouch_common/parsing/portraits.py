@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 VERSION = 2  # of what is kept; raise it when labels or mattes are found in another way
 STORED = 96 / PORTRAIT_EYES
 """Side of a face's square in pixels of what is kept: 96 pixels between the eyes."""
+TEACHING = 2  # version of how a teacher's labels are made
 REACH = 1.2
 """How far from the middle of the face's square a picture with a mesh is kept, in sides of the square."""
 TEACHER_SCALES, FRAME = (0.85, 1.2), 1.5
@@ -74,27 +75,18 @@ def prepare_portraits(pairs: Sequence[tuple[Path, Path]], *, teacher: str = "") 
     """
     folder = default_cache().with_name("parsing")
     folder.mkdir(parents=True, exist_ok=True)
-    parser = FaceParser(teacher, "cpu") if teacher else None
-    taught = _digest(parser) if parser is not None else ""
-    entries = {picture: folder / f"{_key(picture, truth, taught)}.npy" for picture, truth in pairs}
+    entries = {picture: folder / f"{_key(picture, truth)}.npy" for picture, truth in pairs}
     missing = [(picture, truth) for picture, truth in pairs if not entries[picture].is_file()]
     with progress_bar(unit="portraits", disable=not missing) as bar:
         for picture, truth in bar.track(missing, description="Preparing portraits"):
-            entry = entries[picture]
-            portrait = _prepared(picture, truth, parser)
-            if portrait is None:
-                write_atomically(entry, b"")
-                continue
-            square = portrait.square
-            about = {"centre": square.centre, "side": square.side, "angle": square.angle}
-            write_atomically(entry.with_suffix(".json"), json.dumps(about).encode())
-            file = io.BytesIO()
-            np.save(file, portrait.planes)
-            write_atomically(entry, file.getvalue())
+            _keep(entries[picture], _prepared(picture, truth))
     unusable = [picture for picture, _ in pairs if not entries[picture].stat().st_size]
     if unusable:
         named = ", ".join(path.name for path in unusable[:5])
         logger.warning("%d portraits are left out, their backgrounds are not plain: %s", len(unusable), named)
+    if teacher:
+        meshed = [picture for picture, truth in pairs if truth.name == LANDMARKS_FILE]
+        entries |= _taught_entries(meshed, entries, FaceParser(teacher, "cpu"))
     return [entries[picture] for picture, _ in pairs if entries[picture].stat().st_size]
 
 
@@ -133,16 +125,26 @@ def labels_square(labels: np.ndarray) -> FaceSquare | None:
         return None
 
 
-def _prepared(picture: Path, truth: Path, teacher: FaceParser | None) -> LabelledPortrait | None:
+def _keep(entry: Path, portrait: LabelledPortrait | None) -> None:
+    if portrait is None:
+        write_atomically(entry, b"")
+        return
+    square = portrait.square
+    about = {"centre": square.centre, "side": square.side, "angle": square.angle}
+    write_atomically(entry.with_suffix(".json"), json.dumps(about).encode())
+    file = io.BytesIO()
+    np.save(file, portrait.planes)
+    write_atomically(entry, file.getvalue())
+
+
+def _prepared(picture: Path, truth: Path) -> LabelledPortrait | None:
     if truth.suffix == ".tem":
         return _from_template(picture, truth)
-    return _from_mesh(picture, teacher) if truth.name == LANDMARKS_FILE else _from_labels(picture, truth)
+    return _from_mesh(picture) if truth.name == LANDMARKS_FILE else _from_labels(picture, truth)
 
 
-def _from_mesh(picture: Path, teacher: FaceParser | None) -> LabelledPortrait:
-    points, levels = mesh_of(picture), read_levels(picture)
-    if points is None:
-        raise ValueError(f"{picture}: has no mesh in {LANDMARKS_FILE}")
+def _from_mesh(picture: Path) -> LabelledPortrait:
+    points, levels = _mesh(picture), read_levels(picture)
     square = portrait_square_of(landmarks_from_mesh(points))
     scale = min(1.0, STORED / square.side)
     rows, columns = (max(1, round(n * scale)) for n in levels.shape[:2])
@@ -152,22 +154,45 @@ def _from_mesh(picture: Path, teacher: FaceParser | None) -> LabelledPortrait:
     geometry = geometry_from_mesh(points, rows, columns)
     background = certain_background(image, points, plain_background(image, geometry))
     skin = skin_maps(image, geometry)
+    labels = with_open_surroundings(points, background, skin.skin > 0.8)
+    planes = _stack(image, labels, _levels(background), _levels(skin.tone))
     (x, y), reach = square.centre, REACH * square.side
     left, top = max(0, round(x - reach)), max(0, round(y - reach))
-    part = (slice(top, max(top + 1, round(y + reach))), slice(left, max(left + 1, round(x + reach))))
-    image, background, bare, tone = image[part], background[part], skin.skin[part] > 0.8, skin.tone[part]
-    points, square = points - (left, top), FaceSquare((x - left, y - top), square.side, square.angle)
-    if teacher is None:
-        labels = with_open_surroundings(points, background, bare)
-    else:
-        labels = teacher_labels(points, background, bare, _taught(image, square, teacher))
-    return LabelledPortrait(_stack(image, labels, _levels(background), _levels(tone)), square)
+    part = planes[top : max(top + 1, round(y + reach)), left : max(left + 1, round(x + reach))]
+    return LabelledPortrait(part, FaceSquare((x - left, y - top), square.side, square.angle))
 
 
-def _taught(image: np.ndarray, square: FaceSquare, teacher: FaceParser) -> np.ndarray:
+def _mesh(picture: Path) -> np.ndarray:
+    points = mesh_of(picture)
+    if points is None:
+        raise ValueError(f"{picture}: has no mesh in the {LANDMARKS_FILE} of its folder")
+    return points
+
+
+def _taught_entries(pictures: Sequence[Path], entries: Mapping[Path, Path], teacher: FaceParser) -> dict[Path, Path]:
+    """Portraits whose open labels a teacher settled, by picture."""
+    digest = hashlib.sha256(f"{TEACHING}\n".encode())
+    for tensor in teacher.model.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    suffix = f"-{digest.hexdigest()[:12]}.npy"
+    taught = {picture: entries[picture].with_name(entries[picture].stem + suffix) for picture in pictures}
+    missing = [picture for picture, entry in taught.items() if not entry.is_file()]
+    with progress_bar(unit="portraits", disable=not missing) as bar:
+        for picture in bar.track(missing, description="Labelling what meshes leave open"):
+            portrait, points = load_portrait(entries[picture]), _mesh(picture)
+            shares = portrait_square_of(landmarks_from_mesh(points)).from_photo(*(points.T + 0.5))
+            points = (np.stack(portrait.square.to_photo(*shares), axis=1) - 0.5).astype(np.float32)
+            planes = np.array(portrait.planes)
+            image = planes[..., :3] / np.float32(255)
+            planes[..., 3] = teacher_labels(image, planes[..., 3], points, _seen_by(teacher, portrait))
+            _keep(taught[picture], LabelledPortrait(planes, portrait.square))
+    return taught
+
+
+def _seen_by(teacher: FaceParser, portrait: LabelledPortrait) -> np.ndarray:
     """(3, H, W): how likely background, hair and anything else are, averaged over sizes and mirrored pictures."""
-    height, width = image.shape[:2]
-    levels = _levels(image)
+    height, width = portrait.planes.shape[:2]
+    levels, square = np.ascontiguousarray(portrait.planes[..., :3]), portrait.square
     y, x = np.mgrid[:height, :width] + 0.5
     total, seen = np.zeros((3, height, width), np.float32), np.zeros((height, width), np.float32)
     for scale in TEACHER_SCALES:
@@ -178,18 +203,10 @@ def _taught(image: np.ndarray, square: FaceSquare, teacher: FaceParser) -> np.nd
         three = np.stack([background, hair, 1 - background - hair])
         u, v = frame.from_photo(x, y)
         inside = (u > 0) & (v > 0) & (u < 1) & (v < 1)
-        points = torch.from_numpy((2 * np.stack([u, v], -1) - 1).astype(np.float32))[None]
-        total += inside * F.grid_sample(torch.from_numpy(three)[None], points, align_corners=False)[0].numpy()
+        places = torch.from_numpy((2 * np.stack([u, v], -1) - 1).astype(np.float32))[None]
+        total += inside * F.grid_sample(torch.from_numpy(three)[None], places, align_corners=False)[0].numpy()
         seen += inside
     return total / np.maximum(seen, 1)
-
-
-def _digest(parser: FaceParser) -> str:
-    """A digest of a parser's weights."""
-    digest = hashlib.sha256()
-    for tensor in parser.model.state_dict().values():
-        digest.update(tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _from_template(picture: Path, file: Path) -> LabelledPortrait | None:
@@ -240,9 +257,9 @@ def _scaled(square: FaceSquare, scale: float) -> FaceSquare:
     return FaceSquare((square.centre[0] * scale, square.centre[1] * scale), square.side * scale, square.angle)
 
 
-def _key(picture: Path, truth: Path, taught: str) -> str:
-    """Changes whenever the picture, its labels or its teacher do; pictures are not read, sets may be large."""
-    parts: list[object] = [VERSION, STORED, taught if truth.name == LANDMARKS_FILE else ""]
+def _key(picture: Path, truth: Path) -> str:
+    """Changes whenever the picture or its labels do; contents are not read, sets may be large."""
+    parts: list[object] = [VERSION, STORED, ""]
     mesh = picture.parent / LANDMARKS_FILE
     files = {picture, truth} | ({mesh} if truth.suffix == ".tem" and mesh.is_file() else set())
     for file in sorted(files):

@@ -22,8 +22,10 @@ from retouch_common.synthesis.skin import plain_background, skin_maps
 
 __all__ = [
     "WORKING_UNIT",
+    "ColourMixture",
     "NotPlain",
     "ParsedPortrait",
+    "colour_features",
     "connected_part",
     "hair_mask",
     "labels_from_template",
@@ -37,7 +39,8 @@ WORKING_UNIT = 96.0
 
 SKIN, HAIR = CLASSES.index("skin"), CLASSES.index("hair")
 BALD = (-15.0, 2.2)
-"""Above the hairline a bald head is at most this much darker (L of Lab) and rougher (`_features`) than the forehead."""
+"""Above the hairline a bald head is at most this much darker (L of Lab) and rougher than the forehead, as
+:func:`colour_features` measures it."""
 
 
 class NotPlain(ValueError):
@@ -196,13 +199,13 @@ def hair_mask(image: np.ndarray, template: Template, background: np.ndarray) -> 
         Two (H, W) bool.
     """
     regions = _Regions(image, template, background)
-    features = _features(image, regions.unit)
+    features = colour_features(image, regions.unit)
     sure_skin = regions.sure_skin
     crown = regions.crown
     if crown.sum() < 20 or sure_skin.sum() < 100:
         empty = np.zeros(crown.shape, bool)
         return empty, empty
-    skin = _Mixture.fitted(features[sure_skin])
+    skin = ColourMixture.fitted(features[sure_skin])
     hair = None if _is_bald(features, regions) else _hair_colours(features, crown, skin)
     if hair is None:
         return np.zeros(crown.shape, bool), regions.person & regions.above & ~regions.ears
@@ -211,7 +214,7 @@ def hair_mask(image: np.ndarray, template: Template, background: np.ndarray) -> 
     usual = likely + hair.typical
     score = np.minimum(likely - skin.log_density(features), usual + np.where(regions.low, 1.0, 4.0))
     if (regions.cloth & (score < 0)).sum() > 100:
-        clothes = _Mixture.fitted(features[regions.cloth & (score < 0)])
+        clothes = ColourMixture.fitted(features[regions.cloth & (score < 0)])
         score = np.where(regions.low, np.minimum(score, likely - clothes.log_density(features)), score)
     score = gaussian_blur(np.clip(score, -6.0, 6.0).astype(np.float32), 0.012 * regions.unit)
     found = _opened(regions.allowed & (score + regions.prior > 0), 0.012 * regions.unit)
@@ -270,8 +273,16 @@ class _Regions:
         self.prior -= np.where(beard, 2.5, 0.0)
 
 
-def _features(image: np.ndarray, unit: float) -> np.ndarray:
-    """(H, W, 4): Lab of softened pixels, and how rough the picture is there."""
+def colour_features(image: np.ndarray, unit: float) -> np.ndarray:
+    """Return what :class:`ColourMixture` tells hair by.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1].
+        unit: Distance between the eyes in pixels.
+
+    Returns:
+        (H, W, 4) float32: Lab of softened pixels, and how rough the picture is there.
+    """
     lab = rgb_to_lab(image)
     soft = gaussian_blur(lab, 0.015 * unit)
     detail = np.abs(lab[..., :1] - gaussian_blur(lab[..., :1], 0.03 * unit))
@@ -286,20 +297,20 @@ def _is_bald(features: np.ndarray, regions: _Regions) -> bool:
     return bool(above[0] - below[0] > BALD[0] and above[3] - below[3] < BALD[1])
 
 
-def _hair_colours(features: np.ndarray, crown: np.ndarray, skin: _Mixture) -> _Mixture | None:
+def _hair_colours(features: np.ndarray, crown: np.ndarray, skin: ColourMixture) -> ColourMixture | None:
     """Colours of the hair; None if hardly anything differs from skin."""
     hair, values = None, features[crown]
     for _ in range(3):
         if len(values) < 50:
             return None
-        hair = _Mixture.fitted(values)
+        hair = ColourMixture.fitted(values)
         values = features[crown]
         values = values[hair.log_density(values) > skin.log_density(values)]
     return hair
 
 
-class _Mixture:
-    """A mixture of Gaussians.
+class ColourMixture:
+    """A mixture of Gaussians over :func:`colour_features`.
 
     Attributes:
         typical: Minus the logarithm of the density that 95 % of what it was fitted to exceed.
@@ -312,7 +323,7 @@ class _Mixture:
         self.typical = 0.0
 
     @classmethod
-    def fitted(cls, values: np.ndarray, count: int = 3, rounds: int = 8) -> _Mixture:
+    def fitted(cls, values: np.ndarray, count: int = 3, rounds: int = 8) -> ColourMixture:
         """Fit it to (n, f) values by expectation and maximisation, from a start along their widest direction."""
         values = values[:: max(1, len(values) // 4000)].astype(np.float64)
         width = values.shape[1]
