@@ -108,6 +108,18 @@ def test_training_starts_from_weights(run, people, tmp_path):
         train(configured(train__init=str(run / "weights"), model__blocks=0), people, tmp_path / "x", device="cpu")
 
 
+def test_weights_in_half_the_space_parse_alike(people, tmp_path):
+    for half in (False, True):
+        out = tmp_path / str(half)
+        train(configured(train__half=half, train__steps=2), people, out, device="cpu", report=print)
+    full, half = (tmp_path / name / "weights" / "model.safetensors" for name in ("False", "True"))
+    assert half.stat().st_size < 0.6 * full.stat().st_size
+    face = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32)
+    one, other = (FaceParser(path, "cpu") for path in (full, half))
+    assert other.model.state_dict()["ups.2.weight"].dtype == torch.float32
+    np.testing.assert_allclose(one.probabilities(face), other.probabilities(face), atol=0.01)
+
+
 def test_a_dry_run_writes_nothing(people, tmp_path):
     options = ["--preset", "tiny", "--data", people, "--out", str(tmp_path / "run"), "--device", "cpu", "--dry-run"]
     answer = CliRunner().invoke(train_parser, options)
