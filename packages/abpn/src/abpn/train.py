@@ -128,7 +128,7 @@ class _Run:
         self.runner = runner
         cfg = config.train
         self.data = open_pairs(data, size=cfg.size, split="train", seed=cfg.seed, fit=cfg.fit)
-        self.validation = open_pairs(data, size=cfg.size, split="val", seed=cfg.seed, fit=cfg.fit)
+        self.validation = open_pairs(data, size=cfg.size, split="dev", seed=cfg.seed, fit=cfg.fit)
         self.num_samples, self.num_validation = len(cast(Sized, self.data)), len(cast(Sized, self.validation))
 
         self.model: nn.Module = ABPN(config.model)

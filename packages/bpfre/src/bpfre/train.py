@@ -143,7 +143,7 @@ class _Run:
         cfg, size = config.train, config.model.size
         everything = open_data(data, size=size, split="train", seed=cfg.seed, task=cfg.task)
         self.streams = limit_pairs(everything, fraction=cfg.paired_fraction, seed=cfg.seed)
-        self.validation = open_data(data, size=size, split="val", seed=cfg.seed, task=cfg.task)
+        self.validation = open_data(data, size=size, split="dev", seed=cfg.seed, task=cfg.task)
 
         self.model: nn.Module = BPFRe(config.model)
         initial_weights(self.model, cfg.init)

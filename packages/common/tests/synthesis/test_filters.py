@@ -88,6 +88,6 @@ def test_regions_are_numbered_apart() -> None:
     mask = np.zeros((20, 30), dtype=np.float32)
     mask[2:6, 2:9] = 1.0
     mask[10:15, 20:28] = 1.0
-    labels = label_regions(mask, 20)
+    labels = label_regions(mask)
     assert set(np.unique(labels)) == {0, 1, 2}
     assert len(np.unique(labels[2:6, 2:9])) == 1 and labels[3, 3] != labels[12, 22]

@@ -17,9 +17,9 @@ __all__ = ["Crop", "CropConfig", "random_crop"]
 class CropConfig:
     """How portraits are cut; widths of faces are pixels in a crop 512 px wide and grow with it."""
 
-    min_face_width: float = 150.0
-    max_face_width: float = 950.0
-    max_enlargement: float = 1.6
+    min_face_width: float = 200.0
+    max_face_width: float = 900.0
+    max_enlargement: float = 1.1
     """Portraits are enlarged at most this much."""
     turn_probability: float = 0.12
     """Share of crops that are turned, by up to 30 degrees."""
@@ -27,7 +27,7 @@ class CropConfig:
     """Largest distance between the centres of crop and face, in widths of the face; None: about half of one."""
     lift: float = 0.0
     """How far above the face's centre the crops' lie on average, in heights of the face."""
-    anywhere_probability: float = 0.08
+    anywhere_probability: float = 0.12
     """Share of crops whose place is independent of the face."""
 
 
@@ -72,7 +72,7 @@ def random_crop(
     widest = min(config.max_face_width * unit, config.max_enlargement * box_width)
     narrowest = min(config.min_face_width * unit, widest)
     face_width = float(np.exp(generator.uniform(np.log(narrowest), np.log(widest))))
-    window = min(size * box_width / face_width, float(min(height, width)))
+    window = size * box_width / face_width
     if anywhere:
         cx, cy = generator.uniform(0.0, width), generator.uniform(0.0, height)
     else:
@@ -83,30 +83,47 @@ def random_crop(
         cx = x + box_width * (0.5 + generator.uniform(-reach, reach))
         cy = y + box_height * (0.5 - config.lift + generator.uniform(-reach, lowest))
     half = max(8, round(window / 2))
-    x0 = int(np.clip(round((cx - half) / 2), 0, width // 2 - half))
-    y0 = int(np.clip(round((cy - half) / 2), 0, height // 2 - half))
-    part = (slice(2 * y0, 2 * (y0 + half)), slice(2 * x0, 2 * (x0 + half)))
-    maps = face.maps[y0 : y0 + half, x0 : x0 + half]
+    x0, y0 = _start(cx, half, width // 2), _start(cy, half, height // 2)
+    image, natural = (_window(array, 2 * y0, 2 * x0, 2 * half) for array in (face.image, face.natural))
+    maps = _window(face.maps, y0, x0, half)
     flip = bool(generator.random() < 0.5)
     angle = 0.0
     if generator.random() < config.turn_probability:
         angle = float(np.clip(generator.normal(0.0, 12.0), -30.0, 30.0))
-    image, natural, map_levels = (
-        _resample(array, size, flip, angle) for array in (face.image[part], face.natural[part], maps)
-    )
+    image, natural, map_levels = (_resample(array, size, flip, angle) for array in (image, natural, maps))
     scaled = map_levels * np.float32(1.0 / 255.0)
     return Crop(image, natural, scaled, size * box_width / (2.0 * half))
 
 
+def _start(centre: float, half: int, length: int) -> int:
+    """Where a window of `half` map pixels begins in a row of `length`: within it, or around it if it is shorter."""
+    if half >= length:
+        return (length - half) // 2
+    return int(np.clip(round((centre - half) / 2), 0, length - half))
+
+
+def _window(array: np.ndarray, y0: int, x0: int, side: int) -> np.ndarray:
+    """A square of an array (H, W, C), which is mirrored beyond its borders."""
+    (top, bottom), (left, right) = (
+        (max(0, -s), max(0, s + side - n)) for s, n in zip((y0, x0), array.shape, strict=False)
+    )
+    part = np.array(array[max(0, y0) : y0 + side, max(0, x0) : x0 + side])
+    if top or bottom or left or right:
+        part = np.pad(part, ((top, bottom), (left, right), (0, 0)), mode="symmetric")
+    return part
+
+
 def _resample(levels: np.ndarray, size: int, flip: bool, angle: float) -> np.ndarray:
     """Resize with antialiasing, mirror and turn an (h, w, C) uint8 array."""
-    tensor = torch.from_numpy((levels[:, ::-1] if flip else levels).copy(order="C")).permute(2, 0, 1)[None]
+    tensor = torch.from_numpy(levels).permute(2, 0, 1)[None]
     if tensor.shape[-1] != size:
         tensor = F.interpolate(tensor, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    if flip:
+        tensor = tensor.flip(-1)
     if angle:
         theta = np.deg2rad(angle)
         turn = torch.tensor([[np.cos(theta), -np.sin(theta), 0.0], [np.sin(theta), np.cos(theta), 0.0]])
         grid = F.affine_grid(turn[None].float(), [1, 1, size, size], align_corners=False)
-        values = F.grid_sample(tensor.float(), grid, "bicubic", padding_mode="reflection", align_corners=False)
-        tensor = values.clamp_(0.0, 255.0).round_().to(torch.uint8)
+        values = F.grid_sample(tensor.float(), grid, "bilinear", padding_mode="reflection", align_corners=False)
+        tensor = values.round_().to(torch.uint8)
     return tensor[0].permute(1, 2, 0).contiguous().numpy()

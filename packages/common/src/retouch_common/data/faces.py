@@ -1,15 +1,15 @@
 """Plain portraits turned into training pairs on the fly: `faces:DIR`.
 
 Each sample is a random crop of a cleaned portrait in another light, before another background, with blemishes
-drawn on its skin (`raw`) and without them (`target`). Moles, hair and everything outside skin are the same in
-both.
+drawn on its skin (`raw`) and without them (`target`). Moles, hair, glasses and other things that look like blemishes
+and are none, and everything outside skin, are the same in both.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,29 +18,35 @@ from torch.utils.data import Dataset
 
 from retouch_common.data.face_cache import default_cache, open_or_prepare
 from retouch_common.data.face_crops import Crop, CropConfig, random_crop
-from retouch_common.data.portraits import find_portraits, split_portraits
+from retouch_common.data.portraits import find_portraits, person_of, split_portraits
 from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
 from retouch_common.synthesis.colour import luminance
+from retouch_common.synthesis.distractors import Scenery, draw_on_skin, draw_things
+from retouch_common.synthesis.filters import dilate
 from retouch_common.synthesis.jpeg import compress
-from retouch_common.synthesis.photometric import NoiseBank, colour_shift, relight
+from retouch_common.synthesis.photometric import NoiseBank, colour_shift, relight, resample, resharpen
 from retouch_common.synthesis.preparation import PreparedFace
 from retouch_common.synthesis.scenes import draw_distractors, occluder, random_background
 
-__all__ = ["FaceBlemishes"]
+__all__ = ["FaceBlemishes", "drawing_weights"]
+
+MIN_NATURAL_WIDTH = 300.0
+"""Narrower faces, in pixels of the portrait, do not show small blemishes of their own well enough to teach them."""
 
 logger = logging.getLogger(__name__)
 
 
 class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
-    """An endless stream of training pairs from a folder of plain portraits.
+    """An endless stream of training pairs from folders of plain portraits.
 
-    Sample i depends on `seed`, i and the folder's pictures only. `len()` is the number of portraits; any
-    index from 0 up is valid.
+    Sample i depends on `seed`, i and the folders' pictures only. `len()` is the number of portraits; any
+    index from 0 up is valid. Wide faces, and those of small folders, are drawn oftener than others.
 
     Args:
-        folder: Portraits, in subfolders too; a `.tem` template beside a picture of the same name is used.
+        folder: A folder of portraits, or several joined by commas, with their subfolders; a `.tem` template beside a
+            picture, or the mesh in its folder's `landmarks.npz`, is used.
         size: Side of the square crops in pixels, 64 … 768.
-        split: "train", "val" (each tenth person) or "all".
+        split: "train", "dev", "val" or "all"; see :func:`retouch_common.data.portraits.split_portraits`.
         seed: Of all randomness.
         cache: Folder for cleaned portraits; None for `face_cache.default_cache()`.
         config: What is drawn how often.
@@ -75,6 +81,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         self.paths, self.faces = _open_all(paths, Path(cache) if cache is not None else default_cache())
         if not self.faces:
             raise ValueError(f"{folder}: no face with enough visible skin in {len(paths)} pictures")
+        self.chances = drawing_weights(self.paths, self.faces)
         self.crop = crop or CropConfig()
         self.synthesizer = BlemishSynthesizer(config)
         self.noise = NoiseBank()
@@ -91,7 +98,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         if index < 0:
             raise IndexError("samples are numbered from 0")
         generator = np.random.default_rng((self.seed, index))
-        face = self.faces[int(generator.integers(len(self.faces)))]
+        face = self._face(generator)
         anywhere = bool(generator.random() < self.crop.anywhere_probability)
         crop = random_crop(face, self.size, generator, config=self.crop, anywhere=anywhere)
         scale = crop.face_width / 600.0
@@ -104,6 +111,8 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         skin = np.where(skin > 0.02, skin, np.float32(0.0))
         if float(skin.mean()) < 0.01:
             skin = np.zeros_like(skin)
+        if face.box[2] < MIN_NATURAL_WIDTH:
+            own = np.zeros_like(own)
         pair = self.synthesizer(image, skin, generator=generator, scale=scale)
         raw, target = pair.raw, pair.target
         if generator.random() < self.natural:
@@ -126,24 +135,30 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
             raise ValueError("a subset needs at least one portrait")
         part = copy.copy(self)
         part.paths, part.faces = [self.paths[p] for p in positions], [self.faces[p] for p in positions]
+        part.chances = drawing_weights(part.paths, part.faces)
         return part
+
+    def _face(self, generator: np.random.Generator) -> PreparedFace:
+        return self.faces[min(int(np.searchsorted(self.chances, generator.random())), len(self.faces) - 1)]
 
     def _scene(
         self, crop: Crop, scale: float, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Another light, background and foreground: the image, where its skin still shows, its own blemishes."""
         pool, size = self.synthesizer.noise, self.size
-        if generator.random() < 0.03:  # no person at all
-            image = random_background(size, size, generator, pool)
+        if generator.random() < 0.04:  # no person at all
+            image = random_background(size, size, generator, pool, self._piece)
             anywhere = np.ones((size, size), dtype=np.float32)
+            draw_things(Scenery(image, anywhere, np.zeros_like(anywhere), scale, pool, self._piece), generator)
             image = draw_distractors(image, anywhere, generator, pool, scale)
-            return image, np.zeros_like(anywhere), np.zeros_like(image)
+            return np.clip(image, 0.0, 1.0), np.zeros_like(anywhere), np.zeros_like(image)
         skin, other = crop.maps[..., 0], crop.maps[..., 1]
         again = np.random.default_rng()
         again.bit_generator.state = generator.bit_generator.state
-        image = relight(crop.levels, crop.maps[..., 3], generator)
-        own = relight(crop.natural, crop.maps[..., 3], again) - image
-        if generator.random() < 0.55:
+        brightness = _brightness(crop.levels, skin)
+        image = relight(crop.levels, crop.maps[..., 3], generator, brightness=brightness)
+        own = relight(crop.natural, crop.maps[..., 3], again, brightness=brightness) - image
+        if generator.random() < 0.5:
             matte = np.minimum(crop.maps[..., 2], 1.0 - np.minimum(1.0, 3.0 * skin))
             if matte.max() > 0.5:
                 scene = random_background(size, size, generator, pool, self._piece)
@@ -153,13 +168,20 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
             cover = random_background(size, size, generator, pool, self._piece)
             image += matte[..., None] * (cover - image)
             skin = skin * (matte < 0.02)
-        if generator.random() < 0.4:
-            image = draw_distractors(image, other * (skin == 0), generator, pool, scale)
+        outside = other * (skin == 0)
+        covered = np.zeros_like(skin)
+        if generator.random() < 0.5:
+            draw_things(Scenery(image, outside, covered, scale, pool, self._piece), generator)
+        if generator.random() < 0.3:
+            image = draw_distractors(image, outside, generator, pool, scale)
+        draw_on_skin(Scenery(image, np.ones_like(skin), covered, scale, pool), generator)
+        if covered.any():
+            skin = skin * (dilate(covered, 1 + round(2 * scale)) < 0.04)
         return np.clip(image, 0.0, 1.0), skin, own
 
     def _piece(self, generator: np.random.Generator) -> np.ndarray:
         """A piece of any portrait, upside down perhaps, in other colours."""
-        face = self.faces[int(generator.integers(len(self.faces)))]
+        face = self._face(generator)
         levels = random_crop(face, self.size, generator, anywhere=True).levels
         piece = levels[:: int(generator.choice([-1, 1]))].astype(np.float32) / np.float32(255.0)
         return np.clip(piece @ colour_shift(generator, 2.0), 0.0, 1.0)
@@ -167,20 +189,54 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
     def _camera(
         self, raw: np.ndarray, target: np.ndarray, skin: np.ndarray, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same film, noise and compression for both; outside skin they stay equal."""
-        if generator.random() < 0.05:  # black and white, or toned
+        """The same lens, film, noise, sizes and compression for both; outside skin they stay equal."""
+        if generator.random() < 0.08:  # black and white, or toned
             toned = np.exp(generator.normal(0.0, 0.05, 3)).astype(np.float32)
             raw, target = (np.minimum(luminance(p)[..., None] * toned, 1.0) for p in (raw, target))
+        if generator.random() < 0.2:
+            raw, target = _alike(resample, raw, target, generator)
+        if generator.random() < 0.2:
+            raw, target = _alike(resharpen, raw, target, generator)
         if generator.random() < 0.4:
             noise = self.noise(target, generator)
             raw, target = np.clip(raw + noise, 0.0, 1.0), np.clip(target + noise, 0.0, 1.0)
-        if generator.random() < 0.25:
-            quality = int(generator.integers(35, 98))
+        if generator.random() < 0.35:
+            quality = int(generator.integers(30, 98))
             subsample = bool(generator.random() < 0.7)
             raw = compress(raw, quality, subsample=subsample)
             target = compress(target, quality, subsample=subsample)
-            raw = np.where((skin > 0)[..., None], raw, target)
+        raw = np.where((skin > 0)[..., None], raw, target)
         return raw, target
+
+
+def drawing_weights(paths: Sequence[Path], faces: Sequence[PreparedFace]) -> np.ndarray:
+    """Return how often each portrait is drawn, as a running total (N,) that ends at 1.
+
+    A portrait's share grows with the width of its face, up to 800 pixels, and that of a set with the square root of
+    the number of its pictures.
+    """
+    sets = [person_of(path)[0] for path in paths]
+    weights = np.array([min(f.box[2], 800.0) / np.sqrt(sets.count(s)) for f, s in zip(faces, sets, strict=True)])
+    total = np.cumsum(weights)
+    return total / total[-1]
+
+
+def _brightness(levels: np.ndarray, skin: np.ndarray) -> float | None:
+    """Mean luminance of a crop's skin in [0, 1]; None where hardly any shows."""
+    shown = skin > 0.5
+    return float(luminance(levels[shown] / np.float32(255.0)).mean()) if shown.sum() > 100 else None
+
+
+def _alike(
+    change: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    raw: np.ndarray,
+    target: np.ndarray,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Apply a random change, drawn once, to both pictures."""
+    again = np.random.default_rng()
+    again.bit_generator.state = generator.bit_generator.state
+    return change(raw, generator), change(target, again)
 
 
 def _open_all(paths: Sequence[Path], cache: Path) -> tuple[list[Path], list[PreparedFace]]:

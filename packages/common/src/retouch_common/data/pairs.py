@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 logger = logging.getLogger(__name__)
 
 Pair = tuple[Path, Path]
-Split = Literal["train", "val", "test", "all"]
+Split = Literal["train", "dev", "val", "test", "all"]
 Fit = Literal["whole", "crop"]
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
 
@@ -31,11 +31,12 @@ def open_pairs(
 
     Args:
         spec: ``DIR`` (with raw/ and target/, or a layout that is recognised), ``pairs:DIR``, ``ffhqr:DIR``,
-            ``crhd:DIR`` or ``faces:DIR``.
+            ``crhd:DIR`` or ``faces:DIR`` (``faces:A,B,C`` for several folders).
         size: side of the square samples in pixels.
-        split: "train", "val", "test" or "all". A folder may hold train/raw, train/target, val/raw, ...; in
-            one that does not, every tenth pair (position 0, 10, ... by name) is held out for "val" and
-            "test".
+        split: "train", "dev", "val", "test" or "all". "dev" is for validation while training: of ``faces:DIR`` some of
+            the people who are not held out, elsewhere the same as "val". A folder may hold train/raw, train/target,
+            val/raw, ...; in one that does not, every tenth pair (position 0, 10, ... by name) is held out for "val"
+            and "test".
         seed: of crops and flips.
         fit: see :class:`ImagePairs`; not for faces.
         options: further options of :class:`retouch_common.data.faces.FaceBlemishes`.
@@ -46,13 +47,16 @@ def open_pairs(
     Raises:
         ValueError: what is wrong with the folder, the split or an option.
     """
-    if split not in ("train", "val", "test", "all"):
-        raise ValueError(f"split '{split}' is not one of train, val, test, all")
+    if split not in ("train", "dev", "val", "test", "all"):
+        raise ValueError(f"split '{split}' is not one of train, dev, val, test, all")
     kind, folder = _recognise(str(spec))
     if kind == "faces":
         from retouch_common.data.faces import FaceBlemishes
 
-        return FaceBlemishes(folder, size=size, split="val" if split == "test" else split, seed=seed, **options)
+        return FaceBlemishes(
+            str(spec).partition(":")[2], size=size, split="val" if split == "test" else split, seed=seed, **options
+        )
+    split = "val" if split == "dev" else split
     if options:
         raise ValueError(f"{spec}: the option {next(iter(options))} is only for faces:DIR")
     if kind == "ffhqr":
@@ -208,6 +212,8 @@ def _recognise(spec: str) -> tuple[str, Path]:
         folder = Path(rest)
     else:
         kind, folder = "", Path(spec)
+    if kind == "faces":
+        return kind, folder  # or several, which find_portraits looks for
     if not folder.is_dir():
         raise ValueError(f"{folder}: is not a folder")
     if kind:

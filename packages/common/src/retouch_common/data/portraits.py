@@ -18,6 +18,10 @@ HELD_OUT_EVERY = {"headshots": 4, "community": 4}
 """In these sets every fourth person is held out, in others every tenth."""
 
 
+DEV_FIRST, DEV_EVERY = 6, 12
+"""Of the people who are not held out, those at positions 6, 18, 30, … of each set are validated on."""
+
+
 def find_portraits(folders: str | Path) -> list[Path]:
     """Return all pictures in one or several folders and their subfolders, sorted within each folder.
 
@@ -55,13 +59,14 @@ def split_portraits(paths: Sequence[Path], split: str) -> list[Path]:
     Args:
         paths: Pictures.
         split: "val" takes, within each set, the ids whose sorted position is a multiple of 10 (of 4 in the sets of
-            `HELD_OUT_EVERY`); "train" takes the others; "all" takes everything.
+            `HELD_OUT_EVERY`). Of the others "dev" takes every twelfth, to validate on while training, and "train" the
+            rest. "all" takes everything. Where there are too few people for that, "dev" is the same as "val".
 
     Raises:
         ValueError: If the split has another name.
     """
-    if split not in ("train", "val", "all"):
-        raise ValueError(f"split is {split!r}; it must be 'train', 'val' or 'all'")
+    if split not in ("train", "dev", "val", "all"):
+        raise ValueError(f"split is {split!r}; it must be 'train', 'dev', 'val' or 'all'")
     if split == "all":
         return list(paths)
     ids: dict[str, set[str]] = {}
@@ -70,7 +75,15 @@ def split_portraits(paths: Sequence[Path], split: str) -> list[Path]:
     held_out = {
         (group, name) for group, names in ids.items() for name in sorted(names)[:: HELD_OUT_EVERY.get(group, 10)]
     }
-    return [path for path in paths if (person_of(path) in held_out) == (split == "val")]
+    dev = {
+        (group, name)
+        for group, names in ids.items()
+        for name in sorted(n for n in names if (group, n) not in held_out)[DEV_FIRST::DEV_EVERY]
+    }
+    chosen = {"val": held_out, "dev": dev or held_out}
+    if split == "train":
+        return [path for path in paths if person_of(path) not in held_out | dev]
+    return [path for path in paths if person_of(path) in chosen[split]]
 
 
 def require_other_people(train: Iterable[Path], validation: Iterable[Path]) -> None:

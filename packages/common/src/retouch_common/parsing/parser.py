@@ -70,7 +70,7 @@ class FaceParser:
         logits = self._logits(face).cpu().numpy()
         labels = logits.argmax(0)
         for part in ONE_PIECE:
-            pieces = label_regions((labels == part).astype(np.float32), max(labels.shape) // 2)
+            pieces = label_regions(labels == part)
             sizes = np.bincount(pieces.ravel())[1:]
             strays = 1 + np.flatnonzero(sizes < STRAY * sizes.max(initial=0))
             if len(strays):

@@ -11,7 +11,7 @@ import numpy as np
 from retouch_common.synthesis.blemish_canvas import BLOOD, MELANIN, Canvas, log_uniform, tint
 from retouch_common.synthesis.blemish_shapes import blob, curve_distance
 
-__all__ = ["crease", "hair_strand", "patch", "rough", "scratch", "shade", "shine"]
+__all__ = ["crease", "flat", "hair_strand", "patch", "rough", "scratch", "shade", "shine"]
 
 
 def _curve(generator: np.random.Generator, length: float, bend: float, segments: int) -> np.ndarray:
@@ -82,13 +82,32 @@ def patch(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
         fine = canvas.noise.cut(window.shape, generator.choice([1.5, 3.0, 6.0]), generator)
         shape = shape * np.clip(1.0 + generator.uniform(0.1, 0.5) * fine, 0.0, 2.0)
     choice = generator.random()
-    amount = log_uniform(generator, 0.03, 0.4)
+    amount = log_uniform(generator, 0.03, 0.5)
     if choice < 0.5:
         canvas.absorb(window, shape * np.float32(amount), tint(generator, BLOOD))
     elif choice < 0.85:
         canvas.absorb(window, shape * np.float32(0.8 * amount), tint(generator, MELANIN))
     else:
         canvas.absorb(window, shape * np.float32(-0.6 * amount), tint(generator, MELANIN))
+
+
+def flat(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
+    """Large even area, faint to strong, with a soft or hard edge: birthmark, rash, sunburn, lightened skin."""
+    radius = min(radius * generator.uniform(2.0, 8.0) + 4.0, 110.0)
+    window = canvas.window(cy, cx, radius * 2.0)
+    if window is None:
+        return
+    shape = blob(
+        window, radius, generator, aspect=generator.uniform(1.0, 2.0),
+        irregular=float(generator.choice([0.0, 0.1, 0.25])), hardness=log_uniform(generator, 1.6, 30.0),
+    )  # fmt: skip
+    amount = np.float32(log_uniform(generator, 0.03, 0.5))
+    if generator.random() < 0.7:
+        density = tint(generator, BLOOD if generator.random() < 0.6 else MELANIN)
+        canvas.absorb(window, shape * amount * np.float32(generator.choice([1.0, 1.0, 1.0, -0.6])), density)
+    else:
+        tone = np.array([0.4, -1.0, -0.9]) if generator.random() < 0.6 else np.full(3, generator.choice([-0.8, 0.6]))
+        canvas.add(window, shape * amount * np.float32(0.5), (tone + generator.normal(0.0, 0.15, 3)).astype(np.float32))
 
 
 def shine(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:

@@ -23,6 +23,8 @@ SPOTS: dict[str, Kind] = {
     "pale_spot": blemish_spots.pale_spot,
     "scar": blemish_spots.scar,
     "solid_spot": blemish_spots.solid_spot,
+    "tinted_spot": blemish_spots.tinted_spot,
+    "disc": blemish_spots.disc,
     "smear": blemish_spots.smear,
     "scratch": blemish_areas.scratch,
     "crease": blemish_areas.crease,
@@ -31,6 +33,7 @@ SPOTS: dict[str, Kind] = {
 
 AREAS: dict[str, Kind] = {
     "patch": blemish_areas.patch,
+    "flat": blemish_areas.flat,
     "shine": blemish_areas.shine,
     "shade": blemish_areas.shade,
     "rough": blemish_areas.rough,

@@ -107,7 +107,7 @@ def blob(
             amplitude = np.float32(1.3 * irregular * generator.normal() / k)
             bend += amplitude * np.cos(k * theta + np.float32(generator.uniform(0.0, 6.2832)))
         square = square / np.clip(bend, 0.35, 2.0) ** 2
-    return np.exp(-np.power(square, np.float32(hardness / 2.0)))
+    return np.exp(-np.power(np.minimum(square, np.float32(50.0)), np.float32(hardness / 2.0)))
 
 
 def curve_distance(window: Window, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

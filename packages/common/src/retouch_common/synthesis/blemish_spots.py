@@ -14,6 +14,7 @@ from retouch_common.synthesis.filters import gaussian_blur
 __all__ = [
     "comedone",
     "dark_spot",
+    "disc",
     "mole",
     "pale_spot",
     "papule",
@@ -22,6 +23,7 @@ __all__ = [
     "scar",
     "smear",
     "solid_spot",
+    "tinted_spot",
 ]
 
 
@@ -89,7 +91,7 @@ def dark_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np
         return
     shape = spot(canvas, window, radius, generator, hard=(1.2, 5.0))
     brown = tint(generator, MELANIN + generator.uniform(0.0, 0.5) * BLOOD)
-    amount = min(log_uniform(generator, 0.05, 0.5), 0.5 / max(canvas.strength, 0.1))  # darker is a mole
+    amount = min(log_uniform(generator, 0.05, 0.8), 0.8 / max(canvas.strength, 0.1))  # darker is a mole
     canvas.absorb(window, shape * np.float32(amount), brown)
 
 
@@ -138,6 +140,31 @@ def solid_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: n
     canvas.blend(window, np.minimum(shape, 1.0) * np.float32(generator.uniform(0.2, 0.95)), colour)
 
 
+def tinted_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
+    """A spot that adds or takes the same amount of light whatever the skin, soft or hard, round or irregular."""
+    window = canvas.window(cy, cx, radius * 3.2)
+    if window is None:
+        return
+    shape = spot(canvas, window, radius, generator, hard=(1.3, 14.0))
+    kinds = np.array([[0.3, -1.0, -0.9], [-0.6, -0.9, -1.0], [-1.0, -1.0, -1.0], [1.0, 0.9, 0.8]], dtype=np.float32)
+    tone = kinds[int(generator.choice(4, p=[0.4, 0.3, 0.15, 0.15]))] + generator.normal(0.0, 0.15, 3)
+    canvas.add(window, shape * np.float32(log_uniform(generator, 0.03, 0.3)), tone.astype(np.float32))
+
+
+def disc(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
+    """A flat ellipse or irregular shape with a sharp edge through which the texture shows."""
+    window = canvas.window(cy, cx, radius * 2.2)
+    if window is None:
+        return
+    shape = blob(
+        window, radius, generator, aspect=float(np.exp(abs(generator.normal(0.0, 0.4)))),
+        irregular=float(generator.choice([0.0, 0.0, 0.15, 0.3])), hardness=log_uniform(generator, 8.0, 40.0),
+    )  # fmt: skip
+    density = tint(generator, BLOOD if generator.random() < 0.6 else MELANIN)
+    amount = log_uniform(generator, 0.04, 0.6) * generator.choice([1.0, 1.0, 1.0, -0.5])
+    canvas.absorb(window, shape * np.float32(amount), density)
+
+
 def smear(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """A blemish that destroys texture: the skin blurred and tinted."""
     window = canvas.window(cy, cx, radius * 3.0)
@@ -163,7 +190,7 @@ def mole(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.rand
         hardness=generator.uniform(3.5, 9.0),
     )
     brown = (MELANIN * np.exp(generator.normal(0.0, 0.1, 3))).astype(np.float32)
-    canvas.absorb(window, shape * np.float32(generator.uniform(0.65, 2.0)), brown)
+    canvas.absorb(window, shape * np.float32(generator.uniform(1.0, 2.2)), brown)
     if generator.random() < 0.3:
         canvas.relief(window, shape, generator.uniform(0.05, 0.2))
     if generator.random() < 0.15:

@@ -3,10 +3,10 @@
 The line between what goes and what stays:
 
 * A **mole** stays: it is drawn into both pictures, and the cleaning leaves real ones. Moles are dark brown to
-  black (optical density of at least 0.65 in the middle), crisp and nearly round, 1.5 to 10 px in radius on a
+  black (optical density of at least 1 in the middle), crisp and nearly round, 1.5 to 10 px in radius on a
   face 600 px wide. The same holds for strands of hair before the face and, in some pictures, for a field of
   freckles.
-* A **dark spot** goes: its density stays below 0.5, and it is softer, redder or irregular. Blackheads are
+* A **dark spot** goes: its density stays below 0.8, and it is softer, redder or irregular. Blackheads are
   darker but smaller than moles.
 """
 
@@ -29,21 +29,21 @@ __all__ = ["BlemishConfig", "BlemishPair", "BlemishSynthesizer"]
 def _spot_weights() -> dict[str, float]:
     return {
         "papule": 3.0, "pustule": 1.5, "comedone": 1.2, "dark_spot": 2.2, "red_spot": 2.8, "pale_spot": 1.4,
-        "scar": 1.3, "solid_spot": 2.8, "smear": 0.8, "scratch": 1.4, "crease": 0.7,
+        "scar": 1.3, "solid_spot": 2.8, "tinted_spot": 2.2, "disc": 1.6, "smear": 0.8, "scratch": 1.4, "crease": 0.7,
     }  # fmt: skip
 
 
 def _area_probabilities() -> dict[str, float]:
-    return {"patch": 0.35, "shine": 0.15, "shade": 0.15, "rough": 0.1}
+    return {"patch": 0.4, "flat": 0.35, "shine": 0.12, "shade": 0.15, "rough": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlemishConfig:
     """What is drawn how often. Radii are pixels on a face 600 px wide."""
 
-    clean_probability: float = 0.08
+    clean_probability: float = 0.12
     """Share of pairs without any blemish."""
-    mole_probability: float = 0.6
+    mole_probability: float = 0.35
     """Share of pairs with moles, drawn into both pictures."""
     freckle_probability: float = 0.06
     """Share of pairs with a field of freckles, drawn into both pictures."""
@@ -51,11 +51,11 @@ class BlemishConfig:
     """Share of pairs with strands of hair before the face, drawn into both pictures."""
     soften_probability: float = 0.25
     """Share of pairs whose blemishes are blurred, as by a lens."""
-    min_count: float = 8.0
+    min_count: float = 3.0
     max_count: float = 160.0
     """Spots on a face that fills the picture; the number's logarithm is uniform between them."""
     min_radius: float = 0.7
-    max_radius: float = 18.0
+    max_radius: float = 32.0
     """Of single spots; areas are up to nine times as large."""
     mask_threshold: float = 2.0 / 255.0
     """A pixel belongs to the mask if a channel differs by more than this."""

@@ -45,6 +45,8 @@ class CleaningConfig:
     of shadows, folds and strands of hair do not."""
     mole_contrast: float = 7.5
     """A spot at least this much darker (Lab L), small, round and brown, not red, is a mole and stays."""
+    ornament_contrast: float = 16.0
+    """A spot at least this much brighter (Lab L) or redder (Lab a) is jewellery, a reflection or paint and stays."""
 
 
 def find_blemishes(
@@ -67,6 +69,7 @@ def find_blemishes(
     support = skin > 0
     found = np.zeros(skin.shape, dtype=bool)
     dark = np.zeros(skin.shape, dtype=np.float32)
+    bright = np.zeros(skin.shape, dtype=np.float32)
     red = np.zeros(skin.shape, dtype=np.float32)
     values = lab * skin[..., None]
     for sigma in config.sigmas:
@@ -96,9 +99,10 @@ def find_blemishes(
             peak = dilate(np.where(core, size, np.float32(0.0)), max(1.0, 2.5 * inner))
             found |= outlier & (peak > 0) & (size > 0.4 * peak)  # not the wide skirt of a strong spot
         dark = np.maximum(dark, -lightness)
+        bright = np.maximum(bright, lightness)
         red = np.maximum(red, redness)
     found &= support
-    return _tell_moles(found.astype(np.float32), dark, red, scale, config)
+    return _tell_moles(found.astype(np.float32), dark, red, np.maximum(bright, red), scale, config)
 
 
 def _stands_out(field: np.ndarray, reach: float, least: float, roundness: float) -> np.ndarray:
@@ -123,13 +127,13 @@ def _masked_blur(values: np.ndarray, skin: np.ndarray, sigma: float) -> np.ndarr
 
 
 def _tell_moles(
-    found: np.ndarray, dark: np.ndarray, red: np.ndarray, scale: float, config: CleaningConfig
+    found: np.ndarray, dark: np.ndarray, red: np.ndarray, loud: np.ndarray, scale: float, config: CleaningConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divide spots into blemishes and moles, which are dark, brown, small and round."""
+    """Divide spots into blemishes and what stays: moles, which are dark, brown, small and round, and ornaments."""
     rows, columns = np.nonzero(found)
     if len(rows) == 0:
         return found, np.zeros_like(found)
-    labels = label_regions(found, max(12, round(64 * scale)))[rows, columns]
+    labels = label_regions(found)[rows, columns]
     count = np.bincount(labels).astype(np.float64)
     count_safe = np.maximum(count, 1.0)
     peak_dark = np.zeros(len(count))
@@ -147,14 +151,17 @@ def _tell_moles(
     filled = count > 0.6 * 4.0 * np.pi * np.sqrt(major * minor)
     strong = np.bincount(labels, dark[rows, columns] > 0.5 * peak_dark[labels])  # to half the depth
     small = np.sqrt(strong / np.pi) < 10.0 * scale
+    peak_loud = np.zeros(len(count))
+    np.maximum.at(peak_loud, labels, loud[rows, columns])
+    ornament = peak_loud > config.ornament_contrast
     mole = (peak_dark > config.mole_contrast) & (peak_red < 0.5 * peak_dark) & round_ & filled & small
     moles = np.zeros_like(found)
-    moles[rows, columns] = mole[labels]
+    moles[rows, columns] = (mole | ornament)[labels]
     # no spot is that long or that large: a shadow or a fold
     long = (major / minor > 6.0) & (major > (6.0 * scale) ** 2)
     huge = np.sqrt(count_safe / np.pi) > 24.0 * scale
     spots = np.zeros_like(found)
-    spots[rows, columns] = ~(mole | long | huge)[labels]
+    spots[rows, columns] = ~(mole | ornament | long | huge)[labels]
     return spots, moles
 
 

@@ -39,6 +39,9 @@ class FaceGeometry:
         seeds: Certain skin (cheeks, forehead, nose), from which colour is learnt.
         unit: Distance between the pupils in pixels.
         box: Face as x, y, width, height in pixels (float).
+        face: The face itself, without forehead above the outline, neck and ears; None if it is not known.
+        beard: Where beards, moustaches and sideburns grow; None if it is not known.
+        sockets: From the brows to the lower lids, where lenses of glasses are; None if it is not known.
     """
 
     allowed: np.ndarray
@@ -47,6 +50,9 @@ class FaceGeometry:
     seeds: np.ndarray
     unit: float
     box: tuple[float, float, float, float]
+    face: np.ndarray | None = None
+    beard: np.ndarray | None = None
+    sockets: np.ndarray | None = None
 
 
 def geometry_from_template(template: Template, height: int, width: int) -> FaceGeometry:
@@ -60,6 +66,7 @@ def geometry_from_template(template: Template, height: int, width: int) -> FaceG
     ears = np.maximum(filled("ear_left"), filled("ear_right"))
     neck = filled("neck")
     allowed = np.maximum.reduce([face, dilate(ears, 0.04 * unit), dilate(neck, 0.1 * unit)])
+    whole = np.maximum(face, ears)
 
     eyes = np.maximum(filled("eye_left"), filled("eye_right"))
     brows = np.maximum(filled("brow_left"), filled("brow_right"))
@@ -89,14 +96,22 @@ def geometry_from_template(template: Template, height: int, width: int) -> FaceG
     seeds = core * (1.0 - _union(wide, dilate(lips, 0.3 * unit)))
     x, y = template.outline("face").T
     box = (float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y)))
-    return FaceGeometry(allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box)
+    wings = np.concatenate([template.lines(name)[0] for name in ("nose_wing_left", "nose_wing_right")])
+    down = template.outline("lips").mean(0) - template.outline("eye_left").mean(0) / 2
+    down = down - template.outline("eye_right").mean(0) / 2
+    base = wings[np.argmax(wings @ down)]
+    beard = _beard(face, base, down / max(float(np.hypot(*down)), 1e-6), unit)
+    return FaceGeometry(
+        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box,
+        face=whole, beard=beard, sockets=dilate(_union(eyes, brows), 0.15 * unit),
+    )  # fmt: skip
 
 
 def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeometry:
     """Regions from the 468-point mesh, at any pose.
 
     Beards and glasses are not landmarks: cleaning leaves out the band around eyes and brows, where rims are, and skin
-    colour is learnt above the base of the nose only.
+    colour is learnt above the base of the nose only. Ears are left out: at most poses hair or background is there.
 
     Args:
         points: (468, 2) x, y in pixels.
@@ -117,9 +132,9 @@ def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeome
     face = filled(mesh.OVAL)
     eyes, brows, nostrils = union_of(mesh.EYES), union_of(mesh.BROWS), union_of(mesh.NOSTRILS)
     lips = filled(mesh.OUTER_LIPS)
-    forehead = fill_polygon(_forehead(points, down, 0.35 * unit), height, width)
-    neck = fill_polygon(_below_jaw(points, down, 1.2 * unit), height, width)
-    allowed = _union(face, forehead, neck, *(fill_polygon(ear, height, width) for ear in _ears(points, down, unit)))
+    forehead = fill_polygon(_forehead(points, down, 0.25 * unit), height, width)
+    neck = fill_polygon(_below_jaw(points, down, 0.7 * unit), height, width)
+    allowed = _union(face, forehead, neck)
 
     narrow = _union(
         dilate(eyes, 0.16 * unit), dilate(brows, 0.08 * unit), dilate(lips, 0.08 * unit), dilate(nostrils, 0.07 * unit)
@@ -141,7 +156,19 @@ def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeome
     )
     x, y = points[list(mesh.OVAL)].T
     box = (float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y)))
-    return FaceGeometry(allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box)
+    return FaceGeometry(
+        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box,
+        face=face, beard=_beard(face, points[2], down, unit), sockets=sockets,
+    )  # fmt: skip
+
+
+def _beard(face: np.ndarray, base: np.ndarray, down: np.ndarray, unit: float) -> np.ndarray:
+    """Where beards, moustaches and sideburns grow: below the nose's base, and along the outline below the eyes."""
+    height, width = face.shape
+    chin = _between(base - 0.1 * unit * down, base + 10.0 * unit * down, down, height, width)
+    cheeks = _between(base - 0.7 * unit * down, base, down, height, width)
+    rim = dilate(face, 0.1 * unit) * (1.0 - dilate(face, -0.2 * unit))
+    return _union(chin, cheeks * rim)
 
 
 def mesh_unit(points: np.ndarray) -> float:
@@ -163,19 +190,6 @@ def _forehead(points: np.ndarray, down: np.ndarray, rise: float) -> np.ndarray:
     top = points[[127, 162, 21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251, 389, 356]]
     share = np.sin(np.linspace(0.0, np.pi, len(top), dtype=np.float32))[:, None]
     return np.concatenate([top - down * rise * share, top[::-1]])
-
-
-def _ears(points: np.ndarray, down: np.ndarray, unit: float) -> list[np.ndarray]:
-    """Outlines (n, 2) around the ears; one on the side that is turned away is hidden."""
-    across = np.array([-down[1], down[0]])
-    reach = [abs(float((points[side] - points[mesh.NOSE_TIP]) @ across)) for side in (234, 454)]
-    angle = np.linspace(0.0, 2.0 * np.pi, 32, endpoint=False, dtype=np.float32)[:, None]
-    ring = np.cos(angle) * across * 0.3 * unit + np.sin(angle) * down * 0.5 * unit
-    return [
-        (points[upper] + points[lower]) / 2 + ring
-        for (upper, lower), own in zip(((234, 93), (454, 323)), reach, strict=True)
-        if own > 0.5 * max(reach)
-    ]
 
 
 def _below_jaw(points: np.ndarray, down: np.ndarray, drop: float) -> np.ndarray:

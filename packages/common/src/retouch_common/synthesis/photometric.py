@@ -10,26 +10,33 @@ from __future__ import annotations
 import numpy as np
 
 from retouch_common.synthesis.colour import luminance
-from retouch_common.synthesis.filters import gaussian_blur
+from retouch_common.synthesis.filters import gaussian_blur, resize
 
-__all__ = ["NoiseBank", "colour_shift", "light_field", "relight", "resharpen", "tone_table"]
+__all__ = ["NoiseBank", "colour_shift", "light_field", "relight", "resample", "resharpen", "tone_table"]
 
 SKIN_TONE = np.array([0.55, 0.85, 1.1], dtype=np.float32)
 """Optical density of melanin per channel."""
 
 
-def relight(levels: np.ndarray, tone: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+DARKEST_SKIN = 0.13
+"""Mean luminance, gamma-coded, down to which skin is darkened."""
+
+
+def relight(
+    levels: np.ndarray, tone: np.ndarray, generator: np.random.Generator, *, brightness: float | None = None
+) -> np.ndarray:
     """Another exposure, colour, skin tone, light and sharpness for a whole picture.
 
     Args:
         levels: (H, W, 3) uint8.
         tone: (H, W) float32 in [0, 1], where the tone of skin is changed.
         generator: Source of randomness.
+        brightness: Mean luminance of the skin in [0, 1]; with it tones vary from very dark to very light.
 
     Returns:
         (H, W, 3) float32 in [0, 1].
     """
-    strength = float(generator.choice([0.0, 0.6, 1.0, 1.6], p=[0.1, 0.3, 0.4, 0.2]))
+    strength = float(generator.choice([0.0, 0.6, 1.0, 1.6], p=[0.15, 0.4, 0.35, 0.1]))
     image = np.take(tone_table(generator, strength), levels)
     matrix = np.diag(np.exp(generator.normal(0.0, 0.06 * strength, 3))).astype(np.float32)
     if generator.random() < 0.7:
@@ -37,6 +44,9 @@ def relight(levels: np.ndarray, tone: np.ndarray, generator: np.random.Generator
     image = (image.reshape(-1, 3) @ matrix).reshape(image.shape)
     if generator.random() < 0.4:
         amount = float(np.clip(generator.normal(0.05, 0.3), -0.25, 0.7))
+        if brightness is not None:
+            deepest = np.clip(np.log(max(brightness, 1e-3) / DARKEST_SKIN) / 0.8, 0.0, 1.1)
+            amount = float(generator.uniform(-0.3, deepest))
         image *= np.exp(tone[..., None] * (SKIN_TONE * np.float32(-amount)))
     if generator.random() < 0.6:
         image *= light_field(tone.shape[0], tone.shape[1], generator, max(strength, 0.3))
@@ -131,6 +141,14 @@ def resharpen(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     soft *= amount
     soft += image
     return np.clip(soft, 0.0, 1.0)
+
+
+def resample(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Reduce a picture to 0.35 … 0.95 of its size and enlarge it again."""
+    height, width = image.shape[:2]
+    factor = generator.uniform(0.35, 0.95)
+    small = resize(image, max(8, round(height * factor)), max(8, round(width * factor)), antialias=True)
+    return resize(small, height, width)
 
 
 class NoiseBank:

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 MAX_FACE_WIDTH = 1000.0
 """Portraits with wider faces are reduced to this."""
 
+MAX_FLAT = 0.7
+"""Photographs have noise: where more of the skin is exactly even, the picture is a drawing."""
+
 FACE_WIDTHS = 2.25
 """Width of a face in pupil distances."""
 
@@ -58,7 +61,7 @@ def prepare_face(levels: np.ndarray, landmarks: Template | np.ndarray | None = N
             looked for, colour alone decides where skin is, which is less exact; that is logged once as a warning.
 
     Returns:
-        None if no face is found or too little of it is skin.
+        None if no face is found, too little of it is skin, or the picture is a drawing.
     """
     source = (
         _Mesh(landmarks)
@@ -82,6 +85,9 @@ def prepare_face(levels: np.ndarray, landmarks: Template | np.ndarray | None = N
     regions = source.geometry(limit * reduction, small)
     if regions is None:
         return None
+    if _is_drawing(levels, regions.seeds):
+        logger.warning("a picture without the noise of a camera, a drawing perhaps")
+        return None
     maps = skin_maps(small, regions)
     if maps.skin.sum() < 0.05 * regions.box[2] * regions.box[3]:
         return None
@@ -95,6 +101,19 @@ def prepare_face(levels: np.ndarray, landmarks: Template | np.ndarray | None = N
     stack = np.stack([enlarge(layer, height // 2, width // 2) for layer in layers], -1)
     x, y, box_width, box_height = (float(v / reduction) for v in regions.box)
     return PreparedFace(_to_levels(image), natural, _to_levels(stack), (x, y, box_width, box_height))
+
+
+def _is_drawing(levels: np.ndarray, seeds: np.ndarray) -> bool:
+    """Whether the certain skin is flat colour, most pixels equal to all their neighbours."""
+    certain = np.nonzero(seeds > 0.5)
+    if len(certain[0]) == 0:
+        return False
+    height, width = levels.shape[0] - 1, levels.shape[1] - 1
+    rows = (certain[0] * (height / seeds.shape[0])).astype(np.int64)
+    columns = (certain[1] * (width / seeds.shape[1])).astype(np.int64)
+    here = levels[rows, columns]
+    flat = (here == levels[rows + 1, columns]) & (here == levels[rows, columns + 1])
+    return float(flat.all(-1).mean()) > MAX_FLAT
 
 
 class _Source(Protocol):
