@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 import torch
 from retouch_common.data import face_cache
+from retouch_common.data import faces as faces_module
 from retouch_common.data.face_cache import entry_key, load_entry, open_or_prepare
-from retouch_common.data.faces import FaceBlemishes
+from retouch_common.data.face_crops import CropConfig, random_crop
+from retouch_common.data.faces import FaceBlemishes, drawing_weights
+from retouch_common.data.pairs import open_pairs
 from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.faces.mesh import write_mesh_file
 from retouch_common.synthesis.blemishes import BlemishConfig
+from retouch_common.synthesis.distractors import ON_SKIN, Scenery
+from retouch_common.synthesis.photometric import relight
+from retouch_common.synthesis.preparation import PreparedFace
 
 Draw = Callable[..., Any]
 
@@ -93,13 +99,13 @@ def test_light_and_camera_leave_pairs_equal_off_skin(people: tuple[Path, Path]) 
 def test_people_are_divided_by_identity() -> None:
     paths = [Path(f"x/london_{mood}/{n:03d}.jpg") for mood in ("neutral", "smiling") for n in range(0, 60, 2)]
     paths += [Path(f"x/canada/{n:03d}.jpg") for n in range(0, 20)]
-    train, val = split_portraits(paths, "train"), split_portraits(paths, "val")
-    assert sorted(train + val) == sorted(paths) == sorted(split_portraits(paths, "all"))
+    train, dev, val = (split_portraits(paths, split) for split in ("train", "dev", "val"))
+    assert sorted(train + dev + val) == sorted(paths) == sorted(split_portraits(paths, "all"))
     london = {p.stem for p in val if "london" in str(p)}
     assert london == {"000", "020", "040"}
     assert all(sum(p.stem == name and "london" in str(p) for p in val) == 2 for name in london)
     assert {p.stem for p in val if "canada" in str(p)} == {"000", "010"}
-    with pytest.raises(ValueError, match="'train', 'val' or 'all'"):
+    with pytest.raises(ValueError, match="'train', 'dev', 'val' or 'all'"):
         split_portraits(paths, "test")
 
 
@@ -222,8 +228,9 @@ def test_a_real_portrait_loses_little_but_its_blemishes(tmp_path: Path) -> None:
     assert 0.15 < skin.mean() < 0.5
 
 
-def test_natural_blemishes_stay_in_raw_and_on_skin(people: tuple[Path, Path]) -> None:
+def test_natural_blemishes_stay_in_raw_and_on_skin(people: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, cache = people
+    monkeypatch.setattr(faces_module, "MIN_NATURAL_WIDTH", 100.0)
     quiet = BlemishConfig(clean_probability=1.0, mole_probability=0.0, freckle_probability=0.0, hair_probability=0.0)
     found = {}
     for share in (0.0, 1.0):
@@ -239,3 +246,85 @@ def test_natural_blemishes_stay_in_raw_and_on_skin(people: tuple[Path, Path]) ->
         assert difference.max() < 22 / 255 and difference.min() > -2 / 255
         touched += int((difference > 15 / 255).sum())
     assert touched > 0
+
+
+def test_narrow_faces_do_not_teach_blemishes_of_their_own(people: tuple[Path, Path]) -> None:
+    folder, cache = people
+    quiet = BlemishConfig(clean_probability=1.0)
+    faces = FaceBlemishes(folder, size=96, split="val", cache=cache, config=quiet, augment=False, natural=1.0)
+    for width, differs in ((250.0, False), (400.0, True)):
+        faces.faces[:] = [
+            replace(face, natural=face.image - np.minimum(face.image, 20), box=(*face.box[:2], width, face.box[3]))
+            for face in faces.faces
+        ]
+        samples = [faces[index] for index in range(4)]
+        assert any(bool((sample["raw"] != sample["target"]).any()) for sample in samples) == differs
+
+
+@pytest.mark.parametrize("name", sorted(ON_SKIN))
+def test_things_over_skin_are_the_same_in_both_pictures(
+    people: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder, cache = people
+    mattes = []
+
+    def draw_one(scene: Scenery, generator: np.random.Generator) -> None:
+        ON_SKIN[name][0](scene, generator)
+        mattes.append(scene.matte.copy())
+
+    monkeypatch.setattr(faces_module, "draw_on_skin", draw_one)
+    monkeypatch.setattr(FaceBlemishes, "_camera", lambda _, raw, target, *rest: (raw, target))
+    busy = BlemishConfig(clean_probability=0.0, min_count=60.0)
+    faces = FaceBlemishes(folder, size=128, split="val", cache=cache, config=busy, natural=0.0)
+    covered = drawn = 0
+    for index in range(5):
+        mattes.clear()
+        sample = faces[index]
+        drawn += int(sample["mask"].sum())
+        if mattes:
+            there = torch.from_numpy(mattes[0]) > 0.05
+            assert torch.equal(sample["raw"][:, there], sample["target"][:, there])
+            covered += int(there.sum())
+    assert covered > 0 and drawn > 0
+
+
+def plain_face(height: int, width: int, box: tuple[float, float, float, float]) -> PreparedFace:
+    levels = np.zeros((height, width, 3), dtype=np.uint8)
+    return PreparedFace(levels, levels, np.zeros((height // 2, width // 2, 4), dtype=np.uint8), box)
+
+
+@pytest.mark.parametrize("size", [128, 512])
+def test_no_crop_enlarges_a_face(size: int) -> None:
+    face = plain_face(300, 240, (60.0, 70.0, 120.0, 150.0))
+    generator = np.random.default_rng(0)
+    for anywhere in (False, True) * 10:
+        crop = random_crop(face, size, generator, anywhere=anywhere)
+        assert crop.levels.shape == (size, size, 3) and crop.maps.shape == (size, size, 4)
+        assert crop.face_width <= 1.12 * 120.0
+    tall = random_crop(plain_face(900, 800, (100.0, 100.0, 600.0, 700.0)), size, generator, config=CropConfig())
+    assert tall.face_width <= CropConfig().max_face_width * size / 512 * 1.02
+
+
+def test_wide_faces_and_small_sets_are_drawn_oftener() -> None:
+    paths = [Path(f"x/congress/{n}.jpg") for n in range(9)] + [Path("x/canada/1.jpg")]
+    faces = [plain_face(8, 8, (0.0, 0.0, 240.0, 300.0))] * 9 + [plain_face(8, 8, (0.0, 0.0, 480.0, 600.0))]
+    share = np.diff(drawing_weights(paths, faces), prepend=0.0)
+    assert share.sum() == pytest.approx(1.0) and share[-1] == pytest.approx(6.0 * share[0])
+
+
+def test_several_folders_are_one_set_of_pairs(
+    draw_person: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number in range(2):
+        draw_person(seed=number).save(tmp_path / f"set{number}" / "a.png", with_template=True)
+    pairs = open_pairs(f"faces:{tmp_path / 'set0'},{tmp_path / 'set1'}", size=96, split="all")
+    assert len(pairs) == 2  # type: ignore[arg-type]
+
+
+def test_skin_is_relit_from_very_dark_to_very_light() -> None:
+    levels = np.full((16, 16, 3), (190, 150, 130), dtype=np.uint8)
+    whole = np.ones((16, 16), dtype=np.float32)
+    seen = [float(relight(levels, whole, np.random.default_rng(seed), brightness=0.6).mean()) for seed in range(150)]
+    assert min(seen) < 0.27 and max(seen) > 0.75
+    assert np.mean(np.array(seen) < 0.06) < 0.02

@@ -41,6 +41,19 @@ def test_every_fourth_person_of_portraits_taken_anywhere_is_held_out() -> None:
     assert not {(p.parent.name, int(p.stem)) for p in split_portraits(paths, "train")} & val
 
 
+def test_every_twelfth_person_for_training_is_validated_on() -> None:
+    paths = [Path(f"x/london_{mood}/{n:03d}.jpg") for mood in ("neutral", "smiling") for n in range(40)]
+    paths += [Path(f"x/headshots/{n:03d}.jpg") for n in range(40)]
+    train, dev, val = (split_portraits(paths, split) for split in ("train", "dev", "val"))
+    people = {(p.parent.name.split("_")[0], int(p.stem)) for p in dev}
+    assert people == {("london", n) for n in (7, 20 + 1, 34)} | {("headshots", n) for n in (9, 25)}
+    assert sum(p.stem == "007" for p in dev) == 2
+    assert sorted(train + dev + val) == sorted(paths)
+    few = paths[:4]
+    assert split_portraits(few, "dev") == split_portraits(few, "val")
+    assert len(split_portraits(few, "train")) == 3
+
+
 def test_people_on_both_sides_are_refused_by_name() -> None:
     train = [Path("x/london_neutral/001.jpg"), Path("x/canada/003.jpg")]
     require_other_people(train, [Path("x/london_smiling/002.jpg"), Path("x/canada/001.jpg")])
