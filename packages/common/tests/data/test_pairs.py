@@ -120,7 +120,7 @@ def test_folders_that_are_none(tmp_path, spec, message):
 def test_mistakes(tmp_path):
     folder_of(tmp_path, 2)
     for options, message in (
-        ({"split": "dev"}, "'dev' is not one of train, val, test, all"),
+        ({"split": "some"}, "'some' is not one of train, dev, val, test, all"),
         ({"fit": "stretch"}, "'stretch' is not one of whole, crop"),
         ({"size": 8}, "8 pixels are too small"),
         ({"cache": "x"}, "the option cache is only for faces:DIR"),
@@ -136,7 +136,8 @@ def test_faces_go_to_their_own_data_set(tmp_path, monkeypatch):
 
     monkeypatch.setattr(faces, "FaceBlemishes", lambda folder, **options: (folder, options))
     found = open_pairs(f"faces:{tmp_path}", size=64, split="test", seed=3, cache="there")
-    assert found == (tmp_path, {"size": 64, "split": "val", "seed": 3, "cache": "there"})
+    assert found == (str(tmp_path), {"size": 64, "split": "val", "seed": 3, "cache": "there"})
+    assert open_pairs(f"faces:{tmp_path},there", size=64, split="dev")[0] == f"{tmp_path},there"
 
 
 # ---- samples ----

@@ -26,7 +26,7 @@ __all__ = ["CACHE_VERSION", "default_cache", "entry_key", "load_entry", "open_or
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 10
+CACHE_VERSION = 11
 """Raise it whenever masks, cleaning or the layout of entries change."""
 
 

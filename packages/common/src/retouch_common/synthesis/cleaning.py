@@ -158,7 +158,7 @@ def _tell_moles(
     moles = np.zeros_like(found)
     moles[rows, columns] = (mole | ornament)[labels]
     # no spot is that long or that large: a shadow or a fold
-    long = (major / minor > 6.0) & (major > (6.0 * scale) ** 2)
+    long = (major / minor > 5.0) & (major > (4.0 * scale) ** 2)
     huge = np.sqrt(count_safe / np.pi) > 24.0 * scale
     spots = np.zeros_like(found)
     spots[rows, columns] = ~(mole | ornament | long | huge)[labels]

@@ -96,7 +96,7 @@ def colour_shift(generator: np.random.Generator, strength: float = 1.0) -> np.nd
     hue = np.full((3, 3), third) + cos * np.eye(3) + sin * np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]])
     matrix = matrix @ hue
     if generator.random() < 0.1:
-        matrix = matrix @ np.diag(np.exp(generator.normal(0.0, 0.3, 3)))
+        matrix = matrix @ np.diag(np.exp(generator.normal(0.0, 0.18, 3)))
     return matrix.astype(np.float32)
 
 

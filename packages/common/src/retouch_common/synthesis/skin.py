@@ -110,6 +110,8 @@ def _covers(
     covers = gaussian_blur(dilate(lines, 0.05 * unit), 0.01 * unit)
     if geometry.sockets is not None:
         ring = dilate(geometry.sockets, 0.3 * unit) * (1.0 - np.minimum(1.0, geometry.excluded))
+        if geometry.face is not None:
+            ring = ring * dilate(geometry.face, -0.15 * unit)  # not the hair beside it
         if (lines * ring).sum() > _GLASSES * unit * unit:
             covers = np.maximum(covers, gaussian_blur(dilate(geometry.sockets, 0.22 * unit), 0.03 * unit))
     if geometry.face is not None:  # clothes, chains and walls have no place in a face
