@@ -8,7 +8,7 @@
     repro                     same run, resume, schema, golden forward, golden loss curve
     golden [-- --update]      only the golden files: compare, or write them anew
     weights -- PACKAGE [NAME] train what the package bundles, from portraits to file; rerun to resume
-    evidence -- PACKAGE       measure what a package promises, beside the bars
+    evidence -- PACKAGE       measure what a package promises, beside the bars (--sheets FOLDER: pictures instead)
     benchmark [-- OPTIONS]    speed and memory, as JSON with the environment
 
 Environment: RETOUCH_PYTHONS="3.10 3.13" runs tests, build and smoke with these interpreters instead of the

@@ -4,9 +4,19 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from retouch_common.testing.environment import environment
-from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder
+from retouch_common.testing import environment as environments
+from retouch_common.testing import evidence as evidences
+from retouch_common.testing.environment import environment, work_tree_changes
+from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder, face_sets
+from retouch_common.testing.sheets import changes_over
+
+
+@pytest.fixture(autouse=True)
+def committed(monkeypatch):
+    """Whatever is being worked on here counts as committed."""
+    monkeypatch.setattr(evidences, "work_tree_changes", lambda: [])
 
 
 def an_evidence(value=2.0):
@@ -57,6 +67,94 @@ def test_one_figure_alone_writes_nothing(tmp_path, monkeypatch):
     assert run(an_evidence(), "--only", "nonsense") == 2
 
 
+def test_what_belongs_to_no_commit_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for changes, named in (
+        (["a.py", "b.py", "c.py", "d.py"], "a.py, b.py, c.py and 1 more"),
+        (None, "no git checkout"),
+    ):
+        monkeypatch.setattr(evidences, "work_tree_changes", lambda changes=changes: changes)
+        assert run(an_evidence()) == 2
+        assert named in capsys.readouterr().err
+        assert run(an_evidence(), "--only", "error", "--out", "one.json") == 2
+        assert run(an_evidence(), "--allow-dirty") == 0
+        assert "2 of 2 figures hold" in capsys.readouterr().out
+        assert run(an_evidence(), "--only", "error") == 0  # writes nothing in any case
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_changes_of_a_work_tree_are_found_but_for_evidence(tmp_path, monkeypatch):
+    def git(*arguments):
+        about = ("-c", "user.name=n", "-c", "user.email=e@x", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *about, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.setattr(environments, "__file__", str(tmp_path / "packages" / "module.py"))
+    for folder in ("packages", "docs/evidence"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert work_tree_changes() is None and environment()["commit"] is None
+    git("init", "-q")
+    (tmp_path / "packages/module.py").write_text("a = 1\n")
+    (tmp_path / "docs/evidence/abpn.json").write_text("{}\n")
+    (tmp_path / ".gitignore").write_text("runs/\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    (tmp_path / "docs/evidence/abpn.json").write_text("{1}\n")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/log").touch()
+    assert work_tree_changes() == []
+    commit = environment()["commit"]
+    assert len(commit) == 12
+    (tmp_path / "packages/module.py").write_text("a = 2\n")
+    (tmp_path / "packages/new.py").touch()
+    assert work_tree_changes() == ["packages/module.py", "packages/new.py"]
+    assert environment()["commit"] == f"{commit}-dirty"
+
+
+def test_every_package_of_the_project_is_recorded(monkeypatch):
+    class Distribution:
+        def __init__(self, name, *requires):
+            self.metadata, self.requires = {"Name": name}, requires
+
+    there = [
+        Distribution("retouch-common", "torch"),
+        Distribution("a-new-paper", "numpy", "retouch-common<0.2,>=0.1"),
+        Distribution("another", "retouch-commons"),
+        Distribution("bare"),
+    ]
+    monkeypatch.setattr(environments.metadata, "distributions", lambda: there)
+    monkeypatch.setattr(environments.metadata, "version", lambda name: "0.1.0")
+    packages = environment()["packages"]
+    assert packages["a-new-paper"] == packages["retouch-common"] == "0.1.0"
+    assert "another" not in packages and "bare" not in packages
+
+
+def test_sheets_are_written_instead_of_figures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    evidence = an_evidence(0.0)
+    assert run(evidence, "--sheets", "out") == 2
+    assert "no sheets of abpn" in capsys.readouterr().err
+    picture = np.full((20, 30, 3), 100, np.uint8)
+
+    @evidence.sheets
+    def rows():
+        for number in range(7):
+            yield {"before": picture, "after": picture + number}
+
+    assert run(evidence, "--sheets", "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["abpn_01.png", "abpn_02.png"]
+    assert capsys.readouterr().out.split() == ["out/abpn_01.png", "out/abpn_02.png"]
+
+
+def test_changed_pixels_are_shown_red_over_grey():
+    before = np.full((8, 8, 3), 60, np.uint8)
+    after = before.copy()
+    after[2, 3] += 3
+    after[5, 5] += 2
+    shown = changes_over(before, after)
+    assert tuple(shown[2, 3]) == (230, 20, 20)
+    assert np.ptp(shown[5, 5]) == 0 and (shown[5, 5] == shown[0, 0]).all()
+
+
 @pytest.mark.parametrize(
     ("measure", "reason"),
     [
@@ -82,6 +180,11 @@ def test_portraits_are_found_where_retouch_data_says(tmp_path, monkeypatch):
     assert data_folder("faces") == tmp_path / "faces"
     with pytest.raises(NotMeasured, match="RETOUCH_DATA"):
         data_folder("models")
+    for name in "ab":
+        (tmp_path / "faces" / name).mkdir()
+    assert face_sets("ab") == f"{tmp_path}/faces/a,{tmp_path}/faces/b"
+    with pytest.raises(NotMeasured, match="faces/c"):
+        face_sets("abc")
 
 
 def test_a_figure_needs_one_bar_and_a_name_of_its_own():

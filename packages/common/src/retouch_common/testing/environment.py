@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("abpn", "bpfre", "retouch-common", "torch", "torchvision", "kornia", "numpy", "pyvips", "onnxruntime")
+COMMON = "retouch-common"
+LIBRARIES = ("torch", "torchvision", "kornia", "numpy", "pyvips", "onnxruntime")
+
+MEASURED = "docs/evidence"
+"""What evidence writes; a change there does not make a work tree dirty, or only one package could be measured."""
 
 
 def environment() -> dict[str, Any]:
@@ -36,8 +41,26 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "gpu": gpu,
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in (*_own_packages(), *LIBRARIES) if (version := _version(name))},
     }
+
+
+def work_tree_changes() -> list[str] | None:
+    """Return the files of the checkout that differ from its commit, or are not in it; None outside a checkout.
+
+    Ignored files and what evidence writes are left out.
+    """
+    status = _git("status", "--porcelain", "--untracked-files=all", "--", ":(top)", f":(top,exclude){MEASURED}")
+    return None if status is None else [line[3:] for line in status.splitlines()]
+
+
+def _own_packages() -> list[str]:
+    """Names of this project's installed distributions: the common one, and those that require it."""
+    found = {COMMON}
+    for distribution in metadata.distributions():
+        if any(re.match(rf"{COMMON}\b", requirement) for requirement in distribution.requires or ()):
+            found.add(distribution.metadata["Name"])
+    return sorted(found)
 
 
 def _version(distribution: str) -> str | None:
@@ -57,10 +80,15 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The checked-out commit, with "-dirty" if tracked files differ from it; None outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """The checked-out commit, with "-dirty" if files differ from it; None outside a checkout."""
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    return commit and commit + ("-dirty" if work_tree_changes() else "")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the checkout of this file, stripped; None without git or outside a checkout."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+        result = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=Path(__file__).parent)
     except OSError:
         return None
-    return result.stdout.strip() or None
+    return None if result.returncode else result.stdout.rstrip()

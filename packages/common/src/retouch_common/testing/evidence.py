@@ -10,7 +10,10 @@
         evidence.main()
 
 `nox -s evidence -- abpn` measures all and writes docs/evidence/abpn.json; `-- abpn --only inversion` measures
-one and writes nothing. A figure that cannot be measured counts against the package, by name.
+one and writes nothing. A figure that cannot be measured counts against the package, by name. What is written belongs to
+a commit: a work tree that differs from it is refused, and with `--allow-dirty` measured without writing.
+
+`-- abpn --sheets FOLDER` measures nothing and writes pictures of what the package does, for a person to look at.
 """
 
 from __future__ import annotations
@@ -21,14 +24,22 @@ import operator
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from retouch_common.testing.environment import environment
+from retouch_common.testing.environment import environment, work_tree_changes
+
+if TYPE_CHECKING:
+    import numpy as np
 
 F = TypeVar("F", bound=Callable[[], Any])
+
+STUDIO = ("london_neutral", "london_smiling", "canada")
+"""Sets of portraits taken in two studios, under `faces/`."""
+ANYWHERE = ("headshots", "community")
+"""Sets of portraits taken anywhere."""
 
 
 class NotMeasured(Exception):
@@ -75,6 +86,7 @@ class Evidence:
     def __init__(self, package: str) -> None:
         self.package = package
         self.figures: dict[str, Figure] = {}
+        self.pictures: Callable[[], Iterable[Mapping[str, np.ndarray]]] | None = None
 
     def figure(
         self, title: str, *, at_least: float | None = None, at_most: float | None = None, unit: str = ""
@@ -97,6 +109,11 @@ class Evidence:
             return measure
 
         return register
+
+    def sheets(self, rows: Callable[[], Iterable[Mapping[str, np.ndarray]]]) -> Callable[..., Any]:
+        """Register the function that makes the rows of the sheets, each with pictures (H, W, 3) uint8 by title."""
+        self.pictures = rows
+        return rows
 
     def measure(self, key: str) -> Result:
         """Measure one figure; an exception becomes the reason why there is no value."""
@@ -130,19 +147,49 @@ class Evidence:
         @click.command(help=f"Measure what {self.package} promises.")
         @click.option("--only", multiple=True, type=click.Choice(list(self.figures)), help="Measure only these.")
         @click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
-        def command(only: tuple[str, ...], out: Path | None) -> None:
+        @click.option("--allow-dirty", is_flag=True, help="Measure a work tree with changes too, and write nothing.")
+        @click.option("--sheets", type=click.Path(path_type=Path, file_okay=False), help="Write pictures here instead.")
+        def command(only: tuple[str, ...], out: Path | None, allow_dirty: bool, sheets: Path | None) -> None:
+            if sheets is not None:
+                self._write_sheets(sheets)
+                return
+            if out is None and not only:
+                out = Path("docs/evidence") / f"{self.package}.json"
+            if out is not None and (reason := not_a_commit()):
+                if not allow_dirty:
+                    raise click.UsageError(f"{reason}; or --allow-dirty, which writes nothing")
+                out = None
             results = {}
             for key in only or self.figures:
                 click.echo(f"measuring {key}: {self.figures[key].title} ...", err=True)
                 results[key] = self.measure(key)
             print_results(results)
-            if out is None and not only:
-                out = Path("docs/evidence") / f"{self.package}.json"
             if out is not None:
                 write_results(out, self.package, results)
             raise SystemExit(0 if all(result.holds for result in results.values()) else 1)
 
         command(args=arguments)
+
+    def _write_sheets(self, folder: Path) -> None:
+        import click
+
+        from retouch_common.testing.sheets import write_sheets
+
+        if self.pictures is None:
+            raise click.UsageError(f"there are no sheets of {self.package}")
+        for path in write_sheets(folder, self.package, self.pictures()):
+            click.echo(path)
+
+
+def not_a_commit() -> str | None:
+    """Return why what is measured here would belong to no commit, and what to do; None if it does."""
+    changes = work_tree_changes()
+    if changes is None:
+        return "evidence belongs to a commit, and this is no git checkout; measure in one"
+    if not changes:
+        return None
+    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+    return f"evidence belongs to a commit, and these files differ from it: {', '.join(changes[:3])}{more}; commit them"
 
 
 def data_folder(name: str) -> Path:
@@ -155,6 +202,15 @@ def data_folder(name: str) -> Path:
     if not (root / name).is_dir():
         raise NotMeasured(f"needs the portraits {name}; set RETOUCH_DATA to the folder that holds them")
     return root / name
+
+
+def face_sets(names: Sequence[str]) -> str:
+    """Return the folders of some sets of portraits, joined by commas as `faces:` takes them.
+
+    Raises:
+        NotMeasured: One is not there.
+    """
+    return ",".join(str(data_folder(f"faces/{name}")) for name in names)
 
 
 def print_results(results: dict[str, Result]) -> None:

@@ -40,15 +40,15 @@ class Portrait:
     scale: float
 
 
-def held_out(folder: Path, *, side: int = SIDE, margin: float = MARGIN) -> Iterator[Portrait]:
+def held_out(folders: str | Path, *, side: int = SIDE, margin: float = MARGIN) -> Iterator[Portrait]:
     """Every portrait of the validation people, in order.
 
     Args:
-        folder: The shared portraits.
+        folders: The shared portraits: a folder, or several joined by commas.
         side: S, in pixels.
         margin: Side of the crop over the longer side of the face's box.
     """
-    for path in split_portraits(find_portraits(folder), "val"):
+    for path in split_portraits(find_portraits(folders), "val"):
         face = open_or_prepare(default_cache(), path)
         if face is None:
             continue
