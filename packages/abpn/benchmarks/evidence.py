@@ -16,7 +16,9 @@ from abpn.demo import FACE
 from abpn.model import ABPN
 from abpn.retouch import Retoucher
 from retouch_common.testing import portraits
-from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder
+from retouch_common.testing.anywhere import Retouch, through_files
+from retouch_common.testing.anywhere_figures import promise_anywhere
+from retouch_common.testing.evidence import STUDIO, Evidence, NotMeasured, face_sets
 from retouch_common.testing.machine import run_measured
 from retouch_common.testing.portraits import gains, psnr
 
@@ -219,6 +221,16 @@ def demo():
 
 
 @cache
+def _as_a_file() -> Retouch:
+    """A photograph through ``abpn-retouch --region faces``, with its other defaults."""
+    retoucher = Retoucher(_small())
+    return through_files(lambda source, target: retoucher.retouch_file(source, target, region="faces"))
+
+
+promise_anywhere(evidence, _as_a_file)
+
+
+@cache
 def _drawn() -> dict[str, float]:
     draws = ((seed, portrait) for seed, portrait in enumerate(_portraits() * 2))
     return gains(
@@ -228,7 +240,7 @@ def _drawn() -> dict[str, float]:
 
 @cache
 def _portraits() -> list[portraits.Portrait]:
-    return list(portraits.held_out(data_folder("faces")))
+    return list(portraits.held_out(face_sets(STUDIO)))
 
 
 @cache

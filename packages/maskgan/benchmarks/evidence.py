@@ -8,6 +8,8 @@ import json
 import statistics
 import subprocess
 import sys
+import time
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
@@ -16,23 +18,27 @@ import numpy as np
 import torch
 from maskgan.config import PRESETS, LossConfig
 from maskgan.data import open_data
+from maskgan.discriminator import Discriminators
+from maskgan.editor import Editor, Portrait
 from maskgan.evaluate import Evaluation, Options, evaluate
+from maskgan.evaluate import agreement as judged_agreement
+from maskgan.losses import discriminator_loss
 from maskgan.model import MaskGAN
 from maskgan.objective import Objective
-from retouch_common.demo import astronaut
-from retouch_common.parsing.evaluate import evaluate as evaluate_parser
-from retouch_common.parsing.finder import find_faces
-from retouch_common.parsing.parser import FaceParser
-from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder
+from retouch_common.parsing.labels import CLASSES, coloured
+from retouch_common.parsing.model import ParsingUNet
+from retouch_common.testing.anywhere_figures import people_anywhere
+from retouch_common.testing.evidence import STUDIO, Evidence, NotMeasured, face_sets
+from retouch_common.testing.portraits import psnr
 from retouch_common.training.schedule import learning_rate_factor
+from retouch_common.weights import load_state, resolve_weights
+from scipy.ndimage import binary_dilation
 
 HERE = Path(__file__).parent
 OURS, WITHOUT = "small", "without the parsing loss"
 PAIRS = 200
 STEPS = 200  # of learning by heart
-
-# Pupils of scikit-image's astronaut and the middle between the corners of her mouth, read off by eye, in pixels.
-ASTRONAUT = np.array([[204.0, 101.5], [246.5, 104.0], [224.0, 140.5]])
+ADAPT = 80  # steps of adapting to a portrait
 
 evidence = Evidence("maskgan")
 
@@ -42,7 +48,7 @@ def overfit():
     """The preset small from its start, 200 steps of Eq. 1 and 2, paired data, bf16; no game and no parser."""
     torch.manual_seed(0)
     config = PRESETS["small"]
-    faces = open_data(f"faces:{data_folder('faces')}", size=config.model.size, split="train", seed=0, parser=None)
+    faces = open_data(f"faces:{face_sets(STUDIO)}", size=config.model.size, split="train", seed=0, parser=None)
     chosen = [faces[12 * index] for index in range(8)]
     images = torch.stack([face["image"] for face in chosen]).contiguous(memory_format=torch.channels_last)
     labels = torch.stack([face["labels"] for face in chosen])
@@ -69,38 +75,9 @@ def overfit():
     return float((-10 * errors.log10()).mean()), {"steps": STEPS}
 
 
-@evidence.figure("face parser: pixel accuracy on people not trained on", at_least=0.95)
-def parser_accuracy():
-    """All portraits with templates of the held-out people, aligned."""
-    found = _parser()
-    return found["pixel_accuracy"], found
-
-
-@evidence.figure("face parser: mean F1 of skin, brows, eyes, nose, lips and hair", at_least=0.80)
-def parser_f1():
-    return _parser()["f1_mean"]
-
-
-@evidence.figure("eyes and mouth of the astronaut: largest error in eye distances", at_most=0.15)
-def astronaut_found():
-    """Found by the parser alone in her whole picture."""
-    faces = find_faces(astronaut(), FaceParser("small", "cpu"))
-    if not faces:
-        return 9.9, {"faces": 0}
-    points = np.stack([*faces[0].landmarks[:2], faces[0].landmarks[3:].mean(axis=0)])
-    unit = np.hypot(*(ASTRONAUT[1] - ASTRONAUT[0]))
-    errors = np.hypot(*(points - ASTRONAUT).T) / unit
-    return float(errors.max()), {"faces": len(faces), "left eye, right eye, mouth": errors.round(3).tolist()}
-
-
-@evidence.figure("size of the face parser's weights", at_most=8, unit="MB")
-def parser_size():
-    return _megabytes("retouch_common.parsing")
-
-
 @evidence.figure("size of the bundled weights", at_most=40, unit="MB")
 def size():
-    return _megabytes("maskgan")
+    return _bundled("maskgan").stat().st_size / 1e6
 
 
 @evidence.figure("faces of people not trained on, drawn again: mean PSNR", at_least=24, unit="dB")
@@ -134,6 +111,78 @@ def mouth_itself():
     return row.inside["mouth"], {"other components": row.inside}
 
 
+@evidence.figure("people anywhere, drawn again from their own masks: mean PSNR", at_least=26, unit="dB")
+def reconstruction_anywhere():
+    """Found, aligned and parsed as ``maskgan-edit`` does it; the whole aligned picture, and the person's pixels."""
+    values = [psnr(_levels(p.as_it_is), _levels(p.image)) for p in _portraits()]
+    person = [psnr(_levels(p.as_it_is), _levels(p.image), p.labels != 0) for p in _portraits()]
+    return statistics.mean(values), {
+        "worst": min(values),
+        "person": statistics.mean(person),
+        "people": len(values),
+    }
+
+
+@evidence.figure("discriminators: their loss on people not trained on, over that of chance", at_most=0.9)
+def discriminators():
+    """Eq. 3 of drawn against real faces, studio people; at chance all logits are 0. The bar is ours."""
+    model = MaskGAN.from_pretrained(str(_bundled("maskgan"))).eval()
+    judges = Discriminators(model.config).eval()
+    judges.load_state_dict(load_state(resolve_weights(_beside("discriminators"), bundled=None)))
+    objective = Objective(replace(PRESETS["small"].loss, parsing=0.0, perceptual=0.0), None)
+    faces = open_data(f"faces:{face_sets(STUDIO)}", size=model.config.size, split="val", seed=0)
+    losses = {}
+    for situation in ("paired", "unpaired"):
+        found, chance = [], []
+        for index in range(len(faces)):
+            target, source = (faces[number % len(faces)] for number in (index, index + (situation == "unpaired")))
+            images = [face["image"][None] for face in (source, target)]
+            labels = [face["labels"][None] for face in (source, target)]
+            with torch.no_grad():
+                drawn = model(images[0], labels[0], images[1], labels[1]).image
+                found.append(float(objective.discriminator(judges, drawn, images[1], labels[1], situation)))
+                nothing = [torch.zeros_like(logits) for logits in judges(images[1], labels[1], situation).logits]
+                chance.append(float(discriminator_loss(nothing, nothing, objective.config.kind)))
+        losses[situation] = statistics.mean(found) / statistics.mean(chance)
+    return max(losses.values()), losses
+
+
+@evidence.figure("adapted to the portrait, people anywhere, drawn again: mean PSNR", at_least=32, unit="dB")
+def adapted_reconstruction():
+    """Every fifth held-out person."""
+    rows = _adapted()
+    return statistics.mean(row.psnr for row in rows), {
+        "before": statistics.mean(row.psnr_before for row in rows),
+        "worst": min(row.psnr for row in rows),
+        "people": len(rows),
+    }
+
+
+@evidence.figure("adapted to the portrait: seconds it takes on two cores, median", at_most=20, unit="s")
+def adaptation_seconds():
+    seconds = [row.seconds for row in _adapted()]
+    return statistics.median(seconds), {"slowest": max(seconds)}
+
+
+@evidence.figure("adapted to the portrait: agreement of edits with their masks, over that before", at_least=0)
+def adapted_agreement():
+    """Eyes larger, mouth open, hair over the forehead; as a parser says that training did not see."""
+    rows = _adapted()
+    before, after = (statistics.mean(values) for values in zip(*(row.agreement for row in rows), strict=True))
+    return after - before, {"before": before, "after": after}
+
+
+@evidence.sheets
+def sheets():
+    """Every face anywhere, its mask, drawn again, and with an edited mask."""
+    for portrait in _portraits():
+        labels = edited(portrait.labels)
+        pictures = {"face": portrait.image, "drawn again": portrait.as_it_is}
+        pictures["edited"] = _editor().render(portrait, labels, portrait.codes).finished
+        masks = {"mask": portrait.labels, "edited mask": labels}
+        yield {name: _levels(p) for name, p in pictures.items()} | {name: coloured(m) for name, m in masks.items()}
+
+
 @evidence.figure("a stroke in the studio until its picture is there, two cores", at_most=1, unit="s")
 def latency():
     """Median of ten renders, as PNG files, in a fresh process of two threads, as the server answers a stroke."""
@@ -165,14 +214,72 @@ print(json.dumps(times[1:]))
     return statistics.median(times), {"slowest": max(times)}
 
 
-def _megabytes(package: str) -> float:
-    return _bundled(package).stat().st_size / 1e6
+@dataclass(frozen=True)
+class _Adapted:
+    """PSNR of a face drawn again, in dB, and agreement of an edit with its mask, before and after; and the time."""
+
+    psnr_before: float
+    psnr: float
+    agreement: tuple[float, float]
+    seconds: float
 
 
 @cache
-def _parser() -> dict[str, float]:
-    _bundled("retouch_common.parsing")
-    return evaluate_parser("small", f"faces:{data_folder('faces')}", "val", device="cpu")
+def _adapted() -> list[_Adapted]:
+    editor = _editor()
+    if not hasattr(editor, "adaptation"):
+        raise NotMeasured("there is no adaptation to a portrait yet")
+    judge, rows = ParsingUNet.from_pretrained(str(_beside("judge"))).eval(), []
+    for portrait in _portraits()[::5]:
+        start = time.perf_counter()
+        adaptation = editor.adaptation(portrait, steps=ADAPT)
+        for _ in adaptation:
+            pass
+        tuned = editor.adapted(portrait, adaptation)
+        seconds, labels = time.perf_counter() - start, edited(portrait.labels)
+        agreed = []
+        for one in (portrait, tuned):
+            picture = torch.from_numpy(editor.render(one, labels, one.codes).image).permute(2, 0, 1)[None]
+            agreed.append(judged_agreement(judge, 2 * picture - 1, torch.from_numpy(labels.astype(np.int64))[None]))
+        before, after = (psnr(_levels(one.as_it_is), _levels(one.image)) for one in (portrait, tuned))
+        rows.append(_Adapted(before, after, (agreed[0], agreed[1]), seconds))
+    return rows
+
+
+def edited(labels: np.ndarray) -> np.ndarray:
+    """A mask with larger eyes, an open mouth and a fringe."""
+    result, size = labels.copy(), len(labels)
+    for name in ("eye_left", "eye_right"):
+        part = labels == CLASSES.index(name)
+        result[binary_dilation(part, iterations=max(1, size // 100))] = CLASSES.index(name)
+    lips = np.isin(labels, [CLASSES.index(name) for name in ("upper_lip", "mouth", "lower_lip")])
+    rows, columns = np.nonzero(lips)
+    if len(rows):
+        y, x = np.mgrid[:size, :size]
+        across = (x - columns.mean()) / (0.4 * np.ptp(columns) + 1)
+        down = (y - rows.mean()) / (0.3 * np.ptp(rows) + 1)
+        result[(across**2 + down**2 < 1) & lips] = CLASSES.index("mouth")
+    brows = np.nonzero(np.isin(labels, [CLASSES.index("brow_left"), CLASSES.index("brow_right")]))[0]
+    if len(brows):
+        above = np.arange(size)[:, None] < brows.min() - size // 40
+        result[above & (labels == CLASSES.index("skin"))] = CLASSES.index("hair")
+    return result
+
+
+def _levels(picture: np.ndarray) -> np.ndarray:
+    return np.rint(255 * picture).clip(0, 255).astype(np.uint8)
+
+
+@cache
+def _editor() -> Editor:
+    _bundled("maskgan")
+    return Editor("small", device="cpu")
+
+
+@cache
+def _portraits() -> list[Portrait]:
+    """Faces of held-out people anywhere, opened as ``maskgan-edit`` does it."""
+    return [_editor().open(person.levels) for person in people_anywhere()]
 
 
 @cache
@@ -180,7 +287,7 @@ def _evaluated() -> Evaluation:
     _bundled("maskgan")
     weights = {OURS: "small", WITHOUT: _beside("without_parsing")}
     options = Options(pairs=PAIRS, judge=str(_beside("judge")), device="cpu")
-    return evaluate(weights, f"faces:{data_folder('faces')}", options, report=lambda line: None)
+    return evaluate(weights, f"faces:{face_sets(STUDIO)}", options, report=lambda line: None)
 
 
 def _bundled(package: str) -> Path:

@@ -9,16 +9,21 @@ from dataclasses import replace
 from functools import cache
 from importlib import resources
 
+import restored_anywhere
 import torch
 from mofrr.config import OPERATIONS, PRESETS
+from mofrr.data import open_data
 from mofrr.evaluate import MOFRR, PRESET, Evaluation, Options, evaluate, means
 from mofrr.model import MoFRR
+from mofrr.restore import Restorer
 from mofrr.sampling import Diffusion
+from restored_anywhere import FULL_SIZE, MULTI, SIZES, Measured
 from retouch_common.diffusion.ddim import ddim
 from retouch_common.diffusion.schedule import make_schedule
 from retouch_common.metrics import protocols
 from retouch_common.metrics.evaluation import IDENTITY
-from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder
+from retouch_common.testing.anywhere import portraits_with_mesh
+from retouch_common.testing.evidence import ANYWHERE, STUDIO, Evidence, NotMeasured, face_sets
 from torch import Tensor
 
 FACES = 42  # of every kind: each of the 21 photographs that are held out twice, retouched in two ways
@@ -160,10 +165,161 @@ def _gain(kind: str) -> float:
     return means(measured, MOFRR)["PSNR"] - means(measured, IDENTITY)["PSNR"]
 
 
+@evidence.figure("people anywhere, whitened by another program: gain over the input", at_least=2.5, unit="dB")
+def white_anywhere():
+    """PSNR around the face; full-size photographs in and out, compressed as JPEG after retouching."""
+    return _anywhere().gain("white")
+
+
+@evidence.figure("people anywhere, smoothed by another program: gain over the input", at_least=-0.1, unit="dB")
+def smooth_anywhere():
+    return _anywhere().gain("smooth")
+
+
+@evidence.figure("people anywhere, lifted by another program: gain over the input", at_least=1, unit="dB")
+def lift_anywhere():
+    return _anywhere().gain("lift")
+
+
+@evidence.figure("people anywhere, eyes enlarged by another program: gain over the input", at_least=0.5, unit="dB")
+def eye_anywhere():
+    return _anywhere().gain("eye")
+
+
+@evidence.figure("people anywhere, several operations of another program: gain over the input", at_least=2.5, unit="dB")
+def several_anywhere():
+    return _anywhere().gain(MULTI)
+
+
+@evidence.figure("people anywhere, untouched photographs: share that comes back to the bit", at_least=0.9)
+def untouched_anywhere():
+    untouched = _anywhere().untouched
+    return statistics.mean(untouched.values()), {"changed": [name for name, same in untouched.items() if not same]}
+
+
+@evidence.figure(f"router, faces of {FULL_SIZE} pixels and more: found, the least of the operations", at_least=0.9)
+def router_found():
+    """Every operation alone, by another program at three strengths; Canada's held-out people too."""
+    measured = _anywhere()
+    found = {name: measured.found(name) for name in OPERATIONS}
+    return min(found.values()), found
+
+
+@evidence.figure(
+    f"router, untouched faces of {FULL_SIZE} pixels and more: found, the most of the operations", at_most=0.05
+)
+def router_false():
+    """As they are and compressed once more; beside the photographs to which another operation was applied."""
+    measured = _anywhere()
+    false = {name: measured.false(name) for name in OPERATIONS}
+    return max(false.values()), false | {"after another one": {name: measured.mistaken(name) for name in OPERATIONS}}
+
+
+@evidence.figure("router, untouched photographs at 0.3, 1 and 3 times their size: found, the most", at_most=0.05)
+def router_sizes():
+    """All held-out people; how often each operation is found where it was applied is in the details."""
+    measured = _anywhere()
+    table = {
+        f"{size:g}": {
+            what: {name: share(name, size=size, full_size=False) for name in OPERATIONS}
+            for what, share in (("untouched", measured.false), ("applied", measured.found))
+        }
+        for size in SIZES
+    }
+    return max(max(row["untouched"].values()) for row in table.values()), table
+
+
+@evidence.figure("degree estimators, people not trained on: the least share of exact answers", at_least=0.65)
+def degree_exact():
+    """The likeliest of five classes; their borders are those of training portraits."""
+    exact = {name: exact for name, (exact, _) in _degrees().items()}
+    return min(exact.values()), exact
+
+
+@evidence.figure("degree estimators, people not trained on: the least share within one degree", at_least=0.95)
+def degree_near():
+    near = {name: near for name, (_, near) in _degrees().items()}
+    return min(near.values()), near
+
+
+@evidence.figure("several operations: Combine Module over the sum of the experts' changes", at_least=0.2, unit="dB")
+def combine():
+    """People anywhere, aligned faces retouched by another program."""
+    rows = _combined()
+    return rows["combined"] - rows["sum"], rows
+
+
+@evidence.figure(
+    "several operations: what the removal of the shared expert costs; the bar is ours", at_least=0.01, unit="dB"
+)
+def shared_expert():
+    rows = _combined()
+    return rows["combined"] - rows["without the shared expert"]
+
+
+@evidence.figure("several operations: two sampling steps over one", at_least=0, unit="dB")
+def two_steps():
+    rows = _combined()
+    return rows["combined"] - rows["one step"]
+
+
+@evidence.figure("an expert is withheld: Combine Module over the sum of the others' changes", at_least=0, unit="dB")
+def withheld():
+    """Every operation that was applied and found, in turn."""
+    rows = _combined()
+    return rows["withheld"] - rows["withheld, sum"]
+
+
+@evidence.sheets
+def sheets():
+    """Every photograph with several operations, and untouched."""
+    return restored_anywhere.sheet_rows(_restorer(), _people())
+
+
+@cache
+def _people():
+    """Held-out people anywhere, and Canada's, whose faces are the largest."""
+    return portraits_with_mesh(face_sets([*ANYWHERE, "canada"]))
+
+
+@cache
+def _restorer() -> Restorer:
+    return Restorer(_small(), device="cpu")
+
+
+@cache
+def _anywhere() -> Measured:
+    return restored_anywhere.measure(_restorer(), _people())
+
+
+@cache
+def _combined() -> dict[str, float]:
+    return restored_anywhere.combined(_restorer().network.model, _anywhere().faces)
+
+
+@cache
+def _degrees() -> dict[str, tuple[float, float]]:
+    """Shares of exact answers and of those within one degree, by operation."""
+    model, found = _small().eval(), {}
+    held_out = f"faces:{face_sets([*STUDIO, *ANYWHERE])}"
+    for name in OPERATIONS:
+        options = {"size": model.config.size, "seed": 0, "operations": OPERATIONS, "kind": f"single:{name}"}
+        faces = open_data(held_out, split="val", **options)
+        faces.degree_edges = open_data(f"faces:{face_sets(STUDIO)}", split="train", **options).measured_edges()
+        errors = []
+        for index in range(2 * len(faces)):  # the second time around retouched in another way
+            sample = faces[index]
+            with torch.inference_mode():
+                answer = int(model.estimators[name](sample["retouched"][None]).argmax()) + 1
+            errors.append(abs(answer - int(sample["degree"])))
+        found[name] = (statistics.mean(e == 0 for e in errors), statistics.mean(e <= 1 for e in errors))
+    return found
+
+
 @cache
 def _evaluated() -> Evaluation:
     _small()
-    return evaluate("small", f"faces:{data_folder('faces')}", Options(limit=FACES, device="cpu"))
+    return evaluate("small", f"faces:{face_sets(STUDIO)}", Options(limit=FACES, device="cpu"))
 
 
 @cache

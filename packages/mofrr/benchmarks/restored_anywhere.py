@@ -1,0 +1,296 @@
+"""Photographs of held-out people, retouched by a program that training does not use, and restored.
+
+For every photograph: each operation alone, several at once, and none; what the router found, and how the result
+compares with doing nothing, in PSNR around the face. The router is also asked about untouched and retouched photographs
+reduced and enlarged.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from mofrr.config import OPERATIONS
+from mofrr.model import MoFRR, to_unit
+from mofrr.restore import Restorer, restored_rows
+from PIL import Image
+from retouch_common.photo.alignment import align
+from retouch_common.photo.face_plan import squares_in
+from retouch_common.photo.sources import ArraySource
+from retouch_common.testing.anywhere import MeshPortrait, face_window, mesh_square
+from retouch_common.testing.evidence import ANYWHERE
+from retouch_common.testing.portraits import psnr
+from retouch_common.testing.retouching_program import STRENGTHS, compressed, retouch
+from retouch_common.testing.sheets import changes_over
+
+FULL_SIZE = 500  # width in pixels from which a face counts as one of a full-size photograph
+SIZES = (0.3, 1.0, 3.0)
+SMALL = 400  # width in pixels up to which retouched faces are also enlarged; larger ones are also reduced
+MARGIN = 0.25  # face widths around the face in which PSNR is measured
+MULTI = "several"
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+Strengths = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """One retouched photograph and its restoration.
+
+    Attributes:
+        name: Of the photograph.
+        applied: Strengths by operation.
+        found: The operations that were undone.
+        before: PSNR of what was given in dB.
+        after: PSNR of the result in dB.
+    """
+
+    name: str
+    applied: Strengths
+    found: frozenset[str]
+    before: float
+    after: float
+
+    @property
+    def gain(self) -> float:
+        """Of the result over what was given, in dB."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the router found in a photograph of another size.
+
+    Attributes:
+        applied: Operations.
+        found: Operations.
+        size: Of the photograph over its own.
+        full_size: Whether the face at its own size is that of a full-size photograph.
+    """
+
+    applied: frozenset[str]
+    found: frozenset[str]
+    size: float
+    full_size: bool
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A face on which several operations were applied, aligned, (S, S, 3) float32 in [0, 1].
+
+    Attributes:
+        image: Retouched.
+        truth: As photographed.
+        applied: Operations.
+    """
+
+    image: np.ndarray
+    truth: np.ndarray
+    applied: frozenset[str]
+
+
+@dataclass
+class Measured:
+    """All of it.
+
+    Attributes:
+        alone: Photographs with one operation.
+        several: Photographs with two to four.
+        untouched: Whether an untouched photograph came back to the bit, by name.
+        answers: Of the router.
+        faces: For the Combine Module.
+    """
+
+    alone: list[Restored] = field(default_factory=list)
+    several: list[Restored] = field(default_factory=list)
+    untouched: dict[str, bool] = field(default_factory=dict)
+    answers: list[Answer] = field(default_factory=list)
+    faces: list[Aligned] = field(default_factory=list)
+
+    def gain(self, operation: str) -> tuple[float, dict[str, Any]]:
+        """Mean gain of an operation alone, or of several at once, in dB, and details."""
+        rows = self.several if operation == MULTI else [row for row in self.alone if operation in row.applied]
+        return statistics.mean(row.gain for row in rows), {
+            "identity": statistics.mean(row.before for row in rows),
+            "result": statistics.mean(row.after for row in rows),
+            "pictures": len(rows),
+            "worse": sum(row.gain < 0 for row in rows),
+            "worst": min(row.gain for row in rows),
+        }
+
+    def found(self, operation: str, *, size: float = 1.0, full_size: bool = True) -> float:
+        """Share of the photographs with that operation alone in which the router found it."""
+        return _share(operation in a.found for a in self._at(size, full_size) if a.applied == {operation})
+
+    def false(self, operation: str, *, size: float = 1.0, full_size: bool = True) -> float:
+        """Share of the untouched photographs in which the router found an operation."""
+        return _share(operation in a.found for a in self._at(size, full_size) if not a.applied)
+
+    def mistaken(self, operation: str) -> float:
+        """Share of the full-size photographs with another operation alone in which the router found this one."""
+        return _share(operation in a.found for a in self._at(1.0, True) if a.applied and operation not in a.applied)
+
+    def _at(self, size: float, full_size: bool) -> list[Answer]:
+        return [a for a in self.answers if a.size == size and (a.full_size or not full_size)]
+
+
+def measure(restorer: Restorer, portraits: Iterable[MeshPortrait]) -> Measured:
+    """Retouch and restore photographs; the next one is retouched while one is restored."""
+    measured = Measured()
+    for index, (portrait, drawn) in enumerate(_ahead(_retouched, enumerate(portraits))):
+        ask = _Router(restorer, portrait, index, measured.answers)
+        result, found = _restored(restorer, portrait, portrait.levels)
+        ask.note(found, {})
+        anywhere = portrait.path.parent.name in ANYWHERE
+        if anywhere:
+            measured.untouched[portrait.name] = np.array_equal(result, portrait.levels)
+        for size in SIZES:
+            ask(compressed(portrait.levels, index), {}, size)
+        for strengths, levels in drawn[len(OPERATIONS) + 1 :]:
+            ask(levels, strengths)
+        window = face_window(portrait, MARGIN)
+        for strengths, levels in drawn[: len(OPERATIONS) + 1]:
+            result, found = _restored(restorer, portrait, levels)
+            if len(strengths) == 1:
+                ask.note(found, strengths)
+                ask(levels, strengths, 3.0 if portrait.face_width < SMALL else 0.3)
+            if anywhere:
+                before, after = (psnr(picture[window], portrait.levels[window]) for picture in (levels, result))
+                rows = measured.alone if len(strengths) == 1 else measured.several
+                rows.append(Restored(portrait.name, strengths, found, before, after))
+            if anywhere and len(strengths) > 1:
+                size = restorer.network.config.size
+                image, truth = (align(picture, ask.square, size) for picture in (levels, portrait.levels))
+                measured.faces.append(Aligned(image, truth, frozenset(strengths)))
+    return measured
+
+
+def sheet_rows(restorer: Restorer, portraits: Iterable[MeshPortrait]) -> Iterator[dict[str, np.ndarray]]:
+    """A row for every photograph: untouched and with several operations, what becomes of both, and what changes."""
+    for portrait, drawn in _ahead(_retouched, enumerate(portraits)):
+        window, row = face_window(portrait, 3 * MARGIN), {}
+        for title, levels in (("photograph", portrait.levels), (MULTI, drawn[len(OPERATIONS)][1])):
+            result, _ = _restored(restorer, portrait, levels)
+            row |= {title: levels[window], f"{title}, result": result[window]}
+            row[f"{title}, changes"] = changes_over(levels[window], result[window])
+        yield row
+
+
+class _Router:
+    """Asks the router about a photograph's versions and notes its answers."""
+
+    def __init__(self, restorer: Restorer, portrait: MeshPortrait, seed: int, answers: list[Answer]) -> None:
+        self.restorer, self.seed, self.answers = restorer, seed, answers
+        self.full_size = portrait.face_width >= FULL_SIZE
+        self.square = mesh_square(portrait)
+
+    def __call__(self, levels: np.ndarray, applied: Iterable[str], size: float = 1.0) -> None:
+        """Enlarge the photograph by a factor, compress it if that is not 1, and ask."""
+        x, y, w, h = self.square.bounds(*levels.shape[:2])
+        part = np.ascontiguousarray(levels[y : y + h, x : x + w])
+        if size != 1:
+            picture = Image.fromarray(part).resize((round(w * size), round(h * size)), Image.Resampling.LANCZOS)
+            part = compressed(np.array(picture), self.seed)
+        (left, top), side = self.square.centre, self.square.side
+        square = replace(self.square, centre=((left - x) * size, (top - y) * size), side=side * size)
+        (face,) = self.restorer.restore_faces(ArraySource(part), [square])
+        self.note(frozenset(face.degrees), applied, size)
+
+    def note(self, found: frozenset[str], applied: Iterable[str], size: float = 1.0) -> None:
+        """Keep an answer."""
+        self.answers.append(Answer(frozenset(applied), found, size, self.full_size))
+
+
+def recipes(index: int, full_size: bool) -> Iterator[Strengths]:
+    """What is done to a photograph: each operation alone, several, and for a full-size one each at another strength."""
+    for number, name in enumerate(OPERATIONS):
+        yield {name: STRENGTHS[(index + number) % 3]}
+    generator = np.random.default_rng((index, 0x5E7))
+    chosen = generator.permutation(OPERATIONS)[: 2 + index % 3]
+    yield {str(name): int(generator.choice(STRENGTHS)) for name in chosen}
+    if full_size:
+        for number, name in enumerate(OPERATIONS):
+            yield {name: STRENGTHS[(index + number + 1) % 3]}
+
+
+def _retouched(item: tuple[int, MeshPortrait]) -> tuple[MeshPortrait, list[tuple[Strengths, np.ndarray]]]:
+    index, portrait = item
+    wanted = recipes(index, portrait.face_width >= FULL_SIZE)
+    return portrait, [(strengths, retouch(portrait, strengths, index)) for strengths in wanted]
+
+
+def _restored(restorer: Restorer, portrait: MeshPortrait, levels: np.ndarray) -> tuple[np.ndarray, frozenset[str]]:
+    """As ``mofrr-restore`` does it: the photograph, and what was undone in the person's face."""
+    source = ArraySource(levels)
+    try:
+        faces = restorer.restore_faces(source, squares_in(levels, None, False))
+    except ValueError:  # no face was found: the photograph comes back as it was
+        return levels, frozenset()
+    middle = portrait.mesh.mean(axis=0)
+    own = min(faces, key=lambda face: float(np.hypot(*(np.array(face.square.centre) - middle))))
+    return np.concatenate(list(restored_rows(source, faces))), frozenset(own.degrees)
+
+
+@torch.inference_mode()
+def combined(model: MoFRR, faces: Iterable[Aligned]) -> dict[str, float]:
+    """Mean PSNR in dB of the Combine Module's picture and of others from the same experts.
+
+    "withheld": every operation that was applied and found is withheld in turn, from the Combine Module and from the
+    sum of the experts' changes, "withheld, sum".
+    """
+    assert model.combine is not None
+    rows: dict[str, list[float]] = {}
+
+    def note(name: str, picture: torch.Tensor, truth: torch.Tensor) -> None:
+        rows.setdefault(name, []).append(float(-10 * (picture - truth).square().mean().clamp(min=1e-10).log10()))
+
+    for face in faces:
+        image, truth = (torch.from_numpy(part).permute(2, 0, 1)[None] for part in (face.image, face.truth))
+        found = model.consult(image)
+        once = model.restore(image, steps=1).result
+        working = {name: found.experts[name] for name, gate in zip(model.config.operations, found.gates[0], strict=True)
+                   if gate}  # fmt: skip
+
+        def made(shares: torch.Tensor, shared: torch.Tensor | None) -> torch.Tensor:
+            return to_unit(model.combine(found.X, shared, working, shares)) if working else image  # noqa: B023
+
+        def summed(shares: torch.Tensor) -> torch.Tensor:
+            columns = zip(model.config.operations, shares[0], strict=True)
+            changes = [share * (found.experts[name] - found.X) for name, share in columns]  # noqa: B023
+            return to_unit(found.X + sum(changes))  # noqa: B023
+
+        note("identity", image, truth)
+        note("combined", made(found.shares, found.shared), truth)
+        note("sum", summed(found.shares), truth)
+        note("without the shared expert", made(found.shares, None), truth)
+        note("one step", once, truth)
+        for column, name in enumerate(model.config.operations):
+            if name in working and name in face.applied:
+                shares = found.shares.clone()
+                shares[:, column] = 0
+                note("withheld", made(shares, found.shared), truth)
+                note("withheld, sum", summed(shares), truth)
+    return {name: statistics.mean(values) for name, values in rows.items()}
+
+
+def _share(values: Iterable[bool]) -> float:
+    found = list(values)
+    return sum(found) / len(found) if found else float("nan")
+
+
+def _ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """The function's results in order, each computed while its predecessor is in use."""
+    with ThreadPoolExecutor(1) as worker:
+        waiting = None
+        for item in items:
+            following = worker.submit(function, item)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
