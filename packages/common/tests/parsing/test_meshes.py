@@ -190,10 +190,10 @@ def test_a_parser_is_compared_with_the_mesh(meshed):
 
 def test_portraits_with_meshes_are_read_and_divided(meshed):
     spec = f"faces:{meshed}"
-    people = {split: {path.stem for path, _ in find_pairs(spec, split)} for split in ("train", "val", "fit", "check")}
-    assert people["val"] == {"00", "10"} and people["check"] == {"01"}
-    assert people["fit"] | people["check"] == people["train"] and not people["fit"] & people["check"]
-    sample = open_data(spec, size=64, split="check")[0]
+    people = {split: {path.stem for path, _ in find_pairs(spec, split)} for split in ("train", "dev", "val", "all")}
+    assert people["val"] == {"00", "10"} and people["dev"] == {"07"}
+    assert people["train"] == people["all"] - people["val"] - people["dev"]
+    sample = open_data(spec, size=64, split="dev")[0]
     assert {SKIN, NOT_FACE, UNKNOWN} <= set(sample["labels"].unique().tolist())
 
 
@@ -215,7 +215,7 @@ def test_a_teacher_is_asked_once(meshed, monkeypatch, tmp_path):
 
     teachers: list = []
     monkeypatch.setattr("retouch_common.parsing.portraits.FaceParser", Teacher)
-    pairs = find_pairs(f"faces:{meshed}", "check")
+    pairs = find_pairs(f"faces:{meshed}", "dev")
     (plain,), (taught,) = prepare_portraits(pairs), prepare_portraits(pairs, teacher="1")
     assert not (load_portrait(plain).planes[..., 3] == HAIR).any() and teachers[0].asked
     assert (load_portrait(taught).planes[..., 3] == HAIR).any()

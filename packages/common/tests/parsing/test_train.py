@@ -67,7 +67,7 @@ def test_it_learns_drawn_people(run, people, monkeypatch):
     assert measured["faces"] == 2
     assert measured["pixel_accuracy"] > 0.85 and measured["f1_skin"] > 0.85 and measured["f1_hair"] > 0.7
     written = next(line for line in read_metrics(run / "metrics.jsonl") if "val_miou" in line)
-    checked = evaluate(run / "weights", people, "check", device="cpu")
+    checked = evaluate(run / "weights", people, "dev", device="cpu")
     assert checked["miou"] == pytest.approx(written["val_miou"], abs=1e-4)
     assert 0 <= measured["hard_pixel_accuracy"] < measured["pixel_accuracy"]
     assert evaluate(FaceParser(run / "weights", "cpu"), people, "val", limit=1)["faces"] == 1

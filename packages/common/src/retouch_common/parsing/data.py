@@ -16,22 +16,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from retouch_common.data.pairs import Split
-from retouch_common.data.portraits import find_portraits, mesh_of, person_of, split_portraits
+from retouch_common.data.portraits import find_portraits, mesh_of, split_portraits
 from retouch_common.faces.mesh import LANDMARKS_FILE
 from retouch_common.parsing.augmentation import Augmenter, cut, random_pose
 from retouch_common.parsing.mouths import open_mouth
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
 from retouch_common.photo.alignment import PORTRAIT_EYES
 
-__all__ = ["FACES", "Fold", "ParsedFaces", "find_pairs", "open_data"]
+__all__ = ["FACES", "ParsedFaces", "find_pairs", "open_data"]
 
 Augmentation = Literal["strong", "paper", "none"]
 
-Fold = Literal["fit", "check"]
-
 FACES = "faces:"
-CHECK_EVERY = 12
-"""Of the people for training, one in so many is left out to choose weights by."""
 EMPTY = 0.04
 """Share of samples without a face: they keep a parser from seeing one everywhere."""
 
@@ -43,7 +39,7 @@ def open_data(
     spec: str,
     *,
     size: int,
-    split: Split | Fold,
+    split: Split,
     seed: int = 0,
     augmentation: Augmentation = "none",
     extra: str = "",
@@ -54,11 +50,11 @@ def open_data(
     Args:
         spec: ``faces:DIR,DIR``, portraits with templates or meshes, or a folder, see :func:`find_pairs`.
         size: Side in pixels.
-        split: "train", "val", "test" or "all"; "fit" and "check" divide "train", see :func:`find_pairs`.
+        split: "train", "dev", "val", "test" or "all", see :func:`find_pairs`.
         seed: Of everything random.
         augmentation: "strong" for all of :mod:`retouch_common.parsing.augmentation`; "paper" for mirroring, shift,
             scale and rotation only; or "none": faces aligned, as photographed.
-        extra: More faces for the splits "train" and "fit": a folder with ``images/`` and ``labels/``, of which
+        extra: More faces for the split "train": a folder with ``images/`` and ``labels/``, of which
             all are taken.
         teacher: See :func:`retouch_common.parsing.portraits.prepare_portraits`.
 
@@ -66,7 +62,7 @@ def open_data(
         ValueError: Unusable data.
     """
     pairs = find_pairs(spec, split)
-    if extra and split in ("train", "fit"):
+    if extra and split == "train":
         pairs = pairs + find_pairs(extra, "all")
     entries = prepare_portraits(pairs, teacher=teacher)
     if not entries:
@@ -74,7 +70,7 @@ def open_data(
     return ParsedFaces(entries, size=size, seed=seed, augmentation=augmentation)
 
 
-def find_pairs(spec: str, split: Split | Fold) -> list[tuple[Path, Path]]:
+def find_pairs(spec: str, split: Split) -> list[tuple[Path, Path]]:
     """Pictures, each with its template, its `landmarks.npz` or its label picture.
 
     ``faces:DIR,DIR`` takes every picture that has a `.tem` template of its name beside it, or a mesh in the
@@ -85,15 +81,11 @@ def find_pairs(spec: str, split: Split | Fold) -> list[tuple[Path, Path]]:
 
     Args:
         spec: As above.
-        split: "train", "val", "test" or "all"; or "fit" and "check": of portraits, "check" is every twelfth person of
-            "train" and "fit" the others, so that weights are chosen without the people of "val"; of labelled
-            folders, they are "train" and "val".
+        split: "train", "dev", "val", "test" or "all"; of folders that are split already, "dev" is "val".
 
     Raises:
         ValueError: There are none, or a label picture is missing.
     """
-    if split == "fit" or split == "check":
-        return _fold(spec, split)
     part: Split = "val" if split == "test" else split
     if spec.startswith(FACES):
         portraits = find_portraits(spec.removeprefix(FACES))
@@ -111,6 +103,7 @@ def find_pairs(spec: str, split: Split | Fold) -> list[tuple[Path, Path]]:
         raise ValueError(f"{folder}: no such folder; give faces:DIR, or a folder with images/ and labels/")
     parts = [folder / name for name in ("train", "val", "test") if (folder / name / "images").is_dir()]
     if parts:
+        split = "val" if split == "dev" else split
         wanted = parts if split == "all" else [folder / split]
         if split == "val" and folder / "val" not in parts:
             wanted = [folder / "test"]
@@ -129,18 +122,6 @@ def find_pairs(spec: str, split: Split | Fold) -> list[tuple[Path, Path]]:
 def _truth(portrait: Path) -> Path:
     template = portrait.with_suffix(".tem")
     return template if template.is_file() else portrait.parent / LANDMARKS_FILE
-
-
-def _fold(spec: str, fold: Fold) -> list[tuple[Path, Path]]:
-    if not spec.startswith(FACES):
-        return find_pairs(spec, "train" if fold == "fit" else "val")
-    pairs = find_pairs(spec, "train")
-    people = sorted({person_of(path) for path, _ in pairs})
-    left_out = set(people[::CHECK_EVERY])
-    found = [pair for pair in pairs if (person_of(pair[0]) in left_out) == (fold == "check")]
-    if not found:
-        raise ValueError(f"{spec}: too few people for the split {fold!r}")
-    return found
 
 
 class ParsedFaces(Dataset[dict[str, Tensor]]):

@@ -11,7 +11,7 @@ from retouch_common.data.face_cache import read_levels
 from retouch_common.data.pairs import Split
 from retouch_common.data.portraits import mesh_of
 from retouch_common.faces.mesh import landmarks_from_mesh
-from retouch_common.parsing.data import Fold, open_data
+from retouch_common.parsing.data import open_data
 from retouch_common.parsing.labels import CLASSES, NUM_CLASSES
 from retouch_common.parsing.meshes import labels_from_mesh, points_in_square
 from retouch_common.parsing.metrics import confusion, figures
@@ -34,7 +34,7 @@ MESH_PARTS = {
 def evaluate(
     weights: str | os.PathLike[str] | FaceParser,
     data: str | Path,
-    split: Split | Fold = "val",
+    split: Split = "val",
     *,
     device: str = "auto",
     precision: str = "fp32",

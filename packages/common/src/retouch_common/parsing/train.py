@@ -130,12 +130,12 @@ class _Run:
         cfg, size = config.train, config.model.size
         self.config, self.runner = config, runner
         self.data = open_data(
-            data, size=size, split="fit", seed=cfg.seed, augmentation=cfg.augmentation, extra=cfg.extra,
+            data, size=size, split="train", seed=cfg.seed, augmentation=cfg.augmentation, extra=cfg.extra,
             teacher=cfg.teacher,
         )  # fmt: skip
-        self.validation = open_data(data, size=size, split="check", teacher=cfg.teacher)
-        self.hard = open_data(data, size=size, split="check", seed=1, augmentation="strong", teacher=cfg.teacher)
-        self.meshed = [picture for picture, _ in find_pairs(data, "check") if mesh_of(picture) is not None]
+        self.validation = open_data(data, size=size, split="dev", teacher=cfg.teacher)
+        self.hard = open_data(data, size=size, split="dev", seed=1, augmentation="strong", teacher=cfg.teacher)
+        self.meshed = [picture for picture, _ in find_pairs(data, "dev") if mesh_of(picture) is not None]
         model = ParsingUNet(config.model)
         initial_weights(model, cfg.init)
         model.train()
