@@ -99,9 +99,10 @@ def flat(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.rand
         return
     shape = blob(
         window, radius, generator, aspect=generator.uniform(1.0, 2.0),
-        irregular=float(generator.choice([0.0, 0.1, 0.25])), hardness=log_uniform(generator, 1.6, 30.0),
+        irregular=float(generator.choice([0.0, 0.1, 0.25])),
+        hardness=log_uniform(generator, 1.4, 3.0) if generator.random() < 0.5 else log_uniform(generator, 3.0, 30.0),
     )  # fmt: skip
-    amount = np.float32(log_uniform(generator, 0.03, 0.5))
+    amount = np.float32(log_uniform(generator, 0.04, 0.8))
     if generator.random() < 0.7:
         density = tint(generator, BLOOD if generator.random() < 0.6 else MELANIN)
         canvas.absorb(window, shape * amount * np.float32(generator.choice([1.0, 1.0, 1.0, -0.6])), density)

@@ -34,7 +34,7 @@ def _spot_weights() -> dict[str, float]:
 
 
 def _area_probabilities() -> dict[str, float]:
-    return {"patch": 0.4, "flat": 0.35, "shine": 0.12, "shade": 0.15, "rough": 0.1}
+    return {"patch": 0.4, "flat": 0.5, "shine": 0.12, "shade": 0.15, "rough": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
