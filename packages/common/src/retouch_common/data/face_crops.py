@@ -21,6 +21,8 @@ class CropConfig:
     max_face_width: float = 900.0
     max_enlargement: float = 1.1
     """Portraits are enlarged at most this much."""
+    max_reduction: float = 3.0
+    """Portraits are reduced at most this much."""
     turn_probability: float = 0.12
     """Share of crops that are turned, by up to 30 degrees."""
     reach: float | None = None
@@ -37,13 +39,13 @@ class Crop:
 
     Attributes:
         levels: (S, S, 3) uint8, natural blemishes taken out.
-        natural: (S, S, 3) uint8, as photographed.
+        natural: (S, S, 3) uint8, as photographed; None if it was not asked for.
         maps: (S, S, 4) float32 in [0, 1], the maps of `PreparedFace`.
         face_width: Width of the face in pixels of the crop.
     """
 
     levels: np.ndarray
-    natural: np.ndarray
+    natural: np.ndarray | None
     maps: np.ndarray
     face_width: float
 
@@ -55,6 +57,7 @@ def random_crop(
     *,
     config: CropConfig | None = None,
     anywhere: bool = False,
+    natural: bool = True,
 ) -> Crop:
     """Cut a random square out of a portrait.
 
@@ -64,13 +67,14 @@ def random_crop(
         generator: Source of randomness.
         config: Limits.
         anywhere: Whether the place is independent of the face; else the centre lies on the face or near it.
+        natural: Whether the picture as photographed is cut too.
     """
     config = config or CropConfig()
     height, width = face.image.shape[:2]
     x, y, box_width, box_height = face.box
     unit = size / 512.0
     widest = min(config.max_face_width * unit, config.max_enlargement * box_width)
-    narrowest = min(config.min_face_width * unit, widest)
+    narrowest = min(max(config.min_face_width * unit, box_width / config.max_reduction), widest)
     face_width = float(np.exp(generator.uniform(np.log(narrowest), np.log(widest))))
     window = size * box_width / face_width
     if anywhere:
@@ -84,15 +88,18 @@ def random_crop(
         cy = y + box_height * (0.5 - config.lift + generator.uniform(-reach, lowest))
     half = max(8, round(window / 2))
     x0, y0 = _start(cx, half, width // 2), _start(cy, half, height // 2)
-    image, natural = (_window(array, 2 * y0, 2 * x0, 2 * half) for array in (face.image, face.natural))
-    maps = _window(face.maps, y0, x0, half)
     flip = bool(generator.random() < 0.5)
     angle = 0.0
     if generator.random() < config.turn_probability:
         angle = float(np.clip(generator.normal(0.0, 12.0), -30.0, 30.0))
-    image, natural, map_levels = (_resample(array, size, flip, angle) for array in (image, natural, maps))
-    scaled = map_levels * np.float32(1.0 / 255.0)
-    return Crop(image, natural, scaled, size * box_width / (2.0 * half))
+
+    def cut(array: np.ndarray, step: int) -> np.ndarray:
+        window = _window(array, 2 * y0 // step, 2 * x0 // step, 2 * half // step)
+        return _resample(window, size, flip, angle)
+
+    maps = cut(face.maps, 2) * np.float32(1.0 / 255.0)
+    photographed = cut(face.natural, 1) if natural else None
+    return Crop(cut(face.image, 1), photographed, maps, size * box_width / (2.0 * half))
 
 
 def _start(centre: float, half: int, length: int) -> int:

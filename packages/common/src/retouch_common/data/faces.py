@@ -100,22 +100,21 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         generator = np.random.default_rng((self.seed, index))
         face = self._face(generator)
         anywhere = bool(generator.random() < self.crop.anywhere_probability)
-        crop = random_crop(face, self.size, generator, config=self.crop, anywhere=anywhere)
+        natural = bool(generator.random() < self.natural) and face.box[2] >= MIN_NATURAL_WIDTH
+        crop = random_crop(face, self.size, generator, config=self.crop, anywhere=anywhere, natural=natural)
         scale = crop.face_width / 600.0
         if self.augment:
             image, skin, own = self._scene(crop, scale, generator)
         else:
-            levels = (crop.levels, crop.natural)
-            image, natural = (array.astype(np.float32) / np.float32(255.0) for array in levels)
-            skin, own = crop.maps[..., 0], natural - image
+            image, skin, own = crop.levels / np.float32(255.0), crop.maps[..., 0], None
+            if crop.natural is not None:
+                own = crop.natural / np.float32(255.0) - image
         skin = np.where(skin > 0.02, skin, np.float32(0.0))
         if float(skin.mean()) < 0.01:
             skin = np.zeros_like(skin)
-        if face.box[2] < MIN_NATURAL_WIDTH:
-            own = np.zeros_like(own)
         pair = self.synthesizer(image, skin, generator=generator, scale=scale)
         raw, target = pair.raw, pair.target
-        if generator.random() < self.natural:
+        if own is not None:
             raw = np.clip(raw + np.where((skin > 0)[..., None], own, np.float32(0.0)), 0.0, 1.0)
         if self.augment:
             raw, target = self._camera(raw, target, skin, generator)
@@ -143,21 +142,23 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
 
     def _scene(
         self, crop: Crop, scale: float, generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Another light, background and foreground: the image, where its skin still shows, its own blemishes."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Another light, background and foreground: the image, where its skin still shows, its own blemishes if cut."""
         pool, size = self.synthesizer.noise, self.size
         if generator.random() < 0.04:  # no person at all
             image = random_background(size, size, generator, pool, self._piece)
             anywhere = np.ones((size, size), dtype=np.float32)
             draw_things(Scenery(image, anywhere, np.zeros_like(anywhere), scale, pool, self._piece), generator)
             image = draw_distractors(image, anywhere, generator, pool, scale)
-            return np.clip(image, 0.0, 1.0), np.zeros_like(anywhere), np.zeros_like(image)
+            return np.clip(image, 0.0, 1.0), np.zeros_like(anywhere), None
         skin, other = crop.maps[..., 0], crop.maps[..., 1]
         again = np.random.default_rng()
         again.bit_generator.state = generator.bit_generator.state
         brightness = _brightness(crop.levels, skin)
         image = relight(crop.levels, crop.maps[..., 3], generator, brightness=brightness)
-        own = relight(crop.natural, crop.maps[..., 3], again, brightness=brightness) - image
+        own = None
+        if crop.natural is not None:
+            own = relight(crop.natural, crop.maps[..., 3], again, brightness=brightness) - image
         if generator.random() < 0.5:
             matte = np.minimum(crop.maps[..., 2], 1.0 - np.minimum(1.0, 3.0 * skin))
             if matte.max() > 0.5:
@@ -182,7 +183,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
     def _piece(self, generator: np.random.Generator) -> np.ndarray:
         """A piece of any portrait, upside down perhaps, in other colours."""
         face = self._face(generator)
-        levels = random_crop(face, self.size, generator, anywhere=True).levels
+        levels = random_crop(face, self.size, generator, anywhere=True, natural=False).levels
         piece = levels[:: int(generator.choice([-1, 1]))].astype(np.float32) / np.float32(255.0)
         return np.clip(piece @ colour_shift(generator, 2.0), 0.0, 1.0)
 
