@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from maskgan.seams import Repainted, edited_region, with_detail
+from maskgan.seams import HAIR, Repainted, edited_region, hair_matte, soft_change, with_detail
 from retouch_common.photo.alignment import FaceSquare, whole_square
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import ArraySource
@@ -37,14 +37,34 @@ def test_another_appearance_keeps_the_detail():
     photo, drawn = random_picture(0) / 2 + 0.5, random_picture(1)
     region = edited_region(labels, labels)
     darker = drawn - np.float32(0.3) * (labels == 8)[..., None]
-    assert np.allclose(with_detail(photo, drawn, darker, region), photo + (darker - drawn), atol=1e-6)
+    assert np.allclose(with_detail(photo, labels, drawn, darker, region), photo + (darker - drawn), atol=1e-6)
+
+
+def test_hair_beyond_its_labels_changes_with_it():
+    """By hand: hair that reaches two pixels farther than its labels, or less far, changes as far as it reaches."""
+    labels = np.zeros((S, S), np.uint8)
+    labels[:, :30] = HAIR
+    change = np.float32(0.5) * (labels == HAIR)[..., None].repeat(3, axis=2)
+    for end in (29, 31):
+        photo = np.full((S, S, 3), 0.9, np.float32)
+        photo[:, :end] = 0.1
+        soft = soft_change(photo, labels, change)
+        assert np.allclose(soft[:, :end], 0.5, atol=0.05) and np.allclose(soft[:, end:], 0, atol=0.05)
+
+
+def test_hair_of_the_colour_of_its_surroundings_ends_where_its_labels_do():
+    labels = np.zeros((S, S), np.uint8)
+    labels[:, :30] = HAIR
+    matte = hair_matte(np.full((S, S, 3), 0.4, np.float32), labels)
+    assert np.allclose(matte[:, :26], 1) and np.allclose(matte[:, 34:], 0)
+    assert (matte[:, 29] > 0.5).all() and (matte[:, 30] < 0.5).all()
 
 
 def test_detail_stays_where_nothing_is_edited():
-    photo, drawn = random_picture(0), random_picture(1)
-    assert np.allclose(with_detail(photo, drawn, drawn, np.zeros((S, S), np.float32)), photo, atol=1e-6)
+    photo, drawn, labels = random_picture(0), random_picture(1), labels_with_mouth()
+    assert np.allclose(with_detail(photo, labels, drawn, drawn, np.zeros((S, S), np.float32)), photo, atol=1e-6)
     everywhere = np.ones((S, S), np.float32)
-    assert np.allclose(with_detail(photo, drawn, drawn, everywhere), drawn, atol=1e-6)
+    assert np.allclose(with_detail(photo, labels, drawn, drawn, everywhere), drawn, atol=1e-6)
 
 
 def test_an_edit_takes_the_light_of_its_surroundings():
@@ -54,7 +74,7 @@ def test_an_edit_takes_the_light_of_its_surroundings():
     region[24:40, 24:40] = 1
     edited = drawn.copy()
     edited[24:40, 24:40] = 0.1
-    result = with_detail(drawn + np.float32(0.2), drawn, edited, region)
+    result = with_detail(drawn + np.float32(0.2), labels_with_mouth(), drawn, edited, region)
     assert np.allclose(result[28:36, 28:36], 0.3, atol=1e-3)
     assert np.allclose(result[:20], 0.6, atol=1e-6)
 
