@@ -31,7 +31,7 @@ from retouch_common.photo.command import (
 from retouch_common.training.command import start_training, training_options
 
 from maskgan.config import COMPONENT_NAMES, PRESETS
-from maskgan.options import NamedWeights, Parts, aligned_option, face_box_option, parser_option
+from maskgan.options import NamedWeights, Parts, adapt_option, aligned_option, face_box_option, parser_option
 from maskgan.studio.cli import studio
 
 __all__ = [
@@ -107,6 +107,7 @@ def parse(
 @parser_option
 @face_box_option
 @aligned_option
+@adapt_option
 @compare_option
 @overwrite_option
 @device_option
@@ -161,6 +162,7 @@ def edit(
 @parser_option
 @face_box_option
 @aligned_option
+@adapt_option
 @compare_option
 @batch_options
 @device_option

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from retouch_common.cli import progress_bar
 from retouch_common.parsing.labels import CLASSES, coloured, read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.alignment import FaceSquare, portrait_square, read_aligned
@@ -37,12 +38,14 @@ class Options:
     Attributes:
         face_boxes: (x, y, w, h) in pixels of the upright photo, at most one; by default the largest face is taken.
         aligned: The photo is a face as the network was trained on, a square picture.
+        adapt: Steps in which the network is adapted to the face before it is edited; 0 leaves it as it is.
         compare: Also write before and after side by side, NAME.compare.jpg.
         overwrite: Whether files that are there may be replaced, painted labels and an input that is the output too.
     """
 
     face_boxes: Sequence[Box] = ()
     aligned: bool = False
+    adapt: int = 0
     compare: bool = False
     overwrite: bool = False
 
@@ -137,6 +140,7 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Opti
             f"{mask}: has {labels.shape[1]}x{labels.shape[0]} pixels; the aligned face has {editor.size}x{editor.size} "
             f"and the photo {photo.width}x{photo.height}"
         )
+    portrait = _adapted(editor, portrait, options)
     edited = editor.render(portrait, labels, portrait.codes)
     _write(photo, target, editor.pasted_rows(photo, portrait, edited), portrait, options)
     return "; ".join([f"{np.mean(labels != portrait.labels):.1%} of the labels differ", *warnings_of(labels)])
@@ -179,6 +183,7 @@ def swap_file(
         ValueError: If ``src`` is no photograph or shows no face, or ``target`` cannot hold it.
     """
     photo, portrait = _open(editor, src, target, options)
+    portrait = _adapted(editor, portrait, options)
     taken = [part for part in parts if portrait.codes.shows(part)]
     codes = editor.blend(portrait.codes, {part: (lender.codes, blend) for part in taken})
     edited = editor.render(portrait, portrait.labels, codes)
@@ -215,6 +220,16 @@ def _open(
     photo = Photo.open(src)
     photo.check_output(target)
     return photo, editor.open_source(photo, find_face(photo, options))
+
+
+def _adapted(editor: Editor, portrait: Portrait, options: Options) -> Portrait:
+    if not options.adapt:
+        return portrait
+    adaptation = editor.adaptation(portrait, steps=options.adapt)
+    with progress_bar(unit="steps") as bar:
+        for _ in bar.track(adaptation, description="Adapting the network"):
+            pass
+    return editor.adapted(portrait, adaptation)
 
 
 def _write(photo: Photo, target: Path, rows: Iterator[np.ndarray], portrait: Portrait, options: Options) -> None:

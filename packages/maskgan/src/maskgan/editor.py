@@ -12,7 +12,7 @@ Shapes: photographs (H, W, 3) RGB, uint8 or uint16; aligned faces (S, S, 3) floa
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,12 +27,16 @@ from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import ArraySource, RowSource
 from torch import Tensor
 
+from maskgan.adaptation import Adaptation, Known, random_edit
 from maskgan.config import COMPONENT_NAMES
 from maskgan.filling import filled
 from maskgan.model import Codes, MaskGAN
+from maskgan.neck import neck_matte, recoloured, skin_colour
 from maskgan.seams import Repainted, edited_region, with_detail
 
 UNTOUCHED = 1 / 255  # what the rest of a face changes by up to one 8-bit level is the network's noise
+
+MASKS = 6  # near the portrait's, of an adaptation
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Portrait:
         photo_size: Height and width of the photograph.
         codes: Appearance of its components, of a batch of one.
         as_it_is: The network's picture of it as it is, (S, S, 3) float32 in [0, 1].
+        network: The network that is adapted to it; None: the editor's.
     """
 
     image: np.ndarray
@@ -54,6 +59,7 @@ class Portrait:
     photo_size: tuple[int, int]
     codes: Codes
     as_it_is: np.ndarray
+    network: MaskGAN | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,36 @@ class Editor:
         codes, as_it_is = self._codes_and_picture(image, labels)
         return Portrait(image, labels, square, (source.height, source.width), codes, as_it_is)
 
+    def adaptation(self, portrait: Portrait, *, steps: int, seed: int = 0) -> Adaptation:
+        """Prepare to tune the network to a portrait; see :mod:`maskgan.adaptation`.
+
+        Args:
+            portrait: As :meth:`open` gives it; nothing of it changes.
+            steps: Optimiser steps.
+            seed: Of the masks that hold the network to what it draws.
+
+        Raises:
+            ValueError: ``steps`` is less than 1.
+        """
+        generator = np.random.default_rng((seed, 0x9107))
+        near = []
+        for _ in range(MASKS):
+            labels = random_edit(portrait.labels, generator)
+            edited = self.render(portrait, labels, portrait.codes)
+            behind = self._background(portrait, labels)
+            near.append(Known(self._classes(labels), behind, self._on_device(edited.finished)))
+        own = self._on_device(portrait.image)
+        known = Known(self._classes(portrait.labels), own, own)
+        network = portrait.network or self.model
+        return Adaptation(network, known, near, portrait.codes, steps=steps, dtype=self.dtype)
+
+    def adapted(self, portrait: Portrait, adaptation: Adaptation) -> Portrait:
+        """Return a portrait whose edits the tuned network draws."""
+        network, codes = adaptation.network, adaptation.codes
+        own = self._on_device(portrait.image)
+        as_it_is = self._picture(network, codes, own, portrait.labels)
+        return replace(portrait, codes=codes, as_it_is=as_it_is, network=network)
+
     def blend(self, codes: Codes, parts: Mapping[str, tuple[Codes, float]]) -> Codes:
         """Take the appearance of some components, in part or in full, from other faces.
 
@@ -170,9 +206,13 @@ class Editor:
             ValueError: Labels of another size or with unknown classes.
         """
         labels = self._checked(labels)
-        image = self._picture(codes, self._background(portrait, labels), labels)
+        network, target = portrait.network or self.model, self._background(portrait, labels)
+        image = self._picture(network, codes, target, labels)
+        if codes is not portrait.codes:
+            target = self._with_neck(portrait, target, image, labels)
+            image = self._picture(network, codes, target, labels)
         region = edited_region(portrait.labels, labels)
-        finished = with_detail(portrait.image, portrait.as_it_is, image, region)
+        finished = with_detail(portrait.image, portrait.labels, portrait.as_it_is, image, region)
         change = F.hardshrink(torch.from_numpy(finished - portrait.image), UNTOUCHED).numpy()
         return Edited(image, portrait.image + change, change, region)
 
@@ -207,13 +247,13 @@ class Editor:
 
     def _codes_and_picture(self, image: np.ndarray, labels: np.ndarray) -> tuple[Codes, np.ndarray]:
         picture = self._on_device(image)
-        with torch.inference_mode(), self._autocast():
+        with torch.no_grad(), self._autocast():
             codes = self.model.encode(picture, self._classes(labels))
-        return codes, self._picture(codes, picture, labels)
+        return codes, self._picture(self.model, codes, picture, labels)
 
-    def _picture(self, codes: Codes, target: Tensor, labels: np.ndarray) -> np.ndarray:
-        with torch.inference_mode(), self._autocast():
-            drawn = self.model.generate(codes, target, self._classes(labels))
+    def _picture(self, network: MaskGAN, codes: Codes, target: Tensor, labels: np.ndarray) -> np.ndarray:
+        with torch.no_grad(), self._autocast():
+            drawn = network.generate(codes, target, self._classes(labels))
         return ((drawn[0].float().cpu() + 1) / 2).clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
 
     def _background(self, portrait: Portrait, labels: np.ndarray) -> Tensor:
@@ -225,6 +265,13 @@ class Editor:
         behind = torch.from_numpy((portrait.labels == 0)[None, None]).to(picture)
         hole = torch.from_numpy(uncovered[None, None]).to(picture)
         return picture + hole * (filled(picture, behind) - picture)
+
+    def _with_neck(self, portrait: Portrait, target: Tensor, image: np.ndarray, labels: np.ndarray) -> Tensor:
+        """The target picture, its neck and ears in the colour that the face's skin has in a drawn picture."""
+        own, now = self._classes(portrait.labels), self._classes(labels)
+        matte = neck_matte(self._on_device(portrait.image), own)
+        before = skin_colour(self._on_device(portrait.as_it_is), own)
+        return recoloured(target, matte, before, skin_colour(self._on_device(image), now))
 
     def _on_device(self, image: np.ndarray) -> Tensor:
         """(1, 3, S, S) in [-1, 1]."""

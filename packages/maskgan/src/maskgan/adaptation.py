@@ -1,0 +1,194 @@
+"""Pivotal tuning: adapt the generator to one portrait, so that it draws this very face, and edits start from that.
+
+Roich, Mokady, Bermano, Cohen-Or. "Pivotal Tuning for Latent-based Editing of Real Images." ACM Transactions on Graphics
+42(1), 2022. A pivot is found for the portrait in the space of codes; then the generator's weights are tuned until the
+pivot gives the portrait, while a locality regularisation holds the generator to what it drew before around the pivot.
+
+    L = L_pt + lambda_R L_R,    L_pt = |x_p - x| + lambda_G |grad x_p - grad x|
+
+Paper: the pivot is found by optimisation, and then fixed. Here: it is what E_local says of the portrait, and is tuned
+together with the weights, which takes seconds instead of minutes.
+Paper: L_pt is LPIPS and L2. Here: L1 of pictures and of their gradients; no network with weights of its own is needed.
+Paper: L_R compares the tuned and the untuned generator at random codes near the pivot. Here: at random *masks* near the
+portrait's, which is where edits go. What the untuned generator draws there is put into the photograph as an edit is
+(:func:`maskgan.seams.with_detail`), so that an edit keeps its shape and takes the portrait's look.
+
+Shapes: pictures (N, 3, S, S) in [-1, 1]; labels (S, S) uint8.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from retouch_common.parsing.labels import CLASSES
+from retouch_common.synthesis.filters import dilate
+from torch import Tensor
+
+from maskgan.model import Codes, MaskGAN
+
+LEARNING_RATE, CODES_RATE = 1e-3, 2e-2
+WARMUP, CLIP = 5, 1.0
+GRADIENTS, LOCALITY = 1.0, 0.5
+"""lambda_G and lambda_R."""
+SKIN, MOUTH, HAIR = (CLASSES.index(name) for name in ("skin", "mouth", "hair"))
+_LIPS = tuple(CLASSES.index(name) for name in ("upper_lip", "mouth", "lower_lip"))
+_MOVABLE = (*((CLASSES.index(name),) for name in ("brow_left", "brow_right", "eye_left", "eye_right", "nose")), _LIPS)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A mask and the picture that is to be drawn after it.
+
+    Attributes:
+        labels: (1, S, S) long.
+        behind: The target of which the background is seen, (1, 3, S, S).
+        picture: What is to be drawn, (1, 3, S, S).
+    """
+
+    labels: Tensor
+    behind: Tensor
+    picture: Tensor
+
+
+class Adaptation:
+    """The tuning of a network to a portrait, step by step.
+
+    >>> adaptation = Adaptation(network, portrait, near, codes, steps=80)
+    >>> for error in adaptation:  # may be left after any step
+    ...     print(error)
+    >>> adaptation.network, adaptation.codes
+
+    Args:
+        network: Stays as it is; a copy is tuned.
+        portrait: The face as it is.
+        near: Other masks, and what an edit would show now; one of them takes part in every step, in turn.
+        codes: The pivot, of a batch of one.
+        steps: Optimiser steps, at least 1.
+        dtype: Number format of the convolutions.
+
+    Attributes:
+        network: The tuned network.
+        codes: The tuned pivot.
+
+    Raises:
+        ValueError: ``steps`` is less than 1.
+    """
+
+    def __init__(
+        self,
+        network: MaskGAN,
+        portrait: Known,
+        near: list[Known],
+        codes: Codes,
+        *,
+        steps: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if steps < 1:
+            raise ValueError(f"a portrait is adapted in at least one step, not {steps}")
+        self.network = copy.deepcopy(network)
+        self._values = {name: value.clone().requires_grad_(True) for name, value in codes.values.items()}
+        self._present, self._steps, self._dtype = codes.present, steps, dtype
+        self._portrait, self._near = portrait, near
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return self._steps
+
+    @property
+    def codes(self) -> Codes:
+        """The pivot as it is now."""
+        return Codes({name: value.detach() for name, value in self._values.items()}, self._present)
+
+    def __iter__(self) -> Iterator[float]:
+        """Take the steps; each yields the mean error of the portrait's pixels in [0, 1] before it."""
+        tuned = [p for name, p in self.network.named_parameters() if ".encoder." not in name]
+        pivot = list(self._values.values())
+        for parameter in tuned:
+            parameter.requires_grad_(True)
+        optimizer = torch.optim.Adam(
+            [{"params": tuned, "lr": LEARNING_RATE}, {"params": pivot, "lr": CODES_RATE}], betas=(0.9, 0.99)
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        try:
+            for step in range(self._steps):
+                wanted = [self._portrait, self._near[step % len(self._near)]] if self._near else [self._portrait]
+                error, loss = self._losses(wanted)
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(tuned, CLIP)
+                optimizer.step()
+                scheduler.step()
+                yield error
+        finally:
+            self.network.requires_grad_(False)
+
+    def _rate(self, step: int) -> float:
+        """Warm-up and cosine decay."""
+        if step < WARMUP:
+            return (step + 1) / WARMUP
+        return float(0.5 + 0.5 * np.cos(np.pi * (step - WARMUP) / max(1, self._steps - WARMUP)))
+
+    def _losses(self, wanted: list[Known]) -> tuple[float, Tensor]:
+        number = len(wanted)
+        labels, behind, picture = (
+            torch.cat([getattr(known, name) for known in wanted]) for name in ("labels", "behind", "picture")
+        )
+        codes = Codes(
+            {name: value.expand(number, -1) for name, value in self._values.items()},
+            self._present.expand(number, -1),
+        )
+        device = picture.device.type
+        with torch.autocast(device, self._dtype, enabled=self._dtype != torch.float32):
+            drawn = self.network.generate(codes, behind, labels)
+        errors = _errors(drawn.float(), picture)  # (N,)
+        pixels = float((drawn[0].detach().float() - picture[0]).abs().mean() / 2)
+        return pixels, errors[0] + LOCALITY * errors[1:].sum()
+
+
+def random_edit(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return a mask as somebody might paint it: parts larger, smaller or elsewhere, lips opened, more or less hair.
+
+    Args:
+        labels: (S, S) uint8; stays as it is.
+        generator: Source of randomness.
+    """
+    edited = labels.copy()
+    for part in _MOVABLE:
+        if generator.random() < 0.5:
+            factors = np.exp(generator.uniform(-0.3, 0.3, 2))
+            edited = _moved(edited, part, factors, generator.normal(0, 0.012, 2) * len(labels))
+    if generator.random() < 0.7:
+        edited = _with_hair(edited, float(generator.uniform(-0.07, 0.07)) * len(labels))
+    return edited
+
+
+def _moved(labels: np.ndarray, part: tuple[int, ...], factors: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """A part larger or smaller by factors (down, across) and moved by a shift in pixels; skin where it was."""
+    where = np.isin(labels, part)
+    if not where.any():
+        return labels
+    rows, columns = np.nonzero(where)
+    centre = np.array([rows.mean(), columns.mean()])
+    y, x = ((np.arange(len(labels)) - centre[axis] - shift[axis]) / factors[axis] + centre[axis] for axis in (0, 1))
+    rows, columns = (np.rint(axis).astype(int).clip(0, len(labels) - 1) for axis in (y, x))
+    moved = np.where(where, labels, 0)[np.ix_(rows, columns)]
+    return np.where(moved > 0, moved, np.where(where, SKIN, labels)).astype(np.uint8)
+
+
+def _with_hair(labels: np.ndarray, reach: float) -> np.ndarray:
+    """More hair, over skin and background; or less, background where it was."""
+    hair = dilate((labels == HAIR).astype(np.float32), reach) > 0
+    grown = hair & ((labels == SKIN) | (labels == 0))
+    lost = (labels == HAIR) & ~hair
+    return np.where(grown, HAIR, np.where(lost, 0, labels)).astype(np.uint8)
+
+
+def _errors(drawn: Tensor, picture: Tensor) -> Tensor:
+    """L1 of pictures and of their gradients, (N,)."""
+    error = drawn - picture
+    across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
+    pixels, edges = error.abs().flatten(1).mean(1), (across.abs().flatten(1).mean(1) + down.abs().flatten(1).mean(1))
+    return pixels + GRADIENTS * edges
