@@ -30,7 +30,9 @@ def one_face(monkeypatch):
 
 @pytest.fixture
 def editor():
-    return FlatEditor()
+    editor = FlatEditor()
+    editor.pace = 0.03
+    return editor
 
 
 @pytest.fixture

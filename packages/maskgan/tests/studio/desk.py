@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 from asking import TOKEN
-from flat_editor import SIZE, FlatEditor, encoded, portrait_pixels
+from flat_editor import SIZE, encoded, portrait_pixels
 from maskgan.studio.server import create_app
 from maskgan.studio.session import Studio
 from PIL import Image
@@ -130,12 +130,12 @@ def browser():
 
 
 @pytest.fixture
-def address(tmp_path):
+def address(tmp_path, editor):
     import uvicorn
 
     folder = tmp_path / "uploads"
     folder.mkdir()
-    app = create_app(Studio(FlatEditor()), folder, TOKEN)
+    app = create_app(Studio(editor), folder, TOKEN)
     config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="off", timeout_graceful_shutdown=1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(config)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 from maskgan.components import COMPONENTS
@@ -48,6 +49,23 @@ class FlatEditor:
     """The methods of :class:`maskgan.editor.Editor` that the studio uses."""
 
     size = SIZE
+
+    def __init__(self):
+        self.pace, self.taken = 0.0, 0  # seconds for a step of an adaptation; steps taken in all
+
+    def adaptation(self, portrait, *, steps):
+        def run():
+            for _ in range(steps):
+                time.sleep(self.pace)
+                self.taken += 1
+                yield 0.5
+
+        return run()
+
+    def adapted(self, portrait, adaptation):
+        """Every component in the negative of its colour: easy to tell from what was."""
+        colours = {name: 1 - colour for name, colour in portrait.codes.colours.items()}
+        return replace(portrait, codes=Codes(colours, portrait.codes.present))
 
     def open_source(self, source, square, *, labels=None):
         ((_, image),) = read_aligned(source, [square], self.size)

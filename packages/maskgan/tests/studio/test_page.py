@@ -312,3 +312,29 @@ def test_the_page_fits_narrow_windows(desk):
         assert max(wide) <= 0
         box = desk.page.locator("#stage").bounding_box()
         assert box["width"] >= 400 and box["height"] >= 400
+
+
+def test_the_network_is_adapted_with_progress_and_what_is_painted_stays(desk, editor):
+    desk.keys("h")
+    desk.stroke((5, 50), (20, 50))
+    painted, before, revision = desk.mask(), desk.shown(), desk.rendered()
+    desk.page.click("#adapt")
+    desk.page.wait_for_function("() => document.querySelector('#adapted').value > 0.2")
+    assert desk.page.locator("#adapt").text_content() == "Cancel"
+    assert "adapted to this face" in desk.notice()
+    desk.rendered(revision)
+    assert (desk.mask() == painted).all() and np.abs(desk.shown() - before).max() > 30
+    assert desk.page.locator("#adapt").text_content() == "Adapt to this face"
+    assert desk.page.locator("#adapted").is_hidden()
+
+
+def test_an_adaptation_is_cancelled(desk, editor):
+    before = desk.shown()
+    desk.page.click("#adapt")
+    desk.page.wait_for_function("() => document.querySelector('#adapted').value > 0")
+    desk.page.click("#adapt")
+    desk.page.wait_for_selector("#adapted", state="hidden")
+    taken = editor.taken
+    desk.page.wait_for_timeout(500)
+    assert editor.taken <= taken + 2 and taken < 80
+    assert (desk.shown() == before).all()

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import threading
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from asking import edit, opened, picture, refused, upload
 from flat_editor import HEIGHT, SIZE, WIDTH, encoded, plain_mask, portrait_pixels
 from maskgan.config import COMPONENT_NAMES
+from maskgan.studio.session import Edit, StoredFile, Studio
 from PIL import Image
 from retouch_common.parsing.labels import CLASSES, COLOURS, decode_labels
 
@@ -102,6 +104,36 @@ def test_a_render_in_the_photo_is_what_is_exported(client):
     assert exported.shape == (HEIGHT, WIDTH, 3)
     changed = np.abs(exported - portrait_pixels()).max(axis=2) > 8
     assert 0 < changed.mean() < inside.mean()
+
+
+def test_an_adaptation_tells_every_step_and_ends_with_another_entry(client):
+    photo = opened(client)
+    answer = client.post(f"/api/photos/{photo['id']}/adapt", params={"steps": 3})
+    said = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["taken"] for line in said] == [1, 2, 3, 3] and {line["steps"] for line in said} == {3}
+    adapted = said[-1]["photo"]
+    assert adapted["id"] != photo["id"] and adapted["name"] == photo["name"]
+    first, second = (client.post("/api/render", json=edit(p, view="network")).json() for p in (photo, adapted))
+    assert first["image"] != second["image"]
+
+
+@pytest.mark.parametrize("steps", ["0", "-3", "1e3", "100000", ""])
+def test_an_adaptation_of_other_steps_is_refused(client, steps):
+    photo = opened(client)
+    answer = client.post(f"/api/photos/{photo['id']}/adapt", params={"steps": steps})
+    assert "whole number from 1" in refused(answer, 422)
+    refused(client.post("/api/photos/nobody/adapt", params={"steps": 3}), 404)
+
+
+def test_others_render_between_the_steps_of_an_adaptation_and_whoever_leaves_cancels(editor, client, tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(portrait_pixels()))
+    studio = Studio(editor)
+    opened_ = studio.open(StoredFile(tmp_path / "a.png", "a.png", ours=False))
+    steps = studio.adapt(opened_.id, 5)
+    assert [next(steps)[0] for _ in range(2)] == [1, 2]
+    studio.render(Edit(opened_.id, plain_mask(SIZE)))  # or it would wait for ever
+    steps.close()
+    assert editor.taken == 2
 
 
 def test_warnings_say_what_is_missing(client):

@@ -6,6 +6,7 @@
     GET  /api/photos/ID/face.png      the face
     GET  /api/photos/ID/labels        its mask, a byte for every pixel
     POST /api/photos/ID/labels        a mask that fits better -> the description of another entry
+    POST /api/photos/ID/adapt?steps=  -> lines of JSON: steps taken, at last the description of another entry
     POST /api/render                  an edit (JSON) -> picture and warnings (JSON)
     POST /api/export/photo|face       an edit (JSON) -> a file
     POST /api/labels/encode           a mask, a byte for every pixel -> a PNG with a palette
@@ -23,7 +24,7 @@ import binascii
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,7 +36,7 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -50,6 +51,7 @@ TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".s
 EDIT_BYTES = 4_000_000
 LABEL_BYTES = 8_000_000
 LONGEST_NAME = 120
+MOST_STEPS = 1000
 
 
 class TooLarge(ValueError):
@@ -73,6 +75,7 @@ def create_app(studio: Studio, folder: Path, token: str, *, start: str | None = 
         Route("/api/photos/{id}/face.png", page.face),
         Route("/api/photos/{id}/labels", page.labels),
         Route("/api/photos/{id}/labels", page.reread, methods=["POST"]),
+        Route("/api/photos/{id}/adapt", page.adapt, methods=["POST"]),
         Route("/api/render", page.render, methods=["POST"]),
         Route("/api/export/photo", page.export_photo, methods=["POST"]),
         Route("/api/export/face", page.export_face, methods=["POST"]),
@@ -147,6 +150,14 @@ class _Page:
         labels = self._labels(await _body(request, LABEL_BYTES))
         opened = await run_in_threadpool(self._studio.reread, request.path_params["id"], labels)
         return JSONResponse(_description(opened))
+
+    async def adapt(self, request: Request) -> Response:
+        """Answer a line for every step, so that a page shows progress; a page that leaves cancels."""
+        opened = self._photo(request)
+        text = request.query_params.get("steps", "")
+        if not text.isdecimal() or not 1 <= int(text) <= MOST_STEPS:
+            raise ValueError(f"steps must be a whole number from 1 to {MOST_STEPS}, not {text!r}")
+        return StreamingResponse(_lines(self._studio, opened.id, int(text)), media_type="application/x-ndjson")
 
     async def render(self, request: Request) -> Response:
         edit, view = await self._edit(request)
@@ -230,6 +241,15 @@ class _Page:
         if view not in ("photo", "network"):
             raise ValueError(f"view must be photo or network, not {view}")
         return Edit(photo, self._labels(labels), parts), view
+
+
+def _lines(studio: Studio, id: str, steps: int) -> Iterator[bytes]:
+    try:
+        for taken, opened in studio.adapt(id, steps):
+            said = {"taken": taken, "steps": steps}
+            yield json.dumps(said | ({"photo": _description(opened)} if opened else {})).encode() + b"\n"
+    except (LookupError, MemoryError, ValueError) as error:  # the status has been sent
+        yield json.dumps({"error": error_line(error) or str(error)}).encode() + b"\n"
 
 
 def _description(opened: OpenPhoto) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import secrets
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -168,6 +168,36 @@ class Studio:
             source = Photo.open(opened.file.path)
             portrait = self.editor.open_source(source, opened.portrait.square, labels=labels)
         return self._keep(replace(opened, portrait=portrait))
+
+    def adapt(self, id: str, steps: int) -> Iterator[tuple[int, OpenPhoto | None]]:
+        """Adapt the network to a face, a step at a time; whoever stops asking for the next one cancels.
+
+        Between the steps others can render.
+
+        Args:
+            id: The photograph, which stays as it is.
+            steps: How many.
+
+        Yields:
+            The number of steps taken and None; after the last one the number and another entry of the same photograph.
+
+        Raises:
+            UnknownPhoto: It is not open.
+            ValueError: ``steps`` is less than 1.
+        """
+        opened = self.photo(id)
+        with self._network:
+            adaptation = self.editor.adaptation(opened.portrait, steps=steps)
+        taken = enumerate(adaptation, 1)
+        while True:
+            with self._network:
+                step = next(taken, None)
+            if step is None:
+                break
+            yield step[0], None
+        with self._network:
+            portrait = self.editor.adapted(opened.portrait, adaptation)
+        yield steps, self._keep(replace(opened, portrait=portrait))
 
     def photo(self, id: str) -> OpenPhoto:
         """An open photograph.

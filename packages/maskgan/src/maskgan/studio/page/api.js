@@ -12,7 +12,8 @@ async function ask(path, options = {}) {
   let answer;
   try {
     answer = await fetch(path, options);
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw new Refusal("The studio does not answer. Is it still running in its terminal?");
   }
   if (answer.ok) return answer;
@@ -47,6 +48,26 @@ export async function photoLabels(id) {
 
 export async function reread(id, labels) {
   return (await post(`/api/photos/${id}/labels`, labels)).json();
+}
+
+// Adapt the network to a photo's face; progress(share) after every step. Aborting the signal cancels.
+export async function adapt(id, steps, signal, progress) {
+  const answer = await ask(`/api/photos/${id}/adapt?${new URLSearchParams({ steps })}`, { method: "POST", signal });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    text += value ?? "";
+    const lines = text.split("\n");
+    text = lines.pop();
+    for (const line of lines) {
+      const said = JSON.parse(line);
+      if (said.error) throw new Refusal(said.error);
+      if (said.photo) return said.photo;
+      progress(said.taken / said.steps);
+    }
+    if (done) throw new Refusal("The studio stopped before the network was adapted.");
+  }
 }
 
 export async function decodeLabels(file) {

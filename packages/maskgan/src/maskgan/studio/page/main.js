@@ -237,6 +237,33 @@ async function maskFile() {
   return { blob, name };
 }
 
+// --- the network adapted to the face
+
+const STEPS = 80;
+let adapting = null; // what cancels it
+
+async function adapt() {
+  const photo = store.get("photo");
+  adapting = new AbortController();
+  byId("adapt").textContent = "Cancel";
+  byId("adapted").hidden = false;
+  byId("adapted").value = 0;
+  try {
+    const adapted = await api.adapt(photo.id, STEPS, adapting.signal, (share) => (byId("adapted").value = share));
+    if (store.get("photo") !== photo) return; // another one was opened meanwhile
+    store.set({ photo: adapted });
+    sources.setOwn(adapted);
+    live.changed();
+    notice.news("The network is adapted to this face.");
+  } catch (error) {
+    if (error.name !== "AbortError") failed(error);
+  } finally {
+    adapting = null;
+    byId("adapt").textContent = "Adapt to this face";
+    byId("adapted").hidden = true;
+  }
+}
+
 const actions = {
   undo: () => pointer.stroke || history.undo(),
   redo: () => pointer.stroke || history.redo(),
@@ -264,6 +291,7 @@ const actions = {
       failed(error);
     }
   },
+  adapt: () => (adapting ? adapting.abort() : adapt()),
   klass: (klass) => choose(store, klass),
   swap: () => choose(store, store.get("lastClass")),
   only: () => {
@@ -284,7 +312,7 @@ for (const tool of ["brush", "eraser", "fill", "pick", "hand"]) actions[tool] = 
 
 const buttons = {
   open: "open", "open-first": "open", undo: "undo", redo: "redo", "save-photo": "save", "save-face": "saveFace",
-  "import-mask": "importMask", "export-mask": "exportMask", "reset-mask": "resetMask", reread: "reread",
+  "import-mask": "importMask", "export-mask": "exportMask", "reset-mask": "resetMask", reread: "reread", adapt: "adapt",
   "zoom-in": "zoomIn", "zoom-out": "zoomOut", "zoom-fit": "fit", help: "help",
 };
 for (const [id, action] of Object.entries(buttons)) byId(id).addEventListener("click", () => actions[action]());
