@@ -7,7 +7,8 @@ what is a brown wall, and Eq. 9 asks for nothing there.
 Here: bare skin around the face is told by its colour and by being connected with the face, and takes the change of the
 face's mean colour. Unpaired training data and edits both see backgrounds made so.
 
-Shapes: pictures (N, 3, S, S) in [-1, 1]; labels (N, S, S) long; mattes (N, 1, S, S) in [0, 1]; colours (N, 3) in [0, 1].
+Shapes: pictures (N, 3, S, S) in [-1, 1]; labels (N, S, S) long; mattes (N, 1, S, S) in [0, 1]; colours (N, 3) in
+[0, 1].
 """
 
 import torch

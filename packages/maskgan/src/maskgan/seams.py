@@ -6,8 +6,9 @@ picture simply replaced the photograph. So the photograph changes by what the ed
     result = photograph + c,    c = G_edited - G_as_it_is,
 
 and hair in another colour keeps its strands. Labels end at whole pixels, hair does not: at its border c is a mean of
-what hair and its surroundings change by, weighted by a matte. Where the labels change, the result is the network's picture with the difference of photograph
-and network, photograph - G_as_it_is, filled in smoothly from around: in the light and colour of its surroundings.
+what hair and its surroundings change by, weighted by a matte. Where the labels change, the result is the network's
+picture with the difference of photograph and network, photograph - G_as_it_is, filled in smoothly from around: in the
+light and colour of its surroundings.
 
 Shapes: pictures (S, S, 3) float32 in [0, 1]; labels (S, S).
 """
