@@ -35,7 +35,7 @@ def pictures(count=3, size=64, seed=1):
 def gate(model, rows):
     """Let the router answer these rows."""
     answers = torch.tensor(rows).float() * 20 - 10
-    model.router.forward = lambda image: answers[: len(image)]
+    model.router.forward = lambda image, traces: answers[: len(image)]
 
 
 class Calls:
@@ -78,7 +78,9 @@ def test_inactive_experts_cost_nothing_and_active_ones_see_one_batch():
 def test_how_much_an_experts_change_counts(gates):
     """All of it, or as much as the router is sure; of one that the user chose, all."""
     model = built(replace(PRESETS["tiny"].model, gates=gates))
-    model.router.forward = lambda image: torch.tensor([[0.9, -1.0, 0.6, 0.4]]).logit(eps=1e-6).expand(len(image), -1)
+    model.router.forward = lambda image, traces: (
+        torch.tensor([[0.9, -1.0, 0.6, 0.4]]).logit(eps=1e-6).expand(len(image), -1)
+    )
     sure = [0.9, 0.0, 0.6, 0.0] if gates == "probability" else [1.0, 0.0, 1.0, 0.0]
     assert model.restore(pictures(1)).shares.tolist() == [pytest.approx(sure)]
     assert model.restore(pictures(1), experts=["eye"]).shares.tolist() == [[0.0, 0.0, 0.0, 1.0]]
@@ -118,7 +120,9 @@ def test_any_size():
 
 def test_degree_is_an_expectation():
     model = built()
-    model.estimators["white"].forward = lambda image: torch.log(torch.tensor([[0.5, 0.0, 0.0, 0.0, 0.5]]) + 1e-12)
+    model.estimators["white"].forward = lambda image, traces: torch.log(
+        torch.tensor([[0.5, 0.0, 0.0, 0.0, 0.5]]) + 1e-12
+    )
     assert model.degree("white", pictures(1)).item() == pytest.approx((1 + 5) / 2 / 5, abs=1e-4)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mofrr.config import ModelConfig
 from mofrr.mam import WIDTH, ResNetMAM
 from mofrr.subband_cnn import SubbandCNN
+from mofrr.traces import picture_traces
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
@@ -46,11 +47,20 @@ class Backbone(nn.Module):
             network.fc = nn.Identity()
             self.network = network
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Tokens, (N, K, F); only ResNet-MAM gives more than one."""
+    def forward(self, image: Tensor, traces: Tensor | None = None) -> Tensor:
+        """Tokens, (N, K, F); only ResNet-MAM gives more than one.
+
+        Args:
+            image: The pictures.
+            traces: Maps of the photographs that they come from, for "subbands"; None: they are the photographs.
+        """
+        own = traces
+        if own is None and isinstance(self.network, SubbandCNN):
+            own = picture_traces(image)
         if image.shape[-2:] != (self.size, self.size):
             image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
-        tokens = self.network((image - self.mean) / self.deviation)
+        seen = (image - self.mean) / self.deviation
+        tokens = self.network(seen, own) if isinstance(self.network, SubbandCNN) else self.network(seen)
         return tokens if tokens.ndim == 3 else tokens[:, None]
 
 

@@ -61,14 +61,18 @@ def train(
     compared with; "all" leaves it out.
     """
     from mofrr.baselines import BASELINES
-    from mofrr.config import PRESETS
+    from mofrr.config import Config, stage_presets
     from mofrr.stages import stage_names
     from mofrr.train import dry_run as check
     from mofrr.train import train as run
 
     if operation and stage not in ("degree", "expert", "baseline"):
         raise ValueError(f"--operation is for degree, expert and baseline, not for {stage}")
-    config = chosen_configuration(PRESETS, preset, config_file, overrides, steps=steps, init=init)
+
+    def configured(stage: str) -> Config:
+        return chosen_configuration(stage_presets(stage), preset, config_file, overrides, steps=steps, init=init)
+
+    config = configured(stage)
     known = [*stage_names(config), *(f"baseline-{name}" for name in BASELINES)]
     names = [name for name in known if name.partition("-")[0] == stage]
     if stage == "all":
@@ -80,10 +84,10 @@ def train(
     for name in names:
         refuse_own_configuration(config_file, out / name)
     if dry_run:
-        check(config, data, stage=names[0], device=device, report=click.echo)
+        check(configured(names[0]), data, stage=names[0], device=device, report=click.echo)
     else:
-        stages = None if stage == "all" else names
-        run(config, data, out, stages=stages, device=device, tensorboard=tensorboard, report=click.echo)
+        configs = {name: configured(name) for name in names}
+        run(configs, data, out, device=device, tensorboard=tensorboard, report=click.echo)
 
 
 @click.command()

@@ -8,9 +8,9 @@ Table 4 are ``model.idem=false``, ``model.degree=false``, ``model.hfcam=false``,
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from retouch_common.config import check_training
+from retouch_common.config import apply_overrides, check_training
 
 OPERATIONS = ("white", "smooth", "lift", "eye")
 """Whitening, smoothing, face lifting and eye enlarging, in the paper's order."""
@@ -175,7 +175,8 @@ class LossConfig:
         l1: First half of L_hyb.
         ssim: Second half of L_hyb.
         rollout: Where L_space gets the low band from: "one_step", the picture that the answer at time t implies,
-            weighted by abar_t; or "full", all DDIM steps, with gradients through them as in the paper.
+            weighted by abar_t; "full", all DDIM steps, with gradients through them as in the paper; or "last", every
+            other time the last DDIM step after the others, so that it learns from their errors, else as "one_step".
     """
 
     idem: float = 0.1
@@ -184,7 +185,7 @@ class LossConfig:
     tv: float = 0.01
     l1: float = 1.0
     ssim: float = 1.0
-    rollout: Literal["one_step", "full"] = "one_step"
+    rollout: Literal["one_step", "full", "last"] = "one_step"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,6 +313,7 @@ PRESETS: dict[str, Config] = {
             combine_base="experts",
             gates="probability",
         ),
+        loss=LossConfig(rollout="last"),
         train=TrainConfig(
             steps=3000,
             batch_size=8,
@@ -364,3 +366,20 @@ PRESETS: dict[str, Config] = {
         ),
     ),
 }
+
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "small": {
+        "router": {"train.steps": 6000, "train.batch_size": 16, "train.lr": 2e-3, "train.sheet_every": 1000},
+        "degree": {"train.steps": 1200, "train.batch_size": 16, "train.sheet_every": 400},
+        "expert": {"train.steps": 2400, "train.sheet_every": 800},
+        "shared": {"train.steps": 3000, "train.sheet_every": 1000},
+        "combine": {"train.steps": 1500, "train.sheet_every": 500},
+    },
+}
+"""What differs from a preset in some kinds of stages, by preset and kind."""
+
+
+def stage_presets(stage: str) -> dict[str, Config]:
+    """The presets for a stage: with what its kind has of its own in :data:`RECIPES`."""
+    kind = stage.partition("-")[0]
+    return {name: apply_overrides(preset, RECIPES.get(name, {}).get(kind, {})) for name, preset in PRESETS.items()}

@@ -1,37 +1,48 @@
 """Retouched faces and their originals: made on the fly from portraits, or as published (RetouchingFFHQ).
 
-Samples: ``retouched`` and ``original`` (3, S, S) in [0, 1]; ``applied`` (operations,) float32 of 0 and 1; ``degree``
-int64, 1 (light) to 5 for faces with a single operation whose degrees are known, else 0.
+Samples: ``retouched`` and ``original`` (3, S, S) in [0, 1]; ``traces`` (C, G, G), see :mod:`mofrr.traces`; ``applied``
+(operations,) float32 of 0 and 1; ``degree`` int64, 1 (light) to 5 for faces with a single operation whose degrees are
+known, else 0.
 
 Section 3.1: the degree of an operation is a quantile of the PSNR between retouched picture and original, over training
 pictures with that operation alone: 10, 25, 25, 25 and 15 % from degree 1 to 5.
 """
 
+import hashlib
+import io
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from retouch_common.data.pairs import ImagePairs, Split
-from retouch_common.data.portraits import find_portraits, split_portraits
+from retouch_common.data.face_cache import default_cache
+from retouch_common.data.pairs import ImagePairs
+from retouch_common.data.portraits import find_portraits, person_of, split_portraits
+from retouch_common.files import write_atomically
 from retouch_common.metrics.quality import psnr
-from retouch_common.photo.alignment import FaceSquare
-from retouch_common.synthesis.face_template import FaceLandmarks
-from retouch_common.synthesis.photometric import colour_shift
-from retouch_common.synthesis.retouching import OPERATIONS, STYLES, RetouchConfig, random_recipe, retouch_face
+from retouch_common.photo.alignment import align
+from retouch_common.synthesis.filters import resize
+from retouch_common.synthesis.retouching import ANY, OPERATIONS, RetouchConfig, random_recipe, retouch_face
 from retouch_common.synthesis.retouching_degrees import degree_edges, degrees
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mofrr.portraits import as_levels, load_portrait, prepare_portraits
+from mofrr.history import History, photographed
+from mofrr.portraits import as_levels, load_portrait, prepare_portraits, square_of
 from mofrr.retouching_ffhq import Retouched, find_retouched
+from mofrr.traces import packed, photo_traces, picture_traces, unpacked
 
+VERSION = 1  # of samples that are kept; raise it when they are made in another way
 MEASURED = 200  # pictures of an operation from which its degrees' edges are taken
-STORED = 1.25  # side of what is kept of a portrait over that of a sample: room to move and turn
-MOVED = 0.7  # share of faces that training interpolates once more; the others stay as sharp as they are in use
-NOISE = 2.0  # 8-bit levels: the most noise that training adds, or a network knows a portrait again by its own
+LARGE = (600.0, 1100.0)  # faces with squares of so many pixels come twice, and four times, as often
+KEPT_MIXED, KEPT_SINGLE = 8, 2  # different samples of a portrait; they are made once and kept
+COUNTS = (0.3, 0.4, 0.12, 0.1, 0.08)  # shares of training samples with 0 to 4 operations
+JITTER = 0.015  # of a detector's points, as a share of the square's side
+DEV_EVERY = 12  # of the people for training, so many-th are for choosing between weights
+RELIT = (0.06, 0.08, 0.02)  # spread of exposure, gamma and white balance of kept samples
 FACES = "faces:"
 
 
@@ -43,7 +54,7 @@ def open_data(
     spec: str,
     *,
     size: int,
-    split: Split,
+    split: str,
     seed: int,
     operations: Sequence[str],
     kind: str = "mixed",
@@ -52,10 +63,11 @@ def open_data(
     """Open faces and their originals.
 
     Args:
-        spec: ``faces:DIR``, plain portraits that are aligned and retouched on the fly, or a folder as
+        spec: ``faces:DIR,DIR,…``, plain portraits that are retouched and aligned, or a folder as
             :func:`mofrr.retouching_ffhq.find_retouched` reads it.
         size: Side in pixels.
-        split: "train", "val", "test" or "all".
+        split: "train", "dev", "val", "test" or "all"; "dev" is a part of the training people that is not trained on,
+            for choosing between weights; in a folder it is "val".
         seed: Of everything random.
         operations: Names of the columns of ``applied``.
         kind: "mixed" for all faces, "single:OPERATION" for those with that operation alone, "multi" for those with
@@ -68,17 +80,40 @@ def open_data(
     """
     if spec.startswith(FACES):
         return SimulatedFaces(
-            Path(spec.removeprefix(FACES)), size=size, split=split, seed=seed, operations=operations, kind=kind,
+            spec.removeprefix(FACES), size=size, split=split, seed=seed, operations=operations, kind=kind,
             styles=styles,
         )  # fmt: skip
     if styles:
         raise ValueError(f"{spec}: styles are chosen for faces:DIR only; pictures in a folder have theirs")
-    found = [picture for picture in find_retouched(Path(spec), split) if _belongs(picture.magnitudes, kind)]
+    pictures = find_retouched(Path(spec), "val" if split == "dev" else split)  # type: ignore[arg-type]
+    found = [picture for picture in pictures if _belongs(picture.magnitudes, kind)]
     if "all" not in operations:  # what the network has no expert for is not for it to learn
         found = [picture for picture in found if set(picture.magnitudes) <= set(operations)]
     if not found:
         raise NoPictures(f"{spec}: no {kind} pictures in the split {split!r}")
     return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations, kind=kind)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A retouched face and its original.
+
+    Attributes:
+        retouched: (3, S, S) in [0, 1].
+        original: The same.
+        applied: Names of the operations.
+        traces: (C, G, G) of the retouched photograph.
+    """
+
+    retouched: Tensor
+    original: Tensor
+    applied: frozenset[str]
+    traces: Tensor
+
+    @property
+    def psnr(self) -> float:
+        """Between the two, in dB."""
+        return psnr(self.retouched, self.original, rounded=False)
 
 
 class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
@@ -100,14 +135,16 @@ class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One sample."""
-        retouched, original, applied = self.pair(index)
+        pair = self.pair(index)
         degree = 0
         if self.degree_edges is not None:
-            degree = int(degrees(psnr(retouched, original, rounded=False), np.array(self.degree_edges)))
+            degree = int(degrees(pair.psnr, np.array(self.degree_edges)))
+        applied = pair.applied
         columns = [1.0 if name in applied or (name == "all" and applied) else 0.0 for name in self.operations]
         return {
-            "retouched": retouched,
-            "original": original,
+            "retouched": pair.retouched,
+            "original": pair.original,
+            "traces": pair.traces,
             "applied": torch.tensor(columns),
             "degree": torch.tensor(degree),
         }
@@ -120,11 +157,11 @@ class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
         """
         count = min(MEASURED, 4 * len(self))
         pairs = (self.pair(number * max(count, len(self)) // count) for number in range(count))
-        return degree_edges([psnr(retouched, original, rounded=False) for retouched, original, _ in pairs]).tolist()
+        return degree_edges([pair.psnr for pair in pairs]).tolist()
 
     @abstractmethod
-    def pair(self, index: int) -> tuple[Tensor, Tensor, set[str]]:
-        """Retouched picture, original, names of what was applied."""
+    def pair(self, index: int) -> Pair:
+        """Retouched picture, original, what was applied."""
 
 
 class PublishedFaces(RetouchedFaces):
@@ -152,118 +189,171 @@ class PublishedFaces(RetouchedFaces):
         """Number of files."""
         return len(self.pictures)
 
-    def pair(self, index: int) -> tuple[Tensor, Tensor, set[str]]:
+    def pair(self, index: int) -> Pair:
         """See :class:`RetouchedFaces`."""
-        pair = self.pairs[index]
-        return pair["raw"], pair["target"], set(self.pictures[index % len(self)].magnitudes)
+        pair, applied = self.pairs[index], frozenset(self.pictures[index % len(self)].magnitudes)
+        return Pair(pair["raw"], pair["target"], applied, picture_traces(pair["raw"][None])[0])
 
 
 class SimulatedFaces(RetouchedFaces):
-    """Portraits, aligned as FFHQ's, most moved a little, relit, and retouched.
+    """Portraits, retouched at the size of their photographs, then framed as in use.
 
-    See :func:`mofrr.portraits.open_face` for where the faces are. Every tenth person is held out, see
-    :func:`retouch_common.data.portraits.split_portraits`.
+    In training, each portrait is first made into another photograph, and after retouching both pictures undergo the
+    same random history (:mod:`mofrr.history`). What is measured on, "val" and "all", is retouched as it is.
+
+    See :func:`mofrr.portraits.open_portrait` for where the faces are, and
+    :func:`retouch_common.data.portraits.split_portraits` for who is held out. Samples are made once and kept.
 
     Args:
-        folder: Portraits, in subfolders too.
+        folders: Portraits, in subfolders too; several joined by commas.
         size: Side in pixels.
-        split: "train", "val" (also for "test") or "all".
+        split: "train", "dev", "val" (also for "test") or "all".
         seed: Of everything random.
         operations: See :func:`open_data`.
         kind: See :func:`open_data`.
-        styles: See :func:`open_data`.
+        styles: See :func:`open_data`; empty takes "any".
     """
 
     def __init__(
-        self, folder: Path, *, size: int, split: Split, seed: int, operations: Sequence[str], kind: str = "mixed",
-        styles: Sequence[str] = (),
+        self, folders: str | Path, *, size: int, split: str, seed: int, operations: Sequence[str],
+        kind: str = "mixed", styles: Sequence[str] = (),
     ) -> None:  # fmt: skip
         single = kind.partition(":")[2]
         if single and single not in OPERATIONS:
             raise NoPictures(
-                f"{FACES}{folder}: nothing here does {single} to a face; there are {', '.join(OPERATIONS)}"
+                f"{FACES}{folders}: nothing here does {single} to a face; there are {', '.join(OPERATIONS)}"
             )
         if kind in ("mixed", "multi") and tuple(operations) != ("all",) and (left := set(OPERATIONS) - set(operations)):
             raise NoPictures(
-                f"{FACES}{folder}: {kind} faces also show {', '.join(sorted(left))}, not in model.operations"
+                f"{FACES}{folders}: {kind} faces also show {', '.join(sorted(left))}, not in model.operations"
             )
-        self.size, self.seed = size, seed
-        self._config = RetouchConfig(styles=tuple(styles) or tuple(STYLES))
+        self.size, self.seed, self.kind = size, seed, kind
+        self.augment, self.lived = split == "train", split in ("train", "dev")
+        self._config = RetouchConfig(styles=tuple(styles) or (ANY,), counts=COUNTS, spread=None)
         if kind == "clean":
             self._config = replace(self._config, counts=(1.0, 0.0, 0.0, 0.0, 0.0))
         elif kind == "multi":  # as often as before among themselves
             many = self._config.counts[2:]
             self._config = replace(self._config, counts=(0.0, 0.0, *(p / sum(many) for p in many)))
-        self.augment = split == "train"
-        paths = split_portraits(find_portraits(folder), "val" if split == "test" else split)
-        self.entries = prepare_portraits(paths, round(STORED * size), margin=STORED)
-        if not self.entries:
-            raise ValueError(f"{folder}: no face in {len(paths)} portraits of the split {split!r}")
+        paths = people_of(find_portraits(folders), split)
+        entries = prepare_portraits(paths)
+        if not entries:
+            raise ValueError(f"{folders}: no face in {len(paths)} portraits of the split {split!r}")
+        self.entries = [entry for entry in entries for _ in range(_weight(entry) if self.augment else 1)]
+        self._kept = len(self.entries) * (KEPT_MIXED if kind == "mixed" else KEPT_SINGLE)
+        self._folder = default_cache().with_name("retouched")
+        self._folder.mkdir(parents=True, exist_ok=True)
         super().__init__(operations, kind)
 
     def __len__(self) -> int:
-        """Number of portraits."""
+        """Number of portraits, large ones counted several times."""
         return len(self.entries)
 
-    def pair(self, index: int) -> tuple[Tensor, Tensor, set[str]]:
+    def pair(self, index: int) -> Pair:
         """See :class:`RetouchedFaces`."""
-        generator = np.random.default_rng((self.seed, index, 0x40F))
-        portrait = load_portrait(self.entries[index % len(self)])
-        side = len(portrait.levels)
-        square = FaceSquare((side / 2, side / 2), side / STORED)
+        made = self._sample(index % self._kept)
+        retouched, original, traces = made.retouched, made.original, unpacked(made.traces)
         if self.augment:
-            moved = generator.random() < MOVED
-            square = _moved(square, generator) if moved else _shifted(square, side, generator)
-        original, landmarks, skin = portrait.framed(square, self.size)
-        if self.augment and generator.random() < 0.5:
-            original, landmarks, skin = original[:, ::-1], _mirrored(landmarks, self.size), skin[:, ::-1]
-        if self.augment:
-            original = _relit(original, generator)
-            deviation = generator.uniform(0, NOISE) / 255
-            original = original + generator.normal(0, deviation, original.shape)
-        original = np.ascontiguousarray(original.clip(0, 1), np.float32)
-        recipe = random_recipe(generator, self._config, operations=[self.single] if self.single else None)
-        retouched = retouch_face(
-            original, landmarks, recipe.strengths, style=recipe.style, seed=recipe.seed, skin=np.ascontiguousarray(skin)
-        ).image
-        # As files have them: whole levels.
+            generator = np.random.default_rng((self.seed, index, 0x40F))
+            if generator.random() < 0.5:
+                retouched, original, traces = retouched[:, ::-1], original[:, ::-1], traces[..., ::-1]
+            light = _light(generator)
+            retouched, original = light[retouched, range(3)], light[original, range(3)]
         pair = [
-            torch.from_numpy(as_levels(image).astype(np.float32) / 255).permute(2, 0, 1).contiguous()
-            for image in (retouched, original)
+            torch.from_numpy(np.ascontiguousarray(levels).astype(np.float32) / 255).permute(2, 0, 1).contiguous()
+            for levels in (retouched, original)
         ]
-        return pair[0], pair[1], {name for name, strength in recipe.strengths.items() if strength}
+        return Pair(pair[0], pair[1], made.applied, torch.from_numpy(np.ascontiguousarray(traces)))
+
+    def _sample(self, number: int) -> "_Sample":
+        """One of the samples that are kept; made if it is not there."""
+        entry = self.entries[number % len(self)]
+        about = (VERSION, entry.stem, number, self.seed, self.size, self.kind, self.lived, self._config)
+        file = self._folder / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:24]}.npz"
+        try:
+            return _unpacked(file)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # not there, or cut short
+            made = self._made(entry, np.random.default_rng((self.seed, number, 0x5A3)))
+            write_atomically(file, _packed(made))
+            return made
+
+    def _made(self, entry: Path, generator: np.random.Generator) -> "_Sample":
+        portrait = load_portrait(entry)
+        original = portrait.levels.astype(np.float32) / 255
+        landmarks, skin, points = portrait.landmarks, portrait.skin.astype(np.float32) / 255, portrait.points
+        history, side = History(), portrait.square.side
+        if self.lived:
+            original, factor = photographed(original, side, generator)
+            landmarks, points, side = landmarks.scaled(factor), (points + 0.5) * factor - 0.5, side * factor
+            history = History.random(generator, side)
+            points = points + generator.normal(0, JITTER, points.shape) * side
+        skin = skin if skin.shape == original.shape[:2] else _fitted(skin, original.shape[:2])
+        recipe = random_recipe(generator, self._config, operations=[self.single] if self.single else None)
+        original = as_levels(original).astype(np.float32) / 255  # as files have them: whole levels
+        retouched = retouch_face(
+            original, landmarks, recipe.strengths, style=recipe.style, seed=recipe.seed, skin=skin
+        ).image
+        applied = frozenset(name for name, strength in recipe.strengths.items() if strength)
+        points = history.moved(points, *original.shape[:2])
+        photo = history(retouched)
+        untouched = history(original) if applied else photo
+        square = square_of(points, *photo.shape[:2])
+        faces = [as_levels(align(levels, square, self.size)) for levels in (photo, untouched)]
+        return _Sample(faces[0], faces[1], packed(photo_traces(photo, square)), applied)
 
 
-def _moved(square: FaceSquare, generator: np.random.Generator) -> FaceSquare:
-    """Turned by up to 5 degrees, moved and scaled by a few hundredths: alignment is never exact."""
-    shift = generator.uniform(-0.03, 0.03, 2) * square.side
-    return FaceSquare(
-        (square.centre[0] + shift[0], square.centre[1] + shift[1]),
-        square.side * generator.uniform(0.94, 1.06),
-        square.angle + np.radians(generator.uniform(-5, 5)),
-    )
+@dataclass(frozen=True)
+class _Sample:
+    """A pair as it is kept: (S, S, 3) and (C, G, G) uint8."""
+
+    retouched: np.ndarray
+    original: np.ndarray
+    traces: np.ndarray
+    applied: frozenset[str]
 
 
-def _shifted(square: FaceSquare, side: int, generator: np.random.Generator) -> FaceSquare:
-    """Moved by whole pixels of the stored portrait."""
-    reach = round(0.03 * side)
-    x, y = generator.integers(-reach, reach, 2, endpoint=True)
-    return replace(square, centre=(square.centre[0] + float(x), square.centre[1] + float(y)))
+def _packed(sample: _Sample) -> bytes:
+    file = io.BytesIO()
+    parts = {"retouched": sample.retouched, "traces": sample.traces, "applied": np.array(sorted(sample.applied), "U")}
+    if sample.applied:
+        parts["original"] = sample.original
+    np.savez(file, **parts)  # type: ignore[arg-type]
+    return file.getvalue()
 
 
-def _mirrored(landmarks: FaceLandmarks, size: int) -> FaceLandmarks:
-    """The face seen in a mirror: left becomes right."""
-    turned = landmarks.mapped(lambda points: points * (-1, 1) + (size - 1, 0))
-    return replace(
-        turned, eyes=turned.eyes[::-1], brows=turned.brows[::-1], mouth=turned.mouth[::-1], jaw=turned.jaw[::-1]
-    )
+def _unpacked(file: Path) -> _Sample:
+    with np.load(file, allow_pickle=False) as kept:
+        retouched = kept["retouched"]
+        original = kept["original"] if "original" in kept.files else retouched
+        return _Sample(retouched, original, kept["traces"], frozenset(kept["applied"].tolist()))
 
 
-def _relit(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Another exposure, white balance and saturation: or a network learns by heart how white everybody is."""
-    gamma = np.exp(generator.normal(0, 0.15))
-    light = np.exp(generator.normal(0, 0.05, 3)) * np.exp(generator.normal(0, 0.08))
-    return (image.clip(0, 1) ** gamma @ colour_shift(generator, 0.6) * light).astype(np.float32)
+def people_of(paths: Sequence[Path], split: str) -> list[Path]:
+    """Divide portraits by person; see :func:`open_data` for the splits."""
+    if split not in ("train", "dev"):
+        return split_portraits(paths, "val" if split == "test" else split)
+    paths = split_portraits(paths, "train")
+    chosen = set(sorted({person_of(path) for path in paths})[::DEV_EVERY])
+    if len(chosen) == 1:  # too few people to leave one out
+        return paths
+    return [path for path in paths if (person_of(path) in chosen) == (split == "dev")]
+
+
+def _weight(entry: Path) -> int:
+    """How often a portrait stands in a training set: large faces teach more."""
+    side = load_portrait(entry).square.side
+    return 1 if side < LARGE[0] else 2 if side < LARGE[1] else 4
+
+
+def _fitted(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return resize(mask, *size, antialias=True).clip(0, 1)
+
+
+def _light(generator: np.random.Generator) -> np.ndarray:
+    """(256, 3) uint8: another exposure, gamma and white balance of both pictures, as a table."""
+    exposure, gamma, balance = (generator.normal(0, spread, n) for spread, n in zip(RELIT, (1, 1, 3), strict=True))
+    curves = (np.arange(256)[:, None] / 255) ** np.exp(gamma) * np.exp(exposure + balance)
+    return as_levels(curves)
 
 
 def _belongs(magnitudes: dict[str, int], kind: str) -> bool:

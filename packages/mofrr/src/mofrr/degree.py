@@ -23,9 +23,9 @@ class DegreeEstimator(nn.Module):
         self.backbone = Backbone(config)
         self.head = TokenHead(self.backbone.width, NUM_DEGREES)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits of the degrees 1 to 5, (N, 5), of pictures (N, 3, H, W) in [0, 1]."""
-        return self.head(self.backbone(image))
+    def forward(self, image: Tensor, traces: Tensor | None = None) -> Tensor:
+        """Logits of the degrees 1 to 5, (N, 5), of pictures (N, 3, H, W) in [0, 1]; traces as for the router."""
+        return self.head(self.backbone(image, traces))
 
 
 def expected_degree(logits: Tensor) -> Tensor:

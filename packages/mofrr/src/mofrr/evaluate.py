@@ -142,8 +142,12 @@ def evaluate(
             count = options.limit if data.startswith(FACES) else min(options.limit, len(faces))
             active = 0
             for index in bar.track(range(count), description=title):
-                image, Y, applied = faces.pair(index)
-                output = model(image[None], seeds=options.seed, steps=options.steps, samples=options.samples)
+                pair = faces.pair(index)
+                image, Y, applied = pair.retouched, pair.original, pair.applied
+                output = model(
+                    image[None], seeds=options.seed, steps=options.steps, samples=options.samples,
+                    traces=pair.traces[None],
+                )  # fmt: skip
                 pictures = {row: _restored(part, image, model) for row, part in baselines.items()}
                 pictures[MOFRR] = output.result[0].float()
                 measured.add(f"{index:05d}", image.to(model.device), Y.to(model.device), pictures, presets=(PRESET,))
@@ -152,8 +156,8 @@ def evaluate(
                 answers.append(output.gates[0].cpu() == wanted)
                 if embedder is not None and title != "clean":
                     for row, picture in {IDENTITY: image, **pictures}.items():
-                        pair = embedder(torch.stack([quantise(picture.cpu()), Y]))
-                        cosines[row].append(float(pair[0] @ pair[1]))
+                        both = embedder(torch.stack([quantise(picture.cpu()), Y]))
+                        cosines[row].append(float(both[0] @ both[1]))
                 if index < FIGURES_PER_KIND:
                     shown = {"retouched": image, **pictures, "original": Y}
                     sheet.append({row: picture.cpu() for row, picture in shown.items()})

@@ -37,11 +37,13 @@ class Inference(nn.Module):
         steps: int | None = None,
         experts: Sequence[str] | None = None,
         samples: int = 1,
+        traces: Tensor | None = None,
     ) -> Restoration:
         """Restore faces; see :meth:`mofrr.model.MoFRR.restore`."""
         image = image.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.model.restore(image, seeds=seeds, steps=steps, experts=experts, samples=samples)
+            traces = None if traces is None else traces.to(self.device)
+            return self.model.restore(image, seeds=seeds, steps=steps, experts=experts, samples=samples, traces=traces)
 
 
 def prepare(model: MoFRR, device: str = "auto", precision: str = "auto") -> Inference:

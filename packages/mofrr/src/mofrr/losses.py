@@ -9,7 +9,8 @@ from kornia.metrics import ssim
 from retouch_common.losses.reconstruction import total_variation
 from torch import Tensor
 
-from mofrr.config import LossConfig
+from mofrr.config import NUM_DEGREES, LossConfig
+from mofrr.degree import expected_degree
 from mofrr.shared import SharedTraining
 from mofrr.wavefrr import WaveFRRTraining
 
@@ -67,6 +68,11 @@ def degree_loss(logits: Tensor, degree: Tensor) -> Tensor:
         degree: (N,) of 1 to 5.
     """
     return F.cross_entropy(logits.float(), degree - 1)
+
+
+def order_loss(logits: Tensor, degree: Tensor) -> Tensor:
+    """Squared error of the expected degree, for :func:`degree_loss` does not know that 4 is nearer to 5 than 1 is."""
+    return F.mse_loss(NUM_DEGREES * expected_degree(logits), degree.float())
 
 
 def expert_losses(passed: WaveFRRTraining, Y: Tensor) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from mofrr.config import PRESETS, ModelConfig
 from mofrr.degree import DegreeEstimator, expected_degree
 from mofrr.router import Router
 from mofrr.shared import SharedExpert
+from mofrr.traces import picture_traces
 from mofrr.wavefrr import WaveFRR
 
 SEED_STRIDE = 7919  # between the seeds of a face's samples: neighbouring seeds have no sample in common
@@ -119,6 +120,7 @@ class MoFRR(
         steps: int | None = None,
         experts: Sequence[str] | None = None,
         samples: int = 1,
+        traces: Tensor | None = None,
     ) -> Restoration:
         """Restore faces; an expert sees only those pictures for which the router activates it, all in one batch.
 
@@ -168,12 +170,15 @@ class MoFRR(
         steps: int | None = None,
         experts: Sequence[str] | None = None,
         samples: int = 1,
+        traces: Tensor | None = None,
     ) -> Consultation:
         """Everything that comes before the Combine Module; arguments and errors as for :meth:`restore`."""
         seeds = [seeds] * len(image) if isinstance(seeds, int) else list(seeds)
         if len(seeds) != len(image):
             raise ValueError(f"{len(image)} pictures need as many seeds, not {len(seeds)}")
-        probabilities = self._probabilities(image)
+        if traces is None and self.config.backbone == "subbands" and (self.config.router or self.config.degree):
+            traces = picture_traces(image)
+        probabilities = self._probabilities(image, traces)
         gates = probabilities > self.config.threshold if experts is None else self._chosen(experts, image)
         # Paper: an expert's picture counts or not. Here, with gates="probability": as much as the router is sure.
         sure = self.config.gates == "probability" and experts is None
@@ -191,7 +196,9 @@ class MoFRR(
         for column, name in enumerate(self.config.operations):
             active = gates[:, column].nonzero()[:, 0]
             if len(active):
-                z = degrees[active, column] = self.degree(name, image[active])
+                z = degrees[active, column] = self.degree(
+                    name, image[active], None if traces is None else traces[active]
+                )
                 expert = self.experts[name]
                 assert isinstance(expert, WaveFRR)
                 pictures[name] = averaged(partial(expert.restore, X[active], z, steps=steps), active)
@@ -208,11 +215,11 @@ class MoFRR(
             shared=shared,
         )
 
-    def degree(self, name: str, image: Tensor) -> Tensor:
+    def degree(self, name: str, image: Tensor, traces: Tensor | None = None) -> Tensor:
         """The degree z of an operation, (N,) in [0, 1]; 0 without degree estimators."""
         if not self.config.degree:
             return torch.zeros(len(image), device=image.device)
-        return expected_degree(self.estimators[name](image))
+        return expected_degree(self.estimators[name](image, traces))
 
     def add_operation(self, name: str) -> None:
         """Make room for a new operation: a head of the router, an estimator, an expert, a slot of the Combine Module.
@@ -234,10 +241,10 @@ class MoFRR(
         self.combine.add_slot(name)
         self.to(device).train(self.training)
 
-    def _probabilities(self, image: Tensor) -> Tensor:
+    def _probabilities(self, image: Tensor, traces: Tensor | None) -> Tensor:
         if self.router is None:
             return torch.ones(len(image), len(self.config.operations), device=image.device)
-        return torch.sigmoid(self.router(image).float())
+        return torch.sigmoid(self.router(image, traces).float())
 
     def _chosen(self, experts: Sequence[str], image: Tensor) -> Tensor:
         row = torch.tensor(self.config.columns(experts), device=image.device)

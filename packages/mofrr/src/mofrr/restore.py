@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.photo.alignment import FaceSquare, read_aligned
+from retouch_common.photo.alignment import FaceSquare
 from retouch_common.photo.face_plan import squares_in
 from retouch_common.photo.faces import Face
 from retouch_common.photo.pasting import changed_rows
@@ -27,6 +27,7 @@ from retouch_common.photo.sources import ArraySource, RowSource
 from mofrr.config import NUM_DEGREES
 from mofrr.inference import prepare
 from mofrr.model import MoFRR
+from mofrr.traces import read_faces
 
 if TYPE_CHECKING:
     from retouch_common.photo.face_plan import FacePlan
@@ -163,14 +164,14 @@ class Restorer:
             ValueError: If a square lies outside the photograph.
         """
         found: dict[int, RestoredFace] = {}
-        for index, face in read_aligned(source, squares, self.network.config.size):
-            found[index] = self._restore(squares[index], face)
+        for index, face, traces in read_faces(source, squares, self.network.config.size):
+            found[index] = self._restore(squares[index], face, traces)
         return [found[index] for index in range(len(squares))]
 
-    def _restore(self, square: FaceSquare, face: np.ndarray) -> RestoredFace:
-        """Run the network on one aligned face, (S, S, 3)."""
+    def _restore(self, square: FaceSquare, face: np.ndarray, traces: np.ndarray) -> RestoredFace:
+        """Run the network on one aligned face, (S, S, 3), and the maps of its photograph."""
         image = torch.from_numpy(face).permute(2, 0, 1)[None]
-        output = self.network(image, **self.options)
+        output = self.network(image, traces=torch.from_numpy(traces)[None], **self.options)
         active = [name for name, gate in zip(output.operations, output.gates[0].tolist(), strict=True) if gate]
         pictures = {name: output.experts[name] for name in active}
         if output.shared is not None and active:

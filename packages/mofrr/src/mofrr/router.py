@@ -31,7 +31,7 @@ class Router(nn.Module):
         nn.init.zeros_(head.answer.weight)
         nn.init.constant_(head.answer.bias, UNTRAINED)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits, (N, operations), of pictures (N, 3, H, W) in [0, 1]."""
-        tokens = self.backbone(image)
+    def forward(self, image: Tensor, traces: Tensor | None = None) -> Tensor:
+        """Logits, (N, operations), of pictures (N, 3, H, W) in [0, 1]; traces as for :class:`Backbone`."""
+        tokens = self.backbone(image, traces)
         return torch.cat([head(tokens) for head in self.heads.values()], dim=1)

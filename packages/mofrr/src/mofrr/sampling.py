@@ -4,6 +4,7 @@ Pictures and bands are (N, C, h, w) in [-1, 1] nominally. ``base`` is the retouc
 ``residual`` the network's answer is a change of it.
 """
 
+import itertools
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -56,6 +57,7 @@ class Diffusion:
         *,
         steps: int | None = None,
         checkpointing: bool = False,
+        last_only: bool = False,
     ) -> Tensor:
         """y^_0 by DDIM with eta = 0, Eq. 7.
 
@@ -65,18 +67,21 @@ class Diffusion:
             generators: One per picture, for the first noise.
             steps: Calls of the network; None for the configuration's.
             checkpointing: Compute activations again in the backward pass.
+            last_only: Only the last step has gradients.
         """
-        config = self.config
+        config, steps = self.config, steps or self.config.steps
+        called = itertools.count(1)
 
         def answer(y_t: Tensor, t: Tensor) -> Tensor:
-            given = network(y_t, t).float()
+            with torch.set_grad_enabled(torch.is_grad_enabled() and (next(called) == steps or not last_only)):
+                given = network(y_t, t).float()
             return base + given if config.residual else given
 
         return ddim(
             answer,
             noise_like(base.float(), generators),
             self.schedule,
-            steps=steps or config.steps,
+            steps=steps,
             spacing=config.spacing,
             prediction=config.prediction,
             guess=base if config.warm_start else None,

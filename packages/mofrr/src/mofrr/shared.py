@@ -57,7 +57,9 @@ class SharedExpert(nn.Module):
             attention_levels=(),
         )
 
-    def forward(self, X: Tensor, Y: Tensor, t: Tensor, noise: Tensor) -> SharedTraining:
+    def forward(
+        self, X: Tensor, Y: Tensor, t: Tensor, noise: Tensor, *, rollout: Sequence[int] | None = None
+    ) -> SharedTraining:
         """A training pass: one step of diffusion at time t.
 
         Args:
@@ -65,7 +67,13 @@ class SharedExpert(nn.Module):
             Y: The original.
             t: (N,) times.
             noise: (N, 3, H, W).
+            rollout: Seeds: instead, the last step of sampling, from what the steps before really come to.
         """
+        if rollout is not None:
+            restored = self.diffusion.sample(
+                lambda y_t, t: self._answer(X, y_t, t), X, generators_for(rollout, "shared"), last_only=True
+            )
+            return SharedTraining(answer=restored, target=Y, restored=restored, weight=X.new_ones(len(X)))
         y_t = self.diffusion.noised(Y, noise, t)
         answer = self._answer(X, y_t, t)
         return SharedTraining(

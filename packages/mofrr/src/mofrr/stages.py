@@ -1,14 +1,14 @@
 """Section 3.4, the stages of training: what each part learns from, and what must be trained before it.
 
     router            faces with 0-4 operations, which of them were applied
-    degree-OPERATION  faces with that operation, how strongly
+    degree-OPERATION  faces with that operation, how strongly; begins with the router's backbone
     expert-OPERATION  the same faces and their originals; needs degree-OPERATION
     shared            faces with 0-4 operations and their originals
     combine           the same; needs all others, which stay as they are
     baseline-NAME     the same; what MoFRR is compared with, and not part of it
 
-A batch holds ``retouched`` and ``original`` (N, 3, S, S) in [0, 1], ``applied`` (N, operations) of 0 and 1, and
-``degree`` (N,), 1 to 5, for the degree stages.
+A batch holds ``retouched`` and ``original`` (N, 3, S, S) in [0, 1], ``traces`` (N, C, G, G), ``applied`` (N, operations)
+of 0 and 1, and ``degree`` (N,), 1 to 5, for the degree stages.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,15 @@ from torch import Tensor, nn
 from mofrr.baselines import build_baseline
 from mofrr.config import NUM_DEGREES, Config
 from mofrr.degree import expected_degree
-from mofrr.losses import combine_losses, degree_loss, expert_losses, router_loss, shared_losses, weighted_sum
+from mofrr.losses import (
+    combine_losses,
+    degree_loss,
+    expert_losses,
+    order_loss,
+    router_loss,
+    shared_losses,
+    weighted_sum,
+)
 from mofrr.model import Consultation, MoFRR, to_unit
 
 Batch = dict[str, Tensor]
@@ -47,6 +55,8 @@ def needs(stage: str, config: Config) -> list[str]:
     """The stages that must be finished before a stage can be trained."""
     if stage == "combine":
         return [name for name in stage_names(config) if name != "combine"]
+    if stage.startswith("degree-") and config.model.router:
+        return ["router"]
     if stage.startswith("expert-") and config.model.degree:
         return [stage.replace("expert-", "degree-")]
     return []
@@ -106,41 +116,51 @@ class Stage:
         kind = self.name.partition("-")[0]
         terms: dict[str, Tensor] = getattr(self, f"_{kind}")(part, batch, generator)
         if kind in ("router", "degree"):
-            return terms | {"loss": terms["class"]}
+            return terms | {"loss": torch.stack(list(terms.values())).sum()}
         return terms | {"loss": weighted_sum(terms, self.config.loss)}
 
     def _router(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        return {"class": router_loss(part(batch["retouched"]), batch["applied"])}
+        return {"class": router_loss(part(batch["retouched"], batch["traces"]), batch["applied"])}
 
     def _degree(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        return {"class": degree_loss(part(batch["retouched"]), batch["degree"])}
+        logits = part(batch["retouched"], batch["traces"])
+        # Paper: cross entropy alone. Here: classes have an order, and being off by one is better than by two.
+        return {"class": degree_loss(logits, batch["degree"]), "order": order_loss(logits, batch["degree"])}
 
     def _expert(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
         operation = self.name.partition("-")[2]
         expert = self.model.experts[operation]
-        z = self.model.degree(operation, batch["retouched"])
+        z = self.model.degree(operation, batch["retouched"], batch["traces"])
         t = expert.diffusion.times(len(X), generator)  # type: ignore[union-attr, operator]
         noise = torch.randn(expert.low_size(X), generator=generator)  # type: ignore[operator]
-        rollout = None
-        if self.config.loss.rollout == "full":
-            rollout = torch.randint(2**31, (len(X),), generator=generator).tolist()
+        last = self._samples_last(generator)
+        rollout = self._seeds(X, generator) if last or self.config.loss.rollout == "full" else None
         passed = part(
-            X, Y, z, t.to(X.device), noise.to(X), rollout=rollout, checkpointing=self.config.train.checkpointing
-        )
+            X, Y, z, t.to(X.device), noise.to(X),
+            rollout=rollout, checkpointing=self.config.train.checkpointing, last_only=last,
+        )  # fmt: skip
         return expert_losses(passed, Y)
+
+    def _samples_last(self, generator: torch.Generator) -> bool:
+        """Whether this time the last step of sampling is trained."""
+        return self.config.loss.rollout == "last" and bool(torch.rand(1, generator=generator) < 0.5)
+
+    def _seeds(self, X: Tensor, generator: torch.Generator) -> list[int]:
+        return torch.randint(2**31, (len(X),), generator=generator).tolist()
 
     def _shared(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
         assert self.model.shared is not None
         t = self.model.shared.diffusion.times(len(X), generator)
         noise = torch.randn(X.shape, generator=generator)
-        return shared_losses(part(X, Y, t.to(X.device), noise.to(X)), Y)
+        rollout = self._seeds(X, generator) if self._samples_last(generator) else None
+        return shared_losses(part(X, Y, t.to(X.device), noise.to(X), rollout=rollout), Y)
 
     def _combine(self, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The router's own gates, as later, with some experts withheld so that no slot is relied upon."""
-        seeds = torch.randint(2**31, (len(batch["retouched"]),), generator=generator).tolist()
-        found = self.model.consult(batch["retouched"], seeds=seeds)
+        seeds = self._seeds(batch["retouched"], generator)
+        found = self.model.consult(batch["retouched"], seeds=seeds, traces=batch["traces"])
         kept = torch.rand(found.gates.shape, generator=generator) >= self.config.train.drop_experts
         return combine_losses(_combined(part, found, found.shares * kept.to(found.shares)), 2 * batch["original"] - 1)
 
@@ -164,7 +184,7 @@ class Stage:
         rows = []
         for number, batch in enumerate(batches):
             image, Y = batch["retouched"], batch["original"]
-            restored = self._restored(kind, operation, part, image, seed=number)
+            restored = self._restored(kind, operation, part, batch, seed=number)
             for name, picture in (("identity", image), ("output", restored)):
                 errors[name] += list((picture - Y).square().mean(dim=(1, 2, 3)))
             amplified = (0.5 + 2 * (restored - image)).clamp(0, 1)
@@ -174,31 +194,39 @@ class Stage:
         means = {name: torch.stack(values).clamp(min=1e-5) for name, values in errors.items()}
         return {f"val_psnr_{name}": float((-10 * values.log10()).mean()) for name, values in means.items()}, rows[:6]
 
-    def _restored(self, kind: str, operation: str, part: Any, image: Tensor, seed: int) -> Tensor:
+    def _restored(self, kind: str, operation: str, part: Any, batch: Batch, seed: int) -> Tensor:
         """The picture as the part would make it."""
+        image, traces = batch["retouched"], batch["traces"]
         X, seeds = 2 * image - 1, [seed] * len(image)
         if kind == "expert":
-            restored = part.restore(X, self.model.degree(operation, image), seeds)
+            restored = part.restore(X, self.model.degree(operation, image, traces), seeds)
         elif kind == "shared":
             restored = part.restore(X, seeds)
         elif kind == "baseline":
             restored = part(X)
         else:
-            found = self.model.consult(image, seeds=seeds)
+            found = self.model.consult(image, seeds=seeds, traces=traces)
             restored = _combined(part, found, found.shares)
         return to_unit(restored)
 
     def _accuracy(self, part: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
-        threshold = self.config.model.threshold
-        right = torch.cat([(torch.sigmoid(part(b["retouched"])) > threshold) == (b["applied"] > 0) for b in batches])
-        names = self.config.model.operations
-        return {f"val_accuracy_{name}": float(right[:, i].float().mean()) for i, name in enumerate(names)}
+        """How many of an operation's faces are found, and how many of the others are taken for such."""
+        found = torch.cat([torch.sigmoid(part(b["retouched"], b["traces"]).float()) for b in batches])
+        found = found > self.config.model.threshold
+        applied = torch.cat([b["applied"] for b in batches]) > 0
+        figures = {}
+        for i, name in enumerate(self.config.model.operations):
+            for title, faces in ((f"val_found_{name}", applied[:, i]), (f"val_false_{name}", ~applied[:, i])):
+                figures[title] = float(found[faces, i].float().mean()) if faces.any() else 0.0
+        clean = ~applied.any(dim=1)
+        return figures | {"val_untouched": float((~found[clean]).all(dim=1).float().mean()) if clean.any() else 0.0}
 
     def _degree_error(self, part: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
-        logits = torch.cat([part(b["retouched"]) for b in batches])
+        logits = torch.cat([part(b["retouched"], b["traces"]).float() for b in batches])
         degree = torch.cat([b["degree"] for b in batches])
         return {
             "val_accuracy": float((logits.argmax(dim=1) + 1 == degree).float().mean()),
+            "val_within_one": float(((logits.argmax(dim=1) + 1 - degree).abs() <= 1).float().mean()),
             "val_degree_error": float((NUM_DEGREES * expected_degree(logits) - degree).abs().mean()),
         }
 

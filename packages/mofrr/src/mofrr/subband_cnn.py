@@ -6,7 +6,8 @@ over the second. Here the high bands are seen at their full resolution, and the 
 
 What interpolation leaves is fainter still, of one or two 8-bit levels: beside the bands the network sees the residual
 of a second-order filter, truncated so that edges do not drown it, as forensic detectors do (Fridrich and Kodovsky,
-"Rich Models for Steganalysis of Digital Images", IEEE TIFS 2012).
+"Rich Models for Steganalysis of Digital Images", IEEE TIFS 2012). Where the picture was reduced from a photograph, that
+photograph's own traces come as maps (:mod:`mofrr.traces`) and join at a quarter of the picture's resolution.
 """
 
 from itertools import pairwise
@@ -16,7 +17,11 @@ import torch.nn.functional as F
 from retouch_common.layers.wavelet import haar_dwt
 from torch import Tensor, nn
 
+from mofrr.traces import CHANNELS as TRACES
+
 CHANNELS = (16, 32, 64, 96, 128)  # at the bands' resolution and after each halving
+TRACE_CHANNELS = 48
+JOINED = 2  # traces join after so many blocks
 STEM = 24  # of the first convolution
 FEATURES = 16  # of a place in the grid
 GAIN = 4.0  # high bands are an order of magnitude weaker than the low one
@@ -42,22 +47,33 @@ class SubbandCNN(nn.Module):
         self.register_buffer("filter", torch.tensor(RESIDUAL).expand(3, 1, 3, 3) / 4, persistent=False)
         self.width = FEATURES * (size // 2 ** len(CHANNELS)) ** 2
         self.first = _convolution(24, STEM)
-        self.blocks = nn.Sequential(
-            _Residual(STEM, CHANNELS[0], 1),
-            *(_Residual(a, b, 2) for a, b in pairwise(CHANNELS)),
+        blocks = [_Residual(STEM, CHANNELS[0], 1), *(_Residual(a, b, 2) for a, b in pairwise(CHANNELS))]
+        self.traces = nn.Sequential(
+            nn.BatchNorm2d(TRACES),
+            _convolution(TRACES, TRACE_CHANNELS),
+            _Residual(TRACE_CHANNELS, TRACE_CHANNELS, 1),
+            _Residual(TRACE_CHANNELS, TRACE_CHANNELS, 1),
         )
+        blocks[JOINED] = _Residual(CHANNELS[JOINED - 1] + TRACE_CHANNELS, CHANNELS[JOINED], 2)
+        self.blocks = nn.ModuleList(blocks)
         self.reduce = nn.Conv2d(CHANNELS[-1], FEATURES, 1)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, S, S), normalised, to (N, F)."""
+    def forward(self, image: Tensor, traces: Tensor) -> Tensor:
+        """(N, 3, S, S), normalised, and the maps (N, C, G, G) of their photographs to (N, F)."""
         bands = haar_dwt(image, 1)
         with torch.autocast(image.device.type, enabled=False):  # bf16 pixels differ by half a level from these
             residual = F.conv2d(image.float(), self.filter, padding=1, groups=3)
             residual = F.pixel_unshuffle(torch.tanh(TRUNCATION * residual), 2)
         x = torch.cat([bands.low / 2, GAIN * bands.high[0], residual], dim=1)
         x = x.contiguous(memory_format=torch.channels_last)
-        features = self.reduce(self.blocks(self.first(x)))
+        x = self.first(x)
+        for number, block in enumerate(self.blocks):
+            if number == JOINED:
+                found = F.adaptive_avg_pool2d(self.traces(traces.to(image.dtype)), x.shape[-2:])
+                x = torch.cat([x, found.to(x.dtype)], dim=1)
+            x = block(x)
+        features = self.reduce(x)
         return self.dropout(F.relu(features).flatten(1))
 
 

@@ -8,7 +8,7 @@ command that started it; a finished one is left alone.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,15 @@ from mofrr.data import open_data
 from mofrr.model import MoFRR
 from mofrr.stages import Batch, Stage, faces_for, needs, part_of, stage_names, trained_parameters
 
-VALIDATION_BATCHES, VALIDATION_BATCH = 6, 4
+VALIDATION_BATCH = 4
+VALIDATION_BATCHES = {"router": 75, "degree": 40}  # numbers are cheaper than pictures
+VALIDATION_PICTURES = 12
+CALIBRATION_BATCHES = 150
+FALSE_SHARE = 0.015  # of faces without an operation that the finished router takes for faces with it
 
 
 def train(
-    config: Config,
+    config: Config | Mapping[str, Config],
     data: str,
     out: str | Path,
     *,
@@ -45,10 +49,10 @@ def train(
     """Train stages one after another, or continue the run in ``out``.
 
     Args:
-        config: Everything about the run; ``model`` must be the same for all stages.
+        config: Everything about the run, or that by stage, of the stages to train; ``model`` must be the same for all.
         data: What :func:`mofrr.data.open_data` reads.
         out: Run directory.
-        stages: Names from :func:`mofrr.stages.stage_names`; None for all of them.
+        stages: Names from :func:`mofrr.stages.stage_names`; None for all of them, or those that have a configuration.
         device: "auto", "cpu" or "cuda".
         tensorboard: Also write TensorBoard event files.
         report: Receives lines for the user.
@@ -63,8 +67,12 @@ def train(
         OSError: Nothing can be written to ``out``; the last good checkpoint stays.
     """
     out = Path(out)
-    for name in stages or stage_names(config):
-        if not train_stage(name, config, data, out, device=device, tensorboard=tensorboard, report=report):
+    configs = config if isinstance(config, Mapping) else {}
+    config = config if isinstance(config, Config) else next(iter(configs.values()))
+    for name in stages or list(configs) or stage_names(config):
+        if not train_stage(
+            name, configs.get(name, config), data, out, device=device, tensorboard=tensorboard, report=report
+        ):
             return None
     missing = [name for name in stage_names(config) if not _is_finished(out / name)]
     with Runner(cpu=device == "cpu") as runner:
@@ -127,6 +135,8 @@ def train_stage(
                     monitor.message(f"{name}: stopped after step {step}; the same command continues")
                     return False
         if runner.is_main:
+            if name == "router":
+                run.calibrate()
             path = folder / "weights" / "model.safetensors"
             path.parent.mkdir(exist_ok=True)
             save_weights(path, run.averaged.state_dict(), config=to_dict(config.model))
@@ -208,11 +218,13 @@ class _Run:
         if out is not None:
             load_parts(model, needs(name, config), out)
         self.data = open_data(data, split="train", seed=cfg.seed, **options)
-        self.validation = open_data(data, split="val", seed=cfg.seed, **options)
+        self.validation = open_data(data, split="dev", seed=cfg.seed, **options)
         if name.startswith("degree-"):
             self.data.degree_edges = self.validation.degree_edges = self.data.measured_edges()
         model.eval().requires_grad_(False)
         self.part: nn.Module = part_of(model, name)
+        if name.startswith("degree-") and model.router is not None and not cfg.init:
+            self.part.backbone.load_state_dict(model.router.backbone.state_dict())  # type: ignore[union-attr]
         parameters = trained_parameters(self.part, name, config)
         for parameter in parameters:
             parameter.requires_grad_(True)
@@ -276,6 +288,28 @@ class _Run:
             self.ema.update(self.part)
         return means
 
+    def calibrate(self) -> None:
+        """Move the router's answers so that on the validation people few faces are taken for what they are not."""
+        batches = self._validation_batches(CALIBRATION_BATCHES)
+        part = self.averaged
+        part.eval()
+        with torch.no_grad(), self.runner.autocast():
+            logits = torch.cat([part(batch["retouched"], batch["traces"]).float() for batch in batches])
+        applied = torch.cat([batch["applied"] for batch in batches]) > 0
+        level = torch.tensor(self.config.model.threshold).logit()
+        for column, head in enumerate(part.heads.values()):  # type: ignore[union-attr, operator]
+            others = logits[~applied[:, column], column]
+            if len(others):
+                head.answer.bias.data -= (others.quantile(1 - FALSE_SHARE) - level).to(head.answer.bias)
+
+    def _validation_batches(self, count: int) -> list[Batch]:
+        """Fixed validation faces."""
+        samples = [self.validation[index] for index in range(count * VALIDATION_BATCH)]
+        return [
+            self._pictures(default_collate(samples[first : first + VALIDATION_BATCH]))
+            for first in range(0, len(samples), VALIDATION_BATCH)
+        ]
+
     @property
     def averaged(self) -> nn.Module:
         """The weights to keep: the moving average if there is one."""
@@ -286,12 +320,8 @@ class _Run:
         part = self.averaged
         was_training = part.training
         part.eval()
-        count = VALIDATION_BATCHES * VALIDATION_BATCH
-        samples = [self.validation[index] for index in range(count)]
-        batches = [
-            self._pictures(default_collate(samples[first : first + VALIDATION_BATCH]))
-            for first in range(0, count, VALIDATION_BATCH)
-        ]
+        kind = self.stage.name.partition("-")[0]
+        batches = self._validation_batches(VALIDATION_BATCHES.get(kind, VALIDATION_PICTURES))
         with self.runner.autocast():
             figures, rows = self.stage.validate(part, batches)
         part.train(was_training)

@@ -88,6 +88,7 @@ class WaveFRR(nn.Module):
         *,
         rollout: Sequence[int] | None = None,
         checkpointing: bool = False,
+        last_only: bool = False,
     ) -> WaveFRRTraining:
         """A training pass: one step of diffusion at time t, and the picture that it implies.
 
@@ -99,9 +100,13 @@ class WaveFRR(nn.Module):
             noise: (N, 3, h, w) of the low band's size, see :meth:`low_size`.
             rollout: Seeds of the pictures: they come from all DDIM steps instead.
             checkpointing: For a rollout.
+            last_only: Of a rollout: t and noise count for nothing; the answer is the sampled low band, with gradients
+                through the last step alone.
         """
         x, y = self._bands(X), self._bands(Y)
         x_LL, y_LL = self._low(x), self._low(y)
+        if rollout is not None and last_only:
+            return self._sampled_last(x, y, z, rollout)
         y_t = self.diffusion.noised(y_LL, noise, t)
         answer, residual = self._answer(x_LL, y_t, z, t)
         if rollout is None:
@@ -110,12 +115,37 @@ class WaveFRR(nn.Module):
         else:
             y_0 = self._sample(x_LL, z, rollout, None, checkpointing)
             weight = X.new_ones(len(X))
+        return self._trained(x, y, y_0, answer, self.diffusion.target(y_LL, noise, t, x_LL), residual, weight)
+
+    def _sampled_last(self, x: Subbands, y: Subbands, z: Tensor, seeds: Sequence[int]) -> WaveFRRTraining:
+        """The last step of sampling, from what the steps before really come to."""
+        x_LL = self._low(x)
+        residuals: list[Tensor | None] = []
+
+        def answer(y_t: Tensor, t: Tensor) -> Tensor:
+            given, residual = self._answer(x_LL, y_t, z, t)
+            residuals.append(residual)
+            return given
+
+        y_0 = self.diffusion.sample(answer, x_LL, generators_for(seeds, "wavefrr"), last_only=True)
+        return self._trained(x, y, y_0, y_0, self._low(y), residuals[-1], x_LL.new_ones(len(x_LL)))
+
+    def _trained(
+        self,
+        x: Subbands,
+        y: Subbands,
+        y_0: Tensor,
+        answer: Tensor,
+        target: Tensor,
+        residual: Tensor | None,
+        weight: Tensor,
+    ) -> WaveFRRTraining:
         restored, high = self._rise(y_0, x)
         return WaveFRRTraining(
             answer=answer,
-            target=self.diffusion.target(y_LL, noise, t, x_LL),
+            target=target,
             residual=residual,
-            true_residual=y_LL - x_LL,
+            true_residual=self._low(y) - self._low(x),
             high=high,
             true_high=[band / 2**level for level, band in enumerate(y.high)],
             restored=restored,

@@ -1,8 +1,9 @@
 """What retouching programs do to an aligned face, for training networks that restore the original.
 
 Four operations, in this order: `white` and `smooth` on skin, then `lift` (a slimmer lower face) and `eye` (larger
-eyes), which are one displacement field and one interpolation. The same operation looks different in every program;
-three styles stand for three programs, so that one can be held out, and a seed varies each a little.
+eyes), which are one displacement field and one interpolation. The same operation looks different in every program: a
+style stands for a program, and a seed varies it a little. The style "any" is a program drawn from the seed, with
+everything but what is special to the style "foreign", which is for tests on a program that training did not see.
 """
 
 from __future__ import annotations
@@ -10,21 +11,34 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from retouch_common.synthesis.face_template import FaceLandmarks
+from retouch_common.synthesis.retouching_regions import RegionKind, retouched_region
 from retouch_common.synthesis.retouching_skin import retouching_skin
-from retouch_common.synthesis.retouching_tones import SmoothingKind, smooth, whiten
-from retouch_common.synthesis.retouching_warps import LiftKind, Warp, displacement, enlarge, face_lift, warp_image
+from retouch_common.synthesis.retouching_tones import SmoothingKind, WhiteningKind, smooth, whiten
+from retouch_common.synthesis.retouching_warps import (
+    EyeKind,
+    Interpolation,
+    LiftKind,
+    Warp,
+    displacement,
+    enlarge,
+    face_lift,
+    warp_image,
+)
 
 __all__ = [
+    "ANY",
     "OPERATIONS",
     "STYLES",
     "RetouchConfig",
     "RetouchRecipe",
     "RetouchStyle",
     "Retouched",
+    "any_style",
     "random_recipe",
     "retouch_face",
     "strength_label",
@@ -64,6 +78,11 @@ class RetouchStyle:
     """Radius of what is enlarged, in widths of the eye."""
     eye_power: float
     """How quickly the enlarging fades."""
+    whitening: WhiteningKind = "lab"
+    whitened: RegionKind = "skin"
+    smoothed: RegionKind = "skin"
+    eye: EyeKind = "power"
+    interpolation: Interpolation = "bicubic"
 
 
 STYLES: dict[str, RetouchStyle] = {
@@ -112,7 +131,29 @@ STYLES: dict[str, RetouchStyle] = {
         eye_radius=1.2,
         eye_power=3.0,
     ),
+    "foreign": RetouchStyle(
+        gamma=0.76,
+        pull=0.2,
+        hue=(10.0, 10.0),
+        smoothing="surface",
+        smoothing_radius=0.12,
+        smoothing_contrast=0.16,
+        evenness=0.4,
+        lift="pinch",
+        lift_amount=0.065,
+        lift_reach=1.0,
+        eye_amount=0.25,
+        eye_radius=1.2,
+        eye_power=2.0,
+        whitening="screen",
+        whitened="face",
+        eye="cosine",
+        interpolation="bilinear",
+    ),
 }
+
+ANY = "any"
+"""The style that is drawn from the seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,17 +164,17 @@ class RetouchConfig:
     """Names of the styles to choose from, each as often."""
     counts: tuple[float, ...] = (0.05, 0.35, 0.2, 0.2, 0.2)
     """Probability of 0, 1, 2, 3 and 4 operations at once."""
-    spread: float = 0.1
-    """Strengths lie evenly within this of 0.3, 0.6 or 0.9."""
+    spread: float | None = 0.1
+    """Strengths lie evenly within this of 0.3, 0.6 or 0.9; None: evenly from 0.2 to 1."""
 
     def __post_init__(self) -> None:
         for style in self.styles:
-            _known(style, STYLES, "style")
+            _known(style, (*STYLES, ANY), "style")
         if not self.styles:
             raise ValueError("styles is empty; name at least one")
         if len(self.counts) != 5 or min(self.counts) < 0 or abs(sum(self.counts) - 1) > 1e-6:
             raise ValueError(f"counts is {self.counts}; it must be five probabilities that sum to 1")
-        if not 0 <= self.spread <= 0.1:
+        if self.spread is not None and not 0 <= self.spread <= 0.1:
             raise ValueError(f"spread is {self.spread}; it must lie between 0 and 0.1")
 
 
@@ -143,7 +184,7 @@ class RetouchRecipe:
 
     Attributes:
         strengths: 0 … 1 by operation; 0 is off.
-        style: A key of `STYLES`.
+        style: A key of `STYLES`, or `ANY`.
         seed: Of the style's variations.
     """
 
@@ -186,7 +227,9 @@ def random_recipe(
         _known(name, OPERATIONS, "operation")
     strengths = {name: 0.0 for name in OPERATIONS}
     for name in OPERATIONS:
-        if name in operations:
+        if name in operations and config.spread is None:
+            strengths[name] = float(generator.uniform(LEVELS[0] - 0.1, LEVELS[-1] + 0.1))
+        elif name in operations:
             strengths[name] = float(generator.choice(LEVELS) + generator.uniform(-config.spread, config.spread))
     style = config.styles[int(generator.integers(len(config.styles)))]
     return RetouchRecipe(strengths, style, int(generator.integers(2**31)))
@@ -207,7 +250,7 @@ def retouch_face(
         image: (H, W, 3) float32 in [0, 1], an aligned face; 256 pixels and more a side look best.
         landmarks: In the image's pixels.
         strengths: 0 … 1 by name of the operation; those that are left out are off.
-        style: A key of `STYLES`.
+        style: A key of `STYLES`, or `ANY`.
         seed: Of the style's variations; an operation's do not depend on which others are done.
         skin: What `retouching_skin` found in this image before; None to find it.
 
@@ -215,7 +258,7 @@ def retouch_face(
         ValueError: If an argument is wrong.
     """
     _check_image(image, landmarks)
-    _known(style, STYLES, "style")
+    _known(style, (*STYLES, ANY), "style")
     if seed < 0:
         raise ValueError(f"seed is {seed}; it must not be negative")
     values = {name: 0.0 for name in OPERATIONS}
@@ -230,18 +273,53 @@ def retouch_face(
         raise ValueError(f"the skin's mask {mask.shape} is not of the picture's size {(height, width)}")
     effects = {name: value**RESPONSE for name, value in values.items()}
     variations = {name: np.random.default_rng((seed, i)) for i, name in enumerate(OPERATIONS)}
-    chosen, result = STYLES[style], image
+    chosen, result = any_style(seed) if style == ANY else STYLES[style], image
     if values["white"] > 0:
-        result = _whitened(result, mask, chosen, effects["white"], variations["white"])
+        region = retouched_region(image, landmarks, chosen.whitened, mask)
+        result = _whitened(result, region, chosen, effects["white"], variations["white"])
     if values["smooth"] > 0:
-        result = _smoothed(result, mask, landmarks.unit, chosen, effects["smooth"], variations["smooth"])
+        region = retouched_region(image, landmarks, chosen.smoothed, mask)
+        result = _smoothed(result, region, landmarks.unit, chosen, effects["smooth"], variations["smooth"])
     warps = []
     if values["lift"] > 0:
         warps.append(_lifting(landmarks, chosen, effects["lift"], variations["lift"]))
     if values["eye"] > 0:
         warps += _enlarging(landmarks, chosen, effects["eye"], variations["eye"])
     flow = displacement(height, width, warps)
-    return Retouched(warp_image(result, flow), flow)
+    return Retouched(warp_image(result, flow, chosen.interpolation), flow)
+
+
+def any_style(seed: int) -> RetouchStyle:
+    """Draw a program: each operation by itself, from everything but what "foreign" does."""
+    generator = np.random.default_rng((seed, 0xA11))
+
+    def one(*kinds: str) -> Any:
+        return kinds[int(generator.integers(len(kinds)))]
+
+    def within(low: float, high: float) -> float:
+        return float(generator.uniform(low, high))
+
+    lift = one("drag", "pull", "narrow", "mls", "taper")
+    return RetouchStyle(
+        gamma=within(0.62, 0.86),
+        pull=within(0.0, 0.4),
+        hue=(within(4.0, 18.0), within(3.0, 18.0)),
+        smoothing=one("guided", "bilateral", "bands", "gaussian", "median"),
+        smoothing_radius=within(0.05, 0.17),
+        smoothing_contrast=within(0.08, 0.28),
+        evenness=within(0.0, 0.9) if generator.random() < 0.6 else 0.0,
+        lift=lift,
+        lift_amount=within(0.6, 1.3) * {"drag": 0.058, "pull": 0.085}.get(lift, 0.07),
+        lift_reach=within(0.65, 1.15),
+        eye_amount=within(0.15, 0.36),
+        eye_radius=within(0.85, 1.6),
+        eye_power=within(1.5, 3.5),
+        whitening=one("lab", "lab", "log", "ycc", "hsv", "linear"),
+        whitened=one("skin", "skin", "skin", "face", "ellipse", "colour"),
+        smoothed=one("skin", "skin", "face", "colour"),
+        eye=one("power", "cone", "gaussian"),
+        interpolation=one("bilinear", "bicubic"),
+    )
 
 
 def strength_label(strength: float) -> int:
@@ -256,7 +334,8 @@ def _whitened(
 ) -> np.ndarray:
     gamma = 1.0 - effect * (1.0 - style.gamma) * _around_one(generator, 0.1)
     hue = (style.hue[0] + float(generator.normal(0.0, 1.5)), style.hue[1] + float(generator.normal(0.0, 1.5)))
-    return whiten(image, skin, gamma=gamma, pull=effect * style.pull * _around_one(generator, 0.1), hue=hue)
+    pull = effect * style.pull * _around_one(generator, 0.1)
+    return whiten(image, skin, gamma=gamma, pull=pull, hue=hue, kind=style.whitening)
 
 
 def _smoothed(
@@ -286,7 +365,7 @@ def _enlarging(
     radius = share * float(landmarks.eye_widths.mean())
 
     def about(centre: np.ndarray) -> Warp:
-        return lambda points: enlarge(points, centre, radius, amount, style.eye_power)
+        return lambda points: enlarge(points, centre, radius, amount, style.eye_power, style.eye)
 
     return [about(centre) for centre in landmarks.eye_centres]
 

@@ -7,41 +7,106 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from retouch_common.synthesis.colour import luminance, rgb_to_lab
 from retouch_common.synthesis.filters import gaussian_blur, resize, smoothstep
 
-__all__ = ["SmoothingKind", "smooth", "whiten"]
+__all__ = ["SmoothingKind", "WhiteningKind", "smooth", "whiten"]
 
-SmoothingKind = Literal["guided", "bilateral", "bands"]
+WhiteningKind = Literal["lab", "log", "ycc", "hsv", "linear", "screen"]
 
+SmoothingKind = Literal["guided", "bilateral", "bands", "gaussian", "median", "surface"]
+
+MEDIAN_RADIUS = 2  # pixels of the reduced copy in which the median is taken
 BILATERAL_RADIUS = 4  # pixels of the reduced copy in which the bilateral filter works
 LIGHT = 0.8  # the quantile of the skin's lightness to which shadows are filled up
 EVENED = (0.75, 1.45)  # skin is brightened and darkened by no more than these factors
 
 
-def whiten(image: np.ndarray, skin: np.ndarray, *, gamma: float, pull: float, hue: tuple[float, float]) -> np.ndarray:
-    """Make skin lighter: L' = 100 (L / 100)^gamma, and a and b drawn towards another hue.
+def whiten(
+    image: np.ndarray,
+    skin: np.ndarray,
+    *,
+    gamma: float,
+    pull: float,
+    hue: tuple[float, float],
+    kind: WhiteningKind = "lab",
+) -> np.ndarray:
+    """Make skin lighter, each kind so that a middle grey of 0.5 becomes 0.5^gamma.
 
     Args:
         image: (H, W, 3) float32 in [0, 1].
         skin: (H, W) float32 in [0, 1]; where it is 0 nothing changes.
-        gamma: 0 … 1, less is lighter; 1 leaves lightness alone.
-        pull: 0 … 1, how far colours are drawn towards `hue`.
+        gamma: 0.5 … 1, less is lighter; 1 leaves lightness alone.
+        pull: 0 … 1, how far colours are drawn towards `hue`, or for all kinds but "lab" towards grey.
         hue: a and b of it.
-    """
-    from kornia.color import lab_to_rgb
+        kind: "lab" is L' = 100 (L / 100)^gamma; "log" the curve log(1 + b x) / log(1 + b) of each channel; "ycc" a
+            gamma of luma alone; "hsv" a gamma of value; "linear" a gain in linear light with a soft shoulder; "screen" the
+            picture screened with a share of itself.
 
+    Raises:
+        ValueError: If the kind has another name.
+    """
+    if kind not in _WHITENING:
+        raise ValueError(f"whitening is {', '.join(_WHITENING)}, not {kind!r}")
     result = image.copy()
     window = _window(skin, 0)
     if window is None or (gamma == 1.0 and pull == 0.0):
         return result
-    lab = rgb_to_lab(image[window])
+    return _blended(result, window, _WHITENING[kind](image[window], gamma, pull, hue), skin)
+
+
+def _white_lab(image: np.ndarray, gamma: float, pull: float, hue: tuple[float, float]) -> np.ndarray:
+    from kornia.color import lab_to_rgb
+
+    lab = rgb_to_lab(image)
     lab[..., 0] = 100.0 * np.power(np.clip(lab[..., 0] / 100.0, 0.0, 1.0), np.float32(gamma))
     lab[..., 1:] += np.float32(pull) * (np.array(hue, dtype=np.float32) - lab[..., 1:])
     planes = torch.from_numpy(lab).permute(2, 0, 1)[None]
-    white = lab_to_rgb(planes, clip=True)[0].permute(1, 2, 0).numpy()
-    return _blended(result, window, white, skin)
+    return lab_to_rgb(planes, clip=True)[0].permute(1, 2, 0).numpy()
+
+
+def _white_log(image: np.ndarray, gamma: float, pull: float, hue: tuple[float, float]) -> np.ndarray:
+    middle = 0.5**gamma
+    bend = max((middle / (1.0 - middle)) ** 2 - 1.0, 1e-4)  # log(1 + b/2) / log(1 + b) is within 0.02 of it
+    return _greyed(np.log1p(np.float32(bend) * image) / np.float32(np.log1p(bend)), pull)
+
+
+def _white_ycc(image: np.ndarray, gamma: float, pull: float, hue: tuple[float, float]) -> np.ndarray:
+    luma = luminance(image)[..., None]
+    return np.power(luma, np.float32(gamma)) + np.float32(1.0 - pull) * (image - luma)
+
+
+def _white_hsv(image: np.ndarray, gamma: float, pull: float, hue: tuple[float, float]) -> np.ndarray:
+    value = np.maximum(image.max(axis=-1, keepdims=True), np.float32(1e-4))
+    ratio = 1.0 - np.float32(1.0 - pull) * (1.0 - image / value)  # saturation is 1 - min / max
+    return np.power(value, np.float32(gamma)) * ratio
+
+
+def _white_linear(image: np.ndarray, gamma: float, pull: float, hue: tuple[float, float]) -> np.ndarray:
+    gain = np.float32((0.5 ** (2.2 * gamma) / 0.5**2.2 - 0.5 ** (2.2 * gamma)) / (1.0 - 0.5 ** (2.2 * gamma)))
+    light = np.power(image, np.float32(2.2))
+    return _greyed(np.power(gain * light / (1.0 + (gain - 1.0) * light), np.float32(1 / 2.2)), pull)
+
+
+def _white_screen(image: np.ndarray, gamma: float, pull: float, hue: tuple[float, float]) -> np.ndarray:
+    share = np.float32(4.0 * (0.5**gamma - 0.5))
+    return _greyed(1.0 - (1.0 - image) * (1.0 - share * image), pull)
+
+
+def _greyed(image: np.ndarray, pull: float) -> np.ndarray:
+    return image + np.float32(pull) * (luminance(image)[..., None] - image)
+
+
+_WHITENING: dict[str, Callable[[np.ndarray, float, float, tuple[float, float]], np.ndarray]] = {
+    "lab": _white_lab,
+    "log": _white_log,
+    "ycc": _white_ycc,
+    "hsv": _white_hsv,
+    "linear": _white_linear,
+    "screen": _white_screen,
+}
 
 
 def smooth(
@@ -60,7 +125,9 @@ def smooth(
         image: (H, W, 3) float32 in [0, 1].
         skin: (H, W) float32 in [0, 1]; where it is 0 nothing changes.
         kind: "guided" is a guided filter; "bilateral" a bilateral one, of a smaller copy, with what is finer made
-            fainter; "bands" takes out what is neither fine (pores stay) nor coarse.
+            fainter; "bands" takes out what is neither fine (pores stay) nor coarse; "gaussian" blurs skin by skin alone
+            and keeps strong detail; "median" is a median of a smaller copy; "surface" a mean over pixels of similar
+            lightness.
         radius: Size of what is smoothed away, in pixels.
         contrast: Differences above this count as edges, as a share of the skin's mean lightness.
         amount: 0 … 1, how much of it all is done; the rest of the detail is kept.
@@ -116,6 +183,37 @@ def _bands(image: np.ndarray, skin: np.ndarray, radius: float, contrast: float) 
     return coarse + _edges(middle, contrast) + fine
 
 
+def _gaussian(image: np.ndarray, skin: np.ndarray, radius: float, contrast: float) -> np.ndarray:
+    coarse = _on_skin(image, skin, 0.5 * radius)
+    return coarse + _edges(image - coarse, contrast)
+
+
+def _median(image: np.ndarray, skin: np.ndarray, radius: float, contrast: float) -> np.ndarray:
+    height, width = image.shape[:2]
+    factor = max(1.0, 0.5 * radius / MEDIAN_RADIUS)
+    small = resize(image, max(8, round(height / factor)), max(8, round(width / factor)), antialias=True)
+    planes = torch.from_numpy(small).permute(2, 0, 1)[:, None]
+    around = F.pad(planes, (MEDIAN_RADIUS,) * 4, mode="replicate").unfold(2, 2 * MEDIAN_RADIUS + 1, 1)
+    windows = around.unfold(3, 2 * MEDIAN_RADIUS + 1, 1).flatten(4)
+    middle = windows.median(dim=-1).values[:, 0].permute(1, 2, 0).numpy()
+    fine = image - resize(small, height, width)
+    return resize(middle, height, width) + _edges(fine, contrast)
+
+
+def _surface(image: np.ndarray, skin: np.ndarray, radius: float, contrast: float) -> np.ndarray:
+    """Blurred copies, one for each of a few lightnesses, from pixels of about that lightness; then interpolated."""
+    light = luminance(image)
+    low, high = float(light.min()), float(light.max()) + 1e-4
+    steps = int(np.clip(np.ceil((high - low) / contrast), 2, 8))
+    at = (light - low) / (high - low) * (steps - 1)
+    result = np.zeros_like(image)
+    for step in range(steps):
+        weight = np.maximum(1.0 - np.square((at - step) / 1.5), 0.0)[..., None] + np.float32(1e-4)
+        level = gaussian_blur(image * weight, 0.5 * radius) / gaussian_blur(weight, 0.5 * radius)
+        result += np.maximum(1.0 - np.abs(at - step), 0.0)[..., None] * level
+    return result
+
+
 def _on_skin(image: np.ndarray, skin: np.ndarray, radius: float) -> np.ndarray:
     """Blurred by skin alone, so that hair and eyes cast no halo."""
     weight = np.maximum(skin, np.float32(1e-3))[..., None]
@@ -132,6 +230,9 @@ _KINDS: dict[str, Callable[[np.ndarray, np.ndarray, float, float], np.ndarray]] 
     "guided": _guided,
     "bilateral": _bilateral,
     "bands": _bands,
+    "gaussian": _gaussian,
+    "median": _median,
+    "surface": _surface,
 }
 
 

@@ -16,31 +16,108 @@ import torch.nn.functional as F
 from retouch_common.synthesis.face_template import FaceLandmarks
 from retouch_common.synthesis.filters import smoothstep
 
-__all__ = ["LiftKind", "Warp", "displacement", "drag", "enlarge", "face_lift", "narrow", "pull", "warp_image"]
+__all__ = [
+    "EyeKind",
+    "Interpolation",
+    "LiftKind",
+    "Warp",
+    "displacement",
+    "drag",
+    "enlarge",
+    "face_lift",
+    "moving_least_squares",
+    "narrow",
+    "pinch",
+    "pull",
+    "warp_image",
+]
 
 Warp = Callable[[np.ndarray], np.ndarray]
 
-LiftKind = Literal["drag", "pull", "narrow"]
+LiftKind = Literal["drag", "pull", "narrow", "mls", "taper", "pinch"]
+
+EyeKind = Literal["power", "cone", "gaussian", "cosine"]
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 BORDER = 0.06
 """Towards the picture's border displacements fade out within this share of its side."""
 
 CHEEK, CHEEK_WIDTH = 0.2, 0.13  # where along the jaw it is drawn in most, counted from the chin, and how far around
+MLS_CELLS = 40  # moving least squares are solved on a grid of so many cells a side, and interpolated
 JAW_STEPS = (0.1, 0.18, 0.26, 0.34)  # the places at which it is taken hold of, counted likewise
 
 
-def enlarge(points: np.ndarray, centre: np.ndarray, radius: float, amount: float, power: float = 2.0) -> np.ndarray:
-    """Enlarge a disc's middle: r' = r (1 - amount (1 - (r / radius)²)^power) for r < radius.
+def enlarge(
+    points: np.ndarray,
+    centre: np.ndarray,
+    radius: float,
+    amount: float,
+    power: float = 2.0,
+    kind: EyeKind = "power",
+) -> np.ndarray:
+    """Enlarge a disc's middle: r' = r (1 - amount f(r / radius)) for r < radius.
 
     Args:
         points: (..., 2).
         centre: (2,) x, y; stays where it is.
         radius: In pixels; from there on nothing moves.
         amount: 0 … 1; the middle becomes 1 / (1 - amount) times as large.
-        power: How quickly the effect fades, 2 or more for a smooth border.
+        power: Of "power": how quickly the effect fades, 2 or more for a smooth border.
+        kind: f(t) is (1 - t²)^power for "power", 1 - t for "cone", exp(-4 t²) less its value at 1 for "gaussian", and
+            (1 + cos(pi t)) / 2 for "cosine".
+
+    Raises:
+        ValueError: If the kind has another name.
     """
     offset = points - np.asarray(centre, dtype=points.dtype)
-    return points - offset * (amount * _bump(points, centre, radius) ** power)[..., None]
+    inside = _bump(points, centre, radius)  # 1 - t²
+    if kind == "power":
+        share = inside**power
+    elif kind == "cone":
+        share = 1.0 - np.sqrt(1.0 - inside)
+    elif kind == "gaussian":
+        share = (np.exp(-4.0 * (1.0 - inside)) - np.exp(-4.0)) / (1.0 - np.exp(-4.0))
+    elif kind == "cosine":
+        share = 0.5 + 0.5 * np.cos(np.pi * np.sqrt(1.0 - inside))
+    else:
+        raise ValueError(f"eye enlarging is 'power', 'cone', 'gaussian' or 'cosine', not {kind!r}")
+    return points - offset * (amount * share)[..., None].astype(points.dtype)
+
+
+def pinch(points: np.ndarray, centre: np.ndarray, radius: float, amount: float) -> np.ndarray:
+    """Draw a disc in towards its middle: r' = r (1 + amount (1 - (r / radius)²)² (r / radius)) for r < radius.
+
+    Args:
+        points: (..., 2).
+        centre: (2,) x, y; stays where it is.
+        radius: In pixels; from there on nothing moves.
+        amount: 0 … 1.
+    """
+    offset = points - np.asarray(centre, dtype=points.dtype)
+    inside = _bump(points, centre, radius)
+    return points + offset * (amount * inside**2 * np.sqrt(1.0 - inside))[..., None].astype(points.dtype)
+
+
+def moving_least_squares(points: np.ndarray, places: np.ndarray, origins: np.ndarray) -> np.ndarray:
+    """Deform by moving least squares with similarity transforms.
+
+    Schaefer, McPhail, Warren. "Image Deformation Using Moving Least Squares." SIGGRAPH 2006, section 2.2.
+
+    Args:
+        points: (..., 2).
+        places: (n, 2) where points lie in the result.
+        origins: (n, 2) where they come from.
+    """
+    v = points.reshape(-1, 2).astype(np.float64) @ [1, 1j]
+    q, p = (np.asarray(which, np.float64) @ [1, 1j] for which in (places, origins))
+    weight = 1.0 / np.maximum(np.abs(v[:, None] - q) ** 2, 1e-6)
+    weight /= weight.sum(axis=1, keepdims=True)
+    q_mean, p_mean = weight @ q, weight @ p
+    q_hat, p_hat = q - q_mean[:, None], p - p_mean[:, None]
+    turn = (weight * p_hat * q_hat.conj()).sum(axis=1) / np.maximum((weight * np.abs(q_hat) ** 2).sum(axis=1), 1e-9)
+    moved = p_mean + turn * (v - q_mean)
+    return np.stack([moved.real, moved.imag], axis=-1).reshape(points.shape).astype(points.dtype)
 
 
 def drag(points: np.ndarray, centre: np.ndarray, shift: np.ndarray, radius: float) -> np.ndarray:
@@ -98,7 +175,9 @@ def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: fl
     Args:
         landmarks: In the picture's pixels.
         kind: "drag" takes hold of places along the jaw one after the other and drags them towards the nose; "pull"
-            moves all of them at once straight towards the nose's axis; "narrow" moves both sides of the lower face.
+            moves all of them at once straight towards the nose's axis; "narrow" moves both sides of the lower face;
+            "mls" moves the jaw's points by moving least squares, with the features fixed; "taper" narrows the face the
+            more the lower; "pinch" draws a disc around the lower face in.
         amount: How far, in eye distances.
         reach: Radius of what moves along, in eye distances; "narrow" has its own.
 
@@ -112,19 +191,26 @@ def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: fl
         across = (landmarks.jaw - top) @ (down[1], -down[0])
         half_width = float(np.ptp(across)) / 2 * 0.9
         return lambda points: narrow(points, np.stack([top, chin]), half_width, amount * unit / half_width)
+    if kind == "taper":
+        return lambda points: _taper(points, top, chin, 1.3 * amount)
+    if kind == "pinch":
+        middle, radius = (top + chin) / 2 + 0.15 * (chin - top), 1.15 * float(np.hypot(*(chin - top)))
+        return lambda points: pinch(points, middle, radius, 5.0 * amount * unit / radius)
     steps = np.array([0.5 - np.array(JAW_STEPS), 0.5 + np.array(JAW_STEPS)]).T.ravel()
     places = _along(landmarks.jaw, steps)
     nose = landmarks.nose[-1]
     if kind == "drag":
         towards = nose - places
-    elif kind == "pull":
+    elif kind in ("pull", "mls"):
         towards = top + np.outer((places - top) @ down, down) - places
     else:
-        raise ValueError(f"face lifting is 'drag', 'pull' or 'narrow', not {kind!r}")
+        raise ValueError(f"face lifting is 'drag', 'pull', 'narrow', 'mls', 'taper' or 'pinch', not {kind!r}")
     weight = np.exp(-np.square((np.abs(steps - 0.5) - CHEEK) / CHEEK_WIDTH))[:, None]
     shifts = amount * unit * weight * towards / np.maximum(np.hypot(*towards.T), 1e-6)[:, None]
     if kind == "pull":
         return lambda points: pull(points, places, shifts, reach * unit)
+    if kind == "mls":
+        return _least_squares_lift(landmarks, places, shifts)
 
     def dragged(points: np.ndarray) -> np.ndarray:
         for place, shift in zip(places, shifts, strict=True):
@@ -132,6 +218,41 @@ def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: fl
         return points
 
     return dragged
+
+
+def _taper(points: np.ndarray, top: np.ndarray, chin: np.ndarray, amount: float) -> np.ndarray:
+    """Narrow the face about its axis, by nothing at the eyes and most at the chin; it fades out beside the face."""
+    length = float(np.hypot(*(chin - top)))
+    down = ((chin - top) / length).astype(points.dtype)
+    right = np.array([down[1], -down[0]], dtype=points.dtype)
+    offset = points - top.astype(points.dtype)
+    low, side = offset @ down / length, offset @ right / length
+    share = smoothstep(low, 0.1, 0.9) * smoothstep(low, 1.5, 0.95) * smoothstep(np.abs(side), 1.3, 0.5)
+    return points + (amount * length * side * share)[..., None].astype(points.dtype) * right
+
+
+def _least_squares_lift(landmarks: FaceLandmarks, places: np.ndarray, shifts: np.ndarray) -> Warp:
+    """The jaw moved by moving least squares; features and a frame around the face stay."""
+    features = [*landmarks.eye_centres, *landmarks.mouth, landmarks.nose[0], landmarks.nose[-1]]
+    middle, reach = landmarks.eye_centres.mean(0), 2.6 * landmarks.unit
+    angles = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
+    frame = middle + (0.0, 0.6 * landmarks.unit) + reach * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    fixed = np.concatenate([np.array(features), frame])
+    results, origins = np.concatenate([places + shifts, fixed]), np.concatenate([places, fixed])
+    low, side = frame.min(0), float(np.ptp(frame, axis=0).max())
+    at = np.linspace(0.0, 1.0, MLS_CELLS + 1)
+    grid = low + side * np.stack(np.meshgrid(at, at), axis=-1)
+    flow = moving_least_squares(grid, results, origins) - grid
+    edge = np.minimum(np.minimum(at, 1 - at)[:, None], np.minimum(at, 1 - at))
+    planes = torch.from_numpy((flow * smoothstep(edge, 0.0, 0.12)[..., None]).astype(np.float32)).permute(2, 0, 1)
+
+    def warp(points: np.ndarray) -> np.ndarray:
+        where = torch.from_numpy((2.0 * (points - low) / side - 1.0).astype(np.float32))
+        flat = where.reshape(1, 1, -1, 2)
+        moves = F.grid_sample(planes[None], flat, mode="bilinear", padding_mode="zeros", align_corners=True)
+        return points + moves[0, :, 0].T.reshape(points.shape).numpy().astype(points.dtype)
+
+    return warp
 
 
 def displacement(height: int, width: int, warps: Sequence[Warp]) -> np.ndarray:
@@ -155,12 +276,13 @@ def displacement(height: int, width: int, warps: Sequence[Warp]) -> np.ndarray:
     return (points - grid) * smoothstep(edge, 0.0, BORDER * min(height, width))[..., None]
 
 
-def warp_image(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Move a picture's pixels, interpolating bicubically; where the flow is 0, they stay equal to the bit.
+def warp_image(image: np.ndarray, flow: np.ndarray, interpolation: Interpolation = "bicubic") -> np.ndarray:
+    """Move a picture's pixels; where the flow is 0, they stay equal to the bit.
 
     Args:
         image: (H, W, C) float32 in [0, 1].
         flow: (H, W, 2) as `displacement` gives it.
+        interpolation: "bilinear" or "bicubic".
 
     Returns:
         (H, W, C) float32 in [0, 1]. Beyond its borders the picture is mirrored.
@@ -173,7 +295,7 @@ def warp_image(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
     x, y = (columns + flow[..., 0] + 0.5) / width, (rows + flow[..., 1] + 0.5) / height
     grid = torch.from_numpy(np.stack([2 * x - 1, 2 * y - 1], axis=-1).astype(np.float32))[None]
     planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-    moved = F.grid_sample(planes, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    moved = F.grid_sample(planes, grid, mode=interpolation, padding_mode="reflection", align_corners=False)
     return np.where(moves[..., None], moved[0].clamp(0, 1).permute(1, 2, 0).numpy(), image)
 
 
