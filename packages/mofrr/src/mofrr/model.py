@@ -132,6 +132,8 @@ class MoFRR(
             steps: DDIM steps; None for the configuration's.
             experts: Operations to undo whatever the router says; None asks the router.
             samples: Pictures that every expert samples and averages: closer to the truth, and smoother.
+            traces: Of the photographs that the pictures were cut from (:mod:`mofrr.traces`), (N, C, G, G); None if the
+                pictures are those photographs.
 
         Raises:
             ValueError: Unknown experts, or another number of seeds than pictures.

@@ -1,4 +1,4 @@
-"""Portraits made ready for retouching: faces in their own pixels with landmarks and skin, made once and kept on disk."""
+"""Portraits made ready for retouching: faces in their own pixels, with landmarks and skin; made once and kept."""
 
 import hashlib
 import io

@@ -7,8 +7,8 @@
     combine           the same; needs all others, which stay as they are
     baseline-NAME     the same; what MoFRR is compared with, and not part of it
 
-A batch holds ``retouched`` and ``original`` (N, 3, S, S) in [0, 1], ``traces`` (N, C, G, G), ``applied`` (N, operations)
-of 0 and 1, and ``degree`` (N,), 1 to 5, for the degree stages.
+A batch holds ``retouched`` and ``original`` (N, 3, S, S) in [0, 1], ``traces`` (N, C, G, G), ``applied`` (N,
+operations) of 0 and 1, and ``degree`` (N,), 1 to 5, for the degree stages.
 """
 
 from collections.abc import Sequence

@@ -50,7 +50,7 @@ def photo_traces(image: np.ndarray, square: FaceSquare) -> np.ndarray:
 
 
 def picture_traces(pictures: Tensor) -> Tensor:
-    """Return the maps of aligned pictures (N, 3, H, W) in [0, 1], (N, C, G, G): for faces whose photograph is unknown."""
+    """Return the maps of pictures that are photographs themselves, (N, 3, H, W) in [0, 1], as (N, C, G, G)."""
     height, width = pictures.shape[-2:]
     whole = FaceSquare((width / 2, height / 2), float(max(height, width)), feather=0.0)
     levels = (255 * pictures.float()).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()

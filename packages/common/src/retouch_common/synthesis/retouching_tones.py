@@ -42,8 +42,8 @@ def whiten(
         pull: 0 … 1, how far colours are drawn towards `hue`, or for all kinds but "lab" towards grey.
         hue: a and b of it.
         kind: "lab" is L' = 100 (L / 100)^gamma; "log" the curve log(1 + b x) / log(1 + b) of each channel; "ycc" a
-            gamma of luma alone; "hsv" a gamma of value; "linear" a gain in linear light with a soft shoulder; "screen" the
-            picture screened with a share of itself.
+            gamma of luma alone; "hsv" a gamma of value; "linear" a gain in linear light with a soft shoulder; "screen"
+            the picture screened with a share of itself.
 
     Raises:
         ValueError: If the kind has another name.
