@@ -6,8 +6,9 @@ import pyvips
 import torch
 from mofrr import data as data_module
 from mofrr import portraits as module
-from mofrr.data import STORED, NoPictures, open_data
-from retouch_common.metrics.quality import psnr
+from mofrr.data import NoPictures, open_data, people_of
+from mofrr.portraits import Portrait
+from retouch_common.photo.alignment import align
 from retouch_common.synthesis.face_template import canonical_landmarks
 from retouch_common.synthesis.retouching_degrees import degree_edges
 
@@ -32,21 +33,24 @@ def published(tmp_path_factory):
 
 @pytest.fixture
 def portraits(tmp_path, monkeypatch):
-    """Twelve people: a smooth face with its landmarks where an average face has them."""
+    """Thirty people: a smooth, grainy face with its landmarks where an average face has them."""
     y, x = np.mgrid[:160, :160] / 160
-    for person in range(12):
-        levels = np.stack([210 - 60 * y, 160 - 40 * x, 130 + 3 * person + 0 * x], axis=-1).astype(np.uint8)
+    generator = np.random.default_rng(0)
+    for person in range(30):
+        levels = np.stack([210 - 60 * y, 160 - 40 * x, 130 + person + 0 * x], axis=-1)
+        levels = (levels + generator.normal(0, 4, levels.shape)).astype(np.uint8)
         path = tmp_path / "set" / f"{person:02d}.png"
         path.parent.mkdir(exist_ok=True)
         pyvips.Image.new_from_array(levels).write_to_file(str(path))
 
-    def open_face(path, side, *, margin):
-        assert margin == STORED
-        average = canonical_landmarks(side).scaled(1 / margin)
-        levels = pyvips.Image.new_from_file(str(path)).resize(side / 160).numpy()
-        return levels, average.mapped(lambda points: points + side * (1 - 1 / margin) / 2)
+    def open_portrait(path):
+        levels = pyvips.Image.new_from_file(str(path)).numpy()
+        landmarks = canonical_landmarks(128).mapped(lambda points: points + 16)
+        skin = np.full((160, 160), 255, np.uint8)
+        skin[:60] = 0  # the forehead is hair
+        return Portrait(levels, landmarks, skin, landmarks.five_points.astype(np.float32))
 
-    monkeypatch.setattr(module, "open_face", open_face)
+    monkeypatch.setattr(module, "open_portrait", open_portrait)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return f"faces:{tmp_path / 'set'}"
 
@@ -89,17 +93,17 @@ def test_degrees_are_measured_all_over_the_set(published, monkeypatch):
     monkeypatch.setattr(data_module, "MEASURED", 10)
     faces = opened(published, kind="single:white", split="all")
     measured = [0, 1, 3, 4, 6, 8, 9, 11, 12, 14]
-    expected = degree_edges([psnr(*faces.pair(index)[:2], rounded=False) for index in measured])
+    expected = degree_edges([faces.pair(index).psnr for index in measured])
     assert faces.measured_edges() == pytest.approx(expected.tolist())
 
 
 def test_simulated_samples(portraits):
     faces = opened(portraits)
-    assert len(faces) == 10 and len(opened(portraits, split="val")) == 2
+    assert [len(opened(portraits, split=name)) for name in ("train", "dev", "val")] == [24, 3, 3]
     sample, again = faces[3], faces[3]
     assert all(torch.equal(sample[name], again[name]) for name in sample)
     counts = {0: 0, 1: 0, 2: 0, 3: 0, 4: 0}
-    for index in range(30):
+    for index in range(60):
         sample = faces[index]
         applied = int(sample["applied"].sum())
         counts[applied] += 1
@@ -120,7 +124,7 @@ def test_simulated_kinds(portraits):
 
 def test_what_the_simulator_cannot_show_is_refused(portraits):
     lips = (*OPERATIONS, "lip_plumping")
-    assert len(opened(portraits, operations=lips)) == 10
+    assert len(opened(portraits, operations=lips)) == 24
     with pytest.raises(NoPictures, match="nothing here does lip_plumping to a face"):
         opened(portraits, operations=lips, kind="single:lip_plumping")
     for kind in ("mixed", "multi"):
@@ -139,3 +143,52 @@ def test_the_expert_of_everything_sees_what_was_applied(portraits):
     for kind, applied in (("clean", 0.0), ("multi", 1.0)):
         faces = opened(portraits, operations=("all",), kind=kind)
         assert all(float(faces[index]["applied"]) == applied for index in range(3))
+
+
+def test_people_for_choosing_are_none_of_the_others(tmp_path):
+    paths = [tmp_path / folder / f"{i:02d}.png" for folder in ("set_neutral", "set_smiling") for i in range(40)]
+    parts = {split: {path.stem for path in people_of(paths, split)} for split in ("train", "dev", "val")}
+    assert [len(parts[split]) for split in ("train", "dev", "val")] == [33, 3, 4]
+    assert len(set.union(*parts.values())) == 40
+
+
+def test_samples_are_made_once(portraits, monkeypatch):
+    faces = opened(portraits, split="dev")
+    first = faces[1]
+    monkeypatch.setattr(data_module, "retouch_face", lambda *_, **__: pytest.fail("made again"))
+    again = opened(portraits, split="dev")[1]
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    for file in faces._folder.iterdir():
+        file.write_bytes(file.read_bytes()[:1000])  # a cut file is made again
+    monkeypatch.undo()
+    monkeypatch.setattr(data_module, "default_cache", lambda: faces._folder.with_name("faces"))
+    assert all(torch.equal(first[name], faces[1][name]) for name in first)
+
+
+def test_what_is_measured_on_has_no_history(portraits):
+    """An untouched face of "val" is the photograph framed, and nothing else."""
+    faces = opened(portraits, split="val", kind="clean")
+    portrait = module.load_portrait(faces.entries[0])
+    expected = module.as_levels(align(portrait.levels, portrait.square, 64))
+    assert np.array_equal(np.rint(255 * faces.pair(0).retouched.permute(1, 2, 0).numpy()), expected)
+
+
+def test_residuals_away_from_the_face_do_not_tell_whether_it_was_retouched(portraits):
+    """A linear classifier on the traces of the picture's upper corners is at chance between touched and untouched."""
+    faces = opened(portraits, styles=("porcelain",))  # which leaves the corners alone
+    features, touched = [], []
+    for index in range(120):
+        sample = faces[index]
+        corners = torch.cat([sample["traces"][:, :6, :6], sample["traces"][:, :6, -6:]], dim=2)
+        features.append(torch.cat([corners.mean(dim=(1, 2)), corners.std(dim=(1, 2))]))
+        touched.append(bool(sample["applied"].any()))
+    x, y = torch.stack(features).double(), torch.tensor(touched)
+    x = torch.cat([(x - x.mean(0)) / (x.std(0) + 1e-6), torch.ones(len(x), 1)], dim=1)
+    scores = torch.zeros(len(x), dtype=torch.float64)
+    for fold in range(4):  # ridge regression, each quarter by the other three
+        held = torch.arange(len(x)) % 4 == fold
+        a, b = x[~held], y[~held].double() - 0.5
+        weights = torch.linalg.solve(a.T @ a + 10 * torch.eye(a.shape[1]), a.T @ b)
+        scores[held] = x[held] @ weights
+    order = (scores[y][:, None] > scores[~y][None]).double().mean()  # area under the ROC curve
+    assert 0.3 < order < 0.7

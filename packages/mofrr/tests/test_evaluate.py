@@ -47,9 +47,9 @@ def test_every_kind_beside_doing_nothing(published, weights, tmp_path):
     for kind, title in (("single:white", "white"), ("single:eye", "eye"), ("multi", "multi"), ("clean", "clean")):
         faces = open_data(published, size=64, split="val", seed=0, operations=OPERATIONS, kind=kind)
         pairs = [faces.pair(index) for index in range(min(2, len(faces)))]
-        gates = torch.sigmoid(router(torch.stack([image for image, _, _ in pairs]))) > 0.5
+        gates = torch.sigmoid(router(torch.stack([pair.retouched for pair in pairs]))) > 0.5
         assert result.active[title] == gates.sum() / len(pairs)
-        right.append(gates == torch.tensor([[name in applied for name in OPERATIONS] for _, _, applied in pairs]))
+        right.append(gates == torch.tensor([[name in pair.applied for name in OPERATIONS] for pair in pairs]))
     shares = torch.cat(right).float().mean(dim=0).tolist()
     assert result.right == pytest.approx(dict(zip(OPERATIONS, shares, strict=True)))
 

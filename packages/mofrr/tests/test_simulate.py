@@ -29,7 +29,7 @@ def found(monkeypatch):
     """Every portrait is a face already; returns the portraits that were opened."""
     opened = []
 
-    def open_face(path, side, *, margin=1.0):
+    def open_face(path, side):
         opened.append(path)
         levels = pyvips.Image.new_from_file(str(path)).resize(side / 64).numpy()
         return None if path.stem == "07" else (levels, canonical_landmarks(side))
@@ -73,7 +73,7 @@ def test_a_killed_run_goes_on(portraits, tmp_path, found):
 
 
 def test_nothing_to_retouch(portraits, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "open_face", lambda path, side, margin=1.0: None)
+    monkeypatch.setattr(module, "open_face", lambda path, side: None)
     with pytest.raises(ValueError, match="no face was found in 22 portraits"):
         simulate(portraits, tmp_path / "out", size=64, report=print)
     with pytest.raises(ValueError, match="no style 'vivid'"):
