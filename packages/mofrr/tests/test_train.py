@@ -8,6 +8,7 @@ import pytest
 import pyvips
 import torch
 from click.testing import CliRunner
+from mofrr import train as module
 from mofrr.cli import train as command
 from mofrr.config import PRESETS, SINGLE
 from mofrr.model import MoFRR
@@ -188,3 +189,23 @@ def test_an_infinite_learning_rate_leaves_no_broken_weights(faces, tmp_path, sta
     arguments = [stage, "--preset", "tiny", "--data", faces, "--out", tmp_path, "--set", "train.batch_size=2"]
     arguments += ["--set", "model.operations=[white, lift]"]
     assert_infinite_rate_is_survived(command, arguments, tmp_path / stage)
+
+
+def test_the_router_is_calibrated_on_people_it_did_not_see(faces, tmp_path):
+    """Of faces without an operation hardly any are taken for faces with it, however eager the router was."""
+    run = module._Run("router", configured(), faces, None, Runner(cpu=True))
+    part = run.averaged.eval()
+    for head in part.heads.values():
+        torch.nn.init.constant_(head.answer.bias, 5.0)
+    run.calibrate()
+    batches = run._validation_batches(module.CALIBRATION_BATCHES)
+    with torch.no_grad():
+        found = torch.cat([part(batch["retouched"], batch["traces"]) for batch in batches]) > 0
+    applied = torch.cat([batch["applied"] for batch in batches]) > 0
+    assert all(found[~applied[:, column], column].float().mean() <= 0.05 for column in range(2))
+    kept = [head.answer.bias.clone() for head in part.heads.values()]
+    run.config = configured(train__only="lift", train__init="x")
+    torch.nn.init.constant_(part.heads["lift"].answer.bias, 5.0)
+    torch.nn.init.constant_(part.heads["white"].answer.bias, 5.0)
+    run.calibrate()
+    assert part.heads["white"].answer.bias == 5.0 and torch.allclose(part.heads["lift"].answer.bias, kept[1])

@@ -297,9 +297,9 @@ class _Run:
             logits = torch.cat([part(batch["retouched"], batch["traces"]).float() for batch in batches])
         applied = torch.cat([batch["applied"] for batch in batches]) > 0
         level = torch.tensor(self.config.model.threshold).logit()
-        for column, head in enumerate(part.heads.values()):  # type: ignore[union-attr, operator]
+        for column, (name, head) in enumerate(part.heads.items()):  # type: ignore[union-attr, operator]
             others = logits[~applied[:, column], column]
-            if len(others):
+            if len(others) and self.config.train.only in ("", name):
                 head.answer.bias.data -= (others.quantile(1 - FALSE_SHARE) - level).to(head.answer.bias)
 
     def _validation_batches(self, count: int) -> list[Batch]:
