@@ -133,7 +133,7 @@ def test_a_new_operation_is_trained_without_the_others(faces, tmp_path):
 
 
 def test_parts_of_another_model_are_refused(faces, tmp_path):
-    train(configured(), faces, tmp_path, stages=["degree-white"], device="cpu", report=print)
+    train(configured(), faces, tmp_path, stages=["router", "degree-white"], device="cpu", report=print)
     with pytest.raises(ValueError, match="another model configuration"):
         train(configured(model__channels=16), faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
 
@@ -170,7 +170,8 @@ def test_the_command(faces, tmp_path):
     shown = run.invoke(command, ["degree", "--operation", "white", "--dry-run", *options])
     assert shown.exit_code == 0, shown.output
     assert "dry run: nothing was written" in shown.output and not (tmp_path / "run").exists()
-    assert run.invoke(command, ["degree", "--operation", "white", *options]).exit_code == 0
+    for stage in (["router"], ["degree", "--operation", "white"]):
+        assert run.invoke(command, [*stage, *options]).exit_code == 0
     assert (tmp_path / "run" / "degree-white" / "weights").is_dir()
     refused = run.invoke(command, ["router", "--operation", "white", *options])
     assert refused.exit_code == 1 and "Error: --operation is for degree, expert and baseline" in refused.output

@@ -159,6 +159,11 @@ class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
         pairs = (self.pair(number * max(count, len(self)) // count) for number in range(count))
         return degree_edges([pair.psnr for pair in pairs]).tolist()
 
+    @property
+    def different(self) -> int:
+        """Number of samples that differ by more than mirroring and light."""
+        return len(self)
+
     @abstractmethod
     def pair(self, index: int) -> Pair:
         """Retouched picture, original, what was applied."""
@@ -248,6 +253,11 @@ class SimulatedFaces(RetouchedFaces):
     def __len__(self) -> int:
         """Number of portraits, large ones counted several times."""
         return len(self.entries)
+
+    @property
+    def different(self) -> int:
+        """Number of samples that are kept."""
+        return self._kept
 
     def pair(self, index: int) -> Pair:
         """See :class:`RetouchedFaces`."""

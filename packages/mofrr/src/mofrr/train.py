@@ -289,22 +289,30 @@ class _Run:
         return means
 
     def calibrate(self) -> None:
-        """Move the router's answers so that on the validation people few faces are taken for what they are not."""
+        """Move the router's answers so that on the validation people few faces are taken for what they are not.
+
+        With a threshold of 0 or 1, where answers count for nothing, they stay.
+        """
+        threshold = self.config.model.threshold
+        if not 0 < threshold < 1:
+            return
         batches = self._validation_batches(CALIBRATION_BATCHES)
         part = self.averaged
         part.eval()
         with torch.no_grad(), self.runner.autocast():
             logits = torch.cat([part(batch["retouched"], batch["traces"]).float() for batch in batches])
         applied = torch.cat([batch["applied"] for batch in batches]) > 0
-        level = torch.tensor(self.config.model.threshold).logit()
+        level = torch.tensor(threshold).logit()
         for column, (name, head) in enumerate(part.heads.items()):  # type: ignore[union-attr, operator]
             others = logits[~applied[:, column], column]
             if len(others) and self.config.train.only in ("", name):
-                head.answer.bias.data -= (others.quantile(1 - FALSE_SHARE) - level).to(head.answer.bias)
+                head.answer.bias.data -= (others.quantile(1 - FALSE_SHARE, interpolation="higher") - level).to(
+                    head.answer.bias
+                )
 
     def _validation_batches(self, count: int) -> list[Batch]:
-        """Fixed validation faces."""
-        samples = [self.validation[index] for index in range(count * VALIDATION_BATCH)]
+        """Fixed validation faces, each at most once."""
+        samples = [self.validation[index] for index in range(min(count * VALIDATION_BATCH, self.validation.different))]
         return [
             self._pictures(default_collate(samples[first : first + VALIDATION_BATCH]))
             for first in range(0, len(samples), VALIDATION_BATCH)
