@@ -38,8 +38,8 @@ class Backbone(nn.Module):
         if config.backbone == "mam":
             self.network = ResNetMAM()
             self.width = WIDTH
-        elif config.backbone == "subbands":
-            self.network = SubbandCNN(self.size)
+        elif config.backbone in ("subbands", "subbands-traces"):
+            self.network = SubbandCNN(self.size, with_traces=config.backbone == "subbands-traces")
             self.width = self.network.width
         else:
             network = getattr(torchvision.models, config.backbone)(weights=None)
@@ -52,15 +52,16 @@ class Backbone(nn.Module):
 
         Args:
             image: The pictures.
-            traces: Maps of the photographs that they come from, for "subbands"; None: they are the photographs.
+            traces: Maps of the photographs that they come from, for "subbands-traces"; None: they are the
+                photographs.
         """
-        own = traces
-        if own is None and isinstance(self.network, SubbandCNN):
-            own = picture_traces(image)
+        sees_traces = isinstance(self.network, SubbandCNN) and self.network.traces is not None
+        if sees_traces and traces is None:
+            traces = picture_traces(image)
         if image.shape[-2:] != (self.size, self.size):
             image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
         seen = (image - self.mean) / self.deviation
-        tokens = self.network(seen, own) if isinstance(self.network, SubbandCNN) else self.network(seen)
+        tokens = self.network(seen, traces) if sees_traces else self.network(seen)
         return tokens if tokens.ndim == 3 else tokens[:, None]
 
 

@@ -36,7 +36,8 @@ class ModelConfig:
         size: Side in pixels of the aligned faces that training shows; a multiple of ``multiple``.
         operations: Names of the retouching operations, each with an expert.
         backbone: Of the router and the degree estimators: torchvision's "resnet50" or "resnet18", "mam", the ResNet
-            with multi-granularity attention of RetouchingFFHQ, or "subbands", :mod:`mofrr.subband_cnn`.
+            with multi-granularity attention of RetouchingFFHQ, "subbands", :mod:`mofrr.subband_cnn`, or
+            "subbands-traces", the same with :mod:`mofrr.traces`.
         backbone_size: Side in pixels to which faces are reduced for them.
         threshold: An operation is there if the router's probability is above.
         levels: Levels of the wavelet transform; diffusion works on the last low band.
@@ -77,7 +78,7 @@ class ModelConfig:
 
     size: int = 512
     operations: tuple[str, ...] = OPERATIONS
-    backbone: Literal["resnet50", "resnet18", "subbands", "mam"] = "resnet50"
+    backbone: Literal["resnet50", "resnet18", "subbands", "subbands-traces", "mam"] = "resnet50"
     backbone_size: int = 512
     threshold: float = 0.5
     levels: int = 2
@@ -130,7 +131,7 @@ class ModelConfig:
                 f"model.attention_width must be a multiple of 4 and of model.attention_heads={self.attention_heads}, "
                 f"not {self.attention_width}"
             )
-        if self.backbone == "subbands" and self.backbone_size % 32:
+        if self.backbone.startswith("subbands") and self.backbone_size % 32:
             raise ValueError(
                 f"model.backbone_size must be a multiple of 32 for model.backbone=subbands, not {self.backbone_size}"
             )
@@ -293,7 +294,7 @@ PRESETS: dict[str, Config] = {
     "small": Config(
         model=ModelConfig(
             size=256,
-            backbone="subbands",
+            backbone="subbands-traces",
             backbone_size=256,
             levels=1,
             channels=16,
@@ -333,7 +334,7 @@ PRESETS: dict[str, Config] = {
     "tiny": Config(
         model=ModelConfig(
             size=64,
-            backbone="subbands",
+            backbone="subbands-traces",
             backbone_size=64,
             levels=1,
             idem_width=4,

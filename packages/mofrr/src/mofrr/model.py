@@ -178,7 +178,7 @@ class MoFRR(
         seeds = [seeds] * len(image) if isinstance(seeds, int) else list(seeds)
         if len(seeds) != len(image):
             raise ValueError(f"{len(image)} pictures need as many seeds, not {len(seeds)}")
-        if traces is None and self.config.backbone == "subbands" and (self.config.router or self.config.degree):
+        if traces is None and self.config.backbone == "subbands-traces" and (self.config.router or self.config.degree):
             traces = picture_traces(image)
         probabilities = self._probabilities(image, traces)
         gates = probabilities > self.config.threshold if experts is None else self._chosen(experts, image)

@@ -35,6 +35,7 @@ class SubbandCNN(nn.Module):
 
     Args:
         size: Side of the pictures in pixels, a multiple of 32.
+        with_traces: Whether the photographs' own traces are seen, too.
 
     Attributes:
         width: F, the features of all places together.
@@ -42,25 +43,32 @@ class SubbandCNN(nn.Module):
 
     filter: Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, with_traces: bool) -> None:
         super().__init__()
         self.register_buffer("filter", torch.tensor(RESIDUAL).expand(3, 1, 3, 3) / 4, persistent=False)
         self.width = FEATURES * (size // 2 ** len(CHANNELS)) ** 2
         self.first = _convolution(24, STEM)
         blocks = [_Residual(STEM, CHANNELS[0], 1), *(_Residual(a, b, 2) for a, b in pairwise(CHANNELS))]
-        self.traces = nn.Sequential(
-            nn.BatchNorm2d(TRACES),
-            _convolution(TRACES, TRACE_CHANNELS),
-            _Residual(TRACE_CHANNELS, TRACE_CHANNELS, 1),
-            _Residual(TRACE_CHANNELS, TRACE_CHANNELS, 1),
-        )
-        blocks[JOINED] = _Residual(CHANNELS[JOINED - 1] + TRACE_CHANNELS, CHANNELS[JOINED], 2)
+        self.traces: nn.Module | None = None
+        if with_traces:
+            self.traces = nn.Sequential(
+                nn.BatchNorm2d(TRACES),
+                _convolution(TRACES, TRACE_CHANNELS),
+                _Residual(TRACE_CHANNELS, TRACE_CHANNELS, 1),
+                _Residual(TRACE_CHANNELS, TRACE_CHANNELS, 1),
+            )
+            blocks[JOINED] = _Residual(CHANNELS[JOINED - 1] + TRACE_CHANNELS, CHANNELS[JOINED], 2)
         self.blocks = nn.ModuleList(blocks)
         self.reduce = nn.Conv2d(CHANNELS[-1], FEATURES, 1)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, image: Tensor, traces: Tensor) -> Tensor:
-        """(N, 3, S, S), normalised, and the maps (N, C, G, G) of their photographs to (N, F)."""
+    def forward(self, image: Tensor, traces: Tensor | None = None) -> Tensor:
+        """(N, 3, S, S), normalised, to (N, F).
+
+        Args:
+            image: The pictures.
+            traces: Maps (N, C, G, G) of their photographs, for a network that sees them.
+        """
         bands = haar_dwt(image, 1)
         with torch.autocast(image.device.type, enabled=False):  # bf16 pixels differ by half a level from these
             residual = F.conv2d(image.float(), self.filter, padding=1, groups=3)
@@ -69,7 +77,8 @@ class SubbandCNN(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.first(x)
         for number, block in enumerate(self.blocks):
-            if number == JOINED:
+            if number == JOINED and self.traces is not None:
+                assert traces is not None
                 found = F.adaptive_avg_pool2d(self.traces(traces.to(image.dtype)), x.shape[-2:])
                 x = torch.cat([x, found.to(x.dtype)], dim=1)
             x = block(x)
