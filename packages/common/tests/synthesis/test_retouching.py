@@ -9,9 +9,11 @@ import pytest
 from retouch_common.synthesis.face_template import FaceLandmarks, landmarks_from_template
 from retouch_common.synthesis.filters import dilate
 from retouch_common.synthesis.retouching import (
+    ANY,
     OPERATIONS,
     STYLES,
     RetouchConfig,
+    any_style,
     random_recipe,
     retouch_face,
     strength_label,
@@ -129,6 +131,26 @@ def test_the_same_arguments_give_the_same_picture(face: tuple) -> None:
 def test_labels_by_hand() -> None:
     expected = {0.0: 0, 0.01: 1, 0.3: 1, 0.44: 1, 0.45: 2, 0.6: 2, 0.74: 2, 0.75: 3, 0.9: 3, 1.0: 3}
     assert {strength: strength_label(strength) for strength in expected} == expected
+
+
+def test_any_style_is_another_program_for_every_seed_and_never_the_foreign_one() -> None:
+    styles = [any_style(seed) for seed in range(80)]
+    assert any_style(3) == styles[3] != styles[4]
+    foreign = STYLES["foreign"]
+    for field in ("whitening", "smoothing", "lift", "eye"):
+        kinds = {getattr(style, field) for style in styles}
+        assert len(kinds) >= 3 and getattr(foreign, field) not in kinds, field
+    assert {style.whitened for style in styles} == {"skin", "face", "ellipse", "colour"}
+    assert {style.interpolation for style in styles} == {"bilinear", "bicubic"}
+
+
+def test_strengths_can_be_continuous() -> None:
+    config = RetouchConfig(styles=(ANY,), spread=None)
+    recipes = [random_recipe(np.random.default_rng(seed), config, operations=["eye"]) for seed in range(200)]
+    strengths = np.array([recipe.strengths["eye"] for recipe in recipes])
+    assert 0.2 <= strengths.min() < 0.23 and 0.97 < strengths.max() <= 1.0
+    assert np.histogram(strengths, bins=8, range=(0.2, 1.0))[0].min() > 10
+    assert {recipe.style for recipe in recipes} == {ANY}
 
 
 def test_recipes() -> None:

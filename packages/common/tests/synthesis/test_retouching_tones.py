@@ -7,7 +7,8 @@ import pytest
 from retouch_common.synthesis.colour import rgb_to_lab
 from retouch_common.synthesis.retouching_tones import smooth, whiten
 
-KINDS = ("guided", "bilateral", "bands")
+KINDS = ("guided", "bilateral", "bands", "gaussian", "median", "surface")
+WHITENING = ("lab", "log", "ycc", "hsv", "linear", "screen")
 SKIN = np.float32([0.75, 0.55, 0.45])
 
 
@@ -26,6 +27,21 @@ def test_whitening_in_lab() -> None:
     assert after[1] == pytest.approx(before[1] + 0.25 * (10 - before[1]), abs=0.02)
     assert after[2] == pytest.approx(before[2] + 0.25 * (4 - before[2]), abs=0.02)
     assert np.array_equal(white[:, 32:], image[:, 32:])
+
+
+@pytest.mark.parametrize("kind", WHITENING)
+def test_every_kind_of_whitening_lightens_a_middle_grey_alike(kind: str) -> None:
+    grey = np.full((64, 64, 3), 0.5, np.float32)
+    before, gamma = rgb_to_lab(grey)[0, 0, 0], 0.8
+    white = whiten(grey, left_half(), gamma=gamma, pull=0.0, hue=(0.0, 0.0), kind=kind)
+    if kind == "lab":
+        assert rgb_to_lab(white)[0, 0, 0] == pytest.approx(100 * (before / 100) ** gamma, abs=0.02)
+    else:
+        assert white[0, 0] == pytest.approx(np.full(3, 0.5**gamma), abs=0.012)
+    assert np.array_equal(white[:, 32:], grey[:, 32:])
+    skin = np.broadcast_to(SKIN, (64, 64, 3)).copy()
+    pale = whiten(skin, left_half(), gamma=gamma, pull=0.3, hue=(0.0, 0.0), kind=kind)[0, 0]
+    assert pale.mean() > SKIN.mean() + 0.02 and np.ptp(pale) < np.ptp(SKIN)
 
 
 def test_half_a_mask_is_half_the_change() -> None:
@@ -67,7 +83,7 @@ def test_weak_texture_goes_by_the_share_asked_for(kind: str) -> None:
     whole, half = (smooth(image, skin, kind=kind, radius=10, contrast=0.2, amount=a) for a in (1.0, 0.5))
     left = [float((r - SKIN)[part].std() / texture[part].std()) for r in (whole, half)]
     assert left[0] < 0.4
-    assert left[1] == pytest.approx((1 + left[0]) / 2, abs=0.02)
+    assert left[1] == pytest.approx((1 + left[0]) / 2, abs=0.03)
 
 
 def test_bands_keep_pores() -> None:
@@ -95,5 +111,8 @@ def test_evenness_fills_shadows_up() -> None:
 
 
 def test_unknown_kinds_are_refused() -> None:
-    with pytest.raises(ValueError, match="guided, bilateral, bands, not 'median'"):
-        smooth(np.zeros((8, 8, 3), np.float32), left_half(8), kind="median", radius=2, contrast=0.1, amount=1.0)
+    image = np.zeros((8, 8, 3), np.float32)
+    with pytest.raises(ValueError, match=r"guided, bilateral, bands, .* not 'mean'"):
+        smooth(image, left_half(8), kind="mean", radius=2, contrast=0.1, amount=1.0)
+    with pytest.raises(ValueError, match=r"lab, log, .* not 'bleach'"):
+        whiten(image, left_half(8), gamma=0.8, pull=0.1, hue=(9.0, 9.0), kind="bleach")

@@ -10,7 +10,9 @@ from retouch_common.synthesis.retouching_warps import (
     drag,
     enlarge,
     face_lift,
+    moving_least_squares,
     narrow,
+    pinch,
     pull,
     warp_image,
 )
@@ -37,6 +39,37 @@ def test_the_middle_grows_by_1_over_1_minus_the_amount() -> None:
     step = 1e-4
     source = enlarge(at((50 + step, 40)), CENTRE, 20.0, 0.2)[0, 0] - 50
     assert step / source == pytest.approx(1.25)
+
+
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [("cone", 0.5), ("gaussian", (np.exp(-1) - np.exp(-4)) / (1 - np.exp(-4))), ("cosine", 0.5)],
+)
+def test_other_kinds_of_enlarging_at_half_the_radius(kind: str, share: float) -> None:
+    points = at((50, 40), (60, 40), (70, 40), (50, 65))
+    expected = at((50, 40), (60 - 10 * 0.4 * share, 40), (70, 40), (50, 65))
+    np.testing.assert_allclose(enlarge(points, CENTRE, 20.0, 0.4, kind=kind), expected, atol=1e-9)
+    with pytest.raises(ValueError, match="not 'fisheye'"):
+        enlarge(points, CENTRE, 20.0, 0.4, kind="fisheye")
+
+
+def test_pinching_draws_in_between_the_middle_and_the_radius() -> None:
+    """R = 20: r = 10 comes from 10 (1 + 0.4 (3/4)² / 2)."""
+    points = at((50, 40), (60, 40), (70, 40), (50, 65))
+    expected = at((50, 40), (50 + 10 * (1 + 0.4 * 0.75**2 * 0.5), 40), (70, 40), (50, 65))
+    np.testing.assert_allclose(pinch(points, CENTRE, 20.0, 0.4), expected, atol=1e-9)
+
+
+def test_moving_least_squares_repeat_similarities_and_hold_their_points() -> None:
+    generator = np.random.default_rng(0)
+    places, points = generator.uniform(0, 100, (7, 2)), generator.uniform(0, 100, (4, 5, 2))
+
+    def turned(p: np.ndarray) -> np.ndarray:
+        return p @ np.array([[0.8, 0.6], [-0.6, 0.8]]) * 1.1 + (5, -3)
+
+    np.testing.assert_allclose(moving_least_squares(points, places, turned(places)), turned(points), atol=1e-6)
+    origins = places + generator.normal(0, 3, (7, 2))
+    np.testing.assert_allclose(moving_least_squares(places, places, origins), origins, atol=1e-3)
 
 
 def test_dragging_moves_the_place_by_all_and_the_radius_by_nothing() -> None:
@@ -117,7 +150,7 @@ def test_slopes_are_interpolated_exactly() -> None:
     np.testing.assert_allclose(moved[5:-5, 5:-5], image[5:-5, 5:-5] + (2 * 0.6 + 0.3) / 200, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["drag", "pull", "narrow"])
+@pytest.mark.parametrize("kind", ["drag", "pull", "narrow", "mls", "taper", "pinch"])
 def test_a_lift_draws_the_jaw_in_evenly_and_folds_nothing(kind: str) -> None:
     landmarks = canonical_landmarks(256)
     flow = displacement(256, 256, [face_lift(landmarks, kind, 0.13, 0.8)])
@@ -133,5 +166,5 @@ def test_a_lift_draws_the_jaw_in_evenly_and_folds_nothing(kind: str) -> None:
 
 
 def test_unknown_lifts_are_refused() -> None:
-    with pytest.raises(ValueError, match="'drag', 'pull' or 'narrow', not 'push'"):
+    with pytest.raises(ValueError, match="'drag', 'pull', 'narrow', 'mls', 'taper' or 'pinch', not 'push'"):
         face_lift(canonical_landmarks(256), "push", 0.1, 0.5)

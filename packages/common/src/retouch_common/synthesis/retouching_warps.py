@@ -194,7 +194,7 @@ def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: fl
     if kind == "taper":
         return lambda points: _taper(points, top, chin, 1.3 * amount)
     if kind == "pinch":
-        middle, radius = (top + chin) / 2 + 0.15 * (chin - top), 1.15 * float(np.hypot(*(chin - top)))
+        middle, radius = top + 0.72 * (chin - top), 0.8 * float(np.hypot(*(chin - top)))
         return lambda points: pinch(points, middle, radius, 5.0 * amount * unit / radius)
     steps = np.array([0.5 - np.array(JAW_STEPS), 0.5 + np.array(JAW_STEPS)]).T.ravel()
     places = _along(landmarks.jaw, steps)
