@@ -10,12 +10,13 @@ import torch
 from click.testing import CliRunner
 from mofrr import train as module
 from mofrr.cli import train as command
-from mofrr.config import PRESETS, SINGLE
+from mofrr.config import PRESETS, SINGLE, stage_presets
 from mofrr.model import MoFRR
 from mofrr.stages import faces_for, needs, stage_names
 from mofrr.train import dry_run, train
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
+from retouch_common.training.command import chosen_configuration
 from retouch_common.training.monitor import read_metrics
 from retouch_common.training.runner import Runner
 
@@ -210,3 +211,21 @@ def test_the_router_is_calibrated_on_people_it_did_not_see(faces, tmp_path):
     torch.nn.init.constant_(part.heads["white"].answer.bias, 5.0)
     run.calibrate()
     assert part.heads["white"].answer.bias == 5.0 and torch.allclose(part.heads["lift"].answer.bias, kept[1])
+
+
+def test_kinds_of_stages_have_recipes_of_their_own():
+    """A recipe changes its preset's loss and training only, and what the user sets wins over it."""
+    for kind in ("router", "degree-white", "expert-lift", "shared", "combine"):
+        changed, plain = stage_presets(kind)["small"], PRESETS["small"]
+        assert changed.model == plain.model and changed != plain
+    assert stage_presets("expert-eye")["small"].train.steps != stage_presets("degree-eye")["small"].train.steps
+    assert stage_presets("router")["paper"] == PRESETS["paper"]
+    chosen = chosen_configuration(stage_presets("router"), "small", None, ("train.lr=0.5",), steps=7)
+    assert (chosen.train.lr, chosen.train.steps, chosen.train.batch_size) == (0.5, 7, 16)
+
+
+def test_a_degree_estimator_begins_with_the_routers_backbone(faces, tmp_path):
+    train(configured(train__steps=1), faces, tmp_path, stages=["router"], device="cpu", report=print)
+    run = module._Run("degree-lift", configured(), faces, tmp_path, Runner(cpu=True))
+    own = run.part.backbone.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in run.stage.model.router.backbone.state_dict().items())

@@ -372,9 +372,9 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "small": {
         "router": {"train.steps": 6000, "train.batch_size": 16, "train.lr": 2e-3, "train.sheet_every": 1000},
         "degree": {"train.steps": 1200, "train.batch_size": 16, "train.sheet_every": 400},
-        "expert": {"train.steps": 2400, "train.sheet_every": 800},
-        "shared": {"train.steps": 3000, "train.sheet_every": 1000},
-        "combine": {"train.steps": 1500, "train.sheet_every": 500},
+        "expert": {"train.steps": 2000, "train.sheet_every": 500, "loss.simple": 10.0, "loss.ssim": 0.3},
+        "shared": {"train.steps": 3000, "train.sheet_every": 1000, "loss.simple": 10.0, "loss.ssim": 0.3},
+        "combine": {"train.steps": 1500, "train.sheet_every": 500, "loss.ssim": 0.3},
     },
 }
 """What differs from a preset in some kinds of stages, by preset and kind."""

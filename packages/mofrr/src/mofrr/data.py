@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from retouch_common.data.face_cache import default_cache
 from retouch_common.data.pairs import ImagePairs
-from retouch_common.data.portraits import find_portraits, person_of, split_portraits
+from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.files import write_atomically
 from retouch_common.metrics.quality import psnr
 from retouch_common.photo.alignment import align
@@ -41,7 +41,6 @@ LARGE = (600.0, 1100.0)  # faces with squares of so many pixels come twice, and 
 KEPT_MIXED, KEPT_SINGLE = 8, 2  # different samples of a portrait; they are made once and kept
 COUNTS = (0.3, 0.4, 0.12, 0.1, 0.08)  # shares of training samples with 0 to 4 operations
 JITTER = 0.015  # of a detector's points, as a share of the square's side
-DEV_EVERY = 12  # of the people for training, so many-th are for choosing between weights
 RELIT = (0.06, 0.08, 0.02)  # spread of exposure, gamma and white balance of kept samples
 FACES = "faces:"
 
@@ -240,7 +239,7 @@ class SimulatedFaces(RetouchedFaces):
         elif kind == "multi":  # as often as before among themselves
             many = self._config.counts[2:]
             self._config = replace(self._config, counts=(0.0, 0.0, *(p / sum(many) for p in many)))
-        paths = people_of(find_portraits(folders), split)
+        paths = split_portraits(find_portraits(folders), "val" if split == "test" else split)
         entries = prepare_portraits(paths)
         if not entries:
             raise ValueError(f"{folders}: no face in {len(paths)} portraits of the split {split!r}")
@@ -336,17 +335,6 @@ def _unpacked(file: Path) -> _Sample:
         retouched = kept["retouched"]
         original = kept["original"] if "original" in kept.files else retouched
         return _Sample(retouched, original, kept["traces"], frozenset(kept["applied"].tolist()))
-
-
-def people_of(paths: Sequence[Path], split: str) -> list[Path]:
-    """Divide portraits by person; see :func:`open_data` for the splits."""
-    if split not in ("train", "dev"):
-        return split_portraits(paths, "val" if split == "test" else split)
-    paths = split_portraits(paths, "train")
-    chosen = set(sorted({person_of(path) for path in paths})[::DEV_EVERY])
-    if len(chosen) == 1:  # too few people to leave one out
-        return paths
-    return [path for path in paths if (person_of(path) in chosen) == (split == "dev")]
 
 
 def _weight(entry: Path) -> int:

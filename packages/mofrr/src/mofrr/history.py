@@ -125,7 +125,8 @@ class History:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Return the photograph afterwards, (H', W', 3) uint8."""
         generator = np.random.default_rng(self.seed)
-        flow = self._flow(*image.shape[:2], generator)
+        height, width = image.shape[:2]
+        flow = self._flow(height, width, generator)
         if flow is not None:
             image = _warped(image, flow, self.warping)
         if self.scale != 1.0:

@@ -38,6 +38,7 @@ from mofrr.portraits import as_levels, open_face
 from mofrr.retouching_ffhq import MAGNITUDES, NAMES
 
 SHEETS = 8
+SPREAD = 0.1  # strengths lie within this of 0.3, 0.6 or 0.9
 NAME_OF = {operation: name for name, operation in NAMES.items()}
 
 
@@ -83,7 +84,7 @@ def simulate(
     out = Path(out)
     paths = find_portraits(folder)
     held_out = set(split_portraits(paths, "val"))
-    config = RetouchConfig(styles=styles, counts=(0.0, 0.0, 0.4, 0.35, 0.25))
+    config = RetouchConfig(styles=styles, spread=SPREAD, counts=(0.0, 0.0, 0.4, 0.35, 0.25))
     options = {"size": size, "multi": multi, "styles": list(styles), "seed": seed, "portraits": len(paths)}
     _claim(out, options)
     made, alone = [], []
@@ -118,7 +119,7 @@ def plan(number: int, split: str, *, multi: int, config: RetouchConfig, seed: in
     for operation in OPERATIONS:
         for magnitude in MAGNITUDES:
             recipe = random_recipe(generator, config, operations=[operation])
-            strength = magnitude / 100 + generator.uniform(-config.spread, config.spread)
+            strength = magnitude / 100 + generator.uniform(-SPREAD, SPREAD)
             recipe = RetouchRecipe(recipe.strengths | {operation: float(strength)}, recipe.style, recipe.seed)
             tasks.append(Task(f"{NAME_OF[operation]}_{magnitude}/{split}/{number:06d}.png", recipe))
     for k in range(multi):
