@@ -227,9 +227,11 @@ def random_recipe(
         _known(name, OPERATIONS, "operation")
     strengths = {name: 0.0 for name in OPERATIONS}
     for name in OPERATIONS:
-        if name in operations and config.spread is None:
+        if name not in operations:
+            continue
+        if config.spread is None:
             strengths[name] = float(generator.uniform(LEVELS[0] - 0.1, LEVELS[-1] + 0.1))
-        elif name in operations:
+        else:
             strengths[name] = float(generator.choice(LEVELS) + generator.uniform(-config.spread, config.spread))
     style = config.styles[int(generator.integers(len(config.styles)))]
     return RetouchRecipe(strengths, style, int(generator.integers(2**31)))
