@@ -153,14 +153,14 @@ def size():
     return (resources.files("abpn") / "weights" / "small.safetensors").stat().st_size / 1e6
 
 
-@evidence.figure("drawn blemishes, people not trained on: gain over identity, whole image", at_least=2, unit="dB")
+@evidence.figure("drawn blemishes, studio people: gain over identity, whole image", at_least=3.26, unit="dB")
 def gain_whole():
-    """1024x1024 face crops, uint8; mean over pictures of the PSNR's gain."""
+    """1024x1024 face crops, uint8; mean over pictures of the PSNR's gain. The bar is 0.3 dB below the first weights'."""
     figures = _drawn()
     return figures["gain_whole"], figures
 
 
-@evidence.figure("drawn blemishes, people not trained on: gain over identity, inside the mask", at_least=6, unit="dB")
+@evidence.figure("drawn blemishes, studio people: gain over identity, inside the mask", at_least=6, unit="dB")
 def gain_inside():
     """The same pictures, pixels that the blemishes change by more than 5 levels."""
     figures = _drawn()

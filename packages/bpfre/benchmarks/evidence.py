@@ -90,14 +90,14 @@ def size():
     return file.stat().st_size / 1e6
 
 
-@evidence.figure("drawn blemishes, people not trained on: gain over identity, whole image", at_least=1, unit="dB")
+@evidence.figure("drawn blemishes, studio people: gain over identity, whole image", at_least=2.38, unit="dB")
 def gain_whole():
-    """Face crops at the network's size, uint8; mean over pictures of the PSNR's gain."""
+    """Face crops at the network's size, uint8; means of the PSNR's gain. The bar is 0.3 dB below the first weights'."""
     figures = gains(_retouch, _drawn())
     return figures["gain_whole"], figures
 
 
-@evidence.figure("drawn blemishes, people not trained on: gain over identity, inside the mask", at_least=4, unit="dB")
+@evidence.figure("drawn blemishes, studio people: gain over identity, inside the mask", at_least=5.12, unit="dB")
 def gain_inside():
     """The same pictures, pixels that the blemishes change by more than 5 levels; stage one's gain is in the details."""
     figures = gains(_retouch, _drawn())
