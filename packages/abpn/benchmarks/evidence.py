@@ -155,7 +155,7 @@ def size():
 
 @evidence.figure("drawn blemishes, studio people: gain over identity, whole image", at_least=3.26, unit="dB")
 def gain_whole():
-    """1024x1024 face crops, uint8; mean over pictures of the PSNR's gain. The bar is 0.3 dB below the first weights'."""
+    """1024x1024 face crops, uint8; mean PSNR gain over pictures. The bar is 0.3 dB below the first weights'."""
     figures = _drawn()
     return figures["gain_whole"], figures
 
