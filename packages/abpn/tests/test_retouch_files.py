@@ -40,7 +40,7 @@ def no_detector(monkeypatch):
 
 
 def found(monkeypatch, *boxes):
-    points = np.zeros((5, 2), np.float32)
+    points = np.full((5, 2), np.nan, np.float32)
     monkeypatch.setattr(regions, "detect_faces", lambda image: [Face(box, 0.9, points) for box in boxes])
 
 
@@ -86,7 +86,7 @@ def test_whole_photo_equals_the_array(tmp_path, retoucher):
 def test_faces_change_inside_their_crops_only(tmp_path, retoucher, suffix, bands, dtype):
     path = make_photo(tmp_path / f"a{suffix}", bands=bands, dtype=dtype)
     out = tmp_path / f"out{suffix}"
-    plan = retoucher.retouch_file(path, out, face_boxes=[(60, 60, 50, 60), (110, 70, 50, 60)])
+    plan = retoucher.retouch_file(path, out, face_boxes=[(60, 60, 50, 60), (110, 70, 50, 60)], confine=False)
     before, after = stored(path), stored(out)
     assert after.dtype == dtype and after.shape == before.shape
     inside = np.zeros(before.shape[:2], bool)
@@ -100,7 +100,7 @@ def test_faces_change_inside_their_crops_only(tmp_path, retoucher, suffix, bands
 
 def test_one_face_is_the_feathered_difference_of_its_own_crop(tmp_path, retoucher):
     path = make_photo(tmp_path / "a.png")
-    plan = retoucher.retouch_file(path, tmp_path / "out.png", face_boxes=[(120, 90, 60, 70)])
+    plan = retoucher.retouch_file(path, tmp_path / "out.png", face_boxes=[(120, 90, 60, 70)], confine=False)
     ((x, y, w, h),) = plan.crops
     before = stored(path).astype(np.float64)
     crop = np.ascontiguousarray(stored(path)[y : y + h, x : x + w])
@@ -362,3 +362,17 @@ def test_a_second_run_over_a_folder_passes_over_its_companions(tmp_path, weights
     result = run(tmp_path / "in" / "o", "-o", tmp_path / "again", "--weights", weights)
     assert result.exit_code == 0 and "passing over a.compare.jpg and 1 more" in result.output
     assert [file.name for file in (tmp_path / "again").iterdir()] == ["a.png"]
+
+
+def test_confined_changes_lie_on_skin_and_the_option_switches_that_off(tmp_path, retoucher):
+    data = pytest.importorskip("skimage.data", reason="scikit-image brings the portrait")
+    path = tmp_path / "a.png"
+    pyvips.Image.new_from_array(data.astronaut()).pngsave(str(path))
+    box = (170, 60, 100, 130)
+    changed = {}
+    for confine in (True, False):
+        plan = retoucher.retouch_file(path, tmp_path / f"{confine}.png", face_boxes=[box], confine=confine)
+        changed[confine] = (stored(tmp_path / f"{confine}.png") != stored(path)).any(axis=2)
+    mask = retoucher.skin.locate(Photo.open(path), plan.faces[0]).weights(0, 0, 512, 512)
+    assert changed[True].any() and not changed[True][mask == 0].any()
+    assert changed[False][mask == 0].any()

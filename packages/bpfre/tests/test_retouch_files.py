@@ -201,7 +201,7 @@ def test_maps_and_comparison_lie_beside_the_output(tmp_path, retoucher, weights)
     path = make_photo(tmp_path / "a.png", size=(300, 420))
     out = tmp_path / "o"
     options = ["--weights", weights, "--precision", "fp32", *BOX]
-    assert run(path, "-o", out, *options, "--mask-out", "--attention-out", "--compare").exit_code == 0
+    assert run(path, "-o", out, *options, "--no-confine", "--mask-out", "--attention-out", "--compare").exit_code == 0
     names = ("attention-coarse", "attention-refined", "mask")
     coarse, refined, mask = (stored(out / f"a.{name}.png")[..., 0] for name in names)
     expected = retoucher.attention(stored(path), faces=[Face((110.0, 80.0, 60.0, 80.0), 1.0, UNKNOWN)])

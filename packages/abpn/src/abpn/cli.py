@@ -18,6 +18,7 @@ from retouch_common.cli import (
 from retouch_common.photo.command import (
     batch_options,
     compare_option,
+    confine_option,
     face_box_option,
     inputs_argument,
     mask_out_option,
@@ -58,6 +59,7 @@ def train(**options: Any) -> None:
     help="Retouch every face, the whole frame, or faces where some are found and else the whole frame.",
 )
 @face_box_option
+@confine_option
 @mask_out_option
 @compare_option
 @batch_options
@@ -72,6 +74,7 @@ def retouch(
     strength: float,
     region: str,
     face_boxes: tuple[tuple[float, float, float, float], ...],
+    confine: bool,
     mask_out: bool,
     compare: bool,
     recursive: bool,
@@ -93,6 +96,7 @@ def retouch(
         strength=strength,
         region=region,  # type: ignore[arg-type]
         face_boxes=face_boxes,
+        confine=confine,
         mask_out=mask_out,
         compare=compare,
         overwrite=overwrite,

@@ -9,6 +9,7 @@ Shapes: arrays are (H, W, 3) RGB, uint8 or uint16; tensors are (1, 3, H, W) in [
 """
 
 import contextlib
+import functools
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from abpn.blend_pyramid import image_pyramid
 from abpn.model import ABPN
 
 if TYPE_CHECKING:
+    from retouch_common.parsing.skin import SkinSegmenter
     from retouch_common.photo.regions import RegionPlan
 
 COARSE_PIXELS = 2_000_000  # the reduced copy's size: 24 MB in fp32
@@ -59,6 +61,15 @@ class Retoucher:
         dtype = resolve_precision(precision, self.device)
         model = model if isinstance(model, ABPN) else ABPN.from_pretrained(model)
         self.model = _prepare(model, self.device, dtype)
+        self.precision = precision
+
+    @functools.cached_property
+    def skin(self) -> "SkinSegmenter":
+        """What finds the skin of faces, for ``confine``; loaded at its first use."""
+        from retouch_common.parsing.parser import FaceParser
+        from retouch_common.parsing.skin import SkinSegmenter
+
+        return SkinSegmenter(FaceParser("small", str(self.device), precision=self.precision))
 
     def __call__(self, image: np.ndarray, *, strength: float = 1.0) -> np.ndarray:
         """Retouch one photograph.
@@ -86,7 +97,7 @@ class Retoucher:
         Args:
             src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
             dst: The output; its ending says the format. It is complete or not there at all.
-            **options: strength, region, face_boxes, mask_out, compare, overwrite: the fields of
+            **options: strength, region, face_boxes, confine, mask_out, compare, overwrite: the fields of
                 :class:`abpn.retouch_files.Options`.
 
         Returns:

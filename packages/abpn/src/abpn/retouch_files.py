@@ -17,6 +17,7 @@ from retouch_common.photo.names import COMPARISON, MASK, beside
 
 if TYPE_CHECKING:
     import pyvips
+    from retouch_common.parsing.skin import SkinSegmenter
     from retouch_common.photo.io import Photo
     from retouch_common.photo.regions import Box, Region, RegionPlan
 
@@ -33,6 +34,7 @@ class Options:
         strength: 0 changes nothing, 1 is the network's retouching.
         region: "faces", "photo" or "auto".
         face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector.
+        confine: Where faces are retouched, change their skin only.
         mask_out: Also write the network's mask, NAME.mask.png.
         compare: Also write before and after side by side, NAME.compare.jpg.
         overwrite: Whether files that are there may be replaced, the input included where it is the output.
@@ -41,6 +43,7 @@ class Options:
     strength: float = 1.0
     region: Region = "auto"
     face_boxes: Sequence[Box] = ()
+    confine: bool = True
     mask_out: bool = False
     compare: bool = False
     overwrite: bool = False
@@ -84,8 +87,10 @@ def retouch_file(
     photo.check_output(target)
     plan = plan_region(photo, options.region, face_boxes=options.face_boxes)
     comparison = Comparison(photo, plan.crops) if options.compare else None
-    mask = _mask(retoucher, photo, plan) if options.mask_out else None
-    photo.write_stripes(target, retouched_rows(photo, plan, retoucher, strength=options.strength))
+    # Paper: the whole photograph may change. Here: of faces, only the skin.
+    skin = retoucher.skin if options.confine and plan.region == "faces" else None
+    mask = _mask(retoucher, photo, plan, skin) if options.mask_out else None
+    photo.write_stripes(target, retouched_rows(photo, plan, retoucher, strength=options.strength, skin=skin))
     if mask is not None:
         with written(beside(target, MASK)) as temporary:
             mask.pngsave(str(temporary))
@@ -94,17 +99,23 @@ def retouch_file(
     return plan
 
 
-def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan) -> pyvips.Image:
+def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, skin: SkinSegmenter | None) -> pyvips.Image:
     """Where the network would retouch, as grey levels at the photo's size; computed when it is written.
 
     The network finds its mask in a thumbnail, so that a reduced view of each part gives the same one.
     """
     import pyvips
     from retouch_common.photo.pixels import image_from_array
+    from retouch_common.photo.regions import moved_face
+    from retouch_common.photo.sources import ArraySource
 
     canvas: pyvips.Image = pyvips.Image.black(photo.width, photo.height).copy(interpretation="b-w")
-    for x, y, width, height in plan.crops or [(0, 0, photo.width, photo.height)]:
-        mask = retoucher.mask(photo.thumbnail(MASK_SIDE, (x, y, width, height)))
+    for index, (x, y, width, height) in enumerate(plan.crops or [(0, 0, photo.width, photo.height)]):
+        view = photo.thumbnail(MASK_SIDE, (x, y, width, height))
+        mask = retoucher.mask(view)
+        if skin is not None:
+            face = moved_face(plan.faces[index], x, y, view.shape[1] / width)
+            mask = mask * skin.locate(ArraySource(view), face).weights(0, 0, view.shape[1], view.shape[0])
         levels = np.rint(mask * 255).astype(np.uint8)[..., None]
         image = image_from_array(levels, "b-w")
         image = image.resize(width / image.width, vscale=height / image.height, kernel="linear")

@@ -20,6 +20,7 @@ from retouch_common.cli import (
 from retouch_common.photo.command import (
     batch_options,
     compare_option,
+    confine_option,
     face_box_option,
     inputs_argument,
     mask_out_option,
@@ -85,6 +86,7 @@ def train(**options: Any) -> None:
     metavar="MASK",
     help="Picture of the photo's size, white where nothing may change; or a folder of them, named like the photos.",
 )
+@confine_option
 @mask_out_option
 @click.option(
     "--attention-out",
@@ -106,6 +108,7 @@ def retouch(
     face_boxes: tuple[tuple[float, float, float, float], ...],
     aligned: bool,
     protect: Path | None,
+    confine: bool,
     mask_out: bool,
     attention_out: bool,
     compare: bool,
@@ -129,6 +132,7 @@ def retouch(
         face_boxes=face_boxes,
         aligned=aligned,
         protect=protect,
+        confine=confine,
         mask_out=mask_out,
         attention_out=attention_out,
         compare=compare,

@@ -153,7 +153,12 @@ def inpaint_file(
     photo = Photo.open(source)
     if not given:
         return retoucher.retouch_file(
-            source, target, face_boxes=options.face_boxes, aligned=options.aligned, overwrite=options.overwrite
+            source,
+            target,
+            face_boxes=options.face_boxes,
+            aligned=options.aligned,
+            confine=False,
+            overwrite=options.overwrite,
         )
     photo.check_output(target)
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)

@@ -5,16 +5,18 @@ photograph, softly weighted towards the border of the face's square. That is the
 aligned faces of 512 pixels, made safe for photographs: hair, background and every pixel that the network leaves alone
 keep their bits. Where a face has more than S pixels in the photograph, the difference is computed at S and enlarged
 smoothly: the photograph keeps its own fine detail, and blemishes finer than a pixel at S stay. A smaller face is
-enlarged for the network, and its difference reduced.
+enlarged for the network, and its difference reduced. Only what lies on the person's skin goes back, unless that is
+switched off.
 
 The photograph is read twice from top to bottom: once for the faces, once for the result.
 
 Shapes: photographs are (H, W, 3) RGB, uint8 or uint16; faces (S, S, 3) float32 in [0, 1].
 """
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +28,14 @@ from retouch_common.photo.face_plan import squares_in
 from retouch_common.photo.faces import Face
 from retouch_common.photo.pasting import AlignedLayer, changed_rows, map_rows
 from retouch_common.photo.sources import ArraySource, RowSource
+from retouch_common.synthesis.filters import resize
 
 from bpfre.attention import merged_map
 from bpfre.inference import prepare
 from bpfre.model import BPFRe, Stage
 
 if TYPE_CHECKING:
+    from retouch_common.parsing.skin import SkinSegmenter
     from retouch_common.photo.face_plan import FacePlan
 
 UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not retouching
@@ -47,12 +51,14 @@ class RetouchedFace:
         change: What the network adds, (S, S, 3) float32 in [-1, 1], 0 where it leaves the face alone.
         attention_coarse: M^{E2D}, (S, S) float32 in [0, 1]; None without the module.
         attention_refined: M^{D2G} likewise; None, too, where only the first stage was asked for.
+        skin: The mask of skin that ``change`` is confined to, (S, S) float32 in [0, 1]; None if it is not.
     """
 
     square: FaceSquare
     change: np.ndarray
     attention_coarse: np.ndarray | None
     attention_refined: np.ndarray | None
+    skin: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,16 @@ class Retoucher:
             raise ValueError("this network has no decoder (model.decoder=false), and so no coarse stage")
         self.network = prepare(model, device, precision)
         self.stage: Stage = stage
+        self.precision = precision
         self.at_once = 1 if self.network.device.type == "cpu" else FACES_AT_ONCE
+
+    @functools.cached_property
+    def skin(self) -> "SkinSegmenter":
+        """What finds the skin of faces, for ``confine``; loaded at its first use."""
+        from retouch_common.parsing.parser import FaceParser
+        from retouch_common.parsing.skin import SkinSegmenter
+
+        return SkinSegmenter(FaceParser("small", str(self.network.device), precision=self.precision))
 
     def __call__(
         self,
@@ -106,6 +121,7 @@ class Retoucher:
         faces: Sequence[Face] | None = None,
         protect: np.ndarray | None = None,
         aligned: bool = False,
+        confine: bool = True,
     ) -> np.ndarray:
         """Retouch the faces of one photograph.
 
@@ -115,6 +131,7 @@ class Retoucher:
             faces: Where they are; by default where the face detector finds them.
             protect: (H, W), true or 1 where nothing may change; values between, up to 255 for uint8, protect in part.
             aligned: The photograph is a face as the network was trained on: a square, upright, as FFHQ's.
+            confine: Change the skin of the faces only: neither eyes, brows, lips and nostrils, nor hair and background.
 
         Returns:
             An array of the same shape and type.
@@ -124,7 +141,7 @@ class Retoucher:
             ValueError: Another shape or type, a strength outside [0, 1], no face, or one that lies outside.
         """
         source = ArraySource(image)
-        found = self.find_blemishes(source, squares_in(image, faces, aligned))
+        found = self.find_blemishes(source, squares_in(image, faces, aligned), confine=confine)
         keep_off = None if protect is None else _protection(protect)
         result, y = np.empty_like(image), 0
         for rows in retouched_rows(source, found, strength=strength, protect=keep_off):
@@ -145,7 +162,7 @@ class Retoucher:
             ValueError: See :meth:`__call__`.
         """
         source = ArraySource(image)
-        found = self.find_blemishes(source, squares_in(image, faces, aligned))
+        found = self.find_blemishes(source, squares_in(image, faces, aligned), confine=False)
 
         def draw(name: str) -> np.ndarray | None:
             layers = map_layers(found, (name,), source.height, source.width)
@@ -162,8 +179,8 @@ class Retoucher:
         Args:
             src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
             dst: The output; its ending says the format. It is complete or not there at all.
-            **options: strength, face_boxes, aligned, protect, mask_out, attention_out, compare, overwrite: the fields
-                of :class:`bpfre.retouch_files.Options`.
+            **options: strength, face_boxes, aligned, protect, confine, mask_out, attention_out, compare, overwrite: the
+                fields of :class:`bpfre.retouch_files.Options`.
 
         Returns:
             Which faces were retouched, and why.
@@ -177,12 +194,15 @@ class Retoucher:
 
         return retouch_file(self, src, dst, Options(**options))
 
-    def find_blemishes(self, source: RowSource, squares: Sequence[FaceSquare]) -> list[RetouchedFace]:
+    def find_blemishes(
+        self, source: RowSource, squares: Sequence[FaceSquare], *, confine: bool = True
+    ) -> list[RetouchedFace]:
         """The first pass: cut every face out and run the network on it.
 
         Args:
             source: The photograph; its rows are asked for once, from top to bottom.
             squares: Where the faces are.
+            confine: Leave of the changes only what lies on skin.
 
         Returns:
             What the network makes of each, in the order of ``squares``.
@@ -194,6 +214,8 @@ class Retoucher:
         aligned = read_aligned(source, squares, self.network.config.size)
         while batch := list(islice(aligned, self.at_once)):
             results = self._retouch([squares[index] for index, _ in batch], np.stack([face for _, face in batch]))
+            if confine:
+                results = [self._confined(result, face) for result, (_, face) in zip(results, batch, strict=True)]
             found.update(zip((index for index, _ in batch), results, strict=True))
         return [found[index] for index in range(len(squares))]
 
@@ -210,6 +232,12 @@ class Retoucher:
         changes = change.permute(0, 2, 3, 1).contiguous().numpy()
         maps = shown(output.attention_coarse), shown(output.attention_refined)
         return [RetouchedFace(*parts) for parts in zip(squares, changes, *maps, strict=True)]
+
+    def _confined(self, found: RetouchedFace, face: np.ndarray) -> RetouchedFace:
+        """Keep the change on the skin of a face, (S, S, 3)."""
+        # Paper: the output is the whole picture. Here: only its change of skin.
+        skin = resize(self.skin(face, found.square.landmarks), *face.shape[:2])
+        return replace(found, change=found.change * skin[..., None], skin=skin)
 
 
 def retouched_rows(
@@ -236,7 +264,9 @@ def retouched_rows(
     yield from changed_rows(source, [(face.square, face.change) for face in faces], strength=strength, protect=protect)
 
 
-def map_layers(faces: Sequence[RetouchedFace], names: Sequence[str], height: int, width: int) -> list[AlignedLayer]:
+def map_layers(
+    faces: Sequence[RetouchedFace], names: Sequence[str], height: int, width: int, *, within_skin: bool = False
+) -> list[AlignedLayer]:
     """Attention maps at their places in a photograph, for :func:`retouch_common.photo.pasting.map_rows`.
 
     Args:
@@ -244,9 +274,14 @@ def map_layers(faces: Sequence[RetouchedFace], names: Sequence[str], height: int
         names: "attention_coarse", "attention_refined", or both for the larger value of both.
         height: Height of the photograph in pixels.
         width: Width of the photograph in pixels.
+        within_skin: Leave out what lies beside the skin to which the faces' changes are confined.
     """
-    maps = [(face.square, getattr(face, name)) for face in faces for name in names]
-    return [AlignedLayer(square, 255 * M[..., None], height, width) for square, M in maps if M is not None]
+    layers = []
+    for face in faces:
+        skin = face.skin if within_skin and face.skin is not None else np.float32(1)
+        maps = [M for M in (getattr(face, name) for name in names) if M is not None]
+        layers += [AlignedLayer(face.square, (255 * M * skin)[..., None], height, width) for M in maps]
+    return layers
 
 
 def _protection(protect: np.ndarray) -> ArraySource:

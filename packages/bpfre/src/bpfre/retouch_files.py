@@ -34,7 +34,9 @@ class Options:
         aligned: The photo is a face as the network was trained on, a square picture.
         protect: A picture of the photo's size whose white parts stay as they are (moles, tattoos), or a folder with
             one for every photo, named like it.
-        mask_out: Also write where the network would retouch, NAME.mask.png: the larger of both attention maps.
+        confine: Change the skin of the faces only.
+        mask_out: Also write where the network would retouch, NAME.mask.png: the larger of both attention maps, within
+            the skin if the change is confined to it.
         attention_out: Also write the attention maps, NAME.attention-coarse.png and NAME.attention-refined.png.
         compare: Also write before and after side by side, NAME.compare.jpg.
         overwrite: Whether files that are there may be replaced, the input included where it is the output.
@@ -44,6 +46,7 @@ class Options:
     face_boxes: Sequence[Box] = ()
     aligned: bool = False
     protect: str | os.PathLike[str] | None = None
+    confine: bool = True
     mask_out: bool = False
     attention_out: bool = False
     compare: bool = False
@@ -96,7 +99,7 @@ def retouch_file(
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
     parts = [square.bounds(photo.height, photo.width) for square in plan.squares]
     comparison = Comparison(photo, parts) if options.compare else None
-    faces = retoucher.find_blemishes(photo, plan.squares)
+    faces = retoucher.find_blemishes(photo, plan.squares, confine=options.confine)
     photo.write_stripes(target, retouched_rows(photo, faces, strength=options.strength, protect=protect))
     _write_maps(faces, photo, target, options)
     if comparison is not None:
@@ -110,7 +113,7 @@ def _write_maps(faces: Sequence[RetouchedFace], photo: Photo, target: Path, opti
     from bpfre.retouch import map_layers
 
     for ending, names in _maps(options).items():
-        layers = map_layers(faces, names, photo.height, photo.width)
+        layers = map_layers(faces, names, photo.height, photo.width, within_skin=ending == MASK)
         if layers:  # the coarse stage has no second map
             write_map(beside(target, ending), photo.height, photo.width, layers)
 

@@ -18,7 +18,7 @@ from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.alignment import PORTRAIT_EYES, PORTRAIT_TEMPLATE, FaceSquare, align, fit_portrait
 from retouch_common.photo.faces import Face
 
-__all__ = ["FINDING_SIDE", "find_faces"]
+__all__ = ["FINDING_SIDE", "find_faces", "find_landmarks"]
 
 FINDING_SIDE = 1280
 """Photos are shown to the parser no larger than this, so that faces of 1/20 of it are found."""
@@ -69,6 +69,20 @@ def find_faces(image: np.ndarray, parser: FaceParser, *, score_threshold: float 
         if face is not None and face.score >= score_threshold:
             faces.append(face)
     return sorted(_without_repetitions(faces), key=lambda face: -face.size)
+
+
+def find_landmarks(likely: np.ndarray) -> np.ndarray | None:
+    """Return the five landmarks of an aligned face from its parts.
+
+    Args:
+        likely: (11, S, S), what :meth:`FaceParser.probabilities` gives.
+
+    Returns:
+        (5, 2) x, y as shares of the square, in the order of :class:`~retouch_common.photo.faces.Face`; None if a part
+        is missing or not where an aligned face has it.
+    """
+    parts = _parts(likely)
+    return None if parts is None else np.concatenate([parts.eyes, parts.nose, parts.corners])
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -48,12 +48,14 @@ class FaceSquare:
         side: Its side in pixels of the photo.
         angle: By how much it is turned, radians clockwise as seen.
         feather: Width of its soft border as a share of its side; 0 for none.
+        landmarks: (5, 2) the face's own, x, y as shares of the square; None if they are not known.
     """
 
     centre: tuple[float, float]
     side: float
     angle: float = 0.0
     feather: float = FEATHER
+    landmarks: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def _axis(self) -> tuple[float, float]:
@@ -132,7 +134,7 @@ def face_square(face: Face, height: int, width: int) -> FaceSquare:
     left_eye, right_eye, _, left_corner, right_corner = landmarks
     eyes = math.dist(left_eye, right_eye) / _EYES
     eyes_to_mouth = math.dist(left_corner + right_corner, left_eye + right_eye) / 2 / _EYES_TO_MOUTH
-    return _closest(landmarks, TEMPLATE, eyes, eyes_to_mouth)
+    return _with_landmarks(_closest(landmarks, TEMPLATE, eyes, eyes_to_mouth), landmarks)
 
 
 def portrait_square(face: Face, height: int, width: int) -> FaceSquare:
@@ -150,7 +152,8 @@ def portrait_square(face: Face, height: int, width: int) -> FaceSquare:
     points = np.asarray(face.landmarks, np.float64)
     if not np.isfinite(points).all():
         points = np.stack(_box_square(face).to_photo(*TEMPLATE.T), axis=1)
-    return fit_portrait(points[:2], points[3:].mean(axis=0))
+        return fit_portrait(points[:2], points[3:].mean(axis=0))
+    return _with_landmarks(fit_portrait(points[:2], points[3:].mean(axis=0)), points)
 
 
 def fit_portrait(eyes: np.ndarray, mouth: np.ndarray) -> FaceSquare:
@@ -182,6 +185,11 @@ def _closest(points: np.ndarray, template: np.ndarray, *sides: float) -> FaceSqu
         raise ValueError("the landmarks of the face fall into one point")
     centre = mean + side * turn / abs(turn) * (0.5 + 0.5j - template_mean)
     return FaceSquare((float(centre.real), float(centre.imag)), float(side), float(np.angle(turn)))
+
+
+def _with_landmarks(square: FaceSquare, landmarks: np.ndarray) -> FaceSquare:
+    """A square that knows its face's landmarks, (5, 2) in pixels of the photo."""
+    return replace(square, landmarks=np.stack(square.from_photo(*landmarks.T), axis=1))
 
 
 def _box_square(face: Face) -> FaceSquare:

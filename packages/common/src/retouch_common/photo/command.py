@@ -68,6 +68,12 @@ compare_option = click.option(
     "--compare", is_flag=True, help="Also write NAME.compare.jpg: before and after side by side."
 )
 
+confine_option = click.option(
+    "--confine/--no-confine",
+    default=True,
+    show_default=True,
+    help="Change only the skin of the faces (face, ears, neck), softly; or all that the network changes.",
+)
 
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace outputs that are there, the input too where OUT is the input."

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -46,6 +47,38 @@ class Layer(Protocol):
         Returns:
             d, (n, width, C) float32 in the photo's levels, and w, (n, width) float32 in [0, 1].
         """
+
+
+@dataclass(frozen=True)
+class AlignedMask:
+    """A mask of an aligned face, at its place in a photo.
+
+    Attributes:
+        square: Where the face is.
+        values: (S, S) float32 in [0, 1].
+    """
+
+    square: FaceSquare
+    values: np.ndarray
+
+    def weights(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+        """The mask within a part of the photo, interpolated bilinearly.
+
+        Args:
+            left: Left edge of the part in pixels of the photo.
+            top: Top edge.
+            width: Width in pixels.
+            height: Height.
+
+        Returns:
+            (height, width) float32 in [0, 1]; exactly 0 outside the square.
+        """
+        corners_x, corners_y = np.array([left, left + width, left]), np.array([top, top, top + height])
+        rows = [(b - a, c - a, b + c - 1) for a, b, c in self.square.from_photo(corners_x, corners_y)]
+        grid = F.affine_grid(torch.tensor(rows, dtype=torch.float32)[None], [1, 1, height, width], align_corners=False)
+        values = torch.from_numpy(self.values)[None, None]
+        within = F.grid_sample(values, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return within[0, 0].numpy()
 
 
 class AlignedLayer:

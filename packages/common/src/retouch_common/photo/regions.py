@@ -8,15 +8,15 @@ retouched while the rows pass by.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
 
 from .faces import DETECTION_SIDE, DetectorUnavailable, Face, detect_faces, face_crop, feather_profile
 from .io import Photo
-from .pasting import pasted_rows
-from .sources import RowSource
+from .pasting import AlignedMask, pasted_rows
+from .sources import ArraySource, RowSource
 
 Region = Literal["auto", "faces", "photo"]
 Box = tuple[float, float, float, float]
@@ -37,6 +37,13 @@ class ArrayRetoucher(Protocol):
         """Retouch a source of rows into consecutive blocks of rows."""
 
 
+class SkinLocator(Protocol):
+    """What finds the skin of a face, as :class:`retouch_common.parsing.skin.SkinSegmenter` does."""
+
+    def locate(self, source: RowSource, face: Face) -> AlignedMask:
+        """Return the mask of a face's skin; the face is in pixels of the source."""
+
+
 @dataclass(frozen=True)
 class RegionPlan:
     """What will be retouched and why.
@@ -45,11 +52,13 @@ class RegionPlan:
         region: "faces" or "photo".
         crops: (x, y, w, h) in pixels, one for each face; empty for the whole photo.
         reason: Why, in words that follow "because".
+        faces: The faces themselves, in the order of their crops.
     """
 
     region: Literal["faces", "photo"]
     crops: tuple[Crop, ...]
     reason: str
+    faces: tuple[Face, ...] = ()
 
     def __str__(self) -> str:
         count = len(self.crops)
@@ -84,7 +93,7 @@ def plan_region(
         return RegionPlan("photo", (), "the region 'photo' was asked for")
     if face_boxes:
         try:
-            return RegionPlan("faces", _crops(photo, boxed_faces(face_boxes), margin), "the face box was given")
+            return _faces_plan(photo, boxed_faces(face_boxes), margin, "the face box was given")
         except ValueError as error:
             raise ValueError(f"{photo.path}: {error}") from None
     try:
@@ -95,7 +104,7 @@ def plan_region(
         return RegionPlan("photo", (), str(error))
     if faces:
         asked = "that is what was found" if region == "auto" else "the region 'faces' was asked for"
-        return RegionPlan("faces", _crops(photo, faces, margin), asked)
+        return _faces_plan(photo, faces, margin, asked)
     if region == "faces":
         raise ValueError(f"{photo.path}: no face was found; give a face box, or use the region 'photo'")
     return RegionPlan("photo", (), "no face was found")
@@ -128,12 +137,32 @@ def boxed_faces(boxes: Sequence[Box]) -> list[Face]:
     return [Face(box, 1.0, np.full((5, 2), np.nan, np.float32)) for box in boxes]
 
 
-def _crops(photo: Photo, faces: Sequence[Face], margin: float) -> tuple[Crop, ...]:
-    return tuple(face_crop(face, photo.height, photo.width, margin) for face in faces)
+def _faces_plan(photo: Photo, faces: Sequence[Face], margin: float, reason: str) -> RegionPlan:
+    crops = tuple(face_crop(face, photo.height, photo.width, margin) for face in faces)
+    return RegionPlan("faces", crops, reason, tuple(faces))
+
+
+def moved_face(face: Face, left: float, top: float, scale: float = 1.0) -> Face:
+    """A face in pixels of a part of the photo.
+
+    Args:
+        face: In pixels of the photo.
+        left: Left edge of the part.
+        top: Top edge.
+        scale: Size of the part's pixels over the photo's.
+    """
+    x, y, w, h = face.box
+    box = (scale * (x - left), scale * (y - top), scale * w, scale * h)
+    return replace(face, box=box, landmarks=scale * (face.landmarks - np.array([left, top], np.float32)))
 
 
 def retouched_rows(
-    photo: Photo, plan: RegionPlan, retoucher: ArrayRetoucher, *, strength: float = 1.0
+    photo: Photo,
+    plan: RegionPlan,
+    retoucher: ArrayRetoucher,
+    *,
+    strength: float = 1.0,
+    skin: SkinLocator | None = None,
 ) -> Iterator[np.ndarray]:
     """Retouch a photo according to a plan, from top to bottom.
 
@@ -142,6 +171,7 @@ def retouched_rows(
         plan: From :func:`plan_region`.
         retoucher: The network.
         strength: 0 changes nothing, 1 is the network's retouching.
+        skin: What finds the skin of the faces, to which the change is then confined; None leaves it as it is.
 
     Yields:
         Consecutive blocks of rows, (n, width, 3) of the photo's type.
@@ -154,9 +184,10 @@ def retouched_rows(
         return
     layers = []
     budget = IN_MEMORY_PIXELS
-    for crop in sorted(plan.crops, key=lambda crop: crop[2] * crop[3]):
+    parts = list(zip(plan.crops, plan.faces, strict=True)) if skin else [(crop, None) for crop in plan.crops]
+    for crop, face in sorted(parts, key=lambda part: part[0][2] * part[0][3]):
         budget -= crop[2] * crop[3]
-        layers.append(_layer(photo, crop, retoucher, strength, in_memory=budget >= 0))
+        layers.append(_layer(photo, crop, face, retoucher, strength, skin, in_memory=budget >= 0))
     yield from pasted_rows(photo, layers)
 
 
@@ -176,17 +207,19 @@ class _CropSource:
 class _Layer:
     """A retouched crop over the photo, with its weights; rows are taken from top to bottom."""
 
-    def __init__(self, photo: Photo, crop: Crop, stripes: Iterator[np.ndarray]) -> None:
+    def __init__(self, photo: Photo, crop: Crop, stripes: Iterator[np.ndarray], skin: AlignedMask | None) -> None:
         self.x, self.y, self.width, self.height = crop
         right, bottom = self.x + self.width, self.y + self.height
         self.across = feather_profile(self.width, FEATHER_RAMP, open_start=self.x == 0, open_stop=right == photo.width)
         self.down = feather_profile(self.height, FEATHER_RAMP, open_start=self.y == 0, open_stop=bottom == photo.height)
-        self._stripes = stripes
+        self._stripes, self._skin = stripes, skin
         self._waiting: np.ndarray | None = None
 
     def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         """The retouched crop's difference to the rows ``before``, from row ``first`` of the photo, and its weights."""
         weights = self.down[first - self.y : first - self.y + len(before), None] * self.across
+        if self._skin is not None:
+            weights *= self._skin.weights(0, first - self.y, self.width, len(before))
         return self._next(len(before)).astype(np.float32) - before, weights
 
     def _next(self, count: int) -> np.ndarray:
@@ -199,7 +232,21 @@ class _Layer:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _layer(photo: Photo, crop: Crop, retoucher: ArrayRetoucher, strength: float, *, in_memory: bool) -> _Layer:
-    if in_memory:
-        return _Layer(photo, crop, iter([retoucher(photo.read(*crop), strength=strength)]))
-    return _Layer(photo, crop, retoucher.stripes(_CropSource(photo, crop), strength=strength))
+def _layer(
+    photo: Photo,
+    crop: Crop,
+    face: Face | None,
+    retoucher: ArrayRetoucher,
+    strength: float,
+    skin: SkinLocator | None,
+    *,
+    in_memory: bool,
+) -> _Layer:
+    pixels = photo.read(*crop) if in_memory else None
+    mask = None
+    if skin is not None and face is not None:
+        source = _CropSource(photo, crop) if pixels is None else ArraySource(pixels)
+        mask = skin.locate(source, moved_face(face, crop[0], crop[1]))
+    if pixels is not None:
+        return _Layer(photo, crop, iter([retoucher(pixels, strength=strength)]), mask)
+    return _Layer(photo, crop, retoucher.stripes(_CropSource(photo, crop), strength=strength), mask)

@@ -1,0 +1,68 @@
+"""Where retouching may change a face: on skin only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from retouch_common.parsing.finder import find_faces
+from retouch_common.parsing.skin import SkinSegmenter
+from retouch_common.photo.faces import Face
+from retouch_common.photo.sources import ArraySource
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> np.ndarray:
+    data = pytest.importorskip("skimage.data", reason="scikit-image brings the portrait")
+    return data.astronaut()
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> SkinSegmenter:
+    return SkinSegmenter()
+
+
+@pytest.fixture(scope="module")
+def face(astronaut: np.ndarray, segmenter: SkinSegmenter) -> Face:
+    return find_faces(astronaut, segmenter.parser)[0]
+
+
+@pytest.fixture(scope="module")
+def mask(astronaut: np.ndarray, segmenter: SkinSegmenter, face: Face) -> np.ndarray:
+    return segmenter.locate(ArraySource(astronaut), face).weights(0, 0, 512, 512)
+
+
+def at(mask: np.ndarray, point: np.ndarray) -> float:
+    x, y = np.rint(point).astype(int)
+    return float(mask[y - 1 : y + 2, x - 1 : x + 2].mean())
+
+
+def test_skin_is_found_and_eyes_and_mouth_are_left_out(mask: np.ndarray, face: Face) -> None:
+    left, right, _, *corners = face.landmarks
+    unit = float(np.hypot(*(right - left)))
+    for cheek in ((left + corners[0]) / 2, (right + corners[1]) / 2):
+        assert at(mask, cheek) > 0.9
+    assert at(mask, (left + right) / 2 - (0.0, 0.5 * unit)) > 0.9, "the forehead"
+    for kept in (left, right, np.mean(corners, axis=0)):
+        assert at(mask, kept) < 0.05
+    assert 0.3 * unit**2 < mask.sum() < 12 * unit**2 and mask.min() >= 0 and mask.max() <= 1
+
+
+def test_what_is_far_from_the_face_is_exactly_zero(mask: np.ndarray, face: Face) -> None:
+    x, y, width, height = face.box
+    away = np.ones_like(mask, bool)
+    away[max(0, int(y - height)) : int(y + 2.2 * height), max(0, int(x - width)) : int(x + 2 * width)] = False
+    assert away.any() and (mask[away] == 0).all()
+
+
+def test_parts_of_the_mask_are_those_of_the_whole(
+    astronaut: np.ndarray, segmenter: SkinSegmenter, face: Face, mask: np.ndarray
+) -> None:
+    found = segmenter.locate(ArraySource(astronaut), face)
+    np.testing.assert_allclose(found.weights(180, 60, 90, 70), mask[60:130, 180:270], atol=1e-4)
+
+
+def test_a_picture_without_a_face_is_refused_by_its_shape_only(segmenter: SkinSegmenter) -> None:
+    grey = segmenter(np.full((64, 64, 3), 0.5, np.float32))
+    assert grey.shape == (segmenter.size, segmenter.size) and grey.min() >= 0 and grey.max() <= 1
+    with pytest.raises(ValueError, match="a face is a square picture"):
+        segmenter(np.zeros((64, 32, 3), np.float32))
