@@ -88,6 +88,7 @@ def test_changes_of_a_work_tree_are_found_but_for_evidence(tmp_path, monkeypatch
         about = ("-c", "user.name=n", "-c", "user.email=e@x", "-c", "commit.gpgsign=false")
         subprocess.run(["git", *about, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))  # nox's folder lies in a repository
     monkeypatch.setattr(environments, "__file__", str(tmp_path / "packages" / "module.py"))
     for folder in ("packages", "docs/evidence"):
         (tmp_path / folder).mkdir(parents=True)
