@@ -8,13 +8,27 @@ from click.testing import CliRunner
 from maskgan import train as module
 from maskgan.cli import train as command
 from maskgan.config import PRESETS, SETTING_1, SETTING_2
-from maskgan.data import open_data
+from maskgan.data import HAIR, MOUTH, open_data
 from maskgan.model import MaskGAN
 from maskgan.train import dry_run, train
 from retouch_common.config import apply_overrides
+from retouch_common.faces.mesh import (
+    BROWS,
+    EYES,
+    INNER_LIPS,
+    LANDMARKS_FILE,
+    NOSE,
+    NUM_POINTS,
+    OUTER_LIPS,
+    OVAL,
+    landmarks_from_mesh,
+    write_mesh_file,
+)
+from retouch_common.parsing.meshes import points_in_square
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.faces import Face
+from retouch_common.synthesis.face_template import portrait_square_of
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 from retouch_common.training.monitor import read_metrics
 
@@ -169,6 +183,85 @@ def test_data_are_the_same_for_the_same_index(faces):
     sample = plain[0]
     assert sample["image"].shape == (3, 64, 64) and sample["image"].min() >= -1 and sample["image"].max() <= 1
     assert sample["labels"].dtype == torch.int64 and set(sample["labels"].unique().tolist()) == set(range(11))
+
+
+def test_moved_sources_show_the_same_person_otherwise(faces):
+    options = {"size": 64, "split": "train", "seed": 1, "augment": True}
+    data = open_data(str(faces), moved=1.0, **options)
+    hidden = set()
+    for index in range(12):
+        sample = data[index]
+        assert torch.equal(sample["image"], open_data(str(faces), moved=1.0, **options)[index]["image"])
+        assert not torch.equal(sample["source"], sample["image"])
+        for label in (MOUTH, HAIR):
+            if (sample["labels"] == label).any() and not (sample["source_labels"] == label).any():
+                hidden.add(label)
+        # its colours are those of the face: the same camera saw both
+        skin, moved = (
+            sample[name].movedim(0, -1)[sample[labels] == 1].mean(dim=0)
+            for name, labels in (("image", "labels"), ("source", "source_labels"))
+        )
+        assert torch.allclose(skin, moved, atol=0.15)
+    assert MOUTH in hidden
+    same = open_data(str(faces), moved=1e-9, **options)[0]
+    assert torch.equal(same["source_labels"], same["labels"])
+    assert "source" not in open_data(str(faces), **options)[0]
+
+
+def test_each_situation_has_its_source_and_its_target(configured, drawn_labels, drawn_pictures, faces):
+    """Paired: the moved face before the face itself. Unpaired: the neighbour's, and its neck's colour alone changes."""
+    with module._runner(configured(), "cpu") as runner:
+        run = module._Run(configured(), str(faces), runner)
+    labels, image = drawn_labels(2), drawn_pictures(2)
+    image[:, :, 58:, 20:44] = 0.4 * (labels == 1)[0].float().sum().clamp(max=1) + 0.2  # skin of the face, below it
+    image = torch.where((labels == 1)[:, None], image.new_full((1, 3, 1, 1), 0.6), image)
+    batch = {"image": image, "labels": labels, "source": image.flip(3), "source_labels": labels.flip(2)}
+    source, source_labels, target = run._situated(batch, "paired")
+    assert source is batch["source"] and source_labels is batch["source_labels"] and target is image
+    batch["image"] = image = image * torch.tensor([1.0, 0.5]).view(2, 1, 1, 1)
+    source, source_labels, target = run._situated(batch, "unpaired")
+    assert torch.equal(source, image.roll(1, dims=0)) and torch.equal(source_labels, labels.roll(1, dims=0))
+    changed = (target != image).any(dim=1)
+    assert changed.any() and not changed[labels != 0].any()
+    plain = module._Run.__new__(module._Run)
+    plain.config = configured(train__neck=False)
+    assert plain._situated(batch, "unpaired")[2] is image
+
+
+def test_a_mesh_gives_the_parts_and_the_parser_the_hair(tmp_path, parser_weights, monkeypatch):
+    points = drawn_mesh()
+    (tmp_path / "set").mkdir()
+    for number in range(2):  # the first one is for validation
+        pyvips.Image.black(200, 200, bands=3).copy().write_to_file(str(tmp_path / "set" / f"{number}.png"))
+    write_mesh_file(tmp_path / "set" / LANDMARKS_FILE, {f"{number}.png": points for number in range(2)})
+    monkeypatch.setattr(FaceParser, "__call__", lambda self, face: np.full(face.shape[:2], HAIR, np.uint8))
+    for name in ("maskgan.data", "retouch_common.parsing.portraits"):
+        monkeypatch.setattr(f"{name}.default_cache", lambda: tmp_path / "cache" / "faces")
+    found = open_data(f"faces:{tmp_path / 'set'}", size=64, split="train", seed=0, parser=str(parser_weights))
+    labels = found[0]["labels"]
+    assert set(labels.unique().tolist()) == {2, 3, 4, 5, 6, 7, 8, 9, HAIR}  # no skin: the parser says hair over it
+    square = portrait_square_of(landmarks_from_mesh(points))
+    eye = points_in_square(points[list(EYES[0])].mean(axis=0, keepdims=True), square, 64)[0]
+    rows, columns = torch.nonzero(labels == 4, as_tuple=True)
+    assert abs(float(columns.float().mean()) - eye[0]) < 1 and abs(float(rows.float().mean()) - eye[1]) < 1
+
+
+def drawn_mesh():
+    """(468, 2) of a face of 60 by 80 pixels."""
+
+    def ellipse(outline, x, y, across, down, start=np.pi):
+        angle = start + np.linspace(0, 2 * np.pi, len(outline), endpoint=False)
+        points[list(outline)] = np.stack([x + across * np.cos(angle), y + down * np.sin(angle)], axis=1)
+
+    points = np.full((NUM_POINTS, 2), 100.0, np.float32)
+    ellipse(OVAL, 100, 105, 30, 40, -np.pi / 2)
+    for side, x in enumerate((87, 113)):
+        ellipse(EYES[side], x, 95, 6, 3)
+        ellipse(BROWS[side], x, 85, 8, 2)
+    ellipse(NOSE, 100, 107, 6, 10)
+    ellipse(OUTER_LIPS, 100, 128, 12, 6)
+    ellipse(INNER_LIPS, 100, 128, 10, 2)
+    return points
 
 
 def test_portraits_without_templates_are_labelled_once(tmp_path, drawn_labels, parser_weights, monkeypatch):

@@ -63,7 +63,7 @@ class Adaptation:
     Args:
         network: Stays as it is; a copy is tuned.
         portrait: The face as it is.
-        near: Other masks, and what an edit would show now; one of them takes part in every step, in turn.
+        near: Other masks, and what an edit would show now; they take turns in every second step.
         codes: The pivot, of a batch of one.
         steps: Optimiser steps, at least 1.
         dtype: Number format of the convolutions.
@@ -114,8 +114,8 @@ class Adaptation:
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         try:
             for step in range(self._steps):
-                wanted = [self._portrait, self._near[step % len(self._near)]] if self._near else [self._portrait]
-                error, loss = self._losses(wanted)
+                held = self._near[step // 2 % len(self._near)] if step % 2 and self._near else None
+                error, loss = self._losses([self._portrait] if held is None else [self._portrait, held])
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(tuned, CLIP)

@@ -197,6 +197,10 @@ class TrainConfig:
         batch_size: Faces in a step over all processes and accumulation rounds.
         accumulate: Gradient accumulation rounds in a step.
         augment: Turn, move, mirror and recolour faces a little, and change backgrounds.
+        moved: Share of paired samples whose source is the same portrait held otherwise, with parts hidden; not in the
+            paper.
+        neck: In unpaired data, the neck and the ears that the target's background shows have the colour of the source's
+            skin; not in the paper.
         lr: Peak learning rate of Adam.
         discriminator_lr: Of the discriminators, as a share of ``lr``.
         betas: Adam's momentum coefficients.
@@ -221,6 +225,8 @@ class TrainConfig:
     batch_size: int = 4
     accumulate: int = 1
     augment: bool = True
+    moved: float = 0.0
+    neck: bool = False
     lr: float = 2e-4
     discriminator_lr: float = 1.0
     betas: tuple[float, ...] = (0.5, 0.999)
@@ -239,6 +245,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_training(self)
+        if not 0 <= self.moved <= 1:
+            raise ValueError(f"train.moved must lie between 0 and 1, not {self.moved}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,6 +326,8 @@ PRESETS: dict[str, Config] = {
         loss=LossConfig(reconstruction=40.0, region=4.0, appearance=4.0, background=4.0, kind="hinge", r1=1.0),
         train=TrainConfig(
             batch_size=16,
+            moved=0.5,
+            neck=True,
             schedule="cosine",
             warmup=500,
             clip=1.0,
@@ -330,29 +340,43 @@ PRESETS: dict[str, Config] = {
     "small": Config(
         model=replace(
             _MODERN,
+            code=(192, 192, 720, 4096, 4096),
+            code_grid=16,
             width=32,
             max_width=96,
             features=32,
             generator_width=96,
             generator_blocks=4,
             foreground_width=32,
+            background_blocks=1,
             discriminator_width=32,
         ),
-        loss=LossConfig(local=20.0, reconstruction=100.0, region=10.0, appearance=20.0, adversarial=0.1, kind="hinge"),
+        loss=LossConfig(
+            local=20.0,
+            reconstruction=100.0,
+            region=10.0,
+            appearance=10.0,
+            background=40.0,
+            kind="hinge",
+            parsing_on="unpaired",
+            r1=1.0,
+        ),
         train=TrainConfig(
-            steps=2000,
+            steps=20_000,
             batch_size=4,
-            lr=2e-3,
-            discriminator_lr=0.1,
-            betas=(0.9, 0.99),
+            moved=0.5,
+            neck=True,
+            lr=1e-3,
+            discriminator_lr=0.3,
+            betas=(0.5, 0.99),
             schedule="cosine",
-            warmup=100,
+            warmup=200,
             clip=1.0,
-            ema=0.998,
+            ema=0.999,
             precision="bf16",
             channels_last=True,
-            workers=1,
-            sheet_every=400,
+            workers=0,
+            sheet_every=1000,
             checkpoint_every=100,
         ),
     ),
@@ -384,6 +408,8 @@ PRESETS: dict[str, Config] = {
         ),
         train=TrainConfig(
             steps=20,
+            moved=0.5,
+            neck=True,
             lr=2e-3,
             betas=(0.9, 0.99),
             ema=0.9,

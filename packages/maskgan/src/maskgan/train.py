@@ -29,6 +29,7 @@ from maskgan.data import open_data
 from maskgan.discriminator import Discriminators, Judgement, Situation
 from maskgan.losses import r1_penalty
 from maskgan.model import MaskGAN, MaskGANOutput, unit
+from maskgan.neck import neck_matte, recoloured, skin_colour
 from maskgan.objective import Objective, situations
 
 SHEET_ROWS = 6
@@ -148,8 +149,10 @@ class _Run:
                 "unpaired data are made of pairs within a batch"
             )
         labelled_by = cfg.parser or None
-        self.data = open_data(data, size=size, split="train", seed=cfg.seed, augment=cfg.augment, parser=labelled_by)
-        self.validation = open_data(data, size=size, split="val", seed=cfg.seed, parser=labelled_by)
+        self.data = open_data(
+            data, size=size, split="train", seed=cfg.seed, augment=cfg.augment, moved=cfg.moved, parser=labelled_by
+        )
+        self.validation = open_data(data, size=size, split="dev", seed=cfg.seed, parser=labelled_by)
         self.model: nn.Module = MaskGAN(config.model)
         initial_weights(self.model, cfg.init)
         self.parser: nn.Module | None = None
@@ -235,17 +238,26 @@ class _Run:
         if self.discriminators is not None:
             judges = cast(Discriminators, runner.unwrap(self.discriminators))
             judges.requires_grad_(False)  # their own pass below trains them, this one does not
-        # Unpaired, every face has the next one's appearance.
-        source = batch if situation == "paired" else {name: value.roll(1, dims=0) for name, value in batch.items()}
+        source, source_labels, target = self._situated(batch, situation)
         with runner.autocast():
-            output = self.model(source["image"], source["labels"], batch["image"], batch["labels"])
-            appearance = source["image"], source["labels"]
-            losses = self.objective(output, batch["image"], batch["labels"], situation, judges, appearance)
+            output = self.model(source, source_labels, target, batch["labels"])
+            losses = self.objective(output, target, batch["labels"], situation, judges, (source, source_labels))
         if judges is not None:
             judges.requires_grad_(True)
         losses["loss"] = self.objective.total(losses)
         runner.backward(losses["loss"])
         return output, losses
+
+    def _situated(self, batch: Batch, situation: Situation) -> tuple[Tensor, Tensor, Tensor]:
+        """x^s, m^s and x^t: the same face, perhaps moved, or the next one's appearance for every face."""
+        target, labels = batch["image"], batch["labels"]
+        if situation == "paired":
+            return batch.get("source", target), batch.get("source_labels", labels), target
+        source, source_labels = target.roll(1, dims=0), labels.roll(1, dims=0)
+        if self.config.train.neck:
+            matte = neck_matte(target, labels)
+            target = recoloured(target, matte, skin_colour(target, labels), skin_colour(source, source_labels))
+        return source, source_labels, target
 
     def _update_discriminators(
         self, step: int, output: MaskGANOutput, batch: Batch, situation: Situation
@@ -304,9 +316,10 @@ class _Run:
 
     def _pictures(self, batch: Batch) -> Batch:
         batch = self.runner.to_device(batch)
-        if self.config.train.channels_last:
-            batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
-        return batch
+        if not self.config.train.channels_last:
+            return batch
+        last = {"memory_format": torch.channels_last}
+        return {name: value.contiguous(**last) if value.ndim == 4 else value for name, value in batch.items()}
 
 
 def _psnr(error: Tensor) -> float:
