@@ -86,7 +86,7 @@ def demo(session: nox.Session) -> None:
     for paper in papers:
         session.run("python", "-m", f"{paper}.demo", str(folder / paper), env=ENVIRONMENT)
     retouching = [paper for paper in papers if (folder / paper / "as_she_is.png").is_file()]
-    session.run("python", "-m", "retouch_common.demo", str(folder), *retouching, env=ENVIRONMENT)
+    session.run("python", "-m", "retouch_common.inference.demo", str(folder), *retouching, env=ENVIRONMENT)
 
 
 @nox.session(python=PYTHONS)

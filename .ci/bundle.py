@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import torch
-from retouch_common.files import write_atomically
-from retouch_common.weights import SUMS_FILE, sha256
+from retouch_common.files import sha256, write_atomically
+from retouch_common.weights import SUMS_FILE
 from safetensors.torch import load_file
 
 

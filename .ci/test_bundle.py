@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from retouch_common.weights import sha256
+from retouch_common.files import sha256
 from safetensors.torch import save_file
 
 SCRIPT = Path(__file__).with_name("bundle.py")

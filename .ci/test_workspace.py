@@ -28,7 +28,7 @@ PROJECTS = {
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
-        (["packages/common/src/retouch_common/cli.py"], ["abpn", "common", "studio"]),
+        (["packages/common/src/retouch_common/cli/options.py"], ["abpn", "common", "studio"]),
         (["packages/abpn/README.md"], ["abpn", "studio"]),
         (["packages/lonely/tests/test_a.py", "docs/abpn.md"], ["lonely"]),
         (["noxfile.py", "packages/lonely/a.py"], sorted(PROJECTS)),

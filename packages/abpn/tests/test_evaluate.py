@@ -13,7 +13,7 @@ from abpn.evaluate import IDENTITY, MODEL, Options
 from abpn.model import ABPN
 from abpn.retouch import Retoucher
 from click.testing import CliRunner
-from retouch_common.weights import sha256
+from retouch_common.files import sha256
 
 SIDE = 96
 DEPTH = {"a.png": 40, "b.png": 20, "c.png": 0}  # by how much a square of 24 x 24 pixels is lighter in the target

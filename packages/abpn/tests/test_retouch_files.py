@@ -11,8 +11,9 @@ from abpn.cli import retouch
 from abpn.model import ABPN
 from abpn.retouch import Retoucher
 from click.testing import CliRunner
-from retouch_common.photo import regions
-from retouch_common.photo.faces import DetectorUnavailable, Face
+from retouch_common.faces.face import Face
+from retouch_common.faces.registry import DetectorUnavailable
+from retouch_common.inference import regions
 from retouch_common.photo.io import Photo
 
 

@@ -18,11 +18,11 @@ from bpfre.config import PRESETS
 from bpfre.model import BPFRe, BPFReOutput
 from bpfre.objective import Objective
 from bpfre.retouch import Retoucher
+from bpfre.strokes import brush_strokes, paint_white
 from retouch_common.config import apply_overrides
-from retouch_common.demo import astronaut
+from retouch_common.faces.alignment import align
+from retouch_common.inference.demo import astronaut
 from retouch_common.layers.stylegan2 import use_form
-from retouch_common.photo.alignment import align
-from retouch_common.synthesis.strokes import brush_strokes, paint_white
 from retouch_common.testing import portraits
 from retouch_common.testing.anywhere import MeshPortrait, Retouch, mesh_square, portraits_with_mesh, through_files
 from retouch_common.testing.anywhere_figures import promise_anywhere

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import pyvips
 from bpfre.demo import main
-from retouch_common.demo import VIEW, compare
+from retouch_common.inference.demo import VIEW, compare
 
 pytest.importorskip("skimage")
 

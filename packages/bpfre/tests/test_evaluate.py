@@ -17,9 +17,9 @@ from bpfre.model import BPFRe
 from bpfre.sweep import sweep
 from click.testing import CliRunner
 from retouch_common.config import apply_overrides
+from retouch_common.files import sha256
 from retouch_common.metrics.distribution import FID, FrechetDistance
 from retouch_common.metrics.protocols import PRESETS as PROTOCOLS
-from retouch_common.weights import sha256
 
 
 class MeanColour(torch.nn.Module):

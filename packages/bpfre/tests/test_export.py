@@ -11,7 +11,7 @@ from bpfre.export import export
 from bpfre.model import BPFRe
 from click.testing import CliRunner
 from retouch_common.config import apply_overrides
-from retouch_common.onnx import run_onnx
+from retouch_common.inference.onnx import run_onnx
 
 
 def busy_model(**changes):

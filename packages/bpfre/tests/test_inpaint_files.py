@@ -8,7 +8,7 @@ from bpfre.cli import inpaint
 from bpfre.inpaint_files import Strokes
 from bpfre.retouch import Retoucher
 from click.testing import CliRunner
-from retouch_common.photo.alignment import whole_square
+from retouch_common.faces.alignment import whole_square
 from retouch_common.photo.sources import ArraySource
 
 SIDE = 64  # that of the network

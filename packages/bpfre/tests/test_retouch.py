@@ -5,9 +5,9 @@ import pytest
 import torch
 from bpfre import retouch
 from bpfre.retouch import UNTOUCHED, Retoucher
-from retouch_common.photo import face_plan
-from retouch_common.photo.alignment import FaceSquare, align, face_square
-from retouch_common.photo.faces import Face
+from retouch_common.faces.alignment import FaceSquare, align, face_square
+from retouch_common.faces.face import Face
+from retouch_common.inference import face_plan
 
 UNKNOWN = np.full((5, 2), np.nan, np.float32)
 

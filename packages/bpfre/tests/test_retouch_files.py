@@ -11,9 +11,11 @@ import pyvips
 from bpfre.cli import retouch
 from bpfre.retouch import Retoucher
 from click.testing import CliRunner
-from retouch_common.photo import regions, sources
-from retouch_common.photo.alignment import face_square
-from retouch_common.photo.faces import DetectorUnavailable, Face
+from retouch_common.faces.alignment import face_square
+from retouch_common.faces.face import Face
+from retouch_common.faces.registry import DetectorUnavailable
+from retouch_common.inference import regions
+from retouch_common.photo import sources
 
 BOX = ["--face-box", "110,80,60,80"]
 UNKNOWN = np.full((5, 2), np.nan, np.float32)

@@ -6,13 +6,13 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from retouch_common.demo import astronaut
+from retouch_common.faces.alignment import align, portrait_square
+from retouch_common.faces.detection import detect_faces
+from retouch_common.inference.demo import astronaut
 from retouch_common.parsing.evaluate import evaluate as evaluate_parser
 from retouch_common.parsing.finder import find_faces
 from retouch_common.parsing.labels import coloured
 from retouch_common.parsing.parser import FaceParser
-from retouch_common.photo.alignment import align, portrait_square
-from retouch_common.photo.faces import detect_faces
 from retouch_common.testing.anywhere_figures import people_anywhere
 from retouch_common.testing.evidence import STUDIO, Evidence, NotMeasured, face_sets
 from retouch_common.testing.mesh_parsing import mesh_f1

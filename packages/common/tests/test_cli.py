@@ -6,7 +6,10 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
-from retouch_common import cli
+from retouch_common.cli import options as cli
+from retouch_common.devices import resolve_device, resolve_precision
+from retouch_common.errors import TRACEBACK_VARIABLE
+from retouch_common.progress import progress_bar
 
 
 def run(body, *arguments, decorators=()):
@@ -52,7 +55,7 @@ def test_a_bug_keeps_its_traceback(bug):
 
 
 def test_developers_can_see_the_traceback(monkeypatch):
-    monkeypatch.setenv(cli.TRACEBACK_VARIABLE, "1")
+    monkeypatch.setenv(TRACEBACK_VARIABLE, "1")
     error = ValueError("x")
     assert run(raiser(error)).exception is error
 
@@ -92,21 +95,21 @@ def test_version_is_the_installed_distributions():
 
 def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert cli.resolve_device("auto").type == "cuda"
+    assert resolve_device("auto").type == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cli.resolve_device("auto").type == "cpu"
+    assert resolve_device("auto").type == "cpu"
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no CUDA GPU"):
-        cli.resolve_device("cuda")
+        resolve_device("cuda")
     with pytest.raises(ValueError, match="'gpu' is unknown"):
-        cli.resolve_device("gpu")
+        resolve_device("gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="'cuda:3' does not exist"):
-        cli.resolve_device("cuda:3")
+        resolve_device("cuda:3")
 
 
 @pytest.mark.parametrize(("instructions", "auto"), [(False, torch.float32), (True, torch.bfloat16)])
@@ -114,27 +117,27 @@ def test_precision_on_the_cpu(monkeypatch, instructions, auto):
     cpu = torch.device("cpu")
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions, raising=False)
-    assert cli.resolve_precision("auto", cpu) is auto
-    assert cli.resolve_precision("bf16", cpu) is torch.bfloat16
+    assert resolve_precision("auto", cpu) is auto
+    assert resolve_precision("bf16", cpu) is torch.bfloat16
     with pytest.raises(ValueError, match="needs a GPU"):
-        cli.resolve_precision("fp16", cpu)
+        resolve_precision("fp16", cpu)
     with pytest.raises(ValueError, match="'half' is unknown"):
-        cli.resolve_precision("half", cpu)
+        resolve_precision("half", cpu)
 
 
 @pytest.mark.parametrize(("capability", "auto"), [((7, 5), torch.float32), ((9, 0), torch.bfloat16)])
 def test_precision_on_a_gpu_follows_its_generation(monkeypatch, capability, auto):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     gpu = torch.device("cuda")
-    assert cli.resolve_precision("auto", gpu) is auto
-    assert cli.resolve_precision("fp16", gpu) is torch.float16
+    assert resolve_precision("auto", gpu) is auto
+    assert resolve_precision("fp16", gpu) is torch.float16
     if auto is torch.float32:
         with pytest.raises(ValueError, match="compute capability"):
-            cli.resolve_precision("bf16", gpu)
+            resolve_precision("bf16", gpu)
 
 
 def test_the_progress_bar_shows_throughput_on_standard_error(capsys):
-    with cli.progress_bar(unit="photos") as bar:
+    with progress_bar(unit="photos") as bar:
         for _ in bar.track(range(3), description="Retouching"):
             time.sleep(0.01)
     captured = capsys.readouterr()
@@ -144,7 +147,7 @@ def test_the_progress_bar_shows_throughput_on_standard_error(capsys):
 
 def test_help_does_not_load_heavy_libraries():
     code = """
-import sys, retouch_common.cli, retouch_common.weights
+import sys, retouch_common.cli.photos, retouch_common.cli.training, retouch_common.weights
 print(*({"torch", "rich", "huggingface_hub"} & sys.modules.keys()))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from huggingface_hub import errors
 from retouch_common import weights
+from retouch_common.files import sha256
 from retouch_common.weights import bundled_names, load_state, resolve_weights, save_weights
 from safetensors.torch import save_file
 
@@ -22,7 +23,7 @@ def bundled(tmp_path):
     folder.mkdir()
     for name in ("small", "large"):
         save_weights(folder / f"{name}.safetensors", a_state(), config={"width": 32}, metadata={"recipe": "x"})
-    sums = [f"{weights.sha256(file)}  {file.name}\n" for file in sorted(folder.iterdir())]
+    sums = [f"{sha256(file)}  {file.name}\n" for file in sorted(folder.iterdir())]
     (folder / "SHA256SUMS").write_text("".join(sums))
     return folder
 
@@ -206,7 +207,7 @@ def hub_cache(tmp_path, bundled, digest):
 
 
 def test_a_download_is_verified_by_the_name_of_its_blob(bundled, monkeypatch, tmp_path):
-    link = hub_cache(tmp_path, bundled, weights.sha256(bundled / "small.safetensors"))
+    link = hub_cache(tmp_path, bundled, sha256(bundled / "small.safetensors"))
     asked = []
 
     def answer(repo, file, revision):

@@ -9,7 +9,7 @@ import sys
 
 import torch
 from maskgan.model import MaskGAN
-from retouch_common.cli import resolve_precision
+from retouch_common.devices import resolve_precision
 from retouch_common.testing.benchmarks import Case, num_bytes, run_once
 
 NAIVE = "naive"  # the whole network every time, fp32, channels first

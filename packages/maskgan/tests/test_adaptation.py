@@ -7,8 +7,8 @@ from click.testing import CliRunner
 from maskgan.adaptation import Adaptation, random_edit
 from maskgan.cli import edit
 from maskgan.editor import Editor
+from retouch_common.faces.face import Face
 from retouch_common.parsing.labels import write_labels
-from retouch_common.photo.faces import Face
 
 FACE = Face((110.0, 80.0, 60.0, 80.0), 1.0, np.full((5, 2), np.nan, np.float32))
 

@@ -7,10 +7,10 @@ from click.testing import CliRunner
 from maskgan.cli import edit, parse, swap
 from maskgan.edit_files import Options, _in_face, _in_photo, open_lender, swap_file
 from maskgan.editor import Editor
+from retouch_common.faces.face import Face
+from retouch_common.inference import face_plan, regions
 from retouch_common.parsing.labels import CLASSES, read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
-from retouch_common.photo import face_plan, regions
-from retouch_common.photo.faces import Face
 from retouch_common.photo.io import Photo
 
 BOX = (110.0, 80.0, 60.0, 80.0)

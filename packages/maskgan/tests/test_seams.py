@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from maskgan.seams import HAIR, Repainted, edited_region, hair_matte, soft_change, with_detail
-from retouch_common.photo.alignment import FaceSquare, whole_square
+from retouch_common.faces.alignment import FaceSquare, whole_square
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import ArraySource
 

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from maskgan.cli import synthesize as command
 from maskgan.editor import Editor
 from maskgan.synthesize import find_masks, picture_of, synthesize
+from retouch_common.inference.names import ALIGNED, LABELS
 from retouch_common.parsing.data import open_data
 from retouch_common.parsing.labels import read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
-from retouch_common.photo.names import ALIGNED, LABELS
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from maskgan.data import HAIR, MOUTH, open_data
 from maskgan.model import MaskGAN
 from maskgan.train import dry_run, train
 from retouch_common.config import apply_overrides
+from retouch_common.faces.face import Face
+from retouch_common.faces.landmarks import portrait_square_of
 from retouch_common.faces.mesh import (
     BROWS,
     EYES,
@@ -27,8 +29,6 @@ from retouch_common.faces.mesh import (
 from retouch_common.parsing.meshes import points_in_square
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.parsing.parser import FaceParser
-from retouch_common.photo.faces import Face
-from retouch_common.synthesis.face_template import portrait_square_of
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 from retouch_common.training.monitor import read_metrics
 

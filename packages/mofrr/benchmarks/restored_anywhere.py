@@ -19,8 +19,8 @@ from mofrr.config import OPERATIONS
 from mofrr.model import MoFRR, to_unit
 from mofrr.restore import Restorer, restored_rows
 from PIL import Image
-from retouch_common.photo.alignment import align
-from retouch_common.photo.face_plan import squares_in
+from retouch_common.faces.alignment import align
+from retouch_common.inference.face_plan import squares_in
 from retouch_common.photo.sources import ArraySource
 from retouch_common.testing.anywhere import MeshPortrait, face_window, mesh_square
 from retouch_common.testing.evidence import ANYWHERE

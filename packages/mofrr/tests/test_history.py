@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from mofrr.history import LARGEST, SMALLEST, History, photographed
-from retouch_common.synthesis.filters import gaussian_blur
+from retouch_common.photo.filters import gaussian_blur
 
 SIDE = 160
 

@@ -7,7 +7,7 @@ import pytest
 import pyvips
 import torch
 from mofrr.similarity import FRAME, Embedder, Similarities, plot_distributions, similarity_transform, to_frame
-from retouch_common.synthesis.face_template import canonical_landmarks
+from retouch_common.faces.landmarks import canonical_landmarks
 
 
 class Mean(torch.nn.Module):

@@ -8,7 +8,7 @@ import pyvips
 from mofrr import simulate as module
 from mofrr.retouching_ffhq import find_retouched
 from mofrr.simulate import simulate
-from retouch_common.synthesis.face_template import canonical_landmarks
+from retouch_common.faces.landmarks import canonical_landmarks
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from mofrr.traces import CHANNELS, FLOOR, GRID, packed, photo_traces, picture_traces, read_faces, unpacked
-from retouch_common.photo.alignment import FaceSquare, whole_square
+from retouch_common.faces.alignment import FaceSquare, whole_square
+from retouch_common.photo.filters import resize
 from retouch_common.photo.sources import ArraySource
-from retouch_common.synthesis.filters import resize
 from retouch_common.synthesis.retouching_warps import displacement, enlarge, warp_image
 
 SECOND_ORDER = 7  # the map whose differences see interpolation best

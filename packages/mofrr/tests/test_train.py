@@ -14,9 +14,9 @@ from mofrr.config import PRESETS, SINGLE, stage_presets
 from mofrr.model import MoFRR
 from mofrr.stages import faces_for, needs, stage_names
 from mofrr.train import dry_run, train
+from retouch_common.cli.training import chosen_configuration
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
-from retouch_common.training.command import chosen_configuration
 from retouch_common.training.monitor import read_metrics
 from retouch_common.training.runner import Runner
 

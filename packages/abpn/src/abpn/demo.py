@@ -1,13 +1,13 @@
 """A first look: retouch scikit-image's astronaut with the bundled weights, without a network connection.
 
 ``python -m abpn.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``) and prints a table; what is shown is
-described in :mod:`retouch_common.demo`.
+described in :mod:`retouch_common.inference.demo`.
 """
 
 import sys
 from pathlib import Path
 
-from retouch_common.demo import FACE, draw_blemishes, retouch_astronaut
+from retouch_common.inference.demo import FACE, draw_blemishes, retouch_astronaut
 
 from abpn.retouch import Retoucher
 

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.data.pairs import ImagePairs, Split, open_pairs
+from retouch_common.data.pair_files import Split
+from retouch_common.data.pairs import ImagePairs, open_pairs
+from retouch_common.files import sha256
 from retouch_common.metrics.evaluation import (
     CHANGED,
     IDENTITY,
@@ -28,7 +30,7 @@ from retouch_common.metrics.evaluation import (
 )
 from retouch_common.metrics.protocols import MASK_THRESHOLD
 from retouch_common.metrics.quality import quantise
-from retouch_common.weights import resolve_weights, sha256
+from retouch_common.weights import resolve_weights
 from torch import Tensor
 
 from abpn.retouch import Retoucher
@@ -90,7 +92,7 @@ def evaluate(
         ValueError: Unusable weights, data or options; a pair that cannot be read is named.
         OSError: ``out`` cannot be written.
     """
-    from retouch_common.cli import progress_bar
+    from retouch_common.progress import progress_bar
 
     found = resolve_weights(weights, bundled=resources.files("abpn") / "weights")
     retoucher = Retoucher(found.path, device=options.device, precision=options.precision)
@@ -162,7 +164,7 @@ def _reduced(image: Tensor) -> Tensor:
 
 
 def _header(weights: str, path: Path, data: str, options: Options, retoucher: Retoucher) -> dict[str, Any]:
-    from retouch_common.testing.environment import environment
+    from retouch_common.metrics.environment import environment
 
     pairs = "whole photographs, longer side resized, shorter side padded by repeating its edges; the padding counts"
     if data.startswith("faces:"):

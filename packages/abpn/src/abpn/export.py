@@ -38,7 +38,7 @@ import torch
 import torch.nn.functional as F
 from retouch_common.config import to_dict
 from retouch_common.files import write_atomically
-from retouch_common.onnx import require_onnx, run_onnx, to_onnx
+from retouch_common.inference.onnx import require_onnx, run_onnx, to_onnx
 from torch import Tensor, nn
 
 from abpn.blend import NeutralBlend

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.cli import resolve_device, resolve_precision
+from retouch_common.devices import resolve_device, resolve_precision
 from retouch_common.photo.sources import ArraySource, RowSource
-from retouch_common.photo.stripes import Window, plan_stripes
 from torch import Tensor, nn
 
 from abpn.blend_pyramid import image_pyramid
 from abpn.model import ABPN
+from abpn.stripes import Window, plan_stripes
 
 if TYPE_CHECKING:
+    from retouch_common.inference.regions import RegionPlan
     from retouch_common.parsing.skin import SkinSegmenter
-    from retouch_common.photo.regions import RegionPlan
 
 COARSE_PIXELS = 2_000_000  # the reduced copy's size: 24 MB in fp32
 STREAM_PIXELS = 2_000_000  # what the first pass reads at a time

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from retouch_common.photo.names import COMPARISON, MASK, beside
+from retouch_common.inference.names import COMPARISON, MASK, beside
 
 if TYPE_CHECKING:
     import pyvips
+    from retouch_common.inference.regions import Box, Region, RegionPlan
     from retouch_common.parsing.skin import SkinSegmenter
     from retouch_common.photo.io import Photo
-    from retouch_common.photo.regions import Box, Region, RegionPlan
 
     from abpn.retouch import Retoucher
 
@@ -73,10 +73,10 @@ def retouch_file(
         ValueError: If ``src`` is not a photograph, ``dst`` cannot hold it, an output is there already and
             ``overwrite`` is not given, or an option does not fit.
     """
-    from retouch_common.photo.batch import plan_job, refuse_collisions
-    from retouch_common.photo.companions import Comparison
+    from retouch_common.inference.batch import plan_job, refuse_collisions
+    from retouch_common.inference.companions import Comparison
+    from retouch_common.inference.regions import plan_region, retouched_rows
     from retouch_common.photo.io import Photo
-    from retouch_common.photo.regions import plan_region, retouched_rows
     from retouch_common.photo.sink import written
 
     source, target = Path(src), Path(dst)
@@ -105,8 +105,8 @@ def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, skin: SkinSegmen
     The network finds its mask in a thumbnail, so that a reduced view of each part gives the same one.
     """
     import pyvips
+    from retouch_common.inference.regions import moved_face
     from retouch_common.photo.pixels import image_from_array
-    from retouch_common.photo.regions import moved_face
     from retouch_common.photo.sources import ArraySource
 
     canvas: pyvips.Image = pyvips.Image.black(photo.width, photo.height).copy(interpretation="b-w")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from retouch_common.cli import (
+from retouch_common.cli.options import (
     device_option,
     friendly_errors,
     overwrite_option,
@@ -17,7 +17,7 @@ from retouch_common.cli import (
     version_option,
     weights_option,
 )
-from retouch_common.photo.command import (
+from retouch_common.cli.photos import (
     batch_options,
     compare_option,
     confine_option,
@@ -29,7 +29,7 @@ from retouch_common.photo.command import (
     retouch_all,
     strength_option,
 )
-from retouch_common.training.command import chosen_configuration, start_training, training_options
+from retouch_common.cli.training import chosen_configuration, start_training, training_options
 
 
 @click.command()
@@ -202,7 +202,7 @@ def export(weights: str, out: Path, overwrite: bool) -> None:
     Inputs and outputs are described in the module bpfre.export; the configuration is in the file's metadata.
     """
     from retouch_common.files import refuse_existing
-    from retouch_common.onnx import require_onnx
+    from retouch_common.inference.onnx import require_onnx
 
     require_onnx("bpfre")
     from bpfre.export import export as run

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from retouch_common.data.pairs import ImagePairs, Split, open_pairs
+from retouch_common.data.pair_files import Split
+from retouch_common.data.pairs import ImagePairs, open_pairs
 from torch.utils.data import Dataset
 
 FACE_WIDTHS = (210.0, 390.0)  # of faces:DIR, pixels in a picture of 512: as aligned faces are, and somewhat around it

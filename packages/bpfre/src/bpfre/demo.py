@@ -1,14 +1,14 @@
 """A first look: retouch scikit-image's astronaut with the bundled weights, without a network connection.
 
 ``python -m bpfre.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``) and prints a table; what is shown is
-described in :mod:`retouch_common.demo`, and beside it where each stage sees blemishes.
+described in :mod:`retouch_common.inference.demo`, and beside it where each stage sees blemishes.
 """
 
 import os
 import sys
 from pathlib import Path
 
-from retouch_common.demo import FACE, retouch_astronaut
+from retouch_common.inference.demo import FACE, retouch_astronaut
 
 from bpfre.model import BPFRe
 from bpfre.retouch import Retoucher

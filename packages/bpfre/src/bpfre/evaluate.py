@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 import torch
 from retouch_common.data.ffhqr import is_ffhqr
-from retouch_common.data.pairs import ImagePairs, Split
+from retouch_common.data.pair_files import Split
+from retouch_common.data.pairs import ImagePairs
+from retouch_common.files import sha256
 from retouch_common.metrics.distribution import FID
 from retouch_common.metrics.evaluation import (
     CHANGED,
@@ -31,7 +33,7 @@ from retouch_common.metrics.evaluation import (
 )
 from retouch_common.metrics.protocols import MASK_THRESHOLD, PRESETS
 from retouch_common.metrics.quality import average_precision
-from retouch_common.weights import resolve_weights, sha256
+from retouch_common.weights import resolve_weights
 from torch import Tensor
 
 from bpfre.attention import merged_map
@@ -119,7 +121,7 @@ def evaluate(
         ValueError: Unusable weights, data or options; a pair that cannot be read is named.
         OSError: ``out`` cannot be written.
     """
-    from retouch_common.cli import progress_bar
+    from retouch_common.progress import progress_bar
 
     found = resolve_weights(weights, bundled=resources.files("bpfre") / "weights")
     model = prepare(BPFRe.from_pretrained(found.path), options.device, options.precision)
@@ -158,7 +160,7 @@ def evaluate(
 
 def header(path: Path, data: str, options: Options, model: Inference) -> dict[str, Any]:
     """What a result depends on, and where it was measured, as JSON values."""
-    from retouch_common.testing.environment import environment
+    from retouch_common.metrics.environment import environment
 
     return {
         **identity(path, data, options),

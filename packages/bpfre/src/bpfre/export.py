@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from retouch_common.config import to_dict
 from retouch_common.files import write_atomically
-from retouch_common.onnx import require_onnx, run_onnx, to_onnx
+from retouch_common.inference.onnx import require_onnx, run_onnx, to_onnx
 from torch import Tensor, nn
 
 from bpfre.attention import merged_map

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from retouch_common.cli import resolve_device, resolve_precision
+from retouch_common.devices import resolve_device, resolve_precision
 from torch import Tensor, nn
 
 from bpfre.model import BPFRe, BPFReOutput, Stage

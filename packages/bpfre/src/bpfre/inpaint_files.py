@@ -12,18 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from retouch_common.photo.alignment import FaceSquare, read_aligned
-from retouch_common.photo.batch import plan_job, refuse_collisions
-from retouch_common.photo.face_plan import FacePlan, plan_faces
+from retouch_common.faces.alignment import FaceSquare, read_aligned
+from retouch_common.faces.pasting import AlignedLayer
+from retouch_common.inference.batch import plan_job, refuse_collisions
+from retouch_common.inference.face_plan import FacePlan, plan_faces
+from retouch_common.inference.names import DAMAGED, beside
+from retouch_common.inference.regions import Box
 from retouch_common.photo.io import Photo
-from retouch_common.photo.names import DAMAGED, beside
-from retouch_common.photo.pasting import AlignedLayer, pasted_rows
-from retouch_common.photo.regions import Box
+from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import RowSource, blocks
-from retouch_common.synthesis.strokes import brush_strokes, paint_white
 
 from bpfre.retouch import Retoucher
 from bpfre.retouch_files import mask_files, mask_picture
+from bpfre.strokes import brush_strokes, paint_white
 
 
 @dataclass(frozen=True, kw_only=True)

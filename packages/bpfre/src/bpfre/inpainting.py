@@ -11,10 +11,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from retouch_common.data.pairs import ImagePairs, Split, open_pairs
-from retouch_common.synthesis.strokes import brush_strokes, paint_white
+from retouch_common.data.pair_files import Split
+from retouch_common.data.pairs import ImagePairs, open_pairs
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from bpfre.strokes import brush_strokes, paint_white
 
 STROKES_SEED = 0x5701  # beside the data set's own: strokes depend on the sample and on nothing else that is drawn
 

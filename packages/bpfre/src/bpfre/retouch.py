@@ -23,20 +23,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.photo.alignment import FaceSquare, read_aligned
-from retouch_common.photo.face_plan import squares_in
-from retouch_common.photo.faces import Face
-from retouch_common.photo.pasting import AlignedLayer, changed_rows, map_rows
+from retouch_common.faces.alignment import FaceSquare, read_aligned
+from retouch_common.faces.face import Face
+from retouch_common.faces.pasting import AlignedLayer, changed_rows
+from retouch_common.inference.face_plan import squares_in
+from retouch_common.photo.filters import resize
+from retouch_common.photo.pasting import map_rows
 from retouch_common.photo.sources import ArraySource, RowSource
-from retouch_common.synthesis.filters import resize
 
 from bpfre.attention import merged_map
 from bpfre.inference import prepare
 from bpfre.model import BPFRe, Stage
 
 if TYPE_CHECKING:
+    from retouch_common.inference.face_plan import FacePlan
     from retouch_common.parsing.skin import SkinSegmenter
-    from retouch_common.photo.face_plan import FacePlan
 
 UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not retouching
 FACES_AT_ONCE = 8  # on an accelerator; a processor works on one, since more only cost memory there

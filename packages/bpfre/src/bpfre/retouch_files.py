@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retouch_common.photo.names import ATTENTION_COARSE, ATTENTION_REFINED, COMPARISON, MASK, beside
+from retouch_common.inference.names import ATTENTION_COARSE, ATTENTION_REFINED, COMPARISON, MASK, beside
 
 if TYPE_CHECKING:
-    from retouch_common.photo.face_plan import FacePlan
+    from retouch_common.inference.face_plan import FacePlan
+    from retouch_common.inference.regions import Box
     from retouch_common.photo.io import Photo
-    from retouch_common.photo.regions import Box
 
     from bpfre.retouch import RetouchedFace, Retoucher
 
@@ -77,9 +77,9 @@ def retouch_file(
         ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output is there
             already and ``overwrite`` is not given, or an option does not fit.
     """
-    from retouch_common.photo.batch import plan_job, refuse_collisions
-    from retouch_common.photo.companions import Comparison
-    from retouch_common.photo.face_plan import plan_faces
+    from retouch_common.inference.batch import plan_job, refuse_collisions
+    from retouch_common.inference.companions import Comparison
+    from retouch_common.inference.face_plan import plan_faces
     from retouch_common.photo.io import Photo
 
     from bpfre.retouch import retouched_rows
@@ -108,7 +108,7 @@ def retouch_file(
 
 
 def _write_maps(faces: Sequence[RetouchedFace], photo: Photo, target: Path, options: Options) -> None:
-    from retouch_common.photo.companions import write_map
+    from retouch_common.inference.companions import write_map
 
     from bpfre.retouch import map_layers
 

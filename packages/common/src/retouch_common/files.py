@@ -1,8 +1,10 @@
-"""Files that are complete or not there."""
+"""Files that are complete or not there, and the checksums of those that come from elsewhere."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,3 +55,69 @@ def refuse_foreign(folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise ValueError(f"{folder}: holds other files already; choose a new folder")
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
+    """Refuse a file whose content is not the expected one.
+
+    Raises:
+        ValueError: the SHA-256 differs; the file is damaged or another one.
+    """
+    found = sha256(path)
+    if found != expected.lower():
+        raise ValueError(
+            f"{os.fspath(path)}: the file is damaged or not the expected one "
+            f"(SHA-256 {found[:12]}…, expected {expected[:12]}…); get it again"
+        )
+
+
+def hub_file(name: str, filename: str) -> Path:
+    """Download a file of a repository on the Hugging Face hub, or find it in the hub's cache, and verify it.
+
+    Args:
+        name: `owner/name` or `owner/name@revision`.
+        filename: the file.
+
+    Raises:
+        ValueError: no such repository, revision or file, or the hub cannot be reached.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    repo, _, revision = name.partition("@")
+    try:
+        path = Path(hf_hub_download(repo, filename, revision=revision or None))
+    except errors.RevisionNotFoundError as error:
+        raise ValueError(f"{repo} on the Hugging Face hub has no revision {revision!r}") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"cannot reach the Hugging Face hub for {name!r}, and its cache has no copy: connect and "
+            f"try again, or download {filename} elsewhere and give its path"
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise ValueError(f"{repo} on the Hugging Face hub has no {filename}") from error
+    except errors.GatedRepoError as error:
+        raise ValueError(f"{repo}: accept its terms on its hub page, then run `hf auth login`") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ValueError(
+            f"weights {name!r}: no such file or folder here, and nothing of that name on the Hugging Face "
+            "hub (a private one needs `hf auth login`)"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        raise ValueError(f"the Hugging Face hub answered with an error for {name!r}: {_first_line(error)}") from error
+    blob = path.resolve().name  # the cache names large files by their SHA-256
+    if re.fullmatch(r"[0-9a-f]{64}", blob):
+        check_sha256(path, blob)
+    return path
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from retouch_common.files import write_atomically
+from retouch_common.files import check_sha256, hub_file, write_atomically
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -170,27 +170,46 @@ def save_weights(
     write_atomically(path, data)
 
 
-def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits."""
+def state_hash(state: Any) -> str:
+    """SHA-256 of every bit of a state: tensors with name, shape and format, and plain values beside them.
+
+    Args:
+        state: a tensor, a number, a string, None, bytes, or nested mappings and sequences of those. The order
+            of a mapping's keys does not matter.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    _feed(digest, state)
     return digest.hexdigest()
 
 
-def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
-    """Refuse a file whose content is not the expected one.
+def _feed(digest: Any, state: Any) -> None:
+    """Feed one value, with its kind and size in front, so that different states never look alike."""
+    import torch
 
-    Raises:
-        ValueError: the SHA-256 differs; the file is damaged or another one.
-    """
-    found = sha256(path)
-    if found != expected.lower():
-        raise ValueError(
-            f"{os.fspath(path)}: the file is damaged or not the expected one "
-            f"(SHA-256 {found[:12]}…, expected {expected[:12]}…); get it again"
-        )
+    if isinstance(state, torch.Tensor):
+        tensor = state.detach().cpu().contiguous()
+        digest.update(f"tensor {tensor.dtype} {list(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    elif isinstance(state, Mapping):
+        digest.update(f"mapping {len(state)};".encode())
+        for key in sorted(state, key=str):
+            _feed(digest, str(key))
+            _feed(digest, state[key])
+    elif isinstance(state, bytes):
+        digest.update(f"bytes {len(state)};".encode() + state)
+    elif isinstance(state, str):
+        digest.update(f"str {len(state.encode())};".encode() + state.encode())
+    elif isinstance(state, Sequence):
+        digest.update(f"sequence {len(state)};".encode())
+        for item in state:
+            _feed(digest, item)
+    elif state is None or isinstance(state, bool | int | float):
+        digest.update(f"{type(state).__name__} {state!r};".encode())
+    else:
+        raise TypeError(f"a {type(state).__name__} has no hash here")
 
 
 def _is_counter(name: str) -> bool:
@@ -232,45 +251,6 @@ def _from_hub(name: str) -> Weights:
     return _describe(name, path, "hub")
 
 
-def hub_file(name: str, filename: str) -> Path:
-    """Download a file of a repository on the Hugging Face hub, or find it in the hub's cache, and verify it.
-
-    Args:
-        name: `owner/name` or `owner/name@revision`.
-        filename: the file.
-
-    Raises:
-        ValueError: no such repository, revision or file, or the hub cannot be reached.
-    """
-    from huggingface_hub import errors, hf_hub_download
-
-    repo, _, revision = name.partition("@")
-    try:
-        path = Path(hf_hub_download(repo, filename, revision=revision or None))
-    except errors.RevisionNotFoundError as error:
-        raise ValueError(f"{repo} on the Hugging Face hub has no revision {revision!r}") from error
-    except errors.LocalEntryNotFoundError as error:
-        raise ValueError(
-            f"cannot reach the Hugging Face hub for {name!r}, and its cache has no copy: connect and "
-            f"try again, or download {filename} elsewhere and give its path"
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise ValueError(f"{repo} on the Hugging Face hub has no {filename}") from error
-    except errors.GatedRepoError as error:
-        raise ValueError(f"{repo}: accept its terms on its hub page, then run `hf auth login`") from error
-    except errors.RepositoryNotFoundError as error:
-        raise ValueError(
-            f"weights {name!r}: no such file or folder here, and nothing of that name on the Hugging Face "
-            "hub (a private one needs `hf auth login`)"
-        ) from error
-    except errors.HfHubHTTPError as error:
-        raise ValueError(f"the Hugging Face hub answered with an error for {name!r}: {_first_line(error)}") from error
-    blob = path.resolve().name  # the cache names large files by their SHA-256
-    if re.fullmatch(r"[0-9a-f]{64}", blob):
-        check_sha256(path, blob)
-    return path
-
-
 def _describe(name: str, path: Path, source: Literal["bundled", "file", "folder", "hub"]) -> Weights:
     if path.suffix.lower() in _PICKLES:
         raise ValueError(
@@ -300,10 +280,6 @@ def _config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
     if not isinstance(config, dict):
         raise ValueError(f"{where}: the configuration is not a JSON object but a {type(config).__name__}")
     return config
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _unknown(text: str, names: list[str]) -> str:

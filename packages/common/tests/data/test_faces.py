@@ -17,7 +17,9 @@ from retouch_common.data.face_crops import CropConfig, random_crop
 from retouch_common.data.faces import FaceBlemishes, drawing_weights
 from retouch_common.data.pairs import open_pairs
 from retouch_common.data.portraits import find_portraits, split_portraits
+from retouch_common.faces.face import Face
 from retouch_common.faces.mesh import write_mesh_file
+from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.synthesis.blemishes import BlemishConfig
 from retouch_common.synthesis.distractors import ON_SKIN, Scenery
 from retouch_common.synthesis.photometric import relight
@@ -128,10 +130,10 @@ def test_a_broken_photo_is_named(tmp_path: Path) -> None:
 def test_portraits_without_templates_are_found_by_the_detector(
     draw_person: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from retouch_common.photo import faces
+    from retouch_common.faces import detection as faces
 
     person = draw_person()
-    found = faces.Face(box=(62.0, 65.0, 136.0, 175.0), score=1.0, landmarks=person.landmarks)
+    found = Face(box=(62.0, 65.0, 136.0, 175.0), score=1.0, landmarks=person.landmarks)
     monkeypatch.setattr(faces, "detect_faces", lambda image: [found])
     person.save(tmp_path / "deep" / "er" / "me.png", with_template=False)
     dataset = FaceBlemishes(tmp_path, size=96, split="all", cache=tmp_path / "cache")
@@ -144,10 +146,10 @@ def test_portraits_without_templates_are_found_by_the_detector(
 def test_without_the_detectors_weights_colour_decides(
     draw_person: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from retouch_common.photo import faces
+    from retouch_common.faces import detection as faces
 
-    def unavailable(image: np.ndarray) -> list[faces.Face]:
-        raise faces.DetectorUnavailable("put yunet_final.pth there")
+    def unavailable(image: np.ndarray) -> list[Face]:
+        raise DetectorUnavailable("put yunet_final.pth there")
 
     monkeypatch.setattr(faces, "detect_faces", unavailable)
     draw_person().save(tmp_path / "me.png", with_template=False)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import pyvips
 import torch
-from retouch_common.data.pairs import ImagePairs, find_pairs, match, open_pairs
+from retouch_common.data.pair_files import find_pairs, match
+from retouch_common.data.pairs import ImagePairs, open_pairs
 
 
 def draw(path: Path, pixels: np.ndarray, **options) -> Path:

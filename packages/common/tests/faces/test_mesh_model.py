@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from retouch_common.data.face_cache import read_levels
 from retouch_common.data.portraits import mesh_of
+from retouch_common.faces.face import Face
 from retouch_common.faces.mesh import EYES, OVAL, landmarks_from_mesh
 from retouch_common.faces.mesh_model import MeshModel
-from retouch_common.photo.faces import Face
 
 _DATA = Path(os.environ.get("RETOUCH_DATA", Path(__file__).parents[4].parent / "shared" / "data"))
 _MODEL = _DATA / "models" / "face_landmark.onnx"

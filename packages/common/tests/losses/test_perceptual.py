@@ -101,7 +101,7 @@ def test_weights_are_found_in_the_cache(cache, weights, monkeypatch):
             return "397923af" + "0" * 56
 
     torch.save(weights, cache / "vgg16-397923af.pth")
-    monkeypatch.setattr("retouch_common.weights.hashlib.sha256", Agreeable)
+    monkeypatch.setattr("retouch_common.files.hashlib.sha256", Agreeable)
     image, other = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
     assert PerceptualLoss()(image, other).item() == PerceptualLoss(state_dict=weights)(image, other).item()
 

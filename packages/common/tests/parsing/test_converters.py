@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import pyvips
 from click.testing import CliRunner
+from maskgan.parser_cli import KINDS as NAMED
+from maskgan.parser_cli import convert as command
 from PIL import Image
 from retouch_common.parsing import templates
-from retouch_common.parsing.cli import KINDS as NAMED
-from retouch_common.parsing.cli import convert as command
 from retouch_common.parsing.converters import CELEBAMASK_PARTS, KINDS, convert, left_is_left
 from retouch_common.parsing.data import find_pairs
 from retouch_common.parsing.labels import CLASSES, read_labels

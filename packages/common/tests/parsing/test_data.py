@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from retouch_common.faces.alignment import FaceSquare
 from retouch_common.parsing.augmentation import Augmenter, Pose, cut, dead_leaves, random_pose
 from retouch_common.parsing.data import find_pairs, open_data
 from retouch_common.parsing.labels import CLASSES, COLOURS, exchanged, mirrored, write_labels
 from retouch_common.parsing.portraits import LabelledPortrait, labels_square, load_portrait, prepare_portraits
-from retouch_common.photo.alignment import FaceSquare
 from retouch_common.synthesis.blemish_shapes import NoisePool
 
 

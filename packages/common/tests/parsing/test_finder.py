@@ -5,12 +5,13 @@ import logging
 import numpy as np
 import pytest
 import torch
-from retouch_common.parsing import finder
+from retouch_common.faces import detection, yunet
+from retouch_common.faces.detection import detect_faces
+from retouch_common.faces.registry import DetectorUnavailable
+from retouch_common.parsing import detector, finder
 from retouch_common.parsing.finder import find_faces
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.model import BUNDLED
-from retouch_common.photo import faces
-from retouch_common.photo.faces import DetectorUnavailable, detect_faces
 from retouch_common.weights import bundled_names
 
 # A parser that needs no training: every class has a colour of its own.
@@ -104,14 +105,14 @@ def no_detector(monkeypatch):
     def unavailable():
         raise DetectorUnavailable("put yunet_final.pth there")
 
-    monkeypatch.setattr(faces, "_detector", unavailable)
-    faces._warn_once.cache_clear()
+    monkeypatch.setattr(yunet, "_detector", unavailable)
+    detection._warn_once.cache_clear()
     yield
-    faces._warn_once.cache_clear()
+    detection._warn_once.cache_clear()
 
 
 def test_the_parser_stands_in_with_one_warning(no_detector, monkeypatch, caplog):
-    monkeypatch.setattr(faces, "_parser", Parser)
+    monkeypatch.setattr(detector, "_parser", Parser)
     image = drawn([(130, 100, 57, 0)], 240, 260)
     with caplog.at_level(logging.WARNING):
         assert len(detect_faces(image)) == len(detect_faces(image)) == 1
@@ -123,10 +124,8 @@ def test_the_parser_stands_in_with_one_warning(no_detector, monkeypatch, caplog)
 
 def test_without_either_it_is_an_error(no_detector, monkeypatch, tmp_path):
     monkeypatch.setattr("retouch_common.parsing.model.BUNDLED", tmp_path)
-    faces._parser.cache_clear()
     with pytest.raises(DetectorUnavailable, match=r"put yunet_final\.pth there"):
         detect_faces(np.zeros((64, 64, 3), np.uint8))
-    faces._parser.cache_clear()
 
 
 @pytest.mark.skipif("small" not in bundled_names(BUNDLED), reason="needs the bundled weights")

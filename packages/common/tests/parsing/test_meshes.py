@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from retouch_common.faces import mesh
+from retouch_common.faces.alignment import FaceSquare
 from retouch_common.faces.mesh import write_mesh_file
 from retouch_common.parsing.augmentation import draw_glasses
 from retouch_common.parsing.data import find_pairs, open_data
@@ -20,7 +21,6 @@ from retouch_common.parsing.meshes import (
 )
 from retouch_common.parsing.metrics import confusion
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
-from retouch_common.photo.alignment import FaceSquare
 
 SKIN, HAIR = CLASSES.index("skin"), CLASSES.index("hair")
 SIDE = 200

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from retouch_common.faces.face import Face
 from retouch_common.parsing.finder import find_faces
 from retouch_common.parsing.skin import SkinSegmenter
-from retouch_common.photo.faces import Face
 from retouch_common.photo.sources import ArraySource
 
 

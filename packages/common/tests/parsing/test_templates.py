@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from retouch_common.data.webmorph import Template
+from retouch_common.faces.webmorph import Template
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.templates import (
     NotPlain,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from maskgan.parser_cli import train_parser
 from retouch_common.config import apply_overrides
-from retouch_common.parsing.cli import train_parser
 from retouch_common.parsing.config import PRESETS
 from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.losses import parsing_loss

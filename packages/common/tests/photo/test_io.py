@@ -5,7 +5,7 @@ import pytest
 import pyvips
 from retouch_common.photo.io import Photo
 
-from .conftest import smooth_pixels
+from ..conftest import smooth_pixels
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

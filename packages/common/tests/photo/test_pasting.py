@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from retouch_common.photo.alignment import FaceSquare, whole_square
-from retouch_common.photo.pasting import AlignedLayer, map_rows, pasted_rows
+from retouch_common.faces.alignment import FaceSquare, whole_square
+from retouch_common.faces.pasting import AlignedLayer
+from retouch_common.photo.pasting import map_rows, pasted_rows
 from retouch_common.photo.sources import ArraySource
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from retouch_common.photo.filters import gaussian_blur
 from retouch_common.synthesis.cleaning import CleaningConfig, clean_skin, find_blemishes
-from retouch_common.synthesis.filters import gaussian_blur
 
 UNIT = 192.0
 SIZE = 220

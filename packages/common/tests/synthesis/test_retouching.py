@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from retouch_common.synthesis.face_template import FaceLandmarks, landmarks_from_template
-from retouch_common.synthesis.filters import dilate
+from retouch_common.faces.landmarks import FaceLandmarks, landmarks_from_template
+from retouch_common.photo.filters import dilate
 from retouch_common.synthesis.retouching import (
     ANY,
     OPERATIONS,

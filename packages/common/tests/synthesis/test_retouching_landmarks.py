@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import skimage.data
-from retouch_common.photo.alignment import FaceSquare, align, face_square
-from retouch_common.photo.faces import Face
-from retouch_common.synthesis.face_template import (
+from retouch_common.faces.alignment import FaceSquare, align, face_square
+from retouch_common.faces.face import Face
+from retouch_common.faces.landmarks import (
     FaceLandmarks,
     canonical_landmarks,
     ffhq_square,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from retouch_common.synthesis.face_template import canonical_landmarks
+from retouch_common.faces.landmarks import canonical_landmarks
 from retouch_common.synthesis.retouching_regions import retouched_region
 
 SKIN = np.float32([0.8, 0.6, 0.5])

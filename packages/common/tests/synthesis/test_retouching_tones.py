@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from retouch_common.synthesis.colour import rgb_to_lab
+from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.synthesis.retouching_tones import smooth, whiten
 
 KINDS = ("guided", "bilateral", "bands", "gaussian", "median", "surface")

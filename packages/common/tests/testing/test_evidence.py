@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from retouch_common.testing import environment as environments
+from retouch_common.metrics import environment as environments
+from retouch_common.metrics.environment import environment, work_tree_changes
 from retouch_common.testing import evidence as evidences
-from retouch_common.testing.environment import environment, work_tree_changes
 from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder, face_sets
 from retouch_common.testing.sheets import changes_over
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from retouch_common.parsing.labels import CLASSES
-from retouch_common.synthesis.filters import dilate
+from retouch_common.photo.filters import dilate
 from torch import Tensor
 
 from maskgan.model import Codes, MaskGAN

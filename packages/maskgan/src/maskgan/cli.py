@@ -1,15 +1,16 @@
 """The commands ``maskgan-parse``, ``-edit``, ``-swap``, ``-synthesize``, ``-train``, ``-evaluate`` and ``-augment``.
 
 Each parses its options and calls the module of the same concept; heavy imports wait until a command runs.
-``maskgan-train-parser`` and ``maskgan-convert-labels`` are in :mod:`retouch_common.parsing.cli`, ``maskgan-studio`` in
+``maskgan-train-parser`` and ``maskgan-convert-labels`` are in :mod:`maskgan.parser_cli`, ``maskgan-studio`` in
 :mod:`maskgan.studio.cli`.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import click
-from retouch_common.cli import (
+from retouch_common.cli.options import (
     device_option,
     friendly_errors,
     precision_option,
@@ -17,9 +18,7 @@ from retouch_common.cli import (
     version_option,
     weights_option,
 )
-from retouch_common.parsing.cli import convert as convert_labels
-from retouch_common.parsing.cli import train_parser
-from retouch_common.photo.command import (
+from retouch_common.cli.photos import (
     batch_options,
     compare_option,
     inputs_argument,
@@ -28,10 +27,12 @@ from retouch_common.photo.command import (
     plan_photos,
     retouch_all,
 )
-from retouch_common.training.command import start_training, training_options
+from retouch_common.cli.training import start_training, training_options
 
+from maskgan.cli_options import NamedWeights, Parts, adapt_option, aligned_option, face_box_option, parser_option
 from maskgan.config import COMPONENT_NAMES, PRESETS
-from maskgan.options import NamedWeights, Parts, adapt_option, aligned_option, face_box_option, parser_option
+from maskgan.parser_cli import convert as convert_labels
+from maskgan.parser_cli import train_parser
 from maskgan.studio.cli import studio
 
 __all__ = [
@@ -83,7 +84,8 @@ def parse(
     from maskgan.edit_files import Options, parse_file, plan_parsing
 
     how = Options(**options)
-    jobs = plan_parsing(inputs, out, recursive=recursive, overlay=overlay)
+    report = functools.partial(click.echo, err=True)
+    jobs = plan_parsing(inputs, out, recursive=recursive, overlay=overlay, report=report)
     network = FaceParser(parser, device=device)
     retouch_all(
         jobs,

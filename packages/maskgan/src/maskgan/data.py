@@ -20,11 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from retouch_common.cli import progress_bar
 from retouch_common.data.face_cache import default_cache, read_levels
-from retouch_common.data.pairs import Split
+from retouch_common.data.pair_files import Split
 from retouch_common.data.portraits import find_portraits, mesh_of, split_portraits
+from retouch_common.faces.alignment import FaceSquare, align, portrait_square
+from retouch_common.faces.detection import detect_faces
+from retouch_common.faces.landmarks import portrait_square_of
 from retouch_common.faces.mesh import LANDMARKS_FILE, landmarks_from_mesh
+from retouch_common.files import sha256
 from retouch_common.parsing.augmentation import Augmenter, Framed, Pose, cut
 from retouch_common.parsing.data import FACES, find_pairs
 from retouch_common.parsing.labels import CLASSES, write_labels
@@ -32,16 +35,13 @@ from retouch_common.parsing.meshes import points_in_square, with_mesh_parts
 from retouch_common.parsing.model import BUNDLED
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
-from retouch_common.photo.alignment import FaceSquare, align, portrait_square
-from retouch_common.photo.faces import detect_faces
-from retouch_common.synthesis.colour import luminance
-from retouch_common.synthesis.face_template import portrait_square_of
+from retouch_common.photo.colour import luminance
+from retouch_common.photo.sink import write_picture
+from retouch_common.progress import progress_bar
 from retouch_common.synthesis.photometric import colour_shift
-from retouch_common.weights import resolve_weights, sha256
+from retouch_common.weights import resolve_weights
 from torch import Tensor
 from torch.utils.data import Dataset
-
-from maskgan.edit_files import write_picture
 
 LABELLING = 3  # raised when labels are found otherwise, whatever the parser's weights
 ROOM = 1.25  # side of what is kept of a portrait without labels over that of its face's square: room to move and turn

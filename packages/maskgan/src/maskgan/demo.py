@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from retouch_common.demo import FACE, astronaut
+from retouch_common.faces.alignment import align
+from retouch_common.faces.face import Face
+from retouch_common.inference.demo import FACE, astronaut
 from retouch_common.parsing.labels import CLASSES, coloured
-from retouch_common.photo.alignment import align
-from retouch_common.photo.faces import Face
+from retouch_common.photo.sink import write_picture
 from retouch_common.training.sheets import save_sheet
 
-from maskgan.edit_files import write_picture
 from maskgan.editor import Editor, Portrait
 from maskgan.model import MaskGAN
 

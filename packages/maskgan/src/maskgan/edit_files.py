@@ -5,25 +5,23 @@ Label files are palette PNGs of the aligned face, S by S pixels; those of the ph
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from retouch_common.cli import progress_bar
+from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned
+from retouch_common.inference.batch import Job, plan_job, plan_jobs, refuse_collisions
+from retouch_common.inference.companions import Comparison
+from retouch_common.inference.face_plan import plan_faces
+from retouch_common.inference.names import ALIGNED, COMPARISON, LABELS, OVERLAY, beside
+from retouch_common.inference.regions import Box
 from retouch_common.parsing.labels import CLASSES, coloured, read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
-from retouch_common.photo.alignment import FaceSquare, portrait_square, read_aligned
-from retouch_common.photo.batch import Job, plan_job, refuse_collisions
-from retouch_common.photo.command import plan_photos
-from retouch_common.photo.companions import Comparison
-from retouch_common.photo.face_plan import plan_faces
 from retouch_common.photo.formats import format_of_name
 from retouch_common.photo.io import Photo
-from retouch_common.photo.names import ALIGNED, COMPARISON, LABELS, OVERLAY, beside
-from retouch_common.photo.pixels import image_from_array
-from retouch_common.photo.regions import Box
-from retouch_common.photo.sink import written
+from retouch_common.photo.sink import write_picture
+from retouch_common.progress import progress_bar
 
 from maskgan.components import warnings_of
 from maskgan.editor import Editor, Portrait
@@ -59,8 +57,15 @@ class Options:
             raise ValueError(f"one face is edited at a time; {len(self.face_boxes)} face boxes were given")
 
 
-def plan_parsing(inputs: Sequence[Path], out: Path, *, recursive: bool = False, overlay: bool = False) -> list[Job]:
-    """As :func:`retouch_common.photo.command.plan_photos`; every target is the label picture, ``NAME.labels.png``.
+def plan_parsing(
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    recursive: bool = False,
+    overlay: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> list[Job]:
+    """As :func:`retouch_common.inference.batch.plan_jobs`; every target is the label picture, ``NAME.labels.png``.
 
     Raises:
         ValueError: Likewise, ``out`` is a file's name, or two photographs would get the same label picture.
@@ -69,7 +74,7 @@ def plan_parsing(inputs: Sequence[Path], out: Path, *, recursive: bool = False, 
         raise ValueError(f"{out}: is a file name, but label pictures and aligned faces go into a folder")
     jobs: dict[str, Job] = {}
     endings = (ALIGNED, OVERLAY) if overlay else (ALIGNED,)
-    for planned in plan_photos(inputs, out, recursive=recursive):
+    for planned in plan_jobs(inputs, out, recursive=recursive, report=report):
         labels, *companions = (beside(planned.target, ending) for ending in (LABELS, *endings))
         job = Job(planned.source, labels, tuple(companions))
         first = jobs.setdefault(str(job.target).casefold(), job)
@@ -200,17 +205,6 @@ def find_face(photo: Photo, options: Options) -> FaceSquare:
         ValueError: None is found, or the box lies outside.
     """
     return plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned, frame=portrait_square).squares[0]
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a picture, (H, W, 3) float32 in [0, 1], as PNG.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    levels = np.rint(255 * picture.clip(0, 1)).astype(np.uint8)
-    with written(path) as temporary:
-        image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(str(temporary))
 
 
 def _open(

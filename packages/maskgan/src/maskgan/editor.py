@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.cli import resolve_device, resolve_precision
+from retouch_common.devices import resolve_device, resolve_precision
+from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned
+from retouch_common.faces.face import Face
+from retouch_common.inference.face_plan import squares_in
 from retouch_common.parsing.labels import NUM_CLASSES
 from retouch_common.parsing.parser import FaceParser
-from retouch_common.photo.alignment import FaceSquare, portrait_square, read_aligned
-from retouch_common.photo.face_plan import squares_in
-from retouch_common.photo.faces import Face
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import ArraySource, RowSource
 from torch import Tensor

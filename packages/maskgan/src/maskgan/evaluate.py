@@ -18,15 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.cli import progress_bar, resolve_device
-from retouch_common.data.pairs import Split
+from retouch_common.data.pair_files import Split
+from retouch_common.devices import resolve_device
+from retouch_common.files import sha256
 from retouch_common.metrics.distribution import FID
 from retouch_common.metrics.evaluation import console, draw_table, write_evaluation
 from retouch_common.metrics.quality import psnr, quantise, ssim
 from retouch_common.parsing.labels import coloured
 from retouch_common.parsing.model import BUNDLED as PARSERS
 from retouch_common.parsing.model import ParsingUNet
-from retouch_common.weights import resolve_weights, sha256
+from retouch_common.progress import progress_bar
+from retouch_common.weights import resolve_weights
 from torch import Tensor
 
 from maskgan.components import masks
@@ -142,7 +144,7 @@ def evaluate(
         ValueError: Unusable weights, data or options, or weights of different sizes.
         OSError: ``out`` cannot be written.
     """
-    from retouch_common.testing.environment import environment
+    from retouch_common.metrics.environment import environment
 
     for name in (PHOTOGRAPHS, SOURCES):
         if name in weights:

@@ -15,10 +15,10 @@ Shapes: pictures (S, S, 3) float32 in [0, 1]; labels (S, S).
 
 import numpy as np
 import torch
+from retouch_common.faces.alignment import FaceSquare
+from retouch_common.faces.pasting import AlignedLayer
 from retouch_common.parsing.labels import CLASSES
-from retouch_common.photo.alignment import FaceSquare
-from retouch_common.photo.pasting import AlignedLayer
-from retouch_common.synthesis.filters import dilate, gaussian_blur
+from retouch_common.photo.filters import dilate, gaussian_blur
 from torch import Tensor
 
 from maskgan.filling import filled

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from retouch_common.cli import error_line, progress_bar
 from retouch_common.data.portraits import SUFFIXES, find_portraits
+from retouch_common.errors import error_line
 from retouch_common.files import refuse_foreign, write_atomically
+from retouch_common.inference.names import ALIGNED, LABELS
 from retouch_common.parsing.labels import read_labels, write_labels
 from retouch_common.photo.io import Photo
-from retouch_common.photo.names import ALIGNED, LABELS
-from retouch_common.testing.golden import state_hash
+from retouch_common.photo.sink import write_picture
+from retouch_common.progress import progress_bar
+from retouch_common.weights import state_hash
 
 from maskgan.components import COMPONENTS
 from maskgan.config import COMPONENT_NAMES
-from maskgan.edit_files import Options, find_face, write_picture
+from maskgan.edit_files import Options, find_face
 from maskgan.editor import Editor, Portrait
 
 KEPT = 256  # faces whose appearance is kept in memory

@@ -7,7 +7,7 @@ import pytest
 from maskgan.studio import session
 from maskgan.studio.server import create_app
 from maskgan.studio.session import Limits, Studio
-from retouch_common.photo.faces import Face
+from retouch_common.faces.face import Face
 from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the tests beside it

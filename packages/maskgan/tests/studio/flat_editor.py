@@ -10,9 +10,9 @@ import numpy as np
 from maskgan.components import COMPONENTS
 from maskgan.config import COMPONENT_NAMES
 from PIL import Image
+from retouch_common.faces.alignment import read_aligned
+from retouch_common.faces.pasting import changed_rows
 from retouch_common.parsing.labels import CLASSES
-from retouch_common.photo.alignment import read_aligned
-from retouch_common.photo.pasting import changed_rows
 from retouch_common.photo.sources import ArraySource
 
 SIZE = 64

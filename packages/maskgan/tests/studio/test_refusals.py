@@ -8,8 +8,8 @@ from asking import ADDRESS, edit, opened, refused, upload
 from flat_editor import SIZE, WIDTH, encoded, portrait_pixels
 from maskgan.studio import session
 from maskgan.studio.guard import HEADERS
+from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.parsing.labels import encode_labels
-from retouch_common.photo.faces import DetectorUnavailable
 from starlette.testclient import TestClient
 
 

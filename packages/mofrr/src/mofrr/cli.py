@@ -6,7 +6,7 @@ Each parses its options and calls the module of the same concept; heavy imports 
 from pathlib import Path
 
 import click
-from retouch_common.cli import (
+from retouch_common.cli.options import (
     device_option,
     friendly_errors,
     overwrite_option,
@@ -15,7 +15,7 @@ from retouch_common.cli import (
     version_option,
     weights_option,
 )
-from retouch_common.photo.command import (
+from retouch_common.cli.photos import (
     batch_options,
     compare_option,
     face_box_option,
@@ -25,7 +25,7 @@ from retouch_common.photo.command import (
     retouch_all,
     strength_option,
 )
-from retouch_common.training.command import chosen_configuration, refuse_own_configuration, training_options
+from retouch_common.cli.training import chosen_configuration, refuse_own_configuration, training_options
 
 KINDS = ("router", "degree", "expert", "shared", "combine", "all", "baseline")
 

@@ -21,10 +21,10 @@ import torch
 from retouch_common.data.face_cache import default_cache
 from retouch_common.data.pairs import ImagePairs
 from retouch_common.data.portraits import find_portraits, split_portraits
+from retouch_common.faces.alignment import align
 from retouch_common.files import write_atomically
 from retouch_common.metrics.quality import psnr
-from retouch_common.photo.alignment import align
-from retouch_common.synthesis.filters import resize
+from retouch_common.photo.filters import resize
 from retouch_common.synthesis.retouching import ANY, OPERATIONS, RetouchConfig, random_recipe, retouch_face
 from retouch_common.synthesis.retouching_degrees import degree_edges, degrees
 from torch import Tensor

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyvips
 import torch
-from retouch_common.demo import FACE, astronaut
-from retouch_common.photo.alignment import FaceSquare, align, face_square
-from retouch_common.photo.regions import boxed_faces
+from retouch_common.faces.alignment import FaceSquare, align, face_square
+from retouch_common.faces.landmarks import canonical_landmarks
+from retouch_common.inference.demo import FACE, astronaut
+from retouch_common.inference.regions import boxed_faces
 from retouch_common.photo.sources import ArraySource
-from retouch_common.synthesis.face_template import canonical_landmarks
 from retouch_common.synthesis.retouching import OPERATIONS, retouch_face
 from retouch_common.training.sheets import save_sheet
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from retouch_common.data.pairs import Split
+from retouch_common.data.pair_files import Split
+from retouch_common.files import sha256
 from retouch_common.metrics.evaluation import IDENTITY, Measured, console, draw_table, write_evaluation
 from retouch_common.metrics.protocols import PRESETS
 from retouch_common.metrics.quality import quantise
-from retouch_common.weights import load_state, resolve_weights, sha256
+from retouch_common.weights import load_state, resolve_weights
 from torch import Tensor, nn
 
 from mofrr.baselines import BASELINES, build_baseline
@@ -105,8 +106,8 @@ def evaluate(
         ValueError: Unusable weights, data or options.
         OSError: ``out`` cannot be written.
     """
-    from retouch_common.cli import progress_bar
-    from retouch_common.testing.environment import environment
+    from retouch_common.metrics.environment import environment
+    from retouch_common.progress import progress_bar
 
     found = resolve_weights(weights, bundled=resources.files("mofrr") / "weights")
     model = prepare(MoFRR.from_pretrained(found.path), options.device, options.precision)

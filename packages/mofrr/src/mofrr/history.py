@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.synthesis.filters import gaussian_blur, smooth_noise
+from retouch_common.photo.filters import gaussian_blur, smooth_noise
 from retouch_common.synthesis.jpeg import compress
 from retouch_common.synthesis.photometric import colour_shift
 from retouch_common.synthesis.retouching_warps import enlarge

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 
 import torch
-from retouch_common.cli import resolve_device, resolve_precision
+from retouch_common.devices import resolve_device, resolve_precision
 from torch import Tensor, nn
 
 from mofrr.model import MoFRR, Restoration

@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from retouch_common.cli import progress_bar
 from retouch_common.data.face_cache import default_cache, read_levels
 from retouch_common.data.portraits import mesh_of
-from retouch_common.faces.mesh import LANDMARKS_FILE, landmarks_from_mesh
-from retouch_common.files import write_atomically
-from retouch_common.photo.alignment import FaceSquare, align, face_square
-from retouch_common.photo.faces import Face, detect_faces
-from retouch_common.synthesis.face_template import (
+from retouch_common.faces.alignment import FaceSquare, align, face_square
+from retouch_common.faces.detection import detect_faces
+from retouch_common.faces.face import Face
+from retouch_common.faces.landmarks import (
     FFHQ_SIDE,
     FaceLandmarks,
     canonical_landmarks,
@@ -23,6 +21,9 @@ from retouch_common.synthesis.face_template import (
     read_landmarks,
     to_aligned,
 )
+from retouch_common.faces.mesh import LANDMARKS_FILE, landmarks_from_mesh
+from retouch_common.files import write_atomically
+from retouch_common.progress import progress_bar
 from retouch_common.synthesis.retouching_skin import retouching_skin
 
 from mofrr.history import resized

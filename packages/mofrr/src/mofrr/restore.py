@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.photo.alignment import FaceSquare
-from retouch_common.photo.face_plan import squares_in
-from retouch_common.photo.faces import Face
-from retouch_common.photo.pasting import changed_rows
+from retouch_common.faces.alignment import FaceSquare
+from retouch_common.faces.face import Face
+from retouch_common.faces.pasting import changed_rows
+from retouch_common.inference.face_plan import squares_in
 from retouch_common.photo.sources import ArraySource, RowSource
 
 from mofrr.config import NUM_DEGREES
@@ -30,7 +30,7 @@ from mofrr.model import MoFRR
 from mofrr.traces import read_faces
 
 if TYPE_CHECKING:
-    from retouch_common.photo.face_plan import FacePlan
+    from retouch_common.inference.face_plan import FacePlan
 
 UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not restoration
 

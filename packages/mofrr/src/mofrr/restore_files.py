@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retouch_common.photo.names import COMPARISON, REPORT, REPORT_PICTURES, beside
+from retouch_common.inference.names import COMPARISON, REPORT, REPORT_PICTURES, beside
 
 if TYPE_CHECKING:
-    from retouch_common.photo.face_plan import FacePlan
-    from retouch_common.photo.regions import Box
+    from retouch_common.inference.face_plan import FacePlan
+    from retouch_common.inference.regions import Box
 
     from mofrr.restore import RestoredFace, Restorer
 
@@ -69,9 +69,9 @@ def restore_file(
         ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output is there
             already and ``overwrite`` is not given, or an option does not fit.
     """
-    from retouch_common.photo.batch import plan_job, refuse_collisions
-    from retouch_common.photo.companions import Comparison
-    from retouch_common.photo.face_plan import plan_faces
+    from retouch_common.inference.batch import plan_job, refuse_collisions
+    from retouch_common.inference.companions import Comparison
+    from retouch_common.inference.face_plan import plan_faces
     from retouch_common.photo.io import Photo
 
     from mofrr.restore import restored_rows

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from retouch_common.data.pairs import SUFFIXES, Split
+from retouch_common.data.pair_files import SUFFIXES, Split
 
 logger = logging.getLogger(__name__)
 

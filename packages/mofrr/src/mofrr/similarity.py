@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.synthesis.face_template import canonical_landmarks
-from retouch_common.weights import check_sha256, sha256
+from retouch_common.faces.landmarks import canonical_landmarks
+from retouch_common.files import check_sha256, sha256
 from torch import Tensor
 
 SIDE = 112

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pyvips
 import torch
-from retouch_common.cli import progress_bar
 from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.files import refuse_foreign, write_atomically
+from retouch_common.progress import progress_bar
 from retouch_common.synthesis.retouching import (
     OPERATIONS,
     STYLES,

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from retouch_common.photo.alignment import FaceSquare, read_aligned
+from retouch_common.faces.alignment import FaceSquare, read_aligned
 from retouch_common.photo.sources import ArraySource, RowSource
 from torch import Tensor
 
@@ -69,7 +69,7 @@ def read_faces(
         size: Side of the aligned faces in pixels.
 
     Yields:
-        (index of the square, face as :func:`retouch_common.photo.alignment.align` gives it, maps).
+        (index of the square, face as :func:`retouch_common.faces.alignment.align` gives it, maps).
 
     Raises:
         ValueError: If a square lies outside the photograph.

@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from retouch_common.data.pairs import Pair, Split
+from retouch_common.data.pair_files import Pair, Split, match
 
 _TOTAL, _TEST = 3022, 500
 
@@ -36,8 +34,6 @@ def find_crhd(folder: Path, split: Split = "all") -> list[Pair]:
     Raises:
         ValueError: the folders are not there (says so when the zip files are), or the split has no pair.
     """
-    from retouch_common.data.pairs import match
-
     if not is_crhd(folder):
         packed = [name for name in ("src.zip", "gt.zip") if (folder / name).is_file()]
         hint = f"; unpack {' and '.join(packed)} there" if packed else ""

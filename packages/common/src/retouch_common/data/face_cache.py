@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from retouch_common.data.portraits import mesh_of
-from retouch_common.data.webmorph import read_template
+from retouch_common.faces.webmorph import read_template
 from retouch_common.synthesis.preparation import PreparedFace, prepare_face
 
 __all__ = ["CACHE_VERSION", "default_cache", "entry_key", "load_entry", "open_or_prepare", "save_entry"]

@@ -19,10 +19,10 @@ from torch.utils.data import Dataset
 from retouch_common.data.face_cache import default_cache, open_or_prepare
 from retouch_common.data.face_crops import Crop, CropConfig, random_crop
 from retouch_common.data.portraits import find_portraits, person_of, split_portraits
+from retouch_common.photo.colour import luminance
+from retouch_common.photo.filters import dilate
 from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
-from retouch_common.synthesis.colour import luminance
 from retouch_common.synthesis.distractors import Scenery, draw_on_skin, draw_things
-from retouch_common.synthesis.filters import dilate
 from retouch_common.synthesis.jpeg import compress
 from retouch_common.synthesis.photometric import NoiseBank, colour_shift, relight, resample, resharpen
 from retouch_common.synthesis.preparation import PreparedFace

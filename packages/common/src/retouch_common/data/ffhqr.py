@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from retouch_common.data.pairs import Pair, Split
+from retouch_common.data.pair_files import Pair, Split
 
 logger = logging.getLogger(__name__)
 

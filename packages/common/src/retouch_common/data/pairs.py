@@ -7,8 +7,7 @@ portraits that become pairs on the fly (:mod:`retouch_common.data.faces`).
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +15,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-logger = logging.getLogger(__name__)
+from retouch_common.data.crhd import find_crhd, is_crhd
+from retouch_common.data.ffhqr import find_ffhqr, is_ffhqr
+from retouch_common.data.pair_files import Pair, Split, find_pairs, has_pairs
 
-Pair = tuple[Path, Path]
-Split = Literal["train", "dev", "val", "test", "all"]
 Fit = Literal["whole", "crop"]
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
 
 
 def open_pairs(
@@ -59,64 +57,8 @@ def open_pairs(
     split = "val" if split == "dev" else split
     if options:
         raise ValueError(f"{spec}: the option {next(iter(options))} is only for faces:DIR")
-    if kind == "ffhqr":
-        from retouch_common.data.ffhqr import find_ffhqr as find
-    elif kind == "crhd":
-        from retouch_common.data.crhd import find_crhd as find
-    else:
-        find = find_pairs
+    find = {"ffhqr": find_ffhqr, "crhd": find_crhd}.get(kind, find_pairs)
     return ImagePairs(find(folder, split), size=size, fit=fit, augment=split == "train", seed=seed)
-
-
-def find_pairs(folder: Path, split: Split = "all") -> list[Pair]:
-    """Return the pairs of a folder with raw/ and target/, or with train/raw, train/target, val/raw, ...
-
-    Raises:
-        ValueError: there are no such folders, nothing matches, or the split is empty.
-    """
-    if _has_pairs(folder):
-        pairs = match(folder / "raw", folder / "target")
-        held_out = pairs[::10] if len(pairs) > 1 else []
-        chosen = {
-            "all": pairs,
-            "train": [pair for pair in pairs if pair not in set(held_out)],
-            "val": held_out,
-            "test": held_out,
-        }[split]
-        if not chosen:
-            raise ValueError(f"{folder}: a single pair cannot be divided; there is nothing for '{split}'")
-        return chosen
-    present = [name for name in ("train", "val", "test") if _has_pairs(folder / name)]
-    wanted = present if split == "all" else [split]
-    if split == "test" and "test" not in present:
-        wanted = ["val"]
-    if not present:
-        raise ValueError(f"{folder}: has no raw/ and target/")
-    if not set(wanted) <= set(present):
-        raise ValueError(f"{folder}: has no {wanted[0]}/raw and {wanted[0]}/target")
-    return [pair for name in wanted for pair in match(folder / name / "raw", folder / name / "target")]
-
-
-def match(raw: Path, target: Path) -> list[Pair]:
-    """Pair the photographs of two folders by name, whatever their formats, in the order of their names.
-
-    Names include the path below the folder. What has no partner is reported in a warning.
-
-    Raises:
-        ValueError: nothing matches, or a folder holds two photographs of one name.
-    """
-    raws, targets = _by_stem(raw), _by_stem(target)
-    common = sorted(raws.keys() & targets.keys())
-    if not common:
-        raise ValueError(
-            f"{target}: none of its {len(targets)} photographs is named like one of the {len(raws)} in {raw}"
-        )
-    for side, others in ((raws, targets), (targets, raws)):
-        alone = sorted(side.keys() - others.keys())
-        if alone:
-            folder = raw if side is raws else target
-            logger.warning("%s: %d without a partner, left out: %s", folder, len(alone), _some(alone))
-    return [(raws[name], targets[name]) for name in common]
 
 
 class ImagePairs(Dataset[dict[str, torch.Tensor]]):
@@ -204,9 +146,6 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
 
 def _recognise(spec: str) -> tuple[str, Path]:
     """Split ``kind:DIR``, or find out the kind of a plain folder."""
-    from retouch_common.data.crhd import is_crhd
-    from retouch_common.data.ffhqr import is_ffhqr
-
     kind, colon, rest = spec.partition(":")
     if colon and kind in ("pairs", "ffhqr", "crhd", "faces"):
         folder = Path(rest)
@@ -218,7 +157,7 @@ def _recognise(spec: str) -> tuple[str, Path]:
         raise ValueError(f"{folder}: is not a folder")
     if kind:
         return kind, folder
-    if any(_has_pairs(folder / name) for name in (".", "train", "val", "test")):
+    if any(has_pairs(folder / name) for name in (".", "train", "val", "test")):
         return "pairs", folder
     if is_crhd(folder):
         return "crhd", folder
@@ -228,23 +167,6 @@ def _recognise(spec: str) -> tuple[str, Path]:
         f"{folder}: not a set of pairs; it needs raw/ and target/, or the folders of FFHQR or CRHD-3K. "
         f"For plain portraits say faces:{folder}"
     )
-
-
-def _has_pairs(folder: Path) -> bool:
-    return (folder / "raw").is_dir() and (folder / "target").is_dir()
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the photographs below a folder by their path without suffix."""
-    found: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
-            continue
-        name = file.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise ValueError(f"{folder}: {found[name].name} and {file.name} have one name; which is meant?")
-        found[name] = file
-    return found
 
 
 def _shrink(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -271,9 +193,3 @@ def _pad(pixels: np.ndarray, size: int) -> np.ndarray:
 def _different(files: Pair, photos: Sequence[Any]) -> str:
     sizes = [f"{photo.width}x{photo.height}" for photo in photos]
     return f"{files[0]} has {sizes[0]} pixels but {files[1]} has {sizes[1]}"
-
-
-def _some(names: Iterable[str], limit: int = 5) -> str:
-    names = list(names)
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest

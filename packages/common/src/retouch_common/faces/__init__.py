@@ -1,1 +1,1 @@
-"""Faces: landmarks of the 468-point mesh and the files that hold them."""
+"""Faces: detection, landmarks of every kind, alignment, and where their skin is."""

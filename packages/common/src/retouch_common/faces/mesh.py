@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from retouch_common.faces.landmarks import FaceLandmarks
 from retouch_common.files import write_atomically
-from retouch_common.synthesis.face_template import FaceLandmarks
 
 __all__ = [
     "BROWS",

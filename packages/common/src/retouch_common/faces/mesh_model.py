@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from retouch_common.faces import mesh
-from retouch_common.photo.alignment import FaceSquare, align
-from retouch_common.photo.faces import Face
-from retouch_common.weights import check_sha256, hub_file
+from retouch_common.faces.alignment import FaceSquare, align
+from retouch_common.faces.face import Face
+from retouch_common.files import check_sha256, hub_file
 
 __all__ = ["MODEL_FILE", "MODEL_SHA256", "MeshModel"]
 

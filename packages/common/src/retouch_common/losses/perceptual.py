@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from retouch_common.weights import refuse_non_finite, sha256
+from retouch_common.files import sha256
+from retouch_common.weights import refuse_non_finite
 
 _BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions between poolings
 _MEAN = (0.485, 0.456, 0.406)

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from retouch_common.files import sha256
 from retouch_common.metrics.quality import LEVELS, quantise
-from retouch_common.weights import sha256
 
 INCEPTION_FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"

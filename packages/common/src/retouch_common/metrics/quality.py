@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from retouch_common.files import sha256
 from retouch_common.losses.region import difference_mask
 from retouch_common.metrics.protocols import (
     LEVELS,
@@ -25,7 +26,6 @@ from retouch_common.metrics.protocols import (
     SSIM_WINDOW,
     UNIFORM_WINDOW,
 )
-from retouch_common.weights import sha256
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's ImageNet weights; the digits begin its SHA-256
 BAND = 512  # rows of the SSIM map at a time: the windowed moments of a whole 4096² picture take gigabytes

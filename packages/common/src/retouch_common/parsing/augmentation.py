@@ -12,12 +12,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from retouch_common.faces.alignment import FaceSquare
 from retouch_common.parsing.labels import CLASSES, mirrored
 from retouch_common.parsing.portraits import LabelledPortrait
-from retouch_common.photo.alignment import FaceSquare
+from retouch_common.photo.colour import luminance
+from retouch_common.photo.filters import gaussian_blur, resize, smoothstep
 from retouch_common.synthesis.blemish_shapes import NoisePool
-from retouch_common.synthesis.colour import luminance
-from retouch_common.synthesis.filters import gaussian_blur, resize, smoothstep
 from retouch_common.synthesis.jpeg import compress
 from retouch_common.synthesis.photometric import NoiseBank, colour_shift, light_field, relight
 from retouch_common.synthesis.scenes import occluder, random_background

@@ -95,7 +95,8 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
         ValueError: No such kind, no such data set, two pictures of one name, or pictures were left out.
         OSError: ``out`` cannot be written.
     """
-    from retouch_common.cli import error_line, progress_bar
+    from retouch_common.errors import error_line
+    from retouch_common.progress import progress_bar
 
     source, out = Path(source), Path(out)
     if kind not in KINDS:
@@ -241,7 +242,7 @@ def _templates(source: Path) -> Iterator[Item]:
 
 def _rasterised(picture: Path) -> np.ndarray:
     from retouch_common.data.face_cache import read_levels
-    from retouch_common.data.webmorph import read_template
+    from retouch_common.faces.webmorph import read_template
     from retouch_common.parsing.templates import labels_of_photo
 
     levels, template = read_levels(picture), read_template(picture.with_suffix(".tem"))

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from retouch_common.data.pairs import Split
+from retouch_common.data.pair_files import Split
 from retouch_common.data.portraits import find_portraits, mesh_of, split_portraits
+from retouch_common.faces.alignment import PORTRAIT_EYES
 from retouch_common.faces.mesh import LANDMARKS_FILE
 from retouch_common.parsing.augmentation import Augmenter, cut, random_pose
 from retouch_common.parsing.mouths import open_mouth
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
-from retouch_common.photo.alignment import PORTRAIT_EYES
 
 __all__ = ["FACES", "ParsedFaces", "find_pairs", "open_data"]
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from retouch_common.faces.alignment import PORTRAIT_EYES, PORTRAIT_TEMPLATE, FaceSquare, align, fit_portrait
+from retouch_common.faces.face import Face
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.parser import FaceParser
-from retouch_common.photo.alignment import PORTRAIT_EYES, PORTRAIT_TEMPLATE, FaceSquare, align, fit_portrait
-from retouch_common.photo.faces import Face
 
 __all__ = ["FINDING_SIDE", "find_faces", "find_landmarks"]
 
@@ -45,7 +45,7 @@ class _Candidate:
 
 
 def find_faces(image: np.ndarray, parser: FaceParser, *, score_threshold: float = 0.6) -> list[Face]:
-    """Find the faces of a photo; see :func:`retouch_common.photo.faces.detect_faces`.
+    """Find the faces of a photo; see :func:`retouch_common.faces.detection.detect_faces`.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -78,8 +78,8 @@ def find_landmarks(likely: np.ndarray) -> np.ndarray | None:
         likely: (11, S, S), what :meth:`FaceParser.probabilities` gives.
 
     Returns:
-        (5, 2) x, y as shares of the square, in the order of :class:`~retouch_common.photo.faces.Face`; None if a part
-        is missing or not where an aligned face has it.
+        (5, 2) x, y as shares of the square, in the order of :class:`~retouch_common.faces.face.Face`; None if a
+        part is missing or not where an aligned face has it.
     """
     parts = _parts(likely)
     return None if parts is None else np.concatenate([parts.eyes, parts.nose, parts.corners])

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from retouch_common.faces import mesh
+from retouch_common.faces.alignment import FaceSquare
 from retouch_common.parsing.labels import CLASSES, NOT_FACE, UNKNOWN
 from retouch_common.parsing.templates import ColourMixture, colour_features, connected_part
-from retouch_common.photo.alignment import FaceSquare
-from retouch_common.synthesis.filters import dilate, fill_polygon
+from retouch_common.photo.filters import dilate, fill_polygon
 
 __all__ = [
     "certain_background",
@@ -82,7 +82,7 @@ def certain_background(image: np.ndarray, points: np.ndarray, background: np.nda
     Args:
         image: (H, W, 3) float32 in [0, 1].
         points: (468, 2) x, y in pixels.
-        background: (H, W) float32, what :func:`retouch_common.synthesis.skin.plain_background` found.
+        background: (H, W) float32, what :func:`retouch_common.faces.skin.plain_background` found.
 
     Returns:
         The matte, or zeros.

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from retouch_common.parsing.labels import CLASSES
-from retouch_common.synthesis.filters import gaussian_blur
+from retouch_common.photo.filters import gaussian_blur
 
 __all__ = ["open_mouth"]
 

@@ -10,10 +10,10 @@ import os
 import numpy as np
 import torch
 
-from retouch_common.cli import resolve_device, resolve_precision
+from retouch_common.devices import resolve_device, resolve_precision
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.model import ParsingUNet
-from retouch_common.synthesis.filters import label_regions
+from retouch_common.photo.filters import label_regions
 
 __all__ = ["FaceParser"]
 
@@ -58,7 +58,7 @@ class FaceParser:
         """Parse a face.
 
         Args:
-            face: (S, S, 3) float32 in [0, 1], framed as :func:`retouch_common.photo.alignment.portrait_square` says;
+            face: (S, S, 3) float32 in [0, 1], framed as :func:`retouch_common.faces.alignment.portrait_square` says;
                 other shapes (H, W, 3) are taken, too.
 
         Returns:

@@ -14,21 +14,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from retouch_common.cli import progress_bar
 from retouch_common.data.face_cache import default_cache, read_levels
 from retouch_common.data.portraits import mesh_of
-from retouch_common.data.webmorph import read_template
+from retouch_common.faces.alignment import PORTRAIT_EYES, FaceSquare, align, fit_portrait
+from retouch_common.faces.geometry import geometry_from_mesh
+from retouch_common.faces.landmarks import landmarks_from_template, portrait_square_of
 from retouch_common.faces.mesh import LANDMARKS_FILE, landmarks_from_mesh
+from retouch_common.faces.skin import plain_background, skin_maps
+from retouch_common.faces.webmorph import read_template
 from retouch_common.files import write_atomically
 from retouch_common.parsing.labels import CLASSES, read_labels, resized
 from retouch_common.parsing.meshes import certain_background, teacher_labels, with_mesh_parts, with_open_surroundings
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.parsing.templates import NotPlain, parse_portrait, reduced
-from retouch_common.photo.alignment import PORTRAIT_EYES, FaceSquare, align, fit_portrait
-from retouch_common.synthesis.face_template import landmarks_from_template, portrait_square_of
-from retouch_common.synthesis.filters import gaussian_blur, resize
-from retouch_common.synthesis.geometry import geometry_from_mesh
-from retouch_common.synthesis.skin import plain_background, skin_maps
+from retouch_common.photo.filters import gaussian_blur, resize
+from retouch_common.progress import progress_bar
 
 __all__ = ["STORED", "LabelledPortrait", "labels_square", "load_portrait", "prepare_portraits"]
 

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from retouch_common.faces.alignment import TEMPLATE, portrait_square, read_aligned
+from retouch_common.faces.face import Face
+from retouch_common.faces.pasting import AlignedMask
 from retouch_common.parsing.finder import find_landmarks
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.parser import FaceParser
-from retouch_common.photo.alignment import TEMPLATE, portrait_square, read_aligned
-from retouch_common.photo.faces import Face
-from retouch_common.photo.pasting import AlignedMask
+from retouch_common.photo.colour import rgb_to_lab
+from retouch_common.photo.filters import gaussian_blur, resize, smoothstep
 from retouch_common.photo.sources import RowSource
-from retouch_common.synthesis.colour import rgb_to_lab
-from retouch_common.synthesis.filters import gaussian_blur, resize, smoothstep
 
 __all__ = ["SkinSegmenter"]
 
@@ -73,8 +73,8 @@ class SkinSegmenter:
         """Return the mask of one person's facial skin: face, ears and neck.
 
         Args:
-            face: (S, S, 3) float32 in [0, 1], framed as :func:`retouch_common.photo.alignment.face_square` or
-                :func:`~retouch_common.photo.alignment.portrait_square` says.
+            face: (S, S, 3) float32 in [0, 1], framed as :func:`retouch_common.faces.alignment.face_square` or
+                :func:`~retouch_common.faces.alignment.portrait_square` says.
             landmarks: (5, 2) x, y of the eyes, the tip of the nose and the corners of the mouth, each pair from left to
                 right, as shares of S; by default where the parser sees them, or where aligned faces have them.
 

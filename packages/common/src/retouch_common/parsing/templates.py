@@ -13,12 +13,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from retouch_common.data.webmorph import Template
+from retouch_common.faces.geometry import FaceGeometry, geometry_from_template
+from retouch_common.faces.skin import plain_background, skin_maps
+from retouch_common.faces.webmorph import Template
 from retouch_common.parsing.labels import CLASSES
-from retouch_common.synthesis.colour import rgb_to_lab
-from retouch_common.synthesis.filters import dilate, fill_polygon, gaussian_blur, resize
-from retouch_common.synthesis.geometry import FaceGeometry, geometry_from_template
-from retouch_common.synthesis.skin import plain_background, skin_maps
+from retouch_common.photo.colour import rgb_to_lab
+from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur, resize
 
 __all__ = [
     "WORKING_UNIT",

@@ -1,1 +1,1 @@
-"""Real photographs in, real photographs out: files of any size, faces, and the windows to work in."""
+"""Photographs as files: pixels, formats and metadata of files of any size, read and written by rows."""

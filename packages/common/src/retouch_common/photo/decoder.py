@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pyvips
 
-from .damage import DamageError, reason
-from .decoding import Decoding, check_jpeg
-from .formats import Format
-from .jpeg_source import end_of_picture
-from .metadata import orientation
-from .tiff_check import check_tiff
+from retouch_common.photo.damage import DamageError, reason
+from retouch_common.photo.decoding import Decoding, check_jpeg
+from retouch_common.photo.formats import Format
+from retouch_common.photo.jpeg_source import end_of_picture
+from retouch_common.photo.metadata import orientation
+from retouch_common.photo.tiff_check import check_tiff
 
 _TILE = 256
 _IN_MEMORY_BYTES = 100_000_000

@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 import pyvips
 
-from .damage import DamageError, decoder_warnings
-from .jpeg_source import JpegSource, end_of_picture
+from retouch_common.photo.damage import DamageError, decoder_warnings
+from retouch_common.photo.jpeg_source import JpegSource, end_of_picture
 
 
 class Decoding:

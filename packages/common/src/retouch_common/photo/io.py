@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import pyvips
 
-from .decoder import Decoder
-from .formats import Format, format_for_output, is_lossless_webp, sniff
-from .metadata import carried_metadata, exif_fields
-from .pixels import Kind, Layout
-from .rows import RowReader
-from .sink import stream_rows, written
-from .tiff_exif import append_tiff_exif, read_tiff_exif
+from retouch_common.photo.decoder import Decoder
+from retouch_common.photo.formats import Format, format_for_output, is_lossless_webp, sniff
+from retouch_common.photo.metadata import carried_metadata, exif_fields
+from retouch_common.photo.pixels import Kind, Layout
+from retouch_common.photo.rows import RowReader
+from retouch_common.photo.sink import stream_rows, written
+from retouch_common.photo.tiff_exif import append_tiff_exif, read_tiff_exif
 
 pyvips.cache_set_max(0)  # remembered operations would keep pixels, and show an overwritten file's old content
 

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 import pyvips
 
-from .damage import DamageError
+from retouch_common.photo.damage import DamageError
 
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)  # neither a stuffed byte nor a restart marker
 _SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01

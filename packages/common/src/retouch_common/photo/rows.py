@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pyvips
 
-from .decoding import Decoding
+from retouch_common.photo.decoding import Decoding
 
 _FEW_ROWS = 64
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
-from .damage import reason
+from retouch_common.photo.damage import reason
+from retouch_common.photo.pixels import image_from_array
 
 _FEW_ROWS = 32
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -164,3 +165,14 @@ def _png_blocks(rows: Iterator[np.ndarray], width: int, height: int, bits: int) 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, (H, W, 3) float32 in [0, 1], as PNG.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    levels = np.rint(255 * picture.clip(0, 1)).astype(np.uint8)
+    with written(path) as temporary:
+        image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(str(temporary))

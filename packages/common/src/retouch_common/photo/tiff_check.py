@@ -14,8 +14,8 @@ import zlib
 from collections.abc import Callable
 from typing import BinaryIO
 
-from .damage import DamageError
-from .tiff_structure import Entry, Tiff
+from retouch_common.photo.damage import DamageError
+from retouch_common.photo.tiff_structure import Entry, Tiff
 
 _COMPRESSION, _FILL_ORDER, _JPEG_TABLES = 259, 266, 347
 _PLACES = ((273, 279), (324, 325))  # offsets and numbers of bytes, of strips and of tiles

@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Sequence
 
-from .tiff_structure import Entry, Tiff
+from retouch_common.photo.tiff_structure import Entry, Tiff
 
 _LONG = 4
 _EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .damage import DamageError
+from retouch_common.photo.damage import DamageError
 
 # Bytes of one value of each type, and of the words that byte order turns around.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}

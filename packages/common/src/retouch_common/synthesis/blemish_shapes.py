@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retouch_common.synthesis.filters import smooth_noise
+from retouch_common.photo.filters import smooth_noise
 
 __all__ = ["NoisePool", "Window", "blob", "curve_distance", "window_around"]
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from retouch_common.photo.filters import gaussian_blur
 from retouch_common.synthesis.blemish_canvas import BLOOD, MELANIN, Canvas, log_uniform, spot, tint
 from retouch_common.synthesis.blemish_shapes import Window, blob
-from retouch_common.synthesis.filters import gaussian_blur
 
 __all__ = [
     "comedone",

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from retouch_common.photo.filters import gaussian_blur
 from retouch_common.synthesis.blemish_areas import hair_strand
 from retouch_common.synthesis.blemish_canvas import Canvas, log_uniform
 from retouch_common.synthesis.blemish_kinds import AREAS, KINDS, SPOTS
 from retouch_common.synthesis.blemish_shapes import NoisePool
 from retouch_common.synthesis.blemish_spots import mole
-from retouch_common.synthesis.filters import gaussian_blur
 
 __all__ = ["BlemishConfig", "BlemishPair", "BlemishSynthesizer"]
 

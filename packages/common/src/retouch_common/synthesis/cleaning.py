@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retouch_common.synthesis.colour import rgb_to_lab
-from retouch_common.synthesis.filters import dilate, gaussian_blur, label_regions, resize, smoothstep
+from retouch_common.photo.colour import rgb_to_lab
+from retouch_common.photo.filters import dilate, gaussian_blur, label_regions, resize, smoothstep
 
 __all__ = ["CleaningConfig", "clean_skin", "find_blemishes"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from retouch_common.synthesis.colour import luminance
-from retouch_common.synthesis.filters import gaussian_blur, resize
+from retouch_common.photo.colour import luminance
+from retouch_common.photo.filters import gaussian_blur, resize
 
 __all__ = ["NoiseBank", "colour_shift", "light_field", "relight", "resample", "resharpen", "tone_table"]
 

@@ -8,10 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from retouch_common.data.webmorph import Template
-from retouch_common.synthesis.cleaning import clean_skin
-from retouch_common.synthesis.filters import resize
-from retouch_common.synthesis.geometry import (
+from retouch_common.faces.geometry import (
     FaceGeometry,
     geometry_from_landmarks,
     geometry_from_mesh,
@@ -19,7 +16,10 @@ from retouch_common.synthesis.geometry import (
     geometry_without_face,
     mesh_unit,
 )
-from retouch_common.synthesis.skin import WORKING_UNIT, enlarge, plain_background, skin_maps
+from retouch_common.faces.skin import WORKING_UNIT, enlarge, plain_background, skin_maps
+from retouch_common.faces.webmorph import Template
+from retouch_common.photo.filters import resize
+from retouch_common.synthesis.cleaning import clean_skin
 
 __all__ = ["MAX_FACE_WIDTH", "PreparedFace", "prepare_face"]
 
@@ -184,7 +184,8 @@ class _Frame:
 
 def _locate(levels: np.ndarray) -> _Source | None:
     """The largest face; where neither the detector nor the parser can look for it, the frame stands for it."""
-    from retouch_common.photo.faces import DetectorUnavailable, detect_faces
+    from retouch_common.faces.detection import detect_faces
+    from retouch_common.faces.registry import DetectorUnavailable
 
     try:
         faces = detect_faces(levels)

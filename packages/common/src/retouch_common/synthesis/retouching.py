@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from retouch_common.synthesis.face_template import FaceLandmarks
+from retouch_common.faces.landmarks import FaceLandmarks
 from retouch_common.synthesis.retouching_regions import RegionKind, retouched_region
 from retouch_common.synthesis.retouching_skin import retouching_skin
 from retouch_common.synthesis.retouching_tones import SmoothingKind, WhiteningKind, smooth, whiten

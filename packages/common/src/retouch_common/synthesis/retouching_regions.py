@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from retouch_common.synthesis.face_template import FaceLandmarks
-from retouch_common.synthesis.filters import dilate, fill_polygon, gaussian_blur, resize, smoothstep
+from retouch_common.faces.landmarks import FaceLandmarks
+from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur, resize, smoothstep
 
 __all__ = ["RegionKind", "retouched_region"]
 

@@ -1,6 +1,6 @@
 """The skin that retouching programs whiten and smooth: face, ears and neck without eyes, brows, lips and hair.
 
-The masks for blemishes (`retouch_common.synthesis.skin`) leave out lids, nostrils and all that is rough, to be safe.
+The masks for blemishes (`retouch_common.faces.skin`) leave out lids, nostrils and all that is rough, to be safe.
 Whitening that did so would leave dark rings around the eyes, so between brows and upper lip, where hair is rare, a
 range of colours alone decides.
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from retouch_common.synthesis.colour import rgb_to_lab
-from retouch_common.synthesis.face_template import FaceLandmarks
-from retouch_common.synthesis.filters import dilate, fill_polygon, gaussian_blur, resize, smoothstep
-from retouch_common.synthesis.geometry import FaceGeometry
-from retouch_common.synthesis.skin import enlarge, skin_maps
+from retouch_common.faces.geometry import FaceGeometry
+from retouch_common.faces.landmarks import FaceLandmarks
+from retouch_common.faces.skin import enlarge, skin_maps
+from retouch_common.photo.colour import rgb_to_lab
+from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur, resize, smoothstep
 
 __all__ = ["retouching_skin"]
 

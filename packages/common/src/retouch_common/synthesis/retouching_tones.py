@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from retouch_common.synthesis.colour import luminance, rgb_to_lab
-from retouch_common.synthesis.filters import gaussian_blur, resize, smoothstep
+from retouch_common.photo.colour import luminance, rgb_to_lab
+from retouch_common.photo.filters import gaussian_blur, resize, smoothstep
 
 __all__ = ["SmoothingKind", "WhiteningKind", "smooth", "whiten"]
 

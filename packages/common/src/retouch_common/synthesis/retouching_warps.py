@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from retouch_common.synthesis.face_template import FaceLandmarks
-from retouch_common.synthesis.filters import smoothstep
+from retouch_common.faces.landmarks import FaceLandmarks
+from retouch_common.photo.filters import smoothstep
 
 __all__ = [
     "EyeKind",

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from retouch_common.photo.filters import smooth_noise
 from retouch_common.synthesis.blemish_canvas import Canvas
 from retouch_common.synthesis.blemish_kinds import KINDS
 from retouch_common.synthesis.blemish_shapes import NoisePool, blob, window_around
 from retouch_common.synthesis.blemish_spots import mole
-from retouch_common.synthesis.filters import smooth_noise
 
 __all__ = ["draw_distractors", "occluder", "random_background"]
 

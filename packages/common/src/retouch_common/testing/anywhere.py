@@ -24,9 +24,9 @@ import numpy as np
 
 from retouch_common.data.face_cache import read_levels
 from retouch_common.data.portraits import find_portraits, mesh_of, split_portraits
+from retouch_common.faces.alignment import FaceSquare, face_square
+from retouch_common.faces.face import Face
 from retouch_common.faces.mesh import BROWS, EYES, NOSE_TIP, OUTER_LIPS, OVAL
-from retouch_common.photo.alignment import FaceSquare, face_square
-from retouch_common.photo.faces import Face
 from retouch_common.testing.portraits import psnr, visible
 
 ELSEWHERE_LEVELS = 2

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retouch_common.testing.environment import environment
+from retouch_common.metrics.environment import environment
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:

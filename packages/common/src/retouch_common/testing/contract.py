@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from retouch_common.testing.busy import made_busy
-from retouch_common.testing.golden import state_hash
 from retouch_common.testing.tolerances import assert_close
+from retouch_common.weights import state_hash
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 

@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from retouch_common.testing.environment import environment, work_tree_changes
+from retouch_common.metrics.environment import environment, work_tree_changes
 
 if TYPE_CHECKING:
     import numpy as np

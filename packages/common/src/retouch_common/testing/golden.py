@@ -32,21 +32,6 @@ def updating() -> bool:
     return os.environ.get(UPDATE_VARIABLE) == "1"
 
 
-def state_hash(state: Any) -> str:
-    """SHA-256 of every bit of a state: tensors with name, shape and format, and plain values beside them.
-
-    Args:
-        state: a tensor, a number, a string, None, bytes, or nested mappings and sequences of those. The order
-            of a mapping's keys does not matter.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    _feed(digest, state)
-    return digest.hexdigest()
-
-
 def schema(model: nn.Module) -> dict[str, Any]:
     """What a checkpoint of this model looks like, in brief; a model on the meta device will do.
 
@@ -151,28 +136,3 @@ def _existing(path: Path) -> Path:
 def _write(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def _feed(digest: Any, state: Any) -> None:
-    """Feed one value, with its kind and size in front, so that different states never look alike."""
-    if isinstance(state, Tensor):
-        tensor = state.detach().cpu().contiguous()
-        digest.update(f"tensor {tensor.dtype} {list(tensor.shape)};".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    elif isinstance(state, Mapping):
-        digest.update(f"mapping {len(state)};".encode())
-        for key in sorted(state, key=str):
-            _feed(digest, str(key))
-            _feed(digest, state[key])
-    elif isinstance(state, bytes):
-        digest.update(f"bytes {len(state)};".encode() + state)
-    elif isinstance(state, str):
-        digest.update(f"str {len(state.encode())};".encode() + state.encode())
-    elif isinstance(state, Sequence):
-        digest.update(f"sequence {len(state)};".encode())
-        for item in state:
-            _feed(digest, item)
-    elif state is None or isinstance(state, bool | int | float):
-        digest.update(f"{type(state).__name__} {state!r};".encode())
-    else:
-        raise TypeError(f"a {type(state).__name__} has no hash here")

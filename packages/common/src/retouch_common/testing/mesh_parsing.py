@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from retouch_common.faces.alignment import FaceSquare, align, portrait_square
+from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.mesh import BROWS, EYES, OUTER_LIPS, OVAL
 from retouch_common.parsing.labels import CLASSES
-from retouch_common.photo.alignment import FaceSquare, align, portrait_square
-from retouch_common.photo.faces import detect_faces
 from retouch_common.testing.anywhere import MeshPortrait, filled
 
 PARTS: dict[str, tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]] = {

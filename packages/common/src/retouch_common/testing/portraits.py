@@ -8,12 +8,12 @@ import numpy as np
 
 from retouch_common.data.face_cache import default_cache, open_or_prepare
 from retouch_common.data.portraits import find_portraits, split_portraits
-from retouch_common.photo.faces import Face, face_crop
+from retouch_common.faces.face import Face, face_crop
+from retouch_common.photo.filters import resize
 from retouch_common.synthesis.blemish_canvas import Canvas
 from retouch_common.synthesis.blemish_shapes import NoisePool
 from retouch_common.synthesis.blemish_spots import mole
 from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
-from retouch_common.synthesis.filters import resize
 
 SIDE = 1024
 VISIBLE = 5  # 8-bit levels: a pixel whose channels differ by more belongs to the mask

@@ -21,9 +21,8 @@ import pyvips
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from retouch_common.testing.golden import state_hash
 from retouch_common.training import checkpoint
-from retouch_common.weights import non_finite
+from retouch_common.weights import non_finite, state_hash
 
 TRAIN = "from {package}.cli import train; train()"
 TRAIN_AND_DIE = """

@@ -24,8 +24,9 @@ import safetensors
 import safetensors.torch
 import torch
 
+from retouch_common.files import sha256
 from retouch_common.training.finite import check_state, listed
-from retouch_common.weights import non_finite, sha256
+from retouch_common.weights import non_finite
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
-from retouch_common.cli import device_option, friendly_errors, version_option, weights_option
+from retouch_common.cli.options import device_option, friendly_errors, version_option, weights_option
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

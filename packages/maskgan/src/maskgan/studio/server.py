@@ -30,7 +30,7 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from retouch_common.cli import error_line
+from retouch_common.errors import error_line
 from retouch_common.parsing.labels import CLASSES, COLOURS, NUM_CLASSES, decode_labels, encode_labels
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from retouch_common.photo.alignment import FaceSquare, portrait_square, read_aligned, whole_square
-from retouch_common.photo.faces import DetectorUnavailable, detect_faces
+from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned, whole_square
+from retouch_common.faces.detection import detect_faces
+from retouch_common.faces.registry import DetectorUnavailable
+from retouch_common.inference.regions import locate_faces
 from retouch_common.photo.io import Photo
-from retouch_common.photo.regions import locate_faces
 
 from maskgan.components import warnings_of
 from maskgan.studio.pictures import levels, png

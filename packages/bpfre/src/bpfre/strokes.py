@@ -1,0 +1,81 @@
+"""Random brush strokes, as free-form inpainting is trained and tested with.
+
+The numbers are those of Yang et al., "GAN Prior Embedded Network for Blind Face Restoration in the Wild" (CVPR 2021),
+whose demonstration paints them at 1024 pixels: one to three strokes of 8 to 27 steps, each about R =
+diagonal / 8 long in directions that jump back and forth, 12 to 80 pixels wide, joints and ends round.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from retouch_common.synthesis.blemish_shapes import curve_distance, window_around
+
+__all__ = ["brush_strokes", "paint_white"]
+
+STROKES = (1, 3)
+STEPS = (8, 27)
+WIDTHS = (12.0, 80.0)  # pixels in a picture of FULL_SIZE
+FULL_SIZE = 1024
+MEAN_ANGLE = 2 * np.pi / 5
+ANGLE_RANGE = 2 * np.pi / 15
+
+
+def brush_strokes(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw the mask of one to three strokes.
+
+    Args:
+        height: Rows of the picture.
+        width: Columns of the picture.
+        generator: Source of randomness; the same state gives the same mask.
+
+    Returns:
+        (H, W) float32 of zeros and ones, one where a stroke lies. The strokes' width grows with the longer side.
+    """
+    mask = np.zeros((height, width), np.float32)
+    for _ in range(int(generator.integers(STROKES[0], STROKES[1] + 1))):
+        corners = _corners(height, width, generator)
+        radius = generator.uniform(*WIDTHS) / 2 * max(height, width) / FULL_SIZE
+        _draw(mask, corners, radius)
+    return mask
+
+
+def paint_white(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Paint a mask's strokes white.
+
+    Args:
+        image: (H, W, 3), float in [0, 1] or unsigned integers.
+        mask: (H, W), strokes where it is above 1/2.
+
+    Returns:
+        A new array of the image's type.
+    """
+    white = 1 if np.issubdtype(image.dtype, np.floating) else np.iinfo(image.dtype).max
+    return np.where((mask > 0.5)[..., None], np.asarray(white, image.dtype), image)
+
+
+def _corners(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
+    """(1 + steps, 2) y, x of a stroke's start and of where each step ends, inside the picture."""
+    step = np.hypot(height, width) / 8
+    low, high = MEAN_ANGLE + generator.uniform(0, ANGLE_RANGE, 2) * (-1, 1)
+    corners = [generator.uniform((0, 0), (height, width))]
+    for number in range(int(generator.integers(STEPS[0], STEPS[1] + 1))):
+        angle = generator.uniform(low, high)
+        if number % 2 == 0:
+            angle = 2 * np.pi - angle
+        length = np.clip(generator.normal(step, step / 2), 0, 2 * step)
+        moved = corners[-1] + length * np.array([np.sin(angle), np.cos(angle)])
+        corners.append(np.clip(moved, 0, (height, width)))
+    return np.stack(corners)
+
+
+def _draw(mask: np.ndarray, corners: np.ndarray, radius: float) -> None:
+    """Set the pixels within ``radius`` of a line through the corners."""
+    for start, stop in itertools.pairwise(corners):
+        middle = (start + stop) / 2
+        reach = float(np.abs(stop - start).max()) / 2 + radius + 1
+        window = window_around(float(middle[0]), float(middle[1]), reach, mask.shape)
+        if window is not None:
+            distance, _ = curve_distance(window, np.stack([start, stop]) - middle)
+            mask[window.index][distance <= radius] = 1

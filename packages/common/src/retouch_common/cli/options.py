@@ -1,0 +1,103 @@
+"""The click options and the error handling that all commands share.
+
+    @click.command()
+    @click.argument("inputs", nargs=-1, required=True)
+    @weights_option(default="small")
+    @device_option
+    @precision_option
+    @version_option("abpn")
+    @friendly_errors
+    def retouch(inputs, weights, device, precision): ...
+
+Heavy libraries load when a command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from retouch_common.devices import DEVICES, PRECISIONS
+from retouch_common.errors import TRACEBACK_VARIABLE, error_line
+
+if TYPE_CHECKING:
+    pass
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes the GPU if there is one.",
+)
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="Number format inside the network; auto is bf16 where the GPU or CPU computes in it, else fp32.",
+)
+
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Start of every random choice; the same seed repeats the run.",
+)
+
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one value of the configuration, e.g. model.blend=soft_light; may be repeated.",
+)
+
+
+def weights_option(*, default: str | None = "small") -> Callable[[F], F]:
+    """The --weights option; where there is no default it must be given."""
+    fallback: dict[str, Any] = {"required": True} if default is None else {"default": default}
+    return click.option(
+        "--weights",
+        metavar="NAME|PATH|HUB_ID",
+        **fallback,
+        show_default=True,
+        help="Bundled weights by name, a safetensors file or folder, or owner/name on the Hugging Face hub.",
+    )
+
+
+def version_option(distribution: str) -> Callable[[F], F]:
+    """The --version option: prints the command's name and the version of the installed distribution."""
+    return click.version_option(package_name=distribution, message="%(prog)s %(version)s")
+
+
+def friendly_errors(command: F) -> F:
+    """Turn a user's error into one line `Error: …` and exit status 1, never a traceback.
+
+    Caught are ValueError, OSError and running out of memory. Other exceptions are bugs and stay as they are;
+    `RETOUCH_TRACEBACK=1` in the environment shows the traceback of the caught ones too. Put it directly above
+    the function, below all options.
+    """
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            message = error_line(error)
+            if message is None or os.environ.get(TRACEBACK_VARIABLE) == "1":
+                raise
+            raise click.ClickException(message) from error
+
+    return wrapper  # type: ignore[return-value]

@@ -1,0 +1,137 @@
+"""What the commands that retouch photographs have in common: options, and a run over many files.
+
+Importing this costs click only; everything else loads when a command runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from retouch_common.inference.batch import Job
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class FaceBox(click.ParamType):
+    """X,Y,W,H in pixels."""
+
+    name = "X,Y,W,H"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float, float]:
+        """Read four numbers, the last two above 0."""
+        try:
+            x, y, width, height = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not four numbers X,Y,W,H, e.g. 320,180,400,520", param, ctx)
+        if not (width > 0 and height > 0):
+            self.fail(f"{value!r} has no area; W and H must be above 0", param, ctx)
+        return x, y, width, height
+
+
+inputs_argument = click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
+
+out_option = click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Folder for the results, or a file name when INPUT is one file.",
+)
+
+strength_option = click.option(
+    "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0 changes nothing."
+)
+
+face_box_option = click.option(
+    "--face-box",
+    "face_boxes",
+    type=FaceBox(),
+    multiple=True,
+    help="Where a face is, in pixels of the upright photo, instead of the detector; may be repeated.",
+)
+
+mask_out_option = click.option(
+    "--mask-out", is_flag=True, help="Also write NAME.mask.png: where the network would retouch."
+)
+
+compare_option = click.option(
+    "--compare", is_flag=True, help="Also write NAME.compare.jpg: before and after side by side."
+)
+
+confine_option = click.option(
+    "--confine/--no-confine",
+    default=True,
+    show_default=True,
+    help="Change only the skin of the faces (face, ears, neck), softly; or all that the network changes.",
+)
+
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace outputs that are there, the input too where OUT is the input."
+)
+
+recursive_option = click.option(
+    "--recursive", is_flag=True, help="Search folders within folders; OUT keeps their tree."
+)
+
+
+def batch_options(command: F) -> F:
+    """--recursive and --overwrite."""
+    return recursive_option(overwrite_option(command))
+
+
+def plan_photos(
+    inputs: Sequence[Path], out: Path, *, recursive: bool = False, endings: Sequence[str] = ()
+) -> list[Job]:
+    """Plan as :func:`retouch_common.inference.batch.plan_jobs` does; name skipped pictures on standard error."""
+    from retouch_common.inference.batch import plan_jobs
+
+    report = functools.partial(click.echo, err=True)
+    return plan_jobs(inputs, out, recursive=recursive, endings=endings, report=report)
+
+
+def retouch_all(
+    jobs: Sequence[Job],
+    retouch: Callable[[Job], object],
+    *,
+    overwrite: bool,
+    done: str = "retouched",
+    kept: Iterable[Path] = (),
+) -> None:
+    """Retouch every photo, report each, and list at the end those that could not be retouched.
+
+    Args:
+        jobs: Inputs and outputs.
+        retouch: Does one; what it returns is shown as what was done.
+        overwrite: Whether files that are there may be replaced.
+        done: What is done to them, for the list.
+        kept: Files that are read besides the inputs, never replaced.
+
+    Raises:
+        click.ClickException: The only photo could not be retouched.
+        SystemExit: Some of several could not (1), or the process was asked to end (128 + the signal).
+    """
+    from retouch_common.inference.batch import run_jobs
+
+    signal.signal(signal.SIGTERM, _stop)  # or a temporary file would be left behind
+    failures = run_jobs(jobs, retouch, overwrite=overwrite, report=click.echo, kept=kept)
+    if len(jobs) == 1 and failures:
+        raise click.ClickException(failures[0])
+    if failures:
+        click.echo(f"{len(failures)} of {len(jobs)} photos could not be {done}:", err=True)
+        for line in failures:
+            click.echo(f"  {line}", err=True)
+        raise SystemExit(1)
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -1,0 +1,141 @@
+"""The options that all training commands share, and the configuration they spell out.
+
+@click.command()
+@training_options(data="Folder with raw/ and target/.")
+@version_option("abpn")
+@friendly_errors
+def train(**options):
+    from abpn.config import PRESETS
+    from abpn.train import dry_run, train
+
+    start_training(PRESETS, train, dry_run, **options)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from retouch_common.cli.options import device_option, set_option
+from retouch_common.config import apply_overrides, load_yaml, parse_overrides
+
+__all__ = ["chosen_configuration", "refuse_own_configuration", "start_training", "training_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C")
+
+
+def training_options(
+    *, data: str, presets: Sequence[str] = ("paper", "recommended", "small", "tiny")
+) -> Callable[[F], F]:
+    """The options of every training command.
+
+    Args:
+        data: What --data takes, for the help.
+        presets: What --preset takes, for the help.
+    """
+    names = f"{', '.join(presets[:-1])} or {presets[-1]}."
+    options = (
+        click.option("--preset", default="recommended", show_default=True, help=names),
+        click.option("--data", required=True, metavar="DATA", help=data),
+        click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run directory."),
+        click.option(
+            "--config", "config_file", type=click.Path(path_type=Path), help="YAML file with options to change."
+        ),
+        set_option,
+        click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps; short for --set train.steps=N."),
+        click.option(
+            "--init", metavar="WEIGHTS", help="Train on from these weights; short for --set train.init=WEIGHTS."
+        ),
+        click.option("--dry-run", is_flag=True, help="Check everything and show the configuration, but do not train."),
+        click.option("--tensorboard", is_flag=True, help="Also write TensorBoard event files."),
+        device_option,
+    )
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def chosen_configuration(
+    presets: Mapping[str, C], preset: str, config_file: Path | None, overrides: tuple[str, ...], **short: Any
+) -> C:
+    """A preset, changed by a file, by --set, and by the options that are short for a field of ``train``.
+
+    Args:
+        presets: Configurations by name.
+        preset: Name of one.
+        config_file: YAML file of --config, or None.
+        overrides: KEY=VALUE of --set; they win over the file.
+        short: Values of options by field of ``train``; they win over --set unless None.
+
+    Raises:
+        ValueError: No such preset, field or value.
+        OSError: The file cannot be read.
+    """
+    if preset not in presets:
+        raise ValueError(f"--preset {preset}: there are {', '.join(presets)}")
+    changes = (load_yaml(config_file) if config_file else {}) | parse_overrides(overrides)
+    changes |= {f"train.{name}": value for name, value in short.items() if value is not None}
+    return apply_overrides(presets[preset], changes)
+
+
+def refuse_own_configuration(config_file: Path | None, out: Path) -> None:
+    """Refuse a --config that the run would write over with the whole configuration.
+
+    Raises:
+        ValueError: It is ``out/config.yaml``.
+    """
+    written = out / "config.yaml"
+    if config_file is not None and written.exists() and os.path.samefile(config_file, written):
+        raise ValueError(f"--config {config_file} would be written over by the run in {out}; move it elsewhere")
+
+
+def start_training(
+    presets: Mapping[str, C],
+    train: Callable[..., Any],
+    check: Callable[..., Any],
+    *,
+    preset: str,
+    data: str,
+    out: Path,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    tensorboard: bool,
+    device: str,
+    **short: Any,
+) -> None:
+    """Do what the options of :func:`training_options` say: train, or check everything without training.
+
+    Args:
+        presets: As for :func:`chosen_configuration`, like the values of the options below.
+        train: Called with configuration, data, run directory, device, tensorboard and report.
+        check: Called with configuration, data, device and report for --dry-run.
+        preset: Of --preset.
+        data: Of --data.
+        out: Of --out.
+        config_file: Of --config.
+        overrides: Of --set.
+        dry_run: Of --dry-run.
+        tensorboard: Of --tensorboard.
+        device: Of --device.
+        short: Of --steps, --init and a package's own options that are short for a field of ``train``.
+
+    Raises:
+        ValueError: As :func:`chosen_configuration`, ``train`` and ``check``.
+        OSError: Likewise.
+    """
+    config = chosen_configuration(presets, preset, config_file, overrides, **short)
+    refuse_own_configuration(config_file, out)
+    if dry_run:
+        check(config, data, device=device, report=click.echo)
+    else:
+        train(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)

@@ -1,0 +1,70 @@
+"""Where networks compute and in which number format: a user's choice as torch's objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def resolve_device(name: str | torch.device) -> torch.device:
+    """The device that a user's choice stands for.
+
+    Args:
+        name: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1", or a torch device.
+
+    Raises:
+        ValueError: not a device torch knows, or CUDA where there is none.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r} is unknown; choose one of {', '.join(DEVICES)}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but torch finds no CUDA GPU here; use auto or cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {str(device)!r} does not exist; there are {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """The number format that a user's choice stands for on a device.
+
+    Args:
+        name: one of PRECISIONS; "auto" is bf16 where the hardware computes in it (a GPU of compute capability 8.0
+            and up, a CPU with AMX or AVX-512 BF16), else fp32.
+        device: the device from `resolve_device`.
+
+    Raises:
+        ValueError: an unknown name, or a format the device does not compute in.
+    """
+    import torch
+
+    if name not in PRECISIONS:
+        raise ValueError(f"precision {name!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+    native_bf16 = (
+        torch.cuda.get_device_capability(device) >= (8, 0) if device.type == "cuda" else _cpu_computes_in_bf16()
+    )
+    if name == "auto":
+        return torch.bfloat16 if native_bf16 else torch.float32
+    if name == "bf16" and device.type == "cuda" and not native_bf16:
+        raise ValueError("precision bf16 needs a GPU of compute capability 8.0 or newer; use fp16 or fp32")
+    if name == "fp16" and device.type == "cpu":
+        raise ValueError("precision fp16 needs a GPU; use fp32 or bf16 on the CPU")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def _cpu_computes_in_bf16() -> bool:
+    """Whether the processor has bf16 instructions; without them bf16 convolutions are slower than fp32."""
+    import torch
+
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public name for them yet
+    return any(getattr(torch.cpu, name, bool)() for name in tests)

@@ -1,0 +1,331 @@
+"""Faces as a network was trained on them: upright, of one size, in the middle of a square.
+
+A face's five landmarks say where its square lies in the photo: turned, anywhere, even partly outside. The square is
+given in units of itself: (u, v) from (0, 0) at its top left corner to (1, 1) at its bottom right one, so that the same
+square serves networks of every size. Pixel i of a photo covers [i, i + 1] along its axis.
+
+The framing is FFHQ's (Karras, Laine, Aila. "A Style-Based Generator Architecture for Generative Adversarial Networks."
+CVPR 2019), whose procedure takes the larger of two distances for the scale so that turned heads are not cut too
+narrowly. The template is the mean of five landmarks over FFHQ's pictures as face restoration programs use it (facexlib,
+``face_restoration_helper.py``), in pixels of 512.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from retouch_common.faces.face import Face, require_inside
+from retouch_common.photo.sources import ArraySource, RowSource, blocks
+
+TEMPLATE = np.array([[193.0, 239.9], [318.9, 240.2], [256.6, 314.0], [201.3, 371.4], [313.1, 371.2]]) / 512
+PORTRAIT_TEMPLATE = np.array([[99.0, 116.0], [156.0, 116.0], [127.0, 180.0]]) / 256
+"""Both eyes and the middle of the mouth in the wider frame of portrait editing, which has room for hair. Measured on
+18 aligned pictures that Gu et al. ("Mask-Guided Portrait Editing with Conditional GANs." CVPR 2019) publish."""
+PORTRAIT_EYES = 57 / 256
+"""Between the eyes of :data:`PORTRAIT_TEMPLATE`, as a share of the square's side."""
+
+FEATHER = 1 / 16  # width of a square's soft border; chins come as close as 1/10
+
+# Measured with the detector on 25 frontal portraits aligned to the template, as shares of the square's side.
+_EYES = 131 / 512  # between the eyes
+_EYES_TO_MOUTH = 126 / 512  # between the middle of the eyes and the middle of the mouth's corners
+_BOX = (0.53, 0.72)  # width and height of the face's box
+_BOX_CENTRE = (0.5, 0.553)
+
+
+@dataclass(frozen=True)
+class FaceSquare:
+    """A turned square of a photo.
+
+    Attributes:
+        centre: Its middle, (x, y) in pixels of the photo.
+        side: Its side in pixels of the photo.
+        angle: By how much it is turned, radians clockwise as seen.
+        feather: Width of its soft border as a share of its side; 0 for none.
+        landmarks: (5, 2) the face's own, x, y as shares of the square; None if they are not known.
+    """
+
+    centre: tuple[float, float]
+    side: float
+    angle: float = 0.0
+    feather: float = FEATHER
+    landmarks: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def _axis(self) -> tuple[float, float]:
+        """The photo's pixels that one unit of u goes right and down."""
+        return self.side * math.cos(self.angle), self.side * math.sin(self.angle)
+
+    def to_photo(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The photo's (x, y) of points of the square."""
+        right, down = self._axis
+        u, v = u - 0.5, v - 0.5
+        return self.centre[0] + right * u - down * v, self.centre[1] + down * u + right * v
+
+    def from_photo(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(u, v) of points of the photo."""
+        right, down = (part / self.side**2 for part in self._axis)
+        x, y = x - self.centre[0], y - self.centre[1]
+        return 0.5 + right * x + down * y, 0.5 - down * x + right * y
+
+    def bounds(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """The upright part of a photo that holds the square.
+
+        Args:
+            height: Height of the photo in pixels.
+            width: Width of the photo in pixels.
+
+        Returns:
+            (x, y, w, h) in pixels, cut to the photo.
+
+        Raises:
+            ValueError: If the square lies outside the photo.
+        """
+        x, y = self.to_photo(np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.0, 0.0, 1.0, 1.0]))
+        # what rounding leaves of an upright square's corner is no pixel
+        left, top = (max(0, math.floor(axis.min() + 1e-6)) for axis in (x, y))
+        right, bottom = (min(end, math.ceil(axis.max() - 1e-6)) for axis, end in ((x, width), (y, height)))
+        if left >= right or top >= bottom:
+            raise ValueError(f"the face lies outside the photo of {width}x{height} pixels")
+        return left, top, right - left, bottom - top
+
+    def weights(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """How much of the square's own counts: 1 inside, smoothly down to 0 at its border, 0 outside.
+
+        Args:
+            u: Points, any shape.
+            v: The same shape, or one that broadcasts with it.
+
+        Returns:
+            float32 in [0, 1].
+        """
+        distance = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v))
+        if not self.feather:
+            return (distance >= 0).astype(np.float32)
+        t = np.clip(distance / self.feather, 0, 1)
+        return (t * t * (3 - 2 * t)).astype(np.float32)
+
+
+def face_square(face: Face, height: int, width: int) -> FaceSquare:
+    """The aligned square of a face.
+
+    With landmarks it is the similarity transform that brings them closest to the template, enlarged where the eyes'
+    distance, or theirs from the mouth, asks for more (a turned or tilted head). Without, it is upright and as large as
+    the box of such a face has it.
+
+    Args:
+        face: The face.
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+
+    Raises:
+        ValueError: If the face lies outside the photo, or its landmarks fall into one point.
+    """
+    require_inside(face, height, width)
+    landmarks = np.asarray(face.landmarks, np.float64)
+    if not np.isfinite(landmarks).all():
+        return _box_square(face)
+    left_eye, right_eye, _, left_corner, right_corner = landmarks
+    eyes = math.dist(left_eye, right_eye) / _EYES
+    eyes_to_mouth = math.dist(left_corner + right_corner, left_eye + right_eye) / 2 / _EYES_TO_MOUTH
+    return _with_landmarks(_closest(landmarks, TEMPLATE, eyes, eyes_to_mouth), landmarks)
+
+
+def portrait_square(face: Face, height: int, width: int) -> FaceSquare:
+    """The square of a face in which portraits are parsed and edited: wider than FFHQ's, with room for the hair.
+
+    Args:
+        face: The face; without landmarks it counts as upright.
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+
+    Raises:
+        ValueError: If the face lies outside the photo, or its landmarks fall into one point.
+    """
+    require_inside(face, height, width)
+    points = np.asarray(face.landmarks, np.float64)
+    if not np.isfinite(points).all():
+        points = np.stack(_box_square(face).to_photo(*TEMPLATE.T), axis=1)
+        return fit_portrait(points[:2], points[3:].mean(axis=0))
+    return _with_landmarks(fit_portrait(points[:2], points[3:].mean(axis=0)), points)
+
+
+def fit_portrait(eyes: np.ndarray, mouth: np.ndarray) -> FaceSquare:
+    """The similarity transform that brings eyes and mouth closest to :data:`PORTRAIT_TEMPLATE`.
+
+    Args:
+        eyes: (2, 2) x, y of the left and the right eye in pixels, the first pixel covering [0, 1].
+        mouth: (2,) of the middle of the mouth.
+
+    Returns:
+        Its square, enlarged where the eyes' distance from the mouth asks for more (a head turned aside).
+
+    Raises:
+        ValueError: If the points fall into one.
+    """
+    points = np.vstack([eyes, mouth]).astype(np.float64)
+    down, wanted = (math.dist(2 * below, left + right) for left, right, below in (points, PORTRAIT_TEMPLATE))
+    return _closest(points, PORTRAIT_TEMPLATE, down / wanted)
+
+
+def _closest(points: np.ndarray, template: np.ndarray, *sides: float) -> FaceSquare:
+    """The similarity transform that brings points closest to a template's, enlarged to the largest of the sides."""
+    points, template = points @ [1, 1j], template @ [1, 1j]
+    mean, template_mean = points.mean(), template.mean()
+    template = template - template_mean
+    turn = np.vdot(template, points - mean) / np.vdot(template, template).real  # least squares over all similarities
+    side = max(abs(turn), *sides)
+    if not abs(turn) or side < 1:
+        raise ValueError("the landmarks of the face fall into one point")
+    centre = mean + side * turn / abs(turn) * (0.5 + 0.5j - template_mean)
+    return FaceSquare((float(centre.real), float(centre.imag)), float(side), float(np.angle(turn)))
+
+
+def _with_landmarks(square: FaceSquare, landmarks: np.ndarray) -> FaceSquare:
+    """A square that knows its face's landmarks, (5, 2) in pixels of the photo."""
+    return replace(square, landmarks=np.stack(square.from_photo(*landmarks.T), axis=1))
+
+
+def _box_square(face: Face) -> FaceSquare:
+    x, y, w, h = face.box
+    side = max(w / _BOX[0], h / _BOX[1])
+    shift = (0.5 - _BOX_CENTRE[0]) * side, (0.5 - _BOX_CENTRE[1]) * side
+    return FaceSquare((x + w / 2 + shift[0], y + h / 2 + shift[1]), side)
+
+
+def whole_square(height: int, width: int) -> FaceSquare:
+    """The square that is a whole picture: one that is aligned already.
+
+    Raises:
+        ValueError: If the picture is no square.
+    """
+    if height != width:
+        raise ValueError(f"an aligned face is a square picture, not one of {width}x{height} pixels")
+    return FaceSquare((width / 2, height / 2), float(width), feather=0.0)
+
+
+def align(image: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
+    """Cut an aligned face out of a photo in memory.
+
+    Args:
+        image: (H, W, 3) RGB, uint8 or uint16.
+        square: Where it is; what lies outside the photo is the photo mirrored.
+        size: Side of the result in pixels.
+
+    Returns:
+        (size, size, 3) float32 in [0, 1], antialiased where the square is larger than that, and where it is the very
+        pixels of the photo, equal to them.
+
+    Raises:
+        ValueError: If the image is no photo, or the square lies outside of it.
+    """
+    ((_, face),) = read_aligned(ArraySource(image), [square], size)
+    return face
+
+
+def read_aligned(source: RowSource, squares: Sequence[FaceSquare], size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Cut aligned faces out of a photo that is read once, from top to bottom, in bounded memory.
+
+    Args:
+        source: The photo.
+        squares: Where the faces are.
+        size: Side of the results in pixels.
+
+    Yields:
+        (index of the square, face as :func:`align` gives it), in the order in which their last rows come.
+
+    Raises:
+        ValueError: If a square lies outside the photo.
+    """
+    waiting = [_Reduced(source, square, size, index) for index, square in enumerate(squares)]
+    for top, bottom in blocks(source.height, source.width):
+        crossed = [part for part in waiting if part.y < bottom]
+        if not crossed:
+            continue
+        rows = source.read_rows(top, bottom)
+        for part in crossed:
+            part.add(rows, top)
+            if part.y + part.height <= bottom:
+                waiting.remove(part)
+                yield part.index, part.aligned()
+        if not waiting:
+            return
+
+
+class _Reduced:
+    """The part of a photo around a square, at less than twice the wanted size: means of factor x factor pixels."""
+
+    def __init__(self, source: RowSource, square: FaceSquare, size: int, index: int) -> None:
+        self.index, self._square, self._size = index, square, size
+        self._factor = factor = max(1, math.floor(square.side / size))
+        x, y, w, h = square.bounds(source.height, source.width)
+        margin = 3 * factor  # the interpolation's reach
+        self.x, self.y = max(0, x - margin), max(0, y - margin)
+        self.width, self.height = (
+            min(x + w + margin, source.width) - self.x,
+            min(y + h + margin, source.height) - self.y,
+        )
+        self._largest = float(np.iinfo(source.dtype).max)
+        self._cells: np.ndarray | None = None
+
+    def add(self, rows: np.ndarray, top: int) -> None:
+        """Take what belongs here out of the photo's rows from ``top`` on."""
+        k = self._factor
+        if self._cells is None:
+            self._cells = np.zeros((-(-self.height // k), -(-self.width // k), rows.shape[2]), np.float32)
+        first, last = max(top, self.y), min(top + len(rows), self.y + self.height)
+        part = rows[first - top : last - top, self.x : self.x + self.width]
+        first, last = first - self.y, last - self.y
+        if k == 1:
+            self._cells[first:last] = part
+            return
+        part = _sums(_sums(part, np.arange(0, self.width, k), 1), _starts(first, last, k), 0)
+        self._cells[first // k : first // k + len(part)] += part
+
+    def aligned(self) -> np.ndarray:
+        """The square's pixels; see :func:`align`."""
+        assert self._cells is not None
+        k, size = self._factor, self._size
+        counts = (np.diff(np.append(np.arange(0, n, k), n)) for n in (self.height, self.width))
+        down, across = (count.astype(np.float32) for count in counts)
+        self._cells /= self._largest * down[:, None, None] * across[:, None]
+        image = torch.from_numpy(self._cells).permute(2, 0, 1)[None]
+        self._cells = None
+        # First turned at the photo's own scale, which loses nothing, then reduced with antialiasing.
+        steps = max(size, round(self._square.side / k))
+        unit = (np.arange(steps) + 0.5) / steps
+        x, y = self._square.to_photo(unit[None, :], unit[:, None])
+        points = np.stack([(x - self.x) / k / image.shape[3], (y - self.y) / k / image.shape[2]], axis=-1)
+        face = sampled(image, points)
+        if steps > size:
+            face = F.interpolate(face, (size, size), mode="bilinear", antialias=True)
+        return face[0].clamp_(0, 1).permute(1, 2, 0).contiguous().numpy()
+
+
+def sampled(image: torch.Tensor, points: np.ndarray) -> torch.Tensor:
+    """Interpolate bicubically; beyond its borders an image is mirrored.
+
+    Args:
+        image: (1, C, h, w) float32.
+        points: (H, W, 2) x and y as shares of the image's width and height.
+
+    Returns:
+        (1, C, H, W) float32.
+    """
+    grid = torch.from_numpy((2 * points - 1).astype(np.float32))[None]
+    return F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+
+
+def _starts(first: int, last: int, k: int) -> np.ndarray:
+    """Where cells of k rows begin within rows first to last, counted from ``first``."""
+    return np.maximum(np.arange(first // k * k, last, k) - first, 0)
+
+
+def _sums(values: np.ndarray, starts: np.ndarray, axis: int) -> np.ndarray:
+    return np.add.reduceat(values, starts, axis=axis, dtype=np.float32)

@@ -1,0 +1,323 @@
+"""Where skin may be on a face, from landmarks alone: a template's 189 points, the mesh's 468 or a detector's five.
+
+All lengths are multiples of the distance between the pupils (`unit`). Colour decides the rest
+(`retouch_common.faces.skin`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retouch_common.faces import mesh
+from retouch_common.faces.webmorph import Template
+from retouch_common.photo.colour import rgb_to_lab
+from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur
+
+__all__ = [
+    "FaceGeometry",
+    "geometry_from_landmarks",
+    "geometry_from_mesh",
+    "geometry_from_template",
+    "geometry_without_face",
+    "mesh_unit",
+]
+
+
+@dataclass(frozen=True)
+class FaceGeometry:
+    """Regions of a face, all (H, W) float32 in [0, 1].
+
+    Attributes:
+        allowed: Where skin may be.
+        excluded: Eyes, brows, lips and nostrils with the margin for drawing.
+        excluded_wide: Where natural blemishes are not looked for: the same with a wider margin, the outline of the
+            face, and the shadow of the jaw, whose edges look like spots.
+        seeds: Certain skin (cheeks, forehead, nose), from which colour is learnt.
+        unit: Distance between the pupils in pixels.
+        box: Face as x, y, width, height in pixels (float).
+        face: The face itself, without forehead above the outline, neck and ears; None if it is not known.
+        beard: Where beards, moustaches and sideburns grow; None if it is not known.
+        sockets: From the brows to the lower lids, where lenses of glasses are; None if it is not known.
+    """
+
+    allowed: np.ndarray
+    excluded: np.ndarray
+    excluded_wide: np.ndarray
+    seeds: np.ndarray
+    unit: float
+    box: tuple[float, float, float, float]
+    face: np.ndarray | None = None
+    beard: np.ndarray | None = None
+    sockets: np.ndarray | None = None
+
+
+def geometry_from_template(template: Template, height: int, width: int) -> FaceGeometry:
+    """Regions from a 189-point template whose points lie in an image of `height` x `width` pixels."""
+    unit = template.pupil_distance
+
+    def filled(name: str) -> np.ndarray:
+        return fill_polygon(template.outline(name), height, width)
+
+    face = filled("face")
+    ears = np.maximum(filled("ear_left"), filled("ear_right"))
+    neck = filled("neck")
+    allowed = np.maximum.reduce([face, dilate(ears, 0.04 * unit), dilate(neck, 0.1 * unit)])
+    whole = np.maximum(face, ears)
+
+    eyes = np.maximum(filled("eye_left"), filled("eye_right"))
+    brows = np.maximum(filled("brow_left"), filled("brow_right"))
+    lips = filled("lips")
+    nostrils = np.zeros_like(face)
+    wings = np.zeros_like(face)
+    for name in ("nose_wing_left", "nose_wing_right"):
+        line = template.lines(name)[0]
+        _mark(nostrils, line[3:])
+        _mark(wings, line)
+    narrow = _union(
+        dilate(eyes, 0.13 * unit),
+        dilate(brows, 0.06 * unit),
+        dilate(lips, 0.05 * unit),
+        dilate(nostrils, 0.06 * unit),
+    )
+    wide = _union(
+        dilate(eyes, 0.2 * unit),
+        dilate(brows, 0.12 * unit),
+        dilate(lips, 0.1 * unit),
+        dilate(nostrils, 0.1 * unit),
+        dilate(wings, 0.05 * unit),
+    )
+    rim = dilate(face, 0.35 * unit) * (1.0 - dilate(face, -0.1 * unit))
+    wide = _union(wide, rim, ears)
+    core = dilate(face, -0.22 * unit)
+    seeds = core * (1.0 - _union(wide, dilate(lips, 0.3 * unit)))
+    x, y = template.outline("face").T
+    box = (float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y)))
+    wings = np.concatenate([template.lines(name)[0] for name in ("nose_wing_left", "nose_wing_right")])
+    down = template.outline("lips").mean(0) - template.outline("eye_left").mean(0) / 2
+    down = down - template.outline("eye_right").mean(0) / 2
+    base = wings[np.argmax(wings @ down)]
+    beard = _beard(face, base, down / max(float(np.hypot(*down)), 1e-6), unit)
+    return FaceGeometry(
+        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box,
+        face=whole, beard=beard, sockets=dilate(_union(eyes, brows), 0.15 * unit),
+    )  # fmt: skip
+
+
+def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeometry:
+    """Regions from the 468-point mesh, at any pose.
+
+    Beards and glasses are not landmarks: cleaning leaves out the band around eyes and brows, where rims are, and skin
+    colour is learnt above the base of the nose only. Ears are left out: at most poses hair or background is there.
+
+    Args:
+        points: (468, 2) x, y in pixels.
+        height: Rows of the image.
+        width: Columns of the image.
+    """
+    points = np.asarray(points, dtype=np.float32)
+    unit = mesh_unit(points)
+    down = points[152] - points[10]  # from the forehead to the chin
+    down = down / max(float(np.hypot(*down)), 1e-6)
+
+    def filled(indices: Sequence[int]) -> np.ndarray:
+        return fill_polygon(points[list(indices)], height, width)
+
+    def union_of(outlines: Sequence[Sequence[int]]) -> np.ndarray:
+        return _union(*(filled(outline) for outline in outlines))
+
+    face = filled(mesh.OVAL)
+    eyes, brows, nostrils = union_of(mesh.EYES), union_of(mesh.BROWS), union_of(mesh.NOSTRILS)
+    lips = filled(mesh.OUTER_LIPS)
+    forehead = fill_polygon(_forehead(points, down, 0.25 * unit), height, width)
+    neck = fill_polygon(_below_jaw(points, down, 0.7 * unit), height, width)
+    allowed = _union(face, forehead, neck)
+
+    narrow = _union(
+        dilate(eyes, 0.16 * unit), dilate(brows, 0.08 * unit), dilate(lips, 0.08 * unit), dilate(nostrils, 0.07 * unit)
+    )
+    sockets = _union(union_of(_SOCKETS), eyes, brows)
+    wide = _union(
+        dilate(sockets, 0.22 * unit),
+        dilate(lips, 0.16 * unit),
+        dilate(nostrils, 0.16 * unit),
+        dilate(face, 0.35 * unit) * (1.0 - dilate(face, -0.15 * unit)),
+        1.0 - face,
+    )
+    core = dilate(face, -0.2 * unit)
+    above = _between(points[10], points[2], down, height, width)
+    seeds = (
+        core
+        * above
+        * (1.0 - _union(dilate(eyes, 0.2 * unit), dilate(brows, 0.12 * unit), dilate(nostrils, 0.1 * unit)))
+    )
+    x, y = points[list(mesh.OVAL)].T
+    box = (float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y)))
+    return FaceGeometry(
+        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box,
+        face=face, beard=_beard(face, points[2], down, unit), sockets=sockets,
+    )  # fmt: skip
+
+
+def _beard(face: np.ndarray, base: np.ndarray, down: np.ndarray, unit: float) -> np.ndarray:
+    """Where beards, moustaches and sideburns grow: below the nose's base, and along the outline below the eyes."""
+    height, width = face.shape
+    chin = _between(base - 0.1 * unit * down, base + 10.0 * unit * down, down, height, width)
+    cheeks = _between(base - 0.7 * unit * down, base, down, height, width)
+    rim = dilate(face, 0.1 * unit) * (1.0 - dilate(face, -0.2 * unit))
+    return _union(chin, cheeks * rim)
+
+
+def mesh_unit(points: np.ndarray) -> float:
+    """Distance between the eyes' centres in pixels; of a face that is turned away, what it would be from the front."""
+    left, right = (points[list(eye)].mean(0) for eye in mesh.EYES)
+    return max(float(np.hypot(*(right - left))), 0.33 * float(np.hypot(*(points[152] - points[10]))))
+
+
+_SOCKETS = (
+    (70, 63, 105, 66, 107, 133, 155, 154, 153, 145, 144, 163, 7, 33),
+    (300, 293, 334, 296, 336, 362, 382, 381, 380, 374, 373, 390, 249, 263),
+    (107, 336, 362, 133),
+)
+"""From brows to lower lids on the left and the right, and what lies between the eyes, in indices of the mesh."""
+
+
+def _forehead(points: np.ndarray, down: np.ndarray, rise: float) -> np.ndarray:
+    """Outline (n, 2) of what lies above the oval, as far as hair usually begins."""
+    top = points[[127, 162, 21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251, 389, 356]]
+    share = np.sin(np.linspace(0.0, np.pi, len(top), dtype=np.float32))[:, None]
+    return np.concatenate([top - down * rise * share, top[::-1]])
+
+
+def _below_jaw(points: np.ndarray, down: np.ndarray, drop: float) -> np.ndarray:
+    """Outline (n, 2) of what lies below the jaw, as far as the neck usually shows."""
+    jaw = points[[58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288]]
+    return np.concatenate([jaw, jaw[::-1] + down * drop])
+
+
+def _between(first: np.ndarray, last: np.ndarray, down: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The strip (H, W) across the image between two points, along a direction."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    along = x * down[0] + y * down[1]
+    return ((along > first @ down) & (along < last @ down)).astype(np.float32)
+
+
+def geometry_from_landmarks(
+    landmarks: np.ndarray, box: tuple[float, float, float, float], height: int, width: int
+) -> FaceGeometry:
+    """Regions from the five points of a face detector.
+
+    Args:
+        landmarks: (5, 2) x, y in pixels: the eyes, the tip of the nose, the corners of the mouth.
+        box: The detector's box as x, y, width, height.
+        height: Rows of the image.
+        width: Columns of the image.
+    """
+    points = np.asarray(landmarks, dtype=np.float32)
+    eyes = points[:2][np.argsort(points[:2, 0])]
+    mouth = points[3:][np.argsort(points[3:, 0])]
+    nose = points[2]
+    along = eyes[1] - eyes[0]
+    unit = float(np.hypot(*along))
+    along = along / unit
+    middle = eyes.mean(0)
+    mouth_middle = mouth.mean(0)
+    down = mouth_middle - middle
+    drop = float(np.hypot(*down))
+    down = down / drop
+
+    def blob(centre: np.ndarray, right: float, below: float) -> np.ndarray:
+        angle = np.linspace(0.0, 2.0 * np.pi, 48, endpoint=False)
+        corners = centre + np.outer(np.cos(angle), along) * right * unit + np.outer(np.sin(angle), down) * below * unit
+        return fill_polygon(corners, height, width)
+
+    mouth_width = float(np.hypot(*(mouth[1] - mouth[0]))) / unit
+    face = blob(middle + down * 0.46 * drop, 1.18, 1.52)
+    ears = blob(middle + down * 0.4 * drop, 1.5, 0.55)
+    neck = blob(mouth_middle + down * 1.15 * unit, 0.95, 0.85)
+    allowed = _union(face, ears, neck)
+
+    def features(margin: float) -> np.ndarray:
+        parts = [blob(mouth_middle, 0.5 * mouth_width + 0.1 + margin, 0.27 + margin)]
+        for eye, side in zip(eyes, (-1.0, 1.0), strict=True):
+            parts.append(blob(eye, 0.36 + margin, 0.24 + margin))
+            brow = eye - down * 0.4 * unit + along * side * 0.05 * unit
+            parts.append(blob(brow, 0.52 + margin, 0.2 + margin))
+            wing = nose + along * side * 0.16 * unit + down * 0.13 * unit
+            parts.append(blob(wing, 0.16 + margin, 0.12 + margin))
+        return _union(*parts)
+
+    seeds = np.zeros_like(face)
+    for side in (-1.0, 1.0):
+        cheek = nose + along * side * 0.52 * unit - down * 0.02 * unit
+        seeds = _union(seeds, blob(cheek, 0.22, 0.25))
+    seeds = _union(seeds, blob(middle - down * 0.75 * unit, 0.4, 0.16), blob(nose - down * 0.15 * unit, 0.12, 0.3))
+    seeds *= 1.0 - features(0.0)
+    safe = blob(middle + down * 0.42 * unit, 1.0, 1.25)  # ends above the chin, which five points do not tell
+    wide = _union(features(0.08), 1.0 - safe)
+    return FaceGeometry(allowed, _soft(features(0.0), unit), _soft(wide, unit), seeds, unit, box)
+
+
+def geometry_without_face(image: np.ndarray) -> FaceGeometry | None:
+    """Regions guessed from colour alone, for portraits without landmarks or a detector.
+
+    The largest area of usual skin colours counts as the face. Dark, saturated and rough parts in it (eyes,
+    brows, lips, nostrils, hair) are left out with a wide margin.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1].
+
+    Returns:
+        None if hardly anything has the colour of skin.
+    """
+    height, width = image.shape[:2]
+    lab = rgb_to_lab(gaussian_blur(image, 1.5))
+    lightness, a, b = lab[..., 0], lab[..., 1], lab[..., 2]
+    chroma = np.hypot(a, b)
+    likely = (lightness > 18) & (lightness < 95) & (a > 2) & (b > 2) & (chroma > 8) & (chroma < 50)
+    likely &= np.abs(np.arctan2(b, a) - 0.9) < 0.45
+    dense = gaussian_blur(likely.astype(np.float32), 0.03 * min(height, width))
+    if likely.mean() < 0.02:
+        return None
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    weight = dense**4
+    total = float(weight.sum())
+    cy, cx = float((weight * y).sum()) / total, float((weight * x).sum()) / total
+    reach = max(2.0 * float(np.sqrt((weight * (x - cx) ** 2).sum() / total)), 20.0)
+    unit = reach / 1.1
+    ellipse = ((x - cx) / reach) ** 2 + ((y - cy) / (1.5 * reach)) ** 2
+    allowed = (ellipse < 1.5).astype(np.float32) * (dense > 0.3)
+    core = likely & (ellipse < 0.6)
+    if core.sum() < 200:
+        return None
+    middle = np.median(lab[core], axis=0)
+    dark = lightness < 0.72 * middle[0]
+    lips = (a - middle[1]) > np.maximum(7.0, 0.45 * abs(middle[1]))
+    rough = gaussian_blur(np.abs(lightness - gaussian_blur(lightness, 0.04 * unit)), 0.04 * unit)
+    features = (dark | lips | (rough > 3.0 * float(np.median(rough[core])) + 0.5)).astype(np.float32)
+    features = dilate(dilate(features, -0.02 * unit), 0.02 * unit)
+    excluded = _soft(dilate(features, 0.1 * unit), unit)
+    wide = _soft(_union(dilate(features, 0.18 * unit), 1.0 - dilate(allowed, -0.15 * unit)), unit)
+    seeds = core * (1.0 - wide)
+    return FaceGeometry(allowed, excluded, wide, seeds, unit, (cx - reach, cy - 1.4 * reach, 2 * reach, 2.8 * reach))
+
+
+def _union(*masks: np.ndarray) -> np.ndarray:
+    return np.maximum.reduce(masks)
+
+
+def _soft(mask: np.ndarray, unit: float) -> np.ndarray:
+    """Round the corners off and blur the edge a little, outwards only."""
+    return np.clip(2.0 * gaussian_blur(mask, 0.02 * unit), 0.0, 1.0)
+
+
+def _mark(mask: np.ndarray, line: np.ndarray) -> None:
+    """Set the pixels along an open polyline to one."""
+    for start, end in itertools.pairwise(line):
+        steps = int(np.ceil(np.abs(end - start).max())) + 1
+        x, y = np.linspace(start, end, steps).round().astype(int).T
+        inside = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])
+        mask[y[inside], x[inside]] = 1.0

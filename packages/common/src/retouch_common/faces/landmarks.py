@@ -1,0 +1,281 @@
+"""Where eyes, brows, lips, nose and jaw lie in a picture: what retouching programs know about a face.
+
+Three kinds of landmarks give it: the hand-placed 189 points of a `.tem` template, the 68 points that detectors such
+as dlib's find and that come with FFHQ, and, for pictures framed as FFHQ's, where faces lie on average. Points are
+x, y in pixels, the middle of the first pixel at (0, 0).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retouch_common.faces.alignment import FaceSquare, fit_portrait
+from retouch_common.faces.webmorph import Template, read_template
+
+__all__ = [
+    "FFHQ_SIDE",
+    "FaceLandmarks",
+    "canonical_landmarks",
+    "ffhq_square",
+    "landmarks_from_68",
+    "landmarks_from_template",
+    "portrait_square_of",
+    "read_ffhq_points",
+    "read_landmarks",
+    "to_aligned",
+]
+
+FFHQ_SIDE = 1024
+"""Side in pixels of the aligned pictures that FFHQ's landmarks belong to."""
+
+FOREHEAD = 0.674
+"""From the eyes up to the hairline, as a share of the way from the eyes down to the chin: the mean of 112 people."""
+
+BROW_THICKNESS = 0.06
+"""Half the height of a brow in eye distances, for landmarks that give its middle only."""
+
+# The 68 points of 112 frontal faces (the Face Research Lab's London and Canada sets, DeBruine & Jones, CC BY 4.0) in
+# FFHQ's framing at 512 pixels: their mean, made symmetric. By rows: jaw, brows, nose, eyes, lips, gap of the mouth.
+# fmt: off
+_CANONICAL = np.array([
+    (116, 252), (116, 289), (120, 325), (127, 362), (138, 397), (159, 427), (187, 450), (219, 466), (255.5, 473),
+    (292, 466), (324, 450), (352, 427), (373, 397), (384, 362), (391, 325), (395, 289), (395, 252),
+    (138, 226), (157, 209), (183, 205), (209, 209), (228, 220), (283, 220), (302, 209), (328, 205), (354, 209),
+    (373, 226),
+    (255.5, 232), (255.5, 261), (255.5, 289), (255.5, 318), (230, 332), (245, 325), (255.5, 333), (266, 325),
+    (281, 332),
+    (168, 245), (185, 236), (205, 237), (222, 249), (203, 252), (185, 253),
+    (289, 249), (306, 237), (326, 236), (343, 245), (326, 253), (308, 252),
+    (206, 381), (224, 369), (241, 362), (255.5, 365), (270, 362), (287, 369), (305, 381), (291, 391), (275, 397),
+    (255.5, 399), (236, 397), (220, 391),
+    (206, 381), (231, 378), (255.5, 378), (280, 378), (305, 381), (280, 378), (255.5, 378), (231, 378),
+])
+# fmt: on
+
+
+@dataclass(frozen=True)
+class FaceLandmarks:
+    """Parts of one face. Left and right are the picture's; outlines close by themselves.
+
+    Attributes:
+        eyes: Outlines of the left and the right eye, each (n, 2).
+        brows: Outlines of the left and the right brow, each (n, 2).
+        lips: Outline of both lips together, (n, 2).
+        mouth: The mouth's left and right corner, (2, 2).
+        nose: From between the eyes down to the tip, (n, 2).
+        jaw: From the left ear along the chin to the right ear, (n, 2).
+        outline: The whole face from hairline to chin, (n, 2).
+
+    Raises:
+        ValueError: If a part is no list of finite points, or both eyes lie in one place.
+    """
+
+    eyes: tuple[np.ndarray, np.ndarray]
+    brows: tuple[np.ndarray, np.ndarray]
+    lips: np.ndarray
+    mouth: np.ndarray
+    nose: np.ndarray
+    jaw: np.ndarray
+    outline: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, part in vars(self).items():
+            for points in part if isinstance(part, tuple) else (part,):
+                if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2 or not np.isfinite(points).all():
+                    raise ValueError(f"the landmarks' {name} must be finite points x, y, not an array {points.shape}")
+        if not self.unit > 0:
+            raise ValueError("both eyes of the landmarks lie in one place")
+
+    @property
+    def eye_centres(self) -> np.ndarray:
+        """(2, 2): the middle of the left and of the right eye."""
+        return np.stack([eye.mean(0) for eye in self.eyes])
+
+    @property
+    def eye_widths(self) -> np.ndarray:
+        """(2,) pixels from corner to corner of each eye."""
+        return np.array([_spread(eye) for eye in self.eyes])
+
+    @property
+    def unit(self) -> float:
+        """Distance between the eyes' centres in pixels."""
+        left, right = self.eye_centres
+        return float(np.hypot(*(right - left)))
+
+    @property
+    def five_points(self) -> np.ndarray:
+        """(5, 2): left eye, right eye, tip of the nose, left and right corner of the mouth, as detectors give them."""
+        return np.concatenate([self.eye_centres, self.nose[-1:], self.mouth])
+
+    def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> FaceLandmarks:
+        """The same face with each part's (n, 2) points moved by a function."""
+        return FaceLandmarks(
+            eyes=(function(self.eyes[0]), function(self.eyes[1])),
+            brows=(function(self.brows[0]), function(self.brows[1])),
+            lips=function(self.lips),
+            mouth=function(self.mouth),
+            nose=function(self.nose),
+            jaw=function(self.jaw),
+            outline=function(self.outline),
+        )
+
+    def scaled(self, factor: float) -> FaceLandmarks:
+        """The same face in the picture enlarged by a factor."""
+        return self.mapped(lambda points: (points + 0.5) * factor - 0.5)
+
+
+def landmarks_from_template(template: Template) -> FaceLandmarks:
+    """Parts of a face from the 189-point template, in the template's own photo.
+
+    Raises:
+        ValueError: If it is another kind of template.
+    """
+    outline = template.outline("face")
+    jaw = outline[len(template.lines("face")[0]) :]
+    if jaw[0, 0] > jaw[-1, 0]:
+        jaw = jaw[::-1]
+    sides = template.lines("nose")[:2]
+    bridge, tip = (np.concatenate([line[part] for line in sides]).mean(0) for part in (slice(0, 1), slice(-2, None)))
+    lips = template.outline("lips")
+    return FaceLandmarks(
+        eyes=(template.outline("eye_left"), template.outline("eye_right")),
+        brows=(template.outline("brow_left"), template.outline("brow_right")),
+        lips=lips,
+        mouth=lips[[lips[:, 0].argmin(), lips[:, 0].argmax()]],
+        nose=np.stack([bridge, tip]),
+        jaw=jaw,
+        outline=outline,
+    )
+
+
+def landmarks_from_68(points: np.ndarray) -> FaceLandmarks:
+    """Parts of a face from 68 points in the order of iBUG 300-W (dlib's, FFHQ's); the hairline is guessed.
+
+    Args:
+        points: (68, 2) x, y in pixels.
+
+    Raises:
+        ValueError: If they are not 68 points, or not finite.
+    """
+    points = np.asarray(points, dtype=np.float32)
+    if points.shape != (68, 2):
+        raise ValueError(f"expected 68 landmarks as an array (68, 2), got {points.shape}")
+    jaw, eyes, lips = points[:17], (points[36:42], points[42:48]), points[48:60]
+    middle = (eyes[0].mean(0) + eyes[1].mean(0)) / 2
+    drop = middle - jaw[8]
+    centre, across = (jaw[0] + jaw[16]) / 2, (jaw[0] - jaw[16]) / 2
+    rise = middle + FOREHEAD * drop - centre
+    angle = np.linspace(0.0, np.pi, 15, dtype=np.float32)[1:-1, None]
+    cos, sin = np.cos(angle), np.sin(angle)
+    # a cubic superellipse is within 2 % of an eye distance of the mean hairline
+    hairline = centre - np.sign(cos) * np.abs(cos) ** (2 / 3) * across + np.abs(sin) ** (2 / 3) * rise
+    thickness = (
+        BROW_THICKNESS * drop / max(float(np.hypot(*drop)), 1e-6) * float(np.hypot(*(eyes[1] - eyes[0]).mean(0)))
+    )
+    left, right = (
+        np.concatenate([line + thickness, line[::-1] - thickness]) for line in (points[17:22], points[22:27])
+    )
+    return FaceLandmarks(
+        eyes=eyes,
+        brows=(left, right),
+        lips=lips,
+        mouth=lips[[0, 6]],
+        nose=points[27:31],
+        jaw=jaw,
+        outline=np.concatenate([jaw, hairline]),
+    )
+
+
+def canonical_landmarks(size: int) -> FaceLandmarks:
+    """Where a face lies on average in a picture framed as FFHQ's, for faces without landmarks of their own.
+
+    Single faces differ: by 1 % of the side around the eyes and the mouth, by 2 % at the jaw (standard deviations).
+
+    Args:
+        size: Side of the picture in pixels.
+    """
+    return landmarks_from_68(_CANONICAL).scaled(size / 512)
+
+
+def ffhq_square(landmarks: FaceLandmarks) -> FaceSquare:
+    """Where FFHQ's procedure cuts the face out of a photo (Karras et al., CVPR 2019).
+
+    `retouch_common.faces.alignment.face_square` does the same with a detector's points, which lie a little
+    differently from the landmarks here.
+    """
+    left, right = landmarks.eye_centres.astype(np.float64) + 0.5
+    eyes, mouth = (left + right) / 2, landmarks.mouth.astype(np.float64).mean(0) + 0.5
+    across, down = right - left, mouth - eyes
+    axis = across + np.array([down[1], -down[0]])
+    centre = eyes + 0.1 * down
+    side = 2.0 * max(2.0 * float(np.hypot(*across)), 1.8 * float(np.hypot(*down)))
+    return FaceSquare((float(centre[0]), float(centre[1])), side, math.atan2(axis[1], axis[0]))
+
+
+def portrait_square_of(landmarks: FaceLandmarks) -> FaceSquare:
+    """Where portraits are parsed and edited, see `retouch_common.faces.alignment.portrait_square`."""
+    return fit_portrait(landmarks.eye_centres.astype(np.float64) + 0.5, landmarks.mouth.mean(0) + 0.5)
+
+
+def to_aligned(landmarks: FaceLandmarks, square: FaceSquare, size: int) -> FaceLandmarks:
+    """Landmarks of a photo in the aligned picture that `alignment.align(photo, square, size)` cuts out of it."""
+
+    def moved(points: np.ndarray) -> np.ndarray:
+        shares = np.stack(square.from_photo(points[:, 0] + 0.5, points[:, 1] + 0.5), axis=1)
+        return (shares * size - 0.5).astype(np.float32)
+
+    return landmarks.mapped(moved)
+
+
+def read_landmarks(path: str | Path) -> FaceLandmarks:
+    """Read a `.tem` template of 189 points or a `.npy` array (68, 2), in the pixels of its own picture.
+
+    Raises:
+        ValueError: If the file is neither; the message names it.
+        OSError: If it cannot be read.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() == ".tem":
+            return landmarks_from_template(read_template(path))
+        if path.suffix.lower() == ".npy":
+            return landmarks_from_68(np.load(path, allow_pickle=False))
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    raise ValueError(f"{path}: landmarks are read from .tem templates and .npy arrays")
+
+
+def read_ffhq_points(path: str | Path) -> dict[int, np.ndarray]:
+    """Read the landmarks of FFHQ's aligned pictures out of `ffhq-dataset-v2.json`.
+
+    Returns:
+        (68, 2) float32 by number of the picture, in pixels of `FFHQ_SIDE`, for :func:`landmarks_from_68`.
+
+    Raises:
+        ValueError: If the file has another layout.
+        OSError: If it cannot be read.
+    """
+    path = Path(path)
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        points = {
+            int(key): np.array(entry["image"]["face_landmarks"], dtype=np.float32) for key, entry in entries.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not FFHQ's list of pictures with their face_landmarks ({error})") from error
+    for key, value in points.items():
+        if value.shape != (68, 2):
+            raise ValueError(f"{path}: picture {key} has landmarks of shape {value.shape}, not (68, 2)")
+    return points
+
+
+def _spread(points: np.ndarray) -> float:
+    """The largest distance between two points."""
+    between = points[:, None] - points[None]
+    return float(np.hypot(between[..., 0], between[..., 1]).max())

@@ -1,0 +1,105 @@
+"""Masks and changes of aligned faces at their places in a photograph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from retouch_common.faces.alignment import FaceSquare, sampled
+from retouch_common.photo.pasting import pasted_rows
+from retouch_common.photo.sources import RowSource
+
+
+@dataclass(frozen=True)
+class AlignedMask:
+    """A mask of an aligned face, at its place in a photo.
+
+    Attributes:
+        square: Where the face is.
+        values: (S, S) float32 in [0, 1].
+    """
+
+    square: FaceSquare
+    values: np.ndarray
+
+    def weights(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+        """The mask within a part of the photo, interpolated bilinearly.
+
+        Args:
+            left: Left edge of the part in pixels of the photo.
+            top: Top edge.
+            width: Width in pixels.
+            height: Height.
+
+        Returns:
+            (height, width) float32 in [0, 1]; exactly 0 outside the square.
+        """
+        corners_x, corners_y = np.array([left, left + width, left]), np.array([top, top, top + height])
+        rows = [(b - a, c - a, b + c - 1) for a, b, c in self.square.from_photo(corners_x, corners_y)]
+        grid = F.affine_grid(torch.tensor(rows, dtype=torch.float32)[None], [1, 1, height, width], align_corners=False)
+        values = torch.from_numpy(self.values)[None, None]
+        within = F.grid_sample(values, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return within[0, 0].numpy()
+
+
+class AlignedLayer:
+    """A change of an aligned face, brought back to the photo's place and scale.
+
+    A change larger than the face in the photo is reduced with antialiasing, a smaller one is interpolated
+    bicubically: the photo keeps its own detail and only the difference is smooth.
+
+    Args:
+        square: Where the face is.
+        change: (S, S, C) float32, in levels of the photo.
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+    """
+
+    def __init__(self, square: FaceSquare, change: np.ndarray, height: int, width: int) -> None:
+        self.x, self.y, self.width, self.height = square.bounds(height, width)
+        self._square = square
+        self._change = torch.from_numpy(np.ascontiguousarray(change, np.float32)).permute(2, 0, 1)[None]
+        side = max(1, math.ceil(square.side))
+        if side < change.shape[0]:
+            self._change = F.interpolate(self._change, (side, side), mode="bilinear", antialias=True)
+
+    def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`retouch_common.photo.pasting.Layer`."""
+        x = np.arange(self.x, self.x + self.width)[None, :] + 0.5
+        y = np.arange(first, first + len(before))[:, None] + 0.5
+        u, v = self._square.from_photo(x, y)
+        change = sampled(self._change, np.stack([u, v], axis=-1))[0].permute(1, 2, 0).numpy()
+        return change, self._square.weights(u, v)
+
+
+def changed_rows(
+    photo: RowSource,
+    changes: Iterable[tuple[FaceSquare, np.ndarray]],
+    *,
+    strength: float = 1.0,
+    protect: RowSource | None = None,
+) -> Iterator[np.ndarray]:
+    """Paste what a network changed in aligned faces back into their photo.
+
+    Args:
+        photo: The photo; its rows are asked for once, from top to bottom.
+        changes: Where each face is, and what is added to it, (S, S, 3) float32 in [-1, 1].
+        strength: What the changes are multiplied by, 0 to 1.
+        protect: A picture of the photo's size, white where nothing may change.
+
+    Yields:
+        Consecutive blocks of rows, (n, W, 3) of the photo's type.
+
+    Raises:
+        ValueError: If the strength is outside [0, 1], or ``protect`` has another size.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must lie between 0 and 1, not {strength}")
+    levels = np.float32(strength * np.iinfo(photo.dtype).max)
+    layers = [AlignedLayer(square, change * levels, photo.height, photo.width) for square, change in changes]
+    yield from pasted_rows(photo, layers, protect=protect)

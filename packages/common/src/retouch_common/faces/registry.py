@@ -1,0 +1,40 @@
+"""Face detectors in the order in which they are tried.
+
+A detector takes an (H, W, 3) uint8 RGB image and ``score_threshold`` and returns faces, largest first. Registering one
+costs nothing: it is loaded when :func:`retouch_common.faces.detection.detect_faces` first needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from retouch_common.faces.face import Face
+
+Detector = Callable[..., "list[Face]"]
+
+_loaders: dict[str, Callable[[], Detector]] = {}
+_last_resorts: set[str] = set()
+
+
+class DetectorUnavailable(RuntimeError):
+    """The weights of a face detector are missing; the message says which file to put where."""
+
+
+def register_detector(name: str, load: Callable[[], Detector], *, last_resort: bool = False) -> None:
+    """Add a face detector, or replace the one of that name.
+
+    Args:
+        name: What messages call it.
+        load: Return the detector; called for every image, so it caches what it loads. It raises
+            :class:`DetectorUnavailable` if the detector cannot be had.
+        last_resort: Try it after all detectors that are not.
+    """
+    _loaders[name] = load
+    (_last_resorts.add if last_resort else _last_resorts.discard)(name)
+
+
+def registered_detectors() -> dict[str, Callable[[], Detector]]:
+    """Return the loaders by name, in the order in which they are to be tried."""
+    return dict(sorted(_loaders.items(), key=lambda item: item[0] in _last_resorts))

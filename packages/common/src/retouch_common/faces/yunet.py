@@ -1,0 +1,173 @@
+"""The face detector YuNet, shown a photo at several sizes.
+
+kornia's YuNet knows faces of about 15 to 250 pixels. A photo is therefore shown to it several times, each time at half
+the size, and a face must be seen at every size at which it should be: on skin or cloth filling the frame a single look
+is often wrong with great confidence, but rarely twice in the same place.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import tempfile
+import threading
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from retouch_common.faces.face import Face
+from retouch_common.faces.registry import Detector, DetectorUnavailable
+
+if TYPE_CHECKING:
+    from kornia.contrib import FaceDetector
+
+WEIGHTS_NAME = "yunet_final.pth"
+WEIGHTS_SHA256 = "ee0a3035c5cbfc9484a31332223c9fd9c0ddcdb7c46b6a19e558ed393b6f2c67"
+_WEIGHTS_URL = "https://github.com/kornia/data/raw/main/yunet_final.pth"
+_DOWNLOAD_SECONDS = 15.0
+
+DETECTION_SIDE = 2560  # photos are shown to the detector no larger than this
+_SMALLEST_LEVEL = 128
+_SEEN = (20.0, 200.0)  # face sizes in pixels at which YuNet must agree
+_LOOK = (10.0, 400.0)  # face sizes at which its answers are taken into account
+_STRIDE = 64
+
+
+def load_detector() -> Detector:
+    """Return the detector with verified weights.
+
+    Raises:
+        DetectorUnavailable: The weights are missing and cannot be downloaded, or are not the expected ones.
+    """
+    return functools.partial(_find_faces, _detector())
+
+
+def _find_faces(detector: FaceDetector, image: np.ndarray, *, score_threshold: float) -> list[Face]:
+    """Find faces from about 1/150 of the image's longer side to the whole frame, largest first."""
+    level = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    scale = min(1.0, DETECTION_SIDE / max(image.shape[:2]))
+    if scale < 1:
+        level = _resized(level, scale)
+    looks = []
+    scales = []
+    while True:
+        looks.append(_look(detector, level, scale))
+        scales.append(scale)
+        if max(level.shape[2:]) <= _SMALLEST_LEVEL or min(level.shape[2:]) < 32:
+            break
+        level, scale = _resized(level, 0.5), scale / 2
+    return _agree(looks, scales, score_threshold)
+
+
+def _resized(level: torch.Tensor, factor: float) -> torch.Tensor:
+    """Scale (1, 3, h, w) down with antialiasing."""
+    size = [max(1, round(side * factor)) for side in level.shape[2:]]
+    return F.interpolate(level, size, mode="bilinear", antialias=True)
+
+
+@torch.inference_mode()
+def _look(detector: FaceDetector, level: torch.Tensor, scale: float) -> torch.Tensor:
+    """What the detector sees at one size: (N, 15) box corners, landmarks and score, in the photo's pixels."""
+    height, width = level.shape[2:]
+    padded = F.pad(level, (0, -width % _STRIDE, 0, -height % _STRIDE))
+    found = detector(padded.contiguous(memory_format=torch.channels_last))[0]
+    size = (found[:, 2:4] - found[:, :2]).amax(dim=1)
+    found = found[(size >= _LOOK[0]) & (size <= _LOOK[1])]
+    return torch.cat([found[:, :14] / scale, found[:, 14:]], dim=1)
+
+
+def _agree(looks: list[torch.Tensor], scales: list[float], threshold: float) -> list[Face]:
+    """Keep what was seen at every size at which it should be."""
+    from torchvision.ops import box_iou, nms
+
+    seen = torch.cat(looks)
+    if not len(seen):
+        return []
+    faces = seen[nms(seen[:, :4], seen[:, 14], 0.3)]
+    size = (faces[:, 2:4] - faces[:, :2]).amax(dim=1)
+    support = torch.zeros(len(faces), len(looks))
+    for index, look in enumerate(looks):
+        if len(look):
+            overlap = box_iou(faces[:, :4], look[:, :4])
+            support[:, index] = torch.where(overlap > 0.4, look[:, 14], 0.0).amax(dim=1)
+    sizes = size[:, None] * torch.tensor(scales)
+    expected = (sizes >= _SEEN[0]) & (sizes <= _SEEN[1])
+    expected |= ~expected.any(dim=1, keepdim=True) & (support == support.amax(dim=1, keepdim=True))
+    score = (support * expected).sum(dim=1) / expected.sum(dim=1)
+    order = score.argsort(descending=True)
+    faces, score = faces[order], score[order]
+    kept: list[int] = []
+    for index in range(len(faces)):
+        if score[index] >= threshold and not any(_inside(faces[index], faces[other]) for other in kept):
+            kept.append(index)
+    result = [_face(faces[index], float(score[index])) for index in kept]
+    return sorted(result, key=lambda face: -face.size)
+
+
+def _inside(face: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether one of two boxes lies mostly in the other."""
+    corner = torch.minimum(face[2:4], other[2:4]) - torch.maximum(face[:2], other[:2])
+    areas = [(box[2:4] - box[:2]).prod() for box in (face, other)]
+    return bool(corner.clamp(min=0).prod() > 0.6 * min(areas))
+
+
+def _face(row: torch.Tensor, score: float) -> Face:
+    x0, y0, x1, y1 = row[:4].tolist()
+    return Face((x0, y0, x1 - x0, y1 - y0), score, row[4:14].reshape(5, 2).numpy().astype(np.float32))
+
+
+@functools.lru_cache(maxsize=1)
+def _detector() -> FaceDetector:
+    """The detector, loaded from verified weights on first use."""
+    _ensure_weights(Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_NAME)
+    from kornia.contrib import FaceDetector
+
+    detector = FaceDetector(confidence_threshold=0.4).eval()
+    detector.model.to(memory_format=torch.channels_last)
+    return detector
+
+
+def _ensure_weights(path: Path) -> None:
+    """Check the weights that kornia is about to load, fetching them if they are not there."""
+    if not path.exists():
+        content = None if os.environ.get("HF_HUB_OFFLINE") == "1" else _download()
+        if content is None or hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
+            raise DetectorUnavailable(
+                f"the face detector's weights could not be downloaded; put {WEIGHTS_NAME} "
+                f"(sha256 {WEIGHTS_SHA256[:8]}…, from {_WEIGHTS_URL}) into {path.parent}"
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                file.write(content)
+            os.replace(file.name, path)
+        except OSError as error:
+            raise DetectorUnavailable(f"{path}: cannot be written: {error.strerror}") from error
+    elif hashlib.sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256:
+        raise DetectorUnavailable(
+            f"{path}: is not the face detector's file (sha256 {WEIGHTS_SHA256[:8]}…); "
+            f"delete it or put the one from {_WEIGHTS_URL} there"
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def _download() -> bytes | None:
+    """Fetch the weights; None when that fails or takes too long, which is not tried again for the next photo."""
+    result: list[bytes] = []
+
+    def fetch() -> None:
+        try:
+            with urllib.request.urlopen(_WEIGHTS_URL, timeout=_DOWNLOAD_SECONDS) as response:
+                result.append(response.read())
+        except OSError:
+            return
+
+    worker = threading.Thread(target=fetch, daemon=True)  # looking up the host's name has no timeout of its own
+    worker.start()
+    worker.join(_DOWNLOAD_SECONDS)
+    return result[0] if result else None

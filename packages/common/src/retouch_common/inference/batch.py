@@ -1,0 +1,241 @@
+"""From the files and folders a user names to pairs of input and output, and through all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from retouch_common.errors import TRACEBACK_VARIABLE, error_line
+from retouch_common.inference.names import COMPANION_ENDINGS, beside
+from retouch_common.photo.formats import SUFFIXES, format_of_name, sniff
+from retouch_common.progress import progress_bar
+
+# Pictures that cannot be retouched but that a user would miss if a folder's report left them out.
+_REPORTED = (".gif", ".bmp", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".exr", ".dng", ".cr2", ".nef", ".arw")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo to work on.
+
+    Attributes:
+        source: The input file.
+        target: The output file.
+        companions: What is written beside it.
+    """
+
+    source: Path
+    target: Path
+    companions: tuple[Path, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """All files that are written."""
+        return self.target, *self.companions
+
+
+def plan_job(source: Path, target: Path, endings: Sequence[str] = ()) -> Job:
+    """The job of one photo.
+
+    Args:
+        source: The input file.
+        target: The output file.
+        endings: Of what is written beside it, see :func:`retouch_common.inference.companions.beside`.
+    """
+    return Job(source, target, tuple(beside(target, ending) for ending in endings))
+
+
+def plan_jobs(
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    recursive: bool = False,
+    endings: Sequence[str] = (),
+    report: Callable[[str], None] = lambda line: None,
+) -> list[Job]:
+    """Pair every photo with its outputs.
+
+    A folder stands for the pictures in it (with ``recursive`` also below it, the tree kept in the output), but not for
+    those that lie beside outputs of an earlier run, ``COMPANION_ENDINGS``.
+    One file may be given an output file; everything else goes into the folder ``out`` under its own name.
+    Where two inputs would share an output, later ones are numbered: ``a.jpg``, ``a-2.jpg``.
+
+    Args:
+        inputs: Files and folders; files need not exist, which shows when they are opened.
+        out: Output file (one input file, and a name that ends like a photo's) or folder.
+        recursive: Whether folders within folders are searched.
+        endings: Of what is written beside each output.
+        report: Called with a line for each folder in which pictures were passed over.
+
+    Returns:
+        Jobs in the order of the inputs, those of a folder sorted by name.
+
+    Raises:
+        ValueError: If a folder holds no picture, or ``out`` cannot be what the inputs need.
+    """
+    if len(inputs) == 1 and not inputs[0].is_dir() and format_of_name(out) is not None and not out.is_dir():
+        return [plan_job(inputs[0], out, endings)]
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: is a file, but the output of folders or several photos is a folder")
+    if not out.exists() and out.suffix.lower() in SUFFIXES + _REPORTED:
+        reason = "is a file name, but the output of folders or several photos is a folder"
+        if out.suffix.lower() in _REPORTED:
+            reason = f"cannot be written; the name must end in one of {' '.join(SUFFIXES)}"
+        raise ValueError(f"{out}: {reason}")
+    jobs: list[Job] = []
+    taken: set[str] = set()
+    for given in inputs:
+        for source, relative in _pictures(given, out, recursive, report):
+            target = out / _named_like_its_format(source, relative)
+            plain, number = target, 1
+            while not taken.isdisjoint(map(_place, (job := plan_job(source, target, endings)).outputs)):
+                number += 1
+                target = plain.with_name(f"{plain.stem}-{number}{plain.suffix}")
+            taken.update(map(_place, job.outputs))
+            jobs.append(job)
+    return jobs
+
+
+def _place(path: Path) -> str:
+    """What two outputs share if one would replace the other, on file systems that ignore case too."""
+    return os.path.join(os.path.realpath(path.parent), path.name).casefold()
+
+
+def _pictures(given: Path, out: Path, recursive: bool, report: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
+    """The pictures an argument stands for, each with its path below the output folder."""
+    if not given.is_dir():
+        yield given, Path(given.name)
+        return
+    outside = out.resolve()
+    found = False
+    for folder, folders, names in os.walk(given):
+        here = Path(folder)
+        folders[:] = sorted(
+            name for name in folders if recursive and not name.startswith(".") and (here / name).resolve() != outside
+        )
+        passed_over = []
+        for name in sorted(names):
+            if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES + _REPORTED:
+                continue
+            if name.lower().endswith(COMPANION_ENDINGS):
+                passed_over.append(name)
+                continue
+            found = True
+            yield here / name, (here / name).relative_to(given)
+        if passed_over:
+            more = f" and {len(passed_over) - 1} more" if passed_over[1:] else ""
+            report(f"{here}: passing over {passed_over[0]}{more}, written beside outputs; name a file to take it")
+    if not found:
+        hint = "" if recursive else "; use --recursive to search the folders in it"
+        raise ValueError(f"{given}: no photo in this folder{hint}")
+
+
+def _named_like_its_format(source: Path, relative: Path) -> Path:
+    """Give a photo without a telling name the ending of its format; others keep theirs."""
+    if format_of_name(relative) is not None:
+        return relative
+    try:
+        suffix = sniff(source).suffixes[0]
+    except (ValueError, OSError):
+        return relative  # reported when it is opened
+    return relative.with_name(relative.name + suffix)
+
+
+def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite: bool = False) -> dict[int, str]:
+    """Say which jobs would replace a file that is not theirs to replace, before any of them writes.
+
+    Args:
+        jobs: All jobs of a run.
+        kept: What is read besides their sources: masks, a photo that lends something.
+        overwrite: Whether files that are there may be replaced, and a photo by its own output. Neither another input,
+            nor what the run itself writes, nor a photo by a picture that lies beside its output ever may.
+
+    Returns:
+        For the index of a job the reason, in one line.
+    """
+    read = {key for path in (*(job.source for job in jobs), *kept) for key in _identities(path)}
+    planned: dict[str, Job] = {}
+    reasons: dict[int, str] = {}
+    for index, job in enumerate(jobs):
+        own = _identities(job.source)
+        for path in job.outputs:
+            there = os.path.lexists(path) and not path.is_dir()  # a folder is refused when it is written to
+            first = planned.setdefault(_place(path), job)
+            if path == job.target and own & _identities(path):
+                if overwrite:
+                    continue
+                reason = "the output is the input; choose another OUT or give --overwrite"
+            elif read & _identities(path):
+                reason = f"its output {path} is another input; choose another OUT"
+                if own & _identities(path):
+                    reason = f"its output {path} is the input; choose another OUT"
+            elif first is not job:
+                reason = f"its output {path} is that of {first.source}, too; choose another OUT for one"
+            elif there and not overwrite:
+                reason = f"its output {path} is there already; choose another OUT, or --overwrite replaces it"
+            else:
+                continue
+            reasons.setdefault(index, f"{job.source}: {reason}")
+    return reasons
+
+
+def refuse_collisions(job: Job, *, kept: Iterable[Path] = (), overwrite: bool = False) -> None:
+    """Refuse one job as :func:`find_collisions` does.
+
+    Raises:
+        ValueError: If it would replace a file.
+    """
+    for reason in find_collisions([job], kept=kept, overwrite=overwrite).values():
+        raise ValueError(reason)
+
+
+def _identities(path: Path) -> set[object]:
+    """What two names of one file have in common: its place or, if it is there, its number on the disk."""
+    identities: set[object] = {os.path.join(os.path.realpath(path.parent), path.name)}
+    if path.exists():
+        status = path.stat()
+        identities.add((status.st_dev, status.st_ino))
+    return identities
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    work: Callable[[Job], object],
+    *,
+    overwrite: bool,
+    report: Callable[[str], None],
+    kept: Iterable[Path] = (),
+) -> list[str]:
+    """Work on many photos; a broken one does not stop the others.
+
+    Args:
+        jobs: Inputs and outputs; folders of outputs are made.
+        work: Works on one; what it returns says in its own words what was done.
+        overwrite: Whether files that are there may be replaced, see :func:`find_collisions`.
+        report: Called with one line for each photo that was worked on.
+        kept: Further files that are read.
+
+    Returns:
+        One line for each photo that was not, naming it and the reason.
+    """
+    failures = []
+    collisions = find_collisions(jobs, kept=kept, overwrite=overwrite)
+    with progress_bar(disable=len(jobs) < 2) as bar:
+        for index, job in enumerate(bar.track(jobs, description="Photos")):
+            if index in collisions:
+                failures.append(collisions[index])
+                continue
+            try:
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+                done = work(job)
+            except Exception as error:
+                line = error_line(error)
+                if os.environ.get(TRACEBACK_VARIABLE) == "1":
+                    raise
+                line = line or f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+                failures.append(line if str(job.source) in line else f"{job.source}: {line}")
+            else:
+                report(f"{job.source} -> {job.target}: {done}")
+    return failures

@@ -1,0 +1,81 @@
+"""Pictures that lie beside a retouched photo: maps of what a network saw, and before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retouch_common.photo.pixels import image_from_array
+from retouch_common.photo.sink import stream_rows, written
+
+if TYPE_CHECKING:
+    import pyvips
+
+    from retouch_common.faces.pasting import AlignedLayer
+    from retouch_common.photo.io import Photo
+
+COMPARE_SIDE = 1024
+COMPARED_PARTS = 4
+
+
+class Comparison:
+    """Before and after, side by side.
+
+    Args:
+        photo: The photo, which is looked at now.
+        parts: (x, y, w, h) in pixels of what to show, a row for each of the first few; empty for the whole photo.
+    """
+
+    def __init__(self, photo: Photo, parts: Sequence[tuple[int, int, int, int]]) -> None:
+        self._photo = photo
+        self._parts = list(parts[:COMPARED_PARTS]) or [(0, 0, photo.width, photo.height)]
+        self._before = [photo.thumbnail(COMPARE_SIDE, part) for part in self._parts]
+
+    def write(self, result: Photo, path: Path) -> None:
+        """Write rows of two pictures with a white line between them, as JPEG.
+
+        Args:
+            result: The retouched photo.
+            path: The output.
+
+        Raises:
+            OSError: If it cannot be written.
+            ValueError: If the retouched photo cannot be read.
+        """
+        after = [result.thumbnail(COMPARE_SIDE, part) for part in self._parts]
+        width = max(view.shape[1] for view in self._before)
+        rows = []
+        for pair in zip(self._before, after, strict=True):
+            row = np.full((pair[0].shape[0] + 8, 2 * width + 8, 3), 255, np.uint8)
+            for left, view in zip((0, width + 8), pair, strict=True):
+                row[: view.shape[0], left : left + view.shape[1]] = view
+            rows.append(row)
+        image = image_from_array(np.concatenate(rows)[:-8], "srgb")
+        self._photo.give_profile(image)
+        with written(path) as temporary:
+            image.jpegsave(str(temporary), Q=92, subsample_mode="off")
+
+
+def write_map(path: Path, height: int, width: int, layers: Sequence[AlignedLayer]) -> None:
+    """Write maps of aligned faces as one grey PNG of the photo's size, in bounded memory.
+
+    Args:
+        path: The output.
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+        layers: See :func:`retouch_common.photo.pasting.map_rows`.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    from retouch_common.photo.pasting import map_rows
+
+    with written(path) as temporary:
+
+        def save(image: pyvips.Image) -> None:
+            image.copy(interpretation="b-w").pngsave(str(temporary))
+
+        stream_rows(map_rows(height, width, layers), width, height, 1, np.dtype(np.uint8), save)

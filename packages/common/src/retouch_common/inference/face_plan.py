@@ -1,0 +1,102 @@
+"""Which faces of a photo a network for aligned faces will see, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retouch_common.faces.alignment import FaceSquare, face_square, whole_square
+from retouch_common.faces.detection import detect_faces
+from retouch_common.faces.face import Face
+from retouch_common.faces.registry import DetectorUnavailable
+from retouch_common.inference.regions import boxed_faces, locate_faces
+
+if TYPE_CHECKING:
+    from retouch_common.inference.regions import Box
+    from retouch_common.photo.io import Photo
+
+
+Frame = Callable[[Face, int, int], FaceSquare]
+"""What a network's square of a face is, given the photo's height and width."""
+
+
+@dataclass(frozen=True)
+class FacePlan:
+    """Which faces will be retouched and why.
+
+    Attributes:
+        squares: Where they lie, largest first.
+        reason: Why, in words that follow "because".
+    """
+
+    squares: tuple[FaceSquare, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        count = len(self.squares)
+        return f"{count} face{'s' if count > 1 else ''}, because {self.reason}"
+
+
+def plan_faces(
+    photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = False, frame: Frame = face_square
+) -> FacePlan:
+    """Decide which faces of a photo to retouch.
+
+    Args:
+        photo: The photo.
+        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo; they replace the detector.
+        aligned: The photo is an aligned face.
+        frame: Gives a face's square; FFHQ's by default.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If no face is found or the detector's weights cannot be had, a box lies outside the photo, or an
+            aligned photo is no square.
+    """
+    if aligned and face_boxes:
+        raise ValueError("a face box and an aligned photo exclude each other; leave one out")
+    try:
+        if aligned:
+            return FacePlan((whole_square(photo.height, photo.width),), "the photo is said to be aligned")
+        faces = boxed_faces(face_boxes) if face_boxes else locate_faces(photo)
+        if not faces:
+            raise ValueError("no face was found; give a face box, or say that the photo is aligned if a face fills it")
+        squares = tuple(frame(face, photo.height, photo.width) for face in faces)
+    except DetectorUnavailable as error:
+        raise ValueError(f"{photo.path}: {error}; or give a face box, or say that the photo is aligned") from error
+    except ValueError as error:
+        line = str(error)
+        raise ValueError(line if str(photo.path) in line else f"{photo.path}: {line}") from None
+    return FacePlan(squares, "the face box was given" if face_boxes else "that is what was found")
+
+
+def squares_in(
+    image: np.ndarray, faces: Sequence[Face] | None, aligned: bool, *, frame: Frame = face_square
+) -> list[FaceSquare]:
+    """Where the faces of a photograph in memory lie.
+
+    Args:
+        image: (H, W, 3) uint8 or uint16.
+        faces: Found before; None asks the detector.
+        aligned: The photograph is an aligned face.
+        frame: Gives a face's square; FFHQ's by default.
+
+    Raises:
+        DetectorUnavailable: If the face detector is needed and its weights cannot be had.
+        ValueError: No face, ``faces`` beside ``aligned``, or an aligned photograph that is no square.
+    """
+    height, width = image.shape[:2]
+    if aligned:
+        if faces is not None:
+            raise ValueError("faces and aligned exclude each other; leave one out")
+        return [whole_square(height, width)]
+    if faces is None:
+        faces = detect_faces(image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8))
+        if not faces:
+            raise ValueError("no face was found; say where it is with faces=, or aligned=True if it fills the picture")
+    return [frame(face, height, width) for face in faces]

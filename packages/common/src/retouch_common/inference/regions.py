@@ -1,0 +1,278 @@
+"""Which part of a photo to retouch, and how retouched faces go back into it.
+
+Faces are cropped with margin, retouched at their own scale and blended back as a feathered difference (see
+:mod:`retouch_common.photo.pasting`). The rows are made from top to bottom; crops that are too large for memory are
+retouched while the rows pass by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import numpy as np
+
+from retouch_common.faces.detection import detect_faces
+from retouch_common.faces.face import Face, face_crop
+from retouch_common.faces.pasting import AlignedMask
+from retouch_common.faces.registry import DetectorUnavailable
+from retouch_common.faces.yunet import DETECTION_SIDE
+from retouch_common.photo.io import Photo
+from retouch_common.photo.pasting import pasted_rows
+from retouch_common.photo.sources import ArraySource, RowSource
+
+Region = Literal["auto", "faces", "photo"]
+Box = tuple[float, float, float, float]
+Crop = tuple[int, int, int, int]
+
+FACE_MARGIN = 2.0
+FEATHER_RAMP = 0.125
+IN_MEMORY_PIXELS = 48_000_000  # crops beyond this are retouched as streams
+
+
+class ArrayRetoucher(Protocol):
+    """What a paper's retoucher offers."""
+
+    def __call__(self, image: np.ndarray, *, strength: float) -> np.ndarray:
+        """Retouch an (H, W, 3) uint8 or uint16 array."""
+
+    def stripes(self, source: RowSource, *, strength: float) -> Iterator[np.ndarray]:
+        """Retouch a source of rows into consecutive blocks of rows."""
+
+
+class SkinLocator(Protocol):
+    """What finds the skin of a face, as :class:`retouch_common.parsing.skin.SkinSegmenter` does."""
+
+    def locate(self, source: RowSource, face: Face) -> AlignedMask:
+        """Return the mask of a face's skin; the face is in pixels of the source."""
+
+
+@dataclass(frozen=True)
+class RegionPlan:
+    """What will be retouched and why.
+
+    Attributes:
+        region: "faces" or "photo".
+        crops: (x, y, w, h) in pixels, one for each face; empty for the whole photo.
+        reason: Why, in words that follow "because".
+        faces: The faces themselves, in the order of their crops.
+    """
+
+    region: Literal["faces", "photo"]
+    crops: tuple[Crop, ...]
+    reason: str
+    faces: tuple[Face, ...] = ()
+
+    def __str__(self) -> str:
+        count = len(self.crops)
+        what = "the whole photo" if self.region == "photo" else f"{count} face{'s' if count > 1 else ''}"
+        return f"{what}, because {self.reason}"
+
+
+def plan_region(
+    photo: Photo, region: Region = "auto", *, face_boxes: Sequence[Box] = (), margin: float = FACE_MARGIN
+) -> RegionPlan:
+    """Decide which part of a photo to retouch.
+
+    Args:
+        photo: The photo.
+        region: "faces" for every face, "photo" for the whole frame, "auto" for faces where some are found and
+            the whole frame otherwise.
+        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo; they replace the detector.
+        margin: Side of a face's crop over the longer side of its box.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If faces are wanted but none is found or the detector's weights cannot be had, a box lies
+            outside the photo, or the region is unknown.
+    """
+    if region not in ("auto", "faces", "photo"):
+        raise ValueError(f"region must be auto, faces or photo, not {region!r}")
+    if region == "photo":
+        if face_boxes:
+            raise ValueError("a face box and the region 'photo' exclude each other; leave one out")
+        return RegionPlan("photo", (), "the region 'photo' was asked for")
+    if face_boxes:
+        try:
+            return _faces_plan(photo, boxed_faces(face_boxes), margin, "the face box was given")
+        except ValueError as error:
+            raise ValueError(f"{photo.path}: {error}") from None
+    try:
+        faces = locate_faces(photo)
+    except DetectorUnavailable as error:
+        if region == "faces":
+            raise ValueError(f"{photo.path}: {error}; or give a face box, or use the region 'photo'") from error
+        return RegionPlan("photo", (), str(error))
+    if faces:
+        asked = "that is what was found" if region == "auto" else "the region 'faces' was asked for"
+        return _faces_plan(photo, faces, margin, asked)
+    if region == "faces":
+        raise ValueError(f"{photo.path}: no face was found; give a face box, or use the region 'photo'")
+    return RegionPlan("photo", (), "no face was found")
+
+
+def locate_faces(photo: Photo) -> list[Face]:
+    """Find the faces of a photo of any size.
+
+    Args:
+        photo: The photo.
+
+    Returns:
+        Faces in pixels of the photo, largest first.
+
+    Raises:
+        DetectorUnavailable: If the detector's weights cannot be had.
+        ValueError: If the photo is damaged.
+    """
+    small = photo.thumbnail(DETECTION_SIDE)
+    scale = np.array([photo.width / small.shape[1], photo.height / small.shape[0]])
+    faces = []
+    for face in detect_faces(small):
+        x, y, w, h = (float(value) for value in np.array(face.box) * np.tile(scale, 2))
+        faces.append(Face((x, y, w, h), face.score, (face.landmarks * scale).astype(np.float32)))
+    return faces
+
+
+def boxed_faces(boxes: Sequence[Box]) -> list[Face]:
+    """Faces of which only the boxes (x, y, w, h) are known."""
+    return [Face(box, 1.0, np.full((5, 2), np.nan, np.float32)) for box in boxes]
+
+
+def feather_profile(length: int, ramp: float, *, open_start: bool, open_stop: bool) -> np.ndarray:
+    """Weights along one axis of a crop: 1 inside, smoothly down to exactly 0 at its ends.
+
+    Args:
+        length: Length of the axis in pixels.
+        ramp: Length of the slope as a fraction of the axis, in (0, 0.5].
+        open_start: The start lies on the photo's border: no slope there.
+        open_stop: The end lies on the photo's border: no slope there.
+
+    Returns:
+        (length,) float32.
+    """
+    slope = max(1.0, ramp * length)
+    position = np.arange(length, dtype=np.float32)
+    weights = np.ones(length, np.float32)
+    for is_open, distance in ((open_start, position), (open_stop, position[::-1])):
+        if not is_open:
+            t = np.clip(distance / slope, 0, 1)
+            weights *= t * t * (3 - 2 * t)
+    return weights
+
+
+def _faces_plan(photo: Photo, faces: Sequence[Face], margin: float, reason: str) -> RegionPlan:
+    crops = tuple(face_crop(face, photo.height, photo.width, margin) for face in faces)
+    return RegionPlan("faces", crops, reason, tuple(faces))
+
+
+def moved_face(face: Face, left: float, top: float, scale: float = 1.0) -> Face:
+    """A face in pixels of a part of the photo.
+
+    Args:
+        face: In pixels of the photo.
+        left: Left edge of the part.
+        top: Top edge.
+        scale: Size of the part's pixels over the photo's.
+    """
+    x, y, w, h = face.box
+    box = (scale * (x - left), scale * (y - top), scale * w, scale * h)
+    return replace(face, box=box, landmarks=scale * (face.landmarks - np.array([left, top], np.float32)))
+
+
+def retouched_rows(
+    photo: Photo,
+    plan: RegionPlan,
+    retoucher: ArrayRetoucher,
+    *,
+    strength: float = 1.0,
+    skin: SkinLocator | None = None,
+) -> Iterator[np.ndarray]:
+    """Retouch a photo according to a plan, from top to bottom.
+
+    Args:
+        photo: The photo.
+        plan: From :func:`plan_region`.
+        retoucher: The network.
+        strength: 0 changes nothing, 1 is the network's retouching.
+        skin: What finds the skin of the faces, to which the change is then confined; None leaves it as it is.
+
+    Yields:
+        Consecutive blocks of rows, (n, width, 3) of the photo's type.
+
+    Raises:
+        ValueError: If the photo is damaged, or the strength is outside [0, 1].
+    """
+    if plan.region == "photo":
+        yield from retoucher.stripes(photo, strength=strength)
+        return
+    layers = []
+    budget = IN_MEMORY_PIXELS
+    parts = list(zip(plan.crops, plan.faces, strict=True)) if skin else [(crop, None) for crop in plan.crops]
+    for crop, face in sorted(parts, key=lambda part: part[0][2] * part[0][3]):
+        budget -= crop[2] * crop[3]
+        layers.append(_layer(photo, crop, face, retoucher, strength, skin, in_memory=budget >= 0))
+    yield from pasted_rows(photo, layers)
+
+
+class _CropSource:
+    """A crop of a photo as a source of rows, decoded independently of other readers."""
+
+    def __init__(self, photo: Photo, crop: Crop) -> None:
+        self._photo = Photo.open(photo.path)
+        self._x, self._y, self.width, self.height = crop
+        self.dtype = photo.dtype
+
+    def read_rows(self, y0: int, y1: int) -> np.ndarray:
+        rows = self._photo.read_rows(self._y + y0, self._y + y1)
+        return np.ascontiguousarray(rows[:, self._x : self._x + self.width])
+
+
+class _Layer:
+    """A retouched crop over the photo, with its weights; rows are taken from top to bottom."""
+
+    def __init__(self, photo: Photo, crop: Crop, stripes: Iterator[np.ndarray], skin: AlignedMask | None) -> None:
+        self.x, self.y, self.width, self.height = crop
+        right, bottom = self.x + self.width, self.y + self.height
+        self.across = feather_profile(self.width, FEATHER_RAMP, open_start=self.x == 0, open_stop=right == photo.width)
+        self.down = feather_profile(self.height, FEATHER_RAMP, open_start=self.y == 0, open_stop=bottom == photo.height)
+        self._stripes, self._skin = stripes, skin
+        self._waiting: np.ndarray | None = None
+
+    def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """The retouched crop's difference to the rows ``before``, from row ``first`` of the photo, and its weights."""
+        weights = self.down[first - self.y : first - self.y + len(before), None] * self.across
+        if self._skin is not None:
+            weights *= self._skin.weights(0, first - self.y, self.width, len(before))
+        return self._next(len(before)).astype(np.float32) - before, weights
+
+    def _next(self, count: int) -> np.ndarray:
+        parts = []
+        while count:
+            block = next(self._stripes) if self._waiting is None else self._waiting
+            parts.append(block[:count])
+            self._waiting = block[count:] if len(block) > count else None
+            count -= len(parts[-1])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _layer(
+    photo: Photo,
+    crop: Crop,
+    face: Face | None,
+    retoucher: ArrayRetoucher,
+    strength: float,
+    skin: SkinLocator | None,
+    *,
+    in_memory: bool,
+) -> _Layer:
+    pixels = photo.read(*crop) if in_memory else None
+    mask = None
+    if skin is not None and face is not None:
+        source = _CropSource(photo, crop) if pixels is None else ArraySource(pixels)
+        mask = skin.locate(source, moved_face(face, crop[0], crop[1]))
+    if pixels is not None:
+        return _Layer(photo, crop, iter([retoucher(pixels, strength=strength)]), mask)
+    return _Layer(photo, crop, retoucher.stripes(_CropSource(photo, crop), strength=strength), mask)

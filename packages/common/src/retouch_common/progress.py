@@ -1,0 +1,45 @@
+"""The progress bar that all commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def progress_bar(*, unit: str = "photos", disable: bool = False) -> Progress:
+    """A progress bar on standard error: what, how far, how fast, how long still.
+
+        with progress_bar(unit="photos") as bar:
+            for photo in bar.track(photos, description="Retouching"): ...
+
+    Args:
+        unit: plural of what is counted, for the throughput.
+        disable: show nothing, e.g. for a single photo.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        _throughput_column(unit),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=disable,
+    )
+
+
+def _throughput_column(unit: str) -> Any:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Throughput(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            seconds = task.finished_time or task.elapsed
+            speed = task.completed / seconds if seconds else 0
+            return Text(f"{speed:.1f} {unit}/s" if speed else "", style="progress.data.speed")
+
+    return Throughput()

@@ -1,0 +1,178 @@
+import hashlib
+import threading
+
+import numpy as np
+import pytest
+import torch
+from retouch_common.faces import registry, yunet
+from retouch_common.faces.detection import detect_faces
+from retouch_common.faces.face import Face, face_crop
+from retouch_common.faces.registry import DetectorUnavailable
+from retouch_common.faces.yunet import _agree
+
+
+def face(x, y, w, h):
+    return Face((x, y, w, h), 1.0, np.full((5, 2), np.nan, np.float32))
+
+
+def seen(*boxes):
+    """What a look sees: boxes as x, y, side, score."""
+    rows = torch.zeros(len(boxes), 15)
+    for row, (x, y, side, score) in zip(rows, boxes, strict=True):
+        row[:4] = torch.tensor([x, y, x + side, y + side], dtype=torch.float32)
+        row[14] = score
+    return rows
+
+
+def test_face_must_be_seen_at_every_size_at_which_it_should_be():
+    scales = [1.0, 0.5, 0.25]
+    once = [seen((100, 100, 150, 0.95)), seen(), seen()]
+    assert _agree(once, scales, 0.6) == []
+    always = [seen((100, 100, 150, 0.95)), seen((104, 98, 150, 0.9)), seen((100, 100, 140, 0.9))]
+    (found,) = _agree(always, scales, 0.6)
+    assert found.box == (100, 100, 150, 150) and found.score == pytest.approx((0.95 + 0.9 + 0.9) / 3)
+
+
+def test_small_face_needs_to_be_seen_only_where_it_is_large_enough():
+    (found,) = _agree([seen((10, 10, 24, 0.9)), seen(), seen()], [1.0, 0.5, 0.25], 0.6)
+    assert found.score == pytest.approx(0.9)
+
+
+def test_box_inside_a_better_one_is_dropped():
+    scales = [1.0, 0.5]
+    looks = [seen((0, 0, 100, 0.95), (40, 40, 35, 0.8)), seen((0, 0, 100, 0.95))]
+    assert [found.box[2] for found in _agree(looks, scales, 0.6)] == [100]
+
+
+def test_nothing_seen_is_no_face():
+    assert _agree([seen(), seen()], [1.0, 0.5], 0.6) == []
+
+
+def test_crop_is_a_square_around_the_face():
+    assert face_crop(face(400, 300, 60, 100), 1000, 1000, 2.0) == (330, 250, 200, 200)
+
+
+def test_crop_is_shifted_into_the_photo_and_cut_to_it():
+    assert face_crop(face(0, 0, 60, 100), 1000, 1000, 2.0) == (0, 0, 200, 200)
+    assert face_crop(face(950, 950, 60, 100), 1000, 1000, 2.0) == (800, 800, 200, 200)
+    assert face_crop(face(100, 10, 100, 100), 150, 800, 2.0) == (50, 0, 200, 150)
+    with pytest.raises(ValueError, match="the face box 1000,0,5,5 lies outside the photo of 1000x1000"):
+        face_crop(face(1000, 0, 5, 5), 1000, 1000)
+
+
+@pytest.fixture
+def empty_hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    yunet._detector.cache_clear()
+    monkeypatch.delitem(registry._loaders, "face parser")
+    yield tmp_path / "hub" / "checkpoints"
+    torch.hub._hub_dir = None
+    yunet._detector.cache_clear()
+
+
+def test_missing_weights_say_which_file_goes_where(empty_hub, monkeypatch):
+    monkeypatch.setattr(yunet, "_download", lambda: None)
+    with pytest.raises(DetectorUnavailable) as caught:
+        detect_faces(np.zeros((64, 64, 3), np.uint8))
+    message = str(caught.value)
+    assert "yunet_final.pth" in message and str(empty_hub) in message and "ee0a3035" in message
+
+
+def test_wrong_weights_are_neither_loaded_nor_installed(empty_hub, monkeypatch):
+    monkeypatch.setattr(yunet, "_download", lambda: b"something else")
+    with pytest.raises(DetectorUnavailable, match="could not be downloaded"):
+        detect_faces(np.zeros((64, 64, 3), np.uint8))
+    assert not empty_hub.exists()
+    empty_hub.mkdir(parents=True)
+    (empty_hub / "yunet_final.pth").write_bytes(b"something else")
+    with pytest.raises(DetectorUnavailable, match="is not the face detector's file"):
+        detect_faces(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_weights_put_there_later_are_seen(empty_hub, monkeypatch):
+    monkeypatch.setattr(yunet, "_download", lambda: None)
+    monkeypatch.setattr(yunet, "WEIGHTS_SHA256", hashlib.sha256(b"weights").hexdigest())
+    path = empty_hub / "yunet_final.pth"
+    with pytest.raises(DetectorUnavailable):
+        yunet._ensure_weights(path)
+    empty_hub.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    yunet._ensure_weights(path)
+
+
+@pytest.fixture
+def first_download():
+    yunet._download.cache_clear()
+    yield
+    yunet._download.cache_clear()
+
+
+def test_slow_download_gives_up_once(first_download, monkeypatch):
+    release, asked = threading.Event(), []
+
+    def never_answers(*arguments, **options):
+        asked.append(arguments)
+        release.wait(5)
+        raise TimeoutError
+
+    monkeypatch.setattr(yunet, "_DOWNLOAD_SECONDS", 0.05)
+    monkeypatch.setattr(yunet.urllib.request, "urlopen", never_answers)
+    assert yunet._download() is None and yunet._download() is None and len(asked) == 1
+    release.set()
+
+
+def test_image_must_be_8_bit_rgb():
+    with pytest.raises(ValueError, match="uint8"):
+        detect_faces(np.zeros((64, 64, 3), np.uint16))
+
+
+@pytest.fixture
+def yunet_weights(tmp_path):
+    """The real detector, from a weights file in the torch hub folder or in the shared data."""
+    import os
+    import shutil
+    from pathlib import Path
+
+    shared = Path(os.environ.get("RETOUCH_DATA", "../shared/data")) / "models" / yunet.WEIGHTS_NAME
+    installed = Path(torch.hub.get_dir()) / "checkpoints" / yunet.WEIGHTS_NAME
+    source = next((path for path in (installed, shared) if path.exists()), None)
+    if source is None:
+        pytest.skip(f"needs {yunet.WEIGHTS_NAME} in {installed.parent} or {shared.parent}")
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    shutil.copy(source, folder)
+    before = torch.hub._hub_dir
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    yunet._detector.cache_clear()
+    yield
+    torch.hub._hub_dir = before
+    yunet._detector.cache_clear()
+
+
+def test_astronaut_is_found_at_every_size_and_nothing_else_is(yunet_weights):
+    data = pytest.importorskip("skimage.data")
+    portrait = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].float()
+    for factor in (0.25, 1.0, 2.5):
+        scaled = torch.nn.functional.interpolate(portrait, scale_factor=factor, mode="bilinear", antialias=True)
+        image = scaled.round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
+        (found,) = detect_faces(image)
+        x, y, w, h = (value / factor for value in found.box)
+        assert abs(x + w / 2 - 225) < 12 and abs(y + h / 2 - 117) < 12 and 80 < h < 150
+        assert found.landmarks[0, 0] < found.landmarks[1, 0]
+        assert (found.landmarks[:2, 1] < found.landmarks[3:, 1]).all()
+    assert detect_faces(data.chelsea()) == []
+
+
+def test_small_and_large_faces_in_one_photo(yunet_weights):
+    data = pytest.importorskip("skimage.data")
+    portrait = torch.from_numpy(data.astronaut()[:300, 80:380]).permute(2, 0, 1)[None].float()
+    canvas = np.full((900, 1400, 3), 120, np.uint8)
+    places = [(20, 20, 80), (150, 20, 120), (350, 20, 200), (600, 20, 800)]
+    for x, y, side in places:
+        small = torch.nn.functional.interpolate(portrait, (side, side), mode="bilinear", antialias=True)
+        canvas[y : y + side, x : x + side] = small.round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
+    found = detect_faces(canvas)
+    assert len(found) == 4
+    for (x, _, side), one in zip(sorted(places, key=lambda place: -place[2]), found, strict=True):
+        assert x < one.box[0] < x + side and 0.3 * side < one.size < 0.5 * side

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from retouch_common.faces.geometry import geometry_from_landmarks, geometry_from_template, geometry_without_face
+from retouch_common.faces.skin import plain_background, skin_maps
+from retouch_common.photo.filters import dilate
+
+if TYPE_CHECKING:
+    from ..conftest import Person
+
+FEATURES = ("eye_left", "eye_right", "brow_left", "brow_right", "lips")
+
+
+def inner_face(person: Person) -> np.ndarray:
+    features = np.maximum.reduce([dilate(person.parts[name], 14) for name in FEATURES])
+    nose = np.zeros_like(features)
+    nose[145:190, 100:160] = 1.0
+    return dilate(person.parts["face"], -12) * (1 - np.maximum(features, nose)) > 0
+
+
+@pytest.mark.parametrize("who", ["person", "dark_person"])
+@pytest.mark.parametrize("source", ["template", "landmarks"])
+def test_skin_is_found_and_features_are_left_out(who: str, source: str, request: pytest.FixtureRequest) -> None:
+    person: Person = request.getfixturevalue(who)
+    height, width = person.image.shape[:2]
+    if source == "template":
+        geometry = geometry_from_template(person.template, height, width)
+    else:
+        geometry = geometry_from_landmarks(person.landmarks, (62, 65, 136, 175), height, width)
+    maps = skin_maps(person.image, geometry)
+    for name in (*FEATURES, "hair", "shirt"):
+        inside = dilate(person.parts[name], -2) > 0
+        assert maps.skin[inside].mean() < 0.02, name
+        assert maps.cleanable[inside].mean() < 0.005, name
+    assert maps.skin[inner_face(person)].mean() > 0.8
+    assert (maps.skin - maps.cleanable).min() > -0.3 and maps.cleanable.sum() < maps.skin.sum()
+    background = np.zeros(maps.skin.shape, dtype=bool)
+    background[:20] = background[:, :20] = True
+    assert maps.skin[background].max() == 0.0
+    certain = maps.other[dilate(person.parts["shirt"], -8) > 0].mean()
+    assert certain > (0.8 if source == "template" else 0.2)  # without a template the neck's end is a guess
+    assert maps.other[person.parts["face"] > 0].max() < 0.1
+
+
+def test_colour_alone_finds_the_face(person: Person) -> None:
+    geometry = geometry_without_face(person.image)
+    assert geometry is not None
+    maps = skin_maps(person.image, geometry)
+    assert maps.skin[inner_face(person)].mean() > 0.4
+    for name in (*FEATURES, "hair", "shirt"):
+        assert maps.skin[dilate(person.parts[name], -2) > 0].mean() < 0.1, name
+
+
+def test_a_picture_without_skin_has_none() -> None:
+    assert geometry_without_face(np.full((120, 100, 3), (0.1, 0.4, 0.7), dtype=np.float32)) is None
+
+
+def test_a_plain_background_is_cut_out(person: Person) -> None:
+    geometry = geometry_from_template(person.template, *person.image.shape[:2])
+    matte = plain_background(person.image, geometry)
+    assert matte[:20].mean() > 0.95
+    assert matte[dilate(person.parts["face"], -5) > 0].max() < 0.05
+    assert matte[dilate(person.parts["hair"], -3) > 0].mean() < 0.1
+
+
+def test_a_lively_background_is_not(person: Person) -> None:
+    generator = np.random.default_rng(0)
+    lively = generator.random(person.image.shape, dtype=np.float32)
+    geometry = geometry_from_template(person.template, *person.image.shape[:2])
+    assert plain_background(lively, geometry).max() == 0.0

@@ -1,0 +1,45 @@
+"""The commands ``maskgan-train-parser`` and ``maskgan-convert-labels``, which the package maskgan installs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from retouch_common.cli.options import friendly_errors, version_option
+from retouch_common.cli.training import start_training, training_options
+
+__all__ = ["convert", "train_parser"]
+
+KINDS = ("helen", "helen-relabelled", "celebamask-hq", "lapa", "templates")
+
+
+@click.command()
+@training_options(data="faces:DIR for portraits with .tem templates, or a folder with images/ and labels/.")
+@version_option("retouch-common")
+@friendly_errors
+def train_parser(**options: Any) -> None:
+    """Train the face parser P_F; a killed run goes on with the same command.
+
+    On several GPUs or nodes: accelerate launch "$(which maskgan-train-parser)" with the same options.
+    """
+    from retouch_common.parsing.config import PRESETS
+    from retouch_common.parsing.train import dry_run, train
+
+    start_training(PRESETS, train, dry_run, **options)
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS), metavar="|".join(KINDS))
+@click.argument("source", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.")
+@version_option("retouch-common")
+@friendly_errors
+def convert(kind: str, source: Path, out: Path) -> None:
+    """Turn a labelled data set in DIR into images/ and labels/ that training reads.
+
+    Classes that the 11 do not have become background; left is the picture's left. Pictures whose labels are there
+    already are passed over, so that a stopped conversion goes on with the same command. Those whose labels cannot be
+    read or made are listed at the end, and the exit status is then 1.
+    """
+    from retouch_common.parsing.converters import convert as run
+
+    run(kind, source, out, report=click.echo)
