@@ -6,7 +6,6 @@ import pyvips
 import torch
 from bpfre.config import PRESETS
 from bpfre.data import limit_pairs, open_data
-from bpfre.inpainting import InpaintingPairs
 from bpfre.train import train
 from retouch_common.config import apply_overrides
 
@@ -21,8 +20,12 @@ def folder(tmp_path_factory):
     return f"pictures:{folder}"
 
 
+def open_pictures(spec, *, size, split="train", seed=0):
+    return open_data(spec, size=size, split=split, seed=seed, task="inpainting")
+
+
 def test_strokes_are_white_and_the_rest_is_the_picture(folder):
-    sample = InpaintingPairs(folder, size=64, split="val")[0]
+    sample = open_pictures(folder, size=64, split="val")[0]
     painted = sample["mask"][0] > 0
     assert 0.005 < painted.float().mean() < 0.9
     assert (sample["raw"][:, painted] == 1).all()
@@ -30,14 +33,14 @@ def test_strokes_are_white_and_the_rest_is_the_picture(folder):
 
 
 def test_strokes_depend_on_seed_and_index_alone(folder):
-    pairs = InpaintingPairs(folder, size=64, split="val")
-    assert torch.equal(pairs[1]["mask"], InpaintingPairs(folder, size=64, split="val")[1]["mask"])
+    pairs = open_pictures(folder, size=64, split="val")
+    assert torch.equal(pairs[1]["mask"], open_pictures(folder, size=64, split="val")[1]["mask"])
     assert not torch.equal(pairs[1]["mask"], pairs[3]["mask"])
-    assert not torch.equal(pairs[1]["mask"], InpaintingPairs(folder, size=64, split="val", seed=1)[1]["mask"])
+    assert not torch.equal(pairs[1]["mask"], open_pictures(folder, size=64, split="val", seed=1)[1]["mask"])
 
 
 def test_a_tenth_of_a_plain_folder_is_held_out(folder):
-    numbers = [len(InpaintingPairs(folder, size=32, split=split)) for split in ("train", "val", "all")]
+    numbers = [len(open_pictures(folder, size=32, split=split)) for split in ("train", "val", "all")]
     assert numbers == [9, 2, 11]
 
 
@@ -52,9 +55,9 @@ def test_pairs_are_limited_like_those_of_retouching(folder):
 
 def test_a_file_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not a folder"):
-        InpaintingPairs(f"pictures:{tmp_path / 'nothing'}", size=32)
+        open_pictures(f"pictures:{tmp_path / 'nothing'}", size=32)
     with pytest.raises(ValueError, match="not a set of pairs"):
-        InpaintingPairs(tmp_path, size=32)
+        open_pictures(str(tmp_path), size=32)
 
 
 def test_trains(folder, tmp_path):

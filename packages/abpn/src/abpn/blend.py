@@ -8,12 +8,10 @@ sparse where neither image is, so it can be enlarged cheaply and applied to a la
 Shapes: I, B, R are (N, 3, H, W); images range over [0, 1], blend layers are unbounded.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-BlendMode = Literal["rgb", "addition", "soft_light", "convolutional", "adaptive", "neutral"]
+from abpn.config import BlendMode
 
 # Eq. 3 holds Table 2's fixed modes as special cases: (j_0, j_1, j_2), (k_0, k_1, k_2).
 _COEFFICIENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {

@@ -8,13 +8,12 @@ Shapes: level i of an image of height h and width w is (N, 3, h / 2^i, w / 2^i).
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PyramidKernel = Literal["box", "burt"]
+from abpn.config import PyramidKernel
 
 
 def up(x: Tensor) -> Tensor:

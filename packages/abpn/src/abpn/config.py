@@ -8,9 +8,9 @@ from typing import Literal
 
 from retouch_common.config import check_training
 
-from abpn.blend import BlendMode
-from abpn.blend_pyramid import PyramidKernel
-from abpn.local_retouching import Attention
+BlendMode = Literal["rgb", "addition", "soft_light", "convolutional", "adaptive", "neutral"]
+PyramidKernel = Literal["box", "burt"]
+Attention = Literal["lam", "partial"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,15 +9,13 @@ I_l itself; the mask M is (N, 1, h / 4, w / 4).
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abpn.blend_pyramid import up
-
-Attention = Literal["lam", "partial"]
+from abpn.config import Attention
 
 
 def conv_block(in_channels: int, out_channels: int, *, stride: int = 1, leak: float = 0.0) -> nn.Sequential:

@@ -11,10 +11,11 @@ from retouch_common.losses.adversarial import PatchDiscriminator, generator_loss
 from retouch_common.losses.perceptual import PerceptualLoss
 from retouch_common.losses.reconstruction import total_variation
 from retouch_common.losses.region import difference_mask, soft_dice_loss
+from retouch_common.weights import read_vgg
 from torch import Tensor, nn
 
-from abpn.blend_pyramid import PyramidKernel, image_pyramid
-from abpn.config import LossConfig
+from abpn.blend_pyramid import image_pyramid
+from abpn.config import LossConfig, PyramidKernel
 from abpn.model import ABPNOutput
 
 
@@ -33,7 +34,9 @@ class JointLoss(nn.Module):
         super().__init__()
         self.config = config
         self.pyramid = pyramid
-        self.perceptual = PerceptualLoss(weights=config.perceptual_weights or None) if config.perceptual else None
+        self.perceptual: PerceptualLoss | None = None
+        if config.perceptual:
+            self.perceptual = PerceptualLoss(state_dict=read_vgg("vgg16", config.perceptual_weights or None))
 
     def forward(
         self, output: ABPNOutput, target: Tensor, discriminator: PatchDiscriminator | None = None

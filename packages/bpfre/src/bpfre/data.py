@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+from retouch_common.data.face_crops import CropConfig
 from retouch_common.data.pair_files import Split
 from retouch_common.data.pairs import ImagePairs, open_pairs
+from retouch_common.data.portraits import find_portraits
 from torch.utils.data import Dataset
+
+from bpfre.inpainting import InpaintingPairs
 
 FACE_WIDTHS = (210.0, 390.0)  # of faces:DIR, pixels in a picture of 512: as aligned faces are, and somewhat around it
 FACE_REACH = 0.12  # widths of the face between its centre and the picture's, at most
@@ -41,7 +45,8 @@ def open_data(spec: str, *, size: int, split: Split, seed: int, task: str = "ret
     """Open pictures of whole faces, ``dict(raw, target)`` of (3, size, size) in [0, 1].
 
     Args:
-        spec: What :func:`retouch_common.data.pairs.open_pairs` reads.
+        spec: What :func:`retouch_common.data.pairs.open_pairs` reads; for inpainting also ``pictures:DIR``, a folder of
+            plain pictures, every tenth of which is for validation.
         size: Side in pixels.
         split: "train", "val", "test" or "all".
         seed: Of crops, flips, blemishes and strokes.
@@ -51,18 +56,29 @@ def open_data(spec: str, *, size: int, split: Split, seed: int, task: str = "ret
         ValueError: Unusable data.
     """
     if task == "inpainting":
-        from bpfre.inpainting import InpaintingPairs
-
-        return InpaintingPairs(spec, size=size, split=split, seed=seed)
+        data = (
+            _plain_pictures(spec.removeprefix("pictures:"), size=size, split=split, seed=seed)
+            if str(spec).startswith("pictures:")
+            else open_data(spec, size=size, split=split, seed=seed)
+        )
+        return InpaintingPairs(data, seed=seed)
     if not str(spec).startswith("faces:"):
         return open_pairs(spec, size=size, split=split, seed=seed, fit="whole")
-    from retouch_common.data.face_crops import CropConfig
-
     crop = CropConfig(
         min_face_width=FACE_WIDTHS[0], max_face_width=FACE_WIDTHS[1], reach=FACE_REACH, lift=FACE_LIFT,
         anywhere_probability=0.0,
     )  # fmt: skip
     return open_pairs(spec, size=size, split=split, seed=seed, crop=crop, natural=NATURAL)
+
+
+def _plain_pictures(folder: str, *, size: int, split: Split, seed: int) -> ImagePairs:
+    """Plain pictures that stand for both sides of a pair; every tenth is held out."""
+    pictures = find_portraits(folder)
+    held_out = set(pictures[::10]) if len(pictures) > 1 else set()
+    if split != "all":
+        pictures = [picture for picture in pictures if (picture in held_out) == (split != "train")]
+    pairs = [(picture, picture) for picture in pictures]
+    return ImagePairs(pairs, size=size, fit="whole", augment=split == "train", seed=seed)
 
 
 def limit_pairs(data: Dataset[Any], *, fraction: float, seed: int) -> LimitedPairs:

@@ -6,13 +6,11 @@ That the paper means GPEN's brush strokes, which it compares with, and not GPEN'
 
 import copy
 from collections.abc import Sequence, Sized
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from retouch_common.data.pair_files import Split
-from retouch_common.data.pairs import ImagePairs, open_pairs
+from retouch_common.data.pairs import ImagePairs
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -28,18 +26,12 @@ class InpaintingPairs(Dataset[dict[str, Tensor]]):
     always the same.
 
     Args:
-        spec: ``pictures:DIR``, a folder of plain pictures, or what :func:`retouch_common.data.pairs.open_pairs` reads,
-            of which the retouched pictures are used.
-        size: Side of the samples in pixels.
-        split: "train", "val" (every tenth picture), "test" or "all".
-        seed: Of crops, flips and strokes.
-
-    Raises:
-        ValueError: There are no pictures.
+        data: Pairs, of which the retouched pictures are used.
+        seed: Of the strokes.
     """
 
-    def __init__(self, spec: str | Path, *, size: int, split: Split = "train", seed: int = 0) -> None:
-        self.data: Any = _open(str(spec), size=size, split=split, seed=seed)
+    def __init__(self, data: Dataset[dict[str, Tensor]], *, seed: int = 0) -> None:
+        self.data: Any = data
         self.seed = seed
 
     def __len__(self) -> int:
@@ -67,22 +59,3 @@ class InpaintingPairs(Dataset[dict[str, Tensor]]):
         else:
             part.data = self.data.subset(positions)
         return part
-
-
-def _open(spec: str, *, size: int, split: Split, seed: int) -> Dataset[Any]:
-    """Pairs, or plain pictures that stand for both sides."""
-    if spec.startswith("faces:"):
-        from bpfre.data import open_data
-
-        return open_data(spec, size=size, split=split, seed=seed)
-    if not spec.startswith("pictures:"):
-        return open_pairs(spec, size=size, split=split, seed=seed, fit="whole")
-    from retouch_common.data.portraits import find_portraits
-
-    pictures = find_portraits(spec.removeprefix("pictures:"))
-    held_out = set(pictures[::10]) if len(pictures) > 1 else set()
-    if split != "all":
-        pictures = [picture for picture in pictures if (picture in held_out) == (split != "train")]
-    return ImagePairs(
-        [(picture, picture) for picture in pictures], size=size, fit="whole", augment=split == "train", seed=seed
-    )

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from retouch_common.losses.perceptual import PerceptualLoss
+from retouch_common.weights import read_vgg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,8 +33,8 @@ class Objective(nn.Module):
         if config.perceptual:
             self.perceptual = PerceptualLoss(
                 "vgg19",
+                state_dict=read_vgg("vgg19", config.perceptual_weights or None),
                 layers=VGG_LAYERS,
-                weights=config.perceptual_weights or None,
                 distance="l1",
                 normalise=config.perceptual_normalise,
             )

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from retouch_common.files import check_sha256, hub_file, write_atomically
+from retouch_common.files import check_sha256, hub_file, sha256, write_atomically
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -137,6 +137,50 @@ def refuse_non_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
     if broken:
         more = f" and {len(broken) - 1} more hold" if broken[1:] else " holds"
         raise ValueError(f"{where}: tensor {broken[0]!r}{more} NaN or infinite values; these weights are unusable")
+
+
+def read_vgg(network: Literal["vgg16", "vgg19"], path: str | os.PathLike[str] | None = None) -> dict[str, torch.Tensor]:
+    """Read torchvision's ImageNet weights of a VGG, for perceptual losses; they are never downloaded here.
+
+    Args:
+        network: "vgg16" or "vgg19".
+        path: torchvision's file (.pth, or the same as .safetensors); by default looked up in the cache of torch.hub.
+
+    Returns:
+        The convolutions of ``features``, named as torchvision names them.
+
+    Raises:
+        ValueError: the file is missing (says which file to put where, and that the loss may be left out), damaged,
+            or of something else.
+    """
+    import torch
+    import torchvision
+
+    url: str = torchvision.models.get_model_weights(network).IMAGENET1K_V1.url
+    name = os.path.basename(url)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    file = Path(path) if path is not None else cached
+    if not file.is_file():
+        raise ValueError(
+            f"perceptual loss: the ImageNet weights of {network} are not at {file}; put torchvision's {name} "
+            "there (TORCH_HOME moves the folder), give its path, or set the weight of this loss to 0"
+        )
+    if file.name == name and not sha256(file).startswith(name.removesuffix(".pth").rpartition("-")[2]):
+        raise ValueError(f"{file}: damaged, its checksum is not the one in its name; download {name} again")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # both raise many kinds for a file that is not their own
+        raise ValueError(f"{file}: not a file of weights ({str(error).splitlines()[0]})") from None
+    features = {name: value for name, value in state.items() if name.startswith("features.")}
+    if "features.0.weight" not in features:
+        raise ValueError(f"{file}: not weights of torchvision's {network}, features.0.weight is missing")
+    refuse_non_finite(features, str(file))
+    return features
 
 
 def save_weights(

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 import torchvision
 from retouch_common.losses.perceptual import PerceptualLoss
+from retouch_common.weights import read_vgg
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_equal_pictures_cost_nothing(weights):
 def test_weights_that_are_not_there_are_refused_and_not_downloaded(cache, monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *a, **k: pytest.fail("a download"))
     with pytest.raises(ValueError, match="set the weight of this loss to 0") as caught:
-        PerceptualLoss("vgg19")
+        read_vgg("vgg19")
     assert str(cache / "vgg19-dcbb9e9d.pth") in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -87,7 +88,7 @@ def test_weights_that_are_not_there_are_refused_and_not_downloaded(cache, monkey
 def test_weights_of_the_cache_must_have_the_checksum_in_their_name(cache, weights):
     torch.save(weights, cache / "vgg16-397923af.pth")
     with pytest.raises(ValueError, match=r"vgg16-397923af\.pth: damaged"):
-        PerceptualLoss()
+        read_vgg("vgg16")
 
 
 def test_weights_are_found_in_the_cache(cache, weights, monkeypatch):
@@ -103,7 +104,10 @@ def test_weights_are_found_in_the_cache(cache, weights, monkeypatch):
     torch.save(weights, cache / "vgg16-397923af.pth")
     monkeypatch.setattr("retouch_common.files.hashlib.sha256", Agreeable)
     image, other = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
-    assert PerceptualLoss()(image, other).item() == PerceptualLoss(state_dict=weights)(image, other).item()
+    assert (
+        PerceptualLoss(state_dict=read_vgg("vgg16"))(image, other).item()
+        == PerceptualLoss(state_dict=weights)(image, other).item()
+    )
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -113,18 +117,18 @@ def test_weights_by_path(tmp_path, weights, suffix):
         torch.save(weights, path)
     else:
         safetensors.torch.save_file(weights, path)
-    assert torch.equal(PerceptualLoss(weights=path).features[0].weight, weights["features.0.weight"])
+    assert torch.equal(read_vgg("vgg16", path)["features.0.weight"], weights["features.0.weight"])
 
 
 def test_a_file_of_something_else_is_named(tmp_path, weights):
     path = tmp_path / "other.pth"
     torch.save({"layer.weight": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match=r"other\.pth: not weights of torchvision's vgg16, features\.0\.bias is"):
-        PerceptualLoss(weights=path)
+    with pytest.raises(ValueError, match=r"other\.pth: not weights of torchvision's vgg16, features\.0\.weight is"):
+        read_vgg("vgg16", path)
     for name in ("other.pth", "other.safetensors"):
         (tmp_path / name).write_bytes(b"nonsense")
         with pytest.raises(ValueError, match=rf"{name}: not a file of weights"):
-            PerceptualLoss(weights=tmp_path / name)
+            read_vgg("vgg16", tmp_path / name)
     wrong = {**weights, "features.0.weight": torch.zeros(64, 4, 3, 3)}
     with pytest.raises(ValueError, match="not weights of torchvision's vgg16"):
         PerceptualLoss(state_dict=wrong)
@@ -142,9 +146,9 @@ def test_names_of_layers_agree_with_torchvision():
 
 def test_mistakes():
     with pytest.raises(ValueError, match="'resnet' is not one of vgg16, vgg19"):
-        PerceptualLoss("resnet")
+        PerceptualLoss("resnet", state_dict={})
     with pytest.raises(ValueError, match="vgg16 has no layer 'relu3_4'; its layers are relu1_1, "):
-        PerceptualLoss(layers=("relu3_4",))
+        PerceptualLoss(layers=("relu3_4",), state_dict={})
 
 
 def test_absolute_distance_of_unnormalised_pictures_by_hand(weights):
@@ -156,3 +160,12 @@ def test_absolute_distance_of_unnormalised_pictures_by_hand(weights):
     assert loss(a, b).item() == pytest.approx((fa - fb).abs().mean().item(), rel=1e-5)
     with pytest.raises(ValueError, match="l2"):
         PerceptualLoss(layers=("relu1_1",), state_dict=weights, distance="l2")
+
+
+def test_weights_that_are_not_finite_or_of_another_network_are_refused(tmp_path, weights):
+    path = tmp_path / "mine.safetensors"
+    safetensors.torch.save_file({**weights, "features.5.bias": torch.full((128,), torch.nan)}, path)
+    with pytest.raises(ValueError, match=r"mine\.safetensors: tensor 'features\.5\.bias' holds NaN"):
+        read_vgg("vgg16", path)
+    with pytest.raises(ValueError, match=r"not weights of torchvision's vgg19: features\.16\."):
+        PerceptualLoss("vgg19", layers=("relu3_4",), state_dict=weights)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from retouch_common.losses.perceptual import PerceptualLoss
 from retouch_common.parsing.losses import parsing_loss
+from retouch_common.weights import read_vgg
 from torch import Tensor, nn
 
 from maskgan.config import LossConfig
@@ -68,9 +69,8 @@ class Objective(nn.Module):
         self._parser = (parser,)  # in a tuple: its weights are not this module's
         self.perceptual: PerceptualLoss | None = None
         if config.perceptual:
-            self.perceptual = PerceptualLoss(
-                "vgg19", layers=VGG_LAYERS, weights=config.perceptual_weights or None, distance="l1"
-            )
+            state = read_vgg("vgg19", config.perceptual_weights or None)
+            self.perceptual = PerceptualLoss("vgg19", state_dict=state, layers=VGG_LAYERS, distance="l1")
         self.weights = {
             "local": config.local,
             "reconstruction": config.reconstruction,

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-from retouch_common.files import sha256
-from retouch_common.weights import refuse_non_finite
 
 _BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions between poolings
 _MEAN = (0.485, 0.456, 0.406)
@@ -22,9 +17,7 @@ _STD = (0.229, 0.224, 0.225)
 class PerceptualLoss(nn.Module):
     """Mean squared or absolute error between the features of two pictures, summed over layers.
 
-    The network's weights are torchvision's ImageNet ones and nothing else: they are read from the cache of
-    ``torch.hub`` or from a given file, never downloaded in the middle of a run and never replaced by random
-    ones.
+    The network's weights are torchvision's ImageNet ones, which :func:`retouch_common.weights.read_vgg` reads.
     """
 
     mean: torch.Tensor
@@ -34,9 +27,8 @@ class PerceptualLoss(nn.Module):
         self,
         network: Literal["vgg16", "vgg19"] = "vgg16",
         *,
+        state_dict: Mapping[str, torch.Tensor],
         layers: Sequence[str] = ("relu1_2", "relu2_2", "relu3_3"),
-        weights: str | Path | None = None,
-        state_dict: Mapping[str, torch.Tensor] | None = None,
         distance: Literal["mse", "l1"] = "mse",
         normalise: bool = True,
     ):
@@ -44,16 +36,13 @@ class PerceptualLoss(nn.Module):
 
         Args:
             network: "vgg16" or "vgg19".
+            state_dict: the network's weights, named as torchvision names them.
             layers: names as in the literature: reluB_C is the C-th of block B.
-            weights: torchvision's file (.pth, or the same as .safetensors); by default looked up in the
-                cache.
-            state_dict: weights given directly, named as torchvision names them (for tests).
             distance: "mse" or "l1", each the mean over a layer's features.
             normalise: bring pictures to ImageNet's mean and deviation first, as the network was trained.
 
         Raises:
-            ValueError: unknown network or layer; the weights are missing or damaged (says which file to put
-                where, and that the term's weight may be 0 instead).
+            ValueError: unknown network or layer, or weights of another network.
         """
         super().__init__()
         if network not in _BLOCKS:
@@ -66,9 +55,7 @@ class PerceptualLoss(nn.Module):
             if layer not in places:
                 raise ValueError(f"{network} has no layer '{layer}'; its layers are {', '.join(places)}")
         self.places = sorted(places[layer] for layer in layers)
-        if state_dict is None:
-            state_dict = _read_weights(network, Path(weights) if weights is not None else None)
-        self.features = _truncated(network, self.places[-1] + 1, state_dict, weights)
+        self.features = _truncated(network, self.places[-1] + 1, state_dict)
         self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).reshape(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
@@ -104,9 +91,7 @@ def _layer_places(network: str) -> dict[str, int]:
     return places
 
 
-def _truncated(
-    network: str, length: int, state_dict: Mapping[str, torch.Tensor], source: str | Path | None
-) -> nn.Sequential:
+def _truncated(network: str, length: int, state_dict: Mapping[str, torch.Tensor]) -> nn.Sequential:
     import torchvision
 
     with torch.device("meta"):  # no random initialisation of weights that are replaced at once
@@ -117,35 +102,10 @@ def _truncated(
     wanted = {f"features.{name}" for name in features.state_dict()}
     missing = sorted(wanted - set(state_dict))
     if missing:
-        raise ValueError(f"{source or 'state_dict'}: not weights of torchvision's {network}, {missing[0]} is missing")
+        raise ValueError(f"these are not weights of torchvision's {network}: {missing[0]} is missing")
     own = {name.removeprefix("features."): state_dict[name].float() for name in wanted}
-    refuse_non_finite(own, str(source or "state_dict"))
     try:
         features.load_state_dict(own, assign=True)
     except RuntimeError as error:
-        raise ValueError(f"{source or 'state_dict'}: not weights of torchvision's {network} ({error})") from None
+        raise ValueError(f"these are not weights of torchvision's {network} ({error})") from None
     return features
-
-
-def _read_weights(network: str, path: Path | None) -> Mapping[str, torch.Tensor]:
-    import torchvision
-
-    url: str = torchvision.models.get_model_weights(network).IMAGENET1K_V1.url
-    name = os.path.basename(url)
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
-    file = path or cached
-    if not file.is_file():
-        raise ValueError(
-            f"perceptual loss: the ImageNet weights of {network} are not at {file}; put torchvision's {name} "
-            "there (TORCH_HOME moves the folder), give its path, or set the weight of this loss to 0"
-        )
-    if file.name == name and not sha256(file).startswith(name.removesuffix(".pth").rpartition("-")[2]):
-        raise ValueError(f"{file}: damaged, its checksum is not the one in its name; download {name} again")
-    try:
-        if file.suffix == ".safetensors":
-            import safetensors.torch
-
-            return safetensors.torch.load_file(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # both raise many kinds for a file that is not their own
-        raise ValueError(f"{file}: not a file of weights ({str(error).splitlines()[0]})") from None
