@@ -2,7 +2,7 @@
 
     demo [-- FOLDER]          retouch a portrait with the bundled weights: pictures and tables
     tests [-- PACKAGE…]       the test suites (RETOUCH_COVERAGE=1: with coverage)
-    lint, types               ruff and the workflows' schema; mypy
+    lint, types               ruff, imports between rooms, and the workflows' schema; mypy
     build [-- PACKAGE…]       sdists and wheels into dist/, checked
     smoke                     the built wheels in an empty environment: commands, imports, a portrait
     repro                     same run, resume, schema, golden forward, golden loss curve
@@ -114,10 +114,12 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, format and the workflow files."""
+    """Check style, format, which modules import which, and the workflow files."""
     session.install(*nox.project.dependency_groups(WORKSPACE, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    sources = os.pathsep.join(str(ROOT / f"packages/{package}/src") for package in PACKAGES)
+    session.run("lint-imports", "--no-logo", "--no-cache", env={"PYTHONPATH": sources})
     workflows = [str(file.relative_to(ROOT)) for file in sorted(ROOT.glob(".github/workflows/*.yml"))]
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
 
