@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from retouch_common.layers.gated import GatedConv2d, gate
 from torch import Tensor, nn
 
 from abpn.blend_pyramid import up
@@ -69,7 +70,7 @@ class MaskPredictionBranch(nn.Module):
         return self.head(x)
 
 
-class LocalAttentiveModule(nn.Module):
+class LocalAttentiveModule(GatedConv2d):
     """LAM (Fig. 4): a gated convolution that chooses between new features and the encoder's own.
 
     out = h(conv(x)) * g + h(conv_skip(F_skip)) * (1 - g) with x = Cat(F, F_skip, M) and g = sigmoid(gate(x)).
@@ -82,20 +83,16 @@ class LocalAttentiveModule(nn.Module):
     """
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False) -> None:
-        super().__init__()
-        x_channels = in_channels + skip_channels + 1
-        self.conv = nn.Conv2d(x_channels, out_channels, 3, padding=1, bias=last)
-        self.gate = nn.Conv2d(x_channels, out_channels, 3, padding=1)
+        super().__init__(in_channels + skip_channels + 1, out_channels, 3, padding=1, bias=last)
         self.conv_skip = nn.Conv2d(skip_channels, out_channels, 3, padding=1, bias=last)
         self.norm, self.norm_skip, self.activation = _output_stage(out_channels, last)
 
-    def forward(self, x: Tensor, skip: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         """Combine features x, skip features and soft mask, all (N, ., h, w) of one size."""
         x = torch.cat([x, skip, mask], dim=1)
-        g = torch.sigmoid(self.gate(x))
         new = self.activation(self.norm(self.conv(x)))
         kept = self.activation(self.norm_skip(self.conv_skip(skip)))
-        return new * g + kept * (1 - g)
+        return gate(new, self.gate(x), kept)
 
 
 class PartialConvolutionBlock(nn.Module):
