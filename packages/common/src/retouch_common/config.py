@@ -5,7 +5,7 @@ A configuration is a frozen, keyword-only dataclass whose fields are ``int``, ``
 its dotted path (``train.lr``). Everything a user can get wrong, an unknown name, a wrong type or a wrong
 choice, is a ``ValueError`` of one line that names the option and what would have been right.
 
-YAML is read by the rules of YAML 1.2: ``1e-3`` is a number, ``on`` and ``no`` are words, ``010`` is ten.
+YAML is what PyYAML's safe loader reads; where an option is a number, ``1e-3`` is one, too.
 """
 
 from __future__ import annotations
@@ -25,43 +25,32 @@ T = TypeVar("T")
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML reader with the YAML 1.2 scalars, which refuses a key given twice."""
+    """PyYAML's safe reader; refuses aliases, keys given twice, and nesting deeper than a configuration's."""
 
-    yaml_implicit_resolvers: dict = {}  # noqa: RUF012 (pyyaml reads this class attribute)
+    max_depth = 8
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose one node."""
+        mark = self.peek_event().start_mark
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed here", mark)
+        if self._depth >= self.max_depth:
+            raise yaml.composer.ComposerError(None, None, f"nested deeper than {self.max_depth} levels", mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """Build a dict from ``node``; a repeated key is an error instead of a silent replacement."""
-        seen: set[str] = set()
+        """Build a dict; a key given twice is an error instead of a silent replacement."""
+        seen: list[Any] = []
         for key, _ in node.value:
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is given twice", key.start_mark
-                )
-            seen.add(key.value)
+                problem = f"the key {key.value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.append(key.value)
         return super().construct_mapping(node, deep=deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Safe YAML writer that also quotes text which looks like a number by the rules of ``_Loader``."""
-
-
-def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node).replace("_", ""))
-
-
-def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    return float(loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
-
-
-_FLOAT = r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), None)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), None)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d[\d_]*$"), None)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"^(?:{_FLOAT})$"), None)
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"^(?:{_FLOAT})$"), None)
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d[\d_]*$"), None)
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
-_Loader.add_constructor("tag:yaml.org,2002:float", _number)
 
 
 def option_names(cls: type, prefix: str = "") -> list[str]:
@@ -89,7 +78,7 @@ def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
             raise ValueError(f"'{item}' is not of the form section.option=value")
         try:
             overrides[name] = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # the latter: a date or a number that does not exist
             raise ValueError(f"{name}: {text!r} is not a YAML value ({_one_line(error)})") from None
     return overrides
 
@@ -103,7 +92,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """
     try:
         data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: not a YAML file ({_one_line(error)})") from None
     if data is None:
         return {}
@@ -144,7 +133,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
 
 def dump_yaml(config: Any) -> str:
     """Return the configuration as YAML text that :func:`load_yaml` reads back to the same values."""
-    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
 def check_training(train: Any) -> None:
@@ -241,6 +230,7 @@ def _convert(hint: Any, value: Any, name: str, known: list[str]) -> Any:
     raise ValueError(f"{name}: {value!r} is not valid, expected {_describe(hint)}")
 
 
+_SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # text to YAML 1.1 without a point or a sign
 _NO = object()  # "this value is not of that type"; None is a value
 
 
@@ -255,6 +245,8 @@ def _match(hint: Any, value: Any) -> Any:
             return _NO
         items = [_match(get_args(hint)[0], item) for item in value]
         return _NO if any(item is _NO for item in items) else tuple(items)
+    if hint is float and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+        return float(value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return _NO if math.isnan(value) else float(value)
     if hint in (int, bool, str):
@@ -285,4 +277,6 @@ def _plain(value: Any) -> Any:
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
     return " ".join(str(error).split())
