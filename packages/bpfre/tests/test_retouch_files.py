@@ -263,7 +263,6 @@ def test_wrong_options_are_usage_errors(tmp_path, weights, retoucher):
         (["--face-box", "1,2,3,4", "--aligned"], "exclude each other"),
         (["--strength", "1.5"], "0<=x<=1"),
         (["--stage", "fine"], "fine"),
-        (["--region", "photo"], "photo"),
     ]:
         result = run(path, "-o", tmp_path / "o", "--weights", weights, *options)
         assert result.exit_code == 2 and message in result.output

@@ -176,3 +176,18 @@ def make_photo(tmp_path):
         return path, pixels
 
     return make
+
+
+def write_photo(photo, path, patches=(), **options):
+    """Write a photo with some parts replaced, [(x, y, array)], all else as it was decoded."""
+
+    def blocks():
+        for top in range(0, photo.height, 50):
+            rows = photo.read_rows(top, min(top + 50, photo.height))
+            for x, y, patch in patches:
+                first, last = max(y, top), min(y + patch.shape[0], top + rows.shape[0])
+                if first < last:
+                    rows[first - top : last - top, x : x + patch.shape[1]] = patch[first - y : last - y]
+            yield rows
+
+    photo.write_stripes(path, blocks(), **options)

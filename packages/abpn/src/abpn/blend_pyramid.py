@@ -6,7 +6,6 @@ enlarged layer and the high frequencies of the photograph at that size, and adds
 Shapes: level i of an image of height h and width w is (N, 3, h / 2^i, w / 2^i).
 """
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -59,11 +58,6 @@ def image_pyramid(image: Tensor, num_levels: int, kernel: PyramidKernel = "box")
     for _ in range(num_levels):
         images.append(down(images[-1], kernel))
     return images
-
-
-def high_frequencies(images: Sequence[Tensor]) -> list[Tensor]:
-    """P_H = [H_0, ..., H_{l-1}] with H_i = I_i - up(I_{i+1}), what level i + 1 lost of level i."""
-    return [fine - up(coarse) for fine, coarse in itertools.pairwise(images)]
 
 
 class RefiningModule(nn.Module):

@@ -2,13 +2,11 @@
 
 A network with a limited reach gives the same answer on a window as on the whole photo, provided that the
 window is read with enough rows around it (the halo) and starts where the whole photo's grid does (the
-alignment: a pyramid of l levels needs multiples of 2**l). The planning is one-dimensional; a grid of tiles is
-the product of two plans.
+alignment: a pyramid of l levels needs multiples of 2**l). The planning is one-dimensional.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 
@@ -60,24 +58,3 @@ def plan_stripes(length: int, step: int, *, align: int = 1, halo: int = 0) -> li
         Window(max(0, start - halo), min(length, start + step + halo), start, min(length, start + step))
         for start in range(0, length, step)
     ]
-
-
-def plan_tiles(height: int, width: int, step: int, *, align: int = 1, halo: int = 0) -> list[tuple[Window, Window]]:
-    """Cover a photo by tiles: every pair of a row window and a column window.
-
-    Args:
-        height: Height of the photo in pixels.
-        width: Width of the photo in pixels.
-        step: Wanted side of the written part of a tile in pixels.
-        align: See :func:`plan_stripes`.
-        halo: See :func:`plan_stripes`.
-
-    Returns:
-        (rows, columns) pairs, row by row from the top left.
-
-    Raises:
-        ValueError: As :func:`plan_stripes`.
-    """
-    rows = plan_stripes(height, step, align=align, halo=halo)
-    columns = plan_stripes(width, step, align=align, halo=halo)
-    return list(itertools.product(rows, columns))

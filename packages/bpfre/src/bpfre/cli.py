@@ -70,14 +70,6 @@ def train(**options: Any) -> None:
     show_default=True,
     help="Stop after the first stage, or refine its result.",
 )
-@click.option(
-    "--region",
-    type=click.Choice(["faces"]),
-    default="faces",
-    show_default=True,
-    expose_value=False,
-    help="Retouch every face; this network knows nothing else.",
-)
 @face_box_option
 @click.option("--aligned", is_flag=True, help="Every INPUT is a face framed as FFHQ's, a square picture.")
 @click.option(

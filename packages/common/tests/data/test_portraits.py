@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from retouch_common.data.portraits import find_portraits, mesh_of, require_other_people, split_portraits
+from retouch_common.data.portraits import find_portraits, mesh_of, split_portraits
 from retouch_common.faces.mesh import write_mesh_file
 
 
@@ -52,13 +52,6 @@ def test_every_twelfth_person_for_training_is_validated_on() -> None:
     few = paths[:4]
     assert split_portraits(few, "dev") == split_portraits(few, "val")
     assert len(split_portraits(few, "train")) == 3
-
-
-def test_people_on_both_sides_are_refused_by_name() -> None:
-    train = [Path("x/london_neutral/001.jpg"), Path("x/canada/003.jpg")]
-    require_other_people(train, [Path("x/london_smiling/002.jpg"), Path("x/canada/001.jpg")])
-    with pytest.raises(ValueError, match="same people stand in training and validation: london/001"):
-        require_other_people(train, [Path("y/london_smiling/001.jpg")])
 
 
 def test_a_picture_knows_its_mesh_and_a_changed_file_is_read_again(tmp_path: Path) -> None:

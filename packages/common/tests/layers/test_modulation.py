@@ -1,12 +1,11 @@
 """The modulated convolution: by hand, in both forms, doubled sides, half precision, choosing a form."""
 
 import math
-import time
 
 import pytest
 import torch
 import torch.nn.functional as F
-from retouch_common.layers.modulation import ModulatedConv2d, choose_forms, use_form
+from retouch_common.layers.modulation import ModulatedConv2d, use_form
 from retouch_common.layers.resample import upsample2d
 from torch import Tensor, nn
 
@@ -189,46 +188,6 @@ def test_use_form_switches_all_layers() -> None:
     model = nn.Sequential(ModulatedConv2d(1, 1, 1, 1), nn.ModuleList([ModulatedConv2d(1, 1, 3, 1)]))
     use_form(model, "grouped")
     assert [m.form for m in model.modules() if isinstance(m, ModulatedConv2d)] == ["grouped"] * 2
-
-
-class TwoLayers(nn.Module):
-    """Each of its layers is slow in one form."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.unused = (ModulatedConv2d(2, 2, 1, 3) for _ in range(3))
-        self.unused.form = "grouped"
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        return self.second(self.first(x, style, gain=0.5), style=style)
-
-
-@pytest.mark.parametrize("gradients", [True, False])
-def test_choose_forms_keeps_the_faster(monkeypatch, gradients: bool) -> None:
-    model, x, style = TwoLayers(), torch.randn(1, 2, 4, 4), torch.randn(1, 3)
-    expected = model(x, style)
-
-    def slowed(layer: ModulatedConv2d, form: str) -> None:
-        compute = getattr(layer, f"_{form}")
-        monkeypatch.setattr(layer, f"_{form}", lambda *args: (time.sleep(0.05), compute(*args))[1])
-
-    slowed(model.first, "scaled")
-    slowed(model.second, "grouped")
-    with torch.set_grad_enabled(gradients):
-        chosen = choose_forms(model, lambda: model(x, style), repeats=1)
-    assert chosen == {"first": "grouped", "second": "scaled"}
-    assert (model.first.form, model.second.form, model.unused.form) == ("grouped", "scaled", "grouped")
-    assert all(p.grad is None for p in model.parameters())
-    torch.testing.assert_close(model(x, style), expected, rtol=0, atol=1e-5)
-    assert not model.first._forward_pre_hooks
-
-
-def test_choose_forms_leaves_no_hooks_when_the_call_fails() -> None:
-    model = TwoLayers()
-    with pytest.raises(RuntimeError):
-        choose_forms(model, lambda: model(torch.randn(1, 3, 4, 4), torch.randn(1, 3)))
-    assert not model.first._forward_pre_hooks
-    assert model.first.form == "scaled"
 
 
 @pytest.mark.parametrize(

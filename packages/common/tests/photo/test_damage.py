@@ -14,6 +14,8 @@ import pyvips
 from PIL import Image
 from retouch_common.photo.io import Photo
 
+from ..conftest import write_photo
+
 HEIGHT, WIDTH = 120, 100
 FAULTS = Path(os.environ.get("RETOUCH_DATA", "../shared/data")) / "faults"
 
@@ -231,8 +233,8 @@ def test_damage_found_at_the_end_leaves_no_output(tmp_path):
     data = encoded("jpeg-baseline")
     (tmp_path / "a.jpg").write_bytes(data[:-12] + b"\xff\xd9")
     for attempt in (
-        lambda photo: photo.write(tmp_path / "out.jpg"),
-        lambda photo: photo.write(tmp_path / "a.jpg"),
+        lambda photo: write_photo(photo, tmp_path / "out.jpg"),
+        lambda photo: write_photo(photo, tmp_path / "a.jpg"),
         lambda photo: photo.read(0, 0, 20, 20),
     ):
         before = (tmp_path / "a.jpg").read_bytes()

@@ -9,6 +9,8 @@ import pyvips
 from retouch_common.photo.io import Photo
 from retouch_common.photo.tiff_exif import append_tiff_exif, read_tiff_exif
 
+from ..conftest import write_photo
+
 Image = pytest.importorskip("PIL.Image", reason="Pillow is the independent reader of EXIF in TIFF files")
 MAKE, ORIENTATION, EXIF, GPS, ISO, EXPOSURE, LENS, ACROSS = 271, 274, 34665, 34853, 34855, 33434, 42036, 40962
 LONG_NAME = "a lens with a name that does not fit into a directory's record"
@@ -48,7 +50,7 @@ def check(path, across):
 @pytest.mark.parametrize("source", ["a.tif", "a.jpg"])
 def test_exif_travels_between_tiff_and_other_formats(tmp_path, pixels, source, target):
     Image.fromarray(pixels).save(tmp_path / source, exif=camera_exif())
-    Photo.open(tmp_path / source).write(tmp_path / target)
+    write_photo(Photo.open(tmp_path / source), tmp_path / target)
     check(tmp_path / target, across=60)  # it was turned
     with Image.open(tmp_path / target) as image:
         assert image.size == (60, 90)
@@ -177,7 +179,7 @@ def test_memory_and_time_stay_within_the_size_of_the_file(tmp_path, bomb, big, o
     assert peak < 4 * path.stat().st_size + 1_000_000
     assert time.process_time() - started < 2
     photo = Photo.open(path)
-    photo.write(tmp_path / "out.tif")
+    write_photo(photo, tmp_path / "out.tif")
     assert (photo.read()[..., 0].ravel() == np.arange(1024) % 256).all()
     assert (tmp_path / "out.tif").stat().st_size < 100_000
 

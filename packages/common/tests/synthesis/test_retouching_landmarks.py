@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ from retouch_common.faces.landmarks import (
     landmarks_from_68,
     landmarks_from_template,
     portrait_square_of,
-    read_ffhq_points,
     read_landmarks,
     to_aligned,
 )
@@ -158,11 +156,6 @@ def test_reading(person: Person, tmp_path: Path) -> None:
     points = np.random.default_rng(0).uniform(100, 900, (68, 2)).astype(np.float32)
     np.save(tmp_path / "a.npy", points)
     np.testing.assert_array_equal(read_landmarks(tmp_path / "a.npy").jaw, points[:17])
-    listed = {"7": {"image": {"face_landmarks": points.tolist()}, "in_the_wild": {"face_landmarks": []}}}
-    (tmp_path / "a.json").write_text(json.dumps(listed))
-    read = read_ffhq_points(tmp_path / "a.json")
-    assert list(read) == [7]
-    np.testing.assert_allclose(read[7], points)
 
 
 @pytest.mark.parametrize(
@@ -185,15 +178,6 @@ def test_bad_files_are_named(tmp_path: Path, name: str, content: bytes | np.ndar
     with pytest.raises(ValueError, match=message) as error:
         read_landmarks(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("text", ["[]", "{", '{"0": {}}', '{"0": {"image": {"face_landmarks": [[1, 2]]}}}', '{"x": 1}'])
-def test_other_lists_are_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "list.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"list\.json: ") as error:
-        read_ffhq_points(path)
-    assert "\n" not in str(error.value)
 
 
 def test_the_portrait_frame_of_a_template(person: Person) -> None:

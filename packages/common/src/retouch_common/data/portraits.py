@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from retouch_common.faces.mesh import LANDMARKS_FILE, read_mesh_file
 
-__all__ = ["find_portraits", "mesh_of", "person_of", "require_other_people", "split_portraits"]
+__all__ = ["find_portraits", "mesh_of", "person_of", "split_portraits"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
 
@@ -84,19 +84,6 @@ def split_portraits(paths: Sequence[Path], split: str) -> list[Path]:
     if split == "train":
         return [path for path in paths if person_of(path) not in held_out | dev]
     return [path for path in paths if person_of(path) in chosen[split]]
-
-
-def require_other_people(train: Iterable[Path], validation: Iterable[Path]) -> None:
-    """Refuse training and validation pictures that show the same person.
-
-    Raises:
-        ValueError: If a person stands on both sides.
-    """
-    both = sorted({person_of(path) for path in train} & {person_of(path) for path in validation})
-    if both:
-        named = ", ".join("/".join(person) for person in both[:3])
-        more = "" if len(both) <= 3 else f" and {len(both) - 3} more"
-        raise ValueError(f"the same people stand in training and validation: {named}{more}")
 
 
 def mesh_of(path: Path) -> np.ndarray | None:

@@ -1,6 +1,6 @@
-"""Sampling by DDIM: a few steps from noise to a picture, deterministic where eta is 0.
+"""Sampling by DDIM: a few steps from noise to a picture, deterministic (eta = 0).
 
-Song, Meng, Ermon. "Denoising Diffusion Implicit Models." ICLR 2021, Eq. 12 and 16.
+Song, Meng, Ermon. "Denoising Diffusion Implicit Models." ICLR 2021, Eq. 12.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ def ddim(
     steps: int = 10,
     spacing: Spacing = "trailing",
     prediction: Prediction = "epsilon",
-    eta: float = 0.0,
-    generators: Sequence[torch.Generator] | None = None,
     guess: Tensor | None = None,
     clip: float | None = None,
     checkpointing: bool = False,
@@ -43,8 +41,6 @@ def ddim(
         steps: Calls of the network.
         spacing: See :func:`sampling_times`.
         prediction: What the network answers.
-        eta: 0 adds no noise on the way, 1 as much as DDPM.
-        generators: One per picture, for eta > 0: a picture's result does not depend on the others in its batch.
         guess: Warm start: what x_0 probably is, (N, C, H, W). Sampling starts from it under the first step's noise
             instead of from noise alone, which has another mean than the pictures that the network was trained on.
         clip: x_0 is held within [-clip, clip] at every step.
@@ -54,15 +50,13 @@ def ddim(
         x_0, (N, C, H, W), fp32 (fp64 for fp64 noise).
 
     Raises:
-        ValueError: More steps than times, eta without generators, or a network that predicts the noise where the
+        ValueError: More steps than times, or a network that predicts the noise where the
             first time is noise alone.
     """
     times = sampling_times(len(schedule), steps, spacing)
     alpha_bars = [float(schedule.alpha_bar[t]) for t in times] + [1.0]  # host numbers: nothing waits for the GPU
     if prediction == "epsilon" and alpha_bars[0] == 0:
         raise ValueError("where the first time is noise alone, the network must predict x0 or v, not epsilon")
-    if eta and generators is None:
-        raise ValueError("eta > 0 needs a generator for each picture")
     x = noise if noise.dtype == torch.float64 else noise.float()
     if guess is not None:
         x = math.sqrt(alpha_bars[0]) * guess.to(x) + math.sqrt(1 - alpha_bars[0]) * x
@@ -80,10 +74,7 @@ def ddim(
         if clip is not None:
             x_0 = x_0.clamp(-clip, clip)
         epsilon = (x - signal * x_0) / sigma
-        fresh = eta * math.sqrt((1 - abar_next) / (1 - abar) * (1 - abar / abar_next))  # Eq. 16
-        x = math.sqrt(abar_next) * x_0 + math.sqrt(max(1 - abar_next - fresh**2, 0.0)) * epsilon  # Eq. 12
-        if fresh and generators is not None:
-            x = x + fresh * noise_like(x, generators)
+        x = math.sqrt(abar_next) * x_0 + math.sqrt(1 - abar_next) * epsilon  # Eq. 12
     return x
 
 

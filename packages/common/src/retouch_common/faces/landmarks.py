@@ -7,7 +7,6 @@ x, y in pixels, the middle of the first pixel at (0, 0).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ __all__ = [
     "landmarks_from_68",
     "landmarks_from_template",
     "portrait_square_of",
-    "read_ffhq_points",
     "read_landmarks",
     "to_aligned",
 ]
@@ -249,30 +247,6 @@ def read_landmarks(path: str | Path) -> FaceLandmarks:
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     raise ValueError(f"{path}: landmarks are read from .tem templates and .npy arrays")
-
-
-def read_ffhq_points(path: str | Path) -> dict[int, np.ndarray]:
-    """Read the landmarks of FFHQ's aligned pictures out of `ffhq-dataset-v2.json`.
-
-    Returns:
-        (68, 2) float32 by number of the picture, in pixels of `FFHQ_SIDE`, for :func:`landmarks_from_68`.
-
-    Raises:
-        ValueError: If the file has another layout.
-        OSError: If it cannot be read.
-    """
-    path = Path(path)
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        points = {
-            int(key): np.array(entry["image"]["face_landmarks"], dtype=np.float32) for key, entry in entries.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not FFHQ's list of pictures with their face_landmarks ({error})") from error
-    for key, value in points.items():
-        if value.shape != (68, 2):
-            raise ValueError(f"{path}: picture {key} has landmarks of shape {value.shape}, not (68, 2)")
-    return points
 
 
 def _spread(points: np.ndarray) -> float:

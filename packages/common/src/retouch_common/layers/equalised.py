@@ -60,19 +60,18 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv2d(nn.Module):
-    """Convolution that keeps the sides, divides them by ``stride``, or halves them without aliasing.
+    """Convolution that keeps the sides, or halves them without aliasing.
 
     Args:
         in_channels: C of the input.
         out_channels: C of the output.
         kernel: Side of the kernel, odd.
-        stride: Of the convolution.
         bias: Add one.
         activation: End with :func:`leaky_relu`.
         down: Filter with [1, 3, 3, 1], then convolve with stride 2.
 
     Raises:
-        ValueError: The kernel is even, or ``down`` is given a stride of its own.
+        ValueError: The kernel is even.
     """
 
     def __init__(
@@ -81,7 +80,6 @@ class EqualConv2d(nn.Module):
         out_channels: int,
         kernel: int,
         *,
-        stride: int = 1,
         bias: bool = True,
         activation: bool = False,
         down: bool = False,
@@ -89,10 +87,8 @@ class EqualConv2d(nn.Module):
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"the kernel's side must be odd, not {kernel}")
-        if down and stride != 1:
-            raise ValueError(f"down halves the sides itself; leave the stride of {stride} out")
         self.activation = activation
-        self.stride, self.padding = (2, 0) if down else (stride, kernel // 2)
+        self.stride, self.padding = (2, 0) if down else (1, kernel // 2)
         self.scale = 1 / math.sqrt(in_channels * kernel**2)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None

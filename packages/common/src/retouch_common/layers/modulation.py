@@ -7,13 +7,11 @@ unit variance:
 
 "grouped" makes the weights w'' of every sample and convolves all samples at once, each as a group. "scaled" leaves the
 weights alone: it scales the input by s and the output by the root, for which sum_i s_i^2 (sum_k w_oik^2) is enough, a
-matrix product. Which is faster depends on the layer, the batch and the machine: :func:`choose_forms`.
+matrix product, and it exports to ONNX. Which is faster depends on the layer, the batch and the machine.
 """
 
 import math
-import time
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -152,67 +150,6 @@ def use_form(model: nn.Module, form: Form) -> None:
     for layer in model.modules():
         if isinstance(layer, ModulatedConv2d):
             layer.form = _checked(form)
-
-
-def choose_forms(model: nn.Module, example_call: Callable[[], Any], *, repeats: int = 3) -> dict[str, Form]:
-    """Time both forms of every modulated convolution and keep the faster one.
-
-    Each layer is timed where the call reaches it: with its inputs, its memory format, its autocast; forward and
-    backward, or forward only under ``torch.no_grad()`` or ``torch.inference_mode()``.
-
-    Args:
-        model: Holds the layers.
-        example_call: Calls the model with a typical input.
-        repeats: Measurements of each form; the fastest counts.
-
-    Returns:
-        The form of every layer that was reached, by its name.
-    """
-    names = {layer: name for name, layer in model.named_modules() if isinstance(layer, ModulatedConv2d)}
-    seconds: dict[str, dict[Form, float]] = {}
-
-    def measure(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        assert isinstance(layer, ModulatedConv2d)
-        times = seconds.setdefault(names[layer], dict.fromkeys(get_args(Form), 0.0))
-        before = layer.form
-        for form in times:
-            layer.form = form
-            times[form] += _fastest(layer, args, kwargs, repeats)
-        layer.form = before
-
-    hooks = [layer.register_forward_pre_hook(measure, with_kwargs=True) for layer in names]
-    try:
-        example_call()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    forms: dict[str, Form] = {name: min(times, key=times.__getitem__) for name, times in seconds.items()}
-    for layer, name in names.items():
-        layer.form = forms.get(name, layer.form)
-    return forms
-
-
-def _fastest(layer: ModulatedConv2d, args: tuple[Any, ...], kwargs: dict[str, Any], repeats: int) -> float:
-    """Seconds of the fastest of some calls after one that warms up."""
-    device = layer.weight.device
-    if torch.is_grad_enabled():
-        args = tuple(a.detach().requires_grad_() if isinstance(a, Tensor) else a for a in args)
-    wanted = [t for t in (*args, *layer.parameters()) if isinstance(t, Tensor) and t.requires_grad]
-    best = math.inf
-    for repeat in range(repeats + 1):
-        start = _clock(device)
-        y = layer.forward(*args, **kwargs)
-        if torch.is_grad_enabled():
-            torch.autograd.grad(y.float().sum(), wanted, allow_unused=True)
-        if repeat:
-            best = min(best, _clock(device) - start)
-    return best
-
-
-def _clock(device: torch.device) -> float:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-    return time.perf_counter()
 
 
 def _checked(form: Form) -> Form:

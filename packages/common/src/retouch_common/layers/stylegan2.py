@@ -23,7 +23,7 @@ from retouch_common.layers.equalised import (
     full_precision,
     leaky_relu,
 )
-from retouch_common.layers.modulation import Form, ModulatedConv2d, choose_forms, use_form
+from retouch_common.layers.modulation import Form, ModulatedConv2d, use_form
 from retouch_common.layers.resample import Blur, downsample2d, upsample2d
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "ResBlockDown",
     "StyledConv",
     "ToRGB",
-    "choose_forms",
     "downsample2d",
     "leaky_relu",
     "minibatch_stddev",

@@ -17,7 +17,7 @@ photo in memory, whatever is done here.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -223,39 +223,6 @@ class Photo:
         if self.kind == "rgb" and self._layout.profile is not None:
             image.set_type(pyvips.GValue.blob_type, "icc-profile-data", self._layout.profile)
 
-    def write(
-        self,
-        path: str | os.PathLike[str],
-        patches: Sequence[tuple[int, int, np.ndarray]] = (),
-        *,
-        quality: int | None = None,
-    ) -> None:
-        """Write the photo with some parts replaced; every other pixel goes into the file as it was decoded.
-
-        Args:
-            path: Output; its ending says the format. May be the photo's own file.
-            patches: (x, y, array): left and top edge, and (h, w, 3) RGB of the photo's type. Later ones lie
-                on top of earlier ones.
-            quality: 1..100 for JPEG, WebP and AVIF; None for 95 (AVIF: 90).
-
-        Raises:
-            OSError: If the output cannot be written.
-            ValueError: If a patch leaves the photo, the output's format cannot hold the photo, or the photo
-                is damaged. No file is left in either case.
-        """
-        for x, y, patch in patches:
-            self._check_block(patch, x, y)
-        self.write_stripes(path, self._patched(patches), quality=quality)
-
-    def _patched(self, patches: Sequence[tuple[int, int, np.ndarray]]) -> Iterator[np.ndarray]:
-        for top in range(0, self.height, _BLOCK_ROWS):
-            rows = self.read_rows(top, min(top + _BLOCK_ROWS, self.height))
-            for x, y, patch in patches:
-                first, last = max(y, top), min(y + patch.shape[0], top + rows.shape[0])
-                if first < last:
-                    rows[first - top : last - top, x : x + patch.shape[1]] = patch[first - y : last - y]
-            yield rows
-
     def write_stripes(
         self, path: str | os.PathLike[str], stripes: Iterable[np.ndarray], *, quality: int | None = None
     ) -> None:
@@ -290,7 +257,7 @@ class Photo:
         rows = RowReader(self._file.upright_rows) if self._layout.bands != 3 or self.kind != "rgb" else None
         y = 0
         for stripe in stripes:
-            self._check_block(stripe, 0, y, self.width)
+            self._check_stripe(stripe, y)
             bottom = y + stripe.shape[0]
             if rows is None:
                 yield stripe
@@ -310,19 +277,11 @@ class Photo:
             image.set_type(kind, name, value)
         return image
 
-    def _check_block(self, block: np.ndarray, x: int, y: int, width: int | None = None) -> None:
-        fits = (
-            block.ndim == 3
-            and block.shape[0] > 0
-            and block.shape[1] == (width or block.shape[1])
-            and block.shape[2] == 3
-            and min(x, y) >= 0
-            and x + block.shape[1] <= self.width
-            and y + block.shape[0] <= self.height
-        )
-        if not fits or block.dtype != self.dtype:
+    def _check_stripe(self, stripe: np.ndarray, y: int) -> None:
+        fits = stripe.ndim == 3 and stripe.shape[0] > 0 and stripe.shape[1:] == (self.width, 3)
+        if not fits or y + stripe.shape[0] > self.height or stripe.dtype != self.dtype:
             raise ValueError(
-                f"{self.path}: a block of shape {block.shape} and type {block.dtype} at {x},{y} does not fit "
+                f"{self.path}: a stripe of shape {stripe.shape} and type {stripe.dtype} at row {y} does not fit "
                 f"{self.width}x{self.height} RGB pixels of type {self.dtype}"
             )
 
