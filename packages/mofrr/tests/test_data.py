@@ -8,9 +8,9 @@ from mofrr import data as data_module
 from mofrr import portraits as module
 from mofrr.data import NoPictures, open_data
 from mofrr.portraits import Portrait
+from mofrr.retouching_degrees import degree_edges
 from retouch_common.faces.alignment import align
 from retouch_common.faces.landmarks import canonical_landmarks
-from retouch_common.synthesis.retouching_degrees import degree_edges
 
 OPERATIONS = ("white", "smooth", "lift", "eye")
 

@@ -26,12 +26,12 @@ from retouch_common.files import write_atomically
 from retouch_common.metrics.quality import psnr
 from retouch_common.photo.filters import resize
 from retouch_common.synthesis.retouching import ANY, OPERATIONS, RetouchConfig, random_recipe, retouch_face
-from retouch_common.synthesis.retouching_degrees import degree_edges, degrees
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mofrr.history import History, photographed
 from mofrr.portraits import as_levels, load_portrait, prepare_portraits, square_of
+from mofrr.retouching_degrees import degree_edges, degrees
 from mofrr.retouching_ffhq import Retouched, find_retouched
 from mofrr.traces import packed, photo_traces, picture_traces, unpacked
 

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from retouch_common.data.pair_files import SUFFIXES, Split
+from retouch_common.data.pair_files import Split
+from retouch_common.data.portraits import SUFFIXES
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from retouch_common.data.portraits import SUFFIXES
+
 logger = logging.getLogger(__name__)
 
 Pair = tuple[Path, Path]
 Split = Literal["train", "dev", "val", "test", "all"]
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
 
 
 def find_pairs(folder: Path, split: Split = "all") -> list[Pair]:

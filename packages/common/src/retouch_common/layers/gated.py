@@ -89,7 +89,18 @@ class GatedConv2d(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=bias)
         self.gate = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation)
         self.activation = activation or nn.Identity()
+        self.stride, self.padding, self.dilation = stride, padding, dilation
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
-        return gate(self.activation(self.conv(x)), self.gate(x))
+        return gated_conv2d(
+            x,
+            self.conv.weight,
+            self.gate.weight,
+            self.conv.bias,
+            self.gate.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            activation=self.activation,
+        )

@@ -35,7 +35,6 @@ from retouch_common.photo.tiff_exif import append_tiff_exif, read_tiff_exif
 pyvips.cache_set_max(0)  # remembered operations would keep pixels, and show an overwritten file's old content
 
 MIN_SIDE = 16
-_BLOCK_ROWS = 256
 
 
 class Photo:
@@ -47,7 +46,6 @@ class Photo:
         width: Width in pixels, upright.
         height: Height in pixels, upright.
         dtype: uint8 or uint16.
-        has_alpha: Whether it has transparency.
         kind: "grey", "rgb" or "cmyk".
     """
 
@@ -56,7 +54,6 @@ class Photo:
     width: int
     height: int
     dtype: np.dtype
-    has_alpha: bool
     kind: Kind
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -78,7 +75,6 @@ class Photo:
         self._resolution = (header.xres, header.yres)
         self._bits = header.get("bits-per-sample") if header.get_typeof("bits-per-sample") else None
         self.dtype, self.kind = self._layout.dtype, self._layout.kind
-        self.has_alpha = bool(header.hasalpha())
         if min(self.width, self.height) < MIN_SIDE:
             raise ValueError(
                 f"{self.path}: is {self.width}x{self.height} pixels; at least {MIN_SIDE}x{MIN_SIDE} are needed"
