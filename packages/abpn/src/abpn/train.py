@@ -12,13 +12,13 @@ from typing import Any, cast
 import torch
 from retouch_common.config import dump_yaml, to_dict
 from retouch_common.data.pairs import open_pairs
-from retouch_common.data.samplers import EndlessBatches, endless_loader
 from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss
 from retouch_common.losses.region import difference_mask
 from retouch_common.training.continuation import Continuation, initial_weights
 from retouch_common.training.ema import EMA
 from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
+from retouch_common.training.samplers import EndlessBatches, endless_loader
 from retouch_common.training.schedule import learning_rate_factor
 from torch import Tensor, nn
 

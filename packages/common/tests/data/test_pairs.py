@@ -282,7 +282,7 @@ def test_check_lists_what_cannot_be_used(tmp_path):
 
 def test_loading_with_workers_equals_loading_without(tmp_path):
     """The workers are real processes; libvips has already run in this one."""
-    from retouch_common.data.samplers import EndlessBatches, endless_loader
+    from retouch_common.training.samplers import EndlessBatches, endless_loader
 
     data = open_pairs(folder_of(tmp_path, 4), size=16, split="all")
     batches = EndlessBatches(4, batch_size=2, seed=1)

@@ -8,9 +8,9 @@ import signal
 import sys
 
 import torch
-from retouch_common.data.samplers import EndlessBatches, endless_loader
 from retouch_common.training.ema import EMA
 from retouch_common.training.runner import Runner
+from retouch_common.training.samplers import EndlessBatches, endless_loader
 
 STEPS = 6
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from retouch_common.config import dump_yaml, from_dict, to_dict
-from retouch_common.data.samplers import EndlessBatches, endless_loader
 from retouch_common.training.continuation import Continuation, initial_weights
 from retouch_common.training.ema import EMA
 from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
+from retouch_common.training.samplers import EndlessBatches, endless_loader
 from retouch_common.training.schedule import learning_rate_factor
 from retouch_common.weights import load_state, resolve_weights, save_weights
 from torch import Tensor, nn

@@ -1,1 +1,1 @@
-"""Training pairs: folders of photographs, published data sets, plain portraits, and their order."""
+"""Training pairs: folders of photographs, published data sets, plain portraits."""

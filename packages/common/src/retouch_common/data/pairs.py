@@ -66,7 +66,7 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
 
     Sample ``index`` shows pair ``index % len``; where it is cropped and whether it is mirrored depends on
     the seed and the whole index, which may exceed the length (see
-    :class:`retouch_common.data.samplers.EndlessBatches`).
+    :class:`retouch_common.training.samplers.EndlessBatches`).
     """
 
     def __init__(self, pairs: Sequence[Pair], *, size: int, fit: Fit = "whole", augment: bool = False, seed: int = 0):

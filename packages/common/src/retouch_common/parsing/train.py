@@ -16,7 +16,6 @@ from torch.utils.data import default_collate
 
 from retouch_common.config import dump_yaml, to_dict
 from retouch_common.data.portraits import mesh_of
-from retouch_common.data.samplers import EndlessBatches, endless_loader
 from retouch_common.parsing.config import Config
 from retouch_common.parsing.data import find_pairs, open_data
 from retouch_common.parsing.evaluate import MESH_PARTS, mesh_f1
@@ -29,6 +28,7 @@ from retouch_common.training.continuation import Continuation, initial_weights
 from retouch_common.training.ema import EMA
 from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
+from retouch_common.training.samplers import EndlessBatches, endless_loader
 from retouch_common.training.schedule import learning_rate_factor
 
 VALIDATION_BATCH, HARD_SAMPLES, SHOWN_BATCHES = 4, 24, 3

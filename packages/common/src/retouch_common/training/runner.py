@@ -105,7 +105,7 @@ class Runner:
     def prepare(self, *objects: Any) -> Any:
         """Move models to the device and wrap models and optimisers for distribution; returns them in order.
 
-        Data loaders are not for this method: :class:`retouch_common.data.samplers.EndlessBatches` gives each
+        Data loaders are not for this method: :class:`retouch_common.training.samplers.EndlessBatches` gives each
         process its own batches already.
         """
         if self.sync_batch_norm and self.num_processes > 1 and self.device.type == "cuda":

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from retouch_common.data.samplers import EndlessBatches, endless_loader
+from retouch_common.training.samplers import EndlessBatches, endless_loader
 
 
 def stream(steps, **options):
