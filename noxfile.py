@@ -19,7 +19,6 @@ runs of `weights` (default runs).
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -180,29 +179,20 @@ def golden(session: nox.Session) -> None:
 
 @nox.session
 def weights(session: nox.Session) -> None:
-    """Train the weights that a package bundles, stage by stage as its weights.toml says, and put them in their place.
+    """Train the weights that a package bundles, stage by stage as its weights.toml says, and bundle them.
 
-    A stage that was interrupted goes on, one that has ended is not done again, when the command is run again.
+    Rerun the same command to resume: finished stages are skipped, an interrupted one resumes.
     """
-    recipes = {package: ROOT / f"packages/{package}/weights.toml" for package in PACKAGES}
-    available = [package for package, file in recipes.items() if file.is_file()]
+    available = [package for package in PACKAGES if (ROOT / f"packages/{package}/weights.toml").is_file()]
     if not session.posargs or session.posargs[0] not in available:
         session.error(f"usage: nox -s weights -- PACKAGE [NAME…]; with recipes: {', '.join(available)}")
     package, *names = session.posargs
-    recipe = nox.project.load_toml(recipes[package])
-    if unknown := sorted(set(names) - set(recipe)):
-        session.error(f"{package} bundles no weights {', '.join(unknown)}; there are {', '.join(recipe)}")
     install(session)
-    faces = Path(ENVIRONMENT["RETOUCH_DATA"]) / "faces"
-    for name in names or recipe:
-        run = Path(os.environ.get("RETOUCH_RUNS", ROOT / "runs")).absolute() / package / name
-        run.mkdir(parents=True, exist_ok=True)
-        known = {"portraits": ",".join(str(faces / folder) for folder in recipe[name]["portraits"]), "run": str(run)}
-        for stage in recipe[name]["stages"]:
-            session.run(*[word.format(**known) for word in shlex.split(stage)], env=ENVIRONMENT)
-        bundled, megabytes = recipe[name]["file"], str(recipe[name]["megabytes"])
-        trained = recipe[name]["trained"].format(**known)
-        session.run("python", ".ci/bundle.py", trained, f"packages/{package}/{bundled}", megabytes)
+    session.install("nox")  # the script reads TOML with it
+    runs = os.environ.get("RETOUCH_RUNS", str(ROOT / "runs"))
+    faces = str(Path(ENVIRONMENT["RETOUCH_DATA"]) / "faces")
+    script = ("python", ".ci/weights.py", f"packages/{package}", runs, "--portraits", faces)
+    session.run(*script, *names, env=ENVIRONMENT, interrupt_timeout=600)  # seconds in which a step ends and is saved
 
 
 @nox.session

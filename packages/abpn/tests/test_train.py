@@ -14,6 +14,7 @@ from abpn.train import cut, dry_run, levels_of_step, train
 from click.testing import CliRunner
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
+from retouch_common.training.command import STOPPED
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +134,13 @@ def test_a_run_replaces_neither_its_own_configuration_file_nor_weights_without_c
     result = CliRunner().invoke(command, [*arguments, "--config", str(moved), "--steps", "2"])
     assert result.exit_code == 1 and "holds weights but no checkpoint" in result.output
     assert (given.parent / "weights" / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_that_is_stopped_before_its_end_says_so_in_its_exit_status(pairs, tmp_path, monkeypatch):
+    arguments = ["--preset", "tiny", "--data", pairs, "--steps", "2", "--device", "cpu", "--out", str(tmp_path / "run")]
+    with monkeypatch.context() as patched:
+        patched.setattr("retouch_common.training.runner.Runner.stop_requested", lambda runner: True)
+        assert CliRunner().invoke(command, arguments).exit_code == STOPPED
+    assert not (tmp_path / "run" / "weights").exists()
+    assert CliRunner().invoke(command, arguments).exit_code == 0
+    assert (tmp_path / "run" / "weights").is_dir()

@@ -4,7 +4,7 @@
 ablations of Table 1 are ``model.decoder=false``, ``model.generator=false`` and ``model.attention=false``.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from retouch_common.config import check_training
@@ -210,6 +210,53 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
+# The bundled weights: 512 pixels, finest features at 128, no weights but its own.
+_SMALL = Config(
+    model=ModelConfig(
+        patch=4,
+        channel_base=4096,
+        max_channels=80,
+        style_dim=80,
+        mapping_layers=4,
+        attention_width=16,
+        attention_norm=True,
+        norm="none",
+        activation="leaky",
+        discriminator_base=2048,
+        discriminator_max=64,
+    ),
+    loss=LossConfig(
+        pixel=2.0,
+        perceptual=0.0,
+        psnr=1.0,
+        emphasis=8.0,
+        identity=0.5,
+        blemish=10.0,
+        blemish_distance="cross_entropy",
+        difference_floor=1.0,
+        adversarial=0.05,
+        r1=1.0,
+        r1_every=8,
+    ),
+    train=TrainConfig(
+        paired_fraction=1.0,
+        steps=8000,
+        batch_size=4,
+        unpaired_every=16,
+        lr=2e-3,
+        unet_lr=0.25,
+        betas=(0.9, 0.99),
+        schedule="cosine",
+        warmup=200,
+        clip=1.0,
+        precision="bf16",
+        channels_last=True,
+        workers=1,
+        sheet_every=400,
+        checkpoint_every=200,
+    ),
+)
+
 PRESETS: dict[str, Config] = {
     # The equations as printed: pictures instead of changes, every weight 1.
     "paper": Config(model=ModelConfig(residual="none")),
@@ -219,51 +266,12 @@ PRESETS: dict[str, Config] = {
         loss=LossConfig(pixel=10.0, adversarial=0.1, identity=0.1),
         train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="bf16", channels_last=True),
     ),
-    # The bundled weights: 512 pixels, finest features at 128, no weights but its own.
-    "small": Config(
-        model=ModelConfig(
-            patch=4,
-            channel_base=4096,
-            max_channels=80,
-            style_dim=80,
-            mapping_layers=4,
-            attention_width=16,
-            attention_norm=True,
-            norm="none",
-            activation="leaky",
-            discriminator_base=2048,
-            discriminator_max=64,
-        ),
-        loss=LossConfig(
-            pixel=2.0,
-            perceptual=0.0,
-            psnr=1.0,
-            emphasis=8.0,
-            identity=0.5,
-            blemish=10.0,
-            blemish_distance="cross_entropy",
-            difference_floor=1.0,
-            adversarial=0.05,
-            r1=1.0,
-            r1_every=8,
-        ),
-        train=TrainConfig(
-            paired_fraction=1.0,
-            steps=8000,
-            batch_size=4,
-            unpaired_every=16,
-            lr=2e-3,
-            unet_lr=0.25,
-            betas=(0.9, 0.99),
-            schedule="cosine",
-            warmup=200,
-            clip=1.0,
-            precision="bf16",
-            channels_last=True,
-            workers=1,
-            sheet_every=400,
-            checkpoint_every=200,
-        ),
+    "small": _SMALL,
+    # The bundled weights for inpainting (section 4.7): 256 pixels, finest features at 128.
+    "inpainting": Config(
+        model=replace(_SMALL.model, size=256, patch=2),
+        loss=replace(_SMALL.loss, emphasis=4.0),
+        train=replace(_SMALL.train, task="inpainting", steps=6000, batch_size=8),
     ),
     # For tests: a training step takes a fraction of a second on a CPU.
     "tiny": Config(

@@ -3,6 +3,7 @@
 Each parses its options and calls the module of the same concept; heavy imports wait until a command runs.
 """
 
+import sys
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ from retouch_common.cli.photos import (
     retouch_all,
     strength_option,
 )
-from retouch_common.cli.training import chosen_configuration, refuse_own_configuration, training_options
+from retouch_common.cli.training import STOPPED, chosen_configuration, refuse_own_configuration, training_options
 
 KINDS = ("router", "degree", "expert", "shared", "combine", "all", "baseline")
 
@@ -88,6 +89,8 @@ def train(
     else:
         configs = {name: configured(name) for name in names}
         run(configs, data, out, device=device, tensorboard=tensorboard, report=click.echo)
+        if not all((out / name / "weights").is_dir() for name in names):
+            sys.exit(STOPPED)
 
 
 @click.command()

@@ -14,6 +14,7 @@ def train(**options):
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,10 @@ import click
 from retouch_common.cli.options import device_option, set_option
 from retouch_common.config import apply_overrides, load_yaml, parse_overrides
 
-__all__ = ["chosen_configuration", "refuse_own_configuration", "start_training", "training_options"]
+__all__ = ["STOPPED", "chosen_configuration", "refuse_own_configuration", "start_training", "training_options"]
+
+STOPPED = 75
+"""Exit status of a training command that was asked to stop before its end: EX_TEMPFAIL of sysexits.h."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C")
@@ -115,9 +119,12 @@ def start_training(
 ) -> None:
     """Do what the options of :func:`training_options` say: train, or check everything without training.
 
+    A run that was asked to stop before its end makes the command exit with the status :data:`STOPPED`.
+
     Args:
         presets: As for :func:`chosen_configuration`, like the values of the options below.
-        train: Called with configuration, data, run directory, device, tensorboard and report.
+        train: Called with configuration, data, run directory, device, tensorboard and report; returns the run
+            directory's ``weights/``, or anything else if it was asked to stop before its end.
         check: Called with configuration, data, device and report for --dry-run.
         preset: Of --preset.
         data: Of --data.
@@ -137,5 +144,5 @@ def start_training(
     refuse_own_configuration(config_file, out)
     if dry_run:
         check(config, data, device=device, report=click.echo)
-    else:
-        train(config, data, out, device=device, tensorboard=tensorboard, report=click.echo)
+    elif train(config, data, out, device=device, tensorboard=tensorboard, report=click.echo) != out / "weights":
+        sys.exit(STOPPED)

@@ -1,0 +1,109 @@
+"""Train what a package bundles: `python .ci/weights.py packages/abpn RUNS [--portraits FACES] [NAME…]`.
+
+The package's `weights.toml` has a table for every file that can be trained::
+
+    [small]
+    portraits = ["london_neutral", "headshots"]   # folders below FACES
+    stages = ["abpn-train --preset small --data faces:{portraits} --out {run}"]
+    megabytes = 15                                # largest size of a file, in units of 10^6 bytes
+    [small.files]
+    "src/abpn/weights/small.safetensors" = "{run}/weights/model.safetensors"
+
+Stages run in their order, in the run directory RUNS/PACKAGE/NAME. Rerun the same command to resume: a finished stage,
+which `stages.txt` in that directory lists, is skipped; an interrupted one resumes. At the end the files are bundled
+(see bundle.py). The exit status is that of the first stage that fails or is stopped; no file is bundled then. Needs nox
+installed, for its TOML reader.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nox.project import load_toml
+
+FINISHED = "stages.txt"
+
+
+def read_recipes(package: Path) -> dict[str, dict[str, Any]]:
+    """Return the recipes of a package by name; {} if it has none."""
+    file = package / "weights.toml"
+    return load_toml(file) if file.is_file() else {}
+
+
+def train(package: Path, recipe: Mapping[str, Any], run: Path, portraits: Path) -> int:
+    """Run the stages of a recipe that are left, and bundle its files.
+
+    Args:
+        package: Folder of the package.
+        recipe: Its recipe.
+        run: Run directory; created if missing.
+        portraits: Folder of the sets of portraits.
+
+    Returns:
+        0, or the exit status of the stage that failed or was stopped.
+
+    Raises:
+        ValueError: A file is not fit to be bundled.
+        OSError: A command or a file is missing, or cannot be written.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    known = {"portraits": ",".join(str(portraits / folder) for folder in recipe["portraits"]), "run": str(run)}
+    finished = run / FINISHED
+    for stage in recipe["stages"]:
+        command = stage.format(**known)
+        if finished.is_file() and command in finished.read_text(encoding="utf-8").splitlines():
+            print(f"finished before: {command}", flush=True)
+            continue
+        print(command, flush=True)
+        if status := _run(command):
+            return status
+        with finished.open("a", encoding="utf-8") as file:
+            file.write(f"{command}\n")
+    from bundle import bundle  # imports torch, which takes seconds
+
+    for bundled, trained in recipe["files"].items():
+        bundle(Path(trained.format(**known)), package / bundled, recipe["megabytes"])
+        print(f"bundled {package / bundled}", flush=True)
+    return 0
+
+
+def _run(command: str) -> int:
+    """Run a command; SIGTERM is forwarded to it, and SIGINT reaches it from the terminal, so that it can save."""
+    process = subprocess.Popen(shlex.split(command))
+    signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    status = process.wait()
+    return status if status >= 0 else 128 - status  # as shells do for signals
+
+
+def main() -> None:
+    """Read the command line, train, and exit."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("package", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--portraits", type=Path, default=Path("../shared/data/faces"))
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_intermixed_args()
+    recipes = read_recipes(options.package)
+    if unknown := sorted(set(options.names) - set(recipes)):
+        sys.exit(f"Error: {options.package.name} has no recipe {', '.join(unknown)}; there are {', '.join(recipes)}")
+    for name in options.names or recipes:
+        run = options.runs.absolute() / options.package.name / name
+        try:
+            status = train(options.package, recipes[name], run, options.portraits)
+        except (ValueError, OSError) as error:
+            sys.exit(f"Error: {error}")
+        if status:
+            print(f"{name} is not finished; rerun the same command to resume", file=sys.stderr)
+            sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
