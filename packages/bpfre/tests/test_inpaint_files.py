@@ -23,6 +23,15 @@ def stored(path):
     return pyvips.Image.new_from_file(str(path)).numpy()
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, busy_model):
+    """Untrained ones that claim to be for inpainting."""
+    folder, model = tmp_path_factory.mktemp("inpainting"), busy_model()
+    model.metadata = {"task": "inpainting"}
+    model.save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture
 def photo(tmp_path):
     y, x = np.mgrid[:SIDE, :SIDE]
@@ -132,13 +141,25 @@ def test_the_mask_is_never_written_over(photo, mask, run, tmp_path, name):
     assert f"its output {kept} is another input" in output and kept.read_bytes() == before
 
 
-def test_weights_must_be_named(photo, tmp_path):
-    result = CliRunner().invoke(inpaint, [str(photo), "-o", str(tmp_path / "out.png")])
-    assert result.exit_code == 2 and "--weights" in result.output
-
-
 @pytest.mark.parametrize("name", ["out.png", "out.damaged.png"])
 def test_what_is_there_is_not_replaced(photo, run, tmp_path, name):
     (tmp_path / name).write_bytes(b"kept")
     _, output = run(photo, "--strokes", 1, "--aligned", "--damaged-out", status=1)
     assert f"{tmp_path / name} is there already" in output and (tmp_path / name).read_bytes() == b"kept"
+
+
+def test_weights_for_retouching_are_refused(photo, mask, busy_model, tmp_path):
+    """They would leave the strokes white."""
+    model = busy_model()
+    for metadata in ({"task": "retouching"}, {}):  # the first weights said nothing
+        model.metadata = metadata
+        model.save_pretrained(tmp_path / "weights")
+        arguments = [photo, "-o", tmp_path / "out.png", "--mask", mask, "--aligned", "--weights", tmp_path / "weights"]
+        result = CliRunner().invoke(inpaint, [str(word) for word in arguments])
+        assert result.exit_code == 1 and result.output.count("\n") == 1
+        assert "not trained for inpainting" in result.output and not (tmp_path / "out.png").exists()
+
+
+def test_the_bundled_weights_are_the_default():
+    (option,) = [parameter for parameter in inpaint.params if parameter.name == "weights"]
+    assert option.default == "inpainting"

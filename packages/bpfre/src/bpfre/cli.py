@@ -143,7 +143,7 @@ def retouch(
 @click.command()
 @inputs_argument
 @out_option
-@weights_option(default=None)
+@weights_option(default="inpainting")
 @click.option(
     "--mask",
     type=click.Path(path_type=Path),
@@ -167,13 +167,12 @@ def inpaint(
     Without --mask and --strokes, INPUT has white strokes already. Else only what is damaged changes; damage outside
     the faces stays.
     """
-    from bpfre.inpaint_files import InpaintOptions, inpaint_file
-    from bpfre.retouch import Retoucher
+    from bpfre.inpaint_files import InpaintOptions, inpaint_file, open_inpainter
     from bpfre.retouch_files import mask_files
 
     how = InpaintOptions(**options)
     jobs = plan_photos(inputs, out, recursive=recursive, endings=how.endings)
-    retoucher = Retoucher(weights, device=device, precision=precision)
+    retoucher = open_inpainter(weights, device=device, precision=precision)
     retouch_all(
         jobs,
         lambda job: inpaint_file(retoucher, job.source, job.target, how),

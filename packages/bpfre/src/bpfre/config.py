@@ -271,7 +271,7 @@ PRESETS: dict[str, Config] = {
     "inpainting": Config(
         model=replace(_SMALL.model, size=256, patch=2),
         loss=replace(_SMALL.loss, emphasis=4.0),
-        train=replace(_SMALL.train, task="inpainting", steps=6000, batch_size=8),
+        train=replace(_SMALL.train, task="inpainting"),
     ),
     # For tests: a training step takes a fraction of a second on a CPU.
     "tiny": Config(

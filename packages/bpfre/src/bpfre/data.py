@@ -16,6 +16,7 @@ from retouch_common.data.pairs import ImagePairs, open_pairs
 from retouch_common.data.portraits import find_portraits
 from torch.utils.data import Dataset
 
+from bpfre.aligned_faces import AlignedFaces
 from bpfre.inpainting import InpaintingPairs
 
 FACE_WIDTHS = (210.0, 390.0)  # of faces:DIR, pixels in a picture of 512: as aligned faces are, and somewhat around it
@@ -45,8 +46,9 @@ def open_data(spec: str, *, size: int, split: Split, seed: int, task: str = "ret
     """Open pictures of whole faces, ``dict(raw, target)`` of (3, size, size) in [0, 1].
 
     Args:
-        spec: What :func:`retouch_common.data.pairs.open_pairs` reads; for inpainting also ``pictures:DIR``, a folder of
-            plain pictures, every tenth of which is for validation.
+        spec: What :func:`retouch_common.data.pairs.open_pairs` reads. For inpainting ``faces:DIR,DIR`` gives aligned
+            faces, see :class:`bpfre.aligned_faces.AlignedFaces`, and ``pictures:DIR`` a folder of plain images, every
+            tenth of which is for validation.
         size: Side in pixels.
         split: "train", "val", "test" or "all".
         seed: Of crops, flips, blemishes and strokes.
@@ -56,11 +58,14 @@ def open_data(spec: str, *, size: int, split: Split, seed: int, task: str = "ret
         ValueError: Unusable data.
     """
     if task == "inpainting":
-        data = (
-            _plain_pictures(spec.removeprefix("pictures:"), size=size, split=split, seed=seed)
-            if str(spec).startswith("pictures:")
-            else open_data(spec, size=size, split=split, seed=seed)
-        )
+        spec = str(spec)
+        data: Dataset[Any]
+        if spec.startswith("faces:"):
+            data = AlignedFaces(spec.removeprefix("faces:"), size=size, split=split, seed=seed)
+        elif spec.startswith("pictures:"):
+            data = _plain_pictures(spec.removeprefix("pictures:"), size=size, split=split, seed=seed)
+        else:
+            data = open_data(spec, size=size, split=split, seed=seed)
         return InpaintingPairs(data, seed=seed)
     if not str(spec).startswith("faces:"):
         return open_pairs(spec, size=size, split=split, seed=seed, fit="whole")

@@ -22,6 +22,7 @@ from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import RowSource, blocks
 
+from bpfre.model import BPFRe
 from bpfre.retouch import Retoucher
 from bpfre.retouch_files import mask_files, mask_picture
 from bpfre.strokes import brush_strokes, paint_white
@@ -121,6 +122,27 @@ class _Restored(AlignedLayer):
     def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         picture, weights = super().take(before, first)
         return picture - before, weights
+
+
+def open_inpainter(weights: str | os.PathLike[str], *, device: str = "auto", precision: str = "auto") -> Retoucher:
+    """Load a network that was trained for inpainting.
+
+    Args:
+        weights: Bundled name, path or hub id.
+        device: As for :class:`bpfre.retouch.Retoucher`.
+        precision: Likewise.
+
+    Raises:
+        ValueError: Unknown weights, device or precision, or weights that do not say that they were trained for
+            inpainting: others leave the strokes white.
+    """
+    model = BPFRe.from_pretrained(weights)
+    if model.metadata.get("task") != "inpainting":
+        raise ValueError(
+            f"{os.fspath(weights)}: these weights were not trained for inpainting; leave --weights out, or train some "
+            "with bpfre-train --task inpainting"
+        )
+    return Retoucher(model, device=device, precision=precision)
 
 
 def inpaint_file(

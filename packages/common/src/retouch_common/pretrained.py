@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 from retouch_common.config import from_dict, to_dict
-from retouch_common.weights import FOLDER_FILE, load_state, resolve_weights, save_weights
+from retouch_common.weights import CONFIG_KEY, FOLDER_FILE, load_state, resolve_weights, save_weights
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -34,11 +35,13 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         presets: Whole configurations by name, "recommended" among them; the ``model`` of each is what the class takes.
         bundled: Folder of the weights that come with the package.
         config: The network's configuration.
+        metadata: Further text in the header of the file of weights, by name; empty unless training sets some.
     """
 
     presets: ClassVar[Mapping[str, Any]]
     bundled: ClassVar[Traversable]
     config: Any
+    metadata: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def from_preset(cls: type[P], name: str) -> P:
@@ -75,8 +78,11 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
             model.load_state_dict(load_state(weights, device=device))
         except RuntimeError as error:
             raise ValueError(f"{weights.path}: its tensors do not fit its configuration ({error})") from error
+        model.metadata = {key: text for key, text in weights.metadata.items() if key != CONFIG_KEY}
         return model.to(device).eval()
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_weights(save_directory / FOLDER_FILE, self.state_dict(), config=to_dict(self.config))
+        save_weights(
+            save_directory / FOLDER_FILE, self.state_dict(), config=to_dict(self.config), metadata=self.metadata
+        )
         self._hub_mixin_config = self.config  # of which the mixin writes config.json; it may have changed
