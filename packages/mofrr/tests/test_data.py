@@ -189,8 +189,8 @@ CHANCE = 0.5 + 3 * 0.5 / SAMPLES**0.5  # three standard deviations of the share 
 def told_apart(touched, untouched):
     """Share of samples that a logistic regression assigns to the right class, from traces of processing alone.
 
-    It sees how strong differences between neighbouring pixels are in the upper corners of the square, where no operation
-    acts: how far from the mean of all samples, and to which side.
+    It sees how strong differences between neighbouring pixels are in the upper corners of the square, where no
+    operation acts: how far from the mean of all samples, and to which side.
     """
     rows = [faces[index]["traces"][:, :5] for faces in (touched, untouched) for index in range(SAMPLES)]
     means = torch.stack([torch.cat([row[..., :5], row[..., -5:]], dim=2).mean(dim=(1, 2)) for row in rows])
