@@ -193,18 +193,24 @@ def weights(session: nox.Session) -> None:
     faces = str(Path(ENVIRONMENT["RETOUCH_DATA"]) / "faces")
     script = ("python", ".ci/weights.py", f"packages/{package}", runs, "--portraits", faces)
     session.run(*script, *names, env=ENVIRONMENT, interrupt_timeout=600)  # seconds in which a step ends and is saved
+    session.run("python", ".ci/model_card.py", f"packages/{package}", "--runs", runs, *names, env=ENVIRONMENT)
 
 
 @nox.session
 def evidence(session: nox.Session) -> None:
-    """Measure every figure that a package promises, print each beside its bar, write docs/evidence/."""
+    """Measure every figure that a package promises, print each beside its bar, write docs/evidence/ and the card."""
     scripts = {package: ROOT / f"packages/{package}/benchmarks/evidence.py" for package in PACKAGES}
     available = [package for package, script in scripts.items() if script.is_file()]
     if not session.posargs or session.posargs[0] not in available:
         session.error(f"usage: nox -s evidence -- PACKAGE; with evidence: {', '.join(available) or 'none yet'}")
     package, *options = session.posargs
     install(session, "test")
-    session.run("python", str(scripts[package]), *options, env=ENVIRONMENT)
+    try:
+        session.run("python", str(scripts[package]), *options, env=ENVIRONMENT)
+    finally:  # figures that fall short stand in the card too
+        if not options and (ROOT / f"packages/{package}/weights.toml").is_file():
+            session.install("nox")  # the script reads TOML with it
+            session.run("python", ".ci/model_card.py", f"packages/{package}", env=ENVIRONMENT)
 
 
 @nox.session
