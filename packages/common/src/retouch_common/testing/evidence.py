@@ -89,9 +89,11 @@ class Evidence:
         self.pictures: Callable[[], Iterable[Mapping[str, np.ndarray]]] | None = None
 
     def figure(
-        self, title: str, *, at_least: float | None = None, at_most: float | None = None, unit: str = ""
+        self, title: str, *, at_least: float | None = None, at_most: float | None = None, unit: str = "", name: str = ""
     ) -> Callable[[F], F]:
         """Register the function that measures a figure; give exactly one bar.
+
+        `name` stands for the function's own, which is the argument of --only.
 
         Raises:
             ValueError: no bar or two, or a second figure of the same name.
@@ -102,7 +104,7 @@ class Evidence:
         assert bar is not None
 
         def register(measure: F) -> F:
-            key = measure.__name__
+            key = name or measure.__name__
             if key in self.figures:
                 raise ValueError(f"figure {key!r} is registered twice")
             self.figures[key] = Figure(key=key, title=title, bar=bar, sense=sense, unit=unit, measure=measure)
