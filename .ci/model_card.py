@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nox.project import load_toml
+from safetensors import safe_open
 
 ROOT = Path(__file__).parent.parent
 ROWS = 8  # of a curve, at most
@@ -60,11 +62,18 @@ def seconds_of(metrics: Iterable[Mapping[str, Any]]) -> float:
     return total
 
 
-def training_section(package: str, name: str, recipe: Mapping[str, Any], run: Path) -> str:
+def describe_file(file: Path) -> str:
+    """Return the name of a file of weights, its number of parameters and its size."""
+    with safe_open(file, framework="np") as weights:
+        parameters = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return f"`{file.name}`: {parameters / 1e6:.1f} M parameters, {file.stat().st_size / 1e6:.1f} MB."
+
+
+def training_section(package: Path, name: str, recipe: Mapping[str, Any], run: Path) -> str:
     """Describe how a recipe's weights were trained.
 
     Args:
-        package: Name of the package's folder.
+        package: Folder of the package.
         name: Of the recipe.
         recipe: From weights.toml.
         run: Run directory.
@@ -77,7 +86,10 @@ def training_section(package: str, name: str, recipe: Mapping[str, Any], run: Pa
         raise ValueError(f"{run}: no metrics.jsonl; nothing was trained here")
     commands = "\n".join(stage.format(portraits="FOLDERS", run="RUN") for stage in recipe["stages"])
     portraits = ", ".join(f"`{folder}`" for folder in recipe["portraits"])
-    parts = [f"`nox -s weights -- {package} {name}` trains these weights on {portraits}:", f"```sh\n{commands}\n```"]
+    parts = [
+        f"`nox -s weights -- {package.name} {name}` trains these weights on {portraits}:",
+        f"```sh\n{commands}\n```",
+    ]
     rows, curves = [], []
     for file in files:
         metrics = read_metrics(file)
@@ -88,6 +100,7 @@ def training_section(package: str, name: str, recipe: Mapping[str, Any], run: Pa
         if curve:
             curves.append(curve if stage == "." else f"`{stage}`:\n\n{curve}")
     parts.append(table(("stage", "steps", "hours"), rows))
+    parts += [describe_file(package / file) for file in recipe["files"] if (package / file).is_file()]
     if curves:
         parts += ["On people who were not trained on, while training:", *curves]
     return "\n\n".join(parts)
@@ -159,7 +172,7 @@ def write_card(package: Path, runs: Path | None, names: Sequence[str] = (), *, r
         text = card.read_text(encoding="utf-8")
         for name, recipe in recipes.items():
             if runs is not None and name in (names or recipes) and f"<!-- training: {name} -->" in text:
-                section = training_section(package.name, name, recipe, runs / package.name / name)
+                section = training_section(package, name, recipe, runs / package.name / name)
                 text = replace_section(text, f"training: {name}", section)
         if evidence.is_file():
             text = replace_section(text, "evidence", evidence_section(json.loads(evidence.read_text(encoding="utf-8"))))

@@ -6,7 +6,9 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 SPEC = importlib.util.spec_from_file_location("ci_model_card", Path(__file__).with_name("model_card.py"))
 module = importlib.util.module_from_spec(SPEC)
@@ -30,6 +32,8 @@ RECIPE = """
 portraits = ["headshots", "congress"]
 curve = ["val_psnr"]
 stages = ["x-train --data faces:{portraits} --out {run}"]
+[small.files]
+"small.safetensors" = "{run}/weights/model.safetensors"
 """
 FIGURES = {
     "gain": {
@@ -49,6 +53,9 @@ def workspace(tmp_path: Path) -> Path:
         folder.mkdir(parents=True)
     (package / "weights.toml").write_text(RECIPE)
     (package / "MODEL_CARD.md").write_text(CARD)
+    save_file(
+        {"a": np.zeros((1000, 1000), np.float32), "b": np.zeros(500_000, np.float32)}, package / "small.safetensors"
+    )
     lines = []
     for step in range(100, 3100, 100):  # the process was stopped after step 2,000
         lines.append({"step": step, "loss": 1.0, "seconds": 6.0 * (step if step <= 2000 else step - 2000)})
@@ -68,6 +75,7 @@ def test_sections_are_written_and_the_rest_stays(workspace: Path) -> None:
         assert "`nox -s weights -- x small` trains these weights on `headshots`, `congress`:" in text
         assert "x-train --data faces:FOLDERS --out RUN" in text
         assert "| small | 3,000 | 5.0 |" in text
+        assert "`small.safetensors`: 1.5 M parameters, 6.0 MB." in text
         assert "| step | psnr |" in text and "| 100 | 20.10 |" in text and "| 3,000 | 23.00 |" in text
         assert sum(line.startswith("| ") and line.endswith(" |") and "2" in line for line in text.splitlines()) < 20
         assert "| people anywhere, drawn blemishes: gain | 6.43 dB | >= 6 dB |  |" in text
