@@ -14,7 +14,7 @@ from mofrr.config import PRESETS, SINGLE, stage_presets
 from mofrr.model import MoFRR
 from mofrr.stages import faces_for, needs, stage_names
 from mofrr.train import dry_run, train
-from retouch_common.cli.training import chosen_configuration
+from retouch_common.cli.training import STOPPED, chosen_configuration
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 from retouch_common.training.monitor import read_metrics
@@ -164,13 +164,17 @@ def test_an_expert_learns_to_darken(faces, tmp_path):
     assert last["val_psnr_output"] > last["val_psnr_identity"] + 1
 
 
-def test_the_command(faces, tmp_path):
+def test_the_command(faces, tmp_path, monkeypatch):
     options = ["--preset", "tiny", "--data", faces, "--out", str(tmp_path / "run"), "--device", "cpu"]
     options += ["--set", "model.operations=[white,lift]", "--set", "train.batch_size=2", "--steps", "1"]
     run = CliRunner()
     shown = run.invoke(command, ["degree", "--operation", "white", "--dry-run", *options])
     assert shown.exit_code == 0, shown.output
     assert "dry run: nothing was written" in shown.output and not (tmp_path / "run").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "stop_requested", lambda runner: True)
+        assert run.invoke(command, ["router", *options, "--steps", "2"]).exit_code == STOPPED
+    shutil.rmtree(tmp_path / "run")
     for stage in (["router"], ["degree", "--operation", "white"]):
         assert run.invoke(command, [*stage, *options]).exit_code == 0
     assert (tmp_path / "run" / "degree-white" / "weights").is_dir()
