@@ -12,9 +12,9 @@ from abpn.config import PRESETS, TrainConfig
 from abpn.model import ABPN
 from abpn.train import cut, dry_run, levels_of_step, train
 from click.testing import CliRunner
+from retouch_common.cli.training import STOPPED
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
-from retouch_common.training.command import STOPPED
 
 
 @pytest.fixture(scope="module")

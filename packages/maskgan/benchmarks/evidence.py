@@ -192,7 +192,7 @@ import json, tempfile, time
 from pathlib import Path
 import pyvips, torch
 torch.set_num_threads(2)
-from retouch_common.demo import astronaut
+from retouch_common.inference.demo import astronaut
 from maskgan.editor import Editor
 from maskgan.studio.session import Edit, StoredFile, Studio
 studio = Studio(Editor("small", device="cpu"))
