@@ -145,9 +145,9 @@ class _Run:
         self.streams = limit_pairs(everything, fraction=cfg.paired_fraction, seed=cfg.seed)
         self.validation = open_data(data, size=size, split="dev", seed=cfg.seed, task=cfg.task)
 
-        network = BPFRe(config.model)
-        network.metadata = {"task": cfg.task}
-        self.model: nn.Module = network
+        model = BPFRe(config.model)
+        model.metadata = {"task": cfg.task}
+        self.model: nn.Module = model
         initial_weights(self.model, cfg.init)
         self.objective = Objective(config.loss).to(runner.device)
         self.discriminator: nn.Module | None = Discriminator(config.model) if config.loss.adversarial else None
