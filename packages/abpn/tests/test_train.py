@@ -68,7 +68,7 @@ def test_a_longer_run_continues_and_another_is_refused(pairs, tmp_path):
     said = []
     train(configured(train__steps=2), pairs, tmp_path, device="cpu", report=said.append)
     train(configured(train__steps=3), pairs, tmp_path, device="cpu", report=said.append)
-    assert f"continuing {tmp_path} after step 2" in said
+    assert f"resuming {tmp_path} after step 2" in said
     with pytest.raises(ValueError, match=r"model.blend=neutral, now rgb"):
         train(configured(train__steps=3, model__blend="rgb"), pairs, tmp_path, device="cpu")
 
@@ -94,7 +94,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(pairs, 
 def test_dry_run_writes_nothing(pairs, tmp_path):
     said = []
     dry_run(configured(), pairs, device="cpu", report=said.append)
-    assert "dry run: nothing was written" in said
+    assert "dry run: no run directory was written" in said
     assert not list(tmp_path.iterdir())
 
 

@@ -10,7 +10,7 @@ from bpfre.cli import train as command
 from bpfre.config import PRESETS
 from bpfre.data import open_data
 from bpfre.model import BPFRe
-from bpfre.train import _Run, dry_run, split, train
+from bpfre.train import RetouchingTask, dry_run, split, train
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 from retouch_common.training.runner import Runner
@@ -95,8 +95,8 @@ def test_unpaired_pictures_take_part_when_they_should(pairs, tmp_path):
 def test_every_parameter_gets_a_gradient_from_the_total_objective(pairs):
     config = configured(loss__r1_every=1)
     with Runner(cpu=True) as runner:
-        runner.seed(0)
-        run = _Run(config, pairs, runner)
+        run = RetouchingTask(config, pairs)
+        run.setup(runner)
         seen = {}
         for name, optimizer in run.optimizers.items():
             network = run.model if name == "model" else run.discriminator
@@ -175,7 +175,8 @@ def test_a_dry_run_writes_nothing(pairs, tmp_path, monkeypatch):
 def test_the_gradient_penalty_is_computed_in_full_precision(pairs):
     config = configured(train__precision="bf16", loss__r1_every=1)
     with Runner(cpu=True, precision="bf16") as runner:
-        run = _Run(config, pairs, runner)
+        run = RetouchingTask(config, pairs)
+        run.setup(runner)
         image = torch.rand(2, 3, 64, 64)
         alone = runner.forward_alone(run.discriminator, image)
         with runner.autocast():

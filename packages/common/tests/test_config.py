@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from retouch_common.config import (
     apply_overrides,
-    check_training,
     dump_yaml,
     from_dict,
     load_yaml,
@@ -18,20 +17,6 @@ from retouch_common.config import (
     parse_overrides,
     to_dict,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    steps: int = 20
-    batch_size: int = 6
-    accumulate: int = 2
-    log_every: int = 1
-    sheet_every: int = 1
-    checkpoint_every: int = 1
-    betas: tuple[float, ...] = (0.9, 0.999)
-
-    def __post_init__(self):
-        check_training(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,19 +259,3 @@ def test_binary_file_is_not_yaml(tmp_path):
 def test_missing_yaml_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_yaml(tmp_path / "none.yaml")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"accumulate": 4}, r"train\.batch_size=6 cannot be split into train\.accumulate=4 rounds"),
-        ({"betas": (0.9,)}, r"train\.betas must be two numbers"),
-        *(
-            ({name: 0}, rf"train\.{name} must be at least 1, not 0")
-            for name in ("steps", "batch_size", "accumulate", "log_every", "sheet_every", "checkpoint_every")
-        ),
-    ],
-)
-def test_training_that_cannot_run_is_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        Training(**changes)

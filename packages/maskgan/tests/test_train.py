@@ -10,7 +10,7 @@ from maskgan.cli import train as command
 from maskgan.config import PRESETS, SETTING_1, SETTING_2
 from maskgan.data import HAIR, MOUTH, open_data
 from maskgan.model import MaskGAN
-from maskgan.train import dry_run, train
+from maskgan.train import FaceTask, dry_run, train
 from retouch_common.config import apply_overrides
 from retouch_common.faces.face import Face
 from retouch_common.faces.landmarks import portrait_square_of
@@ -31,6 +31,7 @@ from retouch_common.parsing.model import ParsingUNet
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 from retouch_common.training.monitor import read_metrics
+from retouch_common.training.runner import Runner
 
 
 @pytest.fixture
@@ -45,6 +46,13 @@ def configured(parser_weights):
         return apply_overrides(PRESETS["tiny"], overrides | {k.replace("__", "."): v for k, v in changes.items()})
 
     return make
+
+
+def built(config, faces):
+    """A task, ready for a step."""
+    task = FaceTask(config, str(faces))
+    task.setup(Runner(cpu=True))
+    return task
 
 
 def said(*arguments):
@@ -101,12 +109,11 @@ def test_its_parser_labels_the_faces(configured, parser_weights, monkeypatch):
 def test_the_parser_is_frozen(configured, faces, tmp_path, parser_weights):
     """Its weights after training are its weights before, statistics of its normalisation included."""
     before = ParsingUNet.from_pretrained(parser_weights).state_dict()
-    with module._runner(configured(), "cpu") as runner:
-        run = module._Run(configured(), str(faces), runner)
-        batches = run.batches(0)
-        for step in (1, 2):
-            run.training_step(step, batches)
-        after = run.parser.state_dict()
+    run = built(configured(), faces)
+    batches = run.batches(0)
+    for step in (1, 2):
+        run.training_step(step, batches)
+    after = run.parser.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -125,27 +132,24 @@ def test_the_parser_is_frozen(configured, faces, tmp_path, parser_weights):
 def test_every_configuration_trains(configured, faces, changes):
     lines = []
     dry_run(apply_overrides(configured(), changes), str(faces), device="cpu", report=lines.append)
-    assert any(line.startswith("losses of two steps") for line in lines)
+    assert any(line.startswith("losses: ") for line in lines)
 
 
 def test_every_situation_has_its_penalties_and_a_line_of_means(configured, faces):
     """R1 in the third and fourth of four passes, of which each discriminator has two; both situations in one step."""
     config = apply_overrides(configured(), {"loss.r1_every": 2, "model.discriminators": 2})
-    with module._runner(config, "cpu") as runner:
-        run = module._Run(config, str(faces), runner)
-        batches = run.batches(0)
-        assert ["r1" in run.training_step(step, batches) for step in range(1, 5)] == [False, False, True, True]
-    config = apply_overrides(config, {"train.pairing": "overlap"})
-    with module._runner(config, "cpu") as runner:
-        run = module._Run(config, str(faces), runner)
-        given = {"paired": {"local": 1.0, "region": 5.0}, "unpaired": {"local": 3.0}}
+    run = built(config, faces)
+    batches = run.batches(0)
+    assert ["r1" in run.training_step(step, batches) for step in range(1, 5)] == [False, False, True, True]
+    run = built(apply_overrides(config, {"train.pairing": "overlap"}), faces)
+    given = {"paired": {"local": 1.0, "region": 5.0}, "unpaired": {"local": 3.0}}
 
-        def update(batch, situation):
-            losses = {name: torch.tensor(value) for name, value in given[situation].items()}
-            return None, losses | {"loss": sum(losses.values())}
+    def update(batch, situation):
+        losses = {name: torch.tensor(value) for name, value in given[situation].items()}
+        return None, losses | {"loss": sum(losses.values())}
 
-        run._update_framework, run._update_discriminators = update, lambda *_: {}
-        means = run.training_step(1, run.batches(0))
+    run._update_framework, run._update_discriminators = update, lambda *_: {}
+    means = run.training_step(1, run.batches(0))
     assert {name: float(value) for name, value in means.items()} == {"local": 2, "region": 5, "loss": 9}
 
 
@@ -210,8 +214,7 @@ def test_moved_sources_show_the_same_person_otherwise(faces):
 
 def test_each_situation_has_its_source_and_its_target(configured, drawn_labels, drawn_pictures, faces):
     """Paired: the moved face before the face itself. Unpaired: the neighbour's, and its neck's colour alone changes."""
-    with module._runner(configured(), "cpu") as runner:
-        run = module._Run(configured(), str(faces), runner)
+    run = FaceTask(configured(), str(faces))
     labels, image = drawn_labels(2), drawn_pictures(2)
     image[:, :, 58:, 20:44] = 0.4 * (labels == 1)[0].float().sum().clamp(max=1) + 0.2  # skin of the face, below it
     image = torch.where((labels == 1)[:, None], image.new_full((1, 3, 1, 1), 0.6), image)
@@ -223,8 +226,7 @@ def test_each_situation_has_its_source_and_its_target(configured, drawn_labels, 
     assert torch.equal(source, image.roll(1, dims=0)) and torch.equal(source_labels, labels.roll(1, dims=0))
     changed = (target != image).any(dim=1)
     assert changed.any() and not changed[labels != 0].any()
-    plain = module._Run.__new__(module._Run)
-    plain.config = configured(train__neck=False)
+    plain = FaceTask(configured(train__neck=False), str(faces))
     assert plain._situated(batch, "unpaired")[2] is image
 
 
@@ -295,8 +297,8 @@ def test_dry_run_writes_nothing(faces, tmp_path, parser_weights):
     result = said("--preset", "tiny", "--set", f"train.parser={parser_weights}", "--data", faces,
                   "--out", tmp_path / "run", "--device", "cpu", "--dry-run")  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "dry run: nothing was written" in result.output and not (tmp_path / "run").exists()
-    assert "data: 6 faces" in result.output
+    assert "dry run: no run directory was written" in result.output and not (tmp_path / "run").exists()
+    assert "data: 6 samples for training" in result.output
 
 
 def test_an_infinite_learning_rate_leaves_no_broken_weights(faces, parser_weights, tmp_path):

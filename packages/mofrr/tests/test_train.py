@@ -8,12 +8,11 @@ import pytest
 import pyvips
 import torch
 from click.testing import CliRunner
-from mofrr import train as module
 from mofrr.cli import train as command
 from mofrr.config import PRESETS, SINGLE, stage_presets
 from mofrr.model import MoFRR
-from mofrr.stages import faces_for, needs, stage_names
-from mofrr.train import dry_run, train
+from mofrr.stages import known_stages, stages_of
+from mofrr.train import StageTask, dry_run, train
 from retouch_common.cli.training import STOPPED, chosen_configuration
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
@@ -48,21 +47,35 @@ def faces(tmp_path_factory):
     return str(folder)
 
 
+def names_of(stages):
+    return [stage.name for stage in stages]
+
+
+def built(name, config, data, out=None):
+    """A stage's task, ready for a step."""
+    task = StageTask(name, config, data, out)
+    task.setup(Runner(cpu=True))
+    return task
+
+
 def test_stages_of_a_configuration():
     names = ["router", "degree-white", "degree-lift", "expert-white", "expert-lift", "shared", "combine"]
     config = configured()
-    assert stage_names(config) == names
-    assert needs("combine", config) == names[:-1]
-    assert needs("expert-lift", config) == ["degree-lift"] and needs("router", config) == []
-    assert [faces_for(name) for name in ("router", "degree-white", "expert-lift", "shared")] == [
+    assert names_of(stages_of(config)) == names
+    known = known_stages(config)
+    assert list(known) == [*names, "baseline-unet", "baseline-combine"]
+    assert names_of(known["combine"].needs()) == names[:-1]
+    assert names_of(known["expert-lift"].needs()) == ["degree-lift"] and not known["router"].needs()
+    assert names_of(known["degree-lift"].needs()) == ["router"]
+    assert [known[name].faces for name in ("router", "degree-white", "expert-lift", "shared", "baseline-unet")] == [
         "mixed",
         "single:white",
         "single:lift",
         "mixed",
+        "mixed",
     ]
-    single = apply_overrides(PRESETS["tiny"], SINGLE)
-    assert stage_names(single) == ["expert-all"] and faces_for("expert-all") == "mixed"
-    assert needs("expert-all", single) == []
+    single = known_stages(apply_overrides(PRESETS["tiny"], SINGLE))["expert-all"]
+    assert names_of(stages_of(single.config)) == ["expert-all"] and single.faces == "mixed" and not single.needs()
 
 
 def test_all_stages_make_a_network(faces, tmp_path):
@@ -71,7 +84,7 @@ def test_all_stages_make_a_network(faces, tmp_path):
     assert weights == tmp_path / "weights"
     model = MoFRR.from_pretrained(weights)
     assert model.restore(torch.rand(1, 3, 64, 64), experts=["white"]).result.shape == (1, 3, 64, 64)
-    for name in stage_names(configured()):
+    for name in names_of(stages_of(configured())):
         lines = read_metrics(tmp_path / name / "metrics.jsonl")
         assert any("loss" in line for line in lines) and any(
             key.startswith("val_") for line in lines for key in line
@@ -120,7 +133,7 @@ def test_a_new_operation_is_trained_without_the_others(faces, tmp_path):
     shutil.copytree(tmp_path / "faces" / "Whitening_60", tmp_path / "faces" / "LipPlumping_60")
     options = {"model__operations": [*OPERATIONS, "lip_plumping"], "train__init": str(tmp_path / "start")}
     config = configured(train__only="lip_plumping", train__ema=0.0, **options, **every)
-    assert stage_names(config) == ["router", "degree-lip_plumping", "expert-lip_plumping", "combine"]
+    assert names_of(stages_of(config)) == ["router", "degree-lip_plumping", "expert-lip_plumping", "combine"]
     weights = train(config, str(tmp_path / "faces"), tmp_path / "after", device="cpu", report=print)
     new = MoFRR.from_pretrained(weights).state_dict()
     changed = {name for name in new if not torch.equal(new[name], old[name])}
@@ -170,7 +183,7 @@ def test_the_command(faces, tmp_path, monkeypatch):
     run = CliRunner()
     shown = run.invoke(command, ["degree", "--operation", "white", "--dry-run", *options])
     assert shown.exit_code == 0, shown.output
-    assert "dry run: nothing was written" in shown.output and not (tmp_path / "run").exists()
+    assert "dry run: no run directory was written" in shown.output and not (tmp_path / "run").exists()
     with monkeypatch.context() as patched:
         patched.setattr(Runner, "stop_requested", lambda runner: True)
         assert run.invoke(command, ["router", *options, "--steps", "2"]).exit_code == STOPPED
@@ -187,7 +200,7 @@ def test_the_command(faces, tmp_path, monkeypatch):
 def test_a_dry_run_needs_no_other_stage(faces):
     said = []
     dry_run(configured(), faces, stage="combine", device="cpu", report=said.append)
-    assert said[-1] == "dry run: nothing was written"
+    assert said[-1] == "dry run: no run directory was written"
 
 
 @pytest.mark.parametrize("stage", ["router", "shared"])
@@ -199,18 +212,18 @@ def test_an_infinite_learning_rate_leaves_no_broken_weights(faces, tmp_path, sta
 
 def test_the_router_is_calibrated_on_people_it_did_not_see(faces, tmp_path):
     """Of faces without an operation hardly any are taken for faces with it, however eager the router was."""
-    run = module._Run("router", configured(), faces, None, Runner(cpu=True))
+    run = built("router", configured(), faces)
     part = run.averaged.eval()
     for head in part.heads.values():
         torch.nn.init.constant_(head.answer.bias, 5.0)
     run.calibrate()
-    batches = run._validation_batches(module.CALIBRATION_BATCHES)
+    batches = run.validation_batches(run.stage.calibration_batches)
     with torch.no_grad():
         found = torch.cat([part(batch["retouched"], batch["traces"]) for batch in batches]) > 1e-4  # rounding
     applied = torch.cat([batch["applied"] for batch in batches]) > 0
     assert all(found[~applied[:, column], column].float().mean() <= 0.05 for column in range(2))
     kept = [head.answer.bias.clone() for head in part.heads.values()]
-    run.config = configured(train__only="lift", train__init="x")
+    run.stage.config = configured(train__only="lift", train__init="x")
     torch.nn.init.constant_(part.heads["lift"].answer.bias, 5.0)
     torch.nn.init.constant_(part.heads["white"].answer.bias, 5.0)
     run.calibrate()
@@ -219,10 +232,10 @@ def test_the_router_is_calibrated_on_people_it_did_not_see(faces, tmp_path):
 
 def test_kinds_of_stages_have_recipes_of_their_own():
     """A recipe changes its preset's loss and training only, and what the user sets wins over it."""
-    for kind in ("router", "degree-white", "expert-lift", "shared", "combine"):
+    for kind in ("router", "degree", "expert", "shared", "combine"):
         changed, plain = stage_presets(kind)["small"], PRESETS["small"]
         assert changed.model == plain.model and changed != plain
-    assert stage_presets("expert-eye")["small"].train.steps != stage_presets("degree-eye")["small"].train.steps
+    assert stage_presets("expert")["small"].train.steps != stage_presets("degree")["small"].train.steps
     assert stage_presets("router")["paper"] == PRESETS["paper"]
     chosen = chosen_configuration(stage_presets("router"), "small", None, ("train.lr=0.5",), steps=7)
     assert (chosen.train.lr, chosen.train.steps, chosen.train.batch_size) == (0.5, 7, 16)
@@ -230,6 +243,6 @@ def test_kinds_of_stages_have_recipes_of_their_own():
 
 def test_a_degree_estimator_begins_with_the_routers_backbone(faces, tmp_path):
     train(configured(train__steps=1), faces, tmp_path, stages=["router"], device="cpu", report=print)
-    run = module._Run("degree-lift", configured(), faces, tmp_path, Runner(cpu=True))
+    run = built("degree-lift", configured(), faces, tmp_path)
     own = run.part.backbone.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in run.stage.model.router.backbone.state_dict().items())
+    assert all(torch.equal(value, own[name]) for name, value in run.model.router.backbone.state_dict().items())

@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from retouch_common.config import check_training
+from retouch_common.training.config import TrainConfig as BaseTrainConfig
 
 BlendMode = Literal["rgb", "addition", "soft_light", "convolutional", "adaptive", "neutral"]
 PyramidKernel = Literal["box", "burt"]
@@ -90,62 +90,28 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How the network is trained.
+class TrainConfig(BaseTrainConfig):
+    """How the network is trained; see :class:`retouch_common.training.config.TrainConfig` for what is not listed.
 
     Attributes:
-        steps: Optimiser steps.
-        init: Weights to start from (bundled name, path or hub id), of the same ``model``; empty starts at random.
-        batch_size: Samples in a step over all processes and accumulation rounds.
-        accumulate: Gradient accumulation rounds in a step.
         size: Side in pixels of the training samples.
         fit: How photographs become samples: "crop" takes pieces of them as they are, "whole" reduces and pads them.
         levels: l is drawn from these, step by step.
         thumbnail: Largest side of the thumbnails in training; where l is small the crops are cut to it, so that every
             step costs about the same. 0 cuts nothing.
-        lr: Peak learning rate of Adam.
-        betas: Adam's momentum coefficients.
-        schedule: "cosine" decays to 1 % of lr; "step" divides lr by ten after ``step_at`` steps.
-        step_at: See ``schedule``.
-        warmup: Steps of linear warm-up.
-        clip: Largest gradient norm; 0 does not clip.
-        ema: Decay of the weights' moving average, which is what is evaluated and exported; 0 keeps none.
-        precision: "fp32", "bf16" or "fp16".
-        channels_last: Keep tensors in channels-last memory order.
-        workers: Data loading processes.
-        seed: Seed of weights and data order.
-        log_every: Steps between lines of metrics.jsonl.
-        sheet_every: Steps between picture sheets.
-        checkpoint_every: Steps between checkpoints.
     """
 
-    steps: int = 100_000
-    init: str = ""
-    batch_size: int = 8
-    accumulate: int = 1
     size: int = 1024
     fit: Literal["crop", "whole"] = "crop"
     levels: tuple[int, ...] = (2,)
     thumbnail: int = 0
     lr: float = 5e-4
-    betas: tuple[float, ...] = (0.9, 0.999)
-    schedule: Literal["cosine", "step"] = "step"
-    step_at: int = 50_000
-    warmup: int = 0
-    clip: float = 0.0
-    ema: float = 0.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    channels_last: bool = False
-    workers: int = 4
-    seed: int = 0
-    log_every: int = 20
-    sheet_every: int = 1000
-    checkpoint_every: int = 1000
+    schedule: Literal["constant", "cosine", "step"] = "step"
 
     def __post_init__(self) -> None:
-        check_training(self)
+        super().__post_init__()
         if self.size % 2 ** max(self.levels):
-            raise ValueError(f"train.size={self.size} is no multiple of 2**{max(self.levels)} (train.levels)")
+            raise ValueError(f"train.size={self.size} is not a multiple of 2**{max(self.levels)} (train.levels)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ ablations of Table 1 are ``model.decoder=false``, ``model.generator=false`` and 
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from retouch_common.config import check_training
+from retouch_common.training.config import TrainConfig as BaseTrainConfig
 
 Norm = Literal["group", "batch", "none"]
 Activation = Literal["prelu", "leaky"]
@@ -134,61 +134,33 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How the network is trained.
+class TrainConfig(BaseTrainConfig):
+    """How the network is trained; see :class:`retouch_common.training.config.TrainConfig` for what is not listed.
+
+    A step takes ``batch_size`` pairs and as many unpaired pictures of each kind.
 
     Attributes:
         task: "retouching", or "inpainting" of white brush strokes (section 4.7).
         paired_fraction: Share of the pairs that are used as pairs; of the others, raw and retouched pictures are
             shuffled apart and used without their partners.
-        steps: Optimiser steps.
-        init: Weights to start from (bundled name, path or hub id), of the same ``model``; empty starts at random.
-        batch_size: Pairs in a step over all processes and accumulation rounds; a step takes as many unpaired pictures
-            of each kind.
-        accumulate: Gradient accumulation rounds in a step.
         unpaired_every: Steps between those in which unpaired pictures and the discriminator take part.
-        lr: Peak learning rate of Adam.
-        unet_lr: Of the U-Net, as a share of ``lr``: it is deep, and its layers are not equalised.
-        betas: Adam's momentum coefficients.
-        schedule: "constant", "cosine" or "step" (divides by ten after ``step_at`` steps).
-        step_at: See ``schedule``.
-        warmup: Steps of linear warm-up.
-        clip: Largest gradient norm; 0 does not clip.
-        ema: Decay of the weights' moving average, which is what is evaluated and exported; 0 keeps none.
-        precision: "fp32", "bf16" or "fp16".
-        channels_last: Keep tensors in channels-last memory order.
-        workers: Data loading processes for each of the three streams of pictures.
-        seed: Seed of weights, lists and data order.
-        log_every: Steps between lines of metrics.jsonl.
-        sheet_every: Steps between picture sheets.
-        checkpoint_every: Steps between checkpoints.
+        unet_lr: Learning rate of the U-Net, as a share of ``lr``: it is deep, and its layers are not equalised.
     """
 
     task: Literal["retouching", "inpainting"] = "retouching"
     paired_fraction: float = 1.0
     steps: int = 120_000
-    init: str = ""
     batch_size: int = 2
-    accumulate: int = 1
     unpaired_every: int = 1
     lr: float = 2e-3
     unet_lr: float = 0.1
     betas: tuple[float, ...] = (0.0, 0.99)
-    schedule: Literal["constant", "cosine", "step"] = "constant"
     step_at: int = 100_000
-    warmup: int = 0
-    clip: float = 0.0
     ema: float = 0.998
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    channels_last: bool = False
     workers: int = 2
-    seed: int = 0
-    log_every: int = 20
-    sheet_every: int = 1000
-    checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
-        check_training(self)
+        super().__post_init__()
         if not 0 < self.paired_fraction <= 1:
             raise ValueError(f"train.paired_fraction must lie above 0 and at most at 1, not {self.paired_fraction}")
         if self.unpaired_every < 1:

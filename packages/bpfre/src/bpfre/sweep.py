@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from retouch_common.config import load_yaml, to_dict
+from retouch_common.config import load_yaml
 from retouch_common.files import refuse_foreign, write_atomically
 from retouch_common.metrics.evaluation import HARD, IDENTITY, console
 from retouch_common.metrics.protocols import PRESETS
-from retouch_common.training.continuation import refuse_other_run
+from retouch_common.training.run_state import refuse_other_run
 
 from bpfre.config import Config
 from bpfre.evaluate import ALL, Options, as_json, evaluate, identity
@@ -115,7 +115,7 @@ def _trained(config: Config, data: str, run: Path, options: Options, report: Cal
     weights = run / "weights"
     if (weights / "model.safetensors").is_file():
         saved = load_yaml(run / "config.yaml")
-        refuse_other_run(saved, to_dict(config), run)
+        refuse_other_run(saved, config, run)
         if saved["train"]["steps"] == config.train.steps:
             report(f"{run}: trained already")
             return weights

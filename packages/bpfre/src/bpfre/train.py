@@ -1,25 +1,19 @@
-"""Training: one visible loop, from a command line to weights that ``bpfre-retouch`` reads.
+"""What training BPFRe is: networks, a step of Eq. 12, validation. The loop is :mod:`retouch_common.training.fit`.
 
-A run directory holds ``config.yaml``, ``lists.json`` (which pictures are pairs, which are not), ``metrics.jsonl``,
-``sheets/``, ``checkpoints/`` and, at the end, ``weights/``. A run that was stopped, killed or cut off by a power
-failure continues with the command that started it.
+The run directory also holds ``lists.json``: which pictures are pairs, which are not.
 """
 
 import json
 import math
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from retouch_common.config import dump_yaml, to_dict
 from retouch_common.losses.region import difference_mask
-from retouch_common.training.continuation import Continuation, initial_weights
-from retouch_common.training.ema import EMA
-from retouch_common.training.monitor import Monitor
-from retouch_common.training.runner import Runner
-from retouch_common.training.samplers import EndlessBatches, endless_loader
-from retouch_common.training.schedule import learning_rate_factor
+from retouch_common.training import fit
+from retouch_common.training.run_state import initial_weights
+from retouch_common.training.task import Task
 from torch import Tensor, nn
 
 from bpfre.attention import merged_map
@@ -32,9 +26,7 @@ from bpfre.objective import Objective, full_size_map
 
 SHEET_ROWS = 6
 VALIDATION_SAMPLES = 24
-MASK_THRESHOLD = 0.02  # of the validation figures: a pixel is inside if a channel changes by more
-
-Batch = dict[str, Tensor]
+MASK_THRESHOLD = 0.02  # of the validation metrics: a pixel is inside if a channel changes by more
 
 
 def train(
@@ -45,8 +37,8 @@ def train(
     device: str = "auto",
     tensorboard: bool = False,
     report: Callable[[str], None] = print,
-) -> Path:
-    """Train, or continue the run in ``out``.
+) -> Path | None:
+    """Train, or resume the run in ``out``; see :func:`retouch_common.training.fit.fit`.
 
     Args:
         config: Everything about the run.
@@ -58,205 +50,94 @@ def train(
         report: Receives lines for the user.
 
     Returns:
-        The folder of the final weights, for ``bpfre-retouch --weights``.
-
-    Raises:
-        ValueError: Unusable data or configuration, or a run directory of another configuration.
-        NonFiniteError: Losses, gradients or weights became NaN or infinite; the last good checkpoint stays.
-        OSError: Nothing can be written to ``out``; the last good checkpoint stays.
+        The folder of the final weights, for ``bpfre-retouch --weights``; None if the run was asked to stop.
     """
-    out = Path(out)
-    cfg = config.train
-    with _runner(config, device) as runner:
-        runner.seed(cfg.seed)
-        run = _Run(config, data, runner)
-        start_step = run.continuation.resume(out)
-        if runner.is_main:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
-            (out / "lists.json").write_text(json.dumps(run.streams.lists), encoding="utf-8")
-            if start_step:
-                report(f"continuing {out} after step {start_step}")
-        batches = run.batches(start_step)
-        monitor = Monitor(
-            out, total_steps=cfg.steps, start_step=start_step, items_per_step=cfg.batch_size, every=cfg.log_every,
-            tensorboard=tensorboard, enabled=runner.is_main,
-        )  # fmt: skip
-        run.continuation.restore_randomness()  # last before the loop: even imports may draw random numbers
-        with monitor:
-            for step in range(start_step + 1, cfg.steps + 1):
-                losses = run.training_step(step, batches)
-                monitor.step(step, losses)
-                stop = runner.stop_requested()
-                if step % cfg.sheet_every == 0 or step == cfg.steps:
-                    run.continuation.check_state(step)
-                    figures, rows = run.validate()
-                    monitor.log(step, figures)
-                    monitor.sheet(step, rows)
-                if step % cfg.checkpoint_every == 0 or step == cfg.steps or stop:
-                    monitor.flush(step)
-                    run.continuation.save(out, step)
-                if stop and step < cfg.steps:
-                    monitor.message(f"stopped after step {step}; the same command continues")
-                    return out
-        runner.wait()
-        if runner.is_main:
-            run.averaged.save_pretrained(out / "weights")
-            report(f"wrote {out / 'weights'}")
-    return out / "weights"
+    return fit.fit(RetouchingTask(config, data), out, device=device, tensorboard=tensorboard, report=report)
 
 
 def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
-    """Build everything, take one step in memory and say what a run would do; writes nothing.
+    """Build everything, take one step in memory and report it; see :func:`retouch_common.training.fit.dry_run`."""
+    fit.dry_run(RetouchingTask(config, data), device=device, report=report)
+
+
+class RetouchingTask(Task):
+    """BPFRe and, with ``loss.adversarial``, its discriminator, on few pairs and on unpaired pictures.
+
+    In steps without unpaired pictures the discriminator rests.
 
     Args:
-        config: As for :func:`train`.
-        data: As for :func:`train`.
-        device: As for :func:`train`.
-        report: Receives lines for the user.
+        config: Everything about the run.
+        data: See :func:`train`.
     """
-    with _runner(config, device) as runner:
-        runner.seed(config.train.seed)
-        run = _Run(config, data, runner)
-        step = config.train.unpaired_every  # the first step in which everything takes part
-        losses = run.training_step(step, run.batches(step - 1))
-        lists = run.streams.lists
-        report(dump_yaml(config).rstrip())
-        report(f"data: {len(lists['paired'])} pairs, {len(lists['raw'])} pictures for each unpaired stream, "
-               f"{len(cast(Sized, run.validation))} pairs for validation")  # fmt: skip
-        report(f"parameters: {sum(p.numel() for p in run.model.parameters()):,}")
-        report(f"device: {runner.device}, {runner.num_processes} process(es)")
-        report("losses of one step: " + ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()))
-        report("dry run: nothing was written")
 
+    def __init__(self, config: Config, data: str) -> None:
+        super().__init__(config)
+        self.spec = data
+        every = config.train.unpaired_every
+        self.dry_steps = (every, every)  # the first step in which everything takes part
 
-def _runner(config: Config, device: str) -> Runner:
-    # In steps without unpaired pictures the discriminator rests, and without a gradient penalty parts of it may.
-    return Runner(precision=config.train.precision, accumulate=config.train.accumulate, cpu=device == "cpu")
-
-
-class _Run:
-    """Networks, losses, optimisers and data of a run, and what a step does with them."""
-
-    def __init__(self, config: Config, data: str, runner: Runner) -> None:
-        self.config, self.runner = config, runner
-        cfg, size = config.train, config.model.size
-        everything = open_data(data, size=size, split="train", seed=cfg.seed, task=cfg.task)
-        self.streams = limit_pairs(everything, fraction=cfg.paired_fraction, seed=cfg.seed)
-        self.validation = open_data(data, size=size, split="dev", seed=cfg.seed, task=cfg.task)
-
+    def build(self) -> None:
+        """Open pairs and unpaired pictures, and build the networks."""
+        config, cfg, size = self.config, self.config.train, self.config.model.size
+        everything = open_data(self.spec, size=size, split="train", seed=cfg.seed, task=cfg.task)
+        self.data = limit_pairs(everything, fraction=cfg.paired_fraction, seed=cfg.seed)
+        self.validation = open_data(self.spec, size=size, split="dev", seed=cfg.seed, task=cfg.task)
         model = BPFRe(config.model)
         model.metadata = {"task": cfg.task}
-        self.model: nn.Module = model
-        initial_weights(self.model, cfg.init)
-        self.objective = Objective(config.loss).to(runner.device)
-        self.discriminator: nn.Module | None = Discriminator(config.model) if config.loss.adversarial else None
-        if cfg.channels_last:
-            for network in (self.model, self.discriminator):
-                if network is not None:
-                    network.to(memory_format=torch.channels_last)
-        self.ema = EMA(self.model, decay=cfg.ema) if cfg.ema else None
-        self.optimizers = self._optimizers()
-        # Each counts the steps of its own optimiser; the discriminator rests between the steps that it takes part in.
-        rests = {"model": 1, "discriminator": cfg.unpaired_every}
-        self.schedulers = {
-            name: torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate(rests[name]))
-            for name, optimizer in self.optimizers.items()
-        }
-        self.model, self.optimizers["model"] = runner.prepare(self.model, self.optimizers["model"])
-        if self.ema is not None:
-            self.ema.module.to(runner.device)
-        if self.discriminator is not None:
-            self.discriminator, self.optimizers["discriminator"] = runner.prepare(
-                self.discriminator, self.optimizers["discriminator"]
-            )
-        networks = {"model": self.model}
-        if self.discriminator is not None:
-            networks["discriminator"] = self.discriminator
-        self.continuation = Continuation(runner, to_dict(config), networks, self.optimizers, self.schedulers, self.ema)
-        runner.seed(cfg.seed, per_process=True)
-
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Adam, with the U-Net at a rate of its own."""
-        cfg = self.config.train
-        betas = (cfg.betas[0], cfg.betas[1])
-        model = cast(BPFRe, self.model)
-        unet = [p for part in (model.encoder, model.decoder) if part is not None for p in part.parameters()]
-        known = {id(p) for p in unet}
-        others = [p for p in model.parameters() if id(p) not in known]
-        groups: list[dict[str, Any]] = [{"params": unet, "lr": cfg.lr * cfg.unet_lr}]
-        if others:
-            groups.append({"params": others, "lr": cfg.lr})
-        optimizers: dict[str, torch.optim.Optimizer] = {"model": torch.optim.Adam(groups, betas=betas)}
-        if self.discriminator is not None:
-            parameters = self.discriminator.parameters()
-            optimizers["discriminator"] = torch.optim.Adam(parameters, lr=cfg.lr, betas=(0.0, 0.99))
-        return optimizers
-
-    def _learning_rate(self, every: int) -> Callable[[int], float]:
-        """The schedule of an optimiser that takes a step every so many steps of the run."""
-        cfg = self.config.train
-
-        def factor(taken: int) -> float:
-            return learning_rate_factor(
-                taken * every, steps=cfg.steps, warmup=cfg.warmup, schedule=cfg.schedule, step_at=cfg.step_at
+        initial_weights(model, cfg.init)
+        self.objective = Objective(config.loss).to(self.runner.device)
+        self.model = self.add_network("model", model, _parameter_groups(model, cfg.lr, cfg.unet_lr))
+        self.discriminator: nn.Module | None = None
+        if config.loss.adversarial:
+            discriminator = Discriminator(config.model)
+            self.discriminator = self.add_network(
+                "discriminator", discriminator, betas=(0.0, 0.99), every=cfg.unpaired_every
             )
 
-        return factor
+    def run_files(self) -> dict[str, str]:
+        """Return the lists of paired and unpaired pictures."""
+        return {"lists.json": json.dumps(self.data.lists)}
+
+    def describe_data(self) -> str:
+        """Return the numbers of pairs and unpaired pictures."""
+        lists = self.data.lists
+        return (
+            f"{len(lists['paired'])} pairs, {len(lists['raw'])} pictures for each unpaired stream, "
+            f"{len(self.validation)} pairs for validation"
+        )
 
     def batches(self, start_step: int) -> dict[str, Any]:
-        """The endless streams of this process's batches after ``start_step``, by kind."""
-        cfg, runner = self.config.train, self.runner
-        # Unpaired pictures are taken in every unpaired_every-th step only.
-        starts = {"paired": start_step, "raw": start_step // cfg.unpaired_every}
-        starts["retouched"] = starts["raw"]
-        streams = {}
-        for name, first in starts.items():
-            data = getattr(self.streams, name)
-            sampler = EndlessBatches(
-                len(data), batch_size=cfg.batch_size, accumulate=cfg.accumulate, seed=cfg.seed, start_step=first,
-                process_index=runner.process_index, num_processes=runner.num_processes,
-            )  # fmt: skip
-            streams[name] = iter(endless_loader(data, sampler, num_workers=cfg.workers))
-        return streams
+        """Return the endless streams of this process's batches after ``start_step``, by kind."""
+        unpaired = start_step // self.config.train.unpaired_every  # taken in every unpaired_every-th step only
+        starts = {"paired": start_step, "raw": unpaired, "retouched": unpaired}
+        return {name: self.stream(getattr(self.data, name), first) for name, first in starts.items()}
 
     def training_step(self, step: int, batches: dict[str, Any]) -> dict[str, Tensor]:
-        """One step of Eq. 12; returns the losses, averaged over processes."""
+        """Take one step of Eq. 12; return its losses, averaged over processes."""
         runner, cfg = self.runner, self.config.train
         with_unpaired = step % cfg.unpaired_every == 0
-        playing = with_unpaired and self.discriminator is not None
+        adversarial = with_unpaired and self.discriminator is not None
         trained: list[nn.Module] = [self.model]
-        if playing and self.discriminator is not None:
+        if adversarial and self.discriminator is not None:
             trained.append(self.discriminator)
         sums: dict[str, Tensor] = {}
         for _ in range(cfg.accumulate):
-            paired = self._pictures(next(batches["paired"]))
+            paired = self.to_device(next(batches["paired"]))
             raw, target = paired["raw"], paired["target"]
             all_raw, all_retouched = raw, target
             if with_unpaired:
-                all_raw = torch.cat([raw, self._pictures(next(batches["raw"]))["raw"]])
-                all_retouched = torch.cat([target, self._pictures(next(batches["retouched"]))["target"]])
+                all_raw = torch.cat([raw, self.to_device(next(batches["raw"]))["raw"]])
+                all_retouched = torch.cat([target, self.to_device(next(batches["retouched"]))["target"]])
             with runner.micro_step(*trained):
-                losses = self._update_networks(all_raw, target, all_retouched if with_unpaired else None, playing)
-                if playing:
+                losses = self._update_networks(all_raw, target, all_retouched if with_unpaired else None, adversarial)
+                if adversarial:
                     losses |= self._update_discriminator(step, all_raw, all_retouched)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() / cfg.accumulate
-        means = runner.mean(sums)
-        self.continuation.check_step(step, means)
-        if cfg.clip:
-            means["gradient_norm"] = runner.clip(self.model, cfg.clip)
-        for name, optimizer in self.optimizers.items():
-            if name == "model" or playing:
-                optimizer.step()
-                self.schedulers[name].step()
-            optimizer.zero_grad()
-        if self.ema is not None:
-            self.ema.update(self.model)
-        return means
+        return self.apply_gradients(step, sums, resting=() if adversarial else ("discriminator",))
 
     def _update_networks(
-        self, all_raw: Tensor, target: Tensor, all_retouched: Tensor | None, playing: bool
+        self, all_raw: Tensor, target: Tensor, all_retouched: Tensor | None, adversarial: bool
     ) -> dict[str, Tensor]:
         """Gradients of L_blem + L_cons + L_adv^synt; the first ``len(target)`` raw pictures are the paired ones."""
         runner, count = self.runner, len(target)
@@ -267,17 +148,17 @@ class _Run:
         with runner.autocast():
             output: BPFReOutput = self.model(pictures)
         raw_part, retouched_part = split(output, len(all_raw))
-        self.output = raw_part  # the discriminator's pass judges it
+        self.output = raw_part  # for the discriminator's pass
         losses = self.objective(split(raw_part, count)[0], all_raw[:count], target)
         if all_retouched is not None:
             losses |= self.objective.identity(retouched_part, all_retouched)
-        if playing:
-            judge = runner.unwrap(cast(nn.Module, self.discriminator))
-            judge.requires_grad_(False)  # its own pass below trains it, this one does not
+        if adversarial:
+            discriminator = runner.unwrap(cast(nn.Module, self.discriminator))
+            discriminator.requires_grad_(False)  # its own pass below trains it, this one does not
             with runner.autocast():
-                logits = judge(raw_part.result)
+                logits = discriminator(raw_part.result)
             losses |= self.objective.adversarial(logits, raw_part)
-            judge.requires_grad_(True)
+            discriminator.requires_grad_(True)
         losses["loss"] = self.objective.total(losses)
         runner.backward(losses["loss"])
         return losses
@@ -301,29 +182,16 @@ class _Run:
         runner.backward(losses["discriminator"])
         return losses
 
-    def _pictures(self, batch: Batch) -> Batch:
-        batch = self.runner.to_device(batch)
-        if not self.config.train.channels_last:
-            return batch
-        return {k: v.contiguous(memory_format=torch.channels_last) for k, v in batch.items() if k in ("raw", "target")}
-
-    @property
-    def averaged(self) -> BPFRe:
-        """The weights to keep: the moving average if there is one."""
-        model = self.ema.module if self.ema is not None else self.runner.unwrap(self.model)
-        assert isinstance(model, BPFRe)
-        return model
-
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
-        """Retouch fixed validation samples; returns figures in dB beside doing nothing, and rows of a sheet."""
-        model = self.averaged
+        """Retouch fixed validation samples; return PSNR in dB beside doing nothing, and rows of an image sheet."""
+        model: BPFRe = self.averaged
         was_training = model.training
         model.eval()
         errors: dict[str, list[Tensor]] = {}
         rows: list[dict[str, Tensor]] = []
         for index in range(VALIDATION_SAMPLES):
-            sample = self._pictures({name: value[None] for name, value in self.validation[index].items()})
+            sample = self.to_device({name: value[None] for name, value in self.validation[index].items()})
             raw, target = sample["raw"], sample["target"]
             with self.runner.autocast():
                 output: BPFReOutput = model(raw)
@@ -339,8 +207,17 @@ class _Run:
                 rows.append(_sheet_row(raw, output, target))
         model.train(was_training)
         mean = {name: torch.stack(values).mean() for name, values in errors.items()}
-        figures = {f"val_psnr_{name}": -10 * math.log10(max(float(value), 1e-12)) for name, value in mean.items()}
-        return figures, rows
+        metrics = {f"val_psnr_{name}": -10 * math.log10(max(float(value), 1e-12)) for name, value in mean.items()}
+        return metrics, rows
+
+
+def _parameter_groups(model: BPFRe, lr: float, unet_lr: float) -> list[dict[str, Any]]:
+    """Return Adam's groups: the U-Net at ``unet_lr`` times the rate of the other layers."""
+    unet = [p for part in (model.encoder, model.decoder) if part is not None for p in part.parameters()]
+    known = {id(p) for p in unet}
+    others = [p for p in model.parameters() if id(p) not in known]
+    groups: list[dict[str, Any]] = [{"params": unet, "lr": lr * unet_lr}]
+    return [*groups, {"params": others, "lr": lr}] if others else groups
 
 
 def split(output: BPFReOutput, count: int) -> tuple[BPFReOutput, BPFReOutput]:

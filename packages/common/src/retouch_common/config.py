@@ -136,26 +136,6 @@ def dump_yaml(config: Any) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
-def check_training(train: Any) -> None:
-    """Refuse options with which no training loop can run.
-
-    Args:
-        train: the section "train" of a configuration.
-
-    Raises:
-        ValueError: a number below 1, a batch that accumulation cannot split, or other than two betas.
-    """
-    for name in ("steps", "batch_size", "accumulate", "log_every", "sheet_every", "checkpoint_every"):
-        if getattr(train, name) < 1:
-            raise ValueError(f"train.{name} must be at least 1, not {getattr(train, name)}")
-    if train.batch_size % train.accumulate:
-        raise ValueError(
-            f"train.batch_size={train.batch_size} cannot be split into train.accumulate={train.accumulate} rounds"
-        )
-    if len(train.betas) != 2:
-        raise ValueError(f"train.betas must be two numbers, not {train.betas}")
-
-
 def _hints(cls: type) -> dict[str, Any]:
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}

@@ -36,6 +36,7 @@ class Component:
         width: Of its window in pixels at S = 256: "decided by the max size of each component".
         height: Likewise.
         canonical: (x, y) of its centre where it is missing, at S = 256, in the official code.
+        bottom: Height and width of its encoder's last map at any S; None leaves them to ``model.code_grid``.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Component:
     width: int
     height: int
     canonical: tuple[int, int]
+    bottom: tuple[int, int] | None = None
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -66,9 +68,9 @@ class Component:
 
 
 COMPONENTS = (
-    Component("eye_left", "left eye", ("eye_left",), 48, 32, (96, 116)),
-    Component("eye_right", "right eye", ("eye_right",), 48, 32, (160, 116)),
-    Component("mouth", "mouth", ("upper_lip", "mouth", "lower_lip"), 144, 80, (128, 184)),
+    Component("eye_left", "left eye", ("eye_left",), 48, 32, (96, 116), (2, 3)),
+    Component("eye_right", "right eye", ("eye_right",), 48, 32, (160, 116), (2, 3)),
+    Component("mouth", "mouth", ("upper_lip", "mouth", "lower_lip"), 144, 80, (128, 184), (5, 9)),
     Component("skin", "skin and nose", ("skin", "brow_left", "brow_right", "nose"), 256, 256, (128, 128)),
     Component("hair", "hair", ("hair",), 256, 256, (128, 128)),
 )

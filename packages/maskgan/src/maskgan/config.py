@@ -7,7 +7,7 @@ of section 4.1 are ``SETTING_1`` and ``SETTING_2``; Table 2 without the face par
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from retouch_common.config import check_training
+from retouch_common.training.config import TrainConfig as BaseTrainConfig
 
 Norm = Literal["batch", "group", "instance", "none"]
 Adversarial = Literal["bce", "hinge", "lsgan"]
@@ -185,66 +185,35 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How the networks are trained.
+class TrainConfig(BaseTrainConfig):
+    """How the networks are trained; see :class:`retouch_common.training.config.TrainConfig` for what is not listed.
 
     Attributes:
         pairing: The (1+1) strategy of section 3.3: "alternate" paired and unpaired steps, or "overlap": unpaired data
             in every step, and paired data besides in every second one, as the official code has it.
         parser: Weights of the frozen face parser: bundled name, path or hub id. Eq. 8 needs them.
-        steps: Optimiser steps.
-        init: Weights to start from (bundled name, path or hub id), of the same ``model``; empty starts at random.
-        batch_size: Faces in a step over all processes and accumulation rounds.
-        accumulate: Gradient accumulation rounds in a step.
         augment: Turn, move, mirror and recolour faces a little, and change backgrounds.
         moved: Share of paired samples whose source is the same portrait held otherwise, with parts hidden; not in the
             paper.
         neck: In unpaired data, the neck and the ears that the target's background shows have the colour of the source's
             skin; not in the paper.
-        lr: Peak learning rate of Adam.
         discriminator_lr: Of the discriminators, as a share of ``lr``.
-        betas: Adam's momentum coefficients.
-        schedule: "constant", "cosine" or "step" (divides by ten after ``step_at`` steps).
-        step_at: See ``schedule``.
-        warmup: Steps of linear warm-up.
-        clip: Largest gradient norm; 0 does not clip.
-        ema: Decay of the weights' moving average, which is what is evaluated and kept; 0 keeps none.
-        precision: "fp32", "bf16" or "fp16".
-        channels_last: Keep tensors in channels-last memory order.
-        workers: Data loading processes.
-        seed: Seed of weights and data order.
-        log_every: Steps between lines of metrics.jsonl.
-        sheet_every: Steps between picture sheets.
-        checkpoint_every: Steps between checkpoints.
     """
 
     pairing: Literal["alternate", "overlap"] = "alternate"
     parser: str = "small"
     steps: int = 200_000
-    init: str = ""
     batch_size: int = 4
-    accumulate: int = 1
     augment: bool = True
     moved: float = 0.0
     neck: bool = False
-    lr: float = 2e-4
     discriminator_lr: float = 1.0
     betas: tuple[float, ...] = (0.5, 0.999)
-    schedule: Literal["constant", "cosine", "step"] = "constant"
     step_at: int = 100_000
-    warmup: int = 0
-    clip: float = 0.0
-    ema: float = 0.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    channels_last: bool = False
-    workers: int = 4
-    seed: int = 0
-    log_every: int = 20
     sheet_every: int = 2000
-    checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
-        check_training(self)
+        super().__post_init__()
         if not 0 <= self.moved <= 1:
             raise ValueError(f"train.moved must lie between 0 and 1, not {self.moved}")
 

@@ -24,7 +24,7 @@ class Shape:
 
     Attributes:
         code: D, length of its code.
-        bottom: Height and width of the encoder's last map, 2 x 3 for eyes, 5 x 9 for the mouth, whatever S.
+        bottom: Height and width of the encoder's last map, whatever S.
         halvings: Of the encoder, from the folded window to that.
         doublings: Of the feature decoder, from that to a quarter of the window's size.
         widths: Channels after every halving, the last one of the last map.
@@ -32,12 +32,8 @@ class Shape:
 
     def __init__(self, component: Component, config: ModelConfig) -> None:
         height, _ = component.size(config.size)
-        if component.whole:
-            self.bottom = (config.code_grid or 2,) * 2
-            self.code = config.code[COMPONENTS.index(component) if component in COMPONENTS else -1]
-        else:
-            self.bottom = (2, 3) if component.height == 32 else (5, 9)
-            self.code = config.code[COMPONENTS.index(component)]
+        self.bottom = component.bottom or (config.code_grid or 2,) * 2
+        self.code = config.code[COMPONENTS.index(component) if component in COMPONENTS else -1]
         self.halvings = halvings(height // config.fold, self.bottom[0])
         self.doublings = halvings(component.feature_size(config.size)[0], self.bottom[0])
         self.widths = [min(config.width * 2**level, config.max_width) for level in range(max(1, self.halvings))]

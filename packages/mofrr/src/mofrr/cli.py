@@ -61,35 +61,31 @@ def train(
     several GPUs or nodes: accelerate launch "$(which mofrr-train)" with the same options. A baseline is what MoFRR is
     compared with; "all" leaves it out.
     """
-    from mofrr.baselines import BASELINES
     from mofrr.config import Config, stage_presets
-    from mofrr.stages import stage_names
+    from mofrr.stages import known_stages, stages_of
     from mofrr.train import dry_run as check
     from mofrr.train import train as run
 
     if operation and stage not in ("degree", "expert", "baseline"):
         raise ValueError(f"--operation is for degree, expert and baseline, not for {stage}")
 
-    def configured(stage: str) -> Config:
-        return chosen_configuration(stage_presets(stage), preset, config_file, overrides, steps=steps, init=init)
+    def configured(kind: str) -> Config:
+        return chosen_configuration(stage_presets(kind), preset, config_file, overrides, steps=steps, init=init)
 
     config = configured(stage)
-    known = [*stage_names(config), *(f"baseline-{name}" for name in BASELINES)]
-    names = [name for name in known if name.partition("-")[0] == stage]
-    if stage == "all":
-        names = stage_names(config)
-    if operation:
-        names = [name for name in names if name.partition("-")[2] == operation]
-    if not names:
+    known = known_stages(config)
+    chosen = stages_of(config) if stage == "all" else [item for item in known.values() if item.kind == stage]
+    configs = {item.name: configured(item.kind) for item in chosen if operation in (None, "", item.operation)}
+    if not configs:
         raise ValueError(f"no such stage; this configuration has {', '.join(known)}")
-    for name in names:
+    for name in configs:
         refuse_own_configuration(config_file, out / name)
     if dry_run:
-        check(configured(names[0]), data, stage=names[0], device=device, report=click.echo)
+        name, first = next(iter(configs.items()))
+        check(first, data, stage=name, device=device, report=click.echo)
     else:
-        configs = {name: configured(name) for name in names}
         run(configs, data, out, device=device, tensorboard=tensorboard, report=click.echo)
-        if not all((out / name / "weights").is_dir() for name in names):
+        if not all((out / name / "weights").is_dir() for name in configs):
             sys.exit(STOPPED)
 
 

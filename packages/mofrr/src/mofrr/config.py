@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from retouch_common.config import apply_overrides, check_training
+from retouch_common.config import apply_overrides
+from retouch_common.training.config import TrainConfig as BaseTrainConfig
 
 OPERATIONS = ("white", "smooth", "lift", "eye")
 """Whitening, smoothing, face lifting and eye enlarging, in the paper's order."""
@@ -190,60 +191,32 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How a stage is trained.
+class TrainConfig(BaseTrainConfig):
+    """How a stage is trained; see :class:`retouch_common.training.config.TrainConfig` for what is not listed.
+
+    ``init`` names weights of the whole network, of which the stage's part is what begins.
 
     Attributes:
         styles: Styles of retouching for faces: data; empty takes all. What is left out is for a cross-generator test.
-        steps: Optimiser steps.
-        init: Weights of the whole network to start the stage's part from; empty starts at random.
         only: Train nothing but what this operation has for itself, everything else comes from ``init`` and stays as it
             is: for an operation that was added to a trained network; empty trains all.
-        batch_size: Samples in a step over all processes and accumulation rounds.
-        accumulate: Gradient accumulation rounds in a step.
-        lr: Peak learning rate of Adam.
-        betas: Adam's momentum coefficients.
-        schedule: "constant", "cosine" or "step" (divides by ten after ``step_at`` steps).
-        step_at: See ``schedule``.
-        warmup: Steps of linear warm-up.
-        clip: Largest gradient norm; 0 does not clip.
-        ema: Decay of the weights' moving average, which is what is evaluated and kept; 0 keeps none.
         checkpointing: Compute activations of sampled steps again instead of keeping them (``loss.rollout=full``).
         drop_experts: Probability that an active expert's picture is withheld from the Combine Module.
-        precision: "fp32", "bf16" or "fp16".
-        channels_last: Keep tensors in channels-last memory order.
-        workers: Data loading processes.
-        seed: Seed of weights and data order.
-        log_every: Steps between lines of metrics.jsonl.
-        sheet_every: Steps between picture sheets.
-        checkpoint_every: Steps between checkpoints.
     """
 
     styles: tuple[str, ...] = ()
     steps: int = 200_000
-    init: str = ""
     only: str = ""
     batch_size: int = 16
-    accumulate: int = 1
     lr: float = 1e-4
-    betas: tuple[float, ...] = (0.9, 0.999)
-    schedule: Literal["constant", "cosine", "step"] = "constant"
     step_at: int = 100_000
-    warmup: int = 0
-    clip: float = 0.0
     ema: float = 0.9999
     checkpointing: bool = True
     drop_experts: float = 0.1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    channels_last: bool = False
-    workers: int = 4
-    seed: int = 0
-    log_every: int = 20
     sheet_every: int = 2000
-    checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
-        check_training(self)
+        super().__post_init__()
         if not 0 <= self.drop_experts < 1:
             raise ValueError(f"train.drop_experts must lie in [0, 1), not at {self.drop_experts}")
 
@@ -380,7 +353,6 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
 """What differs from a preset in some kinds of stages, by preset and kind."""
 
 
-def stage_presets(stage: str) -> dict[str, Config]:
-    """The presets for a stage: with what its kind has of its own in :data:`RECIPES`."""
-    kind = stage.partition("-")[0]
+def stage_presets(kind: str) -> dict[str, Config]:
+    """Return the presets for a kind of stages ("router", "degree", …): with what it has of its own in RECIPES."""
     return {name: apply_overrides(preset, RECIPES.get(name, {}).get(kind, {})) for name, preset in PRESETS.items()}

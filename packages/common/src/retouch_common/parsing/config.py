@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from retouch_common.config import check_training
 from retouch_common.parsing.labels import NUM_CLASSES
+from retouch_common.training.config import TrainConfig as BaseTrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,59 +57,26 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How the network is trained.
+class TrainConfig(BaseTrainConfig):
+    """How the network is trained; see :class:`retouch_common.training.config.TrainConfig` for what is not listed.
 
     Attributes:
-        steps: Optimiser steps.
-        init: Weights of the same configuration to start from; empty starts at random.
         augmentation: "strong", as the bundled weights are trained, "paper": mirroring, shift, scale and rotation, or
             "none".
         extra: More faces with labels, all of them for training, e.g. drawn ones: a folder with images/ and labels/.
         teacher: Weights of a parser trained before, which labels what a mesh leaves open (hair) where it is sure; empty
             leaves such pixels out of the loss.
-        batch_size: Samples in a step over all processes and accumulation rounds.
-        accumulate: Gradient accumulation rounds in a step.
-        lr: Peak learning rate of Adam.
-        betas: Adam's momentum coefficients.
-        schedule: "constant" or "cosine".
-        warmup: Steps of linear warm-up.
-        clip: Largest gradient norm; 0 does not clip.
-        ema: Decay of the weights' moving average, which is what is evaluated and kept; 0 keeps none.
-        precision: "fp32", "bf16" or "fp16".
-        channels_last: Keep tensors in channels-last memory order.
-        workers: Data loading processes.
         half: Write the weights as float16, in half the space; networks compute in float32 all the same.
-        seed: Seed of weights and data order.
-        log_every: Steps between lines of metrics.jsonl.
-        sheet_every: Steps between validations with their picture sheets.
-        checkpoint_every: Steps between checkpoints.
     """
 
     steps: int = 40_000
-    init: str = ""
     augmentation: Literal["strong", "paper", "none"] = "strong"
     extra: str = ""
     teacher: str = ""
     batch_size: int = 16
-    accumulate: int = 1
-    lr: float = 2e-4
     betas: tuple[float, ...] = (0.5, 0.999)
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup: int = 0
-    clip: float = 0.0
-    ema: float = 0.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    channels_last: bool = False
-    workers: int = 4
     half: bool = False
-    seed: int = 0
-    log_every: int = 20
     sheet_every: int = 2000
-    checkpoint_every: int = 1000
-
-    def __post_init__(self) -> None:
-        check_training(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How a run goes on as if it had never stopped; under another configuration that is refused."""
+"""All that a checkpoint holds, so that a resumed run continues as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from retouch_common.config import to_dict
 from retouch_common.training import checkpoint, finite
 from retouch_common.training.ema import EMA
 from retouch_common.training.runner import Runner
@@ -21,21 +22,21 @@ from retouch_common.training.state import (
     scheduler_state,
 )
 
-# May differ between a run and its continuation: the length, and what changes neither weights nor data.
+# May differ in a resumed run: the length, and what changes neither weights nor data.
 FREE_FIELDS = frozenset({"steps", "workers", "log_every", "sheet_every", "checkpoint_every"})
-# May differ too while a run is unfinished, said so: what mends one that ran into NaN.
+# May differ too while a run is unfinished, with a warning: what repairs one that ran into NaN.
 MENDING_FIELDS = frozenset({"lr", "clip", "precision"})
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Continuation:
+class RunState:
     """Everything that changes in a run, saved and put back together.
 
     Attributes:
         runner: Owns the random states.
-        config: Of the run, sections of fields.
+        config: Of the run, a dataclass of sections.
         networks: Trained networks by name, as the runner prepared them.
         optimizers: By name.
         schedulers: Of the optimisers, by the same names.
@@ -43,7 +44,7 @@ class Continuation:
     """
 
     runner: Runner
-    config: Mapping[str, Any]
+    config: Any
     networks: Mapping[str, nn.Module]
     optimizers: Mapping[str, torch.optim.Optimizer]
     schedulers: Mapping[str, torch.optim.lr_scheduler.LRScheduler]
@@ -51,9 +52,9 @@ class Continuation:
     _resumed: checkpoint.Checkpoint | None = field(default=None, init=False)
 
     def resume(self, out: Path) -> int:
-        """Load the newest sound checkpoint of a run directory; returns its step, 0 if there is none.
+        """Load the newest intact checkpoint of a run directory; return its step, 0 if there is none.
 
-        An unfinished run may go on with another learning rate, gradient clipping or precision; a warning says so.
+        An unfinished run may resume with another learning rate, gradient clipping or precision; a warning says so.
 
         Raises:
             ValueError: The run was made under another configuration, or there are only weights, which would be
@@ -64,8 +65,7 @@ class Continuation:
             if (out / "weights").exists():
                 raise ValueError(f"{out} holds weights but no checkpoint to go on from; choose another --out")
             return 0
-        unfinished = found.step < self.config["train"]["steps"]
-        free = FREE_FIELDS | MENDING_FIELDS if unfinished else FREE_FIELDS
+        free = FREE_FIELDS | MENDING_FIELDS if found.step < self.config.train.steps else FREE_FIELDS
         refuse_other_run(found.meta["config"], self.config, out, free=free)
         rates = {name: [float(rate) for rate in scheduler.base_lrs] for name, scheduler in self.schedulers.items()}
         for name, network in self.networks.items():
@@ -83,7 +83,7 @@ class Continuation:
         return found.step
 
     def restore_randomness(self) -> None:
-        """Put back the random states of the resumed checkpoint; last before the loop, for imports draw numbers too."""
+        """Restore the random states of the checkpoint; last before the loop, since imports draw numbers too."""
         if self._resumed is not None:
             self.runner.set_random_states(self._resumed.tensors("random"), self._resumed.meta["random"])
 
@@ -122,7 +122,7 @@ class Continuation:
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Tensors and JSON values of all but the random states."""
         tensors: dict[str, Any] = {}
-        meta: dict[str, Any] = {"config": self.config}
+        meta: dict[str, Any] = {"config": to_dict(self.config)}
         for name, network in self.networks.items():
             tensors[name] = self.runner.unwrap(network).state_dict()
         if self.ema is not None:
@@ -171,31 +171,28 @@ def set_base_rates(scheduler: Any, rates: Sequence[float]) -> None:
         group["initial_lr"], group["lr"] = rate, rate * factor(scheduler.last_epoch)
 
 
-def refuse_other_run(
-    saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path, *, free: frozenset[str] = FREE_FIELDS
-) -> None:
-    """Refuse to continue a run under another configuration.
+def refuse_other_run(saved: Mapping[str, Any], config: Any, out: Path, *, free: frozenset[str] = FREE_FIELDS) -> None:
+    """Refuse to resume a run under another configuration.
 
     Args:
-        saved: Configuration of the checkpoint, sections of fields.
-        wanted: Configuration that is asked for now.
+        saved: Options of the run by section; those that its release did not have count as their defaults.
+        config: Configuration that is asked for now, a dataclass of sections.
         out: Run directory, for the message.
-        free: Fields that may differ; of those in ``MENDING_FIELDS`` a warning says so.
+        free: Options that may differ; of those in ``MENDING_FIELDS`` a warning says so.
 
     Raises:
-        ValueError: They differ in another field; names it.
+        ValueError: They differ in another option; names it.
     """
-    for section, values in wanted.items():
-        for name, value in values.items():
-            before = saved.get(section, {}).get(name)
-            before = tuple(before) if isinstance(before, list) else before
-            value = tuple(value) if isinstance(value, list) else value
-            if before == value:
+    defaults = to_dict(type(config)())
+    for section, options in to_dict(config).items():
+        before = {**defaults[section], **saved.get(section, {})}
+        for name, value in options.items():
+            if before[name] == value:
                 continue
             if name not in free:
                 raise ValueError(
-                    f"{out} holds a run with {section}.{name}={before}, now {value} is asked for; "
+                    f"{out} holds a run with {section}.{name}={before[name]}, now {value} is asked for; "
                     "choose another --out, or repeat the command that started the run"
                 )
             if name in MENDING_FIELDS:
-                logger.warning("%s goes on with %s.%s=%s instead of %s", out, section, name, value, before)
+                logger.warning("%s goes on with %s.%s=%s instead of %s", out, section, name, value, before[name])

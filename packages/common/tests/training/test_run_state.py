@@ -1,22 +1,36 @@
 """Which differences between a run and its continuation are refused."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
-from retouch_common.training.continuation import FREE_FIELDS, MENDING_FIELDS, refuse_other_run, set_base_rates
+from retouch_common.training.config import TrainConfig
+from retouch_common.training.run_state import FREE_FIELDS, MENDING_FIELDS, refuse_other_run, set_base_rates
 
-SAVED = {"train": {"steps": 10, "lr": 0.1, "betas": [0.9, 0.99]}}
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def test_a_longer_run_and_lists_for_tuples_are_the_same_run():
-    refuse_other_run(SAVED, {"train": {"steps": 20, "lr": 0.1, "betas": (0.9, 0.99)}}, Path("run"))
+SAVED = {"train": {"steps": 10, "lr": 0.1, "betas": [0.9, 0.99]}}  # of a release that had no other options
+
+
+def asked(**changes):
+    return Config(train=TrainConfig(**{"steps": 10, "lr": 0.1, "betas": (0.9, 0.99)} | changes))
+
+
+def test_a_longer_run_is_the_same_run_and_options_that_were_added_have_their_defaults():
+    refuse_other_run(SAVED, asked(steps=20), Path("run"))
+    with pytest.raises(ValueError, match=r"run holds a run with train.step_at=50000, now 3 is asked for"):
+        refuse_other_run(SAVED, asked(step_at=3), Path("run"))
 
 
 def test_another_learning_rate_is_another_run_but_may_mend_an_unfinished_one(caplog):
     with pytest.raises(ValueError, match=r"run holds a run with train.lr=0.1, now 0.2"):
-        refuse_other_run(SAVED, {"train": {"lr": 0.2}}, Path("run"))
-    refuse_other_run(SAVED, {"train": {"lr": 0.2}}, Path("run"), free=FREE_FIELDS | MENDING_FIELDS)
+        refuse_other_run(SAVED, asked(lr=0.2), Path("run"))
+    refuse_other_run(SAVED, asked(lr=0.2), Path("run"), free=FREE_FIELDS | MENDING_FIELDS)
     assert "run goes on with train.lr=0.2 instead of 0.1" in caplog.text
 
 

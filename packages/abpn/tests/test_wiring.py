@@ -1,0 +1,124 @@
+"""Which image goes where in a training step: every test fails when its wires are crossed."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import pyvips
+import torch
+from abpn.config import PRESETS, LossConfig
+from abpn.losses import JointLoss
+from abpn.model import ABPNOutput
+from abpn.train import RetouchingTask
+from retouch_common.config import apply_overrides
+from retouch_common.training.runner import Runner
+
+NOTHING = {f"loss.{name}": 0.0 for name in ("mse", "l1", "psnr", "perceptual", "adversarial", "dice", "bce", "tv")}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Grey pairs, for a task to open; the steps below have their own batches."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for name in ("raw", "target"):
+        (folder / name).mkdir()
+        for number in range(3):
+            image = (pyvips.Image.black(64, 64, bands=3) + 100 + 20 * number).cast("uchar")
+            image.write_to_file(str(folder / name / f"{number}.png"))
+    return str(folder)
+
+
+@pytest.fixture
+def batch():
+    """Targets are bright, photographs have dark spots."""
+    target = 0.7 + 0.2 * torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    raw = target.clone()
+    raw[..., 16:32, 16:32] -= 0.6
+    return {"raw": raw, "target": target}
+
+
+def built(pairs, **changes):
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    task = RetouchingTask(apply_overrides(PRESETS["tiny"], NOTHING | {"train.schedule": "constant"} | changes), pairs)
+    task.setup(Runner(cpu=True))
+    return task
+
+
+def result(task, batch):
+    with torch.no_grad():
+        return task.model(batch["raw"], 1).results[0]
+
+
+def test_a_step_brings_the_result_nearer_to_the_target(pairs, batch):
+    task = built(pairs, loss__mse=100.0)
+    before = (result(task, batch) - batch["target"]).square().mean()
+    for step in range(1, 6):
+        task.training_step(step, itertools.repeat(batch))
+    assert (result(task, batch) - batch["target"]).square().mean() < 0.9 * before
+
+
+def test_the_discriminator_learns_what_is_a_target_and_what_a_result(pairs, batch):
+    task = built(pairs, loss__adversarial=0.1)
+    images = torch.cat([batch["target"], result(task, batch)]) * 2 - 1
+
+    def gap():
+        with torch.no_grad():
+            real, fake = task.discriminator(images).chunk(2)
+        return float(real.mean() - fake.mean())
+
+    before, judged = gap(), []
+    handle = task.discriminator.register_forward_pre_hook(lambda _, args: judged.append(args[0]))
+    task.training_step(1, itertools.repeat(batch))
+    handle.remove()
+    assert torch.allclose(judged[0], images[2:], atol=1e-6) and torch.allclose(judged[1], images, atol=1e-6)
+    assert gap() > before + 0.1
+
+
+def test_the_network_learns_to_look_real(pairs, batch):
+    task = built(pairs, loss__adversarial=1.0)
+    discriminator = copy.deepcopy(task.discriminator)
+
+    def real():
+        with torch.no_grad():
+            return float(discriminator(result(task, batch) * 2 - 1).mean())
+
+    before = real()
+    task.training_step(1, itertools.repeat(batch))
+    assert real() > before
+
+
+def test_the_perceptual_term_compares_the_thumbnails_result_with_its_target():
+    images = [torch.full((1, 3, side, side), 0.5) for side in (16, 8)]
+    output = ABPNOutput(results=[images[0] + 0.1, images[1] - 0.2], blends=images, images=images, mask_logits=None)
+    loss = JointLoss(LossConfig(perceptual=0.0, adversarial=0.0))
+    seen = []
+    loss.perceptual = lambda output, target: seen.append((output, target)) or output.mean()
+    loss(output, torch.full((1, 3, 16, 16), 0.9))
+    ((of, target),) = seen
+    assert of.shape == target.shape == (1, 3, 8, 8)
+    assert of.mean().item() == pytest.approx(0.3) and target.mean().item() == pytest.approx(0.9)
+
+
+def test_validation_measures_the_moving_average(pairs):
+    task = built(pairs, loss__mse=1.0, train__ema=0.9)
+    with torch.no_grad():
+        for parameter in task.model.parameters():
+            parameter.fill_(math.nan)
+    metrics, _ = task.validate()
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_the_paper_weighs_its_terms_as_printed():
+    """Eq. 6 and section 5.1."""
+    loss = PRESETS["paper"].loss
+    assert (loss.mse, loss.perceptual, loss.adversarial, loss.dice, loss.tv) == (1.0, 0.1, 0.1, 1.0, 0.1)
+    assert (loss.l1, loss.psnr, loss.bce, loss.mask_emphasis) == (0.0, 0.0, 0.0, 0.0)
+    output = ABPNOutput(
+        results=[torch.full((1, 3, 16, 16), 0.5)] * 2,
+        blends=[torch.rand(1, 3, 16, 16)] * 2,
+        images=[torch.full((1, 3, 16, 16), 0.5)] * 2,
+        mask_logits=None,
+    )
+    terms = JointLoss(LossConfig(mse=0.0, perceptual=0.0, adversarial=0.0, dice=0.0))(output, torch.rand(1, 3, 16, 16))
+    assert terms["loss"].item() == pytest.approx(0.1 * terms["tv"].item()) and terms["tv"] > 0

@@ -1,0 +1,179 @@
+"""Which image goes where in a training step: every test fails when its wires are crossed."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import pyvips
+import torch
+from bpfre.config import PRESETS, LossConfig
+from bpfre.losses import r1_penalty
+from bpfre.model import BPFRe, BPFReOutput
+from bpfre.objective import Objective
+from bpfre.train import RetouchingTask
+from retouch_common.config import apply_overrides
+from retouch_common.training.runner import Runner
+
+NOTHING = {f"loss.{name}": 0.0 for name in ("pixel", "psnr", "perceptual", "identity", "blemish", "adversarial", "r1")}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Grey pairs, for a task to open; the steps below have their own batches."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for name in ("raw", "target"):
+        (folder / name).mkdir()
+        for number in range(4):
+            image = (pyvips.Image.black(64, 64, bands=3) + 100 + 20 * number).cast("uchar")
+            image.write_to_file(str(folder / name / f"{number}.png"))
+    return str(folder)
+
+
+def images(number, level):
+    return level + 0.2 * torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(number))
+
+
+@pytest.fixture
+def batches():
+    """Retouched images are bright, raw ones dark; each stream has its own, and a partner that is not to be used."""
+    wrong = torch.full((2, 3, 64, 64), 0.5)
+    streams = {
+        "paired": {"raw": images(0, 0.2), "target": images(1, 0.6)},
+        "raw": {"raw": images(2, 0.2), "target": wrong},
+        "retouched": {"raw": wrong, "target": images(3, 0.6)},
+    }
+    return {name: itertools.repeat(batch) for name, batch in streams.items()}
+
+
+def built(pairs, **changes):
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    task = RetouchingTask(apply_overrides(PRESETS["tiny"], NOTHING | changes), pairs)
+    task.setup(Runner(cpu=True))
+    return task
+
+
+def groups(task, batches):
+    """Raw images, results for them, retouched images; of pairs and without partners."""
+    paired, raw, retouched = (next(batches[name]) for name in ("paired", "raw", "retouched"))
+    every = torch.cat([paired["raw"], raw["raw"]])
+    with torch.no_grad():
+        return every, task.model(every).result, torch.cat([paired["target"], retouched["target"]])
+
+
+def test_equation_10_separates_retouched_images_from_raw_ones_and_results(pairs, batches):
+    task = built(pairs, loss__adversarial=1e-6)
+    every = groups(task, batches)
+
+    def means():
+        with torch.no_grad():
+            return [float(part.mean()) for part in task.discriminator(torch.cat(every)).chunk(3)]
+
+    before = means()
+    task.training_step(1, batches)
+    after = means()
+    gains = [new - old for new, old in zip(after, before, strict=True)]
+    assert gains[2] > gains[0] and gains[2] > gains[1]
+
+
+def test_equation_11_makes_results_look_retouched(pairs, batches):
+    task = built(pairs, loss__adversarial=1.0, train__lr=1e-3)
+    discriminator = copy.deepcopy(task.discriminator)
+
+    def retouched():
+        with torch.no_grad():
+            return float(discriminator(groups(task, batches)[1]).mean())
+
+    before = retouched()
+    task.training_step(1, batches)
+    assert retouched() > before
+
+
+def test_r1_flattens_the_discriminator_at_retouched_images(pairs, batches):
+    task = built(pairs, loss__adversarial=1e-6, loss__r1=1e6, loss__r1_every=1)
+    retouched = groups(task, batches)[2].requires_grad_(True)
+
+    def penalty():
+        return float(r1_penalty(task.discriminator(retouched), retouched).detach())
+
+    before = penalty()
+    losses = task.training_step(1, batches)
+    assert float(losses["r1"]) == pytest.approx(before, rel=1e-3)
+    assert penalty() < before
+
+
+def test_a_step_sees_pairs_first_and_each_stream_for_what_it_is(pairs, batches):
+    task = built(pairs, loss__adversarial=1.0, loss__identity=1.0, loss__pixel=1.0)
+    raw, _, retouched = groups(task, batches)
+    seen = {}
+    task.objective.register_forward_pre_hook(lambda _, args: seen.update(pair=args[1:]))
+    identity = task.objective.identity
+    task.objective.identity = lambda output, image: seen.update(identity=image) or identity(output, image)
+    task.discriminator.register_forward_pre_hook(lambda _, args: seen.update(judged=args[0]))
+    task.model.register_forward_pre_hook(lambda _, args: seen.update(shown=args[0]))
+    task.training_step(1, batches)
+    assert torch.equal(seen["pair"][0], raw[:2]) and torch.equal(seen["pair"][1], retouched[:2])
+    assert torch.equal(seen["identity"], retouched)
+    assert torch.equal(seen["shown"], torch.cat([raw, retouched]))
+    assert torch.equal(seen["judged"][:4], raw) and torch.equal(seen["judged"][8:], retouched)
+
+
+def test_a_step_brings_both_stages_nearer_to_the_target(pairs, batches):
+    task = built(pairs, loss__pixel=10.0)
+    pair = next(batches["paired"])
+
+    def errors():
+        with torch.no_grad():
+            output = task.model(pair["raw"])
+        return [float((image - pair["target"]).abs().mean()) for image in (output.coarse, output.refined)]
+
+    before = errors()
+    for step in range(1, 6):
+        task.training_step(step, batches)
+    assert all(new < old for new, old in zip(errors(), before, strict=True))
+
+
+def test_the_u_net_learns_at_its_own_rate(pairs, batches):
+    task = built(pairs, loss__pixel=10.0, train__lr=1e-3, train__unet_lr=0.1)
+    before = {name: p.detach().clone() for name, p in task.model.named_parameters()}
+    task.training_step(1, batches)
+    longest = {"unet": 0.0, "others": 0.0}
+    for name, p in task.model.named_parameters():
+        part = "unet" if name.startswith(("encoder.", "decoder.")) else "others"
+        longest[part] = max(longest[part], float((p.detach() - before[name]).abs().max()))
+    assert longest["unet"] == pytest.approx(1e-4, rel=0.05)  # Adam's first step is as long as its rate
+    assert longest["others"] == pytest.approx(1e-3, rel=0.05)
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_the_second_stage_trains_the_first_unless_it_is_detached(detached):
+    config = apply_overrides(PRESETS["tiny"], {"model.detach_coarse": detached}).model
+    model = BPFRe(config)
+    output = model(torch.rand(2, 3, 64, 64))
+    (output.refined.square().mean() + sum(M.mean() for M in output.attention_refined)).backward()
+    first = [*model.encoder.stem.parameters(), *model.encoder.stages.parameters(), *model.decoder.parameters()]
+    reached = [p.grad is not None and bool(p.grad.any()) for p in first]
+    assert not any(reached) if detached else sum(reached) > 0.9 * len(reached)
+    assert model.encoder.latent.weight.grad.any()  # the style code is the second stage's
+
+
+def test_each_perceptual_term_has_its_own_images():
+    def filled(value):
+        return torch.full((1, 3, 32, 32), value)
+
+    objective = Objective(LossConfig(perceptual=0.0))
+    objective.perceptual = lambda output, target: output.mean() - 10 * target.mean()
+    output = BPFReOutput(filled(0.1), filled(0.2), [], [])
+    terms = objective(output, filled(0.3), filled(0.4)) | objective.identity(output, filled(0.5))
+    assert terms["perceptual_coarse"].item() == pytest.approx(0.1 - 4.0)
+    assert terms["perceptual_refined"].item() == pytest.approx(0.2 - 4.0)
+    assert terms["identity_perceptual"].item() == pytest.approx(0.1 - 5.0)
+
+
+def test_validation_measures_the_moving_average(pairs):
+    task = built(pairs, loss__pixel=1.0, train__ema=0.9)
+    with torch.no_grad():
+        for parameter in task.model.parameters():
+            parameter.fill_(math.nan)
+    metrics, _ = task.validate()
+    assert all(math.isfinite(value) for value in metrics.values())

@@ -1,0 +1,65 @@
+"""The options of every training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["TrainConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a network is trained. Papers subclass it with their own options and defaults.
+
+    Attributes:
+        steps: Optimiser steps.
+        init: Weights of the same model configuration to start from (bundled name, path or hub id); empty starts at
+            random.
+        batch_size: Samples in a step over all processes and accumulation rounds.
+        accumulate: Gradient accumulation rounds in a step.
+        lr: Peak learning rate of Adam.
+        betas: Adam's momentum coefficients.
+        schedule: "constant", "cosine" or "step" (divides by ten after ``step_at`` steps).
+        step_at: See ``schedule``.
+        warmup: Steps of linear warm-up.
+        clip: Largest gradient norm; 0 does not clip.
+        ema: Decay of the weights' moving average, which is what is evaluated and kept; 0 keeps none.
+        precision: "fp32", "bf16" or "fp16".
+        channels_last: Keep tensors in channels-last memory order.
+        workers: Data loading processes.
+        seed: Seed of weights and data order.
+        log_every: Steps between lines of metrics.jsonl.
+        sheet_every: Steps between validations with their image sheets.
+        checkpoint_every: Steps between checkpoints.
+    """
+
+    steps: int = 100_000
+    init: str = ""
+    batch_size: int = 8
+    accumulate: int = 1
+    lr: float = 2e-4
+    betas: tuple[float, ...] = (0.9, 0.999)
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    step_at: int = 50_000
+    warmup: int = 0
+    clip: float = 0.0
+    ema: float = 0.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    workers: int = 4
+    seed: int = 0
+    log_every: int = 20
+    sheet_every: int = 1000
+    checkpoint_every: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "log_every", "sheet_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1, not {getattr(self, name)}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"train.batch_size={self.batch_size} cannot be split into train.accumulate={self.accumulate} rounds"
+            )
+        if len(self.betas) != 2:
+            raise ValueError(f"train.betas must be two numbers, not {self.betas}")

@@ -1,0 +1,121 @@
+"""The training loop of every paper: build, resume, step, report, validate, checkpoint.
+
+A run directory holds ``config.yaml``, ``metrics.jsonl``, ``sheets/``, ``checkpoints/`` and, when it is finished,
+``weights/``. Rerun the same command to resume a run that was stopped or killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from retouch_common.config import dump_yaml
+from retouch_common.devices import resolve_device
+from retouch_common.training.monitor import Monitor
+from retouch_common.training.runner import Runner
+from retouch_common.training.task import Task
+
+__all__ = ["dry_run", "fit"]
+
+
+def fit(
+    task: Task,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    tensorboard: bool = False,
+    report: Callable[[str], None] = print,
+) -> Path | None:
+    """Train, or resume the run in ``out``.
+
+    Args:
+        task: What is trained, and on what.
+        out: Run directory.
+        device: "auto", "cpu" or "cuda".
+        tensorboard: Also write TensorBoard event files.
+        report: Receives lines for the user.
+
+    Returns:
+        The folder of the final weights, or None if the run was asked to stop before its end.
+
+    Raises:
+        ValueError: Unusable data or configuration, no CUDA device where "cuda" is asked for, or a run directory of
+            another configuration.
+        NonFiniteError: Losses, gradients or weights became NaN or infinite; the last good checkpoint stays.
+        OSError: Nothing can be written to ``out``; the last good checkpoint stays.
+    """
+    out, cfg = Path(out), task.config.train
+    with _runner(task, device) as runner:
+        task.setup(runner)
+        start_step = task.state.resume(out)
+        if runner.is_main:
+            out.mkdir(parents=True, exist_ok=True)
+            for name, text in {"config.yaml": dump_yaml(task.config), **task.run_files()}.items():
+                (out / name).write_text(text, encoding="utf-8")
+            report(f"resuming {out} after step {start_step}" if start_step else f"training {out}: {cfg.steps} steps")
+        batches = task.batches(start_step)
+        monitor = Monitor(
+            out, total_steps=cfg.steps, start_step=start_step, items_per_step=cfg.batch_size, every=cfg.log_every,
+            tensorboard=tensorboard, enabled=runner.is_main,
+        )  # fmt: skip
+        task.state.restore_randomness()  # last before the loop: even imports may draw random numbers
+        with monitor:
+            for step in range(start_step + 1, cfg.steps + 1):
+                losses = task.training_step(step, batches)
+                monitor.step(step, losses)
+                stop = runner.stop_requested()
+                if step % cfg.sheet_every == 0 or step == cfg.steps:
+                    task.state.check_state(step)
+                    metrics, rows = task.validate()
+                    monitor.log(step, metrics)
+                    if rows:
+                        monitor.sheet(step, rows)
+                    monitor.message(f"step {step}: {task.summarize(metrics)}")
+                if step % cfg.checkpoint_every == 0 or step == cfg.steps or stop:
+                    monitor.flush(step)
+                    task.state.save(out, step)
+                if stop and step < cfg.steps:
+                    monitor.message(f"stopped after step {step}; rerun the same command to resume")
+                    return None
+        runner.wait()
+        if runner.is_main:
+            task.save_weights(out / "weights")
+            report(f"wrote {out / 'weights'}")
+        runner.wait()  # a later stage may begin with these weights
+    return out / "weights"
+
+
+def dry_run(task: Task, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
+    """Build everything, train in memory until each part has taken a step, and report it; write no run directory.
+
+    Args:
+        task: As for :func:`fit`.
+        device: As for :func:`fit`.
+        report: Receives lines for the user.
+    """
+    with _runner(task, device) as runner:
+        task.setup(runner)
+        first, last = task.dry_steps
+        batches = task.batches(first - 1)
+        losses: dict[str, Tensor] = {}
+        for step in range(first, last + 1):
+            losses |= task.training_step(step, batches)
+        report(dump_yaml(task.config).rstrip())
+        report(f"data: {task.describe_data()}")
+        report(f"parameters: {sum(p.numel() for p in task.networks[task.kept].parameters()):,}")
+        report(f"device: {runner.device}, {runner.num_processes} process(es)")
+        report("losses: " + ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()))
+        report("dry run: no run directory was written")
+
+
+def _runner(task: Task, device: str) -> Runner:
+    cfg = task.config.train
+    resolve_device(device)  # refuses "cuda" without CUDA
+    return Runner(
+        precision=cfg.precision,
+        accumulate=cfg.accumulate,
+        cpu=device == "cpu",
+        find_unused_parameters=task.find_unused_parameters,
+    )

@@ -1,0 +1,139 @@
+"""The training loop on a network of one layer: what is stepped, kept, validated, resumed and refused."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from retouch_common.training.config import TrainConfig
+from retouch_common.training.fit import dry_run, fit
+from retouch_common.training.monitor import read_metrics
+from retouch_common.training.runner import Runner
+from retouch_common.training.task import Task
+from torch import nn
+
+QUIET = {"device": "cpu", "report": lambda line: None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+class Layer(nn.Linear):
+    def save_pretrained(self, folder):
+        folder.mkdir()
+        torch.save(self.state_dict(), folder / "model.pt")
+
+
+class LineTask(Task):
+    """y = 2 x, a little blurred; a second network has a rate of its own and rests in every second step."""
+
+    def build(self):
+        self.data = self.validation = [{"x": torch.tensor([float(i)]), "y": torch.tensor([2.0 * i])} for i in range(8)]
+        self.model = self.add_network("model", Layer(1, 1))
+        self.other = self.add_network("other", Layer(1, 1), lr=0.5)
+        self.validated = []
+
+    def training_step(self, step, batches):
+        batch = self.to_device(next(batches))
+        with self.runner.micro_step(self.model, self.other):
+            loss = (self.model(batch["x"] + 0.1 * torch.randn(2, 1)) - batch["y"]).square().mean()
+            self.runner.backward(loss + self.other(batch["x"]).square().mean())
+        return self.apply_gradients(step, {"loss": loss}, resting=("other",) if step % 2 else ())
+
+    def validate(self):
+        self.validated.append(self.averaged)
+        return {"val_weight": float(self.averaged.weight.detach())}, []
+
+
+def task(**changes):
+    options = {"steps": 4, "batch_size": 2, "lr": 0.1, "workers": 0, "log_every": 1, "sheet_every": 2, "ema": 0.5}
+    return LineTask(Config(train=TrainConfig(**options | changes)))
+
+
+def test_a_run_leaves_metrics_checkpoints_and_the_averaged_weights(tmp_path):
+    run = task()
+    assert fit(run, tmp_path, **QUIET) == tmp_path / "weights"
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines if "val_weight" in line] == [2, 4]
+    kept = torch.load(tmp_path / "weights" / "model.pt", weights_only=True)
+    torch.manual_seed(0)
+    assert (kept["weight"] - Layer(1, 1).weight).abs() > 0.05  # four steps of 0.1, averaged
+    assert torch.equal(kept["weight"], run.ema.module.weight) and not torch.equal(kept["weight"], run.model.weight)
+    assert (tmp_path / "config.yaml").is_file() and (tmp_path / "checkpoints" / "step-00000004").is_dir()
+
+
+def test_what_is_validated_is_the_moving_average(tmp_path):
+    run = task()
+    fit(run, tmp_path, **QUIET)
+    assert run.validated == [run.ema.module] * 2
+    run = task(ema=0.0)
+    fit(run, tmp_path / "plain", **QUIET)
+    assert run.validated == [run.model] * 2
+
+
+def test_each_network_is_stepped_at_its_own_rate_unless_it_rests():
+    with Runner(cpu=True) as runner:
+        run = task(clip=1e9)
+        run.setup(runner)
+        batches = run.batches(0)
+        for step, moves in ((1, False), (2, True)):
+            before = {name: network.weight.detach().clone() for name, network in run.networks.items()}
+            losses = run.training_step(step, batches)
+            moved = {
+                name: float((network.weight - before[name]).detach().abs()) for name, network in run.networks.items()
+            }
+            assert moved["model"] == pytest.approx(0.1, rel=0.1)  # Adam's first steps are as long as its rate
+            assert moved["other"] == pytest.approx(0.5 if moves else 0.0, rel=0.01)
+            assert "gradient_norm" in losses
+            assert all(p.grad is None or not p.grad.any() for net in run.networks.values() for p in net.parameters())
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
+    fit(task(), tmp_path / "whole", **QUIET)
+    monkeypatch.setattr(Runner, "stop_requested", lambda self: True)
+    said = []
+    assert fit(task(), tmp_path / "parts", device="cpu", report=said.append) is None
+    assert not (tmp_path / "parts" / "weights").exists()
+    monkeypatch.undo()
+    fit(task(), tmp_path / "parts", device="cpu", report=said.append)
+    assert f"resuming {tmp_path / 'parts'} after step 1" in said
+    a, b = (torch.load(tmp_path / run / "weights" / "model.pt", weights_only=True) for run in ("whole", "parts"))
+    assert torch.equal(a["weight"], b["weight"]) and torch.equal(a["bias"], b["bias"])
+
+
+def test_a_dry_run_takes_its_steps_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, said = task(), []
+    run.dry_steps = (2, 3)
+    dry_run(run, device="cpu", report=said.append)
+    assert said[-1] == "dry run: no run directory was written" and not list(tmp_path.iterdir())
+    assert "data: 8 samples for training, 8 for validation" in said and "parameters: 2" in said
+    assert run.schedulers["model"].last_epoch == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize(
+    "train", [lambda out: fit(task(), out, device="cuda"), lambda _: dry_run(task(), device="cuda")]
+)
+def test_cuda_is_refused_where_there_is_none(tmp_path, train):
+    with pytest.raises(ValueError, match="'cuda' was asked for, but torch finds no CUDA GPU here; use auto or cpu"):
+        train(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accumulate": 3}, r"train\.batch_size=8 cannot be split into train\.accumulate=3 rounds"),
+        ({"betas": (0.9,)}, r"train\.betas must be two numbers"),
+        *(
+            ({name: 0}, rf"train\.{name} must be at least 1, not 0")
+            for name in ("steps", "batch_size", "accumulate", "log_every", "sheet_every", "checkpoint_every")
+        ),
+    ],
+)
+def test_options_with_which_nothing_can_be_trained_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TrainConfig(), **changes)
