@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from bpfre.config import PRESETS, ModelConfig
-from bpfre.inference import prepare
 from bpfre.model import BPFRe
+from retouch_common.inference.network import InferenceModel
 from retouch_common.layers.stylegan2 import use_form
 from retouch_common.testing.benchmarks import Case, num_bytes, run_once
 from torch import Tensor
@@ -33,7 +33,7 @@ def make_case(preset: str, stage: str, size: int, device: torch.device, precisio
         use_form(model, "grouped")
         model = model.to(device)
         return Case(lambda: model(x), torch.float32, lambda: _flops(config, WHOLE), num_bytes(model, x) + 2 * _bytes(x))
-    network = prepare(model, str(device), precision)
+    network = InferenceModel(model, str(device), precision, cast_convolutions=True)
     if stage == WHOLE:
         moved = num_bytes(network, x) + 2 * _bytes(x)
         return Case(lambda: network(x), network.dtype, lambda: _flops(config, WHOLE), moved)

@@ -60,9 +60,9 @@ import torch
 torch.set_num_threads(2)
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from evidence import _plain, _small
-from bpfre.inference import prepare
+from retouch_common.inference.network import InferenceModel
 image = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
-plain, fast = _plain(), prepare(_small(), "cpu", "auto")
+plain, fast = _plain(), InferenceModel(_small(), cast_convolutions=True, device="cpu")
 def seconds(function):
     function()
     times = []

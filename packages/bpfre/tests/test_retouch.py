@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from bpfre import retouch
-from bpfre.retouch import UNTOUCHED, Retoucher
+from bpfre.retouch import Retoucher
 from retouch_common.faces.alignment import FaceSquare, align, face_square
 from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan
+from retouch_common.inference.faces import UNTOUCHED, changed_face_rows
 
 UNKNOWN = np.full((5, 2), np.nan, np.float32)
 
@@ -63,7 +64,7 @@ def test_a_large_face_gets_the_smooth_difference_and_keeps_its_own_detail(retouc
     square = FaceSquare((256.0, 256.0), 500.0)
     (found,) = retoucher.find_blemishes(retouch.ArraySource(image), [square])
     assert found.change.shape == (64, 64, 3)
-    change = np.concatenate(list(retouch.retouched_rows(retouch.ArraySource(image), [found]))).astype(int) - image
+    change = np.concatenate(list(changed_face_rows(retouch.ArraySource(image), [found]))).astype(int) - image
     steps = np.abs(np.diff(change, axis=1)).max()
     assert np.abs(np.diff(image.astype(int), axis=1)).max() > 3000 and np.abs(change).max() > 1000
     assert steps < np.abs(np.diff(found.change, axis=1)).max() * 65535 / 3
@@ -77,7 +78,7 @@ def test_a_turned_face_is_retouched_as_if_it_were_upright(retoucher):
 
     def run(image, square):
         source = retouch.ArraySource(image)
-        return np.concatenate(list(retouch.retouched_rows(source, retoucher.find_blemishes(source, [square]))))
+        return np.concatenate(list(changed_face_rows(source, retoucher.find_blemishes(source, [square]))))
 
     expected = np.rot90(run(upright, squares[0]), -1)
     assert (expected != turned).any()

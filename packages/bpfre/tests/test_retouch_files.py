@@ -294,7 +294,7 @@ def test_terminated_command_leaves_no_temporary_file(tmp_path, weights, monkeypa
                 os.kill(os.getpid(), signal.SIGTERM)
             yield block
 
-    monkeypatch.setattr("bpfre.retouch.retouched_rows", terminated)
+    monkeypatch.setattr("retouch_common.inference.faces.changed_face_rows", terminated)
     before = signal.getsignal(signal.SIGTERM)
     try:
         result = run(path, "-o", tmp_path / "o", "--weights", weights, *BOX)
@@ -305,9 +305,9 @@ def test_terminated_command_leaves_no_temporary_file(tmp_path, weights, monkeypa
 
 
 def retouch_files_rows():
-    from bpfre.retouch import retouched_rows
+    from retouch_common.inference.faces import changed_face_rows
 
-    return retouched_rows
+    return changed_face_rows
 
 
 def test_the_photo_is_never_in_memory_as_a_whole(tmp_path, retoucher, monkeypatch):

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from maskgan.cli import edit, parse, swap
 from maskgan.edit_files import Options, _in_face, _in_photo, open_lender, swap_file
 from maskgan.editor import Editor
+from maskgan.model import MaskGAN
 from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan, regions
 from retouch_common.parsing.labels import CLASSES, read_labels, write_labels
@@ -58,6 +59,14 @@ def run(command, *arguments):
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
     return result
+
+
+def test_the_given_model_is_not_modified(weights, parser_weights):
+    model = MaskGAN.from_pretrained(weights).train()
+    before = {name: value.stride() for name, value in model.named_parameters()}
+    Editor(model, parser=parser_weights, device="cpu", precision="fp32")
+    assert model.training and all(parameter.requires_grad for parameter in model.parameters())
+    assert {name: value.stride() for name, value in model.named_parameters()} == before
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 from mofrr.config import OPERATIONS, PRESETS, ModelConfig
-from mofrr.inference import prepare
+from mofrr.inference import InferenceMoFRR
 from mofrr.model import MoFRR
 from retouch_common.testing.benchmarks import Case, num_bytes, run_once
 from torch import Tensor
@@ -37,7 +37,7 @@ def make_case(preset: str, active: str, steps: int, size: int, device: torch.dev
         model = model.to(device)
         call = lambda: _one_by_one(model, faces, steps)  # noqa: E731
         return Case(call, torch.float32, flops, FACES * num_bytes(model) + 2 * num_bytes(faces), about)
-    network = prepare(model, str(device), precision)
+    network = InferenceMoFRR(model, str(device), precision)
     idle = [part for name in OPERATIONS if name not in experts for part in _parts(network.model, name)]
     moved = num_bytes(network) - num_bytes(*idle) + 2 * num_bytes(faces)
     return Case(lambda: network(faces, steps=steps, experts=experts).result, network.dtype, flops, moved, about)

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from mofrr.config import OPERATIONS
 from mofrr.model import MoFRR, to_unit
-from mofrr.restore import Restorer, restored_rows
+from mofrr.restore import Restorer
 from PIL import Image
 from retouch_common.faces.alignment import align
 from retouch_common.inference.face_plan import squares_in
+from retouch_common.inference.faces import changed_face_rows
 from retouch_common.photo.sources import ArraySource
 from retouch_common.testing.anywhere import MeshPortrait, face_window, mesh_square
 from retouch_common.testing.evidence import ANYWHERE
@@ -233,7 +234,7 @@ def _restored(restorer: Restorer, portrait: MeshPortrait, levels: np.ndarray) ->
         return levels, frozenset()
     middle = portrait.mesh.mean(axis=0)
     own = min(faces, key=lambda face: float(np.hypot(*(np.array(face.square.centre) - middle))))
-    return np.concatenate(list(restored_rows(source, faces))), frozenset(own.degrees)
+    return np.concatenate(list(changed_face_rows(source, faces))), frozenset(own.degrees)
 
 
 @torch.inference_mode()

@@ -8,11 +8,12 @@ import pyvips
 import torch
 from click.testing import CliRunner
 from mofrr.cli import restore
-from mofrr.restore import UNTOUCHED, Restorer
+from mofrr.restore import Restorer
 from mofrr.restore_files import CAUTION
 from retouch_common.faces.alignment import align, whole_square
 from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan, regions
+from retouch_common.inference.faces import UNTOUCHED
 from retouch_common.photo.sources import ArraySource
 
 BOX = (110.0, 80.0, 60.0, 80.0)

@@ -38,6 +38,7 @@ import torch
 import torch.nn.functional as F
 from retouch_common.config import to_dict
 from retouch_common.files import write_atomically
+from retouch_common.inference.network import prepare_for_inference
 from retouch_common.inference.onnx import require_onnx, run_onnx, to_onnx
 from torch import Tensor, nn
 
@@ -85,7 +86,7 @@ def export(
     levels = model.num_levels(1024, 1024) if levels is None else levels
     if not 0 <= levels <= MAX_LEVELS:
         raise ValueError(f"--levels must lie between 0 and {MAX_LEVELS}, not {levels}")
-    model = _for_export(model)
+    model = prepare_for_inference(model, torch.device("cpu"), memory_format=torch.contiguous_format)
     whole = whole_network(model, levels)
     difference = _difference(whole, model, levels)
     if not difference <= CHECK_TOLERANCE:
@@ -198,13 +199,6 @@ class _Blend(nn.Module):
 
     def forward(self, image: Tensor, blend: Tensor) -> Tensor:
         return self.blend(image, blend)
-
-
-def _for_export(model: ABPN) -> ABPN:
-    """A copy on the CPU, in fp32 and evaluation mode."""
-    copy = ABPN(model.config)
-    copy.load_state_dict(model.state_dict())
-    return copy.eval().requires_grad_(False)
 
 
 def _metadata(model: ABPN, part: str, **more: int) -> dict[str, str]:

@@ -20,8 +20,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from retouch_common.devices import resolve_device, resolve_precision
+from retouch_common.inference.faces import gather_rows, open_skin_segmenter, suppress_noise
+from retouch_common.inference.network import prepare_for_inference
+from retouch_common.inference.photos import require_strength
 from retouch_common.photo.sources import ArraySource, RowSource
-from torch import Tensor, nn
+from torch import Tensor
 
 from abpn.blend_pyramid import image_pyramid
 from abpn.model import ABPN
@@ -38,7 +41,6 @@ HALO = {
     "box": 3,
     "burt": 6,
 }  # pixels of level s; two convolutions and an interpolation a level, and the kernel
-UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not retouching
 
 
 class Retoucher:
@@ -60,16 +62,13 @@ class Retoucher:
         self.device = resolve_device(device)
         dtype = resolve_precision(precision, self.device)
         model = model if isinstance(model, ABPN) else ABPN.from_pretrained(model)
-        self.model = _prepare(model, self.device, dtype)
+        self.model = prepare_for_inference(model, self.device, convolutions=dtype)
         self.precision = precision
 
     @functools.cached_property
     def skin(self) -> "SkinSegmenter":
         """What finds the skin of faces, for ``confine``; loaded at its first use."""
-        from retouch_common.parsing.parser import FaceParser
-        from retouch_common.parsing.skin import SkinSegmenter
-
-        return SkinSegmenter(FaceParser("small", str(self.device), precision=self.precision))
+        return open_skin_segmenter(self.device, self.precision)
 
     def __call__(self, image: np.ndarray, *, strength: float = 1.0) -> np.ndarray:
         """Retouch one photograph.
@@ -84,12 +83,7 @@ class Retoucher:
         Raises:
             ValueError: Another shape or type, or a strength outside [0, 1].
         """
-        result = np.empty_like(image)
-        y = 0
-        for stripe in self.stripes(ArraySource(image), strength=strength):
-            result[y : y + len(stripe)] = stripe
-            y += len(stripe)
-        return result
+        return gather_rows(self.stripes(ArraySource(image), strength=strength), image)
 
     def retouch_file(self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any) -> "RegionPlan":
         """Retouch one photograph into a file, with everything the file carries beside its pixels.
@@ -135,8 +129,7 @@ class Retoucher:
         Yields:
             Blocks of finished rows, (n, W, 3) of the source's type, from top to bottom.
         """
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength must lie between 0 and 1, not {strength}")
+        require_strength(strength)
         coarse = _Coarse(self.model, source, self.device)
         align = 2**coarse.level
         halo = HALO[self.model.config.pyramid] * align if coarse.level else 0
@@ -183,8 +176,7 @@ class Retoucher:
         B_0 = self.model.blend_pyramid(coarse.blend[..., at_s, across_s], images)[0]
         keep = (..., inner, slice(columns.inner.start, columns.inner.start + stop - columns.start))
         change = self.model.blend.change(tile[keep], B_0[keep])
-        # What the network leaves alone comes back bit for bit, at 8 and at 16 bits.
-        change = F.hardshrink(change, UNTOUCHED)
+        change = suppress_noise(change)
         if not change.any():
             return
         largest = np.iinfo(block.dtype).max
@@ -312,14 +304,3 @@ def _pad(image: Tensor, height: int, width: int) -> Tensor:
     if not bottom and not right:
         return image
     return F.pad(image, (0, right, 0, bottom), mode="replicate").contiguous(memory_format=torch.channels_last)
-
-
-def _prepare(model: ABPN, device: torch.device, dtype: torch.dtype) -> ABPN:
-    """A copy of the network for inference; convolutions in ``dtype``, normalisation in fp32."""
-    copy = ABPN(model.config)
-    copy.load_state_dict(model.state_dict())
-    copy = copy.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    for module in copy.modules():
-        if isinstance(module, nn.Conv2d):
-            module.to(dtype)
-    return copy

@@ -7,17 +7,17 @@ runs ABPN in it and draws the network's mask.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from retouch_common.inference.names import COMPARISON, MASK, beside
+from retouch_common.inference.names import MASK, beside
+from retouch_common.inference.photos import PhotoOptions, require_strength
 
 if TYPE_CHECKING:
     import pyvips
-    from retouch_common.inference.regions import Box, Region, RegionPlan
+    from retouch_common.inference.regions import Region, RegionPlan
     from retouch_common.parsing.skin import SkinSegmenter
     from retouch_common.photo.io import Photo
 
@@ -27,31 +27,28 @@ MASK_SIDE = 1024  # the network's mask is coarser than this in any case
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(PhotoOptions):
     """How to retouch files.
 
     Attributes:
         strength: 0 changes nothing, 1 is the network's retouching.
         region: "faces", "photo" or "auto".
-        face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector.
         confine: Where faces are retouched, change their skin only.
         mask_out: Also write the network's mask, NAME.mask.png.
-        compare: Also write before and after side by side, NAME.compare.jpg.
-        overwrite: Whether files that are there may be replaced, the input included where it is the output.
     """
 
     strength: float = 1.0
     region: Region = "auto"
-    face_boxes: Sequence[Box] = ()
     confine: bool = True
     mask_out: bool = False
-    compare: bool = False
-    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        require_strength(self.strength)
 
     @property
-    def endings(self) -> tuple[str, ...]:
-        """Of the files that are written beside the output."""
-        return (*((MASK,) if self.mask_out else ()), *((COMPARISON,) if self.compare else ()))
+    def companions(self) -> tuple[str, ...]:
+        """The mask."""
+        return (MASK,) if self.mask_out else ()
 
 
 def retouch_file(
@@ -73,29 +70,21 @@ def retouch_file(
         ValueError: If ``src`` is not a photograph, ``dst`` cannot hold it, an output is there already and
             ``overwrite`` is not given, or an option does not fit.
     """
-    from retouch_common.inference.batch import plan_job, refuse_collisions
-    from retouch_common.inference.companions import Comparison
+    from retouch_common.inference.photos import open_photo, write_photo
     from retouch_common.inference.regions import plan_region, retouched_rows
-    from retouch_common.photo.io import Photo
     from retouch_common.photo.sink import written
 
-    source, target = Path(src), Path(dst)
-    if not 0 <= options.strength <= 1:
-        raise ValueError(f"strength must lie between 0 and 1, not {options.strength}")
-    refuse_collisions(plan_job(source, target, options.endings), overwrite=options.overwrite)
-    photo = Photo.open(source)
-    photo.check_output(target)
+    target = Path(dst)
+    photo = open_photo(Path(src), target, options)
     plan = plan_region(photo, options.region, face_boxes=options.face_boxes)
-    comparison = Comparison(photo, plan.crops) if options.compare else None
     # Paper: the whole photograph may change. Here: of faces, only the skin.
     skin = retoucher.skin if options.confine and plan.region == "faces" else None
     mask = _mask(retoucher, photo, plan, skin) if options.mask_out else None
-    photo.write_stripes(target, retouched_rows(photo, plan, retoucher, strength=options.strength, skin=skin))
+    rows = retouched_rows(photo, plan, retoucher, strength=options.strength, skin=skin)
+    write_photo(photo, target, rows, options, plan.crops)
     if mask is not None:
         with written(beside(target, MASK)) as temporary:
             mask.pngsave(str(temporary))
-    if comparison is not None:
-        comparison.write(Photo.open(target), beside(target, COMPARISON))
     return plan
 
 

@@ -117,7 +117,7 @@ def retouch(
     if face_boxes and aligned:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
     from bpfre.retouch import Retoucher
-    from bpfre.retouch_files import Options, mask_files, retouch_file
+    from bpfre.retouch_files import Options, retouch_file
 
     options = Options(
         strength=strength,
@@ -136,7 +136,7 @@ def retouch(
         jobs,
         lambda job: retouch_file(retoucher, job.source, job.target, options),
         overwrite=overwrite,
-        kept=mask_files(protect),
+        kept=options.kept,
     )
 
 
@@ -168,7 +168,6 @@ def inpaint(
     the faces stays.
     """
     from bpfre.inpaint_files import InpaintOptions, inpaint_file, open_inpainter
-    from bpfre.retouch_files import mask_files
 
     how = InpaintOptions(**options)
     jobs = plan_photos(inputs, out, recursive=recursive, endings=how.endings)
@@ -177,7 +176,7 @@ def inpaint(
         jobs,
         lambda job: inpaint_file(retoucher, job.source, job.target, how),
         overwrite=how.overwrite,
-        kept=mask_files(how.mask),
+        kept=how.kept,
     )
 
 

@@ -17,6 +17,7 @@ from retouch_common.data.ffhqr import is_ffhqr
 from retouch_common.data.pair_files import Split
 from retouch_common.data.pairs import ImagePairs
 from retouch_common.files import sha256
+from retouch_common.inference.network import InferenceModel
 from retouch_common.metrics.distribution import FID
 from retouch_common.metrics.evaluation import (
     CHANGED,
@@ -38,7 +39,6 @@ from torch import Tensor
 
 from bpfre.attention import merged_map
 from bpfre.data import open_data
-from bpfre.inference import Inference, prepare
 from bpfre.model import BPFRe, BPFReOutput
 
 COARSE, REFINED = "coarse (stage one)", "refined (stage two)"
@@ -124,7 +124,8 @@ def evaluate(
     from retouch_common.progress import progress_bar
 
     found = resolve_weights(weights, bundled=resources.files("bpfre") / "weights")
-    model = prepare(BPFRe.from_pretrained(found.path), options.device, options.precision)
+    network = BPFRe.from_pretrained(found.path)
+    model = InferenceModel(network, options.device, options.precision, cast_convolutions=True)
     measured = Measured(resolution=model.config.size, rows=_rows(model))
     result = Evaluation(header=header(found.path, data, options, model), options=options, measured=measured)
     lpips = open_lpips(options.lpips, model.device, result.notes)
@@ -158,7 +159,7 @@ def evaluate(
     return result
 
 
-def header(path: Path, data: str, options: Options, model: Inference) -> dict[str, Any]:
+def header(path: Path, data: str, options: Options, model: InferenceModel) -> dict[str, Any]:
     """What a result depends on, and where it was measured, as JSON values."""
     from retouch_common.metrics.environment import environment
 
@@ -237,7 +238,7 @@ def show(result: Evaluation) -> None:
         screen.print(line, markup=False, highlight=False)
 
 
-def _rows(model: Inference) -> tuple[str, ...]:
+def _rows(model: InferenceModel) -> tuple[str, ...]:
     config = model.config
     stages = ((COARSE, config.decoder), (REFINED, config.generator))
     return (IDENTITY, *(row for row, present in stages if present))

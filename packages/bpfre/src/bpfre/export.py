@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from retouch_common.config import to_dict
 from retouch_common.files import write_atomically
+from retouch_common.inference.network import prepare_for_inference
 from retouch_common.inference.onnx import require_onnx, run_onnx, to_onnx
 from torch import Tensor, nn
 
@@ -79,9 +80,8 @@ class _Whole(nn.Module):
 
     def __init__(self, model: BPFRe) -> None:
         super().__init__()
-        self.model = BPFRe(model.config)
-        self.model.load_state_dict(model.state_dict())
-        self.model.eval().requires_grad_(False)
+        cpu, memory_format = torch.device("cpu"), torch.contiguous_format
+        self.model = prepare_for_inference(model, cpu, memory_format=memory_format)
         config = model.config
         there = (config.decoder, config.generator, config.attention and config.decoder, config.attention and
                  config.generator)  # fmt: skip

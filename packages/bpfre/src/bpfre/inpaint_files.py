@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from retouch_common.faces.alignment import FaceSquare, read_aligned
 from retouch_common.faces.pasting import AlignedLayer
-from retouch_common.inference.batch import plan_job, refuse_collisions
 from retouch_common.inference.face_plan import FacePlan, plan_faces
+from retouch_common.inference.faces import run_on_faces
 from retouch_common.inference.names import DAMAGED, beside
-from retouch_common.inference.regions import Box
-from retouch_common.photo.io import Photo
+from retouch_common.inference.photos import PhotoOptions, open_photo
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import RowSource, blocks
 
@@ -29,30 +28,31 @@ from bpfre.strokes import brush_strokes, paint_white
 
 
 @dataclass(frozen=True, kw_only=True)
-class InpaintOptions:
+class InpaintOptions(PhotoOptions):
     """How to inpaint files.
 
     Attributes:
         mask: A picture of the photo's size, white where it is damaged, or a folder with one for every photo, named
             like it.
         strokes: Seed of strokes to draw over every face instead, to try the network.
-        face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector.
         aligned: The photo is a face as the network was trained on, a square picture.
         damaged_out: Also write what the network saw, NAME.damaged.png.
-        overwrite: Whether files that are there may be replaced, the input included where it is the output.
     """
 
     mask: str | os.PathLike[str] | None = None
     strokes: int | None = None
-    face_boxes: Sequence[Box] = ()
     aligned: bool = False
     damaged_out: bool = False
-    overwrite: bool = False
 
     @property
-    def endings(self) -> tuple[str, ...]:
-        """Of the files that are written beside the output."""
+    def companions(self) -> tuple[str, ...]:
+        """The damaged picture."""
         return (DAMAGED,) if self.damaged_out else ()
+
+    @property
+    def kept(self) -> Sequence[Path]:
+        """The pictures of what is damaged."""
+        return mask_files(self.mask)
 
 
 class Strokes:
@@ -171,9 +171,7 @@ def inpaint_file(
         raise ValueError("a mask and drawn strokes exclude each other; leave one out")
     if options.damaged_out and not given:
         raise ValueError("without a mask or strokes nothing is painted; there is no damaged picture to write")
-    job, kept = plan_job(source, target, options.endings), mask_files(options.mask)
-    refuse_collisions(job, kept=kept, overwrite=options.overwrite)
-    photo = Photo.open(source)
+    photo = open_photo(source, target, options)
     if not given:
         return retoucher.retouch_file(
             source,
@@ -183,7 +181,6 @@ def inpaint_file(
             confine=False,
             overwrite=options.overwrite,
         )
-    photo.check_output(target)
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
     mask: RowSource
     if options.mask is not None:
@@ -216,12 +213,15 @@ def inpainted_rows(
         Consecutive blocks of rows, (n, W, 3) of the photo's type.
     """
     levels = float(np.iinfo(photo.dtype).max)
-    layers: dict[int, _Restored] = {}
-    for index, face in read_aligned(Damaged(photo, mask), squares, retoucher.network.config.size):
-        output = retoucher.network(torch.from_numpy(face).permute(2, 0, 1)[None], stage=retoucher.stage)
-        picture = levels * output.result[0].float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-        layers[index] = _Restored(squares[index], picture, photo.height, photo.width)
-    yield from pasted_rows(photo, [layers[index] for index in sorted(layers)], protect=_Sound(mask))
+
+    def restore(batch: list[tuple[int, np.ndarray]]) -> Iterator[_Restored]:
+        for index, face in batch:
+            output = retoucher.network(torch.from_numpy(face).permute(2, 0, 1)[None], stage=retoucher.stage)
+            picture = levels * output.result[0].float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+            yield _Restored(squares[index], picture, photo.height, photo.width)
+
+    faces = read_aligned(Damaged(photo, mask), squares, retoucher.network.config.size)
+    yield from pasted_rows(photo, run_on_faces(faces, restore), protect=_Sound(mask))
 
 
 def _damage(mask: RowSource, y0: int, y1: int) -> np.ndarray:

@@ -1,62 +1,56 @@
-"""Retouching the faces of photographs of any size, in memory that does not grow with them.
+"""Retouching the faces of photographs of any size (:mod:`retouch_common.inference.faces`).
 
-Every face is cut out upright and at the network's size S, retouched, and only the *difference* goes back into the
-photograph, softly weighted towards the border of the face's square. That is the paper's method, which works on
-aligned faces of 512 pixels, made safe for photographs: hair, background and every pixel that the network leaves alone
-keep their bits. Where a face has more than S pixels in the photograph, the difference is computed at S and enlarged
-smoothly: the photograph keeps its own fine detail, and blemishes finer than a pixel at S stay. A smaller face is
-enlarged for the network, and its difference reduced. Only what lies on the person's skin goes back, unless that is
-switched off.
-
-The photograph is read twice from top to bottom: once for the faces, once for the result.
+The paper works on aligned faces of 512 pixels; here only what the network changes of them goes back into the
+photograph. Blemishes finer than a pixel at S stay in faces that are larger than S. A smaller face is enlarged for the
+network, and its difference reduced. Only what lies on the person's skin goes back, unless that is switched off.
 
 Shapes: photographs are (H, W, 3) RGB, uint8 or uint16; faces (S, S, 3) float32 in [0, 1].
 """
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from retouch_common.faces.alignment import FaceSquare, read_aligned
 from retouch_common.faces.face import Face
-from retouch_common.faces.pasting import AlignedLayer, changed_rows
+from retouch_common.faces.pasting import AlignedLayer
 from retouch_common.inference.face_plan import squares_in
+from retouch_common.inference.faces import (
+    ChangedFace,
+    changed_image,
+    face_change,
+    open_skin_segmenter,
+    run_on_faces,
+)
+from retouch_common.inference.network import InferenceModel
 from retouch_common.photo.filters import resize
 from retouch_common.photo.pasting import map_rows
 from retouch_common.photo.sources import ArraySource, RowSource
 
 from bpfre.attention import merged_map
-from bpfre.inference import prepare
 from bpfre.model import BPFRe, Stage
 
 if TYPE_CHECKING:
     from retouch_common.inference.face_plan import FacePlan
     from retouch_common.parsing.skin import SkinSegmenter
 
-UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not retouching
 FACES_AT_ONCE = 8  # on an accelerator; a processor works on one, since more only cost memory there
 
 
 @dataclass(frozen=True)
-class RetouchedFace:
+class RetouchedFace(ChangedFace):
     """What the network makes of one face.
 
     Attributes:
-        square: Where the face lies in the photograph.
-        change: What the network adds, (S, S, 3) float32 in [-1, 1], 0 where it leaves the face alone.
         attention_coarse: M^{E2D}, (S, S) float32 in [0, 1]; None without the module.
         attention_refined: M^{D2G} likewise; None, too, where only the first stage was asked for.
         skin: The mask of skin that ``change`` is confined to, (S, S) float32 in [0, 1]; None if it is not.
     """
 
-    square: FaceSquare
-    change: np.ndarray
     attention_coarse: np.ndarray | None
     attention_refined: np.ndarray | None
     skin: np.ndarray | None = None
@@ -101,7 +95,7 @@ class Retoucher:
         model = model if isinstance(model, BPFRe) else BPFRe.from_pretrained(model)
         if stage == "coarse" and not model.config.decoder:
             raise ValueError("this network has no decoder (model.decoder=false), and so no coarse stage")
-        self.network = prepare(model, device, precision)
+        self.network = InferenceModel(model, device, precision, cast_convolutions=True)
         self.stage: Stage = stage
         self.precision = precision
         self.at_once = 1 if self.network.device.type == "cpu" else FACES_AT_ONCE
@@ -109,10 +103,7 @@ class Retoucher:
     @functools.cached_property
     def skin(self) -> "SkinSegmenter":
         """What finds the skin of faces, for ``confine``; loaded at its first use."""
-        from retouch_common.parsing.parser import FaceParser
-        from retouch_common.parsing.skin import SkinSegmenter
-
-        return SkinSegmenter(FaceParser("small", str(self.network.device), precision=self.precision))
+        return open_skin_segmenter(self.network.device, self.precision)
 
     def __call__(
         self,
@@ -141,14 +132,9 @@ class Retoucher:
             DetectorUnavailable: If the face detector is needed and its weights cannot be had.
             ValueError: Another shape or type, a strength outside [0, 1], no face, or one that lies outside.
         """
-        source = ArraySource(image)
-        found = self.find_blemishes(source, squares_in(image, faces, aligned), confine=confine)
+        found = self.find_blemishes(ArraySource(image), squares_in(image, faces, aligned), confine=confine)
         keep_off = None if protect is None else _protection(protect)
-        result, y = np.empty_like(image), 0
-        for rows in retouched_rows(source, found, strength=strength, protect=keep_off):
-            result[y : y + len(rows)] = rows
-            y += len(rows)
-        return result
+        return changed_image(image, found, strength=strength, protect=keep_off)
 
     def attention(self, image: np.ndarray, *, faces: Sequence[Face] | None = None, aligned: bool = False) -> Attention:
         """Where the network sees blemishes.
@@ -211,26 +197,24 @@ class Retoucher:
         Raises:
             ValueError: If a square lies outside the photograph.
         """
-        found: dict[int, RetouchedFace] = {}
-        aligned = read_aligned(source, squares, self.network.config.size)
-        while batch := list(islice(aligned, self.at_once)):
+
+        def retouch(batch: list[tuple[int, np.ndarray]]) -> list[RetouchedFace]:
             results = self._retouch([squares[index] for index, _ in batch], np.stack([face for _, face in batch]))
-            if confine:
-                results = [self._confined(result, face) for result, (_, face) in zip(results, batch, strict=True)]
-            found.update(zip((index for index, _ in batch), results, strict=True))
-        return [found[index] for index in range(len(squares))]
+            if not confine:
+                return results
+            return [self._confined(result, face) for result, (_, face) in zip(results, batch, strict=True)]
+
+        return run_on_faces(read_aligned(source, squares, self.network.config.size), retouch, batch_size=self.at_once)
 
     def _retouch(self, squares: Sequence[FaceSquare], faces: np.ndarray) -> list[RetouchedFace]:
         """Run the network on aligned faces, (N, S, S, 3)."""
         image = torch.from_numpy(faces).permute(0, 3, 1, 2)
         output = self.network(image, stage=self.stage)
-        # What the network leaves alone comes back bit for bit, at 8 and at 16 bits.
-        change = F.hardshrink(output.result.float().cpu() - image, UNTOUCHED)
 
         def shown(maps: list[torch.Tensor]) -> list[np.ndarray] | list[None]:
             return list(merged_map(maps, faces.shape[1])[:, 0].cpu().numpy()) if maps else [None] * len(squares)
 
-        changes = change.permute(0, 2, 3, 1).contiguous().numpy()
+        changes = face_change(output.result, image)
         maps = shown(output.attention_coarse), shown(output.attention_refined)
         return [RetouchedFace(*parts) for parts in zip(squares, changes, *maps, strict=True)]
 
@@ -239,30 +223,6 @@ class Retoucher:
         # Paper: the output is the whole picture. Here: only its change of skin.
         skin = resize(self.skin(face, found.square.landmarks), *face.shape[:2])
         return replace(found, change=found.change * skin[..., None], skin=skin)
-
-
-def retouched_rows(
-    source: RowSource,
-    faces: Sequence[RetouchedFace],
-    *,
-    strength: float = 1.0,
-    protect: RowSource | None = None,
-) -> Iterator[np.ndarray]:
-    """The second pass: paste every face's difference back.
-
-    Args:
-        source: The photograph; its rows are asked for once, from top to bottom.
-        faces: From :meth:`Retoucher.find_blemishes`.
-        strength: 0 changes nothing, 1 is the network's retouching.
-        protect: A picture of the photograph's size, white where nothing may change.
-
-    Yields:
-        Consecutive blocks of rows, (n, W, 3) of the photograph's type.
-
-    Raises:
-        ValueError: If the strength is outside [0, 1], or ``protect`` has another size.
-    """
-    yield from changed_rows(source, [(face.square, face.change) for face in faces], strength=strength, protect=protect)
 
 
 def map_layers(

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retouch_common.inference.names import ATTENTION_COARSE, ATTENTION_REFINED, COMPARISON, MASK, beside
+from retouch_common.inference.names import ATTENTION_COARSE, ATTENTION_REFINED, MASK, beside
+from retouch_common.inference.photos import PhotoOptions, require_strength
 
 if TYPE_CHECKING:
     from retouch_common.inference.face_plan import FacePlan
-    from retouch_common.inference.regions import Box
     from retouch_common.photo.io import Photo
 
     from bpfre.retouch import RetouchedFace, Retoucher
@@ -25,12 +25,11 @@ MAPS = ("attention_coarse", "attention_refined")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(PhotoOptions):
     """How to retouch files.
 
     Attributes:
         strength: 0 changes nothing, 1 is the network's retouching.
-        face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector.
         aligned: The photo is a face as the network was trained on, a square picture.
         protect: A picture of the photo's size whose white parts stay as they are (moles, tattoos), or a folder with
             one for every photo, named like it.
@@ -38,24 +37,27 @@ class Options:
         mask_out: Also write where the network would retouch, NAME.mask.png: the larger of both attention maps, within
             the skin if the change is confined to it.
         attention_out: Also write the attention maps, NAME.attention-coarse.png and NAME.attention-refined.png.
-        compare: Also write before and after side by side, NAME.compare.jpg.
-        overwrite: Whether files that are there may be replaced, the input included where it is the output.
     """
 
     strength: float = 1.0
-    face_boxes: Sequence[Box] = ()
     aligned: bool = False
     protect: str | os.PathLike[str] | None = None
     confine: bool = True
     mask_out: bool = False
     attention_out: bool = False
-    compare: bool = False
-    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        require_strength(self.strength)
 
     @property
-    def endings(self) -> tuple[str, ...]:
-        """Of the files that are written beside the output."""
-        return (*_maps(self), *((COMPARISON,) if self.compare else ()))
+    def companions(self) -> tuple[str, ...]:
+        """The maps."""
+        return tuple(_maps(self))
+
+    @property
+    def kept(self) -> Sequence[Path]:
+        """The pictures of what to protect."""
+        return mask_files(self.protect)
 
 
 def retouch_file(
@@ -77,33 +79,22 @@ def retouch_file(
         ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output is there
             already and ``overwrite`` is not given, or an option does not fit.
     """
-    from retouch_common.inference.batch import plan_job, refuse_collisions
-    from retouch_common.inference.companions import Comparison
     from retouch_common.inference.face_plan import plan_faces
-    from retouch_common.photo.io import Photo
+    from retouch_common.inference.faces import changed_face_rows
+    from retouch_common.inference.photos import face_parts, open_photo, write_photo
 
-    from bpfre.retouch import retouched_rows
-
-    source, target = Path(src), Path(dst)
-    if not 0 <= options.strength <= 1:
-        raise ValueError(f"strength must lie between 0 and 1, not {options.strength}")
     if (options.mask_out or options.attention_out) and not retoucher.network.config.attention:
         raise ValueError("this network has no attention modules (model.attention=false), and so no maps to write")
-    job, kept = plan_job(source, target, options.endings), mask_files(options.protect)
-    refuse_collisions(job, kept=kept, overwrite=options.overwrite)
-    photo = Photo.open(source)
-    photo.check_output(target)
+    target = Path(dst)
+    photo = open_photo(Path(src), target, options)
     protect = None
     if options.protect is not None:
         protect = mask_picture(Path(options.protect), photo, "what to protect")
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
-    parts = [square.bounds(photo.height, photo.width) for square in plan.squares]
-    comparison = Comparison(photo, parts) if options.compare else None
     faces = retoucher.find_blemishes(photo, plan.squares, confine=options.confine)
-    photo.write_stripes(target, retouched_rows(photo, faces, strength=options.strength, protect=protect))
+    rows = changed_face_rows(photo, faces, strength=options.strength, protect=protect)
+    write_photo(photo, target, rows, options, face_parts(photo, plan.squares))
     _write_maps(faces, photo, target, options)
-    if comparison is not None:
-        comparison.write(Photo.open(target), beside(target, COMPARISON))
     return plan
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned
-from retouch_common.inference.batch import Job, plan_job, plan_jobs, refuse_collisions
-from retouch_common.inference.companions import Comparison
+from retouch_common.inference.batch import Job, plan_jobs, refuse_collisions
 from retouch_common.inference.face_plan import plan_faces
-from retouch_common.inference.names import ALIGNED, COMPARISON, LABELS, OVERLAY, beside
-from retouch_common.inference.regions import Box
+from retouch_common.inference.names import ALIGNED, LABELS, OVERLAY, beside
+from retouch_common.inference.photos import PhotoOptions, face_parts, open_photo, write_photo
 from retouch_common.parsing.labels import CLASSES, coloured, read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.formats import format_of_name
@@ -30,27 +29,16 @@ OPACITY = 0.5  # of the labels' colours over a face
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """How to find a face, and what to write besides the result.
+class Options(PhotoOptions):
+    """How to find a face, the largest unless ``face_boxes`` holds one, and what to write besides the result.
 
     Attributes:
-        face_boxes: (x, y, w, h) in pixels of the upright photo, at most one; by default the largest face is taken.
         aligned: The photo is a face as the network was trained on, a square picture.
         adapt: Steps in which the network is adapted to the face before it is edited; 0 leaves it as it is.
-        compare: Also write before and after side by side, NAME.compare.jpg.
-        overwrite: Whether files that are there may be replaced, painted labels and an input that is the output too.
     """
 
-    face_boxes: Sequence[Box] = ()
     aligned: bool = False
     adapt: int = 0
-    compare: bool = False
-    overwrite: bool = False
-
-    @property
-    def endings(self) -> tuple[str, ...]:
-        """Of the files that are written beside the output."""
-        return (COMPARISON,) if self.compare else ()
 
     def __post_init__(self) -> None:
         if len(self.face_boxes) > 1:
@@ -210,9 +198,7 @@ def find_face(photo: Photo, options: Options) -> FaceSquare:
 def _open(
     editor: Editor, src: Path, target: Path, options: Options, *, kept: Sequence[Path] = ()
 ) -> tuple[Photo, Portrait]:
-    refuse_collisions(plan_job(src, target, options.endings), kept=kept, overwrite=options.overwrite)
-    photo = Photo.open(src)
-    photo.check_output(target)
+    photo = open_photo(src, target, options, kept=kept)
     return photo, editor.open_source(photo, find_face(photo, options))
 
 
@@ -227,12 +213,8 @@ def _adapted(editor: Editor, portrait: Portrait, options: Options) -> Portrait:
 
 
 def _write(photo: Photo, target: Path, rows: Iterator[np.ndarray], portrait: Portrait, options: Options) -> None:
-    part = portrait.square.bounds(photo.height, photo.width)
-    comparison = Comparison(photo, [part]) if options.compare else None
     os.makedirs(target.parent, exist_ok=True)
-    photo.write_stripes(target, rows)
-    if comparison is not None:
-        comparison.write(Photo.open(target), beside(target, COMPARISON))
+    write_photo(photo, target, rows, options, face_parts(photo, [portrait.square]))
 
 
 def _beside_labels(labels: Path, ending: str) -> Path:

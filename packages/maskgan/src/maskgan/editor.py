@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from retouch_common.devices import resolve_device, resolve_precision
 from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned
 from retouch_common.faces.face import Face
 from retouch_common.inference.face_plan import squares_in
+from retouch_common.inference.faces import gather_rows, suppress_noise
+from retouch_common.inference.network import prepare_for_inference
 from retouch_common.parsing.labels import NUM_CLASSES
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.pasting import pasted_rows
@@ -33,8 +34,6 @@ from maskgan.filling import filled
 from maskgan.model import Codes, MaskGAN
 from maskgan.neck import neck_matte, recoloured, skin_colour
 from maskgan.seams import Repainted, edited_region, with_detail
-
-UNTOUCHED = 1 / 255  # what the rest of a face changes by up to one 8-bit level is the network's noise
 
 MASKS = 6  # near the portrait's, of an adaptation
 
@@ -83,7 +82,7 @@ class Editor:
     """A network ready to edit photographs.
 
     Args:
-        model: A MaskGAN, or the name, path or hub id of weights.
+        model: A MaskGAN, which is not modified, or the name, path or hub id of weights.
         parser: Of the face parser: name, path or hub id; see :class:`retouch_common.parsing.parser.FaceParser`.
         device: "auto", "cpu" or "cuda".
         precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16".
@@ -106,7 +105,7 @@ class Editor:
         model = model if isinstance(model, MaskGAN) else MaskGAN.from_pretrained(model)
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
-        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.model = prepare_for_inference(model, self.device)
         self.parser = FaceParser(parser, device=device)
         self.size = model.config.size
 
@@ -213,7 +212,7 @@ class Editor:
             image = self._picture(network, codes, target, labels)
         region = edited_region(portrait.labels, labels)
         finished = with_detail(portrait.image, portrait.labels, portrait.as_it_is, image, region)
-        change = F.hardshrink(torch.from_numpy(finished - portrait.image), UNTOUCHED).numpy()
+        change = suppress_noise(torch.from_numpy(finished - portrait.image)).numpy()
         return Edited(image, portrait.image + change, change, region)
 
     def paste(self, image: np.ndarray, portrait: Portrait, edited: Edited) -> np.ndarray:
@@ -230,7 +229,7 @@ class Editor:
         Raises:
             ValueError: Another photograph.
         """
-        return np.concatenate(list(self.pasted_rows(ArraySource(image), portrait, edited)))
+        return gather_rows(self.pasted_rows(ArraySource(image), portrait, edited), image)
 
     def pasted_rows(self, source: RowSource, portrait: Portrait, edited: Edited) -> Iterator[np.ndarray]:
         """As :meth:`paste`, by blocks of rows from top to bottom."""

@@ -14,6 +14,7 @@ import torch
 from retouch_common.faces.alignment import FaceSquare, align, face_square
 from retouch_common.faces.landmarks import canonical_landmarks
 from retouch_common.inference.demo import FACE, astronaut
+from retouch_common.inference.faces import changed_image
 from retouch_common.inference.regions import boxed_faces
 from retouch_common.photo.sources import ArraySource
 from retouch_common.synthesis.retouching import OPERATIONS, retouch_face
@@ -21,7 +22,7 @@ from retouch_common.training.sheets import save_sheet
 
 from mofrr.model import MoFRR
 from mofrr.portraits import as_levels
-from mofrr.restore import Restorer, restored_rows
+from mofrr.restore import Restorer
 
 STRENGTH, STYLE = 0.6, "studio"
 CASES: dict[str, tuple[str, ...]] = {**{name: (name,) for name in OPERATIONS}, "all four": OPERATIONS}
@@ -44,9 +45,8 @@ def main(folder: str = "outputs/demo", weights: MoFRR | str | os.PathLike[str] =
     rows, table = [], []
     for title, operations in CASES.items():
         retouched = retouch(portrait, square, operations)
-        source = ArraySource(retouched)
-        (found,) = restorer.restore_faces(source, [square])
-        restored = np.concatenate(list(restored_rows(source, [found])))
+        (found,) = restorer.restore_faces(ArraySource(retouched), [square])
+        restored = changed_image(retouched, [found])
         view = _view(square)
         pictures = {"original": portrait, "retouched": retouched, "restored": restored}
         rows.append({name: torch.from_numpy(p[view]).permute(2, 0, 1) / 255 for name, p in pictures.items()})

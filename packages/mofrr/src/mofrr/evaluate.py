@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mofrr.baselines import BASELINES, build_baseline
 from mofrr.data import FACES, NoPictures, RetouchedFaces, open_data
-from mofrr.inference import Inference, prepare
+from mofrr.inference import InferenceMoFRR
 from mofrr.model import MoFRR, to_unit
 from mofrr.similarity import Embedder, Similarities, plot_distributions
 
@@ -110,7 +110,7 @@ def evaluate(
     from retouch_common.progress import progress_bar
 
     found = resolve_weights(weights, bundled=resources.files("mofrr") / "weights")
-    model = prepare(MoFRR.from_pretrained(found.path), options.device, options.precision)
+    model = InferenceMoFRR(MoFRR.from_pretrained(found.path), options.device, options.precision)
     baselines = open_baselines(options.baselines, model)
     rows = (IDENTITY, *baselines, MOFRR)
     header = {
@@ -178,7 +178,7 @@ def evaluate(
     return result
 
 
-def open_baselines(run: str | None, model: Inference) -> dict[str, nn.Module]:
+def open_baselines(run: str | None, model: InferenceMoFRR) -> dict[str, nn.Module]:
     """The trained baselines of a run directory, by row.
 
     Raises:
@@ -247,7 +247,7 @@ def show(result: Evaluation) -> None:
     screen.print(f"{PRESET}: {PRESETS[PRESET].about}", markup=False, highlight=False)
 
 
-def _restored(part: nn.Module, image: Tensor, model: Inference) -> Tensor:
+def _restored(part: nn.Module, image: Tensor, model: InferenceMoFRR) -> Tensor:
     """What a baseline makes of one picture."""
     with torch.inference_mode():
         X = 2 * image[None].to(model.device) - 1

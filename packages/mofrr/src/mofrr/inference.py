@@ -1,35 +1,19 @@
-"""The network made ready for use: memory order, number format, no gradients."""
+"""MoFRR ready for inference."""
 
-import copy
 from collections.abc import Sequence
 
 import torch
-from retouch_common.devices import resolve_device, resolve_precision
-from torch import Tensor, nn
+from retouch_common.inference.network import InferenceModel
+from torch import Tensor
 
-from mofrr.model import MoFRR, Restoration
+from mofrr.model import Restoration
 
 
-class Inference(nn.Module):
-    """A network that only restores.
-
-    Convolutions run in ``dtype`` with channels last in memory; wavelets, diffusion steps and pictures in fp32.
-
-    Args:
-        model: The network; it is copied.
-        device: Where to compute.
-        dtype: Number format of the convolutions.
-    """
-
-    def __init__(self, model: MoFRR, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.device, self.dtype = device, dtype
-        self.model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
-        self.model.to(memory_format=torch.channels_last)
-        self.config = model.config
+class InferenceMoFRR(InferenceModel):
+    """A copy of a MoFRR that only restores; convolutions run in its precision, wavelets and diffusion steps in fp32."""
 
     @torch.inference_mode()
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         image: Tensor,
         *,
@@ -40,17 +24,6 @@ class Inference(nn.Module):
         traces: Tensor | None = None,
     ) -> Restoration:
         """Restore faces; see :meth:`mofrr.model.MoFRR.restore`."""
-        image = image.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            traces = None if traces is None else traces.to(self.device)
+        image, traces = self.to_device(image), None if traces is None else traces.to(self.device)
+        with self.autocast():
             return self.model.restore(image, seeds=seeds, steps=steps, experts=experts, samples=samples, traces=traces)
-
-
-def prepare(model: MoFRR, device: str = "auto", precision: str = "auto") -> Inference:
-    """Make a network ready for a device and a precision by name, as the commands' options have them.
-
-    Raises:
-        ValueError: Unknown device or precision, or one that is not there.
-    """
-    where = resolve_device(device)
-    return Inference(model, where, resolve_precision(precision, where))

@@ -1,9 +1,4 @@
-"""Restoring the faces of photographs of any size, in memory that does not grow with them.
-
-Every face is cut out upright and at the network's size S, restored, and only the *difference* goes back into the
-photograph, softly weighted towards the border of the face's square: hair, background and every pixel that the network
-leaves alone keep their bits. Where a face has more than S pixels in the photograph, the difference is computed at S and
-enlarged smoothly.
+"""Restoring the faces of photographs of any size (:mod:`retouch_common.inference.faces`).
 
 What comes back is an estimate of what the face looked like, not evidence of it.
 
@@ -11,44 +6,37 @@ Shapes: photographs are (H, W, 3) RGB, uint8 or uint16; faces (S, S, 3) float32 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from retouch_common.faces.alignment import FaceSquare
 from retouch_common.faces.face import Face
-from retouch_common.faces.pasting import changed_rows
 from retouch_common.inference.face_plan import squares_in
+from retouch_common.inference.faces import ChangedFace, changed_image, face_change, run_on_faces
 from retouch_common.photo.sources import ArraySource, RowSource
 
 from mofrr.config import NUM_DEGREES
-from mofrr.inference import prepare
+from mofrr.inference import InferenceMoFRR
 from mofrr.model import MoFRR
 from mofrr.traces import read_faces
 
 if TYPE_CHECKING:
     from retouch_common.inference.face_plan import FacePlan
 
-UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise, not restoration
-
 
 @dataclass(frozen=True)
-class RestoredFace:
+class RestoredFace(ChangedFace):
     """What the network finds in one face and makes of it.
 
     Attributes:
-        square: Where the face lies in the photograph.
-        change: What the network adds, (S, S, 3) float32 in [-1, 1], 0 where it leaves the face alone.
         probabilities: Of every operation, from the router.
         degrees: 1 to 5 of the operations that were undone; 0 without degree estimators.
         pictures: What every expert that worked, the shared one and the whole network made, (S, S, 3) in [0, 1].
     """
 
-    square: FaceSquare
-    change: np.ndarray
     probabilities: dict[str, float]
     degrees: dict[str, float]
     pictures: dict[str, np.ndarray]
@@ -96,7 +84,7 @@ class Restorer:
             raise ValueError(f"steps must lie between 1 and {model.config.T}, not at {steps}")
         if samples < 1:
             raise ValueError(f"samples must be at least 1, not {samples}")
-        self.network = prepare(model, device, precision)
+        self.network = InferenceMoFRR(model, device, precision)
         self.options: dict[str, Any] = {"seeds": seed, "steps": steps, "experts": experts, "samples": samples}
 
     def __call__(
@@ -122,13 +110,8 @@ class Restorer:
             DetectorUnavailable: If the face detector is needed and its weights cannot be had.
             ValueError: Another shape or type, a strength outside [0, 1], no face, or one that lies outside.
         """
-        source = ArraySource(image)
-        found = self.restore_faces(source, squares_in(image, faces, aligned))
-        result, y = np.empty_like(image), 0
-        for rows in restored_rows(source, found, strength=strength):
-            result[y : y + len(rows)] = rows
-            y += len(rows)
-        return result
+        found = self.restore_faces(ArraySource(image), squares_in(image, faces, aligned))
+        return changed_image(image, found, strength=strength)
 
     def restore_file(self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any) -> "FacePlan":
         """Restore one photograph into a file, with everything the file carries beside its pixels.
@@ -163,10 +146,8 @@ class Restorer:
         Raises:
             ValueError: If a square lies outside the photograph.
         """
-        found: dict[int, RestoredFace] = {}
-        for index, face, traces in read_faces(source, squares, self.network.config.size):
-            found[index] = self._restore(squares[index], face, traces)
-        return [found[index] for index in range(len(squares))]
+        faces = read_faces(source, squares, self.network.config.size)
+        return run_on_faces(faces, lambda batch: [self._restore(squares[i], *parts) for i, *parts in batch])
 
     def _restore(self, square: FaceSquare, face: np.ndarray, traces: np.ndarray) -> RestoredFace:
         """Run the network on one aligned face, (S, S, 3), and the maps of its photograph."""
@@ -181,32 +162,13 @@ class Restorer:
         def numbers(row: torch.Tensor) -> dict[str, float]:
             return dict(zip(output.operations, row.float().tolist(), strict=True))
 
-        # What the network leaves alone comes back bit for bit, at 8 and at 16 bits.
-        change = F.hardshrink(output.result.float().cpu() - image, UNTOUCHED)
         return RestoredFace(
             square=square,
-            change=_channels_last(change),
+            change=face_change(output.result, image)[0],
             probabilities=numbers(output.probabilities[0]),
             degrees={name: NUM_DEGREES * value for name, value in numbers(output.degrees[0]).items() if name in active},
             pictures={name: _channels_last(picture) for name, picture in pictures.items()},
         )
-
-
-def restored_rows(source: RowSource, faces: Sequence[RestoredFace], *, strength: float = 1.0) -> Iterator[np.ndarray]:
-    """The second pass: paste every face's difference back.
-
-    Args:
-        source: The photograph; its rows are asked for once, from top to bottom.
-        faces: From :meth:`Restorer.restore_faces`.
-        strength: 0 changes nothing, 1 is the network's estimate.
-
-    Yields:
-        Consecutive blocks of rows, (n, W, 3) of the photograph's type.
-
-    Raises:
-        ValueError: If the strength is outside [0, 1].
-    """
-    yield from changed_rows(source, [(face.square, face.change) for face in faces], strength=strength)
 
 
 def _channels_last(picture: torch.Tensor) -> np.ndarray:

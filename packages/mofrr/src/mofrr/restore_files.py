@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retouch_common.inference.names import COMPARISON, REPORT, REPORT_PICTURES, beside
+from retouch_common.inference.names import REPORT, REPORT_PICTURES, beside
+from retouch_common.inference.photos import PhotoOptions, require_strength
 
 if TYPE_CHECKING:
     from retouch_common.inference.face_plan import FacePlan
-    from retouch_common.inference.regions import Box
 
     from mofrr.restore import RestoredFace, Restorer
 
@@ -25,29 +25,26 @@ CAUTION = "An estimate by a network of what the face looked like before retouchi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(PhotoOptions):
     """How to restore files.
 
     Attributes:
         strength: 0 changes nothing, 1 is the network's estimate.
-        face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector.
         aligned: The photo is a face as the network was trained on, a square picture.
         report: Also write what was found, NAME.report.json, and what every expert made, NAME.report.png.
-        compare: Also write before and after side by side, NAME.compare.jpg.
-        overwrite: Whether files that are there may be replaced, the input included where it is the output.
     """
 
     strength: float = 1.0
-    face_boxes: Sequence[Box] = ()
     aligned: bool = False
     report: bool = False
-    compare: bool = False
-    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        require_strength(self.strength)
 
     @property
-    def endings(self) -> tuple[str, ...]:
-        """Of the files that are written beside the output."""
-        return (*((REPORT, REPORT_PICTURES) if self.report else ()), *((COMPARISON,) if self.compare else ()))
+    def companions(self) -> tuple[str, ...]:
+        """The report."""
+        return (REPORT, REPORT_PICTURES) if self.report else ()
 
 
 def restore_file(
@@ -69,28 +66,18 @@ def restore_file(
         ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output is there
             already and ``overwrite`` is not given, or an option does not fit.
     """
-    from retouch_common.inference.batch import plan_job, refuse_collisions
-    from retouch_common.inference.companions import Comparison
     from retouch_common.inference.face_plan import plan_faces
-    from retouch_common.photo.io import Photo
-
-    from mofrr.restore import restored_rows
+    from retouch_common.inference.faces import changed_face_rows
+    from retouch_common.inference.photos import face_parts, open_photo, write_photo
 
     source, target = Path(src), Path(dst)
-    if not 0 <= options.strength <= 1:
-        raise ValueError(f"strength must lie between 0 and 1, not {options.strength}")
-    refuse_collisions(plan_job(source, target, options.endings), overwrite=options.overwrite)
-    photo = Photo.open(source)
-    photo.check_output(target)
+    photo = open_photo(source, target, options)
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
-    parts = [square.bounds(photo.height, photo.width) for square in plan.squares]
-    comparison = Comparison(photo, parts) if options.compare else None
     faces = restorer.restore_faces(photo, plan.squares)
-    photo.write_stripes(target, restored_rows(photo, faces, strength=options.strength))
+    rows = changed_face_rows(photo, faces, strength=options.strength)
+    write_photo(photo, target, rows, options, face_parts(photo, plan.squares))
     if options.report:
         _write_report(restorer, faces, source, target)
-    if comparison is not None:
-        comparison.write(Photo.open(target), beside(target, COMPARISON))
     return plan
 
 

@@ -1,0 +1,85 @@
+"""Networks made ready for inference: a copy with its memory order and number format chosen, without gradients."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from retouch_common.devices import resolve_device, resolve_precision
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def prepare_for_inference(
+    model: M,
+    device: torch.device,
+    *,
+    memory_format: torch.memory_format = torch.channels_last,
+    convolutions: torch.dtype | None = None,
+) -> M:
+    """Return a copy of a network in evaluation mode, without gradients.
+
+    Args:
+        model: Not modified.
+        device: Where the copy lies.
+        memory_format: Of its convolutions' weights.
+        convolutions: Number format in which the weights of ``nn.Conv2d`` layers are stored, which saves autocast from
+            casting them at every call; None leaves them as they are.
+    """
+    prepared = copy.deepcopy(model).to(device).to(memory_format=memory_format).eval().requires_grad_(False)
+    if convolutions is not None:
+        for layer in prepared.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.to(convolutions)
+    return prepared
+
+
+class InferenceModel(nn.Module):
+    """A copy of a network, ready for inference on a device and in a precision by name.
+
+    Convolutions run in reduced precision by autocast; what the network excludes from it, and images, stay in fp32.
+
+    Args:
+        model: Not modified.
+        device: "auto", "cpu", "cuda" or a torch device.
+        precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16".
+        cast_convolutions: Store the weights of convolutions in the precision, see :func:`prepare_for_inference`.
+
+    Attributes:
+        config: The network's configuration.
+
+    Raises:
+        ValueError: Unknown device or precision, or one that is not available.
+    """
+
+    def __init__(
+        self, model: nn.Module, device: str = "auto", precision: str = "auto", *, cast_convolutions: bool = False
+    ) -> None:
+        super().__init__()
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        convolutions = self.dtype if cast_convolutions else None
+        self.model: Any = prepare_for_inference(model, self.device, convolutions=convolutions)
+        self.config: Any = model.config
+
+    def to_device(self, image: Tensor) -> Tensor:
+        """Return images (N, C, H, W) as the network takes them: on its device, in fp32, channels last."""
+        return image.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network runs in its precision."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    @torch.inference_mode()
+    def forward(self, image: Tensor, **options: Any) -> Any:
+        """Run the network.
+
+        Args:
+            image: (N, C, H, W), on any device.
+            **options: Of the network's ``forward``.
+        """
+        with self.autocast():
+            return self.model(self.to_device(image), **options)
