@@ -196,7 +196,7 @@ def test_other_options_are_measured_anew_without_training(swept, pairs, tmp_path
 
 def test_another_sweeps_folder_is_refused(swept, pairs):
     config, options, out, _ = swept
-    with pytest.raises(ValueError, match="holds a sweep over"):
+    with pytest.raises(ValueError, match=r"sweep\.json: was begun with other data"):
         sweep(config, "elsewhere", out, [0.1], options)
     other = apply_overrides(config, {"train.lr": 1.0})
     with pytest.raises(ValueError, match=r"train\.lr"):

@@ -1,13 +1,38 @@
 """Files that are complete or not there, and that are not replaced unasked."""
 
+import json
+
 import pytest
-from retouch_common.files import refuse_existing, refuse_foreign, write_atomically
+from retouch_common.files import atomic_output, refuse_existing, refuse_foreign, refuse_other_settings, write_atomically
 
 
 def test_a_file_is_written_whole(tmp_path):
     write_atomically(tmp_path / "a", b"one")
     write_atomically(tmp_path / "a", b"two")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"two")]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), atomic_output(path) as temporary:
+        assert temporary.suffix == ".bin"
+        temporary.write_bytes(b"new")
+        raise ZeroDivisionError
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.bin", b"old")]
+
+
+def test_other_settings_are_refused(tmp_path):
+    record, settings = tmp_path / "settings.json", {"seed": 0, "names": ["a"]}
+    refuse_other_settings(record, settings)
+    write_atomically(record, json.dumps(settings | {"more": 1}).encode())
+    (tmp_path / "result.png").touch()
+    refuse_other_settings(record, settings)
+    with pytest.raises(ValueError, match=r"settings\.json: was begun with other seed, names"):
+        refuse_other_settings(record, {"seed": 1, "names": []})
+    record.unlink()
+    with pytest.raises(ValueError, match="holds other files already"):
+        refuse_other_settings(record, settings)
 
 
 def test_existing_files_are_refused(tmp_path):

@@ -1,5 +1,7 @@
 """Samples: what is in them, from files and from simulated retouching."""
 
+import shutil
+
 import numpy as np
 import pytest
 import pyvips
@@ -58,6 +60,13 @@ def portraits(tmp_path, monkeypatch):
 
 def opened(spec, **options):
     return open_data(spec, **({"size": 64, "split": "train", "seed": 0, "operations": OPERATIONS} | options))
+
+
+def test_a_copied_folder_is_not_searched_again(portraits, tmp_path, monkeypatch):
+    entries = module.prepare_portraits(sorted((tmp_path / "set").iterdir()))
+    shutil.copytree(tmp_path / "set", tmp_path / "copy", copy_function=shutil.copyfile)
+    monkeypatch.setattr(module, "open_portrait", lambda path: pytest.fail("opened again"))
+    assert module.prepare_portraits(sorted((tmp_path / "copy").iterdir())) == entries
 
 
 def test_kinds_of_published_pictures(published):

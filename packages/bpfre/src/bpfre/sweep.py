@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from retouch_common.config import load_yaml
-from retouch_common.files import refuse_foreign, write_atomically
+from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.metrics.evaluation import HARD, IDENTITY, console
 from retouch_common.metrics.protocols import PRESETS
 from retouch_common.training.run_state import refuse_other_run
@@ -62,7 +62,10 @@ def sweep(
         OSError: ``out`` cannot be written.
     """
     points: list[dict[str, Any]] = []
-    _claim(out, data)
+    refuse_other_settings(out / "sweep.json", {"data": data})
+    if not (out / "sweep.json").is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        _write(out, data, [])
     for fraction in sorted(set(fractions)):
         run = out / f"pairs-{fraction:g}"
         weights = _trained(replace(config, train=replace(config.train, paired_fraction=fraction)), data, run, options,
@@ -95,19 +98,6 @@ def show_sweep(points: Sequence[Mapping[str, Any]], options: Options) -> None:
                 cells = ("-" if value is None else f"{value:.2f}" for value in values)
                 table.add_row(f"{point['fraction']:.2%}", *cells)
             screen.print(table)
-
-
-def _claim(out: Path, data: str) -> None:
-    """Refuse a folder that holds a sweep over other data, or other files."""
-    record = out / "sweep.json"
-    if record.is_file():
-        before = json.loads(record.read_text(encoding="utf-8"))["data"]
-        if before != data:
-            raise ValueError(f"{out} holds a sweep over {before}, now {data} is asked for; choose another --out")
-        return
-    refuse_foreign(out)
-    out.mkdir(parents=True, exist_ok=True)
-    _write(out, data, [])
 
 
 def _trained(config: Config, data: str, run: Path, options: Options, report: Callable[[str], None]) -> Path | None:

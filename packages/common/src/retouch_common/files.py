@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) -> Iterator[Path]:
+    """Give a temporary file beside an output and rename it when all went well.
+
+    Whatever happens, the old file or the new one is there, whole.
+
+    Args:
+        path: The output; replaced if there, its permissions kept.
+        suffix: Of the temporary file's name; by default the output's.
+
+    Yields:
+        A file in the same folder, to be written over.
+
+    Raises:
+        OSError: If the folder does not exist or cannot be written to, or the output is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: cannot be written: is a folder")
+    suffix = path.suffix if suffix is None else suffix
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise type(error)(f"{path}: cannot be written: {reason}") from error
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file beside its place, then rename it: whatever happens, the old file or the new one is there, whole.
+    """Write a file as :func:`atomic_output` does, and wait until it is on the disk.
 
     Args:
         path: File to write; replaced if there.
@@ -19,16 +58,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_output(path, suffix=".partial") as temporary, open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def refuse_existing(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool = False) -> None:
@@ -55,6 +88,29 @@ def refuse_foreign(folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise ValueError(f"{folder}: holds other files already; choose a new folder")
+
+
+def refuse_other_settings(record: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
+    """Refuse to continue what was begun with other settings, and to begin in a folder that holds other files.
+
+    Args:
+        record: JSON file of the settings it was begun with; if it is not there, nothing was begun.
+        settings: Those that are asked for now, as JSON values.
+
+    Raises:
+        ValueError: Some differ, which are named, or the folder of ``record`` holds other files.
+    """
+    record = Path(record)
+    if not record.is_file():
+        refuse_foreign(record.parent)
+        return
+    begun = json.loads(record.read_text(encoding="utf-8"))
+    other = [name for name, value in settings.items() if begun.get(name) != value]
+    if other:
+        raise ValueError(
+            f"{record}: was begun with other {', '.join(other)}; choose another folder, or repeat the command that "
+            "started it"
+        )
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -117,6 +173,12 @@ def hub_file(name: str, filename: str) -> Path:
     if re.fullmatch(r"[0-9a-f]{64}", blob):
         check_sha256(path, blob)
     return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from retouch_common.data import face_cache
 from retouch_common.data import faces as faces_module
-from retouch_common.data.face_cache import entry_key, load_entry, open_or_prepare
+from retouch_common.data.face_cache import entry_key, load_entry, open_or_prepare, portrait_key
 from retouch_common.data.face_crops import CropConfig, random_crop
 from retouch_common.data.faces import FaceBlemishes, drawing_weights
 from retouch_common.data.pairs import open_pairs
@@ -172,6 +172,22 @@ def test_the_cache_is_keyed_by_photo_template_and_version(tmp_path: Path, monkey
     monkeypatch.setattr(face_cache, "CACHE_VERSION", -1)
     keys.append(entry_key(photo))
     assert len(set(keys)) == 6
+
+
+def test_copied_and_touched_portraits_keep_their_entries(tmp_path: Path) -> None:
+    points = np.arange(936, dtype=np.float32).reshape(468, 2)
+    photo, folder = tmp_path / "a.png", tmp_path / "copy"
+    photo.write_bytes(b"one")
+    write_mesh_file(tmp_path / "landmarks.npz", {"a.png": points})
+    key = entry_key(photo)
+    os.utime(photo, (1, 1))
+    folder.mkdir()
+    (folder / "b.png").write_bytes(b"one")
+    write_mesh_file(folder / "landmarks.npz", {"a.png": points + 1, "b.png": points})
+    assert entry_key(photo) == entry_key(folder / "b.png") == key
+    write_mesh_file(folder / "landmarks.npz", {"b.png": points + 1})
+    assert entry_key(folder / "b.png") != key
+    assert len({portrait_key(photo, *about) for about in ((), (1,), (2,), (1, 2), (12,))}) == 5
 
 
 @pytest.mark.parametrize("damage", ["truncate image", "remove maps", "garble json", "wrong shape"])

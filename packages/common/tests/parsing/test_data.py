@@ -1,5 +1,7 @@
 """Samples for training: the same for the same index, varied between indices, labels always with their pixels."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -189,3 +191,10 @@ def test_prepared_once(portrait, people):
     entry = prepare_portraits(find_pairs(people, "val"))[0]
     before = entry.stat().st_mtime_ns
     assert prepare_portraits(find_pairs(people, "val"))[0] == entry and entry.stat().st_mtime_ns == before
+
+
+def test_a_copied_folder_is_not_prepared_again(people, tmp_path, monkeypatch):
+    entry = prepare_portraits(find_pairs(people, "val"))[0]
+    shutil.copytree(people.removeprefix("faces:"), tmp_path / "copy", copy_function=shutil.copyfile)
+    monkeypatch.setattr("retouch_common.parsing.portraits._prepared", lambda *_: pytest.fail("prepared again"))
+    assert prepare_portraits(find_pairs(f"faces:{tmp_path / 'copy'}", "val"))[0] == entry

@@ -13,13 +13,11 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from retouch_common.config import apply_overrides
-from retouch_common.files import write_atomically
+from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.metrics.evaluation import console, draw_table
 from retouch_common.parsing.config import PRESETS
 from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.train import train
-
-from maskgan.synthesize import refuse_others
 
 ARMS = ("no augmentation", "augmentation", "augmentation + drawn")
 FIGURES = {
@@ -83,7 +81,7 @@ def compare(
     if not (generated / "images").is_dir() or not (generated / "labels").is_dir():
         raise ValueError(f"{generated}: needs the folders images and labels; maskgan-synthesize writes them")
     settings = {"data": data, "generated": str(generated), "preset": preset, "steps": steps}
-    refuse_others(out / "comparison.json", settings)
+    refuse_other_settings(out / "comparison.json", settings)
     out.mkdir(parents=True, exist_ok=True)
     figures: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
     values = settings | {"seeds": seeds, "arms": figures}

@@ -13,20 +13,19 @@ an edit asks for, larger eyes, hair where there was none, teeth behind lips, the
 Such samples also have ``source`` (3, S, S) and ``source_labels`` (S, S).
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from retouch_common.data.face_cache import default_cache, read_levels
+from retouch_common.data.face_cache import default_cache, portrait_key, read_levels
 from retouch_common.data.pair_files import Split
 from retouch_common.data.portraits import find_portraits, mesh_of, split_portraits
 from retouch_common.faces.alignment import FaceSquare, align, portrait_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.landmarks import portrait_square_of
-from retouch_common.faces.mesh import LANDMARKS_FILE, landmarks_from_mesh
+from retouch_common.faces.mesh import landmarks_from_mesh
 from retouch_common.files import sha256
 from retouch_common.parsing.augmentation import Augmenter, Framed, Pose, cut
 from retouch_common.parsing.data import FACES, find_pairs
@@ -153,7 +152,7 @@ def parsed_pairs(paths: Sequence[Path], parser: str, size: int) -> list[tuple[Pa
     version = sha256(weights.path)
     folder = default_cache().with_name("parsed")
     folder.mkdir(parents=True, exist_ok=True)
-    names = {path: folder / _key(path, version, size) for path in paths}
+    names = {path: folder / portrait_key(path, version, size, ROOM, LABELLING, mesh=mesh_of(path)) for path in paths}
     missing = [path for path in paths if not names[path].with_suffix(".done").is_file()]
     network = FaceParser(weights.path) if missing else None
     with progress_bar(unit="portraits", disable=not missing) as bar:
@@ -252,13 +251,3 @@ def _picture(image: np.ndarray) -> Tensor:
 
 def _classes(labels: np.ndarray) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64))
-
-
-def _key(path: Path, version: str, size: int) -> str:
-    """Changes with the picture, its mesh and the parser's weights."""
-    parts: list[object] = [version, size, ROOM, LABELLING]
-    for file in (path, path.parent / LANDMARKS_FILE):
-        if file.is_file():
-            about = file.stat()
-            parts += [file.resolve(), about.st_size, about.st_mtime_ns]
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]

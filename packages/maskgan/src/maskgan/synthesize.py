@@ -12,12 +12,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from retouch_common.data.portraits import SUFFIXES, find_portraits
 from retouch_common.errors import error_line
-from retouch_common.files import refuse_foreign, write_atomically
+from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.inference.names import ALIGNED, LABELS
 from retouch_common.parsing.labels import read_labels, write_labels
 from retouch_common.photo.io import Photo
@@ -74,7 +73,7 @@ def synthesize(
         "weights": state_hash(editor.model.state_dict()),
         "parser": state_hash(editor.parser.model.state_dict()),
     }
-    refuse_others(out / "settings.json", settings)
+    refuse_other_settings(out / "settings.json", settings)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "settings.json", (json.dumps(settings, indent=2) + "\n").encode())
     for folder in ("images", "labels"):
@@ -96,25 +95,6 @@ def synthesize(
                 write_labels(out / "labels" / name, labels)
     write_atomically(out / "pairs.jsonl", ("\n".join(made) + "\n").encode())
     report(f"wrote {number} faces to {out}")
-
-
-def refuse_others(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to go on with what was begun with other settings, and to begin in a folder that holds other files.
-
-    Args:
-        path: JSON of the settings it was begun with; if it is not there, nothing was begun.
-        settings: Those that are asked for now.
-
-    Raises:
-        ValueError: Some differ, which are named, or the folder of ``path`` holds other files.
-    """
-    if not path.is_file():
-        refuse_foreign(path.parent)
-        return
-    begun = json.loads(path.read_text(encoding="utf-8"))
-    other = [name for name, value in settings.items() if begun.get(name) != value]
-    if other:
-        raise ValueError(f"{path}: was begun with other {', '.join(other)}; choose another folder")
 
 
 def find_masks(folder: Path) -> list[Path]:

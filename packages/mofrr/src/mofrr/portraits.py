@@ -1,6 +1,5 @@
 """Portraits made ready for retouching: faces in their own pixels, with landmarks and skin; made once and kept."""
 
-import hashlib
 import io
 import logging
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from retouch_common.data.face_cache import default_cache, read_levels
+from retouch_common.data.face_cache import default_cache, portrait_key, read_levels
 from retouch_common.data.portraits import mesh_of
 from retouch_common.faces.alignment import FaceSquare, align, face_square
 from retouch_common.faces.detection import detect_faces
@@ -21,7 +20,7 @@ from retouch_common.faces.landmarks import (
     read_landmarks,
     to_aligned,
 )
-from retouch_common.faces.mesh import LANDMARKS_FILE, landmarks_from_mesh
+from retouch_common.faces.mesh import landmarks_from_mesh
 from retouch_common.files import write_atomically
 from retouch_common.progress import progress_bar
 from retouch_common.synthesis.retouching_skin import retouching_skin
@@ -203,13 +202,10 @@ def _landmark_file(path: Path) -> Path | None:
 
 
 def _key(path: Path) -> str:
-    """Changes whenever the portrait or its landmarks do; contents are not read, sets may be large."""
-    parts: list[object] = [VERSION, MARGIN, LARGEST]
-    for file in (path, _landmark_file(path) or path.parent / LANDMARKS_FILE):
-        if file.is_file():
-            about = file.stat()
-            parts += [file.resolve(), about.st_size, about.st_mtime_ns]
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
+    """Name of an entry, which changes with the portrait and its landmarks."""
+    given = _landmark_file(path)
+    files, mesh = ([], mesh_of(path)) if given is None else ([given], None)
+    return portrait_key(path, VERSION, MARGIN, LARGEST, files=files, mesh=mesh)
 
 
 def _packed(portrait: Portrait | None) -> bytes:

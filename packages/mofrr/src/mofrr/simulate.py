@@ -20,7 +20,7 @@ import numpy as np
 import pyvips
 import torch
 from retouch_common.data.portraits import find_portraits, split_portraits
-from retouch_common.files import refuse_foreign, write_atomically
+from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.progress import progress_bar
 from retouch_common.synthesis.retouching import (
     OPERATIONS,
@@ -86,7 +86,9 @@ def simulate(
     held_out = set(split_portraits(paths, "val"))
     config = RetouchConfig(styles=styles, spread=SPREAD, counts=(0.0, 0.0, 0.4, 0.35, 0.25))
     options = {"size": size, "multi": multi, "styles": list(styles), "seed": seed, "portraits": len(paths)}
-    _claim(out, options)
+    refuse_other_settings(out / "options.json", options)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "options.json", json.dumps(options).encode())
     made, alone = [], []
     with progress_bar(unit="portraits") as bar:
         for number, path in enumerate(bar.track(paths, description="Retouching")):
@@ -125,24 +127,6 @@ def plan(number: int, split: str, *, multi: int, config: RetouchConfig, seed: in
     for k in range(multi):
         tasks.append(Task(f"multi/{split}/{k}_{number:06d}.png", random_recipe(generator, config)))
     return tasks
-
-
-def _claim(out: Path, options: dict[str, object]) -> None:
-    """Refuse to mix two sets in one folder."""
-    file = out / "options.json"
-    if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        different = [name for name in options if before.get(name) != options[name]]
-        if different:
-            name = different[0]
-            raise ValueError(
-                f"{out} holds a set made with {name}={before.get(name)}, now {options[name]} is asked for; "
-                "choose another folder, or repeat the command that started it"
-            )
-    else:
-        refuse_foreign(out)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(options).encode())
 
 
 def _make(path: Path, number: int, split: str, tasks: list[Task], out: Path, size: int) -> bool:

@@ -11,18 +11,17 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from retouch_common.data.portraits import mesh_of
 from retouch_common.faces.webmorph import read_template
+from retouch_common.files import atomic_output, write_atomically
 from retouch_common.synthesis.preparation import PreparedFace, prepare_face
 
-__all__ = ["CACHE_VERSION", "default_cache", "entry_key", "load_entry", "open_or_prepare", "save_entry"]
+__all__ = ["CACHE_VERSION", "default_cache", "entry_key", "load_entry", "open_or_prepare", "portrait_key", "save_entry"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +34,36 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retouch-common" / "faces"
 
 
-def entry_key(photo: Path) -> str:
-    """Name of a photo's entry: 24 hexadecimal digits. Changes with the photo and the landmarks beside it."""
-    digest = hashlib.sha256(f"{CACHE_VERSION}\n".encode())
+def portrait_key(photo: Path, *about: object, files: Iterable[Path] = (), mesh: np.ndarray | None = None) -> str:
+    """Return the name under which something made of a portrait is cached: 24 hexadecimal digits.
+
+    It changes with contents only. Copied, moved or touched portraits keep their entries, and another portrait's
+    landmarks in the same ``landmarks.npz`` play no part.
+
+    Args:
+        photo: The portrait.
+        *about: What else the entry depends on: version of the algorithms, sizes, digests.
+        files: What belongs to the portrait, its template or labels.
+        mesh: Its own landmarks, see :func:`retouch_common.data.portraits.mesh_of`.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    digest = hashlib.sha256("".join(f"{part}\n" for part in about).encode())
     digest.update(photo.read_bytes())
-    template, mesh = photo.with_suffix(".tem"), mesh_of(photo)
-    if template.is_file():
-        digest.update(b"\ntemplate\n" + template.read_bytes())
-    elif mesh is not None:
+    for file in files:
+        digest.update(b"\ntemplate\n" + file.read_bytes())
+    if mesh is not None:
         digest.update(b"\nmesh\n" + mesh.tobytes())
     return digest.hexdigest()[:24]
+
+
+def entry_key(photo: Path) -> str:
+    """Return the name of a photo's entry, which changes with the photo and the landmarks beside it."""
+    template = photo.with_suffix(".tem")
+    if template.is_file():
+        return portrait_key(photo, CACHE_VERSION, files=[template])
+    return portrait_key(photo, CACHE_VERSION, mesh=mesh_of(photo))
 
 
 def read_levels(path: Path) -> np.ndarray:
@@ -67,27 +86,15 @@ def save_entry(folder: Path, key: str, face: PreparedFace | None) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if face is not None:
-        image, natural, maps = face.image, face.natural, face.maps
-        _replace(folder / f"{key}.image.npy", lambda file: np.save(file, image))
-        _replace(folder / f"{key}.natural.npy", lambda file: np.save(file, natural))
-        _replace(folder / f"{key}.maps.npy", lambda file: np.save(file, maps))
+        for name, array in {"image": face.image, "natural": face.natural, "maps": face.maps}.items():
+            with atomic_output(folder / f"{key}.{name}.npy") as temporary:
+                np.save(temporary, array)
     about = {
         "version": CACHE_VERSION,
         "box": None if face is None else list(face.box),
         "shape": None if face is None else list(face.image.shape),
     }
-    _replace(folder / f"{key}.json", lambda file: file.write(json.dumps(about).encode()))
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    write_atomically(folder / f"{key}.json", json.dumps(about).encode())
 
 
 def load_entry(folder: Path, key: str) -> PreparedFace | None:

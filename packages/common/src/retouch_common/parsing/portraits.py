@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from retouch_common.data.face_cache import default_cache, read_levels
+from retouch_common.data.face_cache import default_cache, portrait_key, read_levels
 from retouch_common.data.portraits import mesh_of
 from retouch_common.faces.alignment import PORTRAIT_EYES, FaceSquare, align, fit_portrait
 from retouch_common.faces.geometry import geometry_from_mesh
@@ -258,11 +258,7 @@ def _scaled(square: FaceSquare, scale: float) -> FaceSquare:
 
 
 def _key(picture: Path, truth: Path) -> str:
-    """Changes whenever the picture or its labels do; contents are not read, sets may be large."""
-    parts: list[object] = [VERSION, STORED, ""]
-    mesh = picture.parent / LANDMARKS_FILE
-    files = {picture, truth} | ({mesh} if truth.suffix == ".tem" and mesh.is_file() else set())
-    for file in sorted(files):
-        about = file.stat()
-        parts += [file.resolve(), about.st_size, about.st_mtime_ns]
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
+    """Name of an entry, which changes with the picture and its labels."""
+    meshed = truth.suffix == ".tem" or truth.name == LANDMARKS_FILE
+    files = [] if truth.name == LANDMARKS_FILE else [truth]
+    return portrait_key(picture, VERSION, STORED, files=files, mesh=mesh_of(picture) if meshed else None)

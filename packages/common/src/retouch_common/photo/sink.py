@@ -6,7 +6,6 @@ import contextlib
 import os
 import queue
 import struct
-import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,42 +14,12 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
+from retouch_common.files import atomic_output
 from retouch_common.photo.damage import reason
 from retouch_common.photo.pixels import image_from_array
 
 _FEW_ROWS = 32
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-@contextlib.contextmanager
-def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary file beside an output and rename it when all went well.
-
-    Args:
-        path: The output.
-
-    Yields:
-        A file in the same folder with the same ending, to be written over.
-
-    Raises:
-        OSError: If the folder does not exist or cannot be written to, or the output is a folder.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: cannot be written: is a folder")
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise type(error)(f"{path}: cannot be written: {reason}") from error
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -71,12 +40,6 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
             yield temporary
         except pyvips.Error as error:
             raise OSError(f"{path}: cannot be written: {reason(error)}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def stream_rows(
