@@ -14,6 +14,7 @@ from mofrr.portraits import Portrait
 from mofrr.retouching_degrees import degree_edges
 from retouch_common.faces.alignment import align
 from retouch_common.faces.landmarks import canonical_landmarks
+from retouch_common.ranges import to_levels
 
 OPERATIONS = ("white", "smooth", "lift", "eye")
 
@@ -172,7 +173,7 @@ def test_what_is_measured_on_has_no_history(portraits):
     """An untouched face of "val" is the photograph framed, and nothing else."""
     faces = opened(portraits, split="val", kind="clean")
     portrait = module.load_portrait(faces.entries[0])
-    expected = module.as_levels(align(portrait.levels, portrait.square, 64))
+    expected = to_levels(align(portrait.levels, portrait.square, 64))
     assert np.array_equal(np.rint(255 * faces.pair(0).retouched.permute(1, 2, 0).numpy()), expected)
 
 

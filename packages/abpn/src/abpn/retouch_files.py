@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from retouch_common.inference.names import MASK, beside
 from retouch_common.inference.photos import PhotoOptions, require_strength
+from retouch_common.ranges import to_levels
 
 if TYPE_CHECKING:
     import pyvips
@@ -105,7 +105,7 @@ def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, skin: SkinSegmen
         if skin is not None:
             face = moved_face(plan.faces[index], x, y, view.shape[1] / width)
             mask = mask * skin.locate(ArraySource(view), face).weights(0, 0, view.shape[1], view.shape[0])
-        levels = np.rint(mask * 255).astype(np.uint8)[..., None]
+        levels = to_levels(mask)[..., None]
         image = image_from_array(levels, "b-w")
         image = image.resize(width / image.width, vscale=height / image.height, kernel="linear")
         image = image.gravity("north-west", width, height, extend="copy")

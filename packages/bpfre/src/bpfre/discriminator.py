@@ -9,6 +9,7 @@ Shapes: pictures (N, 3, S, S) in [0, 1]; logits (N, 1, S, S), large where a pict
 import torch
 import torch.nn.functional as F
 from retouch_common.layers.stylegan2 import EqualConv2d, ResBlockDown, minibatch_stddev, upsample2d
+from retouch_common.ranges import to_signed
 from torch import Tensor, nn
 
 from bpfre.config import ModelConfig
@@ -40,7 +41,7 @@ class Discriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, S, S) in [0, 1] to logits (N, 1, S, S)."""
-        x = self.stem(F.pixel_unshuffle(2 * image - 1, self.patch))
+        x = self.stem(F.pixel_unshuffle(to_signed(image), self.patch))
         skips = []
         for stage in self.down.values():
             skips.append(x)

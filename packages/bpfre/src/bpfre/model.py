@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Literal
 
 from retouch_common.pretrained import Pretrained
+from retouch_common.ranges import to_signed, to_unit
 from torch import Tensor
 
 from bpfre.attention import AttentionPyramid
@@ -96,7 +97,7 @@ class BPFRe(
         size = self.config.size
         if image.shape[-2:] != (size, size):
             raise ValueError(f"this network sees {size}x{size} pixels, not {image.shape[-1]}x{image.shape[-2]}")
-        x = 2 * image - 1
+        x = to_signed(image)
         f = f_E = self.encoder(x)
         coarse, maps_coarse = None, []
         if self.decoder is not None:
@@ -105,14 +106,15 @@ class BPFRe(
             coarse, f = self.decoder(f)  # Eq. 7
             coarse = self._picture(x, coarse)
             if stage == "coarse" and self.generator is not None:
-                return BPFReOutput(_unit(coarse), None, maps_coarse, [])
+                return BPFReOutput(to_unit(coarse.float()), None, maps_coarse, [])
         if self.generator is None:
             assert coarse is not None
-            return BPFReOutput(_unit(coarse), None, maps_coarse, [])
+            return BPFReOutput(to_unit(coarse.float()), None, maps_coarse, [])
         if stage == "coarse":
             raise ValueError("this network has no decoder (model.decoder=false), and so no coarse stage")
         refined, maps_refined = self._second_stage(x, coarse, f_E, f)
-        return BPFReOutput(None if coarse is None else _unit(coarse), _unit(refined), maps_coarse, maps_refined)
+        first_stage = None if coarse is None else to_unit(coarse.float())
+        return BPFReOutput(first_stage, to_unit(refined.float()), maps_coarse, maps_refined)
 
     def _second_stage(
         self, x: Tensor, coarse: Tensor | None, f_E: dict[int, Tensor], f: dict[int, Tensor]
@@ -134,8 +136,3 @@ class BPFRe(
     def _picture(self, base: Tensor, output: Tensor) -> Tensor:
         # Paper: the stage's output is the picture. Here (residual="add"): it is the change of its input picture.
         return base + output if self.config.residual == "add" else output
-
-
-def _unit(picture: Tensor) -> Tensor:
-    """[-1, 1] to [0, 1], in fp32."""
-    return (picture.float() + 1) / 2

@@ -30,6 +30,7 @@ from retouch_common.inference.network import InferenceModel
 from retouch_common.photo.filters import resize
 from retouch_common.photo.pasting import map_rows
 from retouch_common.photo.sources import ArraySource, RowSource
+from retouch_common.ranges import from_levels
 
 from bpfre.attention import merged_map
 from bpfre.model import BPFRe, Stage
@@ -156,7 +157,7 @@ class Retoucher:
             if not layers:
                 return None
             levels = np.concatenate(list(map_rows(source.height, source.width, layers)))[..., 0]
-            return levels.astype(np.float32) / 255
+            return from_levels(levels)
 
         return Attention(draw("attention_coarse"), draw("attention_refined"))
 

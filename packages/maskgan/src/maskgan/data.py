@@ -37,6 +37,7 @@ from retouch_common.parsing.portraits import load_portrait, prepare_portraits
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.sink import write_picture
 from retouch_common.progress import progress_bar
+from retouch_common.ranges import to_signed
 from retouch_common.synthesis.photometric import colour_shift
 from retouch_common.weights import resolve_weights
 from torch import Tensor
@@ -246,7 +247,7 @@ def _look(generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
 
 def _picture(image: np.ndarray) -> Tensor:
     """(3, S, S) in [-1, 1]."""
-    return 2 * torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)) - 1
+    return to_signed(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)))
 
 
 def _classes(labels: np.ndarray) -> Tensor:

@@ -16,6 +16,7 @@ from retouch_common.faces.face import Face
 from retouch_common.inference.demo import FACE, astronaut
 from retouch_common.parsing.labels import CLASSES, coloured
 from retouch_common.photo.sink import write_picture
+from retouch_common.ranges import from_levels, to_levels
 from retouch_common.training.sheets import save_sheet
 
 from maskgan.editor import Editor, Portrait
@@ -42,10 +43,10 @@ def main(folder: str = "outputs/demo", weights: MaskGAN | str | os.PathLike[str]
     rows = []
     for title, labels in masks(portrait).items():
         edited = editor.render(portrait, labels, portrait.codes)
-        result = editor.paste(photo, portrait, edited).astype(np.float32) / 255
+        result = from_levels(editor.paste(photo, portrait, edited))
         write_picture(out / f"{title.replace(' ', '_')}.png", result)
-        seen = align(np.rint(255 * result).astype(np.uint8), portrait.square, editor.size)
-        mask = coloured(labels).astype(np.float32) / 255
+        seen = align(to_levels(result), portrait.square, editor.size)
+        mask = from_levels(coloured(labels))
         pictures = {"as she is": portrait.image, "mask": mask, "drawn": edited.image, "in the photo": seen}
         rows.append({name: torch.from_numpy(p).permute(2, 0, 1) for name, p in pictures.items()})
     save_sheet(out / "astronaut.png", rows, max_side=320)

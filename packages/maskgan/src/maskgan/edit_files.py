@@ -21,6 +21,7 @@ from retouch_common.photo.formats import format_of_name
 from retouch_common.photo.io import Photo
 from retouch_common.photo.sink import write_picture
 from retouch_common.progress import progress_bar
+from retouch_common.ranges import from_levels
 
 from maskgan.components import warnings_of
 from maskgan.editor import Editor, Portrait
@@ -99,7 +100,7 @@ def parse_file(
     labels = parser(face)
     write_picture(_beside_labels(target, ALIGNED), face)
     if overlay:
-        colours = coloured(labels).astype(np.float32) / 255
+        colours = from_levels(coloured(labels))
         shown = np.where((labels != 0)[..., None], face + OPACITY * (colours - face), face)
         write_picture(_beside_labels(target, OVERLAY), shown)
     write_labels(target, _in_photo(labels, square, photo) if whole else labels)  # last: what is there is not redone

@@ -26,6 +26,7 @@ from retouch_common.parsing.labels import NUM_CLASSES
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import ArraySource, RowSource
+from retouch_common.ranges import to_signed, to_unit
 from torch import Tensor
 
 from maskgan.adaptation import Adaptation, Known, random_edit
@@ -253,7 +254,7 @@ class Editor:
     def _picture(self, network: MaskGAN, codes: Codes, target: Tensor, labels: np.ndarray) -> np.ndarray:
         with torch.no_grad(), self._autocast():
             drawn = network.generate(codes, target, self._classes(labels))
-        return ((drawn[0].float().cpu() + 1) / 2).clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
+        return to_unit(drawn[0].float().cpu()).clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
 
     def _background(self, portrait: Portrait, labels: np.ndarray) -> Tensor:
         """The target picture, with what was behind the person continued where the edit uncovers it."""
@@ -275,7 +276,7 @@ class Editor:
     def _on_device(self, image: np.ndarray) -> Tensor:
         """(1, 3, S, S) in [-1, 1]."""
         picture = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
-        return (2 * picture - 1).contiguous(memory_format=torch.channels_last)
+        return to_signed(picture).contiguous(memory_format=torch.channels_last)
 
     def _classes(self, labels: np.ndarray) -> Tensor:
         return torch.from_numpy(labels.astype(np.int64))[None].to(self.device)

@@ -14,6 +14,7 @@ Shapes: pictures (N, 3, S, S) in [-1, 1]; labels (N, S, S) long; mattes (N, 1, S
 import torch
 import torch.nn.functional as F
 from retouch_common.parsing.labels import CLASSES
+from retouch_common.ranges import to_signed, to_unit
 from torch import Tensor
 
 FACE = tuple(CLASSES.index(name) for name in ("skin", "nose"))
@@ -29,7 +30,7 @@ def skin_colour(picture: Tensor, labels: Tensor) -> Tensor:
     """Return the mean colour of the face's skin, (N, 3); mid-grey where there is none."""
     where = _face(labels)
     count = where.sum(dim=(2, 3))
-    mean = (((picture.float() + 1) / 2) * where).sum(dim=(2, 3)) / count.clamp(min=1)
+    mean = (to_unit(picture.float()) * where).sum(dim=(2, 3)) / count.clamp(min=1)
     return torch.where(count > 0, mean, 0.5)
 
 
@@ -44,7 +45,7 @@ def neck_matte(picture: Tensor, labels: Tensor) -> Tensor:
         (N, 1, S, S) in [0, 1], 0 wherever the labels have a part of the face or hair.
     """
     face = _face(labels)
-    tone = torch.log((picture.float() + 1) / 2 + DARK)
+    tone = torch.log(to_unit(picture.float()) + DARK)
     light = tone.mean(dim=1, keepdim=True)
     hue = torch.stack([tone[:, 0] - tone[:, 1], tone[:, 1] - tone[:, 2]], dim=1)
     (hue_mean, hue_spread), (light_mean, light_spread) = _moments(hue, face), _moments(light, face)
@@ -65,8 +66,8 @@ def recoloured(picture: Tensor, matte: Tensor, before: Tensor, after: Tensor) ->
         after: (N, 3).
     """
     gain = ((after + DARK) / (before + DARK)).clamp(1 / GAIN, GAIN)[..., None, None]
-    changed = (((picture + 1) / 2 + DARK) * gain - DARK).clamp(0, 1)
-    return picture + matte * (2 * changed - 1 - picture)
+    changed = ((to_unit(picture) + DARK) * gain - DARK).clamp(0, 1)
+    return picture + matte * (to_signed(changed) - picture)
 
 
 def _face(labels: Tensor) -> Tensor:

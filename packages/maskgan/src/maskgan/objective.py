@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from retouch_common.losses.perceptual import PerceptualLoss
 from retouch_common.parsing.losses import parsing_loss
+from retouch_common.ranges import to_unit
 from retouch_common.weights import read_vgg
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from maskgan.losses import (
     region_loss,
     sigmoid_loss,
 )
-from maskgan.model import MaskGANOutput, unit
+from maskgan.model import MaskGANOutput
 
 Parser = Callable[[Tensor], Tensor]
 """P_F: pictures (N, 3, S, S) in [0, 1] to logits (N, 11, S, S), with gradients."""
@@ -115,7 +116,7 @@ class Objective(nn.Module):
             terms["region"] = region_loss(output.image, target, target_labels, config.distance, config.region_weights)
         if paired and self.perceptual is not None:
             face = (target_labels != 0)[:, None]
-            terms["perceptual"] = self.perceptual(unit(output.image) * face, unit(target) * face)
+            terms["perceptual"] = self.perceptual(to_unit(output.image) * face, to_unit(target) * face)
         if not paired and source is not None and config.appearance:
             terms["appearance"] = appearance_loss(output.image, target_labels, *source)
         if not paired and config.background:
@@ -131,7 +132,7 @@ class Objective(nn.Module):
                 )
         parser = self._parser[0]
         if config.parsing and parser is not None and (config.parsing_on == "both" or not paired):
-            terms["parsing"] = parsing_loss(parser(unit(output.image)), target_labels, config.parsing_weights)
+            terms["parsing"] = parsing_loss(parser(to_unit(output.image)), target_labels, config.parsing_weights)
         return terms
 
     def discriminator(

@@ -25,12 +25,13 @@ from retouch_common.faces.alignment import align
 from retouch_common.files import write_atomically
 from retouch_common.metrics.quality import psnr
 from retouch_common.photo.filters import resize
+from retouch_common.ranges import from_levels, to_levels
 from retouch_common.synthesis.retouching import ANY, OPERATIONS, RetouchConfig, random_recipe, retouch_face
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mofrr.history import History, photographed
-from mofrr.portraits import as_levels, load_portrait, prepare_portraits, square_of
+from mofrr.portraits import load_portrait, prepare_portraits, square_of
 from mofrr.retouching_degrees import degree_edges, degrees
 from mofrr.retouching_ffhq import Retouched, find_retouched
 from mofrr.traces import packed, photo_traces, picture_traces, unpacked
@@ -269,7 +270,7 @@ class SimulatedFaces(RetouchedFaces):
             light = _light(generator)
             retouched, original = light[retouched, range(3)], light[original, range(3)]
         pair = [
-            torch.from_numpy(np.ascontiguousarray(levels).astype(np.float32) / 255).permute(2, 0, 1).contiguous()
+            torch.from_numpy(from_levels(np.ascontiguousarray(levels))).permute(2, 0, 1).contiguous()
             for levels in (retouched, original)
         ]
         return Pair(pair[0], pair[1], made.applied, torch.from_numpy(np.ascontiguousarray(traces)))
@@ -288,8 +289,8 @@ class SimulatedFaces(RetouchedFaces):
 
     def _made(self, entry: Path, generator: np.random.Generator) -> "_Sample":
         portrait = load_portrait(entry)
-        original = portrait.levels.astype(np.float32) / 255
-        landmarks, skin, points = portrait.landmarks, portrait.skin.astype(np.float32) / 255, portrait.points
+        original = from_levels(portrait.levels)
+        landmarks, skin, points = portrait.landmarks, from_levels(portrait.skin), portrait.points
         history, side = History(), portrait.square.side
         if self.lived:
             original, factor = photographed(original, side, generator)
@@ -298,7 +299,7 @@ class SimulatedFaces(RetouchedFaces):
             points = points + generator.normal(0, JITTER, points.shape) * side
         skin = skin if skin.shape == original.shape[:2] else _fitted(skin, original.shape[:2])
         recipe = random_recipe(generator, self._config, operations=[self.single] if self.single else None)
-        original = as_levels(original).astype(np.float32) / 255  # as files have them: whole levels
+        original = from_levels(to_levels(original))  # as files have them: whole levels
         retouched = retouch_face(
             original, landmarks, recipe.strengths, style=recipe.style, seed=recipe.seed, skin=skin
         ).image
@@ -307,7 +308,7 @@ class SimulatedFaces(RetouchedFaces):
         photo = history(retouched)
         untouched = history(original) if applied else photo
         square = square_of(points, *photo.shape[:2])
-        faces = [as_levels(align(levels, square, self.size)) for levels in (photo, untouched)]
+        faces = [to_levels(align(levels, square, self.size)) for levels in (photo, untouched)]
         return _Sample(faces[0], faces[1], packed(photo_traces(photo, square)), applied)
 
 
@@ -351,7 +352,7 @@ def _light(generator: np.random.Generator) -> np.ndarray:
     """(256, 3) uint8: another exposure, gamma and white balance of both pictures, as a table."""
     exposure, gamma, balance = (generator.normal(0, spread, n) for spread, n in zip(RELIT, (1, 1, 3), strict=True))
     curves = (np.arange(256)[:, None] / 255) ** np.exp(gamma) * np.exp(exposure + balance)
-    return as_levels(curves)
+    return to_levels(curves)
 
 
 def _belongs(magnitudes: dict[str, int], kind: str) -> bool:

@@ -17,11 +17,11 @@ from retouch_common.inference.demo import FACE, astronaut
 from retouch_common.inference.faces import changed_image
 from retouch_common.inference.regions import boxed_faces
 from retouch_common.photo.sources import ArraySource
+from retouch_common.ranges import to_levels
 from retouch_common.synthesis.retouching import OPERATIONS, retouch_face
 from retouch_common.training.sheets import save_sheet
 
 from mofrr.model import MoFRR
-from mofrr.portraits import as_levels
 from mofrr.restore import Restorer
 
 STRENGTH, STYLE = 0.6, "studio"
@@ -75,7 +75,7 @@ def retouch(portrait: np.ndarray, square: FaceSquare, operations: tuple[str, ...
     face = align(portrait, square, side)
     result = retouch_face(face, canonical_landmarks(side), dict.fromkeys(operations, STRENGTH), style=STYLE)
     retouched = portrait.copy()
-    retouched[_view(square)] = as_levels(result.image)
+    retouched[_view(square)] = to_levels(result.image)
     return retouched
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from retouch_common.photo.filters import gaussian_blur, smooth_noise
+from retouch_common.ranges import to_levels
 from retouch_common.synthesis.jpeg import compress
 from retouch_common.synthesis.photometric import colour_shift
 from retouch_common.synthesis.retouching_warps import enlarge
@@ -137,7 +138,7 @@ class History:
             image = _grained(image, self.grain, generator)
         if self.quality is not None:
             image = compress(np.ascontiguousarray(image), self.quality, subsample=self.subsample)
-        return np.rint(255 * image.clip(0, 1)).astype(np.uint8)
+        return to_levels(image)
 
     def moved(self, points: np.ndarray, height: int, width: int) -> np.ndarray:
         """Where points of a photograph of this size lie afterwards."""

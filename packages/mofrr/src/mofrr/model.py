@@ -15,6 +15,7 @@ from functools import partial
 from importlib import resources
 
 import torch
+from retouch_common import ranges
 from retouch_common.pretrained import Pretrained
 from torch import Tensor, nn
 
@@ -185,7 +186,7 @@ class MoFRR(
         # Paper: an expert's picture counts or not. Here, with gates="probability": as much as the router is sure.
         sure = self.config.gates == "probability" and experts is None
         shares = gates * probabilities if sure else gates.to(probabilities)
-        X = 2 * image.float() - 1
+        X = ranges.to_signed(image.float())
         degrees = torch.zeros_like(probabilities)
 
         def averaged(restore: Callable[[list[int]], Tensor], active: Tensor) -> Tensor:
@@ -255,4 +256,4 @@ class MoFRR(
 
 def to_unit(picture: Tensor) -> Tensor:
     """[-1, 1] to [0, 1], clamped."""
-    return ((picture.float() + 1) / 2).clamp(0, 1)
+    return ranges.to_unit(picture.float()).clamp(0, 1)

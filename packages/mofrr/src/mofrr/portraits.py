@@ -23,6 +23,7 @@ from retouch_common.faces.landmarks import (
 from retouch_common.faces.mesh import landmarks_from_mesh
 from retouch_common.files import write_atomically
 from retouch_common.progress import progress_bar
+from retouch_common.ranges import from_levels, to_levels
 from retouch_common.synthesis.retouching_skin import retouching_skin
 
 from mofrr.history import resized
@@ -148,9 +149,9 @@ def open_portrait(path: Path) -> Portrait | None:
     points = (points - (x, y)).astype(np.float32)
     if square.side > LARGEST:
         factor = LARGEST / square.side
-        levels = as_levels(resized(levels.astype(np.float32) / 255, factor))
+        levels = to_levels(resized(from_levels(levels), factor))
         landmarks, points = landmarks.scaled(factor), (points + 0.5) * factor - 0.5
-    skin = as_levels(retouching_skin(levels.astype(np.float32) / 255, landmarks))
+    skin = to_levels(retouching_skin(from_levels(levels), landmarks))
     return Portrait(np.ascontiguousarray(levels), landmarks, skin, points.astype(np.float32))
 
 
@@ -184,16 +185,11 @@ def open_face(path: Path, side: int) -> tuple[np.ndarray, FaceLandmarks] | None:
     levels, landmarks = read_levels(path), known_landmarks(path)
     if landmarks is not None:
         square = ffhq_square(landmarks)
-        return as_levels(align(levels, square, side)), to_aligned(landmarks, square, side)
+        return to_levels(align(levels, square, side)), to_aligned(landmarks, square, side)
     found = detect_faces(levels)
     if not found:
         return None
-    return as_levels(align(levels, face_square(found[0], *levels.shape[:2]), side)), canonical_landmarks(side)
-
-
-def as_levels(image: np.ndarray) -> np.ndarray:
-    """uint8 of float32 in [0, 1]."""
-    return np.rint(255 * image.clip(0, 1)).astype(np.uint8)
+    return to_levels(align(levels, face_square(found[0], *levels.shape[:2]), side)), canonical_landmarks(side)
 
 
 def _landmark_file(path: Path) -> Path | None:

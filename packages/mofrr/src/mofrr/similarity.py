@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from retouch_common.faces.landmarks import canonical_landmarks
 from retouch_common.files import check_sha256, sha256
+from retouch_common.ranges import to_signed
 from torch import Tensor
 
 SIDE = 112
@@ -70,7 +71,7 @@ class Embedder:
         Raises:
             ValueError: The network takes or answers something else.
         """
-        faces = 2 * to_frame(image.float().cpu()) - 1
+        faces = to_signed(to_frame(image.float().cpu()))
         try:
             answer = self._run(faces.flip(1) if self.colour == "bgr" else faces)
         except Exception as error:  # of any kind, see above

@@ -22,6 +22,7 @@ import torch
 from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.progress import progress_bar
+from retouch_common.ranges import from_levels, to_levels
 from retouch_common.synthesis.retouching import (
     OPERATIONS,
     STYLES,
@@ -34,7 +35,7 @@ from retouch_common.synthesis.retouching import (
 from retouch_common.synthesis.retouching_skin import retouching_skin
 from retouch_common.training.sheets import save_sheet
 
-from mofrr.portraits import as_levels, open_face
+from mofrr.portraits import open_face
 from mofrr.retouching_ffhq import MAGNITUDES, NAMES
 
 SHEETS = 8
@@ -140,13 +141,13 @@ def _make(path: Path, number: int, split: str, tasks: list[Task], out: Path, siz
     if face is None:
         return False
     levels, landmarks = face
-    image = levels.astype(np.float32) / 255
+    image = from_levels(levels)
     skin = retouching_skin(image, landmarks)
     shown = {"original": levels}
     for task in tasks:
         recipe = task.recipe
         result = retouch_face(image, landmarks, recipe.strengths, style=recipe.style, seed=recipe.seed, skin=skin)
-        retouched = as_levels(result.image)
+        retouched = to_levels(result.image)
         _save(out / task.file, retouched)
         kind, _, name = task.file.split("/")
         if kind.endswith("_90"):

@@ -21,6 +21,7 @@ from retouch_common.data.face_crops import Crop, CropConfig, random_crop
 from retouch_common.data.portraits import find_portraits, person_of, split_portraits
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.filters import dilate
+from retouch_common.ranges import from_levels
 from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
 from retouch_common.synthesis.distractors import Scenery, draw_on_skin, draw_things
 from retouch_common.synthesis.jpeg import compress
@@ -184,7 +185,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         """A piece of any portrait, upside down perhaps, in other colours."""
         face = self._face(generator)
         levels = random_crop(face, self.size, generator, anywhere=True, natural=False).levels
-        piece = levels[:: int(generator.choice([-1, 1]))].astype(np.float32) / np.float32(255.0)
+        piece = from_levels(levels[:: int(generator.choice([-1, 1]))])
         return np.clip(piece @ colour_shift(generator, 2.0), 0.0, 1.0)
 
     def _camera(

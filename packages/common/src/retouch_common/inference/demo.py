@@ -16,6 +16,7 @@ import numpy as np
 import pyvips
 import torch
 
+from retouch_common.ranges import from_levels
 from retouch_common.training.sheets import save_sheet
 
 FACE = (180.0, 58.0, 91.0, 117.0)  # x, y, width, height in the astronaut's picture, as the face detector gives it
@@ -112,7 +113,7 @@ def draw_blemishes(portrait: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         area_probabilities={},
     )
     pair = BlemishSynthesizer(config)(
-        portrait[VIEW].astype(np.float32) / 255,
+        from_levels(portrait[VIEW]),
         _skin(portrait.shape[:2])[VIEW],
         generator=np.random.default_rng(SEED),
         scale=1.5 * FACE[2] / 600,  # half as large again as in life, to be seen on so small a face

@@ -17,6 +17,7 @@ from retouch_common.parsing.labels import CLASSES, mirrored
 from retouch_common.parsing.portraits import LabelledPortrait
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.filters import gaussian_blur, resize, smoothstep
+from retouch_common.ranges import to_levels
 from retouch_common.synthesis.blemish_shapes import NoisePool
 from retouch_common.synthesis.jpeg import compress
 from retouch_common.synthesis.photometric import NoiseBank, colour_shift, light_field, relight
@@ -233,7 +234,7 @@ class Augmenter:
         Returns:
             Picture (S, S, 3) float32 in [0, 1], and its labels (S, S) uint8.
         """
-        levels = np.rint(255 * framed.image).astype(np.uint8)
+        levels = to_levels(framed.image)
         labels = framed.labels
         image = relight(levels, framed.tone, generator)
         if generator.random() < 0.3:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from retouch_common.parsing.config import PRESETS, ParsingConfig
 from retouch_common.parsing.labels import NUM_CLASSES
 from retouch_common.pretrained import Pretrained
+from retouch_common.ranges import to_signed
 
 BUNDLED = resources.files("retouch_common.parsing") / "weights"
 
@@ -68,7 +69,7 @@ class ParsingUNet(
         """
         height, width = x.shape[-2:]
         multiple = self.config.multiple
-        x = F.pad(2 * x - 1, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        x = F.pad(to_signed(x), (0, -width % multiple, 0, -height % multiple), mode="replicate")
         kept: list[Tensor] = []
         for down in self.downs:
             x = down(x)

@@ -29,6 +29,7 @@ from retouch_common.parsing.parser import FaceParser
 from retouch_common.parsing.templates import NotPlain, parse_portrait, reduced
 from retouch_common.photo.filters import gaussian_blur, resize
 from retouch_common.progress import progress_bar
+from retouch_common.ranges import from_levels, to_levels
 
 __all__ = ["STORED", "LabelledPortrait", "labels_square", "load_portrait", "prepare_portraits"]
 
@@ -148,14 +149,14 @@ def _from_mesh(picture: Path) -> LabelledPortrait:
     square = portrait_square_of(landmarks_from_mesh(points))
     scale = min(1.0, STORED / square.side)
     rows, columns = (max(1, round(n * scale)) for n in levels.shape[:2])
-    image = resize(levels.astype(np.float32) / np.float32(255), rows, columns, antialias=True).clip(0, 1)
+    image = resize(from_levels(levels), rows, columns, antialias=True).clip(0, 1)
     points = ((points + 0.5) * scale - 0.5).astype(np.float32)
     square = _scaled(square, scale)
     geometry = geometry_from_mesh(points, rows, columns)
     background = certain_background(image, points, plain_background(image, geometry))
     skin = skin_maps(image, geometry)
     labels = with_open_surroundings(points, background, skin.skin > 0.8)
-    planes = _stack(image, labels, _levels(background), _levels(skin.tone))
+    planes = _stack(image, labels, to_levels(background), to_levels(skin.tone))
     (x, y), reach = square.centre, REACH * square.side
     left, top = max(0, round(x - reach)), max(0, round(y - reach))
     part = planes[top : max(top + 1, round(y + reach)), left : max(left + 1, round(x + reach))]
@@ -223,7 +224,7 @@ def _from_template(picture: Path, file: Path) -> LabelledPortrait | None:
     labels, points = parsed.labels, mesh_of(picture)
     if points is not None:
         labels = with_mesh_parts(labels, ((points + 0.5) * scale - 0.5).astype(np.float32))
-    layers = [_levels(parsed.background), _levels(parsed.tone)]
+    layers = [to_levels(parsed.background), to_levels(parsed.tone)]
     return LabelledPortrait(_stack(image, labels, *layers), _scaled(square, scale))
 
 
@@ -238,19 +239,15 @@ def _from_labels(picture: Path, file: Path) -> LabelledPortrait:
         square = FaceSquare((width / 2, height / 2), min(height, width))
     scale = min(1.0, STORED / square.side)
     rows, columns = (max(1, round(n * scale)) for n in (height, width))
-    image = resize(levels.astype(np.float32) / np.float32(255), rows, columns, antialias=True)
+    image = resize(from_levels(levels), rows, columns, antialias=True)
     labels = resized(labels, rows, columns)
     tone = gaussian_blur(((labels > 0) & (labels < HAIR)).astype(np.float32), 4.0)
     # Ears, neck and clothes have the background's label: without a matte it stays as it is.
-    return LabelledPortrait(_stack(image, labels, np.zeros_like(labels), _levels(tone)), _scaled(square, scale))
+    return LabelledPortrait(_stack(image, labels, np.zeros_like(labels), to_levels(tone)), _scaled(square, scale))
 
 
 def _stack(image: np.ndarray, labels: np.ndarray, background: np.ndarray, tone: np.ndarray) -> np.ndarray:
-    return np.concatenate([_levels(image), np.stack([labels, background, tone], axis=-1)], axis=-1)
-
-
-def _levels(values: np.ndarray) -> np.ndarray:
-    return np.rint(255 * values.clip(0, 1)).astype(np.uint8)
+    return np.concatenate([to_levels(image), np.stack([labels, background, tone], axis=-1)], axis=-1)
 
 
 def _scaled(square: FaceSquare, scale: float) -> FaceSquare:

@@ -19,6 +19,7 @@ from retouch_common.faces.webmorph import Template
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur, resize
+from retouch_common.ranges import from_levels
 
 __all__ = [
     "WORKING_UNIT",
@@ -82,7 +83,7 @@ def parse_portrait(image: np.ndarray, template: Template) -> ParsedPortrait:
 def reduced(levels: np.ndarray, template: Template, scale: float) -> tuple[np.ndarray, Template]:
     """A photo (H, W, 3) uint8 and its landmarks at another size, as float32 in [0, 1]."""
     height, width = (round(n * scale) for n in levels.shape[:2])
-    image = resize(levels.astype(np.float32) / np.float32(255), height, width, antialias=True)
+    image = resize(from_levels(levels), height, width, antialias=True)
     return image.clip(0, 1), template.scaled(scale)
 
 

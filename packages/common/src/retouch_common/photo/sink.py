@@ -17,6 +17,7 @@ import pyvips
 from retouch_common.files import atomic_output
 from retouch_common.photo.damage import reason
 from retouch_common.photo.pixels import image_from_array
+from retouch_common.ranges import to_levels
 
 _FEW_ROWS = 32
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -136,6 +137,6 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    levels = np.rint(255 * picture.clip(0, 1)).astype(np.uint8)
+    levels = to_levels(picture)
     with written(path) as temporary:
         image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(str(temporary))

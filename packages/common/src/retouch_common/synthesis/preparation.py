@@ -19,6 +19,7 @@ from retouch_common.faces.geometry import (
 from retouch_common.faces.skin import WORKING_UNIT, enlarge, plain_background, skin_maps
 from retouch_common.faces.webmorph import Template
 from retouch_common.photo.filters import resize
+from retouch_common.ranges import from_levels
 from retouch_common.synthesis.cleaning import clean_skin
 
 __all__ = ["MAX_FACE_WIDTH", "PreparedFace", "prepare_face"]
@@ -73,7 +74,7 @@ def prepare_face(levels: np.ndarray, landmarks: Template | np.ndarray | None = N
     if source is None:
         return None
     height, width = (n - n % 2 for n in levels.shape[:2])
-    image = levels[:height, :width].astype(np.float32) / np.float32(255.0)
+    image = from_levels(levels[:height, :width])
     unit = source.unit
     limit = min(1.0, MAX_FACE_WIDTH / (FACE_WIDTHS * unit))
     if limit < 1.0:

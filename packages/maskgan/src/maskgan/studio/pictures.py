@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     from retouch_common.photo.io import Photo
 
 
-def levels(picture: np.ndarray) -> np.ndarray:
-    """(H, W, 3) float32 in [0, 1], cut where it leaves that, as uint8."""
-    return np.rint(picture * 255).clip(0, 255).astype(np.uint8)
-
-
 def png(pixels: np.ndarray, photo: Photo) -> bytes:
     """A PNG file with a photograph's colour profile.
 

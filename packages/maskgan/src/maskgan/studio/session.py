@@ -26,9 +26,10 @@ from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.inference.regions import locate_faces
 from retouch_common.photo.io import Photo
+from retouch_common.ranges import to_levels
 
 from maskgan.components import warnings_of
-from maskgan.studio.pictures import levels, png
+from maskgan.studio.pictures import png
 
 if TYPE_CHECKING:
     from maskgan.editor import Edited, Editor, Portrait
@@ -148,7 +149,7 @@ class Studio:
             portrait = self.editor.open_source(photo, square)
         side = min(SHARPNESS * self.size, max(self.size, round(square.side)))
         ((_, view),) = read_aligned(Photo.open(file.path), [square], side)
-        return self._keep(OpenPhoto("", file, Photo.open(file.path), portrait, levels(view)))
+        return self._keep(OpenPhoto("", file, Photo.open(file.path), portrait, to_levels(view)))
 
     def reread(self, id: str, labels: np.ndarray) -> OpenPhoto:
         """Read a face's appearance anew through a mask that fits it better.
@@ -252,7 +253,7 @@ class Studio:
         opened = self.photo(edit.photo)
         edited = self._edited(opened, edit)
         face = edited.image if view == "network" else edited.finished
-        return png(levels(face), opened.photo), f"{Path(opened.file.name).stem}.face.png"
+        return png(to_levels(face), opened.photo), f"{Path(opened.file.name).stem}.face.png"
 
     def export_photo(self, edit: Edit, folder: Path) -> tuple[Path, str]:
         """The whole photograph with the edit pasted in, in its own format, with everything its file carries.
@@ -287,7 +288,7 @@ class Studio:
 
     def _picture(self, opened: OpenPhoto, edited: Edited, view: View) -> np.ndarray:
         if view == "network":
-            return levels(edited.image)
+            return to_levels(edited.image)
         # Pasted into the view as it is into the photograph: the same softness, the same detail kept.
         side = len(opened.view)
         square = FaceSquare((side / 2, side / 2), float(side), feather=opened.portrait.square.feather)
