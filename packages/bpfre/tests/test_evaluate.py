@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from retouch_common.config import apply_overrides
 from retouch_common.files import sha256
 from retouch_common.metrics.distribution import FID, FrechetDistance
-from retouch_common.metrics.protocols import PRESETS as PROTOCOLS
+from retouch_common.metrics.protocols import PROTOCOLS
 
 
 class MeanColour(torch.nn.Module):
@@ -94,6 +94,14 @@ def test_protocols_are_chosen_by_name(pairs, weights):
         Options(protocols=("mine",))
     means = run(pairs, weights, limit=1, protocols=("wang", "bpfre-group")).measured.means(REFINED)
     assert len({round(means[PROTOCOLS[name].ssim], 5) for name in PROTOCOLS}) == 3
+
+
+def test_fid_stands_only_where_it_was_measured(pairs, weights, capsys):
+    result = run(pairs, weights, limit=2)
+    result.fid = dict.fromkeys(result.measured.rows, 1.5)
+    module.show(result)
+    headings = [line for line in capsys.readouterr().out.splitlines() if "PSNR dB" in line]
+    assert ["FID" in line for line in headings] == [True, False]  # all pairs, the hard ones
 
 
 @pytest.fixture(scope="module")

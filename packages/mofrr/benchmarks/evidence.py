@@ -13,7 +13,7 @@ import restored_anywhere
 import torch
 from mofrr.config import OPERATIONS, PRESETS
 from mofrr.data import open_data
-from mofrr.evaluate import MOFRR, PRESET, Evaluation, Options, evaluate, means
+from mofrr.evaluate import MOFRR, PROTOCOL, Evaluation, Options, evaluate, means
 from mofrr.model import MoFRR
 from mofrr.restore import Restorer
 from mofrr.sampling import Diffusion
@@ -127,7 +127,7 @@ def unretouched():
     """Of the squared error over all faces of people not trained on: no mean of decibels, most come back to the bit."""
     measured = _evaluated().kinds["clean"]
     faces = measured.clean[: FACES // 2]  # the second time around they are the same
-    found = [image[MOFRR][protocols.PRESETS[PRESET].psnr] for image in faces]
+    found = [image[MOFRR][protocols.PROTOCOLS[PROTOCOL].psnr] for image in faces]
     errors = [10 ** (-value / 10) if value < protocols.PSNR_CEILING else 0.0 for value in found]
     return -10 * math.log10(statistics.mean(errors)), {
         "worst": min(found),

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from retouch_common.data.pair_files import Split
 from retouch_common.data.pairs import ImagePairs, open_pairs
 from retouch_common.files import sha256
+from retouch_common.losses.region import CHANGED_LEVELS
 from retouch_common.metrics.evaluation import (
     CHANGED,
     IDENTITY,
@@ -28,7 +29,6 @@ from retouch_common.metrics.evaluation import (
     open_lpips,
     write_evaluation,
 )
-from retouch_common.metrics.protocols import MASK_THRESHOLD
 from retouch_common.metrics.quality import quantise
 from retouch_common.weights import resolve_weights
 from torch import Tensor
@@ -203,5 +203,5 @@ def show(result: Evaluation) -> None:
     legend = (
         "RGB, 8 bits; means over images, PSNR too; nothing differs = 100 dB. Inside: where target and raw differ by "
     )
-    for note in (f"{legend}more than {MASK_THRESHOLD} levels.", *result.notes):
+    for note in (f"{legend}more than {CHANGED_LEVELS} levels.", *result.notes):
         screen.print(note, markup=False, highlight=False)

@@ -1,8 +1,8 @@
 """Measuring weights on pairs of faces (Tables 1, 2 and 4), always beside doing nothing.
 
 Rows are the identity and both stages; subsets are all pairs and a hard one (those whose raw pictures have the lowest
-PSNR: FFHQR-Hard, a list drawn up by hand, was never published). A table is computed by one of three protocols
-(:data:`retouch_common.metrics.protocols.PRESETS`), of which "png8" is this project's headline. Both attention maps are
+PSNR: FFHQR-Hard, a list drawn up by hand, was never published). A table is computed by one of the three
+:data:`retouch_common.metrics.protocols.PROTOCOLS`, of which "png8" is this project's headline. Both attention maps are
 compared with the true difference.
 """
 
@@ -18,6 +18,7 @@ from retouch_common.data.pair_files import Split
 from retouch_common.data.pairs import ImagePairs
 from retouch_common.files import sha256
 from retouch_common.inference.network import InferenceModel
+from retouch_common.losses.region import CHANGED_LEVELS
 from retouch_common.metrics.distribution import FID
 from retouch_common.metrics.evaluation import (
     CHANGED,
@@ -32,7 +33,7 @@ from retouch_common.metrics.evaluation import (
     open_lpips,
     write_evaluation,
 )
-from retouch_common.metrics.protocols import MASK_THRESHOLD, PRESETS
+from retouch_common.metrics.protocols import PROTOCOLS
 from retouch_common.metrics.quality import average_precision
 from retouch_common.weights import resolve_weights
 from torch import Tensor
@@ -76,9 +77,9 @@ class Options:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.protocols) - set(PRESETS))
+        unknown = sorted(set(self.protocols) - set(PROTOCOLS))
         if unknown:
-            raise ValueError(f"no protocol {unknown[0]!r}; there are {', '.join(PRESETS)}")
+            raise ValueError(f"no protocol {unknown[0]!r}; there are {', '.join(PROTOCOLS)}")
 
 
 @dataclass(kw_only=True)
@@ -137,13 +138,13 @@ def evaluate(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     sheet: list[dict[str, Tensor]] = []
-    presets = tuple(dict.fromkeys((HEADLINE, *options.protocols)))
+    protocols = tuple(dict.fromkeys((HEADLINE, *options.protocols)))
     with progress_bar(unit="images") as bar:
         for name, raw, target in bar.track(pairs, total=len(pairs), description="Measuring"):
             output = model(raw[None])
             before, truth = raw.to(model.device), target.to(model.device)
             pictures = _pictures(output)
-            entry = measured.add(name, before, truth, pictures, presets=presets, lpips=lpips)
+            entry = measured.add(name, before, truth, pictures, protocols=protocols, lpips=lpips)
             for row, maps in ((COARSE, output.attention_coarse), (REFINED, output.attention_refined)):
                 score = average_precision(merged_map(maps, raw.shape[-1]), before, truth) if maps else None
                 if score is not None:
@@ -196,7 +197,7 @@ def calibration(measured: dict[str, Measured], protocols: Sequence[str]) -> list
     for subset, (psnr, ssim) in PUBLISHED.items():
         means = measured[subset].means(IDENTITY)
         found = "; ".join(
-            f"{name} {means[PRESETS[name].psnr]:.2f} dB, {means[PRESETS[name].ssim]:.4f}" for name in protocols
+            f"{name} {means[PROTOCOLS[name].psnr]:.2f} dB, {means[PROTOCOLS[name].ssim]:.4f}" for name in protocols
         )
         printed = f"{psnr} dB" + (f", {ssim:.4f}" if ssim else " on FFHQR-Hard, another selection")
         lines.append(f"calibration, {subset}, doing nothing: {found}; Table 2 prints {printed}")
@@ -218,20 +219,20 @@ def show(result: Evaluation) -> None:
     screen = console()
     size = result.measured.resolution
     for protocol in result.options.protocols:
-        extra: tuple[tuple[str, str, str], ...] = (("average-precision", "AUPRC", ".3f"),)
         for name, measured in result.subsets.items():
             rows = {row: measured.means(row) for row in measured.rows}
-            if name == ALL and result.fid:
+            shown = [*columns(protocol), ("average-precision", "AUPRC", ".3f")]
+            if name == ALL and result.fid:  # of the hard pairs alone there is no FID
                 rows = {row: means | {"fid": result.fid[row]} for row, means in rows.items()}
-                extra = (*extra, ("fid", "FID", ".2f"))
+                shown.append(("fid", "FID", ".2f"))
             title = f"{protocol}, {name}: {len(measured.images)} pairs at {size} x {size}; the target changes "
             title += f"{measured.target_changes:.2%} of the pixels"
-            screen.print(draw_table(title, rows, (*columns(protocol), *extra)))
-        screen.print(f"{protocol}: {PRESETS[protocol].about}", markup=False, highlight=False)
+            screen.print(draw_table(title, rows, shown))
+        screen.print(f"{protocol}: {PROTOCOLS[protocol].about}", markup=False, highlight=False)
         screen.print()
     legend = (
         "RGB; means over images, PSNR too; nothing differs = 100 dB. Inside: where target and raw differ by more than "
-        f"{MASK_THRESHOLD} levels. AUPRC: area under the precision-recall curve of the stage's attention map for these "
+        f"{CHANGED_LEVELS} levels. AUPRC: area under the precision-recall curve of the stage's attention map for these "
         "pixels; a map without knowledge has their share."
     )
     for line in (legend, *result.measured.footnotes(), *result.notes):

@@ -9,7 +9,7 @@ from typing import Any
 from retouch_common.config import load_yaml
 from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.metrics.evaluation import HARD, IDENTITY, console
-from retouch_common.metrics.protocols import PRESETS
+from retouch_common.metrics.protocols import PROTOCOLS
 from retouch_common.training.run_state import refuse_other_run
 
 from bpfre.config import Config
@@ -93,7 +93,7 @@ def show_sweep(points: Sequence[Mapping[str, Any]], options: Options) -> None:
                 table.add_column(name, justify="right")
             for point in points:
                 means = point["subsets"][subset]["rows"]
-                values = [means[row].get(PRESETS[protocol].psnr) for row in rows]
+                values = [means[row].get(PROTOCOLS[protocol].psnr) for row in rows]
                 values += [point["fid"][row] for row in rows if with_fid]
                 cells = ("-" if value is None else f"{value:.2f}" for value in values)
                 table.add_row(f"{point['fraction']:.2%}", *cells)

@@ -17,7 +17,7 @@ from retouch_common.metrics.evaluation import (
     open_lpips,
     write_evaluation,
 )
-from retouch_common.metrics.protocols import PRESETS
+from retouch_common.metrics.protocols import PROTOCOLS
 from retouch_common.metrics.quality import LPIPSUnavailable
 from rich.console import Console
 
@@ -37,7 +37,7 @@ def measured():
     for number in range(10):
         raw, target = pair(8 * number)
         output = (raw + target) / 2
-        measured.add(f"{number}.png", raw, target, {"network": output}, presets=tuple(PRESETS))
+        measured.add(f"{number}.png", raw, target, {"network": output}, protocols=tuple(PROTOCOLS))
     return measured
 
 
@@ -49,8 +49,8 @@ def test_pairs_that_do_not_differ_are_apart(measured):
 
 
 def test_half_the_error_is_six_decibels_by_every_protocol(measured):
-    for preset in PRESETS.values():
-        gain = measured.means("network")[preset.psnr] - measured.means(IDENTITY)[preset.psnr]
+    for protocol in PROTOCOLS.values():
+        gain = measured.means("network")[protocol.psnr] - measured.means(IDENTITY)[protocol.psnr]
         assert gain == pytest.approx(6.02, abs=0.01)
 
 
@@ -62,11 +62,11 @@ def test_the_hard_subset_is_a_share_of_the_pairs_with_the_lowest_psnr(measured):
 
 def test_no_table_mixes_protocols(measured):
     rows = {row: measured.means(row) for row in measured.rows}
-    for name in PRESETS:
+    for name in PROTOCOLS:
         console = Console(width=120, file=io.StringIO())
         console.print(draw_table(name, rows, columns(name)))
         text = console.file.getvalue()
-        assert "identity" in text and f"{rows['network'][PRESETS[name].psnr]:.2f}" in text
+        assert "identity" in text and f"{rows['network'][PROTOCOLS[name].psnr]:.2f}" in text
     assert not {figure for figure, *_ in columns("png8")} & {figure for figure, *_ in columns("wang")} - {"changed"}
 
 

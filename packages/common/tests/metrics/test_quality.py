@@ -11,14 +11,13 @@ import skimage.color
 import skimage.metrics
 import torch
 import torchvision
-from retouch_common.metrics.protocols import PRESETS, PROTOCOLS
+from retouch_common.metrics.protocols import METRICS, PROTOCOLS
 from retouch_common.metrics.quality import (
     LPIPS,
     average_precision,
     counts,
     delta_e,
     mean_figures,
-    measure,
     psnr,
     ssim,
     ssim_uniform,
@@ -112,13 +111,13 @@ def test_unrounded_psnr_is_scikit_images_on_signed_pictures(pair):
 
 def test_presets_give_other_figures_for_the_same_pictures(pair):
     raw, output, target = tensor(pair[0]), tensor(pair[0]) * 1.02, tensor(pair[1])
-    tables = {name: measure(output, raw, target, preset=name) for name in PRESETS}
-    for name, preset in PRESETS.items():
+    tables = {name: protocol.measure(output, raw, target) for name, protocol in PROTOCOLS.items()}
+    for name, preset in PROTOCOLS.items():
         assert {preset.psnr, preset.ssim, f"{preset.psnr}-inside", f"{preset.psnr}-outside"} <= set(tables[name])
-        assert set(tables[name]) <= set(PROTOCOLS)
+        assert set(tables[name]) <= set(METRICS)
     assert tables["wang"]["psnr-rgb"] == tables["bpfre-group"]["psnr-rgb"]
     assert tables["wang"]["psnr-rgb"] != pytest.approx(tables["png8"]["psnr-rgb8"], abs=1e-3)
-    similarities = [tables[name][preset.ssim] for name, preset in PRESETS.items()]
+    similarities = [tables[name][preset.ssim] for name, preset in PROTOCOLS.items()]
     assert len({round(value, 6) for value in similarities}) == 3
 
 
@@ -145,19 +144,19 @@ def test_error_inside_and_outside_the_true_mask(pair):
     raw[30:40] += 3  # three levels are still outside
     mask = true_mask(tensor(raw), tensor(target))
     assert mask.sum() == 200 and mask[0, 0, 10:20, 5:25].all()
-    figures = measure(tensor(raw), tensor(raw), tensor(target))
+    figures = PROTOCOLS["png8"].measure(tensor(raw), tensor(raw), tensor(target))
     assert figures["psnr-rgb8-inside"] == pytest.approx(10 * math.log10(255**2 / (16 / 3)), abs=1e-3)
     outside = 61 * 10 * 9 / (47 * 61 - 200)
     assert figures["psnr-rgb8-outside"] == pytest.approx(10 * math.log10(255**2 / outside), abs=1e-3)
     assert figures["de76-inside"] > figures["de76-outside"] > 0
     better = raw.copy()
     better[10:20, 5:25] = target[10:20, 5:25]
-    assert measure(tensor(better), tensor(raw), tensor(target))["psnr-rgb8-inside"] == 100.0
+    assert PROTOCOLS["png8"].measure(tensor(better), tensor(raw), tensor(target))["psnr-rgb8-inside"] == 100.0
 
 
 def test_what_has_no_value_is_left_out(pair):
     image = tensor(pair[0])
-    figures = measure(image, image, image)
+    figures = PROTOCOLS["png8"].measure(image, image, image)
     assert "psnr-rgb8-inside" not in figures and "lpips-alex-v0.1" not in figures
     assert figures["psnr-rgb8"] == 100.0
 
@@ -169,14 +168,14 @@ def test_means_are_over_the_images_that_have_the_figure():
 
 
 def test_every_figure_has_a_protocol_that_says_what_was_compared(pair):
-    figures = measure(tensor(pair[0]), tensor(pair[0]), tensor(pair[1]))
-    assert set(figures) <= set(PROTOCOLS)
-    for name, protocol in PROTOCOLS.items():
+    figures = PROTOCOLS["png8"].measure(tensor(pair[0]), tensor(pair[0]), tensor(pair[1]))
+    assert set(figures) <= set(METRICS)
+    for name, protocol in METRICS.items():
         assert protocol.name == name
         for word in ("range", "colour", "quantisation", "window", "resolution", "average"):
             assert f"{word}: " in protocol.description
-    assert PROTOCOLS["psnr-rgb8"].at(1024).name == "psnr-rgb8@1024"
-    assert "1024" in PROTOCOLS["psnr-rgb8"].at(1024).description
+    assert METRICS["psnr-rgb8"].at(1024).name == "psnr-rgb8@1024"
+    assert "1024" in METRICS["psnr-rgb8"].at(1024).description
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim, delta_e])

@@ -28,13 +28,14 @@ from retouch_common.parsing.labels import coloured
 from retouch_common.parsing.model import BUNDLED as PARSERS
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.progress import progress_bar
+from retouch_common.ranges import to_unit
 from retouch_common.weights import resolve_weights
 from torch import Tensor
 
 from maskgan.components import masks
 from maskgan.config import COMPONENT_NAMES
 from maskgan.data import Faces, open_data
-from maskgan.model import BUNDLED, Codes, MaskGAN, unit
+from maskgan.model import BUNDLED, Codes, MaskGAN
 from maskgan.seams import REACH
 
 FIGURES, FIGURE_SIDE = 4, 256
@@ -199,12 +200,12 @@ def evaluate(
                 drawn = _drawn(model, codes[source], image, labels)
                 row.agreement.append(agreement(judge, drawn, labels))
                 if index < len(sheet):
-                    sheet[index][name] = unit(drawn[0]).cpu()
+                    sheet[index][name] = to_unit(drawn[0]).cpu()
                 if distance is not None:
-                    distance.add(unit(drawn[0]), real=False)
+                    distance.add(to_unit(drawn[0]), real=False)
             if distance is not None and real is not None:
                 for index in range(len(real)):
-                    distance.add(unit(real[index]["image"]), real=True)
+                    distance.add(to_unit(real[index]["image"]), real=True)
                 row.fid = distance.value()
                 result.notes.append(f"{name}: {distance.description}, real: the faces of the training split")
     if options.judge == "small":
@@ -235,7 +236,7 @@ def agreement(judge: ParsingUNet, image: Tensor, labels: Tensor) -> float:
         image: (1, 3, S, S) in [-1, 1].
         labels: (1, S, S).
     """
-    return float((judge(unit(image)).argmax(dim=1) == labels).float().mean())
+    return float((judge(to_unit(image)).argmax(dim=1) == labels).float().mean())
 
 
 def locality(before: Tensor, after: Tensor, component: Tensor) -> tuple[float, float]:
@@ -250,7 +251,7 @@ def locality(before: Tensor, after: Tensor, component: Tensor) -> tuple[float, f
         The share of pixels farther than REACH from it of which no channel changes by TOLERANCE levels, and the mean
         change of its own pixels in levels.
     """
-    change = (quantise(unit(after)) - quantise(unit(before))).abs().amax(dim=1) * 255
+    change = (quantise(to_unit(after)) - quantise(to_unit(before))).abs().amax(dim=1) * 255
     radius = max(1, round(REACH * before.shape[-1]))
     near = F.max_pool2d(component[:, None].float(), 2 * radius + 1, 1, radius)[:, 0] > 0
     outside = change[~near]
@@ -277,7 +278,7 @@ def _measure_faces(row: Row, model: MaskGAN, people: Iterable[tuple[Known, Codes
 
 
 def _reconstruction(drawn: Tensor, image: Tensor, labels: Tensor) -> dict[str, float]:
-    output, target = unit(drawn[0]), unit(image[0])
+    output, target = to_unit(drawn[0]), to_unit(image[0])
     person = (labels != 0)[:, None]
     found = {"PSNR": psnr(output, target), "SSIM": ssim(output, target)}
     return found | ({"PSNR person": psnr(output, target, person)} if person.any() else {})
@@ -301,8 +302,8 @@ def _face(faces: Faces, index: int, device: torch.device) -> Known:
 def _first_pictures(known: Sequence[Known], source: int, target: int) -> dict[str, Tensor]:
     mask = coloured(known[target][1][0].cpu().numpy().astype(np.uint8))
     return {
-        "appearance": unit(known[source][0][0]).cpu(),
-        "target": unit(known[target][0][0]).cpu(),
+        "appearance": to_unit(known[source][0][0]).cpu(),
+        "target": to_unit(known[target][0][0]).cpu(),
         "mask": torch.from_numpy(mask).permute(2, 0, 1) / 255,
     }
 

@@ -15,8 +15,9 @@ import torch
 from retouch_common.data.pair_files import Split
 from retouch_common.files import sha256
 from retouch_common.metrics.evaluation import IDENTITY, Measured, console, draw_table, write_evaluation
-from retouch_common.metrics.protocols import PRESETS
+from retouch_common.metrics.protocols import PROTOCOLS
 from retouch_common.metrics.quality import quantise
+from retouch_common.ranges import to_signed
 from retouch_common.weights import load_state, resolve_weights
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ from mofrr.model import MoFRR, to_unit
 from mofrr.similarity import Embedder, Similarities, plot_distributions
 
 MOFRR = "MoFRR"
-PRESET = "png8"
+PROTOCOL = "png8"
 FIGURES_PER_KIND, FIGURE_SIDE = 2, 256
 SIMILARITY = "similarity.png"
 
@@ -151,7 +152,9 @@ def evaluate(
                 )  # fmt: skip
                 pictures = {row: _restored(part, image, model) for row, part in baselines.items()}
                 pictures[MOFRR] = output.result[0].float()
-                measured.add(f"{index:05d}", image.to(model.device), Y.to(model.device), pictures, presets=(PRESET,))
+                measured.add(
+                    f"{index:05d}", image.to(model.device), Y.to(model.device), pictures, protocols=(PROTOCOL,)
+                )
                 active += int(output.gates.sum())
                 wanted = torch.tensor([name in applied for name in operations])
                 answers.append(output.gates[0].cpu() == wanted)
@@ -217,7 +220,7 @@ def as_json(result: Evaluation) -> dict[str, Any]:
 def means(measured: Measured, row: str) -> dict[str, float]:
     """PSNR and SSIM of a row; untouched faces, which equal their originals, count as well."""
     images = measured.images + measured.clean
-    names = PRESETS[PRESET]
+    names = PROTOCOLS[PROTOCOL]
     return {
         name: sum(image[row][figure] for image in images) / max(1, len(images))
         for name, figure in (("PSNR", names.psnr), ("SSIM", names.ssim))
@@ -244,11 +247,11 @@ def show(result: Evaluation) -> None:
         }
         titles = list(next(iter(told.values())))
         screen.print(draw_table("cosine to the original", told, [(title, title, ".3f") for title in titles]))
-    screen.print(f"{PRESET}: {PRESETS[PRESET].about}", markup=False, highlight=False)
+    screen.print(f"{PROTOCOL}: {PROTOCOLS[PROTOCOL].about}", markup=False, highlight=False)
 
 
 def _restored(part: nn.Module, image: Tensor, model: InferenceMoFRR) -> Tensor:
     """What a baseline makes of one picture."""
     with torch.inference_mode():
-        X = 2 * image[None].to(model.device) - 1
+        X = to_signed(image[None].to(model.device))
         return to_unit(part(X)[0])

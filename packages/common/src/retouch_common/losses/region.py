@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import torch
 
+CHANGED_LEVELS = 3
+"""8-bit levels: a pixel is inside the mask if the retoucher changed a channel of it by more."""
 
-def difference_mask(raw: torch.Tensor, target: torch.Tensor, *, threshold: float = 3 / 255) -> torch.Tensor:
+
+def difference_mask(
+    raw: torch.Tensor, target: torch.Tensor, *, threshold: float = (CHANGED_LEVELS + 0.5) / 255
+) -> torch.Tensor:
     """Return where a retoucher changed the photo: 1 where any channel differs by more than ``threshold``.
 
     Args:
         raw: (B, 3, H, W) in [0, 1].
         target: (B, 3, H, W) in [0, 1].
-        threshold: in the units of the images; a difference of exactly this much does not count.
+        threshold: in the units of the images; a difference of exactly this much does not count. By default that of
+            the metrics, between two levels, so that rounding errors play no part.
 
     Returns:
         (B, 1, H, W) of zeros and ones, in the type of ``raw``.

@@ -18,8 +18,9 @@ from torch.utils.data import Dataset
 
 from retouch_common.data.pairs import ImagePairs
 from retouch_common.files import refuse_existing, write_atomically
-from retouch_common.metrics.protocols import MASK_THRESHOLD, PRESETS, PROTOCOLS
-from retouch_common.metrics.quality import LPIPS, LPIPSUnavailable, counts, mean_figures, measure, quantise, true_mask
+from retouch_common.losses.region import CHANGED_LEVELS
+from retouch_common.metrics.protocols import METRICS, PROTOCOLS
+from retouch_common.metrics.quality import LPIPS, LPIPSUnavailable, counts, mean_figures, quantise, true_mask
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 IDENTITY = "identity (output = input)"
 HARD = "hard-subset (lowest raw PSNR)"
 HARD_SHARE = 0.2  # as FFHQR-Hard's 1,400 of 7,000, a list drawn up by hand and never published
-CHANGED = f"share of pixels that differ from the input by more than {MASK_THRESHOLD} levels in a channel"
+CHANGED = f"share of pixels that differ from the input by more than {CHANGED_LEVELS} levels in a channel"
 
 Column = tuple[str, str, str]  # figure, title, format
 
@@ -105,7 +106,7 @@ class Measured:
         target: torch.Tensor,
         outputs: Mapping[str, torch.Tensor],
         *,
-        presets: Sequence[str] = ("png8",),
+        protocols: Sequence[str] = ("png8",),
         lpips: LPIPS | None = None,
     ) -> dict[str, Any]:
         """Measure one pair, (3, H, W) in [0, 1] each, and keep its figures.
@@ -115,7 +116,7 @@ class Measured:
             raw: The photograph; the row IDENTITY.
             target: The retoucher's.
             outputs: The pictures of the other rows.
-            presets: Names in :data:`retouch_common.metrics.protocols.PRESETS`.
+            protocols: Names in :data:`retouch_common.metrics.protocols.PROTOCOLS`.
             lpips: The network, if LPIPS is measured.
 
         Returns:
@@ -124,8 +125,8 @@ class Measured:
         entry: dict[str, Any] = {"name": name, "target_changes": float(true_mask(raw, target).float().mean())}
         for row, image in {IDENTITY: raw, **outputs}.items():
             entry[row] = {"changed": float(true_mask(raw, image).float().mean())}
-            for preset in presets:
-                entry[row] |= measure(image, raw, target, preset=preset, lpips=lpips)
+            for protocol in protocols:
+                entry[row] |= PROTOCOLS[protocol].measure(image, raw, target, lpips=lpips)
         (self.clean if torch.equal(raw, target) else self.images).append(entry)
         return entry
 
@@ -148,11 +149,11 @@ class Measured:
         """Protocols, means and numbers of images for each row, and the images."""
         means = {row: self.means(row) for row in self.rows}
         numbers = {row: counts([image[row] for image in self.images]) for row in self.rows}
-        used = {name for row in means.values() for name in row if name in PROTOCOLS}
+        used = {name for row in means.values() for name in row if name in METRICS}
         return {
             "resolution": self.resolution,
             "enlarged": self.enlarged,
-            "protocols": {name: PROTOCOLS[name].at(self.resolution).description for name in sorted(used)},
+            "protocols": {name: METRICS[name].at(self.resolution).description for name in sorted(used)},
             "rows": {row: {"mean": means[row], "images": numbers[row]} for row in self.rows},
             "images": self.images,
             "pairs_without_difference": self.clean,
@@ -167,7 +168,7 @@ class Measured:
             lines.append(f"inside: mean over {number - empty} of {number} pairs; the others' masks are empty")
         if self.clean:
             own = mean_figures([image[last] for image in self.clean])
-            psnr = next(own[preset.psnr] for preset in PRESETS.values() if preset.psnr in own)
+            psnr = next(own[protocol.psnr] for protocol in PROTOCOLS.values() if protocol.psnr in own)
             lines.append(
                 f"not in the table: {len(self.clean)} pairs whose target equals raw; there the output reaches "
                 f"{psnr:.2f} dB and changes {own['changed']:.2%} of the pixels"
@@ -195,9 +196,9 @@ def open_lpips(wanted: bool | None, device: torch.device, notes: list[str]) -> L
         return None
 
 
-def columns(preset: str) -> tuple[Column, ...]:
+def columns(protocol: str) -> tuple[Column, ...]:
     """The columns of a table by one protocol; no table mixes two."""
-    names = PRESETS[preset]
+    names = PROTOCOLS[protocol]
     return (
         (names.psnr, "PSNR dB", ".2f"),
         (names.ssim, "SSIM", ".4f"),

@@ -1,164 +1,80 @@
-"""What a figure means: every number stands beside the name of the protocol it was measured by.
+"""Protocols: objects that measure images as a group of authors does, and say how.
 
-Figures of different protocols never stand in one column. PROTOCOLS defines single figures, PRESETS the sets of them
-that make a table.
+Every number stands beside the name of its metric; numbers of different protocols never stand in one column. METRICS
+holds single numbers, PROTOCOLS the sets of them that make a table.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
-BITS = 8
-LEVELS = 2**BITS - 1  # the largest level
-MASK_THRESHOLD = 3  # levels: a pixel is inside if the truth changes a channel of it by more
-PSNR_CEILING = 100.0  # dB: what equal pictures score, so that means stay finite
-SSIM_WINDOW = 11  # pixels
-SSIM_SIGMA = 1.5  # pixels; torchmetrics derives the window from it: 2 * int(3.5 * sigma + 0.5) + 1
-SSIM_K = (0.01, 0.03)
-UNIFORM_WINDOW = 7  # pixels
+from retouch_common.losses.region import CHANGED_LEVELS
+from retouch_common.metrics import quality
+from retouch_common.metrics.quality import (
+    BITS,
+    PSNR_CEILING,
+    SSIM_K,
+    SSIM_SIGMA,
+    SSIM_WINDOW,
+    UNIFORM_WINDOW,
+    true_mask,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from retouch_common.metrics.quality import LPIPS
+
+Region = Literal["all", "inside", "outside"]
+"""All pixels, or those inside or outside the mask of what the retoucher changed (:func:`quality.true_mask`)."""
+
+_REGIONS = {
+    "all": "every pixel counts alike",
+    "inside": f"inside: pixels where target and raw differ by more than {CHANGED_LEVELS} levels in a channel",
+    "outside": f"outside: pixels where target and raw differ by at most {CHANGED_LEVELS} levels in every channel",
+}
+_AVERAGES = {"all": "mean of the images' values"} | dict.fromkeys(
+    ("inside", "outside"), "mean of the values of the images that have such pixels"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """How one figure is measured.
+class Metric:
+    """One number.
 
     Attributes:
-        name: The figure's name in tables and JSON.
-        description: range, colour, quantisation, window, resolution and average, each in a few words.
+        name: In tables and JSON.
+        description: Range, colour, quantisation, window, region, resolution and average, each in a few words.
+        function: Called by protocols with output and target, (3, H, W) in [0, 1] each, a mask (1, 1, H, W) or None
+            and LPIPS's network or None. Returns None where there is no value.
+        region: Pixels that count.
     """
 
     name: str
     description: str
+    function: Callable[..., float | None]
+    region: Region = "all"
 
-    def at(self, resolution: int) -> Protocol:
-        """The same for pictures brought to ``resolution`` pixels a side."""
+    def at(self, resolution: int) -> Metric:
+        """The same for images brought to ``resolution`` pixels a side."""
         parts = [part for part in self.description.split("; ") if not part.startswith("resolution: ")]
         parts.insert(-1, f"resolution: {resolution}x{resolution}")
         return replace(self, name=f"{self.name}@{resolution}", description="; ".join(parts))
 
 
-_ALL = "every pixel counts alike"
-_INSIDE = f"inside: pixels where target and raw differ by more than {MASK_THRESHOLD} levels in a channel"
-_OUTSIDE = f"outside: pixels where target and raw differ by at most {MASK_THRESHOLD} levels in every channel"
-_PER_IMAGE = "average: mean of the images' values"
-_PRESENT = "average: mean of the values of the images that have such pixels"
-_REGIONS = (("-inside", _INSIDE, _PRESENT), ("-outside", _OUTSIDE, _PRESENT))
-_LEVELS = f"clamped, rounded to {BITS} bits"
-_NONE = "none, not clamped either"
-
-
-def _protocol(
-    name: str, *, range: str, colour: str, window: str, region: str, average: str, quantisation: str = _LEVELS
-) -> Protocol:
-    parts = [
-        f"range: {range}",
-        f"colour: {colour}",
-        f"quantisation: {quantisation}",
-        f"window: {window}",
-        f"region: {region}",
-        "resolution: the images' own",
-        average,
-    ]
-    return Protocol(name=name, description="; ".join(parts))
-
-
-def _psnr(name: str, quantisation: str) -> list[Protocol]:
-    """The whole image, inside and outside."""
-    return [
-        _protocol(
-            f"{name}{suffix}",
-            range=f"[0, 1], in dB, at most {PSNR_CEILING:g}, which is also what equal images score",
-            colour="RGB, squared errors of all channels pooled",
-            window="none",
-            region=region,
-            average=average,
-            quantisation=quantisation,
-        )
-        for suffix, region, average in (("", _ALL, _PER_IMAGE), *_REGIONS)
-    ]
-
-
-def _gaussian_ssim(name: str, quantisation: str) -> Protocol:
-    return _protocol(
-        name,
-        range="[0, 1], K = {:g}, {:g}".format(*SSIM_K),
-        colour="RGB, mean over channels",
-        window=f"{SSIM_WINDOW}x{SSIM_WINDOW} Gaussian, sigma {SSIM_SIGMA:g}, wholly inside the image",
-        region=_ALL,
-        average=_PER_IMAGE,
-        quantisation=quantisation,
-    )
-
-
-def _lpips(name: str, quantisation: str) -> Protocol:
-    return _protocol(
-        name,
-        range="[-1, 1] into the network, 0 where nothing differs",
-        colour="RGB",
-        window="AlexNet's receptive fields, torchvision's ImageNet weights",
-        region=_ALL,
-        average=_PER_IMAGE,
-        quantisation=quantisation,
-    )
-
-
-def _de76() -> list[Protocol]:
-    return [
-        _protocol(
-            f"de76{suffix}",
-            range="CIE 1976 colour difference, 0 where nothing differs",
-            colour="sRGB to CIELAB, D65",
-            window="none",
-            region=region,
-            average=average,
-        )
-        for suffix, region, average in (("", _ALL, _PER_IMAGE), *_REGIONS)
-    ]
-
-
-PROTOCOLS = {
-    protocol.name: protocol
-    for protocol in (
-        *_psnr("psnr-rgb8", _LEVELS),
-        _gaussian_ssim("ssim-rgb8", _LEVELS),
-        _lpips("lpips-alex-v0.1", _LEVELS),
-        *_de76(),
-        *_psnr("psnr-rgb", _NONE),
-        _gaussian_ssim("ssim-gauss11", _NONE),
-        _protocol(
-            "ssim-uniform7",
-            range="[-1, 1], K = {:g}, {:g} of a range of 2".format(*SSIM_K),
-            colour="RGB, mean over channels",
-            window=f"{UNIFORM_WINDOW}x{UNIFORM_WINDOW} uniform, sample covariance, wholly inside the image",
-            region=_ALL,
-            average=_PER_IMAGE,
-            quantisation=_NONE,
-        ),
-        _lpips("lpips-alex-v0.1-float", _NONE),
-        _protocol(
-            "average-precision",
-            range="[0, 1], area under the precision-recall curve; a map without knowledge has the share of such pixels",
-            colour="a map of one channel against the pixels where target and raw differ by more than "
-            f"{MASK_THRESHOLD} levels in a channel",
-            window="none",
-            region=_ALL,
-            average=_PRESENT,
-            quantisation="none of the map",
-        ),
-    )
-}
-
-
 @dataclass(frozen=True, kw_only=True)
-class Preset:
-    """Figures that belong together in one table, as a group of authors measures them.
+class Protocol:
+    """Metrics that belong together in one table, as a group of authors measures them.
 
     Attributes:
         name: What a table is headed with.
         about: Whose habit it is.
-        psnr: Name of its PSNR in PROTOCOLS; inside and outside the mask have suffixes.
+        psnr: Name of its PSNR; inside and outside the mask have suffixes.
         ssim: Name of its SSIM.
         lpips: Name of its LPIPS.
+        metrics: What is measured, in order.
     """
 
     name: str
@@ -166,32 +82,154 @@ class Preset:
     psnr: str
     ssim: str
     lpips: str
+    metrics: tuple[Metric, ...]
+
+    def measure(self, output: Tensor, raw: Tensor, target: Tensor, *, lpips: LPIPS | None = None) -> dict[str, float]:
+        """Measure one image.
+
+        Args:
+            output: What the network made of ``raw``; ``raw`` itself gives the row of doing nothing. (3, H, W) in
+                [0, 1].
+            raw: The photograph.
+            target: The retoucher's.
+            lpips: The network; without it LPIPS is left out.
+
+        Returns:
+            Name of the metric -> value. What has no value (inside an empty mask, outside a full one) is left out.
+
+        Raises:
+            ValueError: The shapes differ, there are several images, or they are too small.
+        """
+        inside = true_mask(raw, target)
+        masks = {"all": None, "inside": inside, "outside": ~inside}
+        found: dict[str, float] = {}
+        for metric in self.metrics:
+            mask = masks[metric.region]
+            value = None if mask is not None and not mask.any() else metric.function(output, target, mask, lpips)
+            if value is not None:
+                found[metric.name] = value
+        return found
 
 
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            name="png8",
-            about="what a saved 8-bit file scores: clamped, rounded; SSIM of Wang et al. (2004)",
+def _metric(
+    name: str,
+    function: Callable[..., float | None],
+    *,
+    range: str,
+    colour: str = "RGB",
+    window: str = "none",
+    rounded: bool,
+    region: Region = "all",
+) -> Metric:
+    quantisation = f"clamped, rounded to {BITS} bits" if rounded else "none, not clamped either"
+    description = (
+        f"range: {range}; colour: {colour}; quantisation: {quantisation}; window: {window}; "
+        f"region: {_REGIONS[region]}; resolution: the images' own; average: {_AVERAGES[region]}"
+    )
+    name = name if region == "all" else f"{name}-{region}"
+    return Metric(name=name, description=description, function=function, region=region)
+
+
+def _protocol(
+    name: str, about: str, *, psnr: str, ssim: Metric, lpips: str, rounded: bool, colour: bool = False
+) -> Protocol:
+    """With ``colour``, colour differences are measured as well."""
+
+    def errors(region: Region) -> list[Metric]:
+        found = [
+            _metric(
+                psnr,
+                lambda output, target, mask, _: quality.psnr(output, target, mask, rounded=rounded),
+                range=f"[0, 1], in dB, at most {PSNR_CEILING:g}, which is also what equal images score",
+                colour="RGB, squared errors of all channels pooled",
+                rounded=rounded,
+                region=region,
+            )
+        ]
+        if colour:
+            found.append(
+                _metric(
+                    "de76",
+                    lambda output, target, mask, _: quality.delta_e(output, target, mask),
+                    range="CIE 1976 colour difference, 0 where nothing differs",
+                    colour="sRGB to CIELAB, D65",
+                    rounded=True,
+                    region=region,
+                )
+            )
+        return found
+
+    distance = _metric(
+        lpips,
+        lambda output, target, _, network: None if network is None else network(output, target, rounded=rounded),
+        range="[-1, 1] into the network, 0 where nothing differs",
+        window="AlexNet's receptive fields, torchvision's ImageNet weights",
+        rounded=rounded,
+    )
+    whole, *more = errors("all")
+    metrics = (whole, ssim, *more, *errors("inside"), *errors("outside"), distance)
+    return Protocol(name=name, about=about, psnr=psnr, ssim=ssim.name, lpips=lpips, metrics=metrics)
+
+
+def _gaussian_ssim(name: str, *, rounded: bool) -> Metric:
+    return _metric(
+        name,
+        lambda output, target, *_: quality.ssim(output, target, rounded=rounded),
+        range="[0, 1], K = {:g}, {:g}".format(*SSIM_K),
+        colour="RGB, mean over channels",
+        window=f"{SSIM_WINDOW}x{SSIM_WINDOW} Gaussian, sigma {SSIM_SIGMA:g}, wholly inside the image",
+        rounded=rounded,
+    )
+
+
+_UNIFORM_SSIM = _metric(
+    "ssim-uniform7",
+    lambda output, target, *_: quality.ssim_uniform(output, target),
+    range="[-1, 1], K = {:g}, {:g} of a range of 2".format(*SSIM_K),
+    colour="RGB, mean over channels",
+    window=f"{UNIFORM_WINDOW}x{UNIFORM_WINDOW} uniform, sample covariance, wholly inside the image",
+    rounded=False,
+)
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        _protocol(
+            "png8",
+            "what a saved 8-bit file scores: clamped, rounded; SSIM of Wang et al. (2004)",
             psnr="psnr-rgb8",
-            ssim="ssim-rgb8",
+            ssim=_gaussian_ssim("ssim-rgb8", rounded=True),
             lpips="lpips-alex-v0.1",
+            rounded=True,
+            colour=True,
         ),
-        Preset(
-            name="wang",
-            about="not clamped, not rounded; SSIM of Wang et al. (2004)",
+        _protocol(
+            "wang",
+            "not clamped, not rounded; SSIM of Wang et al. (2004)",
             psnr="psnr-rgb",
-            ssim="ssim-gauss11",
+            ssim=_gaussian_ssim("ssim-gauss11", rounded=False),
             lpips="lpips-alex-v0.1-float",
+            rounded=False,
         ),
-        Preset(
-            name="bpfre-group",
-            about="as the public code of BPFRe's authors measures its successors: [-1, 1], not clamped, not rounded, "
+        _protocol(
+            "bpfre-group",
+            "as the public code of BPFRe's authors measures its successors: [-1, 1], not clamped, not rounded, "
             "scikit-image's default SSIM with range 2",
             psnr="psnr-rgb",
-            ssim="ssim-uniform7",
+            ssim=_UNIFORM_SSIM,
             lpips="lpips-alex-v0.1-float",
+            rounded=False,
         ),
+    )
+}
+
+METRICS = {metric.name: metric for protocol in PROTOCOLS.values() for metric in protocol.metrics} | {
+    "average-precision": Metric(
+        name="average-precision",
+        description="range: [0, 1], area under the precision-recall curve; a map without knowledge has the share of "
+        "such pixels; colour: a map of one channel against the pixels where target and raw differ by more than "
+        f"{CHANGED_LEVELS} levels in a channel; quantisation: none of the map; window: none; "
+        f"region: {_REGIONS['all']}; resolution: the images' own; average: {_AVERAGES['inside']}",
+        function=quality.average_precision,
     )
 }

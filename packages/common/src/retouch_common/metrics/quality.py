@@ -1,8 +1,7 @@
 """How near a retouched picture is to the retoucher's: PSNR, SSIM, LPIPS, CIE 1976 colour difference.
 
 Pictures are (3, H, W) in [0, 1], one at a time, and are rounded to 8 bits first unless ``rounded=False``: what is
-compared is what a file would hold. Results are floats. The names of :func:`measure`'s figures are explained in
-:data:`retouch_common.metrics.protocols.PROTOCOLS`.
+compared is what a file would hold. Results are floats. :mod:`retouch_common.metrics.protocols` makes tables of them.
 """
 
 from __future__ import annotations
@@ -16,17 +15,15 @@ import torch
 
 from retouch_common.files import sha256
 from retouch_common.losses.region import difference_mask
-from retouch_common.metrics.protocols import (
-    LEVELS,
-    MASK_THRESHOLD,
-    PRESETS,
-    PSNR_CEILING,
-    SSIM_K,
-    SSIM_SIGMA,
-    SSIM_WINDOW,
-    UNIFORM_WINDOW,
-)
+from retouch_common.ranges import to_signed
 
+BITS = 8
+LEVELS = 2**BITS - 1  # the largest level
+PSNR_CEILING = 100.0  # dB: what equal pictures score, so that means stay finite
+SSIM_WINDOW = 11  # pixels
+SSIM_SIGMA = 1.5  # pixels; torchmetrics derives the window from it: 2 * int(3.5 * sigma + 0.5) + 1
+SSIM_K = (0.01, 0.03)
+UNIFORM_WINDOW = 7  # pixels
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's ImageNet weights; the digits begin its SHA-256
 BAND = 512  # rows of the SSIM map at a time: the windowed moments of a whole 4096² picture take gigabytes
 
@@ -47,8 +44,7 @@ def true_mask(raw: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         ValueError: The shapes differ, or there are several pictures.
     """
     _check(raw, target)
-    threshold = (MASK_THRESHOLD + 0.5) / LEVELS  # between two levels, so that rounding errors play no part
-    return difference_mask(quantise(raw)[None], quantise(target)[None], threshold=threshold) > 0
+    return difference_mask(quantise(raw)[None], quantise(target)[None]) > 0
 
 
 def psnr(
@@ -105,7 +101,7 @@ def ssim_uniform(output: torch.Tensor, target: torch.Tensor) -> float:
         "data_range": 2.0,
         "k2": SSIM_K[1] * ((n - 1) / n) ** 0.5,
     }
-    return _mean_similarity(2 * output.double() - 1, 2 * target.double() - 1, UNIFORM_WINDOW, options)
+    return _mean_similarity(to_signed(output.double()), to_signed(target.double()), UNIFORM_WINDOW, options)
 
 
 def _mean_similarity(output: torch.Tensor, target: torch.Tensor, window: int, options: Mapping[str, Any]) -> float:
@@ -200,46 +196,6 @@ class LPIPS:
         _check(output, target)
         a, b = ((quantise(image) if rounded else image.float())[None].to(self.device) for image in (output, target))
         return float(self.network(a, b, normalize=True))
-
-
-def measure(
-    output: torch.Tensor,
-    raw: torch.Tensor,
-    target: torch.Tensor,
-    *,
-    preset: str = "png8",
-    lpips: LPIPS | None = None,
-) -> dict[str, float]:
-    """All figures of one picture by the names of their protocols.
-
-    Args:
-        output: What the network made of ``raw``; ``raw`` itself gives the row of doing nothing. (3, H, W) in [0, 1].
-        raw: The photograph.
-        target: The retoucher's.
-        preset: Name in :data:`retouch_common.metrics.protocols.PRESETS`; "png8" includes colour differences.
-        lpips: The network; without it there is no such figure.
-
-    Returns:
-        Name -> value. What has no value (inside an empty mask, outside a full one) is left out.
-
-    Raises:
-        ValueError: The shapes differ, there are several pictures, or they are too small.
-    """
-    names, rounded = PRESETS[preset], preset == "png8"
-    inside = true_mask(raw, target)
-    figures = {names.psnr: psnr(output, target, rounded=rounded)}
-    uniform = names.ssim == "ssim-uniform7"
-    figures[names.ssim] = ssim_uniform(output, target) if uniform else ssim(output, target, rounded=rounded)
-    if rounded:
-        figures["de76"] = delta_e(output, target)
-    for region, mask in (("inside", inside), ("outside", ~inside)):
-        if mask.any():
-            figures[f"{names.psnr}-{region}"] = psnr(output, target, mask, rounded=rounded)
-            if rounded:
-                figures[f"de76-{region}"] = delta_e(output, target, mask)
-    if lpips is not None:
-        figures[names.lpips] = lpips(output, target, rounded=rounded)
-    return figures
 
 
 def mean_figures(images: Sequence[Mapping[str, float]]) -> dict[str, float]:
