@@ -4,9 +4,10 @@ import abpn.retouch
 import numpy as np
 import pytest
 import torch
+from abpn.blend_pyramid import box_mean
 from abpn.config import PRESETS
 from abpn.model import ABPN
-from abpn.retouch import Retoucher, box_mean
+from abpn.retouch import Retoucher
 from retouch_common.config import apply_overrides
 
 

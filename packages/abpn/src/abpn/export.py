@@ -35,7 +35,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from retouch_common.config import to_dict
 from retouch_common.files import write_atomically
 from retouch_common.inference.network import prepare_for_inference
@@ -43,7 +42,7 @@ from retouch_common.inference.onnx import require_onnx, run_onnx, to_onnx
 from torch import Tensor, nn
 
 from abpn.blend import NeutralBlend
-from abpn.blend_pyramid import up
+from abpn.blend_pyramid import blur, down, up
 from abpn.model import ABPN, pad_to_multiple
 
 MAX_LEVELS = 7
@@ -146,22 +145,14 @@ class _Whole(nn.Module):
 
 
 class _Down(nn.Module):
-    """I_i to I_{i+1}; :func:`abpn.blend_pyramid.down`, whose sizes kornia's ``pyrdown`` would freeze."""
-
-    kernel: Tensor
+    """I_i to I_{i+1}; :func:`abpn.blend_pyramid.down` of images that have two pixels to reflect beyond their edges."""
 
     def __init__(self, model: ABPN) -> None:
         super().__init__()
         self.blurs = model.config.pyramid == "burt"
-        taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-        self.register_buffer("kernel", torch.outer(taps, taps)[None], persistent=False)
 
     def forward(self, fine: Tensor) -> Tensor:
-        if self.blurs:
-            from kornia.filters import filter2d
-
-            fine = filter2d(fine, self.kernel, border_type="reflect")
-        return F.avg_pool2d(fine, 2)
+        return down(blur(fine) if self.blurs else fine)
 
 
 class _Thumbnail(nn.Module):

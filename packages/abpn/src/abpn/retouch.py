@@ -26,7 +26,8 @@ from retouch_common.inference.photos import require_strength
 from retouch_common.photo.sources import ArraySource, RowSource
 from torch import Tensor
 
-from abpn.blend_pyramid import image_pyramid
+from abpn.blend_pyramid import box_mean, image_pyramid
+from abpn.config import PyramidKernel
 from abpn.model import ABPN
 from abpn.stripes import Window, plan_stripes
 
@@ -168,7 +169,7 @@ class Retoucher:
             return
         tile = _to_tensor(block[:, columns.read_start : columns.read_stop], self.device)
         tile = _pad(tile, rows.read_stop - rows.read_start, columns.read_stop - columns.read_start)
-        images = _pyramid(tile, coarse.level, self.model.config.pyramid)
+        images = image_pyramid(tile, coarse.level, self.model.config.pyramid, mean=box_mean)
         scale = 2**coarse.level
         at_s = slice(rows.read_start // scale, rows.read_stop // scale)
         across_s = slice(columns.read_start // scale, columns.read_stop // scale)
@@ -223,7 +224,7 @@ class _Coarse:
         mask = torch.sigmoid(self._mask_logits.float())
         return F.interpolate(mask, scale_factor=float(scale), mode="bilinear")[0, 0]
 
-    def _reduce(self, source: RowSource, kernel: str, device: torch.device) -> Tensor:
+    def _reduce(self, source: RowSource, kernel: PyramidKernel, device: torch.device) -> Tensor:
         """Stream the photograph and keep level s."""
         scale = 2**self.level
         halo = 0 if kernel == "box" else 3 * scale
@@ -234,7 +235,7 @@ class _Coarse:
             read_start = min(rows.read_start, source.height - 1)
             block = source.read_rows(read_start, max(read_start + 1, min(rows.read_stop, source.height)))
             image = _pad(_to_tensor(block, device), rows.read_stop - rows.read_start, self.padded_width)
-            reduced = box_mean(image, scale) if kernel == "box" else _pyramid(image, self.level, kernel)[-1]
+            reduced = box_mean(image, scale) if kernel == "box" else image_pyramid(image, self.level, kernel)[-1]
             # Copied into place at once: small tensors kept between large ones that go would split the heap.
             kept = reduced[..., rows.inner.start // scale : rows.inner.stop // scale, :]
             coarse[..., rows.start // scale : rows.stop // scale, :] = kept
@@ -270,32 +271,6 @@ def _finished(result: np.ndarray, tiles: "list[Future[None]]") -> np.ndarray:
     for tile in tiles:
         tile.result()  # raises what the tile raised
     return result
-
-
-def _pyramid(image: Tensor, num_levels: int, kernel: str) -> list[Tensor]:
-    """:func:`abpn.blend_pyramid.image_pyramid` of a channels-last image."""
-    if kernel != "box":
-        return image_pyramid(image, num_levels, kernel)  # type: ignore[arg-type]
-    images = [image]
-    for _ in range(num_levels):
-        images.append(box_mean(images[-1], 2))
-    return images
-
-
-def box_mean(image: Tensor, factor: int) -> Tensor:
-    """Mean over factor x factor pixels; (1, C, H, W) in channels-last order.
-
-    Sums of whole rows and a multiplication by a small matrix take a quarter of the time of ``avg_pool2d``, which is
-    made for many channels.
-    """
-    _, channels, height, width = image.shape
-    rows = image.permute(0, 2, 3, 1).reshape(height // factor, factor, width * channels)
-    summed = rows[:, 0].clone()
-    for offset in range(1, factor):
-        summed += rows[:, offset]
-    mean = torch.eye(channels, device=image.device).repeat(factor, 1) / factor**2
-    reduced = summed.view(-1, factor * channels) @ mean
-    return reduced.view(1, height // factor, width // factor, channels).permute(0, 3, 1, 2)
 
 
 def _pad(image: Tensor, height: int, width: int) -> Tensor:
