@@ -63,22 +63,7 @@ class Options(PhotoOptions):
 def retouch_file(
     retoucher: Retoucher, src: str | os.PathLike[str], dst: str | os.PathLike[str], options: Options
 ) -> FacePlan:
-    """Retouch one photograph into a file.
-
-    Args:
-        retoucher: The network.
-        src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
-        dst: The output; its ending says the format. It is complete or not there at all.
-        options: How.
-
-    Returns:
-        Which faces were retouched, and why.
-
-    Raises:
-        OSError: If a file cannot be opened or written.
-        ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output is there
-            already and ``overwrite`` is not given, or an option does not fit.
-    """
+    """Retouch one photograph into a file, as :meth:`Retoucher.retouch_file` does with :class:`Options`."""
     from retouch_common.inference.face_plan import plan_faces
     from retouch_common.inference.faces import changed_face_rows
     from retouch_common.inference.photos import face_parts, open_photo, write_photo
