@@ -8,8 +8,7 @@ import pyvips
 import torch
 from click.testing import CliRunner
 from mofrr.cli import restore
-from mofrr.restore import Restorer
-from mofrr.restore_files import CAUTION
+from mofrr.restore import CAUTION, Restorer
 from retouch_common.faces.alignment import align, whole_square
 from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan, regions

@@ -89,8 +89,7 @@ def retouch(
     """
     if face_boxes and region == "photo":
         raise click.UsageError("--face-box and --region photo exclude each other; leave one out")
-    from abpn.retouch import Retoucher
-    from abpn.retouch_files import Options, retouch_file
+    from abpn.retouch import Options, Retoucher, retouch_file
 
     options = Options(
         strength=strength,

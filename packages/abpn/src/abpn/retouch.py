@@ -8,12 +8,16 @@ with a halo wide enough that its result equals the same pixels of the whole phot
 Shapes: arrays are (H, W, 3) RGB, uint8 or uint16; tensors are (1, 3, H, W) in [0, 1].
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +25,11 @@ import torch
 import torch.nn.functional as F
 from retouch_common.devices import resolve_device, resolve_precision
 from retouch_common.inference.faces import gather_rows, open_skin_segmenter, suppress_noise
+from retouch_common.inference.names import MASK, beside
 from retouch_common.inference.network import prepare_for_inference
-from retouch_common.inference.photos import require_strength
+from retouch_common.inference.photos import PhotoOptions, require_strength
 from retouch_common.photo.sources import ArraySource, RowSource
+from retouch_common.ranges import to_levels
 from torch import Tensor
 
 from abpn.blend_pyramid import box_mean, image_pyramid
@@ -32,8 +38,11 @@ from abpn.model import ABPN
 from abpn.stripes import Window, plan_stripes
 
 if TYPE_CHECKING:
-    from retouch_common.inference.regions import RegionPlan
+    import pyvips
+    from retouch_common.inference.regions import Region, RegionPlan
     from retouch_common.parsing.skin import SkinSegmenter
+    from retouch_common.photo.io import Photo
+
 
 COARSE_PIXELS = 2_000_000  # the reduced copy's size: 24 MB in fp32
 STREAM_PIXELS = 2_000_000  # what the first pass reads at a time
@@ -67,7 +76,7 @@ class Retoucher:
         self.precision = precision
 
     @functools.cached_property
-    def skin(self) -> "SkinSegmenter":
+    def skin(self) -> SkinSegmenter:
         """What finds the skin of faces, for ``confine``; loaded at its first use."""
         return open_skin_segmenter(self.device, self.precision)
 
@@ -86,14 +95,14 @@ class Retoucher:
         """
         return gather_rows(self.stripes(ArraySource(image), strength=strength), image)
 
-    def retouch_file(self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any) -> "RegionPlan":
+    def retouch_file(self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any) -> RegionPlan:
         """Retouch one photograph into a file, with everything the file carries beside its pixels.
 
         Args:
             src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
             dst: The output; its ending says the format. It is complete or not there at all.
             **options: strength, region, face_boxes, confine, mask_out, compare, overwrite: the fields of
-                :class:`abpn.retouch_files.Options`.
+                :class:`abpn.retouch.Options`.
 
         Returns:
             Which part was retouched, and why.
@@ -103,8 +112,6 @@ class Retoucher:
             ValueError: If ``src`` is not a photograph, ``dst`` cannot hold it or is ``src`` without
                 ``overwrite``, or an option does not fit.
         """
-        from abpn.retouch_files import Options, retouch_file
-
         return retouch_file(self, src, dst, Options(**options))
 
     def mask(self, image: np.ndarray) -> np.ndarray:
@@ -156,7 +163,7 @@ class Retoucher:
     def _retouch_tile(
         self,
         columns: Window,
-        coarse: "_Coarse",
+        coarse: _Coarse,
         block: np.ndarray,
         rows: Window,
         inner: slice,
@@ -267,7 +274,7 @@ def _tile_workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(number)  # part of this setting belongs to the process, not to the thread
 
 
-def _finished(result: np.ndarray, tiles: "list[Future[None]]") -> np.ndarray:
+def _finished(result: np.ndarray, tiles: list[Future[None]]) -> np.ndarray:
     for tile in tiles:
         tile.result()  # raises what the tile raised
     return result
@@ -279,3 +286,78 @@ def _pad(image: Tensor, height: int, width: int) -> Tensor:
     if not bottom and not right:
         return image
     return F.pad(image, (0, right, 0, bottom), mode="replicate").contiguous(memory_format=torch.channels_last)
+
+
+MASK_SIDE = 1024  # the network's mask is coarser than this in any case
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(PhotoOptions):
+    """How to retouch files.
+
+    Attributes:
+        strength: 0 changes nothing, 1 is the network's retouching.
+        region: "faces", "photo" or "auto".
+        confine: Where faces are retouched, change their skin only.
+        mask_out: Also write the network's mask, NAME.mask.png.
+    """
+
+    strength: float = 1.0
+    region: Region = "auto"
+    confine: bool = True
+    mask_out: bool = False
+
+    def __post_init__(self) -> None:
+        require_strength(self.strength)
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The mask."""
+        return (MASK,) if self.mask_out else ()
+
+
+def retouch_file(
+    retoucher: Retoucher, src: str | os.PathLike[str], dst: str | os.PathLike[str], options: Options
+) -> RegionPlan:
+    """Retouch one photograph into a file, as :meth:`Retoucher.retouch_file` does with :class:`Options`."""
+    from retouch_common.inference.photos import open_photo, write_photo
+    from retouch_common.inference.regions import plan_region, retouched_rows
+    from retouch_common.photo.sink import written
+
+    target = Path(dst)
+    photo = open_photo(Path(src), target, options)
+    plan = plan_region(photo, options.region, face_boxes=options.face_boxes)
+    # Paper: the whole photograph may change. Here: of faces, only the skin.
+    skin = retoucher.skin if options.confine and plan.region == "faces" else None
+    mask = _mask(retoucher, photo, plan, skin) if options.mask_out else None
+    rows = retouched_rows(photo, plan, retoucher, strength=options.strength, skin=skin)
+    write_photo(photo, target, rows, options, plan.crops)
+    if mask is not None:
+        with written(beside(target, MASK)) as temporary:
+            mask.pngsave(str(temporary))
+    return plan
+
+
+def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, skin: SkinSegmenter | None) -> pyvips.Image:
+    """Where the network would retouch, as grey levels at the photo's size; computed when it is written.
+
+    The network finds its mask in a thumbnail, so that a reduced view of each part gives the same one.
+    """
+    import pyvips
+    from retouch_common.inference.regions import moved_face
+    from retouch_common.photo.pixels import image_from_array
+    from retouch_common.photo.sources import ArraySource
+
+    canvas: pyvips.Image = pyvips.Image.black(photo.width, photo.height).copy(interpretation="b-w")
+    for index, (x, y, width, height) in enumerate(plan.crops or [(0, 0, photo.width, photo.height)]):
+        view = photo.thumbnail(MASK_SIDE, (x, y, width, height))
+        mask = retoucher.mask(view)
+        if skin is not None:
+            face = moved_face(plan.faces[index], x, y, view.shape[1] / width)
+            mask = mask * skin.locate(ArraySource(view), face).weights(0, 0, view.shape[1], view.shape[0])
+        levels = to_levels(mask)[..., None]
+        image = image_from_array(levels, "b-w")
+        image = image.resize(width / image.width, vscale=height / image.height, kernel="linear")
+        image = image.gravity("north-west", width, height, extend="copy")
+        canvas = canvas.maxpair(image.embed(x, y, photo.width, photo.height))
+    return canvas

@@ -116,8 +116,7 @@ def retouch(
     """
     if face_boxes and aligned:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
-    from bpfre.retouch import Retoucher
-    from bpfre.retouch_files import Options, retouch_file
+    from bpfre.retouch import Options, Retoucher, retouch_file
 
     options = Options(
         strength=strength,

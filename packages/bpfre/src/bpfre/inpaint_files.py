@@ -22,8 +22,7 @@ from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import RowSource, blocks
 
 from bpfre.model import BPFRe
-from bpfre.retouch import Retoucher
-from bpfre.retouch_files import mask_files, mask_picture
+from bpfre.retouch import Retoucher, mask_files, mask_picture
 from bpfre.strokes import brush_strokes, paint_white
 
 

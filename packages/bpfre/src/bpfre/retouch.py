@@ -7,10 +7,13 @@ network, and its difference reduced. Only what lies on the person's skin goes ba
 Shapes: photographs are (H, W, 3) RGB, uint8 or uint16; faces (S, S, 3) float32 in [0, 1].
 """
 
+from __future__ import annotations
+
 import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +29,9 @@ from retouch_common.inference.faces import (
     open_skin_segmenter,
     run_on_faces,
 )
+from retouch_common.inference.names import ATTENTION_COARSE, ATTENTION_REFINED, MASK, beside
 from retouch_common.inference.network import InferenceModel
+from retouch_common.inference.photos import PhotoOptions, require_strength
 from retouch_common.photo.filters import resize
 from retouch_common.photo.pasting import map_rows
 from retouch_common.photo.sources import ArraySource, RowSource
@@ -38,6 +43,8 @@ from bpfre.model import BPFRe, Stage
 if TYPE_CHECKING:
     from retouch_common.inference.face_plan import FacePlan
     from retouch_common.parsing.skin import SkinSegmenter
+    from retouch_common.photo.io import Photo
+
 
 FACES_AT_ONCE = 8  # on an accelerator; a processor works on one, since more only cost memory there
 
@@ -102,7 +109,7 @@ class Retoucher:
         self.at_once = 1 if self.network.device.type == "cpu" else FACES_AT_ONCE
 
     @functools.cached_property
-    def skin(self) -> "SkinSegmenter":
+    def skin(self) -> SkinSegmenter:
         """What finds the skin of faces, for ``confine``; loaded at its first use."""
         return open_skin_segmenter(self.network.device, self.precision)
 
@@ -161,14 +168,14 @@ class Retoucher:
 
         return Attention(draw("attention_coarse"), draw("attention_refined"))
 
-    def retouch_file(self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any) -> "FacePlan":
+    def retouch_file(self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any) -> FacePlan:
         """Retouch one photograph into a file, with everything the file carries beside its pixels.
 
         Args:
             src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
             dst: The output; its ending says the format. It is complete or not there at all.
             **options: strength, face_boxes, aligned, protect, confine, mask_out, attention_out, compare, overwrite: the
-                fields of :class:`bpfre.retouch_files.Options`.
+                fields of :class:`bpfre.retouch.Options`.
 
         Returns:
             Which faces were retouched, and why.
@@ -178,8 +185,6 @@ class Retoucher:
             ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or is ``src`` without
                 ``overwrite``, or an option does not fit.
         """
-        from bpfre.retouch_files import Options, retouch_file
-
         return retouch_file(self, src, dst, Options(**options))
 
     def find_blemishes(
@@ -254,3 +259,120 @@ def _protection(protect: np.ndarray) -> ArraySource:
     if protect.dtype != np.uint8:
         protect = np.rint(65535 * protect.astype(np.float32).clip(0, 1)).astype(np.uint16)
     return ArraySource(np.repeat(protect[..., None], 3, axis=2))
+
+
+MAPS = ("attention_coarse", "attention_refined")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(PhotoOptions):
+    """How to retouch files.
+
+    Attributes:
+        strength: 0 changes nothing, 1 is the network's retouching.
+        aligned: The photo is a face as the network was trained on, a square picture.
+        protect: A picture of the photo's size whose white parts stay as they are (moles, tattoos), or a folder with
+            one for every photo, named like it.
+        confine: Change the skin of the faces only.
+        mask_out: Also write where the network would retouch, NAME.mask.png: the larger of both attention maps, within
+            the skin if the change is confined to it.
+        attention_out: Also write the attention maps, NAME.attention-coarse.png and NAME.attention-refined.png.
+    """
+
+    strength: float = 1.0
+    aligned: bool = False
+    protect: str | os.PathLike[str] | None = None
+    confine: bool = True
+    mask_out: bool = False
+    attention_out: bool = False
+
+    def __post_init__(self) -> None:
+        require_strength(self.strength)
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The maps."""
+        return tuple(_maps(self))
+
+    @property
+    def kept(self) -> Sequence[Path]:
+        """The pictures of what to protect."""
+        return mask_files(self.protect)
+
+
+def retouch_file(
+    retoucher: Retoucher, src: str | os.PathLike[str], dst: str | os.PathLike[str], options: Options
+) -> FacePlan:
+    """Retouch one photograph into a file, as :meth:`Retoucher.retouch_file` does with :class:`Options`."""
+    from retouch_common.inference.face_plan import plan_faces
+    from retouch_common.inference.faces import changed_face_rows
+    from retouch_common.inference.photos import face_parts, open_photo, write_photo
+
+    if (options.mask_out or options.attention_out) and not retoucher.network.config.attention:
+        raise ValueError("this network has no attention modules (model.attention=false), and so no maps to write")
+    target = Path(dst)
+    photo = open_photo(Path(src), target, options)
+    protect = None
+    if options.protect is not None:
+        protect = mask_picture(Path(options.protect), photo, "what to protect")
+    plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
+    faces = retoucher.find_blemishes(photo, plan.squares, confine=options.confine)
+    rows = changed_face_rows(photo, faces, strength=options.strength, protect=protect)
+    write_photo(photo, target, rows, options, face_parts(photo, plan.squares))
+    _write_maps(faces, photo, target, options)
+    return plan
+
+
+def _write_maps(faces: Sequence[RetouchedFace], photo: Photo, target: Path, options: Options) -> None:
+    from retouch_common.inference.companions import write_map
+
+    for ending, names in _maps(options).items():
+        layers = map_layers(faces, names, photo.height, photo.width, within_skin=ending == MASK)
+        if layers:  # the coarse stage has no second map
+            write_map(beside(target, ending), photo.height, photo.width, layers)
+
+
+def _maps(options: Options) -> dict[str, Sequence[str]]:
+    """The maps to write beside an output: ending -> which of ``MAPS``."""
+    endings: dict[str, Sequence[str]] = {}
+    if options.attention_out:
+        endings = {ATTENTION_COARSE: MAPS[:1], ATTENTION_REFINED: MAPS[1:]}
+    if options.mask_out:
+        endings[MASK] = MAPS
+    return endings
+
+
+def mask_files(given: str | os.PathLike[str] | None) -> list[Path]:
+    """The files that :func:`mask_picture` may read, none of which an output may replace."""
+    if given is None:
+        return []
+    return sorted(Path(given).iterdir()) if Path(given).is_dir() else [Path(given)]
+
+
+def mask_picture(given: Path, photo: Photo, meaning: str) -> Photo:
+    """The picture that says something about every pixel of a photo.
+
+    Args:
+        given: It, or a folder with one for every photo, named like it.
+        photo: The photo.
+        meaning: What it says: "what to protect".
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If the folder has none or several for the photo, or it has another size.
+    """
+    from retouch_common.photo.io import Photo
+
+    if given.is_dir():
+        named = [file for file in sorted(given.iterdir()) if file.is_file() and file.stem == photo.path.stem]
+        if len(named) != 1:
+            there = f"{len(named)} pictures are" if named else "no picture is"
+            raise ValueError(f"{photo.path}: in the folder {given} {there} named like it; one must say {meaning}")
+        given = named[0]
+    mask = Photo.open(given)
+    if (mask.width, mask.height) != (photo.width, photo.height):
+        raise ValueError(
+            f"{photo.path}: has {photo.width}x{photo.height} pixels and the picture of {meaning}, {given}, "
+            f"has {mask.width}x{mask.height}; they must be equal"
+        )
+    return mask

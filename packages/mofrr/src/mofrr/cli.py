@@ -170,8 +170,7 @@ def restore(
     """
     if face_boxes and aligned:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
-    from mofrr.restore import Restorer
-    from mofrr.restore_files import Options, restore_file
+    from mofrr.restore import Options, Restorer, restore_file
 
     names = None if experts == "auto" else [name.strip() for name in experts.split(",") if name.strip()]
     if names == []:
