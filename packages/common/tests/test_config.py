@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import FrozenInstanceError, dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -259,3 +259,14 @@ def test_binary_file_is_not_yaml(tmp_path):
 def test_missing_yaml_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_yaml(tmp_path / "none.yaml")
+
+
+def test_retired_options_load_with_their_constant_only():
+    @dataclass(frozen=True, kw_only=True)
+    class Section:
+        RETIRED: ClassVar[dict[str, Any]] = {"taps": (1, 2)}
+        width: int = 3
+
+    assert from_dict(Section, {"width": 4, "taps": [1, 2]}) == Section(width=4)
+    with pytest.raises(ValueError, match=r"^taps: this release has only \(1, 2\), not \[1, 3\]"):
+        from_dict(Section, {"taps": [1, 3]})

@@ -125,8 +125,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
     """Build a configuration of class ``cls``; options that are missing keep their defaults.
 
+    A section may list options of earlier releases that are constants now, as a class variable ``RETIRED`` from names to
+    those constants: weights and runs that carry them load as long as the values agree.
+
     Raises:
-        ValueError: an unknown name, a wrong type, a wrong choice or a missing option without default.
+        ValueError: an unknown name, a wrong type, a wrong choice, a missing option without default, or a retired option
+            with another value.
     """
     return _build(cls, data, "", option_names(cls))
 
@@ -170,6 +174,11 @@ def _merge(data: dict[str, Any], path: list[str], value: Any) -> None:
 
 def _build(cls: type[T], data: Mapping[str, Any], prefix: str, known: list[str]) -> T:
     hints = _hints(cls)
+    retired: Mapping[str, Any] = getattr(cls, "RETIRED", {})
+    for key, constant in retired.items():
+        if key in data and _plain(data[key]) != _plain(constant):
+            raise ValueError(f"{prefix}{key}: this release has only {constant!r}, not {data[key]!r}")
+    data = {key: value for key, value in data.items() if key not in retired}
     for key in data:
         if key not in hints:
             raise ValueError(_unknown(f"{prefix}{key}", known))
