@@ -63,9 +63,10 @@ def test_the_discriminators_learn_what_is_real(faces, batch, step, situation):
             real, made = (task.discriminators(image, batch["labels"], situation) for image in (batch["image"], fake))
         return sum(float(r.mean() - m.mean()) for r, m in zip(real.logits, made.logits, strict=True))
 
-    before = gap()
+    for _ in range(50):  # until the power iterations of the spectral norms stand still
+        before = gap()
     task.training_step(step, itertools.repeat(batch))
-    assert gap() > before
+    assert gap() > before + 1e-3
 
 
 @pytest.mark.parametrize(("step", "situation"), SITUATIONS)
