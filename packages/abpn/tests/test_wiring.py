@@ -113,7 +113,7 @@ def test_validation_measures_the_moving_average(pairs):
 
 
 def test_the_paper_weighs_its_terms_as_printed():
-    """Eq. 6 and section 5.1."""
+    """Eq. 6."""
     loss = PRESETS["paper"].loss
     assert (loss.mse, loss.perceptual, loss.adversarial, loss.dice, loss.tv) == (1.0, 0.1, 0.1, 1.0, 0.1)
     assert (loss.l1, loss.psnr, loss.bce, loss.mask_emphasis) == (0.0, 0.0, 0.0, 0.0)

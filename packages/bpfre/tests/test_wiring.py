@@ -180,7 +180,7 @@ def test_validation_measures_the_moving_average(pairs):
 
 
 def test_the_paper_weighs_its_terms_as_printed():
-    """Eq. 12 and section 4.1; the U-Net's own rate is ours."""
+    """Eq. 12; the U-Net's own rate is ours."""
     loss, train = PRESETS["paper"].loss, PRESETS["paper"].train
     assert (loss.identity, loss.blemish, loss.adversarial, loss.psnr, loss.emphasis) == (0.001, 1.0, 1.0, 0.0, 0.0)
     assert (train.lr, train.unet_lr, train.betas, train.steps) == (2e-3, 0.1, (0.0, 0.99), 120_000)
