@@ -1,4 +1,4 @@
-"""Random crops of prepared portraits: scaled, turned, mirrored."""
+"""Random crops of prepared portraits: scaled, rotated, mirrored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Crop", "CropConfig", "random_crop"]
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
-    """How portraits are cut; widths of faces are pixels in a crop 512 px wide and grow with it."""
+    """Limits of random crops; widths of faces are pixels in a crop 512 px wide and grow with it."""
 
     min_face_width: float = 200.0
     max_face_width: float = 900.0
@@ -63,11 +63,11 @@ def random_crop(
 
     Args:
         face: The portrait.
-        size: Side of the result in pixels.
+        size: S, side of the crop in pixels.
         generator: Source of randomness.
         config: Limits.
-        anywhere: Whether the place is independent of the face; else the centre lies on the face or near it.
-        natural: Whether the picture as photographed is cut too.
+        anywhere: Place the crop independently of the face; otherwise its centre lies on or near the face.
+        natural: Also crop the uncleaned image.
     """
     config = config or CropConfig()
     height, width = face.image.shape[:2]
@@ -103,14 +103,14 @@ def random_crop(
 
 
 def _start(centre: float, half: int, length: int) -> int:
-    """Where a window of `half` map pixels begins in a row of `length`: within it, or around it if it is shorter."""
+    """Return where a window of ``half`` map pixels starts within a row of ``length``, centred if it is longer."""
     if half >= length:
         return (length - half) // 2
     return int(np.clip(round((centre - half) / 2), 0, length - half))
 
 
 def _window(array: np.ndarray, y0: int, x0: int, side: int) -> np.ndarray:
-    """A square of an array (H, W, C), which is mirrored beyond its borders."""
+    """Return a square of an (H, W, C) array, padded by reflection beyond its borders."""
     (top, bottom), (left, right) = (
         (max(0, -s), max(0, s + side - n)) for s, n in zip((y0, x0), array.shape, strict=False)
     )
@@ -121,7 +121,7 @@ def _window(array: np.ndarray, y0: int, x0: int, side: int) -> np.ndarray:
 
 
 def _resample(levels: np.ndarray, size: int, flip: bool, angle: float) -> np.ndarray:
-    """Resize with antialiasing, mirror and turn an (h, w, C) uint8 array."""
+    """Resize with antialiasing, mirror and rotate an (h, w, C) uint8 array."""
     tensor = torch.from_numpy(levels).permute(2, 0, 1)[None]
     if tensor.shape[-1] != size:
         tensor = F.interpolate(tensor, (size, size), mode="bilinear", align_corners=False, antialias=True)

@@ -25,19 +25,19 @@ LEAST_PROBABILITY = 0.5
 def write_landmarks(
     folder: Path, model: Callable[[np.ndarray, Face], tuple[np.ndarray, float]]
 ) -> list[tuple[Path, str]]:
-    """Write `landmarks.npz` in every folder that holds portraits; pictures that have landmarks are skipped.
+    """Write `landmarks.npz` in every folder that holds portraits; photos that have landmarks are skipped.
 
     Args:
-        folder: Portraits, in subfolders too.
-        model: Gives (468, 2) points and the probability that they lie on a face, e.g. a
+        folder: Portraits, also in subfolders.
+        model: Returns (468, 2) points and the probability that they lie on a face, e.g. a
             :class:`retouch_common.faces.mesh_model.MeshModel`.
 
     Returns:
-        Pictures without landmarks, each with the reason.
+        Photos without landmarks, each with the reason.
 
     Raises:
-        ValueError: If there are no portraits, or a `landmarks.npz` is damaged.
-        OSError: If a file cannot be written.
+        ValueError: There are no portraits, or a `landmarks.npz` is damaged.
+        OSError: A file cannot be written.
     """
     paths = find_portraits(folder)
     known = {parent: _known(parent) for parent in {path.parent for path in paths}}

@@ -29,7 +29,7 @@ SPOTS: dict[str, Kind] = {
     "scratch": blemish_areas.scratch,
     "crease": blemish_areas.crease,
 }
-"""Drawn in numbers."""
+"""Drawn in large numbers."""
 
 AREAS: dict[str, Kind] = {
     "patch": blemish_areas.patch,
@@ -38,6 +38,6 @@ AREAS: dict[str, Kind] = {
     "shade": blemish_areas.shade,
     "rough": blemish_areas.rough,
 }
-"""Large, so only a few in a picture."""
+"""Large; only a few in an image."""
 
 KINDS: dict[str, Kind] = SPOTS | AREAS

@@ -88,13 +88,7 @@ def fit(
 
 
 def dry_run(task: Task, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
-    """Build everything, train in memory until each part has taken a step, and report it; write no run directory.
-
-    Args:
-        task: As for :func:`fit`.
-        device: As for :func:`fit`.
-        report: Receives lines for the user.
-    """
+    """Build everything and take the steps ``task.dry_steps`` in memory; write no run directory."""
     with _runner(task, device) as runner:
         task.setup(runner)
         first, last = task.dry_steps
