@@ -14,7 +14,7 @@ __all__ = ["RegionKind", "retouched_region"]
 RegionKind = Literal["skin", "face", "ellipse", "colour"]
 
 WORKING_SIDE = 256
-"""Regions are drawn in a copy of the picture of about this side, and enlarged."""
+"""Regions are drawn in a copy of the image of about this side, and upsampled."""
 
 REACH = 2.6  # in eye distances: how far from the face skin colours count
 CB, CR = (77.0, 127.0), (133.0, 173.0)  # Chai and Ngan, "Face segmentation using skin-color map", IEEE TCSVT 1999
@@ -27,15 +27,12 @@ def retouched_region(image: np.ndarray, landmarks: FaceLandmarks, kind: RegionKi
     Args:
         image: (H, W, 3) float32 in [0, 1].
         landmarks: In the image's pixels.
-        kind: "skin" is the mask given; "face" that within the face's outline, without ears and neck; "ellipse" an
+        kind: "skin" is ``skin``; "face" is its part within the face's outline, without ears and neck; "ellipse" an
             ellipse around the face, features included; "colour" everything near the face of a usual skin colour.
         skin: (H, W) float32 in [0, 1].
 
     Returns:
         (H, W) float32 in [0, 1].
-
-    Raises:
-        ValueError: If the kind has another name.
     """
     if kind == "skin":
         return skin
