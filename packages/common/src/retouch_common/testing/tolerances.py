@@ -28,13 +28,10 @@ def assert_close(
     """Assert that two tensors agree within the tolerance of a format.
 
     Args:
-        actual: any shape and format.
-        expected: the same shape; compared in float64, so the formats may differ.
-        dtype: the format in which `actual` was computed, if that is not its own.
-        name: what to call it in the message.
-
-    Raises:
-        AssertionError: the shapes differ, or some value is further away than the tolerance, or NaN.
+        actual: Any shape and format.
+        expected: The same shape; compared in float64, so the formats may differ.
+        dtype: Format in which ``actual`` was computed, if not its own.
+        name: Name in the message.
     """
     tolerance = TOLERANCES[dtype or actual.dtype]
     torch.testing.assert_close(
