@@ -21,13 +21,9 @@ from retouch_common.faces.webmorph import read_template
 from retouch_common.files import atomic_output, write_atomically
 from retouch_common.synthesis.preparation import PreparedFace, prepare_face
 
-__all__ = ["CACHE_VERSION", "default_cache", "entry_key", "load_entry", "open_or_prepare", "portrait_key", "save_entry"]
-
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 11
-"""Raise it whenever masks, cleaning or the layout of entries change."""
-
+CACHE_VERSION = 11  # raise it whenever masks, cleaning or the layout of entries change
 ARRAYS = ("image", "natural", "maps")
 
 

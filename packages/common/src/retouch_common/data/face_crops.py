@@ -10,8 +10,6 @@ from torch.nn import functional as F
 
 from retouch_common.synthesis.preparation import PreparedFace
 
-__all__ = ["Crop", "CropConfig", "random_crop"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
@@ -121,7 +119,6 @@ def _window(array: np.ndarray, y0: int, x0: int, side: int) -> np.ndarray:
 
 
 def _resample(levels: np.ndarray, size: int, flip: bool, angle: float) -> np.ndarray:
-    """Resize with antialiasing, mirror and rotate an (h, w, C) uint8 array."""
     tensor = torch.from_numpy(levels).permute(2, 0, 1)[None]
     if tensor.shape[-1] != size:
         tensor = F.interpolate(tensor, (size, size), mode="bilinear", align_corners=False, antialias=True)

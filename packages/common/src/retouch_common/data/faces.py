@@ -29,8 +29,6 @@ from retouch_common.synthesis.photometric import NoiseBank, colour_shift, religh
 from retouch_common.synthesis.preparation import PreparedFace
 from retouch_common.synthesis.scenes import draw_distractors, occluder, random_background
 
-__all__ = ["FaceBlemishes", "drawing_weights"]
-
 MIN_NATURAL_WIDTH = 300.0
 """Narrower faces, in pixels of the portrait, do not show small blemishes of their own well enough to teach them."""
 
@@ -176,7 +174,6 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         return np.clip(image, 0.0, 1.0), skin, own
 
     def _piece(self, generator: np.random.Generator) -> np.ndarray:
-        """Return a crop of any portrait, perhaps upside down, in other colours."""
         face = self._face(generator)
         levels = random_crop(face, self.size, generator, anywhere=True, natural=False).levels
         piece = from_levels(levels[:: int(generator.choice([-1, 1]))])
@@ -185,7 +182,6 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
     def _camera(
         self, raw: np.ndarray, target: np.ndarray, skin: np.ndarray, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Apply the same lens, film, noise, size and compression to both; outside skin they stay equal."""
         if generator.random() < 0.08:  # black and white, or toned
             toned = np.exp(generator.normal(0.0, 0.05, 3)).astype(np.float32)
             raw, target = (np.minimum(luminance(p)[..., None] * toned, 1.0) for p in (raw, target))
@@ -229,7 +225,6 @@ def _alike(
     target: np.ndarray,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Apply the same random change to both images."""
     again = copy.deepcopy(generator)
     return change(raw, generator), change(target, again)
 

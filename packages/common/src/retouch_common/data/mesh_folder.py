@@ -16,8 +16,6 @@ from retouch_common.faces.face import Face
 from retouch_common.faces.mesh import LANDMARKS_FILE, read_mesh_file, write_mesh_file
 from retouch_common.progress import progress_bar
 
-__all__ = ["write_landmarks"]
-
 SAVE_EVERY = 50
 LEAST_PROBABILITY = 0.5
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from retouch_common.faces.mesh import LANDMARKS_FILE, read_mesh_file
 
-__all__ = ["find_portraits", "mesh_of", "person_of", "split_portraits"]
-
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
 
 HELD_OUT_EVERY = {"headshots": 4, "community": 4}

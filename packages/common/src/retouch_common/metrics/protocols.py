@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from retouch_common.metrics.quality import LPIPS
 
-Region = Literal["all", "inside", "outside"]
-"""All pixels, or those inside or outside :func:`quality.true_mask`."""
+Region = Literal["all", "inside", "outside"]  # all pixels, or those inside or outside :func:`quality.true_mask`
 
 _REGIONS = {
     "all": "every pixel counts alike",

@@ -22,8 +22,6 @@ from retouch_common.synthesis.jpeg import compress
 from retouch_common.synthesis.photometric import NoiseBank, colour_shift, light_field, relight
 from retouch_common.synthesis.scenes import occluder, random_background
 
-__all__ = ["Augmenter", "Framed", "Pose", "cut", "dead_leaves", "draw_glasses", "random_pose"]
-
 EYES = [CLASSES.index(name) for name in ("eye_left", "eye_right")]
 HAIRY = [CLASSES.index(name) for name in ("hair", "brow_left", "brow_right")]
 
@@ -275,7 +273,6 @@ class Augmenter:
         return np.ascontiguousarray(np.clip(image, 0, 1), dtype=np.float32)  # the sums above round
 
     def _dyed(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Change the colour and lightness of hair and brows."""
         where = gaussian_blur(np.isin(labels, HAIRY).astype(np.float32), 1.5)[..., None]
         exponent = np.float32(np.exp(generator.normal(0.0, 0.45)))
         tint = np.exp(generator.normal(0.0, 0.2, 3)).astype(np.float32)

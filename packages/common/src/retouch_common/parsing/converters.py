@@ -28,8 +28,6 @@ from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.files import write_atomically
 from retouch_common.parsing.labels import CLASSES, NUM_CLASSES, exchanged, open_png, read_labels, resized, write_labels
 
-__all__ = ["CELEBAMASK_PARTS", "KINDS", "convert", "left_is_left"]
-
 CELEBAMASK_PARTS: dict[str, str] = {
     "skin": "skin",
     "l_brow": "brow_left",
@@ -271,7 +269,6 @@ def _by_name(pictures: Iterable[tuple[Name, Path]]) -> dict[Name, Path]:
 
 
 def _grey(file: Path) -> np.ndarray:
-    """Return (H, W) uint8 of an 8-bit grey PNG, also of one with three equal channels."""
     return np.array(open_png(file.read_bytes(), str(file)).convert("L"))
 
 

@@ -23,16 +23,11 @@ from retouch_common.parsing.augmentation import Augmenter, cut, random_pose
 from retouch_common.parsing.mouths import open_mouth
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
 
-__all__ = ["FACES", "ParsedFaces", "find_pairs", "open_data"]
-
 Augmentation = Literal["strong", "paper", "none"]
 
 FACES = "faces:"
-EMPTY = 0.04
-"""Share of samples without a face, so that the parser does not see one everywhere."""
-
-OPENED = 0.15
-"""Share of samples whose closed mouth is opened."""
+EMPTY = 0.04  # share of samples without a face, so that the parser does not see one everywhere
+OPENED = 0.15  # share of samples whose closed mouth is opened
 
 
 def open_data(

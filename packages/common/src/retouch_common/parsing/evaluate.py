@@ -19,8 +19,6 @@ from retouch_common.parsing.meshes import labels_from_mesh, points_in_square
 from retouch_common.parsing.metrics import confusion, figures
 from retouch_common.parsing.parser import FaceParser
 
-__all__ = ["MESH_PARTS", "evaluate", "mesh_f1"]
-
 MESH_PARTS = {
     "eyes": ("eye_left", "eye_right"),
     "brows": ("brow_left", "brow_right"),

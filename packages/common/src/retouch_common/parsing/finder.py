@@ -17,11 +17,7 @@ from retouch_common.faces.face import Face
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.parser import FaceParser
 
-__all__ = ["FINDING_SIDE", "find_faces", "find_landmarks"]
-
-FINDING_SIDE = 1280
-"""Photos are downsampled to this longer side, so that faces of 1/20 of it are found."""
-
+FINDING_SIDE = 1280  # photos are downsampled to this longer side, so that faces of 1/20 of it are found
 _STEP = 2**0.5  # ratio of successive scales
 _SMALLEST = 96  # longer side at the smallest scale
 _PEAKS = 24  # eyes and mouths considered at every scale
@@ -85,7 +81,6 @@ def find_landmarks(likely: np.ndarray) -> np.ndarray | None:
 
 @torch.inference_mode()
 def _candidates(image: np.ndarray, parser: FaceParser) -> list[_Candidate]:
-    """Return plausible pairs of eyes with mouths, at all scales."""
     level = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(parser.device).float() / 255
     longer = max(image.shape[:2])
     scale = min(1.0, FINDING_SIDE / longer)
@@ -234,7 +229,6 @@ def _without_outliers(points: np.ndarray, reach: tuple[float, float]) -> np.ndar
 
 
 def _middle(points: np.ndarray) -> np.ndarray:
-    """Return the middle of the box that holds all but a few points."""
     return np.quantile(points, (0.03, 0.97), axis=0).mean(axis=0)
 
 
@@ -250,7 +244,6 @@ def _holds(face: Face, middle: np.ndarray, unit: float) -> bool:
 
 
 def _without_duplicates(faces: list[Face]) -> list[Face]:
-    """Return the best of faces that overlap by more than 30 %."""
     from torchvision.ops import nms
 
     if not faces:

@@ -35,8 +35,7 @@ CLASSES = (
 
 NUM_CLASSES = len(CLASSES)
 
-NOT_FACE, UNKNOWN = 254, 255
-"""Labels in training only: "hair or background" and "any class"."""
+NOT_FACE, UNKNOWN = 254, 255  # labels in training only: "hair or background" and "any class"
 
 COLOURS = np.array(
     [
@@ -173,7 +172,6 @@ def resized(labels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _checked(labels: np.ndarray, name: str) -> np.ndarray:
-    """Return labels as uint8; refuse what is not a class."""
     if labels.min() < 0 or labels.max() >= NUM_CLASSES:
         wrong = int(labels.max()) if labels.max() >= NUM_CLASSES else int(labels.min())
         raise ValueError(f"{name}: holds the label {wrong}; classes go from 0 to {NUM_CLASSES - 1}")
@@ -208,5 +206,4 @@ def _from_colours(pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _keys(colours: np.ndarray) -> np.ndarray:
-    """Return one number for every colour (…, 3)."""
     return colours.astype(np.int64) @ (1 << 16, 1 << 8, 1)

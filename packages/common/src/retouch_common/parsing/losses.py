@@ -8,8 +8,6 @@ from torch import Tensor
 
 from retouch_common.parsing.labels import CLASSES, NOT_FACE, UNKNOWN
 
-__all__ = ["dice_loss", "parsing_loss"]
-
 PARTS = tuple(range(CLASSES.index("brow_left"), CLASSES.index("hair")))
 """The small parts that :func:`dice_loss` is over: brows, eyes, nose, lips and mouth."""
 

@@ -14,15 +14,6 @@ from retouch_common.parsing.labels import CLASSES, NOT_FACE, UNKNOWN
 from retouch_common.parsing.templates import ColourMixture, colour_features, connected_part
 from retouch_common.photo.filters import dilate, fill_polygon
 
-__all__ = [
-    "certain_background",
-    "labels_from_mesh",
-    "points_in_square",
-    "teacher_labels",
-    "with_mesh_parts",
-    "with_open_surroundings",
-]
-
 SKIN, HAIR = CLASSES.index("skin"), CLASSES.index("hair")
 SURE, UNSURE = 0.7, 0.4
 """A teacher's probability from which its class is used, and from which a fringe makes the mesh's skin unknown."""
@@ -179,7 +170,6 @@ def _axes(points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.n
 
 
 def _head(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return a generous mask of the head and its hair."""
     across, down = _axes(points, height, width)
     return (np.abs(across) < 1.25) & (down > -1.3)
 

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from retouch_common.parsing.labels import CLASSES, NOT_FACE, NUM_CLASSES
 
-__all__ = ["HELEN_PARTS", "PARTS", "confusion", "figures"]
-
 PARTS = tuple(name for name in CLASSES if name not in ("background", "mouth"))
 """Classes of the mean F1, left and right apart. Closed lips have no mouth between them, whose F1 would be noise."""
 

@@ -22,8 +22,7 @@ from retouch_common.parsing.labels import NUM_CLASSES
 from retouch_common.pretrained import Pretrained
 from retouch_common.ranges import to_signed
 
-BUNDLED = resources.files("retouch_common.parsing") / "weights"
-"""Folder of the bundled weights."""
+BUNDLED = resources.files("retouch_common.parsing") / "weights"  # folder of the bundled weights
 
 
 class ParsingUNet(

@@ -9,8 +9,6 @@ import torch.nn.functional as F
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.photo.filters import gaussian_blur
 
-__all__ = ["open_mouth"]
-
 UPPER, INSIDE, LOWER = (CLASSES.index(name) for name in ("upper_lip", "mouth", "lower_lip"))
 
 

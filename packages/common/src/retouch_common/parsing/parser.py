@@ -15,8 +15,6 @@ from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.photo.filters import label_regions
 
-__all__ = ["FaceParser"]
-
 ONE_PIECE = tuple(CLASSES.index(name) for name in ("brow_left", "brow_right", "eye_left", "eye_right", "nose"))
 OUTLIER = 0.25  # a piece smaller than this share of the largest is a mistake
 

@@ -31,16 +31,12 @@ from retouch_common.photo.filters import gaussian_blur, resize
 from retouch_common.progress import progress_bar
 from retouch_common.ranges import from_levels, to_levels
 
-__all__ = ["STORED", "LabelledPortrait", "labels_square", "load_portrait", "prepare_portraits"]
-
 logger = logging.getLogger(__name__)
 
 VERSION = 2  # of the cached arrays; raise it when labels or mattes change
-STORED = 96 / PORTRAIT_EYES
-"""Side in pixels of a cached face's square: 96 pixels between the eyes."""
+STORED = 96 / PORTRAIT_EYES  # side in pixels of a cached face's square: 96 pixels between the eyes
 TEACHING = 2  # version of the labels by a teacher
-REACH = 1.2
-"""Half side of the cached part of a photo with a mesh, in sides of the face's square."""
+REACH = 1.2  # half side of the cached part of a photo with a mesh, in sides of the face's square
 TEACHER_SCALES, FRAME = (0.85, 1.2), 1.5
 """A teacher sees a face at these scales, mirrored too, with this much of the aligned square around it."""
 HAIR = CLASSES.index("hair")
@@ -162,7 +158,6 @@ def _mesh(picture: Path) -> np.ndarray:
 
 
 def _taught_entries(pictures: Sequence[Path], entries: Mapping[Path, Path], teacher: FaceParser) -> dict[Path, Path]:
-    """Return portraits whose open labels a teacher settled, by photo."""
     digest = hashlib.sha256(f"{TEACHING}\n".encode())
     for tensor in teacher.model.state_dict().values():
         digest.update(tensor.cpu().numpy().tobytes())
@@ -246,7 +241,6 @@ def _scaled(square: FaceSquare, scale: float) -> FaceSquare:
 
 
 def _key(picture: Path, truth: Path) -> str:
-    """Return the name of an entry, which depends on the photo and its labels."""
     meshed = truth.suffix == ".tem" or truth.name == LANDMARKS_FILE
     files = [] if truth.name == LANDMARKS_FILE else [truth]
     return portrait_key(picture, VERSION, STORED, files=files, mesh=mesh_of(picture) if meshed else None)

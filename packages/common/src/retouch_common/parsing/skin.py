@@ -31,8 +31,6 @@ from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import gaussian_blur, resize, smoothstep
 from retouch_common.photo.sources import RowSource
 
-__all__ = ["SkinSegmenter"]
-
 _BACKGROUND, _HAIR, _NOSE = (CLASSES.index(name) for name in ("background", "hair", "nose"))
 _SKIN, _BROWS, _EYES, _LIPS = (
     [CLASSES.index(name) for name in names]
@@ -261,13 +259,11 @@ class _Tone:
 
 
 def _glasses(foreign: np.ndarray, frame: _Frame) -> np.ndarray:
-    """Return the rims of glasses: what is foreign around the eyes, if there is enough of it."""
     rims = foreign & frame.ellipse(0, 0.1, 1.2, 0.6)
     return frame.grown(rims, 0.03) if frame.area(rims) > _GLASSES else np.zeros_like(rims)
 
 
 def _beard(tone: _Tone, bare: np.ndarray, frame: _Frame) -> np.ndarray:
-    """Return the hair of a beard; nothing on a face without one."""
     below = bare & (frame.y > frame.nose[1] + 0.12)
     chin = frame.grown(below & frame.ellipse(frame.mouth[0], frame.mouth[1], 0.75, 0.75), -0.05)
     if not chin.any() or np.median(tone.roughness[chin]) < _BEARDED:
@@ -279,7 +275,6 @@ def _beard(tone: _Tone, bare: np.ndarray, frame: _Frame) -> np.ndarray:
 
 
 def _ears_and_neck(likely: np.ndarray, tone: _Tone, head: np.ndarray, frame: _Frame) -> np.ndarray:
-    """Return the certain skin of ears and neck."""
     alike = tone.alike(2.0)
     around = (likely[_BACKGROUND] > 0.5) & ~frame.ellipse(0, 0.5, 1.8, 2.4)
     if not around.any() or alike[around].mean() > _AMBIGUOUS:

@@ -21,23 +21,7 @@ from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur, resize
 from retouch_common.ranges import from_levels
 
-__all__ = [
-    "WORKING_UNIT",
-    "ColourMixture",
-    "NotPlain",
-    "ParsedPortrait",
-    "colour_features",
-    "connected_part",
-    "hair_mask",
-    "labels_from_template",
-    "labels_of_photo",
-    "parse_portrait",
-    "reduced",
-]
-
-WORKING_UNIT = 96.0
-"""Distance between the pupils in pixels at which hair is segmented; larger photos are downsampled."""
-
+WORKING_UNIT = 96.0  # distance between the pupils in pixels at which hair is segmented; larger photos are downsampled
 SKIN, HAIR = CLASSES.index("skin"), CLASSES.index("hair")
 BALD = (-15.0, 2.2)
 """A bald head is at most this much darker (L of Lab) and rougher than the forehead, as in :func:`colour_features`."""

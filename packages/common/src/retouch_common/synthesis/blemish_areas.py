@@ -10,8 +10,6 @@ import numpy as np
 from retouch_common.synthesis.blemish_canvas import BLOOD, MELANIN, Canvas, log_uniform, tint
 from retouch_common.synthesis.blemish_shapes import blob, curve_distance
 
-__all__ = ["crease", "flat", "hair_strand", "patch", "rough", "scratch", "shade", "shine"]
-
 
 def _curve(generator: np.random.Generator, length: float, bend: float, segments: int) -> np.ndarray:
     """Return points (y, x) of a random curve around the origin."""

@@ -12,8 +12,6 @@ import numpy as np
 
 from retouch_common.synthesis.blemish_shapes import NoisePool, Window, blob, window_around
 
-__all__ = ["BLOOD", "MELANIN", "Canvas", "log_uniform", "spot", "tint"]
-
 BLOOD = np.array([0.25, 1.0, 0.85], dtype=np.float32)
 MELANIN = np.array([0.55, 0.85, 1.1], dtype=np.float32)
 

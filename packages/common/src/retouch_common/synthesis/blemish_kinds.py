@@ -9,8 +9,6 @@ import numpy as np
 from retouch_common.synthesis import blemish_areas, blemish_spots
 from retouch_common.synthesis.blemish_canvas import Canvas
 
-__all__ = ["AREAS", "KINDS", "SPOTS", "Kind"]
-
 Kind = Callable[[Canvas, float, float, float, np.random.Generator], None]
 """Paints one blemish: canvas, row, column and radius in pixels, source of randomness."""
 

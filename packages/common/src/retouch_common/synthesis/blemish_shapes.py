@@ -8,8 +8,6 @@ import numpy as np
 
 from retouch_common.photo.filters import smooth_noise
 
-__all__ = ["NoisePool", "Window", "blob", "curve_distance", "window_around"]
-
 
 @dataclass(frozen=True)
 class Window:

@@ -8,21 +8,6 @@ from retouch_common.photo.filters import gaussian_blur
 from retouch_common.synthesis.blemish_canvas import BLOOD, MELANIN, Canvas, log_uniform, spot, tint
 from retouch_common.synthesis.blemish_shapes import Window, blob
 
-__all__ = [
-    "comedone",
-    "dark_spot",
-    "disc",
-    "mole",
-    "pale_spot",
-    "papule",
-    "pustule",
-    "red_spot",
-    "scar",
-    "smear",
-    "solid_spot",
-    "tinted_spot",
-]
-
 
 def papule(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Red bump with halo, core, shading and sometimes a highlight."""

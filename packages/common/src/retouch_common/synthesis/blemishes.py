@@ -19,8 +19,6 @@ from retouch_common.synthesis.blemish_kinds import AREAS, KINDS, SPOTS
 from retouch_common.synthesis.blemish_shapes import NoisePool
 from retouch_common.synthesis.blemish_spots import mole
 
-__all__ = ["BlemishConfig", "BlemishPair", "BlemishSynthesizer"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class BlemishConfig:
@@ -123,7 +121,6 @@ class BlemishSynthesizer:
         return (largest > MASK_THRESHOLD).astype(np.float32)
 
     def _draw_kept(self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator) -> None:
-        """Draw moles, hair and freckles, which both images share."""
         config = self.config
         if generator.random() < config.mole_probability:
             for _ in range(1 + int(generator.geometric(0.3))):
@@ -171,6 +168,5 @@ class BlemishSynthesizer:
 
 
 def _place(places: np.ndarray, canvas: Canvas, generator: np.random.Generator) -> tuple[float, float]:
-    """Draw a place on skin, between pixels."""
     cy, cx = divmod(int(places[int(generator.integers(len(places)))]), canvas.skin.shape[1])
     return cy + generator.random() - 0.5, cx + generator.random() - 0.5

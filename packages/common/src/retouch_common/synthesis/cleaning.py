@@ -12,10 +12,7 @@ import numpy as np
 from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, gaussian_blur, label_regions, resize, smoothstep
 
-__all__ = ["clean_skin", "find_blemishes"]
-
-DETECTION_UNIT = 192.0
-"""Blemishes are detected at no more than this distance between the pupils in pixels."""
+DETECTION_UNIT = 192.0  # blemishes are detected at no more than this distance between the pupils in pixels
 
 # Lengths are for a face with 256 pixels between the pupils.
 SIGMAS = (1.5, 3.0, 6.0, 10.0)  # scales of the differences of Gaussians; the outer one is three times as wide
@@ -170,7 +167,6 @@ def clean_skin(
 def _fill(
     image: np.ndarray, cleanable: np.ndarray, blemishes: np.ndarray, moles: np.ndarray, scale: float
 ) -> np.ndarray:
-    """Replace blemishes by smoothly continued skin and texture borrowed from nearby."""
     if not blemishes.any():
         return image.copy()
     grown = dilate(blemishes, max(1.0, 3.0 * scale)) * (cleanable > 0.0)

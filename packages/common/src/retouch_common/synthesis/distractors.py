@@ -15,8 +15,6 @@ from PIL import Image, ImageDraw, ImageFont
 from retouch_common.synthesis.blemish_canvas import log_uniform
 from retouch_common.synthesis.blemish_shapes import NoisePool, Window, blob, curve_distance, window_around
 
-__all__ = ["ANYWHERE", "ON_SKIN", "Scenery", "draw_on_skin", "draw_things"]
-
 
 @dataclass
 class Scenery:

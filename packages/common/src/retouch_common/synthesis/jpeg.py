@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-__all__ = ["compress"]
-
 # ITU-T T.81, Annex K, Tables K.1 and K.2
 _LUMINANCE = (
     "16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62 "
@@ -78,7 +76,6 @@ def _transform() -> np.ndarray:
 
 @functools.cache
 def _steps(table: str, quality: int) -> np.ndarray:
-    """Return (64,) quantisation steps."""
     base = np.array(table.split(), dtype=np.int64)
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip((base * percent + 50) // 100, 1, 255).astype(np.float32)

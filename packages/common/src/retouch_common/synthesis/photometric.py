@@ -11,13 +11,8 @@ import numpy as np
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.filters import gaussian_blur, resize
 
-__all__ = ["NoiseBank", "colour_shift", "light_field", "relight", "resample", "resharpen", "tone_table"]
-
-SKIN_TONE = np.array([0.55, 0.85, 1.1], dtype=np.float32)
-"""Optical density of melanin per channel."""
-
-DARKEST_SKIN = 0.13
-"""Mean luminance, gamma-coded, down to which skin is darkened."""
+SKIN_TONE = np.array([0.55, 0.85, 1.1], dtype=np.float32)  # optical density of melanin per channel
+DARKEST_SKIN = 0.13  # mean luminance, gamma-coded, down to which skin is darkened
 
 
 def relight(

@@ -23,18 +23,11 @@ from retouch_common.photo.filters import resize
 from retouch_common.ranges import from_levels
 from retouch_common.synthesis.cleaning import clean_skin
 
-__all__ = ["MAX_FACE_WIDTH", "PreparedFace", "prepare_face"]
-
 logger = logging.getLogger(__name__)
 
-MAX_FACE_WIDTH = 1000.0
-"""Portraits with wider faces are downsampled to this."""
-
-MAX_FLAT = 0.7
-"""Photographs have noise: where more of the skin is exactly flat, the image is a drawing."""
-
-FACE_WIDTHS = 2.25
-"""Width of a face in pupil distances."""
+MAX_FACE_WIDTH = 1000.0  # portraits with wider faces are downsampled to this
+MAX_FLAT = 0.7  # photographs have noise: where more of the skin is exactly flat, the image is a drawing
+FACE_WIDTHS = 2.25  # width of a face in pupil distances
 
 
 @dataclass(frozen=True)

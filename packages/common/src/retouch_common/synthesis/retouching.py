@@ -29,27 +29,10 @@ from retouch_common.synthesis.retouching_warps import (
     warp_image,
 )
 
-__all__ = [
-    "ANY",
-    "OPERATIONS",
-    "STYLES",
-    "RetouchConfig",
-    "RetouchRecipe",
-    "RetouchStyle",
-    "Retouched",
-    "any_style",
-    "random_recipe",
-    "retouch_face",
-    "strength_label",
-]
-
 OPERATIONS = ("white", "smooth", "lift", "eye")
 
-LEVELS = (0.3, 0.6, 0.9)
-"""The strengths of RetouchingFFHQ's labels 1, 2 and 3."""
-
-RESPONSE = 0.5
-"""The effect is the strength to this power: programs act most at the beginning of their sliders."""
+LEVELS = (0.3, 0.6, 0.9)  # the strengths of RetouchingFFHQ's labels 1, 2 and 3
+RESPONSE = 0.5  # the effect is the strength to this power: programs act most at the beginning of their sliders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +134,7 @@ STYLES: dict[str, RetouchStyle] = {
     ),
 }
 
-ANY = "any"
-"""The style that is drawn from the seed."""
+ANY = "any"  # the style that is drawn from the seed
 
 
 @dataclass(frozen=True, kw_only=True)

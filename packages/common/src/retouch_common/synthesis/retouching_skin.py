@@ -14,11 +14,7 @@ from retouch_common.faces.skin import enlarge, skin_maps
 from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur, resize, smoothstep
 
-__all__ = ["retouching_skin"]
-
-WORKING_SIDE = 256
-"""The mask is computed in a copy of the image of this side, or of half its own if that is more."""
-
+WORKING_SIDE = 256  # the mask is computed in a copy of the image of this side, or of half its own if that is more
 EAR = 0.2  # reach of the ears beyond the face, in eye distances; so are all lengths below
 NECK = 1.4  # below the chin
 DARK = (0.4, 0.6)  # lightness of what is not skin and what is, over that of cheeks and forehead
@@ -61,7 +57,6 @@ def retouching_skin(image: np.ndarray, landmarks: FaceLandmarks) -> np.ndarray:
 
 
 def _inner_face(landmarks: FaceLandmarks, height: int, width: int) -> np.ndarray:
-    """Return the part of a face from the brows to below the nose, with soft borders."""
     left, right = landmarks.brows
     below = (landmarks.mouth[::-1] + landmarks.nose[-1]) / 2
     corners = np.stack([left[left[:, 0].argmin()], right[right[:, 0].argmax()], *below])
@@ -133,7 +128,6 @@ def _band(landmarks: FaceLandmarks, above: float, height: int, width: int) -> np
 
 
 def _forehead(landmarks: FaceLandmarks, height: int, width: int) -> np.ndarray:
-    """Return everything above the brows."""
     middle, up = landmarks.eye_centres.mean(0), -landmarks.unit * _frame(landmarks)[1]
     return _stripe(landmarks, middle + 4.0 * up, middle + 0.4 * up, height, width)
 
@@ -144,7 +138,6 @@ def _stripe(landmarks: FaceLandmarks, top: np.ndarray, bottom: np.ndarray, heigh
 
 
 def _neck(landmarks: FaceLandmarks) -> np.ndarray:
-    """Return an outline from the corners of the jaw downwards."""
     along, down = _frame(landmarks)
     across = (landmarks.jaw - landmarks.nose[-1]) @ along
     left, right = landmarks.jaw[across.argmin()], landmarks.jaw[across.argmax()]

@@ -12,8 +12,6 @@ import torch.nn.functional as F
 from retouch_common.photo.colour import luminance, rgb_to_lab
 from retouch_common.photo.filters import gaussian_blur, resize, smoothstep
 
-__all__ = ["SmoothingKind", "WhiteningKind", "smooth", "whiten"]
-
 WhiteningKind = Literal["lab", "log", "ycc", "hsv", "linear", "screen"]
 
 SmoothingKind = Literal["guided", "bilateral", "bands", "gaussian", "median", "surface"]
@@ -218,7 +216,6 @@ def _on_skin(image: np.ndarray, skin: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _edges(detail: np.ndarray, contrast: float) -> np.ndarray:
-    """Return detail without what is weak."""
     strength = np.abs(detail).max(axis=-1, keepdims=True)
     return detail * smoothstep(strength, 0.5 * contrast, 1.5 * contrast)
 
@@ -243,7 +240,6 @@ def _window(skin: np.ndarray, margin: int) -> tuple[slice, slice] | None:
 
 
 def _blended(image: np.ndarray, window: tuple[slice, slice], changed: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """Blend the changed part into an image where there is skin, in place."""
     part, weight = image[window], skin[window][..., None]
     image[window] = np.where(weight > 0, np.clip(part + weight * (changed - part), 0.0, 1.0), part)
     return image

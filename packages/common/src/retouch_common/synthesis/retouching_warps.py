@@ -16,22 +16,6 @@ import torch.nn.functional as F
 from retouch_common.faces.landmarks import FaceLandmarks
 from retouch_common.photo.filters import smoothstep
 
-__all__ = [
-    "EyeKind",
-    "Interpolation",
-    "LiftKind",
-    "Warp",
-    "displacement",
-    "drag",
-    "enlarge",
-    "face_lift",
-    "moving_least_squares",
-    "narrow",
-    "pinch",
-    "pull",
-    "warp_image",
-]
-
 Warp = Callable[[np.ndarray], np.ndarray]
 
 LiftKind = Literal["drag", "pull", "narrow", "mls", "taper", "pinch"]
@@ -40,9 +24,7 @@ EyeKind = Literal["power", "cone", "gaussian", "cosine"]
 
 Interpolation = Literal["bilinear", "bicubic"]
 
-BORDER = 0.06
-"""Displacements fade out within this share of the image's side from its border."""
-
+BORDER = 0.06  # displacements fade out within this share of the image's side from its border
 CHEEK, CHEEK_WIDTH = 0.2, 0.13  # where along the jaw, counted from the chin, it is drawn in most, and how far around
 MLS_CELLS = 40  # moving least squares are solved on a grid of this many cells a side, and interpolated
 JAW_STEPS = (0.1, 0.18, 0.26, 0.34)  # control points along the jaw, counted likewise

@@ -15,8 +15,6 @@ from retouch_common.synthesis.blemish_kinds import KINDS
 from retouch_common.synthesis.blemish_shapes import NoisePool, blob, window_around
 from retouch_common.synthesis.blemish_spots import mole
 
-__all__ = ["draw_distractors", "occluder", "random_background"]
-
 _DISTRACTORS = ("red_spot", "solid_spot", "scratch", "pale_spot", "comedone", "papule", "patch", "rough")
 
 

@@ -117,7 +117,6 @@ def num_bytes(*values: Any) -> int:
 
 
 def _finished(call: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    """Return the call, followed on a GPU by synchronisation."""
     if device.type != "cuda":
         return call
 

@@ -64,11 +64,8 @@ class Target:
         return np.array([self.lightness * skin[0], chroma * np.cos(hue), chroma * np.sin(hue)]) - skin
 
 
-Layers = list[tuple[np.ndarray, Target]]
-"""Coverages in [0, 1] over a square window, each with its colour."""
-
-Kind = Callable[[float, np.random.Generator], Layers]
-"""Draws a blemish on a face of a given width in pixels."""
+Layers = list[tuple[np.ndarray, Target]]  # coverages in [0, 1] over a square window, each with its colour
+Kind = Callable[[float, np.random.Generator], Layers]  # draws a blemish on a face of a given width in pixels
 
 
 def draw_blemishes(portrait: MeshPortrait, seed: int) -> np.ndarray:
@@ -112,7 +109,6 @@ def _of_skin_colour(portrait: MeshPortrait, window: tuple[slice, slice], lab: np
 
 
 def _paint(lab: np.ndarray, cover: np.ndarray, layers: Layers, y: int, x: int) -> tuple[slice, slice]:
-    """Draw layers around a place, in place; return the covered part."""
     half = len(layers[0][0]) // 2
     rows, columns = (slice(max(0, at - half), min(n, at + half + 1)) for at, n in zip((y, x), cover.shape, strict=True))
     inside = (

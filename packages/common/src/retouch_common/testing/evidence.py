@@ -35,10 +35,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[[], Any])
 
-STUDIO = ("london_neutral", "london_smiling", "canada")
-"""Sets of portraits taken in two studios, under `faces/`."""
-ANYWHERE = ("headshots", "community")
-"""Sets of portraits taken anywhere."""
+STUDIO = ("london_neutral", "london_smiling", "canada")  # sets of portraits taken in two studios, under `faces/`
+ANYWHERE = ("headshots", "community")  # sets of portraits taken anywhere
 
 
 class NotMeasured(Exception):

@@ -154,7 +154,6 @@ def _write_all(
 
 
 def _write(path: Path, data: bytes) -> dict[str, Any]:
-    """Write and flush one file; return its entry in the manifest."""
     with open(path, "xb") as file:
         for start in range(0, len(data), _CHUNK):
             file.write(memoryview(data)[start : start + _CHUNK])
@@ -208,7 +207,6 @@ def _step(path: Path) -> tuple[int, int]:
 
 
 def _list(folder: Path) -> list[Path]:
-    """Return the checkpoint directories in ``folder``, newest first."""
     if not folder.is_dir():
         return []
     return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=_step, reverse=True)

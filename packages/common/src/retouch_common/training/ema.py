@@ -59,7 +59,6 @@ class EMA:
 
 
 def _unwrap(model: nn.Module) -> nn.Module:
-    """Return the module inside DistributedDataParallel and torch.compile wrappers."""
     while True:
         inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
         inner = getattr(inner, "_orig_mod", inner)

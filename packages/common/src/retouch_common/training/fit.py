@@ -17,8 +17,6 @@ from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
 from retouch_common.training.task import Task
 
-__all__ = ["dry_run", "fit"]
-
 
 def fit(
     task: Task,

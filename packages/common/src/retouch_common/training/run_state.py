@@ -104,7 +104,6 @@ class RunState:
         finite.check_state(step, {group: checkpoint.flatten(nested) for group, nested in self._state()[0].items()})
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return tensors and JSON values of all but the random states."""
         tensors: dict[str, Any] = {}
         meta: dict[str, Any] = {"config": to_dict(self.config)}
         for name, network in self.networks.items():

@@ -100,7 +100,6 @@ def _index(key: str) -> int:
 
 
 def _numbers(value: Any) -> Any:
-    """Convert scalar tensors (learning rates may be tensors) to numbers, also inside lists and dicts."""
     if isinstance(value, torch.Tensor):
         return value.item()
     if isinstance(value, Mapping):

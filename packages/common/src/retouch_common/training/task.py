@@ -16,8 +16,6 @@ from retouch_common.training.runner import Runner
 from retouch_common.training.samplers import EndlessBatches, endless_loader
 from retouch_common.training.schedule import learning_rate_factor
 
-__all__ = ["Task"]
-
 Sheet = Sequence[Mapping[str, Tensor]]
 
 
