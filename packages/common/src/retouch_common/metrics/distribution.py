@@ -16,7 +16,7 @@ from retouch_common.metrics.quality import LEVELS, quantise
 
 INCEPTION_FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-FEW = 2048  # pictures: with fewer than features, the covariance is singular and the distance strongly biased
+FEW = 2048  # images: with fewer than features, the covariance is singular and the distance strongly biased
 
 
 class FIDUnavailable(ValueError):

@@ -50,7 +50,7 @@ def promise_anywhere(evidence: Evidence, retouch: Callable[[], Retouch]) -> None
 
     @evidence.figure("people anywhere, nothing drawn: pictures of which something is painted over", at_most=5, unit="%")
     def painted_over() -> tuple[float, dict[str, Any]]:
-        """Pictures in which the mean colour of some 24 x 24 block moves by more than 10 levels."""
+        """Images in which the mean colour of some 24 x 24 block moves by more than 10 levels."""
         found = harm()
         shifts = sorted(found.shift.values())
         return 100 * len(found.painted_over) / len(shifts), {

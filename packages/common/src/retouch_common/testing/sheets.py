@@ -13,7 +13,7 @@ from retouch_common.testing.anywhere import Draw, MeshPortrait, Retouch, face_wi
 from retouch_common.training.sheets import save_sheet
 
 ROWS = 5  # on a sheet
-SIDE = 448  # of the largest picture in pixels
+SIDE = 448  # of the largest image in pixels
 MARGIN = 0.7  # face widths around the face
 CHANGED = 2  # levels
 
