@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from retouch_common.synthesis.preparation import PreparedFace
 
+MAX_ENLARGEMENT, MAX_REDUCTION = 1.1, 3.0  # more looks blurred, or loses small blemishes
+ROTATED = 0.12  # share of crops that are rotated, by up to 30 degrees
+
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
@@ -17,12 +20,6 @@ class CropConfig:
 
     min_face_width: float = 200.0
     max_face_width: float = 900.0
-    max_enlargement: float = 1.1
-    """Portraits are enlarged at most this much."""
-    max_reduction: float = 3.0
-    """Portraits are reduced at most this much."""
-    turn_probability: float = 0.12
-    """Share of crops that are turned, by up to 30 degrees."""
     reach: float | None = None
     """Largest distance between the centres of crop and face, in widths of the face; None: about half of one."""
     lift: float = 0.0
@@ -71,8 +68,8 @@ def random_crop(
     height, width = face.image.shape[:2]
     x, y, box_width, box_height = face.box
     unit = size / 512.0
-    widest = min(config.max_face_width * unit, config.max_enlargement * box_width)
-    narrowest = min(max(config.min_face_width * unit, box_width / config.max_reduction), widest)
+    widest = min(config.max_face_width * unit, MAX_ENLARGEMENT * box_width)
+    narrowest = min(max(config.min_face_width * unit, box_width / MAX_REDUCTION), widest)
     face_width = float(np.exp(generator.uniform(np.log(narrowest), np.log(widest))))
     window = size * box_width / face_width
     if anywhere:
@@ -88,7 +85,7 @@ def random_crop(
     x0, y0 = _start(cx, half, width // 2), _start(cy, half, height // 2)
     flip = bool(generator.random() < 0.5)
     angle = 0.0
-    if generator.random() < config.turn_probability:
+    if generator.random() < ROTATED:
         angle = float(np.clip(generator.normal(0.0, 12.0), -30.0, 30.0))
 
     def cut(array: np.ndarray, step: int) -> np.ndarray:

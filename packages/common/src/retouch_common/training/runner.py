@@ -45,7 +45,6 @@ class Runner:
         accumulate: Number of micro-batches whose gradients are averaged in one step.
         cpu: Stay on the CPU even where there is a GPU.
         find_unused_parameters: Needed where a step leaves some parameters without a gradient.
-        sync_batch_norm: Share batch statistics between GPUs.
 
     Attributes:
         device: Device of this process.
@@ -65,7 +64,6 @@ class Runner:
         accumulate: int = 1,
         cpu: bool = False,
         find_unused_parameters: bool = False,
-        sync_batch_norm: bool = True,
     ):
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
@@ -80,7 +78,6 @@ class Runner:
         )
         self.precision = precision
         self.accumulate = accumulate
-        self.sync_batch_norm = sync_batch_norm
         self.device: torch.device = self.accelerator.device
         self.num_processes: int = self.accelerator.num_processes
         self.process_index: int = self.accelerator.process_index
@@ -97,9 +94,10 @@ class Runner:
     def prepare(self, *objects: Any) -> Any:
         """Move models to the device and wrap models and optimisers for distribution; return them in order.
 
+        GPUs share the statistics of batch normalisation.
         Data loaders need no preparation: :class:`retouch_common.training.samplers.EndlessBatches` divides batches.
         """
-        if self.sync_batch_norm and self.num_processes > 1 and self.device.type == "cuda":
+        if self.num_processes > 1 and self.device.type == "cuda":
             objects = tuple(
                 nn.SyncBatchNorm.convert_sync_batchnorm(item) if isinstance(item, nn.Module) else item
                 for item in objects
