@@ -35,13 +35,8 @@ def default_cache() -> Path:
 def portrait_key(photo: Path, *about: object, files: Iterable[Path] = (), mesh: np.ndarray | None = None) -> str:
     """Return the name under which something made of a portrait is cached: 24 hexadecimal digits.
 
-    It depends on contents only: copied, moved or touched portraits keep their entries.
-
-    Args:
-        photo: The portrait.
-        *about: What else the entry depends on: version of the algorithms, sizes, digests.
-        files: Files that belong to the portrait, its template or labels.
-        mesh: Its landmarks, see :func:`retouch_common.data.portraits.mesh_of`.
+    It depends on contents only: on the photo, on ``files`` that belong to it, on its ``mesh``, and on ``about``, e.g.
+    versions and sizes.
     """
     digest = hashlib.sha256("".join(f"{part}\n" for part in about).encode())
     digest.update(photo.read_bytes())
@@ -112,17 +107,12 @@ def load_entry(folder: Path, key: str) -> PreparedFace | None:
 
 
 def open_or_prepare(folder: Path, photo: Path) -> PreparedFace | None:
-    """Return a portrait from the cache; clean and store it first if it is missing or damaged.
+    """Return a portrait from the cache, prepared first if it is missing or damaged; None without a usable face.
 
-    The face is located by a `.tem` template beside the photo, else by the folder's `landmarks.npz`, else by the
-    detector.
-
-    Returns:
-        None if the photo has no usable face.
+    The face is located by a `.tem` template beside the photo, by the folder's `landmarks.npz`, or by the detector.
 
     Raises:
         ValueError: The photo or its landmarks cannot be read.
-        OSError: The cache cannot be written.
     """
     key = entry_key(photo)
     try:

@@ -23,19 +23,13 @@ LEAST_PROBABILITY = 0.5
 def write_landmarks(
     folder: Path, model: Callable[[np.ndarray, Face], tuple[np.ndarray, float]]
 ) -> list[tuple[Path, str]]:
-    """Write `landmarks.npz` in every folder that holds portraits; photos that have landmarks are skipped.
+    """Write `landmarks.npz` in every folder of portraits; return photos without landmarks, each with the reason.
 
-    Args:
-        folder: Portraits, also in subfolders.
-        model: Returns (468, 2) points and the probability that they lie on a face, e.g. a
-            :class:`retouch_common.faces.mesh_model.MeshModel`.
-
-    Returns:
-        Photos without landmarks, each with the reason.
+    Photos that have landmarks are skipped. ``model`` returns (468, 2) points and the probability that they lie on a
+    face, e.g. a :class:`retouch_common.faces.mesh_model.MeshModel`.
 
     Raises:
         ValueError: There are no portraits, or a `landmarks.npz` is damaged.
-        OSError: A file cannot be written.
     """
     paths = find_portraits(folder)
     known = {parent: _known(parent) for parent in {path.parent for path in paths}}

@@ -227,13 +227,7 @@ def console() -> Console:
 
 
 def refuse_evaluated(out: Path | None, *, overwrite: bool = False, also: Sequence[str] = ()) -> None:
-    """Refuse a folder that holds an evaluation before a new one is measured; see :func:`refuse_existing`.
-
-    Args:
-        out: The folder; None where nothing is written.
-        overwrite: Allow to replace its files.
-        also: Names of further files that will be written.
-    """
+    """Refuse a folder that holds an evaluation, or files ``also``, before a new one is measured."""
     if out is not None:
         refuse_existing([out / name for name in ("evaluation.json", "figures.png", *also)], overwrite=overwrite)
 

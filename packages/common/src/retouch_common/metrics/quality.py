@@ -119,15 +119,9 @@ def delta_e(output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | Non
 
 
 def average_precision(found: torch.Tensor, raw: torch.Tensor, target: torch.Tensor) -> float | None:
-    """Return the area under the precision-recall curve of a map of the pixels that the target changes.
+    """Return the area under the precision-recall curve of a map of H * W values for the pixels that the target changes.
 
-    Args:
-        found: Map in [0, 1], of H * W values.
-        raw: The photograph, (3, H, W).
-        target: The retoucher's result.
-
-    Returns:
-        The average precision; None where nothing changes (see :func:`true_mask`).
+    Returns None where nothing changes (see :func:`true_mask`).
     """
     from torchmetrics.functional.classification import binary_average_precision
 

@@ -69,9 +69,7 @@ class Framed:
 def random_pose(generator: np.random.Generator, *, strong: bool) -> Pose:
     """Draw a pose, mostly near the alignment, sometimes far from it; scale 0.6 to 1.5, rotation up to 30 degrees.
 
-    Args:
-        generator: Source of randomness.
-        strong: False draws what the paper names: mirroring and slight shift, scale and rotation.
+    Not ``strong``, it is what the paper names: mirroring and slight shift, scale and rotation.
     """
     mirror = bool(generator.random() < 0.5)
     if not strong:
@@ -93,13 +91,7 @@ def random_pose(generator: np.random.Generator, *, strong: bool) -> Pose:
 
 
 def cut(portrait: LabelledPortrait, size: int, pose: Pose | None = None) -> Framed:
-    """Cut the face's square out of a portrait.
-
-    Args:
-        portrait: The portrait.
-        size: S, side of the result in pixels.
-        pose: How the square is moved; None keeps the face aligned.
-    """
+    """Cut the face's square, moved by ``pose``, out of a portrait and resize it to ``size`` pixels a side."""
     pose = pose or Pose()
     height, width = portrait.planes.shape[:2]
     x, y = _points(portrait.square, size, pose)
@@ -127,16 +119,7 @@ def cut(portrait: LabelledPortrait, size: int, pose: Pose | None = None) -> Fram
 
 
 def dead_leaves(size: int, generator: np.random.Generator, noise: NoisePool) -> np.ndarray:
-    """Draw overlapping shapes of all sizes, sharp or out of focus, with the statistics of rooms and streets.
-
-    Args:
-        size: Side in pixels.
-        generator: Source of randomness.
-        noise: Pool of noise at least this large.
-
-    Returns:
-        (size, size, 3) float32 in [0, 1].
-    """
+    """Draw (size, size, 3) in [0, 1] of overlapping shapes of all sizes, with the statistics of rooms and streets."""
     side = max(16, size // 2)
     y, x = np.mgrid[:side, :side].astype(np.float32) / np.float32(side)
     image = np.broadcast_to(generator.random(3).astype(np.float32), (side, side, 3)).copy()
@@ -161,17 +144,10 @@ def dead_leaves(size: int, generator: np.random.Generator, noise: NoisePool) -> 
 
 
 def draw_glasses(image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Draw glasses: rims of any shape, a bridge, temples, perhaps tinted or reflecting lenses.
+    """Draw glasses on an image (S, S, 3) in [0, 1]: rims of any shape, bridge, temples, tinted or reflecting lenses.
 
-    Labels stay the same: eyes, brows and skin are labelled through glasses.
-
-    Args:
-        image: (S, S, 3) float32 in [0, 1].
-        labels: (S, S) uint8; without both eyes nothing is drawn.
-        generator: Source of shape and colour.
-
-    Returns:
-        (S, S, 3) float32 in [0, 1].
+    Without both eyes in its labels (S, S) nothing is drawn. The labels still hold: eyes, brows and skin are labelled
+    through glasses.
     """
     places = [np.argwhere(labels == eye) for eye in EYES]
     if min(len(place) for place in places) < 3:

@@ -70,9 +70,7 @@ def evaluate(
 def mesh_f1(parser: FaceParser, portraits: Iterable[Path]) -> dict[str, float]:
     """Return the F1 of each of :data:`MESH_PARTS` against the face mesh, over all pixels of all portraits.
 
-    Args:
-        parser: The parser.
-        portraits: Photos with a mesh in the `landmarks.npz` of their folder, which also gives the alignment.
+    The mesh in the `landmarks.npz` of a portrait's folder also gives the alignment.
 
     Raises:
         ValueError: A portrait has no mesh or cannot be read, or there are none.

@@ -40,16 +40,7 @@ class _Candidate:
 
 
 def find_faces(image: np.ndarray, parser: FaceParser, *, score_threshold: float = 0.6) -> list[Face]:
-    """Find the faces of a photo; see :func:`retouch_common.faces.detection.detect_faces`.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        parser: A parser.
-        score_threshold: Least score.
-
-    Returns:
-        Faces in the image's pixels, largest first.
-    """
+    """Find the faces of a photo (H, W, 3) uint8, largest first, as :mod:`retouch_common.faces.detection` does."""
     candidates = sorted(_candidates(image, parser), key=lambda candidate: -candidate.score)
     faces: list[Face] = []
     checked = 0
@@ -69,11 +60,7 @@ def find_faces(image: np.ndarray, parser: FaceParser, *, score_threshold: float 
 def find_landmarks(likely: np.ndarray) -> np.ndarray | None:
     """Return the five landmarks of an aligned face, (5, 2) x, y as shares of the square, in the order of ``Face``.
 
-    Args:
-        likely: (11, S, S), what :meth:`FaceParser.probabilities` returns.
-
-    Returns:
-        None if a part is missing or not where an aligned face has it.
+    ``likely`` is (11, S, S) from :meth:`FaceParser.probabilities`. Returns None if a part is missing or misplaced.
     """
     parts = _parts(likely)
     return None if parts is None else np.concatenate([parts.eyes, parts.nose, parts.corners])

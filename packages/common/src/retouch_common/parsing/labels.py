@@ -120,11 +120,7 @@ def open_png(data: bytes, name: str) -> Picture:
 
 
 def encode_labels(labels: np.ndarray) -> bytes:
-    """Encode labels as a PNG file with the palette :data:`COLOURS`.
-
-    Args:
-        labels: (H, W) of integers 0 to 10; ValueError otherwise.
-    """
+    """Encode labels (H, W) of integers 0 to 10 as a PNG file with the palette COLOURS; ValueError for others."""
     from PIL import Image
 
     labels = np.asarray(labels)
@@ -138,12 +134,7 @@ def encode_labels(labels: np.ndarray) -> bytes:
 
 
 def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
-    """Write a label image atomically.
-
-    Args:
-        path: PNG file to write; replaced if it exists.
-        labels: (H, W) of integers 0 to 10; ValueError otherwise.
-    """
+    """Write labels (H, W) of integers 0 to 10 as a PNG file, atomically; ValueError for others."""
     write_atomically(path, encode_labels(labels))
 
 

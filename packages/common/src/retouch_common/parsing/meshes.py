@@ -51,14 +51,9 @@ def with_mesh_parts(labels: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def certain_background(image: np.ndarray, points: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Return the matte of a background, or zeros where it may be wrong.
+    """Return the matte (H, W) of a plain background, or zeros where it may be wrong.
 
-    It must cover what is beside and above the head and not be as dark as hair.
-
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        points: (468, 2) x, y in pixels.
-        background: (H, W) float32, what :func:`retouch_common.faces.skin.plain_background` found.
+    It must cover what is beside and above the head in the image (H, W, 3) in [0, 1], and not be as dark as hair.
     """
     across, down = _axes(points, *background.shape)
     beside = (down < 0.2) & ((np.abs(across) > 0.9) | (down < -1.0))
@@ -91,7 +86,7 @@ def with_open_surroundings(points: np.ndarray, background: np.ndarray, bare: np.
 
 
 def teacher_labels(image: np.ndarray, labels: np.ndarray, points: np.ndarray, likely: np.ndarray) -> np.ndarray:
-    """Label with a teacher what the mesh leaves open.
+    """Label with a teacher what the mesh leaves open, where it is confident.
 
     Teachers trained on people with tied-back hair take long hair for background. What is connected with hair and has
     its colour therefore stays open, even if the teacher is confident of background.
@@ -101,9 +96,6 @@ def teacher_labels(image: np.ndarray, labels: np.ndarray, points: np.ndarray, li
         labels: (H, W) uint8, what :func:`with_open_surroundings` returns.
         points: (468, 2) x, y in its pixels.
         likely: (3, H, W) the teacher's probabilities of background, hair, and anything else.
-
-    Returns:
-        The labels; pixels stay open where the teacher is not confident.
     """
     height, width = labels.shape
     oval = fill_polygon(points[list(mesh.OVAL)], height, width) > 0

@@ -15,13 +15,8 @@ UPPER, INSIDE, LOWER = (CLASSES.index(name) for name in ("upper_lip", "mouth", "
 def open_mouth(planes: np.ndarray, unit: float, generator: np.random.Generator) -> np.ndarray:
     """Part the lips of a portrait: the chin moves down, teeth or darkness show.
 
-    Args:
-        planes: (H, W, 6) uint8, see :class:`retouch_common.parsing.portraits.LabelledPortrait`.
-        unit: Distance between the eyes in pixels.
-        generator: Source of randomness.
-
-    Returns:
-        A copy; the portrait itself if its lips meet in too few columns (open already, or hidden).
+    ``planes`` are those of :class:`retouch_common.parsing.portraits.LabelledPortrait`, ``unit`` is the distance between
+    the eyes in pixels. A portrait whose lips meet in too few columns (open already, or hidden) is returned unchanged.
     """
     labels = planes[..., 3]
     columns, seam = _seam(labels)

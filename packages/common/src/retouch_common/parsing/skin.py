@@ -94,11 +94,9 @@ class SkinSegmenter:
         return smoothstep(gaussian_blur(skin.astype(np.float32), _EDGE * frame.unit), 0.2, 0.8)
 
     def locate(self, source: RowSource, face: Face) -> AlignedMask:
-        """Return the mask of a face's skin at its place in a photo.
+        """Return the mask of a face's skin at its place in a photo; ValueError if it lies outside.
 
-        Args:
-            source: The photo, or the part around the face; its rows are read once, from top to bottom.
-            face: In pixels of the source; ValueError if it lies outside.
+        The rows of the source are read once, from top to bottom.
         """
         square = portrait_square(face, source.height, source.width)
         ((_, picture),) = read_aligned(source, [square], self.size)

@@ -47,11 +47,7 @@ class ParsedPortrait:
 
 
 def parse_portrait(image: np.ndarray, template: Template) -> ParsedPortrait:
-    """Label a portrait, and compute its mattes.
-
-    Args:
-        image: (H, W, 3) float32 in [0, 1], at about 100 pixels between the pupils.
-        template: The landmarks in its pixels.
+    """Label a portrait (H, W, 3) float32 in [0, 1], at about 100 pixels between the pupils, and compute its mattes.
 
     Raises:
         NotPlain: Hair cannot be separated from the background.
@@ -157,13 +153,7 @@ def nose_outline(template: Template) -> np.ndarray:
 
 
 def hair_mask(image: np.ndarray, template: Template, background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Segment hair and bare scalp, (H, W) bool each.
-
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        template: Landmarks in its pixels.
-        background: (H, W) matte of the plain background.
-    """
+    """Segment hair and bare scalp, (H, W) bool each, before a plain background of a given matte."""
     regions = _Regions(image, template, background)
     features = colour_features(image, regions.unit)
     sure_skin, crown = regions.sure_skin, regions.crown

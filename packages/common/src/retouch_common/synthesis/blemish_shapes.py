@@ -99,12 +99,7 @@ def blob(
 
 
 def curve_distance(window: Window, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return distances to a curve in pixels, and the place of the nearest point along it in [0, 1], (h, w) each.
-
-    Args:
-        window: Where.
-        points: (n, 2) y, x relative to the window's centre, close together.
-    """
+    """Return distances to a curve (n, 2) y, x, and the place of the nearest point along it in [0, 1], (h, w) each."""
     best = np.full(window.shape, np.inf, dtype=np.float32)
     place = np.zeros(window.shape, dtype=np.float32)
     for i in range(len(points) - 1):

@@ -87,13 +87,9 @@ class BlemishSynthesizer:
     def __call__(
         self, image: np.ndarray, skin: np.ndarray, *, generator: np.random.Generator, scale: float = 1.0
     ) -> BlemishPair:
-        """Draw one pair.
+        """Draw one pair from a clean image (H, W, 3) float32 in [0, 1]; nothing is drawn where ``skin`` is 0.
 
-        Args:
-            image: (H, W, 3) float32 in [0, 1], free of natural blemishes.
-            skin: (H, W) float32 in [0, 1]; nothing is drawn where it is 0.
-            generator: Source of randomness.
-            scale: Width of the face in pixels / 600.
+        ``scale`` is the width of the face in pixels / 600.
         """
         angle = generator.uniform(0.0, 2.0 * np.pi)
         light = np.array([np.sin(angle), np.cos(angle)])

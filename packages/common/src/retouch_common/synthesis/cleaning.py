@@ -30,15 +30,10 @@ _EPS = 1e-4
 
 
 def find_blemishes(image: np.ndarray, cleanable: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Find local outliers of skin.
+    """Find local outliers of skin in an image (H, W, 3) float32 in [0, 1], where ``cleanable`` (H, W) is above 0.5.
 
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        cleanable: (H, W) float32, where to look.
-        unit: Distance between the pupils in pixels.
-
-    Returns:
-        Blemishes and moles, each (H, W) float32 of 0 and 1, not dilated.
+    ``unit`` is the distance between the pupils in pixels. Returns blemishes and moles, each (H, W) float32 of 0 and 1,
+    not dilated.
     """
     lab = rgb_to_lab(image)[..., :2]
     scale = unit / 256.0
@@ -140,16 +135,13 @@ def _separate_moles(
 def clean_skin(
     image: np.ndarray, cleanable: np.ndarray, unit: float, *, blemishes: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return a portrait without its natural blemishes.
+    """Return a portrait (H, W, 3) float32 in [0, 1] without its natural blemishes, unchanged where ``cleanable`` is 0.
 
     Args:
         image: (H, W, 3) float32 in [0, 1].
         cleanable: (H, W) float32 in [0, 1], where blemishes are detected and filled.
         unit: Distance between the pupils in pixels.
         blemishes: (H, W) mask to fill instead of what :func:`find_blemishes` detects.
-
-    Returns:
-        (H, W, 3) float32 in [0, 1]; equal to the image where ``cleanable`` is 0.
     """
     if blemishes is not None:
         return _fill(image, cleanable, blemishes, np.zeros_like(blemishes), unit / 256.0)

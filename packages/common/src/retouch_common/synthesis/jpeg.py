@@ -25,12 +25,9 @@ _TO_RGB = np.linalg.inv(_TO_YCC).astype(np.float32)
 
 
 def compress(image: np.ndarray, quality: int, *, subsample: bool = True) -> np.ndarray:
-    """Return the image after encoding as JPEG and decoding, (H, W, 3) float32 in [0, 1].
+    """Return an image (H, W, 3) float32 in [0, 1] after encoding as JPEG and decoding.
 
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        quality: 1 to 100, as libjpeg counts; ValueError otherwise.
-        subsample: 4:2:0 (colour at half the size) instead of 4:4:4.
+    ``quality`` is 1 to 100, as libjpeg counts; ``subsample`` means 4:2:0 (colour at half the size) instead of 4:4:4.
     """
     if not 1 <= quality <= 100:
         raise ValueError(f"JPEG quality is {quality}; it must be between 1 and 100")

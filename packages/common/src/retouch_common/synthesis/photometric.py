@@ -18,16 +18,10 @@ DARKEST_SKIN = 0.13  # mean luminance, gamma-coded, down to which skin is darken
 def relight(
     levels: np.ndarray, tone: np.ndarray, generator: np.random.Generator, *, brightness: float | None = None
 ) -> np.ndarray:
-    """Vary exposure, colour, skin tone, light and sharpness of an image.
+    """Vary exposure, colour, skin tone, light and sharpness of an image (H, W, 3) uint8; return float32 in [0, 1].
 
-    Args:
-        levels: (H, W, 3) uint8.
-        tone: (H, W) float32 in [0, 1], where the tone of skin is changed.
-        generator: Source of randomness.
-        brightness: Mean luminance of the skin in [0, 1]; with it tones vary from very dark to very light.
-
-    Returns:
-        (H, W, 3) float32 in [0, 1].
+    ``tone`` (H, W) in [0, 1] is where the tone of skin is changed. With ``brightness``, the mean luminance of the skin
+    in [0, 1], tones vary from very dark to very light.
     """
     strength = float(generator.choice([0.0, 0.6, 1.0, 1.6], p=[0.15, 0.4, 0.35, 0.1]))
     image = np.take(tone_table(generator, strength), levels)

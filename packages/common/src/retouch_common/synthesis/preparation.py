@@ -48,12 +48,10 @@ class PreparedFace:
 
 
 def prepare_face(levels: np.ndarray, landmarks: Template | np.ndarray | None = None) -> PreparedFace | None:
-    """Clean a portrait and make its masks.
+    """Clean a portrait (H, W, 3) uint8 and make its masks.
 
-    Args:
-        levels: (H, W, 3) uint8.
-        landmarks: A template, or the mesh's (468, 2) points; None to detect the largest face. Without a detector colour
-            alone decides where skin is, which is logged once as a warning.
+    ``landmarks`` are a template or the mesh's (468, 2) points; None detects the largest face. Without a detector colour
+    alone decides where skin is, which is logged once as a warning.
 
     Returns:
         None if no face is found, too little of it is skin, or the image is a drawing.

@@ -29,10 +29,6 @@ EYE_MARGIN, BROW_MARGIN, LIP_MARGIN = 0.035, 0.02, 0.02
 def retouching_skin(image: np.ndarray, landmarks: FaceLandmarks) -> np.ndarray:
     """Return the mask of one face's skin: where the landmarks allow it and its colour is that of cheeks and forehead.
 
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        landmarks: In the image's pixels.
-
     Returns:
         (H, W) float32 in [0, 1] with soft borders, exactly 0 away from skin; all 0 if too little of the face has one
         colour.

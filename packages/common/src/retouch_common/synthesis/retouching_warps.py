@@ -67,14 +67,9 @@ def pinch(points: np.ndarray, centre: np.ndarray, radius: float, amount: float) 
 
 
 def moving_least_squares(points: np.ndarray, places: np.ndarray, origins: np.ndarray) -> np.ndarray:
-    """Deform by moving least squares with similarity transforms.
+    """Deform points (..., 2) by moving least squares with similarity transforms, origins (n, 2) to places (n, 2).
 
     Schaefer, McPhail, Warren. "Image Deformation Using Moving Least Squares." SIGGRAPH 2006, section 2.2.
-
-    Args:
-        points: (..., 2).
-        places: (n, 2) where control points lie in the result.
-        origins: (n, 2) where they come from.
     """
     v = points.reshape(-1, 2).astype(np.float64) @ [1, 1j]
     q, p = (np.asarray(which, np.float64) @ [1, 1j] for which in (places, origins))
@@ -109,13 +104,9 @@ def pull(points: np.ndarray, centres: np.ndarray, shifts: np.ndarray, radius: fl
 
 
 def narrow(points: np.ndarray, axis: np.ndarray, half_width: float, amount: float) -> np.ndarray:
-    """Narrow the lower face as a whole.
+    """Narrow the lower face by ``amount`` half widths.
 
-    Args:
-        points: (..., 2).
-        axis: (2, 2) x, y of the middle of the eyes and of the chin.
-        half_width: From the axis to the side that is drawn in, in pixels.
-        amount: In half widths.
+    ``axis`` (2, 2) is the middle of the eyes and the chin, ``half_width`` the distance in pixels of the sides from it.
     """
     top, bottom = np.asarray(axis, dtype=points.dtype)
     length = float(np.hypot(*(bottom - top)))

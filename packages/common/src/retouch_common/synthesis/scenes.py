@@ -25,17 +25,9 @@ def random_background(
     noise: NoisePool,
     photo: Callable[[np.random.Generator], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Draw a background: one colour, a gradient, noise, a pattern, or a crop of a photo.
+    """Draw a background (H, W, 3) float32 in [0, 1]: one colour, a gradient, noise, a pattern, or a crop of a photo.
 
-    Args:
-        height: H.
-        width: W.
-        generator: Source of randomness.
-        noise: Pool of noise at least this large.
-        photo: Returns a crop of some photo, (H, W, 3) float32 in [0, 1].
-
-    Returns:
-        (H, W, 3) float32 in [0, 1].
+    ``noise`` must be at least this large; ``photo`` returns a crop of this size.
     """
     kind = generator.random()
     if photo is not None and kind < 0.3:
@@ -72,14 +64,9 @@ def random_background(
 def draw_distractors(
     image: np.ndarray, where: np.ndarray, generator: np.random.Generator, noise: NoisePool, scale: float
 ) -> np.ndarray:
-    """Return a copy of an image with dots, lines, patches and moles outside skin, where they stay.
+    """Return a copy of an image (H, W, 3) with dots, lines, patches and moles drawn within ``where``, outside skin.
 
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        where: (H, W) float32, certainly not skin.
-        generator: Source of randomness.
-        noise: Pool of noise.
-        scale: Width of the face in pixels / 600.
+    ``scale`` is the width of the face in pixels / 600.
     """
     places = np.flatnonzero(where > 0.5)
     canvas = Canvas(image.copy(), where, np.array([-1.0, 0.0]), float(generator.uniform(0.7, 2.5)), noise)

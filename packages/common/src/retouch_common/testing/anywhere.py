@@ -97,14 +97,9 @@ def portraits_with_mesh(folders: str | Path, split: str = "val") -> list[MeshPor
 
 
 def filled(points: np.ndarray, height: int, width: int, scale: float = 1.0, *, hull: bool = False) -> np.ndarray:
-    """Return the mask of a polygon, (H, W) bool.
+    """Return the mask (H, W) bool of a polygon (n, 2) x, y, enlarged by ``scale`` about the mean of its points.
 
-    Args:
-        points: (n, 2) x, y in pixels.
-        height: H.
-        width: W.
-        scale: Enlargement about the mean of the points.
-        hull: Fill the convex hull of the points, whatever their order.
+    With ``hull`` it is the convex hull of the points, whatever their order.
     """
     from skimage.draw import polygon2mask
 

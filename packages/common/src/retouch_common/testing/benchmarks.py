@@ -30,15 +30,12 @@ FEWEST_ROUNDS, MOST_ROUNDS = 3, 50
 
 @dataclass(frozen=True)
 class Case:
-    """Something to time.
+    """Something to time, with the format of its convolutions and further JSON values to record.
 
     Attributes:
-        call: The work.
-        dtype: Format of its convolutions.
         count_flops: Counts floating-point operations, a multiply-add as two. A function, since torch's counter alone
             takes hundreds of megabytes.
         num_bytes: Least number of bytes through the memory bus: inputs, outputs and weights once.
-        about: Further JSON values to record.
     """
 
     call: Callable[[], object]
@@ -51,17 +48,10 @@ class Case:
 def time_case(
     benchmark: Any, case: Case, device: torch.device, script: Sequence[str], *, about: Mapping[str, Any]
 ) -> float | None:
-    """Time a case and record everything about it in the benchmark's ``extra_info``.
+    """Time a case and record everything about it in the benchmark's ``extra_info``, together with ``about``.
 
-    Args:
-        benchmark: pytest-benchmark's fixture.
-        case: The case.
-        device: Where it computes.
-        script: A Python file and its arguments that carry out the case once by :func:`run_once`.
-        about: JSON values that identify the case.
-
-    Returns:
-        The median in seconds; None where benchmarks are disabled.
+    ``script`` is a Python file and its arguments that carry out the case once by :func:`run_once`. Returns the median
+    in seconds; None where benchmarks are disabled.
     """
     once = min(device_seconds(case.call, device, rounds=1, warmup=1))
     rounds = int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, SECONDS / once)))

@@ -69,15 +69,10 @@ def check_forward(
     make: Callable[[], tuple[nn.Module, dict[str, Tensor]]],
     run: Callable[[nn.Module, dict[str, Tensor]], Mapping[str, Tensor]],
 ) -> None:
-    """Compare a forward pass with the golden file: its weights and inputs must give its outputs.
+    """Compare a forward pass with the golden file, at most 200 kB: its weights and inputs must give its outputs.
 
-    Args:
-        path: The safetensors file, at most 200 kB.
-        make: Returns a model and inputs by name, whose values matter only when the file is written.
-        run: Returns the outputs by name.
-
-    Raises:
-        AssertionError: An output differs by more than rtol 1e-4, atol 1e-5, or the weights do not fit.
+    ``make`` returns a model and inputs by name, whose values matter only when the file is written; ``run`` returns the
+    outputs by name. They may differ by rtol 1e-4, atol 1e-5.
     """
     from safetensors.torch import load, save
 

@@ -41,13 +41,7 @@ class Portrait:
 
 
 def held_out(folders: str | Path, *, side: int = SIDE, margin: float = MARGIN) -> Iterator[Portrait]:
-    """Yield every portrait of the validation people, in order.
-
-    Args:
-        folders: A folder of portraits, or several joined by commas.
-        side: S, in pixels.
-        margin: Side of the crop over the longer side of the face's box.
-    """
+    """Yield a square crop, ``margin`` times the longer side of the face, of every portrait of the validation people."""
     for path in split_portraits(find_portraits(folders), "val"):
         face = open_or_prepare(default_cache(), path)
         if face is None:
@@ -123,15 +117,10 @@ def visible(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def gains(
     retouch: Callable[[np.ndarray], np.ndarray], pairs: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> dict[str, float]:
-    """Return mean PSNR of results beside the identity baseline, in dB.
+    """Return mean PSNR of results beside the identity baseline, in dB, over pairs of images with blemishes and without.
 
-    Args:
-        retouch: Maps an (S, S, 3) uint8 image to the result.
-        pairs: Images with blemishes, and without; those that do not differ visibly are skipped.
-
-    Returns:
-        "gain_whole" and "gain_inside" (where the pair differs visibly), the values they are differences of, and
-        "pictures", their number.
+    Pairs that do not differ visibly are skipped. "gain_whole" and "gain_inside" (where the pair differs visibly) stand
+    beside the values they are differences of, and the number of "pictures".
     """
     rows = []
     for raw, truth in pairs:

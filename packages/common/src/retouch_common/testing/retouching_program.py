@@ -76,10 +76,7 @@ class _Work:
 def retouch(portrait: MeshPortrait, strengths: Mapping[str, int], seed: int) -> np.ndarray:
     """Return the retouched photograph, compressed as JPEG and decoded, (H, W, 3) uint8.
 
-    Args:
-        portrait: The photograph.
-        strengths: 1, 2 or 3 by operation; those left out are not applied. ValueError for others.
-        seed: Seed of the quality of the JPEG file.
+    ``strengths`` are 1, 2 or 3 by operation, ValueError for others; ``seed`` draws the quality of the JPEG file.
     """
     for name, strength in strengths.items():
         if name not in OPERATIONS or strength not in STRENGTHS:

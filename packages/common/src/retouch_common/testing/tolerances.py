@@ -25,14 +25,7 @@ TOLERANCES = {
 def assert_close(
     actual: torch.Tensor, expected: torch.Tensor, *, dtype: torch.dtype | None = None, name: str = "tensor"
 ) -> None:
-    """Assert that two tensors agree within the tolerance of a format.
-
-    Args:
-        actual: Any shape and format.
-        expected: The same shape; compared in float64, so the formats may differ.
-        dtype: Format in which ``actual`` was computed, if not its own.
-        name: Name in the message.
-    """
+    """Assert that two tensors agree within the tolerance of ``dtype``, by default the format of ``actual``."""
     tolerance = TOLERANCES[dtype or actual.dtype]
     torch.testing.assert_close(
         actual.detach().cpu().double(),

@@ -114,10 +114,7 @@ def assert_same(run: Run, other: Run) -> None:
 def assert_infinite_rate_is_survived(command: click.Command, arguments: Sequence[object], folder: Path) -> None:
     """Assert that a run whose weights become NaN ends with a message, keeps its last good state, and can be resumed.
 
-    Args:
-        command: The training command.
-        arguments: Options of the preset tiny, with data and run directory, without steps and learning rate.
-        folder: Where the run has its checkpoints and weights.
+    ``arguments`` are options of the preset tiny, with data and run directory, without steps and learning rate.
     """
 
     def run(*more: str) -> Any:

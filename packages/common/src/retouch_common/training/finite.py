@@ -47,15 +47,7 @@ def check_step(
 
 
 def check_state(step: int, groups: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-    """Refuse to save a state that is not finite.
-
-    Args:
-        step: Number of the last step, for the message.
-        groups: Tensors by name for each group ("model", "optimizer-model").
-
-    Raises:
-        NonFiniteError: Names the tensors.
-    """
+    """Refuse to save a state that is not finite: tensors by name for each group ("model", "optimizer-model")."""
     bad = [f"{group}/{name}" for group, tensors in groups.items() for name in non_finite(tensors)]
     if bad:
         raise NonFiniteError(
