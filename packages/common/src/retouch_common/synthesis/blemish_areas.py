@@ -68,8 +68,8 @@ def patch(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     window = canvas.window(cy, cx, min(radius * 2.2, 180.0))
     if window is None:
         return
-    shape = min(radius, 80.0)
-    envelope = blob(window, shape, generator, aspect=generator.uniform(1.0, 2.5), irregular=0.25, hardness=3.0)
+    extent = min(radius, 80.0)
+    envelope = blob(window, extent, generator, aspect=generator.uniform(1.0, 2.5), irregular=0.25, hardness=3.0)
     grain = canvas.noise.cut(window.shape, max(3.0, radius * generator.uniform(0.15, 0.6)), generator)
     sharp = log_uniform(generator, 0.6, 8.0)
     level = envelope * 2.2 - 1.0 + generator.uniform(0.1, 0.9) * grain

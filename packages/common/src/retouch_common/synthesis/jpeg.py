@@ -43,8 +43,8 @@ def compress(image: np.ndarray, quality: int, *, subsample: bool = True) -> np.n
         chroma = F.avg_pool2d(torch.from_numpy(chroma), 2).numpy()
     chroma = _quantise(chroma, quality, _CHROMINANCE)
     if subsample:
-        chroma = F.interpolate(torch.from_numpy(chroma)[None], (rows, columns), mode="bilinear", align_corners=False)
-        chroma = chroma[0].numpy()
+        subsampled = torch.from_numpy(chroma)[None]
+        chroma = F.interpolate(subsampled, (rows, columns), mode="bilinear", align_corners=False)[0].numpy()
     flat = np.concatenate([luma, chroma]).reshape(3, -1)
     decoded = (flat.T @ (_TO_RGB.T * np.float32(1.0 / 255.0))).reshape(rows, columns, 3)[:height, :width]
     return np.clip(decoded, 0.0, 1.0)
