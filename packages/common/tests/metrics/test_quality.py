@@ -182,7 +182,7 @@ def test_every_figure_has_a_protocol_that_says_what_was_compared(pair):
 def test_shapes_that_do_not_fit_are_refused(metric):
     with pytest.raises(ValueError, match="differ in shape"):
         metric(torch.rand(3, 32, 32), torch.rand(3, 32, 33))
-    with pytest.raises(ValueError, match="image by image"):
+    with pytest.raises(ValueError, match="one by one"):
         metric(torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32))
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from retouch_common.photo.filters import gaussian_blur
-from retouch_common.synthesis.cleaning import CleaningConfig, clean_skin, find_blemishes
+from retouch_common.synthesis.cleaning import clean_skin, find_blemishes
 
 UNIT = 192.0
 SIZE = 220
@@ -83,7 +83,7 @@ def test_the_edge_of_a_shadow_is_no_blemish() -> None:
     x = np.arange(SIZE, dtype=np.float32)
     shadow = 1.0 - 0.5 / (1.0 + np.exp(-(x - 110.0) / 3.0))
     image = (image * shadow[None, :, None]).astype(np.float32)
-    found, moles = find_blemishes(image, everywhere(), UNIT, CleaningConfig())
+    found, moles = find_blemishes(image, everywhere(), UNIT)
     assert found[:, 90:130].mean() < 0.03 and moles.sum() == 0
 
 

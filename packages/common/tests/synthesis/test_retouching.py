@@ -179,12 +179,12 @@ def test_recipes() -> None:
         ({"strengths": {"eye": float("nan")}}, "the strength of 'eye' is nan"),
         ({"style": "rose"}, "no style 'rose' .did you mean 'rosy'"),
         ({"seed": -1}, "seed is -1"),
-        ({"skin": np.zeros((3, 3), np.float32)}, "mask .3, 3. is not of the picture's size"),
+        ({"skin": np.zeros((3, 3), np.float32)}, "mask .3, 3. is not of the image's size"),
         ({"image": np.zeros((30, 30), np.float32)}, r"expected an \(H, W, 3\) float32 image"),
         ({"image": np.zeros((300, 260, 3), np.uint8)}, "type uint8"),
         ({"image": np.full((300, 260, 3), 200, np.float32)}, "outside .0, 1."),
         ({"image": np.full((300, 260, 3), np.nan, np.float32)}, "outside .0, 1."),
-        ({"image": np.zeros((80, 80, 3), np.float32)}, "eyes lie outside the picture of 80x80"),
+        ({"image": np.zeros((80, 80, 3), np.float32)}, "eyes lie outside the image of 80x80"),
     ],
 )
 def test_bad_input_is_refused_with_one_line(face: tuple, change: dict, message: str) -> None:

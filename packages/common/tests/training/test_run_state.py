@@ -31,7 +31,7 @@ def test_another_learning_rate_is_another_run_but_may_mend_an_unfinished_one(cap
     with pytest.raises(ValueError, match=r"run holds a run with train.lr=0.1, now 0.2"):
         refuse_other_run(SAVED, asked(lr=0.2), Path("run"))
     refuse_other_run(SAVED, asked(lr=0.2), Path("run"), free=FREE_FIELDS | MENDING_FIELDS)
-    assert "run goes on with train.lr=0.2 instead of 0.1" in caplog.text
+    assert "run resumes with train.lr=0.2 instead of 0.1" in caplog.text
 
 
 def test_another_learning_rate_counts_from_the_point_of_the_schedule_that_is_reached():

@@ -7,10 +7,9 @@ files of equal names::
     DIR/src/NAME.jpg     raw
     DIR/gt/NAME.jpg      retouched
 
-The paper divides them at random into 2,522 for training and 500 for testing and does not publish the lists.
-Here: names are put in the order of their SHA-256, and the first 500 of 3,022 (the same share of a smaller
-    set) are the
-test set. It depends on nothing but the names. There is no validation set: "val" is the test set.
+The paper draws 2,522 pairs for training and 500 for testing at random and does not publish the lists. Here the names
+are sorted by their SHA-256, and the first 500 of 3,022 (the same share of a smaller set) are the test set, which
+depends on nothing but the names. There is no validation set: "val" is the test set.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def find_crhd(folder: Path, split: Split = "all") -> list[Pair]:
     """Return the pairs of a split in the order of their names.
 
     Raises:
-        ValueError: the folders are not there (says so when the zip files are), or the split has no pair.
+        ValueError: The folders are missing, or the split has no pair.
     """
     if not is_crhd(folder):
         packed = [name for name in ("src.zip", "gt.zip") if (folder / name).is_file()]

@@ -1,8 +1,7 @@
 """The cache of cleaned portraits.
 
-Cleaning a portrait takes about a second, reading a cleaned one nothing: the arrays are memory-mapped. An
-entry's name is a digest of the photo, its template and the version of the algorithms, so a change of any of
-them makes a new entry.
+Cleaning a portrait takes about a second; cached arrays are memory-mapped. The name of an entry is a digest of the
+photo, its landmarks and the version of the algorithms.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +21,10 @@ from retouch_common.faces.webmorph import read_template
 from retouch_common.files import atomic_output, write_atomically
 from retouch_common.synthesis.preparation import PreparedFace, prepare_face
 
-__all__ = ["CACHE_VERSION", "default_cache", "entry_key", "load_entry", "open_or_prepare", "portrait_key", "save_entry"]
-
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 11
-"""Raise it whenever masks, cleaning or the layout of entries change."""
+CACHE_VERSION = 11  # raise it whenever masks, cleaning or the layout of entries change
+ARRAYS = ("image", "natural", "maps")
 
 
 def default_cache() -> Path:
@@ -37,17 +35,8 @@ def default_cache() -> Path:
 def portrait_key(photo: Path, *about: object, files: Iterable[Path] = (), mesh: np.ndarray | None = None) -> str:
     """Return the name under which something made of a portrait is cached: 24 hexadecimal digits.
 
-    It changes with contents only. Copied, moved or touched portraits keep their entries, and another portrait's
-    landmarks in the same ``landmarks.npz`` play no part.
-
-    Args:
-        photo: The portrait.
-        *about: What else the entry depends on: version of the algorithms, sizes, digests.
-        files: What belongs to the portrait, its template or labels.
-        mesh: Its own landmarks, see :func:`retouch_common.data.portraits.mesh_of`.
-
-    Raises:
-        OSError: A file cannot be read.
+    It depends on contents only: on the photo, on ``files`` that belong to it, on its ``mesh``, and on ``about``, e.g.
+    versions and sizes.
     """
     digest = hashlib.sha256("".join(f"{part}\n" for part in about).encode())
     digest.update(photo.read_bytes())
@@ -59,7 +48,7 @@ def portrait_key(photo: Path, *about: object, files: Iterable[Path] = (), mesh: 
 
 
 def entry_key(photo: Path) -> str:
-    """Return the name of a photo's entry, which changes with the photo and the landmarks beside it."""
+    """Return the name of a photo's entry."""
     template = photo.with_suffix(".tem")
     if template.is_file():
         return portrait_key(photo, CACHE_VERSION, files=[template])
@@ -67,10 +56,10 @@ def entry_key(photo: Path) -> str:
 
 
 def read_levels(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a photo, upright.
+    """Return a photo as (H, W, 3) uint8 RGB, upright.
 
     Raises:
-        ValueError: If the file is not a photo that can be read.
+        ValueError: The file is not a readable photo.
     """
     from retouch_common.photo.io import Photo
 
@@ -79,33 +68,23 @@ def read_levels(path: Path) -> np.ndarray:
 
 
 def save_entry(folder: Path, key: str, face: PreparedFace | None) -> None:
-    """Write an entry; a half-written one never gets its name. `None` records that nothing is usable.
-
-    Raises:
-        OSError: If the folder cannot be written.
-    """
+    """Write an entry. ``None`` records that the portrait is unusable."""
     folder.mkdir(parents=True, exist_ok=True)
+    about: dict[str, Any] = {"version": CACHE_VERSION, "box": None, "shape": None}
     if face is not None:
-        for name, array in {"image": face.image, "natural": face.natural, "maps": face.maps}.items():
+        for name in ARRAYS:
             with atomic_output(folder / f"{key}.{name}.npy") as temporary:
-                np.save(temporary, array)
-    about = {
-        "version": CACHE_VERSION,
-        "box": None if face is None else list(face.box),
-        "shape": None if face is None else list(face.image.shape),
-    }
+                np.save(temporary, getattr(face, name))
+        about |= {"box": list(face.box), "shape": list(face.image.shape)}
     write_atomically(folder / f"{key}.json", json.dumps(about).encode())
 
 
 def load_entry(folder: Path, key: str) -> PreparedFace | None:
-    """Open an entry, memory-mapped.
-
-    Returns:
-        None where `save_entry` recorded None.
+    """Open an entry, memory-mapped; None where :func:`save_entry` recorded None.
 
     Raises:
-        FileNotFoundError: If there is no entry.
-        ValueError: If the entry is damaged.
+        FileNotFoundError: There is no entry.
+        ValueError: The entry is damaged.
     """
     about_path = folder / f"{key}.json"
     text = about_path.read_bytes()
@@ -113,9 +92,8 @@ def load_entry(folder: Path, key: str) -> PreparedFace | None:
         about = json.loads(text)
         if about["box"] is None:
             return None
-        image = np.load(folder / f"{key}.image.npy", mmap_mode="r", allow_pickle=False)
-        natural = np.load(folder / f"{key}.natural.npy", mmap_mode="r", allow_pickle=False)
-        maps = np.load(folder / f"{key}.maps.npy", mmap_mode="r", allow_pickle=False)
+        arrays = (np.load(folder / f"{key}.{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS)
+        image, natural, maps = arrays
         x, y, width, height = (float(v) for v in about["box"])
         shape = tuple(about["shape"])
     except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
@@ -129,17 +107,12 @@ def load_entry(folder: Path, key: str) -> PreparedFace | None:
 
 
 def open_or_prepare(folder: Path, photo: Path) -> PreparedFace | None:
-    """An entry from the cache, made first if it is missing or damaged.
+    """Return a portrait from the cache, prepared first if it is missing or damaged; None without a usable face.
 
-    The face is where a `.tem` template beside the photo says, else where the folder's `landmarks.npz` does, else where
-    the detector finds it.
-
-    Returns:
-        None if no usable face is in the photo.
+    The face is located by a `.tem` template beside the photo, by the folder's `landmarks.npz`, or by the detector.
 
     Raises:
-        ValueError: If the photo or its landmarks cannot be read.
-        OSError: If the cache cannot be written.
+        ValueError: The photo or its landmarks cannot be read.
     """
     key = entry_key(photo)
     try:

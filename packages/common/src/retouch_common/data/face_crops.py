@@ -1,4 +1,4 @@
-"""Random crops of prepared portraits: scaled, turned, mirrored."""
+"""Random crops of prepared portraits: scaled, rotated, mirrored."""
 
 from __future__ import annotations
 
@@ -10,21 +10,16 @@ from torch.nn import functional as F
 
 from retouch_common.synthesis.preparation import PreparedFace
 
-__all__ = ["Crop", "CropConfig", "random_crop"]
+MAX_ENLARGEMENT, MAX_REDUCTION = 1.1, 3.0  # more looks blurred, or loses small blemishes
+ROTATED = 0.12  # share of crops that are rotated, by up to 30 degrees
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
-    """How portraits are cut; widths of faces are pixels in a crop 512 px wide and grow with it."""
+    """Limits of random crops; widths of faces are pixels in a crop 512 px wide and grow with it."""
 
     min_face_width: float = 200.0
     max_face_width: float = 900.0
-    max_enlargement: float = 1.1
-    """Portraits are enlarged at most this much."""
-    max_reduction: float = 3.0
-    """Portraits are reduced at most this much."""
-    turn_probability: float = 0.12
-    """Share of crops that are turned, by up to 30 degrees."""
     reach: float | None = None
     """Largest distance between the centres of crop and face, in widths of the face; None: about half of one."""
     lift: float = 0.0
@@ -63,18 +58,18 @@ def random_crop(
 
     Args:
         face: The portrait.
-        size: Side of the result in pixels.
+        size: S, side of the crop in pixels.
         generator: Source of randomness.
         config: Limits.
-        anywhere: Whether the place is independent of the face; else the centre lies on the face or near it.
-        natural: Whether the picture as photographed is cut too.
+        anywhere: Place the crop independently of the face; otherwise its centre lies on or near the face.
+        natural: Also crop the uncleaned image.
     """
     config = config or CropConfig()
     height, width = face.image.shape[:2]
     x, y, box_width, box_height = face.box
     unit = size / 512.0
-    widest = min(config.max_face_width * unit, config.max_enlargement * box_width)
-    narrowest = min(max(config.min_face_width * unit, box_width / config.max_reduction), widest)
+    widest = min(config.max_face_width * unit, MAX_ENLARGEMENT * box_width)
+    narrowest = min(max(config.min_face_width * unit, box_width / MAX_REDUCTION), widest)
     face_width = float(np.exp(generator.uniform(np.log(narrowest), np.log(widest))))
     window = size * box_width / face_width
     if anywhere:
@@ -90,7 +85,7 @@ def random_crop(
     x0, y0 = _start(cx, half, width // 2), _start(cy, half, height // 2)
     flip = bool(generator.random() < 0.5)
     angle = 0.0
-    if generator.random() < config.turn_probability:
+    if generator.random() < ROTATED:
         angle = float(np.clip(generator.normal(0.0, 12.0), -30.0, 30.0))
 
     def cut(array: np.ndarray, step: int) -> np.ndarray:
@@ -103,14 +98,14 @@ def random_crop(
 
 
 def _start(centre: float, half: int, length: int) -> int:
-    """Where a window of `half` map pixels begins in a row of `length`: within it, or around it if it is shorter."""
+    """Return where a window of ``half`` map pixels starts within a row of ``length``, centred if it is longer."""
     if half >= length:
         return (length - half) // 2
     return int(np.clip(round((centre - half) / 2), 0, length - half))
 
 
 def _window(array: np.ndarray, y0: int, x0: int, side: int) -> np.ndarray:
-    """A square of an array (H, W, C), which is mirrored beyond its borders."""
+    """Return a square of an (H, W, C) array, padded by reflection beyond its borders."""
     (top, bottom), (left, right) = (
         (max(0, -s), max(0, s + side - n)) for s, n in zip((y0, x0), array.shape, strict=False)
     )
@@ -121,7 +116,6 @@ def _window(array: np.ndarray, y0: int, x0: int, side: int) -> np.ndarray:
 
 
 def _resample(levels: np.ndarray, size: int, flip: bool, angle: float) -> np.ndarray:
-    """Resize with antialiasing, mirror and turn an (h, w, C) uint8 array."""
     tensor = torch.from_numpy(levels).permute(2, 0, 1)[None]
     if tensor.shape[-1] != size:
         tensor = F.interpolate(tensor, (size, size), mode="bilinear", align_corners=False, antialias=True)

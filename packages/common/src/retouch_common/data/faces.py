@@ -29,8 +29,6 @@ from retouch_common.synthesis.photometric import NoiseBank, colour_shift, religh
 from retouch_common.synthesis.preparation import PreparedFace
 from retouch_common.synthesis.scenes import draw_distractors, occluder, random_background
 
-__all__ = ["FaceBlemishes", "drawing_weights"]
-
 MIN_NATURAL_WIDTH = 300.0
 """Narrower faces, in pixels of the portrait, do not show small blemishes of their own well enough to teach them."""
 
@@ -38,26 +36,26 @@ logger = logging.getLogger(__name__)
 
 
 class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
-    """An endless stream of training pairs from folders of plain portraits.
+    """Training pairs synthesised from folders of plain portraits.
 
-    Sample i depends on `seed`, i and the folders' pictures only. `len()` is the number of portraits; any
-    index from 0 up is valid. Wide faces, and those of small folders, are drawn oftener than others.
+    Sample i depends on `seed`, i and the portraits only. `len()` is the number of portraits; any index from 0 up is
+    valid. Wide faces, and those of small folders, are drawn more often.
 
     Args:
-        folder: A folder of portraits, or several joined by commas, with their subfolders; a `.tem` template beside a
-            picture, or the mesh in its folder's `landmarks.npz`, is used.
-        size: Side of the square crops in pixels, 64 … 768.
+        folder: A folder of portraits with its subfolders, or several joined by commas. A `.tem` template beside a
+            photo, or its mesh in the folder's `landmarks.npz`, locates the face.
+        size: Side of the square crops in pixels, 64 to 768.
         split: "train", "dev", "val" or "all"; see :func:`retouch_common.data.portraits.split_portraits`.
-        seed: Of all randomness.
-        cache: Folder for cleaned portraits; None for `face_cache.default_cache()`.
-        config: What is drawn how often.
-        crop: How portraits are cut.
-        natural: Share of samples whose raw picture keeps the person's own blemishes, which the target lacks.
-        augment: Whether light, colour, background and camera are varied (blemishes and crops always are).
+        seed: Seed of all randomness.
+        cache: Folder of cleaned portraits; None for :func:`~retouch_common.data.face_cache.default_cache`.
+        config: Frequencies of blemishes.
+        augment: Vary light, colour, background and camera.
+        natural: Probability that raw keeps the person's own blemishes, which are removed from the target.
+        crop: Limits of the crops.
 
     Raises:
-        ValueError: If there are no portraits, none is usable, or an option is wrong.
-        OSError: If the cache cannot be written.
+        ValueError: There are no usable portraits, or an option is wrong.
+        OSError: The cache cannot be written.
     """
 
     def __init__(
@@ -91,10 +89,9 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         return len(self.faces)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """Sample `index` >= 0: raw, target (3, S, S) in [0, 1] and mask (1, S, S) of 0 and 1, float32.
+        """Return raw, target (3, S, S) in [0, 1] and mask (1, S, S) of 0 and 1, float32.
 
-        The mask is 1 where a channel differs by more than 2/255. Where it is not skin, raw and target are equal to
-        the bit.
+        The mask is 1 where a channel differs by more than 2/255. Outside skin raw and target are equal to the bit.
         """
         if index < 0:
             raise IndexError("samples are numbered from 0")
@@ -126,11 +123,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         }
 
     def subset(self, positions: Sequence[int]) -> FaceBlemishes:
-        """The same with only the portraits at these positions of :attr:`paths`.
-
-        Raises:
-            ValueError: If there are none.
-        """
+        """Return a copy with only the portraits at these positions of :attr:`paths`; ValueError without any."""
         if not positions:
             raise ValueError("a subset needs at least one portrait")
         part = copy.copy(self)
@@ -144,7 +137,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
     def _scene(
         self, crop: Crop, scale: float, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Another light, background and foreground: the image, where its skin still shows, its own blemishes if cut."""
+        """Vary light, background and foreground; return the image, its visible skin and its own blemishes, if any."""
         pool, size = self.synthesizer.noise, self.size
         if generator.random() < 0.04:  # no person at all
             image = random_background(size, size, generator, pool, self._piece)
@@ -153,8 +146,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
             image = draw_distractors(image, anywhere, generator, pool, scale)
             return np.clip(image, 0.0, 1.0), np.zeros_like(anywhere), None
         skin, other = crop.maps[..., 0], crop.maps[..., 1]
-        again = np.random.default_rng()
-        again.bit_generator.state = generator.bit_generator.state
+        again = copy.deepcopy(generator)
         brightness = _brightness(crop.levels, skin)
         image = relight(crop.levels, crop.maps[..., 3], generator, brightness=brightness)
         own = None
@@ -182,7 +174,6 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         return np.clip(image, 0.0, 1.0), skin, own
 
     def _piece(self, generator: np.random.Generator) -> np.ndarray:
-        """A piece of any portrait, upside down perhaps, in other colours."""
         face = self._face(generator)
         levels = random_crop(face, self.size, generator, anywhere=True, natural=False).levels
         piece = from_levels(levels[:: int(generator.choice([-1, 1]))])
@@ -191,7 +182,6 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
     def _camera(
         self, raw: np.ndarray, target: np.ndarray, skin: np.ndarray, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same lens, film, noise, sizes and compression for both; outside skin they stay equal."""
         if generator.random() < 0.08:  # black and white, or toned
             toned = np.exp(generator.normal(0.0, 0.05, 3)).astype(np.float32)
             raw, target = (np.minimum(luminance(p)[..., None] * toned, 1.0) for p in (raw, target))
@@ -212,10 +202,10 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
 
 
 def drawing_weights(paths: Sequence[Path], faces: Sequence[PreparedFace]) -> np.ndarray:
-    """Return how often each portrait is drawn, as a running total (N,) that ends at 1.
+    """Return the cumulative probabilities (N,) of drawing each portrait.
 
-    A portrait's share grows with the width of its face, up to 800 pixels, and that of a set with the square root of
-    the number of its pictures.
+    A portrait's probability grows with the width of its face, up to 800 pixels, and that of a set with the square root
+    of its size.
     """
     sets = [person_of(path)[0] for path in paths]
     weights = np.array([min(f.box[2], 800.0) / np.sqrt(sets.count(s)) for f, s in zip(faces, sets, strict=True)])
@@ -224,7 +214,7 @@ def drawing_weights(paths: Sequence[Path], faces: Sequence[PreparedFace]) -> np.
 
 
 def _brightness(levels: np.ndarray, skin: np.ndarray) -> float | None:
-    """Mean luminance of a crop's skin in [0, 1]; None where hardly any shows."""
+    """Return the mean luminance of a crop's skin in [0, 1]; None where hardly any is visible."""
     shown = skin > 0.5
     return float(luminance(levels[shown] / np.float32(255.0)).mean()) if shown.sum() > 100 else None
 
@@ -235,9 +225,7 @@ def _alike(
     target: np.ndarray,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Apply a random change, drawn once, to both pictures."""
-    again = np.random.default_rng()
-    again.bit_generator.state = generator.bit_generator.state
+    again = copy.deepcopy(generator)
     return change(raw, generator), change(target, again)
 
 

@@ -3,13 +3,13 @@
 Shafaei, Little, Schmidt, "AutoRetouch: automatic professional face retouching", WACV 2021; CC BY-NC-SA 4.0.
 The raw images are FFHQ's ``images1024x1024``, the retouched ones come in seven tar files of 10,000
 (``00000`` to ``69000``, folders of a thousand). Both name an image by its number, with or without the folder
-of its thousand::
+The raw images are FFHQ's ``images1024x1024``; the retouched ones come in seven tar files of 10,000. Both name an image
+by its number, with or without the folder of its thousand::
 
     DIR/images1024x1024/00000/00000.png     FFHQ
     DIR/image_retouched/00000/00000.png     FFHQR (also found: images_retouched, ffhqr, ffhqr/images1024x1024)
 
-The authors split by those folders: 00000-55000 for training, 56000-62000 for validation, 63000-69000 for
-    testing.
+The authors split by thousands: 00000-55000 for training, 56000-62000 for validation, 63000-69000 for testing.
 """
 
 from __future__ import annotations
@@ -22,13 +22,7 @@ from retouch_common.data.pair_files import Pair, Split
 logger = logging.getLogger(__name__)
 
 _RAW = ("images1024x1024", "ffhq/images1024x1024", "ffhq-dataset/images1024x1024", "ffhq")
-_RETOUCHED = (
-    "image_retouched",
-    "images_retouched",
-    "ffhqr/images1024x1024",
-    "ffhqr-dataset/images1024x1024",
-    "ffhqr",
-)
+_RETOUCHED = ("image_retouched", "images_retouched", "ffhqr/images1024x1024", "ffhqr-dataset/images1024x1024", "ffhqr")
 _NUMBERS = {"train": (0, 56000), "val": (56000, 63000), "test": (63000, 70000), "all": (0, 70000)}
 
 
@@ -38,12 +32,10 @@ def is_ffhqr(folder: Path) -> bool:
 
 
 def find_ffhqr(folder: Path, split: Split = "all") -> list[Pair]:
-    """Return the pairs of a split in the order of their numbers.
-
-    A part of the data set is enough: numbers without a partner are counted in a warning and left out.
+    """Return the pairs of a split in the order of their numbers; numbers without a partner are skipped with a warning.
 
     Raises:
-        ValueError: the folders are not there, or the split has no pair in them.
+        ValueError: The folders are missing, or the split has no pair.
     """
     raw, retouched = _first(folder, _RAW), _first(folder, _RETOUCHED)
     if raw is None or retouched is None:
@@ -57,9 +49,9 @@ def find_ffhqr(folder: Path, split: Split = "all") -> list[Pair]:
             f"{folder}: no pairs in the {split} split, numbers {first:05d} to {last - 1:05d} "
             f"({len(raws)} of them in {raw.name}, {len(targets)} in {retouched.name})"
         )
-    alone = len(raws) + len(targets) - 2 * len(common)
-    if alone:
-        logger.warning("%s: %d images of the %s split have no partner and are left out", folder, alone, split)
+    unpaired = len(raws) + len(targets) - 2 * len(common)
+    if unpaired:
+        logger.warning("%s: %d images of the %s split have no partner and are left out", folder, unpaired, split)
     return [(raws[number], targets[number]) for number in common]
 
 

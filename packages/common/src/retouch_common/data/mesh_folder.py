@@ -16,8 +16,6 @@ from retouch_common.faces.face import Face
 from retouch_common.faces.mesh import LANDMARKS_FILE, read_mesh_file, write_mesh_file
 from retouch_common.progress import progress_bar
 
-__all__ = ["write_landmarks"]
-
 SAVE_EVERY = 50
 LEAST_PROBABILITY = 0.5
 
@@ -25,19 +23,13 @@ LEAST_PROBABILITY = 0.5
 def write_landmarks(
     folder: Path, model: Callable[[np.ndarray, Face], tuple[np.ndarray, float]]
 ) -> list[tuple[Path, str]]:
-    """Write `landmarks.npz` in every folder that holds portraits; pictures that have landmarks are skipped.
+    """Write `landmarks.npz` in every folder of portraits; return photos without landmarks, each with the reason.
 
-    Args:
-        folder: Portraits, in subfolders too.
-        model: Gives (468, 2) points and the probability that they lie on a face, e.g. a
-            :class:`retouch_common.faces.mesh_model.MeshModel`.
-
-    Returns:
-        Pictures without landmarks, each with the reason.
+    Photos that have landmarks are skipped. ``model`` returns (468, 2) points and the probability that they lie on a
+    face, e.g. a :class:`retouch_common.faces.mesh_model.MeshModel`.
 
     Raises:
-        ValueError: If there are no portraits, or a `landmarks.npz` is damaged.
-        OSError: If a file cannot be written.
+        ValueError: There are no portraits, or a `landmarks.npz` is damaged.
     """
     paths = find_portraits(folder)
     known = {parent: _known(parent) for parent in {path.parent for path in paths}}

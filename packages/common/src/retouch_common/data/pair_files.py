@@ -19,17 +19,14 @@ def find_pairs(folder: Path, split: Split = "all") -> list[Pair]:
     """Return the pairs of a folder with raw/ and target/, or with train/raw, train/target, val/raw, ...
 
     Raises:
-        ValueError: there are no such folders, nothing matches, or the split is empty.
+        ValueError: There are no such folders, nothing matches, or the split is empty.
     """
     if has_pairs(folder):
         pairs = match(folder / "raw", folder / "target")
-        held_out = pairs[::10] if len(pairs) > 1 else []
-        chosen = {
-            "all": pairs,
-            "train": [pair for pair in pairs if pair not in set(held_out)],
-            "val": held_out,
-            "test": held_out,
-        }[split]
+        if split == "all":
+            return pairs
+        held_out = set(pairs[::10]) if len(pairs) > 1 else set()
+        chosen = [pair for pair in pairs if (pair in held_out) == (split != "train")]
         if not chosen:
             raise ValueError(f"{folder}: a single pair cannot be divided; there is nothing for '{split}'")
         return chosen
@@ -45,12 +42,10 @@ def find_pairs(folder: Path, split: Split = "all") -> list[Pair]:
 
 
 def match(raw: Path, target: Path) -> list[Pair]:
-    """Pair the photographs of two folders by name, whatever their formats, in the order of their names.
-
-    Names include the path below the folder. What has no partner is reported in a warning.
+    """Pair the photos of two folders by their paths without suffix, sorted; warn of those without a partner.
 
     Raises:
-        ValueError: nothing matches, or a folder holds two photographs of one name.
+        ValueError: Nothing matches, or a folder holds two photos of one name.
     """
     raws, targets = _by_stem(raw), _by_stem(target)
     common = sorted(raws.keys() & targets.keys())
@@ -58,11 +53,10 @@ def match(raw: Path, target: Path) -> list[Pair]:
         raise ValueError(
             f"{target}: none of its {len(targets)} photographs is named like one of the {len(raws)} in {raw}"
         )
-    for side, others in ((raws, targets), (targets, raws)):
-        alone = sorted(side.keys() - others.keys())
-        if alone:
-            folder = raw if side is raws else target
-            logger.warning("%s: %d without a partner, left out: %s", folder, len(alone), _some(alone))
+    for folder, side, others in ((raw, raws, targets), (target, targets, raws)):
+        unpaired = sorted(side.keys() - others.keys())
+        if unpaired:
+            logger.warning("%s: %d without a partner, left out: %s", folder, len(unpaired), _some(unpaired))
     return [(raws[name], targets[name]) for name in common]
 
 
@@ -72,7 +66,6 @@ def has_pairs(folder: Path) -> bool:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the photographs below a folder by their path without suffix."""
     found: dict[str, Path] = {}
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):

@@ -1,15 +1,10 @@
-"""Pairs of photographs, before and after retouching, as training samples.
-
-:func:`open_pairs` understands a folder with ``raw/`` and ``target/``, the published layouts of FFHQR
-(:mod:`retouch_common.data.ffhqr`) and CRHD-3K (:mod:`retouch_common.data.crhd`), and ``faces:DIR``, plain
-portraits that become pairs on the fly (:mod:`retouch_common.data.faces`).
-"""
+"""Pairs of photographs, before and after retouching, as training samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +13,9 @@ from torch.utils.data import Dataset
 from retouch_common.data.crhd import find_crhd, is_crhd
 from retouch_common.data.ffhqr import find_ffhqr, is_ffhqr
 from retouch_common.data.pair_files import Pair, Split, find_pairs, has_pairs
+
+if TYPE_CHECKING:
+    from retouch_common.photo.io import Photo
 
 Fit = Literal["whole", "crop"]
 
@@ -28,22 +26,21 @@ def open_pairs(
     """Open a data set of pairs.
 
     Args:
-        spec: ``DIR`` (with raw/ and target/, or a layout that is recognised), ``pairs:DIR``, ``ffhqr:DIR``,
-            ``crhd:DIR`` or ``faces:DIR`` (``faces:A,B,C`` for several folders).
-        size: side of the square samples in pixels.
-        split: "train", "dev", "val", "test" or "all". "dev" is for validation while training: of ``faces:DIR`` some of
-            the people who are not held out, elsewhere the same as "val". A folder may hold train/raw, train/target,
-            val/raw, ...; in one that does not, every tenth pair (position 0, 10, ... by name) is held out for "val"
-            and "test".
-        seed: of crops and flips.
-        fit: see :class:`ImagePairs`; not for faces.
-        options: further options of :class:`retouch_common.data.faces.FaceBlemishes`.
+        spec: ``DIR`` (with raw/ and target/, or in a recognised layout), ``pairs:DIR``, ``ffhqr:DIR``, ``crhd:DIR`` or
+            ``faces:DIR`` (``faces:A,B,C`` for several folders).
+        size: Side of the square samples in pixels.
+        split: "train", "dev", "val", "test" or "all". "dev" is for validation during training: with ``faces:DIR`` some
+            of the people who are not held out, elsewhere the same as "val". Without folders train/raw, val/raw, ...
+            every tenth pair by name is held out for "val" and "test".
+        seed: Seed of crops and flips.
+        fit: See :class:`ImagePairs`; not for faces.
+        options: Further options of :class:`retouch_common.data.faces.FaceBlemishes`.
 
     Returns:
         Samples ``dict(raw, target[, mask])``, (3, size, size) and (1, size, size) float32 in [0, 1].
 
     Raises:
-        ValueError: what is wrong with the folder, the split or an option.
+        ValueError: The folder, the split or an option is wrong.
     """
     if split not in ("train", "dev", "val", "test", "all"):
         raise ValueError(f"split '{split}' is not one of train, dev, val, test, all")
@@ -64,55 +61,41 @@ def open_pairs(
 class ImagePairs(Dataset[dict[str, torch.Tensor]]):
     """Square samples from pairs of photographs.
 
-    Sample ``index`` shows pair ``index % len``; where it is cropped and whether it is mirrored depends on
-    the seed and the whole index, which may exceed the length (see
+    Sample ``index`` shows pair ``index % len``; its crop and flip depend on the seed and the whole index (see
     :class:`retouch_common.training.samplers.EndlessBatches`).
+
+    Args:
+        pairs: Files before and after.
+        size: Side of the samples in pixels, at least 16.
+        fit: "whole" resizes the longer side to ``size`` and pads the shorter one on both sides by repeating its edge,
+            as the ABPN paper does; "crop" cuts at full resolution and pads smaller photos.
+        augment: Mirror at random, and place crops at random instead of in the middle.
+        seed: Seed of both.
+
+    Raises:
+        ValueError: No pairs, a wrong size or an unknown fit.
     """
 
     def __init__(self, pairs: Sequence[Pair], *, size: int, fit: Fit = "whole", augment: bool = False, seed: int = 0):
-        """Describe the samples.
-
-        Args:
-            pairs: files before and after.
-            size: side of the samples in pixels.
-            fit: "whole" brings the longer side to ``size`` and pads the shorter one by repeating its edge,
-                on both sides alike (how the ABPN paper makes its 1024² images); "crop" cuts at the photo's
-                own resolution and pads where the photo is smaller.
-            augment: mirror at random, and place crops at random instead of in the middle.
-            seed: of both.
-
-        Raises:
-            ValueError: no pairs, a size below 16, an unknown fit.
-        """
         if not pairs:
             raise ValueError("there are no pairs of photographs")
         if size < 16:
             raise ValueError(f"samples of {size} pixels are too small; at least 16 are needed")
         if fit not in ("whole", "crop"):
             raise ValueError(f"fit '{fit}' is not one of whole, crop")
-        self.pairs = list(pairs)
-        self.size = size
-        self.fit = fit
-        self.augment = augment
-        self.seed = seed
+        self.pairs, self.size, self.fit, self.augment, self.seed = list(pairs), size, fit, augment, seed
 
     def __len__(self) -> int:
-        """Return the number of pairs."""
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Return ``dict(raw, target)``, (3, size, size) float32 in [0, 1].
 
         Raises:
-            ValueError: a file cannot be read (named), or the two differ in size (both named).
+            ValueError: A file cannot be read, or the two differ in size; names them.
         """
-        from retouch_common.photo.io import Photo
-
         generator = np.random.default_rng((self.seed, index))
-        files = self.pairs[index % len(self.pairs)]
-        photos = [Photo.open(file) for file in files]
-        if (photos[0].width, photos[0].height) != (photos[1].width, photos[1].height):
-            raise ValueError(_different(files, photos))
+        photos = self._open(self.pairs[index % len(self.pairs)])
         place = generator.random(2) if self.augment else np.array([0.5, 0.5])
         mirror = self.augment and generator.random() < 0.5
         sample = {}
@@ -125,19 +108,24 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
 
     def check(self) -> list[str]:
         """Read the header of every file; return a line for each pair that cannot be used."""
-        from retouch_common.photo.io import Photo
-
         faults = []
         for files in self.pairs:
             try:
-                photos = [Photo.open(file) for file in files]
-                if (photos[0].width, photos[0].height) != (photos[1].width, photos[1].height):
-                    faults.append(_different(files, photos))
+                self._open(files)
             except (ValueError, OSError) as error:
                 faults.append(str(error))
         return faults
 
-    def _cut(self, photo: Any, place: np.ndarray) -> np.ndarray:
+    def _open(self, files: Pair) -> list[Photo]:
+        from retouch_common.photo.io import Photo
+
+        photos = [Photo.open(file) for file in files]
+        sizes = [f"{photo.width}x{photo.height}" for photo in photos]
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"{files[0]} has {sizes[0]} pixels but {files[1]} has {sizes[1]}")
+        return photos
+
+    def _cut(self, photo: Photo, place: np.ndarray) -> np.ndarray:
         width, height = min(self.size, photo.width), min(self.size, photo.height)
         x = int(place[0] * (photo.width - width + 1))
         y = int(place[1] * (photo.height - height + 1))
@@ -145,14 +133,14 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
 
 
 def _recognise(spec: str) -> tuple[str, Path]:
-    """Split ``kind:DIR``, or find out the kind of a plain folder."""
+    """Split ``kind:DIR``, or recognise the layout of a plain folder."""
     kind, colon, rest = spec.partition(":")
     if colon and kind in ("pairs", "ffhqr", "crhd", "faces"):
         folder = Path(rest)
     else:
         kind, folder = "", Path(spec)
     if kind == "faces":
-        return kind, folder  # or several, which find_portraits looks for
+        return kind, folder  # find_portraits checks it; there may be several
     if not folder.is_dir():
         raise ValueError(f"{folder}: is not a folder")
     if kind:
@@ -170,7 +158,7 @@ def _recognise(spec: str) -> tuple[str, Path]:
 
 
 def _shrink(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize (H, W, 3) so that the longer side is ``size``; integers stay integers of their type."""
+    """Resize (H, W, 3) so that the longer side is ``size``; keep the integer type."""
     import pyvips
 
     height, width = pixels.shape[:2]
@@ -188,8 +176,3 @@ def _pad(pixels: np.ndarray, size: int) -> np.ndarray:
     rows, columns = size - pixels.shape[0], size - pixels.shape[1]
     before = (rows // 2, columns // 2)
     return np.pad(pixels, ((before[0], rows - before[0]), (before[1], columns - before[1]), (0, 0)), mode="edge")
-
-
-def _different(files: Pair, photos: Sequence[Any]) -> str:
-    sizes = [f"{photo.width}x{photo.height}" for photo in photos]
-    return f"{files[0]} has {sizes[0]} pixels but {files[1]} has {sizes[1]}"

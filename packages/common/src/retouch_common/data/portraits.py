@@ -1,4 +1,4 @@
-"""Folders of portraits: which pictures, whose they are, who is held out, and their landmarks."""
+"""Folders of portraits: photos, people, splits and landmarks."""
 
 from __future__ import annotations
 
@@ -10,26 +10,20 @@ import numpy as np
 
 from retouch_common.faces.mesh import LANDMARKS_FILE, read_mesh_file
 
-__all__ = ["find_portraits", "mesh_of", "person_of", "split_portraits"]
-
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
 
 HELD_OUT_EVERY = {"headshots": 4, "community": 4}
-"""In these sets every fourth person is held out, in others every tenth."""
-
+"""In these sets every fourth person is held out, in all others every tenth."""
 
 DEV_FIRST, DEV_EVERY = 6, 12
-"""Of the people who are not held out, those at positions 6, 18, 30, … of each set are validated on."""
+"""Of the people who are not held out, those at positions 6, 18, 30, … of each set are for validation."""
 
 
 def find_portraits(folders: str | Path) -> list[Path]:
-    """Return all pictures in one or several folders and their subfolders, sorted within each folder.
-
-    Args:
-        folders: A folder, or several joined by commas.
+    """Return all photos in one or several folders (joined by commas) and their subfolders, sorted within each folder.
 
     Raises:
-        ValueError: If a folder does not exist or holds no picture.
+        ValueError: A folder does not exist or holds no photo.
     """
     paths: dict[Path, None] = {}  # a set that keeps the order
     for folder in (Path(name) for name in str(folders).split(",") if name):
@@ -45,25 +39,23 @@ def find_portraits(folders: str | Path) -> list[Path]:
 
 
 def person_of(path: Path) -> tuple[str, str]:
-    """Return who is in a picture, by name: (set, id).
+    """Return the person in a photo as (set, id).
 
-    The set is the name of the picture's folder up to the first underscore, the id its name without suffix, so
-    `london_neutral/001.jpg` and `london_smiling/001.jpg` are one person and `canada/001.jpg` another.
+    The set is the name of the folder up to the first underscore, the id the file's name without suffix:
+    `london_neutral/001.jpg` and `london_smiling/001.jpg` are one person, `canada/001.jpg` is another.
     """
     return path.parent.name.split("_")[0], path.stem
 
 
 def split_portraits(paths: Sequence[Path], split: str) -> list[Path]:
-    """Divide pictures by person.
+    """Split photos by person.
 
-    Args:
-        paths: Pictures.
-        split: "val" takes, within each set, the ids whose sorted position is a multiple of 10 (of 4 in the sets of
-            `HELD_OUT_EVERY`). Of the others "dev" takes every twelfth, to validate on while training, and "train" the
-            rest. "all" takes everything. Where there are too few people for that, "dev" is the same as "val".
+    "val" takes, within each set, the ids whose sorted position is a multiple of 10 (of 4 in the sets of
+    `HELD_OUT_EVERY`). Of the others "dev" takes every twelfth, to validate on during training, and "train" the rest.
+    "all" takes everything. Where there are too few people, "dev" is the same as "val".
 
     Raises:
-        ValueError: If the split has another name.
+        ValueError: Unknown split.
     """
     if split not in ("train", "dev", "val", "all"):
         raise ValueError(f"split is {split!r}; it must be 'train', 'dev', 'val' or 'all'")
@@ -87,10 +79,10 @@ def split_portraits(paths: Sequence[Path], split: str) -> list[Path]:
 
 
 def mesh_of(path: Path) -> np.ndarray | None:
-    """Return the 468 points (468, 2) of a picture from the `landmarks.npz` in its folder; None if it has none there.
+    """Return the mesh (468, 2) of a photo from the `landmarks.npz` in its folder; None if it is not there.
 
     Raises:
-        ValueError: If that file is damaged.
+        ValueError: That file is damaged.
     """
     file = path.parent / LANDMARKS_FILE
     try:

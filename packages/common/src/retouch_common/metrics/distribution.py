@@ -1,7 +1,6 @@
-"""How alike two sets of pictures are: the Fréchet distance between the Gaussians of their features.
+"""Fréchet distance between the Gaussians of the features of two sets of images.
 
-It is called FID with the features of one network alone, the Inception of 2015 that every paper uses; with other
-features it is a Fréchet distance and nothing more.
+It is FID only with the Inception network of 2015, the one all papers use.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from retouch_common.metrics.quality import LEVELS, quantise
 
 INCEPTION_FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-FEW = 2048  # pictures: with fewer than features, the covariance is singular and the distance strongly biased
+FEW = 2048  # images: with fewer than features, the covariance is singular and the distance strongly biased
 
 
 class FIDUnavailable(ValueError):
@@ -25,10 +24,10 @@ class FIDUnavailable(ValueError):
 
 
 class FrechetDistance:
-    """Fréchet distance between two sets of pictures, computed by torchmetrics.
+    """Fréchet distance between two sets of images, computed by torchmetrics.
 
     Args:
-        features: From (N, 3, H, W) uint8 pictures to (N, D).
+        features: Maps (N, 3, H, W) uint8 images to (N, D).
         device: Where to compute.
     """
 
@@ -40,21 +39,17 @@ class FrechetDistance:
 
     @torch.inference_mode()
     def add(self, image: torch.Tensor, *, real: bool) -> None:
-        """Add a (3, H, W) picture in [0, 1], rounded to 8 bits, to the real or to the made ones."""
+        """Add a (3, H, W) image in [0, 1], rounded to 8 bits, to the real or the fake images."""
         levels = (quantise(image) * LEVELS).round().to(self.device, torch.uint8)
         self.metric.update(levels[None], real=real)
 
     @property
     def pictures(self) -> int:
-        """The number of pictures in the smaller set."""
+        """Number of images in the smaller set."""
         return int(min(self.metric.real_features_num_samples, self.metric.fake_features_num_samples))
 
     def value(self) -> float:
-        """The distance.
-
-        Raises:
-            ValueError: One of the sets has fewer than two pictures.
-        """
+        """Return the distance; ValueError if one of the sets has fewer than two images."""
         if self.pictures < 2:
             raise ValueError(f"a Fréchet distance needs at least two pictures in each set, not {self.pictures}")
         return max(0.0, float(self.metric.compute()))
@@ -88,14 +83,14 @@ class FID(FrechetDistance):
         super().__init__(_inception(path), device=device)
 
     def another(self) -> FID:
-        """An empty one that shares the network."""
+        """Return an empty metric that shares the network."""
         other = FID.__new__(FID)
         FrechetDistance.__init__(other, self.metric.inception, device=self.device)
         return other
 
     @property
     def description(self) -> str:
-        """Implementation and number of pictures, to stand beside the figure."""
+        """Implementation and number of images, to report beside the metric."""
         from importlib.metadata import version
 
         few = f"; strongly biased below {FEW} pictures" if self.pictures < FEW else ""
@@ -107,7 +102,7 @@ class FID(FrechetDistance):
 
 
 def _inception(path: Path) -> nn.Module:
-    """torch-fidelity's Inception with antialiasing; refuses what is not a plain dictionary of tensors."""
+    """Load torch-fidelity's Inception with antialiasing; refuse what is not a plain dictionary of tensors."""
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     torch.load(path, map_location="cpu", weights_only=True)  # torch-fidelity itself would unpickle anything

@@ -1,4 +1,4 @@
-"""Where a figure was measured: versions, processor, threads and GPU, without names of hosts or users."""
+"""The machine and software of a measurement, without names of hosts or users."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from typing import Any
 COMMON = "retouch-common"
 LIBRARIES = ("torch", "torchvision", "kornia", "numpy", "pyvips", "onnxruntime")
 
-MEASURED = "docs/evidence"
-"""What evidence writes; a change there does not make a work tree dirty, or only one package could be measured."""
+MEASURED = "docs/evidence"  # written by evidence; changes there leave the work tree clean
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the software, as JSON values; memory in bytes."""
+    """Return machine and software as JSON values; memory in bytes."""
     import torch
 
     gpu = None
@@ -46,16 +45,13 @@ def environment() -> dict[str, Any]:
 
 
 def work_tree_changes() -> list[str] | None:
-    """Return the files of the checkout that differ from its commit, or are not in it; None outside a checkout.
-
-    Ignored files and what evidence writes are left out.
-    """
+    """Return the files of the checkout that differ from its commit or are untracked; None outside a checkout."""
     status = _git("status", "--porcelain", "--untracked-files=all", "--", ":(top)", f":(top,exclude){MEASURED}")
     return None if status is None else [line[3:] for line in status.splitlines()]
 
 
 def _own_packages() -> list[str]:
-    """Names of this project's installed distributions: the common one, and those that require it."""
+    """Return the names of this project's installed distributions: common, and those that require it."""
     found = {COMMON}
     for distribution in metadata.distributions():
         if any(re.match(rf"{COMMON}\b", requirement) for requirement in distribution.requires or ()):
@@ -80,13 +76,12 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The checked-out commit, with "-dirty" if files differ from it; None outside a checkout."""
     commit = _git("rev-parse", "--short=12", "HEAD")
     return commit and commit + ("-dirty" if work_tree_changes() else "")
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the checkout of this file, stripped; None without git or outside a checkout."""
+    """Return the output of git in the checkout of this file; None without git or outside a checkout."""
     try:
         result = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=Path(__file__).parent)
     except OSError:

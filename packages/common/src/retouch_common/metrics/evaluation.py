@@ -1,7 +1,6 @@
-"""What evaluations of all papers share: pairs by name, figures beside doing nothing, subsets, tables and files.
+"""Evaluations of all papers: named pairs, metrics beside the identity baseline, subsets, tables and files.
 
-Every table has the row "output = input": where a retoucher changed a few pixels, it already scores high. Figures
-carry the names of their protocols (:mod:`retouch_common.metrics.protocols`).
+Every table has the row "output = input": where a retoucher changed a few pixels, it already scores high.
 """
 
 from __future__ import annotations
@@ -39,12 +38,11 @@ class Pairs:
 
     Args:
         data: Samples ``dict(raw, target)`` of (3, S, S) in [0, 1].
-        limit: Only the first so many.
-        files: Where ``data`` takes its pictures from, if from files: gives names, and checks before anything is
-            measured; its list is cut to ``limit``.
+        limit: Use only the first pairs.
+        files: The files of ``data``, if any: gives names, and is checked here; cut to ``limit``.
 
     Raises:
-        ValueError: A limit below 1, or pairs that cannot be used; names the first.
+        ValueError: A limit below 1, or unusable pairs; names the first.
     """
 
     def __init__(self, data: Dataset[Any], *, limit: int | None = None, files: ImagePairs | None = None) -> None:
@@ -63,7 +61,6 @@ class Pairs:
             self.names = [raw.name for raw, _ in files.pairs]
 
     def __len__(self) -> int:
-        """Return the number of pairs."""
         return self.number
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
@@ -73,7 +70,7 @@ class Pairs:
             yield name, quantise(sample["raw"]), quantise(sample["target"])
 
     def smaller_than(self, size: int) -> int:
-        """How many photographs have a longer side below ``size`` pixels."""
+        """Return the number of photographs whose longer side is below ``size`` pixels."""
         from retouch_common.photo.io import Photo
 
         photos = (Photo.open(raw) for raw, _ in self.files.pairs) if self.files is not None else ()
@@ -82,15 +79,15 @@ class Pairs:
 
 @dataclass(kw_only=True)
 class Measured:
-    """One resolution.
+    """Metrics at one resolution.
 
     Attributes:
         resolution: Side in pixels.
-        rows: The names of what is compared, IDENTITY first, what is judged last.
-        images: For each pair whose target differs from its raw photograph: its name, the share of pixels the target
-            changes, and a dict of figures for each row.
-        clean: The same for the pairs that do not differ, where only leaving alone is right.
-        enlarged: Number of photographs that are smaller than the resolution.
+        rows: Names of what is compared, IDENTITY first, the evaluated network last.
+        images: One entry for each pair whose target differs from raw: its name, the share of pixels the target changes,
+            and a dict of metrics for each row.
+        clean: The same for pairs without a difference.
+        enlarged: Number of photographs smaller than the resolution.
     """
 
     resolution: int
@@ -109,18 +106,18 @@ class Measured:
         protocols: Sequence[str] = ("png8",),
         lpips: LPIPS | None = None,
     ) -> dict[str, Any]:
-        """Measure one pair, (3, H, W) in [0, 1] each, and keep its figures.
+        """Measure one pair of (3, H, W) images in [0, 1] and store its metrics.
 
         Args:
-            name: Of the pair.
+            name: Name of the pair.
             raw: The photograph; the row IDENTITY.
-            target: The retoucher's.
-            outputs: The pictures of the other rows.
+            target: The retouched photograph.
+            outputs: Images of the other rows.
             protocols: Names in :data:`retouch_common.metrics.protocols.PROTOCOLS`.
-            lpips: The network, if LPIPS is measured.
+            lpips: The network; None skips LPIPS.
 
         Returns:
-            The pair's entry, to which more figures can be added.
+            The entry of the pair, to which more metrics can be added.
         """
         entry: dict[str, Any] = {"name": name, "target_changes": float(true_mask(raw, target).float().mean())}
         for row, image in {IDENTITY: raw, **outputs}.items():
@@ -131,22 +128,22 @@ class Measured:
         return entry
 
     def means(self, row: str) -> dict[str, float]:
-        """Each figure's mean over the images that have it."""
+        """Return each metric's mean over the images that have it."""
         return mean_figures([image[row] for image in self.images])
 
     def hardest(self, share: float = HARD_SHARE) -> Measured:
-        """The pairs whose raw photographs have the lowest PSNR, a ``share`` of them, rounded, at least one."""
+        """Return the subset of pairs whose raw photographs have the lowest PSNR: a ``share`` of them, at least one."""
         number = max(1, round(share * len(self.images)))
         images = sorted(self.images, key=lambda image: image[IDENTITY]["psnr-rgb8"])[:number]
         return replace(self, images=images, clean=[])
 
     @property
     def target_changes(self) -> float:
-        """Mean share of the pixels that the target changes."""
+        """Mean share of pixels that the target changes."""
         return sum(image["target_changes"] for image in self.images) / max(1, len(self.images))
 
     def as_json(self) -> dict[str, Any]:
-        """Protocols, means and numbers of images for each row, and the images."""
+        """Return protocols, means, numbers of images for each row, and the images, as JSON values."""
         means = {row: self.means(row) for row in self.rows}
         numbers = {row: counts([image[row] for image in self.images]) for row in self.rows}
         used = {name for row in means.values() for name in row if name in METRICS}
@@ -160,7 +157,7 @@ class Measured:
         }
 
     def footnotes(self) -> list[str]:
-        """What must be known to read the tables of this resolution."""
+        """Return the remarks a reader of the tables needs."""
         lines, last = [], self.rows[-1]
         empty = sum(image["target_changes"] == 0 for image in self.images)
         if empty:
@@ -179,10 +176,10 @@ class Measured:
 
 
 def open_lpips(wanted: bool | None, device: torch.device, notes: list[str]) -> LPIPS | None:
-    """LPIPS if it was asked for (True: or refuse) or can be had (None); why not goes to ``notes``.
+    """Return LPIPS unless ``wanted`` is False; append the reason to ``notes`` if it cannot be measured.
 
     Raises:
-        LPIPSUnavailable: It was asked for and its weights are not there.
+        LPIPSUnavailable: ``wanted`` is True and the weights are missing.
     """
     if wanted is False:
         notes.append("LPIPS was not asked for")
@@ -197,7 +194,7 @@ def open_lpips(wanted: bool | None, device: torch.device, notes: list[str]) -> L
 
 
 def columns(protocol: str) -> tuple[Column, ...]:
-    """The columns of a table by one protocol; no table mixes two."""
+    """Return the columns of a table by one protocol; no table mixes two."""
     names = PROTOCOLS[protocol]
     return (
         (names.psnr, "PSNR dB", ".2f"),
@@ -210,7 +207,7 @@ def columns(protocol: str) -> tuple[Column, ...]:
 
 
 def draw_table(title: str, rows: Mapping[str, Mapping[str, float]], columns: Sequence[Column]) -> Table:
-    """A table of means; what was not measured is a dash."""
+    """Return a table of means with a dash for what was not measured."""
     from rich.table import Table
 
     table = Table(title=title)
@@ -223,23 +220,14 @@ def draw_table(title: str, rows: Mapping[str, Mapping[str, float]], columns: Seq
 
 
 def console() -> Console:
-    """Standard output; 120 columns wide where it is no terminal."""
+    """Return a console on standard output, 120 columns wide where it is not a terminal."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def refuse_evaluated(out: Path | None, *, overwrite: bool = False, also: Sequence[str] = ()) -> None:
-    """Refuse a folder that holds an evaluation, before a new one is measured.
-
-    Args:
-        out: The folder, or None where nothing is written.
-        overwrite: Whether its files may be replaced.
-        also: Names of further files that are written.
-
-    Raises:
-        ValueError: It holds one of the files.
-    """
+    """Refuse a folder that holds an evaluation, or files ``also``, before a new one is measured."""
     if out is not None:
         refuse_existing([out / name for name in ("evaluation.json", "figures.png", *also)], overwrite=overwrite)
 
@@ -247,11 +235,7 @@ def refuse_evaluated(out: Path | None, *, overwrite: bool = False, also: Sequenc
 def write_evaluation(
     out: Path, values: Mapping[str, Any], sheet: Sequence[Mapping[str, torch.Tensor]], *, max_side: int
 ) -> None:
-    """Write evaluation.json and, if there are pictures, figures.png; each is complete or not there.
-
-    Raises:
-        OSError: One cannot be written.
-    """
+    """Write evaluation.json and, if ``sheet`` has rows, figures.png, each atomically."""
     from retouch_common.training.sheets import save_sheet
 
     write_atomically(out / "evaluation.json", (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())

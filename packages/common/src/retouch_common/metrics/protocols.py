@@ -1,7 +1,7 @@
-"""Protocols: objects that measure images as a group of authors does, and say how.
+"""Protocols measure images as a group of authors does, and describe how.
 
-Every number stands beside the name of its metric; numbers of different protocols never stand in one column. METRICS
-holds single numbers, PROTOCOLS the sets of them that make a table.
+Metrics of different protocols never stand in one column. METRICS holds single metrics, PROTOCOLS the sets that make a
+table.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from retouch_common.metrics.quality import LPIPS
 
-Region = Literal["all", "inside", "outside"]
-"""All pixels, or those inside or outside the mask of what the retoucher changed (:func:`quality.true_mask`)."""
+Region = Literal["all", "inside", "outside"]  # all pixels, or those inside or outside :func:`quality.true_mask`
 
 _REGIONS = {
     "all": "every pixel counts alike",
@@ -42,13 +41,13 @@ _AVERAGES = {"all": "mean of the images' values"} | dict.fromkeys(
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number.
+    """One metric.
 
     Attributes:
         name: In tables and JSON.
-        description: Range, colour, quantisation, window, region, resolution and average, each in a few words.
-        function: Called by protocols with output and target, (3, H, W) in [0, 1] each, a mask (1, 1, H, W) or None
-            and LPIPS's network or None. Returns None where there is no value.
+        description: Range, colour, quantisation, window, region, resolution and average.
+        function: Takes output and target, (3, H, W) in [0, 1] each, a mask (1, 1, H, W) or None, and LPIPS or None;
+            returns None where there is no value.
         region: Pixels that count.
     """
 
@@ -58,7 +57,7 @@ class Metric:
     region: Region = "all"
 
     def at(self, resolution: int) -> Metric:
-        """The same for images brought to ``resolution`` pixels a side."""
+        """Return the same metric for images resized to ``resolution`` pixels a side."""
         parts = [part for part in self.description.split("; ") if not part.startswith("resolution: ")]
         parts.insert(-1, f"resolution: {resolution}x{resolution}")
         return replace(self, name=f"{self.name}@{resolution}", description="; ".join(parts))
@@ -66,15 +65,15 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """Metrics that belong together in one table, as a group of authors measures them.
+    """Metrics that belong together in one table.
 
     Attributes:
-        name: What a table is headed with.
-        about: Whose habit it is.
+        name: Heading of the table.
+        about: Whose convention it is.
         psnr: Name of its PSNR; inside and outside the mask have suffixes.
         ssim: Name of its SSIM.
         lpips: Name of its LPIPS.
-        metrics: What is measured, in order.
+        metrics: All metrics in order.
     """
 
     name: str
@@ -88,14 +87,13 @@ class Protocol:
         """Measure one image.
 
         Args:
-            output: What the network made of ``raw``; ``raw`` itself gives the row of doing nothing. (3, H, W) in
-                [0, 1].
+            output: Retouched ``raw``, or ``raw`` itself for the identity baseline, (3, H, W) in [0, 1].
             raw: The photograph.
-            target: The retoucher's.
-            lpips: The network; without it LPIPS is left out.
+            target: The retoucher's result.
+            lpips: The network; None skips LPIPS.
 
         Returns:
-            Name of the metric -> value. What has no value (inside an empty mask, outside a full one) is left out.
+            Metrics by name, without those that have no value (an empty region).
 
         Raises:
             ValueError: The shapes differ, there are several images, or they are too small.
@@ -133,8 +131,6 @@ def _metric(
 def _protocol(
     name: str, about: str, *, psnr: str, ssim: Metric, lpips: str, rounded: bool, colour: bool = False
 ) -> Protocol:
-    """With ``colour``, colour differences are measured as well."""
-
     def errors(region: Region) -> list[Metric]:
         found = [
             _metric(
@@ -146,7 +142,7 @@ def _protocol(
                 region=region,
             )
         ]
-        if colour:
+        if colour:  # colour differences too
             found.append(
                 _metric(
                     "de76",

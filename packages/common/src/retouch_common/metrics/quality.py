@@ -1,7 +1,6 @@
-"""How near a retouched picture is to the retoucher's: PSNR, SSIM, LPIPS, CIE 1976 colour difference.
+"""PSNR, SSIM, LPIPS and CIE 1976 colour difference of a retouched image and its target.
 
-Pictures are (3, H, W) in [0, 1], one at a time, and are rounded to 8 bits first unless ``rounded=False``: what is
-compared is what a file would hold. Results are floats. :mod:`retouch_common.metrics.protocols` makes tables of them.
+Images are (3, H, W) in [0, 1], one at a time, rounded to 8 bits first unless ``rounded=False``. Results are floats.
 """
 
 from __future__ import annotations
@@ -19,30 +18,26 @@ from retouch_common.ranges import to_signed
 
 BITS = 8
 LEVELS = 2**BITS - 1  # the largest level
-PSNR_CEILING = 100.0  # dB: what equal pictures score, so that means stay finite
+PSNR_CEILING = 100.0  # dB, of equal images, so that means stay finite
 SSIM_WINDOW = 11  # pixels
 SSIM_SIGMA = 1.5  # pixels; torchmetrics derives the window from it: 2 * int(3.5 * sigma + 0.5) + 1
 SSIM_K = (0.01, 0.03)
 UNIFORM_WINDOW = 7  # pixels
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's ImageNet weights; the digits begin its SHA-256
-BAND = 512  # rows of the SSIM map at a time: the windowed moments of a whole 4096² picture take gigabytes
+BAND = 512  # rows of the SSIM map at a time: the windowed moments of a whole 4096² image take gigabytes
 
 
 class LPIPSUnavailable(ValueError):
-    """LPIPS cannot be measured; the message says which file to put where."""
+    """LPIPS cannot be measured; the message names the missing file."""
 
 
 def quantise(image: torch.Tensor) -> torch.Tensor:
-    """Clamp to [0, 1] and round to 8 bits; any shape, stays in [0, 1], fp32."""
+    """Clamp to [0, 1] and round to 8 bits; return float32 in [0, 1] of the same shape."""
     return (image.float().clamp(0, 1) * LEVELS).round() / LEVELS
 
 
 def true_mask(raw: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Where the truth changes a channel of (3, H, W) pictures by more than 3 levels, (1, 1, H, W) bool.
-
-    Raises:
-        ValueError: The shapes differ, or there are several pictures.
-    """
+    """Return where the target changes a channel of (3, H, W) images by more than 3 levels, (1, 1, H, W) bool."""
     _check(raw, target)
     return difference_mask(quantise(raw)[None], quantise(target)[None]) > 0
 
@@ -50,16 +45,16 @@ def true_mask(raw: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def psnr(
     output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None, *, rounded: bool = True
 ) -> float:
-    """Peak signal-to-noise ratio in dB, at most 100, all channels pooled.
+    """Return the peak signal-to-noise ratio in dB, at most 100, of all channels together.
 
     Args:
         output: (3, H, W) in [0, 1].
         target: The same shape.
-        mask: (1, 1, H, W) bool; only these pixels count. None counts all.
-        rounded: Compare 8-bit levels; False compares the values as they are, beyond [0, 1] too.
+        mask: (1, 1, H, W) bool of the pixels that count; None for all.
+        rounded: Compare 8-bit levels; False compares the values as they are, also beyond [0, 1].
 
     Raises:
-        ValueError: The shapes differ, there are several pictures, or the mask is empty.
+        ValueError: The shapes differ, there are several images, or the mask is empty.
     """
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
@@ -68,15 +63,9 @@ def psnr(
 
 
 def ssim(output: torch.Tensor, target: torch.Tensor, *, rounded: bool = True) -> float:
-    """Structural similarity (Wang et al., 2004), mean over channels; at most 1.
+    """Return the structural similarity (Wang et al., 2004), mean over channels, at most 1.
 
-    Args:
-        output: (3, H, W) in [0, 1], sides of at least 11 pixels.
-        target: The same shape.
-        rounded: As in :func:`psnr`.
-
-    Raises:
-        ValueError: The shapes differ, there are several pictures, or they are smaller than the window.
+    Arguments and errors as for :func:`psnr`; the sides must have at least 11 pixels.
     """
     if rounded:
         output, target = quantise(output), quantise(target)
@@ -84,16 +73,11 @@ def ssim(output: torch.Tensor, target: torch.Tensor, *, rounded: bool = True) ->
 
 
 def ssim_uniform(output: torch.Tensor, target: torch.Tensor) -> float:
-    """Structural similarity of pictures in [-1, 1] with a uniform 7x7 window, as scikit-image computes it by default.
+    """Return SSIM in [-1, 1] with a uniform 7x7 window, scikit-image's default; neither clamped nor rounded.
 
-    Args:
-        output: (3, H, W) in [0, 1], brought to [-1, 1] here; neither clamped nor rounded. Sides of at least 7 pixels.
-        target: The same shape.
-
-    Raises:
-        ValueError: The shapes differ, there are several pictures, or they are smaller than the window.
+    Arguments and errors as for :func:`psnr`; the sides must have at least 7 pixels.
     """
-    # Sample covariances are n / (n - 1) times the plain ones; a smaller K2 makes that of it.
+    # Sample covariances are n / (n - 1) times the plain ones; a smaller K2 has the same effect.
     n = UNIFORM_WINDOW**2
     options = {
         "gaussian_kernel": False,
@@ -105,13 +89,13 @@ def ssim_uniform(output: torch.Tensor, target: torch.Tensor) -> float:
 
 
 def _mean_similarity(output: torch.Tensor, target: torch.Tensor, window: int, options: Mapping[str, Any]) -> float:
-    """Mean of the SSIM map where the window lies wholly inside the picture."""
+    """Return the mean of the SSIM map where the window lies wholly inside the image."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     _check(output, target)
     height, width = output.shape[-2:]
     if min(height, width) < window:
-        raise ValueError(f"SSIM's window needs pictures of at least {window} pixels a side, not {width}x{height}")
+        raise ValueError(f"SSIM's window needs images of at least {window} pixels a side, not {width}x{height}")
     border = window // 2
     total = torch.zeros((), dtype=torch.float64, device=output.device)
     for top in range(0, height - 2 * border, BAND):
@@ -120,13 +104,13 @@ def _mean_similarity(output: torch.Tensor, target: torch.Tensor, window: int, op
             output[band], target[band], k1=SSIM_K[0], return_full_image=True, **options
         )
         similarity = torch.as_tensor(similarity)
-        margin = (similarity.shape[-1] - (width - 2 * border)) // 2  # torchmetrics reflects the picture there
+        margin = (similarity.shape[-1] - (width - 2 * border)) // 2  # torchmetrics reflects the image there
         total += similarity[..., margin:-margin, margin:-margin].double().sum()
     return float(total) / (3 * (height - 2 * border) * (width - 2 * border))
 
 
 def delta_e(output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> float:
-    """Mean CIE 1976 colour difference; about 2 is just visible. Arguments and errors as for :func:`psnr`."""
+    """Return the mean CIE 1976 colour difference; about 2 is just visible. Arguments as for :func:`psnr`."""
     from kornia.color import rgb_to_lab
 
     output, target = _selected(output, target, mask, rounded=True)
@@ -135,15 +119,9 @@ def delta_e(output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | Non
 
 
 def average_precision(found: torch.Tensor, raw: torch.Tensor, target: torch.Tensor) -> float | None:
-    """Area under the precision-recall curve of a map that should show where the truth changes the picture.
+    """Return the area under the precision-recall curve of a map of H * W values for the pixels that the target changes.
 
-    Args:
-        found: Map in [0, 1], of H * W values.
-        raw: The photograph, (3, H, W).
-        target: The retoucher's.
-
-    Returns:
-        The average precision; None where nothing changes (see :func:`true_mask`).
+    Returns None where nothing changes (see :func:`true_mask`).
     """
     from torchmetrics.functional.classification import binary_average_precision
 
@@ -154,18 +132,17 @@ def average_precision(found: torch.Tensor, raw: torch.Tensor, target: torch.Tens
 
 
 class LPIPS:
-    """Learned perceptual distance on AlexNet, as its authors calibrated it (Zhang et al., CVPR 2018; version 0.1).
+    """Learned perceptual distance on AlexNet (Zhang et al., CVPR 2018; version 0.1).
 
-    AlexNet's ImageNet weights come from torch.hub's cache, where torchvision keeps them, or from a given file; the
-    calibration comes with the lpips package. Nothing is downloaded and nothing stays random: a number from another
-    backbone would not be LPIPS.
+    AlexNet's ImageNet weights come from torch.hub's cache or from a given file, the calibration from the lpips package.
+    Nothing is downloaded and nothing stays random.
 
     Args:
         weights: torchvision's file of AlexNet's weights; by default looked up in torch.hub's cache.
         device: Where to compute.
 
     Raises:
-        LPIPSUnavailable: The weights are missing or not what they should be; says which file to put where.
+        LPIPSUnavailable: The weights are missing or wrong; names the file.
     """
 
     def __init__(self, weights: str | Path | None = None, *, device: str | torch.device = "cpu") -> None:
@@ -188,24 +165,20 @@ class LPIPS:
 
     @torch.inference_mode()
     def __call__(self, output: torch.Tensor, target: torch.Tensor, *, rounded: bool = True) -> float:
-        """The distance of two (3, H, W) pictures in [0, 1]; 0 for equal ones. ``rounded`` as in :func:`psnr`.
-
-        Raises:
-            ValueError: The shapes differ, or there are several pictures.
-        """
+        """Return the distance of two (3, H, W) images in [0, 1]; ``rounded`` as in :func:`psnr`."""
         _check(output, target)
         a, b = ((quantise(image) if rounded else image.float())[None].to(self.device) for image in (output, target))
         return float(self.network(a, b, normalize=True))
 
 
 def mean_figures(images: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Each figure's mean over the images that have it; :func:`counts` says how many do."""
+    """Return each metric's mean over the images that have it; :func:`counts` says how many do."""
     number = counts(images)
     return {name: sum(image[name] for image in images if name in image) / number[name] for name in number}
 
 
 def counts(images: Sequence[Mapping[str, float]]) -> dict[str, int]:
-    """How many images have each figure."""
+    """Return how many images have each metric."""
     names = dict.fromkeys(name for image in images for name in image)
     return {name: sum(name in image for image in images) for name in names}
 
@@ -213,13 +186,13 @@ def counts(images: Sequence[Mapping[str, float]]) -> dict[str, int]:
 def _selected(
     output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, rounded: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both pictures, rounded or not, (3, n): all pixels or those of the mask."""
+    """Return both images, rounded or not, as (3, n): all pixels or those of the mask."""
     _check(output, target)
     output, target = ((quantise(image) if rounded else image.float()).flatten(1) for image in (output, target))
     if mask is None:
         return output, target
     if mask.dtype != torch.bool or mask.numel() != output.shape[1]:
-        raise ValueError(f"the mask must be bool, of the pictures' size, not {tuple(mask.shape)} of {mask.dtype}")
+        raise ValueError(f"the mask must be bool, of the images' size, not {tuple(mask.shape)} of {mask.dtype}")
     if not mask.any():
         raise ValueError("the mask is empty; there is nothing to compare")
     chosen = mask.flatten()
@@ -228,9 +201,9 @@ def _selected(
 
 def _check(a: torch.Tensor, b: torch.Tensor) -> None:
     if a.shape != b.shape:
-        raise ValueError(f"pictures {tuple(a.shape)} and {tuple(b.shape)} differ in shape")
+        raise ValueError(f"images {tuple(a.shape)} and {tuple(b.shape)} differ in shape")
     if a.ndim != 3 or a.shape[0] != 3:
-        raise ValueError(f"pictures are measured image by image, (3, H, W), not {tuple(a.shape)}")
+        raise ValueError(f"images are measured one by one, (3, H, W), not {tuple(a.shape)}")
 
 
 def _read_alexnet(path: Path | None) -> Mapping[str, torch.Tensor]:

@@ -1,7 +1,6 @@
-"""Everything that may happen to a face before a parser sees it: how it is held, lit, covered and photographed.
+"""Augmentation of labelled faces: pose, light, occlusion and camera.
 
-Many portraits are frontal, evenly lit and before plain walls. A parser for other photographs must not have learnt
-that.
+Many portraits are frontal, evenly lit and before plain walls, which a parser for other photographs must not learn.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ from retouch_common.synthesis.jpeg import compress
 from retouch_common.synthesis.photometric import NoiseBank, colour_shift, light_field, relight
 from retouch_common.synthesis.scenes import occluder, random_background
 
-__all__ = ["Augmenter", "Framed", "Pose", "cut", "dead_leaves", "draw_glasses", "random_pose"]
-
 EYES = [CLASSES.index(name) for name in ("eye_left", "eye_right")]
 HAIRY = [CLASSES.index(name) for name in ("hair", "brow_left", "brow_right")]
 
@@ -34,12 +31,12 @@ class Pose:
     """How a face's square is moved before it is cut out.
 
     Attributes:
-        scale: Of the face; above 1 it becomes larger.
-        aspect: Of its width, over that of its height.
-        angle: By how much it is turned, radians clockwise as seen.
-        shear: How far its top is moved to the right of its bottom, as a share of the square.
-        shift: How far it is moved right and down, as shares of the square.
-        mirror: Left becomes right.
+        scale: Scale of the face.
+        aspect: Scale of its width over that of its height.
+        angle: Rotation in radians, clockwise.
+        shear: Shift of its top to the right of its bottom, as a share of the square.
+        shift: Shift right and down, as shares of the square.
+        mirror: Exchange left and right.
     """
 
     scale: float = 1.0
@@ -52,14 +49,14 @@ class Pose:
 
 @dataclass(frozen=True)
 class Framed:
-    """What was cut out of a portrait; S is the side in pixels.
+    """A face cut out of a portrait; S is the side in pixels.
 
     Attributes:
         image: (S, S, 3) float32 in [0, 1].
         labels: (S, S) uint8.
-        background: (S, S) float32, matte of what can be replaced.
+        background: (S, S) float32, matte of the replaceable background.
         tone: (S, S) float32, where the tone of skin can be changed.
-        outside: (S, S) bool, beyond the picture, where its border is repeated.
+        outside: (S, S) bool, beyond the portrait, where its border is repeated.
     """
 
     image: np.ndarray
@@ -70,11 +67,9 @@ class Framed:
 
 
 def random_pose(generator: np.random.Generator, *, strong: bool) -> Pose:
-    """Mostly near the alignment, sometimes far from it; scale 0.6 to 1.5, turned by up to 30 degrees.
+    """Draw a pose, mostly near the alignment, sometimes far from it; scale 0.6 to 1.5, rotation up to 30 degrees.
 
-    Args:
-        generator: Source of randomness.
-        strong: Otherwise what the paper names: mirroring, shift, scale and rotation, all of them slight.
+    Not ``strong``, it is what the paper names: mirroring and slight shift, scale and rotation.
     """
     mirror = bool(generator.random() < 0.5)
     if not strong:
@@ -96,13 +91,7 @@ def random_pose(generator: np.random.Generator, *, strong: bool) -> Pose:
 
 
 def cut(portrait: LabelledPortrait, size: int, pose: Pose | None = None) -> Framed:
-    """Cut the face's square out of a portrait.
-
-    Args:
-        portrait: The portrait.
-        size: S, side of the result in pixels.
-        pose: How the square is moved; None leaves the face aligned.
-    """
+    """Cut the face's square, moved by ``pose``, out of a portrait and resize it to ``size`` pixels a side."""
     pose = pose or Pose()
     height, width = portrait.planes.shape[:2]
     x, y = _points(portrait.square, size, pose)
@@ -113,13 +102,12 @@ def cut(portrait: LabelledPortrait, size: int, pose: Pose | None = None) -> Fram
         left, right, top, bottom = 0, width, 0, height
     part = portrait.planes[top:bottom, left:right]
     tensor = torch.from_numpy(np.ascontiguousarray(part[..., [0, 1, 2, 4, 5]])).permute(2, 0, 1)[None].float()
-    if factor > 1:  # means first: interpolation alone would skip pixels
+    if factor > 1:  # average first: interpolation alone would skip pixels
         tensor = F.avg_pool2d(tensor, factor, ceil_mode=True)
     extent = (tensor.shape[3] * factor, tensor.shape[2] * factor)
     grid = np.stack([2 * (x - left) / extent[0] - 1, 2 * (y - top) / extent[1] - 1], axis=-1).astype(np.float32)
-    cut_ = F.grid_sample(
-        tensor, torch.from_numpy(grid)[None], mode="bilinear", padding_mode="border", align_corners=False
-    )[0]
+    grid_ = torch.from_numpy(grid)[None]
+    cut_ = F.grid_sample(tensor, grid_, mode="bilinear", padding_mode="border", align_corners=False)[0]
     planes = (cut_.permute(1, 2, 0).contiguous().numpy() / np.float32(255)).clip(0, 1)
     rows, columns = (np.floor(axis).astype(np.int64).clip(0, n - 1) for axis, n in ((y, height), (x, width)))
     labels = portrait.planes[rows, columns, 3]
@@ -131,16 +119,7 @@ def cut(portrait: LabelledPortrait, size: int, pose: Pose | None = None) -> Fram
 
 
 def dead_leaves(size: int, generator: np.random.Generator, noise: NoisePool) -> np.ndarray:
-    """Shapes of all sizes before each other, sharp or out of focus, as rooms and streets are to a blind eye.
-
-    Args:
-        size: Side in pixels.
-        generator: Source of randomness.
-        noise: Pool of noise at least this large.
-
-    Returns:
-        (size, size, 3) float32 in [0, 1].
-    """
+    """Draw (size, size, 3) in [0, 1] of overlapping shapes of all sizes, with the statistics of rooms and streets."""
     side = max(16, size // 2)
     y, x = np.mgrid[:side, :side].astype(np.float32) / np.float32(side)
     image = np.broadcast_to(generator.random(3).astype(np.float32), (side, side, 3)).copy()
@@ -165,17 +144,10 @@ def dead_leaves(size: int, generator: np.random.Generator, noise: NoisePool) -> 
 
 
 def draw_glasses(image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Draw glasses before a pair of eyes: rims of any shape, a bridge, temples, perhaps tinted or reflecting lenses.
+    """Draw glasses on an image (S, S, 3) in [0, 1]: rims of any shape, bridge, temples, tinted or reflecting lenses.
 
-    Labels stay as they are: eyes, brows and skin are what glasses leave to be seen, as in the portraits with glasses.
-
-    Args:
-        image: (S, S, 3) float32 in [0, 1]; stays as it is.
-        labels: (S, S) uint8; without both eyes nothing is drawn.
-        generator: Source of shape and colour.
-
-    Returns:
-        (S, S, 3) float32 in [0, 1].
+    Without both eyes in its labels (S, S) nothing is drawn. The labels still hold: eyes, brows and skin are labelled
+    through glasses.
     """
     places = [np.argwhere(labels == eye) for eye in EYES]
     if min(len(place) for place in places) < 3:
@@ -215,24 +187,20 @@ def draw_glasses(image: np.ndarray, labels: np.ndarray, generator: np.random.Gen
 
 
 class Augmenter:
-    """Scenes of strongly varied look around a labelled face.
+    """Strong augmentation of labelled faces.
 
     Args:
-        size: Side of the faces in pixels, or more.
+        size: Largest side of the faces in pixels.
     """
 
     def __init__(self, size: int = 768) -> None:
         self.pool, self.noise = NoisePool(size=max(768, size)), NoiseBank(size=max(1024, size))
 
     def __call__(self, framed: Framed, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Another light, hair, background, foreground and camera.
-
-        Args:
-            framed: What was cut out; stays as it is.
-            generator: Source of randomness.
+        """Vary light, hair, background, foreground and camera.
 
         Returns:
-            Picture (S, S, 3) float32 in [0, 1], and its labels (S, S) uint8.
+            Image (S, S, 3) float32 in [0, 1], and its labels (S, S) uint8.
         """
         levels = to_levels(framed.image)
         labels = framed.labels
@@ -253,13 +221,13 @@ class Augmenter:
         return self.camera(np.clip(image, 0, 1), generator), labels
 
     def scene(self, size: int, generator: np.random.Generator) -> np.ndarray:
-        """A picture without a face, (size, size, 3) float32 in [0, 1]."""
+        """Return an image without a face, (size, size, 3) float32 in [0, 1]."""
         if generator.random() < 0.5:
             return dead_leaves(size, generator, self.pool)
         return random_background(size, size, generator, self.pool)
 
     def camera(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Colour cast, light on the whole scene, black and white, blur, noise and compression."""
+        """Vary colour cast, light, black and white, blur, noise and compression."""
         size = len(image)
         if generator.random() < 0.3:
             image = np.clip(image * light_field(size, size, generator), 0, 1)
@@ -271,7 +239,7 @@ class Augmenter:
             image = np.minimum(luminance(image)[..., None] * toned, 1.0)
         if generator.random() < 0.2:
             image = gaussian_blur(image, float(np.exp(generator.uniform(np.log(0.4), np.log(2.5)))))
-        elif generator.random() < 0.15:  # a small picture, enlarged
+        elif generator.random() < 0.15:  # a small image, upsampled
             side = round(size / np.exp(generator.uniform(0.3, 1.4)))
             image = resize(resize(image, side, side, antialias=True), size, size)
         if generator.random() < 0.35:
@@ -281,7 +249,6 @@ class Augmenter:
         return np.ascontiguousarray(np.clip(image, 0, 1), dtype=np.float32)  # the sums above round
 
     def _dyed(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Hair and brows of another colour, lighter or darker."""
         where = gaussian_blur(np.isin(labels, HAIRY).astype(np.float32), 1.5)[..., None]
         exponent = np.float32(np.exp(generator.normal(0.0, 0.45)))
         tint = np.exp(generator.normal(0.0, 0.2, 3)).astype(np.float32)
@@ -290,7 +257,7 @@ class Augmenter:
 
 
 def _points(square: FaceSquare, size: int, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
-    """The portrait's (x, y), each (size, size), of the pixels of a moved square."""
+    """Return the portrait's (x, y), each (size, size), of the pixels of a moved square."""
     unit = (np.arange(size) + 0.5) / size - 0.5
     u, v = np.meshgrid(unit - pose.shift[0], unit - pose.shift[1])
     cos, sin = np.cos(-pose.angle), np.sin(-pose.angle)

@@ -1,4 +1,4 @@
-"""Configuration of the face parser: one frozen dataclass per concern, and the named presets."""
+"""Configuration of the face parser and its presets."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,13 +9,13 @@ from retouch_common.training.config import TrainConfig as BaseTrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ParsingConfig:
-    """What the network is.
+    """Architecture of the network.
 
     Attributes:
-        size: Side in pixels of the faces that training shows; others can be parsed, too.
-        channels: Channels after each halving.
-        blocks: Residual blocks at every size on either way; 0 is pix2pix's U-Net.
-        dropout: Share of features that training drops in the two innermost steps upwards.
+        size: Side in pixels of the faces in training; others can be parsed, too.
+        channels: Channels after each downsampling.
+        blocks: Residual blocks at every resolution of encoder and decoder; 0 is pix2pix's U-Net.
+        dropout: Dropout probability in the two innermost decoder steps.
     """
 
     size: int = 256
@@ -29,11 +29,11 @@ class ParsingConfig:
         if self.blocks < 0 or not 0 <= self.dropout < 1:
             raise ValueError("model.blocks must not be negative, and model.dropout lies in [0, 1)")
         if self.size < self.multiple:
-            raise ValueError(f"model.size must be at least {self.multiple} for {len(self.channels)} halvings")
+            raise ValueError(f"model.size must be at least {self.multiple} for {len(self.channels)} downsamplings")
 
     @property
     def multiple(self) -> int:
-        """Sides of pictures are padded to multiples of this."""
+        """Sides of images are padded to multiples of this."""
         return 2 ** len(self.channels)
 
 
@@ -42,8 +42,8 @@ class LossConfig:
     """The cross entropy of Eq. 7.
 
     Attributes:
-        class_weights: One for each of the 11 classes; empty weighs all pixels alike, as the paper does.
-        dice: Weight of :func:`retouch_common.parsing.losses.dice_loss` beside it, which the paper does not have.
+        class_weights: Weights of the 11 classes; empty weighs all pixels equally, as the paper does.
+        dice: Weight of :func:`retouch_common.parsing.losses.dice_loss`, which the paper does not have.
     """
 
     class_weights: tuple[float, ...] = ()
@@ -58,15 +58,14 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(BaseTrainConfig):
-    """How the network is trained; see :class:`retouch_common.training.config.TrainConfig` for what is not listed.
+    """Options of training; see :class:`retouch_common.training.config.TrainConfig` for those not listed.
 
     Attributes:
-        augmentation: "strong", as the bundled weights are trained, "paper": mirroring, shift, scale and rotation, or
-            "none".
-        extra: More faces with labels, all of them for training, e.g. drawn ones: a folder with images/ and labels/.
-        teacher: Weights of a parser trained before, which labels what a mesh leaves open (hair) where it is sure; empty
-            leaves such pixels out of the loss.
-        half: Write the weights as float16, in half the space; networks compute in float32 all the same.
+        augmentation: "strong", "paper" (mirroring, shift, scale and rotation) or "none".
+        extra: Folder with images/ and labels/, all of it used for training, e.g. drawn faces.
+        teacher: Weights of a parser that labels what a mesh leaves open (hair) where it is confident; empty leaves such
+            pixels out of the loss.
+        half: Write the weights as float16; networks compute in float32 all the same.
     """
 
     steps: int = 40_000
@@ -81,13 +80,7 @@ class TrainConfig(BaseTrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Model, loss and training together: what a run directory records.
-
-    Attributes:
-        model: The network.
-        loss: Eq. 7.
-        train: The optimisation.
-    """
+    """Model, loss and training: what a run directory records."""
 
     model: ParsingConfig = field(default_factory=ParsingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -95,9 +88,9 @@ class Config:
 
 
 PRESETS: dict[str, Config] = {
-    # pix2pix's U-Net and optimiser; how long the authors trained theirs is not said.
+    # pix2pix's U-Net and optimiser; the paper does not give the length of training.
     "paper": Config(train=TrainConfig(augmentation="paper")),
-    # The same width with residual blocks, averaged weights and strong augmentation; for a GPU.
+    # About the same width with residual blocks, averaged weights and strong augmentation; for a GPU.
     "recommended": Config(
         model=ParsingConfig(channels=(48, 96, 192, 256, 256, 256), blocks=1, dropout=0.0),
         train=TrainConfig(

@@ -1,9 +1,7 @@
-"""Labelled data sets of others as folders that training reads: ``images/NAME.jpg`` and ``labels/NAME.png``.
+"""Labelled data sets converted to folders that training reads: ``images/NAME.jpg`` and ``labels/NAME.png``.
 
-All of them end in the 11 classes of :mod:`retouch_common.parsing.labels`. Left and right are told by where the parts
-are in the picture, since data sets differ in whose left they mean.
-
-Layouts, as published:
+All labels become the 11 classes of :mod:`retouch_common.parsing.labels`. Left and right follow from the positions of
+the parts, since data sets differ in whose left they mean. Layouts, as published:
 
 - Helen (Smith et al., CVPR 2013): ``images/NAME.jpg``, ``labels/NAME/NAME_lbl00.png`` to ``_lbl10.png``, the
   probability of every class; ``exemplars.txt``, ``tuning.txt`` and ``testing.txt`` with lines ``number , NAME``.
@@ -12,7 +10,7 @@ Layouts, as published:
 - CelebAMask-HQ (Lee et al., CVPR 2020): ``CelebA-HQ-img/N.jpg`` and ``CelebAMask-HQ-mask-anno/K/NNNNN_PART.png``, white
   where the part is; PART is one of 18.
 - LaPa (Liu et al., AAAI 2020): ``{train,val,test}/images/NAME.jpg`` and ``labels/NAME.png``, the 11 classes.
-- templates: portraits with `.tem` files of 189 points beside them; people are split as ``faces:DIR`` splits them.
+- templates: portraits beside `.tem` files of 189 points; people are split as ``faces:DIR`` splits them.
 """
 
 from __future__ import annotations
@@ -29,8 +27,6 @@ import numpy as np
 from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.files import write_atomically
 from retouch_common.parsing.labels import CLASSES, NUM_CLASSES, exchanged, open_png, read_labels, resized, write_labels
-
-__all__ = ["CELEBAMASK_PARTS", "KINDS", "convert", "left_is_left"]
 
 CELEBAMASK_PARTS: dict[str, str] = {
     "skin": "skin",
@@ -52,7 +48,7 @@ CELEBAMASK_PARTS: dict[str, str] = {
     "hair": "hair",
     "hat": "background",
 }
-"""Class of each of CelebAMask-HQ's parts, in the order in which later ones lie over earlier ones."""
+"""Classes of CelebAMask-HQ's parts; later ones lie over earlier ones."""
 
 _SPLITS = {"exemplars.txt": "train", "tuning.txt": "val", "testing.txt": "test"}
 _PICTURES = (".jpg", ".jpeg", ".png")
@@ -62,13 +58,13 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of a data set.
+    """One image of a data set.
 
     Attributes:
         picture: Its file.
         split: "train", "val", "test", or empty if the data set is not split.
-        labels: Makes its (H, W) uint8 labels.
-        name: Of what is written.
+        labels: Returns its (H, W) uint8 labels.
+        name: Name of the output files.
     """
 
     picture: Path
@@ -78,21 +74,20 @@ class Item:
 
 
 def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[[str], None] = print) -> int:
-    """Write a data set as folders that :func:`retouch_common.parsing.data.open_data` reads.
+    """Convert a data set to folders that :func:`retouch_common.parsing.data.open_data` reads.
 
     Args:
         kind: A key of :data:`KINDS`.
         source: The data set as published.
-        out: Folder to write; a data set that is split becomes ``out/train`` and so on. Pictures are copied as they
-            are; those whose labels are there already are passed over, those whose labels cannot be read or made are
-            left out.
+        out: Folder to write, with subfolders ``train`` and so on if the data set is split. Images are copied; those
+            that have labels already are skipped, those whose labels cannot be read or made are left out.
         report: Receives lines for the user.
 
     Returns:
-        How many pictures there are in ``out`` now.
+        The number of images in ``out``.
 
     Raises:
-        ValueError: No such kind, no such data set, two pictures of one name, or pictures were left out.
+        ValueError: No such kind or data set, two images of one name, or images were left out.
         OSError: ``out`` cannot be written.
     """
     from retouch_common.errors import error_line
@@ -136,15 +131,9 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
 
 
 def left_is_left(labels: np.ndarray) -> np.ndarray:
-    """Labels with left and right exchanged if the left brow and eye lie on the right.
+    """Exchange left and right in labels (H, W) uint8 if the left brow and eye lie on the right.
 
-    Whose left is meant is the data set's convention: what a pair shows holds for a single brow or eye, too.
-
-    Args:
-        labels: (H, W) uint8.
-
-    Returns:
-        The same, or changed labels; without a pair they stay as they are.
+    The convention is the data set's: what a pair shows holds for a single brow or eye, too.
     """
     across = 0.0
     for name in ("brow", "eye"):
@@ -171,7 +160,7 @@ def _helen(source: Path) -> Iterator[Item]:
 
 
 def _most_likely(files: list[Path]) -> np.ndarray:
-    """The class of the highest probability; the first where several are equal."""
+    """Return the class of the highest probability, the first of equal ones."""
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise ValueError(f"{missing[0]}: missing; Helen's labels are {NUM_CLASSES} files for every picture")
@@ -208,7 +197,6 @@ def _celebamask(source: Path) -> Iterator[Item]:
 
 
 def _painted(files: dict[str, Path]) -> np.ndarray:
-    """One part over the other."""
     labels: np.ndarray | None = None
     for part, name in CELEBAMASK_PARTS.items():
         if part not in files:
@@ -259,7 +247,6 @@ KINDS: dict[str, Callable[[Path], Iterator[Item]]] = {
     "lapa": _lapa,
     "templates": _templates,
 }
-"""What can be converted."""
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
@@ -272,7 +259,7 @@ def _picture(folder: Path, stem: str) -> Path | None:
 
 
 def _by_name(pictures: Iterable[tuple[Name, Path]]) -> dict[Name, Path]:
-    """Pictures by name; two of one name are refused, since one would replace the other."""
+    """Return images by name; refuse two of one name, since one would replace the other."""
     found: dict[Name, Path] = {}
     for name, picture in pictures:
         if name in found:
@@ -282,12 +269,11 @@ def _by_name(pictures: Iterable[tuple[Name, Path]]) -> dict[Name, Path]:
 
 
 def _grey(file: Path) -> np.ndarray:
-    """(H, W) uint8 of an 8-bit grey PNG, one that says so or one with three equal channels."""
     return np.array(open_png(file.read_bytes(), str(file)).convert("L"))
 
 
 def _like_picture(labels: np.ndarray, picture: Path) -> np.ndarray:
-    """Labels at the picture's size; CelebAMask-HQ's are half as large as its pictures."""
+    """Resize labels to the image; CelebAMask-HQ's are half as large as its images."""
     from retouch_common.photo.io import Photo
 
     photo = Photo.open(picture)

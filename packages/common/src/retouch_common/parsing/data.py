@@ -1,4 +1,4 @@
-"""Faces with labels for training a parser: made from portraits on the fly, or read from a folder.
+"""Faces with labels for training a parser, made from portraits on the fly or read from a folder.
 
 Samples: ``image`` (3, S, S) float32 in [0, 1] and ``labels`` (S, S) int64.
 """
@@ -23,16 +23,11 @@ from retouch_common.parsing.augmentation import Augmenter, cut, random_pose
 from retouch_common.parsing.mouths import open_mouth
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
 
-__all__ = ["FACES", "ParsedFaces", "find_pairs", "open_data"]
-
 Augmentation = Literal["strong", "paper", "none"]
 
 FACES = "faces:"
-EMPTY = 0.04
-"""Share of samples without a face: they keep a parser from seeing one everywhere."""
-
-OPENED = 0.15
-"""Share of samples whose mouth is opened, if it is closed."""
+EMPTY = 0.04  # share of samples without a face, so that the parser does not see one everywhere
+OPENED = 0.15  # share of samples whose closed mouth is opened
 
 
 def open_data(
@@ -51,11 +46,10 @@ def open_data(
         spec: ``faces:DIR,DIR``, portraits with templates or meshes, or a folder, see :func:`find_pairs`.
         size: Side in pixels.
         split: "train", "dev", "val", "test" or "all", see :func:`find_pairs`.
-        seed: Of everything random.
+        seed: Seed of all randomness.
         augmentation: "strong" for all of :mod:`retouch_common.parsing.augmentation`; "paper" for mirroring, shift,
-            scale and rotation only; or "none": faces aligned, as photographed.
-        extra: More faces for the split "train": a folder with ``images/`` and ``labels/``, of which
-            all are taken.
+            scale and rotation; "none" for aligned faces as photographed.
+        extra: Folder with ``images/`` and ``labels/``, all of it added to the split "train".
         teacher: See :func:`retouch_common.parsing.portraits.prepare_portraits`.
 
     Raises:
@@ -71,20 +65,15 @@ def open_data(
 
 
 def find_pairs(spec: str, split: Split) -> list[tuple[Path, Path]]:
-    """Pictures, each with its template, its `landmarks.npz` or its label picture.
+    """Return images, each with its template, `landmarks.npz` or label image.
 
-    ``faces:DIR,DIR`` takes every picture that has a `.tem` template of its name beside it, or a mesh in the
-    `landmarks.npz` of its folder. Any other folder holds
-    ``images/`` and ``labels/`` with PNGs of the pictures' names; or one folder of this kind for each of ``train``,
-    ``val`` and ``test``. Without those, every tenth person is held out for "val" and "test", see
-    :func:`retouch_common.data.portraits.split_portraits`.
-
-    Args:
-        spec: As above.
-        split: "train", "dev", "val", "test" or "all"; of folders that are split already, "dev" is "val".
+    ``faces:DIR,DIR`` takes every photo with a `.tem` template beside it, or a mesh in the `landmarks.npz` of its
+    folder. Any other folder holds ``images/`` and ``labels/`` with PNGs of the same names, or one such folder for each
+    of ``train``, ``val`` and ``test`` ("dev" is then "val"). Otherwise people are split by
+    :func:`retouch_common.data.portraits.split_portraits`, and "test" is "val".
 
     Raises:
-        ValueError: There are none, or a label picture is missing.
+        ValueError: There are none, or a label image is missing.
     """
     part: Split = "val" if split == "test" else split
     if spec.startswith(FACES):
@@ -125,12 +114,12 @@ def _truth(portrait: Path) -> Path:
 
 
 class ParsedFaces(Dataset[dict[str, Tensor]]):
-    """Samples as the module says; any index from 0 up is valid, and the same index gives the same sample.
+    """Samples as the module says; any index from 0 up is valid and always gives the same sample.
 
     Args:
-        entries: What :func:`retouch_common.parsing.portraits.prepare_portraits` gives.
+        entries: What :func:`retouch_common.parsing.portraits.prepare_portraits` returns.
         size: S, side in pixels.
-        seed: Of everything random.
+        seed: Seed of all randomness.
         augmentation: See :func:`open_data`.
     """
 
@@ -140,11 +129,9 @@ class ParsedFaces(Dataset[dict[str, Tensor]]):
         self._augmenter = Augmenter(size) if augmentation == "strong" else None
 
     def __len__(self) -> int:
-        """Number of portraits."""
         return len(self.entries)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample."""
         if index < 0:
             raise IndexError("samples are numbered from 0")
         generator = np.random.default_rng((self.seed, index, 0x9A5))

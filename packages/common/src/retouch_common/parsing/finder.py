@@ -1,8 +1,7 @@
-"""Finding faces with a parser, where a face detector's weights cannot be had.
+"""Find faces with a parser, where a face detector's weights are not available.
 
-The parser is fully convolutional: a photo is shown to it at several sizes, and where a left eye, a right eye and a
-mouth lie to each other as in a face, the face is aligned and parsed once more, which tells whether it is one and where
-its parts are exactly.
+The parser is fully convolutional and sees a photo at several scales. Where a left eye, a right eye and a mouth are
+arranged as in a face, the face is aligned and parsed once more, which decides whether it is one and locates its parts.
 """
 
 from __future__ import annotations
@@ -18,21 +17,17 @@ from retouch_common.faces.face import Face
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.parser import FaceParser
 
-__all__ = ["FINDING_SIDE", "find_faces", "find_landmarks"]
-
-FINDING_SIDE = 1280
-"""Photos are shown to the parser no larger than this, so that faces of 1/20 of it are found."""
-
-_STEP = 2**0.5  # between the sizes at which a photo is shown
-_SMALLEST = 96  # longer side of the smallest
-_PEAKS = 24  # eyes and mouths that are looked at, at every size
-_CHECKED = 24  # faces that are parsed once more
+FINDING_SIDE = 1280  # photos are downsampled to this longer side, so that faces of 1/20 of it are found
+_STEP = 2**0.5  # ratio of successive scales
+_SMALLEST = 96  # longer side at the smallest scale
+_PEAKS = 24  # eyes and mouths considered at every scale
+_CHECKED = 24  # candidates that are parsed once more
 _EYES = [CLASSES.index(name) for name in ("eye_left", "eye_right")]
 _LIPS = [CLASSES.index(name) for name in ("upper_lip", "mouth", "lower_lip")]
 _AREAS = {"eye_left": 0.0022, "eye_right": 0.0022, "nose": 0.016, "mouth": 0.009}  # shares of the square, small faces'
-# How far from its middle a part reaches at most, to the sides and up and down, as shares of the square.
+# Largest distances of a part's pixels from its median, across and down, as shares of the square.
 _REACH = {"eye_left": (0.08, 0.05), "eye_right": (0.08, 0.05), "nose": (0.12, 0.16), "mouth": (0.18, 0.1)}
-_BOX, _DROP = (2.07, 2.81), 0.33  # a detector's box and how far its middle is below the eyes, in eye distances
+_BOX, _DROP = (2.07, 2.81), 0.33  # size of a detector's box and its centre below the eyes, in eye distances
 
 
 @dataclass(frozen=True)
@@ -45,16 +40,7 @@ class _Candidate:
 
 
 def find_faces(image: np.ndarray, parser: FaceParser, *, score_threshold: float = 0.6) -> list[Face]:
-    """Find the faces of a photo; see :func:`retouch_common.faces.detection.detect_faces`.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        parser: A parser.
-        score_threshold: Least score.
-
-    Returns:
-        Faces in the image's pixels, largest first.
-    """
+    """Find the faces of a photo (H, W, 3) uint8, largest first, as :mod:`retouch_common.faces.detection` does."""
     candidates = sorted(_candidates(image, parser), key=lambda candidate: -candidate.score)
     faces: list[Face] = []
     checked = 0
@@ -68,18 +54,13 @@ def find_faces(image: np.ndarray, parser: FaceParser, *, score_threshold: float 
         face = _checked(image, parser, candidate)
         if face is not None and face.score >= score_threshold:
             faces.append(face)
-    return sorted(_without_repetitions(faces), key=lambda face: -face.size)
+    return sorted(_without_duplicates(faces), key=lambda face: -face.size)
 
 
 def find_landmarks(likely: np.ndarray) -> np.ndarray | None:
-    """Return the five landmarks of an aligned face from its parts.
+    """Return the five landmarks of an aligned face, (5, 2) x, y as shares of the square, in the order of ``Face``.
 
-    Args:
-        likely: (11, S, S), what :meth:`FaceParser.probabilities` gives.
-
-    Returns:
-        (5, 2) x, y as shares of the square, in the order of :class:`~retouch_common.faces.face.Face`; None if a
-        part is missing or not where an aligned face has it.
+    ``likely`` is (11, S, S) from :meth:`FaceParser.probabilities`. Returns None if a part is missing or misplaced.
     """
     parts = _parts(likely)
     return None if parts is None else np.concatenate([parts.eyes, parts.nose, parts.corners])
@@ -87,7 +68,6 @@ def find_landmarks(likely: np.ndarray) -> np.ndarray | None:
 
 @torch.inference_mode()
 def _candidates(image: np.ndarray, parser: FaceParser) -> list[_Candidate]:
-    """Plausible pairs of eyes with mouths, at all sizes."""
     level = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(parser.device).float() / 255
     longer = max(image.shape[:2])
     scale = min(1.0, FINDING_SIDE / longer)
@@ -96,15 +76,15 @@ def _candidates(image: np.ndarray, parser: FaceParser) -> list[_Candidate]:
         size = [max(8, round(side * scale)) for side in image.shape[:2]]
         if size != list(level.shape[2:]):
             level = F.interpolate(level, size, mode="bilinear", antialias=True)
-        found += _seen(level, parser, (image.shape[1] / size[1], image.shape[0] / size[0]))
+        found += _detect_at_scale(level, parser, (image.shape[1] / size[1], image.shape[0] / size[0]))
         if longer * scale <= _SMALLEST:
             return found
         scale /= _STEP
 
 
-def _seen(level: torch.Tensor, parser: FaceParser, scale: tuple[float, float]) -> list[_Candidate]:
-    """What is seen at one size; ``scale`` is (x, y) of the photo over those of the level."""
-    edge = 32  # faces are also cut by the photo's border
+def _detect_at_scale(level: torch.Tensor, parser: FaceParser, scale: tuple[float, float]) -> list[_Candidate]:
+    """Return the candidates at one scale; ``scale`` is the photo's (x, y) over those of the level."""
+    edge = 32  # so that faces cut by the photo's border are found
     padded = F.pad(level, (edge, edge, edge, edge), mode="replicate" if min(level.shape[2:]) <= edge else "reflect")
     with torch.autocast(parser.device.type, parser.dtype, enabled=parser.dtype != torch.float32):
         logits = parser.model(padded)
@@ -133,7 +113,7 @@ def _seen(level: torch.Tensor, parser: FaceParser, scale: tuple[float, float]) -
 
 
 def _peaks(plane: torch.Tensor, size: tuple[int, int]) -> list[tuple[np.ndarray, float]]:
-    """Where a part probably is: (x, y) in pixels of the level, and how likely, at most ``_PEAKS``.
+    """Return the likely places of a part, (x, y) in pixels of the level, with their probabilities, at most ``_PEAKS``.
 
     Args:
         plane: (1, 1, h, w) in [0, 1].
@@ -162,7 +142,7 @@ def _peaks(plane: torch.Tensor, size: tuple[int, int]) -> list[tuple[np.ndarray,
 
 
 def _checked(image: np.ndarray, parser: FaceParser, candidate: _Candidate) -> Face | None:
-    """Align a candidate, parse it, and measure its parts; twice, since the first alignment is rough."""
+    """Align a candidate, parse it, and locate its parts; twice, since the first alignment is rough."""
     eyes, mouth = candidate.eyes, candidate.mouth
     for _ in range(2):
         try:
@@ -186,15 +166,7 @@ def _checked(image: np.ndarray, parser: FaceParser, candidate: _Candidate) -> Fa
 
 @dataclass(frozen=True)
 class _Parts:
-    """Where the parts of an aligned face are, in shares of its square.
-
-    Attributes:
-        score: 0 to 1.
-        eyes: (2, 2) x, y.
-        nose: (1, 2), its tip.
-        mouth: (1, 2), its middle.
-        corners: (2, 2) of the mouth.
-    """
+    """Parts of an aligned face, in shares of its square: (n, 2) x, y each, and a score from 0 to 1."""
 
     score: float
     eyes: np.ndarray
@@ -204,7 +176,7 @@ class _Parts:
 
 
 def _parts(likely: np.ndarray) -> _Parts | None:
-    """What (11, S, S) probabilities show; None if a part is missing or not where a face has it."""
+    """Locate the parts in (11, S, S) probabilities; None if one is missing or not where a face has it."""
     size = likely.shape[1]
     best = likely.argmax(axis=0)
     found, scores = {}, []
@@ -215,7 +187,7 @@ def _parts(likely: np.ndarray) -> _Parts | None:
             return None
         sure = float(likely[classes].sum(axis=0)[rows, columns].mean())
         scores.append(sure * min(1.0, len(rows) / (area * size**2)))
-        points = _without_strays((np.stack([columns, rows], axis=1) + 0.5) / size, _REACH[name])
+        points = _without_outliers((np.stack([columns, rows], axis=1) + 0.5) / size, _REACH[name])
         if not len(points):
             return None
         found[name] = points
@@ -239,13 +211,11 @@ def _parts(likely: np.ndarray) -> _Parts | None:
     )
 
 
-def _without_strays(points: np.ndarray, reach: tuple[float, float]) -> np.ndarray:
-    """Points near the middle one: single pixels elsewhere do not move a part."""
+def _without_outliers(points: np.ndarray, reach: tuple[float, float]) -> np.ndarray:
     return points[(np.abs(points - np.median(points, axis=0)) < reach).all(axis=1)]
 
 
 def _middle(points: np.ndarray) -> np.ndarray:
-    """The middle of the box that holds all but a few points."""
     return np.quantile(points, (0.03, 0.97), axis=0).mean(axis=0)
 
 
@@ -254,14 +224,13 @@ def _to_photo(square: FaceSquare, points: np.ndarray) -> np.ndarray:
 
 
 def _holds(face: Face, middle: np.ndarray, unit: float) -> bool:
-    """Whether the eyes of a candidate are those of a face that was found."""
+    """Return whether the eyes of a candidate are those of a face that was found."""
     eyes = face.landmarks[:2].astype(np.float64)
     own = float(np.hypot(*(eyes[1] - eyes[0])))
     return bool(np.hypot(*(eyes.mean(axis=0) - middle)) < 0.5 * own and 0.6 < unit / own < 1.6)
 
 
-def _without_repetitions(faces: list[Face]) -> list[Face]:
-    """The best of faces that overlap by more than 30 %."""
+def _without_duplicates(faces: list[Face]) -> list[Face]:
     from torchvision.ops import nms
 
     if not faces:

@@ -1,10 +1,7 @@
-"""Label pictures: which of 11 parts of a face every pixel shows, and the PNG files that hold them.
+"""Label images: the class of every pixel of a face, and the PNG files that hold them.
 
-The classes are those of the Helen data set as Smith et al. labelled it ("Exemplar-Based Face Parsing", CVPR 2013).
-Left is the picture's left, not the person's.
-
-Files are PNGs with a palette: programs that know nothing of faces show the parts in colours, and a pixel still is a
-class.
+The 11 classes are those of the Helen data set (Smith et al., "Exemplar-Based Face Parsing", CVPR 2013). Left is the
+image's left, not the person's. Files are PNGs with a palette, so that any viewer shows the parts in colours.
 """
 
 from __future__ import annotations
@@ -34,13 +31,11 @@ CLASSES = (
     "lower_lip",
     "hair",
 )
-"""Names of the classes 0 to 10. "mouth" shows between the lips; ears, neck, cloth and glasses are background."""
+"""Names of the classes 0 to 10. "mouth" is visible between the lips; ears, neck, cloth and glasses are background."""
 
 NUM_CLASSES = len(CLASSES)
 
-NOT_FACE, UNKNOWN = 254, 255
-"""In training only, where a pixel's class is not fully known: it is hair or background, or may be anything. Label
-files hold neither."""
+NOT_FACE, UNKNOWN = 254, 255  # labels in training only: "hair or background" and "any class"
 
 COLOURS = np.array(
     [
@@ -65,37 +60,28 @@ _EXCHANGED[2:6] = 3, 2, 5, 4
 
 
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a label picture.
-
-    Args:
-        path: A PNG as :func:`decode_labels` takes it.
-
-    Returns:
-        (H, W) uint8, 0 to 10.
+    """Read a label image as (H, W) uint8, 0 to 10; see :func:`decode_labels`.
 
     Raises:
-        ValueError: It is no label picture; the message names the file.
+        ValueError: It is not a label image; the message names the file.
         OSError: It cannot be read.
     """
     return decode_labels(Path(path).read_bytes(), str(path))
 
 
 def decode_labels(data: bytes, name: str) -> np.ndarray:
-    """The labels that a PNG file holds.
+    """Decode the labels in a PNG file to (H, W) uint8, 0 to 10.
 
-    With a palette whose colours are :data:`COLOURS`, in any order, colours tell the class, so that black and white are
-    background and mouth; with any other palette, and in a picture of a single colour, the indices do. Grey values are
-    classes themselves. RGB must consist of :data:`COLOURS` to the bit.
+    With a palette of :data:`COLOURS`, in any order, colours are the classes, so that black and white are background and
+    mouth; with any other palette, and in an image of a single colour, the indices are. Grey values are classes. RGB
+    must consist of :data:`COLOURS` exactly.
 
     Args:
-        data: The file's content.
-        name: What to call it in messages.
-
-    Returns:
-        (H, W) uint8, 0 to 10.
+        data: Content of the file.
+        name: Name of the file in messages.
 
     Raises:
-        ValueError: It is no such PNG.
+        ValueError: It is not such a PNG.
     """
     picture = open_png(data, name)
     mode, pixels = picture.mode, np.array(picture)
@@ -114,14 +100,10 @@ def decode_labels(data: bytes, name: str) -> np.ndarray:
 
 
 def open_png(data: bytes, name: str) -> Picture:
-    """The picture in a PNG file, all of it read.
-
-    Args:
-        data: The file's content.
-        name: What to call it in messages.
+    """Open a PNG file and read all of it; ``name`` is for messages.
 
     Raises:
-        ValueError: It is no PNG file, damaged, or of so many pixels that it would fill the memory.
+        ValueError: It is not a PNG file, damaged, or of too many pixels for the memory.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -138,14 +120,7 @@ def open_png(data: bytes, name: str) -> Picture:
 
 
 def encode_labels(labels: np.ndarray) -> bytes:
-    """A PNG file with :data:`COLOURS` as its palette.
-
-    Args:
-        labels: (H, W) of whole numbers 0 to 10.
-
-    Raises:
-        ValueError: They are not.
-    """
+    """Encode labels (H, W) of integers 0 to 10 as a PNG file with the palette COLOURS; ValueError for others."""
     from PIL import Image
 
     labels = np.asarray(labels)
@@ -159,36 +134,27 @@ def encode_labels(labels: np.ndarray) -> bytes:
 
 
 def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
-    """Write a label picture; it is complete or not there.
-
-    Args:
-        path: PNG file to write; replaced if there.
-        labels: (H, W) of whole numbers 0 to 10.
-
-    Raises:
-        ValueError: They are not.
-        OSError: The file cannot be written.
-    """
+    """Write labels (H, W) of integers 0 to 10 as a PNG file, atomically; ValueError for others."""
     write_atomically(path, encode_labels(labels))
 
 
 def coloured(labels: np.ndarray) -> np.ndarray:
-    """Labels (…) 0 to 10 as a picture (…, 3) uint8."""
+    """Return the colours (…, 3) uint8 of labels (…) 0 to 10."""
     return COLOURS[labels]
 
 
 def exchanged(labels: np.ndarray) -> np.ndarray:
-    """Labels with left and right exchanged, each pixel where it was."""
+    """Exchange left and right in labels; every pixel stays where it is."""
     return _EXCHANGED[labels]
 
 
 def mirrored(labels: np.ndarray) -> np.ndarray:
-    """Labels (H, W) seen in a mirror: what was the left eye is the right one now."""
+    """Mirror labels (H, W), exchanging left and right."""
     return np.ascontiguousarray(exchanged(labels[:, ::-1]))
 
 
 def resized(labels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Labels (H, W) at another size: each pixel's is that of the nearest one."""
+    """Resize labels (H, W) by nearest neighbour."""
     rows, columns = (
         ((np.arange(wanted) + 0.5) * have / wanted).astype(int)
         for wanted, have in zip((height, width), labels.shape, strict=True)
@@ -197,7 +163,6 @@ def resized(labels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _checked(labels: np.ndarray, name: str) -> np.ndarray:
-    """uint8 of labels that are classes."""
     if labels.min() < 0 or labels.max() >= NUM_CLASSES:
         wrong = int(labels.max()) if labels.max() >= NUM_CLASSES else int(labels.min())
         raise ValueError(f"{name}: holds the label {wrong}; classes go from 0 to {NUM_CLASSES - 1}")
@@ -232,5 +197,4 @@ def _from_colours(pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _keys(colours: np.ndarray) -> np.ndarray:
-    """One number for every colour (…, 3)."""
     return colours.astype(np.int64) @ (1 << 16, 1 << 8, 1)

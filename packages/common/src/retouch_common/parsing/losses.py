@@ -1,4 +1,4 @@
-"""What a parser is trained by."""
+"""Losses of the face parser."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,6 @@ from torch import Tensor
 
 from retouch_common.parsing.labels import CLASSES, NOT_FACE, UNKNOWN
 
-__all__ = ["dice_loss", "parsing_loss"]
-
 PARTS = tuple(range(CLASSES.index("brow_left"), CLASSES.index("hair")))
 """The small parts that :func:`dice_loss` is over: brows, eyes, nose, lips and mouth."""
 
@@ -17,16 +15,12 @@ _HIDDEN = [CLASSES.index("background"), CLASSES.index("hair")]
 
 
 def parsing_loss(logits: Tensor, labels: Tensor, weights: Sequence[float] = ()) -> Tensor:
-    """Eq. 7: the mean cross entropy of every pixel whose class is known.
+    """Return the mean cross entropy of all pixels whose class is known (Eq. 7), a scalar.
 
     Args:
-        logits: (N, 11, H, W), before any softmax.
-        labels: (N, H, W) int64; a pixel of label NOT_FACE asks for hair or background, whichever, and one of label
-            UNKNOWN for nothing.
-        weights: Of the classes; empty weighs them alike. The mean is over the pixels' weights.
-
-    Returns:
-        A scalar.
+        logits: (N, 11, H, W).
+        labels: (N, H, W) int64. The target of NOT_FACE is hair or background, whichever; UNKNOWN is ignored.
+        weights: Class weights, by which the mean is weighted too; empty for equal ones.
     """
     weight = torch.tensor(weights, device=logits.device) if weights else None
     either = labels == NOT_FACE
@@ -43,16 +37,10 @@ def parsing_loss(logits: Tensor, labels: Tensor, weights: Sequence[float] = ()) 
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean over :data:`PARTS` of 1 - 2 |A ∩ B| / (|A| + |B|), over all pixels of the batch whose class is known.
+    """Return the mean Dice loss 1 - 2 |A ∩ B| / (|A| + |B|) over :data:`PARTS`, a scalar in [0, 1].
 
-    Milletari, Navab, Ahmadi, *V-Net*, 3DV 2016, with sums instead of squares.
-
-    Args:
-        logits: As for :func:`parsing_loss`.
-        labels: As for :func:`parsing_loss`.
-
-    Returns:
-        A scalar in [0, 1].
+    Milletari, Navab, Ahmadi, *V-Net*, 3DV 2016, with sums instead of squares, over all pixels of the batch whose class
+    is known. Arguments as for :func:`parsing_loss`.
     """
     likely = logits.float().softmax(1) * (labels != UNKNOWN)[:, None]
     terms = []

@@ -1,9 +1,7 @@
-"""Labels from the 468-point face mesh, and what they leave open outside the face.
+"""Labels from the 468-point face mesh, and from a teacher outside the face.
 
-The mesh gives brows, eyes, nose, lips and the oval of the face. It says nothing of hair: outside the oval a pixel is
-:data:`~retouch_common.parsing.labels.NOT_FACE` (hair or background) or
-:data:`~retouch_common.parsing.labels.UNKNOWN`, unless the background is plain or a teacher, a parser trained before,
-is sure of it.
+The mesh gives brows, eyes, nose, lips and the oval of the face, but not hair: outside the oval a pixel is NOT_FACE
+(hair or background) or UNKNOWN, unless the background is plain or a teacher, a parser trained before, is confident.
 """
 
 from __future__ import annotations
@@ -16,33 +14,14 @@ from retouch_common.parsing.labels import CLASSES, NOT_FACE, UNKNOWN
 from retouch_common.parsing.templates import ColourMixture, colour_features, connected_part
 from retouch_common.photo.filters import dilate, fill_polygon
 
-__all__ = [
-    "certain_background",
-    "labels_from_mesh",
-    "points_in_square",
-    "teacher_labels",
-    "with_mesh_parts",
-    "with_open_surroundings",
-]
-
 SKIN, HAIR = CLASSES.index("skin"), CLASSES.index("hair")
 SURE, UNSURE = 0.7, 0.4
-"""A teacher's probability from which its class is taken, and from which a fringe makes the mesh's skin unknown."""
-LEAST_HAIR = 200
-"""Pixels of hair from which its colours are learnt."""
+"""A teacher's probability from which its class is used, and from which a fringe makes the mesh's skin unknown."""
+LEAST_HAIR = 200  # pixels of hair to learn its colours from
 
 
 def labels_from_mesh(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Rasterise the parts of a face.
-
-    Args:
-        points: (468, 2) x, y in pixels.
-        height: Rows of the picture.
-        width: Columns of the picture.
-
-    Returns:
-        (H, W) uint8; everything outside the oval is background.
-    """
+    """Rasterise the parts of a face, given by points (468, 2) x, y, as (H, W) uint8; the rest is background."""
     labels = np.zeros((height, width), np.uint8)
     eyes, brows = (dict(zip(("left", "right"), parts, strict=True)) for parts in (mesh.EYES, mesh.BROWS))
     upper_edge, lower_edge = _edges(points, mesh.OUTER_LIPS)
@@ -62,12 +41,7 @@ def labels_from_mesh(points: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def with_mesh_parts(labels: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Replace the parts of a labelled portrait by the mesh's; hair, and skin above the brows, stay.
-
-    Args:
-        labels: (H, W) uint8.
-        points: (468, 2) x, y in its pixels.
-    """
+    """Replace the parts of a labelled portrait (H, W) by those of its mesh; hair, and skin above the brows, stay."""
     parts = labels_from_mesh(points, *labels.shape)
     forehead = _forehead(points, *labels.shape)
     kept = np.where(forehead & (labels > 0) & (labels != HAIR), SKIN, 0).astype(np.uint8)
@@ -77,15 +51,9 @@ def with_mesh_parts(labels: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def certain_background(image: np.ndarray, points: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Keep the matte of a background only if it holds all that is beside and above the head, and is not dark as hair.
+    """Return the matte (H, W) of a plain background, or zeros where it may be wrong.
 
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        points: (468, 2) x, y in pixels.
-        background: (H, W) float32, what :func:`retouch_common.faces.skin.plain_background` found.
-
-    Returns:
-        The matte, or zeros.
+    It must cover what is beside and above the head in the image (H, W, 3) in [0, 1], and not be as dark as hair.
     """
     across, down = _axes(points, *background.shape)
     beside = (down < 0.2) & ((np.abs(across) > 0.9) | (down < -1.0))
@@ -94,16 +62,16 @@ def certain_background(image: np.ndarray, points: np.ndarray, background: np.nda
 
 
 def with_open_surroundings(points: np.ndarray, background: np.ndarray, bare: np.ndarray) -> np.ndarray:
-    """Labels from the mesh, with what is not known outside the oval.
+    """Rasterise the mesh and mark what is not known outside the oval.
 
     Args:
         points: (468, 2) x, y in pixels.
-        background: (H, W) float32, matte of a plain background; all 0 if it is not plain.
-        bare: (H, W) bool, what has the colour of the face's skin.
+        background: (H, W) float32, matte of a plain background, or all 0.
+        bare: (H, W) bool, pixels of the colour of the face's skin.
 
     Returns:
-        (H, W) uint8, :data:`NOT_FACE` and :data:`UNKNOWN` among them. The forehead is skin where it is bare; where a
-        fringe may cover it, and above the oval, it is unknown.
+        (H, W) uint8 with NOT_FACE and UNKNOWN. The forehead is skin where it is bare; it is unknown where a fringe may
+        cover it, and above the oval.
     """
     height, width = background.shape
     labels = labels_from_mesh(points, height, width)
@@ -118,19 +86,16 @@ def with_open_surroundings(points: np.ndarray, background: np.ndarray, bare: np.
 
 
 def teacher_labels(image: np.ndarray, labels: np.ndarray, points: np.ndarray, likely: np.ndarray) -> np.ndarray:
-    """Take from a teacher what the mesh leaves open.
+    """Label with a teacher what the mesh leaves open, where it is confident.
 
-    Teachers that learnt from people with their hair tied back take long hair for background. What is connected with
-    hair and has its colour therefore stays open, even if the teacher is sure of background.
+    Teachers trained on people with tied-back hair take long hair for background. What is connected with hair and has
+    its colour therefore stays open, even if the teacher is confident of background.
 
     Args:
         image: (H, W, 3) float32 in [0, 1].
-        labels: (H, W) uint8, what :func:`with_open_surroundings` gives.
+        labels: (H, W) uint8, what :func:`with_open_surroundings` returns.
         points: (468, 2) x, y in its pixels.
         likely: (3, H, W) the teacher's probabilities of background, hair, and anything else.
-
-    Returns:
-        The labels; where the teacher is not sure either, pixels stay open.
     """
     height, width = labels.shape
     oval = fill_polygon(points[list(mesh.OVAL)], height, width) > 0
@@ -156,13 +121,13 @@ def teacher_labels(image: np.ndarray, labels: np.ndarray, points: np.ndarray, li
 
 
 def points_in_square(points: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
-    """Return the points of a photo in the face that `alignment.align(photo, square, size)` cuts out of it."""
+    """Return points of a photo in the pixels of `alignment.align(photo, square, size)`."""
     shares = np.stack(square.from_photo(points[:, 0] + 0.5, points[:, 1] + 0.5), axis=1)
     return (shares * size - 0.5).astype(np.float32)
 
 
 def _edges(points: np.ndarray, outline: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Upper and lower edge of lips, each from the left to the right corner."""
+    """Return upper and lower edge of lips, each from the left to the right corner."""
     corner = len(outline) // 2 - 1  # the outline's right corner, as it starts with the left one
     upper = points[list(outline[: corner + 1])]
     lower = points[[outline[0], *outline[: corner - 1 : -1]]]
@@ -170,25 +135,33 @@ def _edges(points: np.ndarray, outline: tuple[int, ...]) -> tuple[np.ndarray, np
 
 
 def _unit(points: np.ndarray) -> float:
-    """Distance between the eyes in pixels, of the face seen from the front."""
+    """Return the distance between the eyes in pixels, as if seen from the front."""
+    (_, eyes), (_, tall) = _eyes(points), _down(points)
+    return max(float(np.hypot(*(eyes[1] - eyes[0]))), 0.45 * tall)
+
+
+def _eyes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the point between the eyes, (2,), and their centres, (2, 2)."""
     eyes = np.stack([points[list(eye)].mean(0) for eye in mesh.EYES])
-    height = float(np.hypot(*(points[152] - points[10])))
-    return max(float(np.hypot(*(eyes[1] - eyes[0]))), 0.45 * height)
+    return eyes.mean(0), eyes
+
+
+def _down(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the unit vector from the forehead to the chin, and the height of the oval in pixels."""
+    down = points[152] - points[10]
+    tall = float(np.hypot(*down))
+    return down / tall, tall
 
 
 def _axes(points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates across and down the face, (H, W) each, in heights of its oval; (0, 0) is between the eyes."""
-    eyes = np.stack([points[list(eye)].mean(0) for eye in mesh.EYES])
-    down = points[152] - points[10]
-    tall = float(np.hypot(*down))
-    down = down / tall
+    """Return coordinates across and down the face from between the eyes, (H, W) each, in heights of its oval."""
+    (middle, _), (down, tall) = _eyes(points), _down(points)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    dx, dy = x - eyes.mean(0)[0], y - eyes.mean(0)[1]
+    dx, dy = x - middle[0], y - middle[1]
     return (dx * down[1] - dy * down[0]) / tall, (dx * down[0] + dy * down[1]) / tall
 
 
 def _head(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Where hair may be, generously: nothing of the head or its hair is outside."""
     across, down = _axes(points, height, width)
     return (np.abs(across) < 1.25) & (down > -1.3)
 
@@ -201,12 +174,8 @@ def _above_brows(points: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _forehead(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Above the brows and not wider than the face: there skin may go on beyond the oval."""
+    """Return what is above the brows and not wider than the face: there skin may continue beyond the oval."""
     across, down = _axes(points, height, width)
-    oval = points[list(mesh.OVAL)]
-    eyes = np.stack([points[list(eye)].mean(0) for eye in mesh.EYES]).mean(0)
-    axis = points[152] - points[10]
-    tall = float(np.hypot(*axis))
-    axis = axis / tall
-    reach = ((oval - eyes) @ np.array([axis[1], -axis[0]])) / tall
+    (middle, _), (axis, tall) = _eyes(points), _down(points)
+    reach = ((points[list(mesh.OVAL)] - middle) @ np.array([axis[1], -axis[0]])) / tall
     return _above_brows(points, height, width) & (across > reach.min()) & (across < reach.max()) & (down > -0.9)

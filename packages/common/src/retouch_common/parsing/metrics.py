@@ -1,6 +1,6 @@
-"""How well labels agree: pixel accuracy, mean class accuracy, mean IoU and F1, all from one confusion matrix.
+"""Agreement of labels: pixel accuracy, mean class accuracy, mean IoU and F1, all from one confusion matrix.
 
-The paper's Table 2 gives pixel accuracy; which accuracy Table 3 gives it does not say.
+The paper's Table 2 gives pixel accuracy; it does not say which accuracy Table 3 gives.
 """
 
 from __future__ import annotations
@@ -11,59 +11,48 @@ from torch import Tensor
 
 from retouch_common.parsing.labels import CLASSES, NOT_FACE, NUM_CLASSES
 
-__all__ = ["HELEN_PARTS", "PARTS", "confusion", "figures"]
-
 PARTS = tuple(name for name in CLASSES if name not in ("background", "mouth"))
-"""What the mean F1 is over: skin, brows, eyes, nose, lips and hair, left and right apart. Closed lips have no mouth
-between them, so that in most portraits its F1 would be a matter of a few pixels."""
+"""Classes of the mean F1, left and right apart. Closed lips have no mouth between them, whose F1 would be noise."""
 
 HELEN_PARTS = (("brow_left", "brow_right"), ("eye_left", "eye_right"), ("nose",), ("upper_lip", "mouth", "lower_lip"))
-"""What Helen's overall F1 adds up: brows, eyes, nose and the whole mouth (Smith et al., CVPR 2013), without skin and
-hair."""
+"""Parts of Helen's overall F1 (Smith et al., CVPR 2013): brows, eyes, nose and the whole mouth."""
 
 
 def confusion(predicted: np.ndarray | Tensor, truth: np.ndarray | Tensor) -> np.ndarray:
-    """How many pixels of every class were taken for every class.
+    """Return the confusion matrix (11, 11) int64 in pixels; rows are the truth.
 
     Args:
-        predicted: Whole numbers 0 to 10, any shape.
-        truth: The same shape; pixels of :data:`NOT_FACE` and :data:`UNKNOWN` are left out.
-
-    Returns:
-        (11, 11) int64, rows are the truth.
+        predicted: Integers 0 to 10, any shape.
+        truth: The same shape; NOT_FACE and UNKNOWN are ignored.
 
     Raises:
         ValueError: The shapes differ, or there are other numbers.
     """
-    answers, wanted = (
+    found, wanted = (
         torch.as_tensor(labels).cpu().numpy().astype(np.int64).reshape(-1) for labels in (predicted, truth)
     )
     if tuple(predicted.shape) != tuple(truth.shape):
         raise ValueError(f"labels of shapes {tuple(predicted.shape)} and {tuple(truth.shape)} cannot be compared")
     known = wanted < NOT_FACE
-    answers, wanted = answers[known], wanted[known]
-    for labels in (answers, wanted):
+    found, wanted = found[known], wanted[known]
+    for labels in (found, wanted):
         strange = labels[(labels < 0) | (labels >= NUM_CLASSES)]
         if strange.size:
             raise ValueError(f"labels go from 0 to {NUM_CLASSES - 1}, {strange[0]} is none")
-    counts = np.bincount(NUM_CLASSES * wanted + answers, minlength=NUM_CLASSES**2)
+    counts = np.bincount(NUM_CLASSES * wanted + found, minlength=NUM_CLASSES**2)
     return counts.reshape(NUM_CLASSES, NUM_CLASSES)
 
 
 def figures(matrix: np.ndarray) -> dict[str, float]:
-    """All figures of a confusion matrix.
-
-    Args:
-        matrix: (11, 11), rows are the truth; sums over pictures are matrices, too.
+    """Return all metrics of a confusion matrix (11, 11) whose rows are the truth.
 
     Returns:
-        "pixel_accuracy"; "class_accuracy", the mean of every class's; "miou"; "f1_NAME" of every class; "f1_mean" over
-        :data:`PARTS`; "f1_helen" over :data:`HELEN_PARTS`. A class that neither has is left out of the means, and has
-        no F1 of its own.
+        "pixel_accuracy"; "class_accuracy", the mean over classes; "miou"; "f1_NAME" of every class; "f1_mean" over
+        :data:`PARTS`; "f1_helen" over :data:`HELEN_PARTS`. A class that neither has is left out.
     """
     matrix = matrix.astype(np.float64)
-    right, truth, answers = np.diag(matrix), matrix.sum(1), matrix.sum(0)
-    both = truth + answers
+    right, truth, predicted = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+    both = truth + predicted
     there, seen = truth > 0, both > 0
     found = {
         "pixel_accuracy": _ratio(right.sum(), matrix.sum()),

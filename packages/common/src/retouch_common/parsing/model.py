@@ -1,12 +1,12 @@
-"""P_F: the U-Net that tells the parts of a face apart.
+"""P_F: the U-Net for face parsing.
 
 Gu, Bao, Yang, Chen, Wen, Yuan. "Mask-Guided Portrait Editing with Conditional GANs." CVPR 2019, section 3.2: the face
 parsing network "is a U-Net" (Ronneberger et al., MICCAI 2015), trained by the cross entropy of every pixel (Eq. 7) and
-kept as it is while it judges generated faces.
+frozen while it supervises generated faces.
 
 The preset "paper" has the shape of pix2pix's generator (Isola et al., CVPR 2017), which the paper builds on: strided
-4x4 convolutions down, transposed ones up, the features of equal size beside each other. The others add residual blocks
-at every size, which at the same number of parameters tell edges better.
+4x4 convolutions down, transposed ones up, skip connections. The others add residual blocks at every resolution, which
+give sharper boundaries at the same number of parameters.
 
 Shapes: x (N, 3, H, W) in [0, 1] of any size; features (N, C_k, H / 2^k, W / 2^k); logits (N, 11, H, W).
 """
@@ -22,7 +22,7 @@ from retouch_common.parsing.labels import NUM_CLASSES
 from retouch_common.pretrained import Pretrained
 from retouch_common.ranges import to_signed
 
-BUNDLED = resources.files("retouch_common.parsing") / "weights"
+BUNDLED = resources.files("retouch_common.parsing") / "weights"  # folder of the bundled weights
 
 
 class ParsingUNet(
@@ -31,10 +31,10 @@ class ParsingUNet(
     tags=["face-parsing", "image-segmentation"],
     license="apache-2.0",
 ):
-    """The whole network.
+    """U-Net of the face parser.
 
     Args:
-        config: Its configuration; the preset "small" by default.
+        config: Architecture; that of the preset "small" by default.
     """
 
     presets, bundled = PRESETS, BUNDLED
@@ -46,7 +46,7 @@ class ParsingUNet(
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for k, width in enumerate(widths):
             before = widths[k - 1] if k else 3
-            # pix2pix's: neither the first nor the innermost features are normalised on the way down
+            # pix2pix normalises neither the first nor the innermost features of the encoder
             normed = config.blocks > 0 or 0 < k < len(widths) - 1
             self.downs.append(_Down(before, width, first=k == 0, normed=normed, blocks=config.blocks))
         for k in reversed(range(len(widths))):
@@ -59,14 +59,7 @@ class ParsingUNet(
                 self.ups.append(_Up(below, widths[k - 1], dropout=dropout, blocks=config.blocks))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of every pixel's class; their softmax are probabilities.
-
-        Args:
-            x: (N, 3, H, W) in [0, 1].
-
-        Returns:
-            (N, 11, H, W).
-        """
+        """Return the logits (N, 11, H, W) of (N, 3, H, W) images in [0, 1]."""
         height, width = x.shape[-2:]
         multiple = self.config.multiple
         x = F.pad(to_signed(x), (0, -width % multiple, 0, -height % multiple), mode="replicate")
@@ -80,9 +73,6 @@ class ParsingUNet(
         # Paper: log P_F in Eq. 7; the authors' code puts tanh and softmax before a loss that has a softmax of its own.
         # Here: logits.
         return self.ups[-1](x)[..., :height, :width]
-
-
-"""Folder of the weights that come with the package."""
 
 
 class _Residual(nn.Module):

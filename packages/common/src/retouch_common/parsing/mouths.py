@@ -1,4 +1,4 @@
-"""Opening the mouths of portraits, which nearly all are closed where people were asked to look neutral."""
+"""Open the mouths of portraits, most of which are closed."""
 
 from __future__ import annotations
 
@@ -9,21 +9,14 @@ import torch.nn.functional as F
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.photo.filters import gaussian_blur
 
-__all__ = ["open_mouth"]
-
 UPPER, INSIDE, LOWER = (CLASSES.index(name) for name in ("upper_lip", "mouth", "lower_lip"))
 
 
 def open_mouth(planes: np.ndarray, unit: float, generator: np.random.Generator) -> np.ndarray:
-    """The same portrait with its lips parted: the chin goes down, teeth or darkness show.
+    """Part the lips of a portrait: the chin moves down, teeth or darkness show.
 
-    Args:
-        planes: (H, W, 6) uint8, see :class:`retouch_common.parsing.portraits.LabelledPortrait`.
-        unit: Distance between the eyes in pixels.
-        generator: How far, and what shows.
-
-    Returns:
-        A copy; the portrait itself where its lips meet in too few columns: open already, or not to be seen.
+    ``planes`` are those of :class:`retouch_common.parsing.portraits.LabelledPortrait`, ``unit`` is the distance between
+    the eyes in pixels. A portrait whose lips meet in too few columns (open already, or hidden) is returned unchanged.
     """
     labels = planes[..., 3]
     columns, seam = _seam(labels)
@@ -39,7 +32,7 @@ def open_mouth(planes: np.ndarray, unit: float, generator: np.random.Generator) 
     above = float(generator.uniform(0.1, 0.5))
     up, down = above * gap * share, (1 - above) * gap * share
     y = np.arange(top, bottom, dtype=np.float32)[:, None]
-    # Lips keep their thickness; what lies further from the seam moves less, so that the nose and the neck stay.
+    # Lips keep their thickness; what lies further from the seam moves less, so that nose and neck stay.
     higher, lower = line - y, y - line
     rise = up * np.clip(1 - (higher - up - 0.15 * unit) / (0.4 * unit), 0, 1)
     fall = down * np.clip(1 - (lower - down - 0.2 * unit) / (0.9 * unit), 0, 1)
@@ -59,14 +52,14 @@ def open_mouth(planes: np.ndarray, unit: float, generator: np.random.Generator) 
 
 
 def _seam(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns in which the upper lip lies right on the lower one, and the row of the boundary in each."""
+    """Return the columns in which the upper lip touches the lower one, and the row of the boundary in each."""
     meet = (labels[:-1] == UPPER) & (labels[1:] == LOWER)
     columns = np.nonzero(meet.any(axis=0))[0]
     return columns, meet[:, columns].argmax(axis=0).astype(np.float32) + 0.5
 
 
 def _sampled(planes: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Colours at fractional rows of every column, (h, w, 3) float32."""
+    """Return colours at fractional rows of every column, (h, w, 3) float32."""
     height, width = planes.shape[:2]
     image = torch.from_numpy(np.ascontiguousarray(planes[..., :3])).permute(2, 0, 1)[None].float()
     grid_y = (2 * rows + 1) / height - 1
@@ -77,13 +70,9 @@ def _sampled(planes: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _content(top: np.ndarray, bottom: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """What shows between the lips, (h, w, 3) float32 levels: teeth above, perhaps below, tongue or darkness.
+    """Draw what shows between the lips, (h, w, 3) float32 levels: teeth above, perhaps below, tongue or darkness.
 
-    Args:
-        top: (w,), rows where the upper lip ends.
-        bottom: (w,), rows where the lower lip begins.
-        y: (h, 1), rows of the result.
-        generator: What shows.
+    ``top`` and ``bottom`` (w,) are the rows of the upper and the lower lip, ``y`` (h, 1) those of the result.
     """
     depth = np.clip((y - top) / np.maximum(bottom - top, 1), 0, 1)
     dark = np.array(generator.uniform((15, 5, 5), (80, 40, 40)), np.float32)

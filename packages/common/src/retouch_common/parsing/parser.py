@@ -1,4 +1,4 @@
-"""Face parsing for users: a picture of a face in, its parts out.
+"""Face parsing of single images.
 
 parse = FaceParser("small")
 labels = parse(align(photo, portrait_square(face, *photo.shape[:2]), 256))
@@ -15,35 +15,31 @@ from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.photo.filters import label_regions
 
-__all__ = ["FaceParser"]
-
 ONE_PIECE = tuple(CLASSES.index(name) for name in ("brow_left", "brow_right", "eye_left", "eye_right", "nose"))
-STRAY = 0.25  # a piece of these smaller than this share of the largest is elsewhere by mistake
+OUTLIER = 0.25  # a piece smaller than this share of the largest is a mistake
 
 
 class FaceParser:
     """A trained parser.
 
+    Args:
+        weights: A bundled name, file, folder or hub id, see :meth:`ParsingUNet.from_pretrained`; or a network, which is
+            copied.
+        device: "auto", "cpu" or "cuda".
+        precision: "fp32", "bf16", "fp16" or "auto".
+
     Attributes:
         model: The network, in evaluation mode and frozen.
         device: Where it computes.
-        dtype: Of the convolutions.
+        dtype: Format of the convolutions.
+
+    Raises:
+        ValueError: No such weights or device.
     """
 
     def __init__(
         self, weights: str | os.PathLike[str] | ParsingUNet = "small", device: str = "auto", *, precision: str = "fp32"
     ) -> None:
-        """Load it.
-
-        Args:
-            weights: A bundled name, file, folder or hub id, see :meth:`ParsingUNet.from_pretrained`; or a network,
-                of which a copy is taken.
-            device: "auto", "cpu" or "cuda".
-            precision: "fp32", "bf16", "fp16" or "auto".
-
-        Raises:
-            ValueError: No such weights, or no such device.
-        """
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         model = copy.deepcopy(weights) if isinstance(weights, ParsingUNet) else ParsingUNet.from_pretrained(weights)
@@ -55,41 +51,25 @@ class FaceParser:
         return self.model.config.size
 
     def __call__(self, face: np.ndarray) -> np.ndarray:
-        """Parse a face.
+        """Return the class, 0 to 10, of every pixel as (S, S) uint8; brows, eyes and nose have no outliers.
 
         Args:
-            face: (S, S, 3) float32 in [0, 1], framed as :func:`retouch_common.faces.alignment.portrait_square` says;
-                other shapes (H, W, 3) are taken, too.
-
-        Returns:
-            (S, S) uint8, classes 0 to 10: in every pixel the likeliest, but brows, eyes and nose have no strays.
-
-        Raises:
-            ValueError: It is no such picture.
+            face: (S, S, 3) float32 in [0, 1], framed by :func:`retouch_common.faces.alignment.portrait_square`; other
+                shapes (H, W, 3) are possible, too. ValueError for anything else.
         """
         logits = self._logits(face).cpu().numpy()
         labels = logits.argmax(0)
         for part in ONE_PIECE:
             pieces = label_regions(labels == part)
             sizes = np.bincount(pieces.ravel())[1:]
-            strays = 1 + np.flatnonzero(sizes < STRAY * sizes.max(initial=0))
-            if len(strays):
-                logits[part][np.isin(pieces, strays)] = -np.inf
+            outliers = 1 + np.flatnonzero(sizes < OUTLIER * sizes.max(initial=0))
+            if len(outliers):
+                logits[part][np.isin(pieces, outliers)] = -np.inf
                 labels = logits.argmax(0)
         return labels.astype(np.uint8)
 
     def probabilities(self, face: np.ndarray) -> np.ndarray:
-        """How likely every class is in every pixel.
-
-        Args:
-            face: As for calling.
-
-        Returns:
-            (11, S, S) float32; the classes of a pixel add up to 1.
-
-        Raises:
-            ValueError: It is no such picture.
-        """
+        """Return the probabilities of all classes, (11, S, S) float32; arguments and errors as for a call."""
         return self._logits(face).softmax(0).cpu().numpy()
 
     @torch.inference_mode()

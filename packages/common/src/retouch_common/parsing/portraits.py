@@ -1,4 +1,4 @@
-"""Portraits with labels, made ready for training once and kept on disk as arrays that are mapped into memory."""
+"""Labelled portraits, prepared for training once and cached as memory-mapped arrays."""
 
 from __future__ import annotations
 
@@ -31,28 +31,24 @@ from retouch_common.photo.filters import gaussian_blur, resize
 from retouch_common.progress import progress_bar
 from retouch_common.ranges import from_levels, to_levels
 
-__all__ = ["STORED", "LabelledPortrait", "labels_square", "load_portrait", "prepare_portraits"]
-
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of what is kept; raise it when labels or mattes are found in another way
-STORED = 96 / PORTRAIT_EYES
-"""Side of a face's square in pixels of what is kept: 96 pixels between the eyes."""
-TEACHING = 2  # version of how a teacher's labels are made
-REACH = 1.2
-"""How far from the middle of the face's square a picture with a mesh is kept, in sides of the square."""
+VERSION = 2  # of the cached arrays; raise it when labels or mattes change
+STORED = 96 / PORTRAIT_EYES  # side in pixels of a cached face's square: 96 pixels between the eyes
+TEACHING = 2  # version of the labels by a teacher
+REACH = 1.2  # half side of the cached part of a photo with a mesh, in sides of the face's square
 TEACHER_SCALES, FRAME = (0.85, 1.2), 1.5
-"""A teacher sees a face at several sizes, with this much of the aligned square around it; each is mirrored, too."""
+"""A teacher sees a face at these scales, mirrored too, with this much of the aligned square around it."""
 HAIR = CLASSES.index("hair")
 
 
 @dataclass(frozen=True)
 class LabelledPortrait:
-    """A whole picture around a face.
+    """A photo around a face.
 
     Attributes:
         planes: (H, W, 6) uint8: RGB, labels, matte of the background, where the tone of skin can be changed.
-        square: Where the face is, in its pixels.
+        square: The face in its pixels.
     """
 
     planes: np.ndarray
@@ -60,19 +56,18 @@ class LabelledPortrait:
 
 
 def prepare_portraits(pairs: Sequence[tuple[Path, Path]], *, teacher: str = "") -> list[Path]:
-    """Make portraits ready, or find what was kept of them before.
+    """Prepare portraits, or find them in the cache.
 
     Args:
-        pairs: Pictures, each with its `.tem` template, its label picture, or the `landmarks.npz` that has its mesh.
-        teacher: Weights of a parser, which labels in pictures with a mesh what the mesh leaves open, where it is sure;
-            empty leaves that open.
+        pairs: Photos, each with its `.tem` template, its label image, or the `landmarks.npz` that has its mesh.
+        teacher: Weights of a parser that labels what a mesh leaves open, where it is confident; empty leaves it open.
 
     Returns:
-        Files for :func:`load_portrait`; portraits before a background that is not plain are left out, with a warning.
+        Files for :func:`load_portrait`; portraits before a background that is not plain are left out with a warning.
 
     Raises:
-        ValueError: A picture, template or label picture cannot be read, or the two differ in size.
-        OSError: Nothing can be kept in the cache folder.
+        ValueError: A photo, template or label image cannot be read, or the two differ in size.
+        OSError: The cache cannot be written.
     """
     folder = default_cache().with_name("parsing")
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,11 +87,7 @@ def prepare_portraits(pairs: Sequence[tuple[Path, Path]], *, teacher: str = "") 
 
 
 def load_portrait(entry: Path) -> LabelledPortrait:
-    """Open what :func:`prepare_portraits` kept, mapped into memory.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
+    """Open a file of :func:`prepare_portraits`, memory-mapped; ValueError if it is damaged."""
     try:
         about = json.loads(entry.with_suffix(".json").read_bytes())
         square = FaceSquare(tuple(about["centre"]), about["side"], about["angle"])
@@ -109,11 +100,7 @@ def load_portrait(entry: Path) -> LabelledPortrait:
 
 
 def labels_square(labels: np.ndarray) -> FaceSquare | None:
-    """Where the face of a label picture is; None if an eye or the mouth is missing.
-
-    Args:
-        labels: (H, W) uint8.
-    """
+    """Return the square of the face in labels (H, W) uint8; None if an eye or the mouth is missing."""
     centres = []
     for names in (("eye_left",), ("eye_right",), ("upper_lip", "mouth", "lower_lip")):
         rows, columns = np.nonzero(np.isin(labels, [CLASSES.index(name) for name in names]))
@@ -171,7 +158,6 @@ def _mesh(picture: Path) -> np.ndarray:
 
 
 def _taught_entries(pictures: Sequence[Path], entries: Mapping[Path, Path], teacher: FaceParser) -> dict[Path, Path]:
-    """Portraits whose open labels a teacher settled, by picture."""
     digest = hashlib.sha256(f"{TEACHING}\n".encode())
     for tensor in teacher.model.state_dict().values():
         digest.update(tensor.cpu().numpy().tobytes())
@@ -191,7 +177,7 @@ def _taught_entries(pictures: Sequence[Path], entries: Mapping[Path, Path], teac
 
 
 def _seen_by(teacher: FaceParser, portrait: LabelledPortrait) -> np.ndarray:
-    """(3, H, W): how likely background, hair and anything else are, averaged over sizes and mirrored pictures."""
+    """Return (3, H, W) probabilities of background, hair and anything else, averaged over scales and mirroring."""
     height, width = portrait.planes.shape[:2]
     levels, square = np.ascontiguousarray(portrait.planes[..., :3]), portrait.square
     y, x = np.mgrid[:height, :width] + 0.5
@@ -235,14 +221,14 @@ def _from_labels(picture: Path, file: Path) -> LabelledPortrait:
         raise ValueError(f"{file}: labels of {sizes[0]} pixels for a picture of {sizes[1]}; they must agree")
     height, width = labels.shape
     square = labels_square(labels)
-    if square is None:  # no eyes or no mouth: the middle of the picture stands for the face
+    if square is None:  # without eyes or mouth the middle of the image stands for the face
         square = FaceSquare((width / 2, height / 2), min(height, width))
     scale = min(1.0, STORED / square.side)
     rows, columns = (max(1, round(n * scale)) for n in (height, width))
     image = resize(from_levels(levels), rows, columns, antialias=True)
     labels = resized(labels, rows, columns)
     tone = gaussian_blur(((labels > 0) & (labels < HAIR)).astype(np.float32), 4.0)
-    # Ears, neck and clothes have the background's label: without a matte it stays as it is.
+    # Ears, neck and clothes are labelled as background: without a matte it stays as it is.
     return LabelledPortrait(_stack(image, labels, np.zeros_like(labels), to_levels(tone)), _scaled(square, scale))
 
 
@@ -255,7 +241,6 @@ def _scaled(square: FaceSquare, scale: float) -> FaceSquare:
 
 
 def _key(picture: Path, truth: Path) -> str:
-    """Name of an entry, which changes with the picture and its labels."""
     meshed = truth.suffix == ".tem" or truth.name == LANDMARKS_FILE
     files = [] if truth.name == LANDMARKS_FILE else [truth]
     return portrait_key(picture, VERSION, STORED, files=files, mesh=mesh_of(picture) if meshed else None)

@@ -1,17 +1,16 @@
 """Which pixels around a face are this person's skin: where retouching may change something.
 
-The face parser tells skin, nose, eyes, brows, lips and hair apart. What it does not know is found by colour and place:
+The face parser separates skin, nose, eyes, brows, lips and hair. Colour and place decide about the rest:
 
-- nostrils are what is dark about the base of the nose;
+- nostrils are dark pixels at the base of the nose;
 - a beard is where the lower face is rougher than the cheeks, or darker;
-- glasses are what lies in front of the face about the eyes and has not the colour of its skin;
-- ears and neck are what lies beside and below the face and has its colour, unless the background has it too.
+- glasses are pixels around the eyes, before the face, that do not have the colour of its skin;
+- ears and neck are beside and below the face and have its colour, unless the background has it too.
 
-Where the parser sees no face (a profile, a covered or a very small face), five points and the colour of the cheeks
-decide; where the colour says nothing either, an ellipse through the points without eyes, brows, lips and nostrils
-is taken.
+Where the parser sees no face (a profile, a covered or very small face), five landmarks and the colour of the cheeks
+decide; where colour fails as well, an ellipse around the landmarks without eyes, brows, lips and nostrils is used.
 
-Lengths are multiples of `unit`, the distance between the eyes of a face seen from the front; masks are (S, S).
+Lengths are multiples of `unit`, the distance between the eyes of a frontal face; masks are (S, S).
 """
 
 from __future__ import annotations
@@ -32,8 +31,6 @@ from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import gaussian_blur, resize, smoothstep
 from retouch_common.photo.sources import RowSource
 
-__all__ = ["SkinSegmenter"]
-
 _BACKGROUND, _HAIR, _NOSE = (CLASSES.index(name) for name in ("background", "hair", "nose"))
 _SKIN, _BROWS, _EYES, _LIPS = (
     [CLASSES.index(name) for name in names]
@@ -46,16 +43,16 @@ _SKIN, _BROWS, _EYES, _LIPS = (
 )
 
 _FOUND = 0.25  # share of skin in the middle of a face; beards may be hair to the parser
-_SEEN = 0.015  # square units: an eye that is smaller was not seen
+_SEEN = 0.015  # square units: a smaller eye was not seen
 _CERTAIN = 0.02  # square units of skin to learn its colour from
-_BEARDED = 3.0  # roughness of the lower face over that of the cheeks: somebody wears a beard
-_GLASSES = 0.03  # square units of background about the eyes that have not the skin's colour: somebody wears glasses
-_AMBIGUOUS = 0.2  # share of the background that has the skin's colour, which then tells nothing
+_BEARDED = 3.0  # roughness of the lower face over that of the cheeks of a bearded person
+_GLASSES = 0.03  # square units of foreign colour around the eyes of somebody with glasses
+_AMBIGUOUS = 0.2  # share of the background that has the skin's colour, which then decides nothing
 _EDGE = 0.025  # standard deviation of the mask's soft edge
 
 
 class SkinSegmenter:
-    """Finds the skin of a face.
+    """Segments the skin of a face.
 
     Args:
         parser: The face parser; the bundled one by default.
@@ -66,27 +63,24 @@ class SkinSegmenter:
 
     @property
     def size(self) -> int:
-        """Side in pixels at which faces are looked at, and of their masks."""
+        """Side in pixels of the analysed faces and their masks."""
         return self.parser.size
 
     def __call__(self, face: np.ndarray, landmarks: np.ndarray | None = None) -> np.ndarray:
-        """Return the mask of one person's facial skin: face, ears and neck.
+        """Return the mask of one person's skin: face, ears and neck.
 
         Args:
-            face: (S, S, 3) float32 in [0, 1], framed as :func:`retouch_common.faces.alignment.face_square` or
-                :func:`~retouch_common.faces.alignment.portrait_square` says.
-            landmarks: (5, 2) x, y of the eyes, the tip of the nose and the corners of the mouth, each pair from left to
-                right, as shares of S; by default where the parser sees them, or where aligned faces have them.
+            face: (S, S, 3) float32 in [0, 1], framed by :func:`retouch_common.faces.alignment.face_square` or
+                :func:`~retouch_common.faces.alignment.portrait_square`; ValueError if it is not square.
+            landmarks: (5, 2) x, y of eyes, tip of the nose and corners of the mouth, pairs from left to right, as
+                shares of S; by default where the parser sees them, or where aligned faces have them.
 
         Returns:
             (size, size) float32 in [0, 1]: 1 on skin, exactly 0 on eyes, brows, lips, nostrils, hair, beards, glasses,
             clothes, background and other people, smooth in between.
-
-        Raises:
-            ValueError: It is no such picture.
         """
         if face.ndim != 3 or face.shape[0] != face.shape[1]:
-            raise ValueError(f"a face is a square picture (S, S, 3), not {face.shape}")
+            raise ValueError(f"a face is a square image (S, S, 3), not {face.shape}")
         if face.shape[0] != self.size:
             face = resize(face, self.size, self.size, antialias=True)
         likely = self.parser.probabilities(face)
@@ -100,14 +94,9 @@ class SkinSegmenter:
         return smoothstep(gaussian_blur(skin.astype(np.float32), _EDGE * frame.unit), 0.2, 0.8)
 
     def locate(self, source: RowSource, face: Face) -> AlignedMask:
-        """Return the mask of a face's skin at its place in a photo.
+        """Return the mask of a face's skin at its place in a photo; ValueError if it lies outside.
 
-        Args:
-            source: The photo, or the part of it around the face; its rows are asked for once, from top to bottom.
-            face: In pixels of the source.
-
-        Raises:
-            ValueError: If the face lies outside.
+        The rows of the source are read once, from top to bottom.
         """
         square = portrait_square(face, source.height, source.width)
         ((_, picture),) = read_aligned(source, [square], self.size)
@@ -117,16 +106,16 @@ class SkinSegmenter:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Coordinates of an aligned face.
+    """Coordinates of an aligned face, in units from the middle between the eyes; y points down.
 
     Attributes:
         unit: In pixels.
-        x: (1, S), to the right of the middle between the eyes, in units.
-        y: (S, 1), below it.
-        eyes: (2, 2) x, y in units, as the others.
+        x: (1, S).
+        y: (S, 1).
+        eyes: (2, 2) x, y.
         nose: (2,) of its tip.
         mouth: (2,) of its middle.
-        mouth_width: In units.
+        mouth_width: Width of the mouth.
     """
 
     unit: float
@@ -155,36 +144,36 @@ class _Frame:
         )
 
     def ellipse(self, x: float, y: float, right: float, below: float) -> np.ndarray:
-        """Bool mask of an ellipse, given its middle, half its width and half its height."""
+        """Return an ellipse, given its middle, half its width and half its height."""
         return ((self.x - x) / right) ** 2 + ((self.y - y) / below) ** 2 < 1
 
     def face(self, right: float, below: float) -> np.ndarray:
-        """An ellipse about the middle of the face."""
+        """Return an ellipse around the middle of the face."""
         return self.ellipse(self.mouth[0] / 2, 0.4, right, below)
 
     def nostrils(self) -> np.ndarray:
-        """Where nostrils are, seen from the front."""
+        """Return where nostrils are in a frontal view."""
         x, y = self.nose
         return self.ellipse(x - 0.16, y + 0.15, 0.08, 0.05) | self.ellipse(x + 0.16, y + 0.15, 0.08, 0.05)
 
     def grown(self, mask: np.ndarray, right: float, below: float | None = None) -> np.ndarray:
-        """A mask grown by so many units to the sides, and up and down; shrunk if they are negative."""
+        """Dilate a mask by so many units to the sides, and up and down; erode it if they are negative."""
         if right < 0:
             return ~self.grown(~mask, -right, None if below is None else -below)
         below = right if below is None else below
         return _spread(_spread(mask.T, round(right * self.unit)).T, round(below * self.unit))
 
     def closed(self, mask: np.ndarray, radius: float) -> np.ndarray:
-        """A mask without holes and gaps narrower than twice the radius."""
+        """Close holes and gaps narrower than twice the radius."""
         return self.grown(self.grown(mask, radius), -radius)
 
     def area(self, mask: np.ndarray) -> float:
-        """In square units."""
+        """Return the area in square units."""
         return float(mask.sum()) / self.unit**2
 
 
 def _parsed(likely: np.ndarray, lab: np.ndarray, frame: _Frame) -> np.ndarray | None:
-    """Bool mask of skin by what the parser sees; None where it sees no face."""
+    """Return the skin seen by the parser; None where it sees no face."""
     skin, hair = likely[_SKIN].sum(0), likely[_HAIR] > 0.5
     core = frame.face(0.75, 1.0)
     if skin[core].mean() < _FOUND:
@@ -205,7 +194,7 @@ def _parsed(likely: np.ndarray, lab: np.ndarray, frame: _Frame) -> np.ndarray | 
 
 
 def _features(likely: np.ndarray, frame: _Frame) -> np.ndarray:
-    """Eyes, brows and lips with a margin; eyes and lips that the parser has not seen by place."""
+    """Return eyes, brows and lips with a margin; those eyes and lips that the parser has not seen by place."""
     brow, eye, lips = (likely[part].sum(0) > 0.5 for part in (_BROWS, _EYES, _LIPS))
     above, eyes = np.zeros_like(brow), np.zeros_like(eye)
     for x, y in frame.eyes:
@@ -220,7 +209,7 @@ def _features(likely: np.ndarray, frame: _Frame) -> np.ndarray:
 
 
 def _nostrils(lightness: np.ndarray, nose: np.ndarray, frame: _Frame) -> np.ndarray:
-    """What is dark about the base of the nose, with a margin, and where nostrils usually are."""
+    """Return dark pixels at the base of the nose, with a margin, and where nostrils usually are."""
     x, y = frame.nose
     above = nose & (frame.y < y)
     if not above.any():
@@ -231,10 +220,10 @@ def _nostrils(lightness: np.ndarray, nose: np.ndarray, frame: _Frame) -> np.ndar
 
 @dataclass(frozen=True)
 class _Tone:
-    """How a picture compares with the certain skin in it.
+    """Comparison of an image with the certain skin in it.
 
     Attributes:
-        distance: How unlike the skin's the colour is, in its spreads.
+        distance: Distance of the colour from the skin's, in its spreads.
         shade: Lightness over the skin's.
         roughness: Fine contrast over the skin's, 0 outside the bare face.
     """
@@ -254,7 +243,7 @@ class _Tone:
         shade = smooth[..., 0] / max(float(centre[0]), 1.0)
         least = 0.75 * chroma * np.clip(shade, 0.4, 1.0)  # shadows are less colourful in proportion
         outside = np.maximum(np.maximum(least - along, along - 1.35 * chroma - spread), 0.0)
-        # Within the bare face only: its outline is no roughness.
+        # Within the bare face only: its outline is not roughness.
         inside = bare.astype(np.float32)
         mean = gaussian_blur(lab[..., 0] * inside, 0.015 * frame.unit)
         mean /= gaussian_blur(inside, 0.015 * frame.unit) + 1e-6
@@ -263,18 +252,16 @@ class _Tone:
         return cls(distance, shade, contrast / (float(np.median(contrast[certain])) + 1e-3))
 
     def alike(self, distance: float) -> np.ndarray:
-        """Bool mask of what has the skin's colour up to so many spreads, in shadow too."""
+        """Return what has the skin's colour up to so many spreads, in shadow too."""
         return (self.distance < distance) & (self.shade > 0.4)
 
 
 def _glasses(foreign: np.ndarray, frame: _Frame) -> np.ndarray:
-    """Rims: what is no face about the eyes, if there is enough of it."""
     rims = foreign & frame.ellipse(0, 0.1, 1.2, 0.6)
     return frame.grown(rims, 0.03) if frame.area(rims) > _GLASSES else np.zeros_like(rims)
 
 
 def _beard(tone: _Tone, bare: np.ndarray, frame: _Frame) -> np.ndarray:
-    """The hair of a beard; nothing on a face without one."""
     below = bare & (frame.y > frame.nose[1] + 0.12)
     chin = frame.grown(below & frame.ellipse(frame.mouth[0], frame.mouth[1], 0.75, 0.75), -0.05)
     if not chin.any() or np.median(tone.roughness[chin]) < _BEARDED:
@@ -286,7 +273,6 @@ def _beard(tone: _Tone, bare: np.ndarray, frame: _Frame) -> np.ndarray:
 
 
 def _ears_and_neck(likely: np.ndarray, tone: _Tone, head: np.ndarray, frame: _Frame) -> np.ndarray:
-    """What certainly is the skin of ears and neck."""
     alike = tone.alike(2.0)
     around = (likely[_BACKGROUND] > 0.5) & ~frame.ellipse(0, 0.5, 1.8, 2.4)
     if not around.any() or alike[around].mean() > _AMBIGUOUS:
@@ -296,12 +282,12 @@ def _ears_and_neck(likely: np.ndarray, tone: _Tone, head: np.ndarray, frame: _Fr
     beside = frame.grown(head, 0.4) & (y > -0.4) & (y < 0.8) & (x * turned <= 0)  # no ear where the face turns to
     below = (np.abs(x - frame.mouth[0]) < 0.85) & (y > frame.mouth[1]) & (y < frame.mouth[1] + 1.7)
     room = (beside | below) & tone.alike(4.0) & (tone.shade < 1.15) & (likely[_HAIR] < 0.5) & ~head
-    found = frame.grown(frame.grown(alike & room, -0.05), 0.05)  # thin leftovers go
+    found = frame.grown(frame.grown(alike & room, -0.05), 0.05)  # removes thin leftovers
     return _connected((frame.closed(found, 0.15) & room) | head, head) & ~head
 
 
 def _from_landmarks(lab: np.ndarray, frame: _Frame) -> np.ndarray:
-    """Skin where no parser helps: in an ellipse without features, what has the colour of cheeks and nose."""
+    """Return skin without the parser: in an ellipse without features, what has the colour of cheeks and nose."""
     covered = frame.nostrils() | frame.ellipse(frame.mouth[0], frame.mouth[1], 0.5 * frame.mouth_width + 0.12, 0.28)
     seeds = frame.ellipse(frame.nose[0], frame.nose[1] - 0.2, 0.15, 0.25)
     for (x, y), side in zip(frame.eyes, (-1, 1), strict=True):
@@ -316,7 +302,7 @@ def _from_landmarks(lab: np.ndarray, frame: _Frame) -> np.ndarray:
 
 
 def _spread(mask: np.ndarray, radius: int) -> np.ndarray:
-    """A bool mask grown along its columns."""
+    """Dilate a bool mask along its columns."""
     if radius < 1:
         return mask
     count = len(mask)
@@ -327,7 +313,7 @@ def _spread(mask: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _connected(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """The part of a mask that is connected with seeds, found at a quarter of its size."""
+    """Return the part of a mask that is connected with seeds, at a quarter of its resolution."""
     step = 4
     room, found = (torch.from_numpy(plane[::step, ::step].copy())[None].float() for plane in (mask, mask & seeds))
     while not torch.equal(found, grown := F.max_pool2d(found, 3, 1, 1) * room):

@@ -1,8 +1,8 @@
 """Labels from the 189 landmarks of a portrait before a plain background.
 
-The landmarks give skin, brows, eyes, nose and lips. Hair they do not give: it is what remains of the person around the
-face when skin, clothes, neck and ears are taken away, told by colours that are learnt from this very picture. Beards
-are skin, as in Helen; so is a bald head.
+The landmarks give skin, brows, eyes, nose and lips. Hair is what remains of the person around the face without skin,
+clothes, neck and ears, separated by colours that are learnt from the same image. Beards are skin, as in Helen; so is a
+bald head.
 """
 
 from __future__ import annotations
@@ -21,36 +21,19 @@ from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur, resize
 from retouch_common.ranges import from_levels
 
-__all__ = [
-    "WORKING_UNIT",
-    "ColourMixture",
-    "NotPlain",
-    "ParsedPortrait",
-    "colour_features",
-    "connected_part",
-    "hair_mask",
-    "labels_from_template",
-    "labels_of_photo",
-    "parse_portrait",
-    "reduced",
-]
-
-WORKING_UNIT = 96.0
-"""Distance between the pupils in pixels at which hair is looked for; larger photos are reduced."""
-
+WORKING_UNIT = 96.0  # distance between the pupils in pixels at which hair is segmented; larger photos are downsampled
 SKIN, HAIR = CLASSES.index("skin"), CLASSES.index("hair")
 BALD = (-15.0, 2.2)
-"""Above the hairline a bald head is at most this much darker (L of Lab) and rougher than the forehead, as
-:func:`colour_features` measures it."""
+"""A bald head is at most this much darker (L of Lab) and rougher than the forehead, as in :func:`colour_features`."""
 
 
 class NotPlain(ValueError):
-    """The background is not plain, so where hair ends cannot be told."""
+    """The background is not plain, so that the outline of the hair is unknown."""
 
 
 @dataclass(frozen=True)
 class ParsedPortrait:
-    """A whole portrait with what training needs of it.
+    """Labels and mattes of a portrait.
 
     Attributes:
         labels: (H, W) uint8.
@@ -64,15 +47,11 @@ class ParsedPortrait:
 
 
 def parse_portrait(image: np.ndarray, template: Template) -> ParsedPortrait:
-    """Labels and mattes of a portrait.
-
-    Args:
-        image: (H, W, 3) float32 in [0, 1], at about 100 pixels between the pupils.
-        template: The landmarks in its pixels.
+    """Label a portrait (H, W, 3) float32 in [0, 1], at about 100 pixels between the pupils, and compute its mattes.
 
     Raises:
-        NotPlain: If hair cannot be told from the background.
-        ValueError: If it is another kind of template.
+        NotPlain: Hair cannot be separated from the background.
+        ValueError: Another kind of template.
     """
     geometry, background = _before_background(image, template)
     hair, scalp = hair_mask(image, template, background)
@@ -81,25 +60,16 @@ def parse_portrait(image: np.ndarray, template: Template) -> ParsedPortrait:
 
 
 def reduced(levels: np.ndarray, template: Template, scale: float) -> tuple[np.ndarray, Template]:
-    """A photo (H, W, 3) uint8 and its landmarks at another size, as float32 in [0, 1]."""
+    """Return a photo (H, W, 3) uint8 as float32 in [0, 1], and its landmarks, at another scale."""
     height, width = (round(n * scale) for n in levels.shape[:2])
     image = resize(from_levels(levels), height, width, antialias=True)
     return image.clip(0, 1), template.scaled(scale)
 
 
 def labels_of_photo(levels: np.ndarray, template: Template) -> np.ndarray:
-    """Labels of a whole photo at its own size.
+    """Label a photo (H, W, 3) uint8 with landmarks in its pixels at its own size, (H, W) uint8.
 
-    Args:
-        levels: (H, W, 3) uint8.
-        template: The landmarks in its pixels.
-
-    Returns:
-        (H, W) uint8.
-
-    Raises:
-        NotPlain: If hair cannot be told from the background.
-        ValueError: If it is another kind of template.
+    Errors as for :func:`parse_portrait`.
     """
     height, width = levels.shape[:2]
     image, small = reduced(levels, template, min(1.0, WORKING_UNIT / template.pupil_distance))
@@ -109,7 +79,7 @@ def labels_of_photo(levels: np.ndarray, template: Template) -> np.ndarray:
 
 
 def _before_background(image: np.ndarray, template: Template) -> tuple[FaceGeometry, np.ndarray]:
-    """Where the parts of a person are, and the matte of the plain background."""
+    """Return the regions of a person, and the matte of the plain background."""
     geometry = geometry_from_template(template, *image.shape[:2])
     background = plain_background(image, geometry)
     if background.mean() < 0.02:
@@ -120,20 +90,14 @@ def _before_background(image: np.ndarray, template: Template) -> tuple[FaceGeome
 def labels_from_template(
     template: Template, height: int, width: int, *, hair: np.ndarray | None = None, scalp: np.ndarray | None = None
 ) -> np.ndarray:
-    """The parts of a face from its landmarks, without smooth edges.
+    """Rasterise the parts of a face from its landmarks, (H, W) uint8.
 
     Args:
-        template: Landmarks in the picture's pixels.
-        height: Rows of the picture.
-        width: Columns of the picture.
+        template: Landmarks in the image's pixels; ValueError if it is of another kind.
+        height: H.
+        width: W.
         hair: (H, W) bool; it lies over skin and under everything else.
         scalp: (H, W) bool, skin above the hairline of the landmarks.
-
-    Returns:
-        (H, W) uint8.
-
-    Raises:
-        ValueError: If it is another kind of template.
     """
     labels = np.zeros((height, width), np.uint8)
 
@@ -149,7 +113,7 @@ def labels_from_template(
     for name in ("brow_left", "brow_right", "eye_left", "eye_right"):
         fill(template.outline(name), name)
     upper_edge, inner_top, inner_bottom, lower_edge = (template.polyline(index) for index in (20, 21, 22, 23))
-    # Closed lips leave the inner lines crossing by a pixel: what is between them then is no open mouth.
+    # Closed lips leave the inner lines crossing by a pixel: what is between them is not an open mouth.
     fill(np.concatenate([inner_top, inner_bottom[::-1]]), "mouth")
     fill(np.concatenate([upper_edge, inner_top[::-1]]), "upper_lip")
     fill(np.concatenate([inner_bottom, lower_edge[::-1]]), "lower_lip")
@@ -157,9 +121,9 @@ def labels_from_template(
 
 
 def nose_outline(template: Template) -> np.ndarray:
-    """Closed outline of the nose, (n, 2): its ridge widened to the sides, and the wings.
+    """Return the closed outline of the nose, (n, 2).
 
-    The landmarks follow the ridge's light; Helen's nose is as wide as its shadows, narrow between the eyes and widening
+    The landmarks follow the light on its ridge; Helen's nose includes the shadows, narrow between the eyes and widening
     down to the wings.
     """
     left_side, right_side, left_wing, right_wing = template.lines("nose")
@@ -171,7 +135,7 @@ def nose_outline(template: Template) -> np.ndarray:
         left_side, right_side = right_side, left_side
 
     def slope(side: np.ndarray, wing: np.ndarray, outwards: np.ndarray) -> np.ndarray:
-        """From the top of the ridge down to the wing, further out the further down."""
+        """Return a line from the top of the ridge down to the wing, increasingly further out."""
         top = side[round(0.2 * (len(side) - 1))]  # the uppermost point lies between the brows
         steps = np.linspace(0.0, 1.0, 7, dtype=np.float32)[:, None]
         line = top + steps * (wing[0] - top)
@@ -189,20 +153,10 @@ def nose_outline(template: Template) -> np.ndarray:
 
 
 def hair_mask(image: np.ndarray, template: Template, background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where hair is, and where bare scalp.
-
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        template: Landmarks in its pixels.
-        background: (H, W) matte of the plain background.
-
-    Returns:
-        Two (H, W) bool.
-    """
+    """Segment hair and bare scalp, (H, W) bool each, before a plain background of a given matte."""
     regions = _Regions(image, template, background)
     features = colour_features(image, regions.unit)
-    sure_skin = regions.sure_skin
-    crown = regions.crown
+    sure_skin, crown = regions.sure_skin, regions.crown
     if crown.sum() < 20 or sure_skin.sum() < 100:
         empty = np.zeros(crown.shape, bool)
         return empty, empty
@@ -211,7 +165,7 @@ def hair_mask(image: np.ndarray, template: Template, background: np.ndarray) -> 
     if hair is None:
         return np.zeros(crown.shape, bool), regions.person & regions.above & ~regions.ears
     likely = hair.log_density(features)
-    # what looks like neither is no hair
+    # what looks like neither is not hair
     usual = likely + hair.typical
     score = np.minimum(likely - skin.log_density(features), usual + np.where(regions.low, 1.0, 4.0))
     if (regions.cloth & (score < 0)).sum() > 100:
@@ -231,7 +185,7 @@ def hair_mask(image: np.ndarray, template: Template, background: np.ndarray) -> 
 
 
 class _Regions:
-    """Where what can be, from the landmarks; all (H, W) bool unless said otherwise."""
+    """Where the parts of a person can be, from the landmarks; (H, W) bool unless said otherwise."""
 
     def __init__(self, image: np.ndarray, template: Template, background: np.ndarray) -> None:
         height, width = image.shape[:2]
@@ -275,14 +229,11 @@ class _Regions:
 
 
 def colour_features(image: np.ndarray, unit: float) -> np.ndarray:
-    """Return what :class:`ColourMixture` tells hair by.
+    """Return the features of :class:`ColourMixture`, (H, W, 4) float32: Lab of blurred pixels, and their roughness.
 
     Args:
         image: (H, W, 3) float32 in [0, 1].
         unit: Distance between the eyes in pixels.
-
-    Returns:
-        (H, W, 4) float32: Lab of softened pixels, and how rough the picture is there.
     """
     lab = rgb_to_lab(image)
     soft = gaussian_blur(lab, 0.015 * unit)
@@ -299,7 +250,7 @@ def _is_bald(features: np.ndarray, regions: _Regions) -> bool:
 
 
 def _hair_colours(features: np.ndarray, crown: np.ndarray, skin: ColourMixture) -> ColourMixture | None:
-    """Colours of the hair; None if hardly anything differs from skin."""
+    """Fit the colours of the hair; None if hardly anything differs from skin."""
     hair, values = None, features[crown]
     for _ in range(3):
         if len(values) < 50:
@@ -314,7 +265,7 @@ class ColourMixture:
     """A mixture of Gaussians over :func:`colour_features`.
 
     Attributes:
-        typical: Minus the logarithm of the density that 95 % of what it was fitted to exceed.
+        typical: Negative log density that 95 % of the fitted values fall below.
     """
 
     def __init__(self, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> None:
@@ -325,7 +276,7 @@ class ColourMixture:
 
     @classmethod
     def fitted(cls, values: np.ndarray, count: int = 3, rounds: int = 8) -> ColourMixture:
-        """Fit it to (n, f) values by expectation and maximisation, from a start along their widest direction."""
+        """Fit (n, f) values by expectation maximisation, initialised along their widest direction."""
         values = values[:: max(1, len(values) // 4000)].astype(np.float64)
         width = values.shape[1]
         centred = values - values.mean(0)
@@ -350,12 +301,12 @@ class ColourMixture:
         return mixture
 
     def log_density(self, values: np.ndarray) -> np.ndarray:
-        """Logarithm of the density of (…, f) values, (…)."""
+        """Return the log density of (…, f) values, (…)."""
         flat = values.reshape(-1, values.shape[-1])
         return np.logaddexp.reduce(self._parts(flat), axis=1).reshape(values.shape[:-1]).astype(np.float32)
 
     def _parts(self, values: np.ndarray) -> np.ndarray:
-        """(n, k): logarithm of every component's share of the density."""
+        """Return the log density of every component, (n, k)."""
         columns = []
         for mean, inverse, constant in zip(self.means, self._inverse, self._constant, strict=True):
             away = values - mean
@@ -364,7 +315,7 @@ class ColourMixture:
 
 
 def _opened(mask: np.ndarray, radius: float) -> np.ndarray:
-    """Without what is thinner than twice the radius."""
+    """Remove what is thinner than twice the radius."""
     return dilate(dilate(mask.astype(np.float32), -max(1.0, radius)), max(1.0, radius)) > 0
 
 
@@ -381,5 +332,5 @@ def connected_part(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 
 
 def _filled(mask: np.ndarray, radius: float) -> np.ndarray:
-    """With gaps narrower than twice the radius closed."""
+    """Close gaps narrower than twice the radius."""
     return dilate(dilate(mask.astype(np.float32), radius), -radius) > 0

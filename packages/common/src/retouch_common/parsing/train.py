@@ -1,7 +1,4 @@
-"""What training the face parser is: its network, a step of Eq. 7, validation.
-
-The loop is :mod:`retouch_common.training.fit`.
-"""
+"""Training of the face parser: its network, a step of Eq. 7, validation."""
 
 import copy
 from collections.abc import Callable
@@ -40,42 +37,25 @@ def train(
 ) -> Path | None:
     """Train a parser, or resume the run in ``out``; see :func:`retouch_common.training.fit.fit`.
 
-    Args:
-        config: Everything about the run.
-        data: What :func:`retouch_common.parsing.data.open_data` reads.
-        out: Run directory.
-        device: "auto", "cpu" or "cuda".
-        tensorboard: Also write TensorBoard event files.
-        report: Receives lines for the user.
-
-    Returns:
-        The folder of the weights; None if the run was asked to stop.
+    ``data`` is what :func:`retouch_common.parsing.data.open_data` reads.
     """
     return fit.fit(ParsingTask(config, data), out, device=device, tensorboard=tensorboard, report=report)
 
 
 def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
-    """Build everything, take one step in memory and report it; see :func:`retouch_common.training.fit.dry_run`.
-
-    Prepared portraits are kept in the cache all the same.
-    """
+    """Take one step in memory; see :func:`retouch_common.training.fit.dry_run`. Prepared portraits stay cached."""
     fit.dry_run(ParsingTask(config, data), device=device, report=report)
 
 
 class ParsingTask(Task):
-    """The face parser P_F on labelled faces.
-
-    Args:
-        config: Everything about the run.
-        data: See :func:`train`.
-    """
+    """The face parser P_F on labelled faces; arguments as for :func:`train`."""
 
     def __init__(self, config: Config, data: str) -> None:
         super().__init__(config)
         self.spec = data
 
     def build(self) -> None:
-        """Open the faces and build the network."""
+        """Open the data sets and build the network."""
         cfg, size = self.config.train, self.config.model.size
         self.data = open_data(
             self.spec, size=size, split="train", seed=cfg.seed, augmentation=cfg.augmentation, extra=cfg.extra,
@@ -112,9 +92,9 @@ class ParsingTask(Task):
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
-        """Return metrics of faces left out of training, and rows of an image sheet.
+        """Return metrics of faces not trained on, and rows of an image sheet.
 
-        They are aligned and as photographed ("val"), augmented ("hard"), and compared with their meshes ("mesh").
+        Faces are aligned and as photographed ("val"), augmented ("hard"), and compared with their meshes ("mesh").
         """
         model = self.averaged
         was_training = model.training
@@ -144,12 +124,12 @@ class ParsingTask(Task):
 
     def summarize(self, metrics: dict[str, float]) -> str:
         """Return accuracy, mean F1, and F1 against the mesh."""
-        told = [
+        summary = [
             f"{name}: accuracy {metrics[f'{name}_pixel_accuracy']:.4f}, mean F1 {metrics[f'{name}_f1_mean']:.4f}"
             for name in ("val", "hard")
         ]
         parts = [f"{name} {metrics[f'mesh_f1_{name}']:.3f}" for name in MESH_PARTS if f"mesh_f1_{name}" in metrics]
-        return "; ".join(told + ([f"F1 against the mesh: {', '.join(parts)}"] if parts else []))
+        return "; ".join(summary + ([f"F1 against the mesh: {', '.join(parts)}"] if parts else []))
 
     def save_weights(self, folder: Path) -> None:
         """Write the averaged network, as float16 with ``train.half``."""
@@ -158,7 +138,7 @@ class ParsingTask(Task):
 
 
 def _row(image: Tensor, truth: Tensor, found: Tensor) -> dict[str, Tensor]:
-    palette = torch.full((256, 3), 0.5)  # grey where nothing, or not all, is known
+    palette = torch.full((256, 3), 0.5)  # grey for labels that are not fully known
     palette[:NUM_CLASSES] = torch.from_numpy(COLOURS).float() / 255
     colours = {name: palette[labels.cpu()].permute(2, 0, 1) for name, labels in (("labels", truth), ("parsed", found))}
-    return {"picture": image.cpu(), **colours, "wrong": ((truth != found) & (truth < NUM_CLASSES)).float()[None].cpu()}
+    return {"image": image.cpu(), **colours, "wrong": ((truth != found) & (truth < NUM_CLASSES)).float()[None].cpu()}

@@ -1,7 +1,6 @@
 """Lines and areas: scratches, creases, patches, shine, shade, rough skin.
 
-Each is a function (canvas, cy, cx, radius, generator) like those in `blemish_spots`; `radius` is that of a
-spot of the same picture, and areas are several times as large.
+Each function is a :data:`~retouch_common.synthesis.blemish_kinds.Kind`. Areas are several times as large as spots.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ import numpy as np
 from retouch_common.synthesis.blemish_canvas import BLOOD, MELANIN, Canvas, log_uniform, tint
 from retouch_common.synthesis.blemish_shapes import blob, curve_distance
 
-__all__ = ["crease", "flat", "hair_strand", "patch", "rough", "scratch", "shade", "shine"]
-
 
 def _curve(generator: np.random.Generator, length: float, bend: float, segments: int) -> np.ndarray:
-    """Points (y, x) of a random curve through the origin's neighbourhood."""
+    """Return points (y, x) of a random curve around the origin."""
     heading = generator.uniform(0.0, 2.0 * np.pi)
     turn = generator.normal(0.0, bend) / segments
     wobble = np.cumsum(generator.normal(0.0, bend * 0.15, segments))
@@ -71,9 +68,8 @@ def patch(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     window = canvas.window(cy, cx, min(radius * 2.2, 180.0))
     if window is None:
         return
-    envelope = blob(
-        window, min(radius, 80.0), generator, aspect=generator.uniform(1.0, 2.5), irregular=0.25, hardness=3.0
-    )
+    extent = min(radius, 80.0)
+    envelope = blob(window, extent, generator, aspect=generator.uniform(1.0, 2.5), irregular=0.25, hardness=3.0)
     grain = canvas.noise.cut(window.shape, max(3.0, radius * generator.uniform(0.15, 0.6)), generator)
     sharp = log_uniform(generator, 0.6, 8.0)
     level = envelope * 2.2 - 1.0 + generator.uniform(0.1, 0.9) * grain
@@ -117,14 +113,8 @@ def shine(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     window = canvas.window(cy, cx, radius * 2.6)
     if window is None:
         return
-    gleam = blob(
-        window,
-        radius,
-        generator,
-        aspect=generator.uniform(1.0, 2.5),
-        irregular=0.2,
-        hardness=generator.uniform(1.3, 3.0),
-    )
+    aspect, hardness = generator.uniform(1.0, 2.5), generator.uniform(1.3, 3.0)
+    gleam = blob(window, radius, generator, aspect=aspect, irregular=0.2, hardness=hardness)
     if generator.random() < 0.6:
         grain = canvas.noise.cut(window.shape, generator.choice([1.5, 3.0, 6.0]), generator)
         gleam = gleam * np.clip(1.0 + generator.uniform(0.2, 0.8) * grain, 0.0, 2.5)
@@ -142,14 +132,8 @@ def shade(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     window = canvas.window(cy, cx, radius * 2.6)
     if window is None:
         return
-    shape = blob(
-        window,
-        radius,
-        generator,
-        aspect=generator.uniform(1.0, 3.0),
-        irregular=0.2,
-        hardness=generator.uniform(1.4, 4.0),
-    )
+    aspect, hardness = generator.uniform(1.0, 3.0), generator.uniform(1.4, 4.0)
+    shape = blob(window, radius, generator, aspect=aspect, irregular=0.2, hardness=hardness)
     tones = np.array([[0.8, 0.9, 0.8], [0.9, 0.8, 0.4], [0.5, 1.0, 0.6], [0.3, 0.5, 0.9]], dtype=np.float32)
     tone = tint(generator, tones[generator.integers(len(tones))])
     if generator.random() < 0.4:
@@ -174,7 +158,7 @@ def rough(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
 
 
 def hair_strand(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
-    """A strand of hair before the face, which is *not* a blemish: long, thin, smooth, dark or fair."""
+    """Strand of hair before the face, which is *not* a blemish: long, thin, smooth, dark or fair."""
     length = float(np.clip(radius * generator.uniform(40.0, 120.0), 120.0, 420.0))
     width = float(np.clip(radius * generator.uniform(0.15, 0.4), 0.5, 1.8))
     points = _curve(generator, length, generator.uniform(0.05, 0.35), 14)

@@ -1,8 +1,7 @@
-"""The canvas blemishes are painted on, and the ways to paint.
+"""The canvas that blemishes are painted on.
 
-Colour is added mostly as absorption, multiplying the picture by exp(-amount · density) where density is that
-of blood or melanin per channel: the same blemish then suits dark and light skin and any light. Some kinds blend
-towards a colour or replace texture, because real blemishes do all of this.
+Most colour is absorption, multiplying the image by exp(-amount · density), where density is that of blood or melanin
+per channel: the same blemish suits dark and light skin and any light.
 """
 
 from __future__ import annotations
@@ -13,18 +12,16 @@ import numpy as np
 
 from retouch_common.synthesis.blemish_shapes import NoisePool, Window, blob, window_around
 
-__all__ = ["BLOOD", "MELANIN", "Canvas", "log_uniform", "spot", "tint"]
-
 BLOOD = np.array([0.25, 1.0, 0.85], dtype=np.float32)
 MELANIN = np.array([0.55, 0.85, 1.1], dtype=np.float32)
 
 
 @dataclass
 class Canvas:
-    """What the kinds paint on.
+    """The image that kinds of blemishes paint on.
 
     Attributes:
-        image: (H, W, 3) float32 in [0, 1], changed in place.
+        image: (H, W, 3) float32 in [0, 1], modified in place.
         skin: (H, W) float32 in [0, 1].
         light: Direction of the light (y, x), unit length.
         strength: Factor on all amounts.
@@ -38,7 +35,7 @@ class Canvas:
     noise: NoisePool
 
     def window(self, cy: float, cx: float, reach: float) -> Window | None:
-        """Window around a point, limited so that the noise pool covers it."""
+        """Return the window around a point, limited to the size of the noise pool."""
         return window_around(cy, cx, min(reach, self.noise.size / 2.0 - 2.0), self.image.shape)
 
     def absorb(self, window: Window, amount: np.ndarray, density: np.ndarray) -> None:
@@ -62,11 +59,11 @@ class Canvas:
         np.minimum(values, np.float32(1.0), out=self.image[window.index])
 
     def local_colour(self, window: Window) -> np.ndarray:
-        """Mean colour of the window, (3,)."""
+        """Return the mean colour of the window, (3,)."""
         return self.image[window.index].reshape(-1, 3)[:: max(1, window.y.size * window.x.size // 256)].mean(0)
 
     def relief(self, window: Window, height: np.ndarray, amount: float) -> None:
-        """Shade a bump (`amount` > 0) or a pit (< 0) of the given height profile."""
+        """Shade a bump (``amount`` > 0) or a pit (< 0) of the given height profile."""
         if min(window.shape) < 3:
             return
         dy, dx = np.gradient(height)
@@ -76,28 +73,18 @@ class Canvas:
 
 
 def log_uniform(generator: np.random.Generator, low: float, high: float) -> float:
-    """A number whose logarithm is uniform between those of `low` and `high`."""
+    """Draw a number whose logarithm is uniform between those of ``low`` and ``high``."""
     return float(np.exp(generator.uniform(np.log(low), np.log(high))))
 
 
 def spot(
-    canvas: Canvas,
-    window: Window,
-    radius: float,
-    generator: np.random.Generator,
-    *,
-    hard: tuple[float, float],
+    canvas: Canvas, window: Window, radius: float, generator: np.random.Generator, *, hard: tuple[float, float]
 ) -> np.ndarray:
-    """A blob of random outline, sometimes with a textured interior."""
+    """Return a blob of random outline, sometimes with a textured interior."""
     irregular = generator.choice([0.0, 0.1, 0.2, 0.35]) if radius > 1.5 else 0.0
-    shape = blob(
-        window,
-        radius,
-        generator,
-        aspect=float(np.exp(abs(generator.normal(0.0, 0.3)))),
-        irregular=float(irregular),
-        hardness=log_uniform(generator, *hard),
-    )
+    aspect = float(np.exp(abs(generator.normal(0.0, 0.3))))
+    hardness = log_uniform(generator, *hard)
+    shape = blob(window, radius, generator, aspect=aspect, irregular=float(irregular), hardness=hardness)
     if generator.random() < 0.35 and radius > 2.0:
         grain = canvas.noise.cut(window.shape, max(1.5, radius * generator.uniform(0.2, 0.8)), generator)
         shape = shape * np.clip(1.0 + generator.uniform(0.1, 0.7) * grain, 0.0, 2.0)
@@ -105,7 +92,7 @@ def spot(
 
 
 def tint(generator: np.random.Generator, base: np.ndarray, variation: float = 0.2) -> np.ndarray:
-    """A density near `base`; now and then one of any colour."""
+    """Draw a density near ``base``; now and then one of any colour."""
     if generator.random() < 0.07:
         return generator.uniform(-0.3, 1.2, 3).astype(np.float32)
     return (base * np.exp(generator.normal(0.0, variation, 3))).astype(np.float32)

@@ -9,8 +9,6 @@ import numpy as np
 from retouch_common.synthesis import blemish_areas, blemish_spots
 from retouch_common.synthesis.blemish_canvas import Canvas
 
-__all__ = ["AREAS", "KINDS", "SPOTS", "Kind"]
-
 Kind = Callable[[Canvas, float, float, float, np.random.Generator], None]
 """Paints one blemish: canvas, row, column and radius in pixels, source of randomness."""
 
@@ -29,7 +27,7 @@ SPOTS: dict[str, Kind] = {
     "scratch": blemish_areas.scratch,
     "crease": blemish_areas.crease,
 }
-"""Drawn in numbers."""
+"""Drawn in large numbers."""
 
 AREAS: dict[str, Kind] = {
     "patch": blemish_areas.patch,
@@ -38,6 +36,6 @@ AREAS: dict[str, Kind] = {
     "shade": blemish_areas.shade,
     "rough": blemish_areas.rough,
 }
-"""Large, so only a few in a picture."""
+"""Large; only a few in an image."""
 
 KINDS: dict[str, Kind] = SPOTS | AREAS

@@ -1,8 +1,4 @@
-"""Outlines, profiles and textures of single blemishes in small windows.
-
-A window covers a blemish and little more, so that hundreds can be drawn in milliseconds. All results are
-float32 in [0, 1] unless said otherwise.
-"""
+"""Outlines, profiles and textures of single blemishes in small windows, float32 in [0, 1] unless said otherwise."""
 
 from __future__ import annotations
 
@@ -11,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from retouch_common.photo.filters import smooth_noise
-
-__all__ = ["NoisePool", "Window", "blob", "curve_distance", "window_around"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class Window:
 
 
 def window_around(cy: float, cx: float, reach: float, shape: tuple[int, ...]) -> Window | None:
-    """The window of pixels at most `reach` away in rows and columns; None if it misses the image."""
+    """Return the window of pixels at most ``reach`` away in rows and columns; None if it misses the image."""
     y0, y1 = max(0, int(np.floor(cy - reach))), min(shape[0], int(np.ceil(cy + reach)) + 1)
     x0, x1 = max(0, int(np.floor(cx - reach))), min(shape[1], int(np.ceil(cx + reach)) + 1)
     if y1 <= y0 or x1 <= x0:
@@ -47,10 +41,10 @@ def window_around(cy: float, cx: float, reach: float, shape: tuple[int, ...]) ->
 
 
 class NoisePool:
-    """Fields of noise made once; windows are cut at random places.
+    """Fields of noise generated once; windows are cut at random places.
 
     Args:
-        seed: Of the fields (they are the same for equal seeds).
+        seed: Seed of the fields.
         size: Rows and columns of a field.
     """
 
@@ -62,13 +56,7 @@ class NoisePool:
         self.fields = [smooth_noise(size, size, cell, generator)[..., 0] for cell in self.CELLS]
 
     def cut(self, shape: tuple[int, int], cell: float, generator: np.random.Generator) -> np.ndarray:
-        """A window of noise, standard normal, with features of about `cell` pixels.
-
-        Args:
-            shape: Rows and columns, at most the pool's size.
-            cell: Wanted size of features; the nearest field is used.
-            generator: Source of the position.
-        """
+        """Return a window of standard normal noise with features of about ``cell`` pixels, at a random place."""
         field = self.fields[int(np.argmin([abs(np.log(cell / c)) for c in self.CELLS]))]
         y = int(generator.integers(0, self.size - shape[0] + 1))
         x = int(generator.integers(0, self.size - shape[1] + 1))
@@ -84,14 +72,14 @@ def blob(
     irregular: float = 0.0,
     hardness: float = 2.0,
 ) -> np.ndarray:
-    """A round or irregular spot, 1 in the middle.
+    """Return a round or irregular spot, 1 in the middle.
 
     Args:
         window: Where.
-        radius: Pixels, of the place where the profile has fallen to 1/e.
+        radius: Distance in pixels at which the profile has fallen to 1/e.
         generator: Source of direction and outline.
         aspect: Length over width.
-        irregular: Deviation of the outline from an ellipse, 0 … 0.6.
+        irregular: Deviation of the outline from an ellipse, 0 to 0.6.
         hardness: Exponent of the profile exp(-r^hardness): 1 is a soft peak, 2 a Gaussian, 10 nearly a disc.
     """
     angle = generator.uniform(0.0, np.pi)
@@ -111,15 +99,7 @@ def blob(
 
 
 def curve_distance(window: Window, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance to a curve and the place along it.
-
-    Args:
-        window: Where.
-        points: (n, 2) y, x relative to the window's centre, close together.
-
-    Returns:
-        Distance in pixels (h, w), and the nearest point's place in [0, 1] (h, w).
-    """
+    """Return distances to a curve (n, 2) y, x, and the place of the nearest point along it in [0, 1], (h, w) each."""
     best = np.full(window.shape, np.inf, dtype=np.float32)
     place = np.zeros(window.shape, dtype=np.float32)
     for i in range(len(points) - 1):

@@ -1,7 +1,4 @@
-"""Blemishes of a few pixels: each a function (canvas, cy, cx, radius, generator) that paints one.
-
-Everything about them is drawn at random, far beyond what looks plausible.
-"""
+"""Blemishes of a few pixels, drawn at random far beyond what is plausible."""
 
 from __future__ import annotations
 
@@ -11,24 +8,9 @@ from retouch_common.photo.filters import gaussian_blur
 from retouch_common.synthesis.blemish_canvas import BLOOD, MELANIN, Canvas, log_uniform, spot, tint
 from retouch_common.synthesis.blemish_shapes import Window, blob
 
-__all__ = [
-    "comedone",
-    "dark_spot",
-    "disc",
-    "mole",
-    "pale_spot",
-    "papule",
-    "pustule",
-    "red_spot",
-    "scar",
-    "smear",
-    "solid_spot",
-    "tinted_spot",
-]
-
 
 def papule(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
-    """Red bump: halo, core, shading and sometimes a highlight."""
+    """Red bump with halo, core, shading and sometimes a highlight."""
     window = canvas.window(cy, cx, radius * 3.8)
     if window is None:
         return
@@ -58,13 +40,8 @@ def pustule(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.r
         return
     skin_colour = canvas.local_colour(window)
     pus = np.clip(skin_colour * generator.uniform(1.1, 1.6) + np.array([0.08, 0.05, -0.04]), 0.0, 1.0)
-    head = blob(
-        window,
-        radius * generator.uniform(0.3, 0.7),
-        generator,
-        irregular=0.1,
-        hardness=generator.uniform(2, 6),
-    )
+    radius_of_head = radius * generator.uniform(0.3, 0.7)
+    head = blob(window, radius_of_head, generator, irregular=0.1, hardness=generator.uniform(2, 6))
     canvas.blend(window, head * np.float32(generator.uniform(0.3, 0.95)), pus.astype(np.float32))
     if generator.random() < 0.4:
         _highlight(canvas, window, radius * 0.6, generator)
@@ -125,7 +102,7 @@ def scar(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.rand
 
 
 def solid_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
-    """A spot of one colour that covers the texture: reddish, brownish, pale or any colour at all."""
+    """Spot of one colour that covers the texture: reddish, brownish, pale or any colour."""
     window = canvas.window(cy, cx, radius * 3.0)
     if window is None:
         return
@@ -141,7 +118,7 @@ def solid_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: n
 
 
 def tinted_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
-    """A spot that adds or takes the same amount of light whatever the skin, soft or hard, round or irregular."""
+    """Spot that adds or removes the same amount of light whatever the skin, soft or hard, round or irregular."""
     window = canvas.window(cy, cx, radius * 3.2)
     if window is None:
         return
@@ -152,7 +129,7 @@ def tinted_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: 
 
 
 def disc(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
-    """A flat ellipse or irregular shape with a sharp edge through which the texture shows."""
+    """Flat ellipse or irregular shape with a sharp edge through which the texture shows."""
     window = canvas.window(cy, cx, radius * 2.2)
     if window is None:
         return
@@ -166,7 +143,7 @@ def disc(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.rand
 
 
 def smear(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
-    """A blemish that destroys texture: the skin blurred and tinted."""
+    """Blemish that destroys texture: the skin blurred and tinted."""
     window = canvas.window(cy, cx, radius * 3.0)
     if window is None:
         return
@@ -177,18 +154,12 @@ def smear(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
 
 
 def mole(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
-    """A mole, which is *not* a blemish: dark brown to black, round, well-defined, sometimes raised."""
+    """Mole, which is *not* a blemish: dark brown to black, round, well-defined, sometimes raised."""
     window = canvas.window(cy, cx, radius * 2.5 + 1.5)
     if window is None:
         return
-    shape = blob(
-        window,
-        radius,
-        generator,
-        aspect=float(generator.uniform(1.0, 1.35)),
-        irregular=0.06,
-        hardness=generator.uniform(3.5, 9.0),
-    )
+    aspect, hardness = float(generator.uniform(1.0, 1.35)), generator.uniform(3.5, 9.0)
+    shape = blob(window, radius, generator, aspect=aspect, irregular=0.06, hardness=hardness)
     brown = (MELANIN * np.exp(generator.normal(0.0, 0.1, 3))).astype(np.float32)
     canvas.absorb(window, shape * np.float32(generator.uniform(1.0, 2.2)), brown)
     if generator.random() < 0.3:

@@ -1,13 +1,9 @@
-"""Turns a clean portrait into a training pair by drawing blemishes on its skin.
+"""Make training pairs from clean portraits by drawing blemishes on their skin.
 
-The line between what goes and what stays:
-
-* A **mole** stays: it is drawn into both pictures, and the cleaning leaves real ones. Moles are dark brown to
-  black (optical density of at least 1 in the middle), crisp and nearly round, 1.5 to 10 px in radius on a
-  face 600 px wide. The same holds for strands of hair before the face and, in some pictures, for a field of
-  freckles.
-* A **dark spot** goes: its density stays below 0.8, and it is softer, redder or irregular. Blackheads are
-  darker but smaller than moles.
+What a retoucher keeps is drawn into both images: **moles** (dark brown to black, optical density of at least 1 in the
+middle, crisp, nearly round, 1.5 to 10 px in radius on a face 600 px wide), strands of hair before the face and, in some
+pairs, a field of freckles. A **dark spot** is removed: its density stays below 0.8, and it is softer, redder or
+irregular. Blackheads are darker but smaller than moles.
 """
 
 from __future__ import annotations
@@ -23,46 +19,39 @@ from retouch_common.synthesis.blemish_kinds import AREAS, KINDS, SPOTS
 from retouch_common.synthesis.blemish_shapes import NoisePool
 from retouch_common.synthesis.blemish_spots import mole
 
-__all__ = ["BlemishConfig", "BlemishPair", "BlemishSynthesizer"]
-
-
-def _spot_weights() -> dict[str, float]:
-    return {
-        "papule": 3.0, "pustule": 1.5, "comedone": 1.2, "dark_spot": 2.2, "red_spot": 2.8, "pale_spot": 1.4,
-        "scar": 1.3, "solid_spot": 2.8, "tinted_spot": 2.2, "disc": 1.6, "smear": 0.8, "scratch": 1.4, "crease": 0.7,
-    }  # fmt: skip
-
-
-def _area_probabilities() -> dict[str, float]:
-    return {"patch": 0.4, "flat": 0.5, "shine": 0.12, "shade": 0.15, "rough": 0.1}
-
 
 @dataclass(frozen=True, kw_only=True)
 class BlemishConfig:
-    """What is drawn how often. Radii are pixels on a face 600 px wide."""
+    """Frequencies of blemishes. Radii are pixels on a face 600 px wide."""
 
     clean_probability: float = 0.12
-    """Share of pairs without any blemish."""
+    """Probability of a pair without any blemish."""
     mole_probability: float = 0.35
-    """Share of pairs with moles, drawn into both pictures."""
+    """Probability of moles."""
     freckle_probability: float = 0.06
-    """Share of pairs with a field of freckles, drawn into both pictures."""
+    """Probability of a field of freckles."""
     hair_probability: float = 0.08
-    """Share of pairs with strands of hair before the face, drawn into both pictures."""
-    soften_probability: float = 0.25
-    """Share of pairs whose blemishes are blurred, as by a lens."""
+    """Probability of strands of hair before the face."""
     min_count: float = 3.0
     max_count: float = 160.0
-    """Spots on a face that fills the picture; the number's logarithm is uniform between them."""
-    min_radius: float = 0.7
-    max_radius: float = 32.0
-    """Of single spots; areas are up to nine times as large."""
-    mask_threshold: float = 2.0 / 255.0
-    """A pixel belongs to the mask if a channel differs by more than this."""
-    spot_weights: dict[str, float] = field(default_factory=_spot_weights)
-    """How often each kind of `blemish_kinds.SPOTS` is drawn, relative to the others."""
-    area_probabilities: dict[str, float] = field(default_factory=_area_probabilities)
-    """Share of pairs with some of each kind of `blemish_kinds.AREAS`."""
+    """Limits of the number of spots on a face that fills the image; its logarithm is uniform between them."""
+    spot_weights: dict[str, float] = field(
+        default_factory=lambda: {
+            "papule": 3.0, "pustule": 1.5, "comedone": 1.2, "dark_spot": 2.2, "red_spot": 2.8, "pale_spot": 1.4,
+            "scar": 1.3, "solid_spot": 2.8, "tinted_spot": 2.2, "disc": 1.6, "smear": 0.8, "scratch": 1.4,
+            "crease": 0.7,
+        }
+    )  # fmt: skip
+    """Relative frequencies of `blemish_kinds.SPOTS`."""
+    area_probabilities: dict[str, float] = field(
+        default_factory=lambda: {"patch": 0.4, "flat": 0.5, "shine": 0.12, "shade": 0.15, "rough": 0.1}
+    )
+    """Probabilities of each kind of `blemish_kinds.AREAS`."""
+
+
+SOFTENED = 0.25  # share of pairs whose blemishes are blurred, as by a lens
+SMALLEST, LARGEST = 0.7, 32.0  # radii of single spots; areas are up to nine times as large
+MASK_THRESHOLD = 2.0 / 255.0  # a pixel belongs to the mask if a channel differs by more than this
 
 
 @dataclass(frozen=True)
@@ -84,10 +73,7 @@ class BlemishSynthesizer:
     """Draws blemishes on portraits.
 
     Args:
-        config: What is drawn how often.
-
-    Raises:
-        ValueError: If the configuration names an unknown kind.
+        config: Frequencies; ValueError if they name an unknown kind.
     """
 
     def __init__(self, config: BlemishConfig | None = None) -> None:
@@ -101,13 +87,9 @@ class BlemishSynthesizer:
     def __call__(
         self, image: np.ndarray, skin: np.ndarray, *, generator: np.random.Generator, scale: float = 1.0
     ) -> BlemishPair:
-        """Draw one pair.
+        """Draw one pair from a clean image (H, W, 3) float32 in [0, 1]; nothing is drawn where ``skin`` is 0.
 
-        Args:
-            image: (H, W, 3) float32 in [0, 1], free of natural blemishes.
-            skin: (H, W) float32 in [0, 1]; nothing is drawn where it is 0.
-            generator: Source of all randomness.
-            scale: Width of the face in pixels / 600.
+        ``scale`` is the width of the face in pixels / 600.
         """
         angle = generator.uniform(0.0, 2.0 * np.pi)
         light = np.array([np.sin(angle), np.cos(angle)])
@@ -123,19 +105,18 @@ class BlemishSynthesizer:
         self._draw_spots(canvas, places, scale, generator)
         self._draw_areas(canvas, places, scale, generator)
         raw = canvas.image
-        if generator.random() < self.config.soften_probability:
+        if generator.random() < SOFTENED:
             softened = gaussian_blur(raw - target, float(generator.uniform(0.5, 1.6)))
             raw = np.clip(target + softened * (skin > 0)[..., None], 0.0, 1.0)
         return BlemishPair(raw, target, self.mask(raw, target))
 
     def mask(self, raw: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """(H, W) float32, 1 where a channel differs by more than `mask_threshold`."""
+        """Return (H, W) float32, 1 where a channel differs by more than MASK_THRESHOLD."""
         difference = np.abs(raw - target)
         largest = np.maximum(np.maximum(difference[..., 0], difference[..., 1]), difference[..., 2])
-        return (largest > self.config.mask_threshold).astype(np.float32)
+        return (largest > MASK_THRESHOLD).astype(np.float32)
 
     def _draw_kept(self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator) -> None:
-        """Moles, hair and freckles, into the picture both will share."""
         config = self.config
         if generator.random() < config.mole_probability:
             for _ in range(1 + int(generator.geometric(0.3))):
@@ -160,8 +141,8 @@ class BlemishSynthesizer:
         weights /= weights.sum()
         cover = min(1.25, len(places) / (0.25 * canvas.skin.size))
         count = 1 + int(log_uniform(generator, config.min_count, config.max_count) * cover)
-        smallest = log_uniform(generator, config.min_radius, 3.5)
-        largest = log_uniform(generator, 4.0, config.max_radius)
+        smallest = log_uniform(generator, SMALLEST, 3.5)
+        largest = log_uniform(generator, 4.0, LARGEST)
         canvas.strength = float(np.exp(generator.normal(0.35, 0.45)))
         centres = [_place(places, canvas, generator) for _ in range(int(generator.integers(1, 5)))]
         clustered = generator.uniform(0.3, 1.0) if generator.random() < 0.4 else 0.0
@@ -183,6 +164,5 @@ class BlemishSynthesizer:
 
 
 def _place(places: np.ndarray, canvas: Canvas, generator: np.random.Generator) -> tuple[float, float]:
-    """A random place on skin, between pixels."""
     cy, cx = divmod(int(places[int(generator.integers(len(places)))]), canvas.skin.shape[1])
     return cy + generator.random() - 0.5, cx + generator.random() - 0.5

@@ -1,78 +1,48 @@
-"""Takes natural blemishes out of a portrait, so that a network is not taught to keep them.
+"""Remove natural blemishes from a portrait, so that a network is not taught to keep them.
 
-Local outliers on skin are found by differences of masked Gaussians at several scales, in lightness and
-redness; lightness and colour are filled in from clean skin around (normalised convolution), and fine
-texture is borrowed from a clean place nearby. Distinct moles stay.
+Local outliers of skin are found by differences of masked Gaussians at several scales, in lightness and redness. They
+are filled with lightness and colour from the clean skin around (normalised convolution) and with fine texture from a
+clean place nearby. Distinct moles stay.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, gaussian_blur, label_regions, resize, smoothstep
 
-__all__ = ["CleaningConfig", "clean_skin", "find_blemishes"]
+DETECTION_UNIT = 192.0  # blemishes are detected at no more than this distance between the pupils in pixels
 
-DETECTION_UNIT = 192.0
-"""Photos with more pixels between the pupils are reduced to this for finding blemishes."""
+# Lengths are for a face with 256 pixels between the pupils.
+SIGMAS = (1.5, 3.0, 6.0, 10.0)  # scales of the differences of Gaussians; the outer one is three times as wide
+THRESHOLD, BRIGHT_THRESHOLD = 2.8, 4.0  # outliers lie so many local spreads away
+LARGEST_BRIGHT_SIGMA = 4.0  # wider bright spots are the light on nose and forehead, not blemishes
+ROUNDS = 2  # what the worst blemishes hid is found in the next round
+MIN_LIGHTNESS, MIN_REDNESS = 1.2, 0.9  # least difference of a spot in Lab L and a, however even the skin is
+ROUNDNESS = 0.4
+"""A spot rises above both sides in every direction by at least this share of its mean rise; edges of shadows, folds and
+strands of hair do not."""
+MOLE_CONTRAST = 7.5  # a spot this much darker (Lab L), small, round and brown, not red, is a mole and stays
+ORNAMENT_CONTRAST = 16.0  # one this much brighter (L) or redder (a) is jewellery, a reflection or paint and stays
 
 _EPS = 1e-4
 
 
-@dataclass(frozen=True, kw_only=True)
-class CleaningConfig:
-    """Settings of the cleaning; lengths are for a face with 256 pixels between the pupils."""
+def find_blemishes(image: np.ndarray, cleanable: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find local outliers of skin in an image (H, W, 3) float32 in [0, 1], where ``cleanable`` (H, W) is above 0.5.
 
-    sigmas: tuple[float, ...] = (1.5, 3.0, 6.0, 10.0)
-    """Scales of the differences of Gaussians; the outer one is three times as wide."""
-    threshold: float = 2.8
-    """Outliers lie this many local spreads away."""
-    bright_threshold: float = 4.0
-    """The same for spots that are brighter than their surroundings."""
-    largest_bright_sigma: float = 4.0
-    """Wider bright spots are the light on the nose and the forehead, not blemishes."""
-    rounds: int = 2
-    """What hid behind the worst is found in the next round."""
-    min_lightness: float = 1.2
-    """A spot differs at least this much (Lab L), however even the skin is."""
-    min_redness: float = 0.9
-    """The same for Lab a."""
-    roundness: float = 0.4
-    """A spot rises above both sides in every direction at least this share of what it does on average; edges
-    of shadows, folds and strands of hair do not."""
-    mole_contrast: float = 7.5
-    """A spot at least this much darker (Lab L), small, round and brown, not red, is a mole and stays."""
-    ornament_contrast: float = 16.0
-    """A spot at least this much brighter (Lab L) or redder (Lab a) is jewellery, a reflection or paint and stays."""
-
-
-def find_blemishes(
-    image: np.ndarray, cleanable: np.ndarray, unit: float, config: CleaningConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """Local outliers of skin.
-
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        cleanable: (H, W) float32, where to look.
-        unit: Distance between the pupils in pixels.
-        config: Settings.
-
-    Returns:
-        Blemishes and moles, each (H, W) float32 of zeros and ones, not yet grown.
+    ``unit`` is the distance between the pupils in pixels. Returns blemishes and moles, each (H, W) float32 of 0 and 1,
+    not dilated.
     """
     lab = rgb_to_lab(image)[..., :2]
     scale = unit / 256.0
     skin = (cleanable > 0.5).astype(np.float32)
     support = skin > 0
     found = np.zeros(skin.shape, dtype=bool)
-    dark = np.zeros(skin.shape, dtype=np.float32)
-    bright = np.zeros(skin.shape, dtype=np.float32)
-    red = np.zeros(skin.shape, dtype=np.float32)
+    dark, bright, red = (np.zeros(skin.shape, dtype=np.float32) for _ in range(3))
     values = lab * skin[..., None]
-    for sigma in config.sigmas:
+    for sigma in SIGMAS:
         inner = max(sigma * scale, 0.7)
         near = _masked_blur(values, skin, inner)
         far = _masked_blur(values, skin, 3.0 * inner)
@@ -83,30 +53,30 @@ def find_blemishes(
         spread = 1.35 * _masked_blur(limited, skin, 12.0 * inner) + _EPS
         z = difference / spread
         lightness, redness = difference[..., 0], difference[..., 1]
-        least = config.min_lightness * (1.5 if inner < 1.5 * scale + 0.5 else 1.0)  # pores are not blemishes
-        outlier_dark = (z[..., 0] < -config.threshold) & (lightness < -least)
-        outlier_bright = (z[..., 0] > config.bright_threshold) & (lightness > 1.5 * least)
-        outlier_bright &= sigma <= config.largest_bright_sigma
-        outlier_red = (z[..., 1] > config.threshold) & (redness > config.min_redness)
+        least = MIN_LIGHTNESS * (1.5 if inner < 1.5 * scale + 0.5 else 1.0)  # pores are not blemishes
+        outlier_dark = (z[..., 0] < -THRESHOLD) & (lightness < -least)
+        outlier_bright = (z[..., 0] > BRIGHT_THRESHOLD) & (lightness > 1.5 * least)
+        outlier_bright &= sigma <= LARGEST_BRIGHT_SIGMA
+        outlier_red = (z[..., 1] > THRESHOLD) & (redness > MIN_REDNESS)
         reach = 2.0 * inner
         surrounded = gaussian_blur(skin, 2.0 * inner) > 0.93  # else the wide mean is one-sided: nose, chin
         for outlier, field, size, rise in (
             (outlier_dark, -near[..., 0], np.abs(lightness), least),
             (outlier_bright, near[..., 0], np.abs(lightness), 1.5 * least),
-            (outlier_red, near[..., 1], np.abs(redness), config.min_redness),
+            (outlier_red, near[..., 1], np.abs(redness), MIN_REDNESS),
         ):
-            core = outlier & _stands_out(field, reach, rise, config.roundness) & surrounded
+            core = outlier & _stands_out(field, reach, rise) & surrounded
             peak = dilate(np.where(core, size, np.float32(0.0)), max(1.0, 2.5 * inner))
             found |= outlier & (peak > 0) & (size > 0.4 * peak)  # not the wide skirt of a strong spot
         dark = np.maximum(dark, -lightness)
         bright = np.maximum(bright, lightness)
         red = np.maximum(red, redness)
     found &= support
-    return _tell_moles(found.astype(np.float32), dark, red, np.maximum(bright, red), scale, config)
+    return _separate_moles(found.astype(np.float32), dark, red, np.maximum(bright, red), scale)
 
 
-def _stands_out(field: np.ndarray, reach: float, least: float, roundness: float) -> np.ndarray:
-    """Where a field is higher than on both sides in every direction: true of spots, not of edges, folds."""
+def _stands_out(field: np.ndarray, reach: float, least: float) -> np.ndarray:
+    """Return where a field is higher than on both sides in every direction: on spots, not on edges and folds."""
     steps = np.stack([np.cos(np.arange(6) * np.pi / 6.0), np.sin(np.arange(6) * np.pi / 6.0)], 1) * reach
     margin = int(np.ceil(reach)) + 1
     padded = np.pad(field, margin, mode="edge")
@@ -118,7 +88,7 @@ def _stands_out(field: np.ndarray, reach: float, least: float, roundness: float)
         rise = field - 0.5 * (ahead + behind)
         smallest = np.minimum(smallest, rise)
         total += rise
-    return (smallest > np.maximum(roundness * total / len(steps), 0.5 * least)) & (total > 0)
+    return (smallest > np.maximum(ROUNDNESS * total / len(steps), 0.5 * least)) & (total > 0)
 
 
 def _masked_blur(values: np.ndarray, skin: np.ndarray, sigma: float) -> np.ndarray:
@@ -126,8 +96,8 @@ def _masked_blur(values: np.ndarray, skin: np.ndarray, sigma: float) -> np.ndarr
     return gaussian_blur(values, sigma) / (weight[..., None] + _EPS)
 
 
-def _tell_moles(
-    found: np.ndarray, dark: np.ndarray, red: np.ndarray, loud: np.ndarray, scale: float, config: CleaningConfig
+def _separate_moles(
+    found: np.ndarray, dark: np.ndarray, red: np.ndarray, loud: np.ndarray, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide spots into blemishes and what stays: moles, which are dark, brown, small and round, and ornaments."""
     rows, columns = np.nonzero(found)
@@ -136,10 +106,9 @@ def _tell_moles(
     labels = label_regions(found)[rows, columns]
     count = np.bincount(labels).astype(np.float64)
     count_safe = np.maximum(count, 1.0)
-    peak_dark = np.zeros(len(count))
-    peak_red = np.zeros(len(count))
-    np.maximum.at(peak_dark, labels, dark[rows, columns])
-    np.maximum.at(peak_red, labels, red[rows, columns])
+    peak_dark, peak_red, peak_loud = np.zeros((3, len(count)))
+    for peak, field in ((peak_dark, dark), (peak_red, red), (peak_loud, loud)):
+        np.maximum.at(peak, labels, field[rows, columns])
     mean_y = np.bincount(labels, rows) / count_safe
     mean_x = np.bincount(labels, columns) / count_safe
     dy, dx = rows - mean_y[labels], columns - mean_x[labels]
@@ -151,13 +120,11 @@ def _tell_moles(
     filled = count > 0.6 * 4.0 * np.pi * np.sqrt(major * minor)
     strong = np.bincount(labels, dark[rows, columns] > 0.5 * peak_dark[labels])  # to half the depth
     small = np.sqrt(strong / np.pi) < 10.0 * scale
-    peak_loud = np.zeros(len(count))
-    np.maximum.at(peak_loud, labels, loud[rows, columns])
-    ornament = peak_loud > config.ornament_contrast
-    mole = (peak_dark > config.mole_contrast) & (peak_red < 0.5 * peak_dark) & round_ & filled & small
+    ornament = peak_loud > ORNAMENT_CONTRAST
+    mole = (peak_dark > MOLE_CONTRAST) & (peak_red < 0.5 * peak_dark) & round_ & filled & small
     moles = np.zeros_like(found)
     moles[rows, columns] = (mole | ornament)[labels]
-    # no spot is that long or that large: a shadow or a fold
+    # too long or too large for a spot: a shadow or a fold
     long = (major / minor > 5.0) & (major > (4.0 * scale) ** 2)
     huge = np.sqrt(count_safe / np.pi) > 24.0 * scale
     spots = np.zeros_like(found)
@@ -166,34 +133,24 @@ def _tell_moles(
 
 
 def clean_skin(
-    image: np.ndarray,
-    cleanable: np.ndarray,
-    unit: float,
-    config: CleaningConfig | None = None,
-    *,
-    blemishes: np.ndarray | None = None,
+    image: np.ndarray, cleanable: np.ndarray, unit: float, *, blemishes: np.ndarray | None = None
 ) -> np.ndarray:
-    """A portrait without its natural blemishes.
+    """Return a portrait (H, W, 3) float32 in [0, 1] without its natural blemishes, unchanged where ``cleanable`` is 0.
 
     Args:
         image: (H, W, 3) float32 in [0, 1].
-        cleanable: (H, W) float32 in [0, 1], where blemishes are looked for and filled.
+        cleanable: (H, W) float32 in [0, 1], where blemishes are detected and filled.
         unit: Distance between the pupils in pixels.
-        config: Settings.
-        blemishes: (H, W) mask to fill in place of what `find_blemishes` finds.
-
-    Returns:
-        (H, W, 3) float32 in [0, 1]; equal to the image where `cleanable` is 0.
+        blemishes: (H, W) mask to fill instead of what :func:`find_blemishes` detects.
     """
-    config = config or CleaningConfig()
     if blemishes is not None:
         return _fill(image, cleanable, blemishes, np.zeros_like(blemishes), unit / 256.0)
     reduction = min(1.0, DETECTION_UNIT / unit)
     height, width = (round(n * reduction) for n in image.shape[:2])
     where = resize(cleanable, height, width, antialias=True)
-    for _ in range(config.rounds):
+    for _ in range(ROUNDS):
         small = resize(image, height, width, antialias=True)
-        found, moles = find_blemishes(small, where, unit * reduction, config)
+        found, moles = find_blemishes(small, where, unit * reduction)
         found, moles = (resize(m, *image.shape[:2]) > 0.4 for m in (found, moles))
         image = _fill(image, cleanable, found.astype(np.float32), moles.astype(np.float32), unit / 256.0)
     return image
@@ -202,7 +159,6 @@ def clean_skin(
 def _fill(
     image: np.ndarray, cleanable: np.ndarray, blemishes: np.ndarray, moles: np.ndarray, scale: float
 ) -> np.ndarray:
-    """Replace blemishes by smoothly continued skin and texture borrowed from nearby; see `clean_skin`."""
     if not blemishes.any():
         return image.copy()
     grown = dilate(blemishes, max(1.0, 3.0 * scale)) * (cleanable > 0.0)
@@ -234,7 +190,7 @@ def _inpaint(image: np.ndarray, clean: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _borrow(texture: np.ndarray, clean: np.ndarray, wanted: np.ndarray, scale: float) -> np.ndarray:
-    """For every wanted pixel, texture from the first shift whose source region is clean around there."""
+    """Fill every wanted pixel with texture from the first shift whose source region is clean."""
     result = np.zeros_like(texture)
     open_ = gaussian_blur(wanted, 2.0 * scale) > 0.01
     dirty = 1.0 - clean
@@ -254,7 +210,7 @@ def _borrow(texture: np.ndarray, clean: np.ndarray, wanted: np.ndarray, scale: f
 
 
 def _shift(image: np.ndarray, dy: int, dx: int, outside: float) -> np.ndarray:
-    """result[y, x] = image[y - dy, x - dx], `outside` where that lies beyond the border."""
+    """Return result[y, x] = image[y - dy, x - dx], ``outside`` where that lies beyond the border."""
     result = np.full_like(image, outside)
     height, width = image.shape[:2]
     target = (slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0)))

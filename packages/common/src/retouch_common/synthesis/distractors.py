@@ -1,7 +1,7 @@
-"""Things that look like blemishes and stay: drawn before blemishes are, so that both pictures of a pair have them.
+"""Things that look like blemishes and stay: drawn before the blemishes, so that both images of a pair have them.
 
-Everything is painted within a mask `where`; each kind returns nothing and changes the picture and a matte in place.
-The matte says what is covered, so that no blemish is drawn over it.
+Each kind paints within the mask `where` and modifies image and matte in place. The matte marks what is covered, so that
+no blemish is drawn over it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,18 @@ from PIL import Image, ImageDraw, ImageFont
 from retouch_common.synthesis.blemish_canvas import log_uniform
 from retouch_common.synthesis.blemish_shapes import NoisePool, Window, blob, curve_distance, window_around
 
-__all__ = ["ANYWHERE", "ON_SKIN", "Scenery", "draw_on_skin", "draw_things"]
-
 
 @dataclass
 class Scenery:
-    """What the kinds paint on.
+    """The image that distractors are painted on.
 
     Attributes:
-        image: (H, W, 3) float32 in [0, 1], changed in place.
+        image: (H, W, 3) float32 in [0, 1], modified in place.
         where: (H, W) float32 in [0, 1], where things may be.
-        matte: (H, W) float32 in [0, 1], what things cover, changed in place.
+        matte: (H, W) float32 in [0, 1], what things cover, modified in place.
         scale: Width of the face in pixels / 600.
         noise: Pool of noise.
-        photo: Gives a piece of some photo, (H, W, 3) float32 in [0, 1]; None if there are none.
+        photo: Returns a crop of some photo, (H, W, 3) float32 in [0, 1]; None if there are none.
     """
 
     image: np.ndarray
@@ -39,7 +37,7 @@ class Scenery:
     photo: Callable[[np.random.Generator], np.ndarray] | None = None
 
     def window(self, cy: float, cx: float, reach: float) -> Window | None:
-        """Window around a point, limited so that the noise pool covers it."""
+        """Return the window around a point, limited to the size of the noise pool."""
         return window_around(cy, cx, min(reach, self.noise.size / 2.0 - 2.0), self.image.shape)
 
     def blend(self, window: Window, alpha: np.ndarray, colour: np.ndarray) -> None:
@@ -50,7 +48,7 @@ class Scenery:
         np.maximum(self.matte[window.index], alpha, out=self.matte[window.index])
 
     def place(self, generator: np.random.Generator) -> tuple[float, float]:
-        """A random place, one of where things may be if a few tries find one."""
+        """Draw a place, where things may be if a few tries find such a one."""
         height, width = self.where.shape
         for _ in range(12):
             cy, cx = int(generator.integers(height)), int(generator.integers(width))
@@ -64,6 +62,11 @@ Thing = Callable[[Scenery, np.random.Generator], None]
 
 def _colour(generator: np.random.Generator) -> np.ndarray:
     return generator.random(3).astype(np.float32)
+
+
+def _rotated(window: Window, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return window.x * cos + window.y * sin, window.y * cos - window.x * sin
 
 
 def lights(scene: Scenery, generator: np.random.Generator) -> None:
@@ -92,9 +95,7 @@ def leaves(scene: Scenery, generator: np.random.Generator) -> None:
         window = scene.window(*scene.place(generator), 2.5 * own)
         if window is None:
             continue
-        angle = generator.uniform(0.0, np.pi)
-        u = window.x * np.float32(np.cos(angle)) + window.y * np.float32(np.sin(angle))
-        v = window.y * np.float32(np.cos(angle)) - window.x * np.float32(np.sin(angle))
+        u, v = _rotated(window, generator.uniform(0.0, np.pi))
         half = np.maximum(1.0 - (u / np.float32(2.0 * own)) ** 2, 0.0) * np.float32(0.8 * own)
         inside = np.clip(half - np.abs(v) + 0.5, 0.0, 1.0) * (half > 0)
         tone = np.clip(base * np.float32(log_uniform(generator, 0.5, 1.6)), 0.0, 1.0)
@@ -103,7 +104,7 @@ def leaves(scene: Scenery, generator: np.random.Generator) -> None:
 
 
 def poster(scene: Scenery, generator: np.random.Generator) -> None:
-    """Pictures, signs or shelves: rectangles of one colour, noise or a photo, perhaps framed."""
+    """Posters, signs or shelves: rectangles of one colour, noise or a photo, perhaps framed."""
     size = min(scene.image.shape[:2])
     for _ in range(int(generator.integers(1, 5))):
         cy, cx = scene.place(generator)
@@ -111,9 +112,7 @@ def poster(scene: Scenery, generator: np.random.Generator) -> None:
         window = scene.window(cy, cx, float(half.max()) * 1.3)
         if window is None:
             continue
-        angle = generator.normal(0.0, 0.1)
-        u = window.x * np.float32(np.cos(angle)) + window.y * np.float32(np.sin(angle))
-        v = window.y * np.float32(np.cos(angle)) - window.x * np.float32(np.sin(angle))
+        u, v = _rotated(window, generator.normal(0.0, 0.1))
         edge = np.minimum(half[0] - np.abs(v), half[1] - np.abs(u)).astype(np.float32)
         first, second = _colour(generator), _colour(generator)
         kind = generator.random()
@@ -139,10 +138,7 @@ def buttons(scene: Scenery, generator: np.random.Generator) -> None:
     window = scene.window(*scene.place(generator), generator.uniform(0.1, 0.4) * min(height, width))
     if window is None:
         return
-    angle = generator.uniform(0.0, np.pi)
-    u = window.x * np.float32(np.cos(angle)) + window.y * np.float32(np.sin(angle))
-    v = window.y * np.float32(np.cos(angle)) - window.x * np.float32(np.sin(angle))
-    u, v = ((n + 0.5 * step) % step - 0.5 * step for n in (u, v))
+    u, v = ((n + 0.5 * step) % step - 0.5 * step for n in _rotated(window, generator.uniform(0.0, np.pi)))
     dots = np.clip(radius - np.hypot(u, v) + 0.5, 0.0, 1.0)
     scene.blend(window, dots * np.float32(generator.uniform(0.4, 1.0)), _colour(generator))
 
@@ -158,7 +154,7 @@ def mesh(scene: Scenery, generator: np.random.Generator) -> None:
     first = generator.uniform(0.0, np.pi)
     alpha = np.zeros(window.shape, dtype=np.float32)
     for angle in (first, first + generator.uniform(0.5, 1.6)):
-        u = window.x * np.float32(np.cos(angle)) + window.y * np.float32(np.sin(angle))
+        u, _ = _rotated(window, angle)
         alpha = np.maximum(alpha, np.clip(line - np.abs((u + 0.5 * step) % step - 0.5 * step) + 0.5, 0.0, 1.0))
     scene.blend(window, alpha * np.float32(generator.uniform(0.3, 1.0)), _colour(generator))
 
@@ -234,8 +230,8 @@ def rims(scene: Scenery, generator: np.random.Generator) -> None:
         window = scene.window(float(cy), float(cx), 1.4 * radius + 2.0 * width)
         if window is None:
             continue
-        u = (window.x * np.float32(np.cos(angle)) + window.y * np.float32(np.sin(angle))) / stretch
-        v = (window.y * np.float32(np.cos(angle)) - window.x * np.float32(np.sin(angle))) * stretch
+        u, v = _rotated(window, angle)
+        u, v = u / stretch, v * stretch
         ring = np.abs((np.abs(u) ** power + np.abs(v) ** power) ** (1.0 / power) - radius)
         tone = np.broadcast_to(colour, (*window.shape, 3))
         if generator.random() < 0.5:  # light from above
@@ -265,7 +261,7 @@ def jewellery(scene: Scenery, generator: np.random.Generator) -> None:
 
 
 def stubble(scene: Scenery, generator: np.random.Generator) -> None:
-    """Short hairs all over an area: dark grains of even density."""
+    """Short hairs over an area: dark grains of even density."""
     radius = log_uniform(generator, 40.0, 220.0) * scene.scale
     window = scene.window(*scene.place(generator), 1.6 * radius)
     if window is None:
@@ -315,23 +311,23 @@ ANYWHERE: dict[str, Thing] = {
     "lights": lights, "leaves": leaves, "poster": poster, "buttons": buttons, "mesh": mesh, "writing": writing,
     "strands": strands, "jewellery": jewellery, "rims": rims, "drawing": drawing,
 }  # fmt: skip
-"""What is drawn outside skin."""
+"""Drawn outside skin."""
 
 ON_SKIN: dict[str, tuple[Thing, float]] = {
     "strands": (strands, 0.16), "rims": (rims, 0.16), "jewellery": (jewellery, 0.12), "stubble": (stubble, 0.12),
     "lashes": (lashes, 0.08), "drawing": (drawing, 0.06), "writing": (writing, 0.04), "mesh": (mesh, 0.03),
 }  # fmt: skip
-"""What is drawn over skin too, and the share of pictures that have it."""
+"""Drawn over skin too, each with its probability."""
 
 
 def draw_things(scene: Scenery, generator: np.random.Generator) -> None:
-    """One to four kinds of `ANYWHERE`."""
+    """Draw one to four kinds of ANYWHERE."""
     for name in generator.choice(list(ANYWHERE), size=int(generator.integers(1, 5))):
         ANYWHERE[str(name)](scene, generator)
 
 
 def draw_on_skin(scene: Scenery, generator: np.random.Generator) -> None:
-    """Each kind of `ON_SKIN` in its share of pictures."""
+    """Draw each kind of ON_SKIN with its probability."""
     for thing, share in ON_SKIN.values():
         if generator.random() < share:
             thing(scene, generator)

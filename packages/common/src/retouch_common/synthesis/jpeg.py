@@ -1,7 +1,6 @@
-"""What JPEG does to a picture, without the file: colour subsampling and quantised cosine transforms.
+"""What JPEG does to an image, without the file: colour subsampling and quantised cosine transforms.
 
-The entropy coding loses nothing, so it is left out. That makes it quick, equal on every machine, and safe in
-forked data-loading processes.
+The lossless entropy coding is left out. That is fast, equal on every machine, and safe in forked processes.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ import functools
 import numpy as np
 import torch
 from torch.nn import functional as F
-
-__all__ = ["compress"]
 
 # ITU-T T.81, Annex K, Tables K.1 and K.2
 _LUMINANCE = (
@@ -28,18 +25,9 @@ _TO_RGB = np.linalg.inv(_TO_YCC).astype(np.float32)
 
 
 def compress(image: np.ndarray, quality: int, *, subsample: bool = True) -> np.ndarray:
-    """The picture after encoding as JPEG and decoding.
+    """Return an image (H, W, 3) float32 in [0, 1] after encoding as JPEG and decoding.
 
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        quality: 1 … 100, as the Independent JPEG Group counts.
-        subsample: 4:2:0 (colour at half the size) rather than 4:4:4.
-
-    Returns:
-        (H, W, 3) float32 in [0, 1].
-
-    Raises:
-        ValueError: If the quality is out of range.
+    ``quality`` is 1 to 100, as libjpeg counts; ``subsample`` means 4:2:0 (colour at half the size) instead of 4:4:4.
     """
     if not 1 <= quality <= 100:
         raise ValueError(f"JPEG quality is {quality}; it must be between 1 and 100")
@@ -55,9 +43,8 @@ def compress(image: np.ndarray, quality: int, *, subsample: bool = True) -> np.n
         chroma = F.avg_pool2d(torch.from_numpy(chroma), 2).numpy()
     chroma = _quantise(chroma, quality, _CHROMINANCE)
     if subsample:
-        size = (rows, columns)
-        tensor = torch.from_numpy(chroma)[None]
-        chroma = F.interpolate(tensor, size, mode="bilinear", align_corners=False)[0].numpy()
+        subsampled = torch.from_numpy(chroma)[None]
+        chroma = F.interpolate(subsampled, (rows, columns), mode="bilinear", align_corners=False)[0].numpy()
     flat = np.concatenate([luma, chroma]).reshape(3, -1)
     decoded = (flat.T @ (_TO_RGB.T * np.float32(1.0 / 255.0))).reshape(rows, columns, 3)[:height, :width]
     return np.clip(decoded, 0.0, 1.0)
@@ -78,7 +65,7 @@ def _quantise(planes: np.ndarray, quality: int, table: str) -> np.ndarray:
 
 @functools.cache
 def _transform() -> np.ndarray:
-    """The orthonormal cosine transform of an 8x8 block as a (64, 64) matrix."""
+    """Return the orthonormal cosine transform of an 8x8 block as a (64, 64) matrix."""
     k = np.arange(8)
     basis = np.cos((2 * k[None, :] + 1) * k[:, None] * np.pi / 16) * np.sqrt(np.where(k == 0, 1, 2) / 8)[:, None]
     return np.kron(basis, basis).astype(np.float32)
@@ -86,7 +73,6 @@ def _transform() -> np.ndarray:
 
 @functools.cache
 def _steps(table: str, quality: int) -> np.ndarray:
-    """(64,) quantisation steps."""
     base = np.array(table.split(), dtype=np.int64)
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip((base * percent + 50) // 100, 1, 255).astype(np.float32)

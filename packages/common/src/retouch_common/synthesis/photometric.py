@@ -1,8 +1,7 @@
-"""How the same scene looks in another light and through another camera.
+"""Random light and cameras.
 
-Tone curves, colour, light and shadow act on the portrait before blemishes are drawn (their colour is relative
-to the skin, so they stay plausible). Noise, blur and JPEG come last and are the same for both pictures of a
-pair.
+Tone curves, colour, light and shadow act on the portrait before blemishes are drawn, whose colour is relative to the
+skin. Noise, blur and JPEG come last and are the same for both images of a pair.
 """
 
 from __future__ import annotations
@@ -12,29 +11,17 @@ import numpy as np
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.filters import gaussian_blur, resize
 
-__all__ = ["NoiseBank", "colour_shift", "light_field", "relight", "resample", "resharpen", "tone_table"]
-
-SKIN_TONE = np.array([0.55, 0.85, 1.1], dtype=np.float32)
-"""Optical density of melanin per channel."""
-
-
-DARKEST_SKIN = 0.13
-"""Mean luminance, gamma-coded, down to which skin is darkened."""
+SKIN_TONE = np.array([0.55, 0.85, 1.1], dtype=np.float32)  # optical density of melanin per channel
+DARKEST_SKIN = 0.13  # mean luminance, gamma-coded, down to which skin is darkened
 
 
 def relight(
     levels: np.ndarray, tone: np.ndarray, generator: np.random.Generator, *, brightness: float | None = None
 ) -> np.ndarray:
-    """Another exposure, colour, skin tone, light and sharpness for a whole picture.
+    """Vary exposure, colour, skin tone, light and sharpness of an image (H, W, 3) uint8; return float32 in [0, 1].
 
-    Args:
-        levels: (H, W, 3) uint8.
-        tone: (H, W) float32 in [0, 1], where the tone of skin is changed.
-        generator: Source of randomness.
-        brightness: Mean luminance of the skin in [0, 1]; with it tones vary from very dark to very light.
-
-    Returns:
-        (H, W, 3) float32 in [0, 1].
+    ``tone`` (H, W) in [0, 1] is where the tone of skin is changed. With ``brightness``, the mean luminance of the skin
+    in [0, 1], tones vary from very dark to very light.
     """
     strength = float(generator.choice([0.0, 0.6, 1.0, 1.6], p=[0.15, 0.4, 0.35, 0.1]))
     image = np.take(tone_table(generator, strength), levels)
@@ -55,14 +42,9 @@ def relight(
 
 
 def tone_table(generator: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """Random exposure, gamma and contrast as a table.
+    """Draw exposure, gamma and contrast as a table (256,) float32 in [0, 1], indexed by an 8-bit level.
 
-    Args:
-        generator: Source of randomness.
-        strength: 0 gives the identity (but for the roll-off), 1 the usual variation, more extreme looks.
-
-    Returns:
-        (256,) float32 in [0, 1], indexed by an 8-bit level.
+    ``strength`` 0 is the identity (but for the roll-off), 1 the usual variation, more gives extreme looks.
     """
     level = np.arange(256, dtype=np.float64) / 255.0
     exposure = np.exp(generator.normal(0.0, 0.35 * strength))
@@ -83,11 +65,7 @@ def tone_table(generator: np.random.Generator, strength: float = 1.0) -> np.ndar
 
 
 def colour_shift(generator: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """Random saturation, hue and channel mixing as a matrix for row vectors: image @ matrix.
-
-    Returns:
-        (3, 3) float32.
-    """
+    """Draw saturation, hue and channel mixing as a (3, 3) float32 matrix for row vectors: image @ matrix."""
     grey = np.tile(np.array([[0.2126], [0.7152], [0.0722]]), (1, 3))
     saturation = float(np.clip(np.exp(generator.normal(0.0, 0.3 * strength)), 0.0, 2.2))
     matrix = grey + saturation * (np.eye(3) - grey)
@@ -101,11 +79,7 @@ def colour_shift(generator: np.random.Generator, strength: float = 1.0) -> np.nd
 
 
 def light_field(height: int, width: int, generator: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """Uneven, perhaps coloured light: slow changes, and sometimes the edge of a shadow.
-
-    Returns:
-        (height, width, 3) float32, factors around 1.
-    """
+    """Draw uneven, perhaps coloured light, sometimes with the edge of a shadow: (H, W, 3) float32 factors around 1."""
     field = np.zeros((height, width, 3), dtype=np.float32)
     rows, columns = _waves(height, generator), _waves(width, generator)
     amplitude = generator.exponential(0.16 * strength)
@@ -123,7 +97,7 @@ def light_field(height: int, width: int, generator: np.random.Generator, strengt
 
 
 def _waves(length: int, generator: np.random.Generator) -> np.ndarray:
-    """A few slow cosines with random phases, (length, 4), the first constant."""
+    """Return a few slow cosines with random phases, (length, 4), the first constant."""
     t = np.linspace(0.0, np.pi, length, dtype=np.float32)[:, None]
     frequency = np.array([0.0, 1.0, 2.0, 3.0], dtype=np.float32)
     phase = generator.uniform(0.0, 2.0 * np.pi, 4).astype(np.float32)
@@ -133,7 +107,7 @@ def _waves(length: int, generator: np.random.Generator) -> np.ndarray:
 
 
 def resharpen(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Blur or sharpen the whole picture a little."""
+    """Blur or sharpen an image a little."""
     sigma = float(generator.uniform(0.5, 1.8))
     amount = np.float32(generator.uniform(-1.2, 1.0))  # 1 is fully blurred, negative sharpens
     soft = gaussian_blur(image, sigma)
@@ -144,7 +118,7 @@ def resharpen(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def resample(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Reduce a picture to 0.35 … 0.95 of its size and enlarge it again."""
+    """Downsample an image to 0.35 to 0.95 of its size and upsample it again."""
     height, width = image.shape[:2]
     factor = generator.uniform(0.35, 0.95)
     small = resize(image, max(8, round(height * factor)), max(8, round(width * factor)), antialias=True)
@@ -152,10 +126,10 @@ def resample(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 class NoiseBank:
-    """Sensor noise cut from fields that were made once.
+    """Sensor noise cut from fields that are generated once.
 
     Args:
-        seed: Of the fields.
+        seed: Seed of the fields.
         size: Rows and columns of the fields.
     """
 
@@ -167,12 +141,7 @@ class NoiseBank:
         self.size = size
 
     def __call__(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Noise for a picture, (H, W, 3) float32, stronger in bright areas or in shadows.
-
-        Args:
-            image: (H, W, 3) in [0, 1], at most as large as the fields.
-            generator: Source of strength and place.
-        """
+        """Return noise (H, W, 3) float32 for an image in [0, 1], at most of the fields' size."""
         height, width = image.shape[:2]
         field = self.fields[int(generator.integers(len(self.fields)))]
         y = int(generator.integers(0, self.size - height + 1))

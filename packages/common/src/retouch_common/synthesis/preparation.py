@@ -1,10 +1,11 @@
-"""A portrait made ready for drawing: natural blemishes taken out, masks of skin and the rest beside it."""
+"""Portraits prepared for synthesis: natural blemishes removed, with masks of skin and other regions."""
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -22,27 +23,20 @@ from retouch_common.photo.filters import resize
 from retouch_common.ranges import from_levels
 from retouch_common.synthesis.cleaning import clean_skin
 
-__all__ = ["MAX_FACE_WIDTH", "PreparedFace", "prepare_face"]
-
 logger = logging.getLogger(__name__)
 
-MAX_FACE_WIDTH = 1000.0
-"""Portraits with wider faces are reduced to this."""
-
-MAX_FLAT = 0.7
-"""Photographs have noise: where more of the skin is exactly even, the picture is a drawing."""
-
-FACE_WIDTHS = 2.25
-"""Width of a face in pupil distances."""
+MAX_FACE_WIDTH = 1000.0  # portraits with wider faces are downsampled to this
+MAX_FLAT = 0.7  # photographs have noise: where more of the skin is exactly flat, the image is a drawing
+FACE_WIDTHS = 2.25  # width of a face in pupil distances
 
 
 @dataclass(frozen=True)
 class PreparedFace:
-    """A portrait ready for drawing.
+    """A cleaned portrait with its masks.
 
     Attributes:
-        image: (H, W, 3) uint8 with even H and W, natural blemishes taken out.
-        natural: (H, W, 3) uint8, the same as photographed.
+        image: (H, W, 3) uint8 with even H and W, natural blemishes removed.
+        natural: (H, W, 3) uint8, as photographed.
         maps: (H / 2, W / 2, 4) uint8: skin, certainly not skin, plain background, tone (see `SkinMaps`).
         box: The face as x, y, width, height in pixels of the image.
     """
@@ -54,28 +48,20 @@ class PreparedFace:
 
 
 def prepare_face(levels: np.ndarray, landmarks: Template | np.ndarray | None = None) -> PreparedFace | None:
-    """Clean a portrait and make its masks.
+    """Clean a portrait (H, W, 3) uint8 and make its masks.
 
-    Args:
-        levels: (H, W, 3) uint8.
-        landmarks: A template, or the mesh's (468, 2) points; None to look for the largest face. Where no face can be
-            looked for, colour alone decides where skin is, which is less exact; that is logged once as a warning.
+    ``landmarks`` are a template or the mesh's (468, 2) points; None detects the largest face. Without a detector colour
+    alone decides where skin is, which is logged once as a warning.
 
     Returns:
-        None if no face is found, too little of it is skin, or the picture is a drawing.
+        None if no face is found, too little of it is skin, or the image is a drawing.
     """
-    source = (
-        _Mesh(landmarks)
-        if isinstance(landmarks, np.ndarray)
-        else _Template(landmarks)
-        if landmarks
-        else _locate(levels)
-    )
-    if source is None:
+    located = _locate(levels, landmarks)
+    if located is None:
         return None
+    unit, geometry_at = located
     height, width = (n - n % 2 for n in levels.shape[:2])
     image = from_levels(levels[:height, :width])
-    unit = source.unit
     limit = min(1.0, MAX_FACE_WIDTH / (FACE_WIDTHS * unit))
     if limit < 1.0:
         height, width = (2 * round(n * limit / 2) for n in (height, width))
@@ -83,11 +69,11 @@ def prepare_face(levels: np.ndarray, landmarks: Template | np.ndarray | None = N
     reduction = min(1.0, WORKING_UNIT / unit)
     rows, columns = round(height * reduction), round(width * reduction)
     small = resize(image, rows, columns, antialias=True)
-    regions = source.geometry(limit * reduction, small)
+    regions = geometry_at(limit * reduction, small)
     if regions is None:
         return None
     if _is_drawing(levels, regions.seeds):
-        logger.warning("a picture without the noise of a camera, a drawing perhaps")
+        logger.warning("an image without the noise of a camera, a drawing perhaps")
         return None
     maps = skin_maps(small, regions)
     if maps.skin.sum() < 0.05 * regions.box[2] * regions.box[3]:
@@ -105,7 +91,7 @@ def prepare_face(levels: np.ndarray, landmarks: Template | np.ndarray | None = N
 
 
 def _is_drawing(levels: np.ndarray, seeds: np.ndarray) -> bool:
-    """Whether the certain skin is flat colour, most pixels equal to all their neighbours."""
+    """Return whether most pixels of the certain skin are equal to all their neighbours."""
     certain = np.nonzero(seeds > 0.5)
     if len(certain[0]) == 0:
         return False
@@ -117,96 +103,43 @@ def _is_drawing(levels: np.ndarray, seeds: np.ndarray) -> bool:
     return float(flat.all(-1).mean()) > MAX_FLAT
 
 
-class _Source(Protocol):
-    """What says where the face is."""
-
-    @property
-    def unit(self) -> float:
-        """Distance between the pupils in pixels of the photo."""
-
-    def geometry(self, scale: float, image: np.ndarray) -> FaceGeometry | None:
-        """Return the regions in the photo reduced by `scale`."""
+GeometryAt = Callable[[float, np.ndarray], "FaceGeometry | None"]
+"""Returns the regions in the photo reduced by a scale; takes both."""
 
 
-@dataclass(frozen=True)
-class _Template:
-    """189 points."""
-
-    template: Template
-
-    @property
-    def unit(self) -> float:
-        return self.template.pupil_distance
-
-    def geometry(self, scale: float, image: np.ndarray) -> FaceGeometry:
-        return geometry_from_template(self.template.scaled(scale), *image.shape[:2])
-
-
-@dataclass(frozen=True)
-class _Mesh:
-    """468 points."""
-
-    points: np.ndarray
-
-    @property
-    def unit(self) -> float:
-        return mesh_unit(self.points)
-
-    def geometry(self, scale: float, image: np.ndarray) -> FaceGeometry:
-        return geometry_from_mesh((self.points + 0.5) * scale - 0.5, *image.shape[:2])
-
-
-@dataclass(frozen=True)
-class _Detected:
-    """A detector's five points and box."""
-
-    landmarks: np.ndarray
-    box: tuple[float, float, float, float]
-
-    @property
-    def unit(self) -> float:
-        return float(np.hypot(*(self.landmarks[1] - self.landmarks[0])))
-
-    def geometry(self, scale: float, image: np.ndarray) -> FaceGeometry:
-        x, y, width, height = self.box
-        box = (x * scale, y * scale, width * scale, height * scale)
-        return geometry_from_landmarks((self.landmarks + 0.5) * scale - 0.5, box, *image.shape[:2])
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """Nothing: the picture itself is taken for the face."""
-
-    unit: float
-
-    def geometry(self, scale: float, image: np.ndarray) -> FaceGeometry | None:
-        return geometry_without_face(image)
-
-
-def _locate(levels: np.ndarray) -> _Source | None:
-    """The largest face; where neither the detector nor the parser can look for it, the frame stands for it."""
+def _locate(levels: np.ndarray, landmarks: Template | np.ndarray | None) -> tuple[float, GeometryAt] | None:
+    """Return the distance between the pupils in pixels and the regions of the face; None if there is no face."""
     from retouch_common.faces.detection import detect_faces
     from retouch_common.faces.registry import DetectorUnavailable
 
+    if isinstance(landmarks, np.ndarray):
+        return mesh_unit(landmarks), lambda scale, image: geometry_from_mesh(
+            (landmarks + 0.5) * scale - 0.5, *image.shape[:2]
+        )
+    if landmarks:
+        return landmarks.pupil_distance, lambda scale, image: geometry_from_template(
+            landmarks.scaled(scale), *image.shape[:2]
+        )
     try:
         faces = detect_faces(levels)
     except DetectorUnavailable as error:
         _warn_once(str(error))
-        return _Frame(min(levels.shape[:2]) / 5.0)
+        return min(levels.shape[:2]) / 5.0, lambda scale, image: geometry_without_face(image)
     if not faces:
         return None
     face = max(faces, key=lambda f: f.box[2] * f.box[3])
-    x, y, width, height = (float(v) for v in face.box)
-    return _Detected(np.asarray(face.landmarks, dtype=np.float32), (x, y, width, height))
+    points = np.asarray(face.landmarks, dtype=np.float32)
+
+    def detected(scale: float, image: np.ndarray) -> FaceGeometry:
+        x, y, width, height = (float(v) * scale for v in face.box)
+        return geometry_from_landmarks((points + 0.5) * scale - 0.5, (x, y, width, height), *image.shape[:2])
+
+    return float(np.hypot(*(points[1] - points[0]))), detected
 
 
-_warned: set[str] = set()
-
-
+@functools.cache
 def _warn_once(reason: str) -> None:
-    if reason not in _warned:
-        _warned.add(reason)
-        logger.warning("no face detector, skin is told by colour alone: %s", reason)
+    logger.warning("no face detector, skin is told by colour alone: %s", reason)
 
 
 def _to_levels(image: np.ndarray) -> np.ndarray:

@@ -1,9 +1,8 @@
 """What retouching programs do to an aligned face, for training networks that restore the original.
 
-Four operations, in this order: `white` and `smooth` on skin, then `lift` (a slimmer lower face) and `eye` (larger
-eyes), which are one displacement field and one interpolation. The same operation looks different in every program: a
-style stands for a program, and a seed varies it a little. The style "any" is a program drawn from the seed, with
-everything but what is special to the style "foreign", which is for tests on a program that training did not see.
+Four operations, in this order: `white` and `smooth` on skin, then `lift` (a slimmer lower face) and `eye` (larger eyes)
+as one displacement field. A style is how one program does them, and a seed varies it a little. The style "any" is drawn
+from the seed, from everything but what is special to "foreign", a program for tests that training does not see.
 """
 
 from __future__ import annotations
@@ -30,54 +29,37 @@ from retouch_common.synthesis.retouching_warps import (
     warp_image,
 )
 
-__all__ = [
-    "ANY",
-    "OPERATIONS",
-    "STYLES",
-    "RetouchConfig",
-    "RetouchRecipe",
-    "RetouchStyle",
-    "Retouched",
-    "any_style",
-    "random_recipe",
-    "retouch_face",
-    "strength_label",
-]
-
 OPERATIONS = ("white", "smooth", "lift", "eye")
 
-LEVELS = (0.3, 0.6, 0.9)
-"""The strengths that RetouchingFFHQ labels 1, 2 and 3."""
-
-RESPONSE = 0.5
-"""An operation's effect is its strength to this power: such programs act most at the beginning of their sliders."""
+LEVELS = (0.3, 0.6, 0.9)  # the strengths of RetouchingFFHQ's labels 1, 2 and 3
+RESPONSE = 0.5  # the effect is the strength to this power: programs act most at the beginning of their sliders
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetouchStyle:
-    """How one program retouches, at strength 1. Lengths are eye distances unless said otherwise."""
+    """Parameters of one program at strength 1. Lengths are eye distances unless said otherwise."""
 
     gamma: float
     """Exponent of lightness; less is whiter."""
     pull: float
-    """How far the skin's colour is drawn towards `hue`, 0 to 1."""
+    """How far the skin's colour is moved towards `hue`, 0 to 1."""
     hue: tuple[float, float]
-    """Lab's a and b of the program's ideal skin."""
+    """Lab's a and b of the ideal skin."""
     smoothing: SmoothingKind
     smoothing_radius: float
     smoothing_contrast: float
-    """Differences above this are edges and stay, as a share of the skin's lightness."""
+    """Larger differences are edges and stay, as a share of the skin's lightness."""
     evenness: float
-    """How far shadows are filled up, 0 to 1."""
+    """How far shadows are filled, 0 to 1."""
     lift: LiftKind
     lift_amount: float
     lift_reach: float
     eye_amount: float
-    """The eye's middle becomes 1 / (1 - amount) times as large."""
+    """The eye's middle is enlarged by 1 / (1 - amount)."""
     eye_radius: float
-    """Radius of what is enlarged, in widths of the eye."""
+    """Radius of the enlarged disc in widths of the eye."""
     eye_power: float
-    """How quickly the enlarging fades."""
+    """How quickly the enlargement fades."""
     whitening: WhiteningKind = "lab"
     whitened: RegionKind = "skin"
     smoothed: RegionKind = "skin"
@@ -152,16 +134,15 @@ STYLES: dict[str, RetouchStyle] = {
     ),
 }
 
-ANY = "any"
-"""The style that is drawn from the seed."""
+ANY = "any"  # the style that is drawn from the seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetouchConfig:
-    """What is done how often."""
+    """Frequencies of styles, operations and strengths."""
 
     styles: tuple[str, ...] = tuple(STYLES)
-    """Names of the styles to choose from, each as often."""
+    """Styles to choose from with equal probability."""
     counts: tuple[float, ...] = (0.05, 0.35, 0.2, 0.2, 0.2)
     """Probability of 0, 1, 2, 3 and 4 operations at once."""
     spread: float | None = 0.1
@@ -180,12 +161,12 @@ class RetouchConfig:
 
 @dataclass(frozen=True)
 class RetouchRecipe:
-    """What `retouch_face` is to do.
+    """Arguments of :func:`retouch_face`.
 
     Attributes:
-        strengths: 0 … 1 by operation; 0 is off.
+        strengths: 0 to 1 by operation; 0 is off.
         style: A key of `STYLES`, or `ANY`.
-        seed: Of the style's variations.
+        seed: Seed of the style's variations.
     """
 
     strengths: dict[str, float]
@@ -199,7 +180,7 @@ class Retouched:
 
     Attributes:
         image: (H, W, 3) float32 in [0, 1].
-        flow: (H, W, 2) float32 pixels x, y: from how far right of and below its own place a pixel's colour comes.
+        flow: (H, W, 2) float32; how many pixels right of (x) and below (y) its own place a pixel's colour comes from.
     """
 
     image: np.ndarray
@@ -209,15 +190,12 @@ class Retouched:
 def random_recipe(
     generator: np.random.Generator, config: RetouchConfig | None = None, *, operations: Sequence[str] | None = None
 ) -> RetouchRecipe:
-    """Choose operations, strengths, style and seed.
+    """Draw operations, strengths, style and seed.
 
     Args:
         generator: Source of randomness.
-        config: What is done how often.
-        operations: Exactly these operations instead of random ones.
-
-    Raises:
-        ValueError: If an operation is unknown.
+        config: Frequencies.
+        operations: Exactly these operations instead of random ones; ValueError for an unknown one.
     """
     config = config or RetouchConfig()
     if operations is None:
@@ -246,18 +224,18 @@ def retouch_face(
     seed: int = 0,
     skin: np.ndarray | None = None,
 ) -> Retouched:
-    """Retouch a face. The same arguments give the same result to the bit.
+    """Retouch a face, deterministically.
 
     Args:
-        image: (H, W, 3) float32 in [0, 1], an aligned face; 256 pixels and more a side look best.
+        image: (H, W, 3) float32 in [0, 1], an aligned face, best of 256 pixels a side or more.
         landmarks: In the image's pixels.
-        strengths: 0 … 1 by name of the operation; those that are left out are off.
+        strengths: 0 to 1 by operation; those left out are off.
         style: A key of `STYLES`, or `ANY`.
-        seed: Of the style's variations; an operation's do not depend on which others are done.
-        skin: What `retouching_skin` found in this image before; None to find it.
+        seed: Seed of the style's variations, independent for each operation.
+        skin: The result of `retouching_skin` for this image; None to compute it.
 
     Raises:
-        ValueError: If an argument is wrong.
+        ValueError: An argument is wrong.
     """
     _check_image(image, landmarks)
     _known(style, (*STYLES, ANY), "style")
@@ -272,7 +250,7 @@ def retouch_face(
     height, width = image.shape[:2]
     mask = retouching_skin(image, landmarks) if skin is None else skin
     if mask.shape != (height, width):
-        raise ValueError(f"the skin's mask {mask.shape} is not of the picture's size {(height, width)}")
+        raise ValueError(f"the skin's mask {mask.shape} is not of the image's size {(height, width)}")
     effects = {name: value**RESPONSE for name, value in values.items()}
     variations = {name: np.random.default_rng((seed, i)) for i, name in enumerate(OPERATIONS)}
     chosen, result = any_style(seed) if style == ANY else STYLES[style], image
@@ -292,7 +270,7 @@ def retouch_face(
 
 
 def any_style(seed: int) -> RetouchStyle:
-    """Draw a program: each operation by itself, from everything but what "foreign" does."""
+    """Draw a program: each operation independently, from everything but what "foreign" does."""
     generator = np.random.default_rng((seed, 0xA11))
 
     def one(*kinds: str) -> Any:
@@ -325,7 +303,7 @@ def any_style(seed: int) -> RetouchStyle:
 
 
 def strength_label(strength: float) -> int:
-    """The nearest of RetouchingFFHQ's three degrees: 0 for 0, 1 around 0.3, 2 around 0.6, 3 around 0.9."""
+    """Return the nearest of RetouchingFFHQ's degrees: 0 for 0, 1 around 0.3, 2 around 0.6, 3 around 0.9."""
     if strength <= 0:
         return 0
     return 1 + int(np.searchsorted([0.45, 0.75], strength, side="right"))
@@ -341,12 +319,7 @@ def _whitened(
 
 
 def _smoothed(
-    image: np.ndarray,
-    skin: np.ndarray,
-    unit: float,
-    style: RetouchStyle,
-    effect: float,
-    generator: np.random.Generator,
+    image: np.ndarray, skin: np.ndarray, unit: float, style: RetouchStyle, effect: float, generator: np.random.Generator
 ) -> np.ndarray:
     radius = unit * style.smoothing_radius * _around_one(generator, 0.12)
     contrast = style.smoothing_contrast * _around_one(generator, 0.1)
@@ -373,7 +346,7 @@ def _enlarging(
 
 
 def _around_one(generator: np.random.Generator, spread: float) -> float:
-    """A factor around 1, at most 2.5 spreads away."""
+    """Draw a factor around 1, at most 2.5 spreads away."""
     return float(np.exp(spread * np.clip(generator.normal(), -2.5, 2.5)))
 
 
@@ -385,9 +358,7 @@ def _check_image(image: np.ndarray, landmarks: FaceLandmarks) -> None:
     height, width = image.shape[:2]
     centres = landmarks.eye_centres
     if not ((centres >= 0) & (centres < (width, height))).all():
-        raise ValueError(
-            f"the landmarks' eyes lie outside the picture of {width}x{height} pixels: are they for another?"
-        )
+        raise ValueError(f"the landmarks' eyes lie outside the image of {width}x{height} pixels: are they for another?")
 
 
 def _known(name: str, names: Sequence[str] | Mapping[str, object], what: str) -> None:

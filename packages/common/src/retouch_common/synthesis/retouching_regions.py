@@ -9,13 +9,9 @@ import numpy as np
 from retouch_common.faces.landmarks import FaceLandmarks
 from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur, resize, smoothstep
 
-__all__ = ["RegionKind", "retouched_region"]
-
 RegionKind = Literal["skin", "face", "ellipse", "colour"]
 
-WORKING_SIDE = 256
-"""Regions are drawn in a copy of the picture of about this side, and enlarged."""
-
+WORKING_SIDE = 256  # regions are drawn in a copy of the image of about this side, and upsampled
 REACH = 2.6  # in eye distances: how far from the face skin colours count
 CB, CR = (77.0, 127.0), (133.0, 173.0)  # Chai and Ngan, "Face segmentation using skin-color map", IEEE TCSVT 1999
 SLOPE = 5.0  # levels over which a skin colour's likelihood fades
@@ -27,15 +23,12 @@ def retouched_region(image: np.ndarray, landmarks: FaceLandmarks, kind: RegionKi
     Args:
         image: (H, W, 3) float32 in [0, 1].
         landmarks: In the image's pixels.
-        kind: "skin" is the mask given; "face" that within the face's outline, without ears and neck; "ellipse" an
+        kind: "skin" is ``skin``; "face" is its part within the face's outline, without ears and neck; "ellipse" an
             ellipse around the face, features included; "colour" everything near the face of a usual skin colour.
         skin: (H, W) float32 in [0, 1].
 
     Returns:
         (H, W) float32 in [0, 1].
-
-    Raises:
-        ValueError: If the kind has another name.
     """
     if kind == "skin":
         return skin

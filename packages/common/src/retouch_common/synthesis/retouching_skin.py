@@ -1,8 +1,7 @@
 """The skin that retouching programs whiten and smooth: face, ears and neck without eyes, brows, lips and hair.
 
-The masks for blemishes (`retouch_common.faces.skin`) leave out lids, nostrils and all that is rough, to be safe.
-Whitening that did so would leave dark rings around the eyes, so between brows and upper lip, where hair is rare, a
-range of colours alone decides.
+The masks for blemishes (`retouch_common.faces.skin`) exclude lids, nostrils and all that is rough. Whitening within
+them would leave dark rings around the eyes, so between brows and upper lip, where hair is rare, colour alone decides.
 """
 
 from __future__ import annotations
@@ -15,32 +14,24 @@ from retouch_common.faces.skin import enlarge, skin_maps
 from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur, resize, smoothstep
 
-__all__ = ["retouching_skin"]
-
-WORKING_SIDE = 256
-"""The mask is found in a copy of the picture that is reduced to this side, or to half of its own if that is more."""
-
+WORKING_SIDE = 256  # the mask is computed in a copy of the image of this side, or of half its own if that is more
 EAR = 0.2  # reach of the ears beyond the face, in eye distances; so are all lengths below
 NECK = 1.4  # below the chin
-DARK = (0.4, 0.6)  # lightness of what is no skin and what is, over that of cheeks and forehead
+DARK = (0.4, 0.6)  # lightness of what is not skin and what is, over that of cheeks and forehead
 FRINGE = (0.52, 0.7)  # the same of hair before the forehead and of the forehead
-BRIGHT = (1.7, 1.4)  # the same of what is a white wall and what is shine
-GREY = (0.3, 0.55)  # colourfulness of what is no skin and what is, over that of cheeks and forehead
-UNLIKE = (16.0, 9.0)  # distance in the plane of a and b of what is no skin and what is
-UNLIKE_WIDE = (18.0, 12.0)  # the same where texture tells skin as well
+BRIGHT = (1.7, 1.4)  # the same of a white wall and of shine
+GREY = (0.3, 0.55)  # colourfulness of what is not skin and what is, over that of cheeks and forehead
+UNLIKE = (16.0, 9.0)  # distance in the plane of a and b of what is not skin and what is
+UNLIKE_WIDE = (18.0, 12.0)  # the same where texture separates skin as well
 EYE_MARGIN, BROW_MARGIN, LIP_MARGIN = 0.035, 0.02, 0.02
 
 
 def retouching_skin(image: np.ndarray, landmarks: FaceLandmarks) -> np.ndarray:
-    """Find the skin of one face: where the landmarks allow it and its colour is that of cheeks and forehead.
-
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        landmarks: In the image's pixels.
+    """Return the mask of one face's skin: where the landmarks allow it and its colour is that of cheeks and forehead.
 
     Returns:
-        (H, W) float32 in [0, 1], soft at its borders, exactly 0 away from skin; 0 everywhere if too little of the face
-        has one colour.
+        (H, W) float32 in [0, 1] with soft borders, exactly 0 away from skin; all 0 if too little of the face has one
+        colour.
     """
     height, width = image.shape[:2]
     factor = min(1.0, max(WORKING_SIDE / min(height, width), 0.5))
@@ -62,7 +53,6 @@ def retouching_skin(image: np.ndarray, landmarks: FaceLandmarks) -> np.ndarray:
 
 
 def _inner_face(landmarks: FaceLandmarks, height: int, width: int) -> np.ndarray:
-    """The part of a face from the brows to below the nose, with soft borders."""
     left, right = landmarks.brows
     below = (landmarks.mouth[::-1] + landmarks.nose[-1]) / 2
     corners = np.stack([left[left[:, 0].argmin()], right[right[:, 0].argmax()], *below])
@@ -74,9 +64,9 @@ class _SkinColours:
     """How well colours fit the skin of one face, each (H, W) in [0, 1].
 
     Args:
-        lab: (H, W, 3), a little smoothed.
+        lab: (H, W, 3), slightly blurred.
         centre: (3,) Lab of cheeks and nose.
-        geometry: Of the face.
+        geometry: Regions of the face.
     """
 
     def __init__(self, lab: np.ndarray, centre: np.ndarray, geometry: FaceGeometry) -> None:
@@ -84,18 +74,18 @@ class _SkinColours:
         # shadows are less colourful, and so are highlights
         expected = centre[1:] * np.clip(np.minimum(lightness, 2.0 - lightness), 0.5, 1.0)[..., None]
         self._unlike = np.hypot(*np.moveaxis(lab[..., 1:] - expected, -1, 0))
-        # greys are shine in the middle of cheeks and forehead, but else walls, teeth or the white of an eye
+        # grey is shine in the middle of cheeks and forehead, but otherwise walls, teeth or the white of an eye
         middle = dilate(geometry.allowed, -0.15 * geometry.unit) * (1.0 - geometry.excluded_wide)
         shine = gaussian_blur(middle, 0.05 * geometry.unit) * smoothstep(lightness, *BRIGHT)
         colourful = (lab[..., 1:] @ centre[1:]) / max(float(centre[1:] @ centre[1:]), 9.0)
         self.vivid = np.maximum(shine, smoothstep(colourful, *GREY))
 
     def lit(self, dark: float, light: float) -> np.ndarray:
-        """0 below `dark` times the skin's lightness, 1 above `light` times."""
+        """Return 0 below ``dark`` times the skin's lightness, 1 above ``light`` times."""
         return smoothstep(self._lightness, dark, light)
 
     def hue(self, far: float, near: float) -> np.ndarray:
-        """1 for what lies within `near` of the skin's a and b, 0 beyond `far`."""
+        """Return 1 within ``near`` of the skin's a and b, 0 beyond ``far``."""
         return smoothstep(self._unlike, far, near)
 
 
@@ -121,20 +111,19 @@ def _geometry(landmarks: FaceLandmarks, height: int, width: int) -> FaceGeometry
 
 
 def _frame(landmarks: FaceLandmarks) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors to the right and down along the face."""
+    """Return unit vectors to the right and down along the face."""
     left, right = landmarks.eye_centres
     along = (right - left) / landmarks.unit
     return along, np.array([-along[1], along[0]])
 
 
 def _band(landmarks: FaceLandmarks, above: float, height: int, width: int) -> np.ndarray:
-    """What lies beside and between the eyes, from `above` them down to the mouth."""
+    """Return a band across the face, from ``above`` the eyes down to the mouth."""
     top = landmarks.eye_centres.mean(0) - above * landmarks.unit * _frame(landmarks)[1]
     return _stripe(landmarks, top, landmarks.mouth.mean(0), height, width)
 
 
 def _forehead(landmarks: FaceLandmarks, height: int, width: int) -> np.ndarray:
-    """All that lies above the brows."""
     middle, up = landmarks.eye_centres.mean(0), -landmarks.unit * _frame(landmarks)[1]
     return _stripe(landmarks, middle + 4.0 * up, middle + 0.4 * up, height, width)
 
@@ -145,7 +134,6 @@ def _stripe(landmarks: FaceLandmarks, top: np.ndarray, bottom: np.ndarray, heigh
 
 
 def _neck(landmarks: FaceLandmarks) -> np.ndarray:
-    """An outline from the corners of the jaw downwards."""
     along, down = _frame(landmarks)
     across = (landmarks.jaw - landmarks.nose[-1]) @ along
     left, right = landmarks.jaw[across.argmin()], landmarks.jaw[across.argmax()]

@@ -12,16 +12,13 @@ import torch.nn.functional as F
 from retouch_common.photo.colour import luminance, rgb_to_lab
 from retouch_common.photo.filters import gaussian_blur, resize, smoothstep
 
-__all__ = ["SmoothingKind", "WhiteningKind", "smooth", "whiten"]
-
 WhiteningKind = Literal["lab", "log", "ycc", "hsv", "linear", "screen"]
 
 SmoothingKind = Literal["guided", "bilateral", "bands", "gaussian", "median", "surface"]
 
-MEDIAN_RADIUS = 2  # pixels of the reduced copy in which the median is taken
-BILATERAL_RADIUS = 4  # pixels of the reduced copy in which the bilateral filter works
-LIGHT = 0.8  # the quantile of the skin's lightness to which shadows are filled up
-EVENED = (0.75, 1.45)  # skin is brightened and darkened by no more than these factors
+MEDIAN_RADIUS, BILATERAL_RADIUS = 2, 4  # pixels of the reduced copies that these filters work in
+LIGHT = 0.8  # quantile of the skin's lightness to which shadows are filled
+EVENED = (0.75, 1.45)  # limits of the factors by which skin is darkened and brightened
 
 
 def whiten(
@@ -33,20 +30,17 @@ def whiten(
     hue: tuple[float, float],
     kind: WhiteningKind = "lab",
 ) -> np.ndarray:
-    """Make skin lighter, each kind so that a middle grey of 0.5 becomes 0.5^gamma.
+    """Lighten skin so that a middle grey of 0.5 becomes 0.5^gamma.
 
     Args:
         image: (H, W, 3) float32 in [0, 1].
         skin: (H, W) float32 in [0, 1]; where it is 0 nothing changes.
-        gamma: 0.5 … 1, less is lighter; 1 leaves lightness alone.
-        pull: 0 … 1, how far colours are drawn towards `hue`, or for all kinds but "lab" towards grey.
-        hue: a and b of it.
+        gamma: 0.5 to 1; 1 keeps the lightness.
+        pull: 0 to 1, how far colours are moved towards `hue`, or for all kinds but "lab" towards grey.
+        hue: Lab's a and b.
         kind: "lab" is L' = 100 (L / 100)^gamma; "log" the curve log(1 + b x) / log(1 + b) of each channel; "ycc" a
             gamma of luma alone; "hsv" a gamma of value; "linear" a gain in linear light with a soft shoulder; "screen"
-            the picture screened with a share of itself.
-
-    Raises:
-        ValueError: If the kind has another name.
+            the image screened with a share of itself.
     """
     if kind not in _WHITENING:
         raise ValueError(f"whitening is {', '.join(_WHITENING)}, not {kind!r}")
@@ -119,22 +113,18 @@ def smooth(
     amount: float,
     evenness: float = 0.0,
 ) -> np.ndarray:
-    """Take texture, spots and wrinkles off skin and leave its edges.
+    """Remove texture, spots and wrinkles from skin and keep its edges.
 
     Args:
         image: (H, W, 3) float32 in [0, 1].
         skin: (H, W) float32 in [0, 1]; where it is 0 nothing changes.
-        kind: "guided" is a guided filter; "bilateral" a bilateral one, of a smaller copy, with what is finer made
-            fainter; "bands" takes out what is neither fine (pores stay) nor coarse; "gaussian" blurs skin by skin alone
-            and keeps strong detail; "median" is a median of a smaller copy; "surface" a mean over pixels of similar
-            lightness.
-        radius: Size of what is smoothed away, in pixels.
-        contrast: Differences above this count as edges, as a share of the skin's mean lightness.
-        amount: 0 … 1, how much of it all is done; the rest of the detail is kept.
-        evenness: 0 … 1, by how much shadows on the skin, three times as wide as `radius`, are filled up.
-
-    Raises:
-        ValueError: If the kind has another name.
+        kind: "guided" is a guided filter; "bilateral" a bilateral one of a smaller copy, with finer detail weakened;
+            "bands" removes what is neither fine (pores stay) nor coarse; "gaussian" blurs skin by skin alone and keeps
+            strong detail; "median" is a median of a smaller copy; "surface" a mean over pixels of similar lightness.
+        radius: Size of the removed detail in pixels.
+        contrast: Larger differences are edges, as a share of the skin's mean lightness.
+        amount: 0 to 1, strength of it all.
+        evenness: 0 to 1, how far shadows on the skin, three times as wide as `radius`, are filled.
     """
     if kind not in _KINDS:
         raise ValueError(f"smoothing is {', '.join(_KINDS)}, not {kind!r}")
@@ -157,7 +147,7 @@ def _guided(image: np.ndarray, skin: np.ndarray, radius: float, contrast: float)
 
     planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
     reach = max(1, round(radius))
-    # by half or a quarter where the windows stay large: as good, and many times faster
+    # subsampled where the windows stay large: as good, and many times faster
     subsample = 4 if reach >= 16 else 2 if reach >= 6 else 1
     blurred = guided_blur(planes, planes, 2 * reach + 1, contrast**2, border_type="replicate", subsample=subsample)
     return blurred[0].permute(1, 2, 0).numpy()
@@ -168,7 +158,7 @@ def _bilateral(image: np.ndarray, skin: np.ndarray, radius: float, contrast: flo
 
     height, width = image.shape[:2]
     factor = max(1.0, radius / BILATERAL_RADIUS)
-    small = resize(image, max(8, round(height / factor)), max(8, round(width / factor)), antialias=True)
+    small = _reduced(image, factor)
     planes = torch.from_numpy(small).permute(2, 0, 1)[None]
     spread = radius / factor / 2
     blurred = bilateral_blur(planes, 2 * BILATERAL_RADIUS + 1, contrast, (spread, spread), border_type="replicate")
@@ -191,7 +181,7 @@ def _gaussian(image: np.ndarray, skin: np.ndarray, radius: float, contrast: floa
 def _median(image: np.ndarray, skin: np.ndarray, radius: float, contrast: float) -> np.ndarray:
     height, width = image.shape[:2]
     factor = max(1.0, 0.5 * radius / MEDIAN_RADIUS)
-    small = resize(image, max(8, round(height / factor)), max(8, round(width / factor)), antialias=True)
+    small = _reduced(image, factor)
     planes = torch.from_numpy(small).permute(2, 0, 1)[:, None]
     around = F.pad(planes, (MEDIAN_RADIUS,) * 4, mode="replicate").unfold(2, 2 * MEDIAN_RADIUS + 1, 1)
     windows = around.unfold(3, 2 * MEDIAN_RADIUS + 1, 1).flatten(4)
@@ -201,7 +191,7 @@ def _median(image: np.ndarray, skin: np.ndarray, radius: float, contrast: float)
 
 
 def _surface(image: np.ndarray, skin: np.ndarray, radius: float, contrast: float) -> np.ndarray:
-    """Blurred copies, one for each of a few lightnesses, from pixels of about that lightness; then interpolated."""
+    """Interpolate between copies blurred with pixels of about one lightness each."""
     light = luminance(image)
     low, high = float(light.min()), float(light.max()) + 1e-4
     steps = int(np.clip(np.ceil((high - low) / contrast), 2, 8))
@@ -214,14 +204,18 @@ def _surface(image: np.ndarray, skin: np.ndarray, radius: float, contrast: float
     return result
 
 
+def _reduced(image: np.ndarray, factor: float) -> np.ndarray:
+    height, width = (max(8, round(n / factor)) for n in image.shape[:2])
+    return resize(image, height, width, antialias=True)
+
+
 def _on_skin(image: np.ndarray, skin: np.ndarray, radius: float) -> np.ndarray:
-    """Blurred by skin alone, so that hair and eyes cast no halo."""
+    """Blur with skin alone, so that hair and eyes cast no halo."""
     weight = np.maximum(skin, np.float32(1e-3))[..., None]
     return gaussian_blur(image * weight, radius) / gaussian_blur(weight, radius)
 
 
 def _edges(detail: np.ndarray, contrast: float) -> np.ndarray:
-    """Detail without what is weak."""
     strength = np.abs(detail).max(axis=-1, keepdims=True)
     return detail * smoothstep(strength, 0.5 * contrast, 1.5 * contrast)
 
@@ -237,7 +231,7 @@ _KINDS: dict[str, Callable[[np.ndarray, np.ndarray, float, float], np.ndarray]] 
 
 
 def _window(skin: np.ndarray, margin: int) -> tuple[slice, slice] | None:
-    """The part of a picture that has skin, with a margin; None without any."""
+    """Return the part of an image that has skin, with a margin; None without any."""
     places = [np.flatnonzero((skin > 0).any(axis=axis)) for axis in (1, 0)]
     if not len(places[0]):
         return None
@@ -246,7 +240,6 @@ def _window(skin: np.ndarray, margin: int) -> tuple[slice, slice] | None:
 
 
 def _blended(image: np.ndarray, window: tuple[slice, slice], changed: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """Put what has changed into a picture, in place, where there is skin."""
     part, weight = image[window], skin[window][..., None]
     image[window] = np.where(weight > 0, np.clip(part + weight * (changed - part), 0.0, 1.0), part)
     return image

@@ -1,7 +1,7 @@
 """Eye enlarging and face lifting as displacement fields.
 
-A warp says, for points (..., 2) x, y of the result, from which points of the picture their colours come. Warps are
-functions, so one after the other is exact, and the picture itself is interpolated only once.
+A warp maps points (..., 2) x, y of the result to the points of the image their colours come from. Warps compose
+exactly, and the image is interpolated only once.
 """
 
 from __future__ import annotations
@@ -16,22 +16,6 @@ import torch.nn.functional as F
 from retouch_common.faces.landmarks import FaceLandmarks
 from retouch_common.photo.filters import smoothstep
 
-__all__ = [
-    "EyeKind",
-    "Interpolation",
-    "LiftKind",
-    "Warp",
-    "displacement",
-    "drag",
-    "enlarge",
-    "face_lift",
-    "moving_least_squares",
-    "narrow",
-    "pinch",
-    "pull",
-    "warp_image",
-]
-
 Warp = Callable[[np.ndarray], np.ndarray]
 
 LiftKind = Literal["drag", "pull", "narrow", "mls", "taper", "pinch"]
@@ -40,35 +24,25 @@ EyeKind = Literal["power", "cone", "gaussian", "cosine"]
 
 Interpolation = Literal["bilinear", "bicubic"]
 
-BORDER = 0.06
-"""Towards the picture's border displacements fade out within this share of its side."""
-
-CHEEK, CHEEK_WIDTH = 0.2, 0.13  # where along the jaw it is drawn in most, counted from the chin, and how far around
-MLS_CELLS = 40  # moving least squares are solved on a grid of so many cells a side, and interpolated
-JAW_STEPS = (0.1, 0.18, 0.26, 0.34)  # the places at which it is taken hold of, counted likewise
+BORDER = 0.06  # displacements fade out within this share of the image's side from its border
+CHEEK, CHEEK_WIDTH = 0.2, 0.13  # where along the jaw, counted from the chin, it is drawn in most, and how far around
+MLS_CELLS = 40  # moving least squares are solved on a grid of this many cells a side, and interpolated
+JAW_STEPS = (0.1, 0.18, 0.26, 0.34)  # control points along the jaw, counted likewise
 
 
 def enlarge(
-    points: np.ndarray,
-    centre: np.ndarray,
-    radius: float,
-    amount: float,
-    power: float = 2.0,
-    kind: EyeKind = "power",
+    points: np.ndarray, centre: np.ndarray, radius: float, amount: float, power: float = 2.0, kind: EyeKind = "power"
 ) -> np.ndarray:
     """Enlarge a disc's middle: r' = r (1 - amount f(r / radius)) for r < radius.
 
     Args:
         points: (..., 2).
-        centre: (2,) x, y; stays where it is.
-        radius: In pixels; from there on nothing moves.
-        amount: 0 … 1; the middle becomes 1 / (1 - amount) times as large.
+        centre: (2,) x, y; a fixed point.
+        radius: In pixels.
+        amount: 0 to 1; the middle is enlarged by 1 / (1 - amount).
         power: Of "power": how quickly the effect fades, 2 or more for a smooth border.
         kind: f(t) is (1 - t²)^power for "power", 1 - t for "cone", exp(-4 t²) less its value at 1 for "gaussian", and
             (1 + cos(pi t)) / 2 for "cosine".
-
-    Raises:
-        ValueError: If the kind has another name.
     """
     offset = points - np.asarray(centre, dtype=points.dtype)
     inside = _bump(points, centre, radius)  # 1 - t²
@@ -86,28 +60,16 @@ def enlarge(
 
 
 def pinch(points: np.ndarray, centre: np.ndarray, radius: float, amount: float) -> np.ndarray:
-    """Draw a disc in towards its middle: r' = r (1 + amount (1 - (r / radius)²)² (r / radius)) for r < radius.
-
-    Args:
-        points: (..., 2).
-        centre: (2,) x, y; stays where it is.
-        radius: In pixels; from there on nothing moves.
-        amount: 0 … 1.
-    """
+    """Draw a disc in towards its middle: r' = r (1 + amount (1 - (r / radius)²)² (r / radius)) for r < radius."""
     offset = points - np.asarray(centre, dtype=points.dtype)
     inside = _bump(points, centre, radius)
     return points + offset * (amount * inside**2 * np.sqrt(1.0 - inside))[..., None].astype(points.dtype)
 
 
 def moving_least_squares(points: np.ndarray, places: np.ndarray, origins: np.ndarray) -> np.ndarray:
-    """Deform by moving least squares with similarity transforms.
+    """Deform points (..., 2) by moving least squares with similarity transforms, origins (n, 2) to places (n, 2).
 
     Schaefer, McPhail, Warren. "Image Deformation Using Moving Least Squares." SIGGRAPH 2006, section 2.2.
-
-    Args:
-        points: (..., 2).
-        places: (n, 2) where points lie in the result.
-        origins: (n, 2) where they come from.
     """
     v = points.reshape(-1, 2).astype(np.float64) @ [1, 1j]
     q, p = (np.asarray(which, np.float64) @ [1, 1j] for which in (places, origins))
@@ -121,25 +83,17 @@ def moving_least_squares(points: np.ndarray, places: np.ndarray, origins: np.nda
 
 
 def drag(points: np.ndarray, centre: np.ndarray, shift: np.ndarray, radius: float) -> np.ndarray:
-    """Drag what lies at a point along, as with a finger: p' = p - shift (1 - (r / radius)²)² for r < radius.
+    """Drag what lies around a point along: p' = p - shift (1 - (r / radius)²)² for r < radius.
 
-    Args:
-        points: (..., 2).
-        centre: (2,) x, y of the point.
-        shift: (2,) by how much it is dragged, in pixels; shorter than 0.6 radius, or the picture folds.
-        radius: In pixels; from there on nothing moves.
+    ``shift`` is (2,) in pixels, shorter than 0.6 radius, or the image folds.
     """
     return points - _bump(points, centre, radius)[..., None] ** 2 * np.asarray(shift, dtype=points.dtype)
 
 
 def pull(points: np.ndarray, centres: np.ndarray, shifts: np.ndarray, radius: float) -> np.ndarray:
-    """Pull several points at once, what lies around them by the mean of theirs, weighted by Gaussians.
+    """Move several points (n, 2) at once, what lies around them by the mean of their shifts weighted by Gaussians.
 
-    Args:
-        points: (..., 2).
-        centres: (n, 2) x, y.
-        shifts: (n, 2) by how much each is pulled, in pixels.
-        radius: Three standard deviations of the Gaussians in pixels.
+    ``radius`` is three standard deviations in pixels.
     """
     total, moved = np.full(points.shape[:-1], 0.5, dtype=points.dtype), np.zeros_like(points)
     for centre, shift in zip(centres, shifts, strict=True):
@@ -150,13 +104,9 @@ def pull(points: np.ndarray, centres: np.ndarray, shifts: np.ndarray, radius: fl
 
 
 def narrow(points: np.ndarray, axis: np.ndarray, half_width: float, amount: float) -> np.ndarray:
-    """Narrow the lower face as a whole.
+    """Narrow the lower face by ``amount`` half widths.
 
-    Args:
-        points: (..., 2).
-        axis: (2, 2) x, y of the middle of the eyes and of the chin.
-        half_width: From the axis to the side that is drawn in, in pixels.
-        amount: By how many half widths.
+    ``axis`` (2, 2) is the middle of the eyes and the chin, ``half_width`` the distance in pixels of the sides from it.
     """
     top, bottom = np.asarray(axis, dtype=points.dtype)
     length = float(np.hypot(*(bottom - top)))
@@ -170,19 +120,16 @@ def narrow(points: np.ndarray, axis: np.ndarray, half_width: float, amount: floa
 
 
 def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: float) -> Warp:
-    """A slimmer lower face.
+    """Return a warp for a slimmer lower face.
 
     Args:
-        landmarks: In the picture's pixels.
-        kind: "drag" takes hold of places along the jaw one after the other and drags them towards the nose; "pull"
-            moves all of them at once straight towards the nose's axis; "narrow" moves both sides of the lower face;
-            "mls" moves the jaw's points by moving least squares, with the features fixed; "taper" narrows the face the
-            more the lower; "pinch" draws a disc around the lower face in.
+        landmarks: In the image's pixels.
+        kind: "drag" drags places along the jaw towards the nose, one after the other; "pull" moves all of them at once
+            straight towards the nose's axis; "narrow" moves both sides of the lower face; "mls" moves the jaw by moving
+            least squares, with the features fixed; "taper" narrows the face increasingly towards the chin; "pinch"
+            draws a disc around the lower face in.
         amount: How far, in eye distances.
         reach: Radius of what moves along, in eye distances; "narrow" has its own.
-
-    Raises:
-        ValueError: If the kind has another name.
     """
     unit = landmarks.unit
     top, chin = landmarks.eye_centres.mean(0), _along(landmarks.jaw, np.array([0.5]))[0]
@@ -221,7 +168,7 @@ def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: fl
 
 
 def _taper(points: np.ndarray, top: np.ndarray, chin: np.ndarray, amount: float) -> np.ndarray:
-    """Narrow the face about its axis, by nothing at the eyes and most at the chin; it fades out beside the face."""
+    """Narrow the face about its axis, not at the eyes and most at the chin, fading out beside the face."""
     length = float(np.hypot(*(chin - top)))
     down = ((chin - top) / length).astype(points.dtype)
     right = np.array([down[1], -down[0]], dtype=points.dtype)
@@ -232,7 +179,7 @@ def _taper(points: np.ndarray, top: np.ndarray, chin: np.ndarray, amount: float)
 
 
 def _least_squares_lift(landmarks: FaceLandmarks, places: np.ndarray, shifts: np.ndarray) -> Warp:
-    """The jaw moved by moving least squares; features and a frame around the face stay."""
+    """Return a warp that moves the jaw by moving least squares; features and a frame around the face stay."""
     features = [*landmarks.eye_centres, *landmarks.mouth, landmarks.nose[0], landmarks.nose[-1]]
     middle, reach = landmarks.eye_centres.mean(0), 2.6 * landmarks.unit
     angles = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
@@ -256,16 +203,11 @@ def _least_squares_lift(landmarks: FaceLandmarks, places: np.ndarray, shifts: np
 
 
 def displacement(height: int, width: int, warps: Sequence[Warp]) -> np.ndarray:
-    """All warps together.
-
-    Args:
-        height: Rows of the picture.
-        width: Columns of the picture.
-        warps: In the order in which the picture undergoes them.
+    """Return all warps, in the order of their application, as one field.
 
     Returns:
         (H, W, 2) float32: how many pixels right of and below its own place each pixel's colour comes from; 0 at the
-        picture's border.
+        image's border.
     """
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     grid = np.stack([columns, rows], axis=-1)
@@ -277,15 +219,9 @@ def displacement(height: int, width: int, warps: Sequence[Warp]) -> np.ndarray:
 
 
 def warp_image(image: np.ndarray, flow: np.ndarray, interpolation: Interpolation = "bicubic") -> np.ndarray:
-    """Move a picture's pixels; where the flow is 0, they stay equal to the bit.
+    """Move the pixels of an image (H, W, C) float32 in [0, 1]; where the flow is 0, they stay equal to the bit.
 
-    Args:
-        image: (H, W, C) float32 in [0, 1].
-        flow: (H, W, 2) as `displacement` gives it.
-        interpolation: "bilinear" or "bicubic".
-
-    Returns:
-        (H, W, C) float32 in [0, 1]. Beyond its borders the picture is mirrored.
+    ``flow`` is the result of :func:`displacement`. Beyond its borders the image is reflected.
     """
     height, width = image.shape[:2]
     moves = (flow != 0).any(axis=-1)
@@ -300,18 +236,18 @@ def warp_image(image: np.ndarray, flow: np.ndarray, interpolation: Interpolation
 
 
 def _bump(points: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
-    """(...): 1 - (r / radius)² around a centre, 0 from the radius on."""
+    """Return 1 - (r / radius)² around a centre, 0 from the radius on."""
     return np.maximum(1.0 - _squared(points, centre) / points.dtype.type(radius**2), 0.0)
 
 
 def _squared(points: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """(...): squared distance to a centre. Sums over an axis of two would take several times as long."""
+    """Return the squared distance to a centre; sums over an axis of two would take several times as long."""
     x, y = (points[..., axis] - points.dtype.type(centre[axis]) for axis in (0, 1))
     return x * x + y * y
 
 
 def _along(line: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """(n, 2): points at shares of a polyline's length."""
+    """Return the points (n, 2) at shares of a polyline's length."""
     lengths = np.hypot(*np.diff(line, axis=0).T)
     at = np.concatenate([[0.0], np.cumsum(lengths)])
     return np.stack([np.interp(shares * at[-1], at, line[:, axis]) for axis in (0, 1)], axis=1)

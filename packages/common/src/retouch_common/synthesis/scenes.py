@@ -1,6 +1,6 @@
-"""Backgrounds, and things outside skin that must be left alone.
+"""Random backgrounds, occluders and distractors outside skin.
 
-A network that has only seen plain studio walls takes whatever else it meets for a blemish.
+A network that has seen plain studio walls only takes everything else for a blemish.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from retouch_common.photo.filters import smooth_noise
-from retouch_common.synthesis.blemish_canvas import Canvas
+from retouch_common.synthesis.blemish_canvas import Canvas, log_uniform
 from retouch_common.synthesis.blemish_kinds import KINDS
 from retouch_common.synthesis.blemish_shapes import NoisePool, blob, window_around
 from retouch_common.synthesis.blemish_spots import mole
-
-__all__ = ["draw_distractors", "occluder", "random_background"]
 
 _DISTRACTORS = ("red_spot", "solid_spot", "scratch", "pale_spot", "comedone", "papule", "patch", "rough")
 
@@ -27,17 +25,9 @@ def random_background(
     noise: NoisePool,
     photo: Callable[[np.random.Generator], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """A background: one colour, a gradient, noise, a pattern, or a piece of a photo.
+    """Draw a background (H, W, 3) float32 in [0, 1]: one colour, a gradient, noise, a pattern, or a crop of a photo.
 
-    Args:
-        height: Rows.
-        width: Columns.
-        generator: Source of randomness.
-        noise: Pool of noise at least this large.
-        photo: Gives a piece of some photo, (height, width, 3) float32 in [0, 1].
-
-    Returns:
-        (height, width, 3) float32 in [0, 1].
+    ``noise`` must be at least this large; ``photo`` returns a crop of this size.
     """
     kind = generator.random()
     if photo is not None and kind < 0.3:
@@ -52,14 +42,14 @@ def random_background(
     if kind < 0.55:
         blend = 0.5 + 0.5 * ramp
     elif kind < 0.7:
-        frequency = np.exp(generator.uniform(np.log(4.0), np.log(120.0)))
+        frequency = log_uniform(generator, 4.0, 120.0)
         wave = np.sin(ramp * np.float32(frequency))
         if generator.random() < 0.5:
             other = y * np.float32(np.cos(angle)) - x * np.float32(np.sin(angle))
             wave = wave * np.sin(other * np.float32(frequency * generator.uniform(0.5, 2.0)))
         blend = 0.5 + 0.5 * np.clip(wave * np.float32(generator.uniform(1.0, 6.0)), -1.0, 1.0)
     else:
-        cell = float(np.exp(generator.uniform(np.log(2.0), np.log(100.0))))
+        cell = log_uniform(generator, 2.0, 100.0)
         if cell < 24.0:
             field = noise.cut((height, width), cell, generator)
         else:
@@ -74,17 +64,9 @@ def random_background(
 def draw_distractors(
     image: np.ndarray, where: np.ndarray, generator: np.random.Generator, noise: NoisePool, scale: float
 ) -> np.ndarray:
-    """Dots, lines, patches and moles outside skin, where they stay.
+    """Return a copy of an image (H, W, 3) with dots, lines, patches and moles drawn within ``where``, outside skin.
 
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        where: (H, W) float32, certainly not skin.
-        generator: Source of randomness.
-        noise: Pool of noise.
-        scale: Width of the face in pixels / 600.
-
-    Returns:
-        A new image.
+    ``scale`` is the width of the face in pixels / 600.
     """
     places = np.flatnonzero(where > 0.5)
     canvas = Canvas(image.copy(), where, np.array([-1.0, 0.0]), float(generator.uniform(0.7, 2.5)), noise)
@@ -92,16 +74,16 @@ def draw_distractors(
         return canvas.image
     names = generator.choice(_DISTRACTORS, size=2)
     largest = generator.uniform(2.0, 12.0)
-    for _ in range(int(np.exp(generator.uniform(np.log(3.0), np.log(60.0))))):
+    for _ in range(int(log_uniform(generator, 3.0, 60.0))):
         cy, cx = divmod(int(generator.choice(places)), where.shape[1])
-        radius = float(np.exp(generator.uniform(np.log(0.8), np.log(largest)))) * scale
+        radius = log_uniform(generator, 0.8, largest) * scale
         kind = mole if generator.random() < 0.25 else KINDS[str(generator.choice(names))]
         kind(canvas, float(cy), float(cx), max(0.7, radius), generator)
     return canvas.image
 
 
 def occluder(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
-    """The shape of something before the face (a hand, a scarf, a sign), (H, W) float32 in [0, 1]."""
+    """Draw the matte of something before the face (a hand, a scarf, a sign), (H, W) float32 in [0, 1]."""
     matte = np.zeros((height, width), dtype=np.float32)
     side = generator.integers(4)
     cy = float([0.0, height, generator.uniform(0.0, height), generator.uniform(0.0, height)][side])

@@ -1,6 +1,5 @@
-"""What tests, benchmarks and evidence of all papers share; import the modules you need.
+"""Shared parts of tests, benchmarks and evidence of all papers, tools of this repository.
 
-`contract` needs pytest, `benchmark_plugin` pytest-benchmark, and what measures people anywhere (`anywhere`,
-`blemish_program`, `retouching_program`, `mesh_parsing`) scikit-image; they are tools of this repository and no
-requirements of the package.
+They may need what the package does not require: `contract` pytest, `benchmark_plugin` pytest-benchmark, and `anywhere`,
+`blemish_program`, `retouching_program`, `mesh_parsing` scikit-image.
 """

@@ -1,13 +1,11 @@
-"""Portraits of held-out people taken anywhere, two measures of harm and one of gain.
+"""Harm and gain measured on portraits of held-out people taken anywhere.
 
 The people are those of the sets `headshots` and `community` that no training sees (:func:`split_portraits`). *Skin* is
 the oval of the face mesh without eyes (enlarged 1.7 times), brows (1.35), lips (1.2) and nostrils (1.3).
 
 - Elsewhere: with nothing drawn, the share of the pixels outside skin that change by more than 2 of 255 levels.
 - Painted over: with nothing drawn, the mean colour of some block of 24 x 24 pixels moves by more than 10 levels.
-- Gain: PSNR inside drawn blemishes, over that of doing nothing.
-
-Needs scikit-image, a tool of this repository and no requirement of the package.
+- Gain: PSNR inside drawn blemishes, over that of the identity baseline.
 """
 
 from __future__ import annotations
@@ -39,13 +37,13 @@ ENLARGED = (*((part, 1.7) for part in EYES), *((part, 1.35) for part in BROWS), 
 
 TONES = ("dark", "medium", "light")
 TONE_ANGLES = (28.0, 41.0)
-"""Individual typology angles between the groups, in degrees: tan, brown and dark | intermediate | light."""
+"""Individual typology angles between the groups in degrees: tan, brown and dark | intermediate | light."""
 
 Retouch = Callable[[np.ndarray], "np.ndarray | None"]
-"""From an (H, W, 3) uint8 photograph to the result, or None if no face was found in it."""
+"""Maps an (H, W, 3) uint8 photograph to the result, or None if no face was found in it."""
 
 Draw = Callable[["MeshPortrait", int], np.ndarray]
-"""From a portrait and a seed to its photograph with something drawn on it, uint8."""
+"""Maps a portrait and a seed to its photograph with something drawn on it, uint8."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,28 +91,15 @@ class MeshPortrait:
 
 
 def portraits_with_mesh(folders: str | Path, split: str = "val") -> list[MeshPortrait]:
-    """Return the portraits of a split whose landmarks are known, in order.
-
-    Args:
-        folders: A folder, or several joined by commas.
-        split: "train", "val" or "all".
-
-    Raises:
-        ValueError: If a folder has no portraits or its landmarks are damaged.
-    """
+    """Return the portraits of a split ("train", "val" or "all") with a mesh, in order; folders joined by commas."""
     meshes = ((path, mesh_of(path)) for path in split_portraits(find_portraits(folders), split))
     return [MeshPortrait(path, mesh) for path, mesh in meshes if mesh is not None]
 
 
 def filled(points: np.ndarray, height: int, width: int, scale: float = 1.0, *, hull: bool = False) -> np.ndarray:
-    """Return the mask of a polygon, (H, W) bool.
+    """Return the mask (H, W) bool of a polygon (n, 2) x, y, enlarged by ``scale`` about the mean of its points.
 
-    Args:
-        points: (n, 2) x, y in pixels.
-        height: H.
-        width: W.
-        scale: The polygon is enlarged by this factor about the mean of its points.
-        hull: Fill the convex hull of the points, whatever their order.
+    With ``hull`` it is the convex hull of the points, whatever their order.
     """
     from skimage.draw import polygon2mask
 
@@ -155,12 +140,9 @@ def mesh_square(portrait: MeshPortrait) -> FaceSquare:
 
 
 def typology_angle(colour: np.ndarray) -> float:
-    """Return the individual typology angle of a colour, in degrees: arctan((L* - 50) / b*), larger is lighter.
+    """Return the individual typology angle of an sRGB colour (3,), arctan((L* - 50) / b*) in degrees; large is light.
 
     Chardon, Cretois, Hourseau, *Skin colour typology and suntanning pathways*, 1991.
-
-    Args:
-        colour: (3,) sRGB, 0 to 255.
     """
     from skimage.color import rgb2lab
 
@@ -169,24 +151,21 @@ def typology_angle(colour: np.ndarray) -> float:
 
 
 def changed_elsewhere(before: np.ndarray, after: np.ndarray, skin: np.ndarray) -> float:
-    """Return the share of the pixels outside skin of which a channel changes by more than 2 levels.
+    """Return the share of the pixels outside skin (H, W) of which a channel changes by more than 2 levels.
 
-    Args:
-        before: (H, W, 3) uint8.
-        after: The same after retouching.
-        skin: (H, W) bool.
+    ``before`` and ``after`` are (H, W, 3) uint8.
     """
     change = np.abs(after.astype(np.int16) - before).max(axis=-1)
     return float((change[~skin] > ELSEWHERE_LEVELS).mean())
 
 
 def largest_block_shift(before: np.ndarray, after: np.ndarray, step: int = 1) -> float:
-    """Return by how many levels the mean colour of some block of 24 x 24 pixels moves at most, in any channel.
+    """Return the largest shift in levels of the mean colour of a block of 24 x 24 pixels, in any channel.
 
     Args:
         before: (H, W, 3) uint8, at least as large as a block.
         after: The same after retouching.
-        step: Pixels between blocks: 1 takes all that there are, 24 those of a grid.
+        step: Pixels between blocks: 1 takes all blocks, 24 those of a grid.
     """
     sums = np.zeros((before.shape[0] + 1, before.shape[1] + 1, 3), np.int64)
     np.cumsum(np.cumsum(after.astype(np.int64) - before, axis=0), axis=1, out=sums[1:, 1:])
@@ -195,11 +174,7 @@ def largest_block_shift(before: np.ndarray, after: np.ndarray, step: int = 1) ->
 
 
 def through_files(retouch_file: Callable[[Path, Path], object]) -> Retouch:
-    """Turn a function from file to file, with its defaults of finding faces and pasting, into one from array to array.
-
-    Args:
-        retouch_file: Reads one file and writes another; raises ValueError where it finds no face.
-    """
+    """Turn a function from file to file, which raises ValueError where it finds no face, into one of arrays."""
     import pyvips
 
     def retouch(levels: np.ndarray) -> np.ndarray | None:
@@ -219,7 +194,7 @@ def through_files(retouch_file: Callable[[Path, Path], object]) -> Retouch:
 
 @dataclass(frozen=True)
 class Harm:
-    """What a network does to photographs on which nothing was drawn, by name.
+    """Effect on photographs on which nothing was drawn, by name.
 
     Attributes:
         elsewhere: See :func:`changed_elsewhere`.
@@ -240,12 +215,12 @@ class Harm:
 
     @property
     def painted_over_grid(self) -> list[str]:
-        """The photographs in which some block of a grid does."""
+        """The same by the blocks of a grid."""
         return [name for name, shift in self.grid_shift.items() if shift > BLOCK_LEVELS]
 
 
 def measure_harm(portraits: Iterable[MeshPortrait], retouch: Retouch) -> Harm:
-    """Retouch photographs on which nothing was drawn; those without a face that was found count as unchanged."""
+    """Retouch photographs on which nothing was drawn; those in which no face is found count as unchanged."""
     harm = Harm()
     for portrait in portraits:
         result = retouch(portrait.levels)
@@ -263,7 +238,7 @@ class Gains:
     """PSNR inside drawn blemishes, in dB, by name.
 
     Attributes:
-        before: Of doing nothing.
+        before: Of the identity baseline.
         after: Of the result.
         tones: Group of :data:`TONES` of the person.
         not_found: Photographs in which no face was found.
@@ -275,13 +250,13 @@ class Gains:
     not_found: list[str] = field(default_factory=list)
 
     def gain(self, tone: str | None = None) -> float:
-        """Mean gain over doing nothing, of all or of one group; NaN for an empty one."""
+        """Return the mean gain over the identity baseline, of all or of one group; NaN for an empty one."""
         found = [self.after[n] - self.before[n] for n in self.before if tone in (None, self.tones[n])]
         return statistics.mean(found) if found else float("nan")
 
     @property
     def worse(self) -> list[str]:
-        """The pictures that are worse than what was given."""
+        """The photographs that become worse."""
         return [name for name in self.before if self.after[name] < self.before[name]]
 
     @property
@@ -291,7 +266,7 @@ class Gains:
         return max(means) - min(means)
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         counts = {tone: list(self.tones.values()).count(tone) for tone in TONES}
         return {
             "identity": statistics.mean(self.before.values()),
@@ -304,13 +279,7 @@ class Gains:
 
 
 def measure_gain(portraits: Sequence[MeshPortrait], retouch: Retouch, draw: Draw) -> Gains:
-    """Draw on photographs, retouch them, and compare with the photographs inside of what was drawn.
-
-    Args:
-        portraits: The photographs.
-        retouch: The network.
-        draw: The program that draws.
-    """
+    """Draw on photographs, retouch them, and compare with the photographs inside what was drawn."""
     gains = Gains()
     for seed, portrait in enumerate(portraits):
         drawn = draw(portrait, seed)

@@ -1,4 +1,4 @@
-"""The figures that both packages which retouch blemishes promise for people anywhere."""
+"""Evidence on people anywhere that both packages which retouch blemishes share."""
 
 from __future__ import annotations
 
@@ -21,21 +21,12 @@ from retouch_common.testing.evidence import ANYWHERE, Evidence, face_sets
 
 @cache
 def people_anywhere() -> tuple[MeshPortrait, ...]:
-    """Return the held-out people of the sets that were taken anywhere.
-
-    Raises:
-        NotMeasured: The portraits are not there.
-    """
+    """Return the held-out people of the sets ANYWHERE; NotMeasured without them."""
     return tuple(portraits_with_mesh(face_sets(ANYWHERE)))
 
 
 def promise_anywhere(evidence: Evidence, retouch: Callable[[], Retouch]) -> None:
-    """Register what a retouching network must not do, and must do, to people anywhere; and its sheets.
-
-    Args:
-        evidence: Of the package.
-        retouch: Loads the network.
-    """
+    """Register the figures and sheets of a retouching network on people anywhere; ``retouch`` loads it."""
     from retouch_common.testing.blemish_program import draw_blemishes
     from retouch_common.testing.sheets import retouched_rows
 
@@ -59,7 +50,7 @@ def promise_anywhere(evidence: Evidence, retouch: Callable[[], Retouch]) -> None
 
     @evidence.figure("people anywhere, nothing drawn: pictures of which something is painted over", at_most=5, unit="%")
     def painted_over() -> tuple[float, dict[str, Any]]:
-        """Pictures in which the mean colour of some 24 x 24 block moves by more than 10 levels."""
+        """Images in which the mean colour of some 24 x 24 block moves by more than 10 levels."""
         found = harm()
         shifts = sorted(found.shift.values())
         return 100 * len(found.painted_over) / len(shifts), {

@@ -1,4 +1,4 @@
-"""pytest plugin: stores our description of the environment in the JSON of pytest-benchmark.
+"""pytest plugin that stores our description of the environment in the JSON of pytest-benchmark.
 
 pytest packages/*/benchmarks --benchmark-only -p retouch_common.testing.benchmark_plugin --benchmark-json=FILE
 """

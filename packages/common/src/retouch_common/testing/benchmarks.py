@@ -1,11 +1,11 @@
-"""Timing a case with pytest-benchmark beside the machine's limits, and its memory in a process of its own.
+"""Timing with pytest-benchmark beside the machine's limits, and memory in a separate process.
 
-In the JSON, times are seconds; ``extra_info`` of every benchmark holds what the case says about itself and
+Times in the JSON are seconds; ``extra_info`` of every benchmark holds what the case says about itself and
 
 - ``device_seconds``: median and quartiles, by events on the GPU; on the CPU those of the benchmark itself,
-- ``roofline_seconds``: the time that the operations at this machine's matrix peak, or the bytes at its copying speed,
-  would take, whichever is more, and ``share_of_roofline``, that time over the median,
-- ``peak_memory``: bytes, measured in a process of its own that runs the case once; ``before``: imports and inputs.
+- ``roofline_seconds``: the larger of the times of its operations at this machine's matrix peak and of its bytes at its
+  copying speed, and ``share_of_roofline``, that time over the median,
+- ``peak_memory``: bytes, in a process that runs the case once; ``before``: imports and inputs.
 """
 
 from __future__ import annotations
@@ -30,15 +30,12 @@ FEWEST_ROUNDS, MOST_ROUNDS = 3, 50
 
 @dataclass(frozen=True)
 class Case:
-    """Something to time.
+    """Something to time, with the format of its convolutions and further JSON values to record.
 
     Attributes:
-        call: The work; every call does all of it.
-        dtype: Number format of its convolutions.
-        count_flops: Counts floating-point operations, a multiplication and an addition as two. Only when asked: torch's
-            counter alone takes hundreds of megabytes.
-        num_bytes: Bytes that must cross the memory bus at least: inputs once, outputs once, weights once.
-        about: What else to write down, as JSON values.
+        count_flops: Counts floating-point operations, a multiply-add as two. A function, since torch's counter alone
+            takes hundreds of megabytes.
+        num_bytes: Least number of bytes through the memory bus: inputs, outputs and weights once.
     """
 
     call: Callable[[], object]
@@ -51,17 +48,10 @@ class Case:
 def time_case(
     benchmark: Any, case: Case, device: torch.device, script: Sequence[str], *, about: Mapping[str, Any]
 ) -> float | None:
-    """Time a case and write everything about it into the benchmark's ``extra_info``.
+    """Time a case and record everything about it in the benchmark's ``extra_info``, together with ``about``.
 
-    Args:
-        benchmark: pytest-benchmark's fixture.
-        case: The case.
-        device: Where its work is done.
-        script: A Python file and its arguments that carry out the case once by :func:`run_once`.
-        about: What the case is, as JSON values.
-
-    Returns:
-        The median in seconds; None where benchmarks are disabled and the case was only run.
+    ``script`` is a Python file and its arguments that carry out the case once by :func:`run_once`. Returns the median
+    in seconds; None where benchmarks are disabled.
     """
     once = min(device_seconds(case.call, device, rounds=1, warmup=1))
     rounds = int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, SECONDS / once)))
@@ -87,7 +77,7 @@ def time_case(
 
 
 def run_once(case: Callable[[], Case], device: torch.device) -> None:
-    """Build a case, carry it out once and print the memory before and, on a GPU, the device's peak, as JSON."""
+    """Build a case, run it once and print the memory before and, on a GPU, the device's peak, as JSON."""
     built = case()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     held = peak = None
@@ -102,7 +92,7 @@ def run_once(case: Callable[[], Case], device: torch.device) -> None:
 
 
 def num_bytes(*values: Any) -> int:
-    """Bytes of the parameters of modules and of tensors, also within lists, tuples and dicts."""
+    """Return the bytes of tensors and of the parameters of modules, also within lists, tuples and dicts."""
     total = 0
     for value in values:
         if isinstance(value, nn.Module):
@@ -117,7 +107,6 @@ def num_bytes(*values: Any) -> int:
 
 
 def _finished(call: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    """The call and, on a GPU, waiting until its work is done."""
     if device.type != "cuda":
         return call
 
@@ -141,14 +130,7 @@ def _roofline(case: Case, median: float, device: torch.device) -> dict[str, Any]
     }
 
 
-@cache
-def _bandwidth(device: torch.device) -> float:
-    return copy_bandwidth(device)
-
-
-@cache
-def _matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
-    return matmul_peak(device, dtype)
+_bandwidth, _matrix_peak = cache(copy_bandwidth), cache(matmul_peak)
 
 
 def _peak_memory(script: Sequence[str]) -> dict[str, Any]:

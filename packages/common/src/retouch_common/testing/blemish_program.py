@@ -1,8 +1,7 @@
-"""Blemishes drawn on skin by a program of its own, for measuring networks that were trained on others.
+"""An independent program that draws blemishes, for measuring networks that were trained on others.
 
-Shares nothing with :mod:`retouch_common.synthesis`, which draws what networks are trained on. Colours are targets in
-OKLCh relative to the local skin, shapes are sums of anisotropic Gaussians, discs with soft rims, splines and fractal
-noise. Moles are no blemishes and are not drawn.
+It shares nothing with :mod:`retouch_common.synthesis`. Colours are targets in OKLCh relative to the local skin, shapes
+are sums of anisotropic Gaussians, discs with soft rims, splines and fractal noise. Moles are not drawn.
 
 Björn Ottosson, *A perceptual color space for image processing*, 2020 (OKLab, and OKLCh, its polar form).
 """
@@ -19,7 +18,7 @@ from retouch_common.faces.mesh import OVAL
 from retouch_common.testing.anywhere import CHEEKS, MeshPortrait, filled
 from retouch_common.testing.portraits import VISIBLE
 
-SHARES = (0.005, 0.03)  # of the skin that blemishes cover visibly
+SHARES = (0.005, 0.03)  # of the skin that is visibly covered
 MOST = 400  # blemishes on a face
 
 _TO_LMS = np.array(
@@ -46,7 +45,7 @@ def from_oklab(lab: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Target:
-    """What a blemish makes of the skin around it, in OKLCh.
+    """Change of the surrounding skin's colour in OKLCh.
 
     Attributes:
         lightness: Factor on L.
@@ -59,26 +58,18 @@ class Target:
     turn: float = 0.0
 
     def offset(self, skin: np.ndarray) -> np.ndarray:
-        """Difference (3,) in OKLab to the skin's colour, (3,) OKLab."""
+        """Return the difference (3,) in OKLab to the skin's colour, (3,) OKLab."""
         hue = np.arctan2(skin[2], skin[1]) + np.radians(self.turn)
         chroma = max(float(np.hypot(skin[1], skin[2])) + self.chroma, 0.0)
         return np.array([self.lightness * skin[0], chroma * np.cos(hue), chroma * np.sin(hue)]) - skin
 
 
-Layers = list[tuple[np.ndarray, Target]]
-"""Coverages in [0, 1] over a square window, each with its colour."""
-
-Kind = Callable[[float, np.random.Generator], Layers]
-"""Draws a blemish on a face of a width in pixels."""
+Layers = list[tuple[np.ndarray, Target]]  # coverages in [0, 1] over a square window, each with its colour
+Kind = Callable[[float, np.random.Generator], Layers]  # draws a blemish on a face of a given width in pixels
 
 
 def draw_blemishes(portrait: MeshPortrait, seed: int) -> np.ndarray:
-    """Return the photograph with blemishes on 0.5 to 3 % of its skin, (H, W, 3) uint8; elsewhere it stays as it is.
-
-    Args:
-        portrait: The photograph.
-        seed: The same seed draws the same blemishes.
-    """
+    """Return the photograph with blemishes on 0.5 to 3 % of its skin, (H, W, 3) uint8, unchanged elsewhere."""
     generator = np.random.default_rng((seed, 0xB1E))
     oval, width = portrait.mesh[list(OVAL)], portrait.face_width
     top, left = (max(0, int(value)) for value in oval.min(axis=0)[::-1])
@@ -109,7 +100,7 @@ def draw_blemishes(portrait: MeshPortrait, seed: int) -> np.ndarray:
 
 
 def _of_skin_colour(portrait: MeshPortrait, window: tuple[slice, slice], lab: np.ndarray) -> np.ndarray:
-    """Where the oval shows skin and no hair, beard, glasses or deep shade, by the cheeks' colour."""
+    """Return where the oval shows skin and not hair, beard, glasses or deep shade, by the cheeks' colour."""
     cheeks = sum(filled(portrait.mesh[list(part)], *portrait.levels.shape[:2])[window] for part in CHEEKS) > 0
     cheek = np.median(lab[cheeks], axis=0)
     smooth = gaussian_filter(lab, (0.006 * portrait.face_width,) * 2 + (0,))
@@ -118,7 +109,6 @@ def _of_skin_colour(portrait: MeshPortrait, window: tuple[slice, slice], lab: np
 
 
 def _paint(lab: np.ndarray, cover: np.ndarray, layers: Layers, y: int, x: int) -> tuple[slice, slice]:
-    """Draw layers around a place, in place; return the part that they cover."""
     half = len(layers[0][0]) // 2
     rows, columns = (slice(max(0, at - half), min(n, at + half + 1)) for at, n in zip((y, x), cover.shape, strict=True))
     inside = (
@@ -139,7 +129,7 @@ def _grid(reach: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _gaussians(radius: float, number: int, spread: float, generator: np.random.Generator) -> np.ndarray:
-    """A sum of anisotropic Gaussians around the middle, at most 1."""
+    """Return a sum of anisotropic Gaussians around the middle, at most 1."""
     y, x = _grid(3.5 * radius)
     total = np.zeros_like(y)
     for _ in range(number):
@@ -157,7 +147,7 @@ def _disc(radius: float, rim: float, reach: float) -> np.ndarray:
 
 
 def _inflamed(width: float, generator: np.random.Generator) -> Layers:
-    """A red spot with a soft border; a third of them with a pale head."""
+    """Red spot with a soft border; a third of them with a pale head."""
     radius = width * np.exp(generator.uniform(np.log(0.005), np.log(0.018)))
     halo = _gaussians(radius, int(generator.integers(2, 5)), 0.4, generator)
     layers = [(halo, Target(generator.uniform(0.8, 0.95), generator.uniform(0.02, 0.06), generator.uniform(-30, -8)))]
@@ -168,14 +158,14 @@ def _inflamed(width: float, generator: np.random.Generator) -> Layers:
 
 
 def _crust(width: float, generator: np.random.Generator) -> Layers:
-    """A dark red or brown disc with a narrow rim."""
+    """Dark red or brown disc with a narrow rim."""
     radius = width * generator.uniform(0.004, 0.011)
     disc = _disc(radius, generator.uniform(0.08, 0.3) * radius, 2.5 * radius + 3)
     return [(disc, Target(generator.uniform(0.55, 0.85), generator.uniform(0.0, 0.05), generator.uniform(-25, 5)))]
 
 
 def _mark(width: float, generator: np.random.Generator) -> Layers:
-    """A flat brown mark of irregular outline."""
+    """Flat brown mark of irregular outline."""
     radius = width * generator.uniform(0.006, 0.014)
     body = _gaussians(radius, int(generator.integers(3, 7)), 0.7, generator)
     shape = 1 / (1 + np.exp(-(body - 0.45) / generator.uniform(0.05, 0.15))) * (body > 0.05)
@@ -183,13 +173,13 @@ def _mark(width: float, generator: np.random.Generator) -> Layers:
 
 
 def _comedone(width: float, generator: np.random.Generator) -> Layers:
-    """A dark, grey pore."""
+    """Dark, grey pore."""
     radius = max(0.7, width * generator.uniform(0.002, 0.0045))
     return [(_disc(radius, 0.4 * radius, 3 * radius + 3), Target(generator.uniform(0.55, 0.8), -0.03))]
 
 
 def _scar(width: float, generator: np.random.Generator) -> Layers:
-    """A pale pit with a faint dark border."""
+    """Pale pit with a faint dark border."""
     radius = width * generator.uniform(0.005, 0.014)
     pit = _gaussians(radius, 2, 0.6, generator)
     border = np.clip(pit * (1 - pit) * 4, 0, 1)
@@ -197,7 +187,7 @@ def _scar(width: float, generator: np.random.Generator) -> Layers:
 
 
 def _scratch(width: float, generator: np.random.Generator) -> Layers:
-    """A thin red line along a cubic spline."""
+    """Thin red line along a cubic spline."""
     from scipy.interpolate import CubicSpline
     from scipy.spatial import cKDTree
 
@@ -215,7 +205,7 @@ def _scratch(width: float, generator: np.random.Generator) -> Layers:
 
 
 def _rosacea(width: float, generator: np.random.Generator) -> Layers:
-    """A blotchy red patch: fractal noise above a threshold, within a soft envelope."""
+    """Blotchy red patch: fractal noise above a threshold, within a soft envelope."""
     radius = width * generator.uniform(0.03, 0.07)
     y, x = _grid(2.2 * radius)
     noise = _fractal(len(y), generator)
@@ -226,7 +216,7 @@ def _rosacea(width: float, generator: np.random.Generator) -> Layers:
 
 
 def _fractal(side: int, generator: np.random.Generator) -> np.ndarray:
-    """Noise whose amplitude falls with frequency, (side, side), mean 0 and deviation 1."""
+    """Return noise whose amplitude falls with frequency, (side, side), mean 0 and standard deviation 1."""
     spectrum = np.fft.rfft2(generator.normal(size=(side, side)))
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = np.inf

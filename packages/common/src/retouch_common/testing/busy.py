@@ -1,4 +1,4 @@
-"""Untrained networks that do something."""
+"""Untrained networks with non-trivial outputs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from torch import nn
 M = TypeVar("M", bound=nn.Module)
 
 
-def made_busy(model: M, amount: float = 0.05) -> M:
-    """Move every parameter off its initial value, the same way on every call, and return the model for evaluation.
+def randomize_parameters(model: M, amount: float = 0.05) -> M:
+    """Add noise to every parameter, the same on every call, and return the model in evaluation mode.
 
-    Layers that start at zero hide what is behind them; after the move every path carries a signal.
+    Layers that are initialised to zero hide what is behind them; with noise every path carries a signal.
 
     Args:
-        model: Is changed.
-        amount: Standard deviation of what is added.
+        model: Modified in place.
+        amount: Standard deviation of the noise.
     """
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(amount * torch.randn(parameter.shape, generator=generator))
     return model.eval()
+
+
+made_busy = randomize_parameters

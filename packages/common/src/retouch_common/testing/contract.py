@@ -1,4 +1,4 @@
-"""The contract that every model of every paper keeps, as a test suite to subclass.
+"""The contract of every model of every paper, as a test suite to subclass.
 
 class TestABPN(ModelContract):
     sizes = ((64, 64), (65, 97))
@@ -24,7 +24,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from retouch_common.testing.busy import made_busy
+from retouch_common.testing.busy import randomize_parameters
 from retouch_common.testing.tolerances import assert_close
 from retouch_common.weights import state_hash
 
@@ -32,17 +32,17 @@ PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 
 
 class ModelContract:
-    """Tests that a model must pass; a subclass says how to make it and what it returns."""
+    """Tests that a model must pass; a subclass makes it and names its outputs."""
 
     sizes: tuple[tuple[int, int], ...] = ((64, 64), (65, 97))
-    """Heights and widths that the model must accept; the first is used where one is enough."""
+    """Heights and widths that the model must accept; the first one where one is enough."""
     autocast_dtypes: tuple[torch.dtype, ...] = (torch.bfloat16,)
     """Formats tested under autocast on the CPU."""
     without_gradient: frozenset[str] = frozenset()
-    """Names of parameters that rightly get no gradient, each with a reason beside it in the subclass."""
+    """Names of parameters that get no gradient, each with a reason beside it in the subclass."""
 
     def make_model(self) -> nn.Module:
-        """A small model with random weights; the random state is seeded before."""
+        """Return a small model with random weights; the random state is seeded before."""
         raise NotImplementedError
 
     def run(self, model: nn.Module, image: Tensor) -> Mapping[str, Tensor]:
@@ -50,16 +50,16 @@ class ModelContract:
         raise NotImplementedError
 
     def expected_shapes(self, batch: int, height: int, width: int) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of the outputs for such an input; outputs left out may have any."""
+        """Return shapes of the outputs for such an input; outputs left out may have any."""
         raise NotImplementedError
 
     def seeded_model(self) -> nn.Module:
-        """The same model on every call, every parameter moved off its initial value."""
+        """Return the same model on every call, every parameter moved off its initial value."""
         torch.manual_seed(0)
-        return made_busy(self.make_model())
+        return randomize_parameters(self.make_model())
 
     def image(self, batch: int = 1, size: tuple[int, int] | None = None) -> Tensor:
-        """The same noise on every call, (N, 3, H, W) in [0, 1]."""
+        """Return the same noise on every call, (N, 3, H, W) in [0, 1]."""
         generator = torch.Generator().manual_seed(2)
         return torch.rand(batch, 3, *(size or self.sizes[0]), generator=generator)
 
@@ -85,14 +85,14 @@ class ModelContract:
         assert_finite(self.infer(self.seeded_model(), torch.full_like(self.image(), value)))
 
     def test_treats_the_images_of_a_batch_alone(self) -> None:
-        """In evaluation no image sees another."""
+        """In evaluation mode the images of a batch do not influence each other."""
         model, images = self.seeded_model(), self.image(2)
         together, alone = self.infer(model, images), self.infer(model, images[1:])
         for name, output in alone.items():
             assert_close(together[name][1:], output, name=name)
 
     def test_leaves_input_and_random_state_alone(self) -> None:
-        """Nothing is computed in place, and evaluation draws no random numbers."""
+        """Nothing is modified in place, and evaluation draws no random numbers."""
         model, image = self.seeded_model(), self.image()
         before, random_state = image.clone(), torch.get_rng_state()
         self.infer(model, image)

@@ -1,4 +1,4 @@
-"""Evidence: every figure that a package promises, measured afresh and set beside its bar.
+"""Evidence: every figure that a package promises, measured and set beside its bar.
 
     evidence = Evidence("abpn")
 
@@ -9,11 +9,10 @@
     if __name__ == "__main__":
         evidence.main()
 
-`nox -s evidence -- abpn` measures all and writes docs/evidence/abpn.json; `-- abpn --only inversion` measures
-one and writes nothing. A figure that cannot be measured counts against the package, by name. What is written belongs to
-a commit: a work tree that differs from it is refused, and with `--allow-dirty` measured without writing.
-
-`-- abpn --sheets FOLDER` measures nothing and writes pictures of what the package does, for a person to look at.
+`nox -s evidence -- abpn` measures all figures and writes docs/evidence/abpn.json; `-- abpn --only inversion` measures
+one and writes nothing. A figure that cannot be measured counts as failed, by name. The file belongs to a commit: a work
+tree that differs from it is refused, and with `--allow-dirty` measured without writing. `-- abpn --sheets FOLDER`
+writes images for inspection instead.
 """
 
 from __future__ import annotations
@@ -36,10 +35,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[[], Any])
 
-STUDIO = ("london_neutral", "london_smiling", "canada")
-"""Sets of portraits taken in two studios, under `faces/`."""
-ANYWHERE = ("headshots", "community")
-"""Sets of portraits taken anywhere."""
+STUDIO = ("london_neutral", "london_smiling", "canada")  # sets of portraits taken in two studios, under `faces/`
+ANYWHERE = ("headshots", "community")  # sets of portraits taken anywhere
 
 
 class NotMeasured(Exception):
@@ -48,25 +45,28 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One promise."""
+    """One promise.
+
+    Attributes:
+        key: Name of the function that measures it; the argument of --only.
+        title: What is measured.
+        bar: The promised value.
+        sense: ">=" if the value must reach the bar, "<=" if it must not exceed it.
+        unit: Unit of value and bar.
+        measure: Returns the value, or the value and a dict of JSON details.
+    """
 
     key: str
-    """Name of the function that measures it; the argument of --only."""
     title: str
-    """What is measured, for the reader."""
     bar: float
-    """The promised value."""
     sense: str
-    """">=" if the value must reach the bar, "<=" if it must not exceed it."""
     unit: str
-    """Unit of value and bar."""
     measure: Callable[[], Any]
-    """Returns the value, or the value and a dict of JSON details."""
 
 
 @dataclass(kw_only=True)
 class Result:
-    """What became of a figure."""
+    """Measurement of a figure; ``reason`` says why there is no value."""
 
     title: str
     bar: str
@@ -75,7 +75,6 @@ class Result:
     value: float | None = None
     holds: bool = False
     reason: str = ""
-    """Why there is no value."""
     seconds: float = 0.0
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -93,10 +92,10 @@ class Evidence:
     ) -> Callable[[F], F]:
         """Register the function that measures a figure; give exactly one bar.
 
-        `name` stands for the function's own, which is the argument of --only.
+        `name` replaces the function's own, the argument of --only.
 
         Raises:
-            ValueError: no bar or two, or a second figure of the same name.
+            ValueError: No bar or two, or a second figure of the same name.
         """
         if (at_least is None) == (at_most is None):
             raise ValueError(f"figure {title!r}: give either at_least or at_most")
@@ -113,7 +112,7 @@ class Evidence:
         return register
 
     def sheets(self, rows: Callable[[], Iterable[Mapping[str, np.ndarray]]]) -> Callable[..., Any]:
-        """Register the function that makes the rows of the sheets, each with pictures (H, W, 3) uint8 by title."""
+        """Register the function that makes the rows of the sheets, each with images (H, W, 3) uint8 by title."""
         self.pictures = rows
         return rows
 
@@ -128,8 +127,8 @@ class Evidence:
         )
         start = time.perf_counter()
         try:
-            answer = figure.measure()
-            value, result.details = answer if isinstance(answer, tuple) else (answer, {})
+            measured = figure.measure()
+            value, result.details = measured if isinstance(measured, tuple) else (measured, {})
             result.value = float(value)
             if not math.isfinite(result.value):
                 raise NotMeasured(f"the measurement gave {result.value}")
@@ -143,7 +142,7 @@ class Evidence:
         return result
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
-        """The command line of an evidence script; exits 1 if a figure falls short or was not measured."""
+        """Run the command line of an evidence script; exit 1 if a figure falls short or was not measured."""
         import click
 
         @click.command(help=f"Measure what {self.package} promises.")
@@ -184,7 +183,7 @@ class Evidence:
 
 
 def not_a_commit() -> str | None:
-    """Return why what is measured here would belong to no commit, and what to do; None if it does."""
+    """Return why a measurement here would belong to no commit, and what to do; None if it does."""
     changes = work_tree_changes()
     if changes is None:
         return "evidence belongs to a commit, and this is no git checkout; measure in one"
@@ -195,11 +194,7 @@ def not_a_commit() -> str | None:
 
 
 def data_folder(name: str) -> Path:
-    """A folder of the portraits that figures are measured on, e.g. "faces/london_neutral".
-
-    Raises:
-        NotMeasured: it is not there.
-    """
+    """Return a folder of evidence portraits, e.g. "faces/london_neutral"; NotMeasured if it is not there."""
     root = Path(os.environ.get("RETOUCH_DATA", "../shared/data"))
     if not (root / name).is_dir():
         raise NotMeasured(f"needs the portraits {name}; set RETOUCH_DATA to the folder that holds them")
@@ -207,11 +202,7 @@ def data_folder(name: str) -> Path:
 
 
 def face_sets(names: Sequence[str]) -> str:
-    """Return the folders of some sets of portraits, joined by commas as `faces:` takes them.
-
-    Raises:
-        NotMeasured: One is not there.
-    """
+    """Return the folders of some sets of portraits, joined by commas as `faces:` takes them."""
     return ",".join(str(data_folder(f"faces/{name}")) for name in names)
 
 

@@ -4,9 +4,8 @@
     forward     weights, input and output of a tiny model in one safetensors file
     loss curve  the first losses of a short training run
 
-Each `check_…` compares with its file. With RETOUCH_UPDATE_GOLDEN=1 in the environment, as
-`nox -s golden -- --update` sets it, it writes the file instead. Hashes of values are never committed: they
-differ between processors.
+Each `check_…` compares with its file, or writes it with RETOUCH_UPDATE_GOLDEN=1 in the environment, which
+`nox -s golden -- --update` sets. Hashes of values are never committed: they differ between processors.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ UPDATE_VARIABLE = "RETOUCH_UPDATE_GOLDEN"
 
 
 def updating() -> bool:
-    """Whether golden files are being written anew instead of compared."""
+    """Return whether golden files are written instead of compared."""
     return os.environ.get(UPDATE_VARIABLE) == "1"
 
 
 def schema(model: nn.Module) -> dict[str, Any]:
-    """What a checkpoint of this model looks like, in brief; a model on the meta device will do.
+    """Return the schema of a model, which may be on the meta device.
 
     Returns:
-        "sha256" of the sorted (name, shape, format) of the state dict, the number of "tensors" in it, and of
-        "parameters", the values that training changes.
+        "sha256" of the sorted (name, shape, format) of the state dict, its number of "tensors", and the number of
+        "parameters".
     """
     entries = sorted(
         (name, list(tensor.shape), str(tensor.dtype).removeprefix("torch."))
@@ -51,11 +50,7 @@ def schema(model: nn.Module) -> dict[str, Any]:
 
 
 def check_schema(path: Path, models: Mapping[str, nn.Module]) -> None:
-    """Compare the schema of every preset's model with the golden file.
-
-    Raises:
-        AssertionError: a schema differs, or the file lacks a preset or has one too many.
-    """
+    """Compare the schemas of all presets' models with the golden file."""
     found = {name: schema(model) for name, model in models.items()}
     if updating():
         _write(path, json.dumps(found, indent=2, sort_keys=True) + "\n")
@@ -74,17 +69,10 @@ def check_forward(
     make: Callable[[], tuple[nn.Module, dict[str, Tensor]]],
     run: Callable[[nn.Module, dict[str, Tensor]], Mapping[str, Tensor]],
 ) -> None:
-    """Compare a forward pass with the golden file's: its weights and its inputs must give its outputs.
+    """Compare a forward pass with the golden file, at most 200 kB: its weights and inputs must give its outputs.
 
-    Args:
-        path: the safetensors file.
-        make: returns a model and inputs by name; weights and inputs are replaced by the golden ones, so their
-            random values matter only when the file is written.
-        run: returns the outputs by name.
-
-    Raises:
-        AssertionError: an output differs by more than rtol 1e-4, atol 1e-5, or the weights do not fit.
-        ValueError: when writing, the file would exceed 200 kB.
+    ``make`` returns a model and inputs by name, whose values matter only when the file is written; ``run`` returns the
+    outputs by name. They may differ by rtol 1e-4, atol 1e-5.
     """
     from safetensors.torch import load, save
 
@@ -112,11 +100,7 @@ def check_forward(
 
 
 def check_curve(path: Path, losses: Sequence[float]) -> None:
-    """Compare the losses of a training run with the golden file's, each to rtol 1e-3.
-
-    Raises:
-        AssertionError: a loss differs, or their number does.
-    """
+    """Compare the losses of a training run with the golden file's, each to rtol 1e-3."""
     if updating():
         _write(path, json.dumps([float(f"{loss:.7g}") for loss in losses], indent=1) + "\n")
         return

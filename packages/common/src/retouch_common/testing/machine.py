@@ -1,8 +1,4 @@
-"""What the machine can do, and what a process took of it: the yardsticks of benchmarks.
-
-A time in seconds says little without the machine's own limits measured beside it: how fast it copies memory and how
-fast it multiplies matrices.
-"""
+"""Limits of the machine, and resources of a process: the references of benchmarks."""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ import torch
 _COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # far more than any cache holds
 _MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 
-# A child's ru_maxrss begins with the size of the process it was forked from, so that a small process does the forking.
+# A child's ru_maxrss starts with the size of the process it was forked from, so that a small process does the forking.
 _LAUNCHER = """
 import json, resource, subprocess, sys
 status = subprocess.call(sys.argv[2:])
@@ -49,12 +45,7 @@ class Finished:
 
 
 def run_measured(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> Finished:
-    """Run a command in a process of its own and measure its peak memory (Linux and macOS).
-
-    Args:
-        command: Program and arguments.
-        environment: Variables to add to the present ones.
-    """
+    """Run a command, with further variables, and measure its peak memory (Linux and macOS)."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         finished = subprocess.run(
@@ -70,7 +61,7 @@ def run_measured(command: Sequence[str], *, environment: Mapping[str, str] | Non
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes per second, read and written ones both counted, of copying a large tensor; best of several."""
+    """Return bytes per second, read and written ones both counted, of copying a large tensor; best of several."""
     source = torch.ones(_COPY_BYTES[device.type] // 4, device=device)
     target = torch.empty_like(source)
     seconds = min(device_seconds(lambda: target.copy_(source), device, rounds=10))
@@ -78,21 +69,14 @@ def copy_bandwidth(device: torch.device) -> float:
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of multiplying large square matrices; best of several."""
+    """Return floating-point operations per second of multiplying large square matrices; best of several."""
     side = _MATRIX_SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / min(device_seconds(lambda: a @ b, device, rounds=10))
 
 
 def device_seconds(call: Callable[[], object], device: torch.device, *, rounds: int, warmup: int = 2) -> list[float]:
-    """Time a call: by events on the device where it is a GPU, by the clock on the CPU.
-
-    Args:
-        call: What to time.
-        device: Where its work is done.
-        rounds: Number of times.
-        warmup: Calls before, which do not count.
-    """
+    """Time a call ``rounds`` times, after ``warmup`` calls: by events on a GPU, by the clock on the CPU."""
     for _ in range(warmup):
         call()
     if device.type != "cuda":

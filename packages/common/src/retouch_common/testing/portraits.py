@@ -1,4 +1,4 @@
-"""Portraits of people that bundled weights were not trained on: what every paper's evidence is measured on."""
+"""Portraits of people that bundled weights were not trained on: the data of every paper's evidence."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
 
 SIDE = 1024
 VISIBLE = 5  # 8-bit levels: a pixel whose channels differ by more belongs to the mask
-MIN_SHARE = 0.005  # of the pixels of a picture with drawn blemishes differ visibly
-MARGIN = 2.0  # what abpn-retouch crops around a face
+MIN_SHARE = 0.005  # of the pixels of an image with drawn blemishes differ visibly
+MARGIN = 2.0  # of abpn-retouch's face crops
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Portrait:
     """A square face crop.
 
     Attributes:
-        name: Which photograph it is from.
-        clean: (S, S, 3) uint8, natural blemishes taken out.
-        natural: The same as photographed.
+        name: Name of the photograph.
+        clean: (S, S, 3) uint8, natural blemishes removed.
+        natural: (S, S, 3) uint8, as photographed.
         skin: (S, S) float32 in [0, 1].
         scale: Width of the face in pixels / 600.
     """
@@ -41,13 +41,7 @@ class Portrait:
 
 
 def held_out(folders: str | Path, *, side: int = SIDE, margin: float = MARGIN) -> Iterator[Portrait]:
-    """Every portrait of the validation people, in order.
-
-    Args:
-        folders: The shared portraits: a folder, or several joined by commas.
-        side: S, in pixels.
-        margin: Side of the crop over the longer side of the face's box.
-    """
+    """Yield a square crop, ``margin`` times the longer side of the face, of every portrait of the validation people."""
     for path in split_portraits(find_portraits(folders), "val"):
         face = open_or_prepare(default_cache(), path)
         if face is None:
@@ -66,10 +60,7 @@ def held_out(folders: str | Path, *, side: int = SIDE, margin: float = MARGIN) -
 
 
 def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
-    """The clean portrait with drawn blemishes, uint8, that are visible on at least ``MIN_SHARE`` of its pixels.
-
-    Faces with hardly a blemish are judged by what stays as it was, not by a gain.
-    """
+    """Return the clean portrait with drawn blemishes, uint8, visible on at least ``MIN_SHARE`` of its pixels."""
     synthesizer = BlemishSynthesizer(
         BlemishConfig(clean_probability=0.0, mole_probability=0.0, freckle_probability=0.0, hair_probability=0.0)
     )
@@ -82,7 +73,7 @@ def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
 
 
 def with_moles(portrait: Portrait, seed: int, count: int = 6) -> np.ndarray:
-    """The clean portrait with drawn moles, uint8."""
+    """Return the clean portrait with drawn moles, uint8."""
     generator = np.random.default_rng(seed)
     image = portrait.clean.astype(np.float32) / 255
     canvas = Canvas(image, portrait.skin, np.array([0.6, 0.8]), 1.0, NoisePool())
@@ -93,7 +84,7 @@ def with_moles(portrait: Portrait, seed: int, count: int = 6) -> np.ndarray:
 
 
 def with_plain_blemishes(portrait: Portrait, seed: int, count: int = 25) -> np.ndarray:
-    """Blemishes as a few lines of another program draw them: tinted ellipses, discs and lines, sharp or soft."""
+    """Return blemishes as another program draws them: tinted ellipses, discs and lines, sharp or soft."""
     generator = np.random.default_rng(seed)
     image = portrait.clean.astype(np.float32)
     places = np.argwhere(portrait.skin > 0.95)
@@ -112,28 +103,24 @@ def with_plain_blemishes(portrait: Portrait, seed: int, count: int = 25) -> np.n
 
 
 def psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> float:
-    """PSNR in dB of uint8 RGB pictures, over all pixels or those of a mask; equal pictures count as 100."""
+    """Return the PSNR in dB of uint8 RGB images, over all pixels or those of a mask; 100 for equal images."""
     error = np.square(image.astype(np.float64) - truth)
     error = error if where is None else error[where]
     return float(10 * np.log10(255**2 / max(error.mean(), 255**2 / 1e10)))
 
 
 def visible(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(H, W) bool: where two uint8 pictures differ by more than ``VISIBLE`` levels in a channel."""
+    """Return where two uint8 images differ by more than ``VISIBLE`` levels in a channel, (H, W) bool."""
     return np.abs(image.astype(np.int16) - truth).max(axis=-1) > VISIBLE
 
 
 def gains(
     retouch: Callable[[np.ndarray], np.ndarray], pairs: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> dict[str, float]:
-    """PSNR of results beside that of doing nothing, means over pictures, in dB.
+    """Return mean PSNR of results beside the identity baseline, in dB, over pairs of images with blemishes and without.
 
-    Args:
-        retouch: From an (S, S, 3) uint8 picture to the result.
-        pairs: Pictures with blemishes, and without; those that do not differ visibly are left out.
-
-    Returns:
-        "gain_whole" and "gain_inside" (where the pair differs visibly), what they are differences of, and "pictures".
+    Pairs that do not differ visibly are skipped. "gain_whole" and "gain_inside" (where the pair differs visibly) stand
+    beside the values they are differences of, and the number of "pictures".
     """
     rows = []
     for raw, truth in pairs:

@@ -1,14 +1,13 @@
-"""Faces whitened, smoothed, lifted and given larger eyes by a program of its own, for measuring networks.
+"""An independent program that whitens, smooths and lifts faces and enlarges eyes, for measuring networks.
 
-Shares nothing with :mod:`retouch_common.synthesis`, which retouches what networks are trained on, and works on the
-photograph at its own size:
+It shares nothing with :mod:`retouch_common.synthesis`, and works on the photograph at full resolution:
 
 - white: gains in linear RGB with a shoulder towards white, larger for blue than for red;
 - smooth: anisotropic diffusion (Perona and Malik, 1990) of a reduced copy, and finer texture made fainter;
 - lift: a thin-plate spline that moves the jaw of the face mesh inwards;
 - eye: an elliptical enlargement around each eye that fades as a quintic.
 
-Then the picture is compressed as JPEG.
+Then the image is compressed as JPEG.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ STRENGTHS = (1, 2, 3)
 
 WHITE = (0.5, 0.9, 1.4)  # by strength, times GAINS
 GAINS = np.array([0.32, 0.40, 0.46])
-SMOOTH = (0.5, 0.75, 1.0)  # share of the detail that goes
+SMOOTH = (0.5, 0.75, 1.0)  # share of the detail that is removed
 SMOOTH_STEPS, SMOOTH_EDGE = 60, 0.05
 LIFT = (0.014, 0.022, 0.032)  # of the face's width
-EYE = (0.09, 0.14, 0.20)  # the middle becomes 1 / (1 - this) times as large
+EYE = (0.09, 0.14, 0.20)  # the middle is enlarged by 1 / (1 - this)
 EYE_REACH = 1.15  # of the eye's width
 
 QUALITIES = (88, 96)  # of JPEG
@@ -50,8 +49,8 @@ class _Work:
     Attributes:
         image: (h, w, 3) float32 in [0, 1].
         mesh: In its pixels.
-        width: Of the face.
-        window: Where it is in the photograph.
+        width: Width of the face.
+        window: Its place in the photograph.
     """
 
     image: np.ndarray
@@ -69,21 +68,15 @@ class _Work:
         return copy, (self.mesh + 0.5) * scale - 0.5
 
     def enlarged(self, part: np.ndarray) -> np.ndarray:
-        """A plane or picture of the reduced copy at full size."""
+        """Return a plane or image of the reduced copy at full size."""
         factors = [full / small for full, small in zip(self.image.shape, part.shape, strict=False)]
         return zoom(part, [*factors[:2], 1][: part.ndim], order=1, grid_mode=True, mode="nearest")
 
 
 def retouch(portrait: MeshPortrait, strengths: Mapping[str, int], seed: int) -> np.ndarray:
-    """Return the retouched photograph, compressed as JPEG and opened again, (H, W, 3) uint8.
+    """Return the retouched photograph, compressed as JPEG and decoded, (H, W, 3) uint8.
 
-    Args:
-        portrait: The photograph.
-        strengths: 1, 2 or 3 by operation; those that are left out are not applied.
-        seed: Of the quality of the JPEG file.
-
-    Raises:
-        ValueError: If there is no such operation or strength.
+    ``strengths`` are 1, 2 or 3 by operation, ValueError for others; ``seed`` draws the quality of the JPEG file.
     """
     for name, strength in strengths.items():
         if name not in OPERATIONS or strength not in STRENGTHS:
@@ -106,7 +99,7 @@ def retouch(portrait: MeshPortrait, strengths: Mapping[str, int], seed: int) -> 
 
 
 def compressed(levels: np.ndarray, seed: int) -> np.ndarray:
-    """Return a photograph as it comes out of a JPEG file of a quality between 88 and 96."""
+    """Compress and decode a photograph as JPEG of a quality between 88 and 96."""
     from PIL import Image
 
     generator, file = np.random.default_rng((seed, 0x19E6)), io.BytesIO()
@@ -122,7 +115,7 @@ def _cut(portrait: MeshPortrait) -> _Work:
 
 
 def _complexion(work: _Work) -> np.ndarray:
-    """How much a pixel has the cheeks' colour, within reach of the face, without eyes and lips; reduced, in [0, 1]."""
+    """Return the likelihood of the cheeks' colour near the face, without eyes and lips; reduced, in [0, 1]."""
     image, mesh = work.reduced
     rows, columns, width = *image.shape[:2], np.ptp(mesh[list(OVAL), 0])
     lab = gaussian_filter(to_oklab(image), (0.004 * width,) * 2 + (0,))
@@ -136,7 +129,7 @@ def _complexion(work: _Work) -> np.ndarray:
 
 
 def _plain(work: _Work) -> np.ndarray:
-    """The oval without brows, softly; reduced, in [0, 1]."""
+    """Return the oval without brows, with soft borders; reduced, in [0, 1]."""
     image, mesh = work.reduced
     rows, columns = image.shape[:2]
     oval = filled(mesh[list(OVAL)], rows, columns)
@@ -165,7 +158,7 @@ def _smoothed(work: _Work, strength: float) -> np.ndarray:
 
 
 def _diffused(image: np.ndarray) -> np.ndarray:
-    """Perona and Malik's equation in four directions, with one conductance for all channels."""
+    """Diffuse by Perona and Malik's equation in four directions, with one conductance for all channels."""
     result = image.copy()
     for _ in range(SMOOTH_STEPS):
         change = np.zeros_like(result)
@@ -181,7 +174,7 @@ def _diffused(image: np.ndarray) -> np.ndarray:
 
 
 def _enlarging(work: _Work, amount: float) -> np.ndarray:
-    """Where colours come from, relative to a pixel's own place; (2, h, w), y and x in pixels."""
+    """Return where colours come from, relative to a pixel's own place; (2, h, w), y and x in pixels."""
     y, x = np.mgrid[: work.image.shape[0], : work.image.shape[1]].astype(np.float32)
     flow = np.zeros((2, *y.shape), np.float32)
     for part in EYES:
@@ -197,7 +190,7 @@ def _enlarging(work: _Work, amount: float) -> np.ndarray:
 
 
 def _lifting(work: _Work, amount: float) -> np.ndarray:
-    """As :func:`_enlarging`, for a slimmer jaw."""
+    """Return the same as :func:`_enlarging` for a slimmer jaw."""
     from skimage.transform import ThinPlateSplineTransform
 
     mesh = work.mesh
@@ -229,5 +222,5 @@ def _warped(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 at ``low`` and 1 at ``high``, linear between."""
+    """Return 0 at ``low``, 1 at ``high``, linear between."""
     return np.clip((values - low) / (high - low), 0, 1)

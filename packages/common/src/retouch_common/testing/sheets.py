@@ -1,4 +1,4 @@
-"""Sheets of what a network does to every held-out person, for a person to look at; they never enter the repository."""
+"""Sheets of the results on all held-out people, for inspection; they never enter the repository."""
 
 from __future__ import annotations
 
@@ -13,25 +13,13 @@ from retouch_common.testing.anywhere import Draw, MeshPortrait, Retouch, face_wi
 from retouch_common.training.sheets import save_sheet
 
 ROWS = 5  # on a sheet
-SIDE = 448  # of the largest picture in pixels
+SIDE = 448  # of the largest image in pixels
 MARGIN = 0.7  # face widths around the face
 CHANGED = 2  # levels
 
 
 def write_sheets(folder: Path, name: str, rows: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Path]:
-    """Write rows of pictures on as many PNG files as they need.
-
-    Args:
-        folder: Made if it is not there.
-        name: Beginning of the files' names.
-        rows: Pictures (H, W, 3) uint8 by title.
-
-    Yields:
-        The files, when they are written.
-
-    Raises:
-        OSError: If they cannot be written.
-    """
+    """Write rows of images (H, W, 3) uint8 by title on as many PNG files as they need; yield each file once written."""
     folder.mkdir(parents=True, exist_ok=True)
     waiting, number = iter(rows), 1
     while page := list(islice(waiting, ROWS)):
@@ -42,13 +30,7 @@ def write_sheets(folder: Path, name: str, rows: Iterable[Mapping[str, np.ndarray
 
 
 def retouched_rows(portraits: Sequence[MeshPortrait], retouch: Retouch, draw: Draw) -> Iterator[dict[str, np.ndarray]]:
-    """Make a row for every portrait: as photographed and with blemishes, what becomes of both, and where they change.
-
-    Args:
-        portraits: The photographs.
-        retouch: The network.
-        draw: From a portrait and a seed to its photograph with blemishes.
-    """
+    """Yield a row per portrait: the photograph and a copy with blemishes, each with its result and its changes."""
     for seed, portrait in enumerate(portraits):
         window = face_window(portrait, MARGIN)
         row: dict[str, np.ndarray] = {}
@@ -60,7 +42,7 @@ def retouched_rows(portraits: Sequence[MeshPortrait], retouch: Retouch, draw: Dr
 
 
 def changes_over(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Return a faint grey copy of a picture with the pixels that change by more than 2 levels in red, uint8."""
+    """Return a faint grey copy of an image with the pixels that change by more than 2 levels in red, uint8."""
     grey = 128 + 0.4 * (before.mean(axis=-1, keepdims=True) - 128)
     picture = np.repeat(grey, 3, axis=2)
     picture[np.abs(after.astype(np.int16) - before).max(axis=-1) > CHANGED] = (230, 20, 20)

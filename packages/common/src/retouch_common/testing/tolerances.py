@@ -25,17 +25,7 @@ TOLERANCES = {
 def assert_close(
     actual: torch.Tensor, expected: torch.Tensor, *, dtype: torch.dtype | None = None, name: str = "tensor"
 ) -> None:
-    """Assert that two tensors agree within the tolerance of a format.
-
-    Args:
-        actual: any shape and format.
-        expected: the same shape; compared in float64, so the formats may differ.
-        dtype: the format in which `actual` was computed, if that is not its own.
-        name: what to call it in the message.
-
-    Raises:
-        AssertionError: the shapes differ, or some value is further away than the tolerance, or NaN.
-    """
+    """Assert that two tensors agree within the tolerance of ``dtype``, by default the format of ``actual``."""
     tolerance = TOLERANCES[dtype or actual.dtype]
     torch.testing.assert_close(
         actual.detach().cpu().double(),

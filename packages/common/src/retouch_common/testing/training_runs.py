@@ -1,7 +1,4 @@
-"""Training runs of the preset tiny, each in a fresh process, on pairs that every machine draws alike.
-
-What the reproduction tests of every paper stand on: ``train("abpn", data, out)``.
-"""
+"""Training runs of the preset tiny, each in a fresh process, on pairs that are equal on every machine."""
 
 from __future__ import annotations
 
@@ -47,21 +44,21 @@ class Run:
     folder: Path
 
     def state(self) -> dict[str, Any]:
-        """Everything the last checkpoint holds: weights, average, optimiser, random state, configuration."""
+        """Return everything the last checkpoint holds: weights, average, optimiser, random state, configuration."""
         found = checkpoint.latest(self.folder / "checkpoints")
         assert found is not None and found.step == 20
         return {"meta": found.meta, **{group: found.tensors(group) for group in found.groups()}}
 
     def hashes(self) -> dict[str, str]:
-        """A hash for each part of the state, so that a difference names the part."""
+        """Return a hash for each part of the state, so that a difference names the part."""
         return {part: state_hash(value) for part, value in self.state().items()}
 
     def weights_hash(self) -> str:
-        """A hash of the final weights."""
+        """Return a hash of the final weights."""
         return state_hash(load_file(self.folder / "weights" / "model.safetensors"))
 
     def losses(self) -> list[float]:
-        """The losses of all steps, in order."""
+        """Return the losses of all steps, in order."""
         lines = [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
         losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
         assert list(losses) == list(range(1, 21))
@@ -69,7 +66,7 @@ class Run:
 
 
 def draw_pairs(folder: Path, number: int = 20, size: int = 64) -> None:
-    """Soft gradients; the raw ones with a dark spot. Integers only, so that every machine draws the same."""
+    """Write pairs of soft gradients, the raw ones with a dark spot; integers only, equal on every machine."""
     y, x = np.mgrid[:size, :size]
     for name in ("raw", "target"):
         (folder / name).mkdir(parents=True)
@@ -99,18 +96,8 @@ def train(
         options: Further options of the command.
         succeeds: Whether it should.
     """
-    command = [
-        sys.executable,
-        "-c",
-        code.replace("{package}", package),
-        *options,
-        "--preset",
-        "tiny",
-        "--data",
-        str(data),
-        "--out",
-        str(out),
-    ]
+    code = code.replace("{package}", package)
+    command = [sys.executable, "-c", code, *options, "--preset", "tiny", "--data", str(data), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run([*command, "--device", "cpu"], env=environment, capture_output=True, text=True)
     assert (result.returncode == 0) == succeeds, result.stdout + result.stderr
@@ -125,12 +112,9 @@ def assert_same(run: Run, other: Run) -> None:
 
 
 def assert_infinite_rate_is_survived(command: click.Command, arguments: Sequence[object], folder: Path) -> None:
-    """Assert that a run whose weights become NaN ends with a line, keeps its last good state, and can be mended.
+    """Assert that a run whose weights become NaN ends with a message, keeps its last good state, and can be resumed.
 
-    Args:
-        command: The training command.
-        arguments: Of the preset tiny, with data and run directory; neither steps nor learning rate.
-        folder: Where the run has its checkpoints and weights.
+    ``arguments`` are options of the preset tiny, with data and run directory, without steps and learning rate.
     """
 
     def run(*more: str) -> Any:

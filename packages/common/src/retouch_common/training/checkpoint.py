@@ -1,9 +1,8 @@
 """Checkpoints that survive a kill at any instant and a full disk; safetensors and JSON only, nothing pickled.
 
-A checkpoint is a directory ``step-00001000`` of one safetensors file per group of tensors (``model``,
-``ema``, ``optimizer``, ...), ``state.json`` with everything that is not a tensor, and ``manifest.json`` with
-the size and SHA-256 of both. It is written under a temporary name, flushed to the disk, and renamed: what
-carries the final name is complete. Reading checks the manifest all the same, since disks and copies fail too.
+A checkpoint is a directory ``step-00001000`` of one safetensors file per group of tensors (``model``, ``ema``,
+``optimizer``, ...), ``state.json`` for everything else, and ``manifest.json`` with the size and SHA-256 of each file.
+It is written under a temporary name, flushed to disk, and renamed; the manifest is checked on reading all the same.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ class Checkpoint:
     """A complete checkpoint on disk, its manifest already checked.
 
     Attributes:
-        path: the directory.
-        step: number of optimiser steps done when it was written.
-        meta: the JSON values that :func:`save` was given.
+        path: The directory.
+        step: Number of optimiser steps done.
+        meta: The JSON values given to :func:`save`.
     """
 
     path: Path
@@ -55,11 +54,7 @@ class Checkpoint:
         return sorted(file.stem for file in self.path.glob("*.safetensors"))
 
     def tensors(self, group: str) -> Tensors:
-        """Return one group of tensors on the CPU, nested as it was saved.
-
-        Raises:
-            ValueError: the checkpoint has no such group.
-        """
+        """Return one group of tensors on the CPU, nested as it was saved; ValueError if there is none."""
         file = self.path / f"{group}.safetensors"
         if not file.is_file():
             raise ValueError(f"{self.path}: has no '{group}', only {', '.join(self.groups())}")
@@ -71,23 +66,23 @@ def save(
 ) -> Path:
     """Write a checkpoint, then delete all but the ``keep`` newest.
 
-    Older checkpoints are touched only after the new one is in place under its final name.
+    What was there stays intact until the new checkpoint has its final name.
 
     Args:
-        folder: directory of the run's checkpoints; made if missing.
-        step: number of optimiser steps done.
-        tensors: group name -> nested dict of tensors; each group becomes one safetensors file, whose metadata
-            holds ``meta["config"]`` if there is one.
+        folder: Directory of the run's checkpoints; created if missing.
+        step: Number of optimiser steps done.
+        tensors: Nested dicts of tensors by group; each group becomes one safetensors file, whose metadata holds
+            ``meta["config"]`` if there is one.
         meta: JSON values.
-        keep: number of checkpoints to keep, at least 1.
+        keep: Number of checkpoints to keep, at least 1.
 
     Returns:
         The directory of the new checkpoint; equal tensors and configuration make equal safetensors files.
 
     Raises:
-        NonFiniteError: a tensor holds NaN or infinite values. What was there is unharmed.
-        OSError: it cannot be written; says so in one line when the disk is full. What was there is unharmed.
-        ValueError: ``meta`` is not JSON, or ``folder`` holds a sound checkpoint of a later step.
+        NonFiniteError: A tensor holds NaN or infinite values.
+        OSError: It cannot be written.
+        ValueError: ``meta`` is not JSON, or ``folder`` holds an intact checkpoint of a later step.
     """
     if keep < 1:
         raise ValueError(f"keep={keep}: at least one checkpoint must be kept")
@@ -118,9 +113,9 @@ def save(
 
 
 def latest(folder: str | Path) -> Checkpoint | None:
-    """Return the newest sound checkpoint in ``folder``, or None; warns of each damaged one it passes over.
+    """Return the newest intact checkpoint in ``folder`` or None; warn of each damaged one that is skipped.
 
-    One that holds NaN or infinite values counts as damaged: nothing can be trained on from it.
+    One with NaN or infinite values counts as damaged.
     """
     for path in _list(Path(folder)):
         fault = _fault(path)
@@ -131,11 +126,7 @@ def latest(folder: str | Path) -> Checkpoint | None:
 
 
 def load(path: str | Path, *, verify: bool = True) -> Checkpoint:
-    """Open the checkpoint directory ``path``.
-
-    Raises:
-        ValueError: it is incomplete or damaged.
-    """
+    """Open the checkpoint directory ``path``; ValueError if it is incomplete or damaged."""
     path = Path(path)
     fault = _fault(path) if verify else None
     if fault is not None:
@@ -151,7 +142,7 @@ def _write_all(
         state = json.dumps({"step": step, "meta": meta}, indent=1)
     except (TypeError, ValueError) as error:
         raise ValueError(f"checkpoint meta is not JSON: {error}") from None
-    # one entry at most: safetensors writes several in an order that changes from run to run
+    # one entry at most: safetensors writes several in varying order
     header = {"config": json.dumps(meta["config"])} if "config" in meta else None
     files = {}
     for group, flat in groups.items():
@@ -163,7 +154,6 @@ def _write_all(
 
 
 def _write(path: Path, data: bytes) -> dict[str, Any]:
-    """Write and flush one file; return its entry in the manifest."""
     with open(path, "xb") as file:
         for start in range(0, len(data), _CHUNK):
             file.write(memoryview(data)[start : start + _CHUNK])
@@ -182,7 +172,7 @@ def _sync_directory(folder: Path) -> None:
 
 
 def _fault(path: Path, *, contents: bool = True) -> str | None:
-    """Say what is wrong with a checkpoint, or None; ``contents=False`` compares sizes only."""
+    """Return what is wrong with a checkpoint, or None; ``contents=False`` compares sizes only."""
     try:
         files = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["files"]
         if "state.json" not in files:
@@ -201,7 +191,7 @@ def _fault(path: Path, *, contents: bool = True) -> str | None:
 
 
 def _non_finite_fault(path: Path, files: Iterable[str]) -> str | None:
-    """Name the first tensors file that holds NaN or infinite values; a run that went astray may have left it."""
+    """Return a message on the first tensors file with NaN or infinite values, or None."""
     for name in files:
         if name.endswith(".safetensors"):
             broken = non_finite(safetensors.torch.load_file(path / name))
@@ -217,7 +207,6 @@ def _step(path: Path) -> tuple[int, int]:
 
 
 def _list(folder: Path) -> list[Path]:
-    """Return the checkpoint directories in ``folder``, newest first."""
     if not folder.is_dir():
         return []
     return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=_step, reverse=True)
@@ -237,7 +226,7 @@ def _prune(folder: Path, new: Path, keep: int) -> None:
             kept += 1
             continue
         doomed = folder / f".{path.name}-{os.getpid()}.tmp"
-        os.rename(path, doomed)  # first out of sight, so that a kill leaves no half-deleted checkpoint
+        os.rename(path, doomed)  # hidden first, so that a kill leaves no half-deleted checkpoint
         shutil.rmtree(doomed, ignore_errors=True)
 
 
@@ -254,10 +243,10 @@ def _flat_groups(tensors: Mapping[str, Tensors]) -> dict[str, dict[str, torch.Te
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
-    """Return the tensors of nested dicts by names with slashes: ``{"a": {"b": tensor}}`` becomes ``{"a/b": tensor}``.
+    """Flatten nested dicts of tensors: ``{"a": {"b": tensor}}`` becomes ``{"a/b": tensor}``.
 
     Raises:
-        ValueError: a key contains a slash, or a value is no tensor.
+        ValueError: A key contains a slash, or a value is not a tensor.
     """
     flat: dict[str, torch.Tensor] = {}
     for key, value in nested.items():
@@ -284,7 +273,7 @@ def _nest(flat: Mapping[str, torch.Tensor]) -> Tensors:
 
 
 def _own_memory(flat: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return contiguous CPU tensors, none of which share memory (tied weights are written twice)."""
+    """Return contiguous CPU tensors that share no memory (tied weights are written twice)."""
     result: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for name, tensor in flat.items():

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["TrainConfig"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a network is trained. Papers subclass it with their own options and defaults.
+    """Options of a training run. Papers subclass it with their own options and defaults.
 
     Attributes:
         steps: Optimiser steps.
-        init: Weights of the same model configuration to start from (bundled name, path or hub id); empty starts at
-            random.
+        init: Weights of the same model configuration to start from (bundled name, path or hub id); empty for random
+            initialisation.
         batch_size: Samples in a step over all processes and accumulation rounds.
         accumulate: Gradient accumulation rounds in a step.
         lr: Peak learning rate of Adam.

@@ -9,29 +9,22 @@ from torch import nn
 
 
 class EMA:
-    """A second model whose weights follow those of the trained one, smoothly.
+    """Exponential moving average of a model.
 
-    After the t-th update the average moves by ``1 - d`` towards the model, ``d = min(decay, t / (t + 9))``,
-    so the random start is forgotten at once and the full decay is reached after about ``9 / (1 - decay)``
-    updates. Floating-point buffers (batch-normalisation statistics) are averaged like weights, all others
-    are copied.
+    After the t-th update the average moves by ``1 - d`` towards the model, ``d = min(decay, t / (t + 9))``, which
+    forgets the random initialisation quickly. Floating-point buffers are averaged like weights, others are copied.
+
+    Args:
+        model: The trained model.
+        decay: Weight of the past, in [0, 1); ValueError otherwise.
+        warmup: Let the decay grow as above; otherwise it is ``decay`` from the first update on.
 
     Attributes:
-        module: the averaged model, in evaluation mode and without gradients.
-        num_updates: number of updates so far.
+        module: The averaged model, in evaluation mode and without gradients.
+        num_updates: Number of updates so far.
     """
 
     def __init__(self, model: nn.Module, *, decay: float = 0.999, warmup: bool = True):
-        """Start from a copy of ``model``.
-
-        Args:
-            model: the trained model.
-            decay: weight of the past, in [0, 1).
-            warmup: let the decay grow as above; otherwise it is ``decay`` from the first update on.
-
-        Raises:
-            ValueError: ``decay`` is outside [0, 1).
-        """
         if not 0 <= decay < 1:
             raise ValueError(f"EMA decay {decay} is outside [0, 1)")
         self.decay = decay
@@ -60,13 +53,12 @@ class EMA:
         return self.module.state_dict()
 
     def load_state_dict(self, state: dict[str, torch.Tensor], *, num_updates: int) -> None:
-        """Continue from saved averages and their number of updates."""
+        """Restore saved averages and their number of updates."""
         self.module.load_state_dict(state)
         self.num_updates = num_updates
 
 
 def _unwrap(model: nn.Module) -> nn.Module:
-    """Return the module inside DistributedDataParallel and torch.compile wrappers."""
     while True:
         inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
         inner = getattr(inner, "_orig_mod", inner)

@@ -1,4 +1,4 @@
-"""Refuse NaN and infinity in training: in losses and gradients before an update, in all state before it is kept."""
+"""Refuse NaN and infinity in training: in losses and gradients before an update, in the state before it is saved."""
 
 from __future__ import annotations
 
@@ -12,30 +12,28 @@ from retouch_common.weights import non_finite
 
 _ADVICE = (
     "repeat the command with a lower train.lr, with train.clip or with train.precision=fp32; "
-    "it goes on from the last checkpoint, if there is one"
+    "it resumes from the last checkpoint, if there is one"
 )
-_NAMED = 3  # tensors that a message names; the others are counted
+_NAMED = 3  # tensors that a message names; others are counted
 
 
 class NonFiniteError(ValueError):
-    """A loss, a gradient or a part of the state is NaN or infinite; the message names the step and what it is."""
+    """A loss, a gradient or part of the state is NaN or infinite; the message names the step and the tensors."""
 
 
 def check_step(
     step: int, losses: Mapping[str, torch.Tensor | float], networks: Mapping[str, nn.Module], *, gradients: bool = True
 ) -> None:
-    """Refuse an update by losses or gradients that are not finite; call it between backward pass and optimiser step.
-
-    Losses and the norms of the networks' gradients are read together, with one synchronisation of the device.
+    """Refuse losses or gradients that are not finite; call it between backward pass and optimiser step.
 
     Args:
         step: Number of the step, for the message.
         losses: Scalars by name.
         networks: Trained networks by name.
-        gradients: Whether to look at gradients; not before a loss scaler has unscaled them, which skips such steps.
+        gradients: Check gradients too; not before a loss scaler has unscaled them.
 
     Raises:
-        NonFiniteError: Names what is NaN or infinite, and the parameters that are or whose gradients are.
+        NonFiniteError: Names what is not finite, and the parameters or gradients that are the origin.
     """
     norms: dict[str, torch.Tensor] = {}
     for name, network in networks.items():
@@ -49,15 +47,7 @@ def check_step(
 
 
 def check_state(step: int, groups: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-    """Refuse to keep or show a state that is not finite.
-
-    Args:
-        step: Number of the step it was reached by, for the message.
-        groups: Group ("model", "optimizer-model") to tensors by name.
-
-    Raises:
-        NonFiniteError: Names the tensors that hold NaN or infinite values.
-    """
+    """Refuse to save a state that is not finite: tensors by name for each group ("model", "optimizer-model")."""
     bad = [f"{group}/{name}" for group, tensors in groups.items() for name in non_finite(tensors)]
     if bad:
         raise NonFiniteError(
@@ -66,7 +56,7 @@ def check_state(step: int, groups: Mapping[str, Mapping[str, torch.Tensor]]) -> 
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the subject and verb of "… hold NaN": the first names, and how many more there are."""
+    """Return subject and verb of "… hold NaN": the first names and the number of others."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{', '.join(names[:_NAMED])}{more} {'hold' if len(names) > 1 else 'holds'}"
 
@@ -82,7 +72,7 @@ def as_floats(values: Mapping[str, torch.Tensor | float]) -> dict[str, float]:
 
 
 def _origin(networks: Mapping[str, nn.Module]) -> str:
-    """Say which parameters are broken already, or else which gradients are."""
+    """Return which parameters are broken already, or else which gradients are, as part of a message."""
     parameters = {f"{name}/{key}": p for name, network in networks.items() for key, p in network.named_parameters()}
     broken = non_finite(parameters)
     if broken:

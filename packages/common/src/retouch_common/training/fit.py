@@ -17,8 +17,6 @@ from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
 from retouch_common.training.task import Task
 
-__all__ = ["dry_run", "fit"]
-
 
 def fit(
     task: Task,
@@ -88,13 +86,7 @@ def fit(
 
 
 def dry_run(task: Task, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
-    """Build everything, train in memory until each part has taken a step, and report it; write no run directory.
-
-    Args:
-        task: As for :func:`fit`.
-        device: As for :func:`fit`.
-        report: Receives lines for the user.
-    """
+    """Build everything and take the steps ``task.dry_steps`` in memory; write no run directory."""
     with _runner(task, device) as runner:
         task.setup(runner)
         first, last = task.dry_steps

@@ -1,11 +1,10 @@
-"""What a person sees of a run: metrics.jsonl, a progress line, picture sheets, TensorBoard if wanted."""
+"""What is recorded of a run: metrics.jsonl, a progress line, image sheets and TensorBoard files."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from retouch_common.files import write_atomically
 from retouch_common.training.finite import as_floats
 from retouch_common.training.sheets import save_sheet
 
@@ -25,25 +25,38 @@ logger = logging.getLogger(__name__)
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Read a metrics.jsonl; half-written lines are passed over with a warning."""
+    """Read a metrics.jsonl; incomplete lines are skipped with a warning."""
     lines = []
     for number, text in enumerate(Path(path).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
             line = json.loads(text)
             lines.append({"step": int(line["step"]), **line})
         except (ValueError, KeyError, TypeError):
-            logger.warning("%s: line %d is not a complete line of metrics; passing over it", path, number)
+            logger.warning("%s: line %d is not a complete line of metrics; skipped", path, number)
     return lines
 
 
 class Monitor:
-    """Averages the losses of steps, writes and shows them. Use it as a context manager.
+    """Averages, writes and shows the losses of steps. Use it as a context manager.
 
-    ``metrics.jsonl`` has one JSON object a line: ``step``, the means since the line before (of a loss that
-    not every step has, over the steps that have it),
-    ``items_per_second`` and ``seconds`` since this process started. On resume the lines after the resumed
-    step are dropped, so a run that was killed leaves the same lines as one that was not. On a terminal the
-    progress is one live line; in a log file it is a plain line every ``interval`` seconds.
+    ``metrics.jsonl`` has one JSON object per line: ``step``, means since the line before (of a loss that not every step
+    has, over the steps that have it), ``items_per_second``, and ``seconds`` since the process started. Resuming drops
+    the lines after the resumed step. On a terminal progress is one live line, elsewhere a line every ``interval``
+    seconds.
+
+    Args:
+        folder: Run directory; created if missing.
+        total_steps: Number of the last step.
+        start_step: Steps already done.
+        items_per_step: Samples in a step over all processes.
+        every: Write a line of metrics every so many steps.
+        interval: Seconds between progress lines where the output is not a terminal.
+        tensorboard: Also write event files to ``folder/tensorboard``.
+        enabled: False on all but the main process: nothing is written or shown.
+        console: Where progress is shown; standard error by default.
+
+    Raises:
+        ValueError: TensorBoard is asked for and not installed.
     """
 
     def __init__(
@@ -59,22 +72,6 @@ class Monitor:
         enabled: bool = True,
         console: Console | None = None,
     ):
-        """Open the files of a run.
-
-        Args:
-            folder: directory of the run; made if missing.
-            total_steps: number of the last step.
-            start_step: steps already done (0, or the step of the checkpoint that is resumed).
-            items_per_step: images in a step, over all processes.
-            every: write a line of metrics when the step is a multiple of this.
-            interval: seconds between progress lines where the output is not a terminal.
-            tensorboard: also write event files to ``folder/tensorboard``.
-            enabled: False on all but the main process: then nothing is written or shown.
-            console: where progress goes; standard error by default.
-
-        Raises:
-            ValueError: TensorBoard is wanted and not installed.
-        """
         self.folder = Path(folder)
         self.total_steps = total_steps
         self.items_per_step = items_per_step
@@ -100,7 +97,7 @@ class Monitor:
         self._live = _live_progress(self.console, total_steps, start_step) if self.console.is_terminal else None
 
     def step(self, step: int, losses: Mapping[str, torch.Tensor | float]) -> None:
-        """Take in the losses of one step, without waiting for the device; write the means every so often."""
+        """Add the losses of one step without synchronising the device; write the means every so often."""
         if not self.enabled:
             return
         for name, value in losses.items():
@@ -112,7 +109,7 @@ class Monitor:
             self.flush(step)
 
     def flush(self, step: int) -> None:
-        """Write the means since the last line. Call it before a checkpoint, so that resuming repeats it."""
+        """Write the means since the last line; call it before a checkpoint, so that resuming repeats it."""
         if not self.enabled or not self._steps:
             return
         means = {name: value / self._counts[name] for name, value in as_floats(self._sums).items()}
@@ -124,7 +121,7 @@ class Monitor:
         self._show(step, means, rate)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write one line at once (validation figures, for example); NaN and infinity become null."""
+        """Write one line of metrics now; NaN and infinity become null."""
         if not self.enabled:
             return
         values = {name: value if math.isfinite(value) else None for name, value in as_floats(metrics).items()}
@@ -179,13 +176,11 @@ class Monitor:
 
 
 def _drop_after(path: Path, step: int) -> None:
-    """Rewrite a metrics.jsonl without the lines after ``step`` and without half-written ones."""
+    """Rewrite a metrics.jsonl without lines after ``step`` and without incomplete ones."""
     if not path.exists():
         return
     lines = [line for line in read_metrics(path) if line["step"] <= step]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 def _tensorboard(folder: Path, start_step: int) -> Any:

@@ -1,4 +1,4 @@
-"""All that a checkpoint holds, so that a resumed run continues as if it had never stopped."""
+"""Everything a checkpoint holds, so that a resumed run continues as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from retouch_common.training.state import (
     scheduler_state,
 )
 
-# May differ in a resumed run: the length, and what changes neither weights nor data.
+# May differ in a resumed run: its length, and what changes neither weights nor data.
 FREE_FIELDS = frozenset({"steps", "workers", "log_every", "sheet_every", "checkpoint_every"})
-# May differ too while a run is unfinished, with a warning: what repairs one that ran into NaN.
+# May also differ, with a warning, while a run is unfinished: remedies for one that ran into NaN.
 MENDING_FIELDS = frozenset({"lr", "clip", "precision"})
 
 logger = logging.getLogger(__name__)
@@ -32,14 +32,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class RunState:
-    """Everything that changes in a run, saved and put back together.
+    """Everything that changes in a run, saved and restored together.
 
     Attributes:
-        runner: Owns the random states.
-        config: Of the run, a dataclass of sections.
+        runner: Owner of the random states.
+        config: Configuration of the run, a dataclass of sections.
         networks: Trained networks by name, as the runner prepared them.
         optimizers: By name.
-        schedulers: Of the optimisers, by the same names.
+        schedulers: By the names of their optimisers.
         ema: Averaged weights, if the run keeps some.
     """
 
@@ -54,16 +54,13 @@ class RunState:
     def resume(self, out: Path) -> int:
         """Load the newest intact checkpoint of a run directory; return its step, 0 if there is none.
 
-        An unfinished run may resume with another learning rate, gradient clipping or precision; a warning says so.
-
         Raises:
-            ValueError: The run was made under another configuration, or there are only weights, which would be
-                replaced.
+            ValueError: The run has another configuration, or there are only weights, which would be replaced.
         """
         found = checkpoint.latest(out / "checkpoints")
         if found is None:
             if (out / "weights").exists():
-                raise ValueError(f"{out} holds weights but no checkpoint to go on from; choose another --out")
+                raise ValueError(f"{out} holds weights but no checkpoint to resume from; choose another --out")
             return 0
         free = FREE_FIELDS | MENDING_FIELDS if found.step < self.config.train.steps else FREE_FIELDS
         refuse_other_run(found.meta["config"], self.config, out, free=free)
@@ -88,12 +85,7 @@ class RunState:
             self.runner.set_random_states(self._resumed.tensors("random"), self._resumed.meta["random"])
 
     def save(self, out: Path, step: int) -> None:
-        """Write a checkpoint (all processes call it, the main one writes).
-
-        Raises:
-            NonFiniteError: Something that would be saved holds NaN or infinite values.
-            OSError: Nothing can be written; the last good checkpoint stays.
-        """
+        """Write a checkpoint; all processes call it, the main one writes. Errors as for :func:`checkpoint.save`."""
         random_tensors, random_meta = self.runner.random_states()
         if not self.runner.is_main:
             return
@@ -102,25 +94,16 @@ class RunState:
         checkpoint.save(out / "checkpoints", step, tensors=tensors, meta=meta)
 
     def check_step(self, step: int, losses: Mapping[str, torch.Tensor | float]) -> None:
-        """Refuse an update by losses or gradients that are not finite; call it before the optimisers' steps.
-
-        Raises:
-            NonFiniteError: Names them.
-        """
+        """Refuse losses or gradients that are not finite; see :func:`finite.check_step`."""
         networks = {name: self.runner.unwrap(network) for name, network in self.networks.items()}
-        scaled = self.runner.accelerator.scaler is not None  # it looks at the gradients itself, and leaves out steps
+        scaled = self.runner.accelerator.scaler is not None  # it checks gradients itself and skips steps
         finite.check_step(step, losses, networks, gradients=not scaled)
 
     def check_state(self, step: int) -> None:
-        """Refuse to validate or keep networks, averages or optimisers that are not finite.
-
-        Raises:
-            NonFiniteError: Names the tensors.
-        """
+        """Refuse networks, averages or optimisers that are not finite; see :func:`finite.check_state`."""
         finite.check_state(step, {group: checkpoint.flatten(nested) for group, nested in self._state()[0].items()})
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Tensors and JSON values of all but the random states."""
         tensors: dict[str, Any] = {}
         meta: dict[str, Any] = {"config": to_dict(self.config)}
         for name, network in self.networks.items():
@@ -137,11 +120,7 @@ class RunState:
 
 
 def initial_weights(network: nn.Module, init: str) -> None:
-    """Start a network from other weights of the same configuration.
-
-    Args:
-        network: With ``from_pretrained`` and ``config``.
-        init: What its ``from_pretrained`` takes; empty leaves the network as it is.
+    """Initialise a network with ``init``, what its ``from_pretrained`` takes; empty leaves it as it is.
 
     Raises:
         ValueError: No such weights, or of another configuration.
@@ -158,12 +137,7 @@ def initial_weights(network: nn.Module, init: str) -> None:
 
 
 def set_base_rates(scheduler: Any, rates: Sequence[float]) -> None:
-    """Let a LambdaLR go on from another learning rate at the point of the schedule that it has reached.
-
-    Args:
-        scheduler: As it was loaded.
-        rates: Learning rate of each parameter group at factor 1; where they are the scheduler's own nothing changes.
-    """
+    """Let a loaded LambdaLR continue at the same point of its schedule with other rates of the parameter groups."""
     if list(scheduler.base_lrs) == list(rates):
         return
     scheduler.base_lrs = list(rates)
@@ -175,13 +149,13 @@ def refuse_other_run(saved: Mapping[str, Any], config: Any, out: Path, *, free: 
     """Refuse to resume a run under another configuration.
 
     Args:
-        saved: Options of the run by section; those that its release did not have count as their defaults.
-        config: Configuration that is asked for now, a dataclass of sections.
+        saved: Options of the run by section; missing ones count as defaults.
+        config: The present configuration, a dataclass of sections.
         out: Run directory, for the message.
-        free: Options that may differ; of those in ``MENDING_FIELDS`` a warning says so.
+        free: Options that may differ; those in ``MENDING_FIELDS`` with a warning.
 
     Raises:
-        ValueError: They differ in another option; names it.
+        ValueError: Another option differs; names it.
     """
     defaults = to_dict(type(config)())
     for section, options in to_dict(config).items():
@@ -195,4 +169,4 @@ def refuse_other_run(saved: Mapping[str, Any], config: Any, out: Path, *, free: 
                     "choose another --out, or repeat the command that started the run"
                 )
             if name in MENDING_FIELDS:
-                logger.warning("%s goes on with %s.%s=%s instead of %s", out, section, name, value, before[name])
+                logger.warning("%s resumes with %s.%s=%s instead of %s", out, section, name, value, before[name])

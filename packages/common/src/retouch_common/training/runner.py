@@ -1,22 +1,17 @@
-"""One training script on a CPU, a GPU, or many GPUs and nodes: a thin layer over accelerate.
-
-The loop stays with the paper; the runner supplies what depends on the machine::
+"""One training loop on a CPU, a GPU, or many GPUs and nodes: a thin layer over accelerate.
 
     with Runner(precision="bf16", accumulate=2) as runner:
         model, optimizer = runner.prepare(model, optimizer)
         for step in range(start_step + 1, total_steps + 1):
             for _ in range(runner.accumulate):
-                batch = runner.to_device(next(batches))
                 with runner.micro_step(model), runner.autocast():
-                    losses = ...
-                    runner.backward(losses["total"])
-            runner.clip(model, 1.0)
+                    runner.backward(loss(model, runner.to_device(next(batches))))
             optimizer.step()
             optimizer.zero_grad()
             if runner.stop_requested():
                 break
 
-Start it plainly, or with ``accelerate launch``, ``torchrun`` or SLURM: accelerate reads their environment.
+Run it directly, or with ``accelerate launch``, ``torchrun`` or SLURM: accelerate reads their environment.
 """
 
 from __future__ import annotations
@@ -40,18 +35,26 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Runner:
-    """Device, processes, precision, gradient accumulation and orderly stopping of a training loop.
+    """Device, processes, precision, gradient accumulation and graceful stopping of a training loop.
 
-    Used as a context manager it also listens to SIGINT and SIGTERM: the first makes :meth:`stop_requested`
-    true, so that the loop ends after its step and saves; the second ends the process at once.
+    As a context manager it handles SIGINT and SIGTERM: the first makes :meth:`stop_requested` true, so that the loop
+    ends after its step and saves; the second ends the process at once.
+
+    Args:
+        precision: "fp32", "bf16" (autocast), or "fp16" (autocast and loss scaling, CUDA only).
+        accumulate: Number of micro-batches whose gradients are averaged in one step.
+        cpu: Stay on the CPU even where there is a GPU.
+        find_unused_parameters: Needed where a step leaves some parameters without a gradient.
 
     Attributes:
-        device: where this process computes.
-        num_processes: processes that train together.
-        process_index: number of this one.
-        is_main: whether this is the one that writes files.
-        accumulate: micro-batches in a step.
+        device: Device of this process.
+        num_processes: Processes that train together.
+        process_index: Number of this one.
+        is_main: Whether this is the one that writes files.
         accelerator: accelerate's object, for anything not offered here.
+
+    Raises:
+        ValueError: Unknown precision, fp16 without CUDA, bf16 on a GPU without it, ``accumulate`` < 1.
     """
 
     def __init__(
@@ -61,20 +64,7 @@ class Runner:
         accumulate: int = 1,
         cpu: bool = False,
         find_unused_parameters: bool = False,
-        sync_batch_norm: bool = True,
     ):
-        """Set up accelerate.
-
-        Args:
-            precision: "fp32", "bf16" (autocast), or "fp16" (autocast and loss scaling, CUDA only).
-            accumulate: number of micro-batches whose gradients are averaged in one step.
-            cpu: stay on the CPU even where there is a GPU.
-            find_unused_parameters: needed where a step leaves some parameters without a gradient.
-            sync_batch_norm: share batch statistics between GPUs, as if one held the whole batch.
-
-        Raises:
-            ValueError: unknown precision, fp16 without CUDA, bf16 on a GPU without it, ``accumulate`` < 1.
-        """
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 
@@ -88,7 +78,6 @@ class Runner:
         )
         self.precision = precision
         self.accumulate = accumulate
-        self.sync_batch_norm = sync_batch_norm
         self.device: torch.device = self.accelerator.device
         self.num_processes: int = self.accelerator.num_processes
         self.process_index: int = self.accelerator.process_index
@@ -97,18 +86,18 @@ class Runner:
         self._previous_handlers: dict[int, Any] = {}
 
     def seed(self, seed: int, *, per_process: bool = False) -> None:
-        """Seed python, numpy and torch: alike on all processes, or each with a seed of its own."""
+        """Seed python, numpy and torch: equally on all processes, or differently on each."""
         from accelerate.utils import set_seed
 
         set_seed(seed, device_specific=per_process)
 
     def prepare(self, *objects: Any) -> Any:
-        """Move models to the device and wrap models and optimisers for distribution; returns them in order.
+        """Move models to the device and wrap models and optimisers for distribution; return them in order.
 
-        Data loaders are not for this method: :class:`retouch_common.training.samplers.EndlessBatches` gives each
-        process its own batches already.
+        GPUs share the statistics of batch normalisation.
+        Data loaders need no preparation: :class:`retouch_common.training.samplers.EndlessBatches` divides batches.
         """
-        if self.sync_batch_norm and self.num_processes > 1 and self.device.type == "cuda":
+        if self.num_processes > 1 and self.device.type == "cuda":
             objects = tuple(
                 nn.SyncBatchNorm.convert_sync_batchnorm(item) if isinstance(item, nn.Module) else item
                 for item in objects
@@ -116,20 +105,20 @@ class Runner:
         return self.accelerator.prepare(*objects)
 
     def unwrap(self, model: nn.Module) -> nn.Module:
-        """Return the model inside its wrappers (for saving, and for names of parameters)."""
+        """Return the model inside its wrappers, for saving and for names of parameters."""
         return self.accelerator.unwrap_model(model)
 
-    def forward_alone(self, model: nn.Module, *inputs: Any) -> Any:
-        """Call a prepared model in fp32 and by itself, without autocast and without the exchange of gradients.
+    def forward_unsynced(self, model: nn.Module, *inputs: Any) -> Any:
+        """Call a prepared model in fp32 and without synchronising gradients, for gradients of gradients.
 
-        For gradients of gradients. A backward pass through the result adds to this process's gradients only; one
-        through the prepared model must follow in the same step, which exchanges both.
+        A backward pass through the result adds to this process's gradients only; one through the prepared model must
+        follow in the same step and synchronises both.
         """
         inner = self.unwrap(model)
         with torch.autocast(self.device.type, enabled=False):
-            return type(inner).forward(inner, *inputs)  # accelerate puts its autocast around the instance's forward
+            return type(inner).forward(inner, *inputs)  # accelerate's autocast wraps the instance's forward
 
-    # ---- one step ----
+    forward_alone = forward_unsynced
 
     def to_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Move the tensors of a batch to the device."""
@@ -139,10 +128,7 @@ class Runner:
         }
 
     def micro_step(self, *models: nn.Module) -> contextlib.AbstractContextManager:
-        """Enter this once for each micro-batch, with every model that is trained in it.
-
-        Gradients are exchanged between processes in a step's last micro-batch only.
-        """
+        """Enter this once per micro-batch with every model trained in it; the last one synchronises gradients."""
         return self.accelerator.accumulate(*models)
 
     def autocast(self) -> contextlib.AbstractContextManager:
@@ -154,23 +140,21 @@ class Runner:
         self.accelerator.backward(loss)
 
     def clip(self, parameters: nn.Module | Iterable[torch.Tensor], max_norm: float) -> torch.Tensor:
-        """Limit the norm of all gradients together; returns the norm before."""
+        """Clip the norm of all gradients together; return the norm before."""
         parameters = parameters.parameters() if isinstance(parameters, nn.Module) else parameters
         norm = self.accelerator.clip_grad_norm_(parameters, max_norm)
         assert norm is not None, "clip belongs after a step's last micro-batch"
         return norm
 
     def mean(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return the means of scalar losses over all processes (every process must call it)."""
+        """Return the means of scalar losses over all processes; every process must call it."""
         values = torch.stack([loss.detach().float().reshape(()) for loss in losses.values()])
         if self.num_processes > 1:
             values = self.accelerator.reduce(values, reduction="mean")
         return dict(zip(losses, values.unbind(), strict=True))
 
-    # ---- stopping and resuming ----
-
     def stop_requested(self) -> bool:
-        """Whether any process was asked to stop (every process must call it, once a step)."""
+        """Whether any process was asked to stop; every process must call it, once a step."""
         if self.num_processes > 1:
             flag = torch.tensor(float(self._stop), device=self.device)
             return bool(self.accelerator.reduce(flag, reduction="sum").item() > 0)
@@ -181,7 +165,7 @@ class Runner:
         self.accelerator.wait_for_everyone()
 
     def random_states(self) -> tuple[Tensors, dict[str, Any]]:
-        """Return the random states of all processes, for a checkpoint (every process must call it)."""
+        """Return the random states of all processes for a checkpoint; every process must call it."""
         from accelerate.utils import gather_object
 
         states = gather_object([random_state()])
@@ -191,7 +175,7 @@ class Runner:
         )
 
     def set_random_states(self, tensors: Tensors, meta: Mapping[str, Any]) -> None:
-        """Put back this process's random state; one that the saved run did not have keeps its own."""
+        """Restore this process's random state if the saved run had one for it."""
         key = f"process-{self.process_index}"
         if key in meta:
             set_random_state(tensors[key], meta[key])
@@ -223,10 +207,7 @@ class Runner:
 
 
 def _leave_group() -> None:
-    """End the connection to the other processes.
-
-    At exit and not with the runner: a group that is left and joined again at once may hang in the joining.
-    """
+    """Leave the process group. At exit, not with the runner: leaving and rejoining at once may hang."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -244,10 +225,7 @@ def _check(precision: str, accumulate: int, cpu: bool) -> None:
 
 
 def _forget_previous() -> None:
-    """Let a second Runner of this process choose its own device and precision.
-
-    accelerate keeps both in process-wide state and refuses a second choice.
-    """
+    """Let a second Runner choose its own device and precision; accelerate keeps both in process-wide state."""
     from accelerate.state import AcceleratorState, GradientState
 
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()

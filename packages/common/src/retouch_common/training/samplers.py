@@ -1,8 +1,7 @@
-"""The order of training samples: endless, shuffled, the same for any number of processes, and resumable.
+"""The order of training samples: endless, shuffled, resumable, and the same for any number of processes.
 
-Sample number n of a training run (n = 0, 1, 2, ... without end) is a pure function of the seed, so a run that
-resumes at step s simply begins with n = s * batch size. A step takes the next ``batch_size`` samples, whoever
-computes them: process p of P gets its share of the same samples that a single process would have taken.
+Sample number n of a run is a pure function of the seed, so that a run resumed at step s begins with
+n = s * batch size. The processes of a step share the samples that a single process would take.
 """
 
 from __future__ import annotations
@@ -19,9 +18,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 class EndlessBatches(Sampler[list[int]]):
     """Batches of sample indices for one process, for ``DataLoader(batch_sampler=...)``.
 
-    In epoch e every sample i of a data set of N comes once, in an order drawn from (seed, e), under the index
-    e * N + i. The index grows without end: a data set uses ``index % N`` to choose the sample and the whole
-    index to draw its augmentation, so that no epoch repeats another's.
+    In epoch e every sample i of N comes once, in an order drawn from (seed, e), under the index e * N + i. A data set
+    uses ``index % N`` to choose the sample and the whole index to draw its augmentation.
+
+    Args:
+        num_samples: N, the length of the data set.
+        batch_size: Samples in one step, over all processes and micro-batches.
+        accumulate: Micro-batches in one step; each gets a list of indices.
+        process_index: Number of this process.
+        num_processes: Number of processes.
+        seed: Seed of the order.
+        start_step: Steps already done.
+
+    Raises:
+        ValueError: The data set is empty, or the batch cannot be divided equally.
     """
 
     def __init__(
@@ -35,20 +45,6 @@ class EndlessBatches(Sampler[list[int]]):
         seed: int = 0,
         start_step: int = 0,
     ):
-        """Describe the stream.
-
-        Args:
-            num_samples: N, the length of the data set.
-            batch_size: samples in one step, over all processes and micro-batches.
-            accumulate: micro-batches in one step; one list of indices is given for each.
-            process_index: number of this process.
-            num_processes: number of processes.
-            seed: of the order.
-            start_step: steps already done.
-
-        Raises:
-            ValueError: the data set is empty, or the batch cannot be divided equally.
-        """
         if num_samples < 1:
             raise ValueError("the data set has no samples")
         if batch_size < 1 or batch_size % (accumulate * num_processes):
@@ -86,13 +82,11 @@ class EndlessBatches(Sampler[list[int]]):
         return epoch * self.num_samples + int(self._epoch[1][place])
 
 
-def endless_loader(
-    dataset: Dataset, batches: EndlessBatches, *, num_workers: int = 0, pin_memory: bool = False
-) -> DataLoader:
+def endless_loader(dataset: Dataset, batches: EndlessBatches, *, num_workers: int = 0) -> DataLoader:
     """Return a loader over ``batches`` that leaves the global random state alone.
 
-    Workers are started afresh (spawned), since libvips and thread pools do not survive a fork. They ignore
-    SIGINT, so that Ctrl-C lets the running step end.
+    Workers are spawned, since libvips and thread pools do not survive a fork, and ignore SIGINT, so that Ctrl-C lets
+    the running step end.
     """
     workers: dict[str, Any] = {}
     if num_workers > 0:
@@ -106,7 +100,6 @@ def endless_loader(
         dataset,
         batch_sampler=batches,
         num_workers=num_workers,
-        pin_memory=pin_memory,
         generator=torch.Generator().manual_seed(batches.seed),
         **workers,
     )

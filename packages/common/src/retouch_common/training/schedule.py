@@ -11,12 +11,12 @@ Schedule = Literal["constant", "cosine", "step"]
 def learning_rate_factor(
     step: int, *, steps: int, warmup: int = 0, schedule: Schedule = "cosine", step_at: int = 0
 ) -> float:
-    """Learning rate after ``step`` steps, divided by its peak.
+    """Return the learning rate after ``step`` steps, divided by its peak.
 
     Args:
         step: Steps already taken, from 0.
         steps: Length of the run.
-        warmup: Steps of linear growth before everything else.
+        warmup: Steps of linear warm-up.
         schedule: "constant"; "cosine" decays to 1 % at the end of the run; "step" divides by ten after ``step_at``.
         step_at: See ``schedule``.
     """

@@ -1,4 +1,4 @@
-"""Picture sheets: what a network does to a few samples, side by side in one PNG."""
+"""Image sheets: the outputs of a network for a few samples, side by side in one PNG."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ if TYPE_CHECKING:
 
 
 def save_sheet(path: str | Path, rows: Sequence[Mapping[str, torch.Tensor]], *, max_side: int = 384) -> None:
-    """Write a grid of pictures as PNG: a row for each sample, a column with a title for each name.
+    """Write a grid of images as PNG, atomically: a row for each sample, a column with a title for each name.
 
     Args:
-        path: the file; written under a temporary name and renamed.
-        rows: for each sample, name -> (3, h, w) or (1, h, w) tensor. Values are clamped to [0, 1]. Pictures
-            of other sizes (a mask) are brought to the size of the row's first picture; a missing one stays
-            blank.
-        max_side: pictures larger than this many pixels are reduced to it.
+        path: The file.
+        rows: (3, h, w) or (1, h, w) tensors by name, clamped to [0, 1] and resized to the row's first image.
+        max_side: Larger images are reduced to this many pixels.
 
     Raises:
-        ValueError: no rows, or a tensor of another shape.
+        ValueError: No rows, or a tensor of another shape.
     """
     import pyvips
 
@@ -40,12 +38,12 @@ def save_sheet(path: str | Path, rows: Sequence[Mapping[str, torch.Tensor]], *, 
 
 
 def draw_sheet(rows: Sequence[Mapping[str, torch.Tensor]], *, max_side: int = 384) -> np.ndarray:
-    """Return the picture that :func:`save_sheet` writes, (H, W, 3) uint8."""
+    """Return the image that :func:`save_sheet` writes, (H, W, 3) uint8."""
     import numpy as np
 
     names = list(dict.fromkeys(name for row in rows for name in row))
     if not names:
-        raise ValueError("a picture sheet needs at least one row with one picture")
+        raise ValueError("an image sheet needs at least one row with one image")
     gap, title = 4, 22  # pixels
     cells = [_cells(row, max_side) for row in rows]
     heights = [max(cell.shape[0] for cell in row.values()) if row else 0 for row in cells]
@@ -70,19 +68,19 @@ def _cells(row: Mapping[str, torch.Tensor], max_side: int) -> dict[str, np.ndarr
 
     cells: dict[str, Any] = {}
     size: tuple[int, int] | None = None
-    for name, picture in row.items():
-        if picture.ndim != 3 or picture.shape[0] not in (1, 3):
-            raise ValueError(f"picture '{name}' has shape {tuple(picture.shape)}, not (3, h, w) or (1, h, w)")
-        picture = picture.detach().float().cpu().clamp(0, 1).nan_to_num()
-        h, w = picture.shape[1:]
+    for name, image in row.items():
+        if image.ndim != 3 or image.shape[0] not in (1, 3):
+            raise ValueError(f"image '{name}' has shape {tuple(image.shape)}, not (3, h, w) or (1, h, w)")
+        image = image.detach().float().cpu().clamp(0, 1).nan_to_num()
+        h, w = image.shape[1:]
         if size is None:
             scale = min(1.0, max_side / max(h, w))
             size = (max(1, round(h * scale)), max(1, round(w * scale)))
         if (h, w) != size:
             smaller = h > size[0] or w > size[1]
             how: dict[str, Any] = {"mode": "bilinear", "antialias": True} if smaller else {"mode": "nearest-exact"}
-            picture = interpolate(picture[None], size=size, **how)[0]
-        cells[name] = picture.expand(3, -1, -1).mul(255).round().byte().permute(1, 2, 0).numpy()
+            image = interpolate(image[None], size=size, **how)[0]
+        cells[name] = image.expand(3, -1, -1).mul(255).round().byte().permute(1, 2, 0).numpy()
     return cells
 
 

@@ -1,7 +1,6 @@
-"""Optimisers, schedulers and random generators as tensors and JSON, and back without the loss of a bit.
+"""Convert optimisers, schedulers and random generators to tensors and JSON and back, bit by bit.
 
-The tensors go into a group of a checkpoint, the JSON values into its ``meta``
-(see :mod:`retouch_common.training.checkpoint`).
+The tensors form a group of a checkpoint, the JSON values are part of its ``meta``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from retouch_common.training.checkpoint import Tensors
 
 
 def optimizer_state(optimizer: Any) -> tuple[Tensors, dict[str, Any]]:
-    """Split the state of an optimiser into tensors and JSON values (for :func:`save`)."""
+    """Split the state of an optimiser into tensors and JSON values."""
     state = optimizer.state_dict()
     tensors: Tensors = {}
     scalars: dict[str, dict[str, Any]] = {}
@@ -31,10 +30,10 @@ def optimizer_state(optimizer: Any) -> tuple[Tensors, dict[str, Any]]:
 
 
 def load_optimizer_state(optimizer: Any, tensors: Tensors, meta: Mapping[str, Any]) -> None:
-    """Put back what :func:`optimizer_state` returned, bit by bit, in the parameters' memory format.
+    """Restore what :func:`optimizer_state` returned, bit by bit, in the parameters' memory format.
 
     Raises:
-        ValueError: the optimiser has other groups or parameters of other shapes than the saved one.
+        ValueError: The optimiser has other groups or parameters of other shapes than the saved one.
     """
     groups = optimizer.state_dict()["param_groups"]
     saved = [meta[key] for key in sorted((k for k in meta if k.startswith("group-")), key=_index)]
@@ -61,12 +60,12 @@ def load_optimizer_state(optimizer: Any, tensors: Tensors, meta: Mapping[str, An
 
 
 def scheduler_state(scheduler: Any) -> dict[str, Any]:
-    """Return a learning-rate scheduler's (or a GradScaler's) state for ``meta``; functions are left out."""
+    """Return the state of a learning-rate scheduler or GradScaler for ``meta``, without functions."""
     return {key: _numbers(value) for key, value in scheduler.state_dict().items() if not callable(value)}
 
 
 def load_scheduler_state(scheduler: Any, state: Mapping[str, Any]) -> None:
-    """Put back what :func:`scheduler_state` returned, with the types JSON lost (tuples, integer keys)."""
+    """Restore what :func:`scheduler_state` returned, with the types JSON lost (tuples, integer keys)."""
     scheduler.load_state_dict(_like(scheduler.state_dict(), dict(state)))
 
 
@@ -85,7 +84,7 @@ def random_state() -> tuple[Tensors, dict[str, Any]]:
 
 
 def set_random_state(tensors: Tensors, meta: Mapping[str, Any]) -> None:
-    """Put back what :func:`random_state` returned; CUDA devices that are not here now are passed over."""
+    """Restore what :func:`random_state` returned; CUDA devices that are not here are skipped."""
     version, words, gauss = meta["python"]
     random.setstate((version, tuple(words), gauss))
     name, position, has_gauss, cached = meta["numpy"]
@@ -101,7 +100,6 @@ def _index(key: str) -> int:
 
 
 def _numbers(value: Any) -> Any:
-    """Turn scalar tensors (learning rates may be tensors) into numbers, also inside lists and dicts."""
     if isinstance(value, torch.Tensor):
         return value.item()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a paper brings to the training loop: its networks and data, what a step does, how it is validated."""
+"""The part of training that is a paper's own: its networks and data, its step, its validation."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from retouch_common.training.run_state import RunState
 from retouch_common.training.runner import Runner
 from retouch_common.training.samplers import EndlessBatches, endless_loader
 from retouch_common.training.schedule import learning_rate_factor
-
-__all__ = ["Task"]
 
 Sheet = Sequence[Mapping[str, Tensor]]
 
@@ -36,7 +34,7 @@ class Task(ABC):
         ema: Moving average of the network to keep, if ``train.ema`` asks for one.
         data: Training set, of samples by index.
         validation: Validation set.
-        state: All that a checkpoint holds.
+        state: Everything a checkpoint holds.
     """
 
     kept: ClassVar[str] = "model"
@@ -59,7 +57,7 @@ class Task(ABC):
         self.ema: EMA | None = None
 
     def setup(self, runner: Runner) -> None:
-        """Seed, build, and bring what :meth:`build` registered under the care of checkpoints."""
+        """Seed, call :meth:`build`, and collect what it registered into ``state``."""
         self.runner = runner
         seed = self.config.train.seed
         runner.seed(seed)
@@ -84,12 +82,12 @@ class Task(ABC):
         """Give a network its Adam and learning-rate schedule, and prepare it for the run's devices.
 
         Args:
-            name: In checkpoints; the network named ``kept`` also gets the moving average.
+            name: Name in checkpoints; the network named ``kept`` also gets the moving average.
             network: The network.
-            parameters: What is optimised, or parameter groups; None for all parameters.
+            parameters: Parameters or groups to optimise; None for all.
             lr: Peak learning rate; None for ``train.lr``.
-            betas: Of Adam; None for ``train.betas``.
-            every: The optimiser takes one step in so many steps of the run.
+            betas: Adam's; None for ``train.betas``.
+            every: The optimiser takes one step every so many steps of the run.
 
         Returns:
             The prepared network, also in ``networks``.
@@ -121,7 +119,7 @@ class Task(ABC):
         return {}
 
     def batches(self, start_step: int) -> Any:
-        """Return this process's endless batches after ``start_step``, what :meth:`training_step` takes from."""
+        """Return this process's endless batches after ``start_step``, which :meth:`training_step` takes from."""
         return self.stream(self.data, start_step)
 
     def stream(self, data: Any, start_step: int) -> Any:
@@ -155,11 +153,11 @@ class Task(ABC):
 
         Args:
             step: Number of the step.
-            losses: Of this process, to be averaged over all.
+            losses: Losses of this process.
             resting: Networks that take no step; their gradients are dropped.
 
         Returns:
-            The averaged losses, and ``gradient_norm`` of the network to keep where gradients are clipped.
+            The losses averaged over processes, and ``gradient_norm`` of the kept network where gradients are clipped.
 
         Raises:
             NonFiniteError: Losses or gradients are NaN or infinite.
@@ -191,7 +189,7 @@ class Task(ABC):
         return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
     def save_weights(self, folder: Path) -> None:
-        """Write what is kept of the run."""
+        """Write the network to keep."""
         self.averaged.save_pretrained(folder)
 
     def describe_data(self) -> str:
