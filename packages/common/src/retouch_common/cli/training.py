@@ -1,4 +1,4 @@
-"""The options that all training commands share, and the configuration they spell out.
+"""Options of the training commands, and the configuration they select.
 
 @click.command()
 @training_options(data="Folder with raw/ and target/.")
@@ -36,12 +36,7 @@ C = TypeVar("C")
 def training_options(
     *, data: str, presets: Sequence[str] = ("paper", "recommended", "small", "tiny")
 ) -> Callable[[F], F]:
-    """The options of every training command.
-
-    Args:
-        data: What --data takes, for the help.
-        presets: What --preset takes, for the help.
-    """
+    """Add the options of a training command; ``data`` and ``presets`` are the help of --data and --preset."""
     names = f"{', '.join(presets[:-1])} or {presets[-1]}."
     options = (
         click.option("--preset", default="recommended", show_default=True, help=names),
@@ -71,18 +66,18 @@ def training_options(
 def chosen_configuration(
     presets: Mapping[str, C], preset: str, config_file: Path | None, overrides: tuple[str, ...], **short: Any
 ) -> C:
-    """A preset, changed by a file, by --set, and by the options that are short for a field of ``train``.
+    """Return a preset with the values of a file, of --set, and of options that abbreviate a field of ``train``.
 
     Args:
         presets: Configurations by name.
-        preset: Name of one.
+        preset: Name of the preset.
         config_file: YAML file of --config, or None.
-        overrides: KEY=VALUE of --set; they win over the file.
-        short: Values of options by field of ``train``; they win over --set unless None.
+        overrides: KEY=VALUE of --set; they take precedence over the file.
+        short: Values by field of ``train``; unless None, they take precedence over --set.
 
     Raises:
-        ValueError: No such preset, field or value.
-        OSError: The file cannot be read.
+        ValueError: If the preset, a field or a value is invalid.
+        OSError: If the file cannot be read.
     """
     if preset not in presets:
         raise ValueError(f"--preset {preset}: there are {', '.join(presets)}")
@@ -92,10 +87,10 @@ def chosen_configuration(
 
 
 def refuse_own_configuration(config_file: Path | None, out: Path) -> None:
-    """Refuse a --config that the run would write over with the whole configuration.
+    """Refuse a --config that the run would overwrite, ``out/config.yaml``.
 
     Raises:
-        ValueError: It is ``out/config.yaml``.
+        ValueError: If it is that file.
     """
     written = out / "config.yaml"
     if config_file is not None and written.exists() and os.path.samefile(config_file, written):
@@ -117,27 +112,28 @@ def start_training(
     device: str,
     **short: Any,
 ) -> None:
-    """Do what the options of :func:`training_options` say: train, or check everything without training.
+    """Train, or with --dry-run check everything without training.
 
-    A run that was asked to stop before its end makes the command exit with the status :data:`STOPPED`.
+    The command exits with status :data:`STOPPED` if the run was interrupted. Keyword arguments are the values of the
+    options of :func:`training_options`, and of further options that abbreviate a field of ``train``.
 
     Args:
-        presets: As for :func:`chosen_configuration`, like the values of the options below.
+        presets: Configurations by name.
         train: Called with configuration, data, run directory, device, tensorboard and report; returns the run
-            directory's ``weights/``, or anything else if it was asked to stop before its end.
+            directory's ``weights/``, or anything else if it was interrupted.
         check: Called with configuration, data, device and report for --dry-run.
-        preset: Of --preset.
-        data: Of --data.
-        out: Of --out.
-        config_file: Of --config.
-        overrides: Of --set.
-        dry_run: Of --dry-run.
-        tensorboard: Of --tensorboard.
-        device: Of --device.
-        short: Of --steps, --init and a package's own options that are short for a field of ``train``.
+        preset: See :func:`chosen_configuration`, as for ``config_file``, ``overrides`` and ``short``.
+        data: Data set.
+        out: Run directory.
+        config_file: YAML file.
+        overrides: KEY=VALUE.
+        dry_run: Whether to only check.
+        tensorboard: Whether to write TensorBoard event files.
+        device: Device by name.
+        short: Values by field of ``train``.
 
     Raises:
-        ValueError: As :func:`chosen_configuration`, ``train`` and ``check``.
+        ValueError: From :func:`chosen_configuration`, ``train`` and ``check``.
         OSError: Likewise.
     """
     config = chosen_configuration(presets, preset, config_file, overrides, **short)

@@ -1,4 +1,4 @@
-"""Sampling by DDIM: a few steps from noise to a picture, deterministic (eta = 0).
+"""Deterministic DDIM sampling (eta = 0).
 
 Song, Meng, Ermon. "Denoising Diffusion Implicit Models." ICLR 2021, Eq. 12.
 """
@@ -32,26 +32,22 @@ def ddim(
     clip: float | None = None,
     checkpointing: bool = False,
 ) -> Tensor:
-    """Sample x_0; gradients flow through all steps unless they are switched off outside.
+    """Sample x_0 (N, C, H, W) in fp32 (fp64 for fp64 noise); gradients flow through all steps.
 
     Args:
-        network: Answers ``prediction`` for x_t (N, C, H, W) and times t (N,), int64 on x_t's device.
+        network: Predicts ``prediction`` from x_t (N, C, H, W) and timesteps t (N,), int64 on x_t's device.
         noise: (N, C, H, W) standard normal, see :func:`noise_like`.
-        schedule: abar.
-        steps: Calls of the network.
+        schedule: Noise schedule.
+        steps: Number of network evaluations.
         spacing: See :func:`sampling_times`.
-        prediction: What the network answers.
-        guess: Warm start: what x_0 probably is, (N, C, H, W). Sampling starts from it under the first step's noise
-            instead of from noise alone, which has another mean than the pictures that the network was trained on.
-        clip: x_0 is held within [-clip, clip] at every step.
-        checkpointing: Compute each step's activations again in the backward pass instead of keeping them.
-
-    Returns:
-        x_0, (N, C, H, W), fp32 (fp64 for fp64 noise).
+        prediction: Prediction type of the network.
+        guess: Estimate of x_0, (N, C, H, W), for a warm start: sampling starts from it with the first step's noise
+            instead of pure noise, whose mean differs from that of the training images.
+        clip: Clamp x_0 to [-clip, clip] at every step.
+        checkpointing: Recompute each step's activations in the backward pass instead of storing them.
 
     Raises:
-        ValueError: More steps than times, or a network that predicts the noise where the
-            first time is noise alone.
+        ValueError: If there are more steps than timesteps, or an epsilon-predicting network starts from pure noise.
     """
     times = sampling_times(len(schedule), steps, spacing)
     alpha_bars = [float(schedule.alpha_bar[t]) for t in times] + [1.0]  # host numbers: nothing waits for the GPU
@@ -79,16 +75,16 @@ def ddim(
 
 
 def sampling_times(T: int, steps: int, spacing: Spacing = "trailing") -> list[int]:
-    """The times at which the network is asked, falling.
+    """Return the timesteps of the network evaluations, in descending order.
 
     Args:
-        T: Times of the schedule.
-        steps: How many of them.
-        spacing: "leading" takes every (T // steps)-th from 0 on, and so leaves out the last; "trailing" counts back
-            from the last time, where training saw the noise that sampling starts from (Lin et al., WACV 2024).
+        T: Timesteps of the schedule.
+        steps: Number of evaluations.
+        spacing: "leading" takes every (T // steps)-th from 0, which excludes the last; "trailing" counts back from the
+            last timestep, whose noise level is the one that sampling starts from (Lin et al., WACV 2024).
 
     Raises:
-        ValueError: Fewer than 1 or more than T steps, or an unknown spacing.
+        ValueError: If ``steps`` is below 1 or above T, or the spacing is unknown.
     """
     if not 1 <= steps <= T:
         raise ValueError(f"{steps} steps cannot be taken over {T} times")
@@ -100,14 +96,10 @@ def sampling_times(T: int, steps: int, spacing: Spacing = "trailing") -> list[in
 
 
 def noise_like(x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Standard normal noise, each picture's from its own CPU generator: the same on every device, in every batch.
-
-    Args:
-        x: (N, C, H, W), for shape, dtype and device.
-        generators: N of them.
+    """Draw standard normal noise of x's shape, each sample from its own CPU generator: independent of device and batch.
 
     Raises:
-        ValueError: Another number of generators than pictures.
+        ValueError: If the numbers of generators and samples differ.
     """
     if len(generators) != len(x):
         raise ValueError(f"{len(x)} pictures need as many generators, not {len(generators)}")

@@ -1,6 +1,6 @@
-"""Where skin may be on a face, from landmarks alone: a template's 189 points, the mesh's 468 or a detector's five.
+"""Where skin may be on a face, from landmarks: a template's 189 points, the mesh's 468 or a detector's five.
 
-All lengths are multiples of the distance between the pupils (`unit`). Colour decides the rest
+Lengths are multiples of the distance between the pupils (`unit`). Colour decides the rest
 (`retouch_common.faces.skin`).
 """
 
@@ -33,15 +33,15 @@ class FaceGeometry:
 
     Attributes:
         allowed: Where skin may be.
-        excluded: Eyes, brows, lips and nostrils with the margin for drawing.
-        excluded_wide: Where natural blemishes are not looked for: the same with a wider margin, the outline of the
-            face, and the shadow of the jaw, whose edges look like spots.
-        seeds: Certain skin (cheeks, forehead, nose), from which colour is learnt.
+        excluded: Eyes, brows, lips and nostrils, with a margin for drawing.
+        excluded_wide: Where natural blemishes are not searched: the same with a wider margin, the outline of the face,
+            and the shadow of the jaw, whose edges resemble spots.
+        seeds: Certain skin (cheeks, forehead, nose), from which the colour is estimated.
         unit: Distance between the pupils in pixels.
-        box: Face as x, y, width, height in pixels (float).
-        face: The face itself, without forehead above the outline, neck and ears; None if it is not known.
-        beard: Where beards, moustaches and sideburns grow; None if it is not known.
-        sockets: From the brows to the lower lids, where lenses of glasses are; None if it is not known.
+        box: Face as x, y, width, height in pixels.
+        face: Face without neck, ears and the forehead above the outline; None if unknown.
+        beard: Region of beards, moustaches and sideburns; None if unknown.
+        sockets: From the brows to the lower lids, where lenses of glasses are; None if unknown.
     """
 
     allowed: np.ndarray
@@ -56,7 +56,7 @@ class FaceGeometry:
 
 
 def geometry_from_template(template: Template, height: int, width: int) -> FaceGeometry:
-    """Regions from a 189-point template whose points lie in an image of `height` x `width` pixels."""
+    """Return the regions of a 189-point template whose points lie in an image of `height` x `width` pixels."""
     unit = template.pupil_distance
 
     def filled(name: str) -> np.ndarray:
@@ -108,15 +108,10 @@ def geometry_from_template(template: Template, height: int, width: int) -> FaceG
 
 
 def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeometry:
-    """Regions from the 468-point mesh, at any pose.
+    """Return the regions of the 468-point mesh (468, 2), at any pose.
 
-    Beards and glasses are not landmarks: cleaning leaves out the band around eyes and brows, where rims are, and skin
-    colour is learnt above the base of the nose only. Ears are left out: at most poses hair or background is there.
-
-    Args:
-        points: (468, 2) x, y in pixels.
-        height: Rows of the image.
-        width: Columns of the image.
+    Beards and glasses are no landmarks: cleaning excludes the band around eyes and brows, where rims are, and the skin
+    colour is estimated above the base of the nose only. Ears are excluded: at most poses hair or background is there.
     """
     points = np.asarray(points, dtype=np.float32)
     unit = mesh_unit(points)
@@ -163,7 +158,7 @@ def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeome
 
 
 def _beard(face: np.ndarray, base: np.ndarray, down: np.ndarray, unit: float) -> np.ndarray:
-    """Where beards, moustaches and sideburns grow: below the nose's base, and along the outline below the eyes."""
+    """Return the region of beards, moustaches and sideburns: below the nose, and along the outline below the eyes."""
     height, width = face.shape
     chin = _between(base - 0.1 * unit * down, base + 10.0 * unit * down, down, height, width)
     cheeks = _between(base - 0.7 * unit * down, base, down, height, width)
@@ -172,7 +167,7 @@ def _beard(face: np.ndarray, base: np.ndarray, down: np.ndarray, unit: float) ->
 
 
 def mesh_unit(points: np.ndarray) -> float:
-    """Distance between the eyes' centres in pixels; of a face that is turned away, what it would be from the front."""
+    """Return the distance between the eyes' centres in pixels; for a turned face, what it would be from the front."""
     left, right = (points[list(eye)].mean(0) for eye in mesh.EYES)
     return max(float(np.hypot(*(right - left))), 0.33 * float(np.hypot(*(points[152] - points[10]))))
 
@@ -186,20 +181,20 @@ _SOCKETS = (
 
 
 def _forehead(points: np.ndarray, down: np.ndarray, rise: float) -> np.ndarray:
-    """Outline (n, 2) of what lies above the oval, as far as hair usually begins."""
+    """Return the outline (n, 2) from the oval up to where hair usually begins."""
     top = points[[127, 162, 21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251, 389, 356]]
     share = np.sin(np.linspace(0.0, np.pi, len(top), dtype=np.float32))[:, None]
     return np.concatenate([top - down * rise * share, top[::-1]])
 
 
 def _below_jaw(points: np.ndarray, down: np.ndarray, drop: float) -> np.ndarray:
-    """Outline (n, 2) of what lies below the jaw, as far as the neck usually shows."""
+    """Return the outline (n, 2) from the jaw down to where the neck usually ends."""
     jaw = points[[58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288]]
     return np.concatenate([jaw, jaw[::-1] + down * drop])
 
 
 def _between(first: np.ndarray, last: np.ndarray, down: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The strip (H, W) across the image between two points, along a direction."""
+    """Return the strip (H, W) across the image between two points along a direction."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     along = x * down[0] + y * down[1]
     return ((along > first @ down) & (along < last @ down)).astype(np.float32)
@@ -208,13 +203,13 @@ def _between(first: np.ndarray, last: np.ndarray, down: np.ndarray, height: int,
 def geometry_from_landmarks(
     landmarks: np.ndarray, box: tuple[float, float, float, float], height: int, width: int
 ) -> FaceGeometry:
-    """Regions from the five points of a face detector.
+    """Return the regions of a face detector's five points.
 
     Args:
-        landmarks: (5, 2) x, y in pixels: the eyes, the tip of the nose, the corners of the mouth.
-        box: The detector's box as x, y, width, height.
-        height: Rows of the image.
-        width: Columns of the image.
+        landmarks: (5, 2) x, y in pixels: eyes, tip of the nose, corners of the mouth.
+        box: Box of the detector as x, y, width, height.
+        height: Height of the image.
+        width: Width of the image.
     """
     points = np.asarray(landmarks, dtype=np.float32)
     eyes = points[:2][np.argsort(points[:2, 0])]
@@ -262,10 +257,10 @@ def geometry_from_landmarks(
 
 
 def geometry_without_face(image: np.ndarray) -> FaceGeometry | None:
-    """Regions guessed from colour alone, for portraits without landmarks or a detector.
+    """Estimate the regions from colour alone, for portraits without landmarks or a detector.
 
-    The largest area of usual skin colours counts as the face. Dark, saturated and rough parts in it (eyes,
-    brows, lips, nostrils, hair) are left out with a wide margin.
+    The largest area of usual skin colours is taken as the face; dark, saturated and rough parts of it (eyes, brows,
+    lips, nostrils, hair) are excluded with a wide margin.
 
     Args:
         image: (H, W, 3) float32 in [0, 1].
@@ -310,7 +305,7 @@ def _union(*masks: np.ndarray) -> np.ndarray:
 
 
 def _soft(mask: np.ndarray, unit: float) -> np.ndarray:
-    """Round the corners off and blur the edge a little, outwards only."""
+    """Round the corners and blur the edge a little, outwards only."""
     return np.clip(2.0 * gaussian_blur(mask, 0.02 * unit), 0.0, 1.0)
 
 

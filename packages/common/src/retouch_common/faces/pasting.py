@@ -1,4 +1,4 @@
-"""Masks and changes of aligned faces at their places in a photograph."""
+"""Masks and changes of aligned faces, mapped back to their photo."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from retouch_common.photo.sources import RowSource
 
 @dataclass(frozen=True)
 class AlignedMask:
-    """A mask of an aligned face, at its place in a photo.
+    """A mask of an aligned face.
 
     Attributes:
-        square: Where the face is.
+        square: Square of the face.
         values: (S, S) float32 in [0, 1].
     """
 
@@ -28,13 +28,7 @@ class AlignedMask:
     values: np.ndarray
 
     def weights(self, left: int, top: int, width: int, height: int) -> np.ndarray:
-        """The mask within a part of the photo, interpolated bilinearly.
-
-        Args:
-            left: Left edge of the part in pixels of the photo.
-            top: Top edge.
-            width: Width in pixels.
-            height: Height.
+        """Interpolate the mask bilinearly within a part of the photo, in pixels.
 
         Returns:
             (height, width) float32 in [0, 1]; exactly 0 outside the square.
@@ -48,13 +42,13 @@ class AlignedMask:
 
 
 class AlignedLayer:
-    """A change of an aligned face, brought back to the photo's place and scale.
+    """A change of an aligned face, mapped back to the photo.
 
-    A change larger than the face in the photo is reduced with antialiasing, a smaller one is interpolated
-    bicubically: the photo keeps its own detail and only the difference is smooth.
+    A change larger than the face in the photo is downsampled with antialiasing, a smaller one is interpolated
+    bicubically: the photo keeps its detail, only the difference is smooth.
 
     Args:
-        square: Where the face is.
+        square: Square of the face.
         change: (S, S, C) float32, in levels of the photo.
         height: Height of the photo in pixels.
         width: Width of the photo in pixels.
@@ -84,16 +78,16 @@ def changed_rows(
     strength: float = 1.0,
     protect: RowSource | None = None,
 ) -> Iterator[np.ndarray]:
-    """Paste what a network changed in aligned faces back into their photo.
+    """Paste changes of aligned faces into their photo.
 
     Args:
-        photo: The photo; its rows are asked for once, from top to bottom.
-        changes: Where each face is, and what is added to it, (S, S, 3) float32 in [-1, 1].
-        strength: What the changes are multiplied by, 0 to 1.
-        protect: A picture of the photo's size, white where nothing may change.
+        photo: Photo; its rows are requested once, from top to bottom.
+        changes: Square of each face, and its change, (S, S, 3) float32 in [-1, 1].
+        strength: Factor of the changes in [0, 1].
+        protect: Mask of the photo's size, white where nothing may change.
 
     Yields:
-        Consecutive blocks of rows, (n, W, 3) of the photo's type.
+        Consecutive blocks of rows, (n, W, 3) of the photo's dtype.
 
     Raises:
         ValueError: If the strength is outside [0, 1], or ``protect`` has another size.

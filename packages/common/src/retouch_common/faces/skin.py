@@ -1,7 +1,7 @@
-"""Skin masks for portraits: geometry says where skin may be, an adaptive colour model where it is.
+"""Skin masks of portraits: geometry says where skin may be, an adaptive colour model where it is.
 
-The model is a Gaussian in Lab around the colour of cheeks and forehead of this very face, wide in
-lightness (shadow and light), narrow in colour, with a test of texture that leaves hair and beards out.
+The model is a Gaussian in Lab around the colour of this face's cheeks and forehead, wide in lightness, narrow in
+colour, with a test of texture that excludes hair and beards.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ WORKING_UNIT = 128.0
 
 @dataclass(frozen=True)
 class SkinMaps:
-    """Skin of one photo, each (H, W) float32 in [0, 1].
+    """Skin of one photo, all (H, W) float32 in [0, 1].
 
     Attributes:
         skin: Where blemishes may be drawn; exactly 0 elsewhere.
-        cleanable: Where natural blemishes may be looked for: further from eyes, brows, lips and nostrils.
+        cleanable: Where natural blemishes may be searched: further from eyes, brows, lips and nostrils.
         other: What is certainly not skin, of this person or another.
-        tone: Skin with eyes, brows, lips and gaps filled in, for changing the tone of a whole face softly.
+        tone: Skin with eyes, brows, lips and gaps filled in, for soft changes of a face's tone.
     """
 
     skin: np.ndarray
@@ -38,15 +38,14 @@ class SkinMaps:
 
 
 def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
-    """Skin of one face.
+    """Segment the skin of one face.
 
     Args:
         image: (H, W, 3) float32 in [0, 1], at about `WORKING_UNIT` pixels between the pupils.
         geometry: Regions of the face at the same size.
 
     Returns:
-        Masks of the image's size. All are empty when too little skin is certain to learn a colour from, or when that
-        colour is not skin's, as behind a mask.
+        Masks of the image's size; empty if too little skin is certain, or its colour is not skin's, as of a mask.
     """
     unit = geometry.unit
     lab = rgb_to_lab(image)
@@ -92,13 +91,13 @@ def _covers(
     certain: np.ndarray,
     geometry: FaceGeometry,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hair, beards, glasses, jewellery and clothes where skin may be, and where stubble may be, which is not cleaned.
+    """Find hair, beards, glasses, jewellery and clothes where skin may be, and stubble, which is not cleaned.
 
     Args:
         lab: (H, W, 3) of the image.
         roughness: (H, W), fine detail relative to that of certain skin.
         ratio: (H, W), lightness relative to that of certain skin.
-        distance: (H, W), how unlike certain skin the colour is.
+        distance: (H, W), distance from the colour of certain skin.
         certain: (H, W) bool, where skin is certain.
         geometry: Regions of the face.
 
@@ -142,7 +141,7 @@ _GLASSES = 0.06
 
 
 def _long_lines(lightness: np.ndarray, skin_lightness: float, geometry: FaceGeometry) -> np.ndarray:
-    """Dark or bright lines longer than any blemish (rims, strands of hair, chains), (H, W) float32 of 0 and 1."""
+    """Find dark or bright lines longer than any blemish (rims, strands of hair, chains), (H, W) float32 of 0 and 1."""
     unit = geometry.unit
     width = 0.05 * unit
     smooth = gaussian_blur(lightness, 0.008 * unit)
@@ -167,7 +166,7 @@ def _long_lines(lightness: np.ndarray, skin_lightness: float, geometry: FaceGeom
 
 
 def _skin_colour(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (3,) of certain skin in Lab, without outliers, and spread (2,) of its a and b."""
+    """Return the centre (3,) of certain skin in Lab, without outliers, and the spread (2,) of its a and b."""
     centre = np.median(values, axis=0)
     for _ in range(3):
         distance = np.abs(values - centre) / np.array([14.0, 6.0, 6.0], dtype=np.float32)
@@ -180,7 +179,7 @@ def _skin_colour(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _has_skin_colour(centre: np.ndarray, lab: np.ndarray) -> bool:
-    """Whether the face's colour is between pink and yellow; in black-and-white pictures any grey."""
+    """Return whether the colour is between pink and yellow; in black-and-white images any grey is."""
     chroma = float(np.hypot(*centre[1:]))
     if float(np.hypot(lab[..., 1], lab[..., 2]).mean()) < 3.0:
         return True
@@ -190,10 +189,10 @@ def _has_skin_colour(centre: np.ndarray, lab: np.ndarray) -> bool:
 def _colour_distance(
     lab: np.ndarray, centre: np.ndarray, spread: np.ndarray, inside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How unlike skin a colour is, in spreads, and its lightness relative to the skin's.
+    """Return the distance from the skin colour, in spreads, and the lightness relative to the skin's.
 
-    Darker skin is less colourful, and so are highlights: along the direction of the skin's own colour a whole
-    range is usual, across it (another hue) only the spread. Highlights count only well `inside` the face.
+    Darker skin and highlights are less colourful: along the direction of the skin's colour a whole range is usual,
+    across it (another hue) only the spread. Highlights count only well `inside` the face.
     """
     chroma = max(float(np.hypot(*centre[1:])), 3.0)
     axis = centre[1:] / chroma
@@ -209,10 +208,10 @@ def _colour_distance(
 
 
 def plain_background(image: np.ndarray, geometry: FaceGeometry) -> np.ndarray:
-    """A matte of an even studio background, (H, W) float32; all 0 when the background is not plain.
+    """Return a matte (H, W) float32 of an even studio background; all 0 if the background is not plain.
 
-    A smooth surface is fitted to the upper rim of the picture and whatever lies close to it in colour, away
-    from the face, is background.
+    A smooth surface is fitted to the upper rim of the image; what is close to it in colour, away from the face, is
+    background.
     """
     height, width = image.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
@@ -237,7 +236,7 @@ def plain_background(image: np.ndarray, geometry: FaceGeometry) -> np.ndarray:
 
 
 def enlarge(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A mask at another size, with small values put to exactly 0."""
+    """Resize a mask and set small values to exactly 0."""
     return _exact_zero(resize(mask, height, width))
 
 

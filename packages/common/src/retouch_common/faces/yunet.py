@@ -1,8 +1,8 @@
-"""The face detector YuNet, shown a photo at several sizes.
+"""Multi-scale face detection with YuNet.
 
-kornia's YuNet knows faces of about 15 to 250 pixels. A photo is therefore shown to it several times, each time at half
-the size, and a face must be seen at every size at which it should be: on skin or cloth filling the frame a single look
-is often wrong with great confidence, but rarely twice in the same place.
+kornia's YuNet detects faces of about 15 to 250 pixels. So it runs on a pyramid of the photo, and a face must be
+detected at every scale at which its size is suitable: on skin or cloth that fills the frame a single detection is often
+wrong with high confidence, but rarely twice in the same place.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def load_detector() -> Detector:
     """Return the detector with verified weights.
 
     Raises:
-        DetectorUnavailable: The weights are missing and cannot be downloaded, or are not the expected ones.
+        DetectorUnavailable: If the weights are missing and cannot be downloaded, or are not the expected ones.
     """
     return functools.partial(_find_faces, _detector())
 
 
 def _find_faces(detector: FaceDetector, image: np.ndarray, *, score_threshold: float) -> list[Face]:
-    """Find faces from about 1/150 of the image's longer side to the whole frame, largest first."""
+    """Detect faces from about 1/150 of the image's longer side to the whole frame, largest first."""
     level = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     scale = min(1.0, DETECTION_SIDE / max(image.shape[:2]))
     if scale < 1:
@@ -65,14 +65,14 @@ def _find_faces(detector: FaceDetector, image: np.ndarray, *, score_threshold: f
 
 
 def _resized(level: torch.Tensor, factor: float) -> torch.Tensor:
-    """Scale (1, 3, h, w) down with antialiasing."""
+    """Downsample (1, 3, h, w) with antialiasing."""
     size = [max(1, round(side * factor)) for side in level.shape[2:]]
     return F.interpolate(level, size, mode="bilinear", antialias=True)
 
 
 @torch.inference_mode()
 def _look(detector: FaceDetector, level: torch.Tensor, scale: float) -> torch.Tensor:
-    """What the detector sees at one size: (N, 15) box corners, landmarks and score, in the photo's pixels."""
+    """Detect at one scale: (N, 15) box corners, landmarks and score, in pixels of the photo."""
     height, width = level.shape[2:]
     padded = F.pad(level, (0, -width % _STRIDE, 0, -height % _STRIDE))
     found = detector(padded.contiguous(memory_format=torch.channels_last))[0]
@@ -82,7 +82,7 @@ def _look(detector: FaceDetector, level: torch.Tensor, scale: float) -> torch.Te
 
 
 def _agree(looks: list[torch.Tensor], scales: list[float], threshold: float) -> list[Face]:
-    """Keep what was seen at every size at which it should be."""
+    """Keep the faces that were detected at every suitable scale."""
     from torchvision.ops import box_iou, nms
 
     seen = torch.cat(looks)
@@ -110,7 +110,7 @@ def _agree(looks: list[torch.Tensor], scales: list[float], threshold: float) -> 
 
 
 def _inside(face: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether one of two boxes lies mostly in the other."""
+    """Return whether one of two boxes lies mostly in the other."""
     corner = torch.minimum(face[2:4], other[2:4]) - torch.maximum(face[:2], other[:2])
     areas = [(box[2:4] - box[:2]).prod() for box in (face, other)]
     return bool(corner.clamp(min=0).prod() > 0.6 * min(areas))
@@ -123,7 +123,7 @@ def _face(row: torch.Tensor, score: float) -> Face:
 
 @functools.lru_cache(maxsize=1)
 def _detector() -> FaceDetector:
-    """The detector, loaded from verified weights on first use."""
+    """Load the detector from verified weights."""
     _ensure_weights(Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_NAME)
     from kornia.contrib import FaceDetector
 
@@ -133,7 +133,7 @@ def _detector() -> FaceDetector:
 
 
 def _ensure_weights(path: Path) -> None:
-    """Check the weights that kornia is about to load, fetching them if they are not there."""
+    """Verify the weights that kornia is about to load; download them if they are missing."""
     if not path.exists():
         content = None if os.environ.get("HF_HUB_OFFLINE") == "1" else _download()
         if content is None or hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
@@ -157,7 +157,7 @@ def _ensure_weights(path: Path) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _download() -> bytes | None:
-    """Fetch the weights; None when that fails or takes too long, which is not tried again for the next photo."""
+    """Download the weights; None if that fails or takes too long, which is not tried again for the next photo."""
     result: list[bytes] = []
 
     def fetch() -> None:

@@ -1,4 +1,4 @@
-"""From the files and folders a user names to pairs of input and output, and through all of them."""
+"""Inputs and outputs of a run over files and folders, and the run itself."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _REPORTED = (".gif", ".bmp", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".exr", "
 
 @dataclass(frozen=True)
 class Job:
-    """One photo to work on.
+    """One photo to process.
 
     Attributes:
-        source: The input file.
-        target: The output file.
-        companions: What is written beside it.
+        source: Input file.
+        target: Output file.
+        companions: Further outputs beside it.
     """
 
     source: Path
@@ -32,18 +32,12 @@ class Job:
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """All files that are written."""
+        """All output files."""
         return self.target, *self.companions
 
 
 def plan_job(source: Path, target: Path, endings: Sequence[str] = ()) -> Job:
-    """The job of one photo.
-
-    Args:
-        source: The input file.
-        target: The output file.
-        endings: Of what is written beside it, see :func:`retouch_common.inference.companions.beside`.
-    """
+    """Return the job of one photo; ``endings`` are those of its companions."""
     return Job(source, target, tuple(beside(target, ending) for ending in endings))
 
 
@@ -57,23 +51,22 @@ def plan_jobs(
 ) -> list[Job]:
     """Pair every photo with its outputs.
 
-    A folder stands for the pictures in it (with ``recursive`` also below it, the tree kept in the output), but not for
-    those that lie beside outputs of an earlier run, ``COMPANION_ENDINGS``.
-    One file may be given an output file; everything else goes into the folder ``out`` under its own name.
-    Where two inputs would share an output, later ones are numbered: ``a.jpg``, ``a-2.jpg``.
+    A folder stands for its images (with ``recursive`` also for those below it, whose tree is kept), except for
+    companions of an earlier run, ``COMPANION_ENDINGS``. A single file may have an output file; else all outputs go into
+    the folder ``out`` under their own names. Where two would coincide, later ones are numbered: ``a.jpg``, ``a-2.jpg``.
 
     Args:
         inputs: Files and folders; files need not exist, which shows when they are opened.
-        out: Output file (one input file, and a name that ends like a photo's) or folder.
-        recursive: Whether folders within folders are searched.
-        endings: Of what is written beside each output.
-        report: Called with a line for each folder in which pictures were passed over.
+        out: Output folder, or a file with a photo's suffix if there is one input file.
+        recursive: Whether to search folders within folders.
+        endings: Endings of the companions of each output.
+        report: Called with a line for each folder in which images were skipped.
 
     Returns:
         Jobs in the order of the inputs, those of a folder sorted by name.
 
     Raises:
-        ValueError: If a folder holds no picture, or ``out`` cannot be what the inputs need.
+        ValueError: If a folder holds no image, or ``out`` is not what the inputs need.
     """
     if len(inputs) == 1 and not inputs[0].is_dir() and format_of_name(out) is not None and not out.is_dir():
         return [plan_job(inputs[0], out, endings)]
@@ -99,12 +92,12 @@ def plan_jobs(
 
 
 def _place(path: Path) -> str:
-    """What two outputs share if one would replace the other, on file systems that ignore case too."""
+    """Return a key of an output's path that is equal if one would replace the other, on case-insensitive file systems, too."""
     return os.path.join(os.path.realpath(path.parent), path.name).casefold()
 
 
 def _pictures(given: Path, out: Path, recursive: bool, report: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
-    """The pictures an argument stands for, each with its path below the output folder."""
+    """Yield the images of an input, each with its path relative to the output folder."""
     if not given.is_dir():
         yield given, Path(given.name)
         return
@@ -133,7 +126,7 @@ def _pictures(given: Path, out: Path, recursive: bool, report: Callable[[str], N
 
 
 def _named_like_its_format(source: Path, relative: Path) -> Path:
-    """Give a photo without a telling name the ending of its format; others keep theirs."""
+    """Append the suffix of its format to a photo's name without one."""
     if format_of_name(relative) is not None:
         return relative
     try:
@@ -144,16 +137,16 @@ def _named_like_its_format(source: Path, relative: Path) -> Path:
 
 
 def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite: bool = False) -> dict[int, str]:
-    """Say which jobs would replace a file that is not theirs to replace, before any of them writes.
+    """Find jobs that would replace a file that must be kept, before any of them writes.
 
     Args:
         jobs: All jobs of a run.
-        kept: What is read besides their sources: masks, a photo that lends something.
-        overwrite: Whether files that are there may be replaced, and a photo by its own output. Neither another input,
-            nor what the run itself writes, nor a photo by a picture that lies beside its output ever may.
+        kept: Files that are read besides the sources, e.g. masks.
+        overwrite: Whether existing files may be replaced, a photo by its own output included. Other inputs, outputs of
+            the same run, and a photo by a companion never are.
 
     Returns:
-        For the index of a job the reason, in one line.
+        The reason in one line, by index of the job.
     """
     read = {key for path in (*(job.source for job in jobs), *kept) for key in _identities(path)}
     planned: dict[str, Job] = {}
@@ -192,7 +185,7 @@ def refuse_collisions(job: Job, *, kept: Iterable[Path] = (), overwrite: bool = 
 
 
 def _identities(path: Path) -> set[object]:
-    """What two names of one file have in common: its place or, if it is there, its number on the disk."""
+    """Return keys of a file of which two names share at least one: its path, and its inode if it exists."""
     identities: set[object] = {os.path.join(os.path.realpath(path.parent), path.name)}
     if path.exists():
         status = path.stat()
@@ -208,17 +201,17 @@ def run_jobs(
     report: Callable[[str], None],
     kept: Iterable[Path] = (),
 ) -> list[str]:
-    """Work on many photos; a broken one does not stop the others.
+    """Process many photos; a failure does not stop the others.
 
     Args:
-        jobs: Inputs and outputs; folders of outputs are made.
-        work: Works on one; what it returns says in its own words what was done.
-        overwrite: Whether files that are there may be replaced, see :func:`find_collisions`.
-        report: Called with one line for each photo that was worked on.
+        jobs: Inputs and outputs; folders of outputs are created.
+        work: Processes one job and returns its summary.
+        overwrite: Whether existing files may be replaced, see :func:`find_collisions`.
+        report: Called with one line for each processed photo.
         kept: Further files that are read.
 
     Returns:
-        One line for each photo that was not, naming it and the reason.
+        One line for each failed photo, naming it and the reason.
     """
     failures = []
     collisions = find_collisions(jobs, kept=kept, overwrite=overwrite)

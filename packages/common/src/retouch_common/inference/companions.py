@@ -1,4 +1,4 @@
-"""Pictures that lie beside a retouched photo: maps of what a network saw, and before and after."""
+"""Companions of a retouched photo: maps of the network, and comparisons of before and after."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Comparison:
     """Before and after, side by side.
 
     Args:
-        photo: The photo, which is looked at now.
+        photo: Photo, read immediately.
         parts: (x, y, w, h) in pixels of what to show, a row for each of the first few; empty for the whole photo.
     """
 
@@ -35,11 +35,11 @@ class Comparison:
         self._before = [photo.thumbnail(COMPARE_SIDE, part) for part in self._parts]
 
     def write(self, result: Photo, path: Path) -> None:
-        """Write rows of two pictures with a white line between them, as JPEG.
+        """Write one row of two images per part, as JPEG.
 
         Args:
-            result: The retouched photo.
-            path: The output.
+            result: Retouched photo.
+            path: Output.
 
         Raises:
             OSError: If it cannot be written.
@@ -60,13 +60,7 @@ class Comparison:
 
 
 def write_map(path: Path, height: int, width: int, layers: Sequence[AlignedLayer]) -> None:
-    """Write maps of aligned faces as one grey PNG of the photo's size, in bounded memory.
-
-    Args:
-        path: The output.
-        height: Height of the photo in pixels.
-        width: Width of the photo in pixels.
-        layers: See :func:`retouch_common.photo.pasting.map_rows`.
+    """Write maps of aligned faces (see :func:`retouch_common.photo.pasting.map_rows`) as one grey PNG of the photo's size.
 
     Raises:
         OSError: If it cannot be written.

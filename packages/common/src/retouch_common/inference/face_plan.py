@@ -1,4 +1,4 @@
-"""Which faces of a photo a network for aligned faces will see, and why."""
+"""Which faces of a photo a network for aligned faces processes, and why."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Frame = Callable[[Face, int, int], FaceSquare]
 
 @dataclass(frozen=True)
 class FacePlan:
-    """Which faces will be retouched and why.
+    """Faces to process.
 
     Attributes:
-        squares: Where they lie, largest first.
-        reason: Why, in words that follow "because".
+        squares: Their squares, largest first.
+        reason: Reason, phrased to follow "because".
     """
 
     squares: tuple[FaceSquare, ...]
@@ -43,20 +43,17 @@ class FacePlan:
 def plan_faces(
     photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = False, frame: Frame = face_square
 ) -> FacePlan:
-    """Decide which faces of a photo to retouch.
+    """Choose the faces of a photo to process.
 
     Args:
-        photo: The photo.
-        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo; they replace the detector.
-        aligned: The photo is an aligned face.
-        frame: Gives a face's square; FFHQ's by default.
-
-    Returns:
-        The plan.
+        photo: Photo.
+        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo, instead of the detector's.
+        aligned: Whether the photo is an aligned face.
+        frame: Returns a face's square; FFHQ's by default.
 
     Raises:
-        ValueError: If no face is found or the detector's weights cannot be had, a box lies outside the photo, or an
-            aligned photo is no square.
+        ValueError: If no face is found, the detector's weights are unavailable, a box lies outside the photo, or an
+            aligned photo is not square.
     """
     if aligned and face_boxes:
         raise ValueError("a face box and an aligned photo exclude each other; leave one out")
@@ -78,17 +75,17 @@ def plan_faces(
 def squares_in(
     image: np.ndarray, faces: Sequence[Face] | None, aligned: bool, *, frame: Frame = face_square
 ) -> list[FaceSquare]:
-    """Where the faces of a photograph in memory lie.
+    """Return the squares of the faces of an image in memory.
 
     Args:
         image: (H, W, 3) uint8 or uint16.
-        faces: Found before; None asks the detector.
-        aligned: The photograph is an aligned face.
-        frame: Gives a face's square; FFHQ's by default.
+        faces: Known faces; None for the detector's.
+        aligned: Whether the image is an aligned face.
+        frame: Returns a face's square; FFHQ's by default.
 
     Raises:
-        DetectorUnavailable: If the face detector is needed and its weights cannot be had.
-        ValueError: No face, ``faces`` beside ``aligned``, or an aligned photograph that is no square.
+        DetectorUnavailable: If the detector is needed and its weights are unavailable.
+        ValueError: If no face is found, ``faces`` and ``aligned`` are both given, or an aligned image is not square.
     """
     height, width = image.shape[:2]
     if aligned:

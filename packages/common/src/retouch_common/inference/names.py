@@ -1,4 +1,4 @@
-"""Names of what commands write beside a retouched photo."""
+"""Names of the companions that commands write beside a retouched photo."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ COMPANION_ENDINGS = (
 
 
 def beside(target: Path, ending: str) -> Path:
-    """The file of the same name with another ending: photo.jpg, ".mask.png" -> photo.mask.png."""
+    """Return the file of the same stem with another ending: photo.jpg, ".mask.png" -> photo.mask.png."""
     return target.with_name(target.stem + ending)

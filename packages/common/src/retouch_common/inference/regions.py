@@ -1,8 +1,7 @@
-"""Which part of a photo to retouch, and how retouched faces go back into it.
+"""Which part of a photo to retouch, and how retouched faces are pasted back.
 
-Faces are cropped with margin, retouched at their own scale and blended back as a feathered difference (see
-:mod:`retouch_common.photo.pasting`). The rows are made from top to bottom; crops that are too large for memory are
-retouched while the rows pass by.
+Faces are cropped with a margin, retouched at their own scale and pasted as a feathered difference (see
+:mod:`retouch_common.photo.pasting`), from top to bottom; crops that exceed the memory are retouched as streams.
 """
 
 from __future__ import annotations
@@ -32,31 +31,31 @@ IN_MEMORY_PIXELS = 48_000_000  # crops beyond this are retouched as streams
 
 
 class ArrayRetoucher(Protocol):
-    """What a paper's retoucher offers."""
+    """Interface of a paper's retoucher."""
 
     def __call__(self, image: np.ndarray, *, strength: float) -> np.ndarray:
         """Retouch an (H, W, 3) uint8 or uint16 array."""
 
     def stripes(self, source: RowSource, *, strength: float) -> Iterator[np.ndarray]:
-        """Retouch a source of rows into consecutive blocks of rows."""
+        """Retouch rows into consecutive blocks of rows."""
 
 
 class SkinLocator(Protocol):
-    """What finds the skin of a face, as :class:`retouch_common.parsing.skin.SkinSegmenter` does."""
+    """Interface of :class:`retouch_common.parsing.skin.SkinSegmenter`."""
 
     def locate(self, source: RowSource, face: Face) -> AlignedMask:
-        """Return the mask of a face's skin; the face is in pixels of the source."""
+        """Return the skin mask of a face, given in pixels of the source."""
 
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """What will be retouched and why.
+    """Part of a photo to retouch.
 
     Attributes:
         region: "faces" or "photo".
         crops: (x, y, w, h) in pixels, one for each face; empty for the whole photo.
-        reason: Why, in words that follow "because".
-        faces: The faces themselves, in the order of their crops.
+        reason: Reason, phrased to follow "because".
+        faces: Faces in the order of their crops.
     """
 
     region: Literal["faces", "photo"]
@@ -73,20 +72,16 @@ class RegionPlan:
 def plan_region(
     photo: Photo, region: Region = "auto", *, face_boxes: Sequence[Box] = (), margin: float = FACE_MARGIN
 ) -> RegionPlan:
-    """Decide which part of a photo to retouch.
+    """Choose the part of a photo to retouch.
 
     Args:
-        photo: The photo.
-        region: "faces" for every face, "photo" for the whole frame, "auto" for faces where some are found and
-            the whole frame otherwise.
-        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo; they replace the detector.
+        photo: Photo.
+        region: "faces" for every face, "photo" for the whole frame, "auto" for faces if some are found, else the frame.
+        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo, instead of the detector's.
         margin: Side of a face's crop over the longer side of its box.
 
-    Returns:
-        The plan.
-
     Raises:
-        ValueError: If faces are wanted but none is found or the detector's weights cannot be had, a box lies
+        ValueError: If faces are requested but none is found or the detector's weights are unavailable, a box lies
             outside the photo, or the region is unknown.
     """
     if region not in ("auto", "faces", "photo"):
@@ -115,16 +110,10 @@ def plan_region(
 
 
 def locate_faces(photo: Photo) -> list[Face]:
-    """Find the faces of a photo of any size.
-
-    Args:
-        photo: The photo.
-
-    Returns:
-        Faces in pixels of the photo, largest first.
+    """Detect the faces of a photo of any size, in its pixels, largest first.
 
     Raises:
-        DetectorUnavailable: If the detector's weights cannot be had.
+        DetectorUnavailable: If the detector's weights are unavailable.
         ValueError: If the photo is damaged.
     """
     small = photo.thumbnail(DETECTION_SIDE)
@@ -137,21 +126,18 @@ def locate_faces(photo: Photo) -> list[Face]:
 
 
 def boxed_faces(boxes: Sequence[Box]) -> list[Face]:
-    """Faces of which only the boxes (x, y, w, h) are known."""
+    """Return faces of which only the boxes (x, y, w, h) are known."""
     return [Face(box, 1.0, np.full((5, 2), np.nan, np.float32)) for box in boxes]
 
 
 def feather_profile(length: int, ramp: float, *, open_start: bool, open_stop: bool) -> np.ndarray:
-    """Weights along one axis of a crop: 1 inside, smoothly down to exactly 0 at its ends.
+    """Return weights (length,) along one axis of a crop: 1 inside, falling smoothly to 0 at its ends.
 
     Args:
         length: Length of the axis in pixels.
-        ramp: Length of the slope as a fraction of the axis, in (0, 0.5].
-        open_start: The start lies on the photo's border: no slope there.
-        open_stop: The end lies on the photo's border: no slope there.
-
-    Returns:
-        (length,) float32.
+        ramp: Length of the slope as a share of the axis, in (0, 0.5].
+        open_start: Whether the start lies on the photo's border, where there is no slope.
+        open_stop: Whether the end does.
     """
     slope = max(1.0, ramp * length)
     position = np.arange(length, dtype=np.float32)
@@ -169,14 +155,7 @@ def _faces_plan(photo: Photo, faces: Sequence[Face], margin: float, reason: str)
 
 
 def moved_face(face: Face, left: float, top: float, scale: float = 1.0) -> Face:
-    """A face in pixels of a part of the photo.
-
-    Args:
-        face: In pixels of the photo.
-        left: Left edge of the part.
-        top: Top edge.
-        scale: Size of the part's pixels over the photo's.
-    """
+    """Return a face of a photo in pixels of a part at (left, top), which are ``scale`` per pixel of the photo."""
     x, y, w, h = face.box
     box = (scale * (x - left), scale * (y - top), scale * w, scale * h)
     return replace(face, box=box, landmarks=scale * (face.landmarks - np.array([left, top], np.float32)))
@@ -193,14 +172,14 @@ def retouched_rows(
     """Retouch a photo according to a plan, from top to bottom.
 
     Args:
-        photo: The photo.
+        photo: Photo.
         plan: From :func:`plan_region`.
-        retoucher: The network.
-        strength: 0 changes nothing, 1 is the network's retouching.
-        skin: What finds the skin of the faces, to which the change is then confined; None leaves it as it is.
+        retoucher: Network.
+        strength: 0 changes nothing, 1 is the network's result.
+        skin: Confines the change to the skin of the faces; None for no confinement.
 
     Yields:
-        Consecutive blocks of rows, (n, width, 3) of the photo's type.
+        Consecutive blocks of rows, (n, width, 3) of the photo's dtype.
 
     Raises:
         ValueError: If the photo is damaged, or the strength is outside [0, 1].
@@ -231,7 +210,7 @@ class _CropSource:
 
 
 class _Layer:
-    """A retouched crop over the photo, with its weights; rows are taken from top to bottom."""
+    """A retouched crop with its weights, taken from top to bottom."""
 
     def __init__(self, photo: Photo, crop: Crop, stripes: Iterator[np.ndarray], skin: AlignedMask | None) -> None:
         self.x, self.y, self.width, self.height = crop
@@ -242,7 +221,7 @@ class _Layer:
         self._waiting: np.ndarray | None = None
 
     def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-        """The retouched crop's difference to the rows ``before``, from row ``first`` of the photo, and its weights."""
+        """Return the difference of the retouched crop to ``before``, from row ``first`` of the photo, and its weights."""
         weights = self.down[first - self.y : first - self.y + len(before), None] * self.across
         if self._skin is not None:
             weights *= self._skin.weights(0, first - self.y, self.width, len(before))

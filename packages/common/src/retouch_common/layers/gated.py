@@ -1,8 +1,6 @@
 """Gated convolution (Yu et al., "Free-Form Image Inpainting with Gated Convolution", ICCV 2019, section 3.1).
 
-    Gating = W_g * I,  Features = W_f * I,  O = phi(Features) . sigmoid(Gating)
-
-A second convolution decides, for every channel and pixel, how much of the features passes.
+Gating = W_g * I,  Features = W_f * I,  O = phi(Features) . sigmoid(Gating)
 """
 
 from __future__ import annotations
@@ -15,13 +13,7 @@ from torch import Tensor, nn
 
 
 def gate(features: Tensor, logits: Tensor, skip: Tensor | None = None) -> Tensor:
-    """Return ``features * g``, or ``features * g + skip * (1 - g)``, with ``g = sigmoid(logits)``.
-
-    Args:
-        features: (N, C, H, W).
-        logits: The same shape, or one that broadcasts with it.
-        skip: What passes where the features do not, of the features' shape.
-    """
+    """Return ``features * g``, or ``features * g + skip * (1 - g)``, with ``g = sigmoid(logits)``; all (N, C, H, W)."""
     g = torch.sigmoid(logits)
     return features * g if skip is None else features * g + skip * (1 - g)
 
@@ -60,16 +52,16 @@ def gated_conv2d(
 
 
 class GatedConv2d(nn.Module):
-    """Module of :func:`gated_conv2d`; the gates always have a bias.
+    """Gated convolution; the gates always have a bias.
 
     Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: Side of both kernels in pixels.
-        stride: Of both convolutions.
-        padding: Zeros added on every side, in pixels.
-        dilation: Distance of the kernels' elements, in pixels.
-        bias: Add one to the features.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel_size: Size of both kernels.
+        stride: Stride of both convolutions.
+        padding: Zero padding on every side.
+        dilation: Dilation of both kernels.
+        bias: Whether the features have a bias.
         activation: phi; None for the identity.
     """
 

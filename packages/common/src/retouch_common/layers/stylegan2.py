@@ -1,8 +1,6 @@
 """StyleGAN2's blocks in plain PyTorch: no compiled operators, fp16 and bf16 safe, exportable to ONNX.
 
 Karras, Laine, Aittala, Hellsten, Lehtinen, Aila. "Analyzing and Improving the Image Quality of StyleGAN." CVPR 2020.
-
-Shapes: x (N, C, H, W), channels first or last in memory; style (N, style_dim).
 """
 
 import itertools
@@ -51,13 +49,13 @@ EPS = 1e-8
 
 
 class MappingNetwork(nn.Module):
-    """Latent code to style code: normalised to unit power, then fully connected layers; fp32 inside autocast.
+    """Map latent codes to style codes: normalisation, then fully connected layers, in fp32 also under autocast.
 
     Args:
-        in_dim: Width of the latent code.
-        style_dim: Width of the style code and of the layers between.
-        num_layers: How many.
-        lr_mul: Their learning rate as a share of the optimiser's.
+        in_dim: Dimension of the latent code.
+        style_dim: Dimension of the style code and of the hidden layers.
+        num_layers: Number of layers.
+        lr_mul: Factor of their learning rate.
     """
 
     def __init__(self, in_dim: int, style_dim: int, num_layers: int = 8, lr_mul: float = 0.01) -> None:
@@ -76,11 +74,11 @@ class MappingNetwork(nn.Module):
 
 
 class NoiseInjection(nn.Module):
-    """Add one picture of noise to all channels, times a learnt strength that begins at 0.
+    """Add noise, the same for all channels, times a learnt strength that starts at 0.
 
     Args:
-        size: Side of the feature maps in pixels.
-        seed: Of the fixed noise, which is drawn anew from it and takes no room in saved weights.
+        size: Height and width of the feature maps.
+        seed: Seed of the fixed noise, which is not saved with the weights.
     """
 
     fixed: Tensor
@@ -93,22 +91,22 @@ class NoiseInjection(nn.Module):
         self.register_buffer("fixed", torch.from_numpy(drawn), persistent=False)
 
     def forward(self, x: Tensor, *, noise: Noise | None = None, gain: float = 1.0) -> Tensor:
-        """Add noise.
+        """Return x (N, C, size, size) plus noise times ``gain``.
 
         Args:
-            x: (N, C, size, size).
-            noise: The same "fixed" picture for all, a "random" one for every sample, or "none"; None means random
-                while training and fixed in evaluation mode.
+            x: Feature maps.
+            noise: "fixed" noise, the same for all samples, "random" noise for every sample, or "none"; None means
+                random in training and fixed in evaluation mode.
             gain: Factor of the noise.
 
         Raises:
-            ValueError: If fixed noise has another size.
+            ValueError: If the fixed noise has another size.
         """
         picture = self.picture(x, noise=noise, gain=gain)
         return x if picture is None else x + picture
 
     def picture(self, x: Tensor, *, noise: Noise | None, gain: float) -> Tensor | None:
-        """What :meth:`forward` adds to x, (1 or N, 1, size, size); None for no noise."""
+        """Return what :meth:`forward` adds to x, (1 or N, 1, size, size), or None without noise."""
         noise = noise or ("random" if self.training else "fixed")
         if noise == "none":
             return None
@@ -126,17 +124,17 @@ class StyledConv(nn.Module):
     """Modulated convolution, noise, bias and :func:`leaky_relu`.
 
     Args:
-        in_channels: C of the input.
-        out_channels: C of the output.
-        style_dim: Width of the style code.
-        kernel: Side of the kernel, odd.
-        up: Double the sides.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        style_dim: Dimension of the style code.
+        kernel: Kernel size, odd.
+        up: Whether to upsample by 2.
         form: See :class:`ModulatedConv2d`.
-        noise: Have it.
-        size: Side of the output in pixels, for the noise.
+        noise: Whether to inject noise.
+        size: Height and width of the output, needed for noise.
 
     Raises:
-        ValueError: Noise without a size, or see :class:`ModulatedConv2d`.
+        ValueError: If noise is to be injected and the size is not given; see also :class:`ModulatedConv2d`.
     """
 
     def __init__(
@@ -161,12 +159,7 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, style: Tensor, *, noise: Noise | None = None) -> Tensor:
-        """Convolve.
-
-        Args:
-            x: (N, in_channels, H, W).
-            style: (N, style_dim).
-            noise: See :meth:`NoiseInjection.forward`.
+        """Convolve x (N, in_channels, H, W) with style (N, style_dim); noise as in :meth:`NoiseInjection.forward`.
 
         Returns:
             (N, out_channels, H, W), or (N, out_channels, 2H, 2W) with ``up``.
@@ -180,12 +173,12 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """1x1 modulated convolution without demodulation, and a bias: features to a picture.
+    """1x1 modulated convolution without demodulation, and a bias: features to an image.
 
     Args:
-        in_channels: C of the features.
-        style_dim: Width of the style code.
-        out_channels: Of the picture.
+        in_channels: Input channels.
+        style_dim: Dimension of the style code.
+        out_channels: Channels of the image.
         form: See :class:`ModulatedConv2d`.
     """
 
@@ -195,26 +188,20 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Read the picture off.
+        """Return the image (N, out_channels, H, W) of features x (N, in_channels, H, W) and style (N, style_dim).
 
-        Args:
-            x: (N, in_channels, H, W).
-            style: (N, style_dim).
-            skip: The picture of the resolution below, (N, out_channels, H / 2, W / 2), added after doubling.
-
-        Returns:
-            (N, out_channels, H, W).
+        The image of the resolution below, ``skip`` (N, out_channels, H / 2, W / 2), is upsampled and added.
         """
         rgb = self.conv(x, style, bias=self.bias)
         return rgb if skip is None else rgb + upsample2d(skip)
 
 
 class ResBlockDown(nn.Module):
-    """Residual block of the discriminator that halves the sides; the sum of its two branches times sqrt(1/2).
+    """Residual block of the discriminator that downsamples by 2; the sum of both branches is scaled by sqrt(1/2).
 
     Args:
-        in_channels: C of the input.
-        out_channels: C of the output.
+        in_channels: Input channels.
+        out_channels: Output channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -226,29 +213,29 @@ class ResBlockDown(nn.Module):
         self.shortcut = EqualConv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W), sides even, to (N, out_channels, H / 2, W / 2)."""
+        """(N, in_channels, H, W), H and W even, to (N, out_channels, H / 2, W / 2)."""
         return math.sqrt(0.5) * (self.body(x) + self.shortcut(downsample2d(x)))
 
 
 def pixel_norm(x: Tensor) -> Tensor:
-    """Divide every code by its root mean square; (N, C) or (N, C, H, W), in fp32 at least."""
+    """Divide (N, C) or (N, C, H, W) by the root mean square over the channels, in fp32 at least."""
     x = at_least_fp32(x)
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPS)
 
 
 def minibatch_stddev(x: Tensor, group: int = 4, channels: int = 1) -> Tensor:
-    """Append how much the samples of a group differ, so that a discriminator sees it if all pictures are alike.
+    """Append the standard deviation over groups of samples, so that a discriminator notices a lack of variety.
 
     Args:
         x: (N, C, H, W). Sample n belongs to group n mod N / G, where G is the largest divisor of N up to ``group``.
-        group: Samples of a group at most.
-        channels: Maps to append, each the mean over C / channels channels.
+        group: Maximum group size.
+        channels: Number of maps to append, each the mean over C / channels channels.
 
     Returns:
         (N, C + channels, H, W); the new maps are constant over the pixels, and 0 in groups of one.
 
     Raises:
-        ValueError: If ``channels`` does not divide C.
+        ValueError: If C is not a multiple of ``channels``.
     """
     N, C = x.shape[:2]
     if C % channels:

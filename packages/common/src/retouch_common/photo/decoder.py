@@ -1,4 +1,4 @@
-"""Decoding a photo's file: from top to bottom or in any order, as it is stored or upright."""
+"""Decoding a photo's file: sequentially or in any order, as stored or upright."""
 
 from __future__ import annotations
 
@@ -24,15 +24,11 @@ _IN_MEMORY_BYTES = 100_000_000
 
 
 class Decoder:
-    """Opens a photo's file in the ways the photo is read.
-
-    Args:
-        path: The file.
-        format: Its format.
+    """Decoder of a photo's file.
 
     Attributes:
-        header: The photo as the file stores it; for its header only.
-        turned: Whether rows of the upright photo are other than rows of the file.
+        header: Photo as stored; for its header only.
+        turned: Whether rows of the upright photo differ from rows of the file.
 
     Raises:
         ValueError: If the header is damaged, or there are several pages or frames.
@@ -54,14 +50,14 @@ class Decoder:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def decode(self, shrink: int = 1) -> Decoding:
-        """Start decoding the photo as the file stores it, once, from top to bottom, in bounded memory.
+        """Start decoding the photo as stored, once, from top to bottom, in bounded memory.
 
         Args:
-            shrink: 1, 2, 4 or 8: reduce by that factor while decoding; JPEG only.
+            shrink: Reduction while decoding, 1, 2, 4 or 8; JPEG only.
 
         Raises:
-            DamageError: If the file is damaged in a way that is seen before its pixels are decoded.
-            pyvips.Error: If its header is damaged.
+            DamageError: If damage is found before the pixels are decoded.
+            pyvips.Error: If the header is damaged.
         """
         if self._format.name == "JPEG":
             return Decoding.of_jpeg(open(self._path, "rb"), self._end_of_picture, shrink)
@@ -81,11 +77,7 @@ class Decoder:
             return end_of_picture(data)
 
     def upright_rows(self, shrink: int = 1) -> Decoding:
-        """Start decoding the upright photo, to be read from top to bottom in bounded memory.
-
-        Args:
-            shrink: See :meth:`decode`; no effect on a turned photo.
-        """
+        """Start decoding the upright photo from top to bottom in bounded memory; turned photos ignore ``shrink``."""
         if not self.turned:
             decoding = self.decode(shrink)
             decoding.image = decoding.image.autorot()
@@ -95,7 +87,7 @@ class Decoder:
         return Decoding(image.tilecache(tile_width=_TILE, tile_height=_TILE, max_tiles=tiles))
 
     def any_order(self) -> pyvips.Image:
-        """The upright photo, to be read in any order: from memory, or if large from a file of tiles."""
+        """Return the upright photo for random access: in memory, or if large in a tiled temporary file."""
         if self._random is None:
             decoding = self.decode()
             if _num_bytes(self.header) <= _IN_MEMORY_BYTES:
