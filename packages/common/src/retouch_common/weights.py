@@ -32,14 +32,16 @@ if TYPE_CHECKING:
 
     import torch
 
-CONFIG_KEY = "config"  # key of the safetensors metadata that holds the configuration as JSON
-FOLDER_FILE = "model.safetensors"  # what save_pretrained writes, and what a hub repository holds
-RUN_FOLDER = "weights"  # where a finished training run keeps that
+Source = Literal["bundled", "file", "folder", "hub"]
+
+CONFIG_KEY = "config"  # metadata key of the configuration as JSON
+FOLDER_FILE = "model.safetensors"  # written by save_pretrained, and the file of a hub repository
+RUN_FOLDER = "weights"  # folder of that file in a finished training run
 SUMS_FILE = "SHA256SUMS"
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")  # owner/name, optionally @revision
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
-_extracted = contextlib.ExitStack()  # bundled files that had to be taken out of a zip, until the process ends
+_extracted = contextlib.ExitStack()  # bundled files that were extracted from a zip, until the process ends
 atexit.register(_extracted.close)
 
 
@@ -57,15 +59,10 @@ class Weights:
     """
 
     name: str
-    """What the user asked for."""
     path: Path
-    """The safetensors file on this machine."""
-    source: Literal["bundled", "file", "folder", "hub"]
-    """Which kind of name it was."""
+    source: Source
     metadata: Mapping[str, str]
-    """The metadata in the file's header; empty if it has none."""
     config: Mapping[str, Any] | None
-    """The model's configuration, from the metadata or the config.json beside the file; None if neither."""
 
 
 def bundled_names(bundled: Traversable | Path) -> list[str]:
@@ -290,7 +287,7 @@ def _from_hub(name: str) -> Weights:
     return _describe(name, path, "hub")
 
 
-def _describe(name: str, path: Path, source: Literal["bundled", "file", "folder", "hub"]) -> Weights:
+def _describe(name: str, path: Path, source: Source) -> Weights:
     if path.suffix.lower() in _PICKLES:
         raise ValueError(
             f"{path}: a pickled checkpoint can run code when it is loaded and is not read here; "

@@ -16,18 +16,14 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from retouch_common.devices import DEVICES, PRECISIONS
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line
 
-if TYPE_CHECKING:
-    pass
-
 F = TypeVar("F", bound=Callable[..., Any])
-
 
 device_option = click.option(
     "--device",

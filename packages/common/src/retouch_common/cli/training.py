@@ -24,10 +24,8 @@ import click
 from retouch_common.cli.options import device_option, set_option
 from retouch_common.config import apply_overrides, load_yaml, parse_overrides
 
-__all__ = ["STOPPED", "chosen_configuration", "refuse_own_configuration", "start_training", "training_options"]
-
 STOPPED = 75
-"""Exit status of a training command that was asked to stop before its end: EX_TEMPFAIL of sysexits.h."""
+"""Exit status of an interrupted training command: EX_TEMPFAIL of sysexits.h."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C")
@@ -114,23 +112,10 @@ def start_training(
 ) -> None:
     """Train, or with --dry-run check everything without training.
 
-    The command exits with status :data:`STOPPED` if the run was interrupted. Keyword arguments are the values of the
-    options of :func:`training_options`, and of further options that abbreviate a field of ``train``.
-
-    Args:
-        presets: Configurations by name.
-        train: Called with configuration, data, run directory, device, tensorboard and report; returns the run
-            directory's ``weights/``, or anything else if it was interrupted.
-        check: Called with configuration, data, device and report for --dry-run.
-        preset: See :func:`chosen_configuration`, as for ``config_file``, ``overrides`` and ``short``.
-        data: Data set.
-        out: Run directory.
-        config_file: YAML file.
-        overrides: KEY=VALUE.
-        dry_run: Whether to only check.
-        tensorboard: Whether to write TensorBoard event files.
-        device: Device by name.
-        short: Values by field of ``train``.
+    ``train`` is called with configuration, data, run directory, device, tensorboard and report. It returns the run
+    directory's ``weights/``, or anything else if it was interrupted: the command then exits with status
+    :data:`STOPPED`. ``check`` is called with configuration, data, device and report. The keyword arguments are the
+    values of the options of :func:`training_options` and of options that abbreviate a field of ``train``.
 
     Raises:
         ValueError: From :func:`chosen_configuration`, ``train`` and ``check``.

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from retouch_common.diffusion.schedule import Prediction, Schedule
-
-__all__ = ["ddim", "noise_like", "sampling_times"]
+from retouch_common.diffusion.schedule import Prediction, Schedule, clean_image
 
 Spacing = Literal["leading", "trailing"]
 
@@ -50,23 +48,17 @@ def ddim(
         ValueError: If there are more steps than timesteps, or an epsilon-predicting network starts from pure noise.
     """
     times = sampling_times(len(schedule), steps, spacing)
-    alpha_bars = [float(schedule.alpha_bar[t]) for t in times] + [1.0]  # host numbers: nothing waits for the GPU
+    alpha_bars = [float(schedule.alpha_bar[t]) for t in times] + [1.0]  # Python floats: no synchronisation with the GPU
     if prediction == "epsilon" and alpha_bars[0] == 0:
-        raise ValueError("where the first time is noise alone, the network must predict x0 or v, not epsilon")
+        raise ValueError("the first timestep is pure noise: the network must predict x0 or v, not epsilon")
     x = noise if noise.dtype == torch.float64 else noise.float()
     if guess is not None:
         x = math.sqrt(alpha_bars[0]) * guess.to(x) + math.sqrt(1 - alpha_bars[0]) * x
     for t, abar, abar_next in zip(times, alpha_bars[:-1], alpha_bars[1:], strict=True):
         when = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
-        answer = checkpoint(network, x, when, use_reentrant=False) if checkpointing else network(x, when)
-        answer = answer.to(x.dtype)
+        model_output = checkpoint(network, x, when, use_reentrant=False) if checkpointing else network(x, when)
         signal, sigma = math.sqrt(abar), math.sqrt(1 - abar)
-        if prediction == "epsilon":
-            x_0 = (x - sigma * answer) / signal
-        elif prediction == "v":
-            x_0 = signal * x - sigma * answer
-        else:
-            x_0 = answer
+        x_0 = clean_image(model_output.to(x.dtype), x, signal, sigma, prediction)
         if clip is not None:
             x_0 = x_0.clamp(-clip, clip)
         epsilon = (x - signal * x_0) / sigma
@@ -102,6 +94,6 @@ def noise_like(x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         ValueError: If the numbers of generators and samples differ.
     """
     if len(generators) != len(x):
-        raise ValueError(f"{len(x)} pictures need as many generators, not {len(generators)}")
+        raise ValueError(f"{len(x)} images need as many generators, not {len(generators)}")
     draws = [torch.randn(x.shape[1:], generator=generator, dtype=torch.float32) for generator in generators]
     return torch.stack(draws).to(x)

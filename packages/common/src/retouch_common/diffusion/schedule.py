@@ -51,24 +51,23 @@ class Schedule:
             return signal * noise - sigma * x_0
         return noise if prediction == "epsilon" else x_0
 
-    def x_0(self, answer: Tensor, x_t: Tensor, t: Tensor, prediction: Prediction) -> Tensor:
-        """The clean picture that an answer implies.
-
-        Args:
-            answer: The network's, (N, C, H, W).
-            x_t: What it saw.
-            t: (N,) times, integers.
-            prediction: What the answer is.
-        """
-        signal, sigma = self._factors(t, x_t)
-        if prediction == "epsilon":
-            return (x_t - sigma * answer) / signal
-        return answer if prediction == "x0" else signal * x_t - sigma * answer
+    def x_0(self, model_output: Tensor, x_t: Tensor, t: Tensor, prediction: Prediction) -> Tensor:
+        """Return the clean images that a model output for x_t (N, C, H, W) at timesteps t (N,) implies."""
+        return clean_image(model_output, x_t, *self._factors(t, x_t), prediction)
 
     def _factors(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return sqrt(abar_t) and sqrt(1 - abar_t), (N, 1, 1, 1)."""
         alpha_bar = self.alpha_bar[t.cpu()].view(-1, 1, 1, 1)
         return alpha_bar.sqrt().to(like), (1 - alpha_bar).sqrt().to(like)
+
+
+def clean_image(
+    model_output: Tensor, x_t: Tensor, signal: Tensor | float, sigma: Tensor | float, prediction: Prediction
+) -> Tensor:
+    """Return the x_0 that a model output implies, with ``signal`` = sqrt(abar_t) and ``sigma`` = sqrt(1 - abar_t)."""
+    if prediction == "epsilon":
+        return (x_t - sigma * model_output) / signal
+    return model_output if prediction == "x0" else signal * x_t - sigma * model_output
 
 
 def make_schedule(

@@ -87,7 +87,7 @@ class FaceSquare:
         return left, top, right - left, bottom - top
 
     def weights(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Return float32 weights of points: 1 inside, falling smoothly to 0 at the border, 0 outside; u and v broadcast."""
+        """Return float32 weights of points (u, v): 1 inside, falling smoothly to 0 at the border, 0 outside."""
         distance = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v))
         if not self.feather:
             return (distance >= 0).astype(np.float32)
@@ -284,7 +284,7 @@ class _Reduced:
 
 
 def sampled(image: torch.Tensor, points: np.ndarray) -> torch.Tensor:
-    """Sample an image (1, C, h, w) bicubically, with reflection padding, at points (H, W, 2), x and y as shares of its sides."""
+    """Sample an image (1, C, h, w) bicubically at points (H, W, 2), x and y as shares of its sides; it is mirrored outside."""
     grid = torch.from_numpy((2 * points - 1).astype(np.float32))[None]
     return F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
 

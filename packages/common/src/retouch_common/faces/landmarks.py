@@ -152,7 +152,7 @@ def landmarks_from_template(template: Template) -> FaceLandmarks:
 
 
 def landmarks_from_68(points: np.ndarray) -> FaceLandmarks:
-    """Return the parts of a face from 68 points (68, 2) in the order of iBUG 300-W (dlib, FFHQ); the hairline is estimated.
+    """Return the parts of a face from 68 points in iBUG 300-W's order (dlib, FFHQ), (68, 2); the hairline is estimated.
 
     Raises:
         ValueError: If they are not 68 finite points.
@@ -209,7 +209,7 @@ def ffhq_square(landmarks: FaceLandmarks) -> FaceSquare:
 
 
 def portrait_square_of(landmarks: FaceLandmarks) -> FaceSquare:
-    """Return the square in which portraits are parsed and edited, see `retouch_common.faces.alignment.portrait_square`."""
+    """Return the square of :func:`retouch_common.faces.alignment.portrait_square` from landmarks."""
     return fit_portrait(landmarks.eye_centres.astype(np.float64) + 0.5, landmarks.mouth.mean(0) + 0.5)
 
 

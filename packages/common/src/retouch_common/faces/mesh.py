@@ -1,4 +1,4 @@
-"""MediaPipe's 468-point face mesh: indices of its parts, and `landmarks.npz`, which holds the meshes of a folder's images.
+"""MediaPipe's 468-point face mesh: indices of its parts, and `landmarks.npz`, the meshes of a folder's images.
 
 Kartynnik et al., *Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs*, CVPR workshops 2019.
 Points are x, y in pixels with the centre of the first pixel at (0, 0); left and right are the image's.

@@ -92,7 +92,7 @@ def plan_jobs(
 
 
 def _place(path: Path) -> str:
-    """Return a key of an output's path that is equal if one would replace the other, on case-insensitive file systems, too."""
+    """Return a key that two outputs share if one would replace the other, on case-insensitive file systems, too."""
     return os.path.join(os.path.realpath(path.parent), path.name).casefold()
 
 

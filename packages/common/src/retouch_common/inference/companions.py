@@ -60,7 +60,7 @@ class Comparison:
 
 
 def write_map(path: Path, height: int, width: int, layers: Sequence[AlignedLayer]) -> None:
-    """Write maps of aligned faces (see :func:`retouch_common.photo.pasting.map_rows`) as one grey PNG of the photo's size.
+    """Write maps of aligned faces, see :func:`retouch_common.photo.pasting.map_rows`, as one grey PNG.
 
     Raises:
         OSError: If it cannot be written.

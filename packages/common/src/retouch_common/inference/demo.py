@@ -89,7 +89,7 @@ def compare(folder: str | Path, papers: Sequence[str]) -> None:
 
 
 def draw_blemishes(portrait: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw blemishes on the portrait (512, 512, 3) uint8; also return the mask (512, 512) bool of visible differences."""
+    """Draw blemishes on the portrait (512, 512, 3) uint8; also return the mask (512, 512) bool of visible changes."""
     from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
 
     config = BlemishConfig(
@@ -155,7 +155,7 @@ def _amplified(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def _print_table(outputs: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Print PSNR to the original portrait, inside and outside the blemishes, for the identity and each paper's outputs."""
+    """Print PSNR to the original portrait, inside and outside the blemishes, of the identity and all outputs."""
     from rich.console import Console
     from rich.table import Table
 

@@ -221,7 +221,7 @@ class _Layer:
         self._waiting: np.ndarray | None = None
 
     def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the difference of the retouched crop to ``before``, from row ``first`` of the photo, and its weights."""
+        """Return the difference of the retouched crop to ``before``, rows from ``first`` on, and its weights."""
         weights = self.down[first - self.y : first - self.y + len(before), None] * self.across
         if self._skin is not None:
             weights *= self._skin.weights(0, first - self.y, self.width, len(before))

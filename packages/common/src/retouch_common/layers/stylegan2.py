@@ -12,40 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retouch_common.layers.equalised import (
-    GAIN,
-    SLOPE,
-    EqualConv2d,
-    EqualLinear,
-    at_least_fp32,
-    full_precision,
-    leaky_relu,
-)
-from retouch_common.layers.modulation import Form, ModulatedConv2d, use_form
-from retouch_common.layers.resample import Blur, downsample2d, upsample2d
+from retouch_common.layers.equalised import GAIN, SLOPE, EqualConv2d, EqualLinear, at_least_fp32, full_precision
+from retouch_common.layers.modulation import ModulatedConv2d, use_form
+from retouch_common.layers.resample import downsample2d, upsample2d
 
-__all__ = [
-    "Blur",
-    "EqualConv2d",
-    "EqualLinear",
-    "Form",
-    "MappingNetwork",
-    "ModulatedConv2d",
-    "Noise",
-    "NoiseInjection",
-    "ResBlockDown",
-    "StyledConv",
-    "ToRGB",
-    "downsample2d",
-    "leaky_relu",
-    "minibatch_stddev",
-    "pixel_norm",
-    "upsample2d",
-    "use_form",
-]
+__all__ = ["EqualConv2d", "downsample2d", "upsample2d", "use_form"]  # also imported from here
 
 Noise = Literal["fixed", "random", "none"]
 EPS = 1e-8
+GROUP = 4  # samples over which minibatch_stddev measures, as in the paper's code
 
 
 class MappingNetwork(nn.Module):
@@ -90,7 +65,7 @@ class NoiseInjection(nn.Module):
         drawn = np.random.RandomState(seed).standard_normal((1, 1, size, size)).astype(np.float32)
         self.register_buffer("fixed", torch.from_numpy(drawn), persistent=False)
 
-    def forward(self, x: Tensor, *, noise: Noise | None = None, gain: float = 1.0) -> Tensor:
+    def forward(self, x: Tensor, *, noise: Noise | None = None, gain: float = 1.0, inplace: bool = False) -> Tensor:
         """Return x (N, C, size, size) plus noise times ``gain``.
 
         Args:
@@ -98,18 +73,14 @@ class NoiseInjection(nn.Module):
             noise: "fixed" noise, the same for all samples, "random" noise for every sample, or "none"; None means
                 random in training and fixed in evaluation mode.
             gain: Factor of the noise.
+            inplace: Modify x; new memory takes longer than the arithmetic.
 
         Raises:
             ValueError: If the fixed noise has another size.
         """
-        picture = self.picture(x, noise=noise, gain=gain)
-        return x if picture is None else x + picture
-
-    def picture(self, x: Tensor, *, noise: Noise | None, gain: float) -> Tensor | None:
-        """Return what :meth:`forward` adds to x, (1 or N, 1, size, size), or None without noise."""
         noise = noise or ("random" if self.training else "fixed")
         if noise == "none":
-            return None
+            return x
         if noise == "random":
             drawn = torch.randn(len(x), 1, *x.shape[2:], device=x.device, dtype=self.strength.dtype)
         elif x.shape[2:] != self.fixed.shape[2:]:
@@ -117,7 +88,8 @@ class NoiseInjection(nn.Module):
             raise ValueError(f"the fixed noise is {size}x{size} pixels, the features {x.shape[-1]}x{x.shape[-2]}")
         else:
             drawn = self.fixed
-        return (gain * self.strength * drawn).to(x.dtype)
+        scaled = (gain * self.strength * drawn).to(x.dtype)
+        return x.add_(scaled) if inplace else x + scaled
 
 
 class StyledConv(nn.Module):
@@ -127,35 +99,15 @@ class StyledConv(nn.Module):
         in_channels: Input channels.
         out_channels: Output channels.
         style_dim: Dimension of the style code.
-        kernel: Kernel size, odd.
+        size: Height and width of the output.
         up: Whether to upsample by 2.
-        form: See :class:`ModulatedConv2d`.
-        noise: Whether to inject noise.
-        size: Height and width of the output, needed for noise.
-
-    Raises:
-        ValueError: If noise is to be injected and the size is not given; see also :class:`ModulatedConv2d`.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        style_dim: int,
-        *,
-        kernel: int = 3,
-        up: bool = False,
-        form: Form = "scaled",
-        noise: bool = True,
-        size: int | None = None,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, size: int, up: bool = False) -> None:
         super().__init__()
-        if noise and size is None:
-            raise ValueError("noise needs the size of the features")
-        self.conv = ModulatedConv2d(in_channels, out_channels, kernel, style_dim, up=up, form=form)
+        self.conv = ModulatedConv2d(in_channels, out_channels, 3, style_dim, up=up)
         # Layers of one size differ in channels or in up, and so in their noise.
-        seed = [in_channels, out_channels, size or 0, int(up)]
-        self.noise = NoiseInjection(size, seed=seed) if noise and size is not None else None
+        self.noise = NoiseInjection(size, seed=[in_channels, out_channels, size, int(up)])
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, style: Tensor, *, noise: Noise | None = None) -> Tensor:
@@ -166,10 +118,7 @@ class StyledConv(nn.Module):
         """
         # The activation's gain goes into what precedes it: a leaky ReLU commutes with positive factors.
         y = self.conv(x, style, gain=GAIN, bias=GAIN * self.bias)
-        if self.noise is not None:
-            picture = self.noise.picture(y, noise=noise, gain=GAIN)
-            y = y if picture is None else y.add_(picture)  # in place: new memory takes longer than the arithmetic
-        return F.leaky_relu(y, SLOPE, inplace=True)
+        return F.leaky_relu(self.noise(y, noise=noise, gain=GAIN, inplace=True), SLOPE, inplace=True)
 
 
 class ToRGB(nn.Module):
@@ -179,12 +128,11 @@ class ToRGB(nn.Module):
         in_channels: Input channels.
         style_dim: Dimension of the style code.
         out_channels: Channels of the image.
-        form: See :class:`ModulatedConv2d`.
     """
 
-    def __init__(self, in_channels: int, style_dim: int, *, out_channels: int = 3, form: Form = "scaled") -> None:
+    def __init__(self, in_channels: int, style_dim: int, *, out_channels: int = 3) -> None:
         super().__init__()
-        self.conv = ModulatedConv2d(in_channels, out_channels, 1, style_dim, demodulate=False, form=form)
+        self.conv = ModulatedConv2d(in_channels, out_channels, 1, style_dim, demodulate=False)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
@@ -223,27 +171,20 @@ def pixel_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPS)
 
 
-def minibatch_stddev(x: Tensor, group: int = 4, channels: int = 1) -> Tensor:
+def minibatch_stddev(x: Tensor) -> Tensor:
     """Append the standard deviation over groups of samples, so that a discriminator notices a lack of variety.
 
     Args:
-        x: (N, C, H, W). Sample n belongs to group n mod N / G, where G is the largest divisor of N up to ``group``.
-        group: Maximum group size.
-        channels: Number of maps to append, each the mean over C / channels channels.
+        x: (N, C, H, W). Sample n belongs to group n mod N / G, where G is the largest divisor of N up to 4.
 
     Returns:
-        (N, C + channels, H, W); the new maps are constant over the pixels, and 0 in groups of one.
-
-    Raises:
-        ValueError: If C is not a multiple of ``channels``.
+        (N, C + 1, H, W); the new channel is constant over the pixels, and 0 in groups of one.
     """
     N, C = x.shape[:2]
-    if C % channels:
-        raise ValueError(f"{C} channels cannot be divided among {channels} maps")
-    G = next(g for g in range(min(group, N), 0, -1) if N % g == 0)
-    y = at_least_fp32(x).reshape(G, N // G, channels, C // channels, *x.shape[2:])
+    G = next(g for g in range(min(GROUP, N), 0, -1) if N % g == 0)
+    y = at_least_fp32(x).reshape(G, N // G, 1, C, *x.shape[2:])
     # eps keeps the root's gradient finite; taken off again, so that equal samples give 0.
     deviation = torch.sqrt(y.var(dim=0, correction=0) + EPS) - math.sqrt(EPS)
     maps = deviation.mean(dim=(2, 3, 4)).repeat(G, 1)[:, :, None, None].to(x.dtype)
     # Padded and added, not concatenated, which would lose the memory format.
-    return F.pad(x, (0, 0, 0, 0, 0, channels)) + F.pad(maps, (0, 0, 0, 0, C, 0))
+    return F.pad(x, (0, 0, 0, 0, 0, 1)) + F.pad(maps, (0, 0, 0, 0, C, 0))
