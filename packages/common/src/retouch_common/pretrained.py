@@ -23,8 +23,6 @@ from retouch_common.weights import CONFIG_KEY, FOLDER_FILE, load_state, resolve_
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["Pretrained"]
-
 P = TypeVar("P", bound="Pretrained")
 
 

@@ -13,8 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Prediction", "Schedule", "make_schedule"]
-
 Prediction = Literal["epsilon", "x0", "v"]
 
 

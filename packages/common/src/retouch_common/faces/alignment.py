@@ -284,7 +284,7 @@ class _Reduced:
 
 
 def sampled(image: torch.Tensor, points: np.ndarray) -> torch.Tensor:
-    """Sample an image (1, C, h, w) bicubically at points (H, W, 2), x and y as shares of its sides; it is mirrored outside."""
+    """Sample an image (1, C, h, w), mirrored outside, bicubically at points (H, W, 2), shares x, y of its sides."""
     grid = torch.from_numpy((2 * points - 1).astype(np.float32))[None]
     return F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
 

@@ -17,15 +17,6 @@ from retouch_common.faces.webmorph import Template
 from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur
 
-__all__ = [
-    "FaceGeometry",
-    "geometry_from_landmarks",
-    "geometry_from_mesh",
-    "geometry_from_template",
-    "geometry_without_face",
-    "mesh_unit",
-]
-
 
 @dataclass(frozen=True)
 class FaceGeometry:
@@ -62,19 +53,15 @@ def geometry_from_template(template: Template, height: int, width: int) -> FaceG
     def filled(name: str) -> np.ndarray:
         return fill_polygon(template.outline(name), height, width)
 
-    face = filled("face")
-    ears = np.maximum(filled("ear_left"), filled("ear_right"))
-    neck = filled("neck")
-    allowed = np.maximum.reduce([face, dilate(ears, 0.04 * unit), dilate(neck, 0.1 * unit)])
-    whole = np.maximum(face, ears)
+    face, ears = filled("face"), _union(filled("ear_left"), filled("ear_right"))
+    allowed = _union(face, dilate(ears, 0.04 * unit), dilate(filled("neck"), 0.1 * unit))
 
-    eyes = np.maximum(filled("eye_left"), filled("eye_right"))
-    brows = np.maximum(filled("brow_left"), filled("brow_right"))
+    eyes = _union(filled("eye_left"), filled("eye_right"))
+    brows = _union(filled("brow_left"), filled("brow_right"))
     lips = filled("lips")
-    nostrils = np.zeros_like(face)
-    wings = np.zeros_like(face)
-    for name in ("nose_wing_left", "nose_wing_right"):
-        line = template.lines(name)[0]
+    nostrils, wings = np.zeros_like(face), np.zeros_like(face)
+    wing_lines = [template.lines(name)[0] for name in ("nose_wing_left", "nose_wing_right")]
+    for line in wing_lines:
         _mark(nostrils, line[3:])
         _mark(wings, line)
     narrow = _union(
@@ -92,18 +79,15 @@ def geometry_from_template(template: Template, height: int, width: int) -> FaceG
     )
     rim = dilate(face, 0.35 * unit) * (1.0 - dilate(face, -0.1 * unit))
     wide = _union(wide, rim, ears)
-    core = dilate(face, -0.22 * unit)
-    seeds = core * (1.0 - _union(wide, dilate(lips, 0.3 * unit)))
-    x, y = template.outline("face").T
-    box = (float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y)))
-    wings = np.concatenate([template.lines(name)[0] for name in ("nose_wing_left", "nose_wing_right")])
+    seeds = dilate(face, -0.22 * unit) * (1.0 - _union(wide, dilate(lips, 0.3 * unit)))
     down = template.outline("lips").mean(0) - template.outline("eye_left").mean(0) / 2
     down = down - template.outline("eye_right").mean(0) / 2
-    base = wings[np.argmax(wings @ down)]
+    wing_points = np.concatenate(wing_lines)
+    base = wing_points[np.argmax(wing_points @ down)]
     beard = _beard(face, base, down / max(float(np.hypot(*down)), 1e-6), unit)
     return FaceGeometry(
-        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box,
-        face=whole, beard=beard, sockets=dilate(_union(eyes, brows), 0.15 * unit),
+        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, _bounding_box(template.outline("face")),
+        face=_union(face, ears), beard=beard, sockets=dilate(_union(eyes, brows), 0.15 * unit),
     )  # fmt: skip
 
 
@@ -142,17 +126,10 @@ def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeome
         dilate(face, 0.35 * unit) * (1.0 - dilate(face, -0.15 * unit)),
         1.0 - face,
     )
-    core = dilate(face, -0.2 * unit)
-    above = _between(points[10], points[2], down, height, width)
-    seeds = (
-        core
-        * above
-        * (1.0 - _union(dilate(eyes, 0.2 * unit), dilate(brows, 0.12 * unit), dilate(nostrils, 0.1 * unit)))
-    )
-    x, y = points[list(mesh.OVAL)].T
-    box = (float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y)))
+    parts = _union(dilate(eyes, 0.2 * unit), dilate(brows, 0.12 * unit), dilate(nostrils, 0.1 * unit))
+    seeds = dilate(face, -0.2 * unit) * _between(points[10], points[2], down, height, width) * (1.0 - parts)
     return FaceGeometry(
-        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box,
+        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, _bounding_box(points[list(mesh.OVAL)]),
         face=face, beard=_beard(face, points[2], down, unit), sockets=sockets,
     )  # fmt: skip
 
@@ -245,10 +222,8 @@ def geometry_from_landmarks(
             parts.append(blob(wing, 0.16 + margin, 0.12 + margin))
         return _union(*parts)
 
-    seeds = np.zeros_like(face)
-    for side in (-1.0, 1.0):
-        cheek = nose + along * side * 0.52 * unit - down * 0.02 * unit
-        seeds = _union(seeds, blob(cheek, 0.22, 0.25))
+    cheeks = (nose + along * side * 0.52 * unit - down * 0.02 * unit for side in (-1.0, 1.0))
+    seeds = _union(*(blob(cheek, 0.22, 0.25) for cheek in cheeks))
     seeds = _union(seeds, blob(middle - down * 0.75 * unit, 0.4, 0.16), blob(nose - down * 0.15 * unit, 0.12, 0.3))
     seeds *= 1.0 - features(0.0)
     safe = blob(middle + down * 0.42 * unit, 1.0, 1.25)  # ends above the chin, which five points do not tell
@@ -298,6 +273,11 @@ def geometry_without_face(image: np.ndarray) -> FaceGeometry | None:
     wide = _soft(_union(dilate(features, 0.18 * unit), 1.0 - dilate(allowed, -0.15 * unit)), unit)
     seeds = core * (1.0 - wide)
     return FaceGeometry(allowed, excluded, wide, seeds, unit, (cx - reach, cy - 1.4 * reach, 2 * reach, 2.8 * reach))
+
+
+def _bounding_box(points: np.ndarray) -> tuple[float, float, float, float]:
+    x, y = points.T
+    return float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y))
 
 
 def _union(*masks: np.ndarray) -> np.ndarray:

@@ -16,18 +16,6 @@ import numpy as np
 from retouch_common.faces.alignment import FaceSquare, fit_portrait
 from retouch_common.faces.webmorph import Template, read_template
 
-__all__ = [
-    "FFHQ_SIDE",
-    "FaceLandmarks",
-    "canonical_landmarks",
-    "ffhq_square",
-    "landmarks_from_68",
-    "landmarks_from_template",
-    "portrait_square_of",
-    "read_landmarks",
-    "to_aligned",
-]
-
 FFHQ_SIDE = 1024
 """Side in pixels of the aligned pictures that FFHQ's landmarks belong to."""
 
@@ -97,7 +85,7 @@ class FaceLandmarks:
     @property
     def eye_widths(self) -> np.ndarray:
         """(2,) widths of the eyes in pixels."""
-        return np.array([_spread(eye) for eye in self.eyes])
+        return np.array([float(np.hypot(*(eye[:, None] - eye).T).max()) for eye in self.eyes])
 
     @property
     def unit(self) -> float:
@@ -112,15 +100,8 @@ class FaceLandmarks:
 
     def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> FaceLandmarks:
         """Return the face with a function applied to each part's (n, 2) points."""
-        return FaceLandmarks(
-            eyes=(function(self.eyes[0]), function(self.eyes[1])),
-            brows=(function(self.brows[0]), function(self.brows[1])),
-            lips=function(self.lips),
-            mouth=function(self.mouth),
-            nose=function(self.nose),
-            jaw=function(self.jaw),
-            outline=function(self.outline),
-        )
+        parts = vars(self).items()
+        return FaceLandmarks(**{k: tuple(map(function, v)) if isinstance(v, tuple) else function(v) for k, v in parts})
 
     def scaled(self, factor: float) -> FaceLandmarks:
         """Return the face in the image resized by a factor."""
@@ -169,11 +150,10 @@ def landmarks_from_68(points: np.ndarray) -> FaceLandmarks:
     cos, sin = np.cos(angle), np.sin(angle)
     # a cubic superellipse is within 2 % of an eye distance of the mean hairline
     hairline = centre - np.sign(cos) * np.abs(cos) ** (2 / 3) * across + np.abs(sin) ** (2 / 3) * rise
-    thickness = (
-        BROW_THICKNESS * drop / max(float(np.hypot(*drop)), 1e-6) * float(np.hypot(*(eyes[1] - eyes[0]).mean(0)))
-    )
+    eye_distance = float(np.hypot(*(eyes[1] - eyes[0]).mean(0)))
+    thickness = BROW_THICKNESS * drop / max(float(np.hypot(*drop)), 1e-6) * eye_distance
     left, right = (
-        np.concatenate([line + thickness, line[::-1] - thickness]) for line in (points[17:22], points[22:27])
+        np.concatenate([brow + thickness, brow[::-1] - thickness]) for brow in (points[17:22], points[22:27])
     )
     return FaceLandmarks(
         eyes=eyes,
@@ -239,9 +219,3 @@ def read_landmarks(path: str | Path) -> FaceLandmarks:
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     raise ValueError(f"{path}: landmarks are read from .tem templates and .npy arrays")
-
-
-def _spread(points: np.ndarray) -> float:
-    """Return the maximum distance between two points."""
-    between = points[:, None] - points[None]
-    return float(np.hypot(between[..., 0], between[..., 1]).max())

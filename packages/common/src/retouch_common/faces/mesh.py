@@ -16,22 +16,6 @@ import numpy as np
 from retouch_common.faces.landmarks import FaceLandmarks
 from retouch_common.files import write_atomically
 
-__all__ = [
-    "BROWS",
-    "EYES",
-    "INNER_LIPS",
-    "LANDMARKS_FILE",
-    "NOSE",
-    "NOSE_TIP",
-    "NOSTRILS",
-    "NUM_POINTS",
-    "OUTER_LIPS",
-    "OVAL",
-    "landmarks_from_mesh",
-    "read_mesh_file",
-    "write_mesh_file",
-]
-
 NUM_POINTS = 468
 LANDMARKS_FILE = "landmarks.npz"
 

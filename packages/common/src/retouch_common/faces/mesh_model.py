@@ -16,8 +16,6 @@ from retouch_common.faces.alignment import FaceSquare, align
 from retouch_common.faces.face import Face
 from retouch_common.files import check_sha256, hub_file
 
-__all__ = ["MODEL_FILE", "MODEL_SHA256", "MeshModel"]
-
 MODEL_FILE = "face_landmark.onnx"
 MODEL_SHA256 = "2ece916c568172aafde5d8beaf0198c65b10691a618e551c4b1015a32116e326"
 

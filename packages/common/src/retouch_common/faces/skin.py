@@ -14,8 +14,6 @@ from retouch_common.faces.geometry import FaceGeometry
 from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, gaussian_blur, label_regions, resize, smoothstep
 
-__all__ = ["WORKING_UNIT", "SkinMaps", "enlarge", "plain_background", "skin_maps"]
-
 WORKING_UNIT = 128.0
 """Pupil distance in pixels at which geometry and colour are evaluated (larger photos are reduced)."""
 
@@ -51,12 +49,11 @@ def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
     lab = rgb_to_lab(image)
     smooth = gaussian_blur(lab, 0.02 * unit)
     certain = geometry.seeds > 0.5
+    empty = np.zeros(image.shape[:2], dtype=np.float32)
     if certain.sum() < 50:
-        empty = np.zeros(image.shape[:2], dtype=np.float32)
         return SkinMaps(empty, empty, empty, empty)
     centre, spread = _skin_colour(smooth[certain])
     if not _has_skin_colour(centre, lab):
-        empty = np.zeros(image.shape[:2], dtype=np.float32)
         return SkinMaps(empty, empty, empty, empty)
     inside = gaussian_blur(dilate(geometry.allowed, -0.3 * unit), 0.08 * unit)
     distance, ratio = _colour_distance(smooth, centre, spread, inside)

@@ -6,13 +6,11 @@ polylines; and for each polyline three lines: closed flag (0 or 1), number of po
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-
-__all__ = ["LINES", "Template", "read_template"]
 
 LINES: dict[str, tuple[int, ...]] = {
     "brow_left": (16, 18),
@@ -59,31 +57,23 @@ class Template:
         Raises:
             ValueError: If the template has too few polylines (it is not the 189-point kind).
         """
-        chain: np.ndarray | None = None
-        for line in self._lines(name):
-            if chain is None:
-                chain = line
-                continue
+        chain, *others = self.lines(name)
+        for line in others:
             ends = [np.hypot(*(end - line[0])) for end in (chain[-1], chain[0])]
             turned = [np.hypot(*(end - line[-1])) for end in (chain[-1], chain[0])]
             if min(ends[1], turned[1]) < min(ends[0], turned[0]):
                 chain, ends, turned = chain[::-1], ends[::-1], turned[::-1]
             chain = np.concatenate([chain, line if ends[0] <= turned[0] else line[::-1]])
-        assert chain is not None
         return chain
 
     def lines(self, name: str) -> list[np.ndarray]:
-        """Return the polylines of a group, each (n, 2) float32."""
-        return list(self._lines(name))
-
-    def _lines(self, name: str) -> Iterator[np.ndarray]:
-        for index in LINES[name]:
-            if index >= len(self.polylines):
-                raise ValueError(
-                    f"the template has {len(self.polylines)} polylines, {name!r} needs number {index}: "
-                    "only the 189-point template of the Face Research Lab sets is understood"
-                )
-            yield self.polyline(index)
+        """Return the polylines of a group, a key of `LINES`, each (n, 2) float32."""
+        if max(LINES[name]) >= len(self.polylines):
+            raise ValueError(
+                f"the template has {len(self.polylines)} polylines, {name!r} needs number {max(LINES[name])}: "
+                "only the 189-point template of the Face Research Lab sets is understood"
+            )
+        return [self.polyline(index) for index in LINES[name]]
 
     def scaled(self, factor: float) -> Template:
         """Return the landmarks of the photo resized by a factor."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import tempfile
 import threading
 import urllib.request
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 
 from retouch_common.faces.face import Face
 from retouch_common.faces.registry import Detector, DetectorUnavailable
+from retouch_common.files import sha256, write_atomically
 
 if TYPE_CHECKING:
     from kornia.contrib import FaceDetector
@@ -33,8 +33,8 @@ _DOWNLOAD_SECONDS = 15.0
 
 DETECTION_SIDE = 2560  # photos are shown to the detector no larger than this
 _SMALLEST_LEVEL = 128
-_SEEN = (20.0, 200.0)  # face sizes in pixels at which YuNet must agree
-_LOOK = (10.0, 400.0)  # face sizes at which its answers are taken into account
+_RELIABLE_SIZES = (20.0, 200.0)  # face sizes in pixels that YuNet must detect
+_VALID_SIZES = (10.0, 400.0)  # face sizes at which its detections are considered
 _STRIDE = 64
 
 
@@ -53,15 +53,14 @@ def _find_faces(detector: FaceDetector, image: np.ndarray, *, score_threshold: f
     scale = min(1.0, DETECTION_SIDE / max(image.shape[:2]))
     if scale < 1:
         level = _resized(level, scale)
-    looks = []
-    scales = []
+    detections, scales = [], []
     while True:
-        looks.append(_look(detector, level, scale))
+        detections.append(_detect_at_scale(detector, level, scale))
         scales.append(scale)
         if max(level.shape[2:]) <= _SMALLEST_LEVEL or min(level.shape[2:]) < 32:
             break
         level, scale = _resized(level, 0.5), scale / 2
-    return _agree(looks, scales, score_threshold)
+    return _merge(detections, scales, score_threshold)
 
 
 def _resized(level: torch.Tensor, factor: float) -> torch.Tensor:
@@ -71,32 +70,32 @@ def _resized(level: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def _look(detector: FaceDetector, level: torch.Tensor, scale: float) -> torch.Tensor:
+def _detect_at_scale(detector: FaceDetector, level: torch.Tensor, scale: float) -> torch.Tensor:
     """Detect at one scale: (N, 15) box corners, landmarks and score, in pixels of the photo."""
     height, width = level.shape[2:]
     padded = F.pad(level, (0, -width % _STRIDE, 0, -height % _STRIDE))
     found = detector(padded.contiguous(memory_format=torch.channels_last))[0]
     size = (found[:, 2:4] - found[:, :2]).amax(dim=1)
-    found = found[(size >= _LOOK[0]) & (size <= _LOOK[1])]
+    found = found[(size >= _VALID_SIZES[0]) & (size <= _VALID_SIZES[1])]
     return torch.cat([found[:, :14] / scale, found[:, 14:]], dim=1)
 
 
-def _agree(looks: list[torch.Tensor], scales: list[float], threshold: float) -> list[Face]:
+def _merge(detections: list[torch.Tensor], scales: list[float], threshold: float) -> list[Face]:
     """Keep the faces that were detected at every suitable scale."""
     from torchvision.ops import box_iou, nms
 
-    seen = torch.cat(looks)
-    if not len(seen):
+    candidates = torch.cat(detections)
+    if not len(candidates):
         return []
-    faces = seen[nms(seen[:, :4], seen[:, 14], 0.3)]
+    faces = candidates[nms(candidates[:, :4], candidates[:, 14], 0.3)]
     size = (faces[:, 2:4] - faces[:, :2]).amax(dim=1)
-    support = torch.zeros(len(faces), len(looks))
-    for index, look in enumerate(looks):
-        if len(look):
-            overlap = box_iou(faces[:, :4], look[:, :4])
-            support[:, index] = torch.where(overlap > 0.4, look[:, 14], 0.0).amax(dim=1)
+    support = torch.zeros(len(faces), len(detections))
+    for index, found in enumerate(detections):
+        if len(found):
+            overlap = box_iou(faces[:, :4], found[:, :4])
+            support[:, index] = torch.where(overlap > 0.4, found[:, 14], 0.0).amax(dim=1)
     sizes = size[:, None] * torch.tensor(scales)
-    expected = (sizes >= _SEEN[0]) & (sizes <= _SEEN[1])
+    expected = (sizes >= _RELIABLE_SIZES[0]) & (sizes <= _RELIABLE_SIZES[1])
     expected |= ~expected.any(dim=1, keepdim=True) & (support == support.amax(dim=1, keepdim=True))
     score = (support * expected).sum(dim=1) / expected.sum(dim=1)
     order = score.argsort(descending=True)
@@ -143,12 +142,10 @@ def _ensure_weights(path: Path) -> None:
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(content)
-            os.replace(file.name, path)
+            write_atomically(path, content)
         except OSError as error:
-            raise DetectorUnavailable(f"{path}: cannot be written: {error.strerror}") from error
-    elif hashlib.sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256:
+            raise DetectorUnavailable(f"{path}: cannot be written: {error.strerror or error}") from error
+    elif sha256(path) != WEIGHTS_SHA256:
         raise DetectorUnavailable(
             f"{path}: is not the face detector's file (sha256 {WEIGHTS_SHA256[:8]}…); "
             f"delete it or put the one from {_WEIGHTS_URL} there"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line
-from retouch_common.inference.names import COMPANION_ENDINGS, beside
+from retouch_common.inference.names import COMPANION_ENDINGS, sibling_path
 from retouch_common.photo.formats import SUFFIXES, format_of_name, sniff
 from retouch_common.progress import progress_bar
 
-# Pictures that cannot be retouched but that a user would miss if a folder's report left them out.
+# Images that cannot be retouched but whose absence from a folder's report a user would notice.
 _REPORTED = (".gif", ".bmp", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".exr", ".dng", ".cr2", ".nef", ".arw")
 
 
@@ -38,7 +38,7 @@ class Job:
 
 def plan_job(source: Path, target: Path, endings: Sequence[str] = ()) -> Job:
     """Return the job of one photo; ``endings`` are those of its companions."""
-    return Job(source, target, tuple(beside(target, ending) for ending in endings))
+    return Job(source, target, tuple(sibling_path(target, ending) for ending in endings))
 
 
 def plan_jobs(
@@ -108,18 +108,18 @@ def _pictures(given: Path, out: Path, recursive: bool, report: Callable[[str], N
         folders[:] = sorted(
             name for name in folders if recursive and not name.startswith(".") and (here / name).resolve() != outside
         )
-        passed_over = []
+        skipped = []
         for name in sorted(names):
             if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES + _REPORTED:
                 continue
             if name.lower().endswith(COMPANION_ENDINGS):
-                passed_over.append(name)
+                skipped.append(name)
                 continue
             found = True
             yield here / name, (here / name).relative_to(given)
-        if passed_over:
-            more = f" and {len(passed_over) - 1} more" if passed_over[1:] else ""
-            report(f"{here}: passing over {passed_over[0]}{more}, written beside outputs; name a file to take it")
+        if skipped:
+            more = f" and {len(skipped) - 1} more" if skipped[1:] else ""
+            report(f"{here}: skipping {skipped[0]}{more}, written beside outputs; name a file to take it")
     if not found:
         hint = "" if recursive else "; use --recursive to search the folders in it"
         raise ValueError(f"{given}: no photo in this folder{hint}")
@@ -148,22 +148,21 @@ def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite
     Returns:
         The reason in one line, by index of the job.
     """
-    read = {key for path in (*(job.source for job in jobs), *kept) for key in _identities(path)}
+    read = {key for path in (*(job.source for job in jobs), *kept) for key in _file_keys(path)}
     planned: dict[str, Job] = {}
     reasons: dict[int, str] = {}
     for index, job in enumerate(jobs):
-        own = _identities(job.source)
+        own = _file_keys(job.source)
         for path in job.outputs:
             there = os.path.lexists(path) and not path.is_dir()  # a folder is refused when it is written to
             first = planned.setdefault(_place(path), job)
-            if path == job.target and own & _identities(path):
+            if path == job.target and own & _file_keys(path):
                 if overwrite:
                     continue
                 reason = "the output is the input; choose another OUT or give --overwrite"
-            elif read & _identities(path):
-                reason = f"its output {path} is another input; choose another OUT"
-                if own & _identities(path):
-                    reason = f"its output {path} is the input; choose another OUT"
+            elif read & _file_keys(path):
+                which = "the" if own & _file_keys(path) else "another"
+                reason = f"its output {path} is {which} input; choose another OUT"
             elif first is not job:
                 reason = f"its output {path} is that of {first.source}, too; choose another OUT for one"
             elif there and not overwrite:
@@ -184,13 +183,13 @@ def refuse_collisions(job: Job, *, kept: Iterable[Path] = (), overwrite: bool = 
         raise ValueError(reason)
 
 
-def _identities(path: Path) -> set[object]:
+def _file_keys(path: Path) -> set[object]:
     """Return keys of a file of which two names share at least one: its path, and its inode if it exists."""
-    identities: set[object] = {os.path.join(os.path.realpath(path.parent), path.name)}
+    keys: set[object] = {os.path.join(os.path.realpath(path.parent), path.name)}
     if path.exists():
         status = path.stat()
-        identities.add((status.st_dev, status.st_ino))
-    return identities
+        keys.add((status.st_dev, status.st_ino))
+    return keys
 
 
 def run_jobs(

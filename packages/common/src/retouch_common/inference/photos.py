@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retouch_common.inference.names import COMPARISON, beside
+from retouch_common.inference.names import COMPARISON, sibling_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +113,7 @@ def write_photo(
     comparison = Comparison(photo, parts) if options.compare else None  # before the photo itself may be replaced
     photo.write_stripes(target, rows)
     if comparison is not None:
-        comparison.write(Photo.open(target), beside(target, COMPARISON))
+        comparison.write(Photo.open(target), sibling_path(target, COMPARISON))
 
 
 def face_parts(photo: Photo, squares: Sequence[FaceSquare]) -> list[tuple[int, int, int, int]]:

@@ -100,7 +100,7 @@ class ModulatedConv2d(nn.Module):
         return y * factor if bias is None else torch.addcmul(bias.to(y.dtype)[:, None, None], y, factor)
 
     def _normalised(self, weight: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Divide weights and styles by their maximum magnitudes; also return the factor (N, out_channels) to undo it."""
+        """Divide weights and styles by their maximum magnitudes; also return the inverse factor (N, out_channels)."""
         largest_weight = weight.abs().amax(dim=(self.input_axis, 2, 3), keepdim=True).clamp(min=EPS)
         largest_style = s.abs().amax(dim=1, keepdim=True).clamp(min=EPS)
         undone = largest_style * largest_weight.flatten()

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Subbands", "haar_dwt", "haar_idwt"]
-
 
 @dataclass(frozen=True)
 class Subbands:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-__all__ = ["luminance", "rgb_to_lab"]
-
 _WEIGHTS = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 
 

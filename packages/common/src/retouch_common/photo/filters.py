@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-__all__ = ["dilate", "fill_polygon", "gaussian_blur", "label_regions", "resize", "smooth_noise", "smoothstep"]
-
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return 0 below `low`, 1 above `high` and a cubic between them; falling if `high` < `low`."""
