@@ -99,11 +99,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def apply_overrides(config: T, overrides: Mapping[str, Any]) -> T:
-    """Return a configuration with some options replaced.
-
-    Args:
-        config: Instance of a configuration dataclass.
-        overrides: Values by dotted name, or nested mappings by section.
+    """Return a configuration with options replaced, by dotted name or by nested mappings of a section.
 
     Raises:
         ValueError: If a name is unknown, or a value has a wrong type or is no valid choice.

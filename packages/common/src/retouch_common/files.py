@@ -17,11 +17,7 @@ from typing import Any
 def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) -> Iterator[Path]:
     """Yield a temporary file beside an output, and rename it to the output on success.
 
-    The output is complete or unchanged, whatever happens.
-
-    Args:
-        path: Output; replaced if it exists, its permissions kept.
-        suffix: Suffix of the temporary file; that of the output by default.
+    The output is complete or unchanged, whatever happens; its permissions are kept.
 
     Raises:
         OSError: If the folder does not exist or is not writable, or the output is a folder.
@@ -126,11 +122,7 @@ def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
 
 
 def hub_file(name: str, filename: str) -> Path:
-    """Download a file from the Hugging Face hub, or find it in the hub's cache, and verify it.
-
-    Args:
-        name: ``owner/name`` or ``owner/name@revision``.
-        filename: File in the repository.
+    """Return a verified file of a Hugging Face hub repository ``owner/name[@revision]``, downloaded or cached.
 
     Raises:
         ValueError: If the repository, revision or file does not exist, or the hub cannot be reached.

@@ -9,14 +9,10 @@ if TYPE_CHECKING:
 
 
 def progress_bar(*, unit: str = "photos", disable: bool = False) -> Progress:
-    """Return a progress bar on standard error: description, bar, count, throughput, time remaining.
+    """Return a progress bar on standard error: description, bar, count, throughput in units/s, time remaining.
 
-        with progress_bar(unit="photos") as bar:
-            for photo in bar.track(photos, description="Retouching"): ...
-
-    Args:
-        unit: Plural of what is counted, for the throughput.
-        disable: Show nothing, e.g. for a single photo.
+    with progress_bar(unit="photos") as bar:
+        for photo in bar.track(photos, description="Retouching"): ...
     """
     from rich import progress
     from rich.console import Console

@@ -136,11 +136,9 @@ def refuse_non_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
 
 
 def read_vgg(network: Literal["vgg16", "vgg19"], path: str | os.PathLike[str] | None = None) -> dict[str, torch.Tensor]:
-    """Read torchvision's ImageNet weights of a VGG; nothing is downloaded.
+    """Read torchvision's ImageNet weights of a VGG, .pth or .safetensors; nothing is downloaded.
 
-    Args:
-        network: "vgg16" or "vgg19".
-        path: Torchvision's file (.pth, or the same as .safetensors); in the cache of torch.hub by default.
+    The file is that in the cache of torch.hub, or ``path``.
 
     Returns:
         The convolutions of ``features`` under torchvision's names.
@@ -185,17 +183,13 @@ def save_weights(
     config: Mapping[str, Any],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a safetensors file that carries its configuration, atomically.
+    """Write a safetensors file of tensors by name that carries its configuration (JSON values), atomically.
 
-    Args:
-        path: Output; replaced if it exists.
-        state: Tensors by name.
-        config: Configuration of the model, as JSON values.
-        metadata: Further text for the header; the key "config" is reserved.
+    Further ``metadata`` goes into the header, too.
 
     Raises:
         OSError: If the file cannot be written.
-        ValueError: If ``metadata`` has the key "config", or a tensor holds NaN or infinite values.
+        ValueError: If ``metadata`` has the reserved key "config", or a tensor holds NaN or infinite values.
     """
     from safetensors.torch import save
 
@@ -210,11 +204,10 @@ def save_weights(
 
 
 def state_hash(state: Any) -> str:
-    """Return the SHA-256 of a state as 64 hexadecimal digits: every tensor with its shape and dtype, and plain values.
+    """Return the SHA-256 of every bit of a state, 64 hexadecimal digits.
 
-    Args:
-        state: Tensor, number, string, None, bytes, or nested mappings and sequences of those. The order of a mapping's
-            keys does not matter.
+    A state is a tensor, number, string, None, bytes, or nested mappings and sequences of those; the order of a
+    mapping's keys does not matter.
     """
     digest = hashlib.sha256()
     _feed(digest, state)

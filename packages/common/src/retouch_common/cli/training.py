@@ -66,12 +66,7 @@ def chosen_configuration(
 ) -> C:
     """Return a preset with the values of a file, of --set, and of options that abbreviate a field of ``train``.
 
-    Args:
-        presets: Configurations by name.
-        preset: Name of the preset.
-        config_file: YAML file of --config, or None.
-        overrides: KEY=VALUE of --set; they take precedence over the file.
-        short: Values by field of ``train``; unless None, they take precedence over --set.
+    Later ones take precedence; of ``short``, by field of ``train``, those that are not None.
 
     Raises:
         ValueError: If the preset, a field or a value is invalid.

@@ -18,11 +18,7 @@ Prediction = Literal["epsilon", "x0", "v"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Noise schedule.
-
-    Attributes:
-        alpha_bar: (T,) float64 on the CPU, descending, in [0, 1].
-    """
+    """Noise schedule; ``alpha_bar`` is (T,) float64 on the CPU, descending, in [0, 1]."""
 
     alpha_bar: Tensor
 
@@ -38,11 +34,7 @@ class Schedule:
     def target(self, x_0: Tensor, noise: Tensor, t: Tensor, prediction: Prediction) -> Tensor:
         """Return the network's target: the noise, x_0, or v = sqrt(abar) noise - sigma x_0 (Salimans, Ho, ICLR 2022).
 
-        Args:
-            x_0: (N, C, H, W).
-            noise: (N, C, H, W).
-            t: (N,) timesteps.
-            prediction: "epsilon", "x0" or "v".
+        Images and noise are (N, C, H, W), timesteps t (N,).
         """
         if prediction == "v":
             signal, sigma = self._factors(t, x_0)

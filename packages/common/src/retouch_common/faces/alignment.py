@@ -132,14 +132,10 @@ def portrait_square(face: Face, height: int, width: int) -> FaceSquare:
 
 
 def fit_portrait(eyes: np.ndarray, mouth: np.ndarray) -> FaceSquare:
-    """Fit eyes and mouth to :data:`PORTRAIT_TEMPLATE` by a similarity transform.
+    """Fit eyes (2, 2) and mouth (2,), in pixels with the first covering [0, 1], to :data:`PORTRAIT_TEMPLATE`.
 
-    Args:
-        eyes: (2, 2) x, y of the left and the right eye in pixels, the first pixel covering [0, 1].
-        mouth: (2,) centre of the mouth.
-
-    Returns:
-        Its square, enlarged where the distance from eyes to mouth asks for more (a head turned aside).
+    The square of the similarity transform is enlarged where the distance from eyes to mouth asks for more (a head
+    turned aside).
 
     Raises:
         ValueError: If the points coincide.
@@ -163,7 +159,6 @@ def _closest(points: np.ndarray, template: np.ndarray, *sides: float) -> FaceSqu
 
 
 def _with_landmarks(square: FaceSquare, landmarks: np.ndarray) -> FaceSquare:
-    """Add the landmarks of its face, (5, 2) in pixels of the photo, to a square."""
     return replace(square, landmarks=np.stack(square.from_photo(*landmarks.T), axis=1))
 
 
@@ -186,12 +181,7 @@ def whole_square(height: int, width: int) -> FaceSquare:
 
 
 def align(image: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
-    """Crop an aligned face from an image in memory.
-
-    Args:
-        image: (H, W, 3) RGB, uint8 or uint16.
-        square: Square of the face; outside the image, the image is mirrored.
-        size: Height and width of the result.
+    """Crop an aligned face from an image (H, W, 3) in memory, uint8 or uint16, which is mirrored outside.
 
     Returns:
         (size, size, 3) float32 in [0, 1]; antialiased where the square is larger, and equal to the image where pixels
@@ -205,12 +195,7 @@ def align(image: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
 
 
 def read_aligned(source: RowSource, squares: Sequence[FaceSquare], size: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Crop aligned faces from a photo that is read once, from top to bottom, in bounded memory.
-
-    Args:
-        source: Photo.
-        squares: Squares of the faces.
-        size: Height and width of the results.
+    """Crop aligned faces of size x size pixels from a photo that is read once, from top to bottom, in bounded memory.
 
     Yields:
         (index of the square, face as from :func:`align`), in the order of their last rows.

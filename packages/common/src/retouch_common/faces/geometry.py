@@ -180,14 +180,7 @@ def _between(first: np.ndarray, last: np.ndarray, down: np.ndarray, height: int,
 def geometry_from_landmarks(
     landmarks: np.ndarray, box: tuple[float, float, float, float], height: int, width: int
 ) -> FaceGeometry:
-    """Return the regions of a face detector's five points.
-
-    Args:
-        landmarks: (5, 2) x, y in pixels: eyes, tip of the nose, corners of the mouth.
-        box: Box of the detector as x, y, width, height.
-        height: Height of the image.
-        width: Width of the image.
-    """
+    """Return the regions of a face detector's five points (5, 2) and box (x, y, width, height), in pixels."""
     points = np.asarray(landmarks, dtype=np.float32)
     eyes = points[:2][np.argsort(points[:2, 0])]
     mouth = points[3:][np.argsort(points[3:, 0])]
@@ -232,16 +225,10 @@ def geometry_from_landmarks(
 
 
 def geometry_without_face(image: np.ndarray) -> FaceGeometry | None:
-    """Estimate the regions from colour alone, for portraits without landmarks or a detector.
+    """Estimate the regions of an image (H, W, 3) in [0, 1] from colour alone; None if hardly anything looks like skin.
 
     The largest area of usual skin colours is taken as the face; dark, saturated and rough parts of it (eyes, brows,
     lips, nostrils, hair) are excluded with a wide margin.
-
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-
-    Returns:
-        None if hardly anything has the colour of skin.
     """
     height, width = image.shape[:2]
     lab = rgb_to_lab(gaussian_blur(image, 1.5))

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,8 +101,9 @@ class FaceLandmarks:
 
     def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> FaceLandmarks:
         """Return the face with a function applied to each part's (n, 2) points."""
-        parts = vars(self).items()
-        return FaceLandmarks(**{k: tuple(map(function, v)) if isinstance(v, tuple) else function(v) for k, v in parts})
+        parts: dict[str, Any] = vars(self)
+        moved = {k: tuple(map(function, v)) if isinstance(v, tuple) else function(v) for k, v in parts.items()}
+        return FaceLandmarks(**moved)
 
     def scaled(self, factor: float) -> FaceLandmarks:
         """Return the face in the image resized by a factor."""

@@ -49,11 +49,7 @@ class MeshModel:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, image: np.ndarray, face: Face) -> tuple[np.ndarray, float]:
-        """Estimate the landmarks of a face.
-
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            face: Face in the image.
+        """Estimate the landmarks of a face in an image (H, W, 3), uint8 RGB.
 
         Returns:
             (468, 2) float32 x, y in pixels of the image, and the probability in [0, 1] that they are a face's.

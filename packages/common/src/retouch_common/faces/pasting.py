@@ -17,12 +17,7 @@ from retouch_common.photo.sources import RowSource
 
 @dataclass(frozen=True)
 class AlignedMask:
-    """A mask of an aligned face.
-
-    Attributes:
-        square: Square of the face.
-        values: (S, S) float32 in [0, 1].
-    """
+    """A mask of an aligned face: its square, and its values (S, S) float32 in [0, 1]."""
 
     square: FaceSquare
     values: np.ndarray
@@ -42,16 +37,10 @@ class AlignedMask:
 
 
 class AlignedLayer:
-    """A change of an aligned face, mapped back to the photo.
+    """A change (S, S, C) of an aligned face, float32 in levels of the photo, mapped back to the photo.
 
     A change larger than the face in the photo is downsampled with antialiasing, a smaller one is interpolated
     bicubically: the photo keeps its detail, only the difference is smooth.
-
-    Args:
-        square: Square of the face.
-        change: (S, S, C) float32, in levels of the photo.
-        height: Height of the photo in pixels.
-        width: Width of the photo in pixels.
     """
 
     def __init__(self, square: FaceSquare, change: np.ndarray, height: int, width: int) -> None:
@@ -78,13 +67,9 @@ def changed_rows(
     strength: float = 1.0,
     protect: RowSource | None = None,
 ) -> Iterator[np.ndarray]:
-    """Paste changes of aligned faces into their photo.
+    """Paste changes of aligned faces, (S, S, 3) float32 in [-1, 1], times ``strength`` into their photo, in one pass.
 
-    Args:
-        photo: Photo; its rows are requested once, from top to bottom.
-        changes: Square of each face, and its change, (S, S, 3) float32 in [-1, 1].
-        strength: Factor of the changes in [0, 1].
-        protect: Mask of the photo's size, white where nothing may change.
+    Where ``protect``, an image of the photo's size, is white, nothing changes.
 
     Yields:
         Consecutive blocks of rows, (n, W, 3) of the photo's dtype.

@@ -36,14 +36,9 @@ class SkinMaps:
 
 
 def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
-    """Segment the skin of one face.
+    """Segment the skin of one face in an image (H, W, 3) in [0, 1], at about `WORKING_UNIT` pixels between the pupils.
 
-    Args:
-        image: (H, W, 3) float32 in [0, 1], at about `WORKING_UNIT` pixels between the pupils.
-        geometry: Regions of the face at the same size.
-
-    Returns:
-        Masks of the image's size; empty if too little skin is certain, or its colour is not skin's, as of a mask.
+    The masks are empty if too little skin is certain, or its colour is not skin's, as of a mask.
     """
     unit = geometry.unit
     lab = rgb_to_lab(image)
@@ -88,18 +83,9 @@ def _covers(
     certain: np.ndarray,
     geometry: FaceGeometry,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find hair, beards, glasses, jewellery and clothes where skin may be, and stubble, which is not cleaned.
+    """Return masks (H, W) of covers (hair, beards, glasses, jewellery, clothes) and of stubble, which is not cleaned.
 
-    Args:
-        lab: (H, W, 3) of the image.
-        roughness: (H, W), fine detail relative to that of certain skin.
-        ratio: (H, W), lightness relative to that of certain skin.
-        distance: (H, W), distance from the colour of certain skin.
-        certain: (H, W) bool, where skin is certain.
-        geometry: Regions of the face.
-
-    Returns:
-        Both (H, W) float32 in [0, 1].
+    Roughness and ratio are fine detail and lightness relative to certain skin, distance is that from its colour.
     """
     unit = geometry.unit
     lines = _long_lines(lab[..., 0], float(np.median(lab[..., 0][certain])), geometry)

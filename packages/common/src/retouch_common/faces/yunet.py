@@ -64,7 +64,6 @@ def _find_faces(detector: FaceDetector, image: np.ndarray, *, score_threshold: f
 
 
 def _resized(level: torch.Tensor, factor: float) -> torch.Tensor:
-    """Downsample (1, 3, h, w) with antialiasing."""
     size = [max(1, round(side * factor)) for side in level.shape[2:]]
     return F.interpolate(level, size, mode="bilinear", antialias=True)
 
@@ -109,7 +108,6 @@ def _merge(detections: list[torch.Tensor], scales: list[float], threshold: float
 
 
 def _inside(face: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether one of two boxes lies mostly in the other."""
     corner = torch.minimum(face[2:4], other[2:4]) - torch.maximum(face[:2], other[:2])
     areas = [(box[2:4] - box[:2]).prod() for box in (face, other)]
     return bool(corner.clamp(min=0).prod() > 0.6 * min(areas))

@@ -18,13 +18,7 @@ _REPORTED = (".gif", ".bmp", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".exr", "
 
 @dataclass(frozen=True)
 class Job:
-    """One photo to process.
-
-    Attributes:
-        source: Input file.
-        target: Output file.
-        companions: Further outputs beside it.
-    """
+    """One photo to process: input file, output file, and companions written beside the output."""
 
     source: Path
     target: Path
@@ -126,7 +120,6 @@ def _pictures(given: Path, out: Path, recursive: bool, report: Callable[[str], N
 
 
 def _named_like_its_format(source: Path, relative: Path) -> Path:
-    """Append the suffix of its format to a photo's name without one."""
     if format_of_name(relative) is not None:
         return relative
     try:

@@ -22,12 +22,7 @@ COMPARED_PARTS = 4
 
 
 class Comparison:
-    """Before and after, side by side.
-
-    Args:
-        photo: Photo, read immediately.
-        parts: (x, y, w, h) in pixels of what to show, a row for each of the first few; empty for the whole photo.
-    """
+    """Before and after, side by side: of the first few parts (x, y, w, h) in pixels, or of the whole photo."""
 
     def __init__(self, photo: Photo, parts: Sequence[tuple[int, int, int, int]]) -> None:
         self._photo = photo
@@ -36,10 +31,6 @@ class Comparison:
 
     def write(self, result: Photo, path: Path) -> None:
         """Write one row of two images per part, as JPEG.
-
-        Args:
-            result: Retouched photo.
-            path: Output.
 
         Raises:
             OSError: If it cannot be written.

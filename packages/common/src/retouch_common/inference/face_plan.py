@@ -25,12 +25,7 @@ Frame = Callable[[Face, int, int], FaceSquare]
 
 @dataclass(frozen=True)
 class FacePlan:
-    """Faces to process.
-
-    Attributes:
-        squares: Their squares, largest first.
-        reason: Reason, phrased to follow "because".
-    """
+    """Squares of the faces to process, largest first, and the reason, phrased to follow "because"."""
 
     squares: tuple[FaceSquare, ...]
     reason: str
@@ -75,13 +70,7 @@ def plan_faces(
 def squares_in(
     image: np.ndarray, faces: Sequence[Face] | None, aligned: bool, *, frame: Frame = face_square
 ) -> list[FaceSquare]:
-    """Return the squares of the faces of an image in memory.
-
-    Args:
-        image: (H, W, 3) uint8 or uint16.
-        faces: Known faces; None for the detector's.
-        aligned: Whether the image is an aligned face.
-        frame: Returns a face's square; FFHQ's by default.
+    """Return the squares of an image's faces: the given ones, or the detector's if None, or the whole image if aligned.
 
     Raises:
         DetectorUnavailable: If the detector is needed and its weights are unavailable.

@@ -38,12 +38,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ChangedFace:
-    """The change of one face.
-
-    Attributes:
-        square: Square of the face in the photograph.
-        change: Difference that the network adds, (S, S, 3) float32 in [-1, 1].
-    """
+    """The change of one face, (S, S, 3) float32 in [-1, 1], and its square in the photograph."""
 
     square: FaceSquare
     change: np.ndarray
@@ -52,15 +47,10 @@ class ChangedFace:
 def run_on_faces(
     faces: Iterable[Item], network: Callable[[list[Item]], Iterable[Result]], *, batch_size: int = 1
 ) -> list[Result]:
-    """Run a network on aligned faces as they are read.
-
-    Args:
-        faces: Tuples that start with the index of the face, in any order.
-        network: Returns a result for each of up to ``batch_size`` tuples.
-        batch_size: Maximum number of faces at once.
+    """Run a network on batches of aligned faces, tuples that start with the face's index, as they are read.
 
     Returns:
-        The results, in the order of the indices.
+        The network's results, in the order of the indices.
     """
     found: dict[int, Result] = {}
     remaining = iter(faces)
@@ -77,9 +67,7 @@ def suppress_noise(change: Tensor) -> Tensor:
 def face_change(output: Tensor, image: Tensor) -> np.ndarray:
     """Return the change of faces without noise, (N, S, S, 3) float32 in [-1, 1].
 
-    Args:
-        output: Model output, (N, 3, S, S) in [0, 1].
-        image: Model input, on the CPU.
+    Model output and input are (N, 3, S, S) in [0, 1], the latter on the CPU.
     """
     change = suppress_noise(output.float().cpu() - image)
     return change.permute(0, 2, 3, 1).contiguous().numpy()

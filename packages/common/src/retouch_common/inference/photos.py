@@ -65,13 +65,7 @@ def require_strength(strength: float) -> None:
 
 
 def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Sequence[Path] = ()) -> Photo:
-    """Open a photograph after checking that its outputs may be written.
-
-    Args:
-        source: JPEG, PNG, TIFF, WebP or AVIF.
-        target: Output; its suffix selects the format.
-        options: Options of the processing.
-        kept: Further files that are read.
+    """Open a photograph after checking that its outputs may be written; ``kept`` are further files that are read.
 
     Raises:
         OSError: If the photograph cannot be opened.
@@ -95,11 +89,11 @@ def write_photo(
     options: PhotoOptions,
     parts: Sequence[tuple[int, int, int, int]],
 ) -> None:
-    """Write a result with the photograph's metadata, and the comparison if requested.
+    """Write a result atomically, with the photograph's metadata, and the comparison if requested.
 
     Args:
         photo: Photograph.
-        target: Output, written atomically.
+        target: Output.
         rows: Consecutive blocks of rows; they may be computed from the photograph as it is written.
         options: Options of the processing.
         parts: (x, y, w, h) of what the comparison shows; empty for the whole photograph.

@@ -131,13 +131,9 @@ def boxed_faces(boxes: Sequence[Box]) -> list[Face]:
 
 
 def feather_profile(length: int, ramp: float, *, open_start: bool, open_stop: bool) -> np.ndarray:
-    """Return weights (length,) along one axis of a crop: 1 inside, falling smoothly to 0 at its ends.
+    """Return weights (length,) along an axis of a crop: 1 inside, falling to 0 over a share ``ramp`` at both ends.
 
-    Args:
-        length: Length of the axis in pixels.
-        ramp: Length of the slope as a share of the axis, in (0, 0.5].
-        open_start: Whether the start lies on the photo's border, where there is no slope.
-        open_stop: Whether the end does.
+    Ends that lie on the photo's border are open: there is no slope.
     """
     slope = max(1.0, ramp * length)
     position = np.arange(length, dtype=np.float32)
@@ -169,14 +165,7 @@ def retouched_rows(
     strength: float = 1.0,
     skin: SkinLocator | None = None,
 ) -> Iterator[np.ndarray]:
-    """Retouch a photo according to a plan, from top to bottom.
-
-    Args:
-        photo: Photo.
-        plan: From :func:`plan_region`.
-        retoucher: Network.
-        strength: 0 changes nothing, 1 is the network's result.
-        skin: Confines the change to the skin of the faces; None for no confinement.
+    """Retouch a photo according to a plan, from top to bottom; ``skin`` confines the change to the skin of the faces.
 
     Yields:
         Consecutive blocks of rows, (n, width, 3) of the photo's dtype.
@@ -189,10 +178,16 @@ def retouched_rows(
         return
     layers = []
     budget = IN_MEMORY_PIXELS
-    parts = list(zip(plan.crops, plan.faces, strict=True)) if skin else [(crop, None) for crop in plan.crops]
-    for crop, face in sorted(parts, key=lambda part: part[0][2] * part[0][3]):
+    faces = plan.faces if skin else [None] * len(plan.crops)
+    for crop, face in sorted(zip(plan.crops, faces, strict=True), key=lambda part: part[0][2] * part[0][3]):
         budget -= crop[2] * crop[3]
-        layers.append(_layer(photo, crop, face, retoucher, strength, skin, in_memory=budget >= 0))
+        source = ArraySource(photo.read(*crop)) if budget >= 0 else _CropSource(photo, crop)
+        mask = None if skin is None or face is None else skin.locate(source, moved_face(face, *crop[:2]))
+        if isinstance(source, ArraySource):
+            stripes = iter([retoucher(source.image, strength=strength)])
+        else:
+            stripes = retoucher.stripes(_CropSource(photo, crop), strength=strength)
+        layers.append(_Layer(photo, crop, stripes, mask))
     yield from pasted_rows(photo, layers)
 
 
@@ -235,23 +230,3 @@ class _Layer:
             self._waiting = block[count:] if len(block) > count else None
             count -= len(parts[-1])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _layer(
-    photo: Photo,
-    crop: Crop,
-    face: Face | None,
-    retoucher: ArrayRetoucher,
-    strength: float,
-    skin: SkinLocator | None,
-    *,
-    in_memory: bool,
-) -> _Layer:
-    pixels = photo.read(*crop) if in_memory else None
-    mask = None
-    if skin is not None and face is not None:
-        source = _CropSource(photo, crop) if pixels is None else ArraySource(pixels)
-        mask = skin.locate(source, moved_face(face, crop[0], crop[1]))
-    if pixels is not None:
-        return _Layer(photo, crop, iter([retoucher(pixels, strength=strength)]), mask)
-    return _Layer(photo, crop, retoucher.stripes(_CropSource(photo, crop), strength=strength), mask)

@@ -30,7 +30,6 @@ class EqualLinear(nn.Module):
     Args:
         in_features: Input features.
         out_features: Output features.
-        bias: Whether to add a bias.
         bias_init: Initial value of the bias.
         lr_mul: Factor of the learning rate.
         activation: Whether to end with :func:`leaky_relu`.
@@ -60,7 +59,7 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv2d(nn.Module):
-    """Convolution that keeps the resolution, or halves it with an antialiasing filter.
+    """Convolution that keeps the resolution, or with ``down`` filters with [1, 3, 3, 1] and halves it.
 
     Args:
         in_channels: Input channels.
@@ -68,7 +67,7 @@ class EqualConv2d(nn.Module):
         kernel: Kernel size, odd.
         bias: Whether to add a bias.
         activation: Whether to end with :func:`leaky_relu`.
-        down: Whether to filter with [1, 3, 3, 1] and convolve with stride 2.
+        down: Whether to downsample by 2.
 
     Raises:
         ValueError: If the kernel size is even.

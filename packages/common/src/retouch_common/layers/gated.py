@@ -16,16 +16,9 @@ def gate(features: Tensor, logits: Tensor, skip: Tensor | None = None) -> Tensor
 
 
 class GatedConv2d(nn.Module):
-    """Gated convolution; the gates always have a bias.
+    """Gated convolution; arguments as of ``torch.nn.Conv2d``. The gates always have a bias.
 
     Args:
-        in_channels: Input channels.
-        out_channels: Output channels.
-        kernel_size: Size of both kernels.
-        stride: Stride of both convolutions.
-        padding: Zero padding on every side.
-        dilation: Dilation of both kernels.
-        bias: Whether the features have a bias.
         activation: phi; None for the identity.
     """
 

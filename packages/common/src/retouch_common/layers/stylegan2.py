@@ -122,13 +122,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """1x1 modulated convolution without demodulation, and a bias: features to an image.
-
-    Args:
-        in_channels: Input channels.
-        style_dim: Dimension of the style code.
-        out_channels: Channels of the image.
-    """
+    """1x1 modulated convolution without demodulation, and a bias: features to an image."""
 
     def __init__(self, in_channels: int, style_dim: int, *, out_channels: int = 3) -> None:
         super().__init__()
@@ -145,12 +139,7 @@ class ToRGB(nn.Module):
 
 
 class ResBlockDown(nn.Module):
-    """Residual block of the discriminator that downsamples by 2; the sum of both branches is scaled by sqrt(1/2).
-
-    Args:
-        in_channels: Input channels.
-        out_channels: Output channels.
-    """
+    """Residual block of the discriminator that downsamples by 2; the sum of both branches is scaled by sqrt(1/2)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -12,10 +12,8 @@ Reduction = Literal["mean", "sum"]
 def total_variation(image: torch.Tensor, *, reduction: Reduction) -> torch.Tensor:
     """Return the anisotropic total variation of images (N, C, H, W), the absolute differences of neighbours (kornia's).
 
-    Args:
-        image: Images.
-        reduction: "sum" adds the differences of an image and averages over the batch; "mean" adds the means of the
-            vertical and of the horizontal differences.
+    "sum" adds the differences of an image and averages over the batch; "mean" adds the means of the vertical and of the
+    horizontal differences.
     """
     import kornia
 

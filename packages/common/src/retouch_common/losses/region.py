@@ -11,16 +11,10 @@ CHANGED_LEVELS = 3
 def difference_mask(
     raw: torch.Tensor, target: torch.Tensor, *, threshold: float = (CHANGED_LEVELS + 0.5) / 255
 ) -> torch.Tensor:
-    """Return the mask of retouched pixels: 1 where any channel differs by more than ``threshold``.
+    """Return the mask (N, 1, H, W) of 0 and 1, in raw's dtype: 1 where any channel differs by more than ``threshold``.
 
-    Args:
-        raw: (N, 3, H, W) in [0, 1].
-        target: (N, 3, H, W) in [0, 1].
-        threshold: In the images' units, exclusive. The default, that of the metrics, lies between two levels, so that
-            rounding errors do not matter.
-
-    Returns:
-        (N, 1, H, W) of zeros and ones, in the dtype of ``raw``.
+    Images are (N, 3, H, W) in [0, 1]. The default threshold, that of the metrics, lies between two levels, so that
+    rounding errors do not matter.
 
     Raises:
         ValueError: If the shapes differ.
@@ -33,13 +27,10 @@ def difference_mask(
 def soft_dice_loss(probabilities: torch.Tensor, mask: torch.Tensor, *, smooth: float = 1.0) -> torch.Tensor:
     """Return 1 - Dice with squares in the denominator (Milletari et al., V-Net, 2016), averaged over samples.
 
-    ``1 - (2 Σ p m + s) / (Σ p² + Σ m² + s)``, summed over each sample. kornia's Dice losses have no squares and take
-    class indices.
-
-    Args:
-        probabilities: p, (N, 1, H, W) in [0, 1].
-        mask: m, (N, 1, H, W) in [0, 1].
-        smooth: s, in pixels; an empty prediction for an empty mask costs 0, and gradients stay finite.
+    ``1 - (2 Σ p m + s) / (Σ p² + Σ m² + s)`` over each sample's pixels, p and m (N, 1, H, W) in [0, 1]. ``smooth`` is
+    s, in
+    pixels: an empty prediction for an empty mask costs 0, and gradients stay finite. kornia's Dice losses have no
+        squares.
 
     Raises:
         ValueError: If the shapes differ.

@@ -38,7 +38,8 @@ class Decoder:
         self._path = path
         self._format = format
         with self.reading():
-            self.header = getattr(pyvips.Image, format.loader)(str(path), access="sequential", fail_on="error")
+            self._load = getattr(pyvips.Image, f"{format.vips}load")
+            self.header = self._load(str(path), access="sequential", fail_on="error")
         pages = self.header.get("n-pages") if self.header.get_typeof("n-pages") else 1
         if pages > 1:
             what = "pages" if format.name == "TIFF" else "frames"
@@ -50,10 +51,7 @@ class Decoder:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def decode(self, shrink: int = 1) -> Decoding:
-        """Start decoding the photo as stored, once, from top to bottom, in bounded memory.
-
-        Args:
-            shrink: Reduction while decoding, 1, 2, 4 or 8; JPEG only.
+        """Start decoding the photo as stored, once, from top to bottom; a JPEG may be reduced by 2, 4 or 8.
 
         Raises:
             DamageError: If damage is found before the pixels are decoded.
@@ -68,8 +66,7 @@ class Decoder:
                 self._checked = True
             if self.header.get_typeof("tile-width"):
                 fail_on = "warning"  # here libvips lets a tile that cannot be decoded pass otherwise
-        load = getattr(pyvips.Image, self._format.loader)
-        return Decoding(load(str(self._path), access="sequential", fail_on=fail_on))
+        return Decoding(self._load(str(self._path), access="sequential", fail_on=fail_on))
 
     @functools.cached_property
     def _end_of_picture(self) -> int:

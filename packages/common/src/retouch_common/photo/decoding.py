@@ -14,10 +14,6 @@ from retouch_common.photo.jpeg_source import JpegSource, end_of_picture
 class Decoding:
     """Sequential decoding of a file.
 
-    Args:
-        image: Image with sequential access.
-        source: Source of the image, None if libvips reads the file itself.
-
     Attributes:
         image: Image; may be replaced by one derived from it. It must not outlive this object.
     """
@@ -28,12 +24,9 @@ class Decoding:
 
     @classmethod
     def of_jpeg(cls, file: BinaryIO, end: int, shrink: int = 1) -> Decoding:
-        """Start decoding a JPEG image; warnings of the decoder are errors.
+        """Start decoding a JPEG image whose end marker is at offset ``end``; warnings of the decoder are errors.
 
-        Args:
-            file: File, open for reading; closed with the decoding.
-            end: Offset of the end marker.
-            shrink: Reduction while decoding, 1, 2, 4 or 8.
+        The file is closed with the decoding; ``shrink`` is the reduction while decoding, 1, 2, 4 or 8.
 
         Raises:
             pyvips.Error: If the header is damaged.

@@ -105,17 +105,9 @@ def label_regions(mask: np.ndarray) -> np.ndarray:
 
 
 def fill_polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fill a polygon, concave or self-intersecting, by the even-odd rule.
+    """Fill a polygon of corners (n, 2), x and y in pixels, by the even-odd rule; (height, width) float32 of 0 and 1.
 
     A pixel is inside if its centre is; that of row r and column c is at (x, y) = (c, r).
-
-    Args:
-        points: (n, 2) corners as x, y in pixels; closed automatically.
-        height: Height of the result.
-        width: Width of the result.
-
-    Returns:
-        (height, width) float32 of zeros and ones.
     """
     crossings = np.zeros((height, width + 1), dtype=np.int32)
     for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):

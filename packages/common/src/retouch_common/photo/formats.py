@@ -16,8 +16,7 @@ class Format:
     Attributes:
         name: Name in messages.
         suffixes: Lower-case suffixes; the first is the default.
-        loader: libvips operation that reads it.
-        saver: libvips operation that writes it.
+        vips: Prefix of libvips' operations that load and save it.
         bits: Maximum bits per channel.
         alpha: Whether it supports transparency.
         cmyk: Whether it supports CMYK.
@@ -28,11 +27,10 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    loader: str
-    saver: str
+    vips: str
     bits: int
-    alpha: bool
-    cmyk: bool
+    alpha: bool = True
+    cmyk: bool = False
     max_side: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     quality: int | None = None
@@ -44,8 +42,7 @@ FORMATS = {
         Format(
             name="JPEG",
             suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
-            loader="jpegload",
-            saver="jpegsave",
+            vips="jpeg",
             bits=8,
             alpha=False,
             cmyk=True,
@@ -53,33 +50,20 @@ FORMATS = {
             options={"subsample_mode": "off"},  # 4:4:4
             quality=95,
         ),
-        Format(
-            name="PNG",
-            suffixes=(".png",),
-            loader="pngload",
-            saver="pngsave",
-            bits=16,
-            alpha=True,
-            cmyk=False,
-        ),
+        Format(name="PNG", suffixes=(".png",), vips="png", bits=16),
         Format(
             name="TIFF",
             suffixes=(".tif", ".tiff"),
-            loader="tiffload",
-            saver="tiffsave",
+            vips="tiff",
             bits=16,
-            alpha=True,
             cmyk=True,
             options={"compression": "deflate", "predictor": "horizontal"},
         ),
         Format(
             name="WebP",
             suffixes=(".webp",),
-            loader="webpload",
-            saver="webpsave",
+            vips="webp",
             bits=8,
-            alpha=True,
-            cmyk=False,
             max_side=16383,
             options={"smart_subsample": True, "exact": True},
             quality=95,
@@ -87,11 +71,8 @@ FORMATS = {
         Format(
             name="AVIF",
             suffixes=(".avif",),
-            loader="heifload",
-            saver="heifsave",
+            vips="heif",
             bits=12,
-            alpha=True,
-            cmyk=False,
             max_side=16384,
             options={"compression": "av1", "subsample_mode": "off"},
             quality=90,
@@ -186,7 +167,6 @@ def _format_of_content(path: Path, head: bytes) -> Format:
 
 
 def _is_animated_png(head: bytes) -> bool:
-    """Return whether an animation control chunk precedes the pixel data."""
     at = 8
     while at + 8 <= len(head):
         (length,) = struct.unpack(">I", head[at : at + 4])

@@ -88,15 +88,9 @@ class Photo:
         return cls(path)
 
     def read(self, x: int = 0, y: int = 0, width: int | None = None, height: int | None = None) -> np.ndarray:
-        """Decode a crop; crops may be requested in any order.
+        """Decode a crop; None for width and height means up to the edge. Crops may be requested in any order.
 
         The first call decodes the whole photo into memory or, above 100 MB, into a temporary file.
-
-        Args:
-            x: Left edge in pixels.
-            y: Top edge in pixels.
-            width: Width, None for up to the right edge.
-            height: Height, None for down to the bottom.
 
         Returns:
             (height, width, 3) RGB of the photo's dtype.
@@ -132,14 +126,10 @@ class Photo:
             return self._layout.to_rgb(self._rows.fetch(y0, y1))
 
     def thumbnail(self, max_side: int, part: tuple[int, int, int, int] | None = None) -> np.ndarray:
-        """Return the photo, or a part of it, downsampled to 8 bits; decoded sequentially.
-
-        Args:
-            max_side: Maximum width and height in pixels; nothing is enlarged.
-            part: (x, y, width, height) in pixels, None for the whole photo.
+        """Return the photo, or a part (x, y, width, height) in pixels, downsampled to ``max_side`` pixels and 8 bits.
 
         Returns:
-            (h, w, 3) RGB uint8.
+            (h, w, 3) RGB uint8; nothing is enlarged.
 
         Raises:
             ValueError: If the file is damaged or truncated.
@@ -215,7 +205,7 @@ class Photo:
         with written(path) as temporary:
 
             def save(image: pyvips.Image) -> None:
-                getattr(self._dressed(image), target.saver)(str(temporary), **options)
+                getattr(self._with_metadata(image), f"{target.vips}save")(str(temporary), **options)
                 if target.name == "TIFF" and "exif-data" in self._metadata:
                     append_tiff_exif(temporary, self._metadata["exif-data"][1], self.width, self.height)
 
@@ -239,7 +229,7 @@ class Photo:
         if y != self.height:
             raise ValueError(f"{self.path}: the stripes end at row {y} of {self.height}")
 
-    def _dressed(self, image: pyvips.Image) -> pyvips.Image:
+    def _with_metadata(self, image: pyvips.Image) -> pyvips.Image:
         xres, yres = self._resolution
         image = image.copy(interpretation=self._layout.interpretation, xres=xres, yres=yres)
         for name, (kind, value) in self._metadata.items():

@@ -17,14 +17,7 @@ from retouch_common.photo.sources import RowSource, blocks
 
 
 class Layer(Protocol):
-    """A retouched part of a photo.
-
-    Attributes:
-        x: Left edge in pixels of the photo.
-        y: Top edge.
-        width: Width in pixels.
-        height: Height in pixels.
-    """
+    """A retouched part of a photo: its rectangle in pixels, and its rows."""
 
     x: int
     y: int
@@ -46,16 +39,13 @@ class Layer(Protocol):
 def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource | None = None) -> Iterator[np.ndarray]:
     """Paste layers over a photo.
 
-    Args:
-        photo: Photo.
-        layers: Retouched parts.
-        protect: Mask of the photo's size; white parts stay unchanged, grey parts in part.
+    Where ``protect``, an image of the photo's size, is white, the photo stays unchanged; where it is grey, in part.
 
     Yields:
         Consecutive blocks of rows, (n, width, 3) of the photo's dtype.
 
     Raises:
-        ValueError: If the mask has another size.
+        ValueError: If ``protect`` has another size.
     """
     if protect is not None and (protect.height, protect.width) != (photo.height, photo.width):
         raise ValueError(
@@ -72,15 +62,10 @@ def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource
 
 
 def map_rows(height: int, width: int, layers: Sequence[Layer]) -> Iterator[np.ndarray]:
-    """Draw maps of aligned faces at their places in a photo, the maximum where they overlap.
-
-    Args:
-        height: Height of the photo in pixels.
-        width: Width of the photo in pixels.
-        layers: Maps (S, S, 1) in [0, 255] as differences.
+    """Draw maps of aligned faces, layers (S, S, 1) in [0, 255], at their places in a photo.
 
     Yields:
-        Consecutive blocks of rows, (n, width, 1) uint8; 0 outside the faces.
+        Consecutive blocks of rows, (n, width, 1) uint8: the maximum of the maps, 0 outside the faces.
     """
     for top, bottom in blocks(height, width):
         rows = np.zeros((bottom - top, width, 1), np.uint8)

@@ -90,15 +90,10 @@ class Layout:
         return self._cmyk(stored[..., :4]).icc_transform("srgb", **source, depth=depth, intent="relative").numpy()
 
     def merge(self, stored: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-        """Carry the changes of a network into stored pixels.
+        """Carry the changes of ``rgb``, the retouched version of ``to_rgb(stored)``, into stored pixels (H, W, bands).
 
-        Args:
-            stored: (H, W, bands) block of the photo.
-            rgb: (H, W, 3) of the same dtype: the retouched version of ``to_rgb(stored)``.
-
-        Returns:
-            (H, W, bands): RGB replaced; grey changed by the difference in luminance; CMYK by the difference of both
-            separations; alpha kept. Unchanged pixels are bit-identical.
+        RGB is replaced; grey changes by the difference in luminance, CMYK by the difference of both separations; alpha
+        is kept. Unchanged pixels are bit-identical.
         """
         if self.kind == "rgb":
             return np.concatenate([rgb, stored[..., 3:]], axis=2) if self.bands > 3 else rgb

@@ -19,13 +19,7 @@ def blocks(height: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 class RowSource(Protocol):
-    """Rows of an image, requested from top to bottom.
-
-    Attributes:
-        height: Height in pixels.
-        width: Width in pixels.
-        dtype: uint8 or uint16.
-    """
+    """Rows of an image of uint8 or uint16, requested from top to bottom."""
 
     height: int
     width: int

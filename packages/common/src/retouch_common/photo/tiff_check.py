@@ -24,11 +24,7 @@ _PIECE = 1 << 20  # bytes read and inflated at a time
 
 
 def check_tiff(path: str | os.PathLike[str], check_jpeg: Callable[[bytes], None]) -> None:
-    """Check the compressed data of a TIFF file's first page.
-
-    Args:
-        path: File.
-        check_jpeg: Raises if a JPEG image is damaged.
+    """Check the compressed data of a TIFF file's first page; ``check_jpeg`` raises if a JPEG image is damaged.
 
     Raises:
         DamageError: If data are damaged; or whatever ``check_jpeg`` raises.

@@ -68,13 +68,9 @@ def read_tiff_exif(path: str | os.PathLike[str]) -> bytes | None:
 
 
 def append_tiff_exif(path: str | os.PathLike[str], exif: bytes, width: int, height: int) -> None:
-    """Add EXIF to a TIFF or BigTIFF file of one page, in place.
+    """Add EXIF to a TIFF or BigTIFF file of one page, in place; a malformed block adds nothing.
 
-    Args:
-        path: File.
-        exif: EXIF block, with or without the "Exif" header; a malformed one adds nothing.
-        width: Width of the photo in pixels, repeated in EXIF.
-        height: Height of the photo in pixels.
+    Width and height are those of the photo in pixels, which EXIF repeats.
 
     Raises:
         OSError: If the file cannot be changed.

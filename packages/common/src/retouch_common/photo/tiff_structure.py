@@ -28,14 +28,7 @@ _MOST_ENTRIES = 1000  # of a directory; TIFF and EXIF together define fewer than
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of a directory.
-
-    Attributes:
-        tag: Tag.
-        type: Type of the values, 1 to 18.
-        count: Number of values.
-        value: Values, little-endian.
-    """
+    """An entry of a directory: tag, type (1 to 18) and number of its values, and the values in little-endian order."""
 
     tag: int
     type: int
@@ -54,11 +47,7 @@ class Entry:
 
 
 class Tiff:
-    """A seekable TIFF file or EXIF block.
-
-    Attributes:
-        first: Offset of the first directory.
-        size: Size of the file in bytes.
+    """A seekable TIFF file or EXIF block; ``first`` is the offset of its first directory.
 
     Raises:
         DamageError: If it does not start like a TIFF file.
@@ -98,11 +87,7 @@ class Tiff:
         return [data[at : at + size] for at in range(0, size * count, size)]
 
     def entries(self, offset: int, wanted: Collection[int] | None = None) -> dict[int, Entry]:
-        """Read the entries of the directory at an offset.
-
-        Args:
-            offset: Start of the directory.
-            wanted: Tags to read, None for all.
+        """Read the entries of the directory at an offset: all, or the ``wanted`` tags.
 
         Returns:
             Entries by tag, the first of each; those of unknown type or outside the file are left out.
@@ -135,13 +120,7 @@ class Tiff:
         return self.file.read(length)
 
     def pack(self, entries: Sequence[Entry], at: int, kept: Sequence[bytes] = ()) -> bytes:
-        """Return the bytes of a directory and its values.
-
-        Args:
-            entries: Entries to pack.
-            at: Offset of the directory.
-            kept: Packed records to include.
-        """
+        """Return the bytes of a directory at an offset, with entries and already packed records, and of its values."""
         size = struct.calcsize(self.record_format) + self.width
         count = len(entries) + len(kept)
         values = bytearray()
