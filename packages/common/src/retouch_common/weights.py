@@ -54,8 +54,7 @@ class Weights:
         path: Safetensors file on this machine.
         source: Kind of the name.
         metadata: Metadata of the file's header.
-        config: Configuration of the model, from the metadata or the config.json beside the file; None if neither has
-            it.
+        config: Configuration, from the metadata or the config.json beside the file; None if neither has it.
     """
 
     name: str

@@ -24,7 +24,7 @@ from retouch_common.photo.sources import ArraySource, RowSource, blocks
 TEMPLATE = np.array([[193.0, 239.9], [318.9, 240.2], [256.6, 314.0], [201.3, 371.4], [313.1, 371.2]]) / 512
 PORTRAIT_TEMPLATE = np.array([[99.0, 116.0], [156.0, 116.0], [127.0, 180.0]]) / 256
 """Both eyes and the middle of the mouth in the wider frame of portrait editing, which has room for hair. Measured on
-18 aligned pictures that Gu et al. ("Mask-Guided Portrait Editing with Conditional GANs." CVPR 2019) publish."""
+18 aligned images that Gu et al. ("Mask-Guided Portrait Editing with Conditional GANs." CVPR 2019) publish."""
 PORTRAIT_EYES = 57 / 256
 """Between the eyes of :data:`PORTRAIT_TEMPLATE`, as a share of the square's side."""
 
@@ -141,8 +141,8 @@ def fit_portrait(eyes: np.ndarray, mouth: np.ndarray) -> FaceSquare:
         ValueError: If the points coincide.
     """
     points = np.vstack([eyes, mouth]).astype(np.float64)
-    down, wanted = (math.dist(2 * below, left + right) for left, right, below in (points, PORTRAIT_TEMPLATE))
-    return _closest(points, PORTRAIT_TEMPLATE, down / wanted)
+    down, template_down = (math.dist(2 * below, left + right) for left, right, below in (points, PORTRAIT_TEMPLATE))
+    return _closest(points, PORTRAIT_TEMPLATE, down / template_down)
 
 
 def _closest(points: np.ndarray, template: np.ndarray, *sides: float) -> FaceSquare:
@@ -183,9 +183,8 @@ def whole_square(height: int, width: int) -> FaceSquare:
 def align(image: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
     """Crop an aligned face from an image (H, W, 3) in memory, uint8 or uint16, which is mirrored outside.
 
-    Returns:
-        (size, size, 3) float32 in [0, 1]; antialiased where the square is larger, and equal to the image where pixels
-        coincide.
+    The result, (size, size, 3) float32 in [0, 1], is antialiased where the square is larger, and equal to the image
+    where pixels coincide.
 
     Raises:
         ValueError: If the array is no image, or the square lies outside it.
@@ -197,8 +196,7 @@ def align(image: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
 def read_aligned(source: RowSource, squares: Sequence[FaceSquare], size: int) -> Iterator[tuple[int, np.ndarray]]:
     """Crop aligned faces of size x size pixels from a photo that is read once, from top to bottom, in bounded memory.
 
-    Yields:
-        (index of the square, face as from :func:`align`), in the order of their last rows.
+    Yield (index of the square, face as from :func:`align`), in the order of their last rows.
 
     Raises:
         ValueError: If a square lies outside the photo.
@@ -227,10 +225,8 @@ class _Reduced:
         x, y, w, h = square.bounds(source.height, source.width)
         margin = 3 * factor  # the interpolation's reach
         self.x, self.y = max(0, x - margin), max(0, y - margin)
-        self.width, self.height = (
-            min(x + w + margin, source.width) - self.x,
-            min(y + h + margin, source.height) - self.y,
-        )
+        self.width = min(x + w + margin, source.width) - self.x
+        self.height = min(y + h + margin, source.height) - self.y
         self._largest = float(np.iinfo(source.dtype).max)
         self._cells: np.ndarray | None = None
 

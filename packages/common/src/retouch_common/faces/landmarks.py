@@ -18,7 +18,7 @@ from retouch_common.faces.alignment import FaceSquare, fit_portrait
 from retouch_common.faces.webmorph import Template, read_template
 
 FFHQ_SIDE = 1024
-"""Side in pixels of the aligned pictures that FFHQ's landmarks belong to."""
+"""Size in pixels of FFHQ's aligned images, to which its landmarks refer."""
 
 FOREHEAD = 0.674
 """From the eyes up to the hairline, as a share of the way from the eyes down to the chin: the mean of 112 people."""

@@ -51,8 +51,7 @@ class MeshModel:
     def __call__(self, image: np.ndarray, face: Face) -> tuple[np.ndarray, float]:
         """Estimate the landmarks of a face in an image (H, W, 3), uint8 RGB.
 
-        Returns:
-            (468, 2) float32 x, y in pixels of the image, and the probability in [0, 1] that they are a face's.
+        They are (468, 2) float32 x, y in pixels; the second result is the probability in [0, 1] that they are a face's.
 
         Raises:
             ValueError: If the face lies outside the image.

@@ -23,11 +23,7 @@ class AlignedMask:
     values: np.ndarray
 
     def weights(self, left: int, top: int, width: int, height: int) -> np.ndarray:
-        """Interpolate the mask bilinearly within a part of the photo, in pixels.
-
-        Returns:
-            (height, width) float32 in [0, 1]; exactly 0 outside the square.
-        """
+        """Interpolate the mask in a part of the photo: (height, width) float32, exactly 0 outside the square."""
         corners_x, corners_y = np.array([left, left + width, left]), np.array([top, top, top + height])
         rows = [(b - a, c - a, b + c - 1) for a, b, c in self.square.from_photo(corners_x, corners_y)]
         grid = F.affine_grid(torch.tensor(rows, dtype=torch.float32)[None], [1, 1, height, width], align_corners=False)
@@ -69,10 +65,8 @@ def changed_rows(
 ) -> Iterator[np.ndarray]:
     """Paste changes of aligned faces, (S, S, 3) float32 in [-1, 1], times ``strength`` into their photo, in one pass.
 
-    Where ``protect``, an image of the photo's size, is white, nothing changes.
-
-    Yields:
-        Consecutive blocks of rows, (n, W, 3) of the photo's dtype.
+    Yield consecutive blocks of rows, (n, W, 3) of the photo's dtype. Where ``protect``, an image of the photo's size,
+    is white, nothing changes.
 
     Raises:
         ValueError: If the strength is outside [0, 1], or ``protect`` has another size.

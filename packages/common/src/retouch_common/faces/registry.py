@@ -23,13 +23,10 @@ class DetectorUnavailable(RuntimeError):
 
 
 def register_detector(name: str, load: Callable[[], Detector], *, last_resort: bool = False) -> None:
-    """Register a face detector, or replace the one of this name.
+    """Register a face detector, or replace the one of this name; a last resort is tried after all others.
 
-    Args:
-        name: Name in messages.
-        load: Returns the detector; called for every image, so it should cache. Raises :class:`DetectorUnavailable` if
-            the detector is not available.
-        last_resort: Try it after all others.
+    ``load`` returns the detector, or raises :class:`DetectorUnavailable`. It is called for every image, so it should
+    cache.
     """
     _loaders[name] = load
     (_last_resorts.add if last_resort else _last_resorts.discard)(name)

@@ -74,7 +74,7 @@ def plan_jobs(
     jobs: list[Job] = []
     taken: set[str] = set()
     for given in inputs:
-        for source, relative in _pictures(given, out, recursive, report):
+        for source, relative in _images(given, out, recursive, report):
             target = out / _named_like_its_format(source, relative)
             plain, number = target, 1
             while not taken.isdisjoint(map(_place, (job := plan_job(source, target, endings)).outputs)):
@@ -90,7 +90,7 @@ def _place(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name).casefold()
 
 
-def _pictures(given: Path, out: Path, recursive: bool, report: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
+def _images(given: Path, out: Path, recursive: bool, report: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
     """Yield the images of an input, each with its path relative to the output folder."""
     if not given.is_dir():
         yield given, Path(given.name)

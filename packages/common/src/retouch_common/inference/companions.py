@@ -12,8 +12,6 @@ from retouch_common.photo.pixels import image_from_array
 from retouch_common.photo.sink import stream_rows, written
 
 if TYPE_CHECKING:
-    import pyvips
-
     from retouch_common.faces.pasting import AlignedLayer
     from retouch_common.photo.io import Photo
 
@@ -58,9 +56,13 @@ def write_map(path: Path, height: int, width: int, layers: Sequence[AlignedLayer
     """
     from retouch_common.photo.pasting import map_rows
 
+    rows = map_rows(height, width, layers)
     with written(path) as temporary:
-
-        def save(image: pyvips.Image) -> None:
-            image.copy(interpretation="b-w").pngsave(str(temporary))
-
-        stream_rows(map_rows(height, width, layers), width, height, 1, np.dtype(np.uint8), save)
+        stream_rows(
+            rows,
+            width,
+            height,
+            1,
+            np.dtype(np.uint8),
+            lambda image: image.copy(interpretation="b-w").pngsave(str(temporary)),
+        )

@@ -19,8 +19,8 @@ import torch
 from retouch_common.ranges import from_levels
 from retouch_common.training.sheets import save_sheet
 
-FACE = (180.0, 58.0, 91.0, 117.0)  # x, y, width, height in the astronaut's picture, as the face detector gives it
-VIEW = (slice(36, 196), slice(140, 300))  # rows and columns shown in the pictures
+FACE = (180.0, 58.0, 91.0, 117.0)  # x, y, width, height of the face detector, in the astronaut image
+VIEW = (slice(36, 196), slice(140, 300))  # rows and columns shown
 ENLARGED = 4  # the face is small: show each pixel as 4x4
 SEED = 6
 

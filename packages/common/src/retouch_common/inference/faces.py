@@ -47,11 +47,7 @@ class ChangedFace:
 def run_on_faces(
     faces: Iterable[Item], network: Callable[[list[Item]], Iterable[Result]], *, batch_size: int = 1
 ) -> list[Result]:
-    """Run a network on batches of aligned faces, tuples that start with the face's index, as they are read.
-
-    Returns:
-        The network's results, in the order of the indices.
-    """
+    """Run a network on batches of faces, tuples that start with the face's index; return its results by index."""
     found: dict[int, Result] = {}
     remaining = iter(faces)
     while batch := list(islice(remaining, batch_size)):

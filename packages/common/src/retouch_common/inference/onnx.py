@@ -38,14 +38,10 @@ def to_onnx(
     free: Sequence[int],
     metadata: Mapping[str, str],
 ) -> bytes:
-    """Export a module to a serialised graph with its weights.
+    """Export a module, called with the example's tensors by name, to a serialised graph with its weights.
 
-    Args:
-        module: Takes the example's tensors by name.
-        example: Example inputs; dynamic dimensions must not be 0 or 1.
-        outputs: Names of the outputs.
-        free: Dynamic dimensions of all inputs.
-        metadata: Metadata of the file.
+    ``free`` are the dynamic dimensions of all inputs, which must not be 0 or 1 in the example; ``outputs`` names the
+    outputs.
     """
     dynamic = {name: dict.fromkeys(free, torch.export.Dim.DYNAMIC) for name in example}
     with _quiet(), torch.no_grad():

@@ -91,12 +91,8 @@ def write_photo(
 ) -> None:
     """Write a result atomically, with the photograph's metadata, and the comparison if requested.
 
-    Args:
-        photo: Photograph.
-        target: Output.
-        rows: Consecutive blocks of rows; they may be computed from the photograph as it is written.
-        options: Options of the processing.
-        parts: (x, y, w, h) of what the comparison shows; empty for the whole photograph.
+    The blocks of rows may be computed from the photograph as it is written. The comparison shows the parts (x, y, w,
+    h), or the whole photograph without any.
 
     Raises:
         OSError: If a file cannot be written.

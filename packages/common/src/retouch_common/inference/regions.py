@@ -165,10 +165,9 @@ def retouched_rows(
     strength: float = 1.0,
     skin: SkinLocator | None = None,
 ) -> Iterator[np.ndarray]:
-    """Retouch a photo according to a plan, from top to bottom; ``skin`` confines the change to the skin of the faces.
+    """Retouch a photo according to a plan; yield consecutive blocks of rows, (n, width, 3) of its dtype.
 
-    Yields:
-        Consecutive blocks of rows, (n, width, 3) of the photo's dtype.
+    The change is confined to the skin of the faces that ``skin`` locates, if given.
 
     Raises:
         ValueError: If the photo is damaged, or the strength is outside [0, 1].

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from retouch_common.layers.resample import Blur
 
 SLOPE = 0.2  # of the leaky ReLU
+GAIN = math.sqrt(2)  # compensates for the power that the leaky ReLU removes
 HALVES = (torch.float16, torch.bfloat16)
-GAIN = math.sqrt(2)  # of the leaky ReLU, which about halves the power
 
 
 def leaky_relu(x: Tensor) -> Tensor:

@@ -65,11 +65,7 @@ class ModulatedConv2d(nn.Module):
         self.blur = Blur(gain=4.0, padding=1) if up else None
 
     def forward(self, x: Tensor, style: Tensor, *, gain: float = 1.0, bias: Tensor | None = None) -> Tensor:
-        """Convolve x (N, in_channels, H, W) with style (N, style_dim), times ``gain``, plus ``bias`` (out_channels,).
-
-        Returns:
-            (N, out_channels, H, W), or (N, out_channels, 2H, 2W) with ``up``.
-        """
+        """Convolve x (N, in_channels, H, W) with style (N, style_dim); multiply by ``gain``, add ``bias``."""
         with full_precision(x):
             s = at_least_fp32(self.affine(style.to(self.affine.weight.dtype)))
         return (self._scaled if self.form == "scaled" else self._grouped)(x, s, gain, bias)

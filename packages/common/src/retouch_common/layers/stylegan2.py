@@ -111,11 +111,7 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, style: Tensor, *, noise: Noise | None = None) -> Tensor:
-        """Convolve x (N, in_channels, H, W) with style (N, style_dim); noise as in :meth:`NoiseInjection.forward`.
-
-        Returns:
-            (N, out_channels, H, W), or (N, out_channels, 2H, 2W) with ``up``.
-        """
+        """Convolve x (N, in_channels, H, W) with style (N, style_dim); noise as in :meth:`NoiseInjection.forward`."""
         # The activation's gain goes into what precedes it: a leaky ReLU commutes with positive factors.
         y = self.conv(x, style, gain=GAIN, bias=GAIN * self.bias)
         return F.leaky_relu(self.noise(y, noise=noise, gain=GAIN, inplace=True), SLOPE, inplace=True)
@@ -163,11 +159,8 @@ def pixel_norm(x: Tensor) -> Tensor:
 def minibatch_stddev(x: Tensor) -> Tensor:
     """Append the standard deviation over groups of samples, so that a discriminator notices a lack of variety.
 
-    Args:
-        x: (N, C, H, W). Sample n belongs to group n mod N / G, where G is the largest divisor of N up to 4.
-
-    Returns:
-        (N, C + 1, H, W); the new channel is constant over the pixels, and 0 in groups of one.
+    Sample n of x (N, C, H, W) belongs to group n mod N / G, where G is the largest divisor of N up to 4. The new
+    channel is constant over the pixels, and 0 in groups of one.
     """
     N, C = x.shape[:2]
     G = next(g for g in range(min(GROUP, N), 0, -1) if N % g == 0)

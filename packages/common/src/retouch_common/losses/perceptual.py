@@ -59,9 +59,9 @@ class PerceptualLoss(nn.Module):
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss of ``output``, which alone has gradients, against ``target``, both (N, 3, H, W) in [0, 1]."""
         with torch.no_grad():
-            wanted = self._extract(target)
+            expected = self._extract(target)
         compare = F.mse_loss if self.distance == "mse" else F.l1_loss
-        return torch.stack([compare(a, b) for a, b in zip(self._extract(output), wanted, strict=True)]).sum()
+        return torch.stack([compare(a, b) for a, b in zip(self._extract(output), expected, strict=True)]).sum()
 
     def _extract(self, image: torch.Tensor) -> list[torch.Tensor]:
         x = (image - self.mean) / self.std if self.normalise else image
@@ -92,11 +92,11 @@ def _truncated(network: str, length: int, state_dict: Mapping[str, torch.Tensor]
     for layer in features:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # the features before it are not needed, those after it are kept
-    wanted = {f"features.{name}" for name in features.state_dict()}
-    missing = sorted(wanted - set(state_dict))
+    names = {f"features.{name}" for name in features.state_dict()}
+    missing = sorted(names - set(state_dict))
     if missing:
         raise ValueError(f"these are not weights of torchvision's {network}: {missing[0]} is missing")
-    own = {name.removeprefix("features."): state_dict[name].float() for name in wanted}
+    own = {name.removeprefix("features."): state_dict[name].float() for name in names}
     try:
         features.load_state_dict(own, assign=True)
     except RuntimeError as error:

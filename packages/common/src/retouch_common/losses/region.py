@@ -37,9 +37,6 @@ def soft_dice_loss(probabilities: torch.Tensor, mask: torch.Tensor, *, smooth: f
     """
     if probabilities.shape != mask.shape:
         raise ValueError(f"prediction {tuple(probabilities.shape)} and mask {tuple(mask.shape)} differ in shape")
-    p, m = (
-        probabilities.float().flatten(1),
-        mask.float().flatten(1),
-    )  # sums of many pixels: never in half precision
+    p, m = (x.float().flatten(1) for x in (probabilities, mask))  # sums of many pixels: never in half precision
     dice = (2 * (p * m).sum(1) + smooth) / (p.square().sum(1) + m.square().sum(1) + smooth)
     return (1 - dice).mean()

@@ -26,9 +26,8 @@ _IN_MEMORY_BYTES = 100_000_000
 class Decoder:
     """Decoder of a photo's file.
 
-    Attributes:
-        header: Photo as stored; for its header only.
-        turned: Whether rows of the upright photo differ from rows of the file.
+    ``header`` is the photo as stored, for its header only; ``turned`` says whether rows of the upright photo differ
+    from rows of the file.
 
     Raises:
         ValueError: If the header is damaged, or there are several pages or frames.

@@ -24,7 +24,7 @@ import pyvips
 from retouch_common.photo.decoder import Decoder
 from retouch_common.photo.formats import Format, format_for_output, is_lossless_webp, sniff
 from retouch_common.photo.metadata import carried_metadata, exif_fields
-from retouch_common.photo.pixels import Kind, Layout
+from retouch_common.photo.pixels import Layout
 from retouch_common.photo.rows import RowReader
 from retouch_common.photo.sink import stream_rows, written
 from retouch_common.photo.tiff_exif import append_tiff_exif, read_tiff_exif
@@ -49,13 +49,6 @@ class Photo:
         OSError: If the file does not exist or cannot be opened.
         ValueError: If it is not a supported still photograph; the message names file and reason.
     """
-
-    path: Path
-    format: Format
-    width: int
-    height: int
-    dtype: np.dtype
-    kind: Kind
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -88,12 +81,10 @@ class Photo:
         return cls(path)
 
     def read(self, x: int = 0, y: int = 0, width: int | None = None, height: int | None = None) -> np.ndarray:
-        """Decode a crop; None for width and height means up to the edge. Crops may be requested in any order.
+        """Decode a crop as (height, width, 3) RGB of the photo's dtype; None for width and height means up to the edge.
 
-        The first call decodes the whole photo into memory or, above 100 MB, into a temporary file.
-
-        Returns:
-            (height, width, 3) RGB of the photo's dtype.
+        Crops may be requested in any order. The first decodes the whole photo into memory or, above 100 MB, a temporary
+        file.
 
         Raises:
             ValueError: If the crop exceeds the photo, or the file is damaged or truncated.
@@ -110,12 +101,9 @@ class Photo:
             return self._layout.to_rgb(stored)
 
     def read_rows(self, y0: int, y1: int) -> np.ndarray:
-        """Decode rows y0 to y1 (exclusive) in bounded memory, best requested from top to bottom.
+        """Decode rows y0 to y1 (exclusive) in bounded memory as (y1 - y0, width, 3) RGB of the photo's dtype.
 
         Rows of the previous request are still available, e.g. for a halo; requests further up restart the decoding.
-
-        Returns:
-            (y1 - y0, width, 3) RGB of the photo's dtype.
 
         Raises:
             ValueError: If the rows exceed the photo, or the file is damaged or truncated.
@@ -126,10 +114,7 @@ class Photo:
             return self._layout.to_rgb(self._rows.fetch(y0, y1))
 
     def thumbnail(self, max_side: int, part: tuple[int, int, int, int] | None = None) -> np.ndarray:
-        """Return the photo, or a part (x, y, width, height) in pixels, downsampled to ``max_side`` pixels and 8 bits.
-
-        Returns:
-            (h, w, 3) RGB uint8; nothing is enlarged.
+        """Return the photo, or a part (x, y, w, h) in pixels, reduced to ``max_side`` pixels: (h, w, 3) RGB uint8.
 
         Raises:
             ValueError: If the file is damaged or truncated.

@@ -27,14 +27,9 @@ _ONE_BY_ONE = 64  # bytes before the end marker
 
 
 class JpegSource:
-    """A JPEG image for ``jpegload_source``.
+    """A JPEG image for ``jpegload_source``: ``source``, which must not outlive this object.
 
-    Args:
-        file: File, open for reading; closed with this object.
-        end: Offset of the end marker.
-
-    Attributes:
-        source: Source for libvips; this object must live as long as the image.
+    The file is closed with this object; ``end`` is the offset of the end marker.
     """
 
     def __init__(self, file: BinaryIO, end: int) -> None:

@@ -49,11 +49,7 @@ def carried_metadata(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
 
 
 def exif_fields(exif: bytes) -> dict[str, tuple[int, Any]]:
-    """Parse an EXIF block (a TIFF structure, without the "Exif" header) with libvips.
-
-    Returns:
-        libvips' EXIF fields with types and values, without the orientation.
-    """
+    """Parse an EXIF block (without "Exif" header) to libvips' fields with types and values, except the orientation."""
     plain = pyvips.Image.black(1, 1).pngsave_buffer()
     body = b"eXIf" + exif
     chunk = struct.pack(">I", len(exif)) + body + struct.pack(">I", zlib.crc32(body))

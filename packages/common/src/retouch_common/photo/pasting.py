@@ -25,24 +25,17 @@ class Layer(Protocol):
     height: int
 
     def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the next rows; each is requested once, from top to bottom.
+        """Return d and w of the next n rows; each is requested once, from top to bottom.
 
-        Args:
-            before: Rows of the photo within the part, (n, width, C) integers.
-            first: Row of the photo of the first one.
-
-        Returns:
-            d, (n, width, C) float32 in the photo's levels, and w, (n, width) float32 in [0, 1].
+        ``before`` are the photo's rows within the part, (n, width, C) integers, from its row ``first`` on; d is (n,
+        width, C) float32 in the photo's levels, w (n, width) float32 in [0, 1].
         """
 
 
 def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource | None = None) -> Iterator[np.ndarray]:
-    """Paste layers over a photo.
+    """Paste layers over a photo; yield consecutive blocks of rows, (n, width, 3) of its dtype.
 
     Where ``protect``, an image of the photo's size, is white, the photo stays unchanged; where it is grey, in part.
-
-    Yields:
-        Consecutive blocks of rows, (n, width, 3) of the photo's dtype.
 
     Raises:
         ValueError: If ``protect`` has another size.
@@ -64,8 +57,7 @@ def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource
 def map_rows(height: int, width: int, layers: Sequence[Layer]) -> Iterator[np.ndarray]:
     """Draw maps of aligned faces, layers (S, S, 1) in [0, 255], at their places in a photo.
 
-    Yields:
-        Consecutive blocks of rows, (n, width, 1) uint8: the maximum of the maps, 0 outside the faces.
+    Yield consecutive blocks of rows, (n, width, 1) uint8: the maximum of the maps, 0 outside the faces.
     """
     for top, bottom in blocks(height, width):
         rows = np.zeros((bottom - top, width, 1), np.uint8)

@@ -23,10 +23,9 @@ class RowReader:
         self._window: np.ndarray | None = None
 
     def fetch(self, y0: int, y1: int) -> np.ndarray:
-        """Decode rows y0 to y1 (exclusive); a request above the previous one restarts the decoding.
+        """Decode rows y0 to y1 (exclusive) as (y1 - y0, width, bands), read-only.
 
-        Returns:
-            (y1 - y0, width, bands) of the image's dtype, read-only.
+        A request above the previous one restarts the decoding.
 
         Raises:
             DamageError: If the last row was decoded and the file turns out to be damaged.

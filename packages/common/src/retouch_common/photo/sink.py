@@ -121,12 +121,15 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 
-def write_picture(path: Path, picture: np.ndarray) -> None:
+def write_png(path: Path, image: np.ndarray) -> None:
     """Write an image, (H, W, 3) float32 in [0, 1], as PNG.
 
     Raises:
         OSError: If it cannot be written.
     """
-    levels = to_levels(picture)
+    levels = to_levels(image)
     with written(path) as temporary:
         image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(str(temporary))
+
+
+write_picture = write_png
