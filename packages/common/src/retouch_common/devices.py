@@ -12,10 +12,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
-    """Return a torch device by name.
-
-    Args:
-        name: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1", or a torch device.
+    """Return a torch device by name: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1", or a device.
 
     Raises:
         ValueError: If torch does not know the device or finds no such GPU.
@@ -36,12 +33,10 @@ def resolve_device(name: str | torch.device) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of a precision by name.
+    """Return the dtype of a precision, one of ``PRECISIONS``, on a device.
 
-    Args:
-        name: One of ``PRECISIONS``; "auto" is bf16 where the hardware computes in it (GPUs of compute capability 8.0
-            and up, CPUs with AMX or AVX-512 BF16), else fp32.
-        device: Device to compute on.
+    "auto" is bf16 where the hardware computes in it (GPUs of compute capability 8.0 and up, CPUs with AMX or AVX-512
+    BF16), else fp32.
 
     Raises:
         ValueError: If the name is unknown or the device does not compute in this format.

@@ -76,11 +76,7 @@ def refuse_foreign(folder: str | os.PathLike[str]) -> None:
 
 
 def refuse_other_settings(record: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
-    """Refuse to resume with other settings, or to start in a folder that holds other files.
-
-    Args:
-        record: JSON file with the settings of the first start; nothing was started if it does not exist.
-        settings: Current settings, as JSON values.
+    """Refuse to resume with other settings than in the JSON file ``record``, or to start in a folder that holds other files.
 
     Raises:
         ValueError: If settings differ; the message names them. Or if the folder of ``record`` holds other files.

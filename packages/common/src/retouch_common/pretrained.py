@@ -54,12 +54,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def from_pretrained(cls: type[P], name: str | os.PathLike[str], *, device: str = "cpu") -> P:  # type: ignore[override]
-        """Load weights, in evaluation mode.
-
-        Args:
-            name: Bundled name ("small"), safetensors file, folder written by :meth:`save_pretrained`, or hub id
-                ``owner/name`` or ``owner/name@revision``.
-            device: Device of the parameters.
+        """Load weights, in evaluation mode, by a name of :func:`retouch_common.weights.resolve_weights`.
 
         Raises:
             ValueError: If nothing has this name, or the weights are of another network.

@@ -75,12 +75,9 @@ def bundled_names(bundled: Traversable | Path) -> list[str]:
 def resolve_weights(name: str | os.PathLike[str], *, bundled: Traversable | Path) -> Weights:
     """Find and verify weights by name.
 
-    A name is tried as a bundled name, as a path (a safetensors file, a folder that holds one, or the folder of a
-    finished training run), then as a hub id, which is downloaded once and cached.
-
-    Args:
-        name: Bundled name, path, or hub id ``owner/name`` or ``owner/name@revision``.
-        bundled: Folder of the package's weights, e.g. ``importlib.resources.files("abpn") / "weights"``.
+    A name is tried as a name in the folder ``bundled``, e.g. ``importlib.resources.files("abpn") / "weights"``; as a
+    path (a safetensors file, a folder that holds one, or the folder of a finished training run); then as a hub id
+    ``owner/name`` or ``owner/name@revision``, which is downloaded once and cached.
 
     Raises:
         ValueError: If nothing has this name, the file is a pickle or damaged, or the hub cannot be reached.

@@ -69,11 +69,8 @@ def ddim(
 def sampling_times(T: int, steps: int, spacing: Spacing = "trailing") -> list[int]:
     """Return the timesteps of the network evaluations, in descending order.
 
-    Args:
-        T: Timesteps of the schedule.
-        steps: Number of evaluations.
-        spacing: "leading" takes every (T // steps)-th from 0, which excludes the last; "trailing" counts back from the
-            last timestep, whose noise level is the one that sampling starts from (Lin et al., WACV 2024).
+    "leading" takes every (T // steps)-th from 0, which excludes the last; "trailing" counts back from the last
+    timestep, whose noise level is the one that sampling starts from (Lin et al., WACV 2024).
 
     Raises:
         ValueError: If ``steps`` is below 1 or above T, or the spacing is unknown.

@@ -19,11 +19,9 @@ logger = logging.getLogger(__name__)
 
 
 def detect_faces(image: np.ndarray, *, score_threshold: float = 0.6) -> list[Face]:
-    """Detect faces in a photo, largest first, in its pixels.
+    """Detect faces in a photo (H, W, 3), uint8 RGB, in its pixels, largest first.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        score_threshold: Minimum confidence, averaged over the scales at which the face must be detected.
+    ``score_threshold`` is the minimum confidence, averaged over the scales at which a face must be detected.
 
     Raises:
         DetectorUnavailable: If no detector is available; the message is that of the first one.

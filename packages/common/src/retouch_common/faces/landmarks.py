@@ -101,9 +101,11 @@ class FaceLandmarks:
 
     def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> FaceLandmarks:
         """Return the face with a function applied to each part's (n, 2) points."""
-        parts: dict[str, Any] = vars(self)
-        moved = {k: tuple(map(function, v)) if isinstance(v, tuple) else function(v) for k, v in parts.items()}
-        return FaceLandmarks(**moved)
+
+        def moved(part: Any) -> Any:
+            return tuple(map(function, part)) if isinstance(part, tuple) else function(part)
+
+        return FaceLandmarks(**{name: moved(part) for name, part in vars(self).items()})
 
     def scaled(self, factor: float) -> FaceLandmarks:
         """Return the face in the image resized by a factor."""

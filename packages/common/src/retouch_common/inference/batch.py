@@ -132,11 +132,8 @@ def _named_like_its_format(source: Path, relative: Path) -> Path:
 def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite: bool = False) -> dict[int, str]:
     """Find jobs that would replace a file that must be kept, before any of them writes.
 
-    Args:
-        jobs: All jobs of a run.
-        kept: Files that are read besides the sources, e.g. masks.
-        overwrite: Whether existing files may be replaced, a photo by its own output included. Other inputs, outputs of
-            the same run, and a photo by a companion never are.
+    Existing files may be replaced with ``overwrite``, a photo by its own output included; other inputs, the files
+    ``kept``, outputs of the same run, and a photo by a companion never are.
 
     Returns:
         The reason in one line, by index of the job.
@@ -195,12 +192,8 @@ def run_jobs(
 ) -> list[str]:
     """Process many photos; a failure does not stop the others.
 
-    Args:
-        jobs: Inputs and outputs; folders of outputs are created.
-        work: Processes one job and returns its summary.
-        overwrite: Whether existing files may be replaced, see :func:`find_collisions`.
-        report: Called with one line for each processed photo.
-        kept: Further files that are read.
+    ``work`` processes a job and returns its summary, which is reported; folders of outputs are created. ``overwrite``
+    and ``kept`` are those of :func:`find_collisions`.
 
     Returns:
         One line for each failed photo, naming it and the reason.

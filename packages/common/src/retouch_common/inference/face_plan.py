@@ -38,13 +38,9 @@ class FacePlan:
 def plan_faces(
     photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = False, frame: Frame = face_square
 ) -> FacePlan:
-    """Choose the faces of a photo to process.
+    """Choose the faces of a photo to process: the whole photo if it is an aligned face, ``face_boxes``, or the detector's.
 
-    Args:
-        photo: Photo.
-        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo, instead of the detector's.
-        aligned: Whether the photo is an aligned face.
-        frame: Returns a face's square; FFHQ's by default.
+    Boxes are (x, y, w, h) in pixels of the upright photo; ``frame`` returns a face's square.
 
     Raises:
         ValueError: If no face is found, the detector's weights are unavailable, a box lies outside the photo, or an

@@ -20,14 +20,10 @@ def prepare_for_inference(
     memory_format: torch.memory_format = torch.channels_last,
     convolutions: torch.dtype | None = None,
 ) -> M:
-    """Return a copy of a network in evaluation mode, without gradients.
+    """Return a copy of a network on a device, in evaluation mode and without gradients.
 
-    Args:
-        model: Network; not modified.
-        device: Device of the copy.
-        memory_format: Memory format of its weights.
-        convolutions: Dtype in which the weights of ``nn.Conv2d`` layers are stored, which saves autocast from casting
-            them at every call; None keeps theirs.
+    The weights of ``nn.Conv2d`` layers are stored in the dtype ``convolutions``, if given, which saves autocast from
+    casting them at every call.
     """
     prepared = copy.deepcopy(model).to(device).to(memory_format=memory_format).eval().requires_grad_(False)
     if convolutions is not None:
@@ -43,13 +39,10 @@ class InferenceModel(nn.Module):
     Convolutions run in reduced precision by autocast; what the network excludes from it, and images, stay in fp32.
 
     Args:
-        model: Network; not modified.
+        model: Network with a ``config``; not modified.
         device: "auto", "cpu", "cuda" or a torch device.
         precision: "auto", "fp32", "bf16" or "fp16".
         cast_convolutions: Store the weights of convolutions in this precision, see :func:`prepare_for_inference`.
-
-    Attributes:
-        config: Configuration of the network.
 
     Raises:
         ValueError: If the device or precision is unknown or not available.

@@ -72,13 +72,10 @@ class RegionPlan:
 def plan_region(
     photo: Photo, region: Region = "auto", *, face_boxes: Sequence[Box] = (), margin: float = FACE_MARGIN
 ) -> RegionPlan:
-    """Choose the part of a photo to retouch.
+    """Choose the part of a photo to retouch: every face, the whole frame, or faces if some are found, else the frame (auto).
 
-    Args:
-        photo: Photo.
-        region: "faces" for every face, "photo" for the whole frame, "auto" for faces if some are found, else the frame.
-        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo, instead of the detector's.
-        margin: Side of a face's crop over the longer side of its box.
+    ``face_boxes`` (x, y, w, h), in pixels of the upright photo, replace the detector. The side of a crop is ``margin``
+    times the longer side of the face's box.
 
     Raises:
         ValueError: If faces are requested but none is found or the detector's weights are unavailable, a box lies

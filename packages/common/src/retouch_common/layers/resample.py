@@ -24,11 +24,9 @@ def downsample2d(x: Tensor) -> Tensor:
 
 
 class Blur(nn.Module):
-    """Filter with [1, 3, 3, 1] along both axes, with zero padding.
+    """Filter with [1, 3, 3, 1] along both axes, with zero padding; each side changes by ``2 * padding - 3``.
 
-    Args:
-        gain: Sum of the filter: 1 keeps constants, 4 compensates for inserted zeros.
-        padding: Zeros on every side; each side changes by ``2 * padding - 3``.
+    The filter's sum is ``gain``: 1 keeps constants, 4 compensates for inserted zeros.
     """
 
     kernel: Tensor

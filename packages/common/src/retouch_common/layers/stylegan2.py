@@ -24,14 +24,7 @@ GROUP = 4  # samples over which minibatch_stddev measures, as in the paper's cod
 
 
 class MappingNetwork(nn.Module):
-    """Map latent codes to style codes: normalisation, then fully connected layers, in fp32 also under autocast.
-
-    Args:
-        in_dim: Dimension of the latent code.
-        style_dim: Dimension of the style code and of the hidden layers.
-        num_layers: Number of layers.
-        lr_mul: Factor of their learning rate.
-    """
+    """Map latent codes to style codes: normalisation, then fully connected layers, in fp32 also under autocast."""
 
     def __init__(self, in_dim: int, style_dim: int, num_layers: int = 8, lr_mul: float = 0.01) -> None:
         super().__init__()
@@ -49,11 +42,9 @@ class MappingNetwork(nn.Module):
 
 
 class NoiseInjection(nn.Module):
-    """Add noise, the same for all channels, times a learnt strength that starts at 0.
+    """Add noise of size x size pixels, the same for all channels, times a learnt strength that starts at 0.
 
-    Args:
-        size: Height and width of the feature maps.
-        seed: Seed of the fixed noise, which is not saved with the weights.
+    The fixed noise is drawn from the seed and not saved with the weights.
     """
 
     fixed: Tensor
@@ -66,14 +57,10 @@ class NoiseInjection(nn.Module):
         self.register_buffer("fixed", torch.from_numpy(drawn), persistent=False)
 
     def forward(self, x: Tensor, *, noise: Noise | None = None, gain: float = 1.0, inplace: bool = False) -> Tensor:
-        """Return x (N, C, size, size) plus noise times ``gain``.
+        """Return x (N, C, size, size) plus noise times ``gain``; ``inplace`` modifies x, which is faster.
 
-        Args:
-            x: Feature maps.
-            noise: "fixed" noise, the same for all samples, "random" noise for every sample, or "none"; None means
-                random in training and fixed in evaluation mode.
-            gain: Factor of the noise.
-            inplace: Modify x; new memory takes longer than the arithmetic.
+        The noise is "fixed", the same for all samples, "random" for every sample, or "none"; None means random in
+        training and fixed in evaluation mode.
 
         Raises:
             ValueError: If the fixed noise has another size.

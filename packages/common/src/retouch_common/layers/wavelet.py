@@ -39,10 +39,8 @@ class Subbands:
 def haar_dwt(x: torch.Tensor, levels: int = 1, *, multiple: int | None = None) -> Subbands:
     """Transform images (N, C, H, W) of any size and range.
 
-    Args:
-        x: Images.
-        levels: Number of levels.
-        multiple: Pad bottom and right by reflection to multiples of this, itself a multiple of 2**levels, the default.
+    They are padded at the bottom and right by reflection to multiples of ``multiple``, itself a multiple of 2**levels,
+    which is the default.
 
     Raises:
         ValueError: If ``multiple`` is not a multiple of 2**levels, or the image is too small for reflection padding.
