@@ -1,11 +1,10 @@
-"""Configuration of every paper: nested frozen dataclasses, YAML files and ``--set section.option=value``.
+"""Configuration by nested frozen dataclasses, YAML files and ``--set section.option=value``.
 
-A configuration is a frozen, keyword-only dataclass whose fields are ``int``, ``float``, ``bool``, ``str``,
-``Literal[...]``, ``tuple[T, ...]`` of those, ``T | None``, or another such dataclass. An option is named by
-its dotted path (``train.lr``). Everything a user can get wrong, an unknown name, a wrong type or a wrong
-choice, is a ``ValueError`` of one line that names the option and what would have been right.
+Fields are ``int``, ``float``, ``bool``, ``str``, ``Literal[...]``, ``tuple[T, ...]`` of those, ``T | None``, or another
+such dataclass. An option is named by its dotted path (``train.lr``). Unknown names, wrong types and wrong choices raise
+a one-line ``ValueError`` that names the option and says what is expected.
 
-YAML is what PyYAML's safe loader reads; where an option is a number, ``1e-3`` is one, too.
+YAML is read by PyYAML's safe loader; in addition, ``1e-3`` is a number where the option is one.
 """
 
 from __future__ import annotations
@@ -25,13 +24,12 @@ T = TypeVar("T")
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe reader; refuses aliases, keys given twice, and nesting deeper than a configuration's."""
+    """PyYAML's safe loader without aliases, duplicate keys and nesting deeper than a configuration's."""
 
     max_depth = 8
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose one node."""
         mark = self.peek_event().start_mark
         if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed here", mark)
@@ -43,7 +41,6 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """Build a dict; a key given twice is an error instead of a silent replacement."""
         seen: list[Any] = []
         for key, _ in node.value:
             if key.value in seen:
@@ -54,7 +51,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def option_names(cls: type, prefix: str = "") -> list[str]:
-    """Return the dotted names of all options of the configuration class ``cls``, in order, leaves only."""
+    """Return the dotted names of all options of a configuration class, leaves only, in order."""
     names = []
     for name, hint in _hints(cls).items():
         section = _section(hint)
@@ -65,10 +62,10 @@ def option_names(cls: type, prefix: str = "") -> list[str]:
 def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
     """Parse ``["model.blend=soft_light", "train.lr=1e-3"]`` into ``{"model.blend": "soft_light", ...}``.
 
-    Values are YAML; a name given twice keeps its last value.
+    Values are YAML; the last value of a repeated name wins.
 
     Raises:
-        ValueError: an item is not of the form ``name=value`` or its value is not YAML.
+        ValueError: If an item is not of the form ``name=value`` or its value is not YAML.
     """
     overrides: dict[str, Any] = {}
     for item in items:
@@ -84,11 +81,11 @@ def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file into overrides for :func:`apply_overrides` (nested sections or dotted names).
+    """Read a YAML file of nested sections or dotted names, for :func:`apply_overrides`.
 
     Raises:
-        ValueError: the file is not YAML or not a mapping of option names.
-        OSError: the file cannot be read.
+        ValueError: If the file is not YAML or not a mapping of option names.
+        OSError: If the file cannot be read.
     """
     try:
         data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
@@ -102,14 +99,10 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def apply_overrides(config: T, overrides: Mapping[str, Any]) -> T:
-    """Return ``config`` with some options replaced.
-
-    Args:
-        config: an instance of a configuration dataclass.
-        overrides: dotted names, or names of sections with nested mappings, to values.
+    """Return a configuration with options replaced, by dotted name or by nested mappings of a section.
 
     Raises:
-        ValueError: an unknown name, a wrong type or a wrong choice.
+        ValueError: If a name is unknown, or a value has a wrong type or is no valid choice.
     """
     data = to_dict(config)
     for name, value in overrides.items():
@@ -123,14 +116,14 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
-    """Build a configuration of class ``cls``; options that are missing keep their defaults.
+    """Build a configuration of class ``cls``; missing options keep their defaults.
 
-    A section may list options of earlier releases that are constants now, as a class variable ``RETIRED`` from names to
-    those constants: weights and runs that carry them load as long as the values agree.
+    A section may list former options that are constants now in a class variable ``RETIRED``, from names to those
+    constants. Weights and runs that carry them still load if the values agree.
 
     Raises:
-        ValueError: an unknown name, a wrong type, a wrong choice, a missing option without default, or a retired option
-            with another value.
+        ValueError: If a name is unknown, a value is invalid, an option without default is missing, or a retired option
+            has another value.
     """
     return _build(cls, data, "", option_names(cls))
 
@@ -146,17 +139,17 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """Split a union into its members; any other hint is its only member."""
+    """Return the members of a union; any other hint is its only member."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
 def _section(hint: Any) -> type | None:
-    """Return the dataclass in ``hint`` (also ``Section | None``), or None where it is a leaf."""
+    """Return the dataclass in ``hint`` (also ``Section | None``), or None for a leaf."""
     return next((option for option in _options(hint) if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
 
 
 def _merge(data: dict[str, Any], path: list[str], value: Any) -> None:
-    """Put ``value`` at ``path`` in the nested dicts; a mapping is merged key by key, not substituted."""
+    """Set ``value`` at ``path`` in nested dicts; mappings are merged key by key."""
     for key in path[:-1]:
         inner = data.get(key)
         if not isinstance(inner, dict):  # an unknown name or a section that was None: _build judges it
@@ -206,7 +199,7 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _convert(hint: Any, value: Any, name: str, known: list[str]) -> Any:
-    """Return ``value`` as the type ``hint`` says, or raise a ValueError that names the option."""
+    """Convert ``value`` to the type ``hint``, or raise a ValueError that names the option."""
     section = _section(hint)
     if section is not None and isinstance(value, Mapping):
         return _build(section, value, f"{name}.", known)

@@ -1,4 +1,4 @@
-"""Where networks compute and in which number format: a user's choice as torch's objects."""
+"""Devices and number formats by name."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
-    """The device that a user's choice stands for.
-
-    Args:
-        name: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1", or a torch device.
+    """Return a torch device by name: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1", or a device.
 
     Raises:
-        ValueError: not a device torch knows, or CUDA where there is none.
+        ValueError: If torch does not know the device or finds no such GPU.
     """
     import torch
 
@@ -36,15 +33,13 @@ def resolve_device(name: str | torch.device) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The number format that a user's choice stands for on a device.
+    """Return the dtype of a precision, one of ``PRECISIONS``, on a device.
 
-    Args:
-        name: one of PRECISIONS; "auto" is bf16 where the hardware computes in it (a GPU of compute capability 8.0
-            and up, a CPU with AMX or AVX-512 BF16), else fp32.
-        device: the device from `resolve_device`.
+    "auto" is bf16 where the hardware computes in it (GPUs of compute capability 8.0 and up, CPUs with AMX or AVX-512
+    BF16), else fp32.
 
     Raises:
-        ValueError: an unknown name, or a format the device does not compute in.
+        ValueError: If the name is unknown or the device does not compute in this format.
     """
     import torch
 
@@ -63,7 +58,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def _cpu_computes_in_bf16() -> bool:
-    """Whether the processor has bf16 instructions; without them bf16 convolutions are slower than fp32."""
+    """Return whether the CPU has bf16 instructions; without them bf16 convolutions are slower than fp32."""
     import torch
 
     tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public name for them yet

@@ -1,4 +1,4 @@
-"""Errors of users, in one line."""
+"""User errors in one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ TRACEBACK_VARIABLE = "RETOUCH_TRACEBACK"  # set to 1, an error shows its traceba
 
 
 def error_line(error: BaseException) -> str | None:
-    """A user's error in one line; None for an exception that is a bug and not the user's doing."""
+    """Return the message of a user error in one line, or None for an exception that is a bug."""
     if isinstance(error, RuntimeError):
         import torch
 

@@ -1,4 +1,4 @@
-"""Files that are complete or not there, and the checksums of those that come from elsewhere."""
+"""Atomic outputs, checks before a folder or file is written, and checksums."""
 
 from __future__ import annotations
 
@@ -15,19 +15,12 @@ from typing import Any
 
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) -> Iterator[Path]:
-    """Give a temporary file beside an output and rename it when all went well.
+    """Yield a temporary file beside an output, and rename it to the output on success.
 
-    Whatever happens, the old file or the new one is there, whole.
-
-    Args:
-        path: The output; replaced if there, its permissions kept.
-        suffix: Of the temporary file's name; by default the output's.
-
-    Yields:
-        A file in the same folder, to be written over.
+    The output is complete or unchanged, whatever happens; its permissions are kept.
 
     Raises:
-        OSError: If the folder does not exist or cannot be written to, or the output is a folder.
+        OSError: If the folder does not exist or is not writable, or the output is a folder.
     """
     path = Path(path)
     if path.is_dir():
@@ -49,14 +42,10 @@ def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) ->
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file as :func:`atomic_output` does, and wait until it is on the disk.
-
-    Args:
-        path: File to write; replaced if there.
-        data: Its content.
+    """Write a file as :func:`atomic_output` does, and flush it to the disk.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: If the file cannot be written.
     """
     with atomic_output(path, suffix=".partial") as temporary, open(temporary, "wb") as file:
         file.write(data)
@@ -65,14 +54,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def refuse_existing(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool = False) -> None:
-    """Refuse to replace files; called before the work whose results they will hold.
-
-    Args:
-        paths: Files that will be written.
-        overwrite: Whether they may be replaced, which then is not refused.
+    """Refuse to replace existing files unless ``overwrite`` is set; called before the work starts.
 
     Raises:
-        ValueError: One is there already.
+        ValueError: If a file exists.
     """
     for path in paths:
         if os.path.lexists(path) and not overwrite:
@@ -80,10 +65,10 @@ def refuse_existing(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool 
 
 
 def refuse_foreign(folder: str | os.PathLike[str]) -> None:
-    """Refuse to begin something in a folder that holds other files; hidden ones do not count.
+    """Refuse to start in a folder that holds other files; hidden files do not count.
 
     Raises:
-        ValueError: It does.
+        ValueError: If it holds some.
     """
     folder = Path(folder)
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
@@ -91,14 +76,10 @@ def refuse_foreign(folder: str | os.PathLike[str]) -> None:
 
 
 def refuse_other_settings(record: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
-    """Refuse to continue what was begun with other settings, and to begin in a folder that holds other files.
-
-    Args:
-        record: JSON file of the settings it was begun with; if it is not there, nothing was begun.
-        settings: Those that are asked for now, as JSON values.
+    """Refuse to resume with other settings than in the JSON file ``record``, or to start in a folder that holds other files.
 
     Raises:
-        ValueError: Some differ, which are named, or the folder of ``record`` holds other files.
+        ValueError: If settings differ; the message names them. Or if the folder of ``record`` holds other files.
     """
     record = Path(record)
     if not record.is_file():
@@ -114,7 +95,7 @@ def refuse_other_settings(record: str | os.PathLike[str], settings: Mapping[str,
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -123,10 +104,10 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
-    """Refuse a file whose content is not the expected one.
+    """Verify the SHA-256 of a file.
 
     Raises:
-        ValueError: the SHA-256 differs; the file is damaged or another one.
+        ValueError: If it differs: the file is damaged or another one.
     """
     found = sha256(path)
     if found != expected.lower():
@@ -137,14 +118,10 @@ def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
 
 
 def hub_file(name: str, filename: str) -> Path:
-    """Download a file of a repository on the Hugging Face hub, or find it in the hub's cache, and verify it.
-
-    Args:
-        name: `owner/name` or `owner/name@revision`.
-        filename: the file.
+    """Return a verified file of a Hugging Face hub repository ``owner/name[@revision]``, downloaded or cached.
 
     Raises:
-        ValueError: no such repository, revision or file, or the hub cannot be reached.
+        ValueError: If the repository, revision or file does not exist, or the hub cannot be reached.
     """
     from huggingface_hub import errors, hf_hub_download
 

@@ -1,4 +1,4 @@
-"""What all networks of this project share: presets, and weights that carry their configuration.
+"""Base class of the networks: presets, and weights that carry their configuration.
 
 class ABPN(Pretrained, library_name="abpn", license="apache-2.0"):
     presets, bundled = PRESETS, resources.files("abpn") / "weights"
@@ -23,19 +23,17 @@ from retouch_common.weights import CONFIG_KEY, FOLDER_FILE, load_state, resolve_
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["Pretrained"]
-
 P = TypeVar("P", bound="Pretrained")
 
 
 class Pretrained(nn.Module, PyTorchModelHubMixin):
-    """A network that is built from a configuration and kept as one safetensors file with the configuration inside.
+    """Network that is built from a configuration and saved as one safetensors file with it.
 
     Attributes:
-        presets: Whole configurations by name, "recommended" among them; the ``model`` of each is what the class takes.
-        bundled: Folder of the weights that come with the package.
-        config: The network's configuration.
-        metadata: Further text in the header of the file of weights, by name; empty unless training sets some.
+        presets: Configurations by name, "recommended" among them; the class is built from their ``model``.
+        bundled: Folder of the package's weights.
+        config: Configuration of the network.
+        metadata: Further text for the header of the weights' file, by key.
     """
 
     presets: ClassVar[Mapping[str, Any]]
@@ -56,15 +54,10 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def from_pretrained(cls: type[P], name: str | os.PathLike[str], *, device: str = "cpu") -> P:  # type: ignore[override]
-        """Load weights, in evaluation mode.
-
-        Args:
-            name: A bundled name ("small"), a safetensors file, a folder of :meth:`save_pretrained`, or a hub id
-                ``owner/name`` or ``owner/name@revision``.
-            device: Where to put them.
+        """Load weights, in evaluation mode, by a name of :func:`retouch_common.weights.resolve_weights`.
 
         Raises:
-            ValueError: Nothing of that name, or a file of another network.
+            ValueError: If nothing has this name, or the weights are of another network.
         """
         weights = resolve_weights(name, bundled=cls.bundled)
         if weights.config is None:

@@ -1,4 +1,4 @@
-"""The progress bar that all commands share."""
+"""The progress bar of all commands."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ if TYPE_CHECKING:
 
 
 def progress_bar(*, unit: str = "photos", disable: bool = False) -> Progress:
-    """A progress bar on standard error: what, how far, how fast, how long still.
+    """Return a progress bar on standard error: description, bar, count, throughput in units/s, time remaining.
 
-        with progress_bar(unit="photos") as bar:
-            for photo in bar.track(photos, description="Retouching"): ...
-
-    Args:
-        unit: plural of what is counted, for the throughput.
-        disable: show nothing, e.g. for a single photo.
+    with progress_bar(unit="photos") as bar:
+        for photo in bar.track(photos, description="Retouching"): ...
     """
     from rich import progress
     from rich.console import Console

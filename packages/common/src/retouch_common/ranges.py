@@ -1,4 +1,4 @@
-"""The ranges of images: [0, 1] of files and metrics, [-1, 1] of networks, 8-bit levels."""
+"""Conversions between value ranges of images: [0, 1], [-1, 1] and 8-bit levels."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ T = TypeVar("T", "Tensor", np.ndarray)
 
 
 def to_signed(image: T) -> T:
-    """Bring a tensor or an array from [0, 1] to [-1, 1]."""
+    """Convert from [0, 1] to [-1, 1]."""
     return 2 * image - 1
 
 
 def to_unit(image: T) -> T:
-    """Bring a tensor or an array from [-1, 1] to [0, 1]."""
+    """Convert from [-1, 1] to [0, 1]."""
     return (image + 1) / 2
 
 
 def to_levels(image: np.ndarray) -> np.ndarray:
-    """Clamp an array in [0, 1] and round it to 8-bit levels, uint8."""
+    """Clamp [0, 1] and round to 8-bit levels, uint8."""
     return np.rint(255 * image.clip(0, 1)).astype(np.uint8)
 
 
 def from_levels(levels: np.ndarray) -> np.ndarray:
-    """Bring 8-bit levels to [0, 1], float32."""
+    """Convert 8-bit levels to [0, 1], float32."""
     return levels.astype(np.float32) / np.float32(255)

@@ -1,13 +1,11 @@
-"""Where weights come from: a bundled name, a file, a folder or a Hugging Face hub id.
+"""Weights by name: a bundled name, a file, a folder or a Hugging Face hub id.
 
-All of them end as one verified safetensors file with the model's configuration. Nothing here unpickles.
+All resolve to one verified safetensors file with the model's configuration. Nothing here unpickles.
 
     weights = resolve_weights("small", bundled=importlib.resources.files("abpn") / "weights")
-    model = ABPN(ModelConfig(**weights.config))
     model.load_state_dict(load_state(weights))
 
-A folder of bundled weights holds `NAME.safetensors` files and `SHA256SUMS`, which lists them in the format of
-the `sha256sum` command, so that `sha256sum -c SHA256SUMS` checks them too.
+A folder of bundled weights holds ``NAME.safetensors`` and ``SHA256SUMS``, which ``sha256sum -c`` reads, too.
 """
 
 from __future__ import annotations
@@ -34,35 +32,40 @@ if TYPE_CHECKING:
 
     import torch
 
-CONFIG_KEY = "config"  # key of the safetensors metadata that holds the configuration as JSON
-FOLDER_FILE = "model.safetensors"  # what save_pretrained writes, and what a hub repository holds
-RUN_FOLDER = "weights"  # where a finished training run keeps that
+Source = Literal["bundled", "file", "folder", "hub"]
+
+CONFIG_KEY = "config"  # metadata key of the configuration as JSON
+FOLDER_FILE = "model.safetensors"  # written by save_pretrained, and the file of a hub repository
+RUN_FOLDER = "weights"  # folder of that file in a finished training run
 SUMS_FILE = "SHA256SUMS"
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")  # owner/name, optionally @revision
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
-_extracted = contextlib.ExitStack()  # bundled files that had to be taken out of a zip, until the process ends
+_extracted = contextlib.ExitStack()  # bundled files that were extracted from a zip, until the process ends
 atexit.register(_extracted.close)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """One verified safetensors file."""
+    """A verified safetensors file.
+
+    Attributes:
+        name: Name given by the user.
+        path: Safetensors file on this machine.
+        source: Kind of the name.
+        metadata: Metadata of the file's header.
+        config: Configuration, from the metadata or the config.json beside the file; None if neither has it.
+    """
 
     name: str
-    """What the user asked for."""
     path: Path
-    """The safetensors file on this machine."""
-    source: Literal["bundled", "file", "folder", "hub"]
-    """Which kind of name it was."""
+    source: Source
     metadata: Mapping[str, str]
-    """The metadata in the file's header; empty if it has none."""
     config: Mapping[str, Any] | None
-    """The model's configuration, from the metadata or the config.json beside the file; None if neither."""
 
 
 def bundled_names(bundled: Traversable | Path) -> list[str]:
-    """Sorted names of the weights that a package brings along; empty if the folder is missing."""
+    """Return the sorted names of a package's weights; empty if the folder is missing."""
     if not bundled.is_dir():
         return []
     files = (entry.name for entry in bundled.iterdir())
@@ -70,21 +73,14 @@ def bundled_names(bundled: Traversable | Path) -> list[str]:
 
 
 def resolve_weights(name: str | os.PathLike[str], *, bundled: Traversable | Path) -> Weights:
-    """Find the weights a user named and verify them.
+    """Find and verify weights by name.
 
-    The name is tried as a bundled name, then as a path (a safetensors file, a folder that holds one, or the
-    folder of a finished training run), then as a hub id `owner/name` or `owner/name@revision`, which is
-    downloaded once and kept in the hub's cache.
-
-    Args:
-        name: bundled name, path or hub id.
-        bundled: folder of the package's own weights, e.g. `importlib.resources.files("abpn") / "weights"`.
-
-    Returns:
-        The weights; a bundled file equals its entry in SHA256SUMS, a downloaded one its checksum on the hub.
+    A name is tried as a name in the folder ``bundled``, e.g. ``importlib.resources.files("abpn") / "weights"``; as a
+    path (a safetensors file, a folder that holds one, or the folder of a finished training run); then as a hub id
+    ``owner/name`` or ``owner/name@revision``, which is downloaded once and cached.
 
     Raises:
-        ValueError: nothing of that name, a pickle, a damaged file, or a hub that cannot be reached.
+        ValueError: If nothing has this name, the file is a pickle or damaged, or the hub cannot be reached.
     """
     text = os.fspath(name)
     if isinstance(name, str) and text in bundled_names(bundled):
@@ -100,10 +96,10 @@ def resolve_weights(name: str | os.PathLike[str], *, bundled: Traversable | Path
 
 
 def load_state(weights: Weights, *, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
-    """All tensors of the file, by name, on `device`.
+    """Return all tensors of the file by name.
 
     Raises:
-        ValueError: a tensor holds NaN or infinite values, or integers where weights are floating-point numbers.
+        ValueError: If a tensor holds NaN or infinite values, or integers where weights are floating-point numbers.
     """
     from safetensors.torch import load_file
 
@@ -117,21 +113,17 @@ def load_state(weights: Weights, *, device: str | torch.device = "cpu") -> dict[
 
 
 def non_finite(state: Mapping[str, torch.Tensor]) -> list[str]:
-    """Names of the tensors that hold NaN or infinite values."""
+    """Return the names of the tensors that hold NaN or infinite values."""
     import torch
 
     return [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
 
 
 def refuse_non_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Refuse weights that no network can compute with.
-
-    Args:
-        state: tensors by name.
-        where: their file, for the message.
+    """Refuse tensors with NaN or infinite values; ``where`` names their file in the message.
 
     Raises:
-        ValueError: a tensor holds NaN or infinite values; the first is named.
+        ValueError: If a tensor holds such values; the first is named.
     """
     broken = non_finite(state)
     if broken:
@@ -140,18 +132,15 @@ def refuse_non_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
 
 
 def read_vgg(network: Literal["vgg16", "vgg19"], path: str | os.PathLike[str] | None = None) -> dict[str, torch.Tensor]:
-    """Read torchvision's ImageNet weights of a VGG, for perceptual losses; they are never downloaded here.
+    """Read torchvision's ImageNet weights of a VGG, .pth or .safetensors; nothing is downloaded.
 
-    Args:
-        network: "vgg16" or "vgg19".
-        path: torchvision's file (.pth, or the same as .safetensors); by default looked up in the cache of torch.hub.
+    The file is that in the cache of torch.hub, or ``path``.
 
     Returns:
-        The convolutions of ``features``, named as torchvision names them.
+        The convolutions of ``features`` under torchvision's names.
 
     Raises:
-        ValueError: the file is missing (says which file to put where, and that the loss may be left out), damaged,
-            or of something else.
+        ValueError: If the file is missing (the message says which file goes where), damaged or of another network.
     """
     import torch
     import torchvision
@@ -190,17 +179,13 @@ def save_weights(
     config: Mapping[str, Any],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a safetensors file that carries its configuration; a half-written file never exists.
+    """Write a safetensors file of tensors by name that carries its configuration (JSON values), atomically.
 
-    Args:
-        path: file to write; replaced if there.
-        state: tensors by name, each written contiguously from the CPU.
-        config: the model's configuration, anything JSON can hold.
-        metadata: further text for the header, e.g. the recipe; the key "config" is taken.
+    Further ``metadata`` goes into the header, too.
 
     Raises:
-        OSError: the file cannot be written.
-        ValueError: metadata has the key "config", or a tensor holds NaN or infinite values.
+        OSError: If the file cannot be written.
+        ValueError: If ``metadata`` has the reserved key "config", or a tensor holds NaN or infinite values.
     """
     from safetensors.torch import save
 
@@ -215,14 +200,10 @@ def save_weights(
 
 
 def state_hash(state: Any) -> str:
-    """SHA-256 of every bit of a state: tensors with name, shape and format, and plain values beside them.
+    """Return the SHA-256 of every bit of a state, 64 hexadecimal digits.
 
-    Args:
-        state: a tensor, a number, a string, None, bytes, or nested mappings and sequences of those. The order
-            of a mapping's keys does not matter.
-
-    Returns:
-        64 hexadecimal digits.
+    A state is a tensor, number, string, None, bytes, or nested mappings and sequences of those; the order of a
+    mapping's keys does not matter.
     """
     digest = hashlib.sha256()
     _feed(digest, state)
@@ -230,7 +211,7 @@ def state_hash(state: Any) -> str:
 
 
 def _feed(digest: Any, state: Any) -> None:
-    """Feed one value, with its kind and size in front, so that different states never look alike."""
+    """Hash one value after its kind and size, so that different states never collide."""
     import torch
 
     if isinstance(state, torch.Tensor):
@@ -295,7 +276,7 @@ def _from_hub(name: str) -> Weights:
     return _describe(name, path, "hub")
 
 
-def _describe(name: str, path: Path, source: Literal["bundled", "file", "folder", "hub"]) -> Weights:
+def _describe(name: str, path: Path, source: Source) -> Weights:
     if path.suffix.lower() in _PICKLES:
         raise ValueError(
             f"{path}: a pickled checkpoint can run code when it is loaded and is not read here; "

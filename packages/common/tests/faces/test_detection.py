@@ -8,7 +8,7 @@ from retouch_common.faces import registry, yunet
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.face import Face, face_crop
 from retouch_common.faces.registry import DetectorUnavailable
-from retouch_common.faces.yunet import _agree
+from retouch_common.faces.yunet import _merge
 
 
 def face(x, y, w, h):
@@ -27,25 +27,25 @@ def seen(*boxes):
 def test_face_must_be_seen_at_every_size_at_which_it_should_be():
     scales = [1.0, 0.5, 0.25]
     once = [seen((100, 100, 150, 0.95)), seen(), seen()]
-    assert _agree(once, scales, 0.6) == []
+    assert _merge(once, scales, 0.6) == []
     always = [seen((100, 100, 150, 0.95)), seen((104, 98, 150, 0.9)), seen((100, 100, 140, 0.9))]
-    (found,) = _agree(always, scales, 0.6)
+    (found,) = _merge(always, scales, 0.6)
     assert found.box == (100, 100, 150, 150) and found.score == pytest.approx((0.95 + 0.9 + 0.9) / 3)
 
 
 def test_small_face_needs_to_be_seen_only_where_it_is_large_enough():
-    (found,) = _agree([seen((10, 10, 24, 0.9)), seen(), seen()], [1.0, 0.5, 0.25], 0.6)
+    (found,) = _merge([seen((10, 10, 24, 0.9)), seen(), seen()], [1.0, 0.5, 0.25], 0.6)
     assert found.score == pytest.approx(0.9)
 
 
 def test_box_inside_a_better_one_is_dropped():
     scales = [1.0, 0.5]
     looks = [seen((0, 0, 100, 0.95), (40, 40, 35, 0.8)), seen((0, 0, 100, 0.95))]
-    assert [found.box[2] for found in _agree(looks, scales, 0.6)] == [100]
+    assert [found.box[2] for found in _merge(looks, scales, 0.6)] == [100]
 
 
 def test_nothing_seen_is_no_face():
-    assert _agree([seen(), seen()], [1.0, 0.5], 0.6) == []
+    assert _merge([seen(), seen()], [1.0, 0.5], 0.6) == []
 
 
 def test_crop_is_a_square_around_the_face():

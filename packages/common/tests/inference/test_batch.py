@@ -153,6 +153,6 @@ def test_a_folder_does_not_stand_for_what_commands_wrote_beside_outputs(tmp_path
     if ending.endswith("json"):
         assert not said
     else:
-        assert len(said) == 1 and f"passing over a{ending} and 1 more" in said[0]
+        assert len(said) == 1 and f"skipping a{ending} and 1 more" in said[0]
         named = plan_jobs([tmp_path / "in" / f"a{ending}"], tmp_path / "o")
         assert [job.source.name for job in named] == [f"a{ending}"]

@@ -1,1 +1,1 @@
-"""The options, the error handling and the shared code of the commands; nothing below imports click."""
+"""Click options and error handling shared by the commands; nothing below imports click."""

@@ -8,8 +8,6 @@ import click
 
 from retouch_common.cli.options import friendly_errors, version_option
 
-__all__ = ["landmarks"]
-
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")

@@ -1,15 +1,14 @@
-"""The click options and the error handling that all commands share.
+"""Click options and error handling shared by all commands.
 
     @click.command()
     @click.argument("inputs", nargs=-1, required=True)
     @weights_option(default="small")
     @device_option
-    @precision_option
     @version_option("abpn")
     @friendly_errors
-    def retouch(inputs, weights, device, precision): ...
+    def retouch(inputs, weights, device): ...
 
-Heavy libraries load when a command runs, so that `--help` answers at once.
+Heavy libraries are imported when a command runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -17,18 +16,14 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from retouch_common.devices import DEVICES, PRECISIONS
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line
 
-if TYPE_CHECKING:
-    pass
-
 F = TypeVar("F", bound=Callable[..., Any])
-
 
 device_option = click.option(
     "--device",
@@ -66,7 +61,7 @@ set_option = click.option(
 
 
 def weights_option(*, default: str | None = "small") -> Callable[[F], F]:
-    """The --weights option; where there is no default it must be given."""
+    """Return the --weights option; it is required if there is no default."""
     fallback: dict[str, Any] = {"required": True} if default is None else {"default": default}
     return click.option(
         "--weights",
@@ -78,16 +73,15 @@ def weights_option(*, default: str | None = "small") -> Callable[[F], F]:
 
 
 def version_option(distribution: str) -> Callable[[F], F]:
-    """The --version option: prints the command's name and the version of the installed distribution."""
+    """Return the --version option, which prints the command's name and the distribution's version."""
     return click.version_option(package_name=distribution, message="%(prog)s %(version)s")
 
 
 def friendly_errors(command: F) -> F:
-    """Turn a user's error into one line `Error: …` and exit status 1, never a traceback.
+    """Turn user errors into one line ``Error: …`` and exit status 1.
 
-    Caught are ValueError, OSError and running out of memory. Other exceptions are bugs and stay as they are;
-    `RETOUCH_TRACEBACK=1` in the environment shows the traceback of the caught ones too. Put it directly above
-    the function, below all options.
+    ValueError, OSError and running out of memory are user errors; other exceptions are bugs and propagate.
+    ``RETOUCH_TRACEBACK=1`` shows the traceback of user errors, too. Place it below all options.
     """
 
     @functools.wraps(command)

@@ -1,6 +1,6 @@
-"""What the commands that retouch photographs have in common: options, and a run over many files.
+"""Options of the commands that retouch photographs, and a run over many files.
 
-Importing this costs click only; everything else loads when a command runs.
+Importing this costs click only; everything else is imported when a command runs.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class FaceBox(click.ParamType):
-    """X,Y,W,H in pixels."""
+    """Parameter X,Y,W,H in pixels."""
 
     name = "X,Y,W,H"
 
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, float, float, float]:
-        """Read four numbers, the last two above 0."""
+        """Parse four numbers; width and height must be positive."""
         try:
             x, y, width, height = (float(part) for part in value.split(","))
         except ValueError:
@@ -85,14 +85,14 @@ recursive_option = click.option(
 
 
 def batch_options(command: F) -> F:
-    """--recursive and --overwrite."""
+    """Add --recursive and --overwrite."""
     return recursive_option(overwrite_option(command))
 
 
 def plan_photos(
     inputs: Sequence[Path], out: Path, *, recursive: bool = False, endings: Sequence[str] = ()
 ) -> list[Job]:
-    """Plan as :func:`retouch_common.inference.batch.plan_jobs` does; name skipped pictures on standard error."""
+    """Call :func:`retouch_common.inference.batch.plan_jobs`; skipped images are reported on standard error."""
     from retouch_common.inference.batch import plan_jobs
 
     report = functools.partial(click.echo, err=True)
@@ -107,18 +107,18 @@ def retouch_all(
     done: str = "retouched",
     kept: Iterable[Path] = (),
 ) -> None:
-    """Retouch every photo, report each, and list at the end those that could not be retouched.
+    """Retouch every photo, report each, and list those that failed at the end.
 
     Args:
         jobs: Inputs and outputs.
-        retouch: Does one; what it returns is shown as what was done.
-        overwrite: Whether files that are there may be replaced.
-        done: What is done to them, for the list.
-        kept: Files that are read besides the inputs, never replaced.
+        retouch: Processes one job; its result is the summary of that photo.
+        overwrite: Whether existing files may be replaced.
+        done: Verb of the summary.
+        kept: Other files that are read, never replaced.
 
     Raises:
-        click.ClickException: The only photo could not be retouched.
-        SystemExit: Some of several could not (1), or the process was asked to end (128 + the signal).
+        click.ClickException: If the only photo failed.
+        SystemExit: If some of several failed (1), or on SIGTERM (128 + the signal).
     """
     from retouch_common.inference.batch import run_jobs
 

@@ -1,4 +1,4 @@
-"""The options that all training commands share, and the configuration they spell out.
+"""Options of the training commands, and the configuration they select.
 
 @click.command()
 @training_options(data="Folder with raw/ and target/.")
@@ -24,10 +24,8 @@ import click
 from retouch_common.cli.options import device_option, set_option
 from retouch_common.config import apply_overrides, load_yaml, parse_overrides
 
-__all__ = ["STOPPED", "chosen_configuration", "refuse_own_configuration", "start_training", "training_options"]
-
 STOPPED = 75
-"""Exit status of a training command that was asked to stop before its end: EX_TEMPFAIL of sysexits.h."""
+"""Exit status of an interrupted training command: EX_TEMPFAIL of sysexits.h."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C")
@@ -36,12 +34,7 @@ C = TypeVar("C")
 def training_options(
     *, data: str, presets: Sequence[str] = ("paper", "recommended", "small", "tiny")
 ) -> Callable[[F], F]:
-    """The options of every training command.
-
-    Args:
-        data: What --data takes, for the help.
-        presets: What --preset takes, for the help.
-    """
+    """Add the options of a training command; ``data`` and ``presets`` are the help of --data and --preset."""
     names = f"{', '.join(presets[:-1])} or {presets[-1]}."
     options = (
         click.option("--preset", default="recommended", show_default=True, help=names),
@@ -71,18 +64,13 @@ def training_options(
 def chosen_configuration(
     presets: Mapping[str, C], preset: str, config_file: Path | None, overrides: tuple[str, ...], **short: Any
 ) -> C:
-    """A preset, changed by a file, by --set, and by the options that are short for a field of ``train``.
+    """Return a preset with the values of a file, of --set, and of options that abbreviate a field of ``train``.
 
-    Args:
-        presets: Configurations by name.
-        preset: Name of one.
-        config_file: YAML file of --config, or None.
-        overrides: KEY=VALUE of --set; they win over the file.
-        short: Values of options by field of ``train``; they win over --set unless None.
+    Later ones take precedence; of ``short``, by field of ``train``, those that are not None.
 
     Raises:
-        ValueError: No such preset, field or value.
-        OSError: The file cannot be read.
+        ValueError: If the preset, a field or a value is invalid.
+        OSError: If the file cannot be read.
     """
     if preset not in presets:
         raise ValueError(f"--preset {preset}: there are {', '.join(presets)}")
@@ -92,10 +80,10 @@ def chosen_configuration(
 
 
 def refuse_own_configuration(config_file: Path | None, out: Path) -> None:
-    """Refuse a --config that the run would write over with the whole configuration.
+    """Refuse a --config that the run would overwrite, ``out/config.yaml``.
 
     Raises:
-        ValueError: It is ``out/config.yaml``.
+        ValueError: If it is that file.
     """
     written = out / "config.yaml"
     if config_file is not None and written.exists() and os.path.samefile(config_file, written):
@@ -117,27 +105,15 @@ def start_training(
     device: str,
     **short: Any,
 ) -> None:
-    """Do what the options of :func:`training_options` say: train, or check everything without training.
+    """Train, or with --dry-run check everything without training.
 
-    A run that was asked to stop before its end makes the command exit with the status :data:`STOPPED`.
-
-    Args:
-        presets: As for :func:`chosen_configuration`, like the values of the options below.
-        train: Called with configuration, data, run directory, device, tensorboard and report; returns the run
-            directory's ``weights/``, or anything else if it was asked to stop before its end.
-        check: Called with configuration, data, device and report for --dry-run.
-        preset: Of --preset.
-        data: Of --data.
-        out: Of --out.
-        config_file: Of --config.
-        overrides: Of --set.
-        dry_run: Of --dry-run.
-        tensorboard: Of --tensorboard.
-        device: Of --device.
-        short: Of --steps, --init and a package's own options that are short for a field of ``train``.
+    ``train`` is called with configuration, data, run directory, device, tensorboard and report. It returns the run
+    directory's ``weights/``, or anything else if it was interrupted: the command then exits with status
+    :data:`STOPPED`. ``check`` is called with configuration, data, device and report. The keyword arguments are the
+    values of the options of :func:`training_options` and of options that abbreviate a field of ``train``.
 
     Raises:
-        ValueError: As :func:`chosen_configuration`, ``train`` and ``check``.
+        ValueError: From :func:`chosen_configuration`, ``train`` and ``check``.
         OSError: Likewise.
     """
     config = chosen_configuration(presets, preset, config_file, overrides, **short)

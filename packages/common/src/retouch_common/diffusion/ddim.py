@@ -1,4 +1,4 @@
-"""Sampling by DDIM: a few steps from noise to a picture, deterministic (eta = 0).
+"""Deterministic DDIM sampling (eta = 0).
 
 Song, Meng, Ermon. "Denoising Diffusion Implicit Models." ICLR 2021, Eq. 12.
 """
@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from retouch_common.diffusion.schedule import Prediction, Schedule
-
-__all__ = ["ddim", "noise_like", "sampling_times"]
+from retouch_common.diffusion.schedule import Prediction, Schedule, clean_image
 
 Spacing = Literal["leading", "trailing"]
 
@@ -32,45 +30,35 @@ def ddim(
     clip: float | None = None,
     checkpointing: bool = False,
 ) -> Tensor:
-    """Sample x_0; gradients flow through all steps unless they are switched off outside.
+    """Sample x_0 (N, C, H, W) in fp32 (fp64 for fp64 noise); gradients flow through all steps.
 
     Args:
-        network: Answers ``prediction`` for x_t (N, C, H, W) and times t (N,), int64 on x_t's device.
+        network: Predicts ``prediction`` from x_t (N, C, H, W) and timesteps t (N,), int64 on x_t's device.
         noise: (N, C, H, W) standard normal, see :func:`noise_like`.
-        schedule: abar.
-        steps: Calls of the network.
+        schedule: Noise schedule.
+        steps: Number of network evaluations.
         spacing: See :func:`sampling_times`.
-        prediction: What the network answers.
-        guess: Warm start: what x_0 probably is, (N, C, H, W). Sampling starts from it under the first step's noise
-            instead of from noise alone, which has another mean than the pictures that the network was trained on.
-        clip: x_0 is held within [-clip, clip] at every step.
-        checkpointing: Compute each step's activations again in the backward pass instead of keeping them.
-
-    Returns:
-        x_0, (N, C, H, W), fp32 (fp64 for fp64 noise).
+        prediction: Prediction type of the network.
+        guess: Estimate of x_0, (N, C, H, W), for a warm start: sampling starts from it with the first step's noise
+            instead of pure noise, whose mean differs from that of the training images.
+        clip: Clamp x_0 to [-clip, clip] at every step.
+        checkpointing: Recompute each step's activations in the backward pass instead of storing them.
 
     Raises:
-        ValueError: More steps than times, or a network that predicts the noise where the
-            first time is noise alone.
+        ValueError: If there are more steps than timesteps, or an epsilon-predicting network starts from pure noise.
     """
     times = sampling_times(len(schedule), steps, spacing)
-    alpha_bars = [float(schedule.alpha_bar[t]) for t in times] + [1.0]  # host numbers: nothing waits for the GPU
+    alpha_bars = [float(schedule.alpha_bar[t]) for t in times] + [1.0]  # Python floats: no synchronisation with the GPU
     if prediction == "epsilon" and alpha_bars[0] == 0:
-        raise ValueError("where the first time is noise alone, the network must predict x0 or v, not epsilon")
+        raise ValueError("the first timestep is pure noise: the network must predict x0 or v, not epsilon")
     x = noise if noise.dtype == torch.float64 else noise.float()
     if guess is not None:
         x = math.sqrt(alpha_bars[0]) * guess.to(x) + math.sqrt(1 - alpha_bars[0]) * x
     for t, abar, abar_next in zip(times, alpha_bars[:-1], alpha_bars[1:], strict=True):
         when = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
-        answer = checkpoint(network, x, when, use_reentrant=False) if checkpointing else network(x, when)
-        answer = answer.to(x.dtype)
+        model_output = checkpoint(network, x, when, use_reentrant=False) if checkpointing else network(x, when)
         signal, sigma = math.sqrt(abar), math.sqrt(1 - abar)
-        if prediction == "epsilon":
-            x_0 = (x - sigma * answer) / signal
-        elif prediction == "v":
-            x_0 = signal * x - sigma * answer
-        else:
-            x_0 = answer
+        x_0 = clean_image(model_output.to(x.dtype), x, signal, sigma, prediction)
         if clip is not None:
             x_0 = x_0.clamp(-clip, clip)
         epsilon = (x - signal * x_0) / sigma
@@ -79,16 +67,13 @@ def ddim(
 
 
 def sampling_times(T: int, steps: int, spacing: Spacing = "trailing") -> list[int]:
-    """The times at which the network is asked, falling.
+    """Return the timesteps of the network evaluations, in descending order.
 
-    Args:
-        T: Times of the schedule.
-        steps: How many of them.
-        spacing: "leading" takes every (T // steps)-th from 0 on, and so leaves out the last; "trailing" counts back
-            from the last time, where training saw the noise that sampling starts from (Lin et al., WACV 2024).
+    "leading" takes every (T // steps)-th from 0, which excludes the last; "trailing" counts back from the last
+    timestep, whose noise level is the one that sampling starts from (Lin et al., WACV 2024).
 
     Raises:
-        ValueError: Fewer than 1 or more than T steps, or an unknown spacing.
+        ValueError: If ``steps`` is below 1 or above T, or the spacing is unknown.
     """
     if not 1 <= steps <= T:
         raise ValueError(f"{steps} steps cannot be taken over {T} times")
@@ -100,16 +85,12 @@ def sampling_times(T: int, steps: int, spacing: Spacing = "trailing") -> list[in
 
 
 def noise_like(x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Standard normal noise, each picture's from its own CPU generator: the same on every device, in every batch.
-
-    Args:
-        x: (N, C, H, W), for shape, dtype and device.
-        generators: N of them.
+    """Draw standard normal noise of x's shape, each sample from its own CPU generator: independent of device and batch.
 
     Raises:
-        ValueError: Another number of generators than pictures.
+        ValueError: If the numbers of generators and samples differ.
     """
     if len(generators) != len(x):
-        raise ValueError(f"{len(x)} pictures need as many generators, not {len(generators)}")
+        raise ValueError(f"{len(x)} images need as many generators, not {len(generators)}")
     draws = [torch.randn(x.shape[1:], generator=generator, dtype=torch.float32) for generator in generators]
     return torch.stack(draws).to(x)

@@ -1,4 +1,4 @@
-"""Noise schedules of diffusion models: how much of a picture is left at each of T times.
+"""Noise schedules of diffusion models.
 
 q(x_t | x_0) = N(sqrt(abar_t) x_0, (1 - abar_t) I), t = 0 ... T - 1 (Ho, Jain, Abbeel, "Denoising Diffusion
 Probabilistic Models", NeurIPS 2020).
@@ -13,68 +13,51 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Prediction", "Schedule", "make_schedule"]
-
 Prediction = Literal["epsilon", "x0", "v"]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """abar_t by time.
-
-    Attributes:
-        alpha_bar: (T,) float64 on the CPU, falling, in [0, 1].
-    """
+    """Noise schedule; ``alpha_bar`` is (T,) float64 on the CPU, descending, in [0, 1]."""
 
     alpha_bar: Tensor
 
     def __len__(self) -> int:
-        """T."""
+        """Return T."""
         return len(self.alpha_bar)
 
     def noised(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise.
-
-        Args:
-            x_0: (N, C, H, W).
-            noise: The same shape.
-            t: (N,) times, integers.
-        """
+        """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise; images and noise (N, C, H, W), timesteps t (N,)."""
         signal, sigma = self._factors(t, x_0)
         return signal * x_0 + sigma * noise
 
     def target(self, x_0: Tensor, noise: Tensor, t: Tensor, prediction: Prediction) -> Tensor:
-        """What a network of this kind of prediction should answer: the noise, x_0 or v = sqrt(abar) noise - sigma x_0.
+        """Return the network's target: the noise, x_0, or v = sqrt(abar) noise - sigma x_0 (Salimans, Ho, ICLR 2022).
 
-        Args:
-            x_0: (N, C, H, W).
-            noise: The same shape.
-            t: (N,) times, integers.
-            prediction: "epsilon", "x0" or "v" (Salimans, Ho, ICLR 2022).
+        Images and noise are (N, C, H, W), timesteps t (N,).
         """
         if prediction == "v":
             signal, sigma = self._factors(t, x_0)
             return signal * noise - sigma * x_0
         return noise if prediction == "epsilon" else x_0
 
-    def x_0(self, answer: Tensor, x_t: Tensor, t: Tensor, prediction: Prediction) -> Tensor:
-        """The clean picture that an answer implies.
-
-        Args:
-            answer: The network's, (N, C, H, W).
-            x_t: What it saw.
-            t: (N,) times, integers.
-            prediction: What the answer is.
-        """
-        signal, sigma = self._factors(t, x_t)
-        if prediction == "epsilon":
-            return (x_t - sigma * answer) / signal
-        return answer if prediction == "x0" else signal * x_t - sigma * answer
+    def x_0(self, model_output: Tensor, x_t: Tensor, t: Tensor, prediction: Prediction) -> Tensor:
+        """Return the clean images that a model output for x_t (N, C, H, W) at timesteps t (N,) implies."""
+        return clean_image(model_output, x_t, *self._factors(t, x_t), prediction)
 
     def _factors(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(abar_t) and sqrt(1 - abar_t), (N, 1, 1, 1)."""
+        """Return sqrt(abar_t) and sqrt(1 - abar_t), (N, 1, 1, 1)."""
         alpha_bar = self.alpha_bar[t.cpu()].view(-1, 1, 1, 1)
         return alpha_bar.sqrt().to(like), (1 - alpha_bar).sqrt().to(like)
+
+
+def clean_image(
+    model_output: Tensor, x_t: Tensor, signal: Tensor | float, sigma: Tensor | float, prediction: Prediction
+) -> Tensor:
+    """Return the x_0 that a model output implies, with ``signal`` = sqrt(abar_t) and ``sigma`` = sqrt(1 - abar_t)."""
+    if prediction == "epsilon":
+        return (x_t - sigma * model_output) / signal
+    return model_output if prediction == "x0" else signal * x_t - sigma * model_output
 
 
 def make_schedule(
@@ -85,20 +68,20 @@ def make_schedule(
     beta_end: float = 0.02,
     zero_terminal_snr: bool = False,
 ) -> Schedule:
-    """A schedule by name.
+    """Return a schedule by name.
 
     Args:
-        kind: "linear": beta_t rises evenly (Ho et al.). "cosine": abar_t falls like a squared cosine (Nichol,
-            Dhariwal, ICML 2021).
-        T: Number of times.
+        kind: "linear": beta_t is linear (Ho et al.). "cosine": abar_t is a squared cosine (Nichol, Dhariwal, ICML
+            2021).
+        T: Number of timesteps.
         beta_start: beta_0 of "linear".
         beta_end: beta_{T-1} of "linear".
-        zero_terminal_snr: Shift and stretch sqrt(abar) so that the last time is noise alone (Lin et al., WACV 2024).
-            T = 200 with the usual betas leaves 13 % of the picture's variance at the end, of which sampling from
-            noise knows nothing. Needs a network that predicts x0 or v.
+        zero_terminal_snr: Rescale sqrt(abar) so that the last timestep is pure noise (Lin et al., WACV 2024). T = 200
+            with the usual betas leaves 13 % of the image's variance there, which sampling from noise cannot know. Needs
+            a network that predicts x0 or v.
 
     Raises:
-        ValueError: Unknown kind, T below 2, or betas outside (0, 1).
+        ValueError: If the kind is unknown, T is below 2, or the betas do not ascend within (0, 1).
     """
     if T < 2:
         raise ValueError(f"a schedule needs at least 2 times, not {T}")

@@ -1,13 +1,11 @@
-"""Faces as a network was trained on them: upright, of one size, in the middle of a square.
+"""Alignment of faces: upright, of one size, in the centre of a square.
 
-A face's five landmarks say where its square lies in the photo: turned, anywhere, even partly outside. The square is
-given in units of itself: (u, v) from (0, 0) at its top left corner to (1, 1) at its bottom right one, so that the same
-square serves networks of every size. Pixel i of a photo covers [i, i + 1] along its axis.
+The square of a face is turned and may exceed the photo. Points of it are given as shares (u, v) from (0, 0) at its top
+left to (1, 1) at its bottom right corner, so that one square serves networks of all sizes. Pixel i covers [i, i + 1].
 
 The framing is FFHQ's (Karras, Laine, Aila. "A Style-Based Generator Architecture for Generative Adversarial Networks."
-CVPR 2019), whose procedure takes the larger of two distances for the scale so that turned heads are not cut too
-narrowly. The template is the mean of five landmarks over FFHQ's pictures as face restoration programs use it (facexlib,
-``face_restoration_helper.py``), in pixels of 512.
+CVPR 2019), which takes the larger of two distances as the scale so that turned heads are not cropped too tightly. The
+template is the mean of five landmarks over FFHQ (facexlib, ``face_restoration_helper.py``), in pixels of 512.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from retouch_common.photo.sources import ArraySource, RowSource, blocks
 TEMPLATE = np.array([[193.0, 239.9], [318.9, 240.2], [256.6, 314.0], [201.3, 371.4], [313.1, 371.2]]) / 512
 PORTRAIT_TEMPLATE = np.array([[99.0, 116.0], [156.0, 116.0], [127.0, 180.0]]) / 256
 """Both eyes and the middle of the mouth in the wider frame of portrait editing, which has room for hair. Measured on
-18 aligned pictures that Gu et al. ("Mask-Guided Portrait Editing with Conditional GANs." CVPR 2019) publish."""
+18 aligned images that Gu et al. ("Mask-Guided Portrait Editing with Conditional GANs." CVPR 2019) publish."""
 PORTRAIT_EYES = 57 / 256
 """Between the eyes of :data:`PORTRAIT_TEMPLATE`, as a share of the square's side."""
 
@@ -41,14 +39,14 @@ _BOX_CENTRE = (0.5, 0.553)
 
 @dataclass(frozen=True)
 class FaceSquare:
-    """A turned square of a photo.
+    """A rotated square of a photo.
 
     Attributes:
-        centre: Its middle, (x, y) in pixels of the photo.
-        side: Its side in pixels of the photo.
-        angle: By how much it is turned, radians clockwise as seen.
-        feather: Width of its soft border as a share of its side; 0 for none.
-        landmarks: (5, 2) the face's own, x, y as shares of the square; None if they are not known.
+        centre: (x, y) in pixels of the photo.
+        side: Side in pixels of the photo.
+        angle: Clockwise rotation in radians.
+        feather: Width of the soft border as a share of the side; 0 for none.
+        landmarks: (5, 2) landmarks of the face, x, y as shares of the square; None if unknown.
     """
 
     centre: tuple[float, float]
@@ -59,30 +57,23 @@ class FaceSquare:
 
     @property
     def _axis(self) -> tuple[float, float]:
-        """The photo's pixels that one unit of u goes right and down."""
+        """Vector of the unit of u in pixels of the photo."""
         return self.side * math.cos(self.angle), self.side * math.sin(self.angle)
 
     def to_photo(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The photo's (x, y) of points of the square."""
+        """Map points of the square to (x, y) of the photo."""
         right, down = self._axis
         u, v = u - 0.5, v - 0.5
         return self.centre[0] + right * u - down * v, self.centre[1] + down * u + right * v
 
     def from_photo(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(u, v) of points of the photo."""
+        """Map points of the photo to (u, v) of the square."""
         right, down = (part / self.side**2 for part in self._axis)
         x, y = x - self.centre[0], y - self.centre[1]
         return 0.5 + right * x + down * y, 0.5 - down * x + right * y
 
     def bounds(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """The upright part of a photo that holds the square.
-
-        Args:
-            height: Height of the photo in pixels.
-            width: Width of the photo in pixels.
-
-        Returns:
-            (x, y, w, h) in pixels, cut to the photo.
+        """Return the bounding box (x, y, w, h) in pixels, clipped to a photo of this height and width.
 
         Raises:
             ValueError: If the square lies outside the photo.
@@ -96,15 +87,7 @@ class FaceSquare:
         return left, top, right - left, bottom - top
 
     def weights(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """How much of the square's own counts: 1 inside, smoothly down to 0 at its border, 0 outside.
-
-        Args:
-            u: Points, any shape.
-            v: The same shape, or one that broadcasts with it.
-
-        Returns:
-            float32 in [0, 1].
-        """
+        """Return float32 weights of points (u, v): 1 inside, falling smoothly to 0 at the border, 0 outside."""
         distance = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v))
         if not self.feather:
             return (distance >= 0).astype(np.float32)
@@ -113,19 +96,14 @@ class FaceSquare:
 
 
 def face_square(face: Face, height: int, width: int) -> FaceSquare:
-    """The aligned square of a face.
+    """Return the aligned square of a face in a photo of this height and width.
 
-    With landmarks it is the similarity transform that brings them closest to the template, enlarged where the eyes'
-    distance, or theirs from the mouth, asks for more (a turned or tilted head). Without, it is upright and as large as
-    the box of such a face has it.
-
-    Args:
-        face: The face.
-        height: Height of the photo in pixels.
-        width: Width of the photo in pixels.
+    With landmarks it is the similarity transform that fits them to the template best, enlarged where the distance
+    between the eyes, or from eyes to mouth, asks for more (a turned or tilted head). Without landmarks it is upright
+    and fits the box.
 
     Raises:
-        ValueError: If the face lies outside the photo, or its landmarks fall into one point.
+        ValueError: If the face lies outside the photo, or its landmarks coincide.
     """
     require_inside(face, height, width)
     landmarks = np.asarray(face.landmarks, np.float64)
@@ -138,15 +116,12 @@ def face_square(face: Face, height: int, width: int) -> FaceSquare:
 
 
 def portrait_square(face: Face, height: int, width: int) -> FaceSquare:
-    """The square of a face in which portraits are parsed and edited: wider than FFHQ's, with room for the hair.
+    """Return the square in which portraits are parsed and edited: wider than FFHQ's, with room for the hair.
 
-    Args:
-        face: The face; without landmarks it counts as upright.
-        height: Height of the photo in pixels.
-        width: Width of the photo in pixels.
+    A face without landmarks is taken as upright.
 
     Raises:
-        ValueError: If the face lies outside the photo, or its landmarks fall into one point.
+        ValueError: If the face lies outside the photo, or its landmarks coincide.
     """
     require_inside(face, height, width)
     points = np.asarray(face.landmarks, np.float64)
@@ -157,25 +132,21 @@ def portrait_square(face: Face, height: int, width: int) -> FaceSquare:
 
 
 def fit_portrait(eyes: np.ndarray, mouth: np.ndarray) -> FaceSquare:
-    """The similarity transform that brings eyes and mouth closest to :data:`PORTRAIT_TEMPLATE`.
+    """Fit eyes (2, 2) and mouth (2,), in pixels with the first covering [0, 1], to :data:`PORTRAIT_TEMPLATE`.
 
-    Args:
-        eyes: (2, 2) x, y of the left and the right eye in pixels, the first pixel covering [0, 1].
-        mouth: (2,) of the middle of the mouth.
-
-    Returns:
-        Its square, enlarged where the eyes' distance from the mouth asks for more (a head turned aside).
+    The square of the similarity transform is enlarged where the distance from eyes to mouth asks for more (a head
+    turned aside).
 
     Raises:
-        ValueError: If the points fall into one.
+        ValueError: If the points coincide.
     """
     points = np.vstack([eyes, mouth]).astype(np.float64)
-    down, wanted = (math.dist(2 * below, left + right) for left, right, below in (points, PORTRAIT_TEMPLATE))
-    return _closest(points, PORTRAIT_TEMPLATE, down / wanted)
+    down, template_down = (math.dist(2 * below, left + right) for left, right, below in (points, PORTRAIT_TEMPLATE))
+    return _closest(points, PORTRAIT_TEMPLATE, down / template_down)
 
 
 def _closest(points: np.ndarray, template: np.ndarray, *sides: float) -> FaceSquare:
-    """The similarity transform that brings points closest to a template's, enlarged to the largest of the sides."""
+    """Fit points to a template by a similarity transform, enlarged to the largest of the sides."""
     points, template = points @ [1, 1j], template @ [1, 1j]
     mean, template_mean = points.mean(), template.mean()
     template = template - template_mean
@@ -188,7 +159,6 @@ def _closest(points: np.ndarray, template: np.ndarray, *sides: float) -> FaceSqu
 
 
 def _with_landmarks(square: FaceSquare, landmarks: np.ndarray) -> FaceSquare:
-    """A square that knows its face's landmarks, (5, 2) in pixels of the photo."""
     return replace(square, landmarks=np.stack(square.from_photo(*landmarks.T), axis=1))
 
 
@@ -200,10 +170,10 @@ def _box_square(face: Face) -> FaceSquare:
 
 
 def whole_square(height: int, width: int) -> FaceSquare:
-    """The square that is a whole picture: one that is aligned already.
+    """Return the square that covers a whole image, for one that is aligned already.
 
     Raises:
-        ValueError: If the picture is no square.
+        ValueError: If the image is not square.
     """
     if height != width:
         raise ValueError(f"an aligned face is a square picture, not one of {width}x{height} pixels")
@@ -211,34 +181,22 @@ def whole_square(height: int, width: int) -> FaceSquare:
 
 
 def align(image: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
-    """Cut an aligned face out of a photo in memory.
+    """Crop an aligned face from an image (H, W, 3) in memory, uint8 or uint16, which is mirrored outside.
 
-    Args:
-        image: (H, W, 3) RGB, uint8 or uint16.
-        square: Where it is; what lies outside the photo is the photo mirrored.
-        size: Side of the result in pixels.
-
-    Returns:
-        (size, size, 3) float32 in [0, 1], antialiased where the square is larger than that, and where it is the very
-        pixels of the photo, equal to them.
+    The result, (size, size, 3) float32 in [0, 1], is antialiased where the square is larger, and equal to the image
+    where pixels coincide.
 
     Raises:
-        ValueError: If the image is no photo, or the square lies outside of it.
+        ValueError: If the array is no image, or the square lies outside it.
     """
     ((_, face),) = read_aligned(ArraySource(image), [square], size)
     return face
 
 
 def read_aligned(source: RowSource, squares: Sequence[FaceSquare], size: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Cut aligned faces out of a photo that is read once, from top to bottom, in bounded memory.
+    """Crop aligned faces of size x size pixels from a photo that is read once, from top to bottom, in bounded memory.
 
-    Args:
-        source: The photo.
-        squares: Where the faces are.
-        size: Side of the results in pixels.
-
-    Yields:
-        (index of the square, face as :func:`align` gives it), in the order in which their last rows come.
+    Yield (index of the square, face as from :func:`align`), in the order of their last rows.
 
     Raises:
         ValueError: If a square lies outside the photo.
@@ -259,7 +217,7 @@ def read_aligned(source: RowSource, squares: Sequence[FaceSquare], size: int) ->
 
 
 class _Reduced:
-    """The part of a photo around a square, at less than twice the wanted size: means of factor x factor pixels."""
+    """The part of a photo around a square, at less than twice the final size: means of factor x factor pixels."""
 
     def __init__(self, source: RowSource, square: FaceSquare, size: int, index: int) -> None:
         self.index, self._square, self._size = index, square, size
@@ -267,15 +225,13 @@ class _Reduced:
         x, y, w, h = square.bounds(source.height, source.width)
         margin = 3 * factor  # the interpolation's reach
         self.x, self.y = max(0, x - margin), max(0, y - margin)
-        self.width, self.height = (
-            min(x + w + margin, source.width) - self.x,
-            min(y + h + margin, source.height) - self.y,
-        )
+        self.width = min(x + w + margin, source.width) - self.x
+        self.height = min(y + h + margin, source.height) - self.y
         self._largest = float(np.iinfo(source.dtype).max)
         self._cells: np.ndarray | None = None
 
     def add(self, rows: np.ndarray, top: int) -> None:
-        """Take what belongs here out of the photo's rows from ``top`` on."""
+        """Add the photo's rows from ``top`` on."""
         k = self._factor
         if self._cells is None:
             self._cells = np.zeros((-(-self.height // k), -(-self.width // k), rows.shape[2]), np.float32)
@@ -289,7 +245,7 @@ class _Reduced:
         self._cells[first // k : first // k + len(part)] += part
 
     def aligned(self) -> np.ndarray:
-        """The square's pixels; see :func:`align`."""
+        """Return the face; see :func:`align`."""
         assert self._cells is not None
         k, size = self._factor, self._size
         counts = (np.diff(np.append(np.arange(0, n, k), n)) for n in (self.height, self.width))
@@ -309,21 +265,13 @@ class _Reduced:
 
 
 def sampled(image: torch.Tensor, points: np.ndarray) -> torch.Tensor:
-    """Interpolate bicubically; beyond its borders an image is mirrored.
-
-    Args:
-        image: (1, C, h, w) float32.
-        points: (H, W, 2) x and y as shares of the image's width and height.
-
-    Returns:
-        (1, C, H, W) float32.
-    """
+    """Sample an image (1, C, h, w), mirrored outside, bicubically at points (H, W, 2), shares x, y of its sides."""
     grid = torch.from_numpy((2 * points - 1).astype(np.float32))[None]
     return F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
 
 
 def _starts(first: int, last: int, k: int) -> np.ndarray:
-    """Where cells of k rows begin within rows first to last, counted from ``first``."""
+    """Return where cells of k rows start within rows first to last, relative to ``first``."""
     return np.maximum(np.arange(first // k * k, last, k) - first, 0)
 
 

@@ -1,7 +1,7 @@
-"""Finding the faces of a photo with the first detector that can be had.
+"""Face detection by the first available detector.
 
-Detectors are registered in :mod:`retouch_common.faces.registry`: YuNet comes first. The last resort is the face parser
-with its bundled weights, which registers itself (:mod:`retouch_common.parsing.detector`).
+Detectors are registered in :mod:`retouch_common.faces.registry`, YuNet first. The last resort is the face parser with
+its bundled weights, which registers itself (:mod:`retouch_common.parsing.detector`).
 """
 
 from __future__ import annotations
@@ -19,17 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 def detect_faces(image: np.ndarray, *, score_threshold: float = 0.6) -> list[Face]:
-    """Find the faces in a photo, largest first.
+    """Detect faces in a photo (H, W, 3), uint8 RGB, in its pixels, largest first.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        score_threshold: Least mean confidence over the sizes at which the face must be seen.
-
-    Returns:
-        Faces in the image's pixels, largest first.
+    ``score_threshold`` is the minimum confidence, averaged over the scales at which a face must be detected.
 
     Raises:
-        DetectorUnavailable: If no detector can be had; the message is that of the first one.
+        DetectorUnavailable: If no detector is available; the message is that of the first one.
         ValueError: If the image is not (H, W, 3) uint8.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -49,7 +44,6 @@ def detect_faces(image: np.ndarray, *, score_threshold: float = 0.6) -> list[Fac
 
 @functools.lru_cache(maxsize=8)
 def _warn_once(name: str, reason: str) -> None:
-    """Say once why faces are found by another detector than the first."""
     logger.warning("faces are found by the %s, less reliably: %s", name, reason)
 
 

@@ -1,4 +1,4 @@
-"""A face in a photo, and the crop around it."""
+"""A detected face, and the crop around it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Face:
     """A face in a photo.
 
     Attributes:
-        box: (x, y, width, height) in pixels of the photo, from brow to chin.
+        box: (x, y, width, height) in pixels, from brows to chin.
         score: Confidence in [0, 1].
-        landmarks: (5, 2) float32 pixels: the eyes, the tip of the nose, the corners of the mouth, each pair
-            from left to right in the picture; NaN when unknown.
+        landmarks: (5, 2) float32 pixels: eyes, tip of the nose, corners of the mouth, each pair from left to right in
+            the image; NaN if unknown.
     """
 
     box: tuple[float, float, float, float]
@@ -29,20 +29,13 @@ class Face:
 
 
 def face_crop(face: Face, height: int, width: int, margin: float = 2.0) -> tuple[int, int, int, int]:
-    """The part of a photo to retouch for a face.
+    """Return the square crop (x, y, w, h) around a face in pixels of a photo of this height and width.
 
-    Args:
-        face: The face.
-        height: Height of the photo in pixels.
-        width: Width of the photo in pixels.
-        margin: Side of the crop over the longer side of the face's box.
-
-    Returns:
-        (x, y, w, h) in pixels: a square around the face, shifted into the photo and cut where the photo is
-        smaller.
+    It is shifted into the photo, and clipped where the photo is smaller; ``margin`` is its side over the box's longer
+    side.
 
     Raises:
-        ValueError: If the face's box has no pixel in common with the photo.
+        ValueError: If the face's box lies outside the photo.
     """
     require_inside(face, height, width)
     x, y, w, h = face.box
@@ -54,12 +47,7 @@ def face_crop(face: Face, height: int, width: int, margin: float = 2.0) -> tuple
 
 
 def require_inside(face: Face, height: int, width: int) -> None:
-    """Refuse a face whose box has no pixel in common with the photo.
-
-    Args:
-        face: The face.
-        height: Height of the photo in pixels.
-        width: Width of the photo in pixels.
+    """Refuse a face whose box shares no pixel with a photo of this height and width.
 
     Raises:
         ValueError: If it lies outside.

@@ -1,6 +1,6 @@
-"""Where skin may be on a face, from landmarks alone: a template's 189 points, the mesh's 468 or a detector's five.
+"""Where skin may be on a face, from landmarks: a template's 189 points, the mesh's 468 or a detector's five.
 
-All lengths are multiples of the distance between the pupils (`unit`). Colour decides the rest
+Lengths are multiples of the distance between the pupils (`unit`). Colour decides the rest
 (`retouch_common.faces.skin`).
 """
 
@@ -17,15 +17,6 @@ from retouch_common.faces.webmorph import Template
 from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur
 
-__all__ = [
-    "FaceGeometry",
-    "geometry_from_landmarks",
-    "geometry_from_mesh",
-    "geometry_from_template",
-    "geometry_without_face",
-    "mesh_unit",
-]
-
 
 @dataclass(frozen=True)
 class FaceGeometry:
@@ -33,15 +24,15 @@ class FaceGeometry:
 
     Attributes:
         allowed: Where skin may be.
-        excluded: Eyes, brows, lips and nostrils with the margin for drawing.
-        excluded_wide: Where natural blemishes are not looked for: the same with a wider margin, the outline of the
-            face, and the shadow of the jaw, whose edges look like spots.
-        seeds: Certain skin (cheeks, forehead, nose), from which colour is learnt.
+        excluded: Eyes, brows, lips and nostrils, with a margin for drawing.
+        excluded_wide: Where natural blemishes are not searched: the same with a wider margin, the outline of the face,
+            and the shadow of the jaw, whose edges resemble spots.
+        seeds: Certain skin (cheeks, forehead, nose), from which the colour is estimated.
         unit: Distance between the pupils in pixels.
-        box: Face as x, y, width, height in pixels (float).
-        face: The face itself, without forehead above the outline, neck and ears; None if it is not known.
-        beard: Where beards, moustaches and sideburns grow; None if it is not known.
-        sockets: From the brows to the lower lids, where lenses of glasses are; None if it is not known.
+        box: Face as x, y, width, height in pixels.
+        face: Face without neck, ears and the forehead above the outline; None if unknown.
+        beard: Region of beards, moustaches and sideburns; None if unknown.
+        sockets: From the brows to the lower lids, where lenses of glasses are; None if unknown.
     """
 
     allowed: np.ndarray
@@ -56,25 +47,21 @@ class FaceGeometry:
 
 
 def geometry_from_template(template: Template, height: int, width: int) -> FaceGeometry:
-    """Regions from a 189-point template whose points lie in an image of `height` x `width` pixels."""
+    """Return the regions of a 189-point template whose points lie in an image of `height` x `width` pixels."""
     unit = template.pupil_distance
 
     def filled(name: str) -> np.ndarray:
         return fill_polygon(template.outline(name), height, width)
 
-    face = filled("face")
-    ears = np.maximum(filled("ear_left"), filled("ear_right"))
-    neck = filled("neck")
-    allowed = np.maximum.reduce([face, dilate(ears, 0.04 * unit), dilate(neck, 0.1 * unit)])
-    whole = np.maximum(face, ears)
+    face, ears = filled("face"), _union(filled("ear_left"), filled("ear_right"))
+    allowed = _union(face, dilate(ears, 0.04 * unit), dilate(filled("neck"), 0.1 * unit))
 
-    eyes = np.maximum(filled("eye_left"), filled("eye_right"))
-    brows = np.maximum(filled("brow_left"), filled("brow_right"))
+    eyes = _union(filled("eye_left"), filled("eye_right"))
+    brows = _union(filled("brow_left"), filled("brow_right"))
     lips = filled("lips")
-    nostrils = np.zeros_like(face)
-    wings = np.zeros_like(face)
-    for name in ("nose_wing_left", "nose_wing_right"):
-        line = template.lines(name)[0]
+    nostrils, wings = np.zeros_like(face), np.zeros_like(face)
+    wing_lines = [template.lines(name)[0] for name in ("nose_wing_left", "nose_wing_right")]
+    for line in wing_lines:
         _mark(nostrils, line[3:])
         _mark(wings, line)
     narrow = _union(
@@ -92,31 +79,23 @@ def geometry_from_template(template: Template, height: int, width: int) -> FaceG
     )
     rim = dilate(face, 0.35 * unit) * (1.0 - dilate(face, -0.1 * unit))
     wide = _union(wide, rim, ears)
-    core = dilate(face, -0.22 * unit)
-    seeds = core * (1.0 - _union(wide, dilate(lips, 0.3 * unit)))
-    x, y = template.outline("face").T
-    box = (float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y)))
-    wings = np.concatenate([template.lines(name)[0] for name in ("nose_wing_left", "nose_wing_right")])
+    seeds = dilate(face, -0.22 * unit) * (1.0 - _union(wide, dilate(lips, 0.3 * unit)))
     down = template.outline("lips").mean(0) - template.outline("eye_left").mean(0) / 2
     down = down - template.outline("eye_right").mean(0) / 2
-    base = wings[np.argmax(wings @ down)]
+    wing_points = np.concatenate(wing_lines)
+    base = wing_points[np.argmax(wing_points @ down)]
     beard = _beard(face, base, down / max(float(np.hypot(*down)), 1e-6), unit)
     return FaceGeometry(
-        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box,
-        face=whole, beard=beard, sockets=dilate(_union(eyes, brows), 0.15 * unit),
+        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, _bounding_box(template.outline("face")),
+        face=_union(face, ears), beard=beard, sockets=dilate(_union(eyes, brows), 0.15 * unit),
     )  # fmt: skip
 
 
 def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeometry:
-    """Regions from the 468-point mesh, at any pose.
+    """Return the regions of the 468-point mesh (468, 2), at any pose.
 
-    Beards and glasses are not landmarks: cleaning leaves out the band around eyes and brows, where rims are, and skin
-    colour is learnt above the base of the nose only. Ears are left out: at most poses hair or background is there.
-
-    Args:
-        points: (468, 2) x, y in pixels.
-        height: Rows of the image.
-        width: Columns of the image.
+    Beards and glasses are no landmarks: cleaning excludes the band around eyes and brows, where rims are, and the skin
+    colour is estimated above the base of the nose only. Ears are excluded: at most poses hair or background is there.
     """
     points = np.asarray(points, dtype=np.float32)
     unit = mesh_unit(points)
@@ -147,23 +126,16 @@ def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeome
         dilate(face, 0.35 * unit) * (1.0 - dilate(face, -0.15 * unit)),
         1.0 - face,
     )
-    core = dilate(face, -0.2 * unit)
-    above = _between(points[10], points[2], down, height, width)
-    seeds = (
-        core
-        * above
-        * (1.0 - _union(dilate(eyes, 0.2 * unit), dilate(brows, 0.12 * unit), dilate(nostrils, 0.1 * unit)))
-    )
-    x, y = points[list(mesh.OVAL)].T
-    box = (float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y)))
+    parts = _union(dilate(eyes, 0.2 * unit), dilate(brows, 0.12 * unit), dilate(nostrils, 0.1 * unit))
+    seeds = dilate(face, -0.2 * unit) * _between(points[10], points[2], down, height, width) * (1.0 - parts)
     return FaceGeometry(
-        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, box,
+        allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, _bounding_box(points[list(mesh.OVAL)]),
         face=face, beard=_beard(face, points[2], down, unit), sockets=sockets,
     )  # fmt: skip
 
 
 def _beard(face: np.ndarray, base: np.ndarray, down: np.ndarray, unit: float) -> np.ndarray:
-    """Where beards, moustaches and sideburns grow: below the nose's base, and along the outline below the eyes."""
+    """Return the region of beards, moustaches and sideburns: below the nose, and along the outline below the eyes."""
     height, width = face.shape
     chin = _between(base - 0.1 * unit * down, base + 10.0 * unit * down, down, height, width)
     cheeks = _between(base - 0.7 * unit * down, base, down, height, width)
@@ -172,7 +144,7 @@ def _beard(face: np.ndarray, base: np.ndarray, down: np.ndarray, unit: float) ->
 
 
 def mesh_unit(points: np.ndarray) -> float:
-    """Distance between the eyes' centres in pixels; of a face that is turned away, what it would be from the front."""
+    """Return the distance between the eyes' centres in pixels; for a turned face, what it would be from the front."""
     left, right = (points[list(eye)].mean(0) for eye in mesh.EYES)
     return max(float(np.hypot(*(right - left))), 0.33 * float(np.hypot(*(points[152] - points[10]))))
 
@@ -186,20 +158,20 @@ _SOCKETS = (
 
 
 def _forehead(points: np.ndarray, down: np.ndarray, rise: float) -> np.ndarray:
-    """Outline (n, 2) of what lies above the oval, as far as hair usually begins."""
+    """Return the outline (n, 2) from the oval up to where hair usually begins."""
     top = points[[127, 162, 21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251, 389, 356]]
     share = np.sin(np.linspace(0.0, np.pi, len(top), dtype=np.float32))[:, None]
     return np.concatenate([top - down * rise * share, top[::-1]])
 
 
 def _below_jaw(points: np.ndarray, down: np.ndarray, drop: float) -> np.ndarray:
-    """Outline (n, 2) of what lies below the jaw, as far as the neck usually shows."""
+    """Return the outline (n, 2) from the jaw down to where the neck usually ends."""
     jaw = points[[58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288]]
     return np.concatenate([jaw, jaw[::-1] + down * drop])
 
 
 def _between(first: np.ndarray, last: np.ndarray, down: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The strip (H, W) across the image between two points, along a direction."""
+    """Return the strip (H, W) across the image between two points along a direction."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     along = x * down[0] + y * down[1]
     return ((along > first @ down) & (along < last @ down)).astype(np.float32)
@@ -208,14 +180,7 @@ def _between(first: np.ndarray, last: np.ndarray, down: np.ndarray, height: int,
 def geometry_from_landmarks(
     landmarks: np.ndarray, box: tuple[float, float, float, float], height: int, width: int
 ) -> FaceGeometry:
-    """Regions from the five points of a face detector.
-
-    Args:
-        landmarks: (5, 2) x, y in pixels: the eyes, the tip of the nose, the corners of the mouth.
-        box: The detector's box as x, y, width, height.
-        height: Rows of the image.
-        width: Columns of the image.
-    """
+    """Return the regions of a face detector's five points (5, 2) and box (x, y, width, height), in pixels."""
     points = np.asarray(landmarks, dtype=np.float32)
     eyes = points[:2][np.argsort(points[:2, 0])]
     mouth = points[3:][np.argsort(points[3:, 0])]
@@ -250,10 +215,8 @@ def geometry_from_landmarks(
             parts.append(blob(wing, 0.16 + margin, 0.12 + margin))
         return _union(*parts)
 
-    seeds = np.zeros_like(face)
-    for side in (-1.0, 1.0):
-        cheek = nose + along * side * 0.52 * unit - down * 0.02 * unit
-        seeds = _union(seeds, blob(cheek, 0.22, 0.25))
+    cheeks = (nose + along * side * 0.52 * unit - down * 0.02 * unit for side in (-1.0, 1.0))
+    seeds = _union(*(blob(cheek, 0.22, 0.25) for cheek in cheeks))
     seeds = _union(seeds, blob(middle - down * 0.75 * unit, 0.4, 0.16), blob(nose - down * 0.15 * unit, 0.12, 0.3))
     seeds *= 1.0 - features(0.0)
     safe = blob(middle + down * 0.42 * unit, 1.0, 1.25)  # ends above the chin, which five points do not tell
@@ -262,16 +225,10 @@ def geometry_from_landmarks(
 
 
 def geometry_without_face(image: np.ndarray) -> FaceGeometry | None:
-    """Regions guessed from colour alone, for portraits without landmarks or a detector.
+    """Estimate the regions of an image (H, W, 3) in [0, 1] from colour alone; None if hardly anything looks like skin.
 
-    The largest area of usual skin colours counts as the face. Dark, saturated and rough parts in it (eyes,
-    brows, lips, nostrils, hair) are left out with a wide margin.
-
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-
-    Returns:
-        None if hardly anything has the colour of skin.
+    The largest area of usual skin colours is taken as the face; dark, saturated and rough parts of it (eyes, brows,
+    lips, nostrils, hair) are excluded with a wide margin.
     """
     height, width = image.shape[:2]
     lab = rgb_to_lab(gaussian_blur(image, 1.5))
@@ -305,12 +262,17 @@ def geometry_without_face(image: np.ndarray) -> FaceGeometry | None:
     return FaceGeometry(allowed, excluded, wide, seeds, unit, (cx - reach, cy - 1.4 * reach, 2 * reach, 2.8 * reach))
 
 
+def _bounding_box(points: np.ndarray) -> tuple[float, float, float, float]:
+    x, y = points.T
+    return float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y))
+
+
 def _union(*masks: np.ndarray) -> np.ndarray:
     return np.maximum.reduce(masks)
 
 
 def _soft(mask: np.ndarray, unit: float) -> np.ndarray:
-    """Round the corners off and blur the edge a little, outwards only."""
+    """Round the corners and blur the edge a little, outwards only."""
     return np.clip(2.0 * gaussian_blur(mask, 0.02 * unit), 0.0, 1.0)
 
 

@@ -1,8 +1,7 @@
-"""Where eyes, brows, lips, nose and jaw lie in a picture: what retouching programs know about a face.
+"""Parts of a face (eyes, brows, lips, nose, jaw) from landmarks.
 
-Three kinds of landmarks give it: the hand-placed 189 points of a `.tem` template, the 68 points that detectors such
-as dlib's find and that come with FFHQ, and, for pictures framed as FFHQ's, where faces lie on average. Points are
-x, y in pixels, the middle of the first pixel at (0, 0).
+Sources are the 189 manual points of a `.tem` template, the 68 points of detectors such as dlib's and of FFHQ, and the
+mean face in FFHQ's framing. Points are x, y in pixels, the centre of the first pixel at (0, 0).
 """
 
 from __future__ import annotations
@@ -11,26 +10,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from retouch_common.faces.alignment import FaceSquare, fit_portrait
 from retouch_common.faces.webmorph import Template, read_template
 
-__all__ = [
-    "FFHQ_SIDE",
-    "FaceLandmarks",
-    "canonical_landmarks",
-    "ffhq_square",
-    "landmarks_from_68",
-    "landmarks_from_template",
-    "portrait_square_of",
-    "read_landmarks",
-    "to_aligned",
-]
-
 FFHQ_SIDE = 1024
-"""Side in pixels of the aligned pictures that FFHQ's landmarks belong to."""
+"""Size in pixels of FFHQ's aligned images, to which its landmarks refer."""
 
 FOREHEAD = 0.674
 """From the eyes up to the hairline, as a share of the way from the eyes down to the chin: the mean of 112 people."""
@@ -59,19 +47,19 @@ _CANONICAL = np.array([
 
 @dataclass(frozen=True)
 class FaceLandmarks:
-    """Parts of one face. Left and right are the picture's; outlines close by themselves.
+    """Parts of one face. Left and right are the image's; outlines close automatically.
 
     Attributes:
         eyes: Outlines of the left and the right eye, each (n, 2).
         brows: Outlines of the left and the right brow, each (n, 2).
         lips: Outline of both lips together, (n, 2).
-        mouth: The mouth's left and right corner, (2, 2).
-        nose: From between the eyes down to the tip, (n, 2).
+        mouth: Left and right corner of the mouth, (2, 2).
+        nose: From between the eyes to the tip, (n, 2).
         jaw: From the left ear along the chin to the right ear, (n, 2).
-        outline: The whole face from hairline to chin, (n, 2).
+        outline: Face from hairline to chin, (n, 2).
 
     Raises:
-        ValueError: If a part is no list of finite points, or both eyes lie in one place.
+        ValueError: If a part is not a list of finite points, or both eyes coincide.
     """
 
     eyes: tuple[np.ndarray, np.ndarray]
@@ -92,13 +80,13 @@ class FaceLandmarks:
 
     @property
     def eye_centres(self) -> np.ndarray:
-        """(2, 2): the middle of the left and of the right eye."""
+        """(2, 2): centres of the left and the right eye."""
         return np.stack([eye.mean(0) for eye in self.eyes])
 
     @property
     def eye_widths(self) -> np.ndarray:
-        """(2,) pixels from corner to corner of each eye."""
-        return np.array([_spread(eye) for eye in self.eyes])
+        """(2,) widths of the eyes in pixels."""
+        return np.array([float(np.hypot(*(eye[:, None] - eye).T).max()) for eye in self.eyes])
 
     @property
     def unit(self) -> float:
@@ -108,28 +96,24 @@ class FaceLandmarks:
 
     @property
     def five_points(self) -> np.ndarray:
-        """(5, 2): left eye, right eye, tip of the nose, left and right corner of the mouth, as detectors give them."""
+        """(5, 2): left eye, right eye, tip of the nose, left and right corner of the mouth, as from detectors."""
         return np.concatenate([self.eye_centres, self.nose[-1:], self.mouth])
 
     def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> FaceLandmarks:
-        """The same face with each part's (n, 2) points moved by a function."""
-        return FaceLandmarks(
-            eyes=(function(self.eyes[0]), function(self.eyes[1])),
-            brows=(function(self.brows[0]), function(self.brows[1])),
-            lips=function(self.lips),
-            mouth=function(self.mouth),
-            nose=function(self.nose),
-            jaw=function(self.jaw),
-            outline=function(self.outline),
-        )
+        """Return the face with a function applied to each part's (n, 2) points."""
+
+        def moved(part: Any) -> Any:
+            return tuple(map(function, part)) if isinstance(part, tuple) else function(part)
+
+        return FaceLandmarks(**{name: moved(part) for name, part in vars(self).items()})
 
     def scaled(self, factor: float) -> FaceLandmarks:
-        """The same face in the picture enlarged by a factor."""
+        """Return the face in the image resized by a factor."""
         return self.mapped(lambda points: (points + 0.5) * factor - 0.5)
 
 
 def landmarks_from_template(template: Template) -> FaceLandmarks:
-    """Parts of a face from the 189-point template, in the template's own photo.
+    """Return the parts of a face from a 189-point template, in its own photo.
 
     Raises:
         ValueError: If it is another kind of template.
@@ -153,13 +137,10 @@ def landmarks_from_template(template: Template) -> FaceLandmarks:
 
 
 def landmarks_from_68(points: np.ndarray) -> FaceLandmarks:
-    """Parts of a face from 68 points in the order of iBUG 300-W (dlib's, FFHQ's); the hairline is guessed.
-
-    Args:
-        points: (68, 2) x, y in pixels.
+    """Return the parts of a face from 68 points in iBUG 300-W's order (dlib, FFHQ), (68, 2); the hairline is estimated.
 
     Raises:
-        ValueError: If they are not 68 points, or not finite.
+        ValueError: If they are not 68 finite points.
     """
     points = np.asarray(points, dtype=np.float32)
     if points.shape != (68, 2):
@@ -173,11 +154,10 @@ def landmarks_from_68(points: np.ndarray) -> FaceLandmarks:
     cos, sin = np.cos(angle), np.sin(angle)
     # a cubic superellipse is within 2 % of an eye distance of the mean hairline
     hairline = centre - np.sign(cos) * np.abs(cos) ** (2 / 3) * across + np.abs(sin) ** (2 / 3) * rise
-    thickness = (
-        BROW_THICKNESS * drop / max(float(np.hypot(*drop)), 1e-6) * float(np.hypot(*(eyes[1] - eyes[0]).mean(0)))
-    )
+    eye_distance = float(np.hypot(*(eyes[1] - eyes[0]).mean(0)))
+    thickness = BROW_THICKNESS * drop / max(float(np.hypot(*drop)), 1e-6) * eye_distance
     left, right = (
-        np.concatenate([line + thickness, line[::-1] - thickness]) for line in (points[17:22], points[22:27])
+        np.concatenate([brow + thickness, brow[::-1] - thickness]) for brow in (points[17:22], points[22:27])
     )
     return FaceLandmarks(
         eyes=eyes,
@@ -191,21 +171,17 @@ def landmarks_from_68(points: np.ndarray) -> FaceLandmarks:
 
 
 def canonical_landmarks(size: int) -> FaceLandmarks:
-    """Where a face lies on average in a picture framed as FFHQ's, for faces without landmarks of their own.
+    """Return the mean face in an image of `size` pixels in FFHQ's framing, for faces without landmarks.
 
-    Single faces differ: by 1 % of the side around the eyes and the mouth, by 2 % at the jaw (standard deviations).
-
-    Args:
-        size: Side of the picture in pixels.
+    Standard deviations of single faces are 1 % of the side around eyes and mouth, 2 % at the jaw.
     """
     return landmarks_from_68(_CANONICAL).scaled(size / 512)
 
 
 def ffhq_square(landmarks: FaceLandmarks) -> FaceSquare:
-    """Where FFHQ's procedure cuts the face out of a photo (Karras et al., CVPR 2019).
+    """Return the square of FFHQ's alignment (Karras et al., CVPR 2019).
 
-    `retouch_common.faces.alignment.face_square` does the same with a detector's points, which lie a little
-    differently from the landmarks here.
+    `retouch_common.faces.alignment.face_square` takes a detector's points instead, which differ a little.
     """
     left, right = landmarks.eye_centres.astype(np.float64) + 0.5
     eyes, mouth = (left + right) / 2, landmarks.mouth.astype(np.float64).mean(0) + 0.5
@@ -217,12 +193,12 @@ def ffhq_square(landmarks: FaceLandmarks) -> FaceSquare:
 
 
 def portrait_square_of(landmarks: FaceLandmarks) -> FaceSquare:
-    """Where portraits are parsed and edited, see `retouch_common.faces.alignment.portrait_square`."""
+    """Return the square of :func:`retouch_common.faces.alignment.portrait_square` from landmarks."""
     return fit_portrait(landmarks.eye_centres.astype(np.float64) + 0.5, landmarks.mouth.mean(0) + 0.5)
 
 
 def to_aligned(landmarks: FaceLandmarks, square: FaceSquare, size: int) -> FaceLandmarks:
-    """Landmarks of a photo in the aligned picture that `alignment.align(photo, square, size)` cuts out of it."""
+    """Map landmarks of a photo to the image that `alignment.align(photo, square, size)` crops."""
 
     def moved(points: np.ndarray) -> np.ndarray:
         shares = np.stack(square.from_photo(points[:, 0] + 0.5, points[:, 1] + 0.5), axis=1)
@@ -232,7 +208,7 @@ def to_aligned(landmarks: FaceLandmarks, square: FaceSquare, size: int) -> FaceL
 
 
 def read_landmarks(path: str | Path) -> FaceLandmarks:
-    """Read a `.tem` template of 189 points or a `.npy` array (68, 2), in the pixels of its own picture.
+    """Read a 189-point `.tem` template or a `.npy` array (68, 2), in pixels of its image.
 
     Raises:
         ValueError: If the file is neither; the message names it.
@@ -247,9 +223,3 @@ def read_landmarks(path: str | Path) -> FaceLandmarks:
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     raise ValueError(f"{path}: landmarks are read from .tem templates and .npy arrays")
-
-
-def _spread(points: np.ndarray) -> float:
-    """The largest distance between two points."""
-    between = points[:, None] - points[None]
-    return float(np.hypot(between[..., 0], between[..., 1]).max())

@@ -1,4 +1,4 @@
-"""The 468-point face mesh of MediaPipe: indices of its parts, and `landmarks.npz`, the file that holds one per picture.
+"""MediaPipe's 468-point face mesh: indices of its parts, and `landmarks.npz`, the meshes of a folder's images.
 
 Kartynnik et al., *Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs*, CVPR workshops 2019.
 Points are x, y in pixels with the centre of the first pixel at (0, 0); left and right are the image's.
@@ -15,22 +15,6 @@ import numpy as np
 
 from retouch_common.faces.landmarks import FaceLandmarks
 from retouch_common.files import write_atomically
-
-__all__ = [
-    "BROWS",
-    "EYES",
-    "INNER_LIPS",
-    "LANDMARKS_FILE",
-    "NOSE",
-    "NOSE_TIP",
-    "NOSTRILS",
-    "NUM_POINTS",
-    "OUTER_LIPS",
-    "OVAL",
-    "landmarks_from_mesh",
-    "read_mesh_file",
-    "write_mesh_file",
-]
 
 NUM_POINTS = 468
 LANDMARKS_FILE = "landmarks.npz"
@@ -58,10 +42,7 @@ _JAW_FIRST, _JAW_LAST = OVAL.index(454), OVAL.index(234)  # from the right ear a
 
 
 def landmarks_from_mesh(points: np.ndarray) -> FaceLandmarks:
-    """Return the parts of a face from its mesh.
-
-    Args:
-        points: (468, 2) x, y in pixels.
+    """Return the parts of a face from its mesh (468, 2), x, y in pixels.
 
     Raises:
         ValueError: If they are not 468 finite points.
@@ -83,10 +64,7 @@ def landmarks_from_mesh(points: np.ndarray) -> FaceLandmarks:
 
 
 def read_mesh_file(path: str | Path) -> dict[str, np.ndarray]:
-    """Read the meshes of a folder's pictures from its `landmarks.npz`.
-
-    Returns:
-        (468, 2) float32 x, y in pixels, by name of the picture.
+    """Read the meshes, (468, 2) float32 x, y in pixels, by image name from a `landmarks.npz`.
 
     Raises:
         ValueError: If the file does not hold `names` (N) and finite `points` (N, 468, 2).

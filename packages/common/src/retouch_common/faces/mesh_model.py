@@ -1,4 +1,4 @@
-"""MediaPipe's face mesh network: 468 landmarks of a face in a photograph.
+"""MediaPipe's face mesh network: 468 landmarks of a face.
 
 Kartynnik et al., *Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs*, CVPR workshops 2019. The
 network (Apache-2.0) is not bundled; it runs in onnxruntime, the extra `retouch-common[landmarks]`.
@@ -16,8 +16,6 @@ from retouch_common.faces.alignment import FaceSquare, align
 from retouch_common.faces.face import Face
 from retouch_common.files import check_sha256, hub_file
 
-__all__ = ["MODEL_FILE", "MODEL_SHA256", "MeshModel"]
-
 MODEL_FILE = "face_landmark.onnx"
 MODEL_SHA256 = "2ece916c568172aafde5d8beaf0198c65b10691a618e551c4b1015a32116e326"
 
@@ -30,13 +28,13 @@ ROUNDS = 3
 
 
 class MeshModel:
-    """Finds the 468 landmarks of a detected face.
+    """Estimator of the 468 landmarks of a detected face.
 
     Args:
-        name: The ONNX file, its folder, or a hub id ``owner/name[@revision]`` that holds it as `face_landmark.onnx`.
+        name: ONNX file, its folder, or hub id ``owner/name[@revision]`` with `face_landmark.onnx`.
 
     Raises:
-        ValueError: If it is not there, is not the expected file, or onnxruntime is missing.
+        ValueError: If the file is missing or another one, or onnxruntime is missing.
     """
 
     def __init__(self, name: str | Path) -> None:
@@ -51,14 +49,9 @@ class MeshModel:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, image: np.ndarray, face: Face) -> tuple[np.ndarray, float]:
-        """Find the landmarks of a face.
+        """Estimate the landmarks of a face in an image (H, W, 3), uint8 RGB.
 
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            face: Where the face is.
-
-        Returns:
-            (468, 2) float32 x, y in pixels of the image, and the probability in [0, 1] that they lie on a face.
+        They are (468, 2) float32 x, y in pixels; the second result is the probability in [0, 1] that they are a face's.
 
         Raises:
             ValueError: If the face lies outside the image.
@@ -74,13 +67,13 @@ class MeshModel:
         return (points - 0.5).astype(np.float32), 1.0 / (1.0 + math.exp(-logit))
 
     def _run(self, crop: np.ndarray) -> tuple[np.ndarray, float]:
-        """Landmarks (468, 2) in pixels of the crop, the first pixel covering [0, 1], and the logit of a face."""
+        """Return landmarks (468, 2) in pixels of the crop, the first pixel covering [0, 1], and the face logit."""
         coordinates, logit = self._session.run(None, {"input_1": crop.transpose(2, 0, 1)[None]})
         return coordinates.reshape(mesh.NUM_POINTS, 3)[:, :2], float(logit.item())
 
 
 def _square_of(points: np.ndarray) -> FaceSquare:
-    """The square around a face, its eyes level."""
+    """Return the square around a face, eyes level."""
     left, right = (points[list(eye)].mean(0) for eye in mesh.EYES)
     angle = _angle(left, right)
     upright = points @ np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])

@@ -1,4 +1,4 @@
-"""Masks and changes of aligned faces at their places in a photograph."""
+"""Masks and changes of aligned faces, mapped back to their photo."""
 
 from __future__ import annotations
 
@@ -17,28 +17,13 @@ from retouch_common.photo.sources import RowSource
 
 @dataclass(frozen=True)
 class AlignedMask:
-    """A mask of an aligned face, at its place in a photo.
-
-    Attributes:
-        square: Where the face is.
-        values: (S, S) float32 in [0, 1].
-    """
+    """A mask of an aligned face: its square, and its values (S, S) float32 in [0, 1]."""
 
     square: FaceSquare
     values: np.ndarray
 
     def weights(self, left: int, top: int, width: int, height: int) -> np.ndarray:
-        """The mask within a part of the photo, interpolated bilinearly.
-
-        Args:
-            left: Left edge of the part in pixels of the photo.
-            top: Top edge.
-            width: Width in pixels.
-            height: Height.
-
-        Returns:
-            (height, width) float32 in [0, 1]; exactly 0 outside the square.
-        """
+        """Interpolate the mask in a part of the photo: (height, width) float32, exactly 0 outside the square."""
         corners_x, corners_y = np.array([left, left + width, left]), np.array([top, top, top + height])
         rows = [(b - a, c - a, b + c - 1) for a, b, c in self.square.from_photo(corners_x, corners_y)]
         grid = F.affine_grid(torch.tensor(rows, dtype=torch.float32)[None], [1, 1, height, width], align_corners=False)
@@ -48,16 +33,10 @@ class AlignedMask:
 
 
 class AlignedLayer:
-    """A change of an aligned face, brought back to the photo's place and scale.
+    """A change (S, S, C) of an aligned face, float32 in levels of the photo, mapped back to the photo.
 
-    A change larger than the face in the photo is reduced with antialiasing, a smaller one is interpolated
-    bicubically: the photo keeps its own detail and only the difference is smooth.
-
-    Args:
-        square: Where the face is.
-        change: (S, S, C) float32, in levels of the photo.
-        height: Height of the photo in pixels.
-        width: Width of the photo in pixels.
+    A change larger than the face in the photo is downsampled with antialiasing, a smaller one is interpolated
+    bicubically: the photo keeps its detail, only the difference is smooth.
     """
 
     def __init__(self, square: FaceSquare, change: np.ndarray, height: int, width: int) -> None:
@@ -84,16 +63,10 @@ def changed_rows(
     strength: float = 1.0,
     protect: RowSource | None = None,
 ) -> Iterator[np.ndarray]:
-    """Paste what a network changed in aligned faces back into their photo.
+    """Paste changes of aligned faces, (S, S, 3) float32 in [-1, 1], times ``strength`` into their photo, in one pass.
 
-    Args:
-        photo: The photo; its rows are asked for once, from top to bottom.
-        changes: Where each face is, and what is added to it, (S, S, 3) float32 in [-1, 1].
-        strength: What the changes are multiplied by, 0 to 1.
-        protect: A picture of the photo's size, white where nothing may change.
-
-    Yields:
-        Consecutive blocks of rows, (n, W, 3) of the photo's type.
+    Yield consecutive blocks of rows, (n, W, 3) of the photo's dtype. Where ``protect``, an image of the photo's size,
+    is white, nothing changes.
 
     Raises:
         ValueError: If the strength is outside [0, 1], or ``protect`` has another size.

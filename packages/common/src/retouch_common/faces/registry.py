@@ -1,7 +1,7 @@
-"""Face detectors in the order in which they are tried.
+"""Registry of face detectors, in the order in which they are tried.
 
-A detector takes an (H, W, 3) uint8 RGB image and ``score_threshold`` and returns faces, largest first. Registering one
-costs nothing: it is loaded when :func:`retouch_common.faces.detection.detect_faces` first needs it.
+A detector takes an (H, W, 3) uint8 RGB image and ``score_threshold`` and returns faces, largest first. It is loaded
+when :func:`retouch_common.faces.detection.detect_faces` first needs it.
 """
 
 from __future__ import annotations
@@ -19,22 +19,19 @@ _last_resorts: set[str] = set()
 
 
 class DetectorUnavailable(RuntimeError):
-    """The weights of a face detector are missing; the message says which file to put where."""
+    """The weights of a face detector are missing; the message says which file goes where."""
 
 
 def register_detector(name: str, load: Callable[[], Detector], *, last_resort: bool = False) -> None:
-    """Add a face detector, or replace the one of that name.
+    """Register a face detector, or replace the one of this name; a last resort is tried after all others.
 
-    Args:
-        name: What messages call it.
-        load: Return the detector; called for every image, so it caches what it loads. It raises
-            :class:`DetectorUnavailable` if the detector cannot be had.
-        last_resort: Try it after all detectors that are not.
+    ``load`` returns the detector, or raises :class:`DetectorUnavailable`. It is called for every image, so it should
+    cache.
     """
     _loaders[name] = load
     (_last_resorts.add if last_resort else _last_resorts.discard)(name)
 
 
 def registered_detectors() -> dict[str, Callable[[], Detector]]:
-    """Return the loaders by name, in the order in which they are to be tried."""
+    """Return the loaders by name, in the order in which they are tried."""
     return dict(sorted(_loaders.items(), key=lambda item: item[0] in _last_resorts))

@@ -1,7 +1,7 @@
-"""Skin masks for portraits: geometry says where skin may be, an adaptive colour model where it is.
+"""Skin masks of portraits: geometry says where skin may be, an adaptive colour model where it is.
 
-The model is a Gaussian in Lab around the colour of cheeks and forehead of this very face, wide in
-lightness (shadow and light), narrow in colour, with a test of texture that leaves hair and beards out.
+The model is a Gaussian in Lab around the colour of this face's cheeks and forehead, wide in lightness, narrow in
+colour, with a test of texture that excludes hair and beards.
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ from retouch_common.faces.geometry import FaceGeometry
 from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, gaussian_blur, label_regions, resize, smoothstep
 
-__all__ = ["WORKING_UNIT", "SkinMaps", "enlarge", "plain_background", "skin_maps"]
-
 WORKING_UNIT = 128.0
 """Pupil distance in pixels at which geometry and colour are evaluated (larger photos are reduced)."""
 
 
 @dataclass(frozen=True)
 class SkinMaps:
-    """Skin of one photo, each (H, W) float32 in [0, 1].
+    """Skin of one photo, all (H, W) float32 in [0, 1].
 
     Attributes:
         skin: Where blemishes may be drawn; exactly 0 elsewhere.
-        cleanable: Where natural blemishes may be looked for: further from eyes, brows, lips and nostrils.
+        cleanable: Where natural blemishes may be searched: further from eyes, brows, lips and nostrils.
         other: What is certainly not skin, of this person or another.
-        tone: Skin with eyes, brows, lips and gaps filled in, for changing the tone of a whole face softly.
+        tone: Skin with eyes, brows, lips and gaps filled in, for soft changes of a face's tone.
     """
 
     skin: np.ndarray
@@ -38,26 +36,19 @@ class SkinMaps:
 
 
 def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
-    """Skin of one face.
+    """Segment the skin of one face in an image (H, W, 3) in [0, 1], at about `WORKING_UNIT` pixels between the pupils.
 
-    Args:
-        image: (H, W, 3) float32 in [0, 1], at about `WORKING_UNIT` pixels between the pupils.
-        geometry: Regions of the face at the same size.
-
-    Returns:
-        Masks of the image's size. All are empty when too little skin is certain to learn a colour from, or when that
-        colour is not skin's, as behind a mask.
+    The masks are empty if too little skin is certain, or its colour is not skin's, as of a mask.
     """
     unit = geometry.unit
     lab = rgb_to_lab(image)
     smooth = gaussian_blur(lab, 0.02 * unit)
     certain = geometry.seeds > 0.5
+    empty = np.zeros(image.shape[:2], dtype=np.float32)
     if certain.sum() < 50:
-        empty = np.zeros(image.shape[:2], dtype=np.float32)
         return SkinMaps(empty, empty, empty, empty)
     centre, spread = _skin_colour(smooth[certain])
     if not _has_skin_colour(centre, lab):
-        empty = np.zeros(image.shape[:2], dtype=np.float32)
         return SkinMaps(empty, empty, empty, empty)
     inside = gaussian_blur(dilate(geometry.allowed, -0.3 * unit), 0.08 * unit)
     distance, ratio = _colour_distance(smooth, centre, spread, inside)
@@ -92,18 +83,9 @@ def _covers(
     certain: np.ndarray,
     geometry: FaceGeometry,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hair, beards, glasses, jewellery and clothes where skin may be, and where stubble may be, which is not cleaned.
+    """Return masks (H, W) of covers (hair, beards, glasses, jewellery, clothes) and of stubble, which is not cleaned.
 
-    Args:
-        lab: (H, W, 3) of the image.
-        roughness: (H, W), fine detail relative to that of certain skin.
-        ratio: (H, W), lightness relative to that of certain skin.
-        distance: (H, W), how unlike certain skin the colour is.
-        certain: (H, W) bool, where skin is certain.
-        geometry: Regions of the face.
-
-    Returns:
-        Both (H, W) float32 in [0, 1].
+    Roughness and ratio are fine detail and lightness relative to certain skin, distance is that from its colour.
     """
     unit = geometry.unit
     lines = _long_lines(lab[..., 0], float(np.median(lab[..., 0][certain])), geometry)
@@ -142,7 +124,7 @@ _GLASSES = 0.06
 
 
 def _long_lines(lightness: np.ndarray, skin_lightness: float, geometry: FaceGeometry) -> np.ndarray:
-    """Dark or bright lines longer than any blemish (rims, strands of hair, chains), (H, W) float32 of 0 and 1."""
+    """Find dark or bright lines longer than any blemish (rims, strands of hair, chains), (H, W) float32 of 0 and 1."""
     unit = geometry.unit
     width = 0.05 * unit
     smooth = gaussian_blur(lightness, 0.008 * unit)
@@ -167,7 +149,7 @@ def _long_lines(lightness: np.ndarray, skin_lightness: float, geometry: FaceGeom
 
 
 def _skin_colour(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (3,) of certain skin in Lab, without outliers, and spread (2,) of its a and b."""
+    """Return the centre (3,) of certain skin in Lab, without outliers, and the spread (2,) of its a and b."""
     centre = np.median(values, axis=0)
     for _ in range(3):
         distance = np.abs(values - centre) / np.array([14.0, 6.0, 6.0], dtype=np.float32)
@@ -180,7 +162,7 @@ def _skin_colour(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _has_skin_colour(centre: np.ndarray, lab: np.ndarray) -> bool:
-    """Whether the face's colour is between pink and yellow; in black-and-white pictures any grey."""
+    """Return whether the colour is between pink and yellow; in black-and-white images any grey is."""
     chroma = float(np.hypot(*centre[1:]))
     if float(np.hypot(lab[..., 1], lab[..., 2]).mean()) < 3.0:
         return True
@@ -190,10 +172,10 @@ def _has_skin_colour(centre: np.ndarray, lab: np.ndarray) -> bool:
 def _colour_distance(
     lab: np.ndarray, centre: np.ndarray, spread: np.ndarray, inside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How unlike skin a colour is, in spreads, and its lightness relative to the skin's.
+    """Return the distance from the skin colour, in spreads, and the lightness relative to the skin's.
 
-    Darker skin is less colourful, and so are highlights: along the direction of the skin's own colour a whole
-    range is usual, across it (another hue) only the spread. Highlights count only well `inside` the face.
+    Darker skin and highlights are less colourful: along the direction of the skin's colour a whole range is usual,
+    across it (another hue) only the spread. Highlights count only well `inside` the face.
     """
     chroma = max(float(np.hypot(*centre[1:])), 3.0)
     axis = centre[1:] / chroma
@@ -209,10 +191,10 @@ def _colour_distance(
 
 
 def plain_background(image: np.ndarray, geometry: FaceGeometry) -> np.ndarray:
-    """A matte of an even studio background, (H, W) float32; all 0 when the background is not plain.
+    """Return a matte (H, W) float32 of an even studio background; all 0 if the background is not plain.
 
-    A smooth surface is fitted to the upper rim of the picture and whatever lies close to it in colour, away
-    from the face, is background.
+    A smooth surface is fitted to the upper rim of the image; what is close to it in colour, away from the face, is
+    background.
     """
     height, width = image.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
@@ -237,7 +219,7 @@ def plain_background(image: np.ndarray, geometry: FaceGeometry) -> np.ndarray:
 
 
 def enlarge(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A mask at another size, with small values put to exactly 0."""
+    """Resize a mask and set small values to exactly 0."""
     return _exact_zero(resize(mask, height, width))
 
 

@@ -1,19 +1,16 @@
-"""WebMorph templates (`.tem`): hand-placed facial landmarks and the polylines that join them.
+"""WebMorph templates (`.tem`): manual facial landmarks and the polylines that join them.
 
-Layout of the text file: the number of points; one `x<TAB>y` per line (pixels, origin in the top left
-corner); the number of polylines; and for each polyline three lines: closed flag (0 or 1), number of
-points, indices of the points.
+The text file holds the number of points; one `x<TAB>y` per line (pixels, origin in the top left corner); the number of
+polylines; and for each polyline three lines: closed flag (0 or 1), number of points, indices of the points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-
-__all__ = ["LINES", "Template", "read_template"]
 
 LINES: dict[str, tuple[int, ...]] = {
     "brow_left": (16, 18),
@@ -51,46 +48,35 @@ class Template:
     closed: tuple[bool, ...]
 
     def polyline(self, index: int) -> np.ndarray:
-        """Points of a polyline, (n, 2) float32, in pixels (x, y)."""
+        """Return the points (n, 2) of a polyline."""
         return self.points[list(self.polylines[index])]
 
     def outline(self, name: str) -> np.ndarray:
-        """Closed outline of a part made of several polylines, (n, 2) float32.
-
-        Args:
-            name: A key of `LINES`. Consecutive polylines are turned round where that joins them.
+        """Return the closed outline (n, 2) of a part, a key of `LINES`; polylines are reversed where that joins them.
 
         Raises:
             ValueError: If the template has too few polylines (it is not the 189-point kind).
         """
-        chain: np.ndarray | None = None
-        for line in self._lines(name):
-            if chain is None:
-                chain = line
-                continue
+        chain, *others = self.lines(name)
+        for line in others:
             ends = [np.hypot(*(end - line[0])) for end in (chain[-1], chain[0])]
             turned = [np.hypot(*(end - line[-1])) for end in (chain[-1], chain[0])]
             if min(ends[1], turned[1]) < min(ends[0], turned[0]):
                 chain, ends, turned = chain[::-1], ends[::-1], turned[::-1]
             chain = np.concatenate([chain, line if ends[0] <= turned[0] else line[::-1]])
-        assert chain is not None
         return chain
 
     def lines(self, name: str) -> list[np.ndarray]:
-        """The polylines of a group as they are, each (n, 2) float32."""
-        return list(self._lines(name))
-
-    def _lines(self, name: str) -> Iterator[np.ndarray]:
-        for index in LINES[name]:
-            if index >= len(self.polylines):
-                raise ValueError(
-                    f"the template has {len(self.polylines)} polylines, {name!r} needs number {index}: "
-                    "only the 189-point template of the Face Research Lab sets is understood"
-                )
-            yield self.polyline(index)
+        """Return the polylines of a group, a key of `LINES`, each (n, 2) float32."""
+        if max(LINES[name]) >= len(self.polylines):
+            raise ValueError(
+                f"the template has {len(self.polylines)} polylines, {name!r} needs number {max(LINES[name])}: "
+                "only the 189-point template of the Face Research Lab sets is understood"
+            )
+        return [self.polyline(index) for index in LINES[name]]
 
     def scaled(self, factor: float) -> Template:
-        """The landmarks of the same photo at another size."""
+        """Return the landmarks of the photo resized by a factor."""
         points = (self.points + 0.5) * np.float32(factor) - np.float32(0.5)  # pixel i covers i - 0.5 to i + 0.5
         return replace(self, points=points)
 
@@ -104,11 +90,8 @@ class Template:
 def read_template(path: str | Path) -> Template:
     """Read a `.tem` file.
 
-    Args:
-        path: The file.
-
     Raises:
-        ValueError: If the file is not a well-formed template; the message names the file and the line.
+        ValueError: If it is malformed; the message names the file and the line.
         OSError: If it cannot be read.
     """
     path = Path(path)
@@ -133,7 +116,7 @@ def read_template(path: str | Path) -> Template:
 
 
 class _Lines:
-    """Hands out the numbers of a file line by line and knows where it is."""
+    """Reader of a file's numbers line by line."""
 
     def __init__(self, path: Path, lines: Sequence[str]) -> None:
         self.path, self.lines, self.number = path, lines, 0

@@ -1,8 +1,8 @@
-"""The face detector YuNet, shown a photo at several sizes.
+"""Multi-scale face detection with YuNet.
 
-kornia's YuNet knows faces of about 15 to 250 pixels. A photo is therefore shown to it several times, each time at half
-the size, and a face must be seen at every size at which it should be: on skin or cloth filling the frame a single look
-is often wrong with great confidence, but rarely twice in the same place.
+kornia's YuNet detects faces of about 15 to 250 pixels. So it runs on a pyramid of the photo, and a face must be
+detected at every scale at which its size is suitable: on skin or cloth that fills the frame a single detection is often
+wrong with high confidence, but rarely twice in the same place.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import tempfile
 import threading
 import urllib.request
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 
 from retouch_common.faces.face import Face
 from retouch_common.faces.registry import Detector, DetectorUnavailable
+from retouch_common.files import sha256, write_atomically
 
 if TYPE_CHECKING:
     from kornia.contrib import FaceDetector
@@ -33,8 +33,8 @@ _DOWNLOAD_SECONDS = 15.0
 
 DETECTION_SIDE = 2560  # photos are shown to the detector no larger than this
 _SMALLEST_LEVEL = 128
-_SEEN = (20.0, 200.0)  # face sizes in pixels at which YuNet must agree
-_LOOK = (10.0, 400.0)  # face sizes at which its answers are taken into account
+_RELIABLE_SIZES = (20.0, 200.0)  # face sizes in pixels that YuNet must detect
+_VALID_SIZES = (10.0, 400.0)  # face sizes at which its detections are considered
 _STRIDE = 64
 
 
@@ -42,61 +42,59 @@ def load_detector() -> Detector:
     """Return the detector with verified weights.
 
     Raises:
-        DetectorUnavailable: The weights are missing and cannot be downloaded, or are not the expected ones.
+        DetectorUnavailable: If the weights are missing and cannot be downloaded, or are not the expected ones.
     """
     return functools.partial(_find_faces, _detector())
 
 
 def _find_faces(detector: FaceDetector, image: np.ndarray, *, score_threshold: float) -> list[Face]:
-    """Find faces from about 1/150 of the image's longer side to the whole frame, largest first."""
+    """Detect faces from about 1/150 of the image's longer side to the whole frame, largest first."""
     level = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     scale = min(1.0, DETECTION_SIDE / max(image.shape[:2]))
     if scale < 1:
         level = _resized(level, scale)
-    looks = []
-    scales = []
+    detections, scales = [], []
     while True:
-        looks.append(_look(detector, level, scale))
+        detections.append(_detect_at_scale(detector, level, scale))
         scales.append(scale)
         if max(level.shape[2:]) <= _SMALLEST_LEVEL or min(level.shape[2:]) < 32:
             break
         level, scale = _resized(level, 0.5), scale / 2
-    return _agree(looks, scales, score_threshold)
+    return _merge(detections, scales, score_threshold)
 
 
 def _resized(level: torch.Tensor, factor: float) -> torch.Tensor:
-    """Scale (1, 3, h, w) down with antialiasing."""
     size = [max(1, round(side * factor)) for side in level.shape[2:]]
     return F.interpolate(level, size, mode="bilinear", antialias=True)
 
 
 @torch.inference_mode()
-def _look(detector: FaceDetector, level: torch.Tensor, scale: float) -> torch.Tensor:
-    """What the detector sees at one size: (N, 15) box corners, landmarks and score, in the photo's pixels."""
+def _detect_at_scale(detector: FaceDetector, level: torch.Tensor, scale: float) -> torch.Tensor:
+    """Detect at one scale: (N, 15) box corners, landmarks and score, in pixels of the photo."""
     height, width = level.shape[2:]
     padded = F.pad(level, (0, -width % _STRIDE, 0, -height % _STRIDE))
     found = detector(padded.contiguous(memory_format=torch.channels_last))[0]
     size = (found[:, 2:4] - found[:, :2]).amax(dim=1)
-    found = found[(size >= _LOOK[0]) & (size <= _LOOK[1])]
+    found = found[(size >= _VALID_SIZES[0]) & (size <= _VALID_SIZES[1])]
     return torch.cat([found[:, :14] / scale, found[:, 14:]], dim=1)
 
 
-def _agree(looks: list[torch.Tensor], scales: list[float], threshold: float) -> list[Face]:
-    """Keep what was seen at every size at which it should be."""
+def _merge(detections: list[torch.Tensor], scales: list[float], threshold: float) -> list[Face]:
+    """Keep the faces that were detected at every suitable scale."""
     from torchvision.ops import box_iou, nms
 
-    seen = torch.cat(looks)
-    if not len(seen):
+    candidates = torch.cat(detections)
+    if not len(candidates):
         return []
-    faces = seen[nms(seen[:, :4], seen[:, 14], 0.3)]
+    faces = candidates[nms(candidates[:, :4], candidates[:, 14], 0.3)]
     size = (faces[:, 2:4] - faces[:, :2]).amax(dim=1)
-    support = torch.zeros(len(faces), len(looks))
-    for index, look in enumerate(looks):
-        if len(look):
-            overlap = box_iou(faces[:, :4], look[:, :4])
-            support[:, index] = torch.where(overlap > 0.4, look[:, 14], 0.0).amax(dim=1)
+    support = torch.zeros(len(faces), len(detections))
+    for index, found in enumerate(detections):
+        if len(found):
+            overlap = box_iou(faces[:, :4], found[:, :4])
+            support[:, index] = torch.where(overlap > 0.4, found[:, 14], 0.0).amax(dim=1)
     sizes = size[:, None] * torch.tensor(scales)
-    expected = (sizes >= _SEEN[0]) & (sizes <= _SEEN[1])
+    expected = (sizes >= _RELIABLE_SIZES[0]) & (sizes <= _RELIABLE_SIZES[1])
     expected |= ~expected.any(dim=1, keepdim=True) & (support == support.amax(dim=1, keepdim=True))
     score = (support * expected).sum(dim=1) / expected.sum(dim=1)
     order = score.argsort(descending=True)
@@ -110,7 +108,6 @@ def _agree(looks: list[torch.Tensor], scales: list[float], threshold: float) -> 
 
 
 def _inside(face: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether one of two boxes lies mostly in the other."""
     corner = torch.minimum(face[2:4], other[2:4]) - torch.maximum(face[:2], other[:2])
     areas = [(box[2:4] - box[:2]).prod() for box in (face, other)]
     return bool(corner.clamp(min=0).prod() > 0.6 * min(areas))
@@ -123,7 +120,7 @@ def _face(row: torch.Tensor, score: float) -> Face:
 
 @functools.lru_cache(maxsize=1)
 def _detector() -> FaceDetector:
-    """The detector, loaded from verified weights on first use."""
+    """Load the detector from verified weights."""
     _ensure_weights(Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_NAME)
     from kornia.contrib import FaceDetector
 
@@ -133,7 +130,7 @@ def _detector() -> FaceDetector:
 
 
 def _ensure_weights(path: Path) -> None:
-    """Check the weights that kornia is about to load, fetching them if they are not there."""
+    """Verify the weights that kornia is about to load; download them if they are missing."""
     if not path.exists():
         content = None if os.environ.get("HF_HUB_OFFLINE") == "1" else _download()
         if content is None or hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
@@ -143,12 +140,10 @@ def _ensure_weights(path: Path) -> None:
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(content)
-            os.replace(file.name, path)
+            write_atomically(path, content)
         except OSError as error:
-            raise DetectorUnavailable(f"{path}: cannot be written: {error.strerror}") from error
-    elif hashlib.sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256:
+            raise DetectorUnavailable(f"{path}: cannot be written: {error.strerror or error}") from error
+    elif sha256(path) != WEIGHTS_SHA256:
         raise DetectorUnavailable(
             f"{path}: is not the face detector's file (sha256 {WEIGHTS_SHA256[:8]}…); "
             f"delete it or put the one from {_WEIGHTS_URL} there"
@@ -157,7 +152,7 @@ def _ensure_weights(path: Path) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _download() -> bytes | None:
-    """Fetch the weights; None when that fails or takes too long, which is not tried again for the next photo."""
+    """Download the weights; None if that fails or takes too long, which is not tried again for the next photo."""
     result: list[bytes] = []
 
     def fetch() -> None:

@@ -1,1 +1,1 @@
-"""Networks applied to photographs: faces planned, retouched and pasted back, and many files at once."""
+"""Networks on photographs: faces are located, retouched and pasted back, for many files."""

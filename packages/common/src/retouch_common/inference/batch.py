@@ -1,4 +1,4 @@
-"""From the files and folders a user names to pairs of input and output, and through all of them."""
+"""Inputs and outputs of a run over files and folders, and the run itself."""
 
 from __future__ import annotations
 
@@ -8,23 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line
-from retouch_common.inference.names import COMPANION_ENDINGS, beside
+from retouch_common.inference.names import COMPANION_ENDINGS, sibling_path
 from retouch_common.photo.formats import SUFFIXES, format_of_name, sniff
 from retouch_common.progress import progress_bar
 
-# Pictures that cannot be retouched but that a user would miss if a folder's report left them out.
+# Images that cannot be retouched but whose absence from a folder's report a user would notice.
 _REPORTED = (".gif", ".bmp", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".exr", ".dng", ".cr2", ".nef", ".arw")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One photo to work on.
-
-    Attributes:
-        source: The input file.
-        target: The output file.
-        companions: What is written beside it.
-    """
+    """One photo to process: input file, output file, and companions written beside the output."""
 
     source: Path
     target: Path
@@ -32,19 +26,13 @@ class Job:
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """All files that are written."""
+        """All output files."""
         return self.target, *self.companions
 
 
 def plan_job(source: Path, target: Path, endings: Sequence[str] = ()) -> Job:
-    """The job of one photo.
-
-    Args:
-        source: The input file.
-        target: The output file.
-        endings: Of what is written beside it, see :func:`retouch_common.inference.companions.beside`.
-    """
-    return Job(source, target, tuple(beside(target, ending) for ending in endings))
+    """Return the job of one photo; ``endings`` are those of its companions."""
+    return Job(source, target, tuple(sibling_path(target, ending) for ending in endings))
 
 
 def plan_jobs(
@@ -57,23 +45,22 @@ def plan_jobs(
 ) -> list[Job]:
     """Pair every photo with its outputs.
 
-    A folder stands for the pictures in it (with ``recursive`` also below it, the tree kept in the output), but not for
-    those that lie beside outputs of an earlier run, ``COMPANION_ENDINGS``.
-    One file may be given an output file; everything else goes into the folder ``out`` under its own name.
-    Where two inputs would share an output, later ones are numbered: ``a.jpg``, ``a-2.jpg``.
+    A folder stands for its images (with ``recursive`` also for those below it, whose tree is kept), except for
+    companions of an earlier run, ``COMPANION_ENDINGS``. A single file may have an output file; else all outputs go into
+    the folder ``out`` under their own names. Where two would coincide, later ones are numbered: ``a.jpg``, ``a-2.jpg``.
 
     Args:
         inputs: Files and folders; files need not exist, which shows when they are opened.
-        out: Output file (one input file, and a name that ends like a photo's) or folder.
-        recursive: Whether folders within folders are searched.
-        endings: Of what is written beside each output.
-        report: Called with a line for each folder in which pictures were passed over.
+        out: Output folder, or a file with a photo's suffix if there is one input file.
+        recursive: Whether to search folders within folders.
+        endings: Endings of the companions of each output.
+        report: Called with a line for each folder in which images were skipped.
 
     Returns:
         Jobs in the order of the inputs, those of a folder sorted by name.
 
     Raises:
-        ValueError: If a folder holds no picture, or ``out`` cannot be what the inputs need.
+        ValueError: If a folder holds no image, or ``out`` is not what the inputs need.
     """
     if len(inputs) == 1 and not inputs[0].is_dir() and format_of_name(out) is not None and not out.is_dir():
         return [plan_job(inputs[0], out, endings)]
@@ -87,7 +74,7 @@ def plan_jobs(
     jobs: list[Job] = []
     taken: set[str] = set()
     for given in inputs:
-        for source, relative in _pictures(given, out, recursive, report):
+        for source, relative in _images(given, out, recursive, report):
             target = out / _named_like_its_format(source, relative)
             plain, number = target, 1
             while not taken.isdisjoint(map(_place, (job := plan_job(source, target, endings)).outputs)):
@@ -99,12 +86,12 @@ def plan_jobs(
 
 
 def _place(path: Path) -> str:
-    """What two outputs share if one would replace the other, on file systems that ignore case too."""
+    """Return a key that two outputs share if one would replace the other, on case-insensitive file systems, too."""
     return os.path.join(os.path.realpath(path.parent), path.name).casefold()
 
 
-def _pictures(given: Path, out: Path, recursive: bool, report: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
-    """The pictures an argument stands for, each with its path below the output folder."""
+def _images(given: Path, out: Path, recursive: bool, report: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
+    """Yield the images of an input, each with its path relative to the output folder."""
     if not given.is_dir():
         yield given, Path(given.name)
         return
@@ -115,25 +102,24 @@ def _pictures(given: Path, out: Path, recursive: bool, report: Callable[[str], N
         folders[:] = sorted(
             name for name in folders if recursive and not name.startswith(".") and (here / name).resolve() != outside
         )
-        passed_over = []
+        skipped = []
         for name in sorted(names):
             if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES + _REPORTED:
                 continue
             if name.lower().endswith(COMPANION_ENDINGS):
-                passed_over.append(name)
+                skipped.append(name)
                 continue
             found = True
             yield here / name, (here / name).relative_to(given)
-        if passed_over:
-            more = f" and {len(passed_over) - 1} more" if passed_over[1:] else ""
-            report(f"{here}: passing over {passed_over[0]}{more}, written beside outputs; name a file to take it")
+        if skipped:
+            more = f" and {len(skipped) - 1} more" if skipped[1:] else ""
+            report(f"{here}: skipping {skipped[0]}{more}, written beside outputs; name a file to take it")
     if not found:
         hint = "" if recursive else "; use --recursive to search the folders in it"
         raise ValueError(f"{given}: no photo in this folder{hint}")
 
 
 def _named_like_its_format(source: Path, relative: Path) -> Path:
-    """Give a photo without a telling name the ending of its format; others keep theirs."""
     if format_of_name(relative) is not None:
         return relative
     try:
@@ -144,33 +130,29 @@ def _named_like_its_format(source: Path, relative: Path) -> Path:
 
 
 def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite: bool = False) -> dict[int, str]:
-    """Say which jobs would replace a file that is not theirs to replace, before any of them writes.
+    """Find jobs that would replace a file that must be kept, before any of them writes.
 
-    Args:
-        jobs: All jobs of a run.
-        kept: What is read besides their sources: masks, a photo that lends something.
-        overwrite: Whether files that are there may be replaced, and a photo by its own output. Neither another input,
-            nor what the run itself writes, nor a photo by a picture that lies beside its output ever may.
+    Existing files may be replaced with ``overwrite``, a photo by its own output included; other inputs, the files
+    ``kept``, outputs of the same run, and a photo by a companion never are.
 
     Returns:
-        For the index of a job the reason, in one line.
+        The reason in one line, by index of the job.
     """
-    read = {key for path in (*(job.source for job in jobs), *kept) for key in _identities(path)}
+    read = {key for path in (*(job.source for job in jobs), *kept) for key in _file_keys(path)}
     planned: dict[str, Job] = {}
     reasons: dict[int, str] = {}
     for index, job in enumerate(jobs):
-        own = _identities(job.source)
+        own = _file_keys(job.source)
         for path in job.outputs:
             there = os.path.lexists(path) and not path.is_dir()  # a folder is refused when it is written to
             first = planned.setdefault(_place(path), job)
-            if path == job.target and own & _identities(path):
+            if path == job.target and own & _file_keys(path):
                 if overwrite:
                     continue
                 reason = "the output is the input; choose another OUT or give --overwrite"
-            elif read & _identities(path):
-                reason = f"its output {path} is another input; choose another OUT"
-                if own & _identities(path):
-                    reason = f"its output {path} is the input; choose another OUT"
+            elif read & _file_keys(path):
+                which = "the" if own & _file_keys(path) else "another"
+                reason = f"its output {path} is {which} input; choose another OUT"
             elif first is not job:
                 reason = f"its output {path} is that of {first.source}, too; choose another OUT for one"
             elif there and not overwrite:
@@ -191,13 +173,13 @@ def refuse_collisions(job: Job, *, kept: Iterable[Path] = (), overwrite: bool = 
         raise ValueError(reason)
 
 
-def _identities(path: Path) -> set[object]:
-    """What two names of one file have in common: its place or, if it is there, its number on the disk."""
-    identities: set[object] = {os.path.join(os.path.realpath(path.parent), path.name)}
+def _file_keys(path: Path) -> set[object]:
+    """Return keys of a file of which two names share at least one: its path, and its inode if it exists."""
+    keys: set[object] = {os.path.join(os.path.realpath(path.parent), path.name)}
     if path.exists():
         status = path.stat()
-        identities.add((status.st_dev, status.st_ino))
-    return identities
+        keys.add((status.st_dev, status.st_ino))
+    return keys
 
 
 def run_jobs(
@@ -208,17 +190,13 @@ def run_jobs(
     report: Callable[[str], None],
     kept: Iterable[Path] = (),
 ) -> list[str]:
-    """Work on many photos; a broken one does not stop the others.
+    """Process many photos; a failure does not stop the others.
 
-    Args:
-        jobs: Inputs and outputs; folders of outputs are made.
-        work: Works on one; what it returns says in its own words what was done.
-        overwrite: Whether files that are there may be replaced, see :func:`find_collisions`.
-        report: Called with one line for each photo that was worked on.
-        kept: Further files that are read.
+    ``work`` processes a job and returns its summary, which is reported; folders of outputs are created. ``overwrite``
+    and ``kept`` are those of :func:`find_collisions`.
 
     Returns:
-        One line for each photo that was not, naming it and the reason.
+        One line for each failed photo, naming it and the reason.
     """
     failures = []
     collisions = find_collisions(jobs, kept=kept, overwrite=overwrite)

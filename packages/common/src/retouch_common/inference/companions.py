@@ -1,4 +1,4 @@
-"""Pictures that lie beside a retouched photo: maps of what a network saw, and before and after."""
+"""Companions of a retouched photo: maps of the network, and comparisons of before and after."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from retouch_common.photo.pixels import image_from_array
 from retouch_common.photo.sink import stream_rows, written
 
 if TYPE_CHECKING:
-    import pyvips
-
     from retouch_common.faces.pasting import AlignedLayer
     from retouch_common.photo.io import Photo
 
@@ -22,12 +20,7 @@ COMPARED_PARTS = 4
 
 
 class Comparison:
-    """Before and after, side by side.
-
-    Args:
-        photo: The photo, which is looked at now.
-        parts: (x, y, w, h) in pixels of what to show, a row for each of the first few; empty for the whole photo.
-    """
+    """Before and after, side by side: of the first few parts (x, y, w, h) in pixels, or of the whole photo."""
 
     def __init__(self, photo: Photo, parts: Sequence[tuple[int, int, int, int]]) -> None:
         self._photo = photo
@@ -35,11 +28,7 @@ class Comparison:
         self._before = [photo.thumbnail(COMPARE_SIDE, part) for part in self._parts]
 
     def write(self, result: Photo, path: Path) -> None:
-        """Write rows of two pictures with a white line between them, as JPEG.
-
-        Args:
-            result: The retouched photo.
-            path: The output.
+        """Write one row of two images per part, as JPEG.
 
         Raises:
             OSError: If it cannot be written.
@@ -60,22 +49,20 @@ class Comparison:
 
 
 def write_map(path: Path, height: int, width: int, layers: Sequence[AlignedLayer]) -> None:
-    """Write maps of aligned faces as one grey PNG of the photo's size, in bounded memory.
-
-    Args:
-        path: The output.
-        height: Height of the photo in pixels.
-        width: Width of the photo in pixels.
-        layers: See :func:`retouch_common.photo.pasting.map_rows`.
+    """Write maps of aligned faces, see :func:`retouch_common.photo.pasting.map_rows`, as one grey PNG.
 
     Raises:
         OSError: If it cannot be written.
     """
     from retouch_common.photo.pasting import map_rows
 
+    rows = map_rows(height, width, layers)
     with written(path) as temporary:
-
-        def save(image: pyvips.Image) -> None:
-            image.copy(interpretation="b-w").pngsave(str(temporary))
-
-        stream_rows(map_rows(height, width, layers), width, height, 1, np.dtype(np.uint8), save)
+        stream_rows(
+            rows,
+            width,
+            height,
+            1,
+            np.dtype(np.uint8),
+            lambda image: image.copy(interpretation="b-w").pngsave(str(temporary)),
+        )

@@ -1,8 +1,8 @@
-"""A first look at a paper's bundled weights: scikit-image's astronaut, retouched without a network connection.
+"""Demo of a paper's bundled weights on scikit-image's astronaut, without a network connection.
 
-She is retouched twice: as she is, where nobody knows the truth, and with blemishes drawn on her face, where the
-portrait without them is the truth that a table compares with. Every paper's ``python -m PAPER.demo`` runs this;
-``python -m retouch_common.inference.demo FOLDER PAPER...`` then sets their results in FOLDER/PAPER side by side.
+The portrait is retouched twice: unchanged, where the ground truth is unknown, and with drawn blemishes, where the
+original is the ground truth of a table. Every paper's ``python -m PAPER.demo`` runs this; ``python -m
+retouch_common.inference.demo FOLDER PAPER...`` then compares their results in FOLDER/PAPER.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from retouch_common.ranges import from_levels
 from retouch_common.training.sheets import save_sheet
 
-FACE = (180.0, 58.0, 91.0, 117.0)  # x, y, width, height in the astronaut's picture, as the face detector gives it
-VIEW = (slice(36, 196), slice(140, 300))  # rows and columns shown in the pictures
+FACE = (180.0, 58.0, 91.0, 117.0)  # x, y, width, height of the face detector, in the astronaut image
+VIEW = (slice(36, 196), slice(140, 300))  # rows and columns shown
 ENLARGED = 4  # the face is small: show each pixel as 4x4
 SEED = 6
 
@@ -34,13 +34,13 @@ def retouch_astronaut(
     *,
     companions: Mapping[str, str] | None = None,
 ) -> None:
-    """Retouch, write the pictures, print the table.
+    """Retouch the portrait, write a sheet of images, print the table.
 
     Args:
-        name: Of the weights, for the table.
-        retouch: Retouches a photo's file into another; what it returns says what was done.
-        folder: Where the pictures go; made if need be.
-        companions: Pictures that ``retouch`` writes beside its output, and that are shown too: title -> ending.
+        name: Name of the weights, for the table.
+        retouch: Retouches a photo's file into another and returns a summary.
+        folder: Output folder; created if necessary.
+        companions: Endings, by title, of images that ``retouch`` writes beside its output, to show as well.
     """
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -65,14 +65,10 @@ def retouch_astronaut(
 
 
 def compare(folder: str | Path, papers: Sequence[str]) -> None:
-    """Set the results of several papers' demos side by side: a sheet and a table.
-
-    Args:
-        folder: Where the sheet goes; the results are in its folders named by paper.
-        papers: Their names.
+    """Compare the results of several papers' demos, in folders named by paper, in a sheet and a table.
 
     Raises:
-        ValueError: A demo has not been run.
+        ValueError: If a demo has not been run.
     """
     out = Path(folder)
     outputs: dict[str, dict[str, np.ndarray]] = {}
@@ -93,14 +89,7 @@ def compare(folder: str | Path, papers: Sequence[str]) -> None:
 
 
 def draw_blemishes(portrait: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw blemishes on the astronaut's face.
-
-    Args:
-        portrait: Her picture, (512, 512, 3) uint8.
-
-    Returns:
-        The picture with blemishes, of the same kind, and (512, 512) bool, true where it differs visibly.
-    """
+    """Draw blemishes on the portrait (512, 512, 3) uint8; also return the mask (512, 512) bool of visible changes."""
     from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
 
     config = BlemishConfig(
@@ -124,7 +113,7 @@ def draw_blemishes(portrait: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def astronaut() -> np.ndarray:
-    """Her picture, (512, 512, 3) uint8; it comes with scikit-image."""
+    """Return scikit-image's portrait, (512, 512, 3) uint8."""
     try:
         from skimage.data import astronaut as portrait
     except ImportError as error:
@@ -133,7 +122,7 @@ def astronaut() -> np.ndarray:
 
 
 def _skin(shape: tuple[int, ...]) -> np.ndarray:
-    """Her cheeks, forehead, nose and chin, (H, W) float32 in [0, 1]: an ellipse less eyes, brows and mouth."""
+    """Return a mask (H, W) float32 of cheeks, forehead, nose and chin: an ellipse without eyes, brows and mouth."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     left, top, width, height = FACE
     u, v = (x - left) / width, (y - top) / height  # 0 to 1 across the face
@@ -166,11 +155,7 @@ def _amplified(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def _print_table(outputs: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """PSNR of both pictures to the portrait without drawn blemishes, inside and outside of them, doing nothing first.
-
-    Args:
-        outputs: For every paper its pictures by title.
-    """
+    """Print PSNR to the original portrait, inside and outside the blemishes, of the identity and all outputs."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Which faces of a photo a network for aligned faces will see, and why."""
+"""Which faces of a photo a network for aligned faces processes, and why."""
 
 from __future__ import annotations
 
@@ -25,12 +25,7 @@ Frame = Callable[[Face, int, int], FaceSquare]
 
 @dataclass(frozen=True)
 class FacePlan:
-    """Which faces will be retouched and why.
-
-    Attributes:
-        squares: Where they lie, largest first.
-        reason: Why, in words that follow "because".
-    """
+    """Squares of the faces to process, largest first, and the reason, phrased to follow "because"."""
 
     squares: tuple[FaceSquare, ...]
     reason: str
@@ -43,20 +38,13 @@ class FacePlan:
 def plan_faces(
     photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = False, frame: Frame = face_square
 ) -> FacePlan:
-    """Decide which faces of a photo to retouch.
+    """Choose the faces of a photo to process: the whole photo if it is an aligned face, ``face_boxes``, or the detector's.
 
-    Args:
-        photo: The photo.
-        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo; they replace the detector.
-        aligned: The photo is an aligned face.
-        frame: Gives a face's square; FFHQ's by default.
-
-    Returns:
-        The plan.
+    Boxes are (x, y, w, h) in pixels of the upright photo; ``frame`` returns a face's square.
 
     Raises:
-        ValueError: If no face is found or the detector's weights cannot be had, a box lies outside the photo, or an
-            aligned photo is no square.
+        ValueError: If no face is found, the detector's weights are unavailable, a box lies outside the photo, or an
+            aligned photo is not square.
     """
     if aligned and face_boxes:
         raise ValueError("a face box and an aligned photo exclude each other; leave one out")
@@ -78,17 +66,11 @@ def plan_faces(
 def squares_in(
     image: np.ndarray, faces: Sequence[Face] | None, aligned: bool, *, frame: Frame = face_square
 ) -> list[FaceSquare]:
-    """Where the faces of a photograph in memory lie.
-
-    Args:
-        image: (H, W, 3) uint8 or uint16.
-        faces: Found before; None asks the detector.
-        aligned: The photograph is an aligned face.
-        frame: Gives a face's square; FFHQ's by default.
+    """Return the squares of an image's faces: the given ones, or the detector's if None, or the whole image if aligned.
 
     Raises:
-        DetectorUnavailable: If the face detector is needed and its weights cannot be had.
-        ValueError: No face, ``faces`` beside ``aligned``, or an aligned photograph that is no square.
+        DetectorUnavailable: If the detector is needed and its weights are unavailable.
+        ValueError: If no face is found, ``faces`` and ``aligned`` are both given, or an aligned image is not square.
     """
     height, width = image.shape[:2]
     if aligned:

@@ -1,11 +1,10 @@
-"""Networks for aligned faces on photographs of any size, in memory that does not grow with them.
+"""Networks for aligned faces on photographs of any size, in bounded memory.
 
-Every face is cut out upright and at the network's size S, the network runs on it, and only the *difference* is pasted
-back into the photograph, softly weighted towards the border of the face's square: hair, background and every pixel that
-the network leaves alone keep their bits. Where a face has more than S pixels in the photograph, the difference is
-computed at S and enlarged smoothly.
+Every face is cropped upright at the network's size S, the network runs on it, and only the *difference* is pasted back
+with a soft border: hair, background and unchanged pixels keep their bits. Where a face is larger than S, the difference
+is computed at S and upsampled smoothly.
 
-    squares = squares_in(image, None, False)                                  # where the faces are
+    squares = squares_in(image, None, False)
     faces = run_on_faces(read_aligned(source, squares, S), network)           # first pass over the rows
     rows = changed_face_rows(source, faces)                                   # second pass
 
@@ -39,12 +38,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ChangedFace:
-    """What a network makes of one face.
-
-    Attributes:
-        square: Where the face lies in the photograph.
-        change: What the network adds, (S, S, 3) float32 in [-1, 1], 0 where it leaves the face alone.
-    """
+    """The change of one face, (S, S, 3) float32 in [-1, 1], and its square in the photograph."""
 
     square: FaceSquare
     change: np.ndarray
@@ -53,16 +47,7 @@ class ChangedFace:
 def run_on_faces(
     faces: Iterable[Item], network: Callable[[list[Item]], Iterable[Result]], *, batch_size: int = 1
 ) -> list[Result]:
-    """Run a network on aligned faces as they are read.
-
-    Args:
-        faces: Tuples that start with the index of the face, in any order.
-        network: Given up to ``batch_size`` of them, returns a result for each.
-        batch_size: Faces at once.
-
-    Returns:
-        The results, in the order of the indices.
-    """
+    """Run a network on batches of faces, tuples that start with the face's index; return its results by index."""
     found: dict[int, Result] = {}
     remaining = iter(faces)
     while batch := list(islice(remaining, batch_size)):
@@ -71,22 +56,14 @@ def run_on_faces(
 
 
 def suppress_noise(change: Tensor) -> Tensor:
-    """Return differences of images in [0, 1] with those up to ``UNTOUCHED`` set to 0.
-
-    What a network leaves alone thus comes back bit for bit, at 8 and at 16 bits.
-    """
+    """Set differences of images in [0, 1] up to ``UNTOUCHED`` to 0, so that unchanged pixels keep their bits."""
     return F.hardshrink(change, UNTOUCHED)
 
 
 def face_change(output: Tensor, image: Tensor) -> np.ndarray:
-    """Return what a network changes, without its noise.
+    """Return the change of faces without noise, (N, S, S, 3) float32 in [-1, 1].
 
-    Args:
-        output: (N, 3, S, S) in [0, 1].
-        image: The network's input, on the CPU.
-
-    Returns:
-        (N, S, S, 3) float32 in [-1, 1].
+    Model output and input are (N, 3, S, S) in [0, 1], the latter on the CPU.
     """
     change = suppress_noise(output.float().cpu() - image)
     return change.permute(0, 2, 3, 1).contiguous().numpy()
@@ -95,32 +72,19 @@ def face_change(output: Tensor, image: Tensor) -> np.ndarray:
 def changed_face_rows(
     source: RowSource, faces: Sequence[ChangedFace], *, strength: float = 1.0, protect: RowSource | None = None
 ) -> Iterator[np.ndarray]:
-    """Paste every face's difference back.
-
-    Args:
-        source: The photograph; its rows are asked for once, from top to bottom.
-        faces: From the first pass.
-        strength: 0 changes nothing, 1 is the network's result.
-        protect: A picture of the photograph's size, white where nothing may change.
-
-    Yields:
-        Consecutive blocks of rows, (n, W, 3) of the photograph's type.
-
-    Raises:
-        ValueError: If the strength is outside [0, 1], or ``protect`` has another size.
-    """
+    """Paste the change of every face; see :func:`retouch_common.faces.pasting.changed_rows`."""
     yield from changed_rows(source, [(face.square, face.change) for face in faces], strength=strength, protect=protect)
 
 
 def changed_image(
     image: np.ndarray, faces: Sequence[ChangedFace], *, strength: float = 1.0, protect: RowSource | None = None
 ) -> np.ndarray:
-    """Return a photograph with every face's difference pasted in; arguments as of :func:`changed_face_rows`."""
+    """Return an image in memory with the change of every face pasted; arguments as of :func:`changed_face_rows`."""
     return gather_rows(changed_face_rows(ArraySource(image), faces, strength=strength, protect=protect), image)
 
 
 def gather_rows(rows: Iterable[np.ndarray], like: np.ndarray) -> np.ndarray:
-    """Return consecutive blocks of rows as one array of the shape and type of ``like``."""
+    """Concatenate blocks of rows to an array of the shape and dtype of ``like``."""
     result, y = np.empty_like(like), 0
     for block in rows:
         result[y : y + len(block)] = block
@@ -129,7 +93,7 @@ def gather_rows(rows: Iterable[np.ndarray], like: np.ndarray) -> np.ndarray:
 
 
 def open_skin_segmenter(device: torch.device, precision: str) -> SkinSegmenter:
-    """Load what finds the skin to which changes of faces are confined.
+    """Load the skin segmenter to which changes of faces are confined.
 
     Raises:
         ValueError: If the precision is not available on the device.

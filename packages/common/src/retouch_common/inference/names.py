@@ -1,4 +1,4 @@
-"""Names of what commands write beside a retouched photo."""
+"""Names of the companions that commands write beside a retouched photo."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ LABELS, ALIGNED, OVERLAY = ".labels.png", ".aligned.png", ".overlay.png"
 COMPANION_ENDINGS = (
     COMPARISON, MASK, ATTENTION_COARSE, ATTENTION_REFINED, DAMAGED, REPORT, REPORT_PICTURES, LABELS, ALIGNED, OVERLAY,
 )  # fmt: skip
-"""Of all files that commands write beside their outputs. A folder does not stand for such pictures."""
+"""Endings of all companions; a folder does not stand for such images."""
 
 
-def beside(target: Path, ending: str) -> Path:
-    """The file of the same name with another ending: photo.jpg, ".mask.png" -> photo.mask.png."""
+def sibling_path(target: Path, ending: str) -> Path:
+    """Return the file of the same stem with another ending: photo.jpg, ".mask.png" -> photo.mask.png."""
     return target.with_name(target.stem + ending)
+
+
+beside = sibling_path

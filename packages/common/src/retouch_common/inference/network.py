@@ -1,4 +1,4 @@
-"""Networks made ready for inference: a copy with its memory order and number format chosen, without gradients."""
+"""Preparation of networks for inference: device, memory format and precision of a copy without gradients."""
 
 from __future__ import annotations
 
@@ -20,14 +20,10 @@ def prepare_for_inference(
     memory_format: torch.memory_format = torch.channels_last,
     convolutions: torch.dtype | None = None,
 ) -> M:
-    """Return a copy of a network in evaluation mode, without gradients.
+    """Return a copy of a network on a device, in evaluation mode and without gradients.
 
-    Args:
-        model: Not modified.
-        device: Where the copy lies.
-        memory_format: Of its convolutions' weights.
-        convolutions: Number format in which the weights of ``nn.Conv2d`` layers are stored, which saves autocast from
-            casting them at every call; None leaves them as they are.
+    The weights of ``nn.Conv2d`` layers are stored in the dtype ``convolutions``, if given, which saves autocast from
+    casting them at every call.
     """
     prepared = copy.deepcopy(model).to(device).to(memory_format=memory_format).eval().requires_grad_(False)
     if convolutions is not None:
@@ -43,16 +39,13 @@ class InferenceModel(nn.Module):
     Convolutions run in reduced precision by autocast; what the network excludes from it, and images, stay in fp32.
 
     Args:
-        model: Not modified.
+        model: Network with a ``config``; not modified.
         device: "auto", "cpu", "cuda" or a torch device.
-        precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16".
-        cast_convolutions: Store the weights of convolutions in the precision, see :func:`prepare_for_inference`.
-
-    Attributes:
-        config: The network's configuration.
+        precision: "auto", "fp32", "bf16" or "fp16".
+        cast_convolutions: Store the weights of convolutions in this precision, see :func:`prepare_for_inference`.
 
     Raises:
-        ValueError: Unknown device or precision, or one that is not available.
+        ValueError: If the device or precision is unknown or not available.
     """
 
     def __init__(
@@ -66,20 +59,15 @@ class InferenceModel(nn.Module):
         self.config: Any = model.config
 
     def to_device(self, image: Tensor) -> Tensor:
-        """Return images (N, C, H, W) as the network takes them: on its device, in fp32, channels last."""
+        """Move images (N, C, H, W) to the network's device, in fp32, channels last."""
         return image.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
 
     def autocast(self) -> torch.autocast:
-        """Return the context in which the network runs in its precision."""
+        """Return the autocast context of the precision."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     @torch.inference_mode()
     def forward(self, image: Tensor, **options: Any) -> Any:
-        """Run the network.
-
-        Args:
-            image: (N, C, H, W), on any device.
-            **options: Of the network's ``forward``.
-        """
+        """Run the network on images (N, C, H, W) of any device; ``options`` are those of its ``forward``."""
         with self.autocast():
             return self.model(self.to_device(image), **options)

@@ -1,4 +1,4 @@
-"""Modules as ONNX graphs, through torch's exporter and checked by onnxruntime."""
+"""Export of modules to ONNX by torch's exporter, and inference with onnxruntime."""
 
 from __future__ import annotations
 
@@ -16,13 +16,10 @@ OPSET = 18
 
 
 def require_onnx(package: str) -> None:
-    """Refuse to go on without the extra ``onnx`` or with a PyTorch that cannot export free sizes.
-
-    Args:
-        package: Whose extra it is.
+    """Refuse to export without the extra ``onnx`` of ``package``, or with a PyTorch that cannot export dynamic shapes.
 
     Raises:
-        ValueError: One of them is missing.
+        ValueError: If one of them is missing.
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
@@ -41,17 +38,10 @@ def to_onnx(
     free: Sequence[int],
     metadata: Mapping[str, str],
 ) -> bytes:
-    """Trace a module.
+    """Export a module, called with the example's tensors by name, to a serialised graph with its weights.
 
-    Args:
-        module: Takes the example's tensors by name.
-        example: One input; a side that may be free must not be 0 or 1 here.
-        outputs: Names of what the module returns.
-        free: Dimensions of all inputs that may differ from the example's.
-        metadata: Text for the file.
-
-    Returns:
-        The serialised graph, weights inside.
+    ``free`` are the dynamic dimensions of all inputs, which must not be 0 or 1 in the example; ``outputs`` names the
+    outputs.
     """
     dynamic = {name: dict.fromkeys(free, torch.export.Dim.DYNAMIC) for name in example}
     with _quiet(), torch.no_grad():
@@ -79,7 +69,7 @@ def to_onnx(
 
 
 def run_onnx(graph: bytes, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Compute a graph's outputs on the CPU with onnxruntime, by name."""
+    """Return a graph's outputs by name, computed with onnxruntime on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
@@ -90,7 +80,7 @@ def run_onnx(graph: bytes, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what torch.onnx and onnxscript tell their own developers."""
+    """Silence what torch.onnx and onnxscript log for their own developers."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,7 +1,7 @@
-"""Photograph files through a network: options, checks and companions that all papers' commands share.
+"""Photograph files through a network: options, checks and companions shared by the papers' commands.
 
     photo = open_photo(source, target, options)
-    ...                                                # the paper's own: find faces, run the network
+    ...                                                # the paper's part: find faces, run the network
     write_photo(photo, target, rows, options, parts)
 
 A run over many files is :func:`retouch_common.cli.photos.retouch_all`.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retouch_common.inference.names import COMPARISON, beside
+from retouch_common.inference.names import COMPARISON, sibling_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,9 +29,9 @@ class PhotoOptions:
     """How to process photograph files.
 
     Attributes:
-        face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector.
-        compare: Also write before and after side by side, NAME.compare.jpg.
-        overwrite: Whether files that are there may be replaced, the input included where it is the output.
+        face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector's.
+        compare: Whether to write NAME.compare.jpg, before and after side by side.
+        overwrite: Whether existing files may be replaced, the input included where it is the output.
     """
 
     face_boxes: Sequence[Box] = ()
@@ -40,17 +40,17 @@ class PhotoOptions:
 
     @property
     def companions(self) -> tuple[str, ...]:
-        """Endings of the files besides the comparison that are written beside the output."""
+        """Endings of the companions besides the comparison."""
         return ()
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Endings of all files that are written beside the output."""
+        """Endings of all companions."""
         return (*self.companions, *((COMPARISON,) if self.compare else ()))
 
     @property
     def kept(self) -> Sequence[Path]:
-        """Files that are read besides the photo, none of which an output may replace."""
+        """Files that are read besides the photo; no output may replace them."""
         return ()
 
 
@@ -58,25 +58,19 @@ def require_strength(strength: float) -> None:
     """Refuse a strength outside [0, 1].
 
     Raises:
-        ValueError: It is outside.
+        ValueError: If it is outside.
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must lie between 0 and 1, not {strength}")
 
 
 def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Sequence[Path] = ()) -> Photo:
-    """Open a photograph once it is certain that its outputs may be written.
-
-    Args:
-        source: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
-        target: The output; its ending says the format.
-        options: How it will be processed.
-        kept: Further files that are read.
+    """Open a photograph after checking that its outputs may be written; ``kept`` are further files that are read.
 
     Raises:
         OSError: If the photograph cannot be opened.
-        ValueError: If ``source`` is not a photograph, ``target`` cannot hold it, or an output is there already and
-            may not be replaced.
+        ValueError: If ``source`` is not a photograph, ``target`` cannot hold it, or an existing output may not be
+            replaced.
     """
     from retouch_common.inference.batch import plan_job, refuse_collisions
     from retouch_common.photo.io import Photo
@@ -95,14 +89,10 @@ def write_photo(
     options: PhotoOptions,
     parts: Sequence[tuple[int, int, int, int]],
 ) -> None:
-    """Write a result with everything the photograph carries beside its pixels, and the comparison if it is asked for.
+    """Write a result atomically, with the photograph's metadata, and the comparison if requested.
 
-    Args:
-        photo: The photograph.
-        target: The output; it is complete or not there at all.
-        rows: The result, consecutive blocks of rows; they may be computed from the photograph as it is written.
-        options: How.
-        parts: (x, y, w, h) of what the comparison shows; empty for the whole photograph.
+    The blocks of rows may be computed from the photograph as it is written. The comparison shows the parts (x, y, w,
+    h), or the whole photograph without any.
 
     Raises:
         OSError: If a file cannot be written.
@@ -113,9 +103,9 @@ def write_photo(
     comparison = Comparison(photo, parts) if options.compare else None  # before the photo itself may be replaced
     photo.write_stripes(target, rows)
     if comparison is not None:
-        comparison.write(Photo.open(target), beside(target, COMPARISON))
+        comparison.write(Photo.open(target), sibling_path(target, COMPARISON))
 
 
 def face_parts(photo: Photo, squares: Sequence[FaceSquare]) -> list[tuple[int, int, int, int]]:
-    """Return the parts of a photograph that squares of faces lie in, (x, y, w, h) in pixels."""
+    """Return the bounding boxes (x, y, w, h) of squares in a photograph, in pixels."""
     return [square.bounds(photo.height, photo.width) for square in squares]

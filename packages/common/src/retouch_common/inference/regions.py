@@ -1,8 +1,7 @@
-"""Which part of a photo to retouch, and how retouched faces go back into it.
+"""Which part of a photo to retouch, and how retouched faces are pasted back.
 
-Faces are cropped with margin, retouched at their own scale and blended back as a feathered difference (see
-:mod:`retouch_common.photo.pasting`). The rows are made from top to bottom; crops that are too large for memory are
-retouched while the rows pass by.
+Faces are cropped with a margin, retouched at their own scale and pasted as a feathered difference (see
+:mod:`retouch_common.photo.pasting`), from top to bottom; crops that exceed the memory are retouched as streams.
 """
 
 from __future__ import annotations
@@ -32,31 +31,31 @@ IN_MEMORY_PIXELS = 48_000_000  # crops beyond this are retouched as streams
 
 
 class ArrayRetoucher(Protocol):
-    """What a paper's retoucher offers."""
+    """Interface of a paper's retoucher."""
 
     def __call__(self, image: np.ndarray, *, strength: float) -> np.ndarray:
         """Retouch an (H, W, 3) uint8 or uint16 array."""
 
     def stripes(self, source: RowSource, *, strength: float) -> Iterator[np.ndarray]:
-        """Retouch a source of rows into consecutive blocks of rows."""
+        """Retouch rows into consecutive blocks of rows."""
 
 
 class SkinLocator(Protocol):
-    """What finds the skin of a face, as :class:`retouch_common.parsing.skin.SkinSegmenter` does."""
+    """Interface of :class:`retouch_common.parsing.skin.SkinSegmenter`."""
 
     def locate(self, source: RowSource, face: Face) -> AlignedMask:
-        """Return the mask of a face's skin; the face is in pixels of the source."""
+        """Return the skin mask of a face, given in pixels of the source."""
 
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """What will be retouched and why.
+    """Part of a photo to retouch.
 
     Attributes:
         region: "faces" or "photo".
         crops: (x, y, w, h) in pixels, one for each face; empty for the whole photo.
-        reason: Why, in words that follow "because".
-        faces: The faces themselves, in the order of their crops.
+        reason: Reason, phrased to follow "because".
+        faces: Faces in the order of their crops.
     """
 
     region: Literal["faces", "photo"]
@@ -73,20 +72,13 @@ class RegionPlan:
 def plan_region(
     photo: Photo, region: Region = "auto", *, face_boxes: Sequence[Box] = (), margin: float = FACE_MARGIN
 ) -> RegionPlan:
-    """Decide which part of a photo to retouch.
+    """Choose the part of a photo to retouch: every face, the whole frame, or faces if some are found, else the frame (auto).
 
-    Args:
-        photo: The photo.
-        region: "faces" for every face, "photo" for the whole frame, "auto" for faces where some are found and
-            the whole frame otherwise.
-        face_boxes: (x, y, w, h) of the faces in pixels of the upright photo; they replace the detector.
-        margin: Side of a face's crop over the longer side of its box.
-
-    Returns:
-        The plan.
+    ``face_boxes`` (x, y, w, h), in pixels of the upright photo, replace the detector. The side of a crop is ``margin``
+    times the longer side of the face's box.
 
     Raises:
-        ValueError: If faces are wanted but none is found or the detector's weights cannot be had, a box lies
+        ValueError: If faces are requested but none is found or the detector's weights are unavailable, a box lies
             outside the photo, or the region is unknown.
     """
     if region not in ("auto", "faces", "photo"):
@@ -115,16 +107,10 @@ def plan_region(
 
 
 def locate_faces(photo: Photo) -> list[Face]:
-    """Find the faces of a photo of any size.
-
-    Args:
-        photo: The photo.
-
-    Returns:
-        Faces in pixels of the photo, largest first.
+    """Detect the faces of a photo of any size, in its pixels, largest first.
 
     Raises:
-        DetectorUnavailable: If the detector's weights cannot be had.
+        DetectorUnavailable: If the detector's weights are unavailable.
         ValueError: If the photo is damaged.
     """
     small = photo.thumbnail(DETECTION_SIDE)
@@ -137,21 +123,14 @@ def locate_faces(photo: Photo) -> list[Face]:
 
 
 def boxed_faces(boxes: Sequence[Box]) -> list[Face]:
-    """Faces of which only the boxes (x, y, w, h) are known."""
+    """Return faces of which only the boxes (x, y, w, h) are known."""
     return [Face(box, 1.0, np.full((5, 2), np.nan, np.float32)) for box in boxes]
 
 
 def feather_profile(length: int, ramp: float, *, open_start: bool, open_stop: bool) -> np.ndarray:
-    """Weights along one axis of a crop: 1 inside, smoothly down to exactly 0 at its ends.
+    """Return weights (length,) along an axis of a crop: 1 inside, falling to 0 over a share ``ramp`` at both ends.
 
-    Args:
-        length: Length of the axis in pixels.
-        ramp: Length of the slope as a fraction of the axis, in (0, 0.5].
-        open_start: The start lies on the photo's border: no slope there.
-        open_stop: The end lies on the photo's border: no slope there.
-
-    Returns:
-        (length,) float32.
+    Ends that lie on the photo's border are open: there is no slope.
     """
     slope = max(1.0, ramp * length)
     position = np.arange(length, dtype=np.float32)
@@ -169,14 +148,7 @@ def _faces_plan(photo: Photo, faces: Sequence[Face], margin: float, reason: str)
 
 
 def moved_face(face: Face, left: float, top: float, scale: float = 1.0) -> Face:
-    """A face in pixels of a part of the photo.
-
-    Args:
-        face: In pixels of the photo.
-        left: Left edge of the part.
-        top: Top edge.
-        scale: Size of the part's pixels over the photo's.
-    """
+    """Return a face of a photo in pixels of a part at (left, top), which are ``scale`` per pixel of the photo."""
     x, y, w, h = face.box
     box = (scale * (x - left), scale * (y - top), scale * w, scale * h)
     return replace(face, box=box, landmarks=scale * (face.landmarks - np.array([left, top], np.float32)))
@@ -190,17 +162,9 @@ def retouched_rows(
     strength: float = 1.0,
     skin: SkinLocator | None = None,
 ) -> Iterator[np.ndarray]:
-    """Retouch a photo according to a plan, from top to bottom.
+    """Retouch a photo according to a plan; yield consecutive blocks of rows, (n, width, 3) of its dtype.
 
-    Args:
-        photo: The photo.
-        plan: From :func:`plan_region`.
-        retoucher: The network.
-        strength: 0 changes nothing, 1 is the network's retouching.
-        skin: What finds the skin of the faces, to which the change is then confined; None leaves it as it is.
-
-    Yields:
-        Consecutive blocks of rows, (n, width, 3) of the photo's type.
+    The change is confined to the skin of the faces that ``skin`` locates, if given.
 
     Raises:
         ValueError: If the photo is damaged, or the strength is outside [0, 1].
@@ -210,10 +174,16 @@ def retouched_rows(
         return
     layers = []
     budget = IN_MEMORY_PIXELS
-    parts = list(zip(plan.crops, plan.faces, strict=True)) if skin else [(crop, None) for crop in plan.crops]
-    for crop, face in sorted(parts, key=lambda part: part[0][2] * part[0][3]):
+    faces = plan.faces if skin else [None] * len(plan.crops)
+    for crop, face in sorted(zip(plan.crops, faces, strict=True), key=lambda part: part[0][2] * part[0][3]):
         budget -= crop[2] * crop[3]
-        layers.append(_layer(photo, crop, face, retoucher, strength, skin, in_memory=budget >= 0))
+        source = ArraySource(photo.read(*crop)) if budget >= 0 else _CropSource(photo, crop)
+        mask = None if skin is None or face is None else skin.locate(source, moved_face(face, *crop[:2]))
+        if isinstance(source, ArraySource):
+            stripes = iter([retoucher(source.image, strength=strength)])
+        else:
+            stripes = retoucher.stripes(_CropSource(photo, crop), strength=strength)
+        layers.append(_Layer(photo, crop, stripes, mask))
     yield from pasted_rows(photo, layers)
 
 
@@ -231,7 +201,7 @@ class _CropSource:
 
 
 class _Layer:
-    """A retouched crop over the photo, with its weights; rows are taken from top to bottom."""
+    """A retouched crop with its weights, taken from top to bottom."""
 
     def __init__(self, photo: Photo, crop: Crop, stripes: Iterator[np.ndarray], skin: AlignedMask | None) -> None:
         self.x, self.y, self.width, self.height = crop
@@ -242,7 +212,7 @@ class _Layer:
         self._waiting: np.ndarray | None = None
 
     def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-        """The retouched crop's difference to the rows ``before``, from row ``first`` of the photo, and its weights."""
+        """Return the difference of the retouched crop to ``before``, rows from ``first`` on, and its weights."""
         weights = self.down[first - self.y : first - self.y + len(before), None] * self.across
         if self._skin is not None:
             weights *= self._skin.weights(0, first - self.y, self.width, len(before))
@@ -256,23 +226,3 @@ class _Layer:
             self._waiting = block[count:] if len(block) > count else None
             count -= len(parts[-1])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _layer(
-    photo: Photo,
-    crop: Crop,
-    face: Face | None,
-    retoucher: ArrayRetoucher,
-    strength: float,
-    skin: SkinLocator | None,
-    *,
-    in_memory: bool,
-) -> _Layer:
-    pixels = photo.read(*crop) if in_memory else None
-    mask = None
-    if skin is not None and face is not None:
-        source = _CropSource(photo, crop) if pixels is None else ArraySource(pixels)
-        mask = skin.locate(source, moved_face(face, crop[0], crop[1]))
-    if pixels is not None:
-        return _Layer(photo, crop, iter([retoucher(pixels, strength=strength)]), mask)
-    return _Layer(photo, crop, retoucher.stripes(_CropSource(photo, crop), strength=strength), mask)

@@ -1,8 +1,8 @@
 """Layers with an equalised learning rate (Karras et al., "Progressive Growing of GANs", ICLR 2018, section 4.1).
 
-Weights are drawn from N(0, 1) and scaled by 1 / sqrt(fan-in) at run time, not at the start, so that an optimiser which
-divides by the gradient's size moves all layers at the same relative speed. ``lr_mul`` slows a layer down without
-changing what it computes at the start.
+Weights are drawn from N(0, 1) and scaled by 1 / sqrt(fan-in) at run time, so that an optimiser that normalises
+gradients moves all layers at the same relative speed. ``lr_mul`` scales a layer's learning rate without changing its
+initial output.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from retouch_common.layers.resample import Blur
 
 SLOPE = 0.2  # of the leaky ReLU
+GAIN = math.sqrt(2)  # compensates for the power that the leaky ReLU removes
 HALVES = (torch.float16, torch.bfloat16)
-GAIN = math.sqrt(2)  # of the leaky ReLU, which about halves the power
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """sqrt(2) times the leaky ReLU of slope 0.2."""
+    """Return sqrt(2) times the leaky ReLU of slope 0.2."""
     return GAIN * F.leaky_relu(x, SLOPE)
 
 
@@ -28,12 +28,11 @@ class EqualLinear(nn.Module):
     """Fully connected layer.
 
     Args:
-        in_features: Width of the input.
-        out_features: Width of the output.
-        bias: Add one.
-        bias_init: Its first value.
-        lr_mul: Learning rate of this layer as a share of the optimiser's.
-        activation: End with :func:`leaky_relu`.
+        in_features: Input features.
+        out_features: Output features.
+        bias_init: Initial value of the bias.
+        lr_mul: Factor of the learning rate.
+        activation: Whether to end with :func:`leaky_relu`.
     """
 
     def __init__(
@@ -60,18 +59,18 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv2d(nn.Module):
-    """Convolution that keeps the sides, or halves them without aliasing.
+    """Convolution that keeps the resolution, or with ``down`` filters with [1, 3, 3, 1] and halves it.
 
     Args:
-        in_channels: C of the input.
-        out_channels: C of the output.
-        kernel: Side of the kernel, odd.
-        bias: Add one.
-        activation: End with :func:`leaky_relu`.
-        down: Filter with [1, 3, 3, 1], then convolve with stride 2.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel: Kernel size, odd.
+        bias: Whether to add a bias.
+        activation: Whether to end with :func:`leaky_relu`.
+        down: Whether to downsample by 2.
 
     Raises:
-        ValueError: The kernel is even.
+        ValueError: If the kernel size is even.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class EqualConv2d(nn.Module):
         self.blur = Blur(padding=(kernel + 1) // 2) if down else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, out_channels, H, W), or to half the sides."""
+        """(N, in_channels, H, W) to (N, out_channels, H, W), or (N, out_channels, H / 2, W / 2) with ``down``."""
         if self.blur is not None:
             x = self.blur(x)
         y = F.conv2d(x, self.scale * self.weight, self.bias, stride=self.stride, padding=self.padding)
@@ -103,11 +102,11 @@ class EqualConv2d(nn.Module):
 
 
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Context without autocast on x's device; none at all where autocast is off, so that exported graphs lack it."""
+    """Return a context without autocast on x's device; none where autocast is off, so that exported graphs lack it."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
-    """The fp32 copy of a tensor in half precision; any other as it is."""
+    """Convert a half-precision tensor to fp32; return any other unchanged."""
     return x.float() if x.dtype in HALVES else x

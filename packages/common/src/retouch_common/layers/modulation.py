@@ -1,13 +1,12 @@
-"""StyleGAN2's modulated convolution in two forms that compute the same (Karras et al., CVPR 2020, section 2.2).
+"""StyleGAN2's modulated convolution in two equivalent forms (Karras et al., CVPR 2020, section 2.2).
 
-A style s scales the input channels of a convolution's weights w, and demodulation brings every output channel back to
-unit variance:
+A style s scales the input channels of the weights w; demodulation restores unit variance of every output channel:
 
     w'_oik = s_i w_oik,    w''_oik = w'_oik / sqrt(sum_ik w'_oik^2 + eps)                              (Eq. 1 and 3)
 
-"grouped" makes the weights w'' of every sample and convolves all samples at once, each as a group. "scaled" leaves the
-weights alone: it scales the input by s and the output by the root, for which sum_i s_i^2 (sum_k w_oik^2) is enough, a
-matrix product, and it exports to ONNX. Which is faster depends on the layer, the batch and the machine.
+"grouped" computes the weights w'' of every sample and convolves all samples as one grouped convolution. "scaled" scales
+the input by s and the output by the root instead, for which sum_i s_i^2 (sum_k w_oik^2), a matrix product, is enough;
+it exports to ONNX. Which form is faster depends on layer, batch and machine.
 """
 
 import math
@@ -25,20 +24,20 @@ EPS = 1e-8
 
 
 class ModulatedConv2d(nn.Module):
-    """Convolution whose weights a style scales per sample.
+    """Convolution whose weights are modulated by a style.
 
     Args:
-        in_channels: C of the input.
-        out_channels: C of the output.
-        kernel: Side of the kernel, odd.
-        style_dim: Width of the style code.
-        demodulate: Bring every output channel to the variance of the input.
-        up: Double the sides: a transposed convolution of stride 2, then [1, 3, 3, 1]. Away from the edges this equals
-            :func:`~retouch_common.layers.resample.upsample2d`, then a convolution with the mirrored kernel.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel: Kernel size, odd.
+        style_dim: Dimension of the style code.
+        demodulate: Whether to demodulate.
+        up: Whether to upsample by 2: a transposed convolution of stride 2, then [1, 3, 3, 1]. Away from the edges this
+            equals :func:`~retouch_common.layers.resample.upsample2d`, then a convolution with the mirrored kernel.
         form: "scaled" or "grouped"; the result is the same.
 
     Raises:
-        ValueError: The kernel is even, or not 3 with ``up``, or there is no such form.
+        ValueError: If the kernel size is even, or not 3 with ``up``, or the form is unknown.
     """
 
     def __init__(
@@ -66,17 +65,7 @@ class ModulatedConv2d(nn.Module):
         self.blur = Blur(gain=4.0, padding=1) if up else None
 
     def forward(self, x: Tensor, style: Tensor, *, gain: float = 1.0, bias: Tensor | None = None) -> Tensor:
-        """Convolve.
-
-        Args:
-            x: (N, in_channels, H, W).
-            style: (N, style_dim).
-            gain: Factor of the result, before the bias.
-            bias: (out_channels,).
-
-        Returns:
-            (N, out_channels, H, W), or (N, out_channels, 2H, 2W) with ``up``.
-        """
+        """Convolve x (N, in_channels, H, W) with style (N, style_dim); multiply by ``gain``, add ``bias``."""
         with full_precision(x):
             s = at_least_fp32(self.affine(style.to(self.affine.weight.dtype)))
         return (self._scaled if self.form == "scaled" else self._grouped)(x, s, gain, bias)
@@ -107,7 +96,7 @@ class ModulatedConv2d(nn.Module):
         return y * factor if bias is None else torch.addcmul(bias.to(y.dtype)[:, None, None], y, factor)
 
     def _normalised(self, weight: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights and styles divided by their largest magnitudes, and the factor (N, out_channels) undoing it."""
+        """Divide weights and styles by their maximum magnitudes; also return the inverse factor (N, out_channels)."""
         largest_weight = weight.abs().amax(dim=(self.input_axis, 2, 3), keepdim=True).clamp(min=EPS)
         largest_style = s.abs().amax(dim=1, keepdim=True).clamp(min=EPS)
         undone = largest_style * largest_weight.flatten()
@@ -138,14 +127,10 @@ class ModulatedConv2d(nn.Module):
 
 
 def use_form(model: nn.Module, form: Form) -> None:
-    """Switch all modulated convolutions of a model.
-
-    Args:
-        model: Holds them, at any depth.
-        form: "scaled" or "grouped".
+    """Set the form, "scaled" or "grouped", of all modulated convolutions of a model.
 
     Raises:
-        ValueError: If there is no such form.
+        ValueError: If the form is unknown.
     """
     for layer in model.modules():
         if isinstance(layer, ModulatedConv2d):
@@ -159,6 +144,6 @@ def _checked(form: Form) -> Form:
 
 
 def _conv_dtype(x: Tensor) -> torch.dtype:
-    """What a convolution of x computes in."""
+    """Return the dtype in which a convolution of x computes."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

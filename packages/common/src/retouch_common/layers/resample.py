@@ -1,6 +1,6 @@
-"""Doubling and halving with the filter [1, 3, 3, 1], StyleGAN2's choice (Karras et al., CVPR 2020).
+"""Up- and downsampling by 2 with StyleGAN2's filter [1, 3, 3, 1] (Karras et al., CVPR 2020).
 
-Shapes: x (N, C, H, W), any range; everything keeps the memory format and the dtype.
+Memory format and dtype are kept.
 """
 
 import torch
@@ -9,39 +9,24 @@ from torch import Tensor, nn
 
 
 def upsample2d(x: Tensor) -> Tensor:
-    """Double both sides, each zero-inserted pixel row filtered with [1, 3, 3, 1] / 4; edges are repeated.
+    """Upsample (N, C, H, W) to (N, C, 2H, 2W): zero insertion, then [1, 3, 3, 1] / 4, with replicated edges.
 
-    With these taps a new pixel is 3/4 of the nearest old one and 1/4 of the next, which is bilinear interpolation.
-
-    Args:
-        x: (N, C, H, W).
-
-    Returns:
-        (N, C, 2H, 2W).
+    A new pixel is 3/4 of the nearest old one and 1/4 of the next: bilinear interpolation.
     """
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 def downsample2d(x: Tensor) -> Tensor:
-    """Filter with [1, 3, 3, 1] / 8 and keep every second pixel; zeros beyond the edges.
-
-    Args:
-        x: (N, C, H, W), sides even.
-
-    Returns:
-        (N, C, H / 2, W / 2).
-    """
+    """Filter (N, C, H, W), H and W even, with [1, 3, 3, 1] / 8 and keep every second pixel; zeros beyond the edges."""
     # From arithmetic, so that it is made where it is needed: [1, 3, 3, 1] / 8.
     taps = 0.5 - 0.25 * (torch.arange(4, device=x.device, dtype=x.dtype) - 1.5).abs()
     return _depthwise(x, torch.outer(taps, taps), padding=1, stride=2)
 
 
 class Blur(nn.Module):
-    """Filter with [1, 3, 3, 1] along both axes; zeros beyond the edges.
+    """Filter with [1, 3, 3, 1] along both axes, with zero padding; each side changes by ``2 * padding - 3``.
 
-    Args:
-        gain: Sum of the filter: 1 keeps a constant, 4 makes up for inserted zeros.
-        padding: Zeros on every side; the output is larger by ``2 * padding - 3``.
+    The filter's sum is ``gain``: 1 keeps constants, 4 compensates for inserted zeros.
     """
 
     kernel: Tensor

@@ -1,8 +1,6 @@
 """StyleGAN2's blocks in plain PyTorch: no compiled operators, fp16 and bf16 safe, exportable to ONNX.
 
 Karras, Laine, Aittala, Hellsten, Lehtinen, Aila. "Analyzing and Improving the Image Quality of StyleGAN." CVPR 2020.
-
-Shapes: x (N, C, H, W), channels first or last in memory; style (N, style_dim).
 """
 
 import itertools
@@ -14,51 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retouch_common.layers.equalised import (
-    GAIN,
-    SLOPE,
-    EqualConv2d,
-    EqualLinear,
-    at_least_fp32,
-    full_precision,
-    leaky_relu,
-)
-from retouch_common.layers.modulation import Form, ModulatedConv2d, use_form
-from retouch_common.layers.resample import Blur, downsample2d, upsample2d
+from retouch_common.layers.equalised import GAIN, SLOPE, EqualConv2d, EqualLinear, at_least_fp32, full_precision
+from retouch_common.layers.modulation import ModulatedConv2d, use_form
+from retouch_common.layers.resample import downsample2d, upsample2d
 
-__all__ = [
-    "Blur",
-    "EqualConv2d",
-    "EqualLinear",
-    "Form",
-    "MappingNetwork",
-    "ModulatedConv2d",
-    "Noise",
-    "NoiseInjection",
-    "ResBlockDown",
-    "StyledConv",
-    "ToRGB",
-    "downsample2d",
-    "leaky_relu",
-    "minibatch_stddev",
-    "pixel_norm",
-    "upsample2d",
-    "use_form",
-]
+__all__ = ["EqualConv2d", "downsample2d", "upsample2d", "use_form"]  # also imported from here
 
 Noise = Literal["fixed", "random", "none"]
 EPS = 1e-8
+GROUP = 4  # samples over which minibatch_stddev measures, as in the paper's code
 
 
 class MappingNetwork(nn.Module):
-    """Latent code to style code: normalised to unit power, then fully connected layers; fp32 inside autocast.
-
-    Args:
-        in_dim: Width of the latent code.
-        style_dim: Width of the style code and of the layers between.
-        num_layers: How many.
-        lr_mul: Their learning rate as a share of the optimiser's.
-    """
+    """Map latent codes to style codes: normalisation, then fully connected layers, in fp32 also under autocast."""
 
     def __init__(self, in_dim: int, style_dim: int, num_layers: int = 8, lr_mul: float = 0.01) -> None:
         super().__init__()
@@ -76,11 +42,9 @@ class MappingNetwork(nn.Module):
 
 
 class NoiseInjection(nn.Module):
-    """Add one picture of noise to all channels, times a learnt strength that begins at 0.
+    """Add noise of size x size pixels, the same for all channels, times a learnt strength that starts at 0.
 
-    Args:
-        size: Side of the feature maps in pixels.
-        seed: Of the fixed noise, which is drawn anew from it and takes no room in saved weights.
+    The fixed noise is drawn from the seed and not saved with the weights.
     """
 
     fixed: Tensor
@@ -92,26 +56,18 @@ class NoiseInjection(nn.Module):
         drawn = np.random.RandomState(seed).standard_normal((1, 1, size, size)).astype(np.float32)
         self.register_buffer("fixed", torch.from_numpy(drawn), persistent=False)
 
-    def forward(self, x: Tensor, *, noise: Noise | None = None, gain: float = 1.0) -> Tensor:
-        """Add noise.
+    def forward(self, x: Tensor, *, noise: Noise | None = None, gain: float = 1.0, inplace: bool = False) -> Tensor:
+        """Return x (N, C, size, size) plus noise times ``gain``; ``inplace`` modifies x, which is faster.
 
-        Args:
-            x: (N, C, size, size).
-            noise: The same "fixed" picture for all, a "random" one for every sample, or "none"; None means random
-                while training and fixed in evaluation mode.
-            gain: Factor of the noise.
+        The noise is "fixed", the same for all samples, "random" for every sample, or "none"; None means random in
+        training and fixed in evaluation mode.
 
         Raises:
-            ValueError: If fixed noise has another size.
+            ValueError: If the fixed noise has another size.
         """
-        picture = self.picture(x, noise=noise, gain=gain)
-        return x if picture is None else x + picture
-
-    def picture(self, x: Tensor, *, noise: Noise | None, gain: float) -> Tensor | None:
-        """What :meth:`forward` adds to x, (1 or N, 1, size, size); None for no noise."""
         noise = noise or ("random" if self.training else "fixed")
         if noise == "none":
-            return None
+            return x
         if noise == "random":
             drawn = torch.randn(len(x), 1, *x.shape[2:], device=x.device, dtype=self.strength.dtype)
         elif x.shape[2:] != self.fixed.shape[2:]:
@@ -119,103 +75,54 @@ class NoiseInjection(nn.Module):
             raise ValueError(f"the fixed noise is {size}x{size} pixels, the features {x.shape[-1]}x{x.shape[-2]}")
         else:
             drawn = self.fixed
-        return (gain * self.strength * drawn).to(x.dtype)
+        scaled = (gain * self.strength * drawn).to(x.dtype)
+        return x.add_(scaled) if inplace else x + scaled
 
 
 class StyledConv(nn.Module):
     """Modulated convolution, noise, bias and :func:`leaky_relu`.
 
     Args:
-        in_channels: C of the input.
-        out_channels: C of the output.
-        style_dim: Width of the style code.
-        kernel: Side of the kernel, odd.
-        up: Double the sides.
-        form: See :class:`ModulatedConv2d`.
-        noise: Have it.
-        size: Side of the output in pixels, for the noise.
-
-    Raises:
-        ValueError: Noise without a size, or see :class:`ModulatedConv2d`.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        style_dim: Dimension of the style code.
+        size: Height and width of the output.
+        up: Whether to upsample by 2.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        style_dim: int,
-        *,
-        kernel: int = 3,
-        up: bool = False,
-        form: Form = "scaled",
-        noise: bool = True,
-        size: int | None = None,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, size: int, up: bool = False) -> None:
         super().__init__()
-        if noise and size is None:
-            raise ValueError("noise needs the size of the features")
-        self.conv = ModulatedConv2d(in_channels, out_channels, kernel, style_dim, up=up, form=form)
+        self.conv = ModulatedConv2d(in_channels, out_channels, 3, style_dim, up=up)
         # Layers of one size differ in channels or in up, and so in their noise.
-        seed = [in_channels, out_channels, size or 0, int(up)]
-        self.noise = NoiseInjection(size, seed=seed) if noise and size is not None else None
+        self.noise = NoiseInjection(size, seed=[in_channels, out_channels, size, int(up)])
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, style: Tensor, *, noise: Noise | None = None) -> Tensor:
-        """Convolve.
-
-        Args:
-            x: (N, in_channels, H, W).
-            style: (N, style_dim).
-            noise: See :meth:`NoiseInjection.forward`.
-
-        Returns:
-            (N, out_channels, H, W), or (N, out_channels, 2H, 2W) with ``up``.
-        """
+        """Convolve x (N, in_channels, H, W) with style (N, style_dim); noise as in :meth:`NoiseInjection.forward`."""
         # The activation's gain goes into what precedes it: a leaky ReLU commutes with positive factors.
         y = self.conv(x, style, gain=GAIN, bias=GAIN * self.bias)
-        if self.noise is not None:
-            picture = self.noise.picture(y, noise=noise, gain=GAIN)
-            y = y if picture is None else y.add_(picture)  # in place: new memory takes longer than the arithmetic
-        return F.leaky_relu(y, SLOPE, inplace=True)
+        return F.leaky_relu(self.noise(y, noise=noise, gain=GAIN, inplace=True), SLOPE, inplace=True)
 
 
 class ToRGB(nn.Module):
-    """1x1 modulated convolution without demodulation, and a bias: features to a picture.
+    """1x1 modulated convolution without demodulation, and a bias: features to an image."""
 
-    Args:
-        in_channels: C of the features.
-        style_dim: Width of the style code.
-        out_channels: Of the picture.
-        form: See :class:`ModulatedConv2d`.
-    """
-
-    def __init__(self, in_channels: int, style_dim: int, *, out_channels: int = 3, form: Form = "scaled") -> None:
+    def __init__(self, in_channels: int, style_dim: int, *, out_channels: int = 3) -> None:
         super().__init__()
-        self.conv = ModulatedConv2d(in_channels, out_channels, 1, style_dim, demodulate=False, form=form)
+        self.conv = ModulatedConv2d(in_channels, out_channels, 1, style_dim, demodulate=False)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Read the picture off.
+        """Return the image (N, out_channels, H, W) of features x (N, in_channels, H, W) and style (N, style_dim).
 
-        Args:
-            x: (N, in_channels, H, W).
-            style: (N, style_dim).
-            skip: The picture of the resolution below, (N, out_channels, H / 2, W / 2), added after doubling.
-
-        Returns:
-            (N, out_channels, H, W).
+        The image of the resolution below, ``skip`` (N, out_channels, H / 2, W / 2), is upsampled and added.
         """
         rgb = self.conv(x, style, bias=self.bias)
         return rgb if skip is None else rgb + upsample2d(skip)
 
 
 class ResBlockDown(nn.Module):
-    """Residual block of the discriminator that halves the sides; the sum of its two branches times sqrt(1/2).
-
-    Args:
-        in_channels: C of the input.
-        out_channels: C of the output.
-    """
+    """Residual block of the discriminator that downsamples by 2; the sum of both branches is scaled by sqrt(1/2)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -226,37 +133,27 @@ class ResBlockDown(nn.Module):
         self.shortcut = EqualConv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W), sides even, to (N, out_channels, H / 2, W / 2)."""
+        """(N, in_channels, H, W), H and W even, to (N, out_channels, H / 2, W / 2)."""
         return math.sqrt(0.5) * (self.body(x) + self.shortcut(downsample2d(x)))
 
 
 def pixel_norm(x: Tensor) -> Tensor:
-    """Divide every code by its root mean square; (N, C) or (N, C, H, W), in fp32 at least."""
+    """Divide (N, C) or (N, C, H, W) by the root mean square over the channels, in fp32 at least."""
     x = at_least_fp32(x)
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPS)
 
 
-def minibatch_stddev(x: Tensor, group: int = 4, channels: int = 1) -> Tensor:
-    """Append how much the samples of a group differ, so that a discriminator sees it if all pictures are alike.
+def minibatch_stddev(x: Tensor) -> Tensor:
+    """Append the standard deviation over groups of samples, so that a discriminator notices a lack of variety.
 
-    Args:
-        x: (N, C, H, W). Sample n belongs to group n mod N / G, where G is the largest divisor of N up to ``group``.
-        group: Samples of a group at most.
-        channels: Maps to append, each the mean over C / channels channels.
-
-    Returns:
-        (N, C + channels, H, W); the new maps are constant over the pixels, and 0 in groups of one.
-
-    Raises:
-        ValueError: If ``channels`` does not divide C.
+    Sample n of x (N, C, H, W) belongs to group n mod N / G, where G is the largest divisor of N up to 4. The new
+    channel is constant over the pixels, and 0 in groups of one.
     """
     N, C = x.shape[:2]
-    if C % channels:
-        raise ValueError(f"{C} channels cannot be divided among {channels} maps")
-    G = next(g for g in range(min(group, N), 0, -1) if N % g == 0)
-    y = at_least_fp32(x).reshape(G, N // G, channels, C // channels, *x.shape[2:])
+    G = next(g for g in range(min(GROUP, N), 0, -1) if N % g == 0)
+    y = at_least_fp32(x).reshape(G, N // G, 1, C, *x.shape[2:])
     # eps keeps the root's gradient finite; taken off again, so that equal samples give 0.
     deviation = torch.sqrt(y.var(dim=0, correction=0) + EPS) - math.sqrt(EPS)
     maps = deviation.mean(dim=(2, 3, 4)).repeat(G, 1)[:, :, None, None].to(x.dtype)
     # Padded and added, not concatenated, which would lose the memory format.
-    return F.pad(x, (0, 0, 0, 0, 0, channels)) + F.pad(maps, (0, 0, 0, 0, C, 0))
+    return F.pad(x, (0, 0, 0, 0, 0, 1)) + F.pad(maps, (0, 0, 0, 0, C, 0))

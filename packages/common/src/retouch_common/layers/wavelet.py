@@ -1,16 +1,15 @@
-"""The orthonormal Haar wavelet transform in two dimensions (Haar, Math. Ann. 1910; Mallat, PAMI 1989).
+"""Orthonormal two-dimensional Haar wavelet transform (Haar, Math. Ann. 1910; Mallat, PAMI 1989).
 
-One level turns every 2 x 2 block a b / c d of a picture into
+One level turns every 2 x 2 block a b / c d into
 
-    low         (a + b + c + d) / 2      the mean, doubled
-    horizontal  (a + b - c - d) / 2      rows differ: horizontal edges
-    vertical    (a - b + c - d) / 2      columns differ: vertical edges
+    low         (a + b + c + d) / 2      twice the mean
+    horizontal  (a + b - c - d) / 2      horizontal edges
+    vertical    (a - b + c - d) / 2      vertical edges
     diagonal    (a - b - c + d) / 2
 
-which are cA, cH, cV and cD of PyWavelets' ``dwt2(x, "haar")``, signs included. The transform keeps the sum of squares;
-each level doubles the range of the low band. Further levels transform the low band again.
-
-Everything is computed in fp32 (or fp64) also under autocast: in bf16 a round trip would be wrong by 0.01.
+which are cA, cH, cV and cD of PyWavelets' ``dwt2(x, "haar")``, signs included. Further levels transform the low band,
+whose range doubles with each. Everything is computed in fp32 (or fp64), also under autocast: the round trip in bf16
+has an error of 0.01.
 """
 
 from __future__ import annotations
@@ -20,18 +19,16 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Subbands", "haar_dwt", "haar_idwt"]
-
 
 @dataclass(frozen=True)
 class Subbands:
-    """A picture in wavelets.
+    """Wavelet subbands of images.
 
     Attributes:
-        low: (N, C, h, w), the low band of the last level.
-        high: Of every level, finest first, (N, 3C, h_l, w_l): horizontal bands of all channels, then vertical, then
+        low: (N, C, h, w), low band of the last level.
+        high: (N, 3C, h_l, w_l) of every level, finest first: horizontal bands of all channels, then vertical, then
             diagonal.
-        size: Height and width of the picture before it was padded.
+        size: Height and width of the image before padding.
     """
 
     low: torch.Tensor
@@ -40,16 +37,13 @@ class Subbands:
 
 
 def haar_dwt(x: torch.Tensor, levels: int = 1, *, multiple: int | None = None) -> Subbands:
-    """Transform pictures of any size.
+    """Transform images (N, C, H, W) of any size and range.
 
-    Args:
-        x: (N, C, H, W), any range.
-        levels: How often the low band is transformed.
-        multiple: The picture is padded at the bottom and on the right, by reflection, to multiples of this; itself a
-            multiple of 2**levels, which is the default.
+    They are padded at the bottom and right by reflection to multiples of ``multiple``, itself a multiple of 2**levels,
+    which is the default.
 
     Raises:
-        ValueError: ``multiple`` is none of 2**levels, or the picture is too small to be reflected.
+        ValueError: If ``multiple`` is not a multiple of 2**levels, or the image is too small for reflection padding.
     """
     step = 2**levels
     multiple = step if multiple is None else multiple
@@ -72,10 +66,10 @@ def haar_dwt(x: torch.Tensor, levels: int = 1, *, multiple: int | None = None) -
 
 
 def haar_idwt(subbands: Subbands) -> torch.Tensor:
-    """The picture whose wavelets these are, (N, C, H, W) of the size before padding.
+    """Reconstruct the images (N, C, H, W), of the size before padding.
 
     Raises:
-        ValueError: Sizes or channels of the bands do not fit each other.
+        ValueError: If the shapes of the bands do not match.
     """
     low = subbands.low
     for high in reversed(subbands.high):

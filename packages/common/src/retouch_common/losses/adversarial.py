@@ -1,7 +1,7 @@
-"""Adversarial training: the PatchGAN discriminator and the usual losses.
+"""PatchGAN discriminator and the usual adversarial losses.
 
-Isola et al., "Image-to-image translation with conditional adversarial networks", CVPR 2017: every output of
-the discriminator judges one patch of the picture, 70 × 70 pixels with the usual three strided layers.
+Isola et al., "Image-to-image translation with conditional adversarial networks", CVPR 2017: every logit of the
+discriminator rates one patch of the image, 70 x 70 pixels with three strided layers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ Kind = Literal["bce", "hinge", "lsgan"]
 
 
 class PatchDiscriminator(nn.Module):
-    """PatchGAN: 4×4 convolutions with stride 2 (``num_layers`` times), then twice stride 1, to logits."""
+    """PatchGAN: 4x4 convolutions, ``num_layers`` with stride 2 and two with stride 1, to logits.
+
+    Args:
+        in_channels: 3 for images, 6 for images with their condition.
+        width: Channels of the first layer; they double up to 8 times that.
+        num_layers: Strided layers; 3 gives 70 x 70 patches, 1 gives 16 x 16.
+        norm: Normalisation of all layers but the first and the last.
+    """
 
     def __init__(
         self,
@@ -26,14 +33,6 @@ class PatchDiscriminator(nn.Module):
         num_layers: int = 3,
         norm: Literal["batch", "instance", "none"] = "batch",
     ):
-        """Build it.
-
-        Args:
-            in_channels: 3 for pictures, 6 for a picture together with its condition.
-            width: channels of the first layer; they double up to 8 times that.
-            num_layers: strided layers; 3 gives the 70 × 70 patches, 1 gives 16 × 16.
-            norm: normalisation of all layers but the first and the last.
-        """
         super().__init__()
         if norm not in ("batch", "instance", "none"):
             raise ValueError(f"norm '{norm}' is not one of batch, instance, none")
@@ -54,12 +53,12 @@ class PatchDiscriminator(nn.Module):
         self.apply(_initialise)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 1, h, w), large where a patch looks real, for ``image`` (B, C, H, W)."""
+        """Return logits (N, 1, h, w), large for real patches, of images (N, C, H, W)."""
         return self.layers(image)
 
 
 def discriminator_loss(real_logits: torch.Tensor, fake_logits: torch.Tensor, *, kind: Kind) -> torch.Tensor:
-    """Loss of the discriminator, mean over all patches.
+    """Return the discriminator's loss, averaged over all patches.
 
     "bce": -log σ(real) - log(1 - σ(fake)); "hinge": max(0, 1 - real) + max(0, 1 + fake);
     "lsgan": ½ (real - 1)² + ½ fake².
@@ -75,9 +74,9 @@ def discriminator_loss(real_logits: torch.Tensor, fake_logits: torch.Tensor, *, 
 
 
 def generator_loss(fake_logits: torch.Tensor, *, kind: Kind) -> torch.Tensor:
-    """Loss of the generator, mean over all patches.
+    """Return the generator's loss, averaged over all patches.
 
-    "bce": -log σ(fake) (the non-saturating form); "hinge": -fake; "lsgan": ½ (fake - 1)².
+    "bce": -log σ(fake), the non-saturating form; "hinge": -fake; "lsgan": ½ (fake - 1)².
     """
     fake = fake_logits.float()
     if kind == "bce":
@@ -90,7 +89,7 @@ def generator_loss(fake_logits: torch.Tensor, *, kind: Kind) -> torch.Tensor:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Weights from N(0, 0.02), scales of normalisations from N(1, 0.02), as in the paper's code."""
+    """Initialise weights from N(0, 0.02) and scales of normalisations from N(1, 0.02), as in the paper's code."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:

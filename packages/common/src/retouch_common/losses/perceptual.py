@@ -15,9 +15,17 @@ _STD = (0.229, 0.224, 0.225)
 
 
 class PerceptualLoss(nn.Module):
-    """Mean squared or absolute error between the features of two pictures, summed over layers.
+    """Mean squared or absolute error between VGG features of two images, summed over layers.
 
-    The network's weights are torchvision's ImageNet ones, which :func:`retouch_common.weights.read_vgg` reads.
+    Args:
+        network: "vgg16" or "vgg19".
+        state_dict: Torchvision's ImageNet weights, see :func:`retouch_common.weights.read_vgg`.
+        layers: Names of layers: reluB_C is the C-th of block B.
+        distance: "mse" or "l1", averaged over each layer's features.
+        normalise: Normalise images with ImageNet's mean and standard deviation first, as in training.
+
+    Raises:
+        ValueError: If the network or a layer is unknown, or the weights are of another network.
     """
 
     mean: torch.Tensor
@@ -32,18 +40,6 @@ class PerceptualLoss(nn.Module):
         distance: Literal["mse", "l1"] = "mse",
         normalise: bool = True,
     ):
-        """Build the feature network.
-
-        Args:
-            network: "vgg16" or "vgg19".
-            state_dict: the network's weights, named as torchvision names them.
-            layers: names as in the literature: reluB_C is the C-th of block B.
-            distance: "mse" or "l1", each the mean over a layer's features.
-            normalise: bring pictures to ImageNet's mean and deviation first, as the network was trained.
-
-        Raises:
-            ValueError: unknown network or layer, or weights of another network.
-        """
         super().__init__()
         if network not in _BLOCKS:
             raise ValueError(f"perceptual network '{network}' is not one of {', '.join(_BLOCKS)}")
@@ -61,14 +57,11 @@ class PerceptualLoss(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the loss (scalar) of ``output`` against ``target``, both (B, 3, H, W) in [0, 1].
-
-        Gradients flow into ``output`` only.
-        """
+        """Return the loss of ``output``, which alone has gradients, against ``target``, both (N, 3, H, W) in [0, 1]."""
         with torch.no_grad():
-            wanted = self._extract(target)
+            expected = self._extract(target)
         compare = F.mse_loss if self.distance == "mse" else F.l1_loss
-        return torch.stack([compare(a, b) for a, b in zip(self._extract(output), wanted, strict=True)]).sum()
+        return torch.stack([compare(a, b) for a, b in zip(self._extract(output), expected, strict=True)]).sum()
 
     def _extract(self, image: torch.Tensor) -> list[torch.Tensor]:
         x = (image - self.mean) / self.std if self.normalise else image
@@ -81,7 +74,7 @@ class PerceptualLoss(nn.Module):
 
 
 def _layer_places(network: str) -> dict[str, int]:
-    """Return the position of each ReLU in torchvision's ``features``."""
+    """Return the index of each ReLU in torchvision's ``features``."""
     places, place = {}, 0
     for block, count in enumerate(_BLOCKS[network], 1):
         for convolution in range(1, count + 1):
@@ -99,11 +92,11 @@ def _truncated(network: str, length: int, state_dict: Mapping[str, torch.Tensor]
     for layer in features:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # the features before it are not needed, those after it are kept
-    wanted = {f"features.{name}" for name in features.state_dict()}
-    missing = sorted(wanted - set(state_dict))
+    names = {f"features.{name}" for name in features.state_dict()}
+    missing = sorted(names - set(state_dict))
     if missing:
         raise ValueError(f"these are not weights of torchvision's {network}: {missing[0]} is missing")
-    own = {name.removeprefix("features."): state_dict[name].float() for name in wanted}
+    own = {name.removeprefix("features."): state_dict[name].float() for name in names}
     try:
         features.load_state_dict(own, assign=True)
     except RuntimeError as error:

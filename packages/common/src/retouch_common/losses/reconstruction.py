@@ -1,4 +1,4 @@
-"""Losses between pictures; every call says its reduction, which changes them by orders of magnitude."""
+"""Losses between images; the reduction is explicit, since it changes them by orders of magnitude."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ Reduction = Literal["mean", "sum"]
 
 
 def total_variation(image: torch.Tensor, *, reduction: Reduction) -> torch.Tensor:
-    """Anisotropic total variation, the absolute differences of neighbours (kornia's).
+    """Return the anisotropic total variation of images (N, C, H, W), the absolute differences of neighbours (kornia's).
 
-    Args:
-        image: (B, C, H, W).
-        reduction: "sum" adds the differences of an image and takes the mean over the batch; "mean" adds the
-            mean of the vertical and the mean of the horizontal differences.
+    "sum" adds the differences of an image and averages over the batch; "mean" adds the means of the vertical and of the
+    horizontal differences.
     """
     import kornia
 

@@ -1,4 +1,4 @@
-"""Losses and ground truth for the region that is to be changed."""
+"""The mask of retouched pixels, and a loss on it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,13 @@ CHANGED_LEVELS = 3
 def difference_mask(
     raw: torch.Tensor, target: torch.Tensor, *, threshold: float = (CHANGED_LEVELS + 0.5) / 255
 ) -> torch.Tensor:
-    """Return where a retoucher changed the photo: 1 where any channel differs by more than ``threshold``.
+    """Return the mask (N, 1, H, W) of 0 and 1, in raw's dtype: 1 where any channel differs by more than ``threshold``.
 
-    Args:
-        raw: (B, 3, H, W) in [0, 1].
-        target: (B, 3, H, W) in [0, 1].
-        threshold: in the units of the images; a difference of exactly this much does not count. By default that of
-            the metrics, between two levels, so that rounding errors play no part.
-
-    Returns:
-        (B, 1, H, W) of zeros and ones, in the type of ``raw``.
+    Images are (N, 3, H, W) in [0, 1]. The default threshold, that of the metrics, lies between two levels, so that
+    rounding errors do not matter.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: If the shapes differ.
     """
     if raw.shape != target.shape:
         raise ValueError(f"raw {tuple(raw.shape)} and target {tuple(target.shape)} differ in shape")
@@ -31,25 +25,18 @@ def difference_mask(
 
 
 def soft_dice_loss(probabilities: torch.Tensor, mask: torch.Tensor, *, smooth: float = 1.0) -> torch.Tensor:
-    """1 - Dice with squares in the denominator (Milletari et al., V-Net, 2016), mean over samples.
+    """Return 1 - Dice with squares in the denominator (Milletari et al., V-Net, 2016), averaged over samples.
 
-    ``1 - (2 Σ p m + s) / (Σ p² + Σ m² + s)``, the sums over one sample. kornia's Dice losses take class
-    indices and a softmax over classes and have no squares, so they cannot stand in for this form.
-
-    Args:
-        probabilities: p, (B, 1, H, W) in [0, 1].
-        mask: m, (B, 1, H, W) in [0, 1].
-        smooth: s, in pixels; makes an empty prediction for an empty mask cost 0 and keeps the gradient
-            finite.
+    ``1 - (2 Σ p m + s) / (Σ p² + Σ m² + s)`` over each sample's pixels, p and m (N, 1, H, W) in [0, 1]. ``smooth`` is
+    s, in
+    pixels: an empty prediction for an empty mask costs 0, and gradients stay finite. kornia's Dice losses have no
+        squares.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: If the shapes differ.
     """
     if probabilities.shape != mask.shape:
         raise ValueError(f"prediction {tuple(probabilities.shape)} and mask {tuple(mask.shape)} differ in shape")
-    p, m = (
-        probabilities.float().flatten(1),
-        mask.float().flatten(1),
-    )  # sums of many pixels: never in half precision
+    p, m = (x.float().flatten(1) for x in (probabilities, mask))  # sums of many pixels: never in half precision
     dice = (2 * (p * m).sum(1) + smooth) / (p.square().sum(1) + m.square().sum(1) + smooth)
     return (1 - dice).mean()

@@ -1,17 +1,15 @@
-"""CIE Lab for arrays."""
+"""CIE Lab and luminance of arrays."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-__all__ = ["luminance", "rgb_to_lab"]
-
 _WEIGHTS = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 
 
 def rgb_to_lab(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) sRGB in [0, 1] to Lab: L in [0, 100], a and b about [-128, 127]."""
+    """Convert sRGB (H, W, 3) in [0, 1] to Lab: L in [0, 100], a and b about [-128, 127]."""
     from kornia.color import rgb_to_lab as convert
 
     tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
@@ -19,5 +17,5 @@ def rgb_to_lab(image: np.ndarray) -> np.ndarray:
 
 
 def luminance(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) to (H, W): the Rec. 709 weighted sum of the gamma-coded channels."""
+    """Return the Rec. 709 weighted sum (H, W) of the gamma-coded channels of an image (H, W, 3)."""
     return image @ _WEIGHTS

@@ -1,7 +1,7 @@
-"""Damage of a file: how it is raised, what libvips says of it, and what it only warns about.
+"""Damaged files: the exception, and what libvips says about them.
 
-pyvips hands libvips' warnings to the logger "pyvips". They are kept from the terminal here: where they matter, they
-become a photo's exception.
+pyvips logs libvips' warnings to the logger "pyvips". They are kept from the terminal; where they matter, they become a
+photo's exception.
 """
 
 from __future__ import annotations
@@ -15,18 +15,11 @@ import pyvips
 
 
 class DamageError(ValueError):
-    """A file is damaged; the message says how and does not name the file."""
+    """A file is damaged; the message says how, without the file's name."""
 
 
 def reason(error: pyvips.Error) -> str:
-    """The telling part of a libvips error.
-
-    Args:
-        error: The error.
-
-    Returns:
-        One line.
-    """
+    """Return the informative part of a libvips error in one line."""
     return _telling(str(error.detail or error.message)) or str(error.message)
 
 
@@ -37,7 +30,7 @@ def _telling(text: str) -> str:
 
 
 class _Collector(logging.Filter):
-    """Drops warnings and remembers those of a thread that asked for them."""
+    """Drop warnings, and collect those of a thread that asks for them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,9 +61,5 @@ _LOGGER.addFilter(_COLLECTOR)
 
 
 def decoder_warnings() -> contextlib.AbstractContextManager[list[str]]:
-    """Collect the warnings that libvips gives in this thread.
-
-    Returns:
-        A context that gives a list of messages, to which warnings are added until it ends.
-    """
+    """Return a context that collects the warnings of libvips in this thread in a list."""
     return _COLLECTOR.collected()

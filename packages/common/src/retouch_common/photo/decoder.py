@@ -1,4 +1,4 @@
-"""Decoding a photo's file: from top to bottom or in any order, as it is stored or upright."""
+"""Decoding a photo's file: sequentially or in any order, as stored or upright."""
 
 from __future__ import annotations
 
@@ -24,15 +24,10 @@ _IN_MEMORY_BYTES = 100_000_000
 
 
 class Decoder:
-    """Opens a photo's file in the ways the photo is read.
+    """Decoder of a photo's file.
 
-    Args:
-        path: The file.
-        format: Its format.
-
-    Attributes:
-        header: The photo as the file stores it; for its header only.
-        turned: Whether rows of the upright photo are other than rows of the file.
+    ``header`` is the photo as stored, for its header only; ``turned`` says whether rows of the upright photo differ
+    from rows of the file.
 
     Raises:
         ValueError: If the header is damaged, or there are several pages or frames.
@@ -42,7 +37,8 @@ class Decoder:
         self._path = path
         self._format = format
         with self.reading():
-            self.header = getattr(pyvips.Image, format.loader)(str(path), access="sequential", fail_on="error")
+            self._load = getattr(pyvips.Image, f"{format.vips}load")
+            self.header = self._load(str(path), access="sequential", fail_on="error")
         pages = self.header.get("n-pages") if self.header.get_typeof("n-pages") else 1
         if pages > 1:
             what = "pages" if format.name == "TIFF" else "frames"
@@ -54,14 +50,11 @@ class Decoder:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def decode(self, shrink: int = 1) -> Decoding:
-        """Start decoding the photo as the file stores it, once, from top to bottom, in bounded memory.
-
-        Args:
-            shrink: 1, 2, 4 or 8: reduce by that factor while decoding; JPEG only.
+        """Start decoding the photo as stored, once, from top to bottom; a JPEG may be reduced by 2, 4 or 8.
 
         Raises:
-            DamageError: If the file is damaged in a way that is seen before its pixels are decoded.
-            pyvips.Error: If its header is damaged.
+            DamageError: If damage is found before the pixels are decoded.
+            pyvips.Error: If the header is damaged.
         """
         if self._format.name == "JPEG":
             return Decoding.of_jpeg(open(self._path, "rb"), self._end_of_picture, shrink)
@@ -72,8 +65,7 @@ class Decoder:
                 self._checked = True
             if self.header.get_typeof("tile-width"):
                 fail_on = "warning"  # here libvips lets a tile that cannot be decoded pass otherwise
-        load = getattr(pyvips.Image, self._format.loader)
-        return Decoding(load(str(self._path), access="sequential", fail_on=fail_on))
+        return Decoding(self._load(str(self._path), access="sequential", fail_on=fail_on))
 
     @functools.cached_property
     def _end_of_picture(self) -> int:
@@ -81,11 +73,7 @@ class Decoder:
             return end_of_picture(data)
 
     def upright_rows(self, shrink: int = 1) -> Decoding:
-        """Start decoding the upright photo, to be read from top to bottom in bounded memory.
-
-        Args:
-            shrink: See :meth:`decode`; no effect on a turned photo.
-        """
+        """Start decoding the upright photo from top to bottom in bounded memory; turned photos ignore ``shrink``."""
         if not self.turned:
             decoding = self.decode(shrink)
             decoding.image = decoding.image.autorot()
@@ -95,7 +83,7 @@ class Decoder:
         return Decoding(image.tilecache(tile_width=_TILE, tile_height=_TILE, max_tiles=tiles))
 
     def any_order(self) -> pyvips.Image:
-        """The upright photo, to be read in any order: from memory, or if large from a file of tiles."""
+        """Return the upright photo for random access: in memory, or if large in a tiled temporary file."""
         if self._random is None:
             decoding = self.decode()
             if _num_bytes(self.header) <= _IN_MEMORY_BYTES:

@@ -1,4 +1,4 @@
-"""One decoding of a photo's file, from the first row to the check after the last."""
+"""A single decoding of a photo's file, from the first row to the check after the last."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ from retouch_common.photo.jpeg_source import JpegSource, end_of_picture
 
 
 class Decoding:
-    """One decoding of a file from top to bottom.
-
-    Args:
-        image: The image, opened for sequential access.
-        source: What it is read from, None if libvips reads the file itself.
+    """Sequential decoding of a file.
 
     Attributes:
-        image: The image; may be replaced by one that is made from it. It lives no longer than this object.
+        image: Image; may be replaced by one derived from it. It must not outlive this object.
     """
 
     def __init__(self, image: pyvips.Image, source: JpegSource | None = None) -> None:
@@ -28,12 +24,9 @@ class Decoding:
 
     @classmethod
     def of_jpeg(cls, file: BinaryIO, end: int, shrink: int = 1) -> Decoding:
-        """Start decoding a JPEG picture; the decoder's warnings are errors.
+        """Start decoding a JPEG image whose end marker is at offset ``end``; warnings of the decoder are errors.
 
-        Args:
-            file: The file, open for reading; closed with the decoding.
-            end: Offset of the picture's end marker.
-            shrink: 1, 2, 4 or 8: reduce by that factor while decoding.
+        The file is closed with the decoding; ``shrink`` is the reduction while decoding, 1, 2, 4 or 8.
 
         Raises:
             pyvips.Error: If the header is damaged.
@@ -43,10 +36,10 @@ class Decoding:
         return cls(load(source.source, access="sequential", fail_on="warning", shrink=shrink), source)
 
     def finish(self) -> None:
-        """Check, after the last row was decoded, that the decoder has nothing to complain about; end the decoding.
+        """End the decoding after the last row, and check for damage.
 
-        libvips holds back a warning until it is asked for the next rows. Those of the last rows come when the
-        image is closed, so nothing else may hold the image any more.
+        libvips holds warnings back until the next rows are requested; those of the last rows come when the image is
+        closed, so nothing else may reference it.
 
         Raises:
             DamageError: If the file is damaged.
@@ -63,14 +56,11 @@ class Decoding:
 
 
 def check_jpeg(data: bytes) -> None:
-    """Decode a JPEG picture for its errors only.
-
-    Args:
-        data: The picture.
+    """Decode a JPEG image only to check it.
 
     Raises:
         DamageError: If it is damaged.
-        pyvips.Error: If it is damaged.
+        pyvips.Error: Likewise.
     """
     decoding = Decoding.of_jpeg(io.BytesIO(data), end_of_picture(data), shrink=8)
     decoding.image.copy_memory()

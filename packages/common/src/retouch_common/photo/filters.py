@@ -1,8 +1,4 @@
-"""Small image filters for arrays: smoothing, polygons, dilation, resizing, smooth noise.
-
-Images are float32, (H, W) or (H, W, C). Everything runs on one thread's worth of work and leaves its
-arguments alone.
-"""
+"""Image filters for float32 arrays (H, W) or (H, W, C); arguments are not modified."""
 
 from __future__ import annotations
 
@@ -12,11 +8,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-__all__ = ["dilate", "fill_polygon", "gaussian_blur", "label_regions", "resize", "smooth_noise", "smoothstep"]
-
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 below `low`, 1 above `high`, a cubic between them (`high` < `low` turns it round)."""
+    """Return 0 below `low`, 1 above `high` and a cubic between them; falling if `high` < `low`."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return (t * t * (3.0 - 2.0 * t)).astype(np.float32)
 
@@ -44,14 +38,10 @@ def _blur_axis(image: np.ndarray, sigma: float, axis: int) -> np.ndarray:
 
 
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian smoothing with repeated edges.
+    """Smooth with a Gaussian of `sigma` pixels and replicated edges; 0 returns a copy.
 
-    Wide kernels work on a reduced copy (box means, then bilinear enlargement), which is within about one
-    per cent of the exact result for smooth fields and many times faster.
-
-    Args:
-        image: (H, W) or (H, W, C) float32.
-        sigma: Standard deviation in pixels; 0 returns a copy.
+    Wide kernels are applied to a reduced copy (box means, then bilinear upsampling), which is many times faster and
+    within about one per cent of the exact result for smooth images.
     """
     if sigma <= 0.0:
         return image.copy()
@@ -72,7 +62,7 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int, *, antialias: bool = False) -> np.ndarray:
-    """Bilinear resizing (half-pixel centres); `antialias` widens the kernel when shrinking."""
+    """Resize bilinearly with half-pixel centres; `antialias` widens the kernel when downsampling."""
     planes = image[:, :, None] if image.ndim == 2 else image
     tensor = torch.from_numpy(np.ascontiguousarray(planes)).permute(2, 0, 1)[None]
     out = F.interpolate(tensor, (height, width), mode="bilinear", align_corners=False, antialias=antialias)
@@ -81,12 +71,7 @@ def resize(image: np.ndarray, height: int, width: int, *, antialias: bool = Fals
 
 
 def dilate(mask: np.ndarray, radius: float) -> np.ndarray:
-    """Grow a mask by about `radius` pixels in all directions (an octagon); a negative radius shrinks it.
-
-    Args:
-        mask: (H, W) float32.
-        radius: Pixels; rounded, 0 returns a copy.
-    """
+    """Dilate a mask (H, W) by an octagon of about `radius` pixels, rounded; a negative radius erodes."""
     steps = round(abs(radius))
     if steps == 0:
         return mask.copy()
@@ -113,28 +98,16 @@ def _running_max(x: np.ndarray, radius: int, axis: int) -> np.ndarray:
 
 
 def label_regions(mask: np.ndarray) -> np.ndarray:
-    """Number connected regions, corners included.
-
-    Returns:
-        (H, W) integers, 0 outside, else a number from 1 up.
-    """
+    """Label 8-connected regions: (H, W) integers, 0 outside, else from 1 up."""
     from scipy.ndimage import label
 
     return label(mask > 0, np.ones((3, 3)))[0]
 
 
 def fill_polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fill a polygon, concave or self-crossing, by the even-odd rule.
+    """Fill a polygon of corners (n, 2), x and y in pixels, by the even-odd rule; (height, width) float32 of 0 and 1.
 
-    A pixel is inside if its centre is; the centre of pixel (row r, column c) lies at (x, y) = (c, r).
-
-    Args:
-        points: (n, 2) corners as x, y in pixels; closed by itself.
-        height: Rows of the result.
-        width: Columns of the result.
-
-    Returns:
-        (height, width) float32 of zeros and ones.
+    A pixel is inside if its centre is; that of row r and column c is at (x, y) = (c, r).
     """
     crossings = np.zeros((height, width + 1), dtype=np.int32)
     for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
@@ -151,10 +124,10 @@ def fill_polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
 def smooth_noise(
     height: int, width: int, cell: float, generator: np.random.Generator, *, channels: int = 1
 ) -> np.ndarray:
-    """Smooth noise: standard normal values about `cell` pixels apart, joined bilinearly after smoothing.
+    """Draw standard normal values about `cell` pixels apart and interpolate them smoothly.
 
     Returns:
-        (height, width, channels) float32, mean about 0, deviation about 1.
+        (height, width, channels) float32 of mean 0 and standard deviation about 1.
     """
     rows, columns = (max(2, round(n / cell) + 1) for n in (height, width))
     grid = generator.standard_normal((rows, columns, channels), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The five file formats of photographs: recognised by content, compared with the name."""
+"""The supported file formats: recognised by content, checked against the name."""
 
 from __future__ import annotations
 
@@ -11,28 +11,26 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """What a file format is called, what it can hold and how it is written.
+    """A file format: its names, limits and libvips operations.
 
     Attributes:
-        name: As users call it.
-        suffixes: Lower-case file name endings; the first is the usual one.
-        loader: libvips operation that reads it.
-        saver: libvips operation that writes it.
-        bits: Bits per channel the format holds at most.
-        alpha: Whether it holds transparency.
-        cmyk: Whether it holds CMYK.
-        max_side: Longest side in pixels, None when no photo can reach the limit.
+        name: Name in messages.
+        suffixes: Lower-case suffixes; the first is the default.
+        vips: Prefix of libvips' operations that load and save it.
+        bits: Maximum bits per channel.
+        alpha: Whether it supports transparency.
+        cmyk: Whether it supports CMYK.
+        max_side: Maximum width and height in pixels, None if no photo reaches the limit.
         options: Options of the saver.
         quality: Default quality in 1..100, None for a lossless format.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    loader: str
-    saver: str
+    vips: str
     bits: int
-    alpha: bool
-    cmyk: bool
+    alpha: bool = True
+    cmyk: bool = False
     max_side: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     quality: int | None = None
@@ -44,8 +42,7 @@ FORMATS = {
         Format(
             name="JPEG",
             suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
-            loader="jpegload",
-            saver="jpegsave",
+            vips="jpeg",
             bits=8,
             alpha=False,
             cmyk=True,
@@ -53,33 +50,20 @@ FORMATS = {
             options={"subsample_mode": "off"},  # 4:4:4
             quality=95,
         ),
-        Format(
-            name="PNG",
-            suffixes=(".png",),
-            loader="pngload",
-            saver="pngsave",
-            bits=16,
-            alpha=True,
-            cmyk=False,
-        ),
+        Format(name="PNG", suffixes=(".png",), vips="png", bits=16),
         Format(
             name="TIFF",
             suffixes=(".tif", ".tiff"),
-            loader="tiffload",
-            saver="tiffsave",
+            vips="tiff",
             bits=16,
-            alpha=True,
             cmyk=True,
             options={"compression": "deflate", "predictor": "horizontal"},
         ),
         Format(
             name="WebP",
             suffixes=(".webp",),
-            loader="webpload",
-            saver="webpsave",
+            vips="webp",
             bits=8,
-            alpha=True,
-            cmyk=False,
             max_side=16383,
             options={"smart_subsample": True, "exact": True},
             quality=95,
@@ -87,11 +71,8 @@ FORMATS = {
         Format(
             name="AVIF",
             suffixes=(".avif",),
-            loader="heifload",
-            saver="heifsave",
+            vips="heif",
             bits=12,
-            alpha=True,
-            cmyk=False,
             max_side=16384,
             options={"compression": "av1", "subsample_mode": "off"},
             quality=90,
@@ -122,29 +103,16 @@ _FOREIGN = (
 
 
 def format_of_name(path: str | os.PathLike[str]) -> Format | None:
-    """The format a file's name promises.
-
-    Args:
-        path: File name; need not exist.
-
-    Returns:
-        The format, or None for an ending that belongs to none of them.
-    """
+    """Return the format of a file's suffix, or None if it is not supported."""
     suffix = Path(path).suffix.lower()
     return next((entry for entry in FORMATS.values() if suffix in entry.suffixes), None)
 
 
 def format_for_output(path: str | os.PathLike[str]) -> Format:
-    """The format to write a file in.
-
-    Args:
-        path: Name of the output.
-
-    Returns:
-        The format its ending names.
+    """Return the format of an output's suffix.
 
     Raises:
-        ValueError: If the ending names none of the supported formats.
+        ValueError: If the suffix is not supported.
     """
     found = format_of_name(path)
     if found is None:
@@ -153,19 +121,11 @@ def format_for_output(path: str | os.PathLike[str]) -> Format:
 
 
 def sniff(path: str | os.PathLike[str]) -> Format:
-    """Find a file's format by its first bytes and compare it with its name.
-
-    Args:
-        path: File to look at.
-
-    Returns:
-        The format of the content.
+    """Return the format of a file's content, checked against its name.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        OSError: If it cannot be opened.
-        ValueError: If it is a folder, is empty, is none of the supported formats, is named like another of
-            them, or is animated.
+        OSError: If the file does not exist or cannot be opened.
+        ValueError: If it is a folder, empty, not of a supported format, named like another format, or animated.
     """
     path = Path(path)
     if path.is_dir():
@@ -207,7 +167,6 @@ def _format_of_content(path: Path, head: bytes) -> Format:
 
 
 def _is_animated_png(head: bytes) -> bool:
-    """Whether an animation control chunk comes before the first pixel data."""
     at = 8
     while at + 8 <= len(head):
         (length,) = struct.unpack(">I", head[at : at + 4])
@@ -219,14 +178,7 @@ def _is_animated_png(head: bytes) -> bool:
 
 
 def is_lossless_webp(path: str | os.PathLike[str]) -> bool:
-    """Whether a WebP file holds a losslessly coded picture.
-
-    Args:
-        path: A WebP file.
-
-    Returns:
-        True when its picture chunk is VP8L.
-    """
+    """Return whether the image of a WebP file is coded losslessly (its chunk is VP8L)."""
     with open(path, "rb") as file:
         file.seek(12)
         while len(header := file.read(8)) == 8:

@@ -1,17 +1,14 @@
-"""Photographs in and out: any size, 8 or 16 bit, with everything a file carries beside its pixels.
+"""Photographs in and out: any size, 8 or 16 bits, with all metadata.
 
-A :class:`Photo` is opened lazily. Its pixels are upright (the orientation tag is applied, and written as
-upright), read as RGB whatever is stored, as crops in any order or as rows from top to bottom in bounded
-memory. What is written goes back into the stored channels (see :mod:`retouch_common.photo.pixels`), together
-with alpha, ICC profile, EXIF, XMP, IPTC and resolution.
+A :class:`Photo` is opened lazily. Its pixels are read upright and as RGB, as crops in any order or as rows from top to
+bottom in bounded memory. Written pixels go back into the stored channels (see :mod:`retouch_common.photo.pixels`),
+together with alpha, ICC profile, EXIF, XMP, IPTC and resolution; the orientation tag becomes upright.
 
-Decisions on doubtful files: a file whose name contradicts its content is refused, and so are files with
-several pages or frames, floats, Lab colours, and photos with a side below 16 pixels. An output that cannot
-hold the photo (16 bits or CMYK where the format has none, transparency in a JPEG) is refused rather than
-converted. Some damage shows only when the last row was read; reading that row raises then, so that no output
-is left. JPEG, WebP and AVIF are lossy: there "unchanged" is up to their coding; a losslessly coded WebP is
-written losslessly again. WebP and AVIF encoders, progressive JPEG and interlaced PNG decoders keep the whole
-photo in memory, whatever is done here.
+Refused are files whose name contradicts their content, several pages or frames, floating-point pixels, Lab colours,
+sides below 16 pixels, and outputs that cannot hold the photo (16 bits, CMYK, transparency). Some damage shows only
+after the last row; reading that row raises then, so that no output is left. A losslessly coded WebP is written
+losslessly; JPEG, AVIF and other WebP are lossy, also for unchanged pixels. WebP and AVIF encoders and the decoders of
+progressive JPEG and interlaced PNG keep the whole photo in memory.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ import pyvips
 from retouch_common.photo.decoder import Decoder
 from retouch_common.photo.formats import Format, format_for_output, is_lossless_webp, sniff
 from retouch_common.photo.metadata import carried_metadata, exif_fields
-from retouch_common.photo.pixels import Kind, Layout
+from retouch_common.photo.pixels import Layout
 from retouch_common.photo.rows import RowReader
 from retouch_common.photo.sink import stream_rows, written
 from retouch_common.photo.tiff_exif import append_tiff_exif, read_tiff_exif
@@ -38,23 +35,20 @@ MIN_SIDE = 16
 
 
 class Photo:
-    """A still photograph in a file; pixels are decoded when asked for.
+    """A still photograph in a file, JPEG, PNG, TIFF, WebP or AVIF; pixels are decoded on request.
 
     Attributes:
-        path: The file.
-        format: Its format.
-        width: Width in pixels, upright.
-        height: Height in pixels, upright.
+        path: File.
+        format: Format of the file.
+        width: Width of the upright photo in pixels.
+        height: Height of the upright photo in pixels.
         dtype: uint8 or uint16.
         kind: "grey", "rgb" or "cmyk".
-    """
 
-    path: Path
-    format: Format
-    width: int
-    height: int
-    dtype: np.dtype
-    kind: Kind
+    Raises:
+        OSError: If the file does not exist or cannot be opened.
+        ValueError: If it is not a supported still photograph; the message names file and reason.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -83,37 +77,17 @@ class Photo:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Photo:
-        """Open a photograph.
-
-        Args:
-            path: A JPEG, PNG, TIFF, WebP or AVIF file.
-
-        Returns:
-            The photo; only its header has been read.
-
-        Raises:
-            OSError: If the file does not exist or cannot be opened.
-            ValueError: If it is not a still photograph of a supported kind; the message names file and
-                reason.
-        """
+        """Open a photograph and read its header."""
         return cls(path)
 
     def read(self, x: int = 0, y: int = 0, width: int | None = None, height: int | None = None) -> np.ndarray:
-        """Decode a part of the photo. Crops may be asked for in any order.
+        """Decode a crop as (height, width, 3) RGB of the photo's dtype; None for width and height means up to the edge.
 
-        The first call decodes the whole photo into memory or, above 100 MB, into a temporary file.
-
-        Args:
-            x: Left edge in pixels.
-            y: Top edge in pixels.
-            width: Width, None for up to the right edge.
-            height: Height, None for down to the bottom.
-
-        Returns:
-            (height, width, 3) RGB of the photo's type.
+        Crops may be requested in any order. The first decodes the whole photo into memory or, above 100 MB, a temporary
+        file.
 
         Raises:
-            ValueError: If the crop leaves the photo, or the file is damaged or cut off.
+            ValueError: If the crop exceeds the photo, or the file is damaged or truncated.
         """
         width = self.width - x if width is None else width
         height = self.height - y if height is None else height
@@ -127,20 +101,12 @@ class Photo:
             return self._layout.to_rgb(stored)
 
     def read_rows(self, y0: int, y1: int) -> np.ndarray:
-        """Decode rows in bounded memory; meant to be asked for from top to bottom.
+        """Decode rows y0 to y1 (exclusive) in bounded memory as (y1 - y0, width, 3) RGB of the photo's dtype.
 
-        Rows of the previous request are still at hand, so a halo may reach back into them; asking for rows
-        further up starts decoding again from the top.
-
-        Args:
-            y0: First row.
-            y1: One past the last row.
-
-        Returns:
-            (y1 - y0, width, 3) RGB of the photo's type.
+        Rows of the previous request are still available, e.g. for a halo; requests further up restart the decoding.
 
         Raises:
-            ValueError: If the rows leave the photo, or the file is damaged or cut off.
+            ValueError: If the rows exceed the photo, or the file is damaged or truncated.
         """
         if not 0 <= y0 < y1 <= self.height:
             raise ValueError(f"{self.path}: rows {y0} to {y1} are not inside a height of {self.height} pixels")
@@ -148,17 +114,10 @@ class Photo:
             return self._layout.to_rgb(self._rows.fetch(y0, y1))
 
     def thumbnail(self, max_side: int, part: tuple[int, int, int, int] | None = None) -> np.ndarray:
-        """A small 8-bit version of the photo or of a part of it, decoded sequentially.
-
-        Args:
-            max_side: Longest side in pixels; smaller photos and parts keep their size.
-            part: (x, y, width, height) in pixels, None for the whole photo.
-
-        Returns:
-            (h, w, 3) RGB uint8.
+        """Return the photo, or a part (x, y, w, h) in pixels, reduced to ``max_side`` pixels: (h, w, 3) RGB uint8.
 
         Raises:
-            ValueError: If the file is damaged or cut off.
+            ValueError: If the file is damaged or truncated.
         """
         x, y, width, height = part or (0, 0, self.width, self.height)
         shrink = 1
@@ -180,16 +139,10 @@ class Photo:
         return (rgb >> 8).astype(np.uint8) if rgb.dtype == np.uint16 else rgb
 
     def check_output(self, path: str | os.PathLike[str]) -> Format:
-        """See, before any work, whether an output can hold the photo.
-
-        Args:
-            path: The output; its ending says the format.
-
-        Returns:
-            The format.
+        """Return the format of an output, after checking that it can hold the photo.
 
         Raises:
-            ValueError: If its ending names no supported format, or one that cannot hold the photo.
+            ValueError: If its suffix is not supported, or the format cannot hold the photo.
         """
         target = format_for_output(path)
         wants: str | None = None
@@ -211,29 +164,25 @@ class Photo:
         return target
 
     def give_profile(self, image: pyvips.Image) -> None:
-        """Attach the photo's ICC profile to a picture made of what :meth:`thumbnail` gives.
-
-        Args:
-            image: The picture; changed in place.
-        """
+        """Attach the photo's ICC profile to an image made of :meth:`thumbnail`; modified in place."""
         if self.kind == "rgb" and self._layout.profile is not None:
             image.set_type(pyvips.GValue.blob_type, "icc-profile-data", self._layout.profile)
 
     def write_stripes(
         self, path: str | os.PathLike[str], stripes: Iterable[np.ndarray], *, quality: int | None = None
     ) -> None:
-        """Write new pixels that are made from top to bottom, in bounded memory.
+        """Write new pixels that are computed from top to bottom, in bounded memory.
 
         Args:
-            path: Output; its ending says the format. May be the photo's own file.
-            stripes: Consecutive blocks (n, width, 3) of the photo's type, RGB, ``height`` rows in all. Where
-                they equal what :meth:`read_rows` gives, the stored pixels stay bit-identical.
+            path: Output; its suffix selects the format. May be the photo's own file.
+            stripes: Consecutive blocks (n, width, 3) RGB of the photo's dtype, ``height`` rows in all. Where they equal
+                :meth:`read_rows`, stored pixels stay bit-identical.
             quality: 1..100 for JPEG, WebP and AVIF; None for 95 (AVIF: 90).
 
         Raises:
             OSError: If the output cannot be written.
-            ValueError: If the stripes do not fit the photo, the output's format cannot hold it, or the photo
-                is damaged. No file is left in either case, nor when ``stripes`` raises.
+            ValueError: If the stripes do not fit the photo, the format cannot hold it, or the photo is damaged. No
+                output is left then, nor when ``stripes`` raises.
         """
         path = Path(path)
         target = self.check_output(path)
@@ -241,7 +190,7 @@ class Photo:
         with written(path) as temporary:
 
             def save(image: pyvips.Image) -> None:
-                getattr(self._dressed(image), target.saver)(str(temporary), **options)
+                getattr(self._with_metadata(image), f"{target.vips}save")(str(temporary), **options)
                 if target.name == "TIFF" and "exif-data" in self._metadata:
                     append_tiff_exif(temporary, self._metadata["exif-data"][1], self.width, self.height)
 
@@ -249,7 +198,7 @@ class Photo:
             stream_rows(rows, self.width, self.height, self._layout.bands, self.dtype, save)
 
     def _stored_rows(self, stripes: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """New stored pixels: the stripes' changes carried into the file's own channels."""
+        """Merge the stripes into the stored channels."""
         rows = RowReader(self._file.upright_rows) if self._layout.bands != 3 or self.kind != "rgb" else None
         y = 0
         for stripe in stripes:
@@ -265,8 +214,7 @@ class Photo:
         if y != self.height:
             raise ValueError(f"{self.path}: the stripes end at row {y} of {self.height}")
 
-    def _dressed(self, image: pyvips.Image) -> pyvips.Image:
-        """Give written pixels the photo's colour space, resolution and metadata."""
+    def _with_metadata(self, image: pyvips.Image) -> pyvips.Image:
         xres, yres = self._resolution
         image = image.copy(interpretation=self._layout.interpretation, xres=xres, yres=yres)
         for name, (kind, value) in self._metadata.items():

@@ -1,9 +1,8 @@
-"""JPEG data as a source for libvips that knows whether the whole picture was decoded.
+"""JPEG data as a source for libvips that notices undecoded data.
 
-libjpeg decodes as many blocks as the picture has, and stops. Damage that makes it take too few bits for a block leaves
-data over, which it would notice only if it went on to the end marker; libvips does not let it. So the source hands out
-the last bytes before the end marker one by one, and counts those that were never asked for: an intact picture leaves
-none.
+libjpeg stops once it has decoded all blocks. Damage that makes it consume too few bits leaves data over, which only the
+read of the end marker would reveal; libvips does not get there. So the source hands out the last bytes before the end
+marker one by one, and counts those never requested: an intact image leaves none.
 
 Reference: ITU-T T.81, annexes B and F.
 """
@@ -28,14 +27,9 @@ _ONE_BY_ONE = 64  # bytes before the end marker
 
 
 class JpegSource:
-    """A JPEG picture for ``jpegload_source``.
+    """A JPEG image for ``jpegload_source``: ``source``, which must not outlive this object.
 
-    Args:
-        file: The file, open for reading; closed with this object.
-        end: Offset of the picture's end marker.
-
-    Attributes:
-        source: For libvips; this object must live as long as the image.
+    The file is closed with this object; ``end`` is the offset of the end marker.
     """
 
     def __init__(self, file: BinaryIO, end: int) -> None:
@@ -57,7 +51,7 @@ class JpegSource:
 
     @property
     def num_unread_bytes(self) -> int:
-        """Number of bytes before the end marker that were not asked for; 0 once an intact picture is decoded."""
+        """Number of bytes before the end marker that were not requested; 0 after an intact image."""
         return max(0, self._end - self._file.tell())
 
     def close(self) -> None:
@@ -66,20 +60,13 @@ class JpegSource:
 
 
 def end_of_picture(data: bytes | mmap.mmap) -> int:
-    """Find the end marker of a JPEG picture, and see that all scans come before it.
+    """Return the offset of a JPEG image's end marker, after checking that all scans precede it.
 
-    A file that was cut off between two scans, or whose header lost them, decodes without a complaint: what the scans
-    hold is taken for 0.
-
-    Args:
-        data: The file's content. What follows the picture (a gain map, a second picture, a maker's data) is not
-            looked at.
-
-    Returns:
-        The offset of the marker.
+    A file cut between two scans, or whose header lost them, decodes without complaint: missing coefficients are 0. What
+    follows the image (a gain map, a second image, maker notes) is ignored.
 
     Raises:
-        DamageError: If there is no end marker, or scans are missing before it.
+        DamageError: If the end marker or scans are missing.
     """
     at = len(b"\xff\xd8")
     missing_bits: dict[int, np.ndarray] = {}  # of the 64 coefficients, by component

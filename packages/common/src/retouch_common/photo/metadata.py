@@ -1,4 +1,4 @@
-"""What a photo file carries beside its pixels, as it goes from an input into an output."""
+"""Metadata of a photo's file that is copied to the output."""
 
 from __future__ import annotations
 
@@ -20,28 +20,15 @@ _CARRIED = (
 
 
 def orientation(image: pyvips.Image) -> int:
-    """The EXIF orientation of an opened photo.
-
-    Args:
-        image: The photo as the file stores it.
-
-    Returns:
-        1 (upright) to 8; 1 when there is no tag.
-    """
+    """Return the EXIF orientation of an opened photo, 1 (upright, also without a tag) to 8."""
     return image.get("orientation") if image.get_typeof("orientation") else 1
 
 
 def carried_metadata(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
-    """What goes into the output beside pixels.
+    """Return the metadata to copy to the output: libvips' names with types and values.
 
-    The orientation becomes upright, as the written pixels are, also where XMP repeats it; the embedded
-    preview, which would still show the photo before retouching, is left out.
-
-    Args:
-        image: The photo as the file stores it.
-
-    Returns:
-        libvips' metadata names with their types and values.
+    The orientation becomes upright, as the written pixels are, also in XMP; the embedded preview, which shows the photo
+    before retouching, is removed.
     """
     kept = {}
     for name in image.get_fields():
@@ -62,14 +49,7 @@ def carried_metadata(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
 
 
 def exif_fields(exif: bytes) -> dict[str, tuple[int, Any]]:
-    """Have libvips take an EXIF block apart, as it does when it finds one in a file.
-
-    Args:
-        exif: A TIFF structure, without the "Exif" header.
-
-    Returns:
-        libvips' EXIF fields with their types and values; the orientation is left out.
-    """
+    """Parse an EXIF block (without "Exif" header) to libvips' fields with types and values, except the orientation."""
     plain = pyvips.Image.black(1, 1).pngsave_buffer()
     body = b"eXIf" + exif
     chunk = struct.pack(">I", len(exif)) + body + struct.pack(">I", zlib.crc32(body))
@@ -83,14 +63,7 @@ def exif_fields(exif: bytes) -> dict[str, tuple[int, Any]]:
 
 
 def without_preview(exif: bytes) -> bytes:
-    """Unhook the embedded preview (the second directory) from an EXIF block.
-
-    Args:
-        exif: "Exif" header, then a TIFF structure.
-
-    Returns:
-        The block, ending its chain of directories after the first; as it was if it cannot be understood.
-    """
+    """Remove the embedded preview (the second directory) from an EXIF block; return a malformed block unchanged."""
     start = 6 if exif[:6] == b"Exif\0\0" else 0
     order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
     if order is None or len(exif) < start + 8:

@@ -1,10 +1,9 @@
-"""Putting retouched parts back: differences, softly weighted, over rows that go by from top to bottom.
+"""Pasting retouched parts back as feathered differences, from top to bottom.
 
     out = photo + keep * sum_i w_i d_i / max(1, sum_i w_i)
 
-where d_i is what the retouching of part i changes and w_i its weight, 0 towards its border: neighbours whose parts
-overlap share the pixels between them. keep is 0 where the photo is protected. A pixel without a difference stays
-exactly what it was.
+where d_i is the difference of part i and w_i its weight, which falls to 0 at its border; overlapping parts share their
+pixels. keep is 0 where the photo is protected. Pixels without a difference stay bit-identical.
 """
 
 from __future__ import annotations
@@ -18,14 +17,7 @@ from retouch_common.photo.sources import RowSource, blocks
 
 
 class Layer(Protocol):
-    """A retouched part of a photo.
-
-    Attributes:
-        x: Left edge in pixels of the photo.
-        y: Top edge.
-        width: Width in pixels.
-        height: Height in pixels.
-    """
+    """A retouched part of a photo: its rectangle in pixels, and its rows."""
 
     x: int
     y: int
@@ -33,30 +25,20 @@ class Layer(Protocol):
     height: int
 
     def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-        """The next rows; they are asked for once, from top to bottom.
+        """Return d and w of the next n rows; each is requested once, from top to bottom.
 
-        Args:
-            before: Rows of the photo within the part, (n, width, C) integers.
-            first: The photo's number of the first one.
-
-        Returns:
-            d, (n, width, C) float32 in the photo's levels, and w, (n, width) float32 in [0, 1].
+        ``before`` are the photo's rows within the part, (n, width, C) integers, from its row ``first`` on; d is (n,
+        width, C) float32 in the photo's levels, w (n, width) float32 in [0, 1].
         """
 
 
 def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource | None = None) -> Iterator[np.ndarray]:
-    """Put layers over a photo, from top to bottom.
+    """Paste layers over a photo; yield consecutive blocks of rows, (n, width, 3) of its dtype.
 
-    Args:
-        photo: The photo.
-        layers: What changes it.
-        protect: A picture of the photo's size whose white parts stay as they are; grey parts in part.
-
-    Yields:
-        Consecutive blocks of rows, (n, width, 3) of the photo's type.
+    Where ``protect``, an image of the photo's size, is white, the photo stays unchanged; where it is grey, in part.
 
     Raises:
-        ValueError: If the protecting picture has another size.
+        ValueError: If ``protect`` has another size.
     """
     if protect is not None and (protect.height, protect.width) != (photo.height, photo.width):
         raise ValueError(
@@ -73,15 +55,9 @@ def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource
 
 
 def map_rows(height: int, width: int, layers: Sequence[Layer]) -> Iterator[np.ndarray]:
-    """Draw maps of aligned faces at their places in a photo, the larger value where they overlap.
+    """Draw maps of aligned faces, layers (S, S, 1) in [0, 255], at their places in a photo.
 
-    Args:
-        height: Height of the photo in pixels.
-        width: Width of the photo in pixels.
-        layers: Maps (S, S, 1) in [0, 255] as changes.
-
-    Yields:
-        Consecutive blocks of rows, (n, width, 1) uint8; 0 outside the faces.
+    Yield consecutive blocks of rows, (n, width, 1) uint8: the maximum of the maps, 0 outside the faces.
     """
     for top, bottom in blocks(height, width):
         rows = np.zeros((bottom - top, width, 1), np.uint8)
@@ -96,12 +72,12 @@ def map_rows(height: int, width: int, layers: Sequence[Layer]) -> Iterator[np.nd
 
 
 def _keep(protect: RowSource, top: int, bottom: int) -> np.ndarray:
-    """(n, width) float32: 0 where the photo is protected, 1 where it is not."""
+    """Return (n, width) float32: 0 where the photo is protected, 1 elsewhere."""
     return 1 - protect.read_rows(top, bottom).max(axis=2).astype(np.float32) / np.iinfo(protect.dtype).max
 
 
 def _blend(rows: np.ndarray, layers: Sequence[Layer], top: int, keep: np.ndarray | None) -> None:
-    """Put the layers that cross ``rows`` (the photo's, from row ``top``) over them."""
+    """Paste the layers that cross ``rows``, from row ``top`` of the photo; modified in place."""
     left = min(layer.x for layer in layers)
     right = max(layer.x + layer.width for layer in layers)
     part = rows[:, left:right]

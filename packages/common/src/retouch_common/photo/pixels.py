@@ -1,8 +1,7 @@
-"""Blocks of pixels as a file stores them, and the RGB a network sees.
+"""Conversion between stored pixels and RGB.
 
-Files store grey, RGB or CMYK, with or without alpha. Going back, only the *difference* a network made is
-carried into the stored channels: where nothing changed, every stored value stays exactly what it was,
-whatever the colour model.
+Files store grey, RGB or CMYK, with or without alpha. Only the *difference* that a network makes is carried back into
+the stored channels, so that unchanged pixels stay bit-identical in every colour model.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ class Layout:
 
     Attributes:
         kind: Colour model.
-        bands: Channels per pixel, alpha and other extra channels included; colour comes first.
+        bands: Channels per pixel, colour first, then alpha and others.
         dtype: uint8 or uint16.
-        profile: Embedded ICC profile, None when there is none.
+        profile: Embedded ICC profile, None if there is none.
     """
 
     kind: Kind
@@ -46,13 +45,7 @@ class Layout:
 
     @classmethod
     def of(cls, image: pyvips.Image) -> Layout:
-        """The layout of an opened photo.
-
-        Args:
-            image: The photo.
-
-        Returns:
-            Its layout.
+        """Return the layout of an opened photo.
 
         Raises:
             ValueError: If the pixels are neither 8- nor 16-bit unsigned integers, or not grey, RGB or CMYK.
@@ -71,26 +64,22 @@ class Layout:
 
     @property
     def colour_bands(self) -> int:
-        """Channels of colour: 1, 3 or 4."""
+        """Number of colour channels: 1, 3 or 4."""
         return _COLOUR_BANDS[self.kind]
 
     @property
     def interpretation(self) -> str:
-        """The stored colour space as libvips names it."""
+        """Name of the colour space in libvips."""
         if self.kind == "cmyk":
             return "cmyk"
         names = {"grey": ("b-w", "grey16"), "rgb": ("srgb", "rgb16")}[self.kind]
         return names[self.dtype.itemsize - 1]
 
     def to_rgb(self, stored: np.ndarray) -> np.ndarray:
-        """What a network sees of stored pixels.
+        """Convert stored pixels (H, W, bands) to RGB (H, W, 3) of the same dtype, without alpha.
 
-        Args:
-            stored: (H, W, bands) block of the photo.
-
-        Returns:
-            (H, W, 3) of the same type: RGB in the photo's own colour space, grey replicated, CMYK converted
-            to sRGB through its profile (a generic one when it has none); alpha is left out.
+        RGB stays in the photo's colour space; grey is replicated; CMYK is converted to sRGB through its profile, or a
+        generic one if it has none.
         """
         if self.kind == "rgb":
             return stored[..., :3].copy()
@@ -101,15 +90,10 @@ class Layout:
         return self._cmyk(stored[..., :4]).icc_transform("srgb", **source, depth=depth, intent="relative").numpy()
 
     def merge(self, stored: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-        """Carry a network's changes into stored pixels.
+        """Carry the changes of ``rgb``, the retouched version of ``to_rgb(stored)``, into stored pixels (H, W, bands).
 
-        Args:
-            stored: (H, W, bands) block of the photo.
-            rgb: (H, W, 3) of the same type: the retouched version of ``to_rgb(stored)``.
-
-        Returns:
-            (H, W, bands): alpha as it was; RGB replaced; grey moved by the change in luminance; CMYK moved
-            by the difference of the two versions' separations. Pixels that did not change are bit-identical.
+        RGB is replaced; grey changes by the difference in luminance, CMYK by the difference of both separations; alpha
+        is kept. Unchanged pixels are bit-identical.
         """
         if self.kind == "rgb":
             return np.concatenate([rgb, stored[..., 3:]], axis=2) if self.bands > 3 else rgb
@@ -137,7 +121,7 @@ class Layout:
         return image
 
     def _separate(self, rgb: np.ndarray) -> np.ndarray:
-        """The CMYK values the photo's profile gives for sRGB pixels."""
+        """Convert sRGB pixels to CMYK through the photo's profile."""
         image = image_from_array(rgb, "srgb" if self.dtype == np.uint8 else "rgb16")
         image = image.icc_import(input_profile="srgb", intent="relative")
         options: dict[str, object] = {"depth": 8 * self.dtype.itemsize, "intent": "relative"}
@@ -150,15 +134,7 @@ class Layout:
 
 
 def image_from_array(array: np.ndarray, interpretation: str) -> pyvips.Image:
-    """Wrap an array as a libvips image.
-
-    Args:
-        array: (H, W, bands) uint8 or uint16.
-        interpretation: libvips' name of its colour space.
-
-    Returns:
-        The image; it holds a copy of the pixels.
-    """
+    """Copy an array (H, W, bands), uint8 or uint16, to a libvips image of an interpretation."""
     height, width, bands = array.shape
     data = np.ascontiguousarray(array).tobytes()
     image = pyvips.Image.new_from_memory(data, width, height, bands, VIPS_FORMATS[array.dtype])

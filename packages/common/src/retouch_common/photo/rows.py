@@ -1,4 +1,4 @@
-"""Decoding a photo from top to bottom without ever holding it."""
+"""Sequential decoding of a photo's rows in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ _FEW_ROWS = 64
 
 
 class RowReader:
-    """Decodes an image from top to bottom, keeping only the rows of the last request.
-
-    Args:
-        decode: Starts decoding.
-    """
+    """Reader of rows that keeps only those of the last request; ``decode`` starts a decoding."""
 
     def __init__(self, decode: Callable[[], Decoding]) -> None:
         self._decode = decode
@@ -27,14 +23,9 @@ class RowReader:
         self._window: np.ndarray | None = None
 
     def fetch(self, y0: int, y1: int) -> np.ndarray:
-        """Decode some rows.
+        """Decode rows y0 to y1 (exclusive) as (y1 - y0, width, bands), read-only.
 
-        Args:
-            y0: First row; rows above the previous request's first one make the decoding start again.
-            y1: One past the last row.
-
-        Returns:
-            (y1 - y0, width, bands) of the image's type; not to be written to.
+        A request above the previous one restarts the decoding.
 
         Raises:
             DamageError: If the last row was decoded and the file turns out to be damaged.

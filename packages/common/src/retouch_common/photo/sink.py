@@ -1,4 +1,4 @@
-"""Writing a photo row by row, into files that are complete or not there at all."""
+"""Writing images row by row and atomically."""
 
 from __future__ import annotations
 
@@ -25,17 +25,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 @contextlib.contextmanager
 def written(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """As :func:`atomic_output`, for what libvips writes.
-
-    Args:
-        path: The output.
-
-    Yields:
-        The temporary file.
-
-    Raises:
-        OSError: If the output cannot be written, also for libvips' reasons.
-    """
+    """Yield a temporary file as :func:`atomic_output` does; failures of libvips become OSErrors."""
     with atomic_output(path) as temporary:
         try:
             yield temporary
@@ -51,10 +41,10 @@ def stream_rows(
     dtype: np.dtype,
     consume: Callable[[pyvips.Image], None],
 ) -> None:
-    """Run a libvips pipeline on rows that are made while it runs.
+    """Run a libvips pipeline on rows that are produced while it runs.
 
-    The rows travel as an uncompressed one-channel PNG through a short queue, so that no more than a few
-    blocks are in memory. The caller's thread makes the rows; another runs the pipeline.
+    The rows pass through a short queue as an uncompressed one-channel PNG, so that only a few blocks are in memory. The
+    caller's thread produces them; another runs the pipeline.
 
     Args:
         rows: Blocks (n, width, bands) of ``dtype``, top to bottom, ``height`` rows in all.
@@ -62,10 +52,10 @@ def stream_rows(
         height: Height in pixels.
         bands: Channels per pixel.
         dtype: uint8 or uint16.
-        consume: Given the image (to be read once, top to bottom), saves it.
+        consume: Saves the image, which it reads once from top to bottom.
 
     Raises:
-        BaseException: Whatever ``rows`` raises, unchanged; what ``consume`` raises otherwise.
+        BaseException: Whatever ``rows`` raises, else what ``consume`` raises.
     """
     blocks: queue.Queue[bytes] = queue.Queue(maxsize=2)
     failure: list[BaseException] = []
@@ -104,7 +94,7 @@ def stream_rows(
 
 
 def _put(blocks: queue.Queue[bytes], block: bytes, worker: threading.Thread) -> bool:
-    """Hand a block over; False when the reader is gone."""
+    """Enqueue a block; return False if the reader has ended."""
     while worker.is_alive():
         with contextlib.suppress(queue.Full):
             blocks.put(block, timeout=0.2)
@@ -113,7 +103,7 @@ def _put(blocks: queue.Queue[bytes], block: bytes, worker: threading.Thread) -> 
 
 
 def _png_blocks(rows: Iterator[np.ndarray], width: int, height: int, bits: int) -> Iterator[bytes]:
-    """Encode rows as a grey PNG without compression; never yields an empty block."""
+    """Encode rows as an uncompressed grey PNG; never yield an empty block."""
     yield _PNG_SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
     store = zlib.compressobj(0)
     for stripe in rows:
@@ -131,12 +121,15 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a picture, (H, W, 3) float32 in [0, 1], as PNG.
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write an image, (H, W, 3) float32 in [0, 1], as PNG.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: If it cannot be written.
     """
-    levels = to_levels(picture)
+    levels = to_levels(image)
     with written(path) as temporary:
         image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(str(temporary))
+
+
+write_picture = write_png

@@ -1,4 +1,4 @@
-"""Where rows of a picture come from: a file, a part of one, or an array."""
+"""Sources of an image's rows: a file, a part of one, or an array."""
 
 from __future__ import annotations
 
@@ -12,37 +12,28 @@ BLOCK_PIXELS = 500_000
 
 
 def blocks(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Cut a picture into blocks of rows of bounded size: their first row and one past their last."""
+    """Yield the first and one past the last row of blocks of bounded size."""
     step = min(BLOCK_ROWS, max(16, BLOCK_PIXELS // width))
     for top in range(0, height, step):
         yield top, min(top + step, height)
 
 
 class RowSource(Protocol):
-    """Rows of a picture, asked for from top to bottom.
-
-    Attributes:
-        height: Height in pixels.
-        width: Width in pixels.
-        dtype: uint8 or uint16.
-    """
+    """Rows of an image of uint8 or uint16, requested from top to bottom."""
 
     height: int
     width: int
     dtype: np.dtype
 
     def read_rows(self, y0: int, y1: int) -> np.ndarray:
-        """Rows y0 to y1, (y1 - y0, W, channels), to be written to as one likes."""
+        """Return a writable copy of rows y0 to y1 (exclusive), (y1 - y0, W, channels)."""
 
 
 class ArraySource:
-    """A picture in memory.
-
-    Args:
-        image: (H, W, 3) RGB, uint8 or uint16; it is never changed.
+    """An image in memory, (H, W, 3) RGB, uint8 or uint16; not modified.
 
     Raises:
-        ValueError: Another shape or type.
+        ValueError: If shape or dtype differ.
     """
 
     def __init__(self, image: np.ndarray) -> None:
@@ -55,5 +46,5 @@ class ArraySource:
         self.dtype = image.dtype
 
     def read_rows(self, y0: int, y1: int) -> np.ndarray:
-        """A copy of rows y0 to y1."""
+        """Return a copy of rows y0 to y1 (exclusive)."""
         return self.image[y0:y1].copy()

@@ -1,8 +1,7 @@
 """Damage in TIFF files that libtiff does not report.
 
-libtiff does not compare the checksum of deflated data, takes data of length 0 for black pixels, and repairs
-JPEG-compressed data as well as it can. So these are checked here: deflated strips and tiles against their checksum,
-JPEG-compressed ones with the decoder for JPEG files.
+libtiff ignores the checksum of deflated data, reads data of length 0 as black pixels, and conceals damage of JPEG data.
+So deflated strips and tiles are checked against their checksum here, and JPEG ones with the decoder of JPEG files.
 
 Reference: TIFF 6.0; TIFF Technical Note 2 (JPEG); RFC 1950.
 """
@@ -25,14 +24,10 @@ _PIECE = 1 << 20  # bytes read and inflated at a time
 
 
 def check_tiff(path: str | os.PathLike[str], check_jpeg: Callable[[bytes], None]) -> None:
-    """Check the compressed data of a TIFF file's first page.
-
-    Args:
-        path: The file.
-        check_jpeg: Given a JPEG picture, raises if it is damaged.
+    """Check the compressed data of a TIFF file's first page; ``check_jpeg`` raises if a JPEG image is damaged.
 
     Raises:
-        DamageError: If data are damaged. Or whatever ``check_jpeg`` raises.
+        DamageError: If data are damaged; or whatever ``check_jpeg`` raises.
     """
     with open(path, "rb") as file:
         tiff = Tiff(file)
@@ -54,7 +49,7 @@ def _number(entries: dict[int, Entry], tag: int, default: int = 1) -> int:
 
 
 def _segments(entries: dict[int, Entry], size: int) -> list[tuple[int, int]]:
-    """Where the compressed data of the strips or tiles lie: offsets and numbers of bytes, each place once."""
+    """Return the distinct (offset, number of bytes) of the compressed strips or tiles."""
     places: set[tuple[int, int]] = set()
     for offsets, lengths in _PLACES:
         if offsets in entries and lengths in entries:

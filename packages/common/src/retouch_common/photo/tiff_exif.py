@@ -1,8 +1,8 @@
-"""EXIF in TIFF files, which libvips neither reads nor writes.
+"""EXIF of TIFF files, which libvips neither reads nor writes.
 
-A TIFF keeps EXIF in its own first directory (camera, date, author …) and in two more that this one points to
-(exposure, and place). They are read into the block that other formats carry, and such a block is appended to
-a written TIFF: a new first directory goes to the end of the file, with the old entries as they were.
+A TIFF keeps EXIF in its first directory (camera, date, author …) and in two more that this one points to (exposure, and
+place). They are read into the block that other formats carry; such a block is appended to a written TIFF with a new
+first directory, which keeps the old entries.
 
 Reference: TIFF 6.0 section 2; BigTIFF; EXIF 2.32 section 4.6.
 """
@@ -25,7 +25,7 @@ _POINTERS = (_EXIF, _GPS, _INTEROPERABILITY)
 
 
 def _pack_all(tiff: Tiff, parts: dict[int, list[Entry]], at: int, kept: Sequence[bytes] = ()) -> tuple[bytes, int]:
-    """The directories of a photo from offset ``at`` on, and the offset of the first one (number 0)."""
+    """Return the directories packed from offset ``at``, and the offset of the first one (number 0)."""
     data = b""
     pointers: dict[int, list[Entry]] = {0: [], _EXIF: []}
     for number, parent in ((_INTEROPERABILITY, _EXIF), (_GPS, 0), (_EXIF, 0)):
@@ -39,7 +39,7 @@ def _pack_all(tiff: Tiff, parts: dict[int, list[Entry]], at: int, kept: Sequence
 
 
 def _parts(tiff: Tiff) -> dict[int, list[Entry]]:
-    """What describes the photo, by directory: 0 for the first, else the tag that points to it."""
+    """Return the descriptive entries by directory: 0 for the first, else the tag that points to it."""
     first = tiff.entries(tiff.first, wanted=_DESCRIPTIVE.union(_POINTERS))
     parts = {0: [entry for tag, entry in first.items() if tag in _DESCRIPTIVE]}
     directories = {0: first}
@@ -53,15 +53,7 @@ def _parts(tiff: Tiff) -> dict[int, list[Entry]]:
 
 
 def read_tiff_exif(path: str | os.PathLike[str]) -> bytes | None:
-    """Read the EXIF of a TIFF file.
-
-    Args:
-        path: A TIFF or BigTIFF file.
-
-    Returns:
-        An EXIF block (a TIFF structure, without the "Exif" header), or None where there is none or it is
-        damaged.
-    """
+    """Return the EXIF block of a TIFF or BigTIFF file, without the "Exif" header; None if missing or damaged."""
     try:
         with open(path, "rb") as file:
             parts = _parts(Tiff(file))
@@ -76,13 +68,9 @@ def read_tiff_exif(path: str | os.PathLike[str]) -> bytes | None:
 
 
 def append_tiff_exif(path: str | os.PathLike[str], exif: bytes, width: int, height: int) -> None:
-    """Add EXIF to a TIFF file that has just been written.
+    """Add EXIF to a TIFF or BigTIFF file of one page, in place; a malformed block adds nothing.
 
-    Args:
-        path: A TIFF or BigTIFF file of one page; changed in place.
-        exif: An EXIF block, with or without the "Exif" header; one that cannot be understood adds nothing.
-        width: Width of the photo in pixels, which EXIF repeats.
-        height: Height of the photo in pixels.
+    Width and height are those of the photo in pixels, which EXIF repeats.
 
     Raises:
         OSError: If the file cannot be changed.

@@ -1,7 +1,7 @@
-"""The structure of TIFF files and EXIF blocks: directories, their entries, and how to write them.
+"""The structure of TIFF files and EXIF blocks: reading and writing directories and their entries.
 
-What is read is bounded by the file's size, whatever its directories claim: values that overlap or lie outside the
-file cost no memory.
+Reads are bounded by the file's size, whatever its directories claim: values that overlap or exceed the file cost no
+memory.
 
 Reference: TIFF 6.0 section 2; BigTIFF; EXIF 2.32 section 4.6.
 """
@@ -28,14 +28,7 @@ _MOST_ENTRIES = 1000  # of a directory; TIFF and EXIF together define fewer than
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of a directory.
-
-    Attributes:
-        tag: What it says.
-        type: Type of its values, 1 to 18.
-        count: Number of values.
-        value: The values, little endian.
-    """
+    """An entry of a directory: tag, type (1 to 18) and number of its values, and the values in little-endian order."""
 
     tag: int
     type: int
@@ -43,13 +36,10 @@ class Entry:
     value: bytes
 
     def integers(self) -> np.ndarray:
-        """Return the values of an entry of unsigned integers.
-
-        Returns:
-            (count,) uint64.
+        """Return the values as (count,) uint64.
 
         Raises:
-            DamageError: If they are of another type.
+            DamageError: If they are not unsigned integers.
         """
         if self.type not in _INTEGERS:
             raise DamageError(f"tag {self.tag} has values of type {self.type} instead of integers")
@@ -57,14 +47,7 @@ class Entry:
 
 
 class Tiff:
-    """A TIFF file or an EXIF block: byte order, widths, directories.
-
-    Args:
-        file: The file, seekable.
-
-    Attributes:
-        first: Offset of the first directory.
-        size: Bytes of the file.
+    """A seekable TIFF file or EXIF block; ``first`` is the offset of its first directory.
 
     Raises:
         DamageError: If it does not start like a TIFF file.
@@ -90,13 +73,10 @@ class Tiff:
         (self.first,) = struct.unpack(self.offset_format, head[self.link_at : self.link_at + self.width])
 
     def records(self, offset: int) -> list[bytes]:
-        """Read the raw records of a directory.
-
-        Args:
-            offset: Where the directory starts.
+        """Read the raw records of the directory at an offset.
 
         Raises:
-            DamageError: If it has more than 1000 records or does not lie inside the file.
+            DamageError: If it has more than 1000 records or exceeds the file.
         """
         count_size = struct.calcsize(self.count_format)
         size = struct.calcsize(self.record_format) + self.width
@@ -107,17 +87,13 @@ class Tiff:
         return [data[at : at + size] for at in range(0, size * count, size)]
 
     def entries(self, offset: int, wanted: Collection[int] | None = None) -> dict[int, Entry]:
-        """Read the entries of a directory.
-
-        Args:
-            offset: Where the directory starts.
-            wanted: Tags to read, None for all.
+        """Read the entries of the directory at an offset: all, or the ``wanted`` tags.
 
         Returns:
-            Entries by tag, the first of each tag. Those of unknown type or outside the file are left out.
+            Entries by tag, the first of each; those of unknown type or outside the file are left out.
 
         Raises:
-            DamageError: If the directory is damaged, or all values read so far are longer than the file.
+            DamageError: If the directory is damaged, or all values read so far exceed the file's size.
         """
         result: dict[int, Entry] = {}
         for record in self.records(offset):
@@ -144,16 +120,7 @@ class Tiff:
         return self.file.read(length)
 
     def pack(self, entries: Sequence[Entry], at: int, kept: Sequence[bytes] = ()) -> bytes:
-        """Lay out a directory with its values behind it.
-
-        Args:
-            entries: Its entries.
-            at: Offset at which it will lie.
-            kept: Finished records that it holds as well.
-
-        Returns:
-            The bytes of the directory and of its values.
-        """
+        """Return the bytes of a directory at an offset, with entries and already packed records, and of its values."""
         size = struct.calcsize(self.record_format) + self.width
         count = len(entries) + len(kept)
         values = bytearray()
@@ -171,7 +138,7 @@ class Tiff:
 
 
 def _swapped(value: bytes, kind: int, order: str) -> bytes:
-    """Turn a value's words around where the file is big endian."""
+    """Swap the bytes of a value's words if the order is big-endian."""
     word = _WORDS.get(kind, 1)
     if order == "<" or word == 1:
         return value
