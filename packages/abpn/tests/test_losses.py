@@ -107,7 +107,7 @@ def test_gradients_reach_every_level():
 
 
 def test_psnr_term_takes_the_logarithm_sample_by_sample():
-    """Squared errors of 0.01 and 0.0001 at both levels, with a floor of 0.001."""
+    """Squared errors of 0.01 and 0.0001 at both levels, plus PSNR_FLOOR."""
     photos = output(0.5)
     both = ABPNOutput(
         results=[R.repeat(2, 1, 1, 1) for R in photos.results],
@@ -116,5 +116,5 @@ def test_psnr_term_takes_the_logarithm_sample_by_sample():
         mask_logits=None,
     )
     target = torch.cat([flat(0.6, 16), flat(0.51, 16)])
-    expected = 2 * (math.log10(0.011) + math.log10(0.0011)) / 2
-    assert terms(target, both, psnr=1.0, psnr_floor=0.001)["psnr"].item() == pytest.approx(expected, rel=1e-5)
+    expected = 2 * (math.log10(0.0103) + math.log10(0.0004)) / 2
+    assert terms(target, both, psnr=1.0)["psnr"].item() == pytest.approx(expected, rel=1e-5)
