@@ -43,8 +43,8 @@ class TestFolded(BPFReContract):
     changes = (("patch", 2), ("norm", "none"))
 
 
-class TestParametersPerChannel(BPFReContract):
-    changes = (("parameters", "channel"), ("weight_activation", "sigmoid"), ("refined_input", "raw"))
+class TestRawInput(BPFReContract):
+    changes = (("refined_input", "raw"),)
 
 
 class TestWithoutDecoder(BPFReContract):
@@ -78,7 +78,8 @@ class TestDiscriminator(ModelContract):
     sizes = ((64, 64),)
 
     def make_model(self):
-        return Discriminator(PRESETS["tiny"].model)
+        config = PRESETS["tiny"].model
+        return Discriminator(config.discriminator_channels, patch=config.patch)
 
     def run(self, model, image):
         return {"logits": model(image)}

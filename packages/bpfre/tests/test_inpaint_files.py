@@ -117,9 +117,9 @@ def test_damage_outside_the_faces_stays(tmp_path, run):
     ("arguments", "message"),
     [
         (["--mask", "MASK", "--strokes", "1"], "exclude each other"),
-        (["--damaged-out"], "no damaged picture to write"),
+        (["--damaged-out"], "no damaged image to write"),
         (["--mask", "BLACK"], "nothing to inpaint"),
-        (["--mask", "SMALL"], "the picture of what is damaged"),
+        (["--mask", "SMALL"], "the image of what is damaged"),
     ],
 )
 def test_mistakes_are_one_line(photo, mask, run, tmp_path, arguments, message):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import pyvips
 import torch
-from bpfre.aligned_faces import AlignedFaces
 from bpfre.config import PRESETS
-from bpfre.data import limit_pairs, open_data
+from bpfre.data import limit_pairs, open_face_pairs
+from bpfre.inpainting import AlignedFaces
 from bpfre.model import BPFRe
 from bpfre.train import train
 from retouch_common.config import apply_overrides
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 
 def open_pictures(spec, *, size, split="train", seed=0):
-    return open_data(spec, size=size, split=split, seed=seed, task="inpainting")
+    return open_face_pairs(spec, size=size, split=split, seed=seed, task="inpainting")
 
 
 def test_strokes_are_white_and_the_rest_is_the_picture(folder):
@@ -52,7 +52,7 @@ def test_a_tenth_of_a_plain_folder_is_held_out(folder):
 
 
 def test_pairs_are_limited_like_those_of_retouching(folder):
-    data = open_data(folder, size=32, split="train", seed=0, task="inpainting")
+    data = open_face_pairs(folder, size=32, split="train", seed=0, task="inpainting")
     streams = limit_pairs(data, fraction=1 / 3, seed=0)
     assert (len(streams.paired), len(streams.raw), len(streams.retouched)) == (3, 6, 6)
     levels = [{round(float(stream[i]["target"].mean()), 3) for i in range(len(stream))} for stream in
@@ -100,7 +100,10 @@ def test_augmented_faces_stay_near_and_repeat(portraits):
     first, again, other = faces[0]["target"], faces[0]["target"], faces[len(faces)]["target"]
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert first.min() >= 0 and first.max() <= 1
-    sample = open_data(f"faces:{portraits}", size=64, split="train", seed=0, task="inpainting")[0]
+    sample = open_face_pairs(f"faces:{portraits}", size=64, split="train", seed=0, task="inpainting")[0]
     painted = sample["mask"][0] > 0
     assert torch.equal(sample["raw"][:, ~painted], first[:, ~painted]) and (sample["raw"][:, painted] == 1).all()
-    assert len(open_data(f"faces:{portraits}", size=64, split="train", seed=0, task="inpainting").subset([1, 3])) == 2
+    assert (
+        len(open_face_pairs(f"faces:{portraits}", size=64, split="train", seed=0, task="inpainting").subset([1, 3]))
+        == 2
+    )

@@ -172,8 +172,8 @@ def test_unusable_masks_are_refused(tmp_path, weights):
     path, small = make_photo(tmp_path / "a.png"), make_photo(tmp_path / "small.png", size=(64, 64), bands=1)
     (tmp_path / "masks").mkdir()
     for given, reason in [
-        (small, "has 340x260 pixels and the picture of what to protect"),
-        (tmp_path / "masks", "no picture is named like it"),
+        (small, "has 340x260 pixels and the image of what to protect"),
+        (tmp_path / "masks", "no image is named like it"),
         (tmp_path / "missing.png", "no such file"),
     ]:
         result = run(path, "-o", tmp_path / "o", "--weights", weights, "--protect", given, *BOX)

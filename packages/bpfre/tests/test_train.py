@@ -8,7 +8,7 @@ import pyvips
 import torch
 from bpfre.cli import train as command
 from bpfre.config import PRESETS
-from bpfre.data import open_data
+from bpfre.data import open_face_pairs
 from bpfre.model import BPFRe
 from bpfre.train import RetouchingTask, dry_run, split, train
 from retouch_common.config import apply_overrides
@@ -122,7 +122,7 @@ def test_overfits_eight_pairs(pairs, tmp_path):
     )  # fmt: skip
     weights = train(config, pairs, tmp_path / "run", **QUIET)
     model = BPFRe.from_pretrained(weights)
-    data = open_data(pairs, size=32, split="train", seed=0)
+    data = open_face_pairs(pairs, size=32, split="train", seed=0)
     data.augment = False
     samples = [data[index] for index in range(8)]
     raw, target = (torch.stack([sample[name] for sample in samples]) for name in ("raw", "target"))
@@ -169,7 +169,7 @@ def test_a_dry_run_writes_nothing(pairs, tmp_path, monkeypatch):
     lines = []
     dry_run(configured(train__paired_fraction=0.5), pairs, device="cpu", report=lines.append)
     assert list(tmp_path.iterdir()) == []
-    assert any(line.startswith("data: 4 pairs, 4 pictures for each unpaired stream") for line in lines)
+    assert any(line.startswith("data: 4 pairs, 4 images in each unpaired stream") for line in lines)
 
 
 def test_the_gradient_penalty_is_computed_in_full_precision(pairs):

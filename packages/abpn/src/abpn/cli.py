@@ -7,26 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from retouch_common.cli.options import (
-    device_option,
-    friendly_errors,
-    overwrite_option,
-    precision_option,
-    version_option,
-    weights_option,
-)
-from retouch_common.cli.photos import (
-    batch_options,
-    compare_option,
-    confine_option,
-    face_box_option,
-    inputs_argument,
-    mask_out_option,
-    out_option,
-    plan_photos,
-    retouch_all,
-    strength_option,
-)
+from retouch_common.cli import options, photos
 from retouch_common.cli.training import start_training, training_options
 
 DATA_HELP = "Folder with raw/ and target/, FFHQR or CRHD-3K as published, or faces:DIR for plain portraits."
@@ -34,9 +15,9 @@ DATA_HELP = "Folder with raw/ and target/, FFHQR or CRHD-3K as published, or fac
 
 @click.command()
 @training_options(data=DATA_HELP)
-@version_option("abpn")
-@friendly_errors
-def train(**options: Any) -> None:
+@options.version_option("abpn")
+@options.friendly_errors
+def train(**settings: Any) -> None:
     """Train ABPN. Rerun the same command to resume a run that was stopped or killed.
 
     On several GPUs or nodes: accelerate launch "$(which abpn-train)" with the same options, or torchrun --no-python
@@ -45,14 +26,14 @@ def train(**options: Any) -> None:
     from abpn.config import PRESETS
     from abpn.train import dry_run, train
 
-    start_training(PRESETS, train, dry_run, **options)
+    start_training(PRESETS, train, dry_run, **settings)
 
 
 @click.command()
-@inputs_argument
-@out_option
-@weights_option()
-@strength_option
+@photos.inputs_argument
+@photos.out_option
+@options.weights_option()
+@photos.strength_option
 @click.option(
     "--region",
     type=click.Choice(["auto", "faces", "photo"]),
@@ -60,35 +41,35 @@ def train(**options: Any) -> None:
     show_default=True,
     help="Retouch every face, the whole photo, or (auto) faces if any are found and the whole photo otherwise.",
 )
-@face_box_option
-@confine_option
-@mask_out_option
-@compare_option
-@batch_options
-@device_option
-@precision_option
-@version_option("abpn")
-@friendly_errors
+@photos.face_box_option
+@photos.confine_option
+@photos.mask_out_option
+@photos.compare_option
+@photos.batch_options
+@options.device_option
+@options.precision_option
+@options.version_option("abpn")
+@options.friendly_errors
 def retouch(
-    inputs: tuple[Path, ...], out: Path, weights: str, recursive: bool, device: str, precision: str, **options: Any
+    inputs: tuple[Path, ...], out: Path, weights: str, recursive: bool, device: str, precision: str, **settings: Any
 ) -> None:
     """Retouch photographs: remove blemishes and leave every other pixel as it is.
 
     INPUT: files (JPEG, PNG, TIFF, WebP, AVIF) or folders of them. Profile, EXIF, transparency and bit depth
     are kept. Photos that cannot be retouched are listed at the end, and the exit status is then 1.
     """
-    if options["face_boxes"] and options["region"] == "photo":
+    if settings["face_boxes"] and settings["region"] == "photo":
         raise click.UsageError("--face-box and --region photo exclude each other; leave one out")
     from abpn.retouch import Retoucher, RetouchOptions, retouch_file
 
-    how = RetouchOptions(**options)
-    jobs = plan_photos(inputs, out, recursive=recursive, endings=how.endings)
+    how = RetouchOptions(**settings)
+    jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=how.endings)
     retoucher = Retoucher(weights, device=device, precision=precision)
-    retouch_all(jobs, lambda job: retouch_file(retoucher, job.source, job.target, how), overwrite=how.overwrite)
+    photos.retouch_all(jobs, lambda job: retouch_file(retoucher, job.source, job.target, how), overwrite=how.overwrite)
 
 
 @click.command()
-@weights_option()
+@options.weights_option()
 @click.option(
     "--out",
     required=True,
@@ -102,9 +83,9 @@ def retouch(
     help="Number of pyramid levels, fixed in FILE.onnx; by default that of a 1024x1024 photo.",
 )
 @click.option("--parts", is_flag=True, help="Also write the parts of the network, to run at any photo size.")
-@overwrite_option
-@version_option("abpn")
-@friendly_errors
+@options.overwrite_option
+@options.version_option("abpn")
+@options.friendly_errors
 def export(weights: str, out: Path, levels: int | None, parts: bool, overwrite: bool) -> None:
     """Write the network as ONNX, with dynamic sizes, for onnxruntime and other runtimes.
 
@@ -140,7 +121,7 @@ class Sizes(click.ParamType):
 
 @click.command()
 @click.option("--data", required=True, metavar="DATA", help=DATA_HELP)
-@weights_option()
+@options.weights_option()
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
 @click.option("--size", type=click.IntRange(min=64), help="Side in pixels to resize the pairs to.  [default: 1024]")
 @click.option(
@@ -155,11 +136,11 @@ class Sizes(click.ParamType):
     default=None,
     help="Require LPIPS, or skip it.  [default: measure it if AlexNet's weights are available]",
 )
-@overwrite_option
-@device_option
-@precision_option
-@version_option("abpn")
-@friendly_errors
+@options.overwrite_option
+@options.device_option
+@options.precision_option
+@options.version_option("abpn")
+@options.friendly_errors
 def evaluate(
     data: str,
     weights: str,
@@ -167,7 +148,7 @@ def evaluate(
     size: int | None,
     resolutions: tuple[int, ...] | None,
     overwrite: bool,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Measure weights on pairs of photographs, beside the identity: PSNR, SSIM, LPIPS, inside and outside the mask."""
     if size and resolutions:
@@ -178,7 +159,7 @@ def evaluate(
     from abpn.evaluate import evaluate as run
 
     refuse_evaluated(out, overwrite=overwrite)
-    how = EvaluationOptions(resolutions=resolutions or (size or 1024,), **options)
+    how = EvaluationOptions(resolutions=resolutions or (size or 1024,), **settings)
     show(run(weights, data, how, out=out, report=lambda line: click.echo(line, err=True)))
     if out is not None:
         click.echo(f"wrote {out}", err=True)
