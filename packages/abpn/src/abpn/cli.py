@@ -60,12 +60,14 @@ def retouch(
     """
     if settings["face_boxes"] and settings["region"] == "photo":
         raise click.UsageError("--face-box and --region photo exclude each other; leave one out")
-    from abpn.retouch import Retoucher, RetouchOptions, retouch_file
+    from abpn.retouch import Retoucher, RetouchOptions
 
     how = RetouchOptions(**settings)
     jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=how.endings)
     retoucher = Retoucher(weights, device=device, precision=precision)
-    photos.retouch_all(jobs, lambda job: retouch_file(retoucher, job.source, job.target, how), overwrite=how.overwrite)
+    photos.retouch_all(
+        jobs, lambda job: retoucher.retouch_file(job.source, job.target, **settings), overwrite=how.overwrite
+    )
 
 
 @click.command()

@@ -4,7 +4,7 @@ One encoder serves two branches. The mask prediction branch (MPB) predicts where
 (LRB) retouches, guided by that mask in each of its local attentive modules (LAM).
 
 Shapes: the thumbnail I_l is (N, 3, h, w) with h and w multiples of 64; F_i is (N, c_i, h / 2^i, w / 2^i), F_0 is
-I_l itself; the mask M is (N, 1, h / 4, w / 4).
+I_l itself; the mask M is (N, 1, h / 4, w / 4). ``widths`` are c_1 ... c_6, and c_0 is 3.
 """
 
 import itertools
@@ -29,11 +29,7 @@ def conv_block(in_channels: int, out_channels: int, *, stride: int = 1, leak: fl
 
 
 class MutualEncoder(nn.Module):
-    """Six convolution blocks of stride 2, whose outputs are the pyramid P_F.
-
-    Args:
-        widths: c_1 ... c_6.
-    """
+    """Six convolution blocks of stride 2, whose outputs are the pyramid P_F."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
@@ -50,11 +46,7 @@ class MutualEncoder(nn.Module):
 
 
 class MaskPredictionBranch(nn.Module):
-    """Four convolution blocks with skip connections from F_6 up to a quarter of the thumbnail, and a 1x1 head.
-
-    Args:
-        widths: c_1 ... c_6.
-    """
+    """Four convolution blocks with skip connections from F_6 up to a quarter of the thumbnail, and a 1x1 head."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()

@@ -135,7 +135,23 @@ class Retoucher:
             ValueError: If ``src`` is not a photograph, ``dst`` cannot hold it or exists and ``overwrite`` is not set,
                 or an option is invalid.
         """
-        return retouch_file(self, src, dst, RetouchOptions(**options))
+        from retouch_common.inference.photos import open_photo, write_photo
+        from retouch_common.inference.regions import plan_region, retouched_rows
+        from retouch_common.photo.sink import written
+
+        how = RetouchOptions(**options)
+        target = Path(dst)
+        photo = open_photo(Path(src), target, how)
+        plan = plan_region(photo, how.region, face_boxes=how.face_boxes)
+        # Paper: the whole photograph may change. Here: only the skin of faces, unless ``confine`` is off.
+        skin = self.skin if how.confine and plan.region == "faces" else None
+        mask = _mask(self, photo, plan, skin) if how.mask_out else None
+        rows = retouched_rows(photo, plan, self, strength=how.strength, skin=skin)
+        write_photo(photo, target, rows, how, plan.crops)
+        if mask is not None:
+            with written(beside(target, MASK)) as temporary:
+                mask.pngsave(str(temporary))
+        return plan
 
     def mask(self, image: np.ndarray) -> np.ndarray:
         """Return M at the size of the photograph, (H, W) float32 in [0, 1].
@@ -308,28 +324,6 @@ def _pad(image: Tensor, height: int, width: int) -> Tensor:
     if not bottom and not right:
         return image
     return F.pad(image, (0, right, 0, bottom), mode="replicate").contiguous(memory_format=torch.channels_last)
-
-
-def retouch_file(
-    retoucher: Retoucher, src: str | os.PathLike[str], dst: str | os.PathLike[str], options: RetouchOptions
-) -> RegionPlan:
-    """Retouch a photograph file; see :meth:`Retoucher.retouch_file`."""
-    from retouch_common.inference.photos import open_photo, write_photo
-    from retouch_common.inference.regions import plan_region, retouched_rows
-    from retouch_common.photo.sink import written
-
-    target = Path(dst)
-    photo = open_photo(Path(src), target, options)
-    plan = plan_region(photo, options.region, face_boxes=options.face_boxes)
-    # Paper: the whole photograph may change. Here: only the skin of faces, unless ``confine`` is off.
-    skin = retoucher.skin if options.confine and plan.region == "faces" else None
-    mask = _mask(retoucher, photo, plan, skin) if options.mask_out else None
-    rows = retouched_rows(photo, plan, retoucher, strength=options.strength, skin=skin)
-    write_photo(photo, target, rows, options, plan.crops)
-    if mask is not None:
-        with written(beside(target, MASK)) as temporary:
-            mask.pngsave(str(temporary))
-    return plan
 
 
 def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, skin: SkinSegmenter | None) -> pyvips.Image:

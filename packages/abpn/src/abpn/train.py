@@ -1,7 +1,6 @@
 """Training of ABPN with Eq. 6; the loop is :mod:`retouch_common.training.fit`."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,7 @@ SHEET_ROWS = 6
 VALIDATION_SAMPLES = 24
 
 
-def train(
-    config: Config,
-    data: str,
-    out: str | Path,
-    *,
-    device: str = "auto",
-    tensorboard: bool = False,
-    report: Callable[[str], None] = print,
-) -> Path | None:
+def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | None:
     """Train ABPN, or resume the run in ``out``.
 
     Args:
@@ -38,19 +29,17 @@ def train(
         data: Specification for :func:`retouch_common.data.pairs.open_pairs`: a folder with ``raw/`` and ``target/``,
             FFHQR, CRHD-3K, or ``faces:DIR``.
         out: Run directory.
-        device: "auto", "cpu" or "cuda".
-        tensorboard: Also write TensorBoard event files.
-        report: Called with progress messages.
+        **options: ``device``, ``tensorboard`` and ``report`` of :func:`retouch_common.training.fit.fit`.
 
     Returns:
         The folder of the final weights, or None if the run was stopped.
     """
-    return fit.fit(RetouchingTask(config, data), out, device=device, tensorboard=tensorboard, report=report)
+    return fit.fit(RetouchingTask(config, data), out, **options)
 
 
-def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
-    """Build everything, take one step and report it, but write nothing."""
-    fit.dry_run(RetouchingTask(config, data), device=device, report=report)
+def dry_run(config: Config, data: str, **options: Any) -> None:
+    """Build everything, take one step and report it, but write nothing; see :func:`train`."""
+    fit.dry_run(RetouchingTask(config, data), **options)
 
 
 class RetouchingTask(Task):

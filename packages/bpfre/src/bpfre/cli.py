@@ -90,14 +90,14 @@ def retouch(
     """
     if settings["face_boxes"] and settings["aligned"]:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
-    from bpfre.retouch import Retoucher, RetouchOptions, retouch_file
+    from bpfre.retouch import Retoucher, RetouchOptions
 
     how = RetouchOptions(**settings)
     jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=how.endings)
     retoucher = Retoucher(weights, device=device, precision=precision, stage=stage)
     photos.retouch_all(
         jobs,
-        lambda job: retouch_file(retoucher, job.source, job.target, how),
+        lambda job: retoucher.retouch_file(job.source, job.target, **settings),
         overwrite=how.overwrite,
         kept=how.kept,
     )

@@ -44,7 +44,6 @@ class InpaintingPairs(Dataset[dict[str, Tensor]]):
         self.seed = seed
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(cast(Sized, self.data))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
@@ -83,7 +82,6 @@ class AlignedFaces(Dataset[dict[str, Tensor]]):
         self.size, self.augment, self.seed = size, split == "train", seed
 
     def __len__(self) -> int:
-        """Return the number of portraits."""
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:

@@ -176,7 +176,26 @@ class Retoucher:
             ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or exists and
                 ``overwrite`` is not set, or an option is invalid.
         """
-        return retouch_file(self, src, dst, RetouchOptions(**options))
+        from retouch_common.inference.companions import write_map
+        from retouch_common.inference.face_plan import plan_faces
+        from retouch_common.inference.faces import changed_face_rows
+        from retouch_common.inference.photos import face_parts, open_photo, write_photo
+
+        how = RetouchOptions(**options)
+        if (how.mask_out or how.attention_out) and not self.network.config.attention:
+            raise ValueError("this network has no attention modules (model.attention=false), and so no maps to write")
+        target = Path(dst)
+        photo = open_photo(Path(src), target, how)
+        protect = None if how.protect is None else open_mask(Path(how.protect), photo, "what to protect")
+        plan = plan_faces(photo, face_boxes=how.face_boxes, aligned=how.aligned)
+        faces = self.find_blemishes(photo, plan.squares, confine=how.confine)
+        rows = changed_face_rows(photo, faces, strength=how.strength, protect=protect)
+        write_photo(photo, target, rows, how, face_parts(photo, plan.squares))
+        for suffix, names in how.maps.items():
+            layers = map_layers(faces, names, photo.height, photo.width, within_skin=suffix == MASK)
+            if layers:  # the coarse stage has no second map
+                write_map(beside(target, suffix), photo.height, photo.width, layers)
+        return plan
 
     def find_blemishes(
         self, source: RowSource, squares: Sequence[FaceSquare], *, confine: bool = True
@@ -296,31 +315,6 @@ class RetouchOptions(PhotoOptions):
         if self.mask_out:
             suffixes[MASK] = MAPS
         return suffixes
-
-
-def retouch_file(
-    retoucher: Retoucher, src: str | os.PathLike[str], dst: str | os.PathLike[str], options: RetouchOptions
-) -> FacePlan:
-    """Retouch a photograph file; see :meth:`Retoucher.retouch_file`."""
-    from retouch_common.inference.companions import write_map
-    from retouch_common.inference.face_plan import plan_faces
-    from retouch_common.inference.faces import changed_face_rows
-    from retouch_common.inference.photos import face_parts, open_photo, write_photo
-
-    if (options.mask_out or options.attention_out) and not retoucher.network.config.attention:
-        raise ValueError("this network has no attention modules (model.attention=false), and so no maps to write")
-    target = Path(dst)
-    photo = open_photo(Path(src), target, options)
-    protect = None if options.protect is None else open_mask(Path(options.protect), photo, "what to protect")
-    plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
-    faces = retoucher.find_blemishes(photo, plan.squares, confine=options.confine)
-    rows = changed_face_rows(photo, faces, strength=options.strength, protect=protect)
-    write_photo(photo, target, rows, options, face_parts(photo, plan.squares))
-    for suffix, names in options.maps.items():
-        layers = map_layers(faces, names, photo.height, photo.width, within_skin=suffix == MASK)
-        if layers:  # the coarse stage has no second map
-            write_map(beside(target, suffix), photo.height, photo.width, layers)
-    return plan
 
 
 def mask_files(given: str | os.PathLike[str] | None) -> list[Path]:
