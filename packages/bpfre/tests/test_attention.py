@@ -9,7 +9,7 @@ from torch import nn
 
 
 def constant(convolution, weight, bias):
-    """A convolution that answers ``weight`` times its middle pixel, summed over channels, plus ``bias``."""
+    """A convolution whose output is ``weight`` times its middle pixel, summed over channels, plus ``bias``."""
     nn.init.zeros_(convolution.weight)
     convolution.weight.data[:, :, 1, 1] = weight
     convolution.bias.data.copy_(torch.as_tensor(bias, dtype=torch.float32))

@@ -88,7 +88,7 @@ class TestDiscriminator(ModelContract):
         return {"logits": (batch, 1, height, width)}
 
     def test_treats_the_images_of_a_batch_alone(self):
-        """It does not: how alike the pictures of a batch are is one of its features."""
+        """It does not: how alike the images of a batch are is one of its features."""
         model, images = self.seeded_model(), self.image(2)
         assert not torch.allclose(model(images)[1:], model(images[1:]), atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Section 3.2: which pictures are pairs, which are not."""
+"""Section 3.2: which images are paired and which are not."""
 
 import numpy as np
 import pytest

@@ -68,8 +68,8 @@ def test_the_stages_rows_are_what_the_network_makes(pairs, weights):
     raw, target = (pyvips.Image.new_from_file(f"{pairs}/{kind}/00.png").numpy() / 255 for kind in ("raw", "target"))
     with torch.no_grad():
         output = BPFRe.from_pretrained(weights)(torch.from_numpy(raw).float().permute(2, 0, 1)[None])
-    for row, picture in ((COARSE, output.coarse), (REFINED, output.refined)):
-        error = picture[0].permute(1, 2, 0).double().numpy() - target
+    for row, image in ((COARSE, output.coarse), (REFINED, output.refined)):
+        error = image[0].permute(1, 2, 0).double().numpy() - target
         assert measured.means(row)["psnr-rgb"] == pytest.approx(-10 * np.log10(np.square(error).mean()), abs=0.02)
         assert 0 < measured.means(row)["average-precision"] <= 1
     assert "average-precision" not in measured.means(IDENTITY)

@@ -135,7 +135,7 @@ def test_a_photo_without_a_face_is_an_error_that_says_what_to_do(tmp_path, weigh
     assert result.exit_code == 1 and "put FILE into FOLDER; or give a face box" in result.output
 
 
-def test_aligned_pictures(tmp_path, retoucher, weights):
+def test_aligned_photos(tmp_path, retoucher, weights):
     path = make_photo(tmp_path / "a.png", size=(150, 150))
     assert run(path, "-o", tmp_path / "o", "--weights", weights, "--precision", "fp32", "--aligned").exit_code == 0
     np.testing.assert_array_equal(stored(tmp_path / "o" / "a.png"), retoucher(stored(path), aligned=True))

@@ -20,7 +20,7 @@ QUIET = {"device": "cpu", "report": lambda line: None}
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """Smooth pictures with dark spots, and without them."""
+    """Smooth images with dark spots, and without them."""
     folder = tmp_path_factory.mktemp("pairs")
     generator = np.random.default_rng(0)
     for name in ("raw", "target"):
@@ -80,7 +80,7 @@ def test_the_ablation_without_a_generator_plays_too(pairs, tmp_path):
     assert "adversarial" in metrics(tmp_path / "run")[0]
 
 
-def test_unpaired_pictures_take_part_when_they_should(pairs, tmp_path):
+def test_unpaired_images_take_part_when_they_should(pairs, tmp_path):
     config = configured(train__paired_fraction=0.375, train__unpaired_every=2, train__steps=4)
     train(config, pairs, tmp_path / "run", **QUIET)
     steps = {line["step"]: line for line in metrics(tmp_path / "run") if "loss" in line}
@@ -114,7 +114,7 @@ def test_every_parameter_gets_a_gradient_from_the_total_objective(pairs):
 
 
 def test_overfits_eight_pairs(pairs, tmp_path):
-    """Stage two beats stage one beats doing nothing, on the pairs it was trained with."""
+    """Stage two beats stage one beats the identity, on the pairs it was trained with."""
     config = configured(
         model__size=32, model__norm="none", train__steps=90, train__batch_size=8, train__ema=0.0,
         train__sheet_every=90, train__checkpoint_every=90, train__schedule="cosine", loss__adversarial=0.0,

@@ -56,7 +56,7 @@ def test_the_shortcut_of_a_dead_branch():
 
 
 def test_squeeze_and_excitation_by_hand():
-    """The branch answers 2 everywhere; excitation is sigmoid(relu(2) * 0.5 * 4 hidden units)."""
+    """The branch is 2 everywhere; excitation is sigmoid(relu(2) * 0.5 * 4 hidden units)."""
     block = Bottleneck(1, 1, norm="none")
     for layer in (block.body[1], block.body[3], block.excite[0], block.excite[2]):
         torch.nn.init.zeros_(layer.weight)

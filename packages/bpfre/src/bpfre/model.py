@@ -103,7 +103,10 @@ class BPFRe(
             raise ValueError("this network has no decoder (model.decoder=false), and so no coarse stage")
         x = to_signed(image)
         f = f_E = self.encoder(x)
-        coarse, refined, maps_coarse, maps_refined = None, None, [], []
+        coarse: Tensor | None = None
+        refined: Tensor | None = None
+        maps_coarse: list[Tensor] = []
+        maps_refined: list[Tensor] = []
         if self.decoder is not None:
             if self.attention_coarse is not None:
                 f, maps_coarse = self.attention_coarse(x, f_E)  # Eq. 1-3

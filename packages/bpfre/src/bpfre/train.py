@@ -198,7 +198,8 @@ class RetouchingTask(Task):
 
 def _parameter_groups(model: BPFRe, lr: float, unet_lr: float) -> list[dict[str, Any]]:
     """Return parameter groups, with the U-Net's learning rate at ``unet_lr`` times that of other layers."""
-    unet, others = [], []
+    unet: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (unet if name.startswith(("encoder.", "decoder.")) else others).append(parameter)
     groups: list[dict[str, Any]] = [{"params": unet, "lr": lr * unet_lr}]
