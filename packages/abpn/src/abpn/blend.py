@@ -65,7 +65,7 @@ class AdaptiveBlend(nn.Module):
 
 
 class NeutralBlend(nn.Module):
-    """The blend R = I + D(I) (B - c) with D(I) = j_0 + j_1 I + j_2 I^2 held at ``min_slope`` or above.
+    """The blend R = I + D(I) (B - c) with D(I) = j_0 + j_1 I + j_2 I^2, at least ``min_slope``.
 
     Paper: j and k of Eq. 3 are free, so in general no blend layer leaves the image unchanged.
     Here: k = (0, 1, 0) - c j. The layer B = c leaves the image unchanged bit for bit, and since D stays away from 0,
