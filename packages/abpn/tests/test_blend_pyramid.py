@@ -58,14 +58,14 @@ def test_equation_5_by_hand():
         # phi_2: the red result adds both filters, and a bias.
         module.phi_2.weight[0, :, 1, 1] = 1.0
         module.phi_2.bias[0] = 0.5
-    enlarged, H = torch.full((1, 3, 4, 4), 0.25), torch.full((1, 3, 4, 4), 0.5)
-    result = module(torch.cat([enlarged, H], dim=1))
+    upsampled, H = torch.full((1, 3, 4, 4), 0.25), torch.full((1, 3, 4, 4), 0.5)
+    result = module(torch.cat([upsampled, H], dim=1))
     # red: 0.25 + h(0.25) + h(-0.5) + 0.5 with h(-0.5) = -0.1
     torch.testing.assert_close(result[:, 0], torch.full((1, 4, 4), 0.9))
-    torch.testing.assert_close(result[:, 1:], enlarged[:, 1:])
+    torch.testing.assert_close(result[:, 1:], upsampled[:, 1:])
 
 
-def test_an_untrained_pyramid_is_bilinear_enlargement():
+def test_an_untrained_pyramid_is_bilinear_interpolation():
     pyramid = BlendPyramid()
     B = torch.rand(1, 3, 8, 8)
     blends = pyramid(B, image_pyramid(torch.rand(1, 3, 32, 32), 2))

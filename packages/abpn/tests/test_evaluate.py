@@ -9,7 +9,7 @@ import pyvips
 import torch
 from abpn import evaluate as module
 from abpn.cli import evaluate
-from abpn.evaluate import IDENTITY, MODEL, Options
+from abpn.evaluate import IDENTITY, MODEL, EvaluationOptions
 from abpn.model import ABPN
 from abpn.retouch import Retoucher
 from click.testing import CliRunner
@@ -215,7 +215,7 @@ def test_bad_pairs_are_named_before_anything_is_measured(data, weights, tmp_path
 
 def test_limits_below_one_are_refused(data, weights):
     with pytest.raises(ValueError, match="limit must be at least 1"):
-        module.evaluate(str(weights), str(data), Options(limit=0))
+        module.evaluate(str(weights), str(data), EvaluationOptions(limit=0))
 
 
 def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):

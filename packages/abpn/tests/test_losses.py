@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
-from abpn.config import LossConfig
-from abpn.losses import JointLoss
+from abpn.blend import MIN_SLOPE
+from abpn.config import LossConfig, ModelConfig
+from abpn.losses import MASK_THRESHOLD, PSNR_FLOOR, JointLoss
 from abpn.model import ABPNOutput
+from retouch_common.config import from_dict
 from retouch_common.losses.adversarial import PatchDiscriminator
 
 NOTHING = {"mse": 0.0, "l1": 0.0, "perceptual": 0.0, "adversarial": 0.0, "dice": 0.0, "bce": 0.0, "tv": 0.0}
@@ -56,7 +58,7 @@ def test_emphasis_moves_weight_into_the_mask():
     assert emphasised == pytest.approx(2 * 0.1 * 1.5)
 
 
-def test_mask_is_judged_by_the_thresholded_difference():
+def test_the_true_mask_is_the_thresholded_difference():
     target = flat(0.5, 16)
     target[..., :8, :8] = 0.6  # at l = 1 the upper left 4x4: one of the mask's four cells
     losses = terms(target, output(), dice=1.0, bce=1.0)
@@ -82,7 +84,7 @@ def test_total_variation_adds_every_blend_layer():
     assert terms(flat(0.5, 16), of, tv=1.0)["tv"].item() == pytest.approx(1 / 15 + 1 / 7)
 
 
-def test_adversarial_term_trains_the_network_and_not_the_judge():
+def test_adversarial_term_trains_the_network_and_not_the_discriminator():
     discriminator = PatchDiscriminator(width=4, num_layers=1, norm="none").requires_grad_(False)
     of = output()
     of.results[0].requires_grad_(True)
@@ -107,7 +109,7 @@ def test_gradients_reach_every_level():
 
 
 def test_psnr_term_takes_the_logarithm_sample_by_sample():
-    """Squared errors of 0.01 and 0.0001 at both levels, with a floor of 0.001."""
+    """Squared errors of 0.01 and 0.0001 at both levels, plus PSNR_FLOOR."""
     photos = output(0.5)
     both = ABPNOutput(
         results=[R.repeat(2, 1, 1, 1) for R in photos.results],
@@ -116,5 +118,13 @@ def test_psnr_term_takes_the_logarithm_sample_by_sample():
         mask_logits=None,
     )
     target = torch.cat([flat(0.6, 16), flat(0.51, 16)])
-    expected = 2 * (math.log10(0.011) + math.log10(0.0011)) / 2
-    assert terms(target, both, psnr=1.0, psnr_floor=0.001)["psnr"].item() == pytest.approx(expected, rel=1e-5)
+    expected = 2 * (math.log10(0.0103) + math.log10(0.0004)) / 2
+    assert terms(target, both, psnr=1.0)["psnr"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_options_of_earlier_releases_are_constants():
+    assert LossConfig.RETIRED == {"psnr_floor": PSNR_FLOOR, "mask_threshold": MASK_THRESHOLD}
+    assert ModelConfig.RETIRED == {"min_slope": MIN_SLOPE}
+    assert from_dict(ModelConfig, {"thumbnail": 128, "min_slope": 0.1}) == ModelConfig(thumbnail=128)
+    with pytest.raises(ValueError, match="mask_threshold"):
+        from_dict(LossConfig, {"mask_threshold": 0.03})

@@ -70,11 +70,11 @@ def test_the_discriminator_learns_what_is_a_target_and_what_a_result(pairs, batc
             real, fake = task.discriminator(images).chunk(2)
         return float(real.mean() - fake.mean())
 
-    before, judged = gap(), []
-    handle = task.discriminator.register_forward_pre_hook(lambda _, args: judged.append(args[0]))
+    before, seen = gap(), []
+    handle = task.discriminator.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     task.training_step(1, itertools.repeat(batch))
     handle.remove()
-    assert torch.allclose(judged[0], images[2:], atol=1e-6) and torch.allclose(judged[1], images, atol=1e-6)
+    assert torch.allclose(seen[0], images[2:], atol=1e-6) and torch.allclose(seen[1], images, atol=1e-6)
     assert gap() > before + 0.1
 
 

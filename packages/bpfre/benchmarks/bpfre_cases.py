@@ -55,7 +55,7 @@ def make_case(preset: str, stage: str, size: int, device: torch.device, precisio
 
 
 def stage_calls(model: BPFRe, x: Tensor) -> dict[str, Callable[[], Any]]:
-    """Each part as a call on what the parts before it made of a picture x in [-1, 1], (N, 3, S, S)."""
+    """Return a call of each part on the outputs of the parts before it, for images x (N, 3, S, S) in [-1, 1]."""
     assert model.attention_coarse and model.decoder and model.attention_refined and model.generator
     attention_coarse, decoder = model.attention_coarse, model.decoder
     attention_refined, generator = model.attention_refined, model.generator
@@ -74,7 +74,7 @@ def stage_calls(model: BPFRe, x: Tensor) -> dict[str, Callable[[], Any]]:
 
 
 def _inputs(stage: str, parts: dict[str, Callable[[], Any]]) -> Any:
-    """The tensors that a part's call holds on to."""
+    """Return the tensors that a part's call refers to."""
     cells = parts[stage].__closure__ or ()
     return [cell.cell_contents for cell in cells if isinstance(cell.cell_contents, Tensor | dict)]
 

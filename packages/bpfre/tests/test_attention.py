@@ -7,11 +7,9 @@ import torch
 from bpfre.attention import AttentionPyramid, BlemishAttention, merged_map, resize_area, supervised, true_difference
 from torch import nn
 
-OPTIONS = {"width": 2, "parameters": "pixel", "weight_activation": "linear"}
-
 
 def constant(convolution, weight, bias):
-    """A convolution that answers ``weight`` times its middle pixel, summed over channels, plus ``bias``."""
+    """A convolution whose output is ``weight`` times its middle pixel, summed over channels, plus ``bias``."""
     nn.init.zeros_(convolution.weight)
     convolution.weight.data[:, :, 1, 1] = weight
     convolution.bias.data.copy_(torch.as_tensor(bias, dtype=torch.float32))
@@ -20,7 +18,7 @@ def constant(convolution, weight, bias):
 @pytest.fixture
 def module():
     """h_param = (alpha - 1, beta) = (0.5, -0.25); h_map = 2 f; h_weight = 3 - (1 - M)."""
-    attention = BlemishAttention(1, **OPTIONS)
+    attention = BlemishAttention(1, width=2)
     constant(attention.h_param[-1], 0.0, [0.5, -0.25])
     constant(attention.h_map[0], 1.0, [0.0, 0.0])
     constant(attention.h_map[-1], 1.0, [0.0])
@@ -43,22 +41,13 @@ def test_seven_convolutions(module):
 
 def test_features_pass_nearly_unchanged_at_the_start():
     torch.manual_seed(0)
-    for activation in ("linear", "sigmoid"):
-        attention = BlemishAttention(8, width=8, weight_activation=activation)
-        _, W = attention(torch.randn(1, 3, 16, 16), torch.randn(1, 8, 16, 16))
-        assert (W - 1).abs().max() < 0.25
-
-
-def test_parameters_per_channel_give_one_map():
-    attention = BlemishAttention(5, width=4, parameters="channel")
-    assert attention.h_param[-1].out_channels == 10
-    M, W = attention(torch.rand(2, 3, 16, 16), torch.rand(2, 5, 8, 8))
-    assert M.shape == (2, 1, 8, 8) and W.shape == (2, 5, 8, 8)
+    _, W = BlemishAttention(8, width=8)(torch.randn(1, 3, 16, 16), torch.randn(1, 8, 16, 16))
+    assert (W - 1).abs().max() < 0.25
 
 
 def test_the_coarsest_scales_pass_as_they_are():
     features = {r: torch.rand(1, 3, r, r) for r in (32, 16, 8, 4)}
-    pyramid = AttentionPyramid(dict.fromkeys(features, 3), **OPTIONS)
+    pyramid = AttentionPyramid(dict.fromkeys(features, 3), width=2)
     weighted, maps = pyramid(torch.rand(1, 3, 64, 64), features)
     assert [M.shape[-1] for M in maps] == [32, 16, 8]
     assert weighted[4] is features[4] and not torch.equal(weighted[8], features[8])

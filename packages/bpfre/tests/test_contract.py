@@ -43,8 +43,8 @@ class TestFolded(BPFReContract):
     changes = (("patch", 2), ("norm", "none"))
 
 
-class TestParametersPerChannel(BPFReContract):
-    changes = (("parameters", "channel"), ("weight_activation", "sigmoid"), ("refined_input", "raw"))
+class TestRawInput(BPFReContract):
+    changes = (("refined_input", "raw"),)
 
 
 class TestWithoutDecoder(BPFReContract):
@@ -78,7 +78,8 @@ class TestDiscriminator(ModelContract):
     sizes = ((64, 64),)
 
     def make_model(self):
-        return Discriminator(PRESETS["tiny"].model)
+        config = PRESETS["tiny"].model
+        return Discriminator(config.discriminator_channels, patch=config.patch)
 
     def run(self, model, image):
         return {"logits": model(image)}
@@ -87,7 +88,7 @@ class TestDiscriminator(ModelContract):
         return {"logits": (batch, 1, height, width)}
 
     def test_treats_the_images_of_a_batch_alone(self):
-        """It does not: how alike the pictures of a batch are is one of its features."""
+        """It does not: how alike the images of a batch are is one of its features."""
         model, images = self.seeded_model(), self.image(2)
         assert not torch.allclose(model(images)[1:], model(images[1:]), atol=1e-5)
 

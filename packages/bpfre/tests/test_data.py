@@ -1,9 +1,9 @@
-"""Section 3.2: which pictures are pairs, which are not."""
+"""Section 3.2: which images are paired and which are not."""
 
 import numpy as np
 import pytest
 import pyvips
-from bpfre.data import limit_pairs, open_data
+from bpfre.data import limit_pairs, open_face_pairs
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def levels(stream, name):
 
 
 def test_a_tenth_stays_paired_and_the_rest_is_taken_apart(folder):
-    data = open_data(str(folder), size=32, split="train", seed=0)
+    data = open_face_pairs(str(folder), size=32, split="train", seed=0)
     streams = limit_pairs(data, fraction=1 / 3, seed=0)
     assert len(data) == 18 and len(streams.paired) == 6 and len(streams.raw) == len(streams.retouched) == 12
     paired = levels(streams.paired, "raw")
@@ -34,21 +34,21 @@ def test_a_tenth_stays_paired_and_the_rest_is_taken_apart(folder):
 
 
 def test_lists_depend_on_the_seed_alone(folder):
-    data = open_data(str(folder), size=32, split="train", seed=0)
+    data = open_face_pairs(str(folder), size=32, split="train", seed=0)
     assert limit_pairs(data, fraction=0.2, seed=1).lists == limit_pairs(data, fraction=0.2, seed=1).lists
     assert limit_pairs(data, fraction=0.2, seed=1).lists != limit_pairs(data, fraction=0.2, seed=2).lists
 
 
 def test_smaller_shares_lie_within_larger_ones(folder):
     """So that a sweep over shares adds pairs and takes none away."""
-    data = open_data(str(folder), size=32, split="train", seed=0)
+    data = open_face_pairs(str(folder), size=32, split="train", seed=0)
     few, many = (set(limit_pairs(data, fraction=f, seed=0).lists["paired"]) for f in (0.2, 0.5))
     assert few < many
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.001])
 def test_no_stream_is_ever_empty(folder, fraction):
-    data = open_data(str(folder), size=32, split="train", seed=0)
+    data = open_face_pairs(str(folder), size=32, split="train", seed=0)
     streams = limit_pairs(data, fraction=fraction, seed=0)
     assert len(streams.paired) == (18 if fraction == 1 else 1)
     assert len(streams.raw) == len(streams.retouched) == (18 if fraction == 1 else 17)

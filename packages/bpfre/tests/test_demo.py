@@ -7,7 +7,7 @@ from retouch_common.inference.demo import VIEW, compare
 pytest.importorskip("skimage")
 
 
-def test_pictures_maps_table_and_the_papers_side_by_side(tmp_path, busy_model, capsys):
+def test_images_maps_table_and_the_papers_side_by_side(tmp_path, busy_model, capsys):
     for paper in ("bpfre", "other"):
         main(str(tmp_path / paper), weights=busy_model())
     names = ["as_she_is", "with_drawn_blemishes"]

@@ -12,7 +12,7 @@ import torch
 from bpfre import evaluate as module
 from bpfre.cli import evaluate as command
 from bpfre.config import PRESETS
-from bpfre.evaluate import COARSE, HARD, IDENTITY, REFINED, Options, evaluate
+from bpfre.evaluate import COARSE, HARD, IDENTITY, REFINED, EvaluationOptions, evaluate
 from bpfre.model import BPFRe
 from bpfre.sweep import sweep
 from click.testing import CliRunner
@@ -52,7 +52,7 @@ def weights(tmp_path_factory):
 
 
 def run(pairs, weights, **options):
-    return evaluate(weights, pairs, Options(lpips=False, device="cpu", **options), report=lambda line: None)
+    return evaluate(weights, pairs, EvaluationOptions(lpips=False, device="cpu", **options), report=lambda line: None)
 
 
 def test_doing_nothing_scores_what_it_should(pairs, weights):
@@ -68,8 +68,8 @@ def test_the_stages_rows_are_what_the_network_makes(pairs, weights):
     raw, target = (pyvips.Image.new_from_file(f"{pairs}/{kind}/00.png").numpy() / 255 for kind in ("raw", "target"))
     with torch.no_grad():
         output = BPFRe.from_pretrained(weights)(torch.from_numpy(raw).float().permute(2, 0, 1)[None])
-    for row, picture in ((COARSE, output.coarse), (REFINED, output.refined)):
-        error = picture[0].permute(1, 2, 0).double().numpy() - target
+    for row, image in ((COARSE, output.coarse), (REFINED, output.refined)):
+        error = image[0].permute(1, 2, 0).double().numpy() - target
         assert measured.means(row)["psnr-rgb"] == pytest.approx(-10 * np.log10(np.square(error).mean()), abs=0.02)
         assert 0 < measured.means(row)["average-precision"] <= 1
     assert "average-precision" not in measured.means(IDENTITY)
@@ -91,7 +91,7 @@ def test_rows_follow_the_configuration(pairs, tmp_path):
 
 def test_protocols_are_chosen_by_name(pairs, weights):
     with pytest.raises(ValueError, match="no protocol 'mine'; there are png8, wang, bpfre-group"):
-        Options(protocols=("mine",))
+        EvaluationOptions(protocols=("mine",))
     means = run(pairs, weights, limit=1, protocols=("wang", "bpfre-group")).measured.means(REFINED)
     assert len({round(means[PROTOCOLS[name].ssim], 5) for name in PROTOCOLS}) == 3
 
@@ -174,7 +174,7 @@ def test_the_papers_identity_row_tells_its_protocol(pairs, weights):
 def swept(pairs, tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep")
     config = apply_overrides(PRESETS["tiny"], {"train.steps": 1, "loss.adversarial": 0.0})
-    options = Options(lpips=False, limit=1, device="cpu")
+    options = EvaluationOptions(lpips=False, limit=1, device="cpu")
     return config, options, out, sweep(config, pairs, out, [1.0, 0.1], options, report=lambda line: None)
 
 
@@ -214,7 +214,9 @@ def test_another_sweeps_folder_is_refused(swept, pairs):
 def test_a_stopped_training_ends_the_sweep(pairs, tmp_path, monkeypatch):
     lines = []
     monkeypatch.setattr("bpfre.sweep.train", lambda config, data, out, **options: out)
-    assert sweep(PRESETS["tiny"], pairs, tmp_path, [0.1, 1.0], Options(device="cpu"), report=lines.append) == []
+    assert (
+        sweep(PRESETS["tiny"], pairs, tmp_path, [0.1, 1.0], EvaluationOptions(device="cpu"), report=lines.append) == []
+    )
     assert lines == ["stopped; the same command continues"]
 
 

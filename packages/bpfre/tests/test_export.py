@@ -1,4 +1,4 @@
-"""ONNX graphs compute what PyTorch does, for any number of pictures."""
+"""ONNX graphs compute what PyTorch does, for any number of images."""
 
 import json
 
@@ -36,7 +36,7 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_any_number_of_pictures(exported, number):
+def test_any_number_of_images(exported, number):
     model, path = exported
     image = torch.rand(number, 3, 32, 32)
     found = run_onnx(path.read_bytes(), {"image": image})

@@ -94,7 +94,7 @@ def test_strokes_lie_on_the_faces_in_any_rows():
     assert set(np.unique(whole)) == {0, 255}
 
 
-def test_strokes_already_in_the_picture_are_left_to_the_network(photo, mask, weights, run, tmp_path):
+def test_strokes_already_in_the_photo_are_left_to_the_network(photo, mask, weights, run, tmp_path):
     pixels = stored(photo)
     pixels[stored(mask) > 127] = 255
     out, _ = run(save(tmp_path / "painted.png", pixels), "--aligned")
@@ -117,9 +117,9 @@ def test_damage_outside_the_faces_stays(tmp_path, run):
     ("arguments", "message"),
     [
         (["--mask", "MASK", "--strokes", "1"], "exclude each other"),
-        (["--damaged-out"], "no damaged picture to write"),
+        (["--damaged-out"], "no damaged image to write"),
         (["--mask", "BLACK"], "nothing to inpaint"),
-        (["--mask", "SMALL"], "the picture of what is damaged"),
+        (["--mask", "SMALL"], "the image of what is damaged"),
     ],
 )
 def test_mistakes_are_one_line(photo, mask, run, tmp_path, arguments, message):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from bpfre.config import PRESETS, LossConfig
+from bpfre.config import PRESETS, LossConfig, ModelConfig
 from bpfre.losses import (
     blemish_loss,
     discriminator_loss,
@@ -15,7 +15,8 @@ from bpfre.losses import (
     synthesis_loss,
 )
 from bpfre.model import BPFReOutput
-from bpfre.objective import Objective, full_size_map
+from bpfre.objective import PSNR_FLOOR, Objective, full_size_map
+from retouch_common.config import from_dict
 
 
 def sp(x):
@@ -75,14 +76,14 @@ def test_equation_11_in_both_forms():
 
 
 @pytest.mark.parametrize("saturating", [False, True])
-def test_the_game_does_not_shape_the_map(saturating):
+def test_adversarial_losses_do_not_shape_the_map(saturating):
     M, logits = filled(0.5).requires_grad_(), filled(0.1).requires_grad_()
     synthesis_loss(logits, M, saturating=saturating).backward()
     discriminator_loss(logits, M, logits, M, logits).backward()
     assert M.grad is None and logits.grad.ne(0).all()
 
 
-def test_r1_of_a_linear_judge():
+def test_r1_of_a_linear_discriminator():
     """Logits a * sum over channels: the pixel mean has the gradient a / (S * S) everywhere."""
     image = torch.rand(2, 3, 4, 4, requires_grad=True)
     logits = 8 * image.sum(dim=1, keepdim=True)
@@ -118,7 +119,7 @@ def test_the_refined_difference_is_what_stage_one_left():
     assert terms["blemish_coarse"].item() > 0 and terms["blemish_refined"].item() == 0
 
 
-def test_the_map_that_weighs_the_judge():
+def test_the_map_that_weights_the_discriminator():
     assert torch.equal(full_size_map(output_of(0.5, 0.5, M=0.3), 64), filled(0.3, 64))
     assert torch.equal(full_size_map(BPFReOutput(filled(0.5, 32, 3), None, [], []), 32), filled(1, 32))
 
@@ -127,3 +128,15 @@ def test_perceptual_terms_need_their_weights(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ValueError, match="vgg19"):
         Objective(PRESETS["paper"].loss)
+
+
+def test_options_of_earlier_releases_are_constants():
+    assert LossConfig.RETIRED["psnr_floor"] == PSNR_FLOOR
+    assert from_dict(ModelConfig, {"size": 256, "parameters": "pixel"}) == ModelConfig(size=256)
+    for cls, option in (
+        (ModelConfig, {"parameters": "channel"}),
+        (ModelConfig, {"weight_activation": "sigmoid"}),
+        (LossConfig, {"perceptual_normalise": False}),
+    ):
+        with pytest.raises(ValueError, match=next(iter(option))):
+            from_dict(cls, option)

@@ -135,7 +135,7 @@ def test_a_photo_without_a_face_is_an_error_that_says_what_to_do(tmp_path, weigh
     assert result.exit_code == 1 and "put FILE into FOLDER; or give a face box" in result.output
 
 
-def test_aligned_pictures(tmp_path, retoucher, weights):
+def test_aligned_photos(tmp_path, retoucher, weights):
     path = make_photo(tmp_path / "a.png", size=(150, 150))
     assert run(path, "-o", tmp_path / "o", "--weights", weights, "--precision", "fp32", "--aligned").exit_code == 0
     np.testing.assert_array_equal(stored(tmp_path / "o" / "a.png"), retoucher(stored(path), aligned=True))
@@ -172,8 +172,8 @@ def test_unusable_masks_are_refused(tmp_path, weights):
     path, small = make_photo(tmp_path / "a.png"), make_photo(tmp_path / "small.png", size=(64, 64), bands=1)
     (tmp_path / "masks").mkdir()
     for given, reason in [
-        (small, "has 340x260 pixels and the picture of what to protect"),
-        (tmp_path / "masks", "no picture is named like it"),
+        (small, "has 340x260 pixels and the image of what to protect"),
+        (tmp_path / "masks", "no image is named like it"),
         (tmp_path / "missing.png", "no such file"),
     ]:
         result = run(path, "-o", tmp_path / "o", "--weights", weights, "--protect", given, *BOX)

@@ -1,4 +1,4 @@
-"""Brush strokes: repeatable, of the stated width, inside the picture."""
+"""Brush strokes: repeatable, of the stated width, inside the image."""
 
 import numpy as np
 from bpfre.strokes import _corners, _draw, brush_strokes, paint_white
@@ -13,7 +13,7 @@ def test_a_line_by_hand():
 
 
 def test_a_stroke_is_a_start_and_8_to_27_steps_back_and_forth():
-    """Of 1000 x 1000: steps of 177 +- 88 pixels before they are held inside the picture, at 60 to 84 degrees or -."""
+    """Of 1000 x 1000: steps of 177 +- 88 pixels before they are clipped to the image, at 60 to 84 degrees or -."""
     counts = []
     for seed in range(300):
         corners = _corners(1000, 1000, np.random.default_rng(seed))
@@ -35,7 +35,7 @@ def test_repeats_with_the_generator_and_differs_without():
 
 
 def test_covers_about_as_much_at_any_size():
-    """Widths and steps grow with the picture."""
+    """Widths and steps grow with the image."""
     small, large = (
         np.mean([brush_strokes(size, size, np.random.default_rng(seed)).mean() for seed in range(20)])
         for size in (64, 256)

@@ -8,7 +8,7 @@ import pyvips
 import torch
 from bpfre.cli import train as command
 from bpfre.config import PRESETS
-from bpfre.data import open_data
+from bpfre.data import open_face_pairs
 from bpfre.model import BPFRe
 from bpfre.train import RetouchingTask, dry_run, split, train
 from retouch_common.config import apply_overrides
@@ -20,7 +20,7 @@ QUIET = {"device": "cpu", "report": lambda line: None}
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """Smooth pictures with dark spots, and without them."""
+    """Smooth images with dark spots, and without them."""
     folder = tmp_path_factory.mktemp("pairs")
     generator = np.random.default_rng(0)
     for name in ("raw", "target"):
@@ -80,7 +80,7 @@ def test_the_ablation_without_a_generator_plays_too(pairs, tmp_path):
     assert "adversarial" in metrics(tmp_path / "run")[0]
 
 
-def test_unpaired_pictures_take_part_when_they_should(pairs, tmp_path):
+def test_unpaired_images_take_part_when_they_should(pairs, tmp_path):
     config = configured(train__paired_fraction=0.375, train__unpaired_every=2, train__steps=4)
     train(config, pairs, tmp_path / "run", **QUIET)
     steps = {line["step"]: line for line in metrics(tmp_path / "run") if "loss" in line}
@@ -114,7 +114,7 @@ def test_every_parameter_gets_a_gradient_from_the_total_objective(pairs):
 
 
 def test_overfits_eight_pairs(pairs, tmp_path):
-    """Stage two beats stage one beats doing nothing, on the pairs it was trained with."""
+    """Stage two beats stage one beats the identity, on the pairs it was trained with."""
     config = configured(
         model__size=32, model__norm="none", train__steps=90, train__batch_size=8, train__ema=0.0,
         train__sheet_every=90, train__checkpoint_every=90, train__schedule="cosine", loss__adversarial=0.0,
@@ -122,7 +122,7 @@ def test_overfits_eight_pairs(pairs, tmp_path):
     )  # fmt: skip
     weights = train(config, pairs, tmp_path / "run", **QUIET)
     model = BPFRe.from_pretrained(weights)
-    data = open_data(pairs, size=32, split="train", seed=0)
+    data = open_face_pairs(pairs, size=32, split="train", seed=0)
     data.augment = False
     samples = [data[index] for index in range(8)]
     raw, target = (torch.stack([sample[name] for sample in samples]) for name in ("raw", "target"))
@@ -169,7 +169,7 @@ def test_a_dry_run_writes_nothing(pairs, tmp_path, monkeypatch):
     lines = []
     dry_run(configured(train__paired_fraction=0.5), pairs, device="cpu", report=lines.append)
     assert list(tmp_path.iterdir()) == []
-    assert any(line.startswith("data: 4 pairs, 4 pictures for each unpaired stream") for line in lines)
+    assert any(line.startswith("data: 4 pairs, 4 images in each unpaired stream") for line in lines)
 
 
 def test_the_gradient_penalty_is_computed_in_full_precision(pairs):

@@ -109,13 +109,13 @@ def test_a_step_sees_pairs_first_and_each_stream_for_what_it_is(pairs, batches):
     task.objective.register_forward_pre_hook(lambda _, args: seen.update(pair=args[1:]))
     identity = task.objective.identity
     task.objective.identity = lambda output, image: seen.update(identity=image) or identity(output, image)
-    task.discriminator.register_forward_pre_hook(lambda _, args: seen.update(judged=args[0]))
+    task.discriminator.register_forward_pre_hook(lambda _, args: seen.update(scored=args[0]))
     task.model.register_forward_pre_hook(lambda _, args: seen.update(shown=args[0]))
     task.training_step(1, batches)
     assert torch.equal(seen["pair"][0], raw[:2]) and torch.equal(seen["pair"][1], retouched[:2])
     assert torch.equal(seen["identity"], retouched)
     assert torch.equal(seen["shown"], torch.cat([raw, retouched]))
-    assert torch.equal(seen["judged"][:4], raw) and torch.equal(seen["judged"][8:], retouched)
+    assert torch.equal(seen["scored"][:4], raw) and torch.equal(seen["scored"][8:], retouched)
 
 
 def test_a_step_brings_both_stages_nearer_to_the_target(pairs, batches):

@@ -1,9 +1,8 @@
 """The adaptive blend module and its reverse (Lei et al., "ABPN", CVPR 2022, section 4.3, Eq. 1-4).
 
-A retoucher does not repaint a photograph: she lays a *blend layer* over it. The adaptive blend module (ABM)
-applies such a layer B to an image I with a learned quadratic blend mode, and because the blend is linear in B
-the reverse module (R-ABM) recovers the layer from an image and its retouched version. The layer is smooth and
-sparse where neither image is, so it can be enlarged cheaply and applied to a larger version of the photograph.
+The adaptive blend module (ABM) applies a *blend layer* B to an image I with a learned quadratic blend mode. The blend
+is linear in B, so the reverse module (R-ABM) recovers the layer from an image and its retouched version. The layer is
+smooth and sparse, so it can be upsampled cheaply and applied to a larger version of the photograph.
 
 Shapes: I, B, R are (N, 3, H, W); images range over [0, 1], blend layers are unbounded.
 """
@@ -13,7 +12,9 @@ from torch import Tensor, nn
 
 from abpn.config import BlendMode
 
-# Eq. 3 holds Table 2's fixed modes as special cases: (j_0, j_1, j_2), (k_0, k_1, k_2).
+MIN_SLOPE = 0.1  # lower bound of D(I) in the neutral blend, so that Eq. 4 never divides by 0
+
+# Table 2's fixed modes as special cases of Eq. 3: (j_0, j_1, j_2), (k_0, k_1, k_2).
 _COEFFICIENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "rgb": ((1.0, 0.0, 0.0), (0.0, 0.0, 0.0)),  # R = B
     "addition": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),  # R = I + B
@@ -30,8 +31,8 @@ class AdaptiveBlend(nn.Module):
     """ABM (Eq. 3) and R-ABM (Eq. 4) with one shared pair of coefficient vectors j and k.
 
     Args:
-        mode: "adaptive" learns j and k, starting from soft light; "rgb", "addition" and "soft_light" keep
-            them fixed at the blend mode of that name (the rows of Table 2).
+        mode: "adaptive" learns j and k, initialised as soft light; "rgb", "addition" and "soft_light" fix them (the
+            rows of Table 2).
         eps: Smallest magnitude of the divisor of Eq. 4.
     """
 
@@ -48,13 +49,13 @@ class AdaptiveBlend(nn.Module):
         return polynomial(self.j, I) * B + polynomial(self.k, I)
 
     def change(self, I: Tensor, B: Tensor) -> Tensor:
-        """R - I."""
+        """Return R - I."""
         return self(I, B) - I
 
     def reverse(self, I: Tensor, R: Tensor) -> Tensor:
         """Recover the blend layer: B = (R - sum_i k_i I^i) / sum_i j_i I^i (Eq. 4).
 
-        The inverse is exact wherever the divisor is at least ``eps`` in magnitude.
+        Exact where the divisor is at least ``eps`` in magnitude.
         """
         D = polynomial(self.j, I)
         # Paper: divides by D, which soft light makes 0 at black and white.
@@ -64,25 +65,25 @@ class AdaptiveBlend(nn.Module):
 
 
 class NeutralBlend(nn.Module):
-    """The blend R = I + D(I) (B - c) with D(I) = j_0 + j_1 I + j_2 I^2 held at ``min_slope`` or above.
+    """The blend R = I + D(I) (B - c) with D(I) = j_0 + j_1 I + j_2 I^2, at least ``min_slope``.
 
-    Paper: j and k of Eq. 3 are free, so a blend layer that changes nothing exists only by luck.
-    Here: k = (0, 1, 0) - c j. A layer equal to c leaves the image exactly as it was, and since D never comes
-    near 0 every layer can be recovered to rounding.
+    Paper: j and k of Eq. 3 are free, so in general no blend layer leaves the image unchanged.
+    Here: k = (0, 1, 0) - c j. The layer B = c leaves the image unchanged bit for bit, and since D stays away from 0,
+    every layer is recovered up to rounding.
 
     Args:
-        min_slope: Lower bound of D, delta in the text.
-        neutral: The layer value c that changes nothing.
+        min_slope: Lower bound of D.
+        neutral: Layer value c that changes nothing.
     """
 
-    def __init__(self, min_slope: float = 0.1, neutral: float = 0.0) -> None:
+    def __init__(self, min_slope: float = MIN_SLOPE, neutral: float = 0.0) -> None:
         super().__init__()
         self.j = nn.Parameter(torch.tensor([0.25, 1.0, -1.0]))
         self.min_slope = min_slope
         self.neutral = neutral
 
     def slope(self, I: Tensor) -> Tensor:
-        """D(I), (N, 3, H, W), at least ``min_slope``."""
+        """Return D(I), (N, 3, H, W)."""
         return polynomial(self.j, I).clamp(min=self.min_slope)
 
     def forward(self, I: Tensor, B: Tensor) -> Tensor:
@@ -90,11 +91,11 @@ class NeutralBlend(nn.Module):
         return I + self.change(I, B)
 
     def change(self, I: Tensor, B: Tensor) -> Tensor:
-        """R - I, without the rounding of adding I and taking it away again."""
+        """Return R - I, without the rounding error of adding and subtracting I."""
         return self.slope(I) * (B - self.neutral)
 
     def reverse(self, I: Tensor, R: Tensor) -> Tensor:
-        """Recover the blend layer (Eq. 4 with neutral k); exact to rounding everywhere."""
+        """Recover the blend layer (Eq. 4 with neutral k)."""
         return self.neutral + (R - I) / self.slope(I)
 
 
@@ -102,22 +103,19 @@ class ConvolutionalBlend(nn.Module):
     """Table 2's "Convs": two networks of three 1x1 convolutions in place of Eq. 3 and Eq. 4.
 
     They are not inverses of each other, which is the paper's point.
-
-    Args:
-        width: Channels of the hidden layers.
     """
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.apply_layer = _pixelwise_network(width)
-        self.recover_layer = _pixelwise_network(width)
+        self.apply_layer = _pixelwise_network()
+        self.recover_layer = _pixelwise_network()
 
     def forward(self, I: Tensor, B: Tensor) -> Tensor:
         """Apply the blend layer with a network of (I, B)."""
         return self.apply_layer(torch.cat([I, B], dim=1))
 
     def change(self, I: Tensor, B: Tensor) -> Tensor:
-        """R - I."""
+        """Return R - I."""
         return self(I, B) - I
 
     def reverse(self, I: Tensor, R: Tensor) -> Tensor:
@@ -125,7 +123,7 @@ class ConvolutionalBlend(nn.Module):
         return self.recover_layer(torch.cat([I, R], dim=1))
 
 
-def _pixelwise_network(width: int) -> nn.Sequential:
+def _pixelwise_network(width: int = 16) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(6, width, 1),
         nn.LeakyReLU(0.2),
@@ -135,10 +133,10 @@ def _pixelwise_network(width: int) -> nn.Sequential:
     )
 
 
-def make_blend(mode: BlendMode, *, min_slope: float = 0.1) -> AdaptiveBlend | NeutralBlend | ConvolutionalBlend:
-    """Build the blend of a configuration: one row of Table 2, or "neutral"."""
+def make_blend(mode: BlendMode) -> AdaptiveBlend | NeutralBlend | ConvolutionalBlend:
+    """Build the blend of a row of Table 2, or the neutral one."""
     if mode == "neutral":
-        return NeutralBlend(min_slope)
+        return NeutralBlend()
     if mode == "convolutional":
         return ConvolutionalBlend()
     return AdaptiveBlend(mode)

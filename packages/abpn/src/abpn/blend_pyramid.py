@@ -1,7 +1,7 @@
 """The adaptive blend pyramid layer (Lei et al., "ABPN", CVPR 2022, section 4.3, Eq. 5).
 
-The blend layer found on the thumbnail is enlarged level by level. At each level a tiny refining module sees the
-enlarged layer and the high frequencies of the photograph at that size, and adds what the thumbnail could not know.
+The thumbnail's blend layer is upsampled level by level. At each level a small refining module adds detail from the
+upsampled layer and the high frequencies of the photograph.
 
 Shapes: level i of an image of height h and width w is (N, 3, h / 2^i, w / 2^i).
 """
@@ -32,10 +32,9 @@ def blur(image: Tensor, border: Literal["reflect", "replicate"] = "reflect") -> 
 
 
 def box_mean(image: Tensor, factor: int) -> Tensor:
-    """Mean over factor x factor pixels; (1, C, H, W) in channels-last order.
+    """Return the mean over factor x factor pixels of (1, C, H, W) in channels-last order.
 
-    Sums of whole rows and a multiplication by a small matrix take a quarter of the time of ``avg_pool2d``, which is
-    made for many channels.
+    Four times as fast as ``avg_pool2d`` on images of few channels: rows are summed, then multiplied by a small matrix.
     """
     _, channels, height, width = image.shape
     rows = image.permute(0, 2, 3, 1).reshape(height // factor, factor, width * channels)
@@ -52,12 +51,11 @@ def down(image: Tensor, kernel: PyramidKernel = "box", *, mean: Mean = F.avg_poo
 
     Args:
         image: (N, C, H, W).
-        kernel: "box" takes the mean of 2x2 pixels, which makes a stripe of a photograph equal to the same
-            stripe of the whole; "burt" smooths the image with :func:`blur` before.
-        mean: Takes the means of 2x2 pixels, :func:`box_mean` for single images in channels-last order.
+        kernel: "box" averages 2x2 pixels; "burt" smooths the image with :func:`blur` first.
+        mean: Averages 2x2 pixels; :func:`box_mean` is faster for one image in channels-last order.
     """
     if kernel == "burt":
-        # Reflection needs two pixels beyond the edge, which the smallest images do not have.
+        # Reflection of two pixels needs sides of at least three.
         image = blur(image, "reflect" if min(image.shape[-2:]) > 2 else "replicate")
     return mean(image, 2)
 
@@ -65,23 +63,21 @@ def down(image: Tensor, kernel: PyramidKernel = "box", *, mean: Mean = F.avg_poo
 def image_pyramid(
     image: Tensor, num_levels: int, kernel: PyramidKernel = "box", *, mean: Mean = F.avg_pool2d
 ) -> list[Tensor]:
-    """P_I = [I_0, ..., I_l].
+    """Return P_I = [I_0, ..., I_l].
 
     Args:
         image: I_0, (N, C, H, W), height and width multiples of 2^l.
-        num_levels: l, the number of downsamplings.
+        num_levels: l.
         kernel: See :func:`down`.
         mean: See :func:`down`.
 
     Raises:
-        ValueError: If a side is no multiple of 2^l.
+        ValueError: If a side is not a multiple of 2^l.
     """
+    height, width = image.shape[-2:]
     step = 2**num_levels
-    if image.shape[-2] % step or image.shape[-1] % step:
-        raise ValueError(
-            f"an image of {image.shape[-2]}x{image.shape[-1]} has no {num_levels} halvings; "
-            f"pad it to multiples of {step}"
-        )
+    if height % step or width % step:
+        raise ValueError(f"{height}x{width} pixels cannot be halved {num_levels} times; pad to multiples of {step}")
     images = [image]
     for _ in range(num_levels):
         images.append(down(images[-1], kernel, mean=mean))
@@ -91,8 +87,8 @@ def image_pyramid(
 class RefiningModule(nn.Module):
     """B_i = phi_2(h(phi_1(Cat(up(B_{i+1}), H_i)))) + up(B_{i+1}) (Eq. 5).
 
-    phi_1 and phi_2 are 3x3 convolutions with ``width`` and 3 filters, h is a leaky ReLU of slope 0.2. phi_2 starts
-    at zero, so an untrained module is plain bilinear enlargement.
+    phi_1 and phi_2 are 3x3 convolutions, h is a leaky ReLU of slope 0.2. phi_2 starts at zero, so that an untrained
+    module is bilinear interpolation.
 
     Args:
         width: Filters of phi_1; 16 in the paper.
@@ -107,7 +103,7 @@ class RefiningModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine x = Cat(up(B_{i+1}), H_i), (N, 6, H, W), to B_i, (N, 3, H, W)."""
-        dtype = self.phi_1.weight.dtype  # half precision where the caller converted the convolutions
+        dtype = self.phi_1.weight.dtype  # half precision if the convolutions were converted
         detail = F.leaky_relu(self.phi_1(x.to(dtype)), 0.2, inplace=True)
         return x[:, :3] + self.phi_2(detail)
 
@@ -128,15 +124,15 @@ class BlendPyramid(nn.Module):
         self.refining = RefiningModule(width) if refine else None
 
     def expand(self, B: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
-        """One level of Eq. 5: from B_{i+1} and the images I_i (``fine``) and I_{i+1} (``coarse``) to B_i."""
+        """Return B_i from B_{i+1}, I_i (``fine``) and I_{i+1} (``coarse``): one level of Eq. 5."""
         if self.refining is None:
             return up(B)
-        x = up(torch.cat([B, coarse], dim=1))  # one interpolation of six channels, twice as fast as two of three
+        x = up(torch.cat([B, coarse], dim=1))  # one interpolation of six channels is twice as fast as two of three
         x[:, 3:] = fine - x[:, 3:]  # H_i
         return self.refining(x)
 
     def forward(self, B: Tensor, images: Sequence[Tensor]) -> list[Tensor]:
-        """Expand the blend layer through every level.
+        """Expand the blend layer level by level.
 
         Args:
             B: B_l, (N, 3, H / 2^l, W / 2^l).

@@ -1,41 +1,24 @@
 """The commands ``abpn-train``, ``abpn-retouch``, ``abpn-evaluate`` and ``abpn-export``.
 
-Each parses its options and calls the module of the same concept; heavy imports wait until a command runs.
+Heavy libraries load when a command runs.
 """
 
 from pathlib import Path
 from typing import Any
 
 import click
-from retouch_common.cli.options import (
-    device_option,
-    friendly_errors,
-    overwrite_option,
-    precision_option,
-    version_option,
-    weights_option,
-)
-from retouch_common.cli.photos import (
-    batch_options,
-    compare_option,
-    confine_option,
-    face_box_option,
-    inputs_argument,
-    mask_out_option,
-    out_option,
-    plan_photos,
-    retouch_all,
-    strength_option,
-)
+from retouch_common.cli import options, photos
 from retouch_common.cli.training import start_training, training_options
+
+DATA_HELP = "Folder with raw/ and target/, FFHQR or CRHD-3K as published, or faces:DIR for plain portraits."
 
 
 @click.command()
-@training_options(data="Folder with raw/ and target/, FFHQR or CRHD-3K as published, or faces:DIR for plain portraits.")
-@version_option("abpn")
-@friendly_errors
-def train(**options: Any) -> None:
-    """Train ABPN, or continue the run in RUN: a killed run goes on with the same command.
+@training_options(data=DATA_HELP)
+@options.version_option("abpn")
+@options.friendly_errors
+def train(**settings: Any) -> None:
+    """Train ABPN. Rerun the same command to resume a run that was stopped or killed.
 
     On several GPUs or nodes: accelerate launch "$(which abpn-train)" with the same options, or torchrun --no-python
     abpn-train; scripts/ in the package has examples, for SLURM too.
@@ -43,86 +26,68 @@ def train(**options: Any) -> None:
     from abpn.config import PRESETS
     from abpn.train import dry_run, train
 
-    start_training(PRESETS, train, dry_run, **options)
+    start_training(PRESETS, train, dry_run, **settings)
 
 
 @click.command()
-@inputs_argument
-@out_option
-@weights_option()
-@strength_option
+@photos.inputs_argument
+@photos.out_option
+@options.weights_option()
+@photos.strength_option
 @click.option(
     "--region",
     type=click.Choice(["auto", "faces", "photo"]),
     default="auto",
     show_default=True,
-    help="Retouch every face, the whole frame, or faces where some are found and else the whole frame.",
+    help="Retouch every face, the whole photo, or (auto) faces if any are found and the whole photo otherwise.",
 )
-@face_box_option
-@confine_option
-@mask_out_option
-@compare_option
-@batch_options
-@device_option
-@precision_option
-@version_option("abpn")
-@friendly_errors
+@photos.face_box_option
+@photos.confine_option
+@photos.mask_out_option
+@photos.compare_option
+@photos.batch_options
+@options.device_option
+@options.precision_option
+@options.version_option("abpn")
+@options.friendly_errors
 def retouch(
-    inputs: tuple[Path, ...],
-    out: Path,
-    weights: str,
-    strength: float,
-    region: str,
-    face_boxes: tuple[tuple[float, float, float, float], ...],
-    confine: bool,
-    mask_out: bool,
-    compare: bool,
-    recursive: bool,
-    overwrite: bool,
-    device: str,
-    precision: str,
+    inputs: tuple[Path, ...], out: Path, weights: str, recursive: bool, device: str, precision: str, **settings: Any
 ) -> None:
-    """Retouch photographs: blemishes go, everything else stays.
+    """Retouch photographs: remove blemishes and leave every other pixel as it is.
 
     INPUT: files (JPEG, PNG, TIFF, WebP, AVIF) or folders of them. Profile, EXIF, transparency and bit depth
     are kept. Photos that cannot be retouched are listed at the end, and the exit status is then 1.
     """
-    if face_boxes and region == "photo":
+    if settings["face_boxes"] and settings["region"] == "photo":
         raise click.UsageError("--face-box and --region photo exclude each other; leave one out")
-    from abpn.retouch import Options, Retoucher, retouch_file
+    from abpn.retouch import Retoucher, RetouchOptions
 
-    options = Options(
-        strength=strength,
-        region=region,  # type: ignore[arg-type]
-        face_boxes=face_boxes,
-        confine=confine,
-        mask_out=mask_out,
-        compare=compare,
-        overwrite=overwrite,
-    )
-    jobs = plan_photos(inputs, out, recursive=recursive, endings=options.endings)
+    how = RetouchOptions(**settings)
+    jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=how.endings)
     retoucher = Retoucher(weights, device=device, precision=precision)
-    retouch_all(jobs, lambda job: retouch_file(retoucher, job.source, job.target, options), overwrite=overwrite)
+    photos.retouch_all(
+        jobs, lambda job: retoucher.retouch_file(job.source, job.target, **settings), overwrite=how.overwrite
+    )
 
 
 @click.command()
-@weights_option()
+@options.weights_option()
 @click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.onnx",
-    help="The network's file; with --parts, FILE.down.onnx, .thumbnail.onnx, .level.onnx and .blend.onnx beside it.",
+    help="Output file; --parts adds FILE.down.onnx, FILE.thumbnail.onnx, FILE.level.onnx and FILE.blend.onnx.",
 )
 @click.option(
     "--levels",
     type=click.IntRange(0, 7),
-    help="Halvings from the photo to the thumbnail, fixed in FILE.onnx; by default those of a 1024x1024 photo.",
+    help="Number of pyramid levels, fixed in FILE.onnx; by default that of a 1024x1024 photo.",
 )
-@click.option("--parts", is_flag=True, help="Also write the pieces that an application can run at any photo size.")
-@overwrite_option
-@version_option("abpn")
-@friendly_errors
+@click.option("--parts", is_flag=True, help="Also write the parts of the network, to run at any photo size.")
+@options.overwrite_option
+@options.version_option("abpn")
+@options.friendly_errors
 def export(weights: str, out: Path, levels: int | None, parts: bool, overwrite: bool) -> None:
     """Write the network as ONNX, with dynamic sizes, for onnxruntime and other runtimes.
 
@@ -141,12 +106,12 @@ def export(weights: str, out: Path, levels: int | None, parts: bool, overwrite: 
 
 
 class Sizes(click.ParamType):
-    """Sides in pixels, separated by commas."""
+    """Comma-separated sides in pixels, each at least 64."""
 
     name = "N,N,..."
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Read numbers of at least 64."""
+        """Return the sides."""
         try:
             sizes = tuple(int(part) for part in value.split(","))
         except ValueError:
@@ -157,58 +122,46 @@ class Sizes(click.ParamType):
 
 
 @click.command()
-@click.option(
-    "--data",
-    required=True,
-    metavar="DATA",
-    help="Folder with raw/ and target/, FFHQR or CRHD-3K as published, or faces:DIR for plain portraits.",
-)
-@weights_option()
+@click.option("--data", required=True, metavar="DATA", help=DATA_HELP)
+@options.weights_option()
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
-@click.option("--size", type=click.IntRange(min=64), help="Side in pixels the pairs are brought to.  [default: 1024]")
-@click.option("--resolutions", type=Sizes(), help="Several of them, a table each: 512,1024,2048,4096 are Table 3's.")
+@click.option("--size", type=click.IntRange(min=64), help="Side in pixels to resize the pairs to.  [default: 1024]")
+@click.option(
+    "--resolutions",
+    type=Sizes(),
+    help="Several sizes, a table for each; Table 3 has 512,1024,2048,4096.",
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs.")
 @click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True)
 @click.option(
     "--lpips/--no-lpips",
     default=None,
-    help="Insist on LPIPS, or leave it out.  [default: measure it where AlexNet's weights are]",
+    help="Require LPIPS, or skip it.  [default: measure it if AlexNet's weights are available]",
 )
-@overwrite_option
-@device_option
-@precision_option
-@version_option("abpn")
-@friendly_errors
+@options.overwrite_option
+@options.device_option
+@options.precision_option
+@options.version_option("abpn")
+@options.friendly_errors
 def evaluate(
     data: str,
     weights: str,
     out: Path | None,
     size: int | None,
     resolutions: tuple[int, ...] | None,
-    limit: int | None,
-    split: str,
-    lpips: bool | None,
     overwrite: bool,
-    device: str,
-    precision: str,
+    **settings: Any,
 ) -> None:
     """Measure weights on pairs of photographs, beside the identity: PSNR, SSIM, LPIPS, inside and outside the mask."""
     if size and resolutions:
         raise click.UsageError("--size and --resolutions exclude each other; leave one out")
     from retouch_common.metrics.evaluation import refuse_evaluated
 
-    from abpn.evaluate import Options, show
+    from abpn.evaluate import EvaluationOptions, show
     from abpn.evaluate import evaluate as run
 
     refuse_evaluated(out, overwrite=overwrite)
-    options = Options(
-        resolutions=resolutions or (size or 1024,),
-        split=split,  # type: ignore[arg-type]
-        limit=limit,
-        lpips=lpips,
-        device=device,
-        precision=precision,
-    )
-    show(run(weights, data, options, out=out, report=lambda line: click.echo(line, err=True)))
+    how = EvaluationOptions(resolutions=resolutions or (size or 1024,), **settings)
+    show(run(weights, data, how, out=out, report=lambda line: click.echo(line, err=True)))
     if out is not None:
         click.echo(f"wrote {out}", err=True)

@@ -1,10 +1,10 @@
-"""Configuration of ABPN: one frozen dataclass per concern, and the named presets.
+"""Configuration of ABPN and its presets.
 
 ``abpn-train --preset recommended --set model.blend=soft_light`` starts from a preset and overrides a field.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 from retouch_common.training.config import TrainConfig as BaseTrainConfig
 
@@ -15,20 +15,21 @@ Attention = Literal["lam", "partial"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What the network is.
+    """Architecture of the network.
 
     Attributes:
-        thumbnail: Long side in pixels that the local retouching layer works at; decides l from a photo's size.
+        thumbnail: Long side of the thumbnail in pixels; with the photograph's size it decides l.
         widths: Channels c_1 ... c_6 of the mutual encoder; the branches mirror them.
         refine_width: Filters of the refining module's first convolution.
         refine: Use the refining module (False: Table 2 without RM).
         mask_branch: Use the mask prediction branch (False: Table 2 without MPB).
-        attention: "lam", or "partial" for Table 2's partial-convolution block.
-        blend: Blend mode: Table 2's rows, or "neutral".
-        min_slope: Lower bound of D(I) in the neutral blend.
+        attention: "lam", or "partial" for Table 2's partial convolutions.
+        blend: A blend mode of Table 2, or "neutral".
         pyramid: Downsampling kernel, "box" or Burt and Adelson's "burt".
-        residual: The retouching branch predicts R_l - I_l instead of R_l.
+        residual: Let the retouching branch predict R_l - I_l instead of R_l.
     """
+
+    RETIRED: ClassVar[dict[str, Any]] = {"min_slope": 0.1}  # abpn.blend.MIN_SLOPE
 
     thumbnail: int = 256
     widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
@@ -37,7 +38,6 @@ class ModelConfig:
     mask_branch: bool = True
     attention: Attention = "lam"
     blend: BlendMode = "neutral"
-    min_slope: float = 0.1
     pyramid: PyramidKernel = "box"
     residual: bool = True
 
@@ -48,36 +48,33 @@ class ModelConfig:
             raise ValueError(f"model.thumbnail must be at least 64, not {self.thumbnail}")
         if self.attention == "partial" and not self.mask_branch:
             raise ValueError("model.attention=partial needs the mask of model.mask_branch=true")
-        if not 0 < self.min_slope <= 1:
-            raise ValueError(f"model.min_slope must lie in (0, 1], not {self.min_slope}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights and reductions of Eq. 6, and the terms the presets add to it.
+    """Loss weights of Eq. 6 and of terms that are not in the paper.
 
     Attributes:
-        mse: lambda_1, multi-scale squared error over R_0 ... R_l.
-        l1: Multi-scale absolute error; not in the paper.
-        psnr: Logarithm of the squared error of each sample, as PSNR has it, summed over the levels; makes faint
-            blemishes count as much as bold ones; not in the paper.
-        psnr_floor: Added to the squared error before the logarithm.
-        reduction: "mean" over pixels and channels, or "sum" over them (the paper's norm) and mean over the batch;
-            also for the total variation.
-        mask_emphasis: The reconstruction terms weigh a retouched pixel 1 + mask_emphasis times an untouched one.
+        mse: lambda_1, squared error of R_0 ... R_l.
+        l1: Absolute error of R_0 ... R_l; not in the paper.
+        psnr: log10 of each sample's squared error, summed over the levels, so that faint blemishes count as much as
+            strong ones; not in the paper.
+        reduction: Of squared and absolute error and total variation: "mean" over pixels and channels, or "sum" over
+            them (the paper's norm) and mean over the batch.
+        mask_emphasis: Retouched pixels weigh 1 + mask_emphasis times as much as others in the reconstruction terms.
         perceptual: lambda_2, VGG features of R_l.
-        perceptual_weights: File of torchvision's VGG weights; empty looks in torch.hub's cache.
+        perceptual_weights: File of torchvision's VGG-16 weights; if empty, they are looked up in torch.hub's cache.
         adversarial: lambda_3, patch discriminator on R_0.
-        dice: lambda_4, soft dice of the mask.
+        dice: lambda_4, soft Dice loss of the mask.
         bce: Binary cross-entropy of the mask; not in the paper.
         tv: lambda_5, total variation of every blend layer.
-        mask_threshold: A pixel belongs to the true mask if a channel changes by more than this.
     """
+
+    RETIRED: ClassVar[dict[str, Any]] = {"psnr_floor": 3e-4, "mask_threshold": 0.02}  # constants of abpn.losses
 
     mse: float = 1.0
     l1: float = 0.0
     psnr: float = 0.0
-    psnr_floor: float = 3e-4
     reduction: Literal["mean", "sum"] = "mean"
     mask_emphasis: float = 0.0
     perceptual: float = 0.1
@@ -86,19 +83,18 @@ class LossConfig:
     dice: float = 1.0
     bce: float = 0.0
     tv: float = 0.1
-    mask_threshold: float = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(BaseTrainConfig):
-    """How the network is trained; see :class:`retouch_common.training.config.TrainConfig` for what is not listed.
+    """Training; see :class:`retouch_common.training.config.TrainConfig` for the other options.
 
     Attributes:
-        size: Side in pixels of the training samples.
-        fit: How photographs become samples: "crop" takes pieces of them as they are, "whole" reduces and pads them.
-        levels: l is drawn from these, step by step.
-        thumbnail: Largest side of the thumbnails in training; where l is small the crops are cut to it, so that every
-            step costs about the same. 0 cuts nothing.
+        size: Side of the training samples in pixels.
+        fit: "crop" takes random crops of photographs, "whole" resizes and pads them.
+        levels: Values of l, one of which is drawn for every step.
+        thumbnail: Largest side of a training thumbnail; samples are center-cropped to it, so that steps with a small l
+            cost no more than others. 0 keeps whole samples.
     """
 
     size: int = 1024
@@ -116,20 +112,14 @@ class TrainConfig(BaseTrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Model, loss and training together: what a run directory records.
-
-    Attributes:
-        model: The network.
-        loss: Eq. 6.
-        train: The optimisation.
-    """
+    """Model, loss and training: what a run directory records."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-# Losses of the presets that need no weights but their own.
+# Without terms that need other networks.
 _SELF_CONTAINED = LossConfig(
     mse=100.0, l1=10.0, mask_emphasis=2.0, perceptual=0.0, adversarial=0.0, dice=0.1, bce=0.1, tv=0.0
 )
@@ -142,11 +132,9 @@ PRESETS: dict[str, Config] = {
     ),
     # The paper's network with the neutral blend and a residual branch, trained for fidelity.
     "recommended": Config(
-        model=ModelConfig(),
-        loss=LossConfig(mse=100.0, l1=10.0, mask_emphasis=2.0, perceptual=0.1, adversarial=0.0, bce=0.1, tv=0.001),
+        loss=LossConfig(mse=100.0, l1=10.0, mask_emphasis=2.0, adversarial=0.0, bce=0.1, tv=0.001),
         train=TrainConfig(
             levels=(1, 2, 2, 3),
-            lr=5e-4,
             schedule="cosine",
             warmup=500,
             clip=1.0,
@@ -158,16 +146,7 @@ PRESETS: dict[str, Config] = {
     # The bundled weights.
     "small": Config(
         model=ModelConfig(thumbnail=512, widths=(24, 48, 64, 96, 128, 128)),
-        loss=LossConfig(
-            mse=200.0,
-            l1=2.0,
-            mask_emphasis=3.0,
-            perceptual=0.0,
-            adversarial=0.0,
-            dice=0.5,
-            bce=0.5,
-            tv=0.0,
-        ),
+        loss=replace(_SELF_CONTAINED, mse=200.0, l1=2.0, mask_emphasis=3.0, dice=0.5, bce=0.5),
         train=TrainConfig(
             steps=20_000,
             batch_size=6,
@@ -182,7 +161,6 @@ PRESETS: dict[str, Config] = {
             precision="bf16",
             channels_last=True,
             workers=1,
-            log_every=20,
             sheet_every=400,
             checkpoint_every=200,
         ),

@@ -1,7 +1,7 @@
-"""A first look: retouch scikit-image's astronaut with the bundled weights, without a network connection.
+"""Demo: retouch scikit-image's astronaut with the bundled weights, offline.
 
-``python -m abpn.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``) and prints a table; what is shown is
-described in :mod:`retouch_common.inference.demo`.
+``python -m abpn.demo [FOLDER]`` writes images to FOLDER (``outputs/demo``) and prints a table; see
+:mod:`retouch_common.inference.demo`.
 """
 
 import sys
@@ -15,7 +15,7 @@ __all__ = ["FACE", "draw_blemishes", "main"]
 
 
 def main(folder: str = "outputs/demo") -> None:
-    """Retouch, write the pictures, print the table."""
+    """Retouch, write the images and print the table."""
     retoucher = Retoucher("small")
 
     def retouch(source: Path, target: Path) -> object:

@@ -1,7 +1,6 @@
-"""Measuring weights on pairs of photographs, at the resolutions of Table 3, always beside doing nothing.
+"""Evaluation on pairs of photographs at the resolutions of Table 3, with the identity for comparison.
 
-Every table has the row "output = input": where a retoucher changed a few pixels, it already scores high. Figures
-carry the names of their protocols (:mod:`retouch_common.metrics.protocols`).
+Metrics are named after their protocols (:mod:`retouch_common.metrics.protocols`).
 """
 
 import time
@@ -41,16 +40,16 @@ FIGURE_ROWS, FIGURE_SIDE, AMPLIFIED = 6, 512, 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is measured, and how.
+class EvaluationOptions:
+    """What to measure, and how.
 
     Attributes:
-        resolutions: Sides in pixels that the pairs are brought to, one table each.
-        split: "val", "test" or "all" of the data.
-        limit: Only the first so many pairs.
-        lpips: True: measure it or refuse to start. None: where its weights are. False: never.
+        resolutions: Sides in pixels to resize the pairs to, a table for each.
+        split: "val", "test" or "all".
+        limit: Use only the first ``limit`` pairs.
+        lpips: True requires LPIPS, None measures it if its weights are available, False skips it.
         device: "auto", "cpu" or "cuda".
-        precision: Of the network's convolutions.
+        precision: Number format of the convolutions.
     """
 
     resolutions: tuple[int, ...] = (1024,)
@@ -63,12 +62,12 @@ class Options:
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """All that was measured; :func:`as_json` and :func:`show` write it down.
+    """Results of :func:`evaluate`.
 
     Attributes:
         header: Weights, data, options and environment, as JSON values.
-        measured: One for each resolution.
-        notes: What a reader of the tables must know.
+        measured: Metrics, for each resolution.
+        notes: Remarks that belong to the tables.
     """
 
     header: dict[str, Any]
@@ -77,20 +76,25 @@ class Evaluation:
 
 
 def evaluate(
-    weights: str, data: str, options: Options, *, out: Path | None = None, report: Callable[[str], None] = print
+    weights: str,
+    data: str,
+    options: EvaluationOptions,
+    *,
+    out: Path | None = None,
+    report: Callable[[str], None] = print,
 ) -> Evaluation:
-    """Measure weights on a set of pairs.
+    """Evaluate weights on pairs of photographs.
 
     Args:
-        weights: What :meth:`abpn.model.ABPN.from_pretrained` reads.
-        data: What :func:`retouch_common.data.pairs.open_pairs` reads.
-        options: What is measured.
+        weights: Name, path or hub id of weights.
+        data: Specification for :func:`retouch_common.data.pairs.open_pairs`.
+        options: What to measure.
         out: Folder for ``evaluation.json`` and ``figures.png``; None writes nothing.
-        report: Receives lines for the user.
+        report: Called with notes for the user.
 
     Raises:
-        ValueError: Unusable weights, data or options; a pair that cannot be read is named.
-        OSError: ``out`` cannot be written.
+        ValueError: If weights, data or options cannot be used; names a pair that cannot be read.
+        OSError: If ``out`` cannot be written.
     """
     from retouch_common.progress import progress_bar
 
@@ -103,7 +107,7 @@ def evaluate(
         report(f"note: {note}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    opened = {size: _open(data, size, options) for size in sizes}  # at once: faults show before anything is measured
+    opened = {size: _open(data, size, options) for size in sizes}  # all at first, to fail before measuring
     figures: list[dict[str, Tensor]] = []
     with progress_bar(unit="images") as bar:
         for size, pairs in opened.items():
@@ -121,49 +125,44 @@ def evaluate(
     return result
 
 
-def _open(data: str, size: int, options: Options) -> Pairs:
+def _open(data: str, size: int, options: EvaluationOptions) -> Pairs:
     pairs = open_pairs(data, size=size, split=options.split, fit="whole")
     return Pairs(pairs, limit=options.limit, files=pairs if isinstance(pairs, ImagePairs) else None)
 
 
-def _resolutions(data: str, wanted: Sequence[int], notes: list[str]) -> list[int]:
-    if not data.startswith("faces:"):
-        return list(dict.fromkeys(wanted))
-    sizes = list(dict.fromkeys(min(size, LARGEST_FACES) for size in wanted))
-    too_large = sorted({size for size in wanted if size > LARGEST_FACES})
+def _resolutions(data: str, sizes: Sequence[int], notes: list[str]) -> list[int]:
+    too_large = sorted({size for size in sizes if size > LARGEST_FACES and data.startswith("faces:")})
     if too_large:
         asked = ", ".join(map(str, too_large))
         notes.append(
             f"{data} makes crops of up to {LARGEST_FACES} pixels; measured at {LARGEST_FACES} instead of {asked}"
         )
-    return sizes
+    return list(dict.fromkeys(LARGEST_FACES if size in too_large else size for size in sizes))
 
 
 def _retouch(retoucher: Retoucher, raw: Tensor, *, warm_up: bool) -> tuple[Tensor, float]:
-    """The output and the seconds from array to array."""
+    """Return the output and the seconds it took, from array to array."""
     image = np.ascontiguousarray((quantise(raw) * 255).round().byte().permute(1, 2, 0).numpy())
     if warm_up:
         retoucher(image)
     start = time.perf_counter()
-    output = retoucher(image)  # an array on the host: the device has finished
+    output = retoucher(image)  # an array on the host, so the device has finished
     seconds = time.perf_counter() - start
     return torch.from_numpy(output).permute(2, 0, 1).float() / 255, seconds
 
 
 def _figure(raw: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """One line of the picture sheet; the difference is what the output still lacks, around grey."""
-    pictures = {name: _reduced(image) for name, image in (("raw", raw), ("output", output), ("target", target))}
-    error = pictures["output"] - pictures["target"]
-    return pictures | {f"error x{AMPLIFIED}": (0.5 + AMPLIFIED * error).clamp(0, 1)}
+    """Return a row of figures.png; the error is amplified around grey."""
+    images = {"raw": raw, "output": output, "target": target}
+    if raw.shape[-1] > FIGURE_SIDE:
+        size = (FIGURE_SIDE, FIGURE_SIDE)
+        for name, image in images.items():
+            images[name] = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
+    error = images["output"] - images["target"]
+    return images | {f"error x{AMPLIFIED}": (0.5 + AMPLIFIED * error).clamp(0, 1)}
 
 
-def _reduced(image: Tensor) -> Tensor:
-    if image.shape[-1] <= FIGURE_SIDE:
-        return image
-    return F.interpolate(image[None], size=(FIGURE_SIDE, FIGURE_SIDE), mode="bilinear", antialias=True)[0]
-
-
-def _header(weights: str, path: Path, data: str, options: Options, retoucher: Retoucher) -> dict[str, Any]:
+def _header(weights: str, path: Path, data: str, options: EvaluationOptions, retoucher: Retoucher) -> dict[str, Any]:
     from retouch_common.metrics.environment import environment
 
     pairs = "whole photographs, longer side resized, shorter side padded by repeating its edges; the padding counts"
@@ -181,16 +180,13 @@ def _header(weights: str, path: Path, data: str, options: Options, retoucher: Re
 
 
 def as_json(result: Evaluation) -> dict[str, Any]:
-    """The evaluation as JSON values: header, notes, and for each resolution protocols, means, counts and images."""
-    return {
-        **result.header,
-        "notes": result.notes,
-        "resolutions": [measured.as_json() for measured in result.measured],
-    }
+    """Return JSON values: header, notes, and for each resolution protocols, means, counts and images."""
+    resolutions = [measured.as_json() for measured in result.measured]
+    return {**result.header, "notes": result.notes, "resolutions": resolutions}
 
 
 def show(result: Evaluation) -> None:
-    """Print a table for each resolution to standard output, with what must be known to read it."""
+    """Print a table for each resolution, with notes."""
     screen = console()
     for measured in result.measured:
         size, number = measured.resolution, len(measured.images)

@@ -4,11 +4,11 @@
 
     m.onnx             image, I_0 (1, 3, H, W)  ->  result, R_0 (1, 3, H, W); mask, M (1, 1, h / 4, w / 4)
 
-H and W are free: the graph pads with repeated edges as the network does, and crops. What is fixed is the scale: the
-thumbnail is the photograph halved l times, and the network wants its long side near the metadata's ``thumbnail``, so
-one graph serves photographs from about ``thumbnail * 2^(l - 0.5)`` to ``thumbnail * 2^(l + 0.5)`` pixels.
+H and W are dynamic; the graph pads by repeating the edge, and crops. The network expects a thumbnail whose long side is
+near the metadata's ``thumbnail``, so a graph suits photographs from about ``thumbnail * 2^(l - 0.5)`` to
+``thumbnail * 2^(l + 0.5)`` pixels.
 
-``--parts`` also writes the pieces, from which an application runs any l, in stripes if it must:
+``--parts`` also writes the parts, for any l, and for photographs in stripes:
 
     m.down.onnx        fine, I_i (1, 3, 2h, 2w)  ->  coarse, I_{i+1} (1, 3, h, w)
     m.thumbnail.onnx   thumbnail, I_l (1, 3, h, w), any h and w  ->  blend, B_l (1, 3, h, w); mask as above
@@ -17,16 +17,16 @@ one graph serves photographs from about ``thumbnail * 2^(l - 0.5)`` to ``thumbna
     m.blend.onnx       image, I_0; blend, B_0 (1, 3, H, W)  ->  result, R_0 (1, 3, H, W)
 
     l = max(0, round(log2(max(H, W) / thumbnail)))
-    pad I_0 at the bottom and the right to multiples of 2^l, repeating the edge
-    I_1 ... I_l = down, l times
+    pad I_0 at the bottom and the right to multiples of 2^l by repeating the edge
+    I_{i+1} = down(I_i) for i = 0 ... l - 1
     B_l, M = thumbnail(I_l)
     B_{l-1} ... B_0 = level(B_{i+1}, I_i, I_{i+1}) for i = l - 1 ... 0
     R_0 = blend(I_0, B_0), cropped to H x W
 
-Pixels are RGB in [0, 1], fp32. R_0 may leave [0, 1] a little: clamp it, then round. Half strength is
-I_0 + 0.5 (R_0 - I_0). M is a probability and covers I_l padded to multiples of 64. With Burt and Adelson's pyramid no
-level may have a side below 3. Every file's metadata holds the configuration as JSON under ``config`` and, as text,
-``part``, ``thumbnail``, ``blend``, ``neutral``, ``min_slope``, ``pyramid`` and, in m.onnx, ``levels``.
+Pixels are RGB in [0, 1], fp32. R_0 may exceed [0, 1]: clamp it before rounding. Half strength is I_0 + 0.5 (R_0 - I_0).
+M is a probability and covers I_l padded to multiples of 64. With Burt and Adelson's pyramid the sides of every level
+must be at least 3. The metadata hold the configuration as JSON under ``config`` and, as text, ``part``, ``thumbnail``,
+``blend``, ``neutral``, ``min_slope``, ``pyramid`` and, in m.onnx, ``levels``.
 """
 
 import json
@@ -41,13 +41,13 @@ from retouch_common.inference.network import prepare_for_inference
 from retouch_common.inference.onnx import require_onnx, run_onnx, to_onnx
 from torch import Tensor, nn
 
-from abpn.blend import NeutralBlend
+from abpn.blend import MIN_SLOPE, NeutralBlend
 from abpn.blend_pyramid import blur, down, up
 from abpn.model import ABPN, pad_to_multiple
 
 MAX_LEVELS = 7
-PARTS = ("down", "thumbnail", "level", "blend")  # of network_parts
-CHECK_SIZE = (203, 331)  # odd, so that padding and cropping are checked too
+PARTS = ("down", "thumbnail", "level", "blend")
+CHECK_SIZE = (203, 331)  # odd, to check padding and cropping too
 CHECK_TOLERANCE = 1e-3
 
 
@@ -59,21 +59,21 @@ def export(
     parts: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """Write the network as ONNX, each file complete or not there at all.
+    """Write the network as ONNX, each file atomically.
 
     Args:
-        model: The network.
-        out: File of the whole network, ending in ``.onnx``; the parts go beside it.
-        levels: l of the whole network; that of a photograph of 1024x1024 if None.
+        model: Network to export.
+        out: Output file of the whole network, ``NAME.onnx``.
+        levels: l of the whole network; that of a 1024x1024 photograph if None.
         parts: Also write ``NAME.down.onnx``, ``NAME.thumbnail.onnx``, ``NAME.level.onnx`` and ``NAME.blend.onnx``.
-        report: Called with a line for every file.
+        report: Called with a line for each file.
 
     Returns:
         The files.
 
     Raises:
-        ValueError: If the extra ``onnx`` is not installed, ``out`` has another ending, ``levels`` is out of range,
-            or onnxruntime computes something else than PyTorch.
+        ValueError: If the extra ``onnx`` is not installed, ``out`` has another suffix, ``levels`` is out of range, or
+            the outputs of onnxruntime and PyTorch differ.
         OSError: If a file cannot be written.
     """
     require_onnx("abpn")
@@ -101,8 +101,8 @@ def export(
 
 
 def whole_network(model: ABPN, levels: int) -> bytes:
-    """The network from I_0 to R_0 and M with l = ``levels``, a serialised ONNX model."""
-    step = 2**levels  # the example's thumbnail needs padding too; zeros take no memory before they are touched
+    """Return the whole network with l = ``levels`` as a serialised ONNX model."""
+    step = 2**levels  # the example's thumbnail needs padding, too
     example = {"image": torch.zeros(1, 3, 67 * step - levels, 131 * step - levels)}
     names = ["result", "mask"] if model.config.mask_branch else ["result"]
     metadata = _metadata(model, "whole", levels=levels)
@@ -110,7 +110,7 @@ def whole_network(model: ABPN, levels: int) -> bytes:
 
 
 def network_parts(model: ABPN) -> dict[str, bytes]:
-    """The pieces that make any l, serialised ONNX models by name: down, thumbnail, level and blend."""
+    """Return the parts down, thumbnail, level and blend as serialised ONNX models."""
     fine, coarse = torch.zeros(1, 3, 22, 34), torch.zeros(1, 3, 11, 17)
     mask = ["mask"] if model.config.mask_branch else []
     table: list[tuple[str, nn.Module, dict[str, Tensor], list[str]]] = [
@@ -126,7 +126,7 @@ def network_parts(model: ABPN) -> dict[str, bytes]:
 
 
 class _Whole(nn.Module):
-    """I_0 to R_0 and M; :meth:`ABPN.forward` without what only training needs."""
+    """I_0 to R_0 and M: :meth:`ABPN.forward` without the outputs that only training needs."""
 
     def __init__(self, model: ABPN, levels: int) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class _Whole(nn.Module):
 
 
 class _Down(nn.Module):
-    """I_i to I_{i+1}; :func:`abpn.blend_pyramid.down` of images that have two pixels to reflect beyond their edges."""
+    """I_i to I_{i+1}: :func:`abpn.blend_pyramid.down` of images with sides of at least 3."""
 
     def __init__(self, model: ABPN) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class _Down(nn.Module):
 
 
 class _Thumbnail(nn.Module):
-    """I_l to B_l and, with a mask branch, M."""
+    """I_l to B_l and, if there is a mask branch, M."""
 
     def __init__(self, model: ABPN) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class _Thumbnail(nn.Module):
 
 
 class _Level(nn.Module):
-    """B_{i+1}, I_i and I_{i+1} to B_i; :meth:`BlendPyramid.expand` without assigning to a slice (ScatterND)."""
+    """B_{i+1}, I_i and I_{i+1} to B_i: :meth:`BlendPyramid.expand` without assignment to a slice (ScatterND)."""
 
     def __init__(self, model: ABPN) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ def _metadata(model: ABPN, part: str, **more: int) -> dict[str, str]:
         "thumbnail": config.thumbnail,
         "blend": config.blend,
         "neutral": blend.neutral if isinstance(blend, NeutralBlend) else "",
-        "min_slope": config.min_slope,
+        "min_slope": MIN_SLOPE,
         "pyramid": config.pyramid,
         "config": json.dumps(to_dict(config), sort_keys=True),
     } | more
@@ -208,7 +208,7 @@ def _metadata(model: ABPN, part: str, **more: int) -> dict[str, str]:
 
 @torch.no_grad()
 def _difference(graph: bytes, model: ABPN, levels: int) -> float:
-    """Largest difference of R_0 between onnxruntime and PyTorch."""
+    """Return the largest difference of R_0 between onnxruntime and PyTorch."""
     image = torch.rand(1, 3, *CHECK_SIZE, generator=torch.Generator().manual_seed(0))
     found = run_onnx(graph, {"image": image})["result"]
     return float((found - model(image, levels).results[0]).abs().max())

@@ -1,10 +1,10 @@
 """The context-aware local retouching layer (Lei et al., "ABPN", CVPR 2022, section 4.2, Fig. 3 and 4).
 
-One encoder serves two branches: the mask prediction branch (MPB) says where to retouch, the local retouching
-branch (LRB) retouches, with the predicted mask as soft guidance in each of its local attentive modules (LAM).
+One encoder serves two branches. The mask prediction branch (MPB) predicts where to retouch; the local retouching branch
+(LRB) retouches, guided by that mask in each of its local attentive modules (LAM).
 
 Shapes: the thumbnail I_l is (N, 3, h, w) with h and w multiples of 64; F_i is (N, c_i, h / 2^i, w / 2^i), F_0 is
-I_l itself; the mask M is (N, 1, h / 4, w / 4).
+I_l itself; the mask M is (N, 1, h / 4, w / 4). ``widths`` are c_1 ... c_6, and c_0 is 3.
 """
 
 import itertools
@@ -29,11 +29,7 @@ def conv_block(in_channels: int, out_channels: int, *, stride: int = 1, leak: fl
 
 
 class MutualEncoder(nn.Module):
-    """Six convolution blocks in series, each halving the size; their outputs are the pyramid P_F.
-
-    Args:
-        widths: c_1 ... c_6.
-    """
+    """Six convolution blocks of stride 2, whose outputs are the pyramid P_F."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
@@ -42,7 +38,7 @@ class MutualEncoder(nn.Module):
 
     def forward(self, thumbnail: Tensor) -> list[Tensor]:
         """Return [F_0, ..., F_6]."""
-        # Paper: "F_skip0 = I_0". Here: I_l, the encoder's input; I_0 has another size unless l = 0.
+        # Paper: "F_skip0 = I_0". Here: I_l, the encoder's input, since I_0 has another size unless l = 0.
         features = [thumbnail]
         for block in self.blocks:
             features.append(block(features[-1]))
@@ -50,11 +46,7 @@ class MutualEncoder(nn.Module):
 
 
 class MaskPredictionBranch(nn.Module):
-    """Four convolution blocks with skip connections from F_6 up to a quarter of the thumbnail, and a 1x1 head.
-
-    Args:
-        widths: c_1 ... c_6.
-    """
+    """Four convolution blocks with skip connections from F_6 up to a quarter of the thumbnail, and a 1x1 head."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
@@ -71,15 +63,15 @@ class MaskPredictionBranch(nn.Module):
 
 
 class LocalAttentiveModule(GatedConv2d):
-    """LAM (Fig. 4): a gated convolution that chooses between new features and the encoder's own.
+    """LAM (Fig. 4): a gated convolution that selects between new features and the encoder's.
 
     out = h(conv(x)) * g + h(conv_skip(F_skip)) * (1 - g) with x = Cat(F, F_skip, M) and g = sigmoid(gate(x)).
 
     Args:
         in_channels: Channels of the features F from the level below.
         skip_channels: Channels of the encoder's features F_skip.
-        out_channels: Channels of the result.
-        last: Leave out normalisation and activation: the result is an image.
+        out_channels: Channels of the output.
+        last: Omit normalisation and activation, since the output is an image.
     """
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False) -> None:
@@ -96,16 +88,10 @@ class LocalAttentiveModule(GatedConv2d):
 
 
 class PartialConvolutionBlock(nn.Module):
-    """Table 2's stand-in for LAM: a partial convolution that sees only what lies outside the mask.
+    """Table 2's alternative to LAM: a partial convolution (Liu et al., 2018) of what lies outside the soft mask.
 
-    conv(x * v) / mean(v), v = 1 - M, as in partial convolutions for inpainting (Liu et al., 2018) with a soft
-    mask; the divisor is the mean of v over the 3x3 window.
-
-    Args:
-        in_channels: Channels of the features from the level below.
-        skip_channels: Channels of the encoder's features.
-        out_channels: Channels of the result.
-        last: Leave out normalisation and activation: the result is an image.
+    out = h(conv(x * v) / mean(v)) with v = 1 - M, the mean over the 3x3 window. Arguments as of
+    :class:`LocalAttentiveModule`.
     """
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False) -> None:
@@ -129,7 +115,7 @@ def _output_stage(channels: int, last: bool) -> tuple[nn.Module, nn.Module, nn.M
 
 
 class LocalRetouchingBranch(nn.Module):
-    """Six LAMs from F_6 back to the size of the thumbnail; the last one has the 3 channels of R_l.
+    """Six LAMs from F_6 up to the size of the thumbnail, the last of which outputs an image.
 
     Args:
         widths: c_1 ... c_6.
@@ -146,8 +132,8 @@ class LocalRetouchingBranch(nn.Module):
         """Map [F_0, ..., F_6] and M to an image of the thumbnail's size."""
         x = features[6]
         if x.is_contiguous(memory_format=torch.channels_last):
-            # A tensor of one channel counts as channels-first, and one such part makes every torch.cat below copy
-            # its result to channels-first and back: a tenth of a training step. The clone settles its strides.
+            # A tensor of one channel counts as channels-first and makes each torch.cat below copy to channels-first and
+            # back, a tenth of a training step. The clone gets channels-last strides.
             mask = mask.clone(memory_format=torch.channels_last)
         masks = _mask_pyramid(mask)
         for level, module in zip((5, 4, 3, 2, 1, 0), self.modules_up, strict=True):
@@ -164,13 +150,13 @@ def _mask_pyramid(mask: Tensor) -> list[Tensor]:
 
 
 class LocalRetouchingLayer(nn.Module):
-    """LRL: I_l to the retouched thumbnail R_l and the mask's logits.
+    """LRL: maps I_l to the retouched thumbnail R_l and the mask's logits.
 
     Args:
         widths: c_1 ... c_6.
-        mask_branch: False leaves MPB out ("without MPB" of Table 2); the LAMs then see a mask of ones.
+        mask_branch: False omits MPB ("without MPB" of Table 2); the LAMs then get a mask of ones.
         attention: "lam" or "partial".
-        residual: Predict R_l - I_l and start at zero, instead of R_l itself as the paper does.
+        residual: Predict R_l - I_l, 0 at the start, instead of R_l as in the paper.
     """
 
     def __init__(
@@ -199,8 +185,8 @@ class LocalRetouchingLayer(nn.Module):
         Returns:
             R_l, (N, 3, h, w), unclamped, and the logits of M, (N, 1, h / 4, w / 4), or None without MPB.
         """
-        # Paper: input range unstated. Here: [-1, 1] inside the layer, as the batch-normalised encoder prefers.
-        dtype = next(self.encoder.parameters()).dtype  # half precision where the caller converted the convolutions
+        # Paper: input range not stated. Here: [-1, 1] inside the layer.
+        dtype = next(self.encoder.parameters()).dtype  # half precision if the convolutions were converted
         features = self.encoder((thumbnail * 2 - 1).to(dtype))
         if self.mask_branch is not None:
             logits = self.mask_branch(features)
@@ -208,6 +194,4 @@ class LocalRetouchingLayer(nn.Module):
         else:
             logits, mask = None, torch.ones_like(features[2][:, :1])
         retouched = self.retouching_branch(features, mask).to(thumbnail.dtype)
-        if self.residual:
-            retouched = thumbnail + retouched
-        return retouched, logits
+        return thumbnail + retouched if self.residual else retouched, logits

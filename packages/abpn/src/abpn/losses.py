@@ -1,6 +1,6 @@
 """The training objective (Lei et al., "ABPN", CVPR 2022, section 4.4, Eq. 6).
 
-L = l1 L_mse + l2 L_perc + l3 L_adv + l4 L_dice + l5 L_tv, plus the terms that the presets add to it.
+L = l1 L_mse + l2 L_perc + l3 L_adv + l4 L_dice + l5 L_tv, plus the additional terms of :class:`abpn.config.LossConfig`.
 
 Shapes: level i of the results, targets and photographs is (N, 3, H / 2^i, W / 2^i).
 """
@@ -18,16 +18,19 @@ from abpn.blend_pyramid import image_pyramid
 from abpn.config import LossConfig, PyramidKernel
 from abpn.model import ABPNOutput
 
+MASK_THRESHOLD = 0.02  # a pixel belongs to the true mask if one of its channels changes by more
+PSNR_FLOOR = 3e-4  # added to squared errors before the logarithm: nearly perfect samples stop counting
+
 
 class JointLoss(nn.Module):
-    """Eq. 6 without the discriminator's own step.
+    """Eq. 6, the loss of the generator.
 
     Args:
-        config: Weights and reductions.
-        pyramid: Kernel of the target's pyramid, the model's.
+        config: Weights and reduction.
+        pyramid: Kernel of the target's pyramid; the same as the model's.
 
     Raises:
-        ValueError: A perceptual weight without VGG weights at hand.
+        ValueError: If the perceptual weight is not 0 and VGG-16's weights are not available.
     """
 
     def __init__(self, config: LossConfig, pyramid: PyramidKernel = "box") -> None:
@@ -44,13 +47,13 @@ class JointLoss(nn.Module):
         """Compute every term of nonzero weight, and their weighted sum.
 
         Args:
-            output: The network's.
-            target: The retouched photograph, (N, 3, H, W) in [0, 1], sides multiples of 2^l.
-            discriminator: Judges R_0; needed if the adversarial weight is not 0.
+            output: Model output.
+            target: Retouched photographs, (N, 3, H, W) in [0, 1], H and W multiples of 2^l.
+            discriminator: Discriminator of R_0; needed if the adversarial weight is not 0.
 
         Returns:
-            Scalars by name: "loss" (the sum) first, then "mse", "l1", "psnr", "perceptual", "adversarial", "dice",
-            "bce", "tv", unweighted, those that are in use.
+            Scalars by name: "loss", the weighted sum, and the terms in use, unweighted: "mse", "l1", "psnr",
+            "perceptual", "adversarial", "dice", "bce", "tv".
         """
         config = self.config
         targets = image_pyramid(target, len(output.images) - 1, self.pyramid)
@@ -66,34 +69,31 @@ class JointLoss(nn.Module):
             terms |= self._mask(output.mask_logits, output.images[-1], targets[-1])
         if config.tv:
             terms["tv"] = torch.stack([total_variation(B, reduction=config.reduction) for B in output.blends]).sum()
-        loss = sum(
-            (getattr(config, name) * term for name, term in terms.items()),
-            torch.zeros_like(target[0, 0, 0, 0]),
-        )
+        loss = sum((getattr(config, name) * term for name, term in terms.items()), target.new_zeros(()))
         return {"loss": loss, **terms}
 
     def _reconstruction(self, output: ABPNOutput, targets: list[Tensor]) -> dict[str, Tensor]:
-        """Sum over the levels of the squared and absolute errors, heavier where the target differs."""
+        """Sum the errors over the levels, with larger weights inside the mask."""
         mse, l1, psnr = [], [], []
         for R, R_gt, I in zip(output.results, targets, output.images, strict=True):
-            mask = difference_mask(I, R_gt, threshold=self.config.mask_threshold)
-            # The mean weight is held at 1, so that a batch full of blemishes does not take larger steps.
+            mask = difference_mask(I, R_gt, threshold=MASK_THRESHOLD)
+            # The mean weight is 1, so that batches with many blemishes do not take larger steps.
             weight = 1 + self.config.mask_emphasis * mask
             weight = weight / weight.mean()
             error = R - R_gt
             mse.append(_reduce(weight * error.square(), self.config.reduction))
             l1.append(_reduce(weight * error.abs(), self.config.reduction))
             per_sample = (weight * error.square()).mean(dim=(1, 2, 3))
-            psnr.append(torch.log10(per_sample + self.config.psnr_floor).mean())
+            psnr.append(torch.log10(per_sample + PSNR_FLOOR).mean())
         sums = {"mse": mse, "l1": l1, "psnr": psnr}
         return {name: torch.stack(values).sum() for name, values in sums.items() if getattr(self.config, name)}
 
     def _mask(self, logits: Tensor, thumbnail: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Compare the predicted mask with the thresholded difference of I_l and its target (section 4.2).
 
-        M is a quarter of the thumbnail's size; a cell belongs to the true mask if any of its 4x4 pixels does.
+        A pixel of M belongs to the true mask if any of its 4x4 pixels in the thumbnail does.
         """
-        true_mask = difference_mask(thumbnail, target, threshold=self.config.mask_threshold)
+        true_mask = difference_mask(thumbnail, target, threshold=MASK_THRESHOLD)
         height, width = logits.shape[-2:]
         padding = (0, 4 * width - true_mask.shape[-1], 0, 4 * height - true_mask.shape[-2])
         true_mask = F.max_pool2d(F.pad(true_mask, padding), 4)
@@ -106,5 +106,5 @@ class JointLoss(nn.Module):
 
 
 def _reduce(error: Tensor, reduction: str) -> Tensor:
-    """Mean over everything, or the paper's squared norm: sum over an image, mean over the batch."""
+    """Return the mean, or the sum over each image and the mean over the batch (the paper's squared norm)."""
     return error.mean() if reduction == "mean" else error.flatten(1).sum(1).mean()

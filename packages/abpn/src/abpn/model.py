@@ -3,9 +3,9 @@
 Lei, Guo, Yang, Cui, Xie, Huang. "ABPN: Adaptive Blend Pyramid Network for Real-Time Local Retouching of Ultra
 High-Resolution Photo." CVPR 2022.
 
-Retouch the photograph's thumbnail; express what changed as a blend layer; enlarge and refine that layer up to the
-size of the photograph; lay it over the photograph. The expensive network sees only the thumbnail, the photograph
-itself is touched by two small convolutions a level.
+Retouch a thumbnail of the photograph, express the change as a blend layer, upsample and refine that layer to the
+photograph's size, and apply it. The expensive network sees only the thumbnail; the photograph itself costs two small
+convolutions per level.
 
 Shapes: the photograph I_0 is (N, 3, H, W) in [0, 1]; level i is (N, 3, H / 2^i, W / 2^i); the thumbnail is level l;
 the mask M is a quarter of the thumbnail's size.
@@ -30,13 +30,13 @@ THUMBNAIL_MULTIPLE = 64  # the encoder halves the thumbnail six times
 
 @dataclass(frozen=True)
 class ABPNOutput:
-    """What a forward pass computes.
+    """Output of :class:`ABPN`.
 
     Attributes:
         results: [R_0, ..., R_l], unclamped.
         blends: [B_0, ..., B_l].
-        images: [I_0, ..., I_l], I_0 padded to multiples of 2^l like the others.
-        mask_logits: Logits of M, a quarter of the thumbnail's (padded) size, or None without the mask branch.
+        images: [I_0, ..., I_l], padded like the blends.
+        mask_logits: Logits of M, a quarter of the padded thumbnail's size; None without the mask branch.
     """
 
     results: list[Tensor]
@@ -56,10 +56,10 @@ class ABPN(
     tags=["face-retouching", "image-to-image"],
     license="apache-2.0",
 ):
-    """The network.
+    """Adaptive blend pyramid network.
 
     Args:
-        config: Its configuration; the preset "recommended" by default.
+        config: Architecture; by default that of the preset "recommended".
     """
 
     presets, bundled = PRESETS, resources.files("abpn") / "weights"
@@ -73,23 +73,23 @@ class ABPN(
             attention=config.attention,
             residual=config.residual,
         )
-        self.blend = make_blend(config.blend, min_slope=config.min_slope)
+        self.blend = make_blend(config.blend)
         self.blend_pyramid = BlendPyramid(config.refine_width, config.refine)
 
     def num_levels(self, height: int, width: int) -> int:
-        """L for a photograph: the halvings that bring its long side nearest to the thumbnail's (in ratio).
+        """Return l = max(0, round(log2(long side / thumbnail))).
 
         With a thumbnail of 256: 512 -> 1, 1024 -> 2, 4096 -> 4, as in Table 3.
         """
         return max(0, round(math.log2(max(height, width) / self.config.thumbnail)))
 
     def forward(self, image: Tensor, num_levels: int | None = None) -> ABPNOutput:
-        """Retouch.
+        """Retouch photographs.
 
         Args:
-            image: I_0, (N, 3, H, W) in [0, 1], of any size. Sides that are no multiples of 2^l are padded by
-                repeating the edge; ``results[0]`` is cropped back to (H, W).
-            num_levels: l; chosen by :meth:`num_levels` if None.
+            image: I_0, (N, 3, H, W) in [0, 1]. It is padded to multiples of 2^l by repeating the edge;
+                ``results[0]`` is cropped to (H, W).
+            num_levels: l; that of :meth:`num_levels` if None.
         """
         height, width = image.shape[-2:]
         l = self.num_levels(height, width) if num_levels is None else num_levels
@@ -102,11 +102,7 @@ class ABPN(
         return ABPNOutput(results, blends, images, mask_logits)
 
     def retouch_thumbnail(self, thumbnail: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Apply the local retouching layer to I_l of any size.
-
-        Returns:
-            R_l of the same size, and the mask's logits, which cover I_l padded to multiples of 64.
-        """
+        """Return R_l for I_l of any size, and the mask's logits, which cover I_l padded to multiples of 64."""
         height, width = thumbnail.shape[-2:]
         retouched, logits = self.local_retouching(pad_to_multiple(thumbnail, THUMBNAIL_MULTIPLE))
         return retouched[..., :height, :width], logits

@@ -1,9 +1,9 @@
-"""Retouching photographs of any size, in memory that does not grow with them.
+"""Retouching of photographs of any size in bounded memory.
 
-The pyramid is run in two passes. The first streams the photograph once and keeps a reduced copy, level s, of at
-most ``COARSE_PIXELS`` pixels; the local retouching layer and the coarse levels of the blend pyramid run on that copy
-as a whole. The second streams the photograph again and runs the fine levels s - 1 ... 0 tile by tile. A tile is read
-with a halo wide enough that its result equals the same pixels of the whole photograph.
+The pyramid runs in two passes. The first streams the photograph and keeps level s, of at most ``COARSE_PIXELS`` pixels,
+on which the local retouching layer and the coarse levels of the blend pyramid run at once. The second streams the
+photograph again and runs levels s - 1 ... 0 tile by tile, each read with a halo wide enough that its result equals that
+of the whole photograph.
 
 Shapes: arrays are (H, W, 3) RGB, uint8 or uint16; tensors are (1, 3, H, W) in [0, 1].
 """
@@ -44,26 +44,49 @@ if TYPE_CHECKING:
     from retouch_common.photo.io import Photo
 
 
-COARSE_PIXELS = 2_000_000  # the reduced copy's size: 24 MB in fp32
-STREAM_PIXELS = 2_000_000  # what the first pass reads at a time
-TILE = 448  # side of a tile: its 16-channel activations stay near the processor's caches
-HALO = {
-    "box": 3,
-    "burt": 6,
-}  # pixels of level s; two convolutions and an interpolation a level, and the kernel
+COARSE_PIXELS = 2_000_000  # of level s: 24 MB in fp32
+STREAM_PIXELS = 2_000_000  # read at a time in the first pass
+TILE = 448  # side of a tile, whose 16-channel activations fit into the processor's caches
+HALO = {"box": 3, "burt": 6}  # pixels of level s: two convolutions and an interpolation per level, and the kernel
+MASK_SIDE = 1024  # no less than the resolution of the network's mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetouchOptions(PhotoOptions):
+    """Options for retouching files.
+
+    Attributes:
+        strength: Scale of the change in [0, 1].
+        region: "faces", "photo", or "auto" for faces if any are found and the whole photo otherwise.
+        confine: Change only the skin of faces; no effect where the whole photo is retouched.
+        mask_out: Also write where the network retouches, NAME.mask.png.
+    """
+
+    strength: float = 1.0
+    region: Region = "auto"
+    confine: bool = True
+    mask_out: bool = False
+
+    def __post_init__(self) -> None:
+        require_strength(self.strength)
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Return the suffix of the mask's file, if it is written."""
+        return (MASK,) if self.mask_out else ()
 
 
 class Retoucher:
-    """A network ready to retouch photographs.
+    """Retouch photographs with ABPN.
 
     Args:
-        model: An ABPN, or the name, path or hub id of weights.
+        model: Network, or name, path or hub id of weights.
         device: "auto", "cpu", "cuda" or a torch device.
         precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16". Pyramid and blending are
-            always fp32.
+            always in fp32.
 
     Raises:
-        ValueError: Unknown weights, device or precision.
+        ValueError: If weights, device or precision are unknown.
     """
 
     def __init__(
@@ -77,48 +100,64 @@ class Retoucher:
 
     @functools.cached_property
     def skin(self) -> SkinSegmenter:
-        """What finds the skin of faces, for ``confine``; loaded at its first use."""
+        """Skin segmenter for ``confine``, loaded at first use."""
         return open_skin_segmenter(self.device, self.precision)
 
     def __call__(self, image: np.ndarray, *, strength: float = 1.0) -> np.ndarray:
-        """Retouch one photograph.
+        """Retouch a photograph.
 
         Args:
             image: (H, W, 3) RGB, uint8 or uint16.
-            strength: 0 changes nothing, 1 is the network's retouching.
+            strength: Scale of the change; 0 returns the input.
 
         Returns:
             An array of the same shape and type.
 
         Raises:
-            ValueError: Another shape or type, or a strength outside [0, 1].
+            ValueError: If shape or type are others, or the strength is outside [0, 1].
         """
         return gather_rows(self.stripes(ArraySource(image), strength=strength), image)
 
     def retouch_file(self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any) -> RegionPlan:
-        """Retouch one photograph into a file, with everything the file carries beside its pixels.
+        """Retouch a photograph file and keep its profile, metadata, transparency and bit depth.
 
         Args:
-            src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
-            dst: The output; its ending says the format. It is complete or not there at all.
-            **options: strength, region, face_boxes, confine, mask_out, compare, overwrite: the fields of
-                :class:`abpn.retouch.Options`.
+            src: Photograph: JPEG, PNG, TIFF, WebP or AVIF.
+            dst: Output file, written atomically; its suffix selects the format.
+            **options: Fields of :class:`RetouchOptions`: strength, region, face_boxes, confine, mask_out, compare,
+                overwrite.
 
         Returns:
-            Which part was retouched, and why.
+            The retouched region and the reason for it.
 
         Raises:
             OSError: If a file cannot be opened or written.
-            ValueError: If ``src`` is not a photograph, ``dst`` cannot hold it or is ``src`` without
-                ``overwrite``, or an option does not fit.
+            ValueError: If ``src`` is not a photograph, ``dst`` cannot hold it or exists and ``overwrite`` is not set,
+                or an option is invalid.
         """
-        return retouch_file(self, src, dst, Options(**options))
+        from retouch_common.inference.photos import open_photo, write_photo
+        from retouch_common.inference.regions import plan_region, retouched_rows
+        from retouch_common.photo.sink import written
+
+        how = RetouchOptions(**options)
+        target = Path(dst)
+        photo = open_photo(Path(src), target, how)
+        plan = plan_region(photo, how.region, face_boxes=how.face_boxes)
+        # Paper: the whole photograph may change. Here: only the skin of faces, unless ``confine`` is off.
+        skin = self.skin if how.confine and plan.region == "faces" else None
+        mask = _mask(self, photo, plan, skin) if how.mask_out else None
+        rows = retouched_rows(photo, plan, self, strength=how.strength, skin=skin)
+        write_photo(photo, target, rows, how, plan.crops)
+        if mask is not None:
+            with written(beside(target, MASK)) as temporary:
+                mask.pngsave(str(temporary))
+        return plan
 
     def mask(self, image: np.ndarray) -> np.ndarray:
-        """Where the network would retouch: M enlarged to the photograph, (H, W) float32 in [0, 1].
+        """Return M at the size of the photograph, (H, W) float32 in [0, 1].
 
         Raises:
-            ValueError: Another shape or type, or a network without a mask branch.
+            ValueError: If shape or type are others, or the network has no mask branch.
         """
         source = ArraySource(image)
         coarse = _Coarse(self.model, source, self.device)
@@ -131,17 +170,17 @@ class Retoucher:
         """Retouch a photograph that need not fit into memory.
 
         Args:
-            source: The photograph; its rows are asked for from top to bottom, twice, with a small overlap.
+            source: Photograph, read twice from top to bottom, with a small overlap.
             strength: See :meth:`__call__`.
 
         Yields:
-            Blocks of finished rows, (n, W, 3) of the source's type, from top to bottom.
+            Consecutive blocks of rows, (n, W, 3) of the source's type.
         """
         require_strength(strength)
         coarse = _Coarse(self.model, source, self.device)
         align = 2**coarse.level
         halo = HALO[self.model.config.pyramid] * align if coarse.level else 0
-        tile = max(TILE, 16 * halo)  # wide halos want larger tiles, or most of the work is done twice
+        tile = max(TILE, 16 * halo)  # with small tiles, most of the work would be on wide halos
         columns = plan_stripes(coarse.padded_width, tile, align=align, halo=halo)
         waiting: deque[tuple[np.ndarray, list[Future[None]]]] = deque()
         with _tile_workers(self.device) as workers:
@@ -154,7 +193,7 @@ class Retoucher:
                 tasks = (coarse, block, rows, inner, result, strength)
                 tiles = [workers.submit(self._retouch_tile, window, *tasks) for window in columns if strength]
                 waiting.append((result, tiles))
-                if len(waiting) > 1:  # one row ahead, so that no worker waits at the end of a row
+                if len(waiting) > 1:  # one row of tiles ahead, to keep all workers busy
                     yield _finished(*waiting.popleft())
             while waiting:
                 yield _finished(*waiting.popleft())
@@ -170,7 +209,7 @@ class Retoucher:
         result: np.ndarray,
         strength: float,
     ) -> None:
-        """Run levels s - 1 ... 0 on one tile of ``block`` and write its inner part to ``result``."""
+        """Run levels s - 1 ... 0 on a tile of ``block`` and write its inner part to ``result``, modified in place."""
         stop = min(columns.stop, block.shape[1])
         if columns.start >= stop:
             return
@@ -183,8 +222,7 @@ class Retoucher:
         images[-1] = coarse.image[..., at_s, across_s]
         B_0 = self.model.blend_pyramid(coarse.blend[..., at_s, across_s], images)[0]
         keep = (..., inner, slice(columns.inner.start, columns.inner.start + stop - columns.start))
-        change = self.model.blend.change(tile[keep], B_0[keep])
-        change = suppress_noise(change)
+        change = suppress_noise(self.model.blend.change(tile[keep], B_0[keep]))
         if not change.any():
             return
         largest = np.iinfo(block.dtype).max
@@ -196,15 +234,14 @@ class Retoucher:
 
 
 class _Coarse:
-    """The first pass: level s of the photograph and of its blend layer.
+    """First pass: level s of the photograph and of its blend layer.
 
     Attributes:
         level: s.
-        image: I_s, (1, 3, H / 2^s, W / 2^s), H and W padded to multiples of 2^l.
-        blend: B_s, the same shape.
-        mask: M enlarged to the photograph, (H, W), or None; computed when asked for.
-        padded_height: Height padded to a multiple of 2^l, pixels of the photograph.
-        padded_width: Width likewise.
+        image: I_s, (1, 3, padded_height / 2^s, padded_width / 2^s).
+        blend: B_s, of the same shape.
+        padded_height: Height of the photograph, padded to a multiple of 2^l.
+        padded_width: Width of the photograph, padded likewise.
     """
 
     @torch.inference_mode()
@@ -225,6 +262,7 @@ class _Coarse:
 
     @property
     def mask(self) -> Tensor | None:
+        """M at the padded size of the photograph, (padded_height, padded_width), or None."""
         if self._mask_logits is None:
             return None
         scale = 4 * self._thumbnail_scale
@@ -232,7 +270,7 @@ class _Coarse:
         return F.interpolate(mask, scale_factor=float(scale), mode="bilinear")[0, 0]
 
     def _reduce(self, source: RowSource, kernel: PyramidKernel, device: torch.device) -> Tensor:
-        """Stream the photograph and keep level s."""
+        """Stream the photograph and return level s."""
         scale = 2**self.level
         halo = 0 if kernel == "box" else 3 * scale
         shape = (1, 3, self.padded_height // scale, self.padded_width // scale)
@@ -243,24 +281,24 @@ class _Coarse:
             block = source.read_rows(read_start, max(read_start + 1, min(rows.read_stop, source.height)))
             image = _pad(_to_tensor(block, device), rows.read_stop - rows.read_start, self.padded_width)
             reduced = box_mean(image, scale) if kernel == "box" else image_pyramid(image, self.level, kernel)[-1]
-            # Copied into place at once: small tensors kept between large ones that go would split the heap.
+            # Copied into place at once: small tensors kept between large temporary ones would fragment the heap.
             kept = reduced[..., rows.inner.start // scale : rows.inner.stop // scale, :]
             coarse[..., rows.start // scale : rows.stop // scale, :] = kept
         return coarse
 
 
 def _to_tensor(block: np.ndarray, device: torch.device) -> Tensor:
-    """(H, W, 3) integers to (1, 3, H, W) in [0, 1], fp32, channels-last without a copy."""
+    """Convert (H, W, 3) integers to (1, 3, H, W) in [0, 1], fp32, channels-last."""
     pixels = torch.from_numpy(np.ascontiguousarray(block)[None]).to(device)
     return pixels.to(torch.float32).div_(np.iinfo(block.dtype).max).permute(0, 3, 1, 2)
 
 
 @contextlib.contextmanager
 def _tile_workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """Threads that retouch tiles: on a CPU one for each core, each computing alone.
+    """Open a pool of threads that retouch tiles: on a CPU one per core, each computing single-threaded.
 
-    Tiles are small. Split over the cores one by one they spend a quarter of the time in the threads' waiting for each
-    other, and several times more where another program takes a core.
+    Tiles are small: if each were split over all cores, a quarter of the time would go into synchronisation, and several
+    times more if another program takes a core.
     """
     if device.type != "cpu":
         with ThreadPoolExecutor(1) as workers:
@@ -271,77 +309,27 @@ def _tile_workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
         with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as workers:
             yield workers
     finally:
-        torch.set_num_threads(number)  # part of this setting belongs to the process, not to the thread
+        torch.set_num_threads(number)  # part of this setting is global
 
 
 def _finished(result: np.ndarray, tiles: list[Future[None]]) -> np.ndarray:
     for tile in tiles:
-        tile.result()  # raises what the tile raised
+        tile.result()  # re-raises exceptions of the thread
     return result
 
 
 def _pad(image: Tensor, height: int, width: int) -> Tensor:
-    """Repeat the bottom and right edges up to (height, width)."""
+    """Pad the bottom and the right to (height, width) by repeating the edge."""
     bottom, right = height - image.shape[-2], width - image.shape[-1]
     if not bottom and not right:
         return image
     return F.pad(image, (0, right, 0, bottom), mode="replicate").contiguous(memory_format=torch.channels_last)
 
 
-MASK_SIDE = 1024  # the network's mask is coarser than this in any case
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(PhotoOptions):
-    """How to retouch files.
-
-    Attributes:
-        strength: 0 changes nothing, 1 is the network's retouching.
-        region: "faces", "photo" or "auto".
-        confine: Where faces are retouched, change their skin only.
-        mask_out: Also write the network's mask, NAME.mask.png.
-    """
-
-    strength: float = 1.0
-    region: Region = "auto"
-    confine: bool = True
-    mask_out: bool = False
-
-    def __post_init__(self) -> None:
-        require_strength(self.strength)
-
-    @property
-    def companions(self) -> tuple[str, ...]:
-        """The mask."""
-        return (MASK,) if self.mask_out else ()
-
-
-def retouch_file(
-    retoucher: Retoucher, src: str | os.PathLike[str], dst: str | os.PathLike[str], options: Options
-) -> RegionPlan:
-    """Retouch one photograph into a file, as :meth:`Retoucher.retouch_file` does with :class:`Options`."""
-    from retouch_common.inference.photos import open_photo, write_photo
-    from retouch_common.inference.regions import plan_region, retouched_rows
-    from retouch_common.photo.sink import written
-
-    target = Path(dst)
-    photo = open_photo(Path(src), target, options)
-    plan = plan_region(photo, options.region, face_boxes=options.face_boxes)
-    # Paper: the whole photograph may change. Here: of faces, only the skin.
-    skin = retoucher.skin if options.confine and plan.region == "faces" else None
-    mask = _mask(retoucher, photo, plan, skin) if options.mask_out else None
-    rows = retouched_rows(photo, plan, retoucher, strength=options.strength, skin=skin)
-    write_photo(photo, target, rows, options, plan.crops)
-    if mask is not None:
-        with written(beside(target, MASK)) as temporary:
-            mask.pngsave(str(temporary))
-    return plan
-
-
 def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, skin: SkinSegmenter | None) -> pyvips.Image:
-    """Where the network would retouch, as grey levels at the photo's size; computed when it is written.
+    """Return the mask at the size of the photograph, evaluated lazily.
 
-    The network finds its mask in a thumbnail, so that a reduced view of each part gives the same one.
+    The network predicts it from a thumbnail, so that a reduced view of each region is enough.
     """
     import pyvips
     from retouch_common.inference.regions import moved_face

@@ -1,8 +1,7 @@
-"""Cutting a photo into windows that are read with a halo and written without it.
+"""Windows along an axis that are read with a halo and written without it.
 
-A network with a limited reach gives the same answer on a window as on the whole photo, provided that the
-window is read with enough rows around it (the halo) and starts where the whole photo's grid does (the
-alignment: a pyramid of l levels needs multiples of 2**l). The planning is one-dimensional.
+A network with a limited receptive field computes the same on a window as on the whole photograph if the window is read
+with enough pixels around it (the halo) and starts on the photograph's grid (a pyramid of l levels: multiples of 2**l).
 """
 
 from __future__ import annotations
@@ -12,14 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Window:
-    """One step along an axis: what to read and which part of it to write, in pixels.
-
-    Attributes:
-        read_start: First pixel read, a multiple of the alignment.
-        read_stop: One past the last pixel read.
-        start: First pixel written.
-        stop: One past the last pixel written.
-    """
+    """Pixels [read_start, read_stop) to read, of which [start, stop) are written."""
 
     read_start: int
     read_stop: int
@@ -28,25 +20,22 @@ class Window:
 
     @property
     def inner(self) -> slice:
-        """The written part, counted from ``read_start``: ``block[window.inner]`` drops the halo."""
+        """Return the written part relative to ``read_start``: ``block[window.inner]`` drops the halo."""
         return slice(self.start - self.read_start, self.stop - self.read_start)
 
 
 def plan_stripes(length: int, step: int, *, align: int = 1, halo: int = 0) -> list[Window]:
-    """Cover an axis by windows without gaps or overlaps in what they write.
+    """Cover an axis with windows that write each pixel once, in increasing order.
 
     Args:
-        length: Length of the axis in pixels, at least 1.
-        step: Wanted number of pixels written per window; rounded up to a multiple of ``align``.
-        align: Every window's ``start`` and ``read_start`` is a multiple of this.
-        halo: Pixels read on both sides beyond what is written (less at the ends of the axis); rounded up to a
-            multiple of ``align``.
-
-    Returns:
-        Windows in increasing order; their ``start``/``stop`` tile [0, length) exactly.
+        length: Length of the axis in pixels.
+        step: Pixels written per window, rounded up to a multiple of ``align``.
+        align: Divides every window's ``start`` and ``read_start``.
+        halo: Pixels read on both sides of a window, except beyond the ends of the axis; rounded up to a multiple of
+            ``align``.
 
     Raises:
-        ValueError: If a length, step or alignment is below 1 or the halo is negative.
+        ValueError: If ``length``, ``step`` or ``align`` is below 1 or the halo is negative.
     """
     if length < 1 or step < 1 or align < 1 or halo < 0:
         raise ValueError(

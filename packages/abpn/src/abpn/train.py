@@ -1,7 +1,6 @@
-"""What training ABPN is: networks, a step of Eq. 6, validation. The loop is :mod:`retouch_common.training.fit`."""
+"""Training of ABPN with Eq. 6; the loop is :mod:`retouch_common.training.fit`."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +14,43 @@ from retouch_common.training.task import Task
 from torch import Tensor
 
 from abpn.config import Config, TrainConfig
-from abpn.losses import JointLoss
+from abpn.losses import MASK_THRESHOLD, JointLoss
 from abpn.model import ABPN
 
 SHEET_ROWS = 6
 VALIDATION_SAMPLES = 24
 
 
-def train(
-    config: Config,
-    data: str,
-    out: str | Path,
-    *,
-    device: str = "auto",
-    tensorboard: bool = False,
-    report: Callable[[str], None] = print,
-) -> Path | None:
-    """Train, or resume the run in ``out``; see :func:`retouch_common.training.fit.fit`.
+def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | None:
+    """Train ABPN, or resume the run in ``out``.
 
     Args:
-        config: Everything about the run.
-        data: What :func:`retouch_common.data.pairs.open_pairs` reads: a folder with ``raw/`` and ``target/``, FFHQR,
-            CRHD-3K, or ``faces:DIR``.
+        config: Configuration.
+        data: Specification for :func:`retouch_common.data.pairs.open_pairs`: a folder with ``raw/`` and ``target/``,
+            FFHQR, CRHD-3K, or ``faces:DIR``.
         out: Run directory.
-        device: "auto", "cpu" or "cuda".
-        tensorboard: Also write TensorBoard event files.
-        report: Receives lines for the user.
+        **options: ``device``, ``tensorboard`` and ``report`` of :func:`retouch_common.training.fit.fit`.
 
     Returns:
-        The folder of the final weights, for ``abpn-retouch --weights``; None if the run was asked to stop.
+        The folder of the final weights, or None if the run was stopped.
     """
-    return fit.fit(RetouchingTask(config, data), out, device=device, tensorboard=tensorboard, report=report)
+    return fit.fit(RetouchingTask(config, data), out, **options)
 
 
-def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
-    """Build everything, take one step in memory and report it; see :func:`retouch_common.training.fit.dry_run`."""
-    fit.dry_run(RetouchingTask(config, data), device=device, report=report)
+def dry_run(config: Config, data: str, **options: Any) -> None:
+    """Build everything, take one step and report it, but write nothing; see :func:`train`."""
+    fit.dry_run(RetouchingTask(config, data), **options)
 
 
 class RetouchingTask(Task):
-    """ABPN and, with ``loss.adversarial``, its discriminator, on pairs of photographs.
-
-    Args:
-        config: Everything about the run.
-        data: See :func:`train`.
-    """
+    """ABPN and, if ``loss.adversarial`` is not 0, its discriminator, on pairs of photographs."""
 
     def __init__(self, config: Config, data: str) -> None:
         super().__init__(config)
         self.spec = data
 
     def build(self) -> None:
-        """Open the pairs and build the networks."""
+        """Open the data and build the networks."""
         config, cfg = self.config, self.config.train
         self.data = open_pairs(self.spec, size=cfg.size, split="train", seed=cfg.seed, fit=cfg.fit)
         self.validation = open_pairs(self.spec, size=cfg.size, split="dev", seed=cfg.seed, fit=cfg.fit)
@@ -79,7 +63,7 @@ class RetouchingTask(Task):
             self.discriminator = self.add_network("discriminator", PatchDiscriminator())
 
     def training_step(self, step: int, batches: Any) -> dict[str, Tensor]:
-        """Take one optimiser step of Eq. 6; return its losses, averaged over processes."""
+        """Take one optimiser step of Eq. 6 and return its losses, averaged over processes."""
         runner, cfg = self.runner, self.config.train
         num_levels = levels_of_step(step, cfg)
         trained = [self.model] if self.discriminator is None else [self.model, self.discriminator]
@@ -91,17 +75,17 @@ class RetouchingTask(Task):
                 with runner.autocast():
                     output = self.model(raw, num_levels)
                 if cfg.channels_last:
-                    for R in output.results:  # the losses hand back channels-first gradients
+                    for R in output.results:  # the losses return channels-first gradients
                         R.register_hook(lambda grad: grad.contiguous(memory_format=torch.channels_last))
                 discriminator = runner.unwrap(self.discriminator) if self.discriminator is not None else None
                 if discriminator is not None:
-                    discriminator.requires_grad_(False)  # its own pass below trains it, this one does not
+                    discriminator.requires_grad_(False)  # trained by its own pass below
                 losses = self.criterion(output, target, discriminator)
                 runner.backward(losses["loss"])
                 if self.discriminator is not None and discriminator is not None:
                     discriminator.requires_grad_(True)
                     real, fake = target * 2 - 1, output.results[0].detach() * 2 - 1
-                    # One call for both: distributed training allows a module one forward pass per backward pass.
+                    # Distributed training allows one forward pass per backward pass.
                     logits = self.discriminator(torch.cat([real, fake]))
                     losses["discriminator"] = discriminator_loss(*logits.chunk(2), kind="bce")
                     runner.backward(losses["discriminator"])
@@ -111,17 +95,12 @@ class RetouchingTask(Task):
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
-        """Retouch fixed validation samples; return PSNR in dB beside doing nothing, and rows of an image sheet."""
+        """Return PSNR (dB) of fixed samples, with the identity for comparison, and rows of an image sheet."""
         model = self.averaged
         was_training = model.training
         model.eval()
         num_levels = self.config.train.levels[0]
-        errors: dict[str, list[Tensor]] = {
-            "identity": [],
-            "output": [],
-            "identity_inside": [],
-            "output_inside": [],
-        }
+        errors: dict[str, list[Tensor]] = {}
         rows: list[dict[str, Tensor]] = []
         for index in range(VALIDATION_SAMPLES):
             sample = self.validation[index]
@@ -129,29 +108,29 @@ class RetouchingTask(Task):
             raw, target = batch["raw"], batch["target"]
             with self.runner.autocast():
                 output = model(raw, num_levels)
-            inside = difference_mask(raw, target, threshold=self.config.loss.mask_threshold) > 0
+            inside = difference_mask(raw, target, threshold=MASK_THRESHOLD) > 0
             result = output.results[0].clamp(0, 1)
             for name, image in (("identity", raw), ("output", result)):
                 error = (image - target).square()
-                errors[name].append(error.mean())
+                errors.setdefault(name, []).append(error.mean())
                 if inside.any():
-                    errors[f"{name}_inside"].append(error[inside.expand_as(error)].mean())
+                    errors.setdefault(f"{name}_inside", []).append(error[inside.expand_as(error)].mean())
             if len(rows) < SHEET_ROWS:
                 rows.append(_sheet_row(raw, target, result, output.blends[0], output.mask))
         model.train(was_training)
-        mean = {name: torch.stack(values).mean() for name, values in errors.items() if values}
+        mean = {name: torch.stack(values).mean() for name, values in errors.items()}
         metrics = {f"val_psnr_{name}": -10 * math.log10(max(float(value), 1e-12)) for name, value in mean.items()}
         return metrics, rows
 
 
 def levels_of_step(step: int, cfg: TrainConfig) -> int:
-    """L for a step: drawn from ``cfg.levels``, the same on every process and after resuming."""
+    """Draw l for a step from ``cfg.levels``; the same on every process and after resuming."""
     generator = torch.Generator().manual_seed(cfg.seed * 1_000_003 + step)
     return cfg.levels[int(torch.randint(len(cfg.levels), (), generator=generator))]
 
 
 def cut(image: Tensor, num_levels: int, cfg: TrainConfig) -> Tensor:
-    """The middle of (N, C, H, W) crops, so large that the thumbnail at ``num_levels`` is ``cfg.thumbnail``."""
+    """Center-crop (N, C, H, W), so that the thumbnail at ``num_levels`` has ``cfg.thumbnail`` pixels at most."""
     side = cfg.thumbnail * 2**num_levels
     if not side or side >= cfg.size:
         return image
@@ -160,6 +139,6 @@ def cut(image: Tensor, num_levels: int, cfg: TrainConfig) -> Tensor:
 
 
 def _sheet_row(raw: Tensor, target: Tensor, result: Tensor, B_0: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-    """One line of the picture sheet; the blend layer is shown around grey, four times amplified."""
+    """Return a row of the image sheet; the blend layer is amplified four times around grey."""
     row = {"raw": raw, "mask": mask, "output": result, "target": target, "blend": (0.5 + 4 * B_0).clamp(0, 1)}
     return {name: image[0].float().cpu() for name, image in row.items() if image is not None}

@@ -1,35 +1,21 @@
 """The commands ``bpfre-train``, ``bpfre-retouch``, ``bpfre-inpaint``, ``bpfre-evaluate`` and ``bpfre-export``.
 
-Each parses its options and calls the module of the same concept; heavy imports wait until a command runs.
+Heavy libraries load when a command runs.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-from retouch_common.cli.options import (
-    device_option,
-    friendly_errors,
-    overwrite_option,
-    precision_option,
-    set_option,
-    version_option,
-    weights_option,
-)
-from retouch_common.cli.photos import (
-    batch_options,
-    compare_option,
-    confine_option,
-    face_box_option,
-    inputs_argument,
-    mask_out_option,
-    out_option,
-    plan_photos,
-    retouch_all,
-    strength_option,
-)
+from retouch_common.cli import options, photos
 from retouch_common.cli.training import chosen_configuration, start_training, training_options
+
+task_option = functools.partial(click.option, "--task", type=click.Choice(["retouching", "inpainting"]))
+aligned_option = click.option(
+    "--aligned", is_flag=True, help="Every INPUT is an aligned face, a square image as in FFHQ."
+)
 
 
 @click.command()
@@ -39,15 +25,11 @@ from retouch_common.cli.training import chosen_configuration, start_training, tr
     type=click.FloatRange(0, 1, min_open=True),
     help="Share of the pairs used as pairs; short for --set train.paired_fraction=F.",
 )
-@click.option(
-    "--task",
-    type=click.Choice(["retouching", "inpainting"]),
-    help="Inpainting: of white strokes over the target pictures; short for --set train.task=TASK.",
-)
-@version_option("bpfre")
-@friendly_errors
-def train(**options: Any) -> None:
-    """Train BPFRe, or continue the run in RUN: a killed run goes on with the same command.
+@task_option(help="Retouching, or inpainting of white strokes on the target images; short for --set train.task=TASK.")
+@options.version_option("bpfre")
+@options.friendly_errors
+def train(**settings: Any) -> None:
+    """Train BPFRe. Rerun the same command to resume a run that was stopped or killed.
 
     On several GPUs or nodes: accelerate launch "$(which bpfre-train)" with the same options, or torchrun --no-python
     bpfre-train; scripts/ in the package has examples, for SLURM too.
@@ -55,123 +37,104 @@ def train(**options: Any) -> None:
     from bpfre.config import PRESETS
     from bpfre.train import dry_run, train
 
-    start_training(PRESETS, train, dry_run, **options)
+    start_training(PRESETS, train, dry_run, **settings)
 
 
 @click.command()
-@inputs_argument
-@out_option
-@weights_option()
-@strength_option
+@photos.inputs_argument
+@photos.out_option
+@options.weights_option()
+@photos.strength_option
 @click.option(
     "--stage",
     type=click.Choice(["coarse", "refined"]),
     default="refined",
     show_default=True,
-    help="Stop after the first stage, or refine its result.",
+    help="Output of the first stage, or of both.",
 )
-@face_box_option
-@click.option("--aligned", is_flag=True, help="Every INPUT is a face framed as FFHQ's, a square picture.")
+@photos.face_box_option
+@aligned_option
 @click.option(
     "--protect",
     type=click.Path(path_type=Path),
     metavar="MASK",
-    help="Picture of the photo's size, white where nothing may change; or a folder of them, named like the photos.",
+    help="Image of the photo's size, white where nothing may change; or a folder of them, named like the photos.",
 )
-@confine_option
-@mask_out_option
+@photos.confine_option
+@photos.mask_out_option
 @click.option(
     "--attention-out",
     is_flag=True,
-    help="Also write NAME.attention-coarse.png and NAME.attention-refined.png: where each stage sees blemishes.",
+    help="Also write each stage's blemish map, NAME.attention-coarse.png and NAME.attention-refined.png.",
 )
-@compare_option
-@batch_options
-@device_option
-@precision_option
-@version_option("bpfre")
-@friendly_errors
+@photos.compare_option
+@photos.batch_options
+@options.device_option
+@options.precision_option
+@options.version_option("bpfre")
+@options.friendly_errors
 def retouch(
     inputs: tuple[Path, ...],
     out: Path,
     weights: str,
-    strength: float,
-    stage: str,
-    face_boxes: tuple[tuple[float, float, float, float], ...],
-    aligned: bool,
-    protect: Path | None,
-    confine: bool,
-    mask_out: bool,
-    attention_out: bool,
-    compare: bool,
+    stage: Any,
     recursive: bool,
-    overwrite: bool,
     device: str,
     precision: str,
+    **settings: Any,
 ) -> None:
-    """Retouch the faces in photographs: blemishes go, everything else stays.
+    """Retouch the faces in photographs: remove blemishes and leave every other pixel as it is.
 
     INPUT: files (JPEG, PNG, TIFF, WebP, AVIF) or folders of them. Profile, EXIF, transparency and bit depth
     are kept. Photos that cannot be retouched are listed at the end, and the exit status is then 1.
     """
-    if face_boxes and aligned:
+    if settings["face_boxes"] and settings["aligned"]:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
-    from bpfre.retouch import Options, Retoucher, retouch_file
+    from bpfre.retouch import Retoucher, RetouchOptions
 
-    options = Options(
-        strength=strength,
-        face_boxes=face_boxes,
-        aligned=aligned,
-        protect=protect,
-        confine=confine,
-        mask_out=mask_out,
-        attention_out=attention_out,
-        compare=compare,
-        overwrite=overwrite,
-    )
-    jobs = plan_photos(inputs, out, recursive=recursive, endings=options.endings)
-    retoucher = Retoucher(weights, device=device, precision=precision, stage=stage)  # type: ignore[arg-type]
-    retouch_all(
+    how = RetouchOptions(**settings)
+    jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=how.endings)
+    retoucher = Retoucher(weights, device=device, precision=precision, stage=stage)
+    photos.retouch_all(
         jobs,
-        lambda job: retouch_file(retoucher, job.source, job.target, options),
-        overwrite=overwrite,
-        kept=options.kept,
+        lambda job: retoucher.retouch_file(job.source, job.target, **settings),
+        overwrite=how.overwrite,
+        kept=how.kept,
     )
 
 
 @click.command()
-@inputs_argument
-@out_option
-@weights_option(default="inpainting")
+@photos.inputs_argument
+@photos.out_option
+@options.weights_option(default="inpainting")
 @click.option(
     "--mask",
     type=click.Path(path_type=Path),
     metavar="MASK",
-    help="Picture of the photo's size, white where it is damaged; or a folder of them, named like the photos.",
+    help="Image of the photo's size, white where it is damaged; or a folder of them, named like the photos.",
 )
-@click.option("--strokes", type=click.IntRange(min=0), metavar="SEED", help="Draw strokes over the faces, as a trial.")
-@click.option("--damaged-out", is_flag=True, help="Also write NAME.damaged.png: what the network saw.")
-@face_box_option
-@click.option("--aligned", is_flag=True, help="Every INPUT is a face framed as FFHQ's, a square picture.")
-@batch_options
-@device_option
-@precision_option
-@version_option("bpfre")
-@friendly_errors
+@click.option("--strokes", type=click.IntRange(min=0), metavar="SEED", help="Draw random strokes on the faces instead.")
+@click.option("--damaged-out", is_flag=True, help="Also write the input with its damage in white, NAME.damaged.png.")
+@photos.face_box_option
+@aligned_option
+@photos.batch_options
+@options.device_option
+@options.precision_option
+@options.version_option("bpfre")
+@options.friendly_errors
 def inpaint(
-    inputs: tuple[Path, ...], out: Path, weights: str, recursive: bool, device: str, precision: str, **options: Any
+    inputs: tuple[Path, ...], out: Path, weights: str, recursive: bool, device: str, precision: str, **settings: Any
 ) -> None:
-    """Paint what is missing in faces, with weights trained for it: bpfre-train --task inpainting.
+    """Inpaint damaged faces, with weights of bpfre-train --task inpainting.
 
-    Without --mask and --strokes, INPUT has white strokes already. Else only what is damaged changes; damage outside
-    the faces stays.
+    Without --mask and --strokes, INPUT must have white strokes. Otherwise only damaged pixels of faces change.
     """
     from bpfre.inpaint_files import InpaintOptions, inpaint_file, open_inpainter
 
-    how = InpaintOptions(**options)
-    jobs = plan_photos(inputs, out, recursive=recursive, endings=how.endings)
+    how = InpaintOptions(**settings)
+    jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=how.endings)
     retoucher = open_inpainter(weights, device=device, precision=precision)
-    retouch_all(
+    photos.retouch_all(
         jobs,
         lambda job: inpaint_file(retoucher, job.source, job.target, how),
         overwrite=how.overwrite,
@@ -180,11 +143,11 @@ def inpaint(
 
 
 @click.command()
-@weights_option()
+@options.weights_option()
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.onnx")
-@overwrite_option
-@version_option("bpfre")
-@friendly_errors
+@options.overwrite_option
+@options.version_option("bpfre")
+@options.friendly_errors
 def export(weights: str, out: Path, overwrite: bool) -> None:
     """Write the network as ONNX, for onnxruntime and other runtimes.
 
@@ -201,94 +164,91 @@ def export(weights: str, out: Path, overwrite: bool) -> None:
     run(BPFRe.from_pretrained(weights), out, report=click.echo)
 
 
-def _measuring(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that both kinds of evaluation share."""
-    for option in reversed(
-        (
-            click.option(
-                "--task",
-                type=click.Choice(["retouching", "inpainting"]),
-                default="retouching",
-                show_default=True,
-                help="Inpainting: of white strokes over the target pictures (Table 4).",
-            ),
-            click.option(
-                "--protocol",
-                "protocols",
-                type=click.Choice(["png8", "wang", "bpfre-group"]),
-                multiple=True,
-                default=("png8",),
-                show_default=True,
-                help="How PSNR, SSIM and LPIPS are computed; may be repeated, a table each.",
-            ),
-            click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True),
-            click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs."),
-            click.option(
-                "--hard-share",
-                type=click.FloatRange(0, 1, min_open=True),
-                default=0.2,
-                show_default=True,
-                help="Of the pairs, those with the lowest raw PSNR, in the hard subset.",
-            ),
-            click.option(
-                "--lpips/--no-lpips",
-                default=None,
-                help="Insist on LPIPS, or leave it out.  [default: measure it where AlexNet's weights are]",
-            ),
-            click.option("--fid", metavar="FILE", help="Measure FID too, with these weights of Inception."),
-        )
-    ):
-        command = option(command)
-    return command
+def measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of both kinds of evaluation."""
+    shared = (
+        task_option(
+            default="retouching",
+            show_default=True,
+            help="Retouching, or inpainting of white strokes on the target images (Table 4).",
+        ),
+        click.option(
+            "--protocol",
+            "protocols",
+            type=click.Choice(["png8", "wang", "bpfre-group"]),
+            multiple=True,
+            default=("png8",),
+            show_default=True,
+            help="How to compute PSNR, SSIM and LPIPS; may be repeated, a table for each.",
+        ),
+        click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True),
+        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs."),
+        click.option(
+            "--hard-share",
+            type=click.FloatRange(0, 1, min_open=True),
+            default=0.2,
+            show_default=True,
+            help="Share of the pairs in the hard subset, those with the lowest raw PSNR.",
+        ),
+        click.option(
+            "--lpips/--no-lpips",
+            default=None,
+            help="Require LPIPS, or skip it.  [default: measure it if AlexNet's weights are available]",
+        ),
+        click.option("--fid", metavar="FILE", help="Also measure FID, with these weights of Inception."),
+    )
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(shared), command)
 
 
 @click.group()
-@version_option("bpfre")
+@options.version_option("bpfre")
 def evaluate() -> None:
-    """Measure weights, or train and measure with ever fewer pairs."""
+    """Measure weights, or train and measure with several shares of pairs."""
 
 
 @evaluate.command("run")
 @click.option("--data", required=True, metavar="DATA", help="As for bpfre-train.")
-@weights_option()
+@options.weights_option()
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
-@_measuring
-@overwrite_option
-@device_option
-@friendly_errors
-def evaluate_run(data: str, weights: str, out: Path | None, overwrite: bool, **options: Any) -> None:
+@measuring_options
+@options.overwrite_option
+@options.device_option
+@options.friendly_errors
+def evaluate_run(data: str, weights: str, out: Path | None, overwrite: bool, **settings: Any) -> None:
     """Measure both stages beside the identity: PSNR, SSIM, LPIPS, inside and outside the mask, all and hard pairs.
 
-    DATA are pairs as for bpfre-train, and AUPRC says how well the attention maps find what differs.
+    AUPRC measures how well the attention maps find the pixels that differ.
     """
     from retouch_common.metrics.evaluation import refuse_evaluated
 
-    from bpfre.evaluate import Options, show
+    from bpfre.evaluate import EvaluationOptions, show
     from bpfre.evaluate import evaluate as run
 
     refuse_evaluated(out, overwrite=overwrite)
-    show(run(weights, data, Options(**options), out=out, report=lambda line: click.echo(line, err=True)))
+    show(run(weights, data, EvaluationOptions(**settings), out=out, report=lambda line: click.echo(line, err=True)))
     if out is not None:
         click.echo(f"wrote {out}", err=True)
 
 
 @evaluate.command("sweep")
-@click.option("--preset", default="recommended", show_default=True, help="Of every training.")
+@click.option("--preset", default="recommended", show_default=True, help="Preset of every training.")
 @click.option("--data", required=True, metavar="DATA", help="As for bpfre-train.")
-@click.option("--test-data", metavar="DATA", help="Measure on these instead of the --split of --data.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A run for every share.")
+@click.option("--test-data", metavar="DATA", help="Measure on this data instead of --data.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for a run per share."
+)
 @click.option(
     "--fractions",
     metavar="F,F,...",
     default="0.01,0.05,0.1,0.2,0.5,1",
     show_default=True,
-    help="Shares of pairs; by default those of Figure 6. Table 4 has 0.01,0.05,0.1,0.2.",
+    help="Shares of pairs, by default those of Figure 6; Table 4 has 0.01,0.05,0.1,0.2.",
 )
-@set_option
+@options.set_option
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps of every training.")
-@_measuring
-@device_option
-@friendly_errors
+@measuring_options
+@options.device_option
+@options.friendly_errors
 def evaluate_sweep(
     preset: str,
     data: str,
@@ -297,16 +257,16 @@ def evaluate_sweep(
     fractions: str,
     overrides: tuple[str, ...],
     steps: int | None,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Train and measure with every share of pairs (Figure 6, Table 4).
 
-    Killed, it goes on with the same command; what is finished is not done again.
+    Rerun the same command to resume a sweep that was stopped or killed.
     """
     from bpfre.config import PRESETS
-    from bpfre.evaluate import Options
+    from bpfre.evaluate import EvaluationOptions
     from bpfre.sweep import parse_fractions, show_sweep, sweep
 
-    config = chosen_configuration(PRESETS, preset, None, overrides, steps=steps, task=options["task"])
-    how, shares = Options(**options), parse_fractions(fractions)
+    config = chosen_configuration(PRESETS, preset, None, overrides, steps=steps, task=settings["task"])
+    how, shares = EvaluationOptions(**settings), parse_fractions(fractions)
     show_sweep(sweep(config, data, out, shares, how, test_data=test_data, report=click.echo), how)

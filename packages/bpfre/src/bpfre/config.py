@@ -1,11 +1,11 @@
-"""Configuration of BPFRe: one frozen dataclass per concern, and the named presets.
+"""Configuration of BPFRe and its presets.
 
 ``bpfre-train --preset recommended --set model.generator=false`` starts from a preset and overrides a field. The
 ablations of Table 1 are ``model.decoder=false``, ``model.generator=false`` and ``model.attention=false``.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from retouch_common.training.config import TrainConfig as BaseTrainConfig
 
@@ -16,32 +16,35 @@ Residual = Literal["none", "add"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What the network is.
+    """Architecture of the networks.
 
     Attributes:
-        size: S, side in pixels of the faces it sees: 256, 512 or 1024 (or less, for tests).
-        patch: Pixels are folded into channels, patch x patch at a time, before the first layer, and unfolded after
-            the last. 1 is the paper's network; 2 computes a 512 face at the cost of a 256 one.
-        channel_base: A layer at r x r has min(channel_base / r, max_channels) channels.
+        size: S, side of the faces in pixels: 256, 512 or 1024 (less in tests).
+        patch: Pixels are folded into channels, patch x patch, before the first layer and unfolded after the last. 1 is
+            the paper's network; 2 processes a 512 face at the cost of a 256 one.
+        channel_base: Layers at r x r have min(channel_base / r, max_channels) channels.
         max_channels: See ``channel_base``.
-        style_dim: Length of the latent code and of the style code.
-        mapping_layers: Layers of the MLP between them.
+        style_dim: Length of the latent code and of the style.
+        mapping_layers: Layers of the mapping network.
         attention_width: Filters of the hidden layers of the attention modules.
-        attention_norm: Normalise the features, channel by channel and picture by picture, before h_map.
+        attention_norm: Normalise the features of each image, channel by channel, before h_map.
         norm: Normalisation of the U-Net's blocks: "group", "batch" (pSp's) or "none".
-        activation: Of the U-Net's blocks: "prelu" (pSp's) or "leaky", which makes a training step an eighth shorter.
-        parameters: alpha and beta of Eq. 1 for every "pixel", or for every pixel and "channel".
-        weight_activation: Of h_weight's last layer, "linear" or "sigmoid".
-        refined_input: Picture that A^{D2G} reads its parameters from: the first stage's "coarse", or "raw".
-        residual: "add" makes both stages predict a change of their input picture; "none" the picture itself.
-        detach_coarse: Keep the second stage's gradients out of the first, as Eq. 12 is written; the latent code then
-            gets its gradient through a linear layer of the generator alone.
+        activation: Of the U-Net's blocks: "prelu" (pSp's), or "leaky", with which a training step takes an eighth less.
+        refined_input: Image for alpha and beta of A^{D2G}: the first stage's ("coarse") or "raw".
+        residual: Stages predict an image ("none") or a change of their input image ("add").
+        detach_coarse: Stop gradients from the second stage into the first, as Eq. 12 is written; of the encoder, only
+            the linear layer of the latent code is then trained by the second stage.
         decoder: False: Table 1 without A^{E2D} and D_deco; the generator gets the encoder's features.
-        generator: False: Table 1 without A^{D2G} and G; the U-Net plays against the discriminator.
+        generator: False: Table 1 without A^{D2G} and G; the U-Net is trained against the discriminator.
         attention: False: Table 1 without both attention modules.
         discriminator_base: ``channel_base`` of the discriminator.
         discriminator_max: ``max_channels`` of the discriminator.
     """
+
+    RETIRED: ClassVar[dict[str, Any]] = {
+        "parameters": "pixel",
+        "weight_activation": "linear",
+    }  # of the attention modules
 
     size: int = 512
     patch: int = 1
@@ -53,8 +56,6 @@ class ModelConfig:
     attention_norm: bool = False
     norm: Norm = "group"
     activation: Activation = "prelu"
-    parameters: Literal["pixel", "channel"] = "pixel"
-    weight_activation: Literal["linear", "sigmoid"] = "linear"
     refined_input: Literal["coarse", "raw"] = "coarse"
     residual: Residual = "add"
     detach_coarse: bool = False
@@ -70,57 +71,54 @@ class ModelConfig:
         if self.patch not in (1, 2, 4):
             raise ValueError(f"model.patch must be 1, 2 or 4, not {self.patch}")
         if not (self.decoder or self.generator):
-            raise ValueError("model.decoder=false and model.generator=false leave nothing that makes a picture")
-
-    @property
-    def finest(self) -> int:
-        """Side of the finest feature maps."""
-        return self.size // self.patch
+            raise ValueError("model.decoder=false and model.generator=false leave nothing that makes an image")
 
     @property
     def resolutions(self) -> tuple[int, ...]:
         """Sides of the feature maps, finest first, down to 4."""
-        return tuple(2**k for k in range(self.finest.bit_length() - 1, 1, -1))
+        return tuple(2**k for k in range((self.size // self.patch).bit_length() - 1, 1, -1))
 
-    def channels(self, resolution: int) -> int:
-        """Channels of the U-Net and the generator at a resolution."""
-        return max(4, min(self.channel_base // resolution, self.max_channels))
+    @property
+    def channels(self) -> dict[int, int]:
+        """Channels of the U-Net and the generator by resolution, finest first."""
+        return {r: max(4, min(self.channel_base // r, self.max_channels)) for r in self.resolutions}
 
-    def discriminator_channels(self, resolution: int) -> int:
-        """Channels of the discriminator at a resolution."""
-        return max(4, min(self.discriminator_base // resolution, self.discriminator_max))
+    @property
+    def discriminator_channels(self) -> dict[int, int]:
+        """Channels of the discriminator by resolution, finest first."""
+        return {r: max(4, min(self.discriminator_base // r, self.discriminator_max)) for r in self.resolutions}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of Eq. 4-12, all 1 in the paper but lambda.
+    """Loss weights of Eq. 4-12, all 1 in the paper except lambda.
 
     Attributes:
         pixel: L1 terms of Eq. 6 and 9.
         perceptual: VGG terms of Eq. 6 and 9.
-        perceptual_weights: File of torchvision's VGG-19 weights; empty looks in torch.hub's cache.
-        perceptual_normalise: Normalise pictures as ImageNet's before the VGG; the group's later code does not.
-        psnr: Logarithm of each sample's squared error in both stages; makes faint changes count. Not in the paper.
-        psnr_floor: Added to the squared error before the logarithm.
-        emphasis: L1 and ``psnr`` weigh a retouched pixel 1 + emphasis times an untouched one; 0 in the paper.
-        identity: lambda of Eq. 6: any retouched picture must come out of the first stage as it went in.
+        perceptual_weights: File of torchvision's VGG-19 weights; if empty, they are looked up in torch.hub's cache.
+        psnr: log10 of each sample's squared error, both stages, which gives weight to faint changes; not in the paper.
+        emphasis: In the L1 and ``psnr`` terms, retouched pixels weigh 1 + emphasis times as much as others; 0 in the
+            paper.
+        identity: lambda of Eq. 6: the first stage should reproduce retouched images.
         blemish: Eq. 4 and 5.
-        blemish_distance: "l1", or "cross_entropy", whose gradient does not vanish with M: blemishes cover a
-            fiftieth of the pixels, so that L1 first drives M to 0 everywhere.
-        difference: The true map Delta: "contrast" (per image min-max, then 2 sigmoid(50 d) - 1) or "raw".
-        difference_floor: Least range of that min-max, in [0, 1]: what is unclear is not amplified to noise.
+        blemish_distance: "l1" or "cross_entropy". Blemishes cover about 2 % of the pixels, so that L1 first drives M
+            to 0 everywhere, where its gradient vanishes.
+        difference: The target Delta of M: "contrast" (stretched to each image's range, then 2 sigmoid(50 d) - 1) or
+            "raw".
+        difference_floor: Smallest range that is stretched, in [0, 1], so that noise is not amplified.
         adversarial: Eq. 10 and 11.
-        saturating: The generator minimises log(1 - D), as Eq. 11 is printed, instead of -log D.
-        r1: gamma of the gradient penalty on retouched pictures; 0 leaves it out.
-        r1_every: Steps between penalties, each r1_every times as heavy.
+        saturating: Let the generator minimise log(1 - D), as Eq. 11 is printed, instead of -log D.
+        r1: gamma of the gradient penalty on retouched images; 0 switches it off.
+        r1_every: Steps between penalties, each of r1_every times the weight.
     """
+
+    RETIRED: ClassVar[dict[str, Any]] = {"psnr_floor": 3e-4, "perceptual_normalise": True}  # see bpfre.objective
 
     pixel: float = 1.0
     perceptual: float = 1.0
     perceptual_weights: str = ""
-    perceptual_normalise: bool = True
     psnr: float = 0.0
-    psnr_floor: float = 3e-4
     emphasis: float = 0.0
     identity: float = 0.001
     blemish: float = 1.0
@@ -135,16 +133,15 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(BaseTrainConfig):
-    """How the network is trained; see :class:`retouch_common.training.config.TrainConfig` for what is not listed.
+    """Training; see :class:`retouch_common.training.config.TrainConfig` for the other options.
 
-    A step takes ``batch_size`` pairs and as many unpaired pictures of each kind.
+    A step takes ``batch_size`` pairs and as many unpaired raw and retouched images.
 
     Attributes:
         task: "retouching", or "inpainting" of white brush strokes (section 4.7).
-        paired_fraction: Share of the pairs that are used as pairs; of the others, raw and retouched pictures are
-            shuffled apart and used without their partners.
-        unpaired_every: Steps between those in which unpaired pictures and the discriminator take part.
-        unet_lr: Learning rate of the U-Net, as a share of ``lr``: it is deep, and its layers are not equalised.
+        paired_fraction: Share of the pairs used as pairs; the others are split into unpaired raw and retouched images.
+        unpaired_every: Unpaired images and the discriminator take part in every so many steps.
+        unet_lr: Learning rate of the U-Net as a factor of ``lr``; it is deep, and its layers are not equalised.
     """
 
     task: Literal["retouching", "inpainting"] = "retouching"
@@ -169,20 +166,14 @@ class TrainConfig(BaseTrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Model, loss and training together: what a run directory records.
-
-    Attributes:
-        model: The networks.
-        loss: Eq. 4-12.
-        train: The optimisation.
-    """
+    """Model, loss and training: what a run directory records."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-# The bundled weights: 512 pixels, finest features at 128, no weights but its own.
+# The bundled weights: 512 pixels, finest features at 128, no perceptual loss.
 _SMALL = Config(
     model=ModelConfig(
         patch=4,
@@ -211,11 +202,9 @@ _SMALL = Config(
         r1_every=8,
     ),
     train=TrainConfig(
-        paired_fraction=1.0,
         steps=8000,
         batch_size=4,
         unpaired_every=16,
-        lr=2e-3,
         unet_lr=0.25,
         betas=(0.9, 0.99),
         schedule="cosine",
@@ -230,9 +219,9 @@ _SMALL = Config(
 )
 
 PRESETS: dict[str, Config] = {
-    # The equations as printed: pictures instead of changes, every weight 1.
+    # The equations as printed: stages predict images, every weight is 1.
     "paper": Config(model=ModelConfig(residual="none")),
-    # Changes instead of pictures, and a pixel term that outweighs the game.
+    # Stages predict changes, and the pixel term outweighs the adversarial one.
     "recommended": Config(
         model=ModelConfig(attention_norm=True),
         loss=LossConfig(pixel=10.0, adversarial=0.1, identity=0.1),

@@ -1,8 +1,7 @@
-"""Section 3.2: few pairs, many pictures without a partner.
+"""Section 3.2: few pairs and many unpaired images.
 
-A seeded draw decides which pairs stay pairs. The others are taken apart: their raw pictures form one stream, their
-retouched ones another, each in an order of its own. All streams are endless, so no share of pairs, not even 100 %,
-leaves one of them empty: without unpaired pictures the two streams go over the pairs' own.
+A seeded random split decides which pairs stay pairs. The others become two unpaired streams, one of raw and one of
+retouched images, each in its own order. If all pairs stay pairs, the unpaired streams take the images of the pairs.
 """
 
 from collections.abc import Sized
@@ -16,24 +15,23 @@ from retouch_common.data.pairs import ImagePairs, open_pairs
 from retouch_common.data.portraits import find_portraits
 from torch.utils.data import Dataset
 
-from bpfre.aligned_faces import AlignedFaces
-from bpfre.inpainting import InpaintingPairs
+from bpfre.inpainting import AlignedFaces, InpaintingPairs, subset
 
-FACE_WIDTHS = (210.0, 390.0)  # of faces:DIR, pixels in a picture of 512: as aligned faces are, and somewhat around it
-FACE_REACH = 0.12  # widths of the face between its centre and the picture's, at most
-FACE_LIFT = 0.07  # heights of the face that the picture's centre lies above its own in aligned faces
-NATURAL = 0.25  # share of faces:DIR's raw pictures that keep the person's own blemishes
+FACE_WIDTHS = (210.0, 390.0)  # of faces:DIR, pixels in an image of 512: about as wide as in aligned faces
+FACE_REACH = 0.12  # largest distance between the centres of face and image, in widths of the face
+FACE_LIFT = 0.07  # of the image's centre above the face's, in heights of the face, as in aligned faces
+NATURAL = 0.25  # share of the raw images of faces:DIR that keep the person's own blemishes
 
 
 @dataclass(frozen=True)
 class LimitedPairs:
-    """The three streams.
+    """The three training sets.
 
     Attributes:
-        paired: Samples dict(raw, target).
+        paired: Samples ``dict(raw, target)``.
         raw: Samples of which only ``raw`` is used.
         retouched: Samples of which only ``target`` is used.
-        lists: Positions of each stream's pictures in the data set, for the run directory.
+        lists: Positions of their images in the data set, for the run directory.
     """
 
     paired: Dataset[Any]
@@ -42,20 +40,20 @@ class LimitedPairs:
     lists: dict[str, list[int]]
 
 
-def open_data(spec: str, *, size: int, split: Split, seed: int, task: str = "retouching") -> Dataset[Any]:
-    """Open pictures of whole faces, ``dict(raw, target)`` of (3, size, size) in [0, 1].
+def open_face_pairs(spec: str, *, size: int, split: Split, seed: int, task: str = "retouching") -> Dataset[Any]:
+    """Open a data set of whole faces, ``dict(raw, target)`` of (3, size, size) in [0, 1].
 
     Args:
-        spec: What :func:`retouch_common.data.pairs.open_pairs` reads. For inpainting ``faces:DIR,DIR`` gives aligned
-            faces, see :class:`bpfre.aligned_faces.AlignedFaces`, and ``pictures:DIR`` a folder of plain images, every
-            tenth of which is for validation.
+        spec: As for :func:`retouch_common.data.pairs.open_pairs`. For inpainting, ``faces:DIR,DIR`` are aligned faces
+            (:class:`bpfre.inpainting.AlignedFaces`) and ``pictures:DIR`` is a folder of images, every tenth of which
+            is for validation.
         size: Side in pixels.
         split: "train", "val", "test" or "all".
         seed: Of crops, flips, blemishes and strokes.
-        task: "retouching", or "inpainting": raw is the retouched picture with white strokes.
+        task: "retouching", or "inpainting", where raw is the retouched image with white strokes.
 
     Raises:
-        ValueError: Unusable data.
+        ValueError: If the data cannot be used.
     """
     if task == "inpainting":
         spec = str(spec)
@@ -63,9 +61,9 @@ def open_data(spec: str, *, size: int, split: Split, seed: int, task: str = "ret
         if spec.startswith("faces:"):
             data = AlignedFaces(spec.removeprefix("faces:"), size=size, split=split, seed=seed)
         elif spec.startswith("pictures:"):
-            data = _plain_pictures(spec.removeprefix("pictures:"), size=size, split=split, seed=seed)
+            data = _plain_images(spec.removeprefix("pictures:"), size=size, split=split, seed=seed)
         else:
-            data = open_data(spec, size=size, split=split, seed=seed)
+            data = open_face_pairs(spec, size=size, split=split, seed=seed)
         return InpaintingPairs(data, seed=seed)
     if not str(spec).startswith("faces:"):
         return open_pairs(spec, size=size, split=split, seed=seed, fit="whole")
@@ -76,23 +74,22 @@ def open_data(spec: str, *, size: int, split: Split, seed: int, task: str = "ret
     return open_pairs(spec, size=size, split=split, seed=seed, crop=crop, natural=NATURAL)
 
 
-def _plain_pictures(folder: str, *, size: int, split: Split, seed: int) -> ImagePairs:
-    """Plain pictures that stand for both sides of a pair; every tenth is held out."""
-    pictures = find_portraits(folder)
-    held_out = set(pictures[::10]) if len(pictures) > 1 else set()
+def _plain_images(folder: str, *, size: int, split: Split, seed: int) -> ImagePairs:
+    """Open images as both sides of a pair; every tenth is held out for validation."""
+    files = find_portraits(folder)
+    held_out = set(files[::10]) if len(files) > 1 else set()
     if split != "all":
-        pictures = [picture for picture in pictures if (picture in held_out) == (split != "train")]
-    pairs = [(picture, picture) for picture in pictures]
-    return ImagePairs(pairs, size=size, fit="whole", augment=split == "train", seed=seed)
+        files = [file for file in files if (file in held_out) == (split != "train")]
+    return ImagePairs([(file, file) for file in files], size=size, fit="whole", augment=split == "train", seed=seed)
 
 
 def limit_pairs(data: Dataset[Any], *, fraction: float, seed: int) -> LimitedPairs:
-    """Keep a share of the pairs and take the others apart.
+    """Keep a share of the pairs and split the others into unpaired images.
 
     Args:
-        data: All pairs; a dataset with ``subset(positions)`` or an :class:`ImagePairs`.
+        data: All pairs; an :class:`ImagePairs` or a data set with ``subset(positions)``.
         fraction: Share of the pairs that stay pairs, rounded, at least one.
-        seed: Of the draw and of the two shuffles.
+        seed: Of the split and of the order of the unpaired images.
     """
     number = len(cast(Sized, data))
     generator = np.random.default_rng((seed, 0x1157))
@@ -102,18 +99,7 @@ def limit_pairs(data: Dataset[Any], *, fraction: float, seed: int) -> LimitedPai
     rest = rest if len(rest) else order
     raw, retouched = generator.permutation(rest).tolist(), generator.permutation(rest).tolist()
     lists = {"paired": paired, "raw": raw, "retouched": retouched}
-    # Seeds of their own: or the n-th samples of all streams would be drawn alike.
-    streams = {
-        name: _subset(data, positions, seed=3 * seed + number) for number, (name, positions) in enumerate(lists.items())
-    }
+    streams = {name: subset(data, positions) for name, positions in lists.items()}
+    for number, stream in enumerate(streams.values()):
+        stream.seed = 3 * seed + number  # or the n-th samples of all streams would be augmented alike
     return LimitedPairs(lists=lists, **streams)
-
-
-def _subset(data: Any, positions: list[int], *, seed: int) -> Dataset[Any]:
-    if isinstance(data, ImagePairs):
-        return ImagePairs(
-            [data.pairs[p] for p in positions], size=data.size, fit=data.fit, augment=data.augment, seed=seed
-        )
-    part = data.subset(positions)
-    part.seed = seed
-    return part

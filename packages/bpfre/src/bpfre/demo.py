@@ -1,7 +1,7 @@
-"""A first look: retouch scikit-image's astronaut with the bundled weights, without a network connection.
+"""Demo: retouch scikit-image's astronaut with the bundled weights, offline.
 
-``python -m bpfre.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``) and prints a table; what is shown is
-described in :mod:`retouch_common.inference.demo`, and beside it where each stage sees blemishes.
+``python -m bpfre.demo [FOLDER]`` writes images, with the blemish maps of both stages, to FOLDER (``outputs/demo``) and
+prints a table; see :mod:`retouch_common.inference.demo`.
 """
 
 import os
@@ -17,14 +17,14 @@ MAPS = {"blemishes, stage one": ".attention-coarse.png", "blemishes, stage two":
 
 
 def main(folder: str = "outputs/demo", weights: BPFRe | str | os.PathLike[str] = "small") -> None:
-    """Retouch, write the pictures, print the table.
+    """Retouch, write the images and print the table.
 
     Args:
-        folder: Where the pictures go.
-        weights: What :class:`bpfre.Retoucher` takes.
+        folder: Output folder.
+        weights: As for :class:`bpfre.Retoucher`.
 
     Raises:
-        ValueError: No such weights.
+        ValueError: If the weights do not exist.
     """
     retoucher = Retoucher(weights)
 

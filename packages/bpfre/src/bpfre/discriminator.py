@@ -1,9 +1,9 @@
-"""Section 3.4: D_disc, which says for every pixel whether a picture is retouched.
+"""Section 3.4: D_disc, which predicts for every pixel whether it is retouched.
 
-The paper: "StyleGAN2 architecture" and "pixel-wise real-fake identification". Here StyleGAN2's residual discriminator
-is the encoder of a U-Net, whose decoder brings its answer back to full resolution.
+Paper: "StyleGAN2 architecture" and "pixel-wise real-fake identification". Here: a U-Net whose encoder is StyleGAN2's
+residual discriminator.
 
-Shapes: pictures (N, 3, S, S) in [0, 1]; logits (N, 1, S, S), large where a picture looks retouched.
+Shapes: images (N, 3, S, S) in [0, 1]; logits (N, 1, S, S), large for retouched pixels.
 """
 
 import torch
@@ -12,35 +12,33 @@ from retouch_common.layers.stylegan2 import EqualConv2d, ResBlockDown, minibatch
 from retouch_common.ranges import to_signed
 from torch import Tensor, nn
 
-from bpfre.config import ModelConfig
-
 
 class Discriminator(nn.Module):
     """D_disc.
 
     Args:
-        config: Of the model.
+        channels: By resolution, finest first.
+        patch: Pixels folded into channels, patch x patch.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, channels: dict[int, int], *, patch: int) -> None:
         super().__init__()
-        self.patch = config.patch
-        resolutions = config.resolutions
-        channels = {r: config.discriminator_channels(r) for r in resolutions}
-        self.stem = EqualConv2d(3 * config.patch**2, channels[resolutions[0]], 1, activation=True)
-        self.down = nn.ModuleDict({str(r): ResBlockDown(channels[r], channels[r // 2]) for r in resolutions if r > 4})
-        self.bottom = EqualConv2d(channels[4] + 1, channels[4], 3, activation=True)
+        self.patch = patch
+        finest, *_, last = channels
+        self.stem = EqualConv2d(3 * patch**2, channels[finest], 1, activation=True)
+        self.down = nn.ModuleDict({str(r): ResBlockDown(channels[r], channels[r // 2]) for r in channels if r > last})
+        self.bottom = EqualConv2d(channels[last] + 1, channels[last], 3, activation=True)
         self.up = nn.ModuleDict(
             {
                 str(r): EqualConv2d(channels[r // 2] + channels[r], channels[r], 3, activation=True)
-                for r in reversed(resolutions)
-                if r > 4
+                for r in reversed(channels)
+                if r > last
             }
         )
-        self.logits = EqualConv2d(channels[resolutions[0]], config.patch**2, 1)
+        self.logits = EqualConv2d(channels[finest], patch**2, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, S, S) in [0, 1] to logits (N, 1, S, S)."""
+        """Return logits (N, 1, S, S) for images (N, 3, S, S) in [0, 1]."""
         x = self.stem(F.pixel_unshuffle(to_signed(image), self.patch))
         skips = []
         for stage in self.down.values():

@@ -1,8 +1,7 @@
-"""Measuring weights on pairs of faces (Tables 1, 2 and 4), always beside doing nothing.
+"""Evaluation on pairs of faces (Tables 1, 2 and 4), with the identity for comparison.
 
-Rows are the identity and both stages; subsets are all pairs and a hard one (those whose raw pictures have the lowest
-PSNR: FFHQR-Hard, a list drawn up by hand, was never published). A table is computed by one of the three
-:data:`retouch_common.metrics.protocols.PROTOCOLS`, of which "png8" is this project's headline. Both attention maps are
+Both stages are measured on all pairs and on a hard subset, those whose raw images have the lowest PSNR (FFHQR-Hard, a
+hand-picked list, was never published), by the protocols in :mod:`retouch_common.metrics.protocols`. Attention maps are
 compared with the true difference.
 """
 
@@ -39,7 +38,7 @@ from retouch_common.weights import resolve_weights
 from torch import Tensor
 
 from bpfre.attention import merged_map
-from bpfre.data import open_data
+from bpfre.data import open_face_pairs
 from bpfre.model import BPFRe, BPFReOutput
 
 COARSE, REFINED = "coarse (stage one)", "refined (stage two)"
@@ -47,23 +46,23 @@ ALL = "all"
 HEADLINE = "png8"
 FIGURE_ROWS, FIGURE_SIDE = 6, 320
 FFHQR_TEST = 7000
-PUBLISHED = {ALL: (43.89, 0.9910), HARD: (37.69, None)}  # PSNR and SSIM of raw pictures in Table 2; HARD is its -Hard
+PUBLISHED = {ALL: (43.89, 0.9910), HARD: (37.69, None)}  # PSNR and SSIM of raw images in Table 2; HARD: FFHQR-Hard
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is measured, and how.
+class EvaluationOptions:
+    """What to measure, and how.
 
     Attributes:
-        task: "retouching", or "inpainting" of white strokes over the target pictures.
-        protocols: Names of the tables to make; "png8" is measured in any case.
-        split: "val", "test" or "all" of the data.
-        limit: Only the first so many pairs.
-        hard_share: Of the pairs, in the hard subset.
-        lpips: True: measure it or refuse to start. None: where its weights are. False: never.
-        fid: File of Inception's weights; without it there is no FID.
+        task: "retouching", or "inpainting" of white strokes on the target images.
+        protocols: Protocols, a table for each; "png8" is always measured.
+        split: "val", "test" or "all".
+        limit: Use only the first ``limit`` pairs.
+        hard_share: Share of the pairs in the hard subset.
+        lpips: True requires LPIPS, None measures it if its weights are available, False skips it.
+        fid: File of Inception's weights; None skips FID.
         device: "auto", "cpu" or "cuda".
-        precision: Of the convolutions; "fp32" by default, since the figures go into tables.
+        precision: Number format of the convolutions.
     """
 
     task: Literal["retouching", "inpainting"] = "retouching"
@@ -84,43 +83,48 @@ class Options:
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """All that was measured; :func:`as_json` and :func:`show` write it down.
+    """Results of :func:`evaluate`.
 
     Attributes:
         header: Weights, data, options and environment, as JSON values.
-        options: What was asked for.
-        measured: All pairs.
-        fid: For each row, if measured.
-        notes: What a reader of the tables must know.
+        options: What was measured.
+        measured: Metrics of all pairs.
+        fid: FID by row, if measured.
+        notes: Remarks that belong to the tables.
     """
 
     header: dict[str, Any]
-    options: Options
+    options: EvaluationOptions
     measured: Measured
     fid: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
     def subsets(self) -> dict[str, Measured]:
-        """All pairs, and the hard ones."""
+        """All pairs and the hard ones."""
         return {ALL: self.measured, HARD: self.measured.hardest(self.options.hard_share)}
 
 
 def evaluate(
-    weights: str | Path, data: str, options: Options, *, out: Path | None = None, report: Callable[[str], None] = print
+    weights: str | Path,
+    data: str,
+    options: EvaluationOptions,
+    *,
+    out: Path | None = None,
+    report: Callable[[str], None] = print,
 ) -> Evaluation:
-    """Measure weights on a set of pairs.
+    """Evaluate weights on pairs of faces.
 
     Args:
-        weights: What :meth:`bpfre.model.BPFRe.from_pretrained` reads.
-        data: What :func:`bpfre.data.open_data` reads.
-        options: What is measured.
+        weights: Name, path or hub id of weights.
+        data: Specification for :func:`bpfre.data.open_face_pairs`.
+        options: What to measure.
         out: Folder for ``evaluation.json`` and ``figures.png``; None writes nothing.
-        report: Receives lines for the user.
+        report: Called with notes for the user.
 
     Raises:
-        ValueError: Unusable weights, data or options; a pair that cannot be read is named.
-        OSError: ``out`` cannot be written.
+        ValueError: If weights, data or options cannot be used; names a pair that cannot be read.
+        OSError: If ``out`` cannot be written.
     """
     from retouch_common.progress import progress_bar
 
@@ -128,7 +132,7 @@ def evaluate(
     network = BPFRe.from_pretrained(found.path)
     model = InferenceModel(network, options.device, options.precision, cast_convolutions=True)
     measured = Measured(resolution=model.config.size, rows=_rows(model))
-    result = Evaluation(header=header(found.path, data, options, model), options=options, measured=measured)
+    result = Evaluation(header=_header(found.path, data, options, model), options=options, measured=measured)
     lpips = open_lpips(options.lpips, model.device, result.notes)
     fid = _open_fid(options.fid, measured.rows, model.device, result.notes)
     for note in result.notes:
@@ -143,29 +147,33 @@ def evaluate(
         for name, raw, target in bar.track(pairs, total=len(pairs), description="Measuring"):
             output = model(raw[None])
             before, truth = raw.to(model.device), target.to(model.device)
-            pictures = _pictures(output)
-            entry = measured.add(name, before, truth, pictures, protocols=protocols, lpips=lpips)
+            images = _stage_images(output)
+            entry = measured.add(name, before, truth, images, protocols=protocols, lpips=lpips)
             for row, maps in ((COARSE, output.attention_coarse), (REFINED, output.attention_refined)):
                 score = average_precision(merged_map(maps, raw.shape[-1]), before, truth) if maps else None
                 if score is not None:
                     entry[row]["average-precision"] = score
             for row, distance in fid.items():
                 distance.add(truth, real=True)
-                distance.add({IDENTITY: before, **pictures}[row], real=False)
+                distance.add({IDENTITY: before, **images}[row], real=False)
             if len(sheet) < FIGURE_ROWS and not torch.equal(raw, target):
                 sheet.append(_sheet_row(raw, output, target))
-    _finish(result, fid, data)
+    result.fid = {row: distance.value() for row, distance in fid.items()}
+    if fid:
+        result.notes.append(fid[IDENTITY].description)
+    complete = len(measured.images) + len(measured.clean) == FFHQR_TEST
+    if complete and options.split == "test" and is_ffhqr(Path(str(data).removeprefix("ffhqr:"))):
+        result.notes += calibration(result.subsets, options.protocols)
     if out is not None:
         write_evaluation(out, as_json(result), sheet, max_side=FIGURE_SIDE)
     return result
 
 
-def header(path: Path, data: str, options: Options, model: InferenceModel) -> dict[str, Any]:
-    """What a result depends on, and where it was measured, as JSON values."""
+def _header(path: Path, data: str, options: EvaluationOptions, model: InferenceModel) -> dict[str, Any]:
     from retouch_common.metrics.environment import environment
 
     return {
-        **identity(path, data, options),
+        **evaluation_key(path, data, options),
         "size": model.config.size,
         "device": str(model.device),
         "changed": CHANGED,
@@ -173,8 +181,8 @@ def header(path: Path, data: str, options: Options, model: InferenceModel) -> di
     }
 
 
-def identity(path: Path, data: str, options: Options) -> dict[str, Any]:
-    """What makes two evaluations the same: weights, data and options, but for the machine."""
+def evaluation_key(path: Path, data: str, options: EvaluationOptions) -> dict[str, Any]:
+    """Return what an evaluation depends on besides the machine: weights, data and options, as JSON values."""
     return {
         "weights": {"sha256": sha256(path)},
         "data": {"spec": str(data), "split": options.split, "limit": options.limit, "task": options.task},
@@ -189,10 +197,7 @@ def identity(path: Path, data: str, options: Options) -> dict[str, Any]:
 
 
 def calibration(measured: dict[str, Measured], protocols: Sequence[str]) -> list[str]:
-    """On FFHQR's test split: what doing nothing scores beside what Table 2 prints for it, by every protocol.
-
-    The paper names no protocol. The one by which its raw pictures score what it says is the one to compare with it by.
-    """
+    """Compare raw images of FFHQR's test split with Table 2, to identify the paper's protocol."""
     lines = []
     for subset, (psnr, ssim) in PUBLISHED.items():
         means = measured[subset].means(IDENTITY)
@@ -205,24 +210,23 @@ def calibration(measured: dict[str, Measured], protocols: Sequence[str]) -> list
 
 
 def as_json(result: Evaluation) -> dict[str, Any]:
-    """The evaluation as JSON values: header, notes, and for both subsets rows of means; the images once."""
-    everything = result.measured.as_json()
+    """Return JSON values: header, notes, means for both subsets, and the metrics of all images."""
     subsets = {
         name: {"pairs": len(measured.images), "rows": {row: measured.means(row) for row in measured.rows}}
         for name, measured in result.subsets.items()
     }
-    return {**result.header, "notes": result.notes, "subsets": subsets, "fid": result.fid, **everything}
+    return {**result.header, "notes": result.notes, "subsets": subsets, "fid": result.fid, **result.measured.as_json()}
 
 
 def show(result: Evaluation) -> None:
-    """Print a table for each protocol and subset to standard output, with what must be known to read them."""
+    """Print a table for each protocol and subset, with notes."""
     screen = console()
     size = result.measured.resolution
     for protocol in result.options.protocols:
         for name, measured in result.subsets.items():
             rows = {row: measured.means(row) for row in measured.rows}
             shown = [*columns(protocol), ("average-precision", "AUPRC", ".3f")]
-            if name == ALL and result.fid:  # of the hard pairs alone there is no FID
+            if name == ALL and result.fid:  # not measured on the hard subset
                 rows = {row: means | {"fid": result.fid[row]} for row, means in rows.items()}
                 shown.append(("fid", "FID", ".2f"))
             title = f"{protocol}, {name}: {len(measured.images)} pairs at {size} x {size}; the target changes "
@@ -245,14 +249,14 @@ def _rows(model: InferenceModel) -> tuple[str, ...]:
     return (IDENTITY, *(row for row, present in stages if present))
 
 
-def _pictures(output: BPFReOutput) -> dict[str, Tensor]:
+def _stage_images(output: BPFReOutput) -> dict[str, Tensor]:
     stages = ((COARSE, output.coarse), (REFINED, output.refined))
-    return {row: picture[0].float() for row, picture in stages if picture is not None}
+    return {row: image[0].float() for row, image in stages if image is not None}
 
 
-def _open(data: str, size: int, options: Options) -> Pairs:
-    pairs = open_data(data, size=size, split=options.split, seed=0, task=options.task)
-    files = getattr(pairs, "data", pairs)  # strokes are painted into the pictures of another data set
+def _open(data: str, size: int, options: EvaluationOptions) -> Pairs:
+    pairs = open_face_pairs(data, size=size, split=options.split, seed=0, task=options.task)
+    files = getattr(pairs, "data", pairs)  # InpaintingPairs wraps another data set
     return Pairs(pairs, limit=options.limit, files=files if isinstance(files, ImagePairs) else None)
 
 
@@ -264,19 +268,9 @@ def _open_fid(path: str | None, rows: Sequence[str], device: torch.device, notes
     return {row: first if row == rows[0] else first.another() for row in rows}
 
 
-def _finish(result: Evaluation, fid: dict[str, FID], data: str) -> None:
-    """What is known only at the end."""
-    result.fid = {row: distance.value() for row, distance in fid.items()}
-    if fid:
-        result.notes.append(fid[IDENTITY].description)
-    complete = len(result.measured.images) + len(result.measured.clean) == FFHQR_TEST
-    if complete and result.options.split == "test" and is_ffhqr(Path(str(data).removeprefix("ffhqr:"))):
-        result.notes += calibration(result.subsets, result.options.protocols)
-
-
 def _sheet_row(raw: Tensor, output: BPFReOutput, target: Tensor) -> dict[str, Tensor]:
-    """Pictures and maps of one pair, side by side."""
+    """Return a row of figures.png."""
     maps = {"M E2D": output.attention_coarse, "M D2G": output.attention_refined}
     merged = {name: merged_map(M, raw.shape[-1])[0] for name, M in maps.items() if M}
-    row = {"raw": raw, **_pictures(output), **merged, "target": target}
-    return {name: picture.cpu().clamp(0, 1) for name, picture in row.items()}
+    row = {"raw": raw, **_stage_images(output), **merged, "target": target}
+    return {name: image.cpu().clamp(0, 1) for name, image in row.items()}

@@ -5,11 +5,10 @@
     m.onnx    image, x_raw (N, 3, S, S)  ->  coarse, x~ (N, 3, S, S); refined, x^ (N, 3, S, S);
                                              attention_coarse, M^{E2D} (N, 1, S, S); attention_refined, M^{D2G}
 
-N is free, S is the network's size (512 for the bundled weights). Pixels are RGB in [0, 1], fp32, of an aligned face:
-eyes level, the face about 0.56 of the picture wide. x~ and x^ may leave [0, 1] a little: clamp them, then round. What
-to put back into a photograph is the difference x^ - x_raw, enlarged to the face. The maps are each module's mean over
-its scales. Outputs of parts that the network lacks are not there. The metadata holds the configuration as JSON under
-``config``, and ``size``.
+N is dynamic, S is the network's size (512 for the bundled weights). Pixels are RGB in [0, 1], fp32, of an aligned face:
+eyes level, the face about 0.56 of the image wide. x~ and x^ may exceed [0, 1]: clamp them before rounding. Photographs
+get the difference x^ - x_raw, resized to the face. The maps are each module's mean over its scales. Outputs of missing
+parts are omitted. The metadata hold the configuration as JSON under ``config``, and ``size``.
 """
 
 import json
@@ -34,19 +33,19 @@ OUTPUTS = ("coarse", "refined", "attention_coarse", "attention_refined")
 def export(
     model: BPFRe, out: str | os.PathLike[str], *, report: Callable[[str], None] = lambda line: None
 ) -> dict[str, float]:
-    """Write the network as ONNX; the file is complete or not there at all.
+    """Write the network as ONNX, atomically.
 
     Args:
-        model: The network.
-        out: The file, ending in ``.onnx``.
-        report: Called with lines for the user.
+        model: Network to export.
+        out: Output file, ``NAME.onnx``.
+        report: Called with a line for the file.
 
     Returns:
-        For each output the largest difference between onnxruntime and PyTorch on two random pictures.
+        For each output the largest difference between onnxruntime and PyTorch on two random images.
 
     Raises:
-        ValueError: If the extra ``onnx`` is not installed, ``out`` has another ending or no folder, or onnxruntime
-            computes something else than PyTorch.
+        ValueError: If the extra ``onnx`` is not installed, ``out`` has another suffix or no folder, or the outputs of
+            onnxruntime and PyTorch differ.
         OSError: If the file cannot be written.
     """
     require_onnx("bpfre")
@@ -61,10 +60,7 @@ def export(
         {"image": torch.zeros(2, 3, model.config.size, model.config.size)},
         network.names,
         free=(0,),
-        metadata={
-            "size": str(model.config.size),
-            "config": json.dumps(to_dict(model.config), sort_keys=True),
-        },
+        metadata={"size": str(model.config.size), "config": json.dumps(to_dict(model.config), sort_keys=True)},
     )
     differences = _differences(graph, network)
     worst = max(differences.values())
@@ -76,16 +72,15 @@ def export(
 
 
 class _Whole(nn.Module):
-    """Both stages and both maps as a tuple, in the order of ``names``."""
+    """Both stages and both maps as a tuple, as far as they exist."""
 
     def __init__(self, model: BPFRe) -> None:
         super().__init__()
-        cpu, memory_format = torch.device("cpu"), torch.contiguous_format
-        self.model = prepare_for_inference(model, cpu, memory_format=memory_format)
+        self.model = prepare_for_inference(model, torch.device("cpu"), memory_format=torch.contiguous_format)
         config = model.config
-        there = (config.decoder, config.generator, config.attention and config.decoder, config.attention and
-                 config.generator)  # fmt: skip
-        self.names = [name for name, present in zip(OUTPUTS, there, strict=True) if present]
+        stages, attention = (config.decoder, config.generator), config.attention
+        present = (*stages, *(stage and attention for stage in stages))
+        self.names = [name for name, exists in zip(OUTPUTS, present, strict=True) if exists]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         output = self.model(image)

@@ -1,8 +1,8 @@
-"""Inpainting photograph files: what ``bpfre-inpaint`` does, with weights trained for it (section 4.7).
+"""Inpainting of photograph files with weights trained for it (section 4.7).
 
-What is damaged is painted white, as in training, every face is cut out and restored, and only damaged pixels are
-replaced: all others keep their bits. Damage outside the faces stays as it is. Without a mask the white strokes are in
-the photograph already and the network finds them by itself; then its changes are pasted back as in retouching.
+Damaged pixels are painted white, as in training; every face is aligned and restored, and only damaged pixels are
+replaced. Damage outside the faces stays. Without a mask, the photograph must have white strokes, which the network
+finds; its changes are then pasted as in retouching.
 """
 
 import os
@@ -22,20 +22,19 @@ from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import RowSource, blocks
 
 from bpfre.model import BPFRe
-from bpfre.retouch import Retoucher, mask_files, mask_picture
+from bpfre.retouch import Retoucher, mask_files, open_mask
 from bpfre.strokes import brush_strokes, paint_white
 
 
 @dataclass(frozen=True, kw_only=True)
 class InpaintOptions(PhotoOptions):
-    """How to inpaint files.
+    """Options for inpainting files.
 
     Attributes:
-        mask: A picture of the photo's size, white where it is damaged, or a folder with one for every photo, named
-            like it.
-        strokes: Seed of strokes to draw over every face instead, to try the network.
-        aligned: The photo is a face as the network was trained on, a square picture.
-        damaged_out: Also write what the network saw, NAME.damaged.png.
+        mask: Image of the photo's size, white where it is damaged, or a folder of such images, named like the photos.
+        strokes: Seed of random strokes to draw on every face instead.
+        aligned: The photo is an aligned face, a square image as in FFHQ.
+        damaged_out: Also write the photo with its damage painted white, NAME.damaged.png.
     """
 
     mask: str | os.PathLike[str] | None = None
@@ -45,22 +44,22 @@ class InpaintOptions(PhotoOptions):
 
     @property
     def companions(self) -> tuple[str, ...]:
-        """The damaged picture."""
+        """Return the suffix of the damaged photo's file, if it is written."""
         return (DAMAGED,) if self.damaged_out else ()
 
     @property
     def kept(self) -> Sequence[Path]:
-        """The pictures of what is damaged."""
+        """Return the files of ``mask``."""
         return mask_files(self.mask)
 
 
 class Strokes:
-    """Strokes over faces as rows of a picture, white on black.
+    """Random strokes on faces, white on black, as rows of an image.
 
     Args:
-        photo: What they lie on.
-        squares: The faces.
-        seed: Each face's strokes depend on it and on the face's number alone.
+        photo: Photo with the faces.
+        squares: Locations of the faces.
+        seed: Together with the index of a face, it determines the face's strokes.
     """
 
     dtype = np.dtype(np.uint8)
@@ -73,7 +72,7 @@ class Strokes:
             self._parts.append((x, y, brush_strokes(h, w, np.random.default_rng((seed, index))) > 0))
 
     def read_rows(self, y0: int, y1: int) -> np.ndarray:
-        """Rows y0 to y1, (y1 - y0, W, 3) uint8."""
+        """Return rows y0 to y1, (y1 - y0, W, 3) uint8."""
         rows = np.zeros((y1 - y0, self.width, 3), np.uint8)
         for x, y, painted in self._parts:
             first, last = max(y0, y), min(y1, y + painted.shape[0])
@@ -83,11 +82,11 @@ class Strokes:
 
 
 class Damaged:
-    """A photo whose damage is painted white.
+    """A photo with its damaged pixels painted white.
 
     Args:
-        photo: The photo.
-        mask: A picture of its size, white where it is damaged.
+        photo: Photo.
+        mask: Image of its size, white where it is damaged.
     """
 
     def __init__(self, photo: RowSource, mask: RowSource) -> None:
@@ -95,12 +94,12 @@ class Damaged:
         self.height, self.width, self.dtype = photo.height, photo.width, photo.dtype
 
     def read_rows(self, y0: int, y1: int) -> np.ndarray:
-        """Rows y0 to y1."""
+        """Return rows y0 to y1, (y1 - y0, W, 3)."""
         return paint_white(self.photo.read_rows(y0, y1), _damage(self.mask, y0, y1))
 
 
-class _Sound:
-    """White where a mask is not: what must stay."""
+class _Undamaged:
+    """Inverse of a mask of damage: what to protect."""
 
     dtype = np.dtype(np.uint8)
 
@@ -108,32 +107,27 @@ class _Sound:
         self.mask, self.height, self.width = mask, mask.height, mask.width
 
     def read_rows(self, y0: int, y1: int) -> np.ndarray:
-        damaged = _damage(self.mask, y0, y1)
-        return np.repeat(np.where(damaged, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        undamaged = np.where(_damage(self.mask, y0, y1), 0, 255).astype(np.uint8)
+        return np.repeat(undamaged[..., None], 3, axis=2)
 
 
 class _Restored(AlignedLayer):
-    """A restored face: what it brings is itself, not a difference, and it counts up to its border."""
+    """A restored face, pasted as an image instead of a difference, with full weight up to its border."""
 
-    def __init__(self, square: FaceSquare, picture: np.ndarray, height: int, width: int) -> None:
-        super().__init__(replace(square, feather=0.0), picture, height, width)
+    def __init__(self, square: FaceSquare, image: np.ndarray, height: int, width: int) -> None:
+        super().__init__(replace(square, feather=0.0), image, height, width)
 
     def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-        picture, weights = super().take(before, first)
-        return picture - before, weights
+        image, weights = super().take(before, first)
+        return image - before, weights
 
 
 def open_inpainter(weights: str | os.PathLike[str], *, device: str = "auto", precision: str = "auto") -> Retoucher:
-    """Load a network that was trained for inpainting.
-
-    Args:
-        weights: Bundled name, path or hub id.
-        device: As for :class:`bpfre.retouch.Retoucher`.
-        precision: Likewise.
+    """Load weights for inpainting; arguments as of :class:`bpfre.retouch.Retoucher`.
 
     Raises:
-        ValueError: Unknown weights, device or precision, or weights that do not say that they were trained for
-            inpainting: others leave the strokes white.
+        ValueError: If weights, device or precision are unknown, or the weights were not trained for inpainting, which
+            would leave strokes white.
     """
     model = BPFRe.from_pretrained(weights)
     if model.metadata.get("task") != "inpainting":
@@ -147,29 +141,28 @@ def open_inpainter(weights: str | os.PathLike[str], *, device: str = "auto", pre
 def inpaint_file(
     retoucher: Retoucher, src: str | os.PathLike[str], dst: str | os.PathLike[str], options: InpaintOptions
 ) -> FacePlan:
-    """Inpaint the faces of one photograph into a file.
+    """Inpaint the faces in a photograph file.
 
     Args:
-        retoucher: The network, trained with ``--task inpainting``.
-        src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
-        dst: The output; its ending says the format. It is complete or not there at all.
-        options: How.
+        retoucher: Network from :func:`open_inpainter`.
+        src: Photograph: JPEG, PNG, TIFF, WebP or AVIF.
+        dst: Output file, written atomically; its suffix selects the format.
+        options: Options.
 
     Returns:
-        Which faces were inpainted, and why.
+        The inpainted faces and the reason for them.
 
     Raises:
         OSError: If a file cannot be opened or written.
-        ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output is there
-            already and ``overwrite`` is not given, a mask does not fit or touches no face, or options exclude each
-            other.
+        ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output exists and
+            ``overwrite`` is not set, the mask has another size or touches no face, or options exclude each other.
     """
     source, target = Path(src), Path(dst)
     given = options.mask is not None or options.strokes is not None
     if options.mask is not None and options.strokes is not None:
         raise ValueError("a mask and drawn strokes exclude each other; leave one out")
     if options.damaged_out and not given:
-        raise ValueError("without a mask or strokes nothing is painted; there is no damaged picture to write")
+        raise ValueError("without a mask or strokes nothing is painted; there is no damaged image to write")
     photo = open_photo(source, target, options)
     if not given:
         return retoucher.retouch_file(
@@ -183,7 +176,7 @@ def inpaint_file(
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
     mask: RowSource
     if options.mask is not None:
-        mask = mask_picture(Path(options.mask), photo, "what is damaged")
+        mask = open_mask(Path(options.mask), photo, "what is damaged")
         if not _touches(mask, plan.squares):
             raise ValueError(f"{source}: the mask is black over {plan}; there is nothing to inpaint")
     else:
@@ -200,13 +193,13 @@ def inpaint_file(
 def inpainted_rows(
     retoucher: Retoucher, photo: RowSource, mask: RowSource, squares: Sequence[FaceSquare]
 ) -> Iterator[np.ndarray]:
-    """Replace what is damaged by what the network makes of it.
+    """Replace the damaged pixels of faces by the network's output.
 
     Args:
-        retoucher: The network.
-        photo: The photo; its rows are asked for twice, from top to bottom.
-        mask: A picture of its size, white where it is damaged.
-        squares: The faces.
+        retoucher: Network from :func:`open_inpainter`.
+        photo: Photo, read twice from top to bottom.
+        mask: Image of its size, white where it is damaged.
+        squares: Locations of the faces.
 
     Yields:
         Consecutive blocks of rows, (n, W, 3) of the photo's type.
@@ -216,23 +209,22 @@ def inpainted_rows(
     def restore(batch: list[tuple[int, np.ndarray]]) -> Iterator[_Restored]:
         for index, face in batch:
             output = retoucher.network(torch.from_numpy(face).permute(2, 0, 1)[None], stage=retoucher.stage)
-            picture = levels * output.result[0].float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-            yield _Restored(squares[index], picture, photo.height, photo.width)
+            image = levels * output.result[0].float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+            yield _Restored(squares[index], image, photo.height, photo.width)
 
     faces = read_aligned(Damaged(photo, mask), squares, retoucher.network.config.size)
-    yield from pasted_rows(photo, run_on_faces(faces, restore), protect=_Sound(mask))
+    yield from pasted_rows(photo, run_on_faces(faces, restore), protect=_Undamaged(mask))
 
 
 def _damage(mask: RowSource, y0: int, y1: int) -> np.ndarray:
-    """(n, W) bool."""
+    """Return where rows y0 to y1 are damaged, (y1 - y0, W) bool."""
     return mask.read_rows(y0, y1).max(axis=2) > np.iinfo(mask.dtype).max // 2
 
 
 def _touches(mask: RowSource, squares: Sequence[FaceSquare]) -> bool:
     bounds = [square.bounds(mask.height, mask.width) for square in squares]
-    touched = False
     for y0, y1 in blocks(mask.height, mask.width):
         damage = _damage(mask, y0, y1)
-        for x, y, w, h in bounds:
-            touched |= bool(damage[max(0, y - y0) : max(0, y + h - y0), x : x + w].any())
-    return touched
+        if any(damage[max(0, y - y0) : max(0, y + h - y0), x : x + w].any() for x, y, w, h in bounds):
+            return True
+    return False

@@ -1,32 +1,41 @@
-"""Section 4.7: inpainting. The network is trained to paint what lies under white brush strokes.
+"""Section 4.7: inpainting of white brush strokes.
 
-The strokes are painted into the picture and no mask is given: where the blemish-aware maps see them, it paints.
-That the paper means GPEN's brush strokes, which it compares with, and not GPEN's blur and noise, is our reading.
+The network gets the image with its strokes and no mask; its attention maps find them. The paper does not say how images
+are damaged; strokes as in GPEN, the method it compares with, are an assumption.
 """
 
 import copy
 from collections.abc import Sequence, Sized
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from retouch_common.data.face_cache import read_levels
+from retouch_common.data.pair_files import Split
 from retouch_common.data.pairs import ImagePairs
+from retouch_common.data.portraits import find_portraits, mesh_of, split_portraits
+from retouch_common.faces.alignment import FaceSquare, align, face_square
+from retouch_common.faces.detection import detect_faces
+from retouch_common.faces.landmarks import ffhq_square
+from retouch_common.faces.mesh import landmarks_from_mesh
+from retouch_common.synthesis.photometric import colour_shift
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from bpfre.strokes import brush_strokes, paint_white
 
-STROKES_SEED = 0x5701  # beside the data set's own: strokes depend on the sample and on nothing else that is drawn
+STROKES_SEED = 0x5701  # separates the strokes' random numbers from those of the data set
 
 
 class InpaintingPairs(Dataset[dict[str, Tensor]]):
-    """Pictures with white strokes, and without.
+    """Images with and without white strokes.
 
-    The strokes of sample ``index`` depend on (``seed``, ``index``) alone, so that those of the validation pictures are
-    always the same.
+    The strokes of a sample depend on seed and index only, so that those of validation images are fixed.
 
     Args:
-        data: Pairs, of which the retouched pictures are used.
+        data: Pairs, of which the retouched images are used.
         seed: Of the strokes.
     """
 
@@ -35,27 +44,91 @@ class InpaintingPairs(Dataset[dict[str, Tensor]]):
         self.seed = seed
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
         return len(cast(Sized, self.data))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return ``dict(raw, target, mask)``, (3, S, S), (3, S, S) and (1, S, S), float32 in [0, 1]."""
         target = self.data[index]["target"]
         mask = brush_strokes(target.shape[1], target.shape[2], np.random.default_rng((STROKES_SEED, self.seed, index)))
-        raw = paint_white(target.permute(1, 2, 0).numpy(), mask)
-        return {
-            "raw": torch.from_numpy(raw).permute(2, 0, 1).contiguous(),
-            "target": target,
-            "mask": torch.from_numpy(mask)[None],
-        }
+        raw = torch.from_numpy(paint_white(target.permute(1, 2, 0).numpy(), mask)).permute(2, 0, 1).contiguous()
+        return {"raw": raw, "target": target, "mask": torch.from_numpy(mask)[None]}
 
     def subset(self, positions: Sequence[int]) -> "InpaintingPairs":
-        """The same with only the pictures at these positions."""
+        """Return the data set of the images at these positions."""
         part = copy.copy(self)
-        if isinstance(self.data, ImagePairs):
-            data = copy.copy(self.data)
-            data.pairs = [self.data.pairs[position] for position in positions]
-            part.data = data
-        else:
-            part.data = self.data.subset(positions)
+        part.data = subset(self.data, positions)
         return part
+
+
+class AlignedFaces(Dataset[dict[str, Tensor]]):
+    """Faces of portraits, aligned as in FFHQ.
+
+    Training samples are augmented: mirrored and slightly rotated, scaled, shifted and recoloured.
+
+    Args:
+        folders: Comma-separated folders of portraits, searched recursively.
+        size: Side of the samples in pixels.
+        split: "train", "dev", "val" (also for "test") or "all", by person.
+        seed: Of the augmentation.
+
+    Raises:
+        ValueError: If there are no portraits.
+    """
+
+    def __init__(self, folders: str, *, size: int, split: Split, seed: int) -> None:
+        self.paths = split_portraits(find_portraits(folders), "val" if split == "test" else split)
+        if not self.paths:
+            raise ValueError(f"{folders}: too few people for split {split!r}")
+        self.size, self.augment, self.seed = size, split == "train", seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return ``dict(target)``, (3, S, S) float32 in [0, 1].
+
+        Raises:
+            ValueError: If the portrait cannot be read, or no face is found.
+            DetectorUnavailable: If it has no mesh and the face detector is not available.
+        """
+        path = self.paths[index % len(self)]
+        levels = read_levels(path)
+        square = _face_square(path, levels)
+        if not self.augment:
+            return {"target": _to_tensor(align(levels, square, self.size))}
+        generator = np.random.default_rng((self.seed, index))
+        x, y = np.array(square.centre) + square.side * generator.normal(0.0, 0.015, 2).clip(-0.04, 0.04)
+        side = square.side * float(np.exp(generator.uniform(-0.1, 0.1)))
+        moved = replace(square, centre=(x, y), side=side, angle=square.angle + float(generator.uniform(-0.06, 0.06)))
+        face = align(levels, moved, self.size)[:, :: int(generator.choice([-1, 1]))]
+        gamma = np.float32(np.exp(generator.normal(0.0, 0.15)))
+        return {"target": _to_tensor(np.clip(face**gamma @ colour_shift(generator, 0.5), 0, 1))}
+
+    def subset(self, positions: Sequence[int]) -> "AlignedFaces":
+        """Return the data set of the portraits at these positions."""
+        part = copy.copy(self)
+        part.paths = [self.paths[position] for position in positions]
+        return part
+
+
+def _face_square(path: Path, levels: np.ndarray) -> FaceSquare:
+    mesh = mesh_of(path)
+    if mesh is not None:
+        return ffhq_square(landmarks_from_mesh(mesh))
+    faces = detect_faces(levels)
+    if not faces:
+        raise ValueError(f"{path}: no face was found")
+    return face_square(faces[0], *levels.shape[:2])
+
+
+def _to_tensor(face: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(face.transpose(2, 0, 1), dtype=np.float32))
+
+
+def subset(data: Any, positions: Sequence[int]) -> Any:
+    """Return a copy of a data set with the samples at these positions."""
+    if not isinstance(data, ImagePairs):
+        return data.subset(positions)
+    part = copy.copy(data)
+    part.pairs = [data.pairs[position] for position in positions]
+    return part

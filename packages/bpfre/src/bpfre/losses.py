@@ -1,12 +1,11 @@
-"""Eq. 4-12: every term of the paper as a function of its own.
+"""The terms of Eq. 4-12 as functions.
 
-Pictures are (N, 3, S, S) in [0, 1]; maps M of one module are a list of (N, 1, s, s) in [0, 1], finest first; logits of
-the discriminator are (N, 1, S, S), large where a picture looks retouched. ``sp`` is softplus: -log sigma(l) = sp(-l).
+Shapes: images (N, 3, S, S) in [0, 1]; maps M of one module, a list of (N, 1, s, s) in [0, 1], finest first; logits of
+the discriminator (N, 1, S, S), large for retouched pixels. sp is softplus, -log sigma(l) = sp(-l).
 
-Deviations: ``psnr_loss`` and the cross entropy of M are ours; M is detached in the adversarial terms, for otherwise the
-game and not the truth would shape it (a saturating loss drives it to 1, a non-saturating one to 0); means are taken
-over pixels; the generator's loss is the non-saturating one by default; Eq. 12 lists the discriminator among what
-minimises, a misprint.
+Deviations: ``psnr_loss`` and the cross-entropy of M are additions. M is detached in the adversarial terms, which would
+otherwise drive it to 1 (saturating) or 0 (non-saturating) regardless of the truth. Means are taken over pixels. The
+generator's loss is non-saturating by default. Eq. 12 lists the discriminator among what minimises, a misprint.
 """
 
 from collections.abc import Sequence
@@ -26,8 +25,8 @@ def blemish_loss(
 
     Args:
         maps: M of one module.
-        difference: Delta at the picture's size, (N, 1, S, S), from :func:`bpfre.attention.true_difference`.
-        distance: "l1" as printed, or "cross_entropy": -Delta log M - (1 - Delta) log(1 - M).
+        difference: Delta, (N, 1, S, S), from :func:`bpfre.attention.true_difference`.
+        distance: "l1" as in the paper, or "cross_entropy": -Delta log M - (1 - Delta) log(1 - M).
     """
     between = F.l1_loss if distance == "l1" else F.binary_cross_entropy
     terms = [between(M.float(), resize_area(difference, M.shape[-2:])) for M in supervised(maps)]
@@ -38,22 +37,22 @@ def pixel_loss(output: Tensor, target: Tensor, weight: Tensor | None = None) -> 
     """The L1 terms of Eq. 6 and 9, mean over pixels and channels.
 
     Args:
-        output: A stage's picture.
-        target: The retouched one.
-        weight: (N, 1, S, S) weights of pixels with mean 1; None weighs them alike, as the paper does.
+        output: Output of a stage.
+        target: Retouched images.
+        weight: (N, 1, S, S) with mean 1; None for uniform weights, as in the paper.
     """
     error = (output.float() - target).abs()
     return error.mean() if weight is None else (weight * error).mean()
 
 
 def psnr_loss(output: Tensor, target: Tensor, weight: Tensor | None = None, *, floor: float) -> Tensor:
-    """log10 of each sample's mean squared error, mean over samples; not in the paper, which measures PSNR.
+    """log10 of each sample's mean squared error, mean over samples; not in the paper.
 
     Args:
-        output: As for :func:`pixel_loss`.
-        target: See there.
-        weight: See there.
-        floor: Added to the error: samples that are nearly right stop counting.
+        output: See :func:`pixel_loss`.
+        target: See :func:`pixel_loss`.
+        weight: See :func:`pixel_loss`.
+        floor: Added to the error, so that nearly perfect samples stop counting.
     """
     error = (output.float() - target).square()
     if weight is not None:
@@ -62,7 +61,7 @@ def psnr_loss(output: Tensor, target: Tensor, weight: Tensor | None = None, *, f
 
 
 def emphasis_weight(difference: Tensor, emphasis: float) -> Tensor | None:
-    """Weights 1 + emphasis * Delta, scaled to mean 1; None if ``emphasis`` is 0."""
+    """Return weights 1 + emphasis * Delta, scaled to mean 1, or None if ``emphasis`` is 0."""
     if not emphasis:
         return None
     weight = 1 + emphasis * difference
@@ -72,14 +71,14 @@ def emphasis_weight(difference: Tensor, emphasis: float) -> Tensor | None:
 def discriminator_loss(
     logits_raw: Tensor, M_raw: Tensor, logits_refined: Tensor, M_refined: Tensor, logits_retouched: Tensor
 ) -> Tensor:
-    """L_adv^disc of Eq. 10 with its sign turned, to be minimised: E[M sp(l_raw)] + E[M sp(l_refined)] + E[sp(-l_ret)].
+    """L_adv^disc of Eq. 10, negated to be minimised: E[M sp(l_raw)] + E[M sp(l_refined)] + E[sp(-l_ret)].
 
     Args:
-        logits_raw: Of raw pictures.
-        M_raw: Their blemish maps at the logits' size.
-        logits_refined: Of the network's results.
-        M_refined: The blemish maps of their inputs.
-        logits_retouched: Of retouched pictures.
+        logits_raw: Of raw images.
+        M_raw: Blemish maps of the raw images, of the logits' size.
+        logits_refined: Of model outputs.
+        M_refined: Blemish maps of the model's inputs.
+        logits_retouched: Of retouched images.
     """
     return (
         (M_raw.detach() * F.softplus(logits_raw.float())).mean()
@@ -92,9 +91,9 @@ def synthesis_loss(logits_refined: Tensor, M: Tensor, *, saturating: bool = Fals
     """L_adv^synt of Eq. 11: E[M sp(-l)], or as printed ("saturating") E[M log(1 - sigma(l))] = -E[M sp(l)].
 
     Args:
-        logits_refined: Of the network's results.
-        M: The blemish maps of their inputs at the logits' size.
-        saturating: Use the printed form, whose gradient vanishes where the discriminator is sure.
+        logits_refined: Of model outputs.
+        M: Blemish maps of the model's inputs, of the logits' size.
+        saturating: Use the printed form, whose gradient vanishes where the discriminator is confident.
     """
     logits = logits_refined.float()
     return (M.detach() * (-F.softplus(logits) if saturating else F.softplus(-logits))).mean()

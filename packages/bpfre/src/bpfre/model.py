@@ -2,17 +2,18 @@
 
 Xie, Xue, Xu, Wu, Yu, Wong. "Blemish-aware and Progressive Face Retouching with Limited Paired Data." CVPR 2023.
 
-Stage one is a U-Net that retouches coarsely; stage two a StyleGAN2 generator that is fed with the U-Net's features and
-adds detail. Between encoder and decoder and between decoder and generator, an attention module finds the blemishes and
-weights the features so that they do not pass.
+Stage one, a U-Net, retouches coarsely; stage two, a StyleGAN2 generator fed with the U-Net's features, adds detail.
+Between encoder and decoder and between decoder and generator, an attention module locates the blemishes and suppresses
+them in the features.
 
 Shapes: x_raw, x~ (coarse) and x^ (refined) are (N, 3, S, S), in [0, 1] at the interface and in [-1, 1] inside; maps M
 are (N, 1, r, r) in [0, 1] for every resolution r of the features, finest first.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 from retouch_common.pretrained import Pretrained
 from retouch_common.ranges import to_signed, to_unit
@@ -28,13 +29,13 @@ Stage = Literal["coarse", "refined"]
 
 @dataclass(frozen=True)
 class BPFReOutput:
-    """What a forward pass computes.
+    """Output of :class:`BPFRe`.
 
     Attributes:
         coarse: x~, (N, 3, S, S), nominally in [0, 1], unclamped; None without D_deco.
-        refined: x^, the same; None without G, or where only the first stage was asked for.
-        attention_coarse: M^{E2D} of every gated scale, (N, 1, r, r), finest first; empty without the module.
-        attention_refined: M^{D2G} likewise.
+        refined: x^, likewise; None without G, or if only the first stage was run.
+        attention_coarse: M^{E2D} of every scale, (N, 1, r, r), finest first; empty without the module.
+        attention_refined: M^{D2G}, likewise.
     """
 
     coarse: Tensor | None
@@ -44,7 +45,7 @@ class BPFReOutput:
 
     @property
     def result(self) -> Tensor:
-        """The picture of the last stage there is."""
+        """Image of the last stage."""
         result = self.coarse if self.refined is None else self.refined
         assert result is not None
         return result
@@ -56,10 +57,10 @@ class BPFRe(
     tags=["face-retouching", "image-to-image"],
     license="apache-2.0",
 ):
-    """The network without its discriminator.
+    """Both stages, without the discriminator.
 
     Args:
-        config: Its configuration; the preset "recommended" by default.
+        config: Architecture; by default :class:`ModelConfig`'s.
     """
 
     presets, bundled = PRESETS, resources.files("bpfre") / "weights"
@@ -67,59 +68,59 @@ class BPFRe(
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or ModelConfig()
-        channels = {r: config.channels(r) for r in config.resolutions}
-
-        def attention() -> AttentionPyramid:
-            return AttentionPyramid(
+        channels, patch, residual = config.channels, config.patch, config.residual == "add"
+        blocks: Any = {"norm": config.norm, "activation": config.activation}
+        gates = partial(AttentionPyramid, channels, width=config.attention_width, normalise=config.attention_norm)
+        style_dim = config.style_dim if config.generator else None
+        self.encoder = Encoder(channels, patch=patch, style_dim=style_dim, **blocks)
+        self.attention_coarse = gates() if config.attention and config.decoder else None
+        self.decoder = Decoder(channels, patch=patch, residual=residual, **blocks) if config.decoder else None
+        self.attention_refined = gates() if config.attention and config.generator else None
+        self.generator: Generator | None = None
+        if style_dim is not None:
+            self.generator = Generator(
                 channels,
-                width=config.attention_width,
-                normalise=config.attention_norm,
-                parameters=config.parameters,
-                weight_activation=config.weight_activation,
+                patch=patch,
+                style_dim=style_dim,
+                mapping_layers=config.mapping_layers,
+                residual=residual,
             )
-
-        self.encoder = Encoder(config)
-        self.attention_coarse = attention() if config.attention and config.decoder else None
-        self.decoder = Decoder(config) if config.decoder else None
-        self.attention_refined = attention() if config.attention and config.generator else None
-        self.generator = Generator(config) if config.generator else None
 
     def forward(self, image: Tensor, *, stage: Stage = "refined") -> BPFReOutput:
         """Retouch faces.
 
         Args:
             image: x_raw, (N, 3, S, S) in [0, 1].
-            stage: "coarse" leaves the second stage out.
+            stage: "coarse" skips the second stage.
 
         Raises:
-            ValueError: If the pictures are not S x S.
+            ValueError: If the images are not S x S, or a "coarse" stage is requested of a network without decoder.
         """
         size = self.config.size
         if image.shape[-2:] != (size, size):
-            raise ValueError(f"this network sees {size}x{size} pixels, not {image.shape[-1]}x{image.shape[-2]}")
+            raise ValueError(f"this network takes {size}x{size} pixels, not {image.shape[-1]}x{image.shape[-2]}")
+        if stage == "coarse" and self.decoder is None:
+            raise ValueError("this network has no decoder (model.decoder=false), and so no coarse stage")
         x = to_signed(image)
         f = f_E = self.encoder(x)
-        coarse, maps_coarse = None, []
+        coarse: Tensor | None = None
+        refined: Tensor | None = None
+        maps_coarse: list[Tensor] = []
+        maps_refined: list[Tensor] = []
         if self.decoder is not None:
             if self.attention_coarse is not None:
                 f, maps_coarse = self.attention_coarse(x, f_E)  # Eq. 1-3
-            coarse, f = self.decoder(f)  # Eq. 7
-            coarse = self._picture(x, coarse)
-            if stage == "coarse" and self.generator is not None:
-                return BPFReOutput(to_unit(coarse.float()), None, maps_coarse, [])
-        if self.generator is None:
-            assert coarse is not None
-            return BPFReOutput(to_unit(coarse.float()), None, maps_coarse, [])
-        if stage == "coarse":
-            raise ValueError("this network has no decoder (model.decoder=false), and so no coarse stage")
-        refined, maps_refined = self._second_stage(x, coarse, f_E, f)
-        first_stage = None if coarse is None else to_unit(coarse.float())
-        return BPFReOutput(first_stage, to_unit(refined.float()), maps_coarse, maps_refined)
+            change, f = self.decoder(f)  # Eq. 7
+            coarse = self._image(x, change)
+        if self.generator is not None and stage == "refined":
+            refined, maps_refined = self._second_stage(x, coarse, f_E, f)
+        coarse, refined = (None if x is None else to_unit(x.float()) for x in (coarse, refined))
+        return BPFReOutput(coarse, refined, maps_coarse, maps_refined)
 
     def _second_stage(
         self, x: Tensor, coarse: Tensor | None, f_E: dict[int, Tensor], f: dict[int, Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """Eq. 8: x^ in [-1, 1] and the maps M^{D2G}."""
+        """Return x^ in [-1, 1] and the maps M^{D2G} (Eq. 8)."""
         assert self.generator is not None
         base = x if coarse is None else coarse
         if self.config.detach_coarse:
@@ -128,11 +129,11 @@ class BPFRe(
             base = base.detach()
         maps: list[Tensor] = []
         if self.attention_refined is not None:
-            # Its target is |x~ - x_ret|, so that x~ is what it should look at (the paper does not say).
+            # Paper: not stated. Here: x~, since the map's target is |x~ - x_ret|.
             seen = x if self.config.refined_input == "raw" else base.detach()
             f, maps = self.attention_refined(seen, f)
-        return self._picture(base, self.generator(self.encoder.code(f_E), f)), maps
+        return self._image(base, self.generator(self.encoder.code(f_E), f)), maps
 
-    def _picture(self, base: Tensor, output: Tensor) -> Tensor:
-        # Paper: the stage's output is the picture. Here (residual="add"): it is the change of its input picture.
+    def _image(self, base: Tensor, output: Tensor) -> Tensor:
+        # Paper: a stage outputs an image. Here (residual="add"): a change of its input image.
         return base + output if self.config.residual == "add" else output

@@ -1,4 +1,4 @@
-"""Eq. 12: which terms act on which pictures, and their weights."""
+"""Eq. 12: which loss terms act on which images, and their weights."""
 
 from typing import Any
 
@@ -13,6 +13,7 @@ from bpfre.config import LossConfig
 from bpfre.losses import blemish_loss, emphasis_weight, pixel_loss, psnr_loss, synthesis_loss
 from bpfre.model import BPFReOutput
 
+PSNR_FLOOR = 3e-4  # added to squared errors before the logarithm: nearly perfect samples stop counting
 VGG_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
@@ -20,10 +21,10 @@ class Objective(nn.Module):
     """The terms of Eq. 12 that train the U-Net, the generator and the attention modules.
 
     Args:
-        config: Weights and forms.
+        config: Weights and variants of the terms.
 
     Raises:
-        ValueError: The perceptual terms have a weight, and VGG-19's weights are not there.
+        ValueError: If the perceptual weight is not 0 and VGG-19's weights are not available.
     """
 
     def __init__(self, config: LossConfig) -> None:
@@ -36,29 +37,22 @@ class Objective(nn.Module):
                 state_dict=read_vgg("vgg19", config.perceptual_weights or None),
                 layers=VGG_LAYERS,
                 distance="l1",
-                normalise=config.perceptual_normalise,
             )
-        self.weights = {
-            "blemish_coarse": config.blemish,
-            "blemish_refined": config.blemish,
-            "pixel_coarse": config.pixel,
-            "pixel_refined": config.pixel,
-            "psnr_coarse": config.psnr,
-            "psnr_refined": config.psnr,
-            "perceptual_coarse": config.perceptual,
-            "perceptual_refined": config.perceptual,
+        both = ("blemish", "pixel", "psnr", "perceptual")  # of both stages
+        self.weights = {f"{term}_{stage}": getattr(config, term) for term in both for stage in ("coarse", "refined")}
+        self.weights |= {
             "identity": config.identity * config.pixel,
             "identity_perceptual": config.identity * config.perceptual,
             "adversarial": config.adversarial,
         }
 
     def forward(self, output: BPFReOutput, raw: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The supervised terms on pairs: Eq. 4 and the first half of Eq. 6, Eq. 5 and Eq. 9.
+        """Compute the supervised terms on pairs: Eq. 4, the first half of Eq. 6, Eq. 5 and Eq. 9.
 
         Args:
-            output: The network's, for ``raw``.
-            raw: (N, 3, S, S) in [0, 1].
-            target: The retouched pictures.
+            output: Model output for ``raw``.
+            raw: Raw images, (N, 3, S, S) in [0, 1].
+            target: Retouched images.
 
         Returns:
             Scalars by name, unweighted.
@@ -73,15 +67,15 @@ class Objective(nn.Module):
             terms |= self._consistency("coarse", output.coarse, target, weight)
         if output.refined is not None:
             if output.attention_refined:
-                # x~ is the truth's other side here, not something to be learnt; without stage one it is x_raw.
+                # The target is what stage one has left, not to be trained through.
                 base = raw if output.coarse is None else output.coarse.detach().clamp(0, 1)
-                left = true_difference(base, target, **options)
-                terms["blemish_refined"] = blemish_loss(output.attention_refined, left, distance=distance)
+                remaining = true_difference(base, target, **options)
+                terms["blemish_refined"] = blemish_loss(output.attention_refined, remaining, distance=distance)
             terms |= self._consistency("refined", output.refined, target, weight)
         return terms
 
     def identity(self, output: BPFReOutput, retouched: Tensor) -> dict[str, Tensor]:
-        """The lambda terms of Eq. 6: any retouched picture comes out of the first stage as it went in."""
+        """Compute the lambda terms of Eq. 6: the first stage should reproduce retouched images."""
         assert output.coarse is not None
         terms = {"identity": pixel_loss(output.coarse, retouched)}
         if self.perceptual is not None:
@@ -89,27 +83,27 @@ class Objective(nn.Module):
         return terms
 
     def adversarial(self, logits: Tensor, output: BPFReOutput) -> dict[str, Tensor]:
-        """Eq. 11 on the results for all raw pictures."""
+        """Compute Eq. 11 on the model outputs for all raw images."""
         M = full_size_map(output, logits.shape[-1])
         return {"adversarial": synthesis_loss(logits, M, saturating=self.config.saturating)}
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """The weighted sum of the terms that are there."""
+        """Return the weighted sum of the given terms."""
         return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
 
     def _consistency(self, stage: str, output: Tensor, target: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
         terms = {f"pixel_{stage}": pixel_loss(output, target, weight)}
         if self.config.psnr:
-            terms[f"psnr_{stage}"] = psnr_loss(output, target, weight, floor=self.config.psnr_floor)
+            terms[f"psnr_{stage}"] = psnr_loss(output, target, weight, floor=PSNR_FLOOR)
         if self.perceptual is not None:
             terms[f"perceptual_{stage}"] = self.perceptual(output.clamp(0, 1), target)
         return terms
 
 
 def full_size_map(output: BPFReOutput, size: int) -> Tensor:
-    """The map that weighs the discriminator's answers: the last module's finest, (N, 1, size, size), detached.
+    """Return the map that weights the discriminator's logits, (N, 1, size, size), detached.
 
-    Without attention modules every pixel counts.
+    It is the finest map of the last attention module, or ones without attention modules.
     """
     maps = output.attention_refined or output.attention_coarse
     if not maps:

@@ -1,8 +1,8 @@
-"""Retouching the faces of photographs of any size (:mod:`retouch_common.inference.faces`).
+"""Retouching of the faces in photographs of any size (:mod:`retouch_common.inference.faces`).
 
-The paper works on aligned faces of 512 pixels; here only what the network changes of them goes back into the
-photograph. Blemishes finer than a pixel at S stay in faces that are larger than S. A smaller face is enlarged for the
-network, and its difference reduced. Only what lies on the person's skin goes back, unless that is switched off.
+The paper retouches aligned faces of 512 pixels. Here the network's change of each aligned face is resized to the face
+and added to the photograph, limited to skin unless ``confine`` is off. Faces larger than S keep their fine detail, and
+blemishes finer than a pixel at S.
 
 Shapes: photographs are (H, W, 3) RGB, uint8 or uint16; faces (S, S, 3) float32 in [0, 1].
 """
@@ -46,17 +46,18 @@ if TYPE_CHECKING:
     from retouch_common.photo.io import Photo
 
 
-FACES_AT_ONCE = 8  # on an accelerator; a processor works on one, since more only cost memory there
+BATCH_SIZE = 8  # on an accelerator; on a CPU, batches cost memory and save no time
+MAPS = ("attention_coarse", "attention_refined")
 
 
 @dataclass(frozen=True)
 class RetouchedFace(ChangedFace):
-    """What the network makes of one face.
+    """Retouched face.
 
     Attributes:
         attention_coarse: M^{E2D}, (S, S) float32 in [0, 1]; None without the module.
-        attention_refined: M^{D2G} likewise; None, too, where only the first stage was asked for.
-        skin: The mask of skin that ``change`` is confined to, (S, S) float32 in [0, 1]; None if it is not.
+        attention_refined: M^{D2G}, likewise; also None if only the first stage was run.
+        skin: Matte to which ``change`` is confined, (S, S) float32 in [0, 1]; None without confinement.
     """
 
     attention_coarse: np.ndarray | None
@@ -66,11 +67,11 @@ class RetouchedFace(ChangedFace):
 
 @dataclass(frozen=True)
 class Attention:
-    """Where the network sees blemishes in a photograph; 0 outside the faces.
+    """Blemish maps of a photograph, 0 outside the faces.
 
     Attributes:
         coarse: M^{E2D}, (H, W) float32 in [0, 1]; None without the module.
-        refined: M^{D2G} likewise; None, too, where only the first stage was asked for.
+        refined: M^{D2G}, likewise; also None if only the first stage was run.
     """
 
     coarse: np.ndarray | None
@@ -78,16 +79,16 @@ class Attention:
 
 
 class Retoucher:
-    """A network ready to retouch photographs.
+    """Retouch the faces in photographs with BPFRe.
 
     Args:
-        model: A BPFRe, or the name, path or hub id of weights.
+        model: Network, or name, path or hub id of weights.
         device: "auto", "cpu", "cuda" or a torch device.
         precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16".
-        stage: "refined", or "coarse" for the first stage alone.
+        stage: "refined", or "coarse" to stop after the first stage.
 
     Raises:
-        ValueError: Unknown weights, device, precision or stage, or a network without that stage.
+        ValueError: If weights, device, precision or stage are unknown, or the network lacks that stage.
     """
 
     def __init__(
@@ -106,11 +107,11 @@ class Retoucher:
         self.network = InferenceModel(model, device, precision, cast_convolutions=True)
         self.stage: Stage = stage
         self.precision = precision
-        self.at_once = 1 if self.network.device.type == "cpu" else FACES_AT_ONCE
+        self.at_once = 1 if self.network.device.type == "cpu" else BATCH_SIZE
 
     @functools.cached_property
     def skin(self) -> SkinSegmenter:
-        """What finds the skin of faces, for ``confine``; loaded at its first use."""
+        """Skin segmenter for ``confine``, loaded at first use."""
         return open_skin_segmenter(self.network.device, self.precision)
 
     def __call__(
@@ -123,39 +124,30 @@ class Retoucher:
         aligned: bool = False,
         confine: bool = True,
     ) -> np.ndarray:
-        """Retouch the faces of one photograph.
+        """Retouch the faces in a photograph.
 
         Args:
             image: (H, W, 3) RGB, uint8 or uint16.
-            strength: 0 changes nothing, 1 is the network's retouching.
-            faces: Where they are; by default where the face detector finds them.
-            protect: (H, W), true or 1 where nothing may change; values between, up to 255 for uint8, protect in part.
-            aligned: The photograph is a face as the network was trained on: a square, upright, as FFHQ's.
-            confine: Change the skin of the faces only: neither eyes, brows, lips and nostrils, nor hair and background.
+            strength: Scale of the change; 0 returns the input.
+            faces: Faces to retouch; detected if None.
+            protect: (H, W) matte of what to keep: bool, uint8 or float in [0, 1].
+            aligned: The photograph is an aligned face, a square image as in FFHQ.
+            confine: Change only skin: neither eyes, brows, lips and nostrils, nor hair and background.
 
         Returns:
             An array of the same shape and type.
 
         Raises:
-            DetectorUnavailable: If the face detector is needed and its weights cannot be had.
-            ValueError: Another shape or type, a strength outside [0, 1], no face, or one that lies outside.
+            DetectorUnavailable: If the face detector is needed and its weights are not available.
+            ValueError: If shape or type are others, the strength is outside [0, 1], no face is found, or one lies
+                outside the photograph.
         """
         found = self.find_blemishes(ArraySource(image), squares_in(image, faces, aligned), confine=confine)
         keep_off = None if protect is None else _protection(protect)
         return changed_image(image, found, strength=strength, protect=keep_off)
 
     def attention(self, image: np.ndarray, *, faces: Sequence[Face] | None = None, aligned: bool = False) -> Attention:
-        """Where the network sees blemishes.
-
-        Args:
-            image: See :meth:`__call__`.
-            faces: See :meth:`__call__`.
-            aligned: See :meth:`__call__`.
-
-        Raises:
-            DetectorUnavailable: See :meth:`__call__`.
-            ValueError: See :meth:`__call__`.
-        """
+        """Return the blemish maps of a photograph; arguments and errors as of :meth:`__call__`."""
         source = ArraySource(image)
         found = self.find_blemishes(source, squares_in(image, faces, aligned), confine=False)
 
@@ -163,42 +155,60 @@ class Retoucher:
             layers = map_layers(found, (name,), source.height, source.width)
             if not layers:
                 return None
-            levels = np.concatenate(list(map_rows(source.height, source.width, layers)))[..., 0]
-            return from_levels(levels)
+            return from_levels(np.concatenate(list(map_rows(source.height, source.width, layers)))[..., 0])
 
-        return Attention(draw("attention_coarse"), draw("attention_refined"))
+        return Attention(*map(draw, MAPS))
 
     def retouch_file(self, src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any) -> FacePlan:
-        """Retouch one photograph into a file, with everything the file carries beside its pixels.
+        """Retouch a photograph file and keep its profile, metadata, transparency and bit depth.
 
         Args:
-            src: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
-            dst: The output; its ending says the format. It is complete or not there at all.
-            **options: strength, face_boxes, aligned, protect, confine, mask_out, attention_out, compare, overwrite: the
-                fields of :class:`bpfre.retouch.Options`.
+            src: Photograph: JPEG, PNG, TIFF, WebP or AVIF.
+            dst: Output file, written atomically; its suffix selects the format.
+            **options: Fields of :class:`RetouchOptions`: strength, face_boxes, aligned, protect, confine, mask_out,
+                attention_out, compare, overwrite.
 
         Returns:
-            Which faces were retouched, and why.
+            The retouched faces and the reason for them.
 
         Raises:
             OSError: If a file cannot be opened or written.
-            ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or is ``src`` without
-                ``overwrite``, or an option does not fit.
+            ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or exists and
+                ``overwrite`` is not set, or an option is invalid.
         """
-        return retouch_file(self, src, dst, Options(**options))
+        from retouch_common.inference.companions import write_map
+        from retouch_common.inference.face_plan import plan_faces
+        from retouch_common.inference.faces import changed_face_rows
+        from retouch_common.inference.photos import face_parts, open_photo, write_photo
+
+        how = RetouchOptions(**options)
+        if (how.mask_out or how.attention_out) and not self.network.config.attention:
+            raise ValueError("this network has no attention modules (model.attention=false), and so no maps to write")
+        target = Path(dst)
+        photo = open_photo(Path(src), target, how)
+        protect = None if how.protect is None else open_mask(Path(how.protect), photo, "what to protect")
+        plan = plan_faces(photo, face_boxes=how.face_boxes, aligned=how.aligned)
+        faces = self.find_blemishes(photo, plan.squares, confine=how.confine)
+        rows = changed_face_rows(photo, faces, strength=how.strength, protect=protect)
+        write_photo(photo, target, rows, how, face_parts(photo, plan.squares))
+        for suffix, names in how.maps.items():
+            layers = map_layers(faces, names, photo.height, photo.width, within_skin=suffix == MASK)
+            if layers:  # the coarse stage has no second map
+                write_map(beside(target, suffix), photo.height, photo.width, layers)
+        return plan
 
     def find_blemishes(
         self, source: RowSource, squares: Sequence[FaceSquare], *, confine: bool = True
     ) -> list[RetouchedFace]:
-        """The first pass: cut every face out and run the network on it.
+        """Run the network on every face; the first pass over a photograph.
 
         Args:
-            source: The photograph; its rows are asked for once, from top to bottom.
-            squares: Where the faces are.
-            confine: Leave of the changes only what lies on skin.
+            source: Photograph, read once from top to bottom.
+            squares: Locations of the faces.
+            confine: Limit the changes to skin.
 
         Returns:
-            What the network makes of each, in the order of ``squares``.
+            The retouched faces, in the order of ``squares``.
 
         Raises:
             ValueError: If a square lies outside the photograph.
@@ -217,16 +227,16 @@ class Retoucher:
         image = torch.from_numpy(faces).permute(0, 3, 1, 2)
         output = self.network(image, stage=self.stage)
 
-        def shown(maps: list[torch.Tensor]) -> list[np.ndarray] | list[None]:
+        def merged(maps: list[torch.Tensor]) -> list[np.ndarray] | list[None]:
             return list(merged_map(maps, faces.shape[1])[:, 0].cpu().numpy()) if maps else [None] * len(squares)
 
         changes = face_change(output.result, image)
-        maps = shown(output.attention_coarse), shown(output.attention_refined)
+        maps = merged(output.attention_coarse), merged(output.attention_refined)
         return [RetouchedFace(*parts) for parts in zip(squares, changes, *maps, strict=True)]
 
     def _confined(self, found: RetouchedFace, face: np.ndarray) -> RetouchedFace:
-        """Keep the change on the skin of a face, (S, S, 3)."""
-        # Paper: the output is the whole picture. Here: only its change of skin.
+        """Confine the change to the skin of a face, (S, S, 3)."""
+        # Paper: the output replaces the whole image. Here: only skin changes.
         skin = resize(self.skin(face, found.square.landmarks), *face.shape[:2])
         return replace(found, change=found.change * skin[..., None], skin=skin)
 
@@ -234,14 +244,14 @@ class Retoucher:
 def map_layers(
     faces: Sequence[RetouchedFace], names: Sequence[str], height: int, width: int, *, within_skin: bool = False
 ) -> list[AlignedLayer]:
-    """Attention maps at their places in a photograph, for :func:`retouch_common.photo.pasting.map_rows`.
+    """Place attention maps in a photograph, for :func:`retouch_common.photo.pasting.map_rows`.
 
     Args:
         faces: From :meth:`Retoucher.find_blemishes`.
-        names: "attention_coarse", "attention_refined", or both for the larger value of both.
+        names: Which of ``MAPS``; of both, the larger value counts.
         height: Height of the photograph in pixels.
         width: Width of the photograph in pixels.
-        within_skin: Leave out what lies beside the skin to which the faces' changes are confined.
+        within_skin: Mask the maps with the skin to which changes are confined.
     """
     layers = []
     for face in faces:
@@ -261,21 +271,18 @@ def _protection(protect: np.ndarray) -> ArraySource:
     return ArraySource(np.repeat(protect[..., None], 3, axis=2))
 
 
-MAPS = ("attention_coarse", "attention_refined")
-
-
 @dataclass(frozen=True, kw_only=True)
-class Options(PhotoOptions):
-    """How to retouch files.
+class RetouchOptions(PhotoOptions):
+    """Options for retouching files.
 
     Attributes:
-        strength: 0 changes nothing, 1 is the network's retouching.
-        aligned: The photo is a face as the network was trained on, a square picture.
-        protect: A picture of the photo's size whose white parts stay as they are (moles, tattoos), or a folder with
-            one for every photo, named like it.
-        confine: Change the skin of the faces only.
-        mask_out: Also write where the network would retouch, NAME.mask.png: the larger of both attention maps, within
-            the skin if the change is confined to it.
+        strength: Scale of the change in [0, 1].
+        aligned: The photo is an aligned face, a square image as in FFHQ.
+        protect: Image of the photo's size, white where nothing may change (moles, tattoos), or a folder of such images,
+            named like the photos.
+        confine: Change only the skin of faces.
+        mask_out: Also write the larger of both attention maps, within the skin if the change is confined to it, as
+            NAME.mask.png.
         attention_out: Also write the attention maps, NAME.attention-coarse.png and NAME.attention-refined.png.
     """
 
@@ -291,88 +298,56 @@ class Options(PhotoOptions):
 
     @property
     def companions(self) -> tuple[str, ...]:
-        """The maps."""
-        return tuple(_maps(self))
+        """Return the suffixes of the maps' files."""
+        return tuple(self.maps)
 
     @property
     def kept(self) -> Sequence[Path]:
-        """The pictures of what to protect."""
+        """Return the files of ``protect``."""
         return mask_files(self.protect)
 
-
-def retouch_file(
-    retoucher: Retoucher, src: str | os.PathLike[str], dst: str | os.PathLike[str], options: Options
-) -> FacePlan:
-    """Retouch one photograph into a file, as :meth:`Retoucher.retouch_file` does with :class:`Options`."""
-    from retouch_common.inference.face_plan import plan_faces
-    from retouch_common.inference.faces import changed_face_rows
-    from retouch_common.inference.photos import face_parts, open_photo, write_photo
-
-    if (options.mask_out or options.attention_out) and not retoucher.network.config.attention:
-        raise ValueError("this network has no attention modules (model.attention=false), and so no maps to write")
-    target = Path(dst)
-    photo = open_photo(Path(src), target, options)
-    protect = None
-    if options.protect is not None:
-        protect = mask_picture(Path(options.protect), photo, "what to protect")
-    plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
-    faces = retoucher.find_blemishes(photo, plan.squares, confine=options.confine)
-    rows = changed_face_rows(photo, faces, strength=options.strength, protect=protect)
-    write_photo(photo, target, rows, options, face_parts(photo, plan.squares))
-    _write_maps(faces, photo, target, options)
-    return plan
-
-
-def _write_maps(faces: Sequence[RetouchedFace], photo: Photo, target: Path, options: Options) -> None:
-    from retouch_common.inference.companions import write_map
-
-    for ending, names in _maps(options).items():
-        layers = map_layers(faces, names, photo.height, photo.width, within_skin=ending == MASK)
-        if layers:  # the coarse stage has no second map
-            write_map(beside(target, ending), photo.height, photo.width, layers)
-
-
-def _maps(options: Options) -> dict[str, Sequence[str]]:
-    """The maps to write beside an output: ending -> which of ``MAPS``."""
-    endings: dict[str, Sequence[str]] = {}
-    if options.attention_out:
-        endings = {ATTENTION_COARSE: MAPS[:1], ATTENTION_REFINED: MAPS[1:]}
-    if options.mask_out:
-        endings[MASK] = MAPS
-    return endings
+    @property
+    def maps(self) -> dict[str, Sequence[str]]:
+        """Return which of ``MAPS`` to write, by suffix of the file."""
+        suffixes: dict[str, Sequence[str]] = {}
+        if self.attention_out:
+            suffixes = {ATTENTION_COARSE: MAPS[:1], ATTENTION_REFINED: MAPS[1:]}
+        if self.mask_out:
+            suffixes[MASK] = MAPS
+        return suffixes
 
 
 def mask_files(given: str | os.PathLike[str] | None) -> list[Path]:
-    """The files that :func:`mask_picture` may read, none of which an output may replace."""
+    """Return the files that :func:`open_mask` may read."""
     if given is None:
         return []
     return sorted(Path(given).iterdir()) if Path(given).is_dir() else [Path(given)]
 
 
-def mask_picture(given: Path, photo: Photo, meaning: str) -> Photo:
-    """The picture that says something about every pixel of a photo.
+def open_mask(given: Path, photo: Photo, meaning: str) -> Photo:
+    """Open the mask of a photo.
 
     Args:
-        given: It, or a folder with one for every photo, named like it.
-        photo: The photo.
-        meaning: What it says: "what to protect".
+        given: File of the mask, or folder of masks that are named like the photos.
+        photo: Photo.
+        meaning: What the mask selects, for error messages.
 
     Raises:
         OSError: If it cannot be opened.
-        ValueError: If the folder has none or several for the photo, or it has another size.
+        ValueError: If the folder has no or several masks for the photo, or the mask has another size.
     """
     from retouch_common.photo.io import Photo
 
     if given.is_dir():
         named = [file for file in sorted(given.iterdir()) if file.is_file() and file.stem == photo.path.stem]
         if len(named) != 1:
-            there = f"{len(named)} pictures are" if named else "no picture is"
+            there = f"{len(named)} images are" if named else "no image is"
             raise ValueError(f"{photo.path}: in the folder {given} {there} named like it; one must say {meaning}")
         given = named[0]
     mask = Photo.open(given)
     if (mask.width, mask.height) != (photo.width, photo.height):
         raise ValueError(
-            f"{photo.path}: has {photo.width}x{photo.height} pixels and the picture of {meaning}, {given}, "
+            f"{photo.path}: has {photo.width}x{photo.height} pixels and the image of {meaning}, {given}, "
             f"has {mask.width}x{mask.height}; they must be equal"
         )
     return mask

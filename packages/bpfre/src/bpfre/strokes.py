@@ -1,8 +1,8 @@
-"""Random brush strokes, as free-form inpainting is trained and tested with.
+"""Random brush strokes for free-form inpainting.
 
-The numbers are those of Yang et al., "GAN Prior Embedded Network for Blind Face Restoration in the Wild" (CVPR 2021),
-whose demonstration paints them at 1024 pixels: one to three strokes of 8 to 27 steps, each about R =
-diagonal / 8 long in directions that jump back and forth, 12 to 80 pixels wide, joints and ends round.
+As in the demo of Yang et al., "GAN Prior Embedded Network for Blind Face Restoration in the Wild" (CVPR 2021): one to
+three strokes, 12 to 80 pixels wide at an image size of 1024, with round joints and ends, each of 8 to 27 segments of
+about diagonal / 8 in alternating directions.
 """
 
 from __future__ import annotations
@@ -16,47 +16,43 @@ __all__ = ["brush_strokes", "paint_white"]
 
 STROKES = (1, 3)
 STEPS = (8, 27)
-WIDTHS = (12.0, 80.0)  # pixels in a picture of FULL_SIZE
+WIDTHS = (12.0, 80.0)  # pixels in an image of FULL_SIZE
 FULL_SIZE = 1024
 MEAN_ANGLE = 2 * np.pi / 5
 ANGLE_RANGE = 2 * np.pi / 15
 
 
 def brush_strokes(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
-    """Draw the mask of one to three strokes.
+    """Draw a mask of one to three strokes, whose width is proportional to the longer side.
 
     Args:
-        height: Rows of the picture.
-        width: Columns of the picture.
-        generator: Source of randomness; the same state gives the same mask.
+        height: Height in pixels.
+        width: Width in pixels.
+        generator: Random generator.
 
     Returns:
-        (H, W) float32 of zeros and ones, one where a stroke lies. The strokes' width grows with the longer side.
+        (H, W) float32, 1 inside the strokes and 0 elsewhere.
     """
     mask = np.zeros((height, width), np.float32)
     for _ in range(int(generator.integers(STROKES[0], STROKES[1] + 1))):
         corners = _corners(height, width, generator)
-        radius = generator.uniform(*WIDTHS) / 2 * max(height, width) / FULL_SIZE
-        _draw(mask, corners, radius)
+        _draw(mask, corners, generator.uniform(*WIDTHS) / 2 * max(height, width) / FULL_SIZE)
     return mask
 
 
 def paint_white(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Paint a mask's strokes white.
+    """Return a copy of an image that is white inside a mask.
 
     Args:
         image: (H, W, 3), float in [0, 1] or unsigned integers.
-        mask: (H, W), strokes where it is above 1/2.
-
-    Returns:
-        A new array of the image's type.
+        mask: (H, W), thresholded at 1/2.
     """
     white = 1 if np.issubdtype(image.dtype, np.floating) else np.iinfo(image.dtype).max
     return np.where((mask > 0.5)[..., None], np.asarray(white, image.dtype), image)
 
 
 def _corners(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
-    """(1 + steps, 2) y, x of a stroke's start and of where each step ends, inside the picture."""
+    """Return (1 + steps, 2) y, x of a stroke's corners, inside the image."""
     step = np.hypot(height, width) / 8
     low, high = MEAN_ANGLE + generator.uniform(0, ANGLE_RANGE, 2) * (-1, 1)
     corners = [generator.uniform((0, 0), (height, width))]
@@ -71,7 +67,7 @@ def _corners(height: int, width: int, generator: np.random.Generator) -> np.ndar
 
 
 def _draw(mask: np.ndarray, corners: np.ndarray, radius: float) -> None:
-    """Set the pixels within ``radius`` of a line through the corners."""
+    """Set the pixels within ``radius`` of the line through the corners to 1; ``mask`` is modified in place."""
     for start, stop in itertools.pairwise(corners):
         middle = (start + stop) / 2
         reach = float(np.abs(stop - start).max()) / 2 + radius + 1

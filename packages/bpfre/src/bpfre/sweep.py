@@ -1,4 +1,4 @@
-"""Figure 6 and Table 4: how much is lost with fewer pairs. One training and one evaluation for every share of pairs."""
+"""Figure 6 and Table 4: quality against the share of pairs, with one training and one evaluation per share."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,15 +13,15 @@ from retouch_common.metrics.protocols import PROTOCOLS
 from retouch_common.training.run_state import refuse_other_run
 
 from bpfre.config import Config
-from bpfre.evaluate import ALL, Options, as_json, evaluate, identity
+from bpfre.evaluate import ALL, EvaluationOptions, as_json, evaluate, evaluation_key
 from bpfre.train import train
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:
-    """Read shares of pairs, "0.01,0.1,1".
+    """Parse comma-separated shares of pairs, each in (0, 1].
 
     Raises:
-        ValueError: It is no list of numbers above 0 and at most 1.
+        ValueError: If they cannot be parsed or are out of range.
     """
     try:
         fractions = tuple(float(part) for part in text.split(","))
@@ -37,29 +37,29 @@ def sweep(
     data: str,
     out: Path,
     fractions: Sequence[float],
-    options: Options,
+    options: EvaluationOptions,
     *,
     test_data: str | None = None,
     report: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
-    """Train and measure with every share of pairs; what is finished is not done again, what was cut off goes on.
+    """Train and evaluate with every share of pairs, resuming what ``out`` already holds.
 
     Args:
-        config: Of every training but for ``train.paired_fraction``.
-        data: What :func:`bpfre.data.open_data` reads, for training.
-        out: Folder with a run directory for every share and ``sweep.json``.
+        config: Configuration of all trainings except ``train.paired_fraction``.
+        data: Training data, as for :func:`bpfre.data.open_face_pairs`.
+        out: Folder for a run directory per share and ``sweep.json``.
         fractions: Shares of pairs, each in (0, 1].
-        options: How to measure.
-        test_data: What is measured on; ``data`` if None.
-        report: Receives lines for the user.
+        options: What to measure.
+        test_data: Test data; ``data`` if None.
+        report: Called with progress messages.
 
     Returns:
-        For every share, from small to large, while the training was not stopped: "fraction", and "subsets" and "fid"
-        as in :func:`bpfre.evaluate.as_json`.
+        In increasing order of share, up to a stopped training: dicts of "fraction", and "subsets" and "fid" as in
+        :func:`bpfre.evaluate.as_json`.
 
     Raises:
-        ValueError: Unusable data or options, or ``out`` holds a sweep over other data or with another configuration.
-        OSError: ``out`` cannot be written.
+        ValueError: If data or options cannot be used, or ``out`` holds a sweep with other data or configuration.
+        OSError: If ``out`` cannot be written.
     """
     points: list[dict[str, Any]] = []
     refuse_other_settings(out / "sweep.json", {"data": data})
@@ -68,19 +68,19 @@ def sweep(
         _write(out, data, [])
     for fraction in sorted(set(fractions)):
         run = out / f"pairs-{fraction:g}"
-        weights = _trained(replace(config, train=replace(config.train, paired_fraction=fraction)), data, run, options,
-                           report)  # fmt: skip
+        run_config = replace(config, train=replace(config.train, paired_fraction=fraction))
+        weights = _train(run_config, data, run, options, report)
         if weights is None:
             report("stopped; the same command continues")
             break
-        values = _measured(weights, test_data or data, run / "evaluation", options, report)
+        values = _evaluate(weights, test_data or data, run / "evaluation", options, report)
         points.append({"fraction": fraction, "subsets": values["subsets"], "fid": values["fid"]})
         _write(out, data, points)
     return points
 
 
-def show_sweep(points: Sequence[Mapping[str, Any]], options: Options) -> None:
-    """Print PSNR, and FID if there is any, against the share of pairs; a table for every protocol and subset."""
+def show_sweep(points: Sequence[Mapping[str, Any]], options: EvaluationOptions) -> None:
+    """Print PSNR, and FID if measured, against the share of pairs; a table for each protocol and subset."""
     from rich.table import Table
 
     screen = console()
@@ -100,8 +100,10 @@ def show_sweep(points: Sequence[Mapping[str, Any]], options: Options) -> None:
             screen.print(table)
 
 
-def _trained(config: Config, data: str, run: Path, options: Options, report: Callable[[str], None]) -> Path | None:
-    """The folder of a run's weights, trained if they are not there yet; None if the training was stopped."""
+def _train(
+    config: Config, data: str, run: Path, options: EvaluationOptions, report: Callable[[str], None]
+) -> Path | None:
+    """Return the folder of a run's weights, or None if the training was stopped."""
     weights = run / "weights"
     if (weights / "model.safetensors").is_file():
         saved = load_yaml(run / "config.yaml")
@@ -113,13 +115,15 @@ def _trained(config: Config, data: str, run: Path, options: Options, report: Cal
     return weights if found == weights else None
 
 
-def _measured(weights: Path, data: str, out: Path, options: Options, report: Callable[[str], None]) -> dict[str, Any]:
-    """The evaluation of a point, read if the same one was made before."""
+def _evaluate(
+    weights: Path, data: str, out: Path, options: EvaluationOptions, report: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return the evaluation of a run, read from ``out`` if it is already there."""
     record = out / "evaluation.json"
-    wanted = identity(weights / "model.safetensors", data, options)
+    key = evaluation_key(weights / "model.safetensors", data, options)
     if record.is_file():
         values: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        if {name: values.get(name) for name in wanted} == wanted:
+        if {name: values.get(name) for name in key} == key:
             report(f"{out}: measured already")
             return values
     return as_json(evaluate(weights, data, options, out=out, report=report))

@@ -1,11 +1,10 @@
-"""What training BPFRe is: networks, a step of Eq. 12, validation. The loop is :mod:`retouch_common.training.fit`.
+"""Training of BPFRe with Eq. 12; the loop is :mod:`retouch_common.training.fit`.
 
-The run directory also holds ``lists.json``: which pictures are pairs, which are not.
+The run directory also holds ``lists.json``, which says which images are paired and which are not.
 """
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from bpfre.attention import merged_map
 from bpfre.config import Config
-from bpfre.data import limit_pairs, open_data
+from bpfre.data import limit_pairs, open_face_pairs
 from bpfre.discriminator import Discriminator
 from bpfre.losses import discriminator_loss, r1_penalty
 from bpfre.model import BPFRe, BPFReOutput
@@ -26,62 +25,48 @@ from bpfre.objective import Objective, full_size_map
 
 SHEET_ROWS = 6
 VALIDATION_SAMPLES = 24
-MASK_THRESHOLD = 0.02  # of the validation metrics: a pixel is inside if a channel changes by more
+MASK_THRESHOLD = 0.02  # in validation, a pixel is inside the mask if one of its channels changes by more
 
 
-def train(
-    config: Config,
-    data: str,
-    out: str | Path,
-    *,
-    device: str = "auto",
-    tensorboard: bool = False,
-    report: Callable[[str], None] = print,
-) -> Path | None:
-    """Train, or resume the run in ``out``; see :func:`retouch_common.training.fit.fit`.
+def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | None:
+    """Train BPFRe, or resume the run in ``out``.
 
     Args:
-        config: Everything about the run.
-        data: What :func:`retouch_common.data.pairs.open_pairs` reads: a folder with ``raw/`` and ``target/``, FFHQR,
-            or ``faces:DIR``.
+        config: Configuration.
+        data: Specification for :func:`bpfre.data.open_face_pairs`: a folder with ``raw/`` and ``target/``, FFHQR, or
+            ``faces:DIR``.
         out: Run directory.
-        device: "auto", "cpu" or "cuda".
-        tensorboard: Also write TensorBoard event files.
-        report: Receives lines for the user.
+        **options: ``device``, ``tensorboard`` and ``report`` of :func:`retouch_common.training.fit.fit`.
 
     Returns:
-        The folder of the final weights, for ``bpfre-retouch --weights``; None if the run was asked to stop.
+        The folder of the final weights, or None if the run was stopped.
     """
-    return fit.fit(RetouchingTask(config, data), out, device=device, tensorboard=tensorboard, report=report)
+    return fit.fit(RetouchingTask(config, data), out, **options)
 
 
-def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
-    """Build everything, take one step in memory and report it; see :func:`retouch_common.training.fit.dry_run`."""
-    fit.dry_run(RetouchingTask(config, data), device=device, report=report)
+def dry_run(config: Config, data: str, **options: Any) -> None:
+    """Build everything, take one step and report it, but write nothing; see :func:`train`."""
+    fit.dry_run(RetouchingTask(config, data), **options)
 
 
 class RetouchingTask(Task):
-    """BPFRe and, with ``loss.adversarial``, its discriminator, on few pairs and on unpaired pictures.
+    """BPFRe and, if ``loss.adversarial`` is not 0, its discriminator, on few pairs and on unpaired images.
 
-    In steps without unpaired pictures the discriminator rests.
-
-    Args:
-        config: Everything about the run.
-        data: See :func:`train`.
+    The discriminator is trained only in steps with unpaired images.
     """
 
     def __init__(self, config: Config, data: str) -> None:
         super().__init__(config)
         self.spec = data
         every = config.train.unpaired_every
-        self.dry_steps = (every, every)  # the first step in which everything takes part
+        self.dry_steps = (every, every)  # the first step with unpaired images
 
     def build(self) -> None:
-        """Open pairs and unpaired pictures, and build the networks."""
+        """Open the data and build the networks."""
         config, cfg, size = self.config, self.config.train, self.config.model.size
-        everything = open_data(self.spec, size=size, split="train", seed=cfg.seed, task=cfg.task)
-        self.data = limit_pairs(everything, fraction=cfg.paired_fraction, seed=cfg.seed)
-        self.validation = open_data(self.spec, size=size, split="dev", seed=cfg.seed, task=cfg.task)
+        pairs = open_face_pairs(self.spec, size=size, split="train", seed=cfg.seed, task=cfg.task)
+        self.data = limit_pairs(pairs, fraction=cfg.paired_fraction, seed=cfg.seed)
+        self.validation = open_face_pairs(self.spec, size=size, split="dev", seed=cfg.seed, task=cfg.task)
         model = BPFRe(config.model)
         model.metadata = {"task": cfg.task}
         initial_weights(model, cfg.init)
@@ -89,31 +74,31 @@ class RetouchingTask(Task):
         self.model = self.add_network("model", model, _parameter_groups(model, cfg.lr, cfg.unet_lr))
         self.discriminator: nn.Module | None = None
         if config.loss.adversarial:
-            discriminator = Discriminator(config.model)
+            discriminator = Discriminator(config.model.discriminator_channels, patch=config.model.patch)
             self.discriminator = self.add_network(
                 "discriminator", discriminator, betas=(0.0, 0.99), every=cfg.unpaired_every
             )
 
     def run_files(self) -> dict[str, str]:
-        """Return the lists of paired and unpaired pictures."""
+        """Return the lists of paired and unpaired images."""
         return {"lists.json": json.dumps(self.data.lists)}
 
     def describe_data(self) -> str:
-        """Return the numbers of pairs and unpaired pictures."""
+        """Return the numbers of pairs and unpaired images."""
         lists = self.data.lists
         return (
-            f"{len(lists['paired'])} pairs, {len(lists['raw'])} pictures for each unpaired stream, "
+            f"{len(lists['paired'])} pairs, {len(lists['raw'])} images in each unpaired stream, "
             f"{len(self.validation)} pairs for validation"
         )
 
     def batches(self, start_step: int) -> dict[str, Any]:
-        """Return the endless streams of this process's batches after ``start_step``, by kind."""
-        unpaired = start_step // self.config.train.unpaired_every  # taken in every unpaired_every-th step only
+        """Return this process's endless batches after ``start_step``, paired and unpaired."""
+        unpaired = start_step // self.config.train.unpaired_every
         starts = {"paired": start_step, "raw": unpaired, "retouched": unpaired}
         return {name: self.stream(getattr(self.data, name), first) for name, first in starts.items()}
 
     def training_step(self, step: int, batches: dict[str, Any]) -> dict[str, Tensor]:
-        """Take one step of Eq. 12; return its losses, averaged over processes."""
+        """Take one optimiser step of Eq. 12 and return its losses, averaged over processes."""
         runner, cfg = self.runner, self.config.train
         with_unpaired = step % cfg.unpaired_every == 0
         adversarial = with_unpaired and self.discriminator is not None
@@ -139,14 +124,14 @@ class RetouchingTask(Task):
     def _update_networks(
         self, all_raw: Tensor, target: Tensor, all_retouched: Tensor | None, adversarial: bool
     ) -> dict[str, Tensor]:
-        """Gradients of L_blem + L_cons + L_adv^synt; the first ``len(target)`` raw pictures are the paired ones."""
+        """Accumulate gradients of L_blem + L_cons + L_adv^synt; the first ``len(target)`` raw images are paired."""
         runner, count = self.runner, len(target)
         if not (self.config.loss.identity and self.config.model.decoder):
             all_retouched = None
-        # One call for raw and retouched pictures: distributed training allows one forward pass per backward pass.
-        pictures = all_raw if all_retouched is None else torch.cat([all_raw, all_retouched])
+        # Distributed training allows one forward pass per backward pass.
+        images = all_raw if all_retouched is None else torch.cat([all_raw, all_retouched])
         with runner.autocast():
-            output: BPFReOutput = self.model(pictures)
+            output: BPFReOutput = self.model(images)
         raw_part, retouched_part = split(output, len(all_raw))
         self.output = raw_part  # for the discriminator's pass
         losses = self.objective(split(raw_part, count)[0], all_raw[:count], target)
@@ -154,7 +139,7 @@ class RetouchingTask(Task):
             losses |= self.objective.identity(retouched_part, all_retouched)
         if adversarial:
             discriminator = runner.unwrap(cast(nn.Module, self.discriminator))
-            discriminator.requires_grad_(False)  # its own pass below trains it, this one does not
+            discriminator.requires_grad_(False)  # trained by its own pass below
             with runner.autocast():
                 logits = discriminator(raw_part.result)
             losses |= self.objective.adversarial(logits, raw_part)
@@ -164,17 +149,17 @@ class RetouchingTask(Task):
         return losses
 
     def _update_discriminator(self, step: int, all_raw: Tensor, all_retouched: Tensor) -> dict[str, Tensor]:
-        """Gradients of Eq. 10 and, every ``r1_every`` steps, of R1."""
+        """Accumulate gradients of Eq. 10 and, in every ``r1_every``-th of these steps, of R1."""
         runner, config = self.runner, self.config.loss
         assert self.discriminator is not None
         losses: dict[str, Tensor] = {}
         if config.r1 and (step // self.config.train.unpaired_every) % config.r1_every == 0:
-            # In fp32: gradients of gradients in bf16 end in a division by zero inside oneDNN for some sizes of batches.
+            # In fp32: second-order gradients in bf16 divide by zero inside oneDNN at some batch sizes.
             retouched = all_retouched.detach().requires_grad_(True)
             losses["r1"] = r1_penalty(runner.forward_alone(self.discriminator, retouched), retouched)
             runner.backward(config.r1 * config.r1_every * losses["r1"])
         fake = self.output.result.detach()
-        with runner.autocast():  # one call for all, as above
+        with runner.autocast():
             logits = self.discriminator(torch.cat([all_raw, fake.to(all_raw.dtype), all_retouched]))
         on_raw, on_fake, on_retouched = logits.split([len(all_raw), len(fake), len(all_retouched)])
         M = full_size_map(self.output, logits.shape[-1])
@@ -184,7 +169,7 @@ class RetouchingTask(Task):
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
-        """Retouch fixed validation samples; return PSNR in dB beside doing nothing, and rows of an image sheet."""
+        """Return PSNR (dB) of fixed samples, with the identity for comparison, and rows of an image sheet."""
         model: BPFRe = self.averaged
         was_training = model.training
         model.eval()
@@ -212,16 +197,17 @@ class RetouchingTask(Task):
 
 
 def _parameter_groups(model: BPFRe, lr: float, unet_lr: float) -> list[dict[str, Any]]:
-    """Return Adam's groups: the U-Net at ``unet_lr`` times the rate of the other layers."""
-    unet = [p for part in (model.encoder, model.decoder) if part is not None for p in part.parameters()]
-    known = {id(p) for p in unet}
-    others = [p for p in model.parameters() if id(p) not in known]
+    """Return parameter groups, with the U-Net's learning rate at ``unet_lr`` times that of other layers."""
+    unet: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        (unet if name.startswith(("encoder.", "decoder.")) else others).append(parameter)
     groups: list[dict[str, Any]] = [{"params": unet, "lr": lr * unet_lr}]
     return [*groups, {"params": others, "lr": lr}] if others else groups
 
 
 def split(output: BPFReOutput, count: int) -> tuple[BPFReOutput, BPFReOutput]:
-    """The first ``count`` pictures of a batch, and the others."""
+    """Split the output of a batch into that of the first ``count`` images and of the others."""
 
     def part(which: slice) -> BPFReOutput:
         return BPFReOutput(
@@ -235,16 +221,16 @@ def split(output: BPFReOutput, count: int) -> tuple[BPFReOutput, BPFReOutput]:
 
 
 def _sheet_row(raw: Tensor, output: BPFReOutput, target: Tensor) -> dict[str, Tensor]:
-    """One line of the picture sheet: raw, M^{E2D}, stage one, M^{D2G}, stage two, target."""
-    size = raw.shape[-1]
+    """Return a row of the image sheet: raw, M^{E2D}, stage one, M^{D2G}, stage two, target."""
+    stages = (
+        ("M E2D", output.attention_coarse, "stage one", output.coarse),
+        ("M D2G", output.attention_refined, "stage two", output.refined),
+    )
     row = {"raw": raw}
-    if output.attention_coarse:
-        row["M E2D"] = merged_map(output.attention_coarse, size)
-    if output.coarse is not None:
-        row["stage one"] = output.coarse.clamp(0, 1)
-    if output.attention_refined:
-        row["M D2G"] = merged_map(output.attention_refined, size)
-    if output.refined is not None:
-        row["stage two"] = output.refined.clamp(0, 1)
+    for map_name, maps, name, image in stages:
+        if maps:
+            row[map_name] = merged_map(maps, raw.shape[-1])
+        if image is not None:
+            row[name] = image.clamp(0, 1)
     row["target"] = target
     return {name: image[0].float().cpu() for name, image in row.items()}

@@ -1,7 +1,7 @@
-"""Section 3.4, stage one: the encoder E and the decoder D_deco, a U-Net of two blocks per resolution.
+"""Section 3.4, stage one: the encoder E and the decoder D_deco, a U-Net with two blocks per resolution.
 
-The paper takes "the architecture of [37]" (pSp) with 16 and 16 blocks. pSp has no such size; two of its squeeze-and-
-excitation bottlenecks at each of the eight resolutions 512 ... 4 make 16, and so does pSp's number of styles at 512.
+The paper uses "the architecture of [37]" (pSp) with 16 + 16 blocks, a size that pSp does not have. Two of its
+squeeze-and-excitation bottlenecks at each of the eight resolutions 512 ... 4 make 16, as many as pSp's styles at 512.
 
 Shapes: x (N, 3, S, S) in [-1, 1]; f_E and f_deco by resolution r: (N, C_r, r, r); the latent code (N, style_dim).
 """
@@ -10,79 +10,85 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bpfre.attention import scale_start
-from bpfre.config import Activation, ModelConfig, Norm
+from bpfre.attention import scale_init
+from bpfre.config import Activation, Norm
 
-SQUEEZE = 16  # channels over hidden units of squeeze-and-excitation
+SQUEEZE = 16  # ratio of channels to hidden units of squeeze-and-excitation
 
 
 class Bottleneck(nn.Module):
     """norm - 3x3 - activation - 3x3 - norm - squeeze-and-excitation, and a shortcut.
 
     Args:
-        channels_in: Channels of the input.
-        channels: Channels of the output.
-        stride: 2 halves the side.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Of the second convolution and the shortcut.
         norm: "group", "batch" or "none".
         activation: "prelu" or "leaky".
     """
 
     def __init__(
-        self, channels_in: int, channels: int, *, stride: int = 1, norm: Norm, activation: Activation = "prelu"
+        self, in_channels: int, out_channels: int, *, stride: int = 1, norm: Norm, activation: Activation = "prelu"
     ) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            _norm(channels_in, norm),
-            nn.Conv2d(channels_in, channels, 3, padding=1, bias=norm == "none"),
-            nn.PReLU(channels) if activation == "prelu" else nn.LeakyReLU(0.2),
-            nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=norm == "none"),
-            _norm(channels, norm),
+            _norm(in_channels, norm),
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=norm == "none"),
+            nn.PReLU(out_channels) if activation == "prelu" else nn.LeakyReLU(0.2),
+            nn.Conv2d(out_channels, out_channels, 3, stride=stride, padding=1, bias=norm == "none"),
+            _norm(out_channels, norm),
         )
-        hidden = max(4, channels // SQUEEZE)
-        # pSp: ReLU between the two. Here leaky, so that none of the few hidden units can die.
-        self.excite = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.2), nn.Conv2d(hidden, channels, 1))
-        if norm == "none":  # keep the branch small beside the shortcut at the start, as a normalisation would
-            scale_start(self.body[3], 0.5)
+        hidden = max(4, out_channels // SQUEEZE)
+        # pSp: ReLU. Here: leaky, so that none of the few hidden units can die.
+        self.excite = nn.Sequential(
+            nn.Conv2d(out_channels, hidden, 1), nn.LeakyReLU(0.2), nn.Conv2d(hidden, out_channels, 1)
+        )
+        if norm == "none":  # a branch as small beside the shortcut as normalisation would make it
+            scale_init(self.body[3], 0.5)
         self.shortcut: nn.Module
-        if channels_in != channels:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride=stride, bias=False))
-            self.shortcut.append(_norm(channels, norm))
+        if in_channels != out_channels:
+            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False))
+            self.shortcut.append(_norm(out_channels, norm))
         else:
             self.shortcut = nn.MaxPool2d(1, stride) if stride > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels_in, r, r) to (N, channels, r / stride, r / stride)."""
+        """Map (N, in_channels, r, r) to (N, out_channels, r / stride, r / stride)."""
         y = self.body(x)
         y = y * torch.sigmoid(self.excite(y.mean(dim=(2, 3), keepdim=True)))
         return self.shortcut(x) + y
 
 
 class Encoder(nn.Module):
-    """E: two blocks at every resolution, S / patch ... 4, and the latent code.
+    """E: two blocks at every resolution S / patch ... 4, and the latent code.
 
     Args:
-        config: Of the model.
+        channels: C_r by resolution, finest first.
+        patch: Pixels folded into channels, patch x patch.
+        style_dim: Length of the latent code; None without one.
+        norm: Of the blocks.
+        activation: Of the blocks.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self, channels: dict[int, int], *, patch: int, style_dim: int | None, norm: Norm, activation: Activation
+    ) -> None:
         super().__init__()
-        self.patch = config.patch
-        first = config.channels(config.finest)
-        self.stem = nn.Sequential(nn.Conv2d(3 * config.patch**2, first, 3, padding=1), nn.PReLU(first))
+        self.patch = patch
+        in_channels = next(iter(channels.values()))
+        self.stem = nn.Sequential(nn.Conv2d(3 * patch**2, in_channels, 3, padding=1), nn.PReLU(in_channels))
         self.stages = nn.ModuleDict()
-        channels_in = first
-        for r in config.resolutions:
-            channels = config.channels(r)
-            stride = 1 if r == config.finest else 2
+        for r, out_channels in channels.items():
+            stride = 2 if self.stages else 1
             self.stages[str(r)] = nn.Sequential(
-                Bottleneck(channels_in, channels, stride=stride, norm=config.norm, activation=config.activation),
-                Bottleneck(channels, channels, norm=config.norm, activation=config.activation),
+                Bottleneck(in_channels, out_channels, stride=stride, norm=norm, activation=activation),
+                Bottleneck(out_channels, out_channels, norm=norm, activation=activation),
             )
-            channels_in = channels
-        self.latent = nn.Linear(channels_in * 16, config.style_dim) if config.generator else None
+            in_channels = out_channels
+        self.latent = None if style_dim is None else nn.Linear(in_channels * 16, style_dim)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """F_E of all scales by resolution, finest first."""
+        """Return f_E by resolution, finest first."""
         features = {}
         f = self.stem(F.pixel_unshuffle(x, self.patch))
         for r, stage in self.stages.items():
@@ -90,52 +96,56 @@ class Encoder(nn.Module):
         return features
 
     def code(self, features: dict[int, Tensor]) -> Tensor:
-        """E(x), the latent code (N, style_dim), from the features of all scales."""
+        """Return the latent code E(x), (N, style_dim), given f_E."""
         assert self.latent is not None
         return self.latent(features[4].flatten(1))
 
 
 class Decoder(nn.Module):
-    """D_deco: two blocks at every resolution, 4 ... S / patch, each joined by the encoder's weighted features.
+    """D_deco: two blocks at every resolution 4 ... S / patch, with the encoder's weighted features as skip connections.
 
     Args:
-        config: Of the model.
+        channels: C_r by resolution, finest first.
+        patch: Pixels folded into channels, patch x patch.
+        norm: Of the blocks.
+        activation: Of the blocks.
+        residual: The output is a change of the input image, which starts small.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self, channels: dict[int, int], *, patch: int, norm: Norm, activation: Activation, residual: bool
+    ) -> None:
         super().__init__()
-        self.patch = config.patch
+        self.patch = patch
         self.stages = nn.ModuleDict()
-        channels_in = 0
-        for r in reversed(config.resolutions):
-            channels = config.channels(r)
+        in_channels = 0
+        for r, out_channels in reversed(channels.items()):
             self.stages[str(r)] = nn.Sequential(
-                Bottleneck(channels_in + channels, channels, norm=config.norm, activation=config.activation),
-                Bottleneck(channels, channels, norm=config.norm, activation=config.activation),
+                Bottleneck(in_channels + out_channels, out_channels, norm=norm, activation=activation),
+                Bottleneck(out_channels, out_channels, norm=norm, activation=activation),
             )
-            channels_in = channels
-        self.to_rgb = nn.Conv2d(channels_in, 3 * config.patch**2, 3, padding=1)
-        if config.residual == "add":  # begin close to the picture itself
-            scale_start(self.to_rgb, 0.1)
+            in_channels = out_channels
+        self.to_rgb = nn.Conv2d(in_channels, 3 * patch**2, 3, padding=1)
+        if residual:
+            scale_init(self.to_rgb, 0.1)
 
     def forward(self, weighted: dict[int, Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
         """Decode W ⊗ f_E.
 
         Returns:
-            (N, 3, S, S) in [-1, 1], unclamped: a picture, or a change of one; and f_deco by resolution, finest first.
+            An image or a change of one, (N, 3, S, S) in [-1, 1], unclamped; and f_deco by resolution, finest first.
         """
         features: dict[int, Tensor] = {}
         f: Tensor | None = None
         for r, stage in self.stages.items():
             skip = weighted[int(r)]
-            joined = skip if f is None else torch.cat([enlarge(f), skip], dim=1)
-            f = features[int(r)] = stage(joined)
+            f = features[int(r)] = stage(skip if f is None else torch.cat([upsample(f), skip], dim=1))
         rgb = F.pixel_shuffle(self.to_rgb(f), self.patch)
         return rgb, dict(reversed(features.items()))
 
 
-def enlarge(image: Tensor) -> Tensor:
-    """Double both sides, bilinearly."""
+def upsample(image: Tensor) -> Tensor:
+    """Upsample bilinearly by a factor of 2."""
     return F.interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
