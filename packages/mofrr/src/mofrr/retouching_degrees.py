@@ -1,8 +1,7 @@
-"""Degrees of retouching by what they cost: five classes of PSNR (MoFRR, section 3.1).
+"""Section 3.1: degrees of retouching, five classes of the PSNR between retouched image and original.
 
-Sliders of different programs do not mean the same, so degrees are told by the distance between the retouched and the
-original picture. Degree 5, the heaviest, is the 15 % of a training set's pictures with the lowest PSNR; then come 25,
-25 and 25 %, and degree 1 is the 10 % with the highest.
+Strengths of different programs do not compare; PSNRs do. Degree 5, the heaviest, is the 15 % of a training set with the
+lowest PSNR, then come 25, 25 and 25 %, and degree 1 is the 10 % with the highest.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ DEGREE_SHARES = (0.15, 0.25, 0.25, 0.25, 0.10)
 
 
 def degree_edges(psnrs: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Where the degrees of an operation meet.
+    """Return the PSNRs that separate the degrees of an operation.
 
     Args:
-        psnrs: In dB, of each training picture that the operation was done to, pooled over programs.
+        psnrs: In dB, of each training image with that operation, pooled over programs.
 
     Returns:
-        (4,) float64 dB, ascending: the borders 5 | 4, 4 | 3, 3 | 2 and 2 | 1.
+        (4,) float64 dB, ascending: 5 | 4, 4 | 3, 3 | 2 and 2 | 1.
 
     Raises:
-        ValueError: If there are fewer than five pictures, or a PSNR is not finite (equal pictures are not retouched).
+        ValueError: Fewer than five images, or a PSNR is not finite (equal images are not retouched).
     """
     values = np.asarray(psnrs, dtype=np.float64)
     if values.ndim != 1 or len(values) < len(DEGREE_SHARES):
@@ -38,17 +37,14 @@ def degree_edges(psnrs: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def degrees(psnr: np.ndarray | float, edges: np.ndarray) -> np.ndarray:
-    """Degrees of retouched pictures, 1 (light) … 5 (heavy).
+    """Return degrees from 1 (light) to 5 (heavy), int64 of the shape of ``psnr``.
 
     Args:
-        psnr: In dB, any shape; equal pictures (infinity) are of degree 1.
-        edges: (4,) of their operation, as `degree_edges` gives them.
-
-    Returns:
-        int64 of the same shape. A PSNR on a border belongs to the lighter side.
+        psnr: In dB; infinity is of degree 1, and a PSNR on an edge belongs to the lighter degree.
+        edges: (4,) from :func:`degree_edges`.
 
     Raises:
-        ValueError: If a PSNR is not a number.
+        ValueError: A PSNR is NaN.
     """
     values = np.asarray(psnr, dtype=np.float64)
     if np.isnan(values).any():
