@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from mofrr import data as data_module
 from mofrr import portraits as module
 from mofrr.data import NoImages, open_retouched_faces
+from mofrr.degree import degree_edges
 from mofrr.portraits import Portrait
-from mofrr.retouching_degrees import degree_edges
 from retouch_common.faces.alignment import align
 from retouch_common.faces.landmarks import canonical_landmarks
 from retouch_common.ranges import to_levels

@@ -26,9 +26,9 @@ from retouch_common.synthesis.retouching import ANY, OPERATIONS, RetouchConfig, 
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mofrr.degree import degree_edges, degrees
 from mofrr.history import History, photographed
 from mofrr.portraits import load_portrait, npz_bytes, prepare_portraits, square_of
-from mofrr.retouching_degrees import degree_edges, degrees
 from mofrr.retouching_ffhq import Retouched, find_retouched
 from mofrr.traces import image_traces, packed, photo_traces, unpacked
 

@@ -20,7 +20,7 @@ class Router(nn.Module):
     Args:
         operations: Names of the operations.
         backbone: See :class:`mofrr.backbones.Backbone`.
-        size: See there.
+        size: Side in pixels to which images are resized.
     """
 
     def __init__(self, operations: Sequence[str], backbone: str, size: int) -> None:

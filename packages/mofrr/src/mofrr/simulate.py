@@ -4,7 +4,7 @@
     OUT/Whitening_60/SPLIT/NUMBER.png        one operation at 30, 60 or 90
     OUT/multi/SPLIT/K_NUMBER.png             two to four operations
     OUT/multi.txt                            their labels
-    OUT/recipes.jsonl                        strengths, style and seed of every retouched picture
+    OUT/recipes.jsonl                        strengths, style and seed of every retouched image
     OUT/sheets/NUMBER.png                    overviews of some faces
 
 A person's images are all in one split. Everything follows from the seed and the portraits: rerun the same command to
