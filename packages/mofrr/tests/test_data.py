@@ -78,7 +78,7 @@ def test_kinds_of_published_pictures(published):
     assert sample["retouched"].shape == (3, 64, 64) and float(sample["original"].mean()) == pytest.approx(100 / 255)
     with pytest.raises(NoImages, match="no single:eye images"):
         opened(published, kind="single:eye")
-    with pytest.raises(ValueError, match="styles are chosen for faces:"):
+    with pytest.raises(ValueError, match="styles can be chosen for faces:"):
         opened(published, styles=("rosy",))
 
 

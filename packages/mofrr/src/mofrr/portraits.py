@@ -158,10 +158,9 @@ def known_landmarks(path: Path) -> FaceLandmarks | None:
     Raises:
         ValueError: They cannot be read.
     """
-    file = _landmark_file(path)
-    if file is not None:
-        return read_landmarks(file)
-    mesh = mesh_of(path)
+    files, mesh = _landmark_source(path)
+    if files:
+        return read_landmarks(files[0])
     return None if mesh is None else landmarks_from_mesh(mesh)
 
 
@@ -192,14 +191,15 @@ def npz_bytes(**arrays: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _landmark_file(path: Path) -> Path | None:
-    return next((file for file in map(path.with_suffix, LANDMARKS) if file.is_file()), None)
+def _landmark_source(path: Path) -> tuple[list[Path], np.ndarray | None]:
+    """Return a portrait's landmark file, if it has one, else its mesh."""
+    files = [file for file in map(path.with_suffix, LANDMARKS) if file.is_file()][:1]
+    return files, None if files else mesh_of(path)
 
 
 def _key(path: Path) -> str:
     """Return the name of a cache entry, which changes with the portrait and its landmarks."""
-    file = _landmark_file(path)
-    files, mesh = ([], mesh_of(path)) if file is None else ([file], None)
+    files, mesh = _landmark_source(path)
     return portrait_key(path, VERSION, MARGIN, LARGEST, files=files, mesh=mesh)
 
 
