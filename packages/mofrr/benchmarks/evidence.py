@@ -12,8 +12,8 @@ from importlib import resources
 import restored_anywhere
 import torch
 from mofrr.config import OPERATIONS, PRESETS
-from mofrr.data import open_data
-from mofrr.evaluate import MOFRR, PROTOCOL, Evaluation, Options, evaluate, means
+from mofrr.data import open_retouched_faces
+from mofrr.evaluate import MOFRR, PROTOCOL, Evaluation, EvaluationOptions, evaluate, means
 from mofrr.model import MoFRR
 from mofrr.restore import Restorer
 from mofrr.sampling import Diffusion
@@ -36,7 +36,7 @@ evidence = Evidence("mofrr")
 def sampler():
     """Ten trailing steps of 1000 times from noise alone, 64 x 64."""
     config = replace(PRESETS["recommended"].model, warm_start=False)
-    diffusion = Diffusion(config)
+    diffusion = Diffusion.from_config(config)
     y_0 = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     def predict(y_t: Tensor, t: Tensor) -> Tensor:
@@ -319,8 +319,10 @@ def _degrees() -> dict[str, tuple[float, float]]:
     held_out = f"faces:{face_sets([*STUDIO, *ANYWHERE])}"
     for name in OPERATIONS:
         options = {"size": model.config.size, "seed": 0, "operations": OPERATIONS, "kind": f"single:{name}"}
-        faces = open_data(held_out, split="val", **options)
-        faces.degree_edges = open_data(f"faces:{face_sets(STUDIO)}", split="train", **options).measured_edges()
+        faces = open_retouched_faces(held_out, split="val", **options)
+        faces.degree_edges = open_retouched_faces(
+            f"faces:{face_sets(STUDIO)}", split="train", **options
+        ).measured_edges()
         errors = []
         for index in range(2 * len(faces)):  # the second time around retouched in another way
             sample = faces[index]
@@ -334,7 +336,9 @@ def _degrees() -> dict[str, tuple[float, float]]:
 @cache
 def _evaluated() -> Evaluation:
     _small()
-    return evaluate("small", f"faces:{face_sets(STUDIO)}", Options(limit=FACES, styles=tuple(STYLES), device="cpu"))
+    return evaluate(
+        "small", f"faces:{face_sets(STUDIO)}", EvaluationOptions(limit=FACES, styles=tuple(STYLES), device="cpu")
+    )
 
 
 @cache

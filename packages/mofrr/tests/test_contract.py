@@ -31,7 +31,7 @@ class MoFRRContract(ModelContract):
             noise = torch.randn(expert.low_size(X), generator=generator)
             passed = expert(X, 0.9 * X, z, t, noise)
             experts[name] = passed.restored
-            outputs |= {f"answer {name}": passed.answer, f"residual {name}": passed.residual}
+            outputs |= {f"answer {name}": passed.output, f"residual {name}": passed.residual}
             outputs |= {} if name not in model.estimators else {f"degree {name}": model.estimators[name](image)}
         if model.router is not None:
             outputs["router"] = model.router(image)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from mofrr import data as data_module
 from mofrr import portraits as module
-from mofrr.data import NoPictures, open_data
+from mofrr.data import NoImages, open_retouched_faces
+from mofrr.degree import degree_edges
 from mofrr.portraits import Portrait
-from mofrr.retouching_degrees import degree_edges
 from retouch_common.faces.alignment import align
 from retouch_common.faces.landmarks import canonical_landmarks
 from retouch_common.ranges import to_levels
@@ -60,7 +60,7 @@ def portraits(tmp_path, monkeypatch):
 
 
 def opened(spec, **options):
-    return open_data(spec, **({"size": 64, "split": "train", "seed": 0, "operations": OPERATIONS} | options))
+    return open_retouched_faces(spec, **({"size": 64, "split": "train", "seed": 0, "operations": OPERATIONS} | options))
 
 
 def test_a_copied_folder_is_not_searched_again(portraits, tmp_path, monkeypatch):
@@ -76,9 +76,9 @@ def test_kinds_of_published_pictures(published):
     sample = opened(published, kind="multi")[0]
     assert sample["applied"].tolist() == [1, 0, 1, 0] and sample["degree"] == 0
     assert sample["retouched"].shape == (3, 64, 64) and float(sample["original"].mean()) == pytest.approx(100 / 255)
-    with pytest.raises(NoPictures, match="no single:eye pictures"):
+    with pytest.raises(NoImages, match="no single:eye images"):
         opened(published, kind="single:eye")
-    with pytest.raises(ValueError, match="styles are chosen for faces:"):
+    with pytest.raises(ValueError, match="styles can be chosen for faces:"):
         opened(published, styles=("rosy",))
 
 
@@ -136,10 +136,10 @@ def test_simulated_kinds(portraits):
 def test_what_the_simulator_cannot_show_is_refused(portraits):
     lips = (*OPERATIONS, "lip_plumping")
     assert len(opened(portraits, operations=lips)) == 25
-    with pytest.raises(NoPictures, match="nothing here does lip_plumping to a face"):
+    with pytest.raises(NoImages, match="lip_plumping cannot be simulated"):
         opened(portraits, operations=lips, kind="single:lip_plumping")
     for kind in ("mixed", "multi"):
-        with pytest.raises(NoPictures, match=f"{kind} faces also show lift, smooth"):
+        with pytest.raises(NoImages, match=f"{kind} faces also show lift, smooth"):
             opened(portraits, operations=("white", "eye"), kind=kind)
 
 

@@ -9,8 +9,8 @@ import torch
 from click.testing import CliRunner
 from mofrr.cli import evaluate as command
 from mofrr.config import OPERATIONS, PRESETS
-from mofrr.data import open_data
-from mofrr.evaluate import Options, evaluate, means
+from mofrr.data import open_retouched_faces
+from mofrr.evaluate import EvaluationOptions, evaluate, means
 from mofrr.model import MoFRR
 from mofrr.train import train
 from retouch_common.config import apply_overrides
@@ -35,9 +35,9 @@ def published(tmp_path_factory):
 
 def test_every_kind_beside_doing_nothing(published, weights, tmp_path):
     said = []
-    result = evaluate(weights, published, Options(device="cpu", limit=2), out=tmp_path, report=said.append)
+    result = evaluate(weights, published, EvaluationOptions(device="cpu", limit=2), out=tmp_path, report=said.append)
     assert list(result.kinds) == ["white", "eye", "multi", "clean"]
-    assert any("no single:smooth pictures" in line for line in said)
+    assert any("no single:smooth images" in line for line in said)
     assert means(result.kinds["white"], IDENTITY)["PSNR"] == pytest.approx(20 * np.log10(255 / 16), abs=0.05)
     assert means(result.kinds["clean"], IDENTITY)["PSNR"] == 100
     assert {len(result.kinds[k].images) + len(result.kinds[k].clean) for k in ("white", "eye", "clean")} == {2}
@@ -45,7 +45,7 @@ def test_every_kind_beside_doing_nothing(published, weights, tmp_path):
     assert set(written["kinds"]) == set(result.kinds) and (tmp_path / "figures.png").is_file()
     router, right = MoFRR.from_pretrained(weights).router, []
     for kind, title in (("single:white", "white"), ("single:eye", "eye"), ("multi", "multi"), ("clean", "clean")):
-        faces = open_data(published, size=64, split="val", seed=0, operations=OPERATIONS, kind=kind)
+        faces = open_retouched_faces(published, size=64, split="val", seed=0, operations=OPERATIONS, kind=kind)
         pairs = [faces.pair(index) for index in range(min(2, len(faces)))]
         gates = torch.sigmoid(router(torch.stack([pair.retouched for pair in pairs]))) > 0.5
         assert result.active[title] == gates.sum() / len(pairs)
@@ -77,9 +77,9 @@ def test_baselines_and_similarity(published, weights, tmp_path):
 
 def test_refuses_what_is_not_there(published, weights, tmp_path):
     with pytest.raises(ValueError, match="holds no trained baselines"):
-        evaluate(weights, published, Options(device="cpu", baselines=str(tmp_path)), report=print)
+        evaluate(weights, published, EvaluationOptions(device="cpu", baselines=str(tmp_path)), report=print)
     with pytest.raises(ValueError, match="limit must be at least 1"):
-        Options(limit=0)
+        EvaluationOptions(limit=0)
     shown = CliRunner().invoke(command, ["--data", str(tmp_path), "--weights", weights, "--device", "cpu"])
     assert shown.exit_code == 1 and "no folder of originals" in shown.output and "Traceback" not in shown.output
 

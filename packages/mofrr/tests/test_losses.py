@@ -19,8 +19,8 @@ from mofrr.losses import (
     tv_loss,
     weighted_sum,
 )
-from mofrr.shared import SharedTraining
-from mofrr.wavefrr import WaveFRRTraining
+from mofrr.sampling import ExpertOutput
+from mofrr.wavefrr import WaveFRROutput
 
 
 def filled(value, size=16, batch=1, channels=3):
@@ -63,7 +63,7 @@ def test_classification():
 
 def passed(**changes):
     values = {
-        "answer": filled(0.1),
+        "output": filled(0.1),
         "target": filled(0.3),
         "residual": filled(0.2),
         "true_residual": filled(0.5),
@@ -72,7 +72,7 @@ def passed(**changes):
         "restored": filled(0.5),
         "weight": torch.tensor([0.5]),
     }
-    return WaveFRRTraining(**(values | changes))
+    return WaveFRROutput(**(values | changes))
 
 
 def test_the_expert_adds_its_terms():
@@ -86,7 +86,7 @@ def test_the_expert_adds_its_terms():
 
 
 def test_the_others_add_theirs():
-    shared = SharedTraining(filled(0.1), filled(0.3), filled(0.5), torch.tensor([0.5]))
+    shared = ExpertOutput(filled(0.1), filled(0.3), filled(0.5), torch.tensor([0.5]))
     assert {"simple", "l1", "ssim"} == set(shared_losses(shared, filled(0.3)))
     assert shared_losses(shared, filled(0.3))["l1"].item() == pytest.approx(0.1)
     assert combine_losses(filled(0.5), filled(0.3))["l1"].item() == pytest.approx(0.2)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 from mofrr.combine import Combine
-from mofrr.config import OPERATIONS, PRESETS, SINGLE, ModelConfig
+from mofrr.config import OPERATIONS, PRESETS, SINGLE, LossConfig, ModelConfig, TrainConfig
 from mofrr.losses import expert_losses, shared_losses
 from mofrr.mam import ResNetMAM, assignment
 from mofrr.model import SEED_STRIDE, MoFRR
-from retouch_common.config import apply_overrides
+from retouch_common.config import apply_overrides, from_dict
 
 TINY = PRESETS["tiny"].model
 
@@ -171,7 +171,7 @@ ABLATIONS = {
         "model.zero_terminal_snr": False,
         "model.warm_start": True,
     },
-    "two levels": {"model.levels": 2, "model.patch": 4},
+    "two levels": {"model.levels": 2},
 }
 
 
@@ -214,15 +214,15 @@ def test_a_perfect_noise_predictor_gives_the_clean_low_band():
         abar = expert.diffusion.schedule.alpha_bar[t].view(-1, 1, 1, 1)
         return ((y_t - abar.sqrt() * low) / (1 - abar).sqrt()).float(), None
 
-    expert._answer = perfect
-    sampled = expert._sample(expert._low(expert._bands(X)), torch.zeros(1), [0], 10, False)
+    expert._predict = perfect
+    sampled = expert._sample(expert._low(expert._bands(X)), torch.zeros(1), [0], steps=10)[0]
     assert (sampled - low).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("base", ["input", "experts"])
 def test_what_an_untrained_combine_module_answers(base):
     """By hand: the input, or the input and what the active experts change."""
-    combine = Combine(replace(PRESETS["tiny"].model, combine_base=base))
+    combine = Combine.from_config(replace(PRESETS["tiny"].model, combine_base=base))
     X, gates = pictures(1, seed=1), torch.tensor([[1.0, 0.0, 0.75, 0.0]])
     experts = {name: pictures(1, seed=seed) for seed, name in enumerate(("white", "smooth", "lift", "eye"), 2)}
     expected = X if base == "input" else X + (experts["white"] - X) + 0.75 * (experts["lift"] - X)
@@ -264,13 +264,20 @@ def test_refuses_impossible_configurations():
         ({"attention_width": 6, "attention_heads": 1}, "multiple of 4"),
         ({"attention_width": 16, "attention_heads": 3}, "attention_heads=3"),
         ({"backbone_size": 72}, "multiple of 32"),
-        ({"patch": 3}, "multiple of 24"),
     ):
         with pytest.raises(ValueError, match=message):
             dataclasses.replace(TINY, **change)
     with pytest.raises(ValueError, match="no preset"):
         MoFRR.from_preset("large")
     assert ModelConfig().multiple == 32
+
+
+@pytest.mark.parametrize("section", [ModelConfig, LossConfig, TrainConfig])
+def test_configurations_of_earlier_releases_load(section):
+    assert section.RETIRED and from_dict(section, section.RETIRED) == section()
+    for name in section.RETIRED:
+        with pytest.raises(ValueError, match=f"{name}: this release has only"):
+            from_dict(section, {name: -1})
 
 
 def test_weights_come_back(tmp_path):

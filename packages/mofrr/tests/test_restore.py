@@ -102,10 +102,10 @@ def test_what_was_found_is_told(restorer):
     (face,) = restorer.restore_faces(ArraySource(image), squares)
     assert set(face.probabilities) == set(ALL) and set(face.degrees) == set(ALL)
     assert all(1 <= degree <= 5 for degree in face.degrees.values())
-    assert set(face.pictures) == {*ALL, "shared", "restored"}
+    assert set(face.images) == {*ALL, "shared", "restored"}
     aligned = align(image, face.square, 64)
     assert np.abs(face.change).max() > UNTOUCHED
-    assert np.abs(face.pictures["restored"] - aligned - face.change).max() <= UNTOUCHED + 1e-6
+    assert np.abs(face.images["restored"] - aligned - face.change).max() <= UNTOUCHED + 1e-6
 
 
 def test_refuses_bad_options(weights, restorer):

@@ -85,12 +85,12 @@ def test_what_is_missing_is_said(tmp_path, caplog):
     with pytest.raises(ValueError, match="no folder of originals"):
         find_retouched(tmp_path)
     touch(tmp_path / "ori" / "1.png")
-    with pytest.raises(ValueError, match="no retouched pictures"):
+    with pytest.raises(ValueError, match="no retouched images"):
         find_retouched(tmp_path)
     touch(tmp_path / "Smoothing_30" / "1.png")
     touch(tmp_path / "Smoothing_30" / "2.png")
     assert len(find_retouched(tmp_path)) == 2
-    assert "1 pictures have no original" in caplog.text
+    assert "1 images have no original" in caplog.text
     with pytest.raises(ValueError, match="split 'test'"):
         find_retouched(tmp_path, "test")
     touch(tmp_path / "Smoothing_31" / "1.png")

@@ -72,7 +72,7 @@ def test_refuses_what_is_no_embedder(network, tmp_path):
     with pytest.raises(ValueError, match=r"a\.pt: not a TorchScript network"):
         Embedder(tmp_path / "a.pt")
     torch.jit.script(torch.nn.Identity()).save(str(tmp_path / "same.pt"))
-    with pytest.raises(ValueError, match="no \\(N, D\\) embeddings"):
+    with pytest.raises(ValueError, match="not return \\(N, D\\) embeddings"):
         Embedder(tmp_path / "same.pt")(torch.rand(1, 3, 64, 64))
 
 

@@ -48,7 +48,7 @@ def test_is_read_back_as_it_was_made(portraits, tmp_path):
         for magnitude in (1, 2, 3):
             assert kinds.count(((operation, magnitude),)) == 20
     assert kinds.count(()) == 20 and sum(len(kind) >= 2 for kind in kinds) == 40
-    assert "2 portraits show no face" in said[0] and said[-1].startswith("280 retouched pictures of 20 portraits")
+    assert "no face found in 2 portraits" in said[0] and said[-1].startswith("280 retouched images of 20 portraits")
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 7  # of the first eight portraits one shows no face
     # Persons 00 and 10 are held out, neutral and smiling.
     assert len(find_retouched(tmp_path, "val")) == len(find_retouched(tmp_path, "test")) == 2 * 2 * (1 + 12 + 2)

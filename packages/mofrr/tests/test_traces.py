@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from mofrr.traces import CHANNELS, FLOOR, GRID, packed, photo_traces, picture_traces, read_faces, unpacked
+from mofrr.traces import CHANNELS, FLOOR, GRID, image_traces, packed, photo_traces, read_faces, unpacked
 from retouch_common.faces.alignment import FaceSquare, whole_square
 from retouch_common.photo.filters import resize
 from retouch_common.photo.sources import ArraySource
@@ -66,7 +66,7 @@ def test_a_warp_leaves_traces_where_it_was_and_resizing_everywhere():
 def test_pictures_are_photographs_of_their_own():
     image = grainy(96, 80)
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
-    maps = picture_traces(torch.cat([tensor, 1 - tensor]))
+    maps = image_traces(torch.cat([tensor, 1 - tensor]))
     assert maps.shape == (2, CHANNELS, GRID, GRID)
     expected = photo_traces(image, FaceSquare((40.0, 48.0), 96.0))
     np.testing.assert_array_equal(maps[0].numpy(), expected)

@@ -8,6 +8,7 @@ import pytest
 import pyvips
 import torch
 from click.testing import CliRunner
+from mofrr import model as model_module
 from mofrr.cli import train as command
 from mofrr.config import PRESETS, SINGLE, stage_presets
 from mofrr.model import MoFRR
@@ -120,10 +121,10 @@ def test_a_finished_stage_is_left_alone_and_what_is_missing_said(faces, tmp_path
     assert any("still to train: degree-white" in line for line in said)
 
 
-def test_a_new_operation_is_trained_without_the_others(faces, tmp_path):
+def test_a_new_operation_is_trained_without_the_others(faces, tmp_path, monkeypatch):
     """The guide's steps: add an operation to trained weights, train what is its own."""
-    every = {"model__threshold": 0.0}  # an untrained router finds nothing, and then a slot has nothing to learn from
-    before = train(configured(train__steps=1, **every), faces, tmp_path / "before", device="cpu", report=print)
+    monkeypatch.setattr(model_module, "THRESHOLD", 0.0)  # an untrained router finds nothing for a slot to learn from
+    before = train(configured(train__steps=1), faces, tmp_path / "before", device="cpu", report=print)
     model = MoFRR.from_pretrained(before)
     model.add_operation("lip_plumping")
     model.save_pretrained(tmp_path / "start")
@@ -132,7 +133,7 @@ def test_a_new_operation_is_trained_without_the_others(faces, tmp_path):
     shutil.copytree(faces, tmp_path / "faces")
     shutil.copytree(tmp_path / "faces" / "Whitening_60", tmp_path / "faces" / "LipPlumping_60")
     options = {"model__operations": [*OPERATIONS, "lip_plumping"], "train__init": str(tmp_path / "start")}
-    config = configured(train__only="lip_plumping", train__ema=0.0, **options, **every)
+    config = configured(train__only="lip_plumping", train__ema=0.0, **options)
     assert names_of(stages_of(config)) == ["router", "degree-lip_plumping", "expert-lip_plumping", "combine"]
     weights = train(config, str(tmp_path / "faces"), tmp_path / "after", device="cpu", report=print)
     new = MoFRR.from_pretrained(weights).state_dict()

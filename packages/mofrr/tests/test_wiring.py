@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import pyvips
 import torch
+from mofrr import stages
 from mofrr.config import PRESETS
 from mofrr.losses import expert_losses, shared_losses
-from mofrr.sampling import Diffusion, generators_for
-from mofrr.shared import SharedExpert, SharedTraining
+from mofrr.sampling import Diffusion, ExpertOutput, generators_for
+from mofrr.shared import SharedExpert
 from mofrr.stages import known_stages
 from mofrr.train import StageTask
-from mofrr.wavefrr import WaveFRR, WaveFRRTraining
+from mofrr.wavefrr import WaveFRR, WaveFRROutput
 from retouch_common.config import apply_overrides
 from retouch_common.training.runner import Runner
 from torch import nn
@@ -48,9 +49,9 @@ class FakePart:
         self.X, self.Y, self.given, self.options = X, Y, given, options
         none = torch.zeros(2, 3, 32, 32)
         if len(given) == 2:
-            return SharedTraining(answer=none, target=none, restored=0 * X, weight=torch.ones(2))
-        return WaveFRRTraining(
-            answer=none, target=none, residual=None, true_residual=none, high=[none], true_high=[none],
+            return ExpertOutput(output=none, target=none, restored=0 * X, weight=torch.ones(2))
+        return WaveFRROutput(
+            output=none, target=none, residual=None, true_residual=none, high=[none], true_high=[none],
             restored=0 * X, weight=torch.ones(2),
         )  # fmt: skip
 
@@ -58,8 +59,8 @@ class FakePart:
 def network(config):
     """A network of which a stage asks the degree and the sizes."""
     return SimpleNamespace(
-        experts={"white": WaveFRR(config.model)},
-        shared=SharedExpert(config.model),
+        experts={"white": WaveFRR.from_config(config.model)},
+        shared=SharedExpert.from_config(config.model),
         degree=lambda name, image, traces: image.mean(dim=(1, 2, 3)) if name == "white" else None,
     )
 
@@ -84,9 +85,9 @@ def test_the_shared_expert_learns_from_the_retouched_face_to_its_original(batch)
 @pytest.mark.parametrize(("rollout", "chances"), [("one_step", 0), ("full", 40), ("last", 20)])
 def test_what_is_rolled_out(batch, rollout, chances):
     config, part, drawn = configured(loss__rollout=rollout), FakePart(), generator()
-    stages, model, taken = known_stages(config), network(config), []
+    stage, model, taken = known_stages(config)["expert-white"], network(config), []
     for _ in range(40):
-        stages["expert-white"].terms(model, part, batch, drawn)
+        stage.terms(model, part, batch, drawn)
         seeds, last = part.options["rollout"], part.options["last_only"]
         assert last == (rollout == "last" and seeds is not None)
         assert seeds is None or (len(seeds) == 2 and seeds[0] != seeds[1])
@@ -96,13 +97,13 @@ def test_what_is_rolled_out(batch, rollout, chances):
 
 def test_wavefrr_diffuses_the_originals_low_band(batch):
     config = configured().model
-    expert = WaveFRR(config)
+    expert = WaveFRR.from_config(config)
     X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
     z, t = torch.tensor([0.4, 0.8]), torch.tensor([10, 40])
     noise = torch.randn(expert.low_size(X), generator=generator())
     x_LL, y_LL = (expert._low(expert._bands(image)) for image in (X, Y))
     seen = []
-    expert._answer = lambda *given: seen.append(given) or (torch.zeros_like(x_LL), None)
+    expert._predict = lambda *given: seen.append(given) or (torch.zeros_like(x_LL), None)
     passed = expert(X, Y, z, t, noise)
     ((condition, y_t, degree, times),) = seen
     assert torch.equal(condition, x_LL) and torch.equal(degree, z) and torch.equal(times, t)
@@ -114,10 +115,10 @@ def test_wavefrr_diffuses_the_originals_low_band(batch):
 
 
 def test_the_shared_expert_diffuses_the_original(batch):
-    expert = SharedExpert(configured().model)
+    expert = SharedExpert.from_config(configured().model)
     X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
     t, noise, seen = torch.tensor([10, 40]), torch.randn(X.shape, generator=generator()), []
-    expert._answer = lambda *given: seen.append(given) or torch.zeros_like(X)
+    expert._predict = lambda *given: seen.append(given) or torch.zeros_like(X)
     passed = expert(X, Y, t, noise)
     ((condition, y_t, times),) = seen
     assert torch.equal(condition, X) and torch.equal(times, t)
@@ -129,7 +130,7 @@ def test_the_shared_expert_diffuses_the_original(batch):
 @pytest.mark.parametrize("last_only", [False, True])
 def test_sampling_passes_gradients_through_the_steps_it_should(last_only):
     """Of a network w y_t, the derivative with respect to w of all calls, or of the last call alone."""
-    diffusion = Diffusion(configured(model__steps=3, model__residual=False).model)
+    diffusion = Diffusion.from_config(configured(model__steps=3, model__residual=False).model)
     base = torch.zeros(1, 3, 8, 8)
 
     def sampled(*weights):
@@ -147,7 +148,7 @@ def test_sampling_passes_gradients_through_the_steps_it_should(last_only):
 
 @pytest.mark.parametrize("last_only", [False, True])
 def test_a_rollout_trains_the_noise_predictor_by_the_restored_face(batch, last_only):
-    expert = WaveFRR(configured().model)
+    expert = WaveFRR.from_config(configured().model)
     nn.init.normal_([p for p in expert.denoiser.parameters() if p.ndim == 4][-1], std=0.1)  # it starts at zero
     X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
     noise = torch.randn(expert.low_size(X), generator=generator())
@@ -158,8 +159,9 @@ def test_a_rollout_trains_the_noise_predictor_by_the_restored_face(batch, last_o
 
 
 @pytest.mark.parametrize(("share", "about"), [(0.0, 0.0), (0.3, 0.3)])
-def test_some_experts_are_withheld_from_the_combine_module(batch, share, about):
-    config, drawn, counted = configured(train__drop_experts=share), generator(), []
+def test_some_experts_are_withheld_from_the_combine_module(batch, share, about, monkeypatch):
+    monkeypatch.setattr(stages, "DROP_EXPERTS", share)
+    config, drawn, counted = configured(), generator(), []
     shares = torch.tensor([[0.5, 1.0], [1.0, 0.5]])
     found = SimpleNamespace(
         X=2 * batch["retouched"] - 1, shared=None, experts={}, gates=shares > 0, shares=shares,

@@ -1,4 +1,4 @@
-"""MoFRR: the face before it was retouched, by a mixture of diffusion models (Liu et al., ICCV 2025).
+"""MoFRR: face retouching restoration by a mixture of diffusion models (Liu et al., ICCV 2025).
 
 >>> from mofrr import Restorer
 >>> restorer = Restorer("small")
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "Config", "MoFRR", "ModelConfig", "Restoration", "Restorer"]
 
-_HOMES = {
+_MODULES = {
     "MoFRR": "mofrr.model",
     "Restoration": "mofrr.model",
     "Restorer": "mofrr.restore",
@@ -26,7 +26,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``import mofrr`` costs nothing."""
-    if name not in _HOMES:
+    """Import a public name on first use, so that ``import mofrr`` is fast."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'mofrr' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

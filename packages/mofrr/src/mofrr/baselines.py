@@ -1,72 +1,64 @@
-"""What MoFRR is compared with beside doing nothing: a plain U-Net, and the Combine Module alone.
+"""Baselines: a plain U-Net, and the Combine Module alone.
 
-Both learn to answer the original for the retouched picture, without experts, router or diffusion. A method that does
-not beat them does not need its parts.
+Both regress the original from the retouched image, without experts, router or diffusion. A method that does not beat
+them does not need its parts.
 
-Shapes: pictures (N, 3, S, S) in [-1, 1].
+Shapes: images (N, 3, S, S) in [-1, 1].
 """
 
-import dataclasses
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mofrr.combine import Combine
-from mofrr.config import ModelConfig
-from mofrr.denoiser import Denoiser
+from mofrr.config import SHARED_UNSHUFFLE, ModelConfig
+from mofrr.shared import shared_denoiser
 
 BASELINES = {"unet": "plain U-Net", "combine": "Combine Module alone"}
 """Titles by name."""
 
 
 class UNetRegression(nn.Module):
-    """The shared expert's network without diffusion: it sees the retouched picture and answers a change of it.
+    """The shared expert's U-Net without diffusion, which predicts a change of the image.
 
     Args:
-        config: Of the model.
+        config: Widths of the shared expert.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.step = config.shared_unshuffle
-        folded = 3 * self.step**2
-        self.network = Denoiser(
-            folded,
-            folded,
-            channels=config.shared_channels,
-            multipliers=config.shared_multipliers,
-            blocks=config.blocks,
-        )
+        self.network = shared_denoiser(config, images=1)
 
     def forward(self, X: Tensor) -> Tensor:
-        """The restored pictures."""
+        """Return restored images."""
         t = torch.zeros(len(X), dtype=torch.int64, device=X.device)
-        change = self.network(nn.functional.pixel_unshuffle(X, self.step), t)
-        return X + nn.functional.pixel_shuffle(change, self.step).float()
+        change = self.network(F.pixel_unshuffle(X, SHARED_UNSHUFFLE), t)
+        return X + F.pixel_shuffle(change, SHARED_UNSHUFFLE).float()
 
 
 class CombineOnly(nn.Module):
-    """The Combine Module without any slot but the retouched picture's.
+    """The Combine Module with the retouched image as its only slot.
 
     Args:
-        config: Of the model.
+        channels: Channels at the finest resolution.
+        depth: Number of downsamplings.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
-        self.network = Combine(dataclasses.replace(config, operations=(), router=False, shared=False))
+        self.network = Combine((), channels=channels, depth=depth, shared=False, add_changes=False)
 
     def forward(self, X: Tensor) -> Tensor:
-        """The restored pictures."""
+        """Return restored images."""
         return self.network(X, None, {}, torch.zeros(len(X), 0, device=X.device))
 
 
 def build_baseline(name: str, config: ModelConfig) -> nn.Module:
-    """A baseline of a configuration's widths.
+    """Return an untrained baseline of a configuration's widths.
 
     Raises:
         ValueError: There is no such baseline.
     """
     if name not in BASELINES:
         raise ValueError(f"no baseline {name!r}; there are {', '.join(BASELINES)}")
-    return UNetRegression(config) if name == "unet" else CombineOnly(config)
+    return UNetRegression(config) if name == "unet" else CombineOnly(config.combine_channels, config.combine_depth)

@@ -1,10 +1,11 @@
 """The commands ``mofrr-train``, ``mofrr-simulate``, ``mofrr-restore`` and ``mofrr-evaluate``.
 
-Each parses its options and calls the module of the same concept; heavy imports wait until a command runs.
+Heavy modules are imported when a command runs.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from retouch_common.cli.options import (
@@ -29,6 +30,10 @@ from retouch_common.cli.photos import (
 from retouch_common.cli.training import STOPPED, chosen_configuration, refuse_own_configuration, training_options
 
 KINDS = ("router", "degree", "expert", "shared", "combine", "all", "baseline")
+
+steps_option = click.option(
+    "--steps", type=click.IntRange(min=1), help="DDIM steps; by default what the weights were made for."
+)
 
 
 @click.command()
@@ -55,7 +60,7 @@ def train(
     tensorboard: bool,
     device: str,
 ) -> None:
-    """Train a stage of MoFRR, or all that are left; a killed run goes on with the same command.
+    """Train a stage of MoFRR, or all that are left; rerun the same command to resume.
 
     The order is router and degree, expert (which needs its degree), shared, combine (which needs all others). On
     several GPUs or nodes: accelerate launch "$(which mofrr-train)" with the same options. A baseline is what MoFRR is
@@ -94,22 +99,21 @@ def train(
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the set.")
 @click.option("--size", type=click.IntRange(64, 1024), default=512, show_default=True, help="Side in pixels.")
 @click.option(
-    "--multi", type=click.IntRange(0), default=3, show_default=True, help="Pictures with several operations per face."
+    "--multi", type=click.IntRange(0), default=3, show_default=True, help="Images with several operations per face."
 )
 @click.option("--style", "styles", multiple=True, help="Only this style of retouching; may be repeated.")
 @seed_option
 @version_option("mofrr")
 @friendly_errors
-def simulate(faces: Path, out: Path, size: int, multi: int, styles: tuple[str, ...], seed: int) -> None:
+def simulate(faces: Path, out: Path, styles: tuple[str, ...], **options: int) -> None:
     """Retouch the portraits in FACES as apps do: whitening, smoothing, face lifting, eye enlarging.
 
-    DIR becomes a set laid out as RetouchingFFHQ, with labels, split by person. A killed run goes on with the same
-    command.
+    DIR becomes a set laid out as RetouchingFFHQ, with labels, split by person. Rerun the same command to resume.
     """
     from mofrr.simulate import STYLES
     from mofrr.simulate import simulate as run
 
-    run(faces, out, size=size, multi=multi, styles=styles or tuple(STYLES), seed=seed, report=click.echo)
+    run(faces, out, styles=styles or tuple(STYLES), report=click.echo, **options)
 
 
 @click.command()
@@ -117,7 +121,7 @@ def simulate(faces: Path, out: Path, size: int, multi: int, styles: tuple[str, .
 @out_option
 @weights_option()
 @strength_option
-@click.option("--steps", type=click.IntRange(min=1), help="DDIM steps; by default what the weights were made for.")
+@steps_option
 @click.option(
     "--experts",
     default="auto",
@@ -135,7 +139,7 @@ def simulate(faces: Path, out: Path, size: int, multi: int, styles: tuple[str, .
 )
 @seed_option
 @face_box_option
-@click.option("--aligned", is_flag=True, help="Every INPUT is a face framed as FFHQ's, a square picture.")
+@click.option("--aligned", is_flag=True, help="Every INPUT is a face aligned as in FFHQ, a square image.")
 @click.option(
     "--report", is_flag=True, help="Also write NAME.report.json and NAME.report.png: what was found and undone."
 )
@@ -149,48 +153,35 @@ def restore(
     inputs: tuple[Path, ...],
     out: Path,
     weights: str,
-    strength: float,
     steps: int | None,
     experts: str,
     samples: int,
     seed: int,
-    face_boxes: tuple[tuple[float, float, float, float], ...],
-    aligned: bool,
-    report: bool,
-    compare: bool,
     recursive: bool,
-    overwrite: bool,
     device: str,
     precision: str,
+    **options: Any,
 ) -> None:
     """Estimate what the faces in photographs looked like before an app retouched them.
 
     INPUT: files (JPEG, PNG, TIFF, WebP, AVIF) or folders of them. Profile, EXIF, transparency and bit depth are kept.
-    The same seed gives the same picture. An estimate, not evidence.
+    The same seed gives the same image. An estimate, not evidence.
     """
-    if face_boxes and aligned:
+    if options["face_boxes"] and options["aligned"]:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
-    from mofrr.restore import Options, Restorer, restore_file
+    from mofrr.restore import RestoreOptions, Restorer
 
     names = None if experts == "auto" else [name.strip() for name in experts.split(",") if name.strip()]
     if names == []:
         raise click.UsageError("--experts names no operation; name some, or leave it out")
-    options = Options(
-        strength=strength,
-        face_boxes=face_boxes,
-        aligned=aligned,
-        report=report,
-        compare=compare,
-        overwrite=overwrite,
-    )
-    jobs = plan_photos(inputs, out, recursive=recursive, endings=options.endings)
+    jobs = plan_photos(inputs, out, recursive=recursive, endings=RestoreOptions(**options).endings)
     restorer = Restorer(
         weights, device=device, precision=precision, steps=steps, seed=seed, experts=names, samples=samples
     )
     retouch_all(
         jobs,
-        lambda job: restore_file(restorer, job.source, job.target, options),
-        overwrite=overwrite,
+        lambda job: restorer.restore_file(job.source, job.target, **options),
+        overwrite=options["overwrite"],
         done="restored",
     )
 
@@ -205,10 +196,10 @@ def restore(
 @click.option("--embedder", type=click.Path(path_type=Path), help="Face recognition network, .onnx or TorchScript.")
 @click.option("--embedder-colour", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True)
 @click.option("--embedder-sha256", metavar="HEX", help="Refuse another file.")
-@click.option("--steps", type=click.IntRange(min=1), help="DDIM steps; by default what the weights were made for.")
+@steps_option
 @click.option("--average-samples", "samples", type=click.IntRange(min=1), default=1, show_default=True)
 @seed_option
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and pictures.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and images.")
 @overwrite_option
 @device_option
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16", "auto"]), default="fp32", show_default=True)
@@ -217,41 +208,22 @@ def restore(
 def evaluate(
     data: str,
     weights: str,
-    split: str,
-    limit: int,
-    styles: tuple[str, ...],
-    baselines: str | None,
     embedder: Path | None,
-    embedder_colour: str,
+    embedder_colour: Any,
     embedder_sha256: str | None,
-    steps: int | None,
-    samples: int,
-    seed: int,
     out: Path | None,
     overwrite: bool,
-    device: str,
-    precision: str,
+    **options: Any,
 ) -> None:
     """Measure weights: every operation alone, several at once, untouched faces; always beside doing nothing."""
     from retouch_common.metrics.evaluation import refuse_evaluated
 
-    from mofrr.evaluate import SIMILARITY, Options, show
+    from mofrr.evaluate import SIMILARITY, EvaluationOptions, show
     from mofrr.evaluate import evaluate as run
     from mofrr.similarity import Embedder
 
     refuse_evaluated(out, overwrite=overwrite, also=[SIMILARITY] if embedder is not None else [])
-    options = Options(
-        split=split,  # type: ignore[arg-type]
-        limit=limit,
-        styles=styles,
-        seed=seed,
-        steps=steps,
-        samples=samples,
-        baselines=baselines,
-        device=device,
-        precision=precision,
-    )
     network = None
     if embedder is not None:
-        network = Embedder(embedder, colour=embedder_colour, expected=embedder_sha256)  # type: ignore[arg-type]
-    show(run(weights, data, options, embedder=network, out=out, report=click.echo))
+        network = Embedder(embedder, colour=embedder_colour, expected=embedder_sha256)
+    show(run(weights, data, EvaluationOptions(**options), embedder=network, out=out, report=click.echo))

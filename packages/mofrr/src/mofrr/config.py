@@ -1,4 +1,4 @@
-"""Configuration of MoFRR: one frozen dataclass per concern, and the named presets.
+"""Configuration of MoFRR and its presets.
 
 ``mofrr-train router --preset recommended --set model.levels=1`` starts from a preset and overrides a field. The rows of
 Table 4 are ``model.idem=false``, ``model.degree=false``, ``model.hfcam=false``, ``model.shared=false``,
@@ -8,7 +8,7 @@ Table 4 are ``model.idem=false``, ``model.degree=false``, ``model.hfcam=false``,
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from retouch_common.config import apply_overrides
 from retouch_common.training.config import TrainConfig as BaseTrainConfig
@@ -17,7 +17,7 @@ OPERATIONS = ("white", "smooth", "lift", "eye")
 """Whitening, smoothing, face lifting and eye enlarging, in the paper's order."""
 
 NUM_DEGREES = 5
-"""Degrees of an operation, 1 to 5, the heaviest."""
+"""Degrees of an operation, from 1 (light) to 5 (heavy)."""
 
 SINGLE = {
     "model.operations": ["all"],
@@ -26,62 +26,68 @@ SINGLE = {
     "model.shared": False,
     "model.combine": False,
 }
-"""Table 4's "single WaveFRR" as overrides: one expert for everything is the whole network."""
+"""Overrides of Table 4's "single WaveFRR": one expert of all operations is the whole network."""
+
+
+PATCH = 8  # side of HFCAM's patches in pixels of the band: 4096 tokens for a face of 1024 pixels at one level
+SHARED_UNSHUFFLE = 4  # the shared expert's pixel unshuffling: at full resolution a step costs 16 times as much
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What the network is.
+    """Architecture of the network.
 
     Attributes:
-        size: Side in pixels of the aligned faces that training shows; a multiple of ``multiple``.
-        operations: Names of the retouching operations, each with an expert.
-        backbone: Of the router and the degree estimators: torchvision's "resnet50" or "resnet18", "mam", the ResNet
-            with multi-granularity attention of RetouchingFFHQ, "subbands", :mod:`mofrr.subband_cnn`, or
-            "subbands-traces", the same with :mod:`mofrr.traces`.
-        backbone_size: Side in pixels to which faces are reduced for them.
-        threshold: An operation is there if the router's probability is above.
-        levels: Levels of the wavelet transform; diffusion works on the last low band.
+        size: Side of the aligned training faces in pixels; a multiple of ``multiple``.
+        operations: Names of the retouching operations; each has an expert.
+        backbone: Of the router and the degree estimators: torchvision's "resnet50" or "resnet18", "mam"
+            (:mod:`mofrr.mam`), "subbands" (:mod:`mofrr.subband_cnn`), or "subbands-traces", which also sees
+            :mod:`mofrr.traces`.
+        backbone_size: Side in pixels to which faces are resized for the backbone.
+        levels: Levels of the wavelet transform; the last low band is diffused.
         idem_width: Channels in which IDEM mixes its inputs; 0 mixes the pixels themselves, as Eq. 3-5 are printed.
-        degree_map: The noise predictor also sees the degree, as a constant map.
+        degree_map: Also give the degree to the noise predictor, as a constant map.
         channels: Channels of the noise predictor at its finest resolution.
-        multipliers: Of ``channels`` at each of its resolutions.
+        multipliers: Multiples of ``channels`` at each resolution, finest first.
         blocks: Residual blocks at each resolution.
-        attention_levels: Resolutions, counted from 0, whose blocks attend; the middle always does.
-        schedule: "linear" or "cosine".
-        T: Times of the schedule.
-        zero_terminal_snr: The last time is noise alone.
-        prediction: What the noise predictor answers: "epsilon", "x0" or "v".
-        residual: With "x0": the answer is added to the retouched low band.
+        attention_levels: Indices of the resolutions with self-attention; the bottleneck always has it.
+        T: Number of diffusion timesteps.
+        zero_terminal_snr: Rescale the schedule so that the last timestep is pure noise.
+        prediction: Target of the noise predictor: "epsilon", "x0" or "v".
+        residual: With "x0", predict the change of the retouched low band.
         steps: DDIM steps.
-        spacing: Of the DDIM times, "leading" or "trailing".
-        warm_start: Sample from the noised retouched band instead of from noise.
-        patch: Side of HFCAM's patches in pixels of the band.
-        attention_width: Width of HFCAM's tokens.
-        attention_heads: Heads of HFCAM.
-        query: HFCAM asks with the restored "low" band, as Eq. 8 has it, or with the "high" bands.
-        refine_all: HFCAM's convolutions see both bands beside what was attended to; the paper's see that alone.
-        shared_unshuffle: The shared expert sees pixels folded into channels, this many by this many.
-        shared_channels: As ``channels``, of the shared expert.
-        shared_multipliers: As ``multipliers``, of the shared expert.
-        combine_channels: Channels of the Combine Module's finest features.
-        combine_depth: Number of its halvings.
-        combine_base: What its answer is added to: the "input", or the input and the changes of all active "experts".
-        gates: How much of an active expert's change counts: all of it ("binary"), or as much as the router is sure
-            ("probability"), which is the least squared error that a right probability allows.
-        router: False: every expert works on every face.
-        degree: False: no degree estimators; the degree is 0 everywhere.
-        idem: False: without IDEM.
-        hfcam: False: the high bands stay as they are.
-        shared: False: without the shared expert.
-        combine: False: the only expert's picture is the result.
+        warm_start: Sample from the noised retouched band instead of pure noise.
+        attention_width: Token width of HFCAM.
+        attention_heads: Attention heads of HFCAM.
+        refine_all: HFCAM's convolutions see both bands besides the attention output, which is all the paper gives them.
+        shared_channels: As ``channels``, for the shared expert.
+        shared_multipliers: As ``multipliers``, for the shared expert.
+        combine_channels: Channels of the Combine Module at its finest resolution.
+        combine_depth: Number of its downsamplings.
+        combine_base: What its output is added to: the "input", or the input and the changes of all active "experts".
+        gates: Weight of an active expert's change: 1 ("binary"), or the router's "probability", which minimises the
+            squared error if it is calibrated.
+        router: False activates every expert on every face.
+        degree: False has no degree estimators; the degree is 0.
+        idem: False leaves out IDEM.
+        hfcam: False keeps the high bands of the input.
+        shared: False leaves out the shared expert.
+        combine: False returns the output of the only expert.
     """
+
+    RETIRED: ClassVar[dict[str, Any]] = {
+        "threshold": 0.5,
+        "schedule": "linear",
+        "spacing": "trailing",
+        "patch": PATCH,
+        "query": "low",
+        "shared_unshuffle": SHARED_UNSHUFFLE,
+    }
 
     size: int = 512
     operations: tuple[str, ...] = OPERATIONS
     backbone: Literal["resnet50", "resnet18", "subbands", "subbands-traces", "mam"] = "resnet50"
     backbone_size: int = 512
-    threshold: float = 0.5
     levels: int = 2
     idem_width: int = 32
     degree_map: bool = True
@@ -89,20 +95,15 @@ class ModelConfig:
     multipliers: tuple[int, ...] = (1, 2, 3, 4)
     blocks: int = 2
     attention_levels: tuple[int, ...] = (2,)
-    schedule: Literal["linear", "cosine"] = "linear"
     T: int = 1000
     zero_terminal_snr: bool = False
     prediction: Literal["epsilon", "x0", "v"] = "epsilon"
     residual: bool = False
     steps: int = 10
-    spacing: Literal["leading", "trailing"] = "trailing"
     warm_start: bool = True
-    patch: int = 8
     attention_width: int = 256
     attention_heads: int = 8
-    query: Literal["low", "high"] = "low"
     refine_all: bool = True
-    shared_unshuffle: int = 4
     shared_channels: int = 64
     shared_multipliers: tuple[int, ...] = (1, 2, 3, 4)
     combine_channels: int = 32
@@ -147,17 +148,17 @@ class ModelConfig:
 
     @property
     def multiple(self) -> int:
-        """Sides of pictures are padded to multiples of this, so that every network can halve its features."""
+        """Multiple to which sides of images are padded, so that every network can downsample its features."""
         wavelets = 2**self.levels * 2 ** (len(self.multipliers) - 1)
-        bands = 2**self.levels * self.patch if self.hfcam else 1
-        shared = self.shared_unshuffle * 2 ** (len(self.shared_multipliers) - 1) if self.shared else 1
+        bands = 2**self.levels * PATCH if self.hfcam else 1
+        shared = SHARED_UNSHUFFLE * 2 ** (len(self.shared_multipliers) - 1) if self.shared else 1
         return math.lcm(wavelets, bands, shared, 2**self.combine_depth if self.combine else 1)
 
     def columns(self, names: Sequence[str]) -> list[bool]:
-        """Which of the operations are among the names.
+        """Return for each operation whether it is among ``names``.
 
         Raises:
-            ValueError: A name is no operation.
+            ValueError: A name is not an operation.
         """
         unknown = sorted(set(names) - set(self.operations))
         if unknown:
@@ -167,42 +168,38 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the losses of section 3.4.
+    """Weights of the losses of section 3.4; those that never vary are constants of :mod:`mofrr.losses`.
 
     Attributes:
         idem: L_IDEM; 1 in the paper.
-        simple: L_simple, on what the noise predictor answers.
-        high: lambda_1, squared error of the high bands.
-        tv: lambda_2, total variation of the high bands.
-        l1: First half of L_hyb.
-        ssim: Second half of L_hyb.
-        rollout: Where L_space gets the low band from: "one_step", the picture that the answer at time t implies,
-            weighted by abar_t; "full", all DDIM steps, with gradients through them as in the paper; or "last", every
-            other time the last DDIM step after the others, so that it learns from their errors, else as "one_step".
+        simple: L_simple, on the noise predictor's output.
+        ssim: SSIM term of L_hyb.
+        rollout: Low band of L_space: "one_step", the x0 estimate at time t, weighted by abar_t; "full", all DDIM steps
+            with gradients through them, as in the paper; "last", in half of the steps the last DDIM step after the
+            others without gradients, so that it learns from their errors, else as "one_step".
     """
+
+    RETIRED: ClassVar[dict[str, Any]] = {"high": 0.1, "tv": 0.01, "l1": 1.0}
 
     idem: float = 0.1
     simple: float = 1.0
-    high: float = 0.1
-    tv: float = 0.01
-    l1: float = 1.0
     ssim: float = 1.0
     rollout: Literal["one_step", "full", "last"] = "one_step"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(BaseTrainConfig):
-    """How a stage is trained; see :class:`retouch_common.training.config.TrainConfig` for what is not listed.
+    """Training of a stage; see :class:`retouch_common.training.config.TrainConfig` for what is not listed.
 
-    ``init`` names weights of the whole network, of which the stage's part is what begins.
+    ``init`` names weights of the whole network, from which the stage's part is taken.
 
     Attributes:
-        styles: Styles of retouching for faces: data; empty takes all. What is left out is for a cross-generator test.
-        only: Train nothing but what this operation has for itself, everything else comes from ``init`` and stays as it
-            is: for an operation that was added to a trained network; empty trains all.
-        checkpointing: Compute activations of sampled steps again instead of keeping them (``loss.rollout=full``).
-        drop_experts: Probability that an active expert's picture is withheld from the Combine Module.
+        styles: Styles of retouching for faces: data; empty takes all. Leave one out for a cross-generator test.
+        only: Train only the weights that belong to this operation, which was added to a trained network, and keep
+            those of ``init`` for everything else; empty trains all.
     """
+
+    RETIRED: ClassVar[dict[str, Any]] = {"checkpointing": True, "drop_experts": 0.1}
 
     styles: tuple[str, ...] = ()
     steps: int = 200_000
@@ -211,24 +208,17 @@ class TrainConfig(BaseTrainConfig):
     lr: float = 1e-4
     step_at: int = 100_000
     ema: float = 0.9999
-    checkpointing: bool = True
-    drop_experts: float = 0.1
     sheet_every: int = 2000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.drop_experts < 1:
-            raise ValueError(f"train.drop_experts must lie in [0, 1), not at {self.drop_experts}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Model, loss and training together: what a run directory records.
+    """Configuration of a run, as its directory records it.
 
     Attributes:
-        model: The networks.
-        loss: Section 3.4.
-        train: The optimisation.
+        model: Architecture.
+        loss: Losses of section 3.4.
+        train: Optimisation.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -244,7 +234,7 @@ class Config:
 
 
 PRESETS: dict[str, Config] = {
-    # The equations as printed: one level, pixels mixed as they are, noise predicted, gradients through the sampler.
+    # The equations as printed.
     "paper": Config(
         model=ModelConfig(
             size=1024,
@@ -258,12 +248,12 @@ PRESETS: dict[str, Config] = {
         ),
         loss=LossConfig(idem=1.0, rollout="full"),
     ),
-    # Two levels, lifted IDEM, a warm start; fits one GPU.
+    # What works best on one GPU.
     "recommended": Config(
         model=ModelConfig(combine_base="experts", gates="probability"),
         train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="bf16", channels_last=True),
     ),
-    # The bundled weights: answers a change of the retouched band, a few steps, nine million parameters in all.
+    # The bundled weights: nine million parameters.
     "small": Config(
         model=ModelConfig(
             size=256,
@@ -271,7 +261,6 @@ PRESETS: dict[str, Config] = {
             backbone_size=256,
             levels=1,
             channels=16,
-            multipliers=(1, 2, 3, 4),
             blocks=1,
             attention_levels=(3,),
             zero_terminal_snr=True,
@@ -350,9 +339,9 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         "combine": {"train.steps": 1500, "train.sheet_every": 500, "loss.ssim": 0.3},
     },
 }
-"""What differs from a preset in some kinds of stages, by preset and kind."""
+"""Overrides of presets for kinds of stages, by preset and kind."""
 
 
 def stage_presets(kind: str) -> dict[str, Config]:
-    """Return the presets for a kind of stages ("router", "degree", …): with what it has of its own in RECIPES."""
+    """Return the presets for a kind of stages ("router", "degree", …), with its overrides in :data:`RECIPES`."""
     return {name: apply_overrides(preset, RECIPES.get(name, {}).get(kind, {})) for name, preset in PRESETS.items()}

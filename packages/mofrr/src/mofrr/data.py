@@ -1,15 +1,11 @@
-"""Retouched faces and their originals: made on the fly from portraits, or as published (RetouchingFFHQ).
+"""Retouched faces and their originals: simulated from portraits, or as published (RetouchingFFHQ).
 
 Samples: ``retouched`` and ``original`` (3, S, S) in [0, 1]; ``traces`` (C, G, G), see :mod:`mofrr.traces`; ``applied``
-(operations,) float32 of 0 and 1; ``degree`` int64, 1 (light) to 5 for faces with a single operation whose degrees are
-known, else 0.
-
-Section 3.1: the degree of an operation is a quantile of the PSNR between retouched picture and original, over training
-pictures with that operation alone: 10, 25, 25, 25 and 15 % from degree 1 to 5.
+(operations,) float32 of 0 and 1; ``degree`` int64, 1 (light) to 5 for faces with a single operation once
+``degree_edges`` are set, else 0.
 """
 
 import hashlib
-import io
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -30,27 +26,27 @@ from retouch_common.synthesis.retouching import ANY, OPERATIONS, RetouchConfig, 
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mofrr.degree import degree_edges, degrees
 from mofrr.history import History, photographed
-from mofrr.portraits import load_portrait, prepare_portraits, square_of
-from mofrr.retouching_degrees import degree_edges, degrees
+from mofrr.portraits import load_portrait, npz_bytes, prepare_portraits, square_of
 from mofrr.retouching_ffhq import Retouched, find_retouched
-from mofrr.traces import packed, photo_traces, picture_traces, unpacked
+from mofrr.traces import image_traces, packed, photo_traces, unpacked
 
-VERSION = 1  # of samples that are kept; raise it when they are made in another way
-MEASURED = 200  # pictures of an operation from which its degrees' edges are taken
-LARGE = (600.0, 1100.0)  # faces with squares of so many pixels come twice, and four times, as often
-KEPT_MIXED, KEPT_SINGLE = 8, 2  # different samples of a portrait; they are made once and kept
+VERSION = 1  # of cached samples; raise it when they are made in another way
+MEASURED = 200  # images of an operation from which its degree edges are computed
+LARGE = (600.0, 1100.0)  # faces with larger squares, in pixels, are sampled twice and four times as often
+KEPT_MIXED, KEPT_SINGLE = 8, 2  # cached samples of a portrait
 COUNTS = (0.3, 0.4, 0.12, 0.1, 0.08)  # shares of training samples with 0 to 4 operations
-JITTER = 0.015  # of a detector's points, as a share of the square's side
-RELIT = (0.06, 0.08, 0.02)  # spread of exposure, gamma and white balance of kept samples
+JITTER = 0.015  # standard deviation of the detected landmarks over the square's side
+LIGHT = (0.06, 0.08, 0.02)  # standard deviations of log exposure, log gamma and log white balance of augmentation
 FACES = "faces:"
 
 
-class NoPictures(ValueError):
-    """The data is sound, but has none of the wanted kind."""
+class NoImages(ValueError):
+    """The data is valid, but has no images of a kind."""
 
 
-def open_data(
+def open_retouched_faces(
     spec: str,
     *,
     size: int,
@@ -63,19 +59,19 @@ def open_data(
     """Open faces and their originals.
 
     Args:
-        spec: ``faces:DIR,DIR,…``, plain portraits that are retouched and aligned, or a folder as
-            :func:`mofrr.retouching_ffhq.find_retouched` reads it.
+        spec: ``faces:DIR,DIR,…`` for portraits that are retouched on the fly, or a folder for
+            :func:`mofrr.retouching_ffhq.find_retouched`.
         size: Side in pixels.
-        split: "train", "dev", "val", "test" or "all"; "dev" is a part of the training people that is not trained on,
-            for choosing between weights; in a folder it is "val".
-        seed: Of everything random.
+        split: "train", "dev", "val", "test" or "all"; "dev" is a part of the training people that is held out to
+            select weights; in a folder it is "val".
+        seed: Seed of everything random.
         operations: Names of the columns of ``applied``.
         kind: "mixed" for all faces, "single:OPERATION" for those with that operation alone, "multi" for those with
-            two and more, "clean" for those without any.
-        styles: Of retouching, for ``faces:`` only; empty takes all.
+            several, "clean" for those without any.
+        styles: Styles of retouching, for ``faces:`` only; empty takes all.
 
     Raises:
-        NoPictures: None of that kind.
+        NoImages: None of that kind.
         ValueError: Unusable data or options.
     """
     if spec.startswith(FACES):
@@ -84,13 +80,13 @@ def open_data(
             styles=styles,
         )  # fmt: skip
     if styles:
-        raise ValueError(f"{spec}: styles are chosen for faces:DIR only; pictures in a folder have theirs")
-    pictures = find_retouched(Path(spec), "val" if split == "dev" else split)  # type: ignore[arg-type]
-    found = [picture for picture in pictures if _belongs(picture.magnitudes, kind)]
-    if "all" not in operations:  # what the network has no expert for is not for it to learn
-        found = [picture for picture in found if set(picture.magnitudes) <= set(operations)]
+        raise ValueError(f"{spec}: styles can be chosen for faces:DIR only; images in a folder have theirs")
+    images = find_retouched(Path(spec), "val" if split == "dev" else split)  # type: ignore[arg-type]
+    found = [image for image in images if _is_of_kind(image.magnitudes, kind)]
+    if "all" not in operations:  # operations without an expert
+        found = [image for image in found if set(image.magnitudes) <= set(operations)]
     if not found:
-        raise NoPictures(f"{spec}: no {kind} pictures in the split {split!r}")
+        raise NoImages(f"{spec}: no {kind} images in the split {split!r}")
     return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations, kind=kind)
 
 
@@ -100,7 +96,7 @@ class Pair:
 
     Attributes:
         retouched: (3, S, S) in [0, 1].
-        original: The same.
+        original: Likewise.
         applied: Names of the operations.
         traces: (C, G, G) of the retouched photograph.
     """
@@ -112,15 +108,19 @@ class Pair:
 
     @property
     def psnr(self) -> float:
-        """Between the two, in dB."""
+        """PSNR between the two, in dB."""
         return psnr(self.retouched, self.original, rounded=False)
 
 
 class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
-    """Samples as the module says; any index from 0 up is valid, and the same index gives the same sample.
+    """Samples as in the module's docstring; any index from 0 is valid, and an index always gives the same sample.
+
+    Args:
+        operations: See :func:`open_retouched_faces`.
+        kind: See there.
 
     Attributes:
-        degree_edges: PSNRs between degrees, ascending; None until somebody sets what :meth:`measured_edges` gives.
+        degree_edges: PSNRs between degrees, ascending, see :meth:`measured_edges`; None leaves degrees at 0.
     """
 
     degree_edges: list[float] | None = None
@@ -131,14 +131,12 @@ class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of different pictures."""
+        """Return the number of different images."""
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample."""
+        """Return a sample."""
         pair = self.pair(index)
-        degree = 0
-        if self.degree_edges is not None:
-            degree = int(degrees(pair.psnr, np.array(self.degree_edges)))
+        degree = 0 if self.degree_edges is None else int(degrees(pair.psnr, np.array(self.degree_edges)))
         applied = pair.applied
         columns = [1.0 if name in applied or (name == "all" and applied) else 0.0 for name in self.operations]
         return {
@@ -150,10 +148,10 @@ class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
         }
 
     def measured_edges(self) -> list[float]:
-        """Where the degrees of the single operation meet, by some pictures from all over the set.
+        """Return the PSNRs between degrees, of images spread over the whole set.
 
         Raises:
-            ValueError: Too few pictures.
+            ValueError: Too few images.
         """
         count = min(MEASURED, 4 * len(self))
         pairs = (self.pair(number * max(count, len(self)) // count) for number in range(count))
@@ -161,85 +159,73 @@ class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
 
     @property
     def different(self) -> int:
-        """Number of samples that differ by more than mirroring and light."""
+        """Number of samples that differ by more than augmentation."""
         return len(self)
 
     @abstractmethod
     def pair(self, index: int) -> Pair:
-        """Retouched picture, original, what was applied."""
+        """Return a retouched image, its original and the operations."""
 
 
 class PublishedFaces(RetouchedFaces):
-    """Files of a published data set.
+    """Files of a published data set; other arguments as of :func:`open_retouched_faces`.
 
     Args:
-        pictures: Which.
-        size: Side in pixels.
+        images: The files.
         augment: Mirror at random.
-        seed: Of that.
-        operations: See :func:`open_data`.
-        kind: See :func:`open_data`.
     """
 
     def __init__(
-        self, pictures: Sequence[Retouched], *, size: int, augment: bool, seed: int, operations: Sequence[str],
+        self, images: Sequence[Retouched], *, size: int, augment: bool, seed: int, operations: Sequence[str],
         kind: str = "mixed",
     ) -> None:  # fmt: skip
-        self.pictures = list(pictures)
-        files = [(picture.file, picture.original) for picture in pictures]
-        self.pairs = ImagePairs(files, size=size, augment=augment, seed=seed)
         super().__init__(operations, kind)
+        self.images = list(images)
+        files = [(image.file, image.original) for image in images]
+        self.pairs = ImagePairs(files, size=size, augment=augment, seed=seed)
 
     def __len__(self) -> int:
-        """Number of files."""
-        return len(self.pictures)
+        """Return the number of files."""
+        return len(self.images)
 
     def pair(self, index: int) -> Pair:
         """See :class:`RetouchedFaces`."""
-        pair, applied = self.pairs[index], frozenset(self.pictures[index % len(self)].magnitudes)
-        return Pair(pair["raw"], pair["target"], applied, picture_traces(pair["raw"][None])[0])
+        pair, applied = self.pairs[index], frozenset(self.images[index % len(self)].magnitudes)
+        return Pair(pair["raw"], pair["target"], applied, image_traces(pair["raw"][None])[0])
 
 
 class SimulatedFaces(RetouchedFaces):
-    """Portraits, retouched at the size of their photographs, then framed as in use.
+    """Portraits that are retouched at the resolution of their photographs, then aligned as in inference.
 
-    In training, each portrait is first made into another photograph, and after retouching both pictures undergo the
-    same random history (:mod:`mofrr.history`). What is measured on, "val" and "all", is retouched as it is.
-
-    See :func:`mofrr.portraits.open_portrait` for where the faces are, and
-    :func:`retouch_common.data.portraits.split_portraits` for who is held out. Samples are made once and kept.
+    In training, each portrait is first varied as a photograph, and after retouching both images undergo the same random
+    history (:mod:`mofrr.history`). Portraits of "val" and "all", which are measured on, are retouched as they are.
+    Samples are cached. Other arguments are those of :func:`open_retouched_faces`.
 
     Args:
-        folders: Portraits, in subfolders too; several joined by commas.
-        size: Side in pixels.
-        split: "train", "dev", "val" (also for "test") or "all".
-        seed: Of everything random.
-        operations: See :func:`open_data`.
-        kind: See :func:`open_data`.
-        styles: See :func:`open_data`; empty takes "any".
+        folders: Portraits, also in subfolders; several folders are separated by commas.
     """
 
     def __init__(
         self, folders: str | Path, *, size: int, split: str, seed: int, operations: Sequence[str],
         kind: str = "mixed", styles: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        single = kind.partition(":")[2]
-        if single and single not in OPERATIONS:
-            raise NoPictures(
-                f"{FACES}{folders}: nothing here does {single} to a face; there are {', '.join(OPERATIONS)}"
+        super().__init__(operations, kind)
+        if self.single and self.single not in OPERATIONS:
+            raise NoImages(
+                f"{FACES}{folders}: {self.single} cannot be simulated; the operations are {', '.join(OPERATIONS)}"
             )
         if kind in ("mixed", "multi") and tuple(operations) != ("all",) and (left := set(OPERATIONS) - set(operations)):
-            raise NoPictures(
+            raise NoImages(
                 f"{FACES}{folders}: {kind} faces also show {', '.join(sorted(left))}, not in model.operations"
             )
         self.size, self.seed, self.kind = size, seed, kind
-        self.augment, self.lived = split == "train", split in ("train", "dev")
+        self.augment, self.with_history = split == "train", split in ("train", "dev")
         self._config = RetouchConfig(styles=tuple(styles) or (ANY,), counts=COUNTS, spread=None)
         if kind == "clean":
             self._config = replace(self._config, counts=(1.0, 0.0, 0.0, 0.0, 0.0))
-        elif kind == "multi":  # as often as before among themselves
-            many = self._config.counts[2:]
-            self._config = replace(self._config, counts=(0.0, 0.0, *(p / sum(many) for p in many)))
+        elif kind == "multi":
+            several = COUNTS[2:]
+            self._config = replace(self._config, counts=(0.0, 0.0, *(p / sum(several) for p in several)))
         paths = split_portraits(find_portraits(folders), "val" if split == "test" else split)
         entries = prepare_portraits(paths)
         if not entries:
@@ -248,58 +234,58 @@ class SimulatedFaces(RetouchedFaces):
         self._kept = len(self.entries) * (KEPT_MIXED if kind == "mixed" else KEPT_SINGLE)
         self._folder = default_cache().with_name("retouched")
         self._folder.mkdir(parents=True, exist_ok=True)
-        super().__init__(operations, kind)
 
     def __len__(self) -> int:
-        """Number of portraits, large ones counted several times."""
+        """Return the number of portraits, with large faces counted several times."""
         return len(self.entries)
 
     @property
     def different(self) -> int:
-        """Number of samples that are kept."""
+        """Number of cached samples."""
         return self._kept
 
     def pair(self, index: int) -> Pair:
         """See :class:`RetouchedFaces`."""
-        made = self._sample(index % self._kept)
-        retouched, original, traces = made.retouched, made.original, unpacked(made.traces)
+        sample = self._sample(index % self._kept)
+        retouched, original, traces = sample.retouched, sample.original, unpacked(sample.traces)
         if self.augment:
             generator = np.random.default_rng((self.seed, index, 0x40F))
             if generator.random() < 0.5:
                 retouched, original, traces = retouched[:, ::-1], original[:, ::-1], traces[..., ::-1]
-            light = _light(generator)
-            retouched, original = light[retouched, range(3)], light[original, range(3)]
+            curves = _light_curves(generator)
+            retouched, original = curves[retouched, range(3)], curves[original, range(3)]
         pair = [
             torch.from_numpy(from_levels(np.ascontiguousarray(levels))).permute(2, 0, 1).contiguous()
             for levels in (retouched, original)
         ]
-        return Pair(pair[0], pair[1], made.applied, torch.from_numpy(np.ascontiguousarray(traces)))
+        return Pair(pair[0], pair[1], sample.applied, torch.from_numpy(np.ascontiguousarray(traces)))
 
     def _sample(self, number: int) -> "_Sample":
-        """One of the samples that are kept; made if it is not there."""
+        """Return a sample from the cache, or make it."""
         entry = self.entries[number % len(self)]
-        about = (VERSION, entry.stem, number, self.seed, self.size, self.kind, self.lived, self._config)
+        about = (VERSION, entry.stem, number, self.seed, self.size, self.kind, self.with_history, self._config)
         file = self._folder / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:24]}.npz"
         try:
-            return _unpacked(file)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # not there, or cut short
-            made = self._made(entry, np.random.default_rng((self.seed, number, 0x5A3)))
-            write_atomically(file, _packed(made))
-            return made
+            return _Sample.load(file)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # missing or truncated
+            sample = self._make(entry, np.random.default_rng((self.seed, number, 0x5A3)))
+            write_atomically(file, sample.packed())
+            return sample
 
-    def _made(self, entry: Path, generator: np.random.Generator) -> "_Sample":
+    def _make(self, entry: Path, generator: np.random.Generator) -> "_Sample":
         portrait = load_portrait(entry)
         original = from_levels(portrait.levels)
         landmarks, skin, points = portrait.landmarks, from_levels(portrait.skin), portrait.points
         history, side = History(), portrait.square.side
-        if self.lived:
+        if self.with_history:
             original, factor = photographed(original, side, generator)
             landmarks, points, side = landmarks.scaled(factor), (points + 0.5) * factor - 0.5, side * factor
             history = History.random(generator, side)
             points = points + generator.normal(0, JITTER, points.shape) * side
-        skin = skin if skin.shape == original.shape[:2] else _fitted(skin, original.shape[:2])
+        if skin.shape != original.shape[:2]:
+            skin = resize(skin, *original.shape[:2], antialias=True).clip(0, 1)
         recipe = random_recipe(generator, self._config, operations=[self.single] if self.single else None)
-        original = from_levels(to_levels(original))  # as files have them: whole levels
+        original = from_levels(to_levels(original))  # as a file has it
         retouched = retouch_face(
             original, landmarks, recipe.strengths, style=recipe.style, seed=recipe.seed, skin=skin
         ).image
@@ -314,48 +300,40 @@ class SimulatedFaces(RetouchedFaces):
 
 @dataclass(frozen=True)
 class _Sample:
-    """A pair as it is kept: (S, S, 3) and (C, G, G) uint8."""
+    """A cached pair: images (S, S, 3) and traces (C, G, G), uint8."""
 
     retouched: np.ndarray
     original: np.ndarray
     traces: np.ndarray
     applied: frozenset[str]
 
+    def packed(self) -> bytes:
+        original = {"original": self.original} if self.applied else {}
+        applied = np.array(sorted(self.applied), "U")
+        return npz_bytes(retouched=self.retouched, traces=self.traces, applied=applied, **original)
 
-def _packed(sample: _Sample) -> bytes:
-    file = io.BytesIO()
-    parts = {"retouched": sample.retouched, "traces": sample.traces, "applied": np.array(sorted(sample.applied), "U")}
-    if sample.applied:
-        parts["original"] = sample.original
-    np.savez(file, **parts)  # type: ignore[arg-type]
-    return file.getvalue()
-
-
-def _unpacked(file: Path) -> _Sample:
-    with np.load(file, allow_pickle=False) as kept:
-        retouched = kept["retouched"]
-        original = kept["original"] if "original" in kept.files else retouched
-        return _Sample(retouched, original, kept["traces"], frozenset(kept["applied"].tolist()))
+    @classmethod
+    def load(cls, file: Path) -> "_Sample":
+        with np.load(file, allow_pickle=False) as kept:
+            retouched = kept["retouched"]
+            original = kept["original"] if "original" in kept.files else retouched
+            return cls(retouched, original, kept["traces"], frozenset(kept["applied"].tolist()))
 
 
 def _weight(entry: Path) -> int:
-    """How often a portrait stands in a training set: large faces teach more."""
+    """Return how often a portrait is in a training set."""
     side = load_portrait(entry).square.side
     return 1 if side < LARGE[0] else 2 if side < LARGE[1] else 4
 
 
-def _fitted(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return resize(mask, *size, antialias=True).clip(0, 1)
-
-
-def _light(generator: np.random.Generator) -> np.ndarray:
-    """(256, 3) uint8: another exposure, gamma and white balance of both pictures, as a table."""
-    exposure, gamma, balance = (generator.normal(0, spread, n) for spread, n in zip(RELIT, (1, 1, 3), strict=True))
+def _light_curves(generator: np.random.Generator) -> np.ndarray:
+    """Return a random exposure, gamma and white balance as a lookup table, (256, 3) uint8."""
+    exposure, gamma, balance = (generator.normal(0, spread, n) for spread, n in zip(LIGHT, (1, 1, 3), strict=True))
     curves = (np.arange(256)[:, None] / 255) ** np.exp(gamma) * np.exp(exposure + balance)
     return to_levels(curves)
 
 
-def _belongs(magnitudes: dict[str, int], kind: str) -> bool:
+def _is_of_kind(magnitudes: dict[str, int], kind: str) -> bool:
     if kind.startswith("single:"):
         return set(magnitudes) == {kind.partition(":")[2]}
     return kind == "mixed" or (not magnitudes if kind == "clean" else len(magnitudes) > 1)

@@ -1,7 +1,7 @@
-"""A first look: scikit-image's astronaut, retouched by the simulator and restored with the bundled weights.
+"""Demo: scikit-image's astronaut, retouched by the simulator and restored with the bundled weights.
 
-``python -m mofrr.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``) and prints a table; no network connection
-is needed. Her original is known here, so that what comes back can be set beside it.
+``python -m mofrr.demo [FOLDER]`` writes images to FOLDER (``outputs/demo``) and prints a table, without a network
+connection.
 """
 
 import os
@@ -29,11 +29,11 @@ CASES: dict[str, tuple[str, ...]] = {**{name: (name,) for name in OPERATIONS}, "
 
 
 def main(folder: str = "outputs/demo", weights: MoFRR | str | os.PathLike[str] = "small") -> None:
-    """Retouch, restore, write the pictures, print the table.
+    """Retouch and restore the astronaut; write images and print the table.
 
     Args:
-        folder: Where the pictures go.
-        weights: What :class:`mofrr.restore.Restorer` takes.
+        folder: Output folder.
+        weights: See :class:`mofrr.restore.Restorer`.
 
     Raises:
         ValueError: No such weights.
@@ -48,27 +48,25 @@ def main(folder: str = "outputs/demo", weights: MoFRR | str | os.PathLike[str] =
         (found,) = restorer.restore_faces(ArraySource(retouched), [square])
         restored = changed_image(retouched, [found])
         view = _view(square)
-        pictures = {"original": portrait, "retouched": retouched, "restored": restored}
-        rows.append({name: torch.from_numpy(p[view]).permute(2, 0, 1) / 255 for name, p in pictures.items()})
+        images = {"original": portrait, "retouched": retouched, "restored": restored}
+        rows.append({name: torch.from_numpy(image[view]).permute(2, 0, 1) / 255 for name, image in images.items()})
         for name in ("retouched", "restored"):
-            pyvips.Image.new_from_array(pictures[name]).write_to_file(
-                str(out / f"{title.replace(' ', '_')}_{name}.png")
-            )
+            pyvips.Image.new_from_array(images[name]).write_to_file(str(out / f"{title.replace(' ', '_')}_{name}.png"))
         undone = ", ".join(found.degrees) or "nothing"
         table.append(
-            (title, *(_psnr(pictures[name][view], portrait[view]) for name in ("retouched", "restored")), undone)
+            (title, *(_psnr(images[name][view], portrait[view]) for name in ("retouched", "restored")), undone)
         )
     save_sheet(out / "astronaut.png", rows, max_side=480)
     _print_table(table)
-    print(f"\nThe pictures are in {out}; look at astronaut.png first. An estimate, not evidence.")
+    print(f"\nThe images are in {out}; look at astronaut.png first. An estimate, not evidence.")
 
 
 def retouch(portrait: np.ndarray, square: FaceSquare, operations: tuple[str, ...]) -> np.ndarray:
-    """The astronaut after an app: operations of middle strength on an average face's landmarks.
+    """Return a retouched portrait, by operations of medium strength at an average face's landmarks.
 
     Args:
-        portrait: Her picture, (H, W, 3) uint8.
-        square: Her face's, of whole pixels.
+        portrait: (H, W, 3) uint8.
+        square: The face's square, aligned to pixels.
         operations: Names of :data:`OPERATIONS`.
     """
     side = round(square.side)
@@ -80,7 +78,7 @@ def retouch(portrait: np.ndarray, square: FaceSquare, operations: tuple[str, ...
 
 
 def _whole_pixels(square: FaceSquare) -> FaceSquare:
-    """The nearest upright square whose pixels are the photo's own."""
+    """Return the nearest upright square that is aligned to pixels."""
     side = 2 * round(square.side / 2)
     return FaceSquare((float(round(square.centre[0])), float(round(square.centre[1]))), float(side))
 

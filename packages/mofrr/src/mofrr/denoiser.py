@@ -1,7 +1,6 @@
-"""The noise predictor: a U-Net that knows the time (Ho, Jain, Abbeel, NeurIPS 2020; attention as scaled dot products).
+"""The noise predictor: a time-conditioned U-Net (Ho, Jain, Abbeel, NeurIPS 2020).
 
-Shapes: x (N, C_in, H, W) with sides that are multiples of 2^(resolutions - 1); t (N,) integers; the answer (N, C_out,
-H, W).
+Shapes: x (N, C_in, H, W), sides multiples of 2^(resolutions - 1); t (N,) integers; output (N, C_out, H, W).
 """
 
 import math
@@ -12,21 +11,21 @@ from torch import Tensor, nn
 
 
 class Denoiser(nn.Module):
-    """The U-Net.
+    """Time-conditioned U-Net.
 
     Args:
-        channels_in: C_in, of the noisy picture and its conditions together.
-        channels_out: C_out.
+        in_channels: C_in, of the noisy image and its conditions.
+        out_channels: C_out.
         channels: Channels at the finest resolution.
-        multipliers: Of ``channels`` at every resolution, finest first.
+        multipliers: Multiples of ``channels`` at each resolution, finest first.
         blocks: Residual blocks at each resolution.
-        attention_levels: Resolutions, counted from 0, whose blocks attend; the middle always does.
+        attention_levels: Indices of the resolutions with self-attention; the bottleneck always has it.
     """
 
     def __init__(
         self,
-        channels_in: int,
-        channels_out: int,
+        in_channels: int,
+        out_channels: int,
         *,
         channels: int,
         multipliers: tuple[int, ...],
@@ -37,60 +36,60 @@ class Denoiser(nn.Module):
         self.channels = channels
         time = 4 * channels
         self.time = nn.Sequential(nn.Linear(channels, time), nn.SiLU(), nn.Linear(time, time))
-        self.first = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.first = nn.Conv2d(in_channels, channels, 3, padding=1)
         widths = [channels * m for m in multipliers]
 
         self.down = nn.ModuleList()
         skips = [channels]
         width = channels
-        for level, wanted in enumerate(widths):
+        for level, level_channels in enumerate(widths):
             for _ in range(blocks):
-                self.down.append(_Block(width, wanted, time, attends=level in attention_levels))
-                width = wanted
+                self.down.append(_Block(width, level_channels, time, attention=level in attention_levels))
+                width = level_channels
                 skips.append(width)
             if level < len(widths) - 1:
-                self.down.append(_Halve(width))
+                self.down.append(_Downsample(width))
                 skips.append(width)
-        self.middle = nn.ModuleList([_Block(width, width, time, attends=True), _Block(width, width, time)])
+        self.middle = nn.ModuleList([_Block(width, width, time, attention=True), _Block(width, width, time)])
         self.up = nn.ModuleList()
-        for level, wanted in reversed(list(enumerate(widths))):
+        for level, level_channels in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
-                self.up.append(_Block(width + skips.pop(), wanted, time, attends=level in attention_levels))
-                width = wanted
+                self.up.append(_Block(width + skips.pop(), level_channels, time, attention=level in attention_levels))
+                width = level_channels
             if level:
-                self.up.append(_Double(width))
-        self.last = nn.Sequential(group_norm(width), nn.SiLU(), zero(nn.Conv2d(width, channels_out, 3, padding=1)))
+                self.up.append(_Upsample(width))
+        self.last = nn.Sequential(group_norm(width), nn.SiLU(), zero(nn.Conv2d(width, out_channels, 3, padding=1)))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """The answer at time t."""
+        """Return the prediction at time t."""
         e = self.time(sinusoids(t, self.channels))
         x = self.first(x)
         skips = [x]
-        for part in self.down:
-            x = part(x, e)
+        for layer in self.down:
+            x = layer(x, e)
             skips.append(x)
-        for part in self.middle:
-            x = part(x, e)
-        for part in self.up:
-            x = part(x if isinstance(part, _Double) else torch.cat([x, skips.pop()], dim=1), e)
+        for layer in self.middle:
+            x = layer(x, e)
+        for layer in self.up:
+            x = layer(x if isinstance(layer, _Upsample) else torch.cat([x, skips.pop()], dim=1), e)
         return self.last(x)
 
 
 def sinusoids(t: Tensor, width: int) -> Tensor:
-    """Sines and cosines of times or places t at geometrically spaced frequencies, (N, width); width even."""
+    """Return sinusoidal encodings of timesteps or positions t, (N, width); ``width`` is even."""
     frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
     angles = t[:, None].float() * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation in up to 32 groups of at least 4 channels."""
+    """Return a group normalisation with up to 32 groups of at least 4 channels."""
     groups = next(g for g in (32, 16, 8, 4, 2, 1) if g == 1 or (channels % g == 0 and channels >= 4 * g))
     return nn.GroupNorm(groups, channels)
 
 
 def zero(layer: nn.Conv2d) -> nn.Conv2d:
-    """Start a layer at 0, so that what it adds to starts unchanged."""
+    """Initialise a layer with zeros, so that its residual branch starts as the identity. Modified in place."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -98,16 +97,16 @@ def zero(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 class _Block(nn.Module):
-    """Two convolutions with the time between them, a shortcut, and attention over pixels if wanted."""
+    """Residual block with scale and shift by the time embedding, and optional self-attention."""
 
-    def __init__(self, channels_in: int, channels: int, time: int, *, attends: bool = False) -> None:
+    def __init__(self, in_channels: int, channels: int, time: int, *, attention: bool = False) -> None:
         super().__init__()
-        self.before = nn.Sequential(group_norm(channels_in), nn.SiLU(), nn.Conv2d(channels_in, channels, 3, padding=1))
+        self.before = nn.Sequential(group_norm(in_channels), nn.SiLU(), nn.Conv2d(in_channels, channels, 3, padding=1))
         self.time = nn.Linear(time, 2 * channels)
         self.norm = group_norm(channels)
         self.after = nn.Sequential(nn.SiLU(), zero(nn.Conv2d(channels, channels, 3, padding=1)))
-        self.shortcut = nn.Conv2d(channels_in, channels, 1) if channels_in != channels else nn.Identity()
-        self.attention = _SelfAttention(channels) if attends else nn.Identity()
+        self.shortcut = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
+        self.attention = _SelfAttention(channels) if attention else nn.Identity()
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         scale, shift = self.time(F.silu(e))[:, :, None, None].chunk(2, dim=1)
@@ -116,7 +115,7 @@ class _Block(nn.Module):
 
 
 class _SelfAttention(nn.Module):
-    """Every pixel attends to every other; one head per 64 channels. The attention map is never stored."""
+    """Self-attention over pixels, one head per 64 channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -132,7 +131,7 @@ class _SelfAttention(nn.Module):
         return x + self.out(attended.transpose(-1, -2).reshape(n, c, h, w))
 
 
-class _Halve(nn.Module):
+class _Downsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
@@ -141,7 +140,7 @@ class _Halve(nn.Module):
         return self.conv(x)
 
 
-class _Double(nn.Module):
+class _Upsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)

@@ -1,8 +1,8 @@
-"""Measuring weights in the shape of Tables 2-4: every operation alone, several at once, and untouched faces.
+"""Evaluation as in Tables 2-4: every operation alone, several at once, and untouched faces.
 
-Rows are the input (doing nothing), the baselines of a run if it holds some, and MoFRR. A cross-generator test (Table 3)
-is ``--style``: a simulated style that training left out. PSNR and SSIM are this project's "png8"; Table 2 names no
-protocol. With a face recognition network, also how alike faces and their originals are (Fig. 6).
+Rows are the input, the baselines of a run if it has some, and MoFRR. ``--style`` with a style that training left out is
+the cross-generator test (Table 3). PSNR and SSIM are this project's "png8"; Table 2 names no protocol. With a face
+recognition network also the similarity of faces to their originals (Fig. 6).
 """
 
 from collections.abc import Callable
@@ -22,31 +22,31 @@ from retouch_common.weights import load_state, resolve_weights
 from torch import Tensor, nn
 
 from mofrr.baselines import BASELINES, build_baseline
-from mofrr.data import FACES, NoPictures, RetouchedFaces, open_data
+from mofrr.data import FACES, NoImages, RetouchedFaces, open_retouched_faces
 from mofrr.inference import InferenceMoFRR
 from mofrr.model import MoFRR, to_unit
 from mofrr.similarity import Embedder, Similarities, plot_distributions
 
 MOFRR = "MoFRR"
 PROTOCOL = "png8"
-FIGURES_PER_KIND, FIGURE_SIDE = 2, 256
+SHEET_ROWS, SHEET_SIDE = 2, 256  # faces of each kind in the image sheet, and their side
 SIMILARITY = "similarity.png"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class EvaluationOptions:
     """What is measured, and how.
 
     Attributes:
         split: "val", "test" or "all" of the data.
-        limit: So many faces of every kind.
-        styles: Of retouching, for faces: data; empty takes all.
-        seed: Of faces: data and of the sampler.
+        limit: Number of faces of each kind.
+        styles: Styles of retouching, for faces: data; empty takes all.
+        seed: Seed of faces: data and of the sampler.
         steps: DDIM steps; None for the configuration's.
         samples: Samples to average.
-        baselines: Run directory with ``baseline-unet`` and ``baseline-combine``, one or both; None compares with none.
+        baselines: Run directory with ``baseline-unet``, ``baseline-combine`` or both.
         device: "auto", "cpu" or "cuda".
-        precision: Of the convolutions; "fp32" by default, since the figures go into tables.
+        precision: Of the convolutions; "fp32" by default, since the metrics go into tables.
     """
 
     split: Split = "val"
@@ -66,14 +66,14 @@ class Options:
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """All that was measured.
+    """Results of an evaluation.
 
     Attributes:
         header: Weights, data, options and environment, as JSON values.
         kinds: Every operation alone, "multi" and "clean".
-        right: Share of right answers of the router by operation, over all kinds; empty without one.
+        right: Accuracy of the router by operation, over all kinds; empty without a router.
         similarity: By row, over all retouched faces; empty without an embedder.
-        active: Mean number of experts at work by kind.
+        active: Mean number of active experts by kind.
     """
 
     header: dict[str, Any]
@@ -82,11 +82,21 @@ class Evaluation:
     similarity: dict[str, Similarities] = field(default_factory=dict)
     active: dict[str, float] = field(default_factory=dict)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the evaluation as JSON values."""
+        return {
+            **self.header,
+            "router": self.right,
+            "experts at work": self.active,
+            "similarity": {row: similarities.as_json() for row, similarities in self.similarity.items()},
+            "kinds": {name: measured.as_json() for name, measured in self.kinds.items()},
+        }
+
 
 def evaluate(
     weights: str | Path,
     data: str,
-    options: Options,
+    options: EvaluationOptions,
     *,
     embedder: Embedder | None = None,
     out: Path | None = None,
@@ -95,13 +105,13 @@ def evaluate(
     """Measure weights.
 
     Args:
-        weights: What :meth:`mofrr.model.MoFRR.from_pretrained` reads.
-        data: What :func:`mofrr.data.open_data` reads.
+        weights: See :meth:`mofrr.model.MoFRR.from_pretrained`.
+        data: See :func:`mofrr.data.open_retouched_faces`.
         options: What is measured.
         embedder: A face recognition network.
         out: Folder for ``evaluation.json``, ``figures.png`` and, with an embedder, ``similarity.png``; None writes
             nothing.
-        report: Receives lines for the user.
+        report: Receives messages for the user.
 
     Raises:
         ValueError: Unusable weights, data or options.
@@ -114,65 +124,58 @@ def evaluate(
     model = InferenceMoFRR(MoFRR.from_pretrained(found.path), options.device, options.precision)
     baselines = open_baselines(options.baselines, model)
     rows = (IDENTITY, *baselines, MOFRR)
-    header = {
-        "weights": {"sha256": sha256(found.path)},
-        "data": {"spec": str(data), "split": options.split, "limit": options.limit, "styles": list(options.styles)},
-        "sampler": {"steps": options.steps or model.config.steps, "samples": options.samples, "seed": options.seed},
-        "device": str(model.device),
-        "embedder": None if embedder is None else {"sha256": embedder.sha256, "colour": embedder.colour},
-        "environment": environment(),
-    }
-    result = Evaluation(header=header)
+    result = Evaluation(
+        header={
+            "weights": {"sha256": sha256(found.path)},
+            "data": {"spec": str(data), "split": options.split, "limit": options.limit, "styles": list(options.styles)},
+            "sampler": {
+                "steps": options.steps or model.config.steps,
+                "samples": options.samples,
+                "seed": options.seed,
+            },
+            "device": str(model.device),
+            "embedder": None if embedder is None else {"sha256": embedder.sha256, "colour": embedder.colour},
+            "environment": environment(),
+        }
+    )
     operations = model.config.operations
-    names = [*(f"single:{name}" for name in operations if name != "all"), "multi", "clean"]
-    answers: list[Tensor] = []
+    correct: list[Tensor] = []
     cosines: dict[str, list[float]] = {row: [] for row in rows}
     sheet: list[dict[str, Tensor]] = []
-    kinds: dict[str, RetouchedFaces] = {}
-    for name in names:
-        try:
-            kinds[name.removeprefix("single:")] = open_data(
-                data, size=model.config.size, split=options.split, seed=options.seed, operations=operations,
-                kind=name, styles=options.styles,
-            )  # fmt: skip
-        except NoPictures as error:
-            report(f"note: {error}")
     with progress_bar(unit="faces") as bar:
-        for title, faces in kinds.items():
-            measured = result.kinds[title] = Measured(resolution=model.config.size, rows=rows)
+        for kind, faces in _open_kinds(data, model, options, report).items():
+            measured = result.kinds[kind] = Measured(resolution=model.config.size, rows=rows)
             # Portraits are retouched in another way every time.
             count = options.limit if data.startswith(FACES) else min(options.limit, len(faces))
             active = 0
-            for index in bar.track(range(count), description=title):
+            for index in bar.track(range(count), description=kind):
                 pair = faces.pair(index)
-                image, Y, applied = pair.retouched, pair.original, pair.applied
+                image, Y = pair.retouched, pair.original
                 output = model(
                     image[None], seeds=options.seed, steps=options.steps, samples=options.samples,
                     traces=pair.traces[None],
                 )  # fmt: skip
-                pictures = {row: _restored(part, image, model) for row, part in baselines.items()}
-                pictures[MOFRR] = output.result[0].float()
-                measured.add(
-                    f"{index:05d}", image.to(model.device), Y.to(model.device), pictures, protocols=(PROTOCOL,)
-                )
+                images = {row: _baseline_output(part, image, model) for row, part in baselines.items()}
+                images[MOFRR] = output.result[0].float()
+                measured.add(f"{index:05d}", image.to(model.device), Y.to(model.device), images, protocols=(PROTOCOL,))
                 active += int(output.gates.sum())
-                wanted = torch.tensor([name in applied for name in operations])
-                answers.append(output.gates[0].cpu() == wanted)
-                if embedder is not None and title != "clean":
-                    for row, picture in {IDENTITY: image, **pictures}.items():
-                        both = embedder(torch.stack([quantise(picture.cpu()), Y]))
+                applied = torch.tensor([name in pair.applied for name in operations])
+                correct.append(output.gates[0].cpu() == applied)
+                if embedder is not None and kind != "clean":
+                    for row, view in {IDENTITY: image, **images}.items():
+                        both = embedder(torch.stack([quantise(view.cpu()), Y]))
                         cosines[row].append(float(both[0] @ both[1]))
-                if index < FIGURES_PER_KIND:
-                    shown = {"retouched": image, **pictures, "original": Y}
-                    sheet.append({row: picture.cpu() for row, picture in shown.items()})
-            result.active[title] = active / count
+                if index < SHEET_ROWS:
+                    views = {"retouched": image, **images, "original": Y}
+                    sheet.append({row: view.cpu() for row, view in views.items()})
+            result.active[kind] = active / count
     if model.config.router:
-        right = torch.stack(answers).float().mean(dim=0)
-        result.right = dict(zip(operations, right.tolist(), strict=True))
+        accuracy = torch.stack(correct).float().mean(dim=0)
+        result.right = dict(zip(operations, accuracy.tolist(), strict=True))
     result.similarity = {row: Similarities(values) for row, values in cosines.items() if values}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_evaluation(out, as_json(result), sheet, max_side=FIGURE_SIDE)
+        write_evaluation(out, result.as_json(), sheet, max_side=SHEET_SIDE)
         if result.similarity:
             try:
                 plot_distributions(out / SIMILARITY, result.similarity)
@@ -182,10 +185,10 @@ def evaluate(
 
 
 def open_baselines(run: str | None, model: InferenceMoFRR) -> dict[str, nn.Module]:
-    """The trained baselines of a run directory, by row.
+    """Return the trained baselines of a run directory, by row.
 
     Raises:
-        ValueError: It holds none, or they were trained with another model configuration.
+        ValueError: It has none, or they were trained with another model configuration.
     """
     if run is None:
         return {}
@@ -206,24 +209,13 @@ def open_baselines(run: str | None, model: InferenceMoFRR) -> dict[str, nn.Modul
     return found
 
 
-def as_json(result: Evaluation) -> dict[str, Any]:
-    """The evaluation as JSON values."""
-    return {
-        **result.header,
-        "router": result.right,
-        "experts at work": result.active,
-        "similarity": {row: found.as_json() for row, found in result.similarity.items()},
-        "kinds": {name: measured.as_json() for name, measured in result.kinds.items()},
-    }
-
-
 def means(measured: Measured, row: str) -> dict[str, float]:
-    """PSNR and SSIM of a row; untouched faces, which equal their originals, count as well."""
+    """Return the mean PSNR and SSIM of a row, over all faces."""
     images = measured.images + measured.clean
     names = PROTOCOLS[PROTOCOL]
     return {
-        name: sum(image[row][figure] for image in images) / max(1, len(images))
-        for name, figure in (("PSNR", names.psnr), ("SSIM", names.ssim))
+        name: sum(image[row][metric] for image in images) / max(1, len(images))
+        for name, metric in (("PSNR", names.psnr), ("SSIM", names.ssim))
     }
 
 
@@ -231,27 +223,42 @@ def show(result: Evaluation) -> None:
     """Print the tables to standard output."""
     screen = console()
     kinds = list(result.kinds)
-    for figure, style in (("PSNR", ".2f"), ("SSIM", ".4f")):
+    for metric, style in (("PSNR", ".2f"), ("SSIM", ".4f")):
         rows = {
-            row: {kind: means(result.kinds[kind], row)[figure] for kind in kinds}
+            row: {kind: means(result.kinds[kind], row)[metric] for kind in kinds}
             for row in next(iter(result.kinds.values())).rows
         }
-        screen.print(draw_table(figure, rows, [(kind, kind, style) for kind in kinds]))
+        screen.print(draw_table(metric, rows, [(kind, kind, style) for kind in kinds]))
     if result.right:
         accuracy = {"right answers": result.right}
         screen.print(draw_table("router", accuracy, [(name, name, ".1%") for name in result.right]))
     if result.similarity:
-        told = {
-            row: {k: v for k, v in found.as_json().items() if isinstance(v, float)}
-            for row, found in result.similarity.items()
+        summary = {
+            row: {k: v for k, v in similarities.as_json().items() if isinstance(v, float)}
+            for row, similarities in result.similarity.items()
         }
-        titles = list(next(iter(told.values())))
-        screen.print(draw_table("cosine to the original", told, [(title, title, ".3f") for title in titles]))
+        titles = list(next(iter(summary.values())))
+        screen.print(draw_table("cosine to the original", summary, [(title, title, ".3f") for title in titles]))
     screen.print(f"{PROTOCOL}: {PROTOCOLS[PROTOCOL].about}", markup=False, highlight=False)
 
 
-def _restored(part: nn.Module, image: Tensor, model: InferenceMoFRR) -> Tensor:
-    """What a baseline makes of one picture."""
+def _open_kinds(
+    data: str, model: InferenceMoFRR, options: EvaluationOptions, report: Callable[[str], None]
+) -> dict[str, RetouchedFaces]:
+    """Open the faces of every kind that the data has."""
+    operations = model.config.operations
+    kinds: dict[str, RetouchedFaces] = {}
+    for name in [*(f"single:{name}" for name in operations if name != "all"), "multi", "clean"]:
+        try:
+            kinds[name.removeprefix("single:")] = open_retouched_faces(
+                data, size=model.config.size, split=options.split, seed=options.seed, operations=operations,
+                kind=name, styles=options.styles,
+            )  # fmt: skip
+        except NoImages as error:
+            report(f"note: {error}")
+    return kinds
+
+
+def _baseline_output(part: nn.Module, image: Tensor, model: InferenceMoFRR) -> Tensor:
     with torch.inference_mode():
-        X = to_signed(image[None].to(model.device))
-        return to_unit(part(X)[0])
+        return to_unit(part(to_signed(image[None].to(model.device)))[0])

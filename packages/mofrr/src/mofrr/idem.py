@@ -1,10 +1,10 @@
-"""Section 3.3, IDEM: the pixel-wise condition of the noise predictor, Eq. 3-5, by multi-scale channel attention.
+"""Section 3.3, IDEM: the condition of the noise predictor, Eq. 3-5, by multi-scale channel attention (MCA).
 
 Dai, Gieseke, Oehmcke, Wu, Barnard. "Attentional Feature Fusion." WACV 2021, for MCA.
 
-Paper: the pixels themselves are mixed. But R^ is then, value by value, a weighted mean of z, x_LL and y^_t, and cannot
-be the residual y_LL - x_LL, which is near 0 where all three are not. Here (``idem_width`` > 0): each is lifted to
-channels first, and what is mixed is projected to the residual.
+Paper: the pixels themselves are mixed. R^ is then an elementwise convex combination of z, x_LL and y_t, and cannot be
+the residual y_LL - x_LL, which is near 0 where all three are not. Here (``idem_width`` > 0): each is lifted to
+channels, and the mixture is projected to the residual.
 
 Shapes: x_LL and y_t (N, 3, h, w) in [-1, 1] nominally; z (N,) in [0, 1].
 """
@@ -18,7 +18,7 @@ from mofrr.denoiser import group_norm, zero
 class MCA(nn.Module):
     """Multi-scale channel attention: sigmoid(local(x) + global(x)), (N, C, h, w) in [0, 1].
 
-    Dai et al. normalise over the batch, which one picture's pooled features do not allow; groups here.
+    Dai et al. use batch normalisation, which pooled features of a single image do not allow; here group normalisation.
     """
 
     def __init__(self, channels: int) -> None:
@@ -34,7 +34,7 @@ class MCA(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weights of every value."""
+        """Return the weight of every value."""
         return torch.sigmoid(self.local(x) + self.glob(x.mean(dim=(2, 3), keepdim=True)))
 
 
@@ -42,7 +42,7 @@ class IDEM(nn.Module):
     """Eq. 3-5.
 
     Args:
-        width: Channels to which the inputs are lifted; 0 mixes pixels as printed.
+        width: Channels to which the inputs are lifted; 0 mixes pixels.
     """
 
     def __init__(self, width: int) -> None:
@@ -61,11 +61,7 @@ class IDEM(nn.Module):
         self.mca_first, self.mca_second = MCA(width or 3), MCA(width or 3)
 
     def forward(self, x_LL: Tensor, y_t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The condition.
-
-        Returns:
-            x~ = (x_LL, R^), (N, 6, h, w), and R^, (N, 3, h, w).
-        """
+        """Return x~ = (x_LL, R^), (N, 6, h, w), and R^, (N, 3, h, w)."""
         x, y, z = x_LL, y_t, z.view(-1, 1, 1, 1).to(x_LL)
         if self.lifts:
             x, y, z = self.lift_x(x), self.lift_y(y), self.lift_z(z)

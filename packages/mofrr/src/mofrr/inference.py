@@ -1,6 +1,6 @@
-"""MoFRR ready for inference."""
+"""MoFRR prepared for inference."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from retouch_common.inference.network import InferenceModel
@@ -10,20 +10,11 @@ from mofrr.model import Restoration
 
 
 class InferenceMoFRR(InferenceModel):
-    """A copy of a MoFRR that only restores; convolutions run in its precision, wavelets and diffusion steps in fp32."""
+    """A copy of a MoFRR for inference; convolutions run in its precision, wavelets and diffusion in fp32."""
 
     @torch.inference_mode()
-    def forward(  # type: ignore[override]
-        self,
-        image: Tensor,
-        *,
-        seeds: int | Sequence[int] = 0,
-        steps: int | None = None,
-        experts: Sequence[str] | None = None,
-        samples: int = 1,
-        traces: Tensor | None = None,
-    ) -> Restoration:
+    def forward(self, image: Tensor, *, traces: Tensor | None = None, **options: Any) -> Restoration:
         """Restore faces; see :meth:`mofrr.model.MoFRR.restore`."""
-        image, traces = self.to_device(image), None if traces is None else traces.to(self.device)
+        traces = None if traces is None else traces.to(self.device)
         with self.autocast():
-            return self.model.restore(image, seeds=seeds, steps=steps, experts=experts, samples=samples, traces=traces)
+            return self.model.restore(self.to_device(image), traces=traces, **options)

@@ -1,6 +1,6 @@
-"""Section 3.4: every loss as a function of its own, and their sum for an expert.
+"""Section 3.4: the losses, one function each, and the terms of every kind of expert.
 
-Paper: squared norms; here means over pixels and channels, so that weights do not depend on the picture's size.
+Paper: squared norms. Here: means over pixels and channels, so that weights do not depend on the image size.
 """
 
 import torch
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from mofrr.config import NUM_DEGREES, LossConfig
 from mofrr.degree import expected_degree
-from mofrr.shared import SharedTraining
-from mofrr.wavefrr import WaveFRRTraining
+from mofrr.sampling import ExpertOutput
+from mofrr.wavefrr import WaveFRROutput
+
+HIGH, TV, L1 = 0.1, 0.01, 1.0  # lambda_1, lambda_2 and the weight of L_hyb's first term, as in the authors' code
 
 
 def idem_loss(residual: Tensor, true_residual: Tensor) -> Tensor:
@@ -20,9 +22,9 @@ def idem_loss(residual: Tensor, true_residual: Tensor) -> Tensor:
     return F.mse_loss(residual.float(), true_residual)
 
 
-def simple_loss(answer: Tensor, target: Tensor) -> Tensor:
+def simple_loss(output: Tensor, target: Tensor) -> Tensor:
     """L_simple = |epsilon - epsilon_theta|^2, or the same for x0 and v."""
-    return F.mse_loss(answer.float(), target)
+    return F.mse_loss(output.float(), target)
 
 
 def high_loss(high: list[Tensor], true_high: list[Tensor]) -> Tensor:
@@ -36,71 +38,61 @@ def tv_loss(high: list[Tensor]) -> Tensor:
 
 
 def l1_loss(restored: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tensor:
-    """First half of L_hyb, |Y - Y^|.
-
-    Args:
-        restored: (N, 3, H, W) in [-1, 1].
-        Y: The same.
-        weight: (N,) of the samples; None weighs them alike.
-    """
+    """First term of L_hyb, |Y - Y^|, of images (N, 3, H, W) in [-1, 1], weighted by ``weight`` (N,)."""
     return _mean((restored.float() - Y).abs(), weight)
 
 
 def ssim_loss(restored: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Second half of L_hyb, 1 - SSIM (Gaussian window of 11, range 2)."""
+    """Second term of L_hyb, 1 - SSIM (Gaussian window of 11, range 2); arguments as of :func:`l1_loss`."""
     # Channels last: the window's convolutions are four times as fast on a CPU.
-    restored, Y = (picture.float().contiguous(memory_format=torch.channels_last) for picture in (restored, Y))
+    restored, Y = (image.float().contiguous(memory_format=torch.channels_last) for image in (restored, Y))
     with torch.autocast(restored.device.type, enabled=False):  # its variances are differences of close numbers
         similarity = ssim(restored, Y, window_size=11, max_val=2.0, padding="valid")
     return _mean(1 - similarity, weight)
 
 
 def router_loss(logits: Tensor, applied: Tensor) -> Tensor:
-    """L_class of the router: binary cross entropy of every operation; the paper's formula is the estimators'."""
+    """L_class of the router: binary cross entropy of each operation; the paper's formula fits the estimators only."""
     return F.binary_cross_entropy_with_logits(logits.float(), applied.float())
 
 
 def degree_loss(logits: Tensor, degree: Tensor) -> Tensor:
-    """L_class of a degree estimator: cross entropy.
-
-    Args:
-        logits: (N, 5).
-        degree: (N,) of 1 to 5.
-    """
+    """L_class of a degree estimator: cross entropy of logits (N, 5) and degrees (N,) from 1 to 5."""
     return F.cross_entropy(logits.float(), degree - 1)
 
 
 def order_loss(logits: Tensor, degree: Tensor) -> Tensor:
-    """Squared error of the expected degree, for :func:`degree_loss` does not know that 4 is nearer to 5 than 1 is."""
+    """Squared error of the expected degree, since the cross entropy ignores the order of the classes."""
     return F.mse_loss(NUM_DEGREES * expected_degree(logits), degree.float())
 
 
-def expert_losses(passed: WaveFRRTraining, Y: Tensor) -> dict[str, Tensor]:
-    """The terms of L = L_freq + L_space for an expert, by name, unweighted."""
+def expert_losses(passed: WaveFRROutput, Y: Tensor) -> dict[str, Tensor]:
+    """Return the unweighted terms of L = L_freq + L_space of an expert, by name."""
     terms = shared_losses(passed, Y) | {"high": high_loss(passed.high, passed.true_high), "tv": tv_loss(passed.high)}
     return terms if passed.residual is None else terms | {"idem": idem_loss(passed.residual, passed.true_residual)}
 
 
-def shared_losses(passed: SharedTraining | WaveFRRTraining, Y: Tensor) -> dict[str, Tensor]:
-    """The terms for the shared expert, by name, unweighted; every expert has them."""
+def shared_losses(passed: ExpertOutput, Y: Tensor) -> dict[str, Tensor]:
+    """Return the unweighted terms that every expert has, by name."""
     return {
-        "simple": simple_loss(passed.answer, passed.target),
+        "simple": simple_loss(passed.output, passed.target),
         "l1": l1_loss(passed.restored, Y, passed.weight),
         "ssim": ssim_loss(passed.restored, Y, passed.weight),
     }
 
 
 def combine_losses(result: Tensor, Y: Tensor) -> dict[str, Tensor]:
-    """L_hyb of the final picture, by name, unweighted."""
+    """Return the unweighted terms of L_hyb of the final image, by name."""
     return {"l1": l1_loss(result, Y), "ssim": ssim_loss(result, Y)}
 
 
 def weighted_sum(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
-    """The terms times their weights in the configuration."""
-    return torch.stack([getattr(config, name) * term for name, term in terms.items()]).sum()
+    """Return the sum of the terms times their weights."""
+    weights = {"high": HIGH, "tv": TV, "l1": L1, "simple": config.simple, "ssim": config.ssim, "idem": config.idem}
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
 def _mean(error: Tensor, weight: Tensor | None) -> Tensor:
-    """Over pictures (N, C, H, W) weighted by (N,), or all alike."""
+    """Return the mean of errors (N, C, H, W), weighted by (N,)."""
     each = error.mean(dim=(1, 2, 3))
     return each.mean() if weight is None else (weight * each).mean()

@@ -1,8 +1,8 @@
-"""ResNet-MAM, the paper's router: a ResNet whose four stages are grouped into tokens that attend to each other.
+"""ResNet-MAM, the paper's router: a ResNet whose four stages are grouped into tokens for a transformer.
 
 Ying, Liu, Li, Xu, Qian, Zhang. "RetouchingFFHQ: A Large-scale Dataset for Fine-grained Face Retouching Detection." ACM
-MM 2023: retouching shows at every granularity, so tokens of all stages take part. Grouping is that of Xu et al.,
-"GroupViT", CVPR 2022: learnt group tokens attend to the pixels, then every pixel is given to one group.
+MM 2023. Retouching shows at every granularity, so tokens of all stages take part. Grouping follows Xu et al.,
+"GroupViT", CVPR 2022: learnt group tokens attend to the pixels, then each pixel is assigned to one group.
 
 Shapes: x (N, 3, H, W), normalised; tokens (N, 4 * GROUPS, WIDTH).
 """
@@ -14,11 +14,11 @@ from torchvision.models.resnet import Bottleneck
 
 from mofrr.denoiser import sinusoids
 
-STEM = 32  # channels after the stem; the stages have 4, 8, 16 and 32 times as many
+STEM = 32  # channels of the stem; the stages have 4, 8, 16 and 32 times as many
 BLOCKS = (3, 4, 6, 3)
 GROUPS = 256  # tokens of a stage
-WIDTH = 1024  # of a token
-HEADS = 8  # of the grouping
+WIDTH = 1024  # token width
+HEADS = 8  # attention heads of the grouping
 
 
 class ResNetMAM(nn.Module):
@@ -50,7 +50,7 @@ class ResNetMAM(nn.Module):
         self.attention = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens of all stages, after they attended to each other."""
+        """Return tokens of all stages."""
         x = self.stem(x)
         tokens = []
         for number, stage in enumerate(self.stages):
@@ -61,7 +61,7 @@ class ResNetMAM(nn.Module):
 
 
 class Grouping(nn.Module):
-    """GroupViT's grouping block: (N, C, h, w) to GROUPS tokens of WIDTH.
+    """GroupViT's grouping block, from (N, C, h, w) to GROUPS tokens of WIDTH.
 
     Args:
         channels: C.
@@ -76,7 +76,7 @@ class Grouping(nn.Module):
         self.project = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens of a stage."""
+        """Return tokens of a stage."""
         pixels = self.norm(x.flatten(2).transpose(1, 2))
         groups = self.groups.expand(len(x), -1, -1)
         groups = groups + self.attention(groups, pixels, pixels, need_weights=False)[0]
@@ -87,10 +87,9 @@ class Grouping(nn.Module):
 
 
 def assignment(logits: Tensor, *, training: bool) -> Tensor:
-    """Gives every pixel to one group: one-hot over groups, (N, G, P).
+    """Assign each pixel to one group, one-hot over groups, (N, G, P).
 
-    In training the choice is drawn (Gumbel), and its gradient is that of the soft assignment; otherwise it is the
-    likeliest.
+    In training by straight-through Gumbel-softmax, otherwise by the maximum.
     """
     if training:
         return F.gumbel_softmax(logits.float(), hard=True, dim=1).to(logits)
@@ -98,7 +97,7 @@ def assignment(logits: Tensor, *, training: bool) -> Tensor:
 
 
 def _stage(channels: int, planes: int, blocks: int, *, stride: int) -> nn.Sequential:
-    """Bottlenecks of torchvision, the first with a projected shortcut."""
+    """Return torchvision's bottlenecks, the first with a projection shortcut."""
     wide = planes * Bottleneck.expansion
     shortcut = nn.Sequential(nn.Conv2d(channels, wide, 1, stride=stride, bias=False), nn.BatchNorm2d(wide))
     first = Bottleneck(channels, planes, stride=stride, downsample=shortcut)

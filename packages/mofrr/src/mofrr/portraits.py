@@ -1,4 +1,4 @@
-"""Portraits made ready for retouching: faces in their own pixels, with landmarks and skin; made once and kept."""
+"""Portraits prepared for retouching: the face's crop at its own resolution, with landmarks and skin; cached."""
 
 import io
 import logging
@@ -30,21 +30,21 @@ from mofrr.history import resized
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of what is kept; raise it when framing or skin are found in another way
+VERSION = 2  # of cache entries; raise it when crops or skin are computed in another way
 LANDMARKS = (".tem", ".npy")
-MARGIN = 1.25  # side of what is kept of a photograph over that of the face's square
-LARGEST = 1536  # side of the largest square in pixels; larger faces are reduced
+MARGIN = 1.25  # side of the crop over that of the face's square
+LARGEST = 1536  # side of the largest square in pixels; larger faces are downsampled
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A face in its photograph's own pixels, with some room around it.
+    """A face at its photograph's own resolution, with a margin.
 
     Attributes:
         levels: (H, W, 3) uint8.
-        landmarks: In its pixels.
-        skin: (H, W) uint8, 255 where whitening and smoothing act in full.
-        points: (5, 2) float32, the detector's landmarks in its pixels, from which the face is framed in use.
+        landmarks: In pixels.
+        skin: (H, W) uint8, strength of whitening and smoothing.
+        points: (5, 2) float32, the detector's landmarks in pixels, which define the face's square.
     """
 
     levels: np.ndarray
@@ -54,15 +54,15 @@ class Portrait:
 
     @property
     def square(self) -> FaceSquare:
-        """The face's square, as in use."""
+        """The face's square, as in inference."""
         return square_of(self.points, *self.levels.shape[:2])
 
 
 def square_of(points: np.ndarray, height: int, width: int) -> FaceSquare:
-    """The square of a face with these five landmarks in a picture of this size.
+    """Return the square of a face with five landmarks in an image of a size.
 
     Raises:
-        ValueError: The face lies outside the picture, or its landmarks fall into one point.
+        ValueError: The face lies outside the image, or its landmarks coincide.
     """
     low, size = points.min(0), np.ptp(points, axis=0)
     box = (float(low[0]), float(low[1]), float(size[0]), float(size[1]))
@@ -70,18 +70,15 @@ def square_of(points: np.ndarray, height: int, width: int) -> FaceSquare:
 
 
 def prepare_portraits(paths: Sequence[Path]) -> list[Path]:
-    """Find the face of every portrait, or find what was kept of it before.
-
-    Args:
-        paths: Portraits.
+    """Find the face of every portrait that is not in the cache.
 
     Returns:
-        Files for :func:`load_portrait`; portraits that show no face are left out, with a warning.
+        Files for :func:`load_portrait`; portraits without a face are skipped with a warning.
 
     Raises:
-        DetectorUnavailable: The detector is needed and its weights cannot be had.
+        DetectorUnavailable: The detector is needed and its weights are not available.
         ValueError: A portrait or its landmarks cannot be read.
-        OSError: Nothing can be kept in the cache folder.
+        OSError: The cache cannot be written.
     """
     folder = default_cache().with_name("portraits")
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,16 +86,17 @@ def prepare_portraits(paths: Sequence[Path]) -> list[Path]:
     missing = [path for path in paths if not entries[path].is_file()]
     with progress_bar(unit="portraits", disable=not missing) as bar:
         for path in bar.track(missing, description="Finding faces"):
-            write_atomically(entries[path], _packed(open_portrait(path)))
-    alone = [path for path in paths if not entries[path].stat().st_size]  # an entry without a face is empty
-    if alone:
-        named = ", ".join(path.name for path in alone[:5])
-        logger.warning("%d portraits show no face that could be found, and are left out: %s", len(alone), named)
+            portrait = open_portrait(path)
+            write_atomically(entries[path], b"" if portrait is None else _packed(portrait))
+    skipped = [path for path in paths if not entries[path].stat().st_size]  # an entry without a face is empty
+    if skipped:
+        names = ", ".join(path.name for path in skipped[:5])
+        logger.warning("no face found in %d portraits, which are skipped: %s", len(skipped), names)
     return [entries[path] for path in paths if entries[path].stat().st_size]
 
 
 def load_portrait(entry: Path) -> Portrait:
-    """Read what :func:`prepare_portraits` kept.
+    """Read a cache entry.
 
     Raises:
         ValueError: The file is damaged.
@@ -110,22 +108,21 @@ def load_portrait(entry: Path) -> Portrait:
         eyes, brows = ((parts.pop(f"{name}_left"), parts.pop(f"{name}_right")) for name in ("eyes", "brows"))
         return Portrait(levels, FaceLandmarks(eyes=eyes, brows=brows, **parts), skin, points)
     except Exception as error:  # zipfile, numpy and the landmarks each have their own
-        raise ValueError(f"{entry}: damaged ({error}); remove it, and it is made again") from error
+        raise ValueError(f"{entry}: damaged ({error}); remove it to have it made again") from error
 
 
 def open_portrait(path: Path) -> Portrait | None:
-    """Cut the face out of a photograph, neither turned nor, up to :data:`LARGEST`, resized.
+    """Crop the face of a photograph, neither rotated nor, up to :data:`LARGEST`, resized.
 
-    Landmarks come from a ``.tem`` template or a ``.npy`` of 68 points beside the photograph, or from the folder's
-    ``landmarks.npz``; else they are an average face's. The square comes from the face detector; where it finds none,
-    from the landmarks.
+    Landmarks are those that :func:`known_landmarks` finds, else an average face's. The square comes from the face
+    detector, or from the landmarks where it finds none.
 
     Returns:
-        None without landmarks and without a face that the detector finds.
+        None without landmarks and without a detected face.
 
     Raises:
-        DetectorUnavailable: If the detector is needed and its weights cannot be had.
-        ValueError: If a file cannot be read.
+        DetectorUnavailable: The detector is needed and its weights are not available.
+        ValueError: A file cannot be read.
     """
     levels = read_levels(path)
     landmarks, found = known_landmarks(path), detect_faces(levels)
@@ -140,12 +137,12 @@ def open_portrait(path: Path) -> Portrait | None:
     square = face_square(found[0], *levels.shape[:2]) if points is None else square_of(points, *levels.shape[:2])
     if landmarks is None:
         landmarks = canonical_landmarks(FFHQ_SIDE).mapped(
-            lambda given: np.stack(square.to_photo(*((given.T + 0.5) / FFHQ_SIDE)), axis=-1) - 0.5
+            lambda aligned: np.stack(square.to_photo(*((aligned.T + 0.5) / FFHQ_SIDE)), axis=-1) - 0.5
         )
     points = landmarks.five_points if points is None else points
     x, y, width, height = replace(square, side=MARGIN * square.side).bounds(*levels.shape[:2])
     levels = levels[y : y + height, x : x + width]
-    landmarks = landmarks.mapped(lambda given: (given - (x, y)).astype(np.float32))
+    landmarks = landmarks.mapped(lambda photo: (photo - (x, y)).astype(np.float32))
     points = (points - (x, y)).astype(np.float32)
     if square.side > LARGEST:
         factor = LARGEST / square.side
@@ -156,31 +153,26 @@ def open_portrait(path: Path) -> Portrait | None:
 
 
 def known_landmarks(path: Path) -> FaceLandmarks | None:
-    """The landmarks that came with a portrait; None if none did.
+    """Return the landmarks in a ``.tem`` or ``.npy`` file beside a portrait, or in its folder's ``landmarks.npz``.
 
     Raises:
-        ValueError: If they cannot be read.
+        ValueError: They cannot be read.
     """
-    given = _landmark_file(path)
-    if given is not None:
-        return read_landmarks(given)
-    mesh = mesh_of(path)
+    files, mesh = _landmark_source(path)
+    if files:
+        return read_landmarks(files[0])
     return None if mesh is None else landmarks_from_mesh(mesh)
 
 
 def open_face(path: Path, side: int) -> tuple[np.ndarray, FaceLandmarks] | None:
-    """The face of a portrait, upright and framed as FFHQ's.
-
-    Args:
-        path: The portrait; see :func:`open_portrait` for its landmarks.
-        side: Side of the result in pixels.
+    """Return the face of a portrait, aligned as in FFHQ, (side, side, 3) uint8, and the landmarks in it.
 
     Returns:
-        (side, side, 3) uint8, and the landmarks in it; None if no face is found.
+        None if no face is found.
 
     Raises:
-        DetectorUnavailable: If the detector is needed and its weights cannot be had.
-        ValueError: If a file cannot be read.
+        DetectorUnavailable: The detector is needed and its weights are not available.
+        ValueError: A file cannot be read.
     """
     levels, landmarks = read_levels(path), known_landmarks(path)
     if landmarks is not None:
@@ -192,24 +184,27 @@ def open_face(path: Path, side: int) -> tuple[np.ndarray, FaceLandmarks] | None:
     return to_levels(align(levels, face_square(found[0], *levels.shape[:2]), side)), canonical_landmarks(side)
 
 
-def _landmark_file(path: Path) -> Path | None:
-    files = (path.with_suffix(ending) for ending in LANDMARKS)
-    return next((file for file in files if file.is_file()), None)
+def npz_bytes(**arrays: np.ndarray) -> bytes:
+    """Return the bytes of an ``.npz`` file."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def _landmark_source(path: Path) -> tuple[list[Path], np.ndarray | None]:
+    """Return a portrait's landmark file, if it has one, else its mesh."""
+    files = [file for file in map(path.with_suffix, LANDMARKS) if file.is_file()][:1]
+    return files, None if files else mesh_of(path)
 
 
 def _key(path: Path) -> str:
-    """Name of an entry, which changes with the portrait and its landmarks."""
-    given = _landmark_file(path)
-    files, mesh = ([], mesh_of(path)) if given is None else ([given], None)
+    """Return the name of a cache entry, which changes with the portrait and its landmarks."""
+    files, mesh = _landmark_source(path)
     return portrait_key(path, VERSION, MARGIN, LARGEST, files=files, mesh=mesh)
 
 
-def _packed(portrait: Portrait | None) -> bytes:
-    if portrait is None:
-        return b""
+def _packed(portrait: Portrait) -> bytes:
     parts: dict[str, np.ndarray] = {name: getattr(portrait, name) for name in ("levels", "skin", "points")}
     for name, part in vars(portrait.landmarks).items():
         parts |= {f"{name}_left": part[0], f"{name}_right": part[1]} if isinstance(part, tuple) else {name: part}
-    file = io.BytesIO()
-    np.savez(file, **parts)  # type: ignore[arg-type]
-    return file.getvalue()
+    return npz_bytes(**parts)

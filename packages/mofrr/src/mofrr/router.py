@@ -1,37 +1,40 @@
 """Section 3.2, the router: which retouching operations were applied, Eq. 1.
 
-Paper: one output of N numbers. Here a head for each operation on a common backbone, so that a new operation gets a head
-of its own and the others keep theirs.
+Paper: one output of N logits. Here: a head for each operation on a common backbone, so that operations can be added.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mofrr.backbones import Backbone, TokenHead
-from mofrr.config import ModelConfig
 
-UNTRAINED = -4.0  # what a new head answers: a probability of 2 %
+THRESHOLD = 0.5  # of the probability; training calibrates the logits for it
+UNTRAINED = -4.0  # logit of a new head: a probability of 2 %
 
 
 class Router(nn.Module):
     """The router.
 
     Args:
-        config: Of the model.
+        operations: Names of the operations.
+        backbone: See :class:`mofrr.backbones.Backbone`.
+        size: Side in pixels to which images are resized.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, operations: Sequence[str], backbone: str, size: int) -> None:
         super().__init__()
-        self.backbone = Backbone(config)
-        self.heads = nn.ModuleDict({name: TokenHead(self.backbone.width, 1) for name in config.operations})
+        self.backbone = Backbone(backbone, size)
+        self.heads = nn.ModuleDict({name: TokenHead(self.backbone.width, 1) for name in operations})
 
     def add_head(self, name: str) -> None:
-        """A head for a new operation; it starts by finding it nowhere, so that nothing changes before it is trained."""
+        """Add a head of a new operation, which finds it nowhere before it is trained."""
         head = self.heads[name] = TokenHead(self.backbone.width, 1)
         nn.init.zeros_(head.answer.weight)
         nn.init.constant_(head.answer.bias, UNTRAINED)
 
     def forward(self, image: Tensor, traces: Tensor | None = None) -> Tensor:
-        """Logits, (N, operations), of pictures (N, 3, H, W) in [0, 1]; traces as for :class:`Backbone`."""
+        """Return logits, (N, operations); arguments as of :class:`mofrr.backbones.Backbone`."""
         tokens = self.backbone(image, traces)
         return torch.cat([head(tokens) for head in self.heads.values()], dim=1)

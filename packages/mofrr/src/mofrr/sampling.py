@@ -1,53 +1,87 @@
-"""How the experts diffuse: the schedule, what is predicted, and sampling with a seed per picture, Eq. 6-7.
+"""Diffusion of the experts, Eq. 6-7: timesteps, targets and DDIM sampling with one seed per image.
 
-Pictures and bands are (N, C, h, w) in [-1, 1] nominally. ``base`` is the retouched one that conditions the expert; with
-``residual`` the network's answer is a change of it.
+Images and bands are (N, C, h, w), nominally in [-1, 1]. ``base`` is the retouched one, which conditions the expert.
 """
+
+from __future__ import annotations
 
 import itertools
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from retouch_common.diffusion.ddim import ddim, noise_like
-from retouch_common.diffusion.schedule import make_schedule
+from retouch_common.diffusion.schedule import Prediction, Schedule, make_schedule
 from torch import Tensor
 
 from mofrr.config import ModelConfig
 
-Network = Callable[[Tensor, Tensor], Tensor]  # y_t and t to the answer
+Network = Callable[[Tensor, Tensor], Tensor]
+"""Maps y_t (N, C, h, w) and t (N,) to the model output."""
 
 
-class Diffusion:
-    """The settings of a :class:`ModelConfig` that concern diffusion.
+@dataclass(frozen=True)
+class ExpertOutput:
+    """Outputs of an expert's training pass.
 
-    Args:
-        config: Of the model.
+    Attributes:
+        output: Of the noise predictor.
+        target: Its target.
+        restored: The restored image, (N, 3, H, W).
+        weight: (N,), of the losses on ``restored``: abar_t for the x0 estimate at time t, 1 for samples.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
-        self.config = config
-        self.schedule = make_schedule(config.schedule, config.T, zero_terminal_snr=config.zero_terminal_snr)
+    output: Tensor
+    target: Tensor
+    restored: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Linear noise schedule, prediction target and DDIM sampler with trailing timesteps.
+
+    Attributes:
+        T: Number of timesteps.
+        zero_terminal_snr: Rescale the schedule so that the last timestep is pure noise.
+        prediction: What the network predicts.
+        residual: With "x0", the network predicts the change of ``base``.
+        steps: DDIM steps.
+        warm_start: Sample from the noised ``base`` instead of pure noise.
+    """
+
+    T: int
+    zero_terminal_snr: bool = False
+    prediction: Prediction = "epsilon"
+    residual: bool = False
+    steps: int = 10
+    warm_start: bool = False
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> Diffusion:
+        """Return the diffusion of a model configuration."""
+        return cls(**{option.name: getattr(config, option.name) for option in fields(cls)})
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The noise schedule."""
+        return make_schedule("linear", self.T, zero_terminal_snr=self.zero_terminal_snr)
 
     def times(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random times of training, (N,), half of them mirrors of the others: every step sees early and late ones."""
-        half = torch.randint(self.config.T, ((count + 1) // 2,), generator=generator)
-        return torch.cat([half, self.config.T - 1 - half])[:count]
-
-    def noised(self, y_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """y_t of Eq. 6."""
-        return self.schedule.noised(y_0, noise, t)
+        """Draw antithetic training timesteps, (N,): half are t, half T - 1 - t, so that a batch has early and late."""
+        half = torch.randint(self.T, ((count + 1) // 2,), generator=generator)
+        return torch.cat([half, self.T - 1 - half])[:count]
 
     def target(self, y_0: Tensor, noise: Tensor, t: Tensor, base: Tensor) -> Tensor:
-        """What the network should answer."""
-        target = self.schedule.target(y_0, noise, t, self.config.prediction)
-        return target - base if self.config.residual else target
+        """Return what the network should predict."""
+        target = self.schedule.target(y_0, noise, t, self.prediction)
+        return target - base if self.residual else target
 
-    def clean(self, answer: Tensor, y_t: Tensor, t: Tensor, base: Tensor) -> Tensor:
-        """The clean picture that an answer implies."""
-        if self.config.residual:
-            return base + answer
-        return self.schedule.x_0(answer, y_t, t, self.config.prediction)
+    def clean(self, output: Tensor, y_t: Tensor, t: Tensor, base: Tensor) -> Tensor:
+        """Return the y_0 that a model output implies."""
+        return base + output if self.residual else self.schedule.x_0(output, y_t, t, self.prediction)
 
     def sample(
         self,
@@ -59,37 +93,36 @@ class Diffusion:
         checkpointing: bool = False,
         last_only: bool = False,
     ) -> Tensor:
-        """y^_0 by DDIM with eta = 0, Eq. 7.
+        """Sample y_0 by DDIM, Eq. 7.
 
         Args:
-            network: The noise predictor with its conditions.
-            base: The retouched picture or band.
-            generators: One per picture, for the first noise.
-            steps: Calls of the network; None for the configuration's.
-            checkpointing: Compute activations again in the backward pass.
+            network: Noise predictor with its conditions.
+            base: Retouched image or band.
+            generators: One per image, for the initial noise.
+            steps: DDIM steps; None for the default.
+            checkpointing: Recompute activations in the backward pass.
             last_only: Only the last step has gradients.
         """
-        config, steps = self.config, steps or self.config.steps
-        called = itertools.count(1)
+        steps = steps or self.steps
+        calls = itertools.count(1)
 
-        def answer(y_t: Tensor, t: Tensor) -> Tensor:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and (next(called) == steps or not last_only)):
-                given = network(y_t, t).float()
-            return base + given if config.residual else given
+        def predict(y_t: Tensor, t: Tensor) -> Tensor:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and (next(calls) == steps or not last_only)):
+                output = network(y_t, t).float()
+            return base + output if self.residual else output
 
         return ddim(
-            answer,
+            predict,
             noise_like(base.float(), generators),
             self.schedule,
             steps=steps,
-            spacing=config.spacing,
-            prediction=config.prediction,
-            guess=base if config.warm_start else None,
+            prediction=self.prediction,
+            guess=base if self.warm_start else None,
             clip=1.0,
             checkpointing=checkpointing,
         )
 
 
 def generators_for(seeds: Sequence[int], name: str) -> list[torch.Generator]:
-    """A generator for every picture, from its seed and the kind of expert: batch and order do not matter."""
+    """Return a generator for each image, from its seed and the kind of expert, whatever the batch."""
     return [torch.Generator().manual_seed((seed * 1_000_003 + zlib.crc32(name.encode())) % 2**63) for seed in seeds]

@@ -1,104 +1,95 @@
-"""Section 3.2, the shared expert: conditional diffusion of the picture itself, without wavelets.
+"""Section 3.2, the shared expert: conditional diffusion of the image itself, without wavelets.
 
-Paper: "a baseline DDPM architecture". At 1024 pixels that is 20 TFLOP a step; here pixels are folded into channels
-first, ``shared_unshuffle`` by ``shared_unshuffle``.
+Paper: "a baseline DDPM architecture". Here: on unshuffled pixels; at 1024 pixels a step at full resolution takes 20
+TFLOP.
 
 Shapes: X and Y (N, 3, H, W) in [-1, 1].
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mofrr.config import ModelConfig
+from mofrr.config import SHARED_UNSHUFFLE, ModelConfig
 from mofrr.denoiser import Denoiser
-from mofrr.sampling import Diffusion, generators_for
-
-
-@dataclass(frozen=True)
-class SharedTraining:
-    """What a training pass computes.
-
-    Attributes:
-        answer: Of the noise predictor, (N, 3, H, W).
-        target: What it should have been.
-        restored: The picture that the answer implies.
-        weight: (N,) abar_t.
-    """
-
-    answer: Tensor
-    target: Tensor
-    restored: Tensor
-    weight: Tensor
+from mofrr.sampling import Diffusion, ExpertOutput, generators_for
 
 
 class SharedExpert(nn.Module):
     """The expert that works on every retouched face.
 
     Args:
-        config: Of the model.
+        denoiser: Maps the unshuffled y_t and X, 96 channels, to 48.
+        diffusion: Its diffusion.
+        multiple: Sides are padded to multiples of this.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, denoiser: Denoiser, diffusion: Diffusion, *, multiple: int) -> None:
         super().__init__()
-        self.config = config
-        self.diffusion = Diffusion(config)
-        folded = 3 * config.shared_unshuffle**2
-        self.denoiser = Denoiser(
-            2 * folded,
-            folded,
-            channels=config.shared_channels,
-            multipliers=config.shared_multipliers,
-            blocks=config.blocks,
-            # Attention over more than a 64th of the picture's pixels does not pay.
-            attention_levels=(),
-        )
+        self.denoiser, self.diffusion, self.multiple = denoiser, diffusion, multiple
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> SharedExpert:
+        """Return the untrained shared expert of a model configuration."""
+        return cls(shared_denoiser(config, images=2), Diffusion.from_config(config), multiple=config.multiple)
 
     def forward(
         self, X: Tensor, Y: Tensor, t: Tensor, noise: Tensor, *, rollout: Sequence[int] | None = None
-    ) -> SharedTraining:
-        """A training pass: one step of diffusion at time t.
+    ) -> ExpertOutput:
+        """Run a training pass at time t.
 
         Args:
             X: Retouched.
-            Y: The original.
-            t: (N,) times.
+            Y: Original.
+            t: (N,) timesteps.
             noise: (N, 3, H, W).
-            rollout: Seeds: instead, the last step of sampling, from what the steps before really come to.
+            rollout: Seeds; instead, sample with gradients through the last step.
         """
         if rollout is not None:
-            restored = self.diffusion.sample(
-                lambda y_t, t: self._answer(X, y_t, t), X, generators_for(rollout, "shared"), last_only=True
-            )
-            return SharedTraining(answer=restored, target=Y, restored=restored, weight=X.new_ones(len(X)))
-        y_t = self.diffusion.noised(Y, noise, t)
-        answer = self._answer(X, y_t, t)
-        return SharedTraining(
-            answer=answer,
+            restored = self._sample(X, rollout, last_only=True)
+            return ExpertOutput(output=restored, target=Y, restored=restored, weight=X.new_ones(len(X)))
+        y_t = self.diffusion.schedule.noised(Y, noise, t)
+        output = self._predict(X, y_t, t)
+        return ExpertOutput(
+            output=output,
             target=self.diffusion.target(Y, noise, t, X),
-            restored=self.diffusion.clean(answer, y_t, t, X),
+            restored=self.diffusion.clean(output, y_t, t, X),
             weight=self.diffusion.schedule.alpha_bar[t.cpu()].to(X),
         )
 
     def restore(self, X: Tensor, seeds: Sequence[int], *, steps: int | None = None) -> Tensor:
-        """Y^_se, (N, 3, H, W).
+        """Return Y^_se, (N, 3, H, W).
 
         Args:
             X: Retouched.
-            seeds: One per picture.
-            steps: DDIM steps; None for the configuration's.
+            seeds: One per image.
+            steps: DDIM steps; None for the default.
         """
         height, width = X.shape[-2:]
-        padded = F.pad(X, (0, -width % self.config.multiple, 0, -height % self.config.multiple), mode="reflect")
-        restored = self.diffusion.sample(
-            lambda y_t, t: self._answer(padded, y_t, t), padded, generators_for(seeds, "shared"), steps=steps
-        )
-        return restored[..., :height, :width]
+        padded = F.pad(X, (0, -width % self.multiple, 0, -height % self.multiple), mode="reflect")
+        return self._sample(padded, seeds, steps=steps)[..., :height, :width]
 
-    def _answer(self, X: Tensor, y_t: Tensor, t: Tensor) -> Tensor:
-        step = self.config.shared_unshuffle
-        seen = F.pixel_unshuffle(torch.cat([y_t.to(X.dtype), X], dim=1), step)
-        return F.pixel_shuffle(self.denoiser(seen, t), step).float()
+    def _sample(self, X: Tensor, seeds: Sequence[int], **options: Any) -> Tensor:
+        generators = generators_for(seeds, "shared")
+        return self.diffusion.sample(lambda y_t, t: self._predict(X, y_t, t), X, generators, **options)
+
+    def _predict(self, X: Tensor, y_t: Tensor, t: Tensor) -> Tensor:
+        unshuffled = F.pixel_unshuffle(torch.cat([y_t.to(X.dtype), X], dim=1), SHARED_UNSHUFFLE)
+        return F.pixel_shuffle(self.denoiser(unshuffled, t), SHARED_UNSHUFFLE).float()
+
+
+def shared_denoiser(config: ModelConfig, *, images: int) -> Denoiser:
+    """Return the U-Net of the shared expert for some unshuffled RGB images; attention only in its bottleneck."""
+    channels = 3 * SHARED_UNSHUFFLE**2
+    return Denoiser(
+        images * channels,
+        channels,
+        channels=config.shared_channels,
+        multipliers=config.shared_multipliers,
+        blocks=config.blocks,
+    )

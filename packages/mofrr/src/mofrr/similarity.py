@@ -1,9 +1,8 @@
-"""How alike two faces are to a face recognition network: Fig. 6.
+"""Similarity of faces by a face recognition network, Fig. 6.
 
-No such network is bundled: the known ones may not be used for everything, and are given out by their authors. Any that
-takes (N, 3, 112, 112) and answers (N, D) will do, as ONNX (``.onnx``) or TorchScript (``.pt``, ``.ts``): ArcFace
-expects RGB, AdaFace BGR. Faces are brought into ArcFace's frame by an average face's points, the same for a restored
-face and its original, so that a changed shape stays one.
+No such network is bundled, since none is published under a free licence. Any network from (N, 3, 112, 112) to (N, D)
+will do, as ONNX (``.onnx``) or TorchScript (``.pt``, ``.ts``): ArcFace expects RGB, AdaFace BGR. A restored face and
+its original are aligned to ArcFace's template by the same average landmarks, so that changes of shape count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from retouch_common.ranges import to_signed
 from torch import Tensor
 
 SIDE = 112
-# Where ArcFace's pictures have eyes, tip of the nose and corners of the mouth (Deng et al., CVPR 2019), in pixels.
+# ArcFace's template (Deng et al., CVPR 2019): eyes, tip of the nose and corners of the mouth, in pixels.
 FRAME = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
 BINS = 100
 THRESHOLD = 0.5
@@ -32,10 +31,10 @@ class Embedder:
     Args:
         path: ``.onnx``, ``.pt`` or ``.ts``.
         colour: Order of its channels.
-        expected: SHA-256 of the file, checked if given.
+        expected: SHA-256 of the file; None skips the check.
 
     Raises:
-        ValueError: The file is none of them, has another checksum, or does not answer (N, D).
+        ValueError: Another kind of file, or another checksum.
         OSError: It cannot be read.
     """
 
@@ -66,37 +65,37 @@ class Embedder:
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
-        """Embeddings of length 1, (N, D), of aligned faces (N, 3, S, S) in [0, 1] framed as FFHQ's.
+        """Return unit-length embeddings, (N, D), of faces (N, 3, S, S) in [0, 1] aligned as in FFHQ.
 
         Raises:
-            ValueError: The network takes or answers something else.
+            ValueError: The network has another input or output.
         """
         faces = to_signed(to_frame(image.float().cpu()))
         try:
-            answer = self._run(faces.flip(1) if self.colour == "bgr" else faces)
+            embedding = self._run(faces.flip(1) if self.colour == "bgr" else faces)
         except Exception as error:  # of any kind, see above
-            raise ValueError(f"{self.path}: takes no {tuple(faces.shape)} pictures ({error})") from error
-        if not isinstance(answer, Tensor) or answer.ndim != 2 or len(answer) != len(image):
-            raise ValueError(f"{self.path}: answers no (N, D) embeddings")
-        return F.normalize(answer.float(), dim=1)
+            raise ValueError(f"{self.path}: does not take images {tuple(faces.shape)} ({error})") from error
+        if not isinstance(embedding, Tensor) or embedding.ndim != 2 or len(embedding) != len(image):
+            raise ValueError(f"{self.path}: does not return (N, D) embeddings")
+        return F.normalize(embedding.float(), dim=1)
 
 
 def to_frame(image: Tensor) -> Tensor:
-    """Aligned faces (N, 3, S, S) in ArcFace's frame, (N, 3, 112, 112), by an average face's points."""
+    """Align FFHQ faces (N, 3, S, S) to ArcFace's template, (N, 3, 112, 112), by average landmarks."""
     size = image.shape[-1]
     points = canonical_landmarks(size).five_points.astype(np.float64)
     to_source = similarity_transform(FRAME, points)
-    # Pixel centres of both pictures as shares from -1 to 1, as grid_sample has them.
+    # Pixel centres in grid_sample's coordinates from -1 to 1.
     y, x = np.mgrid[:SIDE, :SIDE]
-    wanted = to_source @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1)
-    grid = torch.from_numpy(((wanted.T + 0.5) / size * 2 - 1).reshape(1, SIDE, SIDE, 2)).to(image)
-    if size > 2 * SIDE:  # grid_sample does not filter
+    sources = to_source @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1)
+    grid = torch.from_numpy(((sources.T + 0.5) / size * 2 - 1).reshape(1, SIDE, SIDE, 2)).to(image)
+    if size > 2 * SIDE:  # grid_sample does not antialias
         image = F.interpolate(image, (2 * SIDE, 2 * SIDE), mode="bilinear", antialias=True)
     return F.grid_sample(image, grid.expand(len(image), -1, -1, -1), "bilinear", "border", align_corners=False)
 
 
 def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(2, 3): rotation, scale and shift that bring points (n, 2) closest to others (least squares)."""
+    """Fit the similarity transform of points (n, 2) to others by least squares, (2, 3)."""
     x, y = source.T
     zero, one = np.zeros_like(x), np.ones_like(x)
     equations = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
@@ -106,16 +105,12 @@ def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Similarities:
-    """Cosines between faces and their originals.
-
-    Attributes:
-        values: One per face, in [-1, 1].
-    """
+    """Cosine similarities of faces and their originals, one per face, in [-1, 1]."""
 
     values: Sequence[float]
 
     def as_json(self) -> dict[str, Any]:
-        """Mean, median, 5th percentile, share above the threshold, and the density in 100 bins from -1 to 1."""
+        """Return mean, median, 5th percentile, share above the threshold, and the density in bins from -1 to 1."""
         values = np.asarray(self.values)
         density, edges = np.histogram(values, bins=BINS, range=(-1, 1), density=True)
         return {
@@ -130,27 +125,23 @@ class Similarities:
 
 
 def plot_distributions(path: Path, rows: Mapping[str, Similarities]) -> None:
-    """Draw the density of every row's cosines, one curve each, as in Fig. 6.
-
-    Args:
-        path: Picture to write.
-        rows: By name.
+    """Plot the density of every row's similarities, as in Fig. 6.
 
     Raises:
         ImportError: matplotlib is not installed.
-        OSError: The picture cannot be written.
+        OSError: The image cannot be written.
     """
-    from matplotlib.figure import Figure  # no window, no state: the figure is only written
+    from matplotlib.figure import Figure  # without pyplot's global state
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for name, found in rows.items():
-        told = found.as_json()
-        centres = (np.array(told["edges"][:-1]) + np.array(told["edges"][1:])) / 2
-        axes.plot(centres, told["density"], label=f"{name}, median {told['median']:.2f}")
+    for name, similarities in rows.items():
+        summary = similarities.as_json()
+        centres = (np.array(summary["edges"][:-1]) + np.array(summary["edges"][1:])) / 2
+        axes.plot(centres, summary["density"], label=f"{name}, median {summary['median']:.2f}")
     axes.set_xlabel("cosine to the original")
     axes.set_ylabel("density")
-    lowest = min(min(found.values) for found in rows.values())
+    lowest = min(min(similarities.values) for similarities in rows.values())
     axes.set_xlim(max(-1.0, lowest - 0.1), 1.0)
     axes.legend()
     figure.savefig(path, dpi=150)

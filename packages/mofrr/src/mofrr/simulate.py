@@ -1,19 +1,18 @@
-"""A data set of retouched faces from plain portraits, laid out as RetouchingFFHQ: what ``mofrr-simulate`` does.
+"""``mofrr-simulate``: a data set of retouched faces from plain portraits, laid out as RetouchingFFHQ.
 
     OUT/ori/SPLIT/NUMBER.png                 the aligned faces
     OUT/Whitening_60/SPLIT/NUMBER.png        one operation at 30, 60 or 90
     OUT/multi/SPLIT/K_NUMBER.png             two to four operations
     OUT/multi.txt                            their labels
-    OUT/recipes.jsonl                        strengths, style and seed of every retouched picture
-    OUT/sheets/NUMBER.png                    some faces at a glance
+    OUT/recipes.jsonl                        strengths, style and seed of every retouched image
+    OUT/sheets/NUMBER.png                    overviews of some faces
 
-A person's pictures are all in one split. Everything follows from the seed and the portraits: a run that was killed goes
-on with the same command, and pictures that are there are kept.
+A person's images are all in one split. Everything follows from the seed and the portraits: rerun the same command to
+resume; existing images are kept.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,22 +37,9 @@ from retouch_common.training.sheets import save_sheet
 from mofrr.portraits import open_face
 from mofrr.retouching_ffhq import MAGNITUDES, NAMES
 
-SHEETS = 8
-SPREAD = 0.1  # strengths lie within this of 0.3, 0.6 or 0.9
+SHEETS = 8  # number of overviews
+SPREAD = 0.1  # largest distance of a strength from 0.3, 0.6 or 0.9
 NAME_OF = {operation: name for name, operation in NAMES.items()}
-
-
-@dataclass(frozen=True)
-class Task:
-    """One retouched picture to make.
-
-    Attributes:
-        file: Below OUT.
-        recipe: How.
-    """
-
-    file: str
-    recipe: RetouchRecipe
 
 
 def simulate(
@@ -66,20 +52,19 @@ def simulate(
     seed: int = 0,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Make the data set, or what is missing of it.
+    """Make the data set, or the missing part of it.
 
     Args:
-        folder: Portraits, in subfolders too.
+        folder: Portraits, also in subfolders.
         out: OUT.
-        size: Side of the pictures in pixels.
-        multi: Pictures with two to four operations of every face.
-        styles: Names of the styles to choose from.
-        seed: Of strengths, styles and their variations.
-        report: Receives lines for the user.
+        size: Side of the images in pixels.
+        multi: Images with two to four operations per face.
+        styles: Styles to choose from.
+        seed: Seed of strengths and styles.
+        report: Receives messages for the user.
 
     Raises:
-        ValueError: No portraits, no faces in them, an unknown style, or OUT holds other files or a set made with other
-            options.
+        ValueError: No portraits or no faces, an unknown style, or OUT holds other files or a set of other options.
         OSError: A file cannot be written.
     """
     out = Path(out)
@@ -90,52 +75,45 @@ def simulate(
     refuse_other_settings(out / "options.json", options)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "options.json", json.dumps(options).encode())
-    made, alone = [], []
+    made: dict[str, RetouchRecipe] = {}
+    skipped = []
     with progress_bar(unit="portraits") as bar:
         for number, path in enumerate(bar.track(paths, description="Retouching")):
             split = "val" if path in held_out else "train"
-            tasks = plan(number, split, multi=multi, config=config, seed=seed)
-            if _make(path, number, split, tasks, out, size):
-                made += tasks
+            recipes = plan(number, split, multi=multi, config=config, seed=seed)
+            if _make(path, number, split, recipes, out, size):
+                made |= recipes
             else:
-                alone.append(path)
+                skipped.append(path)
     if not made:
         raise ValueError(f"{folder}: no face was found in {len(paths)} portraits")
     _write_labels(out, made)
-    if alone:
-        report(f"{len(alone)} portraits show no face that could be found: {', '.join(p.name for p in alone[:5])}")
-    report(f"{len(made)} retouched pictures of {len(paths) - len(alone)} portraits in {out}")
+    if skipped:
+        report(f"no face found in {len(skipped)} portraits: {', '.join(p.name for p in skipped[:5])}")
+    report(f"{len(made)} retouched images of {len(paths) - len(skipped)} portraits in {out}")
 
 
-def plan(number: int, split: str, *, multi: int, config: RetouchConfig, seed: int) -> list[Task]:
-    """What is made of one portrait; the same for the same arguments.
-
-    Args:
-        number: Of the portrait.
-        split: "train" or "val".
-        multi: Pictures with several operations.
-        config: Styles, and how many operations at once.
-        seed: Of the set.
-    """
+def plan(number: int, split: str, *, multi: int, config: RetouchConfig, seed: int) -> dict[str, RetouchRecipe]:
+    """Return the images to make of a portrait, paths below OUT with their recipes; deterministic."""
     generator = np.random.default_rng((seed, number))
-    tasks = []
+    recipes = {}
     for operation in OPERATIONS:
         for magnitude in MAGNITUDES:
             recipe = random_recipe(generator, config, operations=[operation])
             strength = magnitude / 100 + generator.uniform(-SPREAD, SPREAD)
             recipe = RetouchRecipe(recipe.strengths | {operation: float(strength)}, recipe.style, recipe.seed)
-            tasks.append(Task(f"{NAME_OF[operation]}_{magnitude}/{split}/{number:06d}.png", recipe))
+            recipes[f"{NAME_OF[operation]}_{magnitude}/{split}/{number:06d}.png"] = recipe
     for k in range(multi):
-        tasks.append(Task(f"multi/{split}/{k}_{number:06d}.png", random_recipe(generator, config)))
-    return tasks
+        recipes[f"multi/{split}/{k}_{number:06d}.png"] = random_recipe(generator, config)
+    return recipes
 
 
-def _make(path: Path, number: int, split: str, tasks: list[Task], out: Path, size: int) -> bool:
-    """Write the pictures of one portrait that are missing; False if it shows no face."""
+def _make(path: Path, number: int, split: str, recipes: dict[str, RetouchRecipe], out: Path, size: int) -> bool:
+    """Write the missing images of a portrait; return False if it shows no face."""
     original = out / "ori" / split / f"{number:06d}.png"
     sheet = out / "sheets" / f"{number:06d}.png"
-    wanted = [original, *(out / task.file for task in tasks), *([sheet] if number < SHEETS else [])]
-    if all(file.is_file() for file in wanted):
+    files = [original, *(out / file for file in recipes), *([sheet] if number < SHEETS else [])]
+    if all(file.is_file() for file in files):
         return True
     face = open_face(path, size)
     if face is None:
@@ -143,21 +121,20 @@ def _make(path: Path, number: int, split: str, tasks: list[Task], out: Path, siz
     levels, landmarks = face
     image = from_levels(levels)
     skin = retouching_skin(image, landmarks)
-    shown = {"original": levels}
-    for task in tasks:
-        recipe = task.recipe
+    views = {"original": levels}
+    for file, recipe in recipes.items():
         result = retouch_face(image, landmarks, recipe.strengths, style=recipe.style, seed=recipe.seed, skin=skin)
         retouched = to_levels(result.image)
-        _save(out / task.file, retouched)
-        kind, _, name = task.file.split("/")
+        _save(out / file, retouched)
+        kind, _, name = file.split("/")
         if kind.endswith("_90"):
-            shown[kind] = retouched
+            views[kind] = retouched
         elif kind == "multi":
-            shown[f"{kind} {name.partition('_')[0]}"] = retouched
+            views[f"{kind} {name.partition('_')[0]}"] = retouched
     _save(original, levels)
     if number < SHEETS:
         sheet.parent.mkdir(parents=True, exist_ok=True)
-        save_sheet(sheet, [{name: torch.from_numpy(view).permute(2, 0, 1) / 255 for name, view in shown.items()}])
+        save_sheet(sheet, [{name: torch.from_numpy(view).permute(2, 0, 1) / 255 for name, view in views.items()}])
     return True
 
 
@@ -166,15 +143,15 @@ def _save(path: Path, levels: np.ndarray) -> None:
     write_atomically(path, pyvips.Image.new_from_array(levels).pngsave_buffer(compression=3))
 
 
-def _write_labels(out: Path, tasks: list[Task]) -> None:
-    """multi.txt and recipes.jsonl."""
+def _write_labels(out: Path, made: dict[str, RetouchRecipe]) -> None:
+    """Write multi.txt and recipes.jsonl."""
     labels, recipes = [], []
-    for task in tasks:
-        applied = {name: value for name, value in task.recipe.strengths.items() if value}
-        if task.file.startswith("multi/"):
+    for file, recipe in made.items():
+        applied = {name: value for name, value in recipe.strengths.items() if value}
+        if file.startswith("multi/"):
             label = {NAME_OF[name]: MAGNITUDES[strength_label(value) - 1] for name, value in applied.items()}
-            labels.append(f"{label}\t{task.file}")
-        recipe = {"file": task.file, "strengths": applied, "style": task.recipe.style, "seed": task.recipe.seed}
-        recipes.append(json.dumps(recipe))
+            labels.append(f"{label}\t{file}")
+        about = {"file": file, "strengths": applied, "style": recipe.style, "seed": recipe.seed}
+        recipes.append(json.dumps(about))
     write_atomically(out / "multi.txt", ("\n".join(labels) + "\n").encode())
     write_atomically(out / "recipes.jsonl", ("\n".join(recipes) + "\n").encode())

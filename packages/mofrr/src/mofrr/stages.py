@@ -1,11 +1,11 @@
-"""Section 3.4, the stages of training: what each part learns from, what must be trained before it, and its losses.
+"""Section 3.4, the stages of training: data, prerequisites and losses of each part.
 
-    router            faces with 0-4 operations, which of them were applied
-    degree-OPERATION  faces with that operation, how strongly; begins with the router's backbone
+    router            faces with 0-4 operations, which were applied
+    degree-OPERATION  faces with that operation only, how strongly; starts from the router's backbone
     expert-OPERATION  the same faces and their originals; needs degree-OPERATION
     shared            faces with 0-4 operations and their originals
     combine           the same; needs all others, which stay as they are
-    baseline-NAME     the same; what MoFRR is compared with, and not part of it
+    baseline-NAME     the same; for comparison, not part of the network
 
 A batch holds ``retouched`` and ``original`` (N, 3, S, S) in [0, 1], ``traces`` (N, C, G, G), ``applied`` (N,
 operations) of 0 and 1, and ``degree`` (N,), 1 to 5, for the degree stages.
@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
+from retouch_common.ranges import to_signed
 from torch import Tensor, nn
 
 from mofrr.baselines import BASELINES, build_baseline
 from mofrr.config import NUM_DEGREES, Config
-from mofrr.data import RetouchedFaces, open_data
+from mofrr.data import RetouchedFaces, open_retouched_faces
 from mofrr.degree import DegreeEstimator, expected_degree
 from mofrr.losses import (
     combine_losses,
@@ -32,18 +33,20 @@ from mofrr.losses import (
     weighted_sum,
 )
 from mofrr.model import Consultation, MoFRR, to_unit
-from mofrr.router import Router
+from mofrr.router import THRESHOLD, Router
+from mofrr.sampling import Diffusion
 from mofrr.wavefrr import WaveFRR
 
 Batch = dict[str, Tensor]
 Rows = list[dict[str, Tensor]]
 
 SHEET_ROWS = 6
-FALSE_SHARE = 0.015  # of faces without an operation that the finished router takes for faces with it
+FALSE_SHARE = 0.015  # false positive rate of the finished router for each operation, on validation faces
+DROP_EXPERTS = 0.1  # probability that the Combine Module does not see an active expert, so that it relies on no slot
 
 
 class Stage(ABC):
-    """What one part of the network learns.
+    """Training of one part of the network.
 
     Args:
         config: Of the run.
@@ -51,41 +54,40 @@ class Stage(ABC):
     """
 
     kind: ClassVar[str]
-    """First word of the name, and what the command line calls it."""
+    """First word of the name, and its name on the command line."""
+    attribute: ClassVar[str]
+    """Attribute of the network with the part, or the parts by operation."""
     validation_batches: ClassVar[int] = 12
+    calibration_batches: ClassVar[int] = 0
+    """Batches of validation faces for :meth:`calibrate`; 0 skips it."""
 
     def __init__(self, config: Config, operation: str = "") -> None:
         self.config, self.operation = config, operation
 
     @property
     def name(self) -> str:
-        """Of its folder: "router", "degree-white"."""
+        """Name of its directory: "router", "degree-white"."""
         return f"{self.kind}-{self.operation}" if self.operation else self.kind
 
     @property
     def command(self) -> str:
         """Arguments of ``mofrr-train``."""
-        return f"{self.kind} --operation {self.operation}" if self.operation else self.kind
+        return self.name.replace("-", " --operation ", 1)
 
     @property
     def faces(self) -> str:
-        """What faces it is shown: "mixed", or "single:OPERATION" for those with that operation alone."""
+        """Kind of faces, see :func:`mofrr.data.open_retouched_faces`."""
         return "mixed"
-
-    @property
-    def calibration_batches(self) -> int:
-        """Batches of validation faces that :meth:`calibrate` is given; 0 leaves it out."""
-        return 0
 
     def needs(self) -> "list[Stage]":
         """Return the stages that must be finished before."""
         return []
 
     def open_data(self, spec: str) -> tuple[RetouchedFaces, RetouchedFaces]:
-        """Open the faces for training and for validation, see :func:`mofrr.data.open_data`."""
+        """Open training and validation faces."""
         model, cfg = self.config.model, self.config.train
         train, dev = (
-            open_data(
+            open_retouched_faces(
                 spec, size=model.size, split=split, seed=cfg.seed, operations=model.operations, kind=self.faces,
                 styles=cfg.styles,
             )
@@ -93,12 +95,12 @@ class Stage(ABC):
         )  # fmt: skip
         return train, dev
 
-    @abstractmethod
     def part_of(self, model: MoFRR) -> nn.Module:
-        """Return the part of the network that is trained, ready to begin."""
+        """Return the part of the network that is trained, with its initial weights."""
+        return model.get_submodule(f"{self.attribute}.{self.operation}".rstrip("."))
 
     def trained_parameters(self, part: nn.Module) -> list[nn.Parameter]:
-        """Return what the optimiser steps: all, or with ``train.only`` what that operation has for itself."""
+        """Return the parameters to optimise: all, or with ``train.only`` those that belong to that operation."""
         only = self.config.train.only
         if not only or self.operation == only:
             return list(part.parameters())
@@ -106,17 +108,17 @@ class Stage(ABC):
 
     @abstractmethod
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute the loss terms by name, unweighted.
+        """Return the unweighted loss terms by name.
 
         Args:
-            model: The whole network; what the stage needs is trained already.
-            part: What is trained, as the runner prepared it.
+            model: The whole network; the parts that the stage needs are trained.
+            part: The trained part, as the runner prepared it.
             batch: See the module.
-            generator: Of times, noise and withheld experts.
+            generator: Source of randomness.
         """
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """Return what is minimised."""
+        """Return the loss."""
         return torch.stack(list(terms.values())).sum()
 
     @abstractmethod
@@ -134,24 +136,20 @@ class Stage(ABC):
 
 
 class RouterStage(Stage):
-    """The router: which operations were applied."""
+    """The router."""
 
-    kind = "router"
+    kind = attribute = "router"
     validation_batches = 75  # metrics are cheaper than images
-
-    def part_of(self, model: MoFRR) -> nn.Module:
-        """Return the router."""
-        return cast(nn.Module, model.router)
+    calibration_batches = 150
 
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute L_class."""
+        """Return L_class."""
         return {"class": router_loss(part(batch["retouched"], batch["traces"]), batch["applied"])}
 
     def validate(self, model: MoFRR, part: nn.Module, batches: Sequence[Batch]) -> tuple[dict[str, float], Rows]:
-        """Return how many of an operation's faces are found, and how many of the others are taken for such."""
-        found = torch.cat([torch.sigmoid(part(b["retouched"], b["traces"]).float()) for b in batches])
-        found = found > self.config.model.threshold
-        applied = torch.cat([b["applied"] for b in batches]) > 0
+        """Return true and false positive rates of each operation, and the share of untouched faces left untouched."""
+        logits, applied = self._logits(part, batches)
+        found = torch.sigmoid(logits) > THRESHOLD
         metrics = {}
         for i, name in enumerate(self.config.model.operations):
             for title, faces in ((f"val_found_{name}", applied[:, i]), (f"val_false_{name}", ~applied[:, i])):
@@ -160,70 +158,70 @@ class RouterStage(Stage):
         untouched = float((~found[clean]).all(dim=1).float().mean()) if clean.any() else 0.0
         return metrics | {"val_untouched": untouched}, []
 
-    @property
-    def calibration_batches(self) -> int:
-        """None with a threshold of 0 or 1, where logits count for nothing."""
-        return 150 if 0 < self.config.model.threshold < 1 else 0
-
     def calibrate(self, part: nn.Module, batches: Sequence[Batch]) -> None:
-        """Shift the logits so that few validation faces are taken for what they are not. Modified in place."""
-        logits = torch.cat([part(batch["retouched"], batch["traces"]).float() for batch in batches])
-        applied = torch.cat([batch["applied"] for batch in batches]) > 0
-        level = torch.tensor(self.config.model.threshold).logit()
+        """Shift the logits so that few validation faces are false positives. Modified in place."""
+        logits, applied = self._logits(part, batches)
+        level = torch.tensor(THRESHOLD).logit()
         for column, (name, head) in enumerate(cast(Router, part).heads.items()):
             others = logits[~applied[:, column], column]
             if len(others) and self.config.train.only in ("", name):
                 bias = cast(Any, head).answer.bias
                 bias.data -= (others.quantile(1 - FALSE_SHARE, interpolation="higher") - level).to(bias)
 
+    def _logits(self, part: nn.Module, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+        """Return logits and applied operations (bool) of all faces, (faces, operations)."""
+        logits = torch.cat([part(batch["retouched"], batch["traces"]).float() for batch in batches])
+        return logits, torch.cat([batch["applied"] for batch in batches]) > 0
+
 
 class DegreeStage(Stage):
     """The degree estimator of an operation."""
 
-    kind = "degree"
+    kind, attribute = "degree", "estimators"
     validation_batches = 40
 
     @property
     def faces(self) -> str:
-        """Those with its operation alone."""
+        """Those with its operation only."""
         return f"single:{self.operation}"
 
     def needs(self) -> list[Stage]:
-        """Return the router, whose backbone it begins with."""
+        """Return the router, whose backbone it starts from."""
         return [RouterStage(self.config)] if self.config.model.router else []
 
     def open_data(self, spec: str) -> tuple[RetouchedFaces, RetouchedFaces]:
-        """Open the faces; degrees are quantiles of the training faces."""
+        """Open training and validation faces; degrees are quantiles of the training faces."""
         train, dev = super().open_data(spec)
         train.degree_edges = dev.degree_edges = train.measured_edges()
         return train, dev
 
     def part_of(self, model: MoFRR) -> nn.Module:
-        """Return the estimator, with the router's backbone unless the run begins with weights."""
-        estimator = cast(DegreeEstimator, model.estimators[self.operation])
+        """Return the estimator, with the router's backbone unless ``train.init`` names weights."""
+        estimator = cast(DegreeEstimator, super().part_of(model))
         if model.router is not None and not self.config.train.init:
             estimator.backbone.load_state_dict(model.router.backbone.state_dict())
         return estimator
 
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute L_class and its order term."""
+        """Return L_class and the order term."""
         logits = part(batch["retouched"], batch["traces"])
-        # Paper: cross entropy alone. Here: classes have an order, and being off by one is better than by two.
+        # Paper: cross entropy alone. Here: also the error of the expected degree, since classes are ordered.
         return {"class": degree_loss(logits, batch["degree"]), "order": order_loss(logits, batch["degree"])}
 
     def validate(self, model: MoFRR, part: nn.Module, batches: Sequence[Batch]) -> tuple[dict[str, float], Rows]:
         """Return the accuracy, exact and within one degree, and the mean error in degrees."""
         logits = torch.cat([part(b["retouched"], b["traces"]).float() for b in batches])
         degree = torch.cat([b["degree"] for b in batches])
+        distance = (logits.argmax(dim=1) + 1 - degree).abs()
         return {
-            "val_accuracy": float((logits.argmax(dim=1) + 1 == degree).float().mean()),
-            "val_within_one": float(((logits.argmax(dim=1) + 1 - degree).abs() <= 1).float().mean()),
+            "val_accuracy": float((distance == 0).float().mean()),
+            "val_within_one": float((distance <= 1).float().mean()),
             "val_degree_error": float((NUM_DEGREES * expected_degree(logits) - degree).abs().mean()),
         }, []
 
 
 class RestoringStage(Stage):
-    """A stage whose part makes images: its terms have weights, and it is validated by PSNR."""
+    """A stage whose part outputs images: its loss terms have weights, and it is validated by PSNR."""
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum."""
@@ -231,10 +229,10 @@ class RestoringStage(Stage):
 
     @abstractmethod
     def restored(self, model: MoFRR, part: Any, batch: Batch, seeds: list[int]) -> Tensor:
-        """Return Y^ as the part would make it, (N, 3, S, S) in [-1, 1]."""
+        """Return the part's images in inference, (N, 3, S, S) in [-1, 1]."""
 
     def validate(self, model: MoFRR, part: nn.Module, batches: Sequence[Batch]) -> tuple[dict[str, float], Rows]:
-        """Return PSNR beside that of doing nothing, and rows of an image sheet."""
+        """Return the PSNR of input and output, and rows of an image sheet."""
         errors: dict[str, list[Tensor]] = {"identity": [], "output": []}
         rows: Rows = []
         for number, batch in enumerate(batches):
@@ -243,104 +241,91 @@ class RestoringStage(Stage):
             for name, output in (("identity", image), ("output", restored)):
                 errors[name] += list((output - Y).square().mean(dim=(1, 2, 3)))
             amplified = (0.5 + 2 * (restored - image)).clamp(0, 1)
-            shown = {"retouched": image, "restored": restored, "original": Y, "change": amplified}
-            rows += [{name: images[i].cpu() for name, images in shown.items()} for i in range(len(image))]
-        # Unretouched faces come back without an error; what is infinite in dB cannot be averaged.
+            images = {"retouched": image, "restored": restored, "original": Y, "change": amplified}
+            rows += [{name: view[i].cpu() for name, view in images.items()} for i in range(len(image))]
+        # Unretouched faces come back without an error: an infinite PSNR has no mean.
         means = {name: torch.stack(values).clamp(min=1e-5) for name, values in errors.items()}
         metrics = {f"val_psnr_{name}": float((-10 * values.log10()).mean()) for name, values in means.items()}
         return metrics, rows[:SHEET_ROWS]
 
-    def _samples_last(self, generator: torch.Generator) -> bool:
-        """Draw whether this time the last step of sampling is trained."""
-        return self.config.loss.rollout == "last" and bool(torch.rand(1, generator=generator) < 0.5)
+    def _noise(
+        self, X: Tensor, diffusion: Diffusion, shape: Sequence[int], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, list[int] | None, bool]:
+        """Draw timesteps, noise, seeds of a rollout or None, and whether only its last step is trained."""
+        t = diffusion.times(len(X), generator)
+        noise = torch.randn(tuple(shape), generator=generator)
+        rollout = self.config.loss.rollout
+        last = rollout == "last" and bool(torch.rand(1, generator=generator) < 0.5)
+        seeds = _seeds(X, generator) if last or (rollout == "full" and self.kind == "expert") else None
+        return t.to(X.device), noise.to(X), seeds, last
 
 
 class ExpertStage(RestoringStage):
     """The expert of an operation, WaveFRR."""
 
-    kind = "expert"
+    kind, attribute = "expert", "experts"
 
     @property
     def faces(self) -> str:
-        """Those with its operation alone; the expert of everything (Table 4's single WaveFRR) sees everything."""
+        """Those with its operation only; all for the expert of all operations (Table 4's single WaveFRR)."""
         return "mixed" if self.operation == "all" else f"single:{self.operation}"
 
     def needs(self) -> list[Stage]:
         """Return the operation's degree estimator."""
         return [DegreeStage(self.config, self.operation)] if self.config.model.degree else []
 
-    def part_of(self, model: MoFRR) -> nn.Module:
-        """Return the expert."""
-        return model.experts[self.operation]
-
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute the terms of L_freq + L_space."""
-        X, Y = _signed(batch["retouched"]), _signed(batch["original"])
+        """Return the terms of L_freq + L_space."""
+        X, Y = to_signed(batch["retouched"]), to_signed(batch["original"])
         expert = cast(WaveFRR, model.experts[self.operation])
         z = model.degree(self.operation, batch["retouched"], batch["traces"])
-        t = expert.diffusion.times(len(X), generator)
-        noise = torch.randn(expert.low_size(X), generator=generator)
-        last = self._samples_last(generator)
-        rollout = _seeds(X, generator) if last or self.config.loss.rollout == "full" else None
-        passed = part(
-            X, Y, z, t.to(X.device), noise.to(X),
-            rollout=rollout, checkpointing=self.config.train.checkpointing, last_only=last,
-        )  # fmt: skip
-        return expert_losses(passed, Y)
+        t, noise, seeds, last = self._noise(X, expert.diffusion, expert.low_size(X), generator)
+        return expert_losses(part(X, Y, z, t, noise, rollout=seeds, last_only=last), Y)
 
     def restored(self, model: MoFRR, part: Any, batch: Batch, seeds: list[int]) -> Tensor:
         """Return Y^_M."""
         z = model.degree(self.operation, batch["retouched"], batch["traces"])
-        return part.restore(_signed(batch["retouched"]), z, seeds)
+        return part.restore(to_signed(batch["retouched"]), z, seeds)
 
 
 class SharedStage(RestoringStage):
     """The shared expert."""
 
-    kind = "shared"
-
-    def part_of(self, model: MoFRR) -> nn.Module:
-        """Return the shared expert."""
-        return cast(nn.Module, model.shared)
+    kind = attribute = "shared"
 
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute L_simple and L_hyb."""
-        X, Y = _signed(batch["retouched"]), _signed(batch["original"])
+        """Return L_simple and the terms of L_hyb."""
+        X, Y = to_signed(batch["retouched"]), to_signed(batch["original"])
         assert model.shared is not None
-        t = model.shared.diffusion.times(len(X), generator)
-        noise = torch.randn(X.shape, generator=generator)
-        rollout = _seeds(X, generator) if self._samples_last(generator) else None
-        return shared_losses(part(X, Y, t.to(X.device), noise.to(X), rollout=rollout), Y)
+        t, noise, seeds, _ = self._noise(X, model.shared.diffusion, X.shape, generator)
+        return shared_losses(part(X, Y, t, noise, rollout=seeds), Y)
 
     def restored(self, model: MoFRR, part: Any, batch: Batch, seeds: list[int]) -> Tensor:
         """Return Y^_se."""
-        return part.restore(_signed(batch["retouched"]), seeds)
+        return part.restore(to_signed(batch["retouched"]), seeds)
 
 
 class CombineStage(RestoringStage):
-    """The Combine Module, on what router and experts say."""
+    """The Combine Module, on the outputs of router and experts."""
 
-    kind = "combine"
+    kind = attribute = "combine"
 
     def needs(self) -> list[Stage]:
         """Return all others."""
         return [stage for stage in stages_of(self.config) if stage.kind != self.kind]
 
-    def part_of(self, model: MoFRR) -> nn.Module:
-        """Return the Combine Module."""
-        return cast(nn.Module, model.combine)
-
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute L_hyb by the router's own gates, with some experts withheld so that no slot is relied upon."""
+        """Return the terms of L_hyb, with the router's gates and some experts withheld."""
         seeds = _seeds(batch["retouched"], generator)
         found = model.consult(batch["retouched"], seeds=seeds, traces=batch["traces"])
-        kept = torch.rand(found.gates.shape, generator=generator) >= self.config.train.drop_experts
-        return combine_losses(_combined(part, found, found.shares * kept.to(found.shares)), _signed(batch["original"]))
+        kept = torch.rand(found.gates.shape, generator=generator) >= DROP_EXPERTS
+        output = _combine(part, found, found.shares * kept.to(found.shares))
+        return combine_losses(output, to_signed(batch["original"]))
 
     def restored(self, model: MoFRR, part: Any, batch: Batch, seeds: list[int]) -> Tensor:
         """Return Y^."""
         found = model.consult(batch["retouched"], seeds=seeds, traces=batch["traces"])
-        return _combined(part, found, found.shares)
+        return _combine(part, found, found.shares)
 
 
 class BaselineStage(RestoringStage):
@@ -349,22 +334,22 @@ class BaselineStage(RestoringStage):
     kind = "baseline"
 
     def part_of(self, model: MoFRR) -> nn.Module:
-        """Return a new network; it is no part of the whole."""
+        """Return a new network, which is not part of ``model``."""
         return build_baseline(self.operation, model.config)
 
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute L_hyb."""
-        return combine_losses(part(_signed(batch["retouched"])), _signed(batch["original"]))
+        """Return the terms of L_hyb."""
+        return combine_losses(part(to_signed(batch["retouched"])), to_signed(batch["original"]))
 
     def restored(self, model: MoFRR, part: Any, batch: Batch, seeds: list[int]) -> Tensor:
         """Return its output."""
-        return part(_signed(batch["retouched"]))
+        return part(to_signed(batch["retouched"]))
 
 
 def stages_of(config: Config) -> list[Stage]:
-    """Return all stages of a configuration, in the order in which they can be trained.
+    """Return the stages of a configuration in training order.
 
-    With ``train.only`` those of that operation, and router and Combine Module, of which its head and slot are trained.
+    With ``train.only``: those of that operation, and router and Combine Module, of which its head and slot are trained.
     """
     model, only = config.model, config.train.only
     operations = [only] if only else model.operations
@@ -383,16 +368,11 @@ def known_stages(config: Config) -> dict[str, Stage]:
     return {stage.name: stage for stage in [*stages_of(config), *baselines]}
 
 
-def _signed(image: Tensor) -> Tensor:
-    """[0, 1] to [-1, 1]."""
-    return 2 * image - 1
-
-
 def _seeds(images: Tensor, generator: torch.Generator) -> list[int]:
     return torch.randint(2**31, (len(images),), generator=generator).tolist()
 
 
-def _combined(combine: Any, found: Consultation, shares: Tensor) -> Tensor:
-    """What the Combine Module makes of faces, in [-1, 1]; as in use, one without any operation stays as it is."""
-    made = combine(found.X, found.shared, found.experts, shares)
-    return torch.where(found.active.view(-1, 1, 1, 1), made, found.X)
+def _combine(combine: Any, found: Consultation, shares: Tensor) -> Tensor:
+    """Return the combined images in [-1, 1]; faces without an active expert stay as they are."""
+    output = combine(found.X, found.shared, found.experts, shares)
+    return torch.where(found.active.view(-1, 1, 1, 1), output, found.X)

@@ -1,13 +1,12 @@
 """A small backbone for aligned faces: a residual network on Haar subbands.
 
-What retouching leaves behind is fine (texture that is missing, pixels that were interpolated, the border of a mask) and
-in its place (eyes, jaw). Networks for photographs of anything begin by throwing the first away and end by averaging
-over the second. Here the high bands are seen at their full resolution, and the answer keeps an 8 x 8 grid.
+Retouching leaves traces that are fine (missing texture, interpolated pixels, mask borders) and local (eyes, jaw).
+Networks for natural images downsample the first away and pool over the second; here the high bands enter at full
+resolution, and the output keeps an 8 x 8 grid.
 
-What interpolation leaves is fainter still, of one or two 8-bit levels: beside the bands the network sees the residual
-of a second-order filter, truncated so that edges do not drown it, as forensic detectors do (Fridrich and Kodovsky,
-"Rich Models for Steganalysis of Digital Images", IEEE TIFS 2012). Where the picture was reduced from a photograph, that
-photograph's own traces come as maps (:mod:`mofrr.traces`) and join at a quarter of the picture's resolution.
+Interpolation leaves one or two 8-bit levels: the network also sees the truncated residual of a second-order filter, as
+forensic detectors do (Fridrich, Kodovsky, "Rich Models for Steganalysis of Digital Images", IEEE TIFS 2012). Maps of
+the photograph's own traces (:mod:`mofrr.traces`) join at a quarter of the image's resolution.
 """
 
 from itertools import pairwise
@@ -16,14 +15,15 @@ import torch
 import torch.nn.functional as F
 from retouch_common.layers.wavelet import haar_dwt
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from mofrr.traces import CHANNELS as TRACES
 
-CHANNELS = (16, 32, 64, 96, 128)  # at the bands' resolution and after each halving
+CHANNELS = (16, 32, 64, 96, 128)  # at the bands' resolution and after each downsampling
 TRACE_CHANNELS = 48
-JOINED = 2  # traces join after so many blocks
-STEM = 24  # of the first convolution
-FEATURES = 16  # of a place in the grid
+JOINED = 2  # index of the block that takes the traces
+STEM = 24  # channels of the first convolution
+FEATURES = 16  # channels of the output grid
 GAIN = 4.0  # high bands are an order of magnitude weaker than the low one
 RESIDUAL = ((-1, 2, -1), (2, -4, 2), (-1, 2, -1))  # over 4
 TRUNCATION = 27.0  # of normalised pixels: tanh is straight up to about two 8-bit levels
@@ -34,11 +34,11 @@ class SubbandCNN(nn.Module):
     """The backbone.
 
     Args:
-        size: Side of the pictures in pixels, a multiple of 32.
-        with_traces: Whether the photographs' own traces are seen, too.
+        size: Side of the images in pixels, a multiple of 32.
+        with_traces: Also take maps of traces.
 
     Attributes:
-        width: F, the features of all places together.
+        width: F, the flattened output grid.
     """
 
     filter: Tensor
@@ -47,13 +47,13 @@ class SubbandCNN(nn.Module):
         super().__init__()
         self.register_buffer("filter", torch.tensor(RESIDUAL).expand(3, 1, 3, 3) / 4, persistent=False)
         self.width = FEATURES * (size // 2 ** len(CHANNELS)) ** 2
-        self.first = _convolution(24, STEM)
+        self.first = Conv2dNormActivation(24, STEM)
         blocks = [_Residual(STEM, CHANNELS[0], 1), *(_Residual(a, b, 2) for a, b in pairwise(CHANNELS))]
         self.traces: nn.Module | None = None
         if with_traces:
             self.traces = nn.Sequential(
                 nn.BatchNorm2d(TRACES),
-                _convolution(TRACES, TRACE_CHANNELS),
+                Conv2dNormActivation(TRACES, TRACE_CHANNELS),
                 _Residual(TRACE_CHANNELS, TRACE_CHANNELS, 1),
                 _Residual(TRACE_CHANNELS, TRACE_CHANNELS, 1),
             )
@@ -63,11 +63,11 @@ class SubbandCNN(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, image: Tensor, traces: Tensor | None = None) -> Tensor:
-        """(N, 3, S, S), normalised, to (N, F).
+        """Return features, (N, F).
 
         Args:
-            image: The pictures.
-            traces: Maps (N, C, G, G) of their photographs, for a network that sees them.
+            image: (N, 3, S, S), normalised.
+            traces: (N, C, G, G), if the network takes them.
         """
         bands = haar_dwt(image, 1)
         with torch.autocast(image.device.type, enabled=False):  # bf16 pixels differ by half a level from these
@@ -89,21 +89,13 @@ class SubbandCNN(nn.Module):
 class _Residual(nn.Module):
     """Two convolutions and a shortcut (He et al., CVPR 2016)."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.first = _convolution(channels_in, channels, stride)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.first = Conv2dNormActivation(in_channels, channels, stride=stride)
+        self.second = Conv2dNormActivation(channels, channels, activation_layer=None)
         self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or channels != channels_in:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
+        if stride > 1 or channels != in_channels:
+            self.shortcut = Conv2dNormActivation(in_channels, channels, 1, stride, activation_layer=None)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.second(self.first(x)) + self.shortcut(x))
-
-
-def _convolution(channels_in: int, channels: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
-    )

@@ -1,13 +1,11 @@
-"""Traces of interpolation and filtering at a photograph's own scale, as maps of a face.
+"""Traces of interpolation and filtering at a photograph's own resolution, as maps of a face.
 
-Retouching moves or blurs pixels in parts of a face. At the network's size little of that is left when a large face was
-reduced; at the photograph's own, differences between neighbouring pixels are weaker where pixels were interpolated than
-where they were not, and their spectrum is another (Popescu, Farid, "Exposing Digital Forgeries by Detecting Traces of
-Resampling", IEEE TSP 2005). The maps say how strong differences of several orders, directions and scales are in each
-cell of the face's square. Whatever was done to the whole photograph (reducing, enlarging, compressing) raises or lowers
-them everywhere alike.
+Retouching warps or blurs parts of a face, which weakens differences between neighbouring pixels there (Popescu, Farid,
+"Exposing Digital Forgeries by Detecting Traces of Resampling", IEEE TSP 2005). Little of that is left once a large face
+was downsampled to the network's size. The maps hold the log strength of differences of several orders, directions and
+scales in each cell of the face's square; processing of the whole photograph shifts them everywhere alike.
 
-Shapes: maps (C, G, G) float32, C = ``CHANNELS`` and G = ``GRID``; the last is the same everywhere, the square's side in
+Shapes: maps (C, G, G) float32, C = ``CHANNELS`` and G = ``GRID``; the last map is constant, the square's side in
 octaves above ``REFERENCE`` pixels.
 """
 
@@ -23,15 +21,15 @@ from retouch_common.photo.sources import ArraySource, RowSource
 from torch import Tensor
 
 GRID = 64
-FINE = 2 * GRID  # cells are sampled twice as finely and averaged by two
-STRIP = 64  # rows at a time; a multiple of 4, since the third scale is reduced by 4
+FINE = 2 * GRID  # cells are sampled at twice the resolution and averaged
+STRIP = 64  # rows at a time; a multiple of 4, the factor of the coarsest scale
 REFERENCE = 256
-FLOOR = 0.1  # of the mean root of a difference in 8-bit levels, before the logarithm
-STEP = 32  # maps are rounded to 1/32, so that they can be kept in a byte
-OFFSET = 112  # that byte is a map of 0
+FLOOR = 0.1  # added before the logarithm, in roots of 8-bit levels
+STEP = 32  # maps are quantised to 1/32, to be stored as bytes
+OFFSET = 112  # the byte of 0
 
 LUMA = torch.tensor((0.299, 0.587, 0.114))
-FINEST, COARSER, COLOURED = 8, 3, 1  # maps of lightness at the finest scale and at each coarser one, of each colour
+FINEST, COARSER, COLOURED = 8, 3, 1  # maps of luma at the finest and at each coarser scale, of each colour difference
 CHANNELS = FINEST + 2 * COARSER + 2 * COLOURED + 1
 
 
@@ -40,47 +38,47 @@ def photo_traces(image: np.ndarray, square: FaceSquare) -> np.ndarray:
 
     Args:
         image: (H, W, 3) RGB, uint8 or uint16.
-        square: Where the face is.
+        square: The face's square.
 
     Raises:
-        ValueError: If the image is no photograph, or the square lies outside of it.
+        ValueError: The image has another shape or type, or the square lies outside it.
     """
     ((_, _, traces),) = read_faces(ArraySource(image), [square], GRID)
     return traces
 
 
-def picture_traces(pictures: Tensor) -> Tensor:
-    """Return the maps of pictures that are photographs themselves, (N, 3, H, W) in [0, 1], as (N, C, G, G)."""
-    height, width = pictures.shape[-2:]
+def image_traces(images: Tensor) -> Tensor:
+    """Return the maps of photographs that are faces as a whole, (N, 3, H, W) in [0, 1], as (N, C, G, G)."""
+    height, width = images.shape[-2:]
     whole = FaceSquare((width / 2, height / 2), float(max(height, width)), feather=0.0)
-    levels = (255 * pictures.float()).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-    maps = [photo_traces(np.ascontiguousarray(picture), whole) for picture in levels]
-    return torch.from_numpy(np.stack(maps)).to(pictures.device)
+    levels = (255 * images.float()).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    maps = [photo_traces(np.ascontiguousarray(image), whole) for image in levels]
+    return torch.from_numpy(np.stack(maps)).to(images.device)
 
 
 def read_faces(
     source: RowSource, squares: Sequence[FaceSquare], size: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Cut aligned faces out of a photograph, and find their traces, in one pass from top to bottom.
+    """Read aligned faces and their traces in one pass over a photograph's rows.
 
     Args:
         source: The photograph.
-        squares: Where the faces are.
+        squares: The faces' squares.
         size: Side of the aligned faces in pixels.
 
     Yields:
-        (index of the square, face as :func:`retouch_common.faces.alignment.align` gives it, maps).
+        (index of the square, face as of :func:`retouch_common.faces.alignment.align`, maps).
 
     Raises:
-        ValueError: If a square lies outside the photograph.
+        ValueError: A square lies outside the photograph.
     """
-    shared = _Shared(source, squares)
+    shared = _Tee(source, squares)
     for index, face in read_aligned(shared, squares, size):
         yield index, face, shared.parts[index].maps()
 
 
-class _Shared:
-    """A photograph whose rows, on their way to another reader, also go to the faces' cells."""
+class _Tee:
+    """A photograph whose rows also go to the faces' cells when they are read."""
 
     def __init__(self, source: RowSource, squares: Sequence[FaceSquare]) -> None:
         self._source = source
@@ -95,7 +93,7 @@ class _Shared:
 
 
 class _Cells:
-    """The part of a photograph around a square, as means over cells of k x k pixels of what differences are there."""
+    """Mean strengths of differences in cells of k x k pixels around a square, computed strip by strip."""
 
     def __init__(self, square: FaceSquare, height: int, width: int, dtype: np.dtype) -> None:
         self._square = square
@@ -103,63 +101,52 @@ class _Cells:
         self._k = k = max(1, round(square.side / FINE))
         self._scale = np.float32(255 / np.iinfo(dtype).max)
         self._rows: list[np.ndarray] = []
-        self._waiting, self._done = 0, 0
         self._strip = max(STRIP // k * k, k) if k < STRIP else k
         self._means: list[Tensor] = []
 
     def add(self, rows: np.ndarray, top: int) -> None:
-        """Take what belongs here out of the photograph's rows from ``top`` on."""
+        """Add the photograph's rows from ``top`` on."""
         first, last = max(top, self.y), min(top + len(rows), self.y + self.height)
         if first >= last:
             return
         part = rows[first - top : last - top, self.x : self.x + self.width, :3]
         self._rows.append(part.astype(np.float32) * self._scale)
-        self._waiting += last - first
         ended = last == self.y + self.height
-        if self._waiting < self._strip and not ended:
+        if sum(map(len, self._rows)) < self._strip and not ended:
             return
         strip = np.concatenate(self._rows)
         whole = len(strip) if ended else len(strip) // self._strip * self._strip
         for start in range(0, whole, self._strip):
             self._means.append(_cell_means(strip[start : min(start + self._strip, whole)], self._k))
         self._rows = [strip[whole:]]
-        self._waiting = len(strip) - whole
 
     def maps(self) -> np.ndarray:
-        """(C, G, G): the cells as the square has them."""
+        """Return the cells sampled on the square's grid, (C, G, G)."""
         cells = torch.cat(self._means, dim=1)[None]
         unit = (np.arange(FINE) + 0.5) / FINE
         x, y = self._square.to_photo(unit[None, :], unit[:, None])
         rows, columns = cells.shape[-2:]
         points = np.stack([(x - self.x) / self._k / columns, (y - self.y) / self._k / rows], axis=-1)
-        strength = F.avg_pool2d(_linear(cells, points), 2)[0]
+        grid = torch.from_numpy((2 * points - 1).astype(np.float32))[None]
+        sampled = F.grid_sample(cells, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        strength = F.avg_pool2d(sampled, 2)[0]
         maps = torch.log2(strength.clamp_min(0) + FLOOR)
         octave = torch.full((1, GRID, GRID), float(np.log2(self._square.side / REFERENCE)))
-        return rounded(torch.cat([maps, octave]).numpy())
-
-
-def rounded(maps: np.ndarray) -> np.ndarray:
-    """Maps as a byte can keep them."""
-    return unpacked(packed(maps))
+        return unpacked(packed(torch.cat([maps, octave]).numpy()))  # as cached samples have them
 
 
 def packed(maps: np.ndarray) -> np.ndarray:
-    """Bytes of maps."""
+    """Quantise maps to bytes."""
     return np.rint(STEP * maps + OFFSET).clip(0, 255).astype(np.uint8)
 
 
 def unpacked(levels: np.ndarray) -> np.ndarray:
-    """Maps of bytes."""
+    """Return the maps of bytes."""
     return (levels.astype(np.float32) - OFFSET) / STEP
 
 
-def _linear(cells: Tensor, points: np.ndarray) -> Tensor:
-    grid = torch.from_numpy((2 * points - 1).astype(np.float32))[None]
-    return F.grid_sample(cells, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-
 def _cell_means(strip: np.ndarray, k: int) -> Tensor:
-    """(C - 1, rows / k, columns / k): means of roots of differences, last cells over what is left of the picture."""
+    """Return means of the roots of absolute differences, (C - 1, rows / k, columns / k), rounded up."""
     planes = torch.from_numpy(strip).permute(2, 0, 1)
     luma = torch.tensordot(LUMA, planes, 1)
     height, width = luma.shape
@@ -176,9 +163,9 @@ def _cell_means(strip: np.ndarray, k: int) -> Tensor:
 
 
 def _differences(plane: Tensor, *, finest: bool = True) -> list[Tensor]:
-    """Differences of a plane (h, w) that is repeated outside: first order along rows and columns, second order of both.
+    """Return first-order differences of a plane (h, w) along both axes and the mixed second-order difference.
 
-    At the finest scale also second and third order, and the diagonal.
+    At the finest scale also second and third order, and the diagonal. Borders are replicated.
     """
     height, width = plane.shape
     padded = F.pad(plane[None], (0, 3, 0, 3), mode="replicate")[0]
@@ -192,7 +179,7 @@ def _differences(plane: Tensor, *, finest: bool = True) -> list[Tensor]:
 
 
 def _second_order(plane: Tensor, height: int, width: int) -> Tensor:
-    """Second difference along rows of that along columns, over 4, the residual of Ker and Böhme (SPIE 2008)."""
+    """Return the second difference along rows of that along columns, over 4 (Ker, Böhme, SPIE 2008)."""
     padded = F.pad(plane[None], (0, 2, 0, 2), mode="replicate")[0]
     across = padded[:, 2:] - 2 * padded[:, 1:-1] + padded[:, :-2]
     return ((across[2:] - 2 * across[1:-1] + across[:-2]) / 4)[:height, :width]

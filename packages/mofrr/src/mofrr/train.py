@@ -1,9 +1,9 @@
-"""Training in stages: order, parts and weights of a run; a stage is trained by :mod:`retouch_common.training.fit`.
+"""Training in stages; a stage is trained by :mod:`retouch_common.training.fit`.
 
-A run directory holds a folder for every stage (``router``, ``degree-white``, ``expert-white``, …, ``shared``,
-``combine``), the run directory of that stage, with ``weights/`` of its part when it is finished; that of a degree stage
-also ``degrees.json``, the PSNRs between degrees. Once all stages are finished, ``weights/`` of the whole network are
-beside them. Rerun the same command to resume a stage that was stopped or killed; finished ones are skipped.
+A run directory has a run directory for each stage (``router``, ``degree-white``, ``expert-white``, …, ``shared``,
+``combine``) with ``weights/`` of its part once it is finished, and that of a degree stage ``degrees.json``, the PSNRs
+between degrees. Once all stages are finished, ``weights/`` holds the whole network. Rerun the same command to resume;
+finished stages are skipped.
 """
 
 import json
@@ -41,17 +41,17 @@ def train(
     """Train stages one after another, or resume the run in ``out``.
 
     Args:
-        config: Everything about the run, or that by stage, of the stages to train; ``model`` must be the same for all.
-        data: What :func:`mofrr.data.open_data` reads.
+        config: Of the run, or one for each stage to train, by name, with the same ``model``.
+        data: See :func:`mofrr.data.open_retouched_faces`.
         out: Run directory.
-        stages: Names from :func:`mofrr.stages.known_stages`; None for all but the baselines, or those that have a
-            configuration.
+        stages: Names from :func:`mofrr.stages.known_stages`; None for those with a configuration, or all but the
+            baselines.
         device: "auto", "cpu" or "cuda".
         tensorboard: Also write TensorBoard event files.
-        report: Receives lines for the user.
+        report: Receives messages for the user.
 
     Returns:
-        The folder of the whole network's weights, or None while stages are missing.
+        The whole network's weights, or None while stages are missing.
 
     Raises:
         ValueError: As :func:`retouch_common.training.fit.fit`, or a stage that needs another first.
@@ -86,10 +86,7 @@ def train(
 def dry_run(
     config: Config, data: str, *, stage: str, device: str = "auto", report: Callable[[str], None] = print
 ) -> None:
-    """Build a stage, take one step in memory and report it; see :func:`retouch_common.training.fit.dry_run`.
-
-    Parts that the stage needs are untrained here.
-    """
+    """Run one step of a stage in memory, with the other parts untrained; see :func:`retouch_common.training.fit`."""
     fit.dry_run(StageTask(stage, config, data, None), device=device, report=report)
 
 
@@ -97,10 +94,10 @@ class StageTask(Task):
     """One stage of a run.
 
     Args:
-        name: Of the stage, see :mod:`mofrr.stages`.
-        config: Everything about the run.
+        name: See :mod:`mofrr.stages`.
+        config: Of the run.
         data: See :func:`train`.
-        out: Run directory of all stages, with the parts that this one needs; None leaves them untrained.
+        out: Run directory with the parts that the stage needs; None leaves them untrained.
 
     Raises:
         ValueError: There is no such stage.
@@ -116,7 +113,7 @@ class StageTask(Task):
         self.stage, self.spec, self.out = known[name], data, out
 
     def build(self) -> None:
-        """Open the faces, and build the network with the parts that are finished; only the stage's part learns."""
+        """Open the faces and build the network with its finished parts; only the stage's part is trained."""
         cfg, stage = self.config.train, self.stage
         self.model = initial_network(self.config)
         if self.out is not None:
@@ -127,7 +124,7 @@ class StageTask(Task):
         parameters = stage.trained_parameters(part)
         for parameter in parameters:
             parameter.requires_grad_(True)
-        # Where only a head or a slot learns, the statistics of the rest stay, too.
+        # Where only a head or a slot is trained, batch statistics stay as well.
         part.train(len(parameters) == len(list(part.parameters())))
         if cfg.channels_last:
             self.model.to(memory_format=torch.channels_last)
@@ -135,17 +132,17 @@ class StageTask(Task):
         self.part = self.add_network(self.kept, part, parameters)
 
     def run_files(self) -> dict[str, str]:
-        """Return the PSNRs between degrees, of a degree stage."""
+        """Return ``degrees.json`` of a degree stage."""
         edges = self.data.degree_edges
         return {} if edges is None else {"degrees.json": json.dumps(edges)}
 
     def training_step(self, step: int, batches: Any) -> dict[str, Tensor]:
-        """Take one optimiser step on the stage's losses; return them, averaged over processes."""
+        """Take an optimiser step; return the losses, averaged over processes."""
         runner, cfg, stage = self.runner, self.config.train, self.stage
         sums: dict[str, Tensor] = {}
         for round_ in range(cfg.accumulate):
             batch = self.to_device(next(batches))
-            # From the step's number: the same after resuming, another on every process.
+            # Seeded by the step: the same after resuming, different on every process.
             generator = torch.Generator().manual_seed(
                 ((cfg.seed * 1_000_003 + step) * cfg.accumulate + round_) * runner.num_processes + runner.process_index
             )
@@ -180,7 +177,7 @@ class StageTask(Task):
 
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Let the stage adjust its finished part to validation faces."""
+        """Calibrate the finished part on validation faces."""
         count = self.stage.calibration_batches
         if count:
             batches = self.validation_batches(count)
@@ -188,21 +185,21 @@ class StageTask(Task):
                 self.stage.calibrate(self.averaged.eval(), batches)
 
     def save_weights(self, folder: Path) -> None:
-        """Write the averaged part, calibrated, with the configuration of the whole network."""
+        """Write the averaged, calibrated part with the configuration of the whole network."""
         self.calibrate()
         folder.mkdir(exist_ok=True)
         save_weights(folder / "model.safetensors", self.averaged.state_dict(), config=to_dict(self.config.model))
 
 
 def initial_network(config: Config) -> MoFRR:
-    """Return the whole network that a run starts from."""
+    """Return the network that a run starts from."""
     model = MoFRR(config.model)
     initial_weights(model, config.train.init)
     return model
 
 
 def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path) -> MoFRR:
-    """Put the weights of finished stages into a network, and return it.
+    """Load the weights of finished stages into a network. Modified in place.
 
     Raises:
         ValueError: A stage is not finished, or was trained under another ``model``.

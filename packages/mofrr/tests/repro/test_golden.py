@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mofrr.config import PRESETS
+from mofrr.hfcam import HFCAM
 from mofrr.model import MoFRR
 from mofrr.wavefrr import WaveFRR
 from retouch_common.testing.golden import check_curve, check_forward, check_schema
@@ -24,7 +25,8 @@ def test_schema_of_every_preset():
 def make_expert_and_input():
     """An expert smaller than tiny's (a golden file is at most 200 kB), with every parameter moved off its start."""
     torch.manual_seed(0)
-    expert = WaveFRR(replace(PRESETS["tiny"].model, channels=4, attention_width=4, patch=2)).eval()
+    expert = WaveFRR.from_config(replace(PRESETS["tiny"].model, channels=4, attention_width=4)).eval()
+    expert.hfcam = torch.nn.ModuleList([HFCAM(patch=2, width=4, heads=2)])
     with torch.no_grad():
         for parameter in expert.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
@@ -34,7 +36,7 @@ def make_expert_and_input():
 def run_expert(expert, inputs):
     X, z, t = inputs["image"], torch.tensor([0.6]), torch.tensor([10])
     passed = expert(X, 0.5 * X, z, t, inputs["noise"])
-    return {"answer": passed.answer, "residual": passed.residual, "high": passed.high[0], "restored": passed.restored}
+    return {"answer": passed.output, "residual": passed.residual, "high": passed.high[0], "restored": passed.restored}
 
 
 def test_forward_pass():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mofrr.retouching_degrees import DEGREE_SHARES, degree_edges, degrees
+from mofrr.degree import DEGREE_SHARES, degree_edges, degrees
 
 
 def test_twenty_pictures_by_hand() -> None:
