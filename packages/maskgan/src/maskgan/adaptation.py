@@ -30,8 +30,8 @@ from maskgan.model import Codes, MaskGAN
 
 LEARNING_RATE, CODES_RATE = 1e-3, 2e-2
 WARMUP, CLIP = 5, 1.0
-GRADIENTS, LOCALITY = 1.0, 0.5
-"""lambda_G and lambda_R."""
+GRADIENTS, LOCALITY = 1.0, 1.0
+"""lambda_G and lambda_R. With a smaller lambda_R, or with L_R in every second step only, hair is lost from edits."""
 SKIN, MOUTH, HAIR = (CLASSES.index(name) for name in ("skin", "mouth", "hair"))
 _LIPS = tuple(CLASSES.index(name) for name in ("upper_lip", "mouth", "lower_lip"))
 _MOVABLE = (*((CLASSES.index(name),) for name in ("brow_left", "brow_right", "eye_left", "eye_right", "nose")), _LIPS)
@@ -63,7 +63,7 @@ class Adaptation:
     Args:
         network: Not modified; a copy is tuned.
         portrait: The face.
-        near: Edited masks with the original network's composited images; used in turn in every second step.
+        near: Edited masks with the original network's composited images; one of them, in turn, in every step.
         codes: The pivot, of a batch of one.
         steps: Optimiser steps, at least 1.
         dtype: Number format of the convolutions.
@@ -114,8 +114,7 @@ class Adaptation:
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         try:
             for step in range(self._steps):
-                held = self._near[step // 2 % len(self._near)] if step % 2 and self._near else None
-                error, loss = self._losses([self._portrait] if held is None else [self._portrait, held])
+                error, loss = self._losses([self._portrait, self._near[step % len(self._near)]])
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(tuned, CLIP)

@@ -63,12 +63,7 @@ class MultiScaleDiscriminator(nn.Module):
             self.scales.append(patches)
 
     def forward(self, image: Tensor, labels: Tensor) -> DiscriminatorOutput:
-        """Classify patches of images under their masks.
-
-        Args:
-            image: (N, 3, S, S) in [-1, 1].
-            labels: m^t, (N, S, S) long.
-        """
+        """Classify patches of images (N, 3, S, S) in [-1, 1] under their labels m^t (N, S, S)."""
         x = torch.cat([image, one_hot(enlarged(labels, self.enlarge), image.dtype)], dim=1)
         logits, features = [], []
         for number, scale in enumerate(self.scales):

@@ -75,18 +75,15 @@ def plan_parsing(
 def parse_file(
     parser: FaceParser, src: Path, target: Path, options: EditOptions, *, whole: bool = False, overlay: bool = False
 ) -> str:
-    """Write the labels of a photo's face and the aligned face.
+    """Write the labels of a photo's face and, beside them, the aligned face; return a summary.
 
     Args:
         parser: The face parser.
         src: The photo.
-        target: The label image, ``NAME.labels.png``; the face is written beside it as ``NAME.aligned.png``.
+        target: The label image, ``NAME.labels.png``.
         options: Options of the command.
         whole: Write labels of the photo's size instead, background around the face.
         overlay: Also write ``NAME.overlay.png``, the labels' colours over the face.
-
-    Returns:
-        A summary.
 
     Raises:
         OSError: A file cannot be opened or written.
@@ -109,24 +106,17 @@ def parse_file(
 
 
 def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: EditOptions) -> str:
-    """Edit the face of a photo to match other labels.
+    """Edit the face of a photo to match a label image of the aligned face or of the photo; return a summary.
 
-    Args:
-        editor: The network.
-        src: The photo.
-        target: The output, written atomically in the format of its suffix.
-        mask: A label image of the aligned face or of the photo.
-        options: Options of the command.
-
-    Returns:
-        A summary.
+    ``target`` is written atomically, in the format of its suffix.
 
     Raises:
         OSError: A file cannot be opened or written.
         ValueError: ``src`` is not a photo or shows no face, the mask does not fit, or ``target`` cannot hold it.
     """
     labels = read_labels(mask)
-    photo, portrait = _open(editor, src, target, options, kept=[mask])
+    photo = open_photo(src, target, options, kept=[mask])
+    portrait = editor.open_source(photo, find_face(photo, options))
     if labels.shape == (photo.height, photo.width) and labels.shape != portrait.labels.shape:
         labels = _in_face(labels, portrait.square, editor.size)
     elif labels.shape != portrait.labels.shape:
@@ -164,26 +154,16 @@ def swap_file(
     blend: float,
     options: EditOptions,
 ) -> str:
-    """Give the face of a photo the appearance of another one's parts; shapes stay.
+    """Blend the appearance of a face's parts towards a reference's, with weight ``blend``; return a summary.
 
-    Args:
-        editor: The network.
-        reference: The other face, from :func:`open_reference`.
-        src: The photo to edit.
-        target: The output.
-        parts: Names of components.
-        blend: Weight of the other appearance, 0 to 1.
-        options: Options of the command.
-
-    Returns:
-        A summary.
+    Shapes stay; ``target`` is written atomically, in the format of its suffix.
 
     Raises:
         OSError: A file cannot be opened or written.
         ValueError: ``src`` is not a photo or shows no face, or ``target`` cannot hold it.
     """
-    photo, portrait = _open(editor, src, target, options)
-    portrait = _adapted(editor, portrait, options)
+    photo = open_photo(src, target, options)
+    portrait = _adapted(editor, editor.open_source(photo, find_face(photo, options)), options)
     taken = [part for part in parts if portrait.codes.shows(part)]
     codes = editor.blend(portrait.codes, {part: (reference.codes, blend) for part in taken})
     edited = editor.render(portrait, portrait.labels, codes)
@@ -200,13 +180,6 @@ def find_face(photo: Photo, options: EditOptions) -> FaceSquare:
         ValueError: None is found, or the box lies outside the photo.
     """
     return plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned, frame=portrait_square).squares[0]
-
-
-def _open(
-    editor: Editor, src: Path, target: Path, options: EditOptions, *, kept: Sequence[Path] = ()
-) -> tuple[Photo, Portrait]:
-    photo = open_photo(src, target, options, kept=kept)
-    return photo, editor.open_source(photo, find_face(photo, options))
 
 
 def _adapted(editor: Editor, portrait: Portrait, options: EditOptions) -> Portrait:

@@ -142,12 +142,9 @@ class Editor:
         return Portrait(image, labels, square, (source.height, source.width), codes, as_it_is)
 
     def adaptation(self, portrait: Portrait, *, steps: int, seed: int = 0) -> Adaptation:
-        """Prepare to tune the network to a portrait; see :mod:`maskgan.adaptation`.
+        """Prepare to tune a copy of the network to a portrait; see :mod:`maskgan.adaptation`.
 
-        Args:
-            portrait: From :meth:`open`; not modified.
-            steps: Optimiser steps.
-            seed: Random seed of the regularisation's masks.
+        ``seed`` is the random seed of the regularisation's masks.
 
         Raises:
             ValueError: ``steps`` is less than 1.
@@ -172,11 +169,7 @@ class Editor:
         return replace(portrait, codes=codes, as_it_is=as_it_is, network=network)
 
     def blend(self, codes: Codes, parts: Mapping[str, tuple[Codes, float]]) -> Codes:
-        """Interpolate the appearance of some components towards other faces'.
-
-        Args:
-            codes: Codes of the face.
-            parts: Another face's codes by component, and their weight from 0 to 1.
+        """Interpolate ``codes`` towards other faces' codes, given by component with a weight from 0 to 1.
 
         Raises:
             ValueError: An unknown component, a weight outside [0, 1], or a component that the other face lacks.
@@ -198,12 +191,7 @@ class Editor:
         return Codes(values, present)
 
     def render(self, portrait: Portrait, labels: np.ndarray, codes: Codes) -> Edited:
-        """Render a face with other labels, other appearance, or both.
-
-        Args:
-            portrait: The face.
-            labels: Labels (S, S) to render.
-            codes: Appearance of the components.
+        """Render a face with other labels (S, S), other appearance, or both.
 
         Raises:
             ValueError: Labels of another size or with unknown classes.
@@ -220,15 +208,7 @@ class Editor:
         return Edited(image, portrait.image + change, change, region)
 
     def paste(self, image: np.ndarray, portrait: Portrait, edited: Edited) -> np.ndarray:
-        """Paste an edited face into its photo.
-
-        Args:
-            image: The photo that :meth:`open` was given.
-            portrait: The face.
-            edited: From :meth:`render`.
-
-        Returns:
-            An array of the same shape and type.
+        """Return the photo that :meth:`open` was given with the edited face pasted in.
 
         Raises:
             ValueError: A photo of another size.
@@ -280,10 +260,8 @@ class Editor:
 
     def _checked(self, labels: np.ndarray) -> np.ndarray:
         if labels.shape != (self.size, self.size):
-            raise ValueError(
-                f"the labels have {'x'.join(map(str, labels.shape[::-1]))} pixels, the aligned face has "
-                f"{self.size}x{self.size}"
-            )
+            size = "x".join(map(str, labels.shape[::-1]))
+            raise ValueError(f"the labels have {size} pixels, the aligned face has {self.size}x{self.size}")
         if labels.min() < 0 or labels.max() >= NUM_CLASSES:
             raise ValueError(f"the labels hold classes up to {labels.max()}; there are 0 to {NUM_CLASSES - 1}")
         return labels.astype(np.uint8)

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from maskgan.components import masks
 from maskgan.config import COMPONENT_NAMES
-from maskgan.data import Faces, open_faces
+from maskgan.data import open_faces
 from maskgan.model import BUNDLED, Codes, MaskGAN
 from maskgan.seams import REACH
 
@@ -180,7 +180,8 @@ def evaluate(
         }
     )
     pairs = drawn_pairs(count, options.pairs, options.seed)
-    labelled = [_face(faces, index, device) for index in range(count)]
+    samples = [faces[index] for index in range(count)]
+    labelled = [(sample["image"][None].to(device), sample["labels"][None].to(device)) for sample in samples]
     for title, sources in ((PHOTOGRAPHS, [target for _, target in pairs]), (SOURCES, [source for source, _ in pairs])):
         shown = [(labelled[source][0], labelled[target][1]) for source, (_, target) in zip(sources, pairs, strict=True)]
         result.rows[title] = Row(agreement=[agreement(judge, image, labels) for image, labels in shown])
@@ -233,12 +234,7 @@ def agreement(judge: ParsingUNet, image: Tensor, labels: Tensor) -> float:
 
 
 def locality(before: Tensor, after: Tensor, component: Tensor) -> tuple[float, float]:
-    """Measure how local the swap of a component is.
-
-    Args:
-        before: (1, 3, S, S) in [-1, 1].
-        after: The same face with another's component.
-        component: (1, S, S) bool, mask of the component.
+    """Measure how local the swap of a component with mask (1, S, S) is, on images (1, 3, S, S) in [-1, 1].
 
     Returns:
         The share of pixels farther than REACH from it of which no channel changes by TOLERANCE levels, and the mean
@@ -254,8 +250,7 @@ def locality(before: Tensor, after: Tensor, component: Tensor) -> tuple[float, f
 
 def _measure_faces(row: Row, model: MaskGAN, people: Iterable[tuple[LabelledFace, Codes, Codes]]) -> None:
     """Measure every face's reconstruction, and locality with components of another one, whose codes are last."""
-    still: dict[str, list[float]] = {}
-    moved: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     for (image, labels), own, other in people:
         same = _generate(model, own, image, labels)
         row.reconstruction.append(_reconstruction(same, image, labels))
@@ -264,10 +259,9 @@ def _measure_faces(row: Row, model: MaskGAN, people: Iterable[tuple[LabelledFace
                 continue
             mixed = Codes({**own.values, name: other.values[name]}, own.present)
             share, change = locality(same, _generate(model, mixed, image, labels), masks(labels)[:, number])
-            still.setdefault(name, []).append(share)
-            moved.setdefault(name, []).append(change)
-    row.outside = {name: float(np.mean(values)) for name, values in still.items()}
-    row.inside = {name: float(np.mean(values)) for name, values in moved.items()}
+            found.setdefault(name, []).append((share, change))
+    for name, values in found.items():
+        row.outside[name], row.inside[name] = map(float, np.mean(values, axis=0))
 
 
 def _reconstruction(drawn: Tensor, image: Tensor, labels: Tensor) -> dict[str, float]:
@@ -279,11 +273,6 @@ def _reconstruction(drawn: Tensor, image: Tensor, labels: Tensor) -> dict[str, f
 
 def _generate(model: MaskGAN, codes: Codes, image: Tensor, labels: Tensor) -> Tensor:
     return model.generate(codes, image, labels).float().clamp(-1, 1)
-
-
-def _face(faces: Faces, index: int, device: torch.device) -> LabelledFace:
-    sample = faces[index]
-    return sample["image"][None].to(device), sample["labels"][None].to(device)
 
 
 def _sheet_row(faces: Sequence[LabelledFace], source: int, target: int) -> dict[str, Tensor]:

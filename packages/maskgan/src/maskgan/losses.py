@@ -56,17 +56,11 @@ def region_loss(
 
 
 def appearance_loss(result: Tensor, labels: Tensor, source: Tensor, source_labels: Tensor) -> Tensor:
-    """1/2 |.|^2 of every component's mean colour and standard deviation; not in the paper.
+    """1/2 |.|^2 of every component's mean colour and standard deviation to the source's; not in the paper.
 
     Only the discriminators tell unpaired data which colours to have; while they are weak, the parser prefers hair in
     colours that nobody has. Computed in intensity and two opponent colours: hues of a face vary much less than its
     light, and their deviations should count.
-
-    Args:
-        result: The generated image.
-        labels: m^t.
-        source: x^s, whose appearance it should have.
-        source_labels: m^s.
     """
     (mean, deviation, there), (mean_s, deviation_s, there_s) = _colours(result, labels), _colours(source, source_labels)
     errors = ((mean - mean_s).square() + (deviation - deviation_s).square()).mean(dim=2) / 2  # (N, 5)

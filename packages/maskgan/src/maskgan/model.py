@@ -149,24 +149,11 @@ class MaskGAN(
         )
 
     def encode(self, image: Tensor, labels: Tensor) -> Codes:
-        """Encode the appearance of faces; a variational model returns the mean.
-
-        Args:
-            image: x^s, (N, 3, S, S) in [-1, 1].
-            labels: m^s, (N, S, S) long.
-        """
+        """Encode the appearance of faces x^s with labels m^s; a variational model returns the mean."""
         return self._encode(image, labels)[1]
 
     def generate(self, codes: Codes, target: Tensor, target_labels: Tensor) -> Tensor:
-        """Generate faces from codes and a mask.
-
-        Args:
-            codes: From :meth:`encode`; every component may come from another face.
-            target: x^t, (N, 3, S, S) in [-1, 1], of which only the background is used.
-            target_labels: m^t, (N, S, S) long.
-
-        Returns:
-            (N, 3, S, S) in [-1, 1].
+        """Generate faces (N, 3, S, S) in [-1, 1] from codes, of any faces, the background of x^t and the labels m^t.
 
         Raises:
             ValueError: The codes are not of this model.
@@ -179,15 +166,7 @@ class MaskGAN(
         return self._compose(self._features(codes), target, target_labels)
 
     def windows(self, image: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Cut out and mask the components x_i of faces, as configured.
-
-        Args:
-            image: (N, 3, S, S) in [-1, 1].
-            labels: (N, S, S) long.
-
-        Returns:
-            (N, 3, h, w) by component, 0 (mid-grey) where it is not.
-        """
+        """Cut out and mask the components x_i of faces: (N, 3, h, w) by component, 0 (mid-grey) where it is not."""
         config = self.config
         if config.embedding == "global":
             return {FACE.name: image * (labels != 0)[:, None]}

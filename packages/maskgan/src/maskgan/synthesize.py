@@ -164,9 +164,8 @@ def _portrait(editor: Editor, path: Path, aligned: bool) -> Portrait:
 def _labels(mask: Path, size: int) -> np.ndarray:
     labels = read_labels(mask)
     if labels.shape != (size, size):
-        raise ValueError(
-            f"{mask}: has {labels.shape[1]}x{labels.shape[0]} pixels, not {size}x{size} as an aligned face"
-        )
+        shape = f"{labels.shape[1]}x{labels.shape[0]}"
+        raise ValueError(f"{mask}: has {shape} pixels, not {size}x{size} as an aligned face")
     return labels
 
 

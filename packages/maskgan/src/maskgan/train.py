@@ -66,7 +66,7 @@ def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable
 
 
 class FaceTask(Task):
-    """MaskGAN and, with ``loss.adversarial``, its discriminators on faces with labels; arguments as of :func:`train`."""
+    """MaskGAN and, with ``loss.adversarial``, its discriminators; for the arguments see :func:`train`."""
 
     # Every pass uses one of two discriminators, and the auto-encoders of the components present.
     find_unused_parameters: ClassVar[bool] = True
