@@ -103,7 +103,7 @@ def test_masks_are_found_as_parse_writes_them(tmp_path, faces):
         (tmp_path / "set" / "images" / name).touch()
     assert image_of(tmp_path / "set" / "labels" / "0.png") is None
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no label pictures"):
+    with pytest.raises(ValueError, match="no label images"):
         find_masks(tmp_path / "empty")
 
 

@@ -2,9 +2,9 @@
 
 >>> from maskgan import Editor
 >>> editor = Editor("small")
->>> portrait = editor.open(photograph)
+>>> portrait = editor.open(photo)
 >>> edited = editor.render(portrait, painted_labels, portrait.codes)
->>> result = editor.paste(photograph, portrait, edited)
+>>> result = editor.paste(photo, portrait, edited)
 """
 
 from importlib import import_module

@@ -230,17 +230,7 @@ def swap(
 @version_option("maskgan")
 @friendly_errors
 def synthesize(
-    masks: Path,
-    sources: Path,
-    number: int,
-    out: Path,
-    mix: bool,
-    weights: str,
-    parser: str,
-    aligned: bool,
-    seed: int,
-    device: str,
-    precision: str,
+    masks: Path, sources: Path, out: Path, weights: str, parser: str, device: str, precision: str, **options: Any
 ) -> None:
     """Generate N faces with random masks and random people's appearance, with labels, to train a face parser.
 
@@ -251,7 +241,7 @@ def synthesize(
     from maskgan.synthesize import synthesize as run
 
     editor = Editor(weights, parser=parser, device=device, precision=precision)
-    run(editor, masks, sources, out, number=number, mix=mix, aligned=aligned, seed=seed, report=click.echo)
+    run(editor, masks, sources, out, **options, report=click.echo)
 
 
 @click.command()
@@ -338,11 +328,11 @@ def evaluate(
 @device_option
 @version_option("maskgan")
 @friendly_errors
-def augment(data: str, generated: Path, out: Path, preset: str, steps: int | None, seeds: int, device: str) -> None:
+def augment(data: str, generated: Path, out: Path, **options: Any) -> None:
     """Table 3: does a face parser improve with generated faces? Three arms, each trained with several seeds.
 
     Rerun the same command to resume; finished trainings are skipped.
     """
     from maskgan.augment import compare, show
 
-    show(compare(data, generated, out, preset=preset, steps=steps, seeds=seeds, device=device, report=click.echo))
+    show(compare(data, generated, out, **options, report=click.echo))

@@ -60,7 +60,7 @@ def plan_parsing(
         ValueError: Likewise, ``out`` is a file name, or two photos would have the same label image.
     """
     if format_of_name(out) is not None and not out.is_dir():
-        raise ValueError(f"{out}: is a file name, but label pictures and aligned faces go into a folder")
+        raise ValueError(f"{out}: is a file name, but label images and aligned faces go into a folder")
     jobs: dict[str, Job] = {}
     endings = (ALIGNED, OVERLAY) if overlay else (ALIGNED,)
     for planned in plan_jobs(inputs, out, recursive=recursive, report=report):

@@ -219,7 +219,7 @@ class Editor:
         """Like :meth:`paste`, in blocks of rows from top to bottom."""
         if (source.height, source.width) != portrait.photo_size:
             height, width = portrait.photo_size
-            raise ValueError(f"the face is from a photograph of {width}x{height} pixels, this one has "
+            raise ValueError(f"the face is from a photo of {width}x{height} pixels, this one has "
                              f"{source.width}x{source.height}")  # fmt: skip
         if not edited.change.any():
             return pasted_rows(source, [])

@@ -21,7 +21,7 @@ from retouch_common.devices import resolve_device
 from retouch_common.files import sha256
 from retouch_common.metrics.distribution import FID
 from retouch_common.metrics.evaluation import console, draw_table, write_evaluation
-from retouch_common.metrics.quality import psnr, quantise, ssim
+from retouch_common.metrics.quality import mean_figures, psnr, quantise, ssim
 from retouch_common.parsing.labels import coloured
 from retouch_common.parsing.model import BUNDLED as PARSERS
 from retouch_common.parsing.model import ParsingUNet
@@ -87,9 +87,7 @@ class Row:
 
     def means(self) -> dict[str, float]:
         """Return every metric's mean over the faces that have it, by the table's titles."""
-        found: dict[str, float] = {}
-        for title in dict.fromkeys(title for face in self.reconstruction for title in face):
-            found[title] = float(np.mean([face[title] for face in self.reconstruction if title in face]))
+        found = mean_figures(self.reconstruction)
         if self.agreement:
             found["agreement"] = float(np.mean(self.agreement))
         if self.fid is not None:

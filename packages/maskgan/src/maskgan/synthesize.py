@@ -106,11 +106,11 @@ def find_masks(folder: Path) -> list[Path]:
     """
     inner = folder / "labels" if (folder / "labels").is_dir() else folder
     if not inner.is_dir():
-        raise ValueError(f"{folder}: not a folder of label pictures")
+        raise ValueError(f"{folder}: not a folder of label images")
     named = sorted(inner.glob(f"*{LABELS}"))  # as maskgan-parse writes them, beside other images
     found = named or sorted(inner.glob("*.png"))
     if not found:
-        raise ValueError(f"{inner}: no label pictures in it (PNG)")
+        raise ValueError(f"{inner}: no label images in it (PNG)")
     return found
 
 

@@ -44,18 +44,11 @@ def train(
     tensorboard: bool = False,
     report: Callable[[str], None] = print,
 ) -> Path | None:
-    """Train, or resume the run in ``out``; see :func:`retouch_common.training.fit.fit`.
-
-    Args:
-        config: Configuration of the run.
-        data: Specification for :func:`maskgan.data.open_faces`.
-        out: Run directory.
-        device: "auto", "cpu" or "cuda".
-        tensorboard: Also write TensorBoard event files.
-        report: Called with lines for the user.
+    """Train on ``data``, a specification for :func:`maskgan.data.open_faces`, or resume the run in ``out``.
 
     Returns:
-        The folder of the final weights, for ``maskgan-edit --weights``; None if the run was asked to stop.
+        The folder of the final weights, for ``maskgan-edit --weights``; None if the run was asked to stop. For
+        arguments and errors see :func:`retouch_common.training.fit.fit`.
     """
     return fit.fit(FaceTask(config, data), out, device=device, tensorboard=tensorboard, report=report)
 

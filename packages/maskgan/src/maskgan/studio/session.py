@@ -236,7 +236,7 @@ def _find(photo: Photo, name: str, aligned: bool) -> FaceSquare:
         return portrait_square(faces[0], photo.height, photo.width)
     if photo.width == photo.height:
         raise NoFace(f"{name}: {reason}")
-    raise ValueError(f"{name}: {reason}; a square picture that the face fills can be opened all the same")
+    raise ValueError(f"{name}: {reason}; a square photo that the face fills can be opened nevertheless")
 
 
 def encode_png(pixels: np.ndarray, photo: Photo) -> bytes:
