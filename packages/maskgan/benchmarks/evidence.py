@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from maskgan.config import PRESETS, LossConfig
-from maskgan.data import open_data
+from maskgan.data import open_faces
 from maskgan.discriminator import Discriminators
 from maskgan.editor import Editor, Portrait
-from maskgan.evaluate import Evaluation, Options, evaluate
+from maskgan.evaluate import Evaluation, EvaluationOptions, evaluate
 from maskgan.evaluate import agreement as judged_agreement
 from maskgan.losses import discriminator_loss
 from maskgan.model import MaskGAN
@@ -48,7 +48,7 @@ def overfit():
     """The preset small from its start, 200 steps of Eq. 1 and 2, paired data, bf16; no game and no parser."""
     torch.manual_seed(0)
     config = PRESETS["small"]
-    faces = open_data(f"faces:{face_sets(STUDIO)}", size=config.model.size, split="train", seed=0, parser=None)
+    faces = open_faces(f"faces:{face_sets(STUDIO)}", size=config.model.size, split="train", seed=0, parser=None)
     chosen = [faces[12 * index] for index in range(8)]
     images = torch.stack([face["image"] for face in chosen]).contiguous(memory_format=torch.channels_last)
     labels = torch.stack([face["labels"] for face in chosen])
@@ -130,7 +130,7 @@ def discriminators():
     judges = Discriminators(model.config).eval()
     judges.load_state_dict(load_state(resolve_weights(_beside("discriminators"), bundled=None)))
     objective = Objective(replace(PRESETS["small"].loss, parsing=0.0, perceptual=0.0), None)
-    faces = open_data(f"faces:{face_sets(STUDIO)}", size=model.config.size, split="val", seed=0)
+    faces = open_faces(f"faces:{face_sets(STUDIO)}", size=model.config.size, split="val", seed=0)
     losses = {}
     for situation in ("paired", "unpaired"):
         found, chance = [], []
@@ -286,7 +286,7 @@ def _portraits() -> list[Portrait]:
 def _evaluated() -> Evaluation:
     _bundled("maskgan")
     weights = {OURS: "small", WITHOUT: _beside("without_parsing")}
-    options = Options(pairs=PAIRS, judge=str(_beside("judge")), device="cpu")
+    options = EvaluationOptions(pairs=PAIRS, judge=str(_beside("judge")), device="cpu")
     return evaluate(weights, f"faces:{face_sets(STUDIO)}", options, report=lambda line: None)
 
 

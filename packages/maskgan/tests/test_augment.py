@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 from maskgan import augment as module
-from maskgan.augment import ARMS, FIGURES, Comparison, compare
+from maskgan.augment import ARMS, METRICS, Comparison, compare
 from maskgan.cli import augment as command
 
 QUIET = {"preset": "tiny", "steps": 2, "device": "cpu", "report": lambda line: None}
@@ -13,15 +13,15 @@ QUIET = {"preset": "tiny", "steps": 2, "device": "cpu", "report": lambda line: N
 
 def test_every_arm_is_trained_and_measured_once(faces, tmp_path):
     result = compare(str(faces), faces / "val", tmp_path, seeds=1, **QUIET)
-    assert list(result.figures) == list(ARMS)
-    assert all(len(runs) == 1 for runs in result.figures.values())
-    assert set(FIGURES) <= set(result.figures[ARMS[2]][0])
+    assert list(result.metrics) == list(ARMS)
+    assert all(len(runs) == 1 for runs in result.metrics.values())
+    assert set(METRICS) <= set(result.metrics[ARMS[2]][0])
     written = json.loads((tmp_path / "comparison.json").read_text())
-    assert written["arms"][ARMS[0]] == result.figures[ARMS[0]]
+    assert written["arms"][ARMS[0]] == result.metrics[ARMS[0]]
     weights = tmp_path / "no-augmentation-0" / "weights" / "model.safetensors"
     before = weights.read_bytes()
     again = compare(str(faces), faces / "val", tmp_path, seeds=1, **QUIET)
-    assert again.figures == result.figures and weights.read_bytes() == before
+    assert again.metrics == result.metrics and weights.read_bytes() == before
     with pytest.raises(ValueError, match=r"comparison\.json: was begun with other steps"):
         compare(str(faces), faces / "val", tmp_path, seeds=1, **QUIET | {"steps": 3})
 
@@ -34,7 +34,7 @@ def test_only_the_third_arm_sees_drawn_faces(faces, tmp_path, monkeypatch):
         return run / "weights"
 
     monkeypatch.setattr(module, "train", train)
-    monkeypatch.setattr(module, "evaluate", lambda *_, **__: dict.fromkeys(FIGURES, 0.0))
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: dict.fromkeys(METRICS, 0.0))
     compare(str(faces), faces / "val", tmp_path, seeds=2, **QUIET)
     arms = [("none", ""), ("paper", ""), ("paper", str(faces / "val"))]
     assert trained == [(seed, *arm) for seed in (0, 1) for arm in arms]
@@ -42,13 +42,13 @@ def test_only_the_third_arm_sees_drawn_faces(faces, tmp_path, monkeypatch):
 
 def test_a_stopped_training_stops_the_comparison(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "train", lambda *_, **__: None)
-    with pytest.raises(ValueError, match="no-augmentation-0: stopped; the same command continues"):
+    with pytest.raises(ValueError, match="no-augmentation-0: stopped; rerun the same command to resume"):
         compare(str(faces), faces / "val", tmp_path, **QUIET)
 
 
 def test_means_and_deviations_by_hand():
-    figures = {arm: [dict.fromkeys(FIGURES, 0.1), dict.fromkeys(FIGURES, 0.3)] for arm in ARMS}
-    means = Comparison(figures).means(ARMS[0])
+    metrics = {arm: [dict.fromkeys(METRICS, 0.1), dict.fromkeys(METRICS, 0.3)] for arm in ARMS}
+    means = Comparison(metrics).means(ARMS[0])
     assert means["miou"] == pytest.approx(0.2)
     assert means["± miou"] == pytest.approx(0.02**0.5)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from maskgan.config import PRESETS
-from maskgan.discriminator import Discriminators, MultiScaleDiscriminator
+from maskgan.discriminator import Discriminators
 
 TINY = PRESETS["tiny"].model
 
@@ -13,14 +13,14 @@ TINY = PRESETS["tiny"].model
 def test_the_official_size():
     """64 filters, three strided layers, 11 + 3 channels: 2.8 M each scale."""
     with torch.device("meta"):
-        model = MultiScaleDiscriminator(PRESETS["official"].model)
+        model = Discriminators(PRESETS["official"].model).paired
     counts = [sum(p.numel() for p in scale.parameters()) / 1e6 for scale in model.scales]
     assert counts == pytest.approx([2.77, 2.77], abs=0.02)
     assert model.scales[0].layers[0].in_channels == 14
 
 
 def test_the_second_scale_sees_half_the_side(drawn_labels, drawn_pictures):
-    model = MultiScaleDiscriminator(replace(TINY, discriminator_layers=3)).eval()
+    model = Discriminators(replace(TINY, discriminator_layers=3)).paired.eval()
     judged = model(drawn_pictures(2), drawn_labels(2))
     assert [tuple(logits.shape) for logits in judged.logits] == [(2, 1, 6, 6), (2, 1, 2, 2)]
     assert [tuple(features.shape) for features in judged.features] == [(2, 32, 7, 7), (2, 32, 3, 3)]
@@ -36,7 +36,7 @@ def test_the_second_scale_sees_half_the_side(drawn_labels, drawn_pictures):
 
 
 def test_the_mask_conditions(drawn_labels, drawn_pictures):
-    model = MultiScaleDiscriminator(TINY).eval()
+    model = Discriminators(TINY).paired.eval()
     labels, picture = drawn_labels(1), drawn_pictures(1)
     other = torch.where(labels == 10, 1, labels)
     assert not torch.equal(model(picture, labels).logits[1], model(picture, other).logits[1])
@@ -51,7 +51,7 @@ def test_every_parameter_gets_a_gradient(norm, drawn_labels, drawn_pictures):
 
 
 def test_spectral_norm_bounds_the_weights():
-    model = MultiScaleDiscriminator(TINY)
+    model = Discriminators(TINY).paired
     weight = model.scales[0].layers[2].weight
     assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, abs=0.1)
 

@@ -5,7 +5,7 @@ import pytest
 import pyvips
 from click.testing import CliRunner
 from maskgan.cli import edit, parse, swap
-from maskgan.edit_files import Options, _in_face, _in_photo, open_lender, swap_file
+from maskgan.edit_files import EditOptions, _in_face, _in_photo, open_reference, swap_file
 from maskgan.editor import Editor
 from maskgan.model import MaskGAN
 from retouch_common.faces.face import Face
@@ -223,24 +223,24 @@ def test_swap_file_changes_what_was_asked_for(tmp_path, editor, labels, monkeypa
     monkeypatch.setattr(editor, "parser", lambda image: parsed)
     first = written(tmp_path / "a.png", photo(64, 64))
     second = written(tmp_path / "b.png", photo(64, 64, phase=2))
-    how = Options(aligned=True)
-    lender = open_lender(editor, second, ["mouth", "hair"], how)
-    assert swap_file(editor, lender, first, tmp_path / "out.png", ["mouth"], 1.0, how) == "took mouth"
+    how = EditOptions(aligned=True)
+    reference = open_reference(editor, second, ["mouth", "hair"], how)
+    assert swap_file(editor, reference, first, tmp_path / "out.png", ["mouth"], 1.0, how) == "took mouth"
     changed = (read(tmp_path / "out.png") != read(first)).any(axis=2)
     mouth = np.isin(labels, (7, 8, 9))
     assert changed[mouth].mean() > 3 * changed[~mouth].mean()
-    swap_file(editor, lender, first, tmp_path / "same.png", ["mouth"], 0.0, how)
+    swap_file(editor, reference, first, tmp_path / "same.png", ["mouth"], 0.0, how)
     np.testing.assert_array_equal(read(tmp_path / "same.png"), read(first))
     parsed = np.where(labels == HAIR, 0, labels).astype(np.uint8)
-    said = swap_file(editor, lender, first, tmp_path / "bald.png", ["mouth", "hair"], 1.0, how)
+    said = swap_file(editor, reference, first, tmp_path / "bald.png", ["mouth", "hair"], 1.0, how)
     assert said == "took mouth; the face has no hair"
     with pytest.raises(ValueError, match=r"b\.png: shows no hair to take"):
-        open_lender(editor, second, ["hair"], how)
+        open_reference(editor, second, ["hair"], how)
 
 
 def test_one_face_at_a_time():
     with pytest.raises(ValueError, match="one face is edited at a time"):
-        Options(face_boxes=(BOX, BOX))
+        EditOptions(face_boxes=(BOX, BOX))
 
 
 @pytest.mark.parametrize("name", ["a.labels.png", "a.aligned.png", "a.overlay.png"])

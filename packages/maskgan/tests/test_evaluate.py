@@ -8,14 +8,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 from maskgan.cli import evaluate as command
-from maskgan.evaluate import PHOTOGRAPHS, SOURCES, Options, Row, drawn_pairs, evaluate, locality
+from maskgan.evaluate import PHOTOGRAPHS, SOURCES, EvaluationOptions, Row, drawn_pairs, evaluate, locality
 from maskgan.model import MaskGAN
 
 
 @pytest.fixture(scope="module")
 def measured(weights, parser_weights, faces, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    options = Options(pairs=6, judge=str(parser_weights), device="cpu")
+    options = EvaluationOptions(pairs=6, judge=str(parser_weights), device="cpu")
     return evaluate({"ours": weights}, str(faces), options, out=out, report=lambda line: None), out
 
 
@@ -32,9 +32,9 @@ def test_rows_and_files(measured):
 
 def test_reconstruction_is_that_of_the_network(measured, weights, faces):
     """The first face's PSNR computed anew, with 8-bit rounding."""
-    from maskgan.data import open_data
+    from maskgan.data import open_faces
 
-    sample = open_data(str(faces), size=64, split="val", seed=0)[0]
+    sample = open_faces(str(faces), size=64, split="val", seed=0)[0]
     image, labels = sample["image"][None], sample["labels"][None]
     model = MaskGAN.from_pretrained(weights)
     with torch.no_grad():

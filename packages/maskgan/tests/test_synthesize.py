@@ -9,7 +9,7 @@ import pyvips
 from click.testing import CliRunner
 from maskgan.cli import synthesize as command
 from maskgan.editor import Editor
-from maskgan.synthesize import find_masks, picture_of, synthesize
+from maskgan.synthesize import find_masks, image_of, synthesize
 from retouch_common.inference.names import ALIGNED, LABELS
 from retouch_common.parsing.data import open_data
 from retouch_common.parsing.labels import read_labels, write_labels
@@ -71,7 +71,7 @@ def test_a_set_is_not_gone_on_with_otherwise(drawn):
     assert contents(out) == before
 
 
-def test_sources_in_subfolders_are_told_apart_and_unreadable_ones_left_out(editor, faces, tmp_path):
+def test_sources_in_subfolders_are_told_apart_and_unreadable_ones_skipped(editor, faces, tmp_path):
     for name in ("a", "b"):
         (tmp_path / "sources" / name).mkdir(parents=True)
         shutil.copy(faces / "val" / "images" / "6.png", tmp_path / "sources" / name)
@@ -81,8 +81,8 @@ def test_sources_in_subfolders_are_told_apart_and_unreadable_ones_left_out(edito
     synthesize(editor, faces / "train", tmp_path / "sources", tmp_path / "out", **options)
     lines = [json.loads(line) for line in (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()]
     assert {line["sources"]["hair"] for line in lines} == {"a/6.png", "b/6.png"}
-    (left_out,) = (line for line in said if line.startswith("left out"))
-    assert "broken.png" in left_out
+    (skipped,) = (line for line in said if line.startswith("skipped"))
+    assert "broken.png" in skipped
 
 
 def test_mixing_takes_every_part_from_somebody(drawn):
@@ -95,15 +95,15 @@ def test_masks_are_found_as_parse_writes_them(tmp_path, faces):
     shutil.copy(faces / "train" / "labels" / "0.png", tmp_path / f"a{LABELS}")
     shutil.copy(faces / "train" / "images" / "0.png", tmp_path / f"a{ALIGNED}")
     (mask,) = find_masks(tmp_path)
-    assert mask.name == f"a{LABELS}" and picture_of(mask) == tmp_path / f"a{ALIGNED}"
+    assert mask.name == f"a{LABELS}" and image_of(mask) == tmp_path / f"a{ALIGNED}"
     mask = find_masks(faces / "train")[0]
-    assert picture_of(mask) == faces / "train" / "images" / "0.png"
+    assert image_of(mask) == faces / "train" / "images" / "0.png"
     for name in ("0.old.png", "0.txt"):
         (tmp_path / "set" / "images").mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / "images" / name).touch()
-    assert picture_of(tmp_path / "set" / "labels" / "0.png") is None
+    assert image_of(tmp_path / "set" / "labels" / "0.png") is None
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no label pictures"):
+    with pytest.raises(ValueError, match="no label images"):
         find_masks(tmp_path / "empty")
 
 

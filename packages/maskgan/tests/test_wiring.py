@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from maskgan.config import PRESETS, LossConfig
-from maskgan.discriminator import Judgement
+from maskgan.discriminator import DiscriminatorOutput
 from maskgan.losses import feature_matching_loss, r1_penalty
 from maskgan.model import MaskGANOutput
 from maskgan.objective import Objective
@@ -84,8 +84,9 @@ def test_generated_faces_learn_to_look_real(faces, batch, step, situation):
     assert real() > before
 
 
-def test_r1_flattens_the_discriminators_at_real_faces(faces, batch):
-    task = built(faces, loss__adversarial=1e-6, loss__r1=1e6, loss__r1_every=1)
+def test_r1_flattens_the_discriminators_at_real_faces(faces, batch, monkeypatch):
+    monkeypatch.setattr("maskgan.train.R1_EVERY", 1)
+    task = built(faces, loss__adversarial=1e-6, loss__r1=1e6)
     image = batch["image"].clone().requires_grad_(True)
 
     def penalty():
@@ -121,7 +122,7 @@ class Judge:
     """Discriminators whose one feature is the image."""
 
     def __call__(self, image, labels, situation):
-        return Judgement([image.mean(dim=1, keepdim=True)], [image])
+        return DiscriminatorOutput([image.mean(dim=1, keepdim=True)], [image])
 
 
 def test_terms_compare_the_generated_face_with_the_target(drawn_labels, drawn_pictures):
@@ -129,7 +130,7 @@ def test_terms_compare_the_generated_face_with_the_target(drawn_labels, drawn_pi
     objective = Objective(LossConfig(parsing=0.0, local=0.0, reconstruction=0.0), None)
     seen = []
     objective.perceptual = lambda output, target: seen.append((output, target)) or output.mean()
-    output = MaskGANOutput(image=image, codes=None, windows={}, reconstructions={}, statistics={})
+    output = MaskGANOutput(image=image, codes=None, windows={}, reconstructions={})
     terms = objective(output, target, labels, "paired", Judge())
     face = (labels != 0)[:, None]
     ((of, wanted),) = seen

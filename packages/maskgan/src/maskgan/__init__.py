@@ -2,9 +2,9 @@
 
 >>> from maskgan import Editor
 >>> editor = Editor("small")
->>> portrait = editor.open(photograph)
+>>> portrait = editor.open(photo)
 >>> edited = editor.render(portrait, painted_labels, portrait.codes)
->>> result = editor.paste(photograph, portrait, edited)
+>>> result = editor.paste(photo, portrait, edited)
 """
 
 from importlib import import_module
@@ -17,20 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "Codes", "Config", "Editor", "MaskGAN", "MaskGANOutput", "ModelConfig", "Portrait"]
 
-_HOMES = {
-    "Codes": "maskgan.model",
-    "MaskGAN": "maskgan.model",
-    "MaskGANOutput": "maskgan.model",
-    "Editor": "maskgan.editor",
-    "Portrait": "maskgan.editor",
-    "PRESETS": "maskgan.config",
-    "Config": "maskgan.config",
-    "ModelConfig": "maskgan.config",
+_MODULES = {
+    "maskgan.model": ("Codes", "MaskGAN", "MaskGANOutput"),
+    "maskgan.editor": ("Editor", "Portrait"),
+    "maskgan.config": ("PRESETS", "Config", "ModelConfig"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``import maskgan`` costs nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'maskgan' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    """Import public names lazily, so that ``import maskgan`` is fast."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'maskgan' has no attribute {name!r}")

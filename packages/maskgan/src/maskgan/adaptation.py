@@ -1,19 +1,19 @@
-"""Pivotal tuning: adapt the generator to one portrait, so that it draws this very face, and edits start from that.
+"""Pivotal tuning: adapt the generator to one portrait, so that it reconstructs this face and edits start from it.
 
 Roich, Mokady, Bermano, Cohen-Or. "Pivotal Tuning for Latent-based Editing of Real Images." ACM Transactions on Graphics
 42(1), 2022. A pivot is found for the portrait in the space of codes; then the generator's weights are tuned until the
-pivot gives the portrait, while a locality regularisation holds the generator to what it drew before around the pivot.
+pivot reconstructs the portrait, while a locality regularisation keeps what it generates around the pivot.
 
     L = L_pt + lambda_R L_R,    L_pt = |x_p - x| + lambda_G |grad x_p - grad x|
 
-Paper: the pivot is found by optimisation, and then fixed. Here: it is what E_local says of the portrait, and is tuned
-together with the weights, which takes seconds instead of minutes.
-Paper: L_pt is LPIPS and L2. Here: L1 of pictures and of their gradients; no network with weights of its own is needed.
-Paper: L_R compares the tuned and the untuned generator at random codes near the pivot. Here: at random *masks* near the
-portrait's, which is where edits go. What the untuned generator draws there is put into the photograph as an edit is
+Paper: the pivot is optimised first, then fixed. Here: it is E_local's code of the portrait, tuned together with the
+weights, which takes seconds instead of minutes.
+Paper: L_pt is LPIPS and L2. Here: L1 of images and of their gradients, without another network's weights.
+Paper: L_R compares the tuned and the original generator at random codes near the pivot. Here: at random *masks* near
+the portrait's, where edits are. The original generator's image is composited into the photo as an edit is
 (:func:`maskgan.seams.with_detail`), so that an edit keeps its shape and takes the portrait's look.
 
-Shapes: pictures (N, 3, S, S) in [-1, 1]; labels (S, S) uint8.
+Shapes: images (N, 3, S, S) in [-1, 1]; labels (S, S) uint8.
 """
 
 import copy
@@ -30,40 +30,40 @@ from maskgan.model import Codes, MaskGAN
 
 LEARNING_RATE, CODES_RATE = 1e-3, 2e-2
 WARMUP, CLIP = 5, 1.0
-GRADIENTS, LOCALITY = 1.0, 0.5
-"""lambda_G and lambda_R."""
+GRADIENTS, LOCALITY = 1.0, 1.0
+"""lambda_G and lambda_R. With a smaller lambda_R, or with L_R in every second step only, hair is lost from edits."""
 SKIN, MOUTH, HAIR = (CLASSES.index(name) for name in ("skin", "mouth", "hair"))
 _LIPS = tuple(CLASSES.index(name) for name in ("upper_lip", "mouth", "lower_lip"))
 _MOVABLE = (*((CLASSES.index(name),) for name in ("brow_left", "brow_right", "eye_left", "eye_right", "nose")), _LIPS)
 
 
 @dataclass(frozen=True)
-class Known:
-    """A mask and the picture that is to be drawn after it.
+class Sample:
+    """A mask and the image to generate from it.
 
     Attributes:
         labels: (1, S, S) long.
-        behind: The target of which the background is seen, (1, 3, S, S).
-        picture: What is to be drawn, (1, 3, S, S).
+        target: x^t, whose background is used, (1, 3, S, S).
+        image: The ground truth, (1, 3, S, S).
     """
 
     labels: Tensor
-    behind: Tensor
-    picture: Tensor
+    target: Tensor
+    image: Tensor
 
 
 class Adaptation:
-    """The tuning of a network to a portrait, step by step.
+    """Iterable that tunes a network to a portrait, a step per item.
 
     >>> adaptation = Adaptation(network, portrait, near, codes, steps=80)
-    >>> for error in adaptation:  # may be left after any step
+    >>> for error in adaptation:  # may be stopped after any step
     ...     print(error)
     >>> adaptation.network, adaptation.codes
 
     Args:
-        network: Stays as it is; a copy is tuned.
-        portrait: The face as it is.
-        near: Other masks, and what an edit would show now; they take turns in every second step.
+        network: Not modified; a copy is tuned.
+        portrait: The face.
+        near: Edited masks with the original network's composited images; one of them, in turn, in every step.
         codes: The pivot, of a batch of one.
         steps: Optimiser steps, at least 1.
         dtype: Number format of the convolutions.
@@ -79,8 +79,8 @@ class Adaptation:
     def __init__(
         self,
         network: MaskGAN,
-        portrait: Known,
-        near: list[Known],
+        portrait: Sample,
+        near: list[Sample],
         codes: Codes,
         *,
         steps: int,
@@ -99,11 +99,11 @@ class Adaptation:
 
     @property
     def codes(self) -> Codes:
-        """The pivot as it is now."""
+        """The pivot after the steps taken."""
         return Codes({name: value.detach() for name, value in self._values.items()}, self._present)
 
     def __iter__(self) -> Iterator[float]:
-        """Take the steps; each yields the mean error of the portrait's pixels in [0, 1] before it."""
+        """Take the steps; yield before each the mean absolute error of the portrait's pixels in [0, 1]."""
         tuned = [p for name, p in self.network.named_parameters() if ".encoder." not in name]
         pivot = list(self._values.values())
         for parameter in tuned:
@@ -114,8 +114,7 @@ class Adaptation:
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         try:
             for step in range(self._steps):
-                held = self._near[step // 2 % len(self._near)] if step % 2 and self._near else None
-                error, loss = self._losses([self._portrait] if held is None else [self._portrait, held])
+                error, loss = self._losses([self._portrait, self._near[step % len(self._near)]])
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(tuned, CLIP)
@@ -126,35 +125,29 @@ class Adaptation:
             self.network.requires_grad_(False)
 
     def _rate(self, step: int) -> float:
-        """Warm-up and cosine decay."""
+        """Return the factor of the learning rate: warm-up and cosine decay."""
         if step < WARMUP:
             return (step + 1) / WARMUP
         return float(0.5 + 0.5 * np.cos(np.pi * (step - WARMUP) / max(1, self._steps - WARMUP)))
 
-    def _losses(self, wanted: list[Known]) -> tuple[float, Tensor]:
-        number = len(wanted)
-        labels, behind, picture = (
-            torch.cat([getattr(known, name) for known in wanted]) for name in ("labels", "behind", "picture")
+    def _losses(self, samples: list[Sample]) -> tuple[float, Tensor]:
+        number = len(samples)
+        labels, target, image = (
+            torch.cat([getattr(sample, name) for sample in samples]) for name in ("labels", "target", "image")
         )
         codes = Codes(
             {name: value.expand(number, -1) for name, value in self._values.items()},
             self._present.expand(number, -1),
         )
-        device = picture.device.type
-        with torch.autocast(device, self._dtype, enabled=self._dtype != torch.float32):
-            drawn = self.network.generate(codes, behind, labels)
-        errors = _errors(drawn.float(), picture)  # (N,)
-        pixels = float((drawn[0].detach().float() - picture[0]).abs().mean() / 2)
+        with torch.autocast(image.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            output = self.network.generate(codes, target, labels)
+        errors = _errors(output.float(), image)  # (N,)
+        pixels = float((output[0].detach().float() - image[0]).abs().mean() / 2)
         return pixels, errors[0] + LOCALITY * errors[1:].sum()
 
 
 def random_edit(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return a mask as somebody might paint it: parts larger, smaller or elsewhere, lips opened, more or less hair.
-
-    Args:
-        labels: (S, S) uint8; stays as it is.
-        generator: Source of randomness.
-    """
+    """Return a copy of a mask with parts scaled and moved at random and with more or less hair."""
     edited = labels.copy()
     for part in _MOVABLE:
         if generator.random() < 0.5:
@@ -166,7 +159,7 @@ def random_edit(labels: np.ndarray, generator: np.random.Generator) -> np.ndarra
 
 
 def _moved(labels: np.ndarray, part: tuple[int, ...], factors: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """A part larger or smaller by factors (down, across) and moved by a shift in pixels; skin where it was."""
+    """Return labels with a part scaled by factors (y, x) and shifted by pixels; skin where it was."""
     where = np.isin(labels, part)
     if not where.any():
         return labels
@@ -179,16 +172,16 @@ def _moved(labels: np.ndarray, part: tuple[int, ...], factors: np.ndarray, shift
 
 
 def _with_hair(labels: np.ndarray, reach: float) -> np.ndarray:
-    """More hair, over skin and background; or less, background where it was."""
+    """Return labels with hair dilated over skin and background, or eroded to background."""
     hair = dilate((labels == HAIR).astype(np.float32), reach) > 0
     grown = hair & ((labels == SKIN) | (labels == 0))
     lost = (labels == HAIR) & ~hair
     return np.where(grown, HAIR, np.where(lost, 0, labels)).astype(np.uint8)
 
 
-def _errors(drawn: Tensor, picture: Tensor) -> Tensor:
-    """L1 of pictures and of their gradients, (N,)."""
-    error = drawn - picture
+def _errors(output: Tensor, image: Tensor) -> Tensor:
+    """Return the L1 distances of images and of their gradients, (N,)."""
+    error = output - image
     across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
     pixels, edges = error.abs().flatten(1).mean(1), (across.abs().flatten(1).mean(1) + down.abs().flatten(1).mean(1))
     return pixels + GRADIENTS * edges

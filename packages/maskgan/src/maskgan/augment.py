@@ -1,9 +1,9 @@
-"""Table 3: does a face parser learn better when faces drawn by the network are added to its training set?
+"""Table 3: does a face parser improve when generated faces are added to its training set?
 
 Three arms: the labelled faces as they are; the same augmented by mirroring, scale, rotation and shift; the same
-augmented, with drawn faces among them. The paper reports one "accuracy" of one training each, 0.728, 0.863 and 0.871;
-a difference of 0.008 says little without knowing how much trainings differ, so every arm is trained with several seeds,
-and what "accuracy" is left open is reported in all its usual readings.
+augmented, with generated faces added. The paper reports one "accuracy" of one training each, 0.728, 0.863 and 0.871.
+Since 0.008 means little without the variance of trainings, every arm is trained with several seeds, and all usual
+definitions of accuracy are reported.
 """
 
 import json
@@ -20,32 +20,32 @@ from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.train import train
 
 ARMS = ("no augmentation", "augmentation", "augmentation + drawn")
-FIGURES = {
+METRICS = {
     "pixel_accuracy": "pixel accuracy",
     "class_accuracy": "class accuracy",
     "miou": "mIoU",
     "f1_mean": "mean F1",
     "f1_helen": "Helen overall F1",
 }
-"""Titles of what :func:`retouch_common.parsing.evaluate.evaluate` measures."""
+"""Titles of the metrics of :func:`retouch_common.parsing.evaluate.evaluate`."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the arms reach on the test split.
+    """Metrics on the test split.
 
     Attributes:
-        figures: By arm, of every seed: figure to value.
+        metrics: By arm, for every seed, values by metric.
     """
 
-    figures: dict[str, list[dict[str, float]]]
+    metrics: dict[str, list[dict[str, float]]]
 
     def means(self, arm: str) -> dict[str, float]:
-        """Mean over seeds, and under "± …" the standard deviation where there are several."""
-        runs = self.figures[arm]
-        found = {name: mean(run[name] for run in runs) for name in FIGURES}
+        """Return means over seeds and, under "± …", standard deviations of several."""
+        runs = self.metrics[arm]
+        found = {name: mean(run[name] for run in runs) for name in METRICS}
         if len(runs) > 1:
-            found |= {f"± {name}": stdev(run[name] for run in runs) for name in FIGURES}
+            found |= {f"± {name}": stdev(run[name] for run in runs) for name in METRICS}
         return found
 
 
@@ -60,20 +60,20 @@ def compare(
     device: str = "auto",
     report: Callable[[str], None] = print,
 ) -> Comparison:
-    """Train and measure all arms; finished trainings are not repeated.
+    """Train and evaluate all arms, skipping finished trainings.
 
     Args:
-        data: What :func:`retouch_common.parsing.data.open_data` reads, with a split for testing.
+        data: Specification for :func:`retouch_common.parsing.data.open_data`, with a test split.
         generated: A folder with ``images/`` and ``labels/``.
-        out: A run directory for every arm and seed, and ``comparison.json``, what is known so far.
-        preset: Of the parser's training.
-        steps: Of every training; None for the preset's.
+        out: Folder for a run directory of every arm and seed, and ``comparison.json``, the results so far.
+        preset: Preset of the parser's training.
+        steps: Optimiser steps of every training; None for the preset's.
         seeds: Trainings of every arm.
         device: "auto", "cpu" or "cuda".
-        report: Receives lines for the user.
+        report: Called with lines for the user.
 
     Raises:
-        ValueError: Unusable data or preset, ``out`` was begun with others, or a training was stopped.
+        ValueError: Unusable data or preset, ``out`` has other settings, or a training was stopped.
         OSError: ``out`` cannot be written.
     """
     if preset not in PRESETS:
@@ -83,8 +83,8 @@ def compare(
     settings = {"data": data, "generated": str(generated), "preset": preset, "steps": steps}
     refuse_other_settings(out / "comparison.json", settings)
     out.mkdir(parents=True, exist_ok=True)
-    figures: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
-    values = settings | {"seeds": seeds, "arms": figures}
+    metrics: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
+    values = settings | {"seeds": seeds, "arms": metrics}
     for seed in range(seeds):
         for arm in ARMS:
             changes = {
@@ -97,19 +97,19 @@ def compare(
             write_atomically(out / "comparison.json", (json.dumps(values, indent=2) + "\n").encode())
             weights = train(apply_overrides(PRESETS[preset], changes), data, run, device=device, report=report)
             if weights is None:
-                raise ValueError(f"{run}: stopped; the same command continues")
-            figures[arm].append(evaluate(weights, data, "test", device=device))
+                raise ValueError(f"{run}: stopped; rerun the same command to resume")
+            metrics[arm].append(evaluate(weights, data, "test", device=device))
     write_atomically(out / "comparison.json", (json.dumps(values, indent=2) + "\n").encode())
-    return Comparison(figures)
+    return Comparison(metrics)
 
 
 def show(result: Comparison) -> None:
     """Print the table to standard output."""
-    columns = [(name, title, ".4f") for name, title in FIGURES.items()]
+    columns = [(name, title, ".4f") for name, title in METRICS.items()]
     rows: dict[str, dict[str, float]] = {}
-    for arm, runs in result.figures.items():
+    for arm, runs in result.metrics.items():
         means = result.means(arm)
-        rows[arm] = {name: means[name] for name in FIGURES}
+        rows[arm] = {name: means[name] for name in METRICS}
         if len(runs) > 1:
-            rows[f"  ± over {len(runs)} seeds, {arm}"] = {name: means[f"± {name}"] for name in FIGURES}
+            rows[f"  ± over {len(runs)} seeds, {arm}"] = {name: means[f"± {name}"] for name in METRICS}
     console().print(draw_table("Face parsing on the test split", rows, columns))

@@ -1,8 +1,7 @@
 """The commands ``maskgan-parse``, ``-edit``, ``-swap``, ``-synthesize``, ``-train``, ``-evaluate`` and ``-augment``.
 
-Each parses its options and calls the module of the same concept; heavy imports wait until a command runs.
-``maskgan-train-parser`` and ``maskgan-convert-labels`` are in :mod:`maskgan.parser_cli`, ``maskgan-studio`` in
-:mod:`maskgan.studio.cli`.
+Heavy imports are deferred until a command runs. ``maskgan-train-parser`` and ``maskgan-convert-labels`` are in
+:mod:`maskgan.parser_cli`, ``maskgan-studio`` in :mod:`maskgan.studio.cli`.
 """
 
 import functools
@@ -59,8 +58,8 @@ __all__ = [
 @click.option("--overlay", is_flag=True, help="Also write NAME.overlay.png: the parts in colours over the face.")
 @face_box_option
 @aligned_option
-@click.option("--recursive", is_flag=True, help="Search folders within folders; DIR keeps their tree.")
-@click.option("--overwrite", is_flag=True, help="Replace files that are there, labels too that were painted in.")
+@click.option("--recursive", is_flag=True, help="Search subfolders; DIR keeps their tree.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files, edited labels included.")
 @device_option
 @version_option("maskgan")
 @friendly_errors
@@ -74,16 +73,16 @@ def parse(
     device: str,
     **options: Any,
 ) -> None:
-    """Tell the parts of faces apart: NAME.labels.png, which can be painted in, and NAME.aligned.png beside it.
+    """Parse faces: write NAME.labels.png, to be edited, and NAME.aligned.png beside it.
 
-    The largest face of every photo is taken. Labels are PNGs with a palette of 11 colours; those that are there already
-    stay, unless --overwrite is given.
+    The largest face of every photo is used. Labels are PNGs with a palette of 11 colours; existing ones are kept unless
+    --overwrite is given.
     """
     from retouch_common.parsing.parser import FaceParser
 
-    from maskgan.edit_files import Options, parse_file, plan_parsing
+    from maskgan.edit_files import EditOptions, parse_file, plan_parsing
 
-    how = Options(**options)
+    how = EditOptions(**options)
     report = functools.partial(click.echo, err=True)
     jobs = plan_parsing(inputs, out, recursive=recursive, overlay=overlay, report=report)
     network = FaceParser(parser, device=device)
@@ -102,7 +101,7 @@ def parse(
     required=True,
     type=click.Path(path_type=Path),
     metavar="LABELS",
-    help="Label picture as maskgan-parse writes it, painted in; of the aligned face or of the whole photo.",
+    help="Edited label image from maskgan-parse, of the aligned face or of the whole photo.",
 )
 @out_option
 @weights_option()
@@ -126,15 +125,15 @@ def edit(
     precision: str,
     **options: Any,
 ) -> None:
-    """Draw the face of the photo SOURCE as a painted mask has it: another hairline, other brows, an open mouth.
+    """Edit the face of the photo SOURCE to match a mask: another hairline, other brows, an open mouth.
 
-    What the mask leaves alone stays as it is in the photo, but for slight changes that the edit brings with it.
-    Metadata, profile and bit depth are kept.
+    What the mask does not change stays as in the photo, except for slight side effects of the edit. Metadata, profile
+    and bit depth are kept.
     """
-    from maskgan.edit_files import Options, edit_file
+    from maskgan.edit_files import EditOptions, edit_file
     from maskgan.editor import Editor
 
-    how = Options(**options)
+    how = EditOptions(**options)
     jobs = plan_photos([source], out, endings=how.endings)
     editor = Editor(weights, parser=parser, device=device, precision=precision)
     retouch_all(
@@ -157,7 +156,7 @@ def edit(
     help=f"What to take from SOURCE: {', '.join(COMPONENT_NAMES)}, eyes, all.",
 )
 @click.option(
-    "--blend", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="How much of SOURCE's appearance."
+    "--blend", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Weight of SOURCE's appearance."
 )
 @out_option
 @weights_option()
@@ -188,16 +187,16 @@ def swap(
 
     The target's shapes stay; --face-box says which face of a target is meant.
     """
-    from maskgan.edit_files import Options, open_lender, swap_file
+    from maskgan.edit_files import EditOptions, open_reference, swap_file
     from maskgan.editor import Editor
 
-    how = Options(**options)
+    how = EditOptions(**options)
     jobs = plan_photos(targets, out, recursive=recursive, endings=how.endings)
     editor = Editor(weights, parser=parser, device=device, precision=precision)
-    lender = open_lender(editor, source, parts, how)
+    reference = open_reference(editor, source, parts, how)
     retouch_all(
         jobs,
-        lambda job: swap_file(editor, lender, job.source, job.target, parts, blend, how),
+        lambda job: swap_file(editor, reference, job.source, job.target, parts, blend, how),
         overwrite=how.overwrite,
         done="changed",
         kept=[source],
@@ -210,20 +209,18 @@ def swap(
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Label pictures of aligned faces; with their photos, a folder with images/ and labels/.",
+    help="Label images of aligned faces; with their photos, a folder with images/ and labels/.",
 )
 @click.option(
     "--sources",
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Photos whose faces lend their appearance.",
+    help="Photos whose faces give the appearance.",
 )
-@click.option("--n", "number", required=True, type=click.IntRange(min=1), metavar="N", help="Faces to draw.")
+@click.option("--n", "number", required=True, type=click.IntRange(min=1), metavar="N", help="Number of faces.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the set.")
-@click.option(
-    "--mix", is_flag=True, help="Take every component from a photo of its own instead of all of them from one."
-)
+@click.option("--mix", is_flag=True, help="Take every component from a different photo instead of all from one.")
 @weights_option()
 @parser_option
 @aligned_option
@@ -233,28 +230,18 @@ def swap(
 @version_option("maskgan")
 @friendly_errors
 def synthesize(
-    masks: Path,
-    sources: Path,
-    number: int,
-    out: Path,
-    mix: bool,
-    weights: str,
-    parser: str,
-    aligned: bool,
-    seed: int,
-    device: str,
-    precision: str,
+    masks: Path, sources: Path, out: Path, weights: str, parser: str, device: str, precision: str, **options: Any
 ) -> None:
-    """Draw N faces of random masks and random people's appearance, with their labels, for training a face parser.
+    """Generate N faces with random masks and random people's appearance, with labels, to train a face parser.
 
-    DIR becomes images/, labels/ and pairs.jsonl, which says what every face was made of. A killed run goes on with the
-    same command.
+    DIR gets images/, labels/ and pairs.jsonl, which lists mask and sources of every face. Rerun the same command to
+    resume.
     """
     from maskgan.editor import Editor
     from maskgan.synthesize import synthesize as run
 
     editor = Editor(weights, parser=parser, device=device, precision=precision)
-    run(editor, masks, sources, out, number=number, mix=mix, aligned=aligned, seed=seed, report=click.echo)
+    run(editor, masks, sources, out, **options, report=click.echo)
 
 
 @click.command()
@@ -264,9 +251,9 @@ def synthesize(
 @version_option("maskgan")
 @friendly_errors
 def train(**options: Any) -> None:
-    """Train the networks; a killed run goes on with the same command.
+    """Train the networks; rerun the same command to resume.
 
-    Eq. 8 needs a trained face parser: train.parser names its weights, by default those that come with the package. On
+    Eq. 8 needs a trained face parser: train.parser names its weights, by default the bundled ones. On
     several GPUs or nodes: accelerate launch "$(which maskgan-train)" with the same options.
     """
     from maskgan.train import dry_run, train
@@ -289,7 +276,7 @@ def train(**options: Any) -> None:
     metavar="WEIGHTS",
     default="small",
     show_default=True,
-    help="Face parser that judges agreement with masks: one that training did not see, of maskgan-train-parser.",
+    help="Face parser that measures agreement with masks: one of maskgan-train-parser that training did not use.",
 )
 @click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True)
 @click.option("--limit", type=click.IntRange(min=0), default=0, metavar="N", help="Only the first N faces.")
@@ -298,7 +285,7 @@ def train(**options: Any) -> None:
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="Faces drawn with one person's appearance after another's mask; the paper draws 5000.",
+    help="Faces generated with one person's appearance and another's mask; 5000 in the paper.",
 )
 @click.option("--fid", metavar="FILE", default="", help="Measure FID too, with these weights of Inception.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
@@ -313,11 +300,11 @@ def evaluate(
     """Measure reconstruction, agreement with masks (Table 2), locality of edits and, with Inception, FID (Table 1)."""
     from retouch_common.metrics.evaluation import refuse_evaluated
 
-    from maskgan.evaluate import Options, show
+    from maskgan.evaluate import EvaluationOptions, show
     from maskgan.evaluate import evaluate as run
 
     refuse_evaluated(out, overwrite=overwrite)
-    how = Options(**options)
+    how = EvaluationOptions(**options)
     if len(dict(weights)) < len(weights):
         raise click.UsageError("two --weights have the same name; give them different ones: --weights NAME=WEIGHTS")
     show(run(dict(weights), data, how, out=out, report=lambda line: click.echo(line, err=True)))
@@ -330,7 +317,7 @@ def evaluate(
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Drawn faces with labels, as maskgan-synthesize writes them; from masks of the training split only.",
+    help="Generated faces with labels from maskgan-synthesize, from masks of the training split only.",
 )
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A run for each arm and seed."
@@ -341,11 +328,11 @@ def evaluate(
 @device_option
 @version_option("maskgan")
 @friendly_errors
-def augment(data: str, generated: Path, out: Path, preset: str, steps: int | None, seeds: int, device: str) -> None:
-    """Table 3: does a face parser learn better with drawn faces? Three arms, each trained with several seeds.
+def augment(data: str, generated: Path, out: Path, **options: Any) -> None:
+    """Table 3: does a face parser improve with generated faces? Three arms, each trained with several seeds.
 
-    Killed, it goes on with the same command; what is finished is not done again.
+    Rerun the same command to resume; finished trainings are skipped.
     """
     from maskgan.augment import compare, show
 
-    show(compare(data, generated, out, preset=preset, steps=steps, seeds=seeds, device=device, report=click.echo))
+    show(compare(data, generated, out, **options, report=click.echo))

@@ -1,4 +1,4 @@
-"""What several commands are told: options, and the types of their values."""
+"""Options of several commands and their parameter types."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from retouch_common.cli.photos import FaceBox
 from maskgan.config import COMPONENT_NAMES
 
 aligned_option = click.option(
-    "--aligned", is_flag=True, help="Photos are faces framed as maskgan-parse writes them, square pictures."
+    "--aligned", is_flag=True, help="Photos are aligned faces as maskgan-parse writes them, square images."
 )
 parser_option = click.option(
     "--parser",
@@ -22,14 +22,14 @@ adapt_option = click.option(
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Adapt the network to the face in N steps before it edits it; 80 take about 20 seconds on two cores.",
+    help="Adapt the network to the face in N steps before the edit; 80 take about 20 seconds on two cores.",
 )
 face_box_option = click.option(
     "--face-box",
     "face_boxes",
     type=FaceBox(),
     multiple=True,
-    help="Where the face is, in pixels of the upright photo, instead of the largest that is found.",
+    help="Position of the face in pixels of the upright photo, instead of the largest face.",
 )
 
 
@@ -39,25 +39,25 @@ class Parts(click.ParamType):
     name = "PART,PART,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Read the names."""
+        """Parse the names."""
         if not isinstance(value, str):
             return tuple(value)
         names: list[str] = []
         for word in value.replace(" ", "").split(","):
-            meant = {"all": COMPONENT_NAMES, "eyes": ("eye_left", "eye_right")}.get(word, (word,))
-            if not set(meant) <= set(COMPONENT_NAMES):
+            chosen = {"all": COMPONENT_NAMES, "eyes": ("eye_left", "eye_right")}.get(word, (word,))
+            if not set(chosen) <= set(COMPONENT_NAMES):
                 self.fail(f"{word!r} is none of {', '.join(COMPONENT_NAMES)}, eyes, all", param, ctx)
-            names += [name for name in meant if name not in names]
+            names += [name for name in chosen if name not in names]
         return tuple(names)
 
 
 class NamedWeights(click.ParamType):
-    """NAME=WEIGHTS, or weights alone, which are then called by their own name."""
+    """NAME=WEIGHTS, or WEIGHTS, which is then the name, too."""
 
     name = "[NAME=]WEIGHTS"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Read the two parts."""
+        """Split name and weights."""
         if isinstance(value, tuple):
             return value
         name, equals, weights = value.partition("=")

@@ -1,13 +1,13 @@
-"""The five components of a face: which labels they have, their windows, and where their features go.
+"""The five components of a face: labels, windows, placement of features.
 
-Section 3.1 and section 4: "left eye", "right eye", "mouth", "skin & nose" and "hair" are cut out of the source with
+Section 3.1 and section 4: "left eye", "right eye", "mouth", "skin & nose" and "hair" are cut out of the source in
 windows of a fixed size, and their features are copied "centered at c_i according to the target mask".
 
-The paper does not say what happens to a component that is not there, or that is too near to the border. Here pixels
-outside the picture are zeros, features are clipped at the border, and what is missing is reported, never an error.
+The paper does not say what happens to components that are missing or close to the border. Here pixels outside the image
+are zeros, features are clipped at the border, and missing components are reported, never an error.
 
-Shapes: labels (N, S, S) long, of :data:`retouch_common.parsing.labels.CLASSES`; pictures (N, 3, S, S) in [-1, 1];
-coordinates are (x, y) in pixels, the first pixel covering [0, 1]; left is the picture's left.
+Shapes: labels (N, S, S) long, of :data:`retouch_common.parsing.labels.CLASSES`; images (N, 3, S, S) in [-1, 1];
+coordinates are (x, y) in pixels, the first pixel covering [0, 1]; left is the image's left.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from retouch_common.parsing.labels import CLASSES, NUM_CLASSES
 from torch import Tensor
 
 SIDE = 256
-"""Side of an aligned face for which the sizes below are given; other sides have all of them in proportion."""
+"""Side of an aligned face to which the sizes below refer; they scale with S."""
 
 FEATURE_STRIDE = 4
-"""Pixels between neighbours in the feature maps that G_m puts together."""
+"""Stride in pixels of the feature maps that G_m fuses."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Component:
     """A component of the face.
 
     Attributes:
-        name: In options, files and codes.
-        title: In sentences.
+        name: Name in options, files and codes.
+        title: Name in messages.
         classes: Names of its labels.
-        width: Of its window in pixels at S = 256: "decided by the max size of each component".
-        height: Likewise.
-        canonical: (x, y) of its centre where it is missing, at S = 256, in the official code.
-        bottom: Height and width of its encoder's last map at any S; None leaves them to ``model.code_grid``.
+        width: Width of its window in pixels at S = 256, "decided by the max size of each component".
+        height: Height of its window.
+        canonical: Centre (x, y) where it is missing, at S = 256, as in the official code.
+        bottom: Height and width of its encoder's last map at any S; None: given by ``model.code_grid``.
     """
 
     name: str
@@ -49,20 +49,20 @@ class Component:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """Its labels."""
+        """Class indices."""
         return tuple(CLASSES.index(name) for name in self.classes)
 
     @property
     def whole(self) -> bool:
-        """Whether its window is as large as the picture."""
+        """Whether its window is as large as the image."""
         return self.width == SIDE
 
     def size(self, side: int) -> tuple[int, int]:
-        """Height and width of its window in pictures of a side."""
+        """Return height and width of its window in images of a side."""
         return self.height * side // SIDE, self.width * side // SIDE
 
     def feature_size(self, side: int) -> tuple[int, int]:
-        """Height and width of its features."""
+        """Return height and width of its features."""
         height, width = self.size(side)
         return height // FEATURE_STRIDE, width // FEATURE_STRIDE
 
@@ -74,25 +74,21 @@ COMPONENTS = (
     Component("skin", "skin and nose", ("skin", "brow_left", "brow_right", "nose"), 256, 256, (128, 128)),
     Component("hair", "hair", ("hair",), 256, 256, (128, 128)),
 )
-"""All components, in the paper's order; their names are :data:`maskgan.config.COMPONENT_NAMES`."""
+"""All components, in the order of :data:`maskgan.config.COMPONENT_NAMES`."""
 
-_ENLARGED = 3  # so many, eyes and mouth, are larger in the official code's conditioning labels
+_ENLARGED = 3  # components enlarged in the official code's conditioning labels: eyes and mouth
 _MEMBERS = torch.tensor([[label in component.labels for label in range(NUM_CLASSES)] for component in COMPONENTS])
 
 
 def masks(labels: Tensor) -> Tensor:
-    """Where each component is, (N, 5, S, S) bool."""
+    """Return the masks of all components, (N, 5, S, S) bool."""
     return _MEMBERS.to(labels.device)[:, labels].transpose(0, 1)
 
 
 def centres(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The middle of every component's bounding box.
+    """Return the centres of the components' bounding boxes, (N, 5, 2), and which are present, (N, 5) bool.
 
-    Args:
-        labels: (N, S, S) long.
-
-    Returns:
-        ``xy`` (N, 5, 2) float, the canonical centre where a component is missing, and ``present`` (N, 5) bool.
+    A missing component has its canonical centre.
     """
     side = labels.shape[-1]
     where = masks(labels)
@@ -107,11 +103,11 @@ def centres(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def feature_corner(component: Component, centre: Tensor, side: int) -> Tensor:
-    """Top left corner (x, y) of a component's features in the feature map, (N, 2) long.
+    """Return the top left corner (x, y) of a component's features in the feature map, (N, 2) long.
 
     Args:
-        component: Which.
-        centre: (N, 2) in pixels of the picture; its features' middle is at int(centre / 4 + 0.5).
+        component: The component.
+        centre: (N, 2) in pixels of the image; the features' centre is int(centre / 4 + 0.5).
         side: S.
     """
     height, width = component.feature_size(side)
@@ -119,13 +115,13 @@ def feature_corner(component: Component, centre: Tensor, side: int) -> Tensor:
 
 
 def window_corner(component: Component, centre: Tensor, side: int, *, snap: bool = False) -> Tensor:
-    """Top left corner (x, y) of a component's window in the picture, (N, 2) long.
+    """Return the top left corner (x, y) of a component's window in the image, (N, 2) long.
 
     Args:
-        component: Which.
+        component: The component.
         centre: (N, 2) in pixels.
         side: S.
-        snap: Move the window by up to two pixels, so that placing its features puts them exactly where it was.
+        snap: Move the window by up to two pixels, so that :func:`place` puts its features exactly where it was.
     """
     if snap:
         return FEATURE_STRIDE * feature_corner(component, centre, side)
@@ -133,42 +129,25 @@ def window_corner(component: Component, centre: Tensor, side: int, *, snap: bool
     return _corner(centre, height, width)
 
 
-def crop(picture: Tensor, component: Component, corner: Tensor) -> Tensor:
-    """Cut a component's window out of every picture, without resizing; zeros where it reaches beyond the picture.
+def crop(image: Tensor, component: Component, corner: Tensor) -> Tensor:
+    """Cut a component's window (N, C, h, w) out of images (N, C, S, S), without resizing; zeros beyond the border.
 
-    Args:
-        picture: (N, C, S, S).
-        component: Which.
-        corner: (N, 2) from :func:`window_corner`.
-
-    Returns:
-        (N, C, h, w).
+    ``corner`` is (N, 2) from :func:`window_corner`.
     """
-    height, width = component.size(picture.shape[-1])
-    return _shifted(picture, corner, height, width)
+    height, width = component.size(image.shape[-1])
+    return _shifted(image, corner, height, width)
 
 
 def place(feature: Tensor, corner: Tensor, side: int) -> Tensor:
-    """Copy features into zeros, each sample's at its own place; what lies beyond the border is clipped.
+    """Copy features (N, C, h, w) into zeros (N, C, side, side), clipped at the border.
 
-    Args:
-        feature: (N, C, h, w).
-        corner: (N, 2) from :func:`feature_corner`.
-        side: Of the feature map, S / 4.
-
-    Returns:
-        (N, C, side, side).
+    ``corner`` is (N, 2) from :func:`feature_corner`; ``side`` is S / 4.
     """
     return _shifted(feature, -corner, side, side)
 
 
 def enlarged(labels: Tensor, factor: float) -> Tensor:
-    """Labels with the eyes and the mouth enlarged about their centres, over whatever is around them.
-
-    Args:
-        labels: (N, S, S) long.
-        factor: At least 1; the official code conditions on 1.1.
-    """
+    """Return labels with eyes and mouth enlarged about their centres by a factor of at least 1."""
     if factor == 1:
         return labels
     side = labels.shape[-1]
@@ -187,16 +166,12 @@ def enlarged(labels: Tensor, factor: float) -> Tensor:
 
 
 def one_hot(labels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Labels as 11 planes of zeros and ones, (N, 11, S, S)."""
+    """Return one-hot labels, (N, 11, S, S)."""
     return F.one_hot(labels, NUM_CLASSES).permute(0, 3, 1, 2).to(dtype)
 
 
 def warnings_of(labels: np.ndarray) -> list[str]:
-    """What a user should know about a face's labels, in words: components that are missing or larger than their window.
-
-    Args:
-        labels: (S, S) of classes.
-    """
+    """Return warnings on components that are missing in labels (S, S) or larger than their window."""
     if not (labels != 0).any():
         return ["nothing but background: there is no face in these labels"]
     side, found = labels.shape[-1], []
@@ -220,16 +195,13 @@ def _corner(centre: Tensor, height: int, width: int) -> Tensor:
     return (centre - half + 0.5).floor().long()
 
 
-def _shifted(picture: Tensor, corner: Tensor, height: int, width: int) -> Tensor:
-    """The windows of a size from a corner, (N, 2) of x and y, on; zeros outside the picture."""
-    device = picture.device
-    columns = corner[:, :1] + torch.arange(width, device=device)  # (N, width)
-    rows = corner[:, 1:] + torch.arange(height, device=device)
-    inside = ((columns >= 0) & (columns < picture.shape[3]))[:, None, :] & ((rows >= 0) & (rows < picture.shape[2]))[
-        :, :, None
-    ]
-    rows, columns = rows.clamp(0, picture.shape[2] - 1), columns.clamp(0, picture.shape[3] - 1)
-    sample = torch.arange(len(picture), device=device)[:, None, None]
+def _shifted(image: Tensor, corner: Tensor, height: int, width: int) -> Tensor:
+    """Return windows (N, C, height, width) from corners (N, 2) of x and y on; zeros outside the image."""
+    columns = corner[:, :1] + torch.arange(width, device=image.device)  # (N, width)
+    rows = corner[:, 1:] + torch.arange(height, device=image.device)
+    inside_x, inside_y = (columns >= 0) & (columns < image.shape[3]), (rows >= 0) & (rows < image.shape[2])
+    rows, columns = rows.clamp(0, image.shape[2] - 1), columns.clamp(0, image.shape[3] - 1)
+    sample = torch.arange(len(image), device=image.device)[:, None, None]
     # (N, height, width, C): in this order both gathering and its gradient move whole pixels.
-    found = picture.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
-    return (found * inside[..., None]).permute(0, 3, 1, 2)
+    found = image.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
+    return (found * (inside_x[:, None, :] & inside_y[:, :, None])[..., None]).permute(0, 3, 1, 2)

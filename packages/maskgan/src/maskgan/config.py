@@ -1,74 +1,77 @@
-"""Configuration: one frozen dataclass per concern, and the named presets.
+"""Configuration of model, losses and training, and the named presets.
 
-``maskgan-train --preset recommended --set model.norm=batch`` starts from a preset and overrides a field. The settings
+``maskgan-train --preset recommended --set model.norm=batch`` starts from a preset and overrides an option. The settings
 of section 4.1 are ``SETTING_1`` and ``SETTING_2``; Table 2 without the face parsing network is ``loss.parsing=0``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from retouch_common.training.config import TrainConfig as BaseTrainConfig
 
 Norm = Literal["batch", "group", "instance", "none"]
+Upsampling = Literal["transposed", "nearest"]
+DiscriminatorNorm = Literal["batch", "instance", "spectral", "none"]
 Adversarial = Literal["bce", "hinge", "lsgan"]
 
 COMPONENT_NAMES = ("eye_left", "eye_right", "mouth", "skin", "hair")
-"""The paper's five components, in its order; :mod:`maskgan.components` knows all about them."""
+"""The paper's five components in its order; :mod:`maskgan.components` describes them."""
 
 _PASTED = {"model.background": "pasted", "model.background_residual": False, "model.background_blocks": 0}
 
 SETTING_1 = {"model.embedding": "global", **_PASTED}
-"""Section 4.1, setting 1, as overrides: one auto-encoder for the whole face, the background pasted."""
+"""Overrides of section 4.1, setting 1: one auto-encoder for the whole face, the background pasted."""
 
 SETTING_2 = {"model.embedding": "local", **_PASTED}
-"""Section 4.1, setting 2: an auto-encoder for every component, the background pasted."""
+"""Overrides of section 4.1, setting 2: an auto-encoder for every component, the background pasted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What the networks are.
+    """Architecture of the generator and the discriminators.
 
     Attributes:
-        size: S, side in pixels of the aligned faces; a power of two from 64 on.
+        size: S, side of the aligned faces in pixels; a power of two, at least 64.
         embedding: "local", an auto-encoder for every component, or "global", one for the face.
-        background: "fused" by E_b and G_b, or "pasted" over the foreground picture.
-        foreground: What G_m gives to G_b: its "features", as the official code has it, or a "picture".
-        mask_eyes: Only the eyes themselves are cut out; False leaves what surrounds them in their windows.
-        missing: A component that is not there has a "zero" feature (hair: a zero code, so that bald is something to
-            learn), or is cut out and placed at its "canonical" place nevertheless.
-        whole_windows: The windows of skin and hair, as large as the picture, lie at the middle of their "box" like the
-            others, or are the "picture".
-        surroundings: What surrounds skin and hair in their windows is "zero", or they are "continued" there: then codes
-            know their colours all over the face, wherever a mask asks for them.
-        snap: Windows start at multiples of four pixels, so that features come back to exactly where they were cut out.
-        enlarge: Factor by which eyes and mouth are larger in the labels that E_m and the discriminators see.
-        code: Lengths of the codes of left eye, right eye, mouth, skin and hair; the last one is the global code's.
-        code_grid: 0: codes are vectors. Else a code is a map: this many cells per side for skin and hair, the last maps
-            of the encoders, 2 x 3 and 5 x 9, for eyes and mouth; ``code`` counts all its numbers.
-        hidden: Units between an encoder's last map and a vector code.
-        variational: Codes are sampled in training: a variational auto-encoder.
-        fold: Pictures are folded into channels, fold x fold pixels at a time, before the first layers and unfolded
-            after the last. 1 is the paper's network.
-        width: Channels of the encoders' first layer; they double up to ``max_width``.
+        background: "fused" by E_b and G_b, or "pasted" around the foreground image.
+        foreground: What G_m passes to G_b: "features", as in the official code, or a "picture".
+        mask_eyes: Mask everything but the eyes in their windows.
+        missing: A missing component has a "zero" feature (hair: a zero code, since baldness is to be learnt), or is
+            cut out and placed at its "canonical" position anyway.
+        whole_windows: Windows of skin and hair, as large as the image, are centred on the component's "box" or cover
+            the "picture".
+        surroundings: Pixels around skin and hair in their windows are "zero", or the component is "continued" there
+            smoothly, so that its code knows its colours wherever a mask asks for it.
+        snap: Align windows to multiples of four pixels, so that features return exactly to where they were cut out.
+        enlarge: Factor by which eyes and mouth are enlarged in the labels that E_m and the discriminators see.
+        code: Code lengths of left eye, right eye, mouth, skin and hair; the last is also the global code's.
+        code_grid: 0: codes are vectors. Otherwise codes are maps: this many cells per side for skin and hair, the
+            encoders' last maps, 2 x 3 and 5 x 9, for eyes and mouth; ``code`` counts all values.
+        variational: Sample codes in training, as a variational auto-encoder does.
+        fold: Fold blocks of fold x fold pixels into channels before the first layers and unfold them after the last;
+            1 is the paper's network.
+        width: Channels of the encoders' first layer; doubled at every layer up to ``max_width``.
         max_width: See ``width``.
-        local_blocks: Residual blocks after every layer of the encoders and decoders that changes the resolution.
+        local_blocks: Residual blocks after every down- or upsampling layer of the auto-encoders.
         features: Channels of a component's features at a quarter of the resolution.
-        picture_decoder: "own": G_local's picture decoders start from the codes as the paper's; "features": they are
-            two layers on the feature decoders' results.
+        picture_decoder: "own": G_local decodes component images from codes, as in the paper; "features": a head of two
+            layers on the decoded features.
         generator_width: Channels of E_m's and G_m's features at a quarter of the resolution.
         generator_blocks: Residual blocks of G_m.
-        mask_skips: G_m also sees E_m's finer features.
+        mask_skips: Skip connections from E_m's finer features to G_m.
         foreground_width: Channels of G_m's and E_b's features at full resolution.
         background_blocks: Residual blocks of G_b.
-        background_residual: G_b's result is added to the target's background.
+        background_residual: Add G_b's output to the target's background.
         upsampling: "transposed" convolutions of 4 x 4, or "nearest" neighbours and a convolution of 3 x 3.
         norm: Normalisation of all layers but the outermost.
         discriminators: 1, or 2: one for paired and one for unpaired data.
-        discriminator_scales: Each has half the side of the one before.
         discriminator_width: Channels of the discriminators' first layer.
-        discriminator_layers: Their strided layers.
-        discriminator_norm: Their normalisation: "batch", "instance", "spectral" (of weights) or "none".
+        discriminator_layers: Strided layers of the discriminators.
+        discriminator_norm: Normalisation of the discriminators; "spectral" normalises weights.
     """
+
+    RETIRED: ClassVar[Mapping[str, Any]] = {"hidden": 1024, "discriminator_scales": 2}
 
     size: int = 256
     embedding: Literal["local", "global"] = "local"
@@ -82,7 +85,6 @@ class ModelConfig:
     enlarge: float = 1.0
     code: tuple[int, ...] = (512, 512, 512, 512, 512)
     code_grid: int = 0
-    hidden: int = 1024
     variational: bool = False
     fold: Literal[1, 2, 4] = 1
     width: int = 64
@@ -96,13 +98,12 @@ class ModelConfig:
     foreground_width: int = 64
     background_blocks: int = 0
     background_residual: bool = False
-    upsampling: Literal["transposed", "nearest"] = "transposed"
+    upsampling: Upsampling = "transposed"
     norm: Norm = "batch"
     discriminators: Literal[1, 2] = 1
-    discriminator_scales: int = 2
     discriminator_width: int = 64
     discriminator_layers: int = 3
-    discriminator_norm: Literal["batch", "instance", "spectral", "none"] = "batch"
+    discriminator_norm: DiscriminatorNorm = "batch"
 
     def __post_init__(self) -> None:
         if self.size < 64 or self.size & (self.size - 1):
@@ -120,8 +121,6 @@ class ModelConfig:
             raise ValueError(f"model.enlarge must be at least 1, not {self.enlarge}")
         if self.background == "pasted" and (self.background_residual or self.background_blocks):
             raise ValueError("model.background=pasted has no G_b: background_residual and background_blocks must be 0")
-        if self.discriminator_scales < 1:
-            raise ValueError(f"model.discriminator_scales must be at least 1, not {self.discriminator_scales}")
         for name in ("width", "max_width", "features", "generator_width", "foreground_width"):
             if getattr(self, name) < 4:
                 raise ValueError(f"model.{name} must be at least 4, not {getattr(self, name)}")
@@ -129,35 +128,32 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of Eq. 9 and what the paper leaves open about its terms. Squared errors are halves of means, not sums.
+    """Weights and forms of the terms of Eq. 9. Squared errors are halves of means, not sums.
 
     Attributes:
-        local: lambda_local of Eq. 1, mean over the components that are there; 10 in the paper.
+        local: lambda_local of Eq. 1, mean over the components present; 10 in the paper.
         reconstruction: lambda_global of Eq. 2, on paired data only; 1 in the paper.
-        distance: Of Eq. 2 and ``region``: "l2" as printed, or "l1".
-        region: Eq. 2 once more for every component's pixels alone, on paired data; not in the paper.
-        region_weights: Of left eye, right eye, mouth, skin and hair in that.
-        appearance: On unpaired data, of every component's mean colour and deviation, which are to be the source's; not
-            in the paper.
-        background: On unpaired data, of the target's background, which is to come back; not in the paper.
+        region: Eq. 2 once more over every component's pixels, on paired data; not in the paper.
+        region_weights: Weights of left eye, right eye, mouth, skin and hair in ``region``.
+        appearance: On unpaired data, distance of every component's mean colour and deviation from the source's; not in
+            the paper.
+        background: On unpaired data, reconstruction of the target's background; not in the paper.
         adversarial: lambda_GD of Eq. 6, 1 in the paper.
-        kind: "bce": Eq. 3 and 4; "hinge" or "lsgan".
+        kind: Adversarial loss: "bce" is Eq. 3 and 4; "hinge" or "lsgan".
         feature_matching: lambda_FM of Eq. 6, on paired data only. The paper does not state it; 10 is the official
             code's and pix2pixHD's.
-        feature_distance: Of Eq. 5: "l2" as printed, or "l1" as the official code has it.
+        feature_distance: Distance of Eq. 5: "l2" as printed, or "l1" as in the official code.
         parsing: lambda_GP of Eq. 8, 1 in the paper; 0 trains without a face parser (Table 2).
-        parsing_on: Data for Eq. 8: "both" kinds, or the "unpaired" alone.
-        parsing_weights: Of the 11 classes in Eq. 8; empty weighs them alike.
-        perceptual: Of VGG-19's features of the foregrounds, on paired data; not in the paper.
-        perceptual_weights: File of torchvision's VGG-19 weights; empty looks in torch.hub's cache.
-        kl: Of the codes' divergence from the standard normal distribution, with ``model.variational``.
-        r1: gamma of the gradient penalty on real pictures; 0 leaves it out.
-        r1_every: One of so many passes of a discriminator has the penalty, so many times as heavy.
+        parsing_on: Data for Eq. 8: "both" kinds, or "unpaired" only.
+        perceptual: Distance of VGG-19 features of the foregrounds, on paired data; not in the paper.
+        perceptual_weights: File of torchvision's VGG-19 weights; empty uses torch.hub's cache.
+        r1: gamma of the gradient penalty on real images; 0 disables it.
     """
+
+    RETIRED: ClassVar[Mapping[str, Any]] = {"distance": "l2", "parsing_weights": (), "kl": 0.0, "r1_every": 16}
 
     local: float = 10.0
     reconstruction: float = 1.0
-    distance: Literal["l2", "l1"] = "l2"
     region: float = 0.0
     region_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
     appearance: float = 0.0
@@ -168,43 +164,36 @@ class LossConfig:
     feature_distance: Literal["l2", "l1"] = "l2"
     parsing: float = 1.0
     parsing_on: Literal["both", "unpaired"] = "both"
-    parsing_weights: tuple[float, ...] = ()
     perceptual: float = 0.0
     perceptual_weights: str = ""
-    kl: float = 0.0
     r1: float = 0.0
-    r1_every: int = 16
 
     def __post_init__(self) -> None:
         if len(self.region_weights) != 5:
             raise ValueError(f"loss.region_weights must be five numbers, not {self.region_weights}")
-        if len(self.parsing_weights) not in (0, 11):
-            raise ValueError(f"loss.parsing_weights must be empty or 11 numbers, not {self.parsing_weights}")
-        if self.r1_every < 1:
-            raise ValueError(f"loss.r1_every must be at least 1, not {self.r1_every}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(BaseTrainConfig):
-    """How the networks are trained; see :class:`retouch_common.training.config.TrainConfig` for what is not listed.
+    """Options of training; see :class:`retouch_common.training.config.TrainConfig` for those not listed.
 
     Attributes:
         pairing: The (1+1) strategy of section 3.3: "alternate" paired and unpaired steps, or "overlap": unpaired data
-            in every step, and paired data besides in every second one, as the official code has it.
-        parser: Weights of the frozen face parser: bundled name, path or hub id. Eq. 8 needs them.
-        augment: Turn, move, mirror and recolour faces a little, and change backgrounds.
-        moved: Share of paired samples whose source is the same portrait held otherwise, with parts hidden; not in the
+            in every step and paired data also in every second one, as in the official code.
+        parser: Weights of the frozen face parser of Eq. 8: bundled name, path or hub id.
+        moved: Share of paired samples whose source is the same portrait in another pose with parts hidden; not in the
             paper.
-        neck: In unpaired data, the neck and the ears that the target's background shows have the colour of the source's
-            skin; not in the paper.
-        discriminator_lr: Of the discriminators, as a share of ``lr``.
+        neck: In unpaired data, give neck and ears in the target's background the colour of the source's skin; not in
+            the paper.
+        discriminator_lr: Learning rate of the discriminators relative to ``lr``.
     """
+
+    RETIRED: ClassVar[Mapping[str, Any]] = {"augment": True}
 
     pairing: Literal["alternate", "overlap"] = "alternate"
     parser: str = "small"
     steps: int = 200_000
     batch_size: int = 4
-    augment: bool = True
     moved: float = 0.0
     neck: bool = False
     discriminator_lr: float = 1.0
@@ -220,12 +209,12 @@ class TrainConfig(BaseTrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Model, loss and training together: what a run directory records.
+    """Configuration of a run, as its directory records it.
 
     Attributes:
-        model: The networks.
-        loss: Eq. 1-9.
-        train: The optimisation.
+        model: Architecture.
+        loss: Terms of Eq. 9.
+        train: Optimisation.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -233,13 +222,11 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        if self.loss.kl and not self.model.variational:
-            raise ValueError("loss.kl needs model.variational=true")
         if self.loss.parsing and not self.train.parser:
             raise ValueError("loss.parsing needs a face parser: name its weights in train.parser, or set it to 0")
 
 
-# What works on fewer faces: spatial codes, no checkerboards, masks seen at full resolution, backgrounds not learnt.
+# For few faces: spatial codes, no checkerboards, masks at full resolution, backgrounds copied.
 _MODERN = ModelConfig(
     whole_windows="picture",
     surroundings="continued",

@@ -1,16 +1,15 @@
-"""Aligned faces with labels for training the networks.
+"""Aligned faces with labels for training.
 
 Samples: ``image`` (3, S, S) float32 in [-1, 1] and ``labels`` (S, S) int64.
 
-Section 4: a face parser is trained on faces whose labels are known and labels the others. So here: portraits with a
-landmark template beside them (see :mod:`retouch_common.parsing.templates`) or a label picture have exact labels, the
-other portraits of ``faces:DIR`` those that the parser finds, with the parts of the mesh where their folder has one
-(:mod:`retouch_common.parsing.meshes`).
+Section 4: a face parser trained on labelled faces labels the others. Here portraits with a landmark template beside
+them (see :mod:`retouch_common.parsing.templates`) or a label image have exact labels; other portraits of ``faces:DIR``
+have the parser's, with the parts of the mesh where their folder has one (:mod:`retouch_common.parsing.meshes`).
 
 Paper: the source of paired data is the target itself.
-Here: in a share of the samples ("moved") it is the same portrait held otherwise, with some of its parts hidden. What
-an edit asks for, larger eyes, hair where there was none, teeth behind lips, then has a photograph to be compared with.
-Such samples also have ``source`` (3, S, S) and ``source_labels`` (S, S).
+Here: in a share of the samples ("moved") it is the same portrait in another pose with some parts hidden. Edits that ask
+for larger eyes, hair where there was none or teeth behind lips then have a ground truth. Such samples also have
+``source`` (3, S, S) and ``source_labels`` (S, S).
 """
 
 from collections.abc import Callable, Sequence
@@ -43,16 +42,16 @@ from retouch_common.weights import resolve_weights
 from torch import Tensor
 from torch.utils.data import Dataset
 
-LABELLING = 3  # raised when labels are found otherwise, whatever the parser's weights
-ROOM = 1.25  # side of what is kept of a portrait without labels over that of its face's square: room to move and turn
-SCENES = 0.5  # share of samples before another background, where it is known what is behind the person
-MONOCHROME = 0.04  # share of samples without colours
+LABELLING = 3  # version of the cached labels; increment when they are computed differently
+ROOM = 1.25  # side of a parsed crop over that of the face's square: room for augmentation
+SCENES = 0.5  # share of samples with another background, where the person's outline is known
+MONOCHROME = 0.04  # share of greyscale samples
 HIDDEN = {"inside": 0.4, "hair": 0.5, "skin": 0.3}
-"""Of moved sources: how often what is between the lips, some of the hair and some of the skin are hidden."""
+"""Probabilities of hiding the inside of the mouth, some of the hair and some of the skin in moved sources."""
 MOUTH, SKIN, HAIR = (CLASSES.index(name) for name in ("mouth", "skin", "hair"))
 
 
-def open_data(
+def open_faces(
     spec: str,
     *,
     size: int,
@@ -69,15 +68,15 @@ def open_data(
             :func:`retouch_common.parsing.data.find_pairs`.
         size: S, side in pixels.
         split: "train", "dev", "val", "test" or "all".
-        seed: Of everything random.
-        augment: Turn, move, mirror, recolour a little, and change backgrounds.
-        moved: Share of samples with another source than the face itself; above 0, all have a source.
-        parser: Weights of the parser for portraits without templates; None leaves those out.
+        seed: Random seed.
+        augment: Rotate, shift, mirror and recolour slightly, and replace backgrounds.
+        moved: Share of samples whose source is not the face itself; above 0, all samples have a source.
+        parser: Weights of the parser for portraits without templates; None skips those.
 
     Raises:
         ValueError: Unusable data.
-        DetectorUnavailable: The face detector is needed and cannot be had.
-        OSError: Nothing can be kept in the cache folder.
+        DetectorUnavailable: The face detector is needed but not available.
+        OSError: The cache folder cannot be written.
     """
     known: list[tuple[Path, Path]]
     others: list[Path] = []
@@ -96,14 +95,10 @@ def open_data(
 
 
 class Faces(Dataset[dict[str, Tensor]]):
-    """Samples as the module says; any index from 0 up is valid, and the same index gives the same sample.
+    """Samples as the module describes; any index from 0 on is valid, and the same index gives the same sample.
 
     Args:
-        entries: What :func:`retouch_common.parsing.portraits.prepare_portraits` gives.
-        size: S, side in pixels.
-        seed: Of everything random.
-        augment: See :func:`open_data`.
-        moved: See :func:`open_data`.
+        entries: From :func:`retouch_common.parsing.portraits.prepare_portraits`; for the others see :func:`open_faces`.
     """
 
     def __init__(self, entries: Sequence[Path], *, size: int, seed: int, augment: bool, moved: float = 0.0) -> None:
@@ -115,7 +110,7 @@ class Faces(Dataset[dict[str, Tensor]]):
         return len(self.entries)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample."""
+        """Return sample ``index``."""
         if index < 0:
             raise IndexError("samples are numbered from 0")
         generator = np.random.default_rng((self.seed, index, 0x6A5))
@@ -127,27 +122,27 @@ class Faces(Dataset[dict[str, Tensor]]):
             other = cut(portrait, self.size, _moved(pose, generator))
             source, source_labels = other.image, _with_hidden_parts(other.labels, generator)
         if self._augmenter is not None:
-            look = _look(generator)
-            image, source = look(_before_a_scene(framed, self._augmenter, generator)), look(source)
-        sample = {"image": _picture(image), "labels": _classes(framed.labels)}
+            camera = _random_camera(generator)
+            image, source = camera(_with_scene(framed, self._augmenter, generator)), camera(source)
+        sample = {"image": _image_tensor(image), "labels": _label_tensor(framed.labels)}
         if self.moved:
-            sample |= {"source": _picture(source), "source_labels": _classes(source_labels)}
+            sample |= {"source": _image_tensor(source), "source_labels": _label_tensor(source_labels)}
         return sample
 
 
 def parsed_pairs(paths: Sequence[Path], parser: str, size: int) -> list[tuple[Path, Path]]:
-    """Let a parser label portraits; what it finds is kept in the cache folder.
+    """Label portraits with a parser, cached.
 
     Args:
-        paths: Portraits; those without a face are left out.
+        paths: Portraits; those without a face are skipped.
         parser: Weights of the parser.
         size: S, side of an aligned face in pixels.
 
     Returns:
-        Pictures of the faces with some room around, each with its label picture.
+        Images of the faces with a margin, each with its label image.
 
     Raises:
-        ValueError: There are no such weights, or a portrait cannot be read.
+        ValueError: Unknown weights, or a portrait cannot be read.
     """
     weights = resolve_weights(parser, bundled=BUNDLED)
     version = sha256(weights.path)
@@ -185,8 +180,8 @@ def _square(levels: np.ndarray, mesh: np.ndarray | None) -> FaceSquare | None:
     return portrait_square(faces[0], *levels.shape[:2]) if faces else None
 
 
-def _before_a_scene(framed: Framed, augmenter: Augmenter, generator: np.random.Generator) -> np.ndarray:
-    """The person somewhere else, often enough that no plain wall is taken for granted."""
+def _with_scene(framed: Framed, augmenter: Augmenter, generator: np.random.Generator) -> np.ndarray:
+    """Return the person in front of another background in some samples, so that none is taken for granted."""
     if generator.random() >= SCENES or framed.background.max() < 0.5:
         return framed.image
     scene = augmenter.scene(len(framed.image), generator)
@@ -194,7 +189,7 @@ def _before_a_scene(framed: Framed, augmenter: Augmenter, generator: np.random.G
 
 
 def _slight_pose(generator: np.random.Generator) -> Pose:
-    """As far from the template as alignment may be: a few hundredths."""
+    """Return a pose within the error of alignment, a few hundredths."""
     shift = generator.normal(0.0, 0.012, 2).clip(-0.03, 0.03)
     return Pose(
         scale=float(np.exp(generator.uniform(-0.06, 0.06))),
@@ -206,7 +201,7 @@ def _slight_pose(generator: np.random.Generator) -> Pose:
 
 
 def _moved(pose: Pose, generator: np.random.Generator) -> Pose:
-    """Return another pose, as far from this one as one person's parts may be from another's; not mirrored."""
+    """Return a pose as different as parts of two people are; not mirrored."""
     shift = np.array(pose.shift) + generator.normal(0.0, 0.025, 2).clip(-0.06, 0.06)
     return Pose(
         scale=pose.scale * float(np.exp(generator.uniform(-0.25, 0.25))),
@@ -218,7 +213,7 @@ def _moved(pose: Pose, generator: np.random.Generator) -> Pose:
 
 
 def _with_hidden_parts(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return labels in which some of the face is called background, so that no code tells of it."""
+    """Return labels in which parts of the face are background, so that no code encodes them."""
     hidden = np.zeros(labels.shape, bool)
     if generator.random() < HIDDEN["inside"]:
         hidden |= labels == MOUTH
@@ -232,8 +227,8 @@ def _with_hidden_parts(labels: np.ndarray, generator: np.random.Generator) -> np
     return np.where(hidden, 0, labels).astype(labels.dtype)
 
 
-def _look(generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a camera of another exposure and slightly other colours, for all pictures of a sample."""
+def _random_camera(generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a change of exposure and colours for all images of a sample."""
     gamma = np.float32(np.exp(generator.normal(0.0, 0.2)))
     matrix = colour_shift(generator, 0.5) * np.exp(generator.normal(0.0, 0.05, 3)).astype(np.float32)
     grey = generator.random() < MONOCHROME
@@ -245,10 +240,9 @@ def _look(generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
     return seen
 
 
-def _picture(image: np.ndarray) -> Tensor:
-    """(3, S, S) in [-1, 1]."""
+def _image_tensor(image: np.ndarray) -> Tensor:
     return to_signed(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)))
 
 
-def _classes(labels: np.ndarray) -> Tensor:
+def _label_tensor(labels: np.ndarray) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64))

@@ -1,8 +1,7 @@
-"""A first look: scikit-image's astronaut, parsed, and drawn after painted masks with the bundled weights.
+"""Demo: scikit-image's astronaut, parsed and rendered after edited masks with the bundled weights.
 
-``python -m maskgan.demo [FOLDER]`` writes pictures to FOLDER (``outputs/demo``); no network connection is needed.
-Nobody knows how she looks with closed lips: the pictures are to be looked at, and the only figure is how well she
-is drawn as she is.
+``python -m maskgan.demo [FOLDER]`` writes images to FOLDER (``outputs/demo``); no network connection is needed. Edits
+have no ground truth: look at the images. The only metric is the PSNR of the reconstruction.
 """
 
 import os
@@ -27,14 +26,14 @@ LIPS = tuple(CLASSES.index(name) for name in ("upper_lip", "mouth", "lower_lip")
 
 
 def main(folder: str = "outputs/demo", weights: MaskGAN | str | os.PathLike[str] = "small") -> None:
-    """Edit, write the pictures, print the table.
+    """Edit the astronaut, write the images and print the metric.
 
     Args:
-        folder: Where the pictures go.
-        weights: What :class:`maskgan.editor.Editor` takes.
+        folder: Output folder.
+        weights: Model or weights for :class:`maskgan.editor.Editor`.
 
     Raises:
-        ValueError: No such weights.
+        ValueError: Unknown weights.
     """
     editor, out = Editor(weights), Path(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -47,16 +46,16 @@ def main(folder: str = "outputs/demo", weights: MaskGAN | str | os.PathLike[str]
         write_picture(out / f"{title.replace(' ', '_')}.png", result)
         seen = align(to_levels(result), portrait.square, editor.size)
         mask = from_levels(coloured(labels))
-        pictures = {"as she is": portrait.image, "mask": mask, "drawn": edited.image, "in the photo": seen}
-        rows.append({name: torch.from_numpy(p).permute(2, 0, 1) for name, p in pictures.items()})
+        images = {"as she is": portrait.image, "mask": mask, "drawn": edited.image, "in the photo": seen}
+        rows.append({name: torch.from_numpy(image).permute(2, 0, 1) for name, image in images.items()})
     save_sheet(out / "astronaut.png", rows, max_side=320)
     error = np.square(portrait.as_it_is - portrait.image).mean()
     print(f"drawn as she is: PSNR {-10 * np.log10(error):.2f} dB, the aligned face, float RGB")
-    print(f"The pictures are in {out}; look at astronaut.png first.")
+    print(f"The images are in {out}; look at astronaut.png first.")
 
 
 def masks(portrait: Portrait) -> dict[str, np.ndarray]:
-    """Her own mask and some that were painted by rule: by title, (S, S) uint8."""
+    """Return her own mask and edited ones by title, (S, S) uint8."""
     own = portrait.labels
     lips = np.isin(own, LIPS)
     rows = np.flatnonzero(lips.any(axis=1))

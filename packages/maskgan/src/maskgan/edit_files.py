@@ -1,7 +1,7 @@
-"""Photograph files: what ``maskgan-parse``, ``maskgan-edit``, ``maskgan-swap`` do.
+"""Commands on photo files: ``maskgan-parse``, ``maskgan-edit``, ``maskgan-swap``.
 
-The file's part (formats, metadata, faces, alignment) is :mod:`retouch_common.photo`; this module runs the editor in it.
-Label files are palette PNGs of the aligned face, S by S pixels; those of the photograph's own size are taken as well.
+Formats, metadata, faces and alignment are handled by :mod:`retouch_common.inference`. Label files are palette PNGs of
+the aligned face, S by S pixels, or of the photo's own size.
 """
 
 import os
@@ -30,12 +30,12 @@ OPACITY = 0.5  # of the labels' colours over a face
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(PhotoOptions):
-    """How to find a face, the largest unless ``face_boxes`` holds one, and what to write besides the result.
+class EditOptions(PhotoOptions):
+    """Options of finding the face, the largest unless ``face_boxes`` holds one, and of what to write.
 
     Attributes:
-        aligned: The photo is a face as the network was trained on, a square picture.
-        adapt: Steps in which the network is adapted to the face before it is edited; 0 leaves it as it is.
+        aligned: The photo is an aligned face, a square, as in training.
+        adapt: Steps of adapting the network to the face before the edit; 0 disables it.
     """
 
     aligned: bool = False
@@ -54,13 +54,13 @@ def plan_parsing(
     overlay: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[Job]:
-    """As :func:`retouch_common.inference.batch.plan_jobs`; every target is the label picture, ``NAME.labels.png``.
+    """Plan jobs as :func:`retouch_common.inference.batch.plan_jobs` does, with ``NAME.labels.png`` as targets.
 
     Raises:
-        ValueError: Likewise, ``out`` is a file's name, or two photographs would get the same label picture.
+        ValueError: Likewise, ``out`` is a file name, or two photos would have the same label image.
     """
     if format_of_name(out) is not None and not out.is_dir():
-        raise ValueError(f"{out}: is a file name, but label pictures and aligned faces go into a folder")
+        raise ValueError(f"{out}: is a file name, but label images and aligned faces go into a folder")
     jobs: dict[str, Job] = {}
     endings = (ALIGNED, OVERLAY) if overlay else (ALIGNED,)
     for planned in plan_jobs(inputs, out, recursive=recursive, report=report):
@@ -73,60 +73,50 @@ def plan_parsing(
 
 
 def parse_file(
-    parser: FaceParser, src: Path, target: Path, options: Options, *, whole: bool = False, overlay: bool = False
+    parser: FaceParser, src: Path, target: Path, options: EditOptions, *, whole: bool = False, overlay: bool = False
 ) -> str:
-    """Write the labels of a photograph's face, and the aligned face they belong to.
+    """Write the labels of a photo's face and, beside them, the aligned face; return a summary.
 
     Args:
         parser: The face parser.
-        src: The photograph.
-        target: The label picture, ``NAME.labels.png``; the face goes beside it as ``NAME.aligned.png``.
-        options: How.
-        whole: Write labels of the photograph's size instead, background around the face.
+        src: The photo.
+        target: The label image, ``NAME.labels.png``.
+        options: Options of the command.
+        whole: Write labels of the photo's size instead, background around the face.
         overlay: Also write ``NAME.overlay.png``, the labels' colours over the face.
 
-    Returns:
-        What was found, in words.
-
     Raises:
-        OSError: If a file cannot be opened or written.
-        ValueError: If ``src`` is no photograph or shows no face, or there are labels that may not be replaced.
+        OSError: A file cannot be opened or written.
+        ValueError: ``src`` is not a photo or shows no face, or existing labels would be replaced.
     """
-    companions = [_beside_labels(target, ending) for ending in ((ALIGNED, OVERLAY) if overlay else (ALIGNED,))]
+    companions = [_sibling(target, ending) for ending in ((ALIGNED, OVERLAY) if overlay else (ALIGNED,))]
     refuse_collisions(Job(src, target, tuple(companions)), overwrite=options.overwrite)
     photo = Photo.open(src)
     square = find_face(photo, options)
     ((_, face),) = read_aligned(photo, [square], parser.size)
     labels = parser(face)
-    write_picture(_beside_labels(target, ALIGNED), face)
+    write_picture(_sibling(target, ALIGNED), face)
     if overlay:
         colours = from_levels(coloured(labels))
         shown = np.where((labels != 0)[..., None], face + OPACITY * (colours - face), face)
-        write_picture(_beside_labels(target, OVERLAY), shown)
-    write_labels(target, _in_photo(labels, square, photo) if whole else labels)  # last: what is there is not redone
+        write_picture(_sibling(target, OVERLAY), shown)
+    write_labels(target, _in_photo(labels, square, photo) if whole else labels)  # last: marks the photo as done
     missing = [name for number, name in enumerate(CLASSES) if not (labels == number).any()]
     return "labels and aligned face" + (f"; no {', '.join(missing)}" if missing else "")
 
 
-def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Options) -> str:
-    """Draw the face of a photograph with other labels.
+def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: EditOptions) -> str:
+    """Edit the face of a photo to match a label image of the aligned face or of the photo; return a summary.
 
-    Args:
-        editor: The network.
-        src: The photograph.
-        target: The output; its ending says the format. It is complete or not there at all.
-        mask: A label picture of the aligned face or of the photograph.
-        options: How.
-
-    Returns:
-        What was done, in words.
+    ``target`` is written atomically, in the format of its suffix.
 
     Raises:
-        OSError: If a file cannot be opened or written.
-        ValueError: If ``src`` is no photograph or shows no face, the mask does not fit, or ``target`` cannot hold it.
+        OSError: A file cannot be opened or written.
+        ValueError: ``src`` is not a photo or shows no face, the mask does not fit, or ``target`` cannot hold it.
     """
     labels = read_labels(mask)
-    photo, portrait = _open(editor, src, target, options, kept=[mask])
+    photo = open_photo(src, target, options, kept=[mask])
+    portrait = editor.open_source(photo, find_face(photo, options))
     if labels.shape == (photo.height, photo.width) and labels.shape != portrait.labels.shape:
         labels = _in_face(labels, portrait.square, editor.size)
     elif labels.shape != portrait.labels.shape:
@@ -140,12 +130,12 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Opti
     return "; ".join([f"{np.mean(labels != portrait.labels):.1%} of the labels differ", *warnings_of(labels)])
 
 
-def open_lender(editor: Editor, source: Path, parts: Sequence[str], options: Options) -> Portrait:
-    """The largest face of the photograph that lends the appearance of some parts.
+def open_reference(editor: Editor, source: Path, parts: Sequence[str], options: EditOptions) -> Portrait:
+    """Open the largest face of the photo whose appearance is taken.
 
     Raises:
-        OSError: If it cannot be opened.
-        ValueError: If it is no photograph or shows no face, or the face has not got all the parts.
+        OSError: It cannot be opened.
+        ValueError: It is not a photo or shows no face, or the face lacks some of ``parts``.
     """
     photo = Photo.open(source)
     portrait = editor.open_source(photo, find_face(photo, replace(options, face_boxes=())))
@@ -156,54 +146,43 @@ def open_lender(editor: Editor, source: Path, parts: Sequence[str], options: Opt
 
 
 def swap_file(
-    editor: Editor, lender: Portrait, src: Path, target: Path, parts: Sequence[str], blend: float, options: Options
+    editor: Editor,
+    reference: Portrait,
+    src: Path,
+    target: Path,
+    parts: Sequence[str],
+    blend: float,
+    options: EditOptions,
 ) -> str:
-    """Give the face of a photograph the appearance of another's parts; their shapes stay.
+    """Blend the appearance of a face's parts towards a reference's, with weight ``blend``; return a summary.
 
-    Args:
-        editor: The network.
-        lender: The face that lends its appearance, of :func:`open_lender`.
-        src: The photograph that changes.
-        target: The output.
-        parts: Names of components.
-        blend: How much of the other's appearance, 0 to 1.
-        options: How.
-
-    Returns:
-        What was done, in words.
+    Shapes stay; ``target`` is written atomically, in the format of its suffix.
 
     Raises:
-        OSError: If a file cannot be opened or written.
-        ValueError: If ``src`` is no photograph or shows no face, or ``target`` cannot hold it.
+        OSError: A file cannot be opened or written.
+        ValueError: ``src`` is not a photo or shows no face, or ``target`` cannot hold it.
     """
-    photo, portrait = _open(editor, src, target, options)
-    portrait = _adapted(editor, portrait, options)
+    photo = open_photo(src, target, options)
+    portrait = _adapted(editor, editor.open_source(photo, find_face(photo, options)), options)
     taken = [part for part in parts if portrait.codes.shows(part)]
-    codes = editor.blend(portrait.codes, {part: (lender.codes, blend) for part in taken})
+    codes = editor.blend(portrait.codes, {part: (reference.codes, blend) for part in taken})
     edited = editor.render(portrait, portrait.labels, codes)
     _write(photo, target, editor.pasted_rows(photo, portrait, edited), portrait, options)
     lacking = [part for part in parts if part not in taken]
-    said = f"took {', '.join(taken) or 'nothing'}"
-    return f"{said}; the face has no {', '.join(lacking)}" if lacking else said
+    summary = f"took {', '.join(taken) or 'nothing'}"
+    return f"{summary}; the face has no {', '.join(lacking)}" if lacking else summary
 
 
-def find_face(photo: Photo, options: Options) -> FaceSquare:
-    """The square of the face that is meant.
+def find_face(photo: Photo, options: EditOptions) -> FaceSquare:
+    """Return the position of the selected face.
 
     Raises:
-        ValueError: None is found, or the box lies outside.
+        ValueError: None is found, or the box lies outside the photo.
     """
     return plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned, frame=portrait_square).squares[0]
 
 
-def _open(
-    editor: Editor, src: Path, target: Path, options: Options, *, kept: Sequence[Path] = ()
-) -> tuple[Photo, Portrait]:
-    photo = open_photo(src, target, options, kept=kept)
-    return photo, editor.open_source(photo, find_face(photo, options))
-
-
-def _adapted(editor: Editor, portrait: Portrait, options: Options) -> Portrait:
+def _adapted(editor: Editor, portrait: Portrait, options: EditOptions) -> Portrait:
     if not options.adapt:
         return portrait
     adaptation = editor.adaptation(portrait, steps=options.adapt)
@@ -213,17 +192,17 @@ def _adapted(editor: Editor, portrait: Portrait, options: Options) -> Portrait:
     return editor.adapted(portrait, adaptation)
 
 
-def _write(photo: Photo, target: Path, rows: Iterator[np.ndarray], portrait: Portrait, options: Options) -> None:
+def _write(photo: Photo, target: Path, rows: Iterator[np.ndarray], portrait: Portrait, options: EditOptions) -> None:
     os.makedirs(target.parent, exist_ok=True)
     write_photo(photo, target, rows, options, face_parts(photo, [portrait.square]))
 
 
-def _beside_labels(labels: Path, ending: str) -> Path:
+def _sibling(labels: Path, ending: str) -> Path:
     return labels.with_name(labels.name.removesuffix(LABELS) + ending)
 
 
 def _in_photo(labels: np.ndarray, square: FaceSquare, photo: Photo) -> np.ndarray:
-    """Labels of an aligned face at their place in the photograph, (H, W)."""
+    """Return labels of an aligned face at their position in the photo, (H, W)."""
     result = np.zeros((photo.height, photo.width), np.uint8)
     x, y, width, height = square.bounds(photo.height, photo.width)
     u, v = square.from_photo(np.arange(x, x + width)[None, :] + 0.5, np.arange(y, y + height)[:, None] + 0.5)
@@ -235,7 +214,7 @@ def _in_photo(labels: np.ndarray, square: FaceSquare, photo: Photo) -> np.ndarra
 
 
 def _in_face(labels: np.ndarray, square: FaceSquare, side: int) -> np.ndarray:
-    """Labels of a photograph in its aligned face, (side, side); what lies outside the photograph is background."""
+    """Return labels of a photo in its aligned face, (side, side), background outside the photo."""
     unit = (np.arange(side) + 0.5) / side
     x, y = square.to_photo(unit[None, :], unit[:, None])
     columns, rows = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)

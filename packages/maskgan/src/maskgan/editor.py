@@ -1,4 +1,4 @@
-"""Editing the face of a photograph through its mask: open, parse, render, paste back.
+"""Edit the face of a photo through its mask: open, parse, render, paste back.
 
 >>> editor = Editor("small")
 >>> portrait = editor.open(photo)                      # the largest face, aligned and parsed
@@ -6,7 +6,7 @@
 >>> edited = editor.render(portrait, labels, portrait.codes)
 >>> result = editor.paste(photo, portrait, edited)
 
-Shapes: photographs (H, W, 3) RGB, uint8 or uint16; aligned faces (S, S, 3) float32 in [0, 1]; labels (S, S) uint8 of
+Shapes: photos (H, W, 3) RGB, uint8 or uint16; aligned faces (S, S, 3) float32 in [0, 1]; labels (S, S) uint8 of
 :data:`retouch_common.parsing.labels.CLASSES`.
 """
 
@@ -29,28 +29,28 @@ from retouch_common.photo.sources import ArraySource, RowSource
 from retouch_common.ranges import to_signed, to_unit
 from torch import Tensor
 
-from maskgan.adaptation import Adaptation, Known, random_edit
+from maskgan.adaptation import Adaptation, Sample, random_edit
 from maskgan.config import COMPONENT_NAMES
 from maskgan.filling import filled
 from maskgan.model import Codes, MaskGAN
 from maskgan.neck import neck_matte, recoloured, skin_colour
 from maskgan.seams import Repainted, edited_region, with_detail
 
-MASKS = 6  # near the portrait's, of an adaptation
+NEAR_MASKS = 6  # masks of the locality regularisation of an adaptation
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A face found in a photograph.
+    """A face found in a photo.
 
     Attributes:
-        image: Aligned, (S, S, 3) float32 in [0, 1].
+        image: Aligned face, (S, S, 3) float32 in [0, 1].
         labels: (S, S) uint8.
-        square: Where it is in the photograph.
-        photo_size: Height and width of the photograph.
+        square: Its position in the photo.
+        photo_size: Height and width of the photo.
         codes: Appearance of its components, of a batch of one.
-        as_it_is: The network's picture of it as it is, (S, S, 3) float32 in [0, 1].
-        network: The network that is adapted to it; None: the editor's.
+        as_it_is: The network's reconstruction, (S, S, 3) float32 in [0, 1].
+        network: The network adapted to it; None: the editor's.
     """
 
     image: np.ndarray
@@ -64,13 +64,13 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Edited:
-    """A face as it was asked for.
+    """An edited face.
 
     Attributes:
-        image: The network's picture, (S, S, 3) float32 in [0, 1].
-        finished: The same with the photograph's own detail where the edit is not.
-        change: What the photograph changes by, (S, S, 3) float32 in [-1, 1].
-        region: Where the edit is, (S, S) float32 in [0, 1].
+        image: The network's output, (S, S, 3) float32 in [0, 1].
+        finished: The same with the photo's own detail outside the edit.
+        change: Difference of ``finished`` from the photo, (S, S, 3) float32 in [-1, 1].
+        region: Soft mask of the edit, (S, S) float32 in [0, 1].
     """
 
     image: np.ndarray
@@ -80,11 +80,11 @@ class Edited:
 
 
 class Editor:
-    """A network ready to edit photographs.
+    """A network ready to edit photos.
 
     Args:
         model: A MaskGAN, which is not modified, or the name, path or hub id of weights.
-        parser: Of the face parser: name, path or hub id; see :class:`retouch_common.parsing.parser.FaceParser`.
+        parser: Weights of the face parser: name, path or hub id; see :class:`retouch_common.parsing.parser.FaceParser`.
         device: "auto", "cpu" or "cuda".
         precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16".
 
@@ -113,70 +113,66 @@ class Editor:
     def open(
         self, image: np.ndarray, *, face: Face | None = None, aligned: bool = False, labels: np.ndarray | None = None
     ) -> Portrait:
-        """Find a face in a photograph and parse it.
+        """Find a face in a photo and parse it.
 
         Args:
             image: (H, W, 3) RGB, uint8 or uint16.
-            face: Where it is; by default the largest that the detector finds.
-            aligned: The photograph is a face as the network was trained on, a square.
-            labels: (S, S) of its parts; by default the parser's.
+            face: The face; by default the largest that the detector finds.
+            aligned: The photo is an aligned face, a square, as in training.
+            labels: (S, S) labels of its parts; by default the parser's.
 
         Raises:
-            DetectorUnavailable: The face detector is needed and cannot be had.
+            DetectorUnavailable: The face detector is needed but not available.
             ValueError: Another shape or type, no face, or labels of another size.
         """
         return self.open_source(ArraySource(image), self.find(image, face=face, aligned=aligned), labels=labels)
 
     def find(self, image: np.ndarray, *, face: Face | None = None, aligned: bool = False) -> FaceSquare:
-        """Where the face is; arguments and errors as of :meth:`open`."""
+        """Return the face's position; arguments and errors as for :meth:`open`."""
         return squares_in(image, None if face is None else [face], aligned, frame=portrait_square)[0]
 
     def open_source(self, source: RowSource, square: FaceSquare, *, labels: np.ndarray | None = None) -> Portrait:
-        """As :meth:`open`, with rows of a photograph of any size and the place of its face."""
+        """Open a face at a given position of a photo of any size; see :meth:`open`."""
         ((_, image),) = read_aligned(source, [square], self.size)
         labels = self.parser(image) if labels is None else self._checked(labels)
-        codes, as_it_is = self._codes_and_picture(image, labels)
+        own = self._on_device(image)
+        with torch.no_grad(), self._autocast():
+            codes = self.model.encode(own, self._labels_tensor(labels))
+        as_it_is = self._generate(self.model, codes, own, labels)
         return Portrait(image, labels, square, (source.height, source.width), codes, as_it_is)
 
     def adaptation(self, portrait: Portrait, *, steps: int, seed: int = 0) -> Adaptation:
-        """Prepare to tune the network to a portrait; see :mod:`maskgan.adaptation`.
+        """Prepare to tune a copy of the network to a portrait; see :mod:`maskgan.adaptation`.
 
-        Args:
-            portrait: As :meth:`open` gives it; nothing of it changes.
-            steps: Optimiser steps.
-            seed: Of the masks that hold the network to what it draws.
+        ``seed`` is the random seed of the regularisation's masks.
 
         Raises:
             ValueError: ``steps`` is less than 1.
         """
         generator = np.random.default_rng((seed, 0x9107))
         near = []
-        for _ in range(MASKS):
+        for _ in range(NEAR_MASKS):
             labels = random_edit(portrait.labels, generator)
             edited = self.render(portrait, labels, portrait.codes)
-            behind = self._background(portrait, labels)
-            near.append(Known(self._classes(labels), behind, self._on_device(edited.finished)))
+            target = self._background(portrait, labels)
+            near.append(Sample(self._labels_tensor(labels), target, self._on_device(edited.finished)))
         own = self._on_device(portrait.image)
-        known = Known(self._classes(portrait.labels), own, own)
+        sample = Sample(self._labels_tensor(portrait.labels), own, own)
         network = portrait.network or self.model
-        return Adaptation(network, known, near, portrait.codes, steps=steps, dtype=self.dtype)
+        return Adaptation(network, sample, near, portrait.codes, steps=steps, dtype=self.dtype)
 
     def adapted(self, portrait: Portrait, adaptation: Adaptation) -> Portrait:
-        """Return a portrait whose edits the tuned network draws."""
+        """Return the portrait with the tuned network for its edits."""
         network, codes = adaptation.network, adaptation.codes
         own = self._on_device(portrait.image)
-        as_it_is = self._picture(network, codes, own, portrait.labels)
+        as_it_is = self._generate(network, codes, own, portrait.labels)
         return replace(portrait, codes=codes, as_it_is=as_it_is, network=network)
 
     def blend(self, codes: Codes, parts: Mapping[str, tuple[Codes, float]]) -> Codes:
-        """Take the appearance of some components, in part or in full, from other faces.
-
-        Args:
-            codes: Of the face.
-            parts: By component, another face's codes and how much of them: 0 keeps the own, 1 takes the other's.
+        """Interpolate ``codes`` towards other faces' codes, given by component with a weight from 0 to 1.
 
         Raises:
-            ValueError: An unknown component, a share outside [0, 1], or a component the other face does not have.
+            ValueError: An unknown component, a weight outside [0, 1], or a component that the other face lacks.
         """
         values, present = dict(codes.values), codes.present.clone()
         for name, (other, share) in parts.items():
@@ -195,98 +191,77 @@ class Editor:
         return Codes(values, present)
 
     def render(self, portrait: Portrait, labels: np.ndarray, codes: Codes) -> Edited:
-        """Draw a face with other labels, other appearance, or both.
-
-        Args:
-            portrait: The face.
-            labels: (S, S) of classes, as it is to be.
-            codes: Appearance of its components.
+        """Render a face with other labels (S, S), other appearance, or both.
 
         Raises:
             ValueError: Labels of another size or with unknown classes.
         """
         labels = self._checked(labels)
         network, target = portrait.network or self.model, self._background(portrait, labels)
-        image = self._picture(network, codes, target, labels)
+        image = self._generate(network, codes, target, labels)
         if codes is not portrait.codes:
             target = self._with_neck(portrait, target, image, labels)
-            image = self._picture(network, codes, target, labels)
+            image = self._generate(network, codes, target, labels)
         region = edited_region(portrait.labels, labels)
         finished = with_detail(portrait.image, portrait.labels, portrait.as_it_is, image, region)
         change = suppress_noise(torch.from_numpy(finished - portrait.image)).numpy()
         return Edited(image, portrait.image + change, change, region)
 
     def paste(self, image: np.ndarray, portrait: Portrait, edited: Edited) -> np.ndarray:
-        """Bring an edited face back into its photograph.
-
-        Args:
-            image: The photograph that :meth:`open` was given.
-            portrait: The face.
-            edited: From :meth:`render`.
-
-        Returns:
-            An array of the same shape and type.
+        """Return the photo that :meth:`open` was given with the edited face pasted in.
 
         Raises:
-            ValueError: Another photograph.
+            ValueError: A photo of another size.
         """
         return gather_rows(self.pasted_rows(ArraySource(image), portrait, edited), image)
 
     def pasted_rows(self, source: RowSource, portrait: Portrait, edited: Edited) -> Iterator[np.ndarray]:
-        """As :meth:`paste`, by blocks of rows from top to bottom."""
+        """Like :meth:`paste`, in blocks of rows from top to bottom."""
         if (source.height, source.width) != portrait.photo_size:
             height, width = portrait.photo_size
-            raise ValueError(f"the face is from a photograph of {width}x{height} pixels, this one has "
+            raise ValueError(f"the face is from a photo of {width}x{height} pixels, this one has "
                              f"{source.width}x{source.height}")  # fmt: skip
         if not edited.change.any():
-            yield from pasted_rows(source, [])
-            return
+            return pasted_rows(source, [])
         layer = Repainted(portrait.square, edited.finished, edited.change, edited.region, source.height, source.width,
                           int(np.iinfo(source.dtype).max))  # fmt: skip
-        yield from pasted_rows(source, [layer])
+        return pasted_rows(source, [layer])
 
-    def _codes_and_picture(self, image: np.ndarray, labels: np.ndarray) -> tuple[Codes, np.ndarray]:
-        picture = self._on_device(image)
+    def _generate(self, network: MaskGAN, codes: Codes, target: Tensor, labels: np.ndarray) -> np.ndarray:
+        """Return the network's output, (S, S, 3) in [0, 1]."""
         with torch.no_grad(), self._autocast():
-            codes = self.model.encode(picture, self._classes(labels))
-        return codes, self._picture(self.model, codes, picture, labels)
-
-    def _picture(self, network: MaskGAN, codes: Codes, target: Tensor, labels: np.ndarray) -> np.ndarray:
-        with torch.no_grad(), self._autocast():
-            drawn = network.generate(codes, target, self._classes(labels))
-        return to_unit(drawn[0].float().cpu()).clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
+            output = network.generate(codes, target, self._labels_tensor(labels))
+        return to_unit(output[0].float().cpu()).clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
 
     def _background(self, portrait: Portrait, labels: np.ndarray) -> Tensor:
-        """The target picture, with what was behind the person continued where the edit uncovers it."""
+        """Return the target with its background continued where the edit uncovers it."""
         uncovered = (labels == 0) & (portrait.labels != 0)
-        picture = self._on_device(portrait.image)
+        image = self._on_device(portrait.image)
         if not uncovered.any():
-            return picture
-        behind = torch.from_numpy((portrait.labels == 0)[None, None]).to(picture)
-        hole = torch.from_numpy(uncovered[None, None]).to(picture)
-        return picture + hole * (filled(picture, behind) - picture)
+            return image
+        behind = torch.from_numpy((portrait.labels == 0)[None, None]).to(image)
+        hole = torch.from_numpy(uncovered[None, None]).to(image)
+        return image + hole * (filled(image, behind) - image)
 
     def _with_neck(self, portrait: Portrait, target: Tensor, image: np.ndarray, labels: np.ndarray) -> Tensor:
-        """The target picture, its neck and ears in the colour that the face's skin has in a drawn picture."""
-        own, now = self._classes(portrait.labels), self._classes(labels)
+        """Return the target with neck and ears in the colour of the skin in a generated image."""
+        own, now = self._labels_tensor(portrait.labels), self._labels_tensor(labels)
         matte = neck_matte(self._on_device(portrait.image), own)
         before = skin_colour(self._on_device(portrait.as_it_is), own)
         return recoloured(target, matte, before, skin_colour(self._on_device(image), now))
 
     def _on_device(self, image: np.ndarray) -> Tensor:
-        """(1, 3, S, S) in [-1, 1]."""
-        picture = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
-        return to_signed(picture).contiguous(memory_format=torch.channels_last)
+        """Return an image (S, S, 3) in [0, 1] as (1, 3, S, S) in [-1, 1]."""
+        batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
+        return to_signed(batch).contiguous(memory_format=torch.channels_last)
 
-    def _classes(self, labels: np.ndarray) -> Tensor:
+    def _labels_tensor(self, labels: np.ndarray) -> Tensor:
         return torch.from_numpy(labels.astype(np.int64))[None].to(self.device)
 
     def _checked(self, labels: np.ndarray) -> np.ndarray:
         if labels.shape != (self.size, self.size):
-            raise ValueError(
-                f"the labels have {'x'.join(map(str, labels.shape[::-1]))} pixels, the aligned face has "
-                f"{self.size}x{self.size}"
-            )
+            size = "x".join(map(str, labels.shape[::-1]))
+            raise ValueError(f"the labels have {size} pixels, the aligned face has {self.size}x{self.size}")
         if labels.min() < 0 or labels.max() >= NUM_CLASSES:
             raise ValueError(f"the labels hold classes up to {labels.max()}; there are 0 to {NUM_CLASSES - 1}")
         return labels.astype(np.uint8)

@@ -1,13 +1,11 @@
-"""Measuring weights in the shape of Tables 1 and 2, and what the paper shows in pictures only.
+"""Evaluation of weights in the form of Tables 1 and 2, and of what the paper only shows in images.
 
-Reconstruction: a face drawn after its own mask with its own appearance. Agreement: a face drawn after another person's
-mask, parsed by a *judge*, a parser that training did not see, and compared with that mask pixel by pixel (Table 2).
+Reconstruction: a face generated from its own mask and appearance. Agreement: a face generated from another person's
+mask, parsed by a *judge*, a parser that training did not use, and compared with that mask pixel by pixel (Table 2).
 Locality: how little the rest of a face changes when one component gets another person's appearance. FID (Table 1) with
 Inception's real weights only.
 
-Rows beside the weights: the photographs as they are. Their reconstruction is perfect and means nothing; how well the
-judge parses them says what agreement can be reached, and how well the *source* fits the target's mask, what it starts
-from.
+Baselines: the photos themselves, whose agreement is the judge's accuracy, and the *sources* under the targets' masks.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +21,7 @@ from retouch_common.devices import resolve_device
 from retouch_common.files import sha256
 from retouch_common.metrics.distribution import FID
 from retouch_common.metrics.evaluation import console, draw_table, write_evaluation
-from retouch_common.metrics.quality import psnr, quantise, ssim
+from retouch_common.metrics.quality import mean_figures, psnr, quantise, ssim
 from retouch_common.parsing.labels import coloured
 from retouch_common.parsing.model import BUNDLED as PARSERS
 from retouch_common.parsing.model import ParsingUNet
@@ -34,29 +32,29 @@ from torch import Tensor
 
 from maskgan.components import masks
 from maskgan.config import COMPONENT_NAMES
-from maskgan.data import Faces, open_data
+from maskgan.data import open_faces
 from maskgan.model import BUNDLED, Codes, MaskGAN
 from maskgan.seams import REACH
 
-FIGURES, FIGURE_SIDE = 4, 256
-TOLERANCE = 8  # 8-bit levels that a pixel outside a swapped component may change by
+SHEET_ROWS, SHEET_SIDE = 4, 256
+TOLERANCE = 8  # change in 8-bit levels from which a pixel outside a swapped component counts as changed
 PHOTOGRAPHS, SOURCES = "photographs", "sources"
 
-Known = tuple[Tensor, Tensor]
-"""A face: picture (1, 3, S, S) in [-1, 1], labels (1, S, S)."""
+LabelledFace = tuple[Tensor, Tensor]
+"""Image (1, 3, S, S) in [-1, 1] and labels (1, S, S)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is measured, and how.
+class EvaluationOptions:
+    """Options of the evaluation.
 
     Attributes:
         split: "val", "test" or "all" of the data.
-        limit: So many faces; 0 for all.
-        pairs: Faces of one person's appearance after another's mask.
-        judge: Weights of the parser that judges; training must not have used it.
-        fid: File of Inception's weights; empty leaves FID out.
-        seed: Of the pairs.
+        limit: Number of faces; 0 for all.
+        pairs: Number of faces with one person's appearance and another's mask.
+        judge: Weights of the parser that measures agreement; training must not have used it.
+        fid: File of Inception's weights; empty skips FID.
+        seed: Random seed of the pairs.
         device: "auto", "cpu" or "cuda".
     """
 
@@ -71,14 +69,14 @@ class Options:
 
 @dataclass(kw_only=True)
 class Row:
-    """What was measured of one set of weights.
+    """Metrics of one set of weights.
 
     Attributes:
-        reconstruction: PSNR and SSIM of whole pictures, and PSNR of the person's pixels, by face.
+        reconstruction: PSNR and SSIM of whole images, and PSNR of the person's pixels, by face.
         agreement: Share of pixels in which the judge finds the target's mask, by pair.
-        outside: By component, the share of pixels outside it that change by less than TOLERANCE levels, mean.
-        inside: By component, the mean change inside it in levels.
-        fid: The distance; None if it was not measured.
+        outside: Mean share of pixels outside a swapped component that change by less than TOLERANCE levels.
+        inside: Mean change inside a swapped component in levels.
+        fid: FID; None if not measured.
     """
 
     reconstruction: list[dict[str, float]] = field(default_factory=list)
@@ -88,10 +86,8 @@ class Row:
     fid: float | None = None
 
     def means(self) -> dict[str, float]:
-        """Every figure's mean over the faces that have it, by the titles of the table."""
-        found: dict[str, float] = {}
-        for title in dict.fromkeys(title for face in self.reconstruction for title in face):
-            found[title] = float(np.mean([face[title] for face in self.reconstruction if title in face]))
+        """Return every metric's mean over the faces that have it, by the table's titles."""
+        found = mean_figures(self.reconstruction)
         if self.agreement:
             found["agreement"] = float(np.mean(self.agreement))
         if self.fid is not None:
@@ -99,7 +95,7 @@ class Row:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {
             "means": self.means(),
             "outside": self.outside,
@@ -111,12 +107,12 @@ class Row:
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """All that was measured.
+    """Result of an evaluation.
 
     Attributes:
         header: Weights, data, options and environment, as JSON values.
-        rows: By name of the weights; first the photographs themselves and the sources.
-        notes: What must be known to read the tables.
+        rows: Metrics by name of the weights; the baselines first.
+        notes: Remarks on the tables.
     """
 
     header: dict[str, Any]
@@ -124,22 +120,23 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
 
+@torch.no_grad()
 def evaluate(
     weights: Mapping[str, str | Path],
     data: str,
-    options: Options,
+    options: EvaluationOptions,
     *,
     out: Path | None = None,
     report: Callable[[str], None] = print,
 ) -> Evaluation:
-    """Measure one or several sets of weights on the same faces and pairs.
+    """Evaluate one or several sets of weights on the same faces and pairs.
 
     Args:
-        weights: By the name of their row, what :meth:`maskgan.model.MaskGAN.from_pretrained` reads.
-        data: What :func:`maskgan.data.open_data` reads.
-        options: What is measured.
+        weights: Bundled name or path by the name of the row.
+        data: Specification for :func:`maskgan.data.open_faces`.
+        options: Options of the evaluation.
         out: Folder for ``evaluation.json`` and ``figures.png``; None writes nothing.
-        report: Receives lines for the user.
+        report: Called with lines for the user.
 
     Raises:
         ValueError: Unusable weights, data or options, or weights of different sizes.
@@ -159,7 +156,7 @@ def evaluate(
     size = sizes.pop()
     judged_by = resolve_weights(options.judge, bundled=PARSERS)
     judge = ParsingUNet.from_pretrained(judged_by.path).to(device)
-    faces = open_data(data, size=size, split=options.split, seed=options.seed)
+    faces = open_faces(data, size=size, split=options.split, seed=options.seed)
     count = min(options.limit or len(faces), len(faces))
     if count < 2:
         raise ValueError(f"{data}: {count} faces in the split {options.split!r}; at least two are needed")
@@ -181,23 +178,24 @@ def evaluate(
         }
     )
     pairs = drawn_pairs(count, options.pairs, options.seed)
-    known = [_face(faces, index, device) for index in range(count)]
+    samples = [faces[index] for index in range(count)]
+    labelled = [(sample["image"][None].to(device), sample["labels"][None].to(device)) for sample in samples]
     for title, sources in ((PHOTOGRAPHS, [target for _, target in pairs]), (SOURCES, [source for source, _ in pairs])):
-        shown = [(known[source][0], known[target][1]) for source, (_, target) in zip(sources, pairs, strict=True)]
+        shown = [(labelled[source][0], labelled[target][1]) for source, (_, target) in zip(sources, pairs, strict=True)]
         result.rows[title] = Row(agreement=[agreement(judge, image, labels) for image, labels in shown])
-    sheet = [_first_pictures(known, *pair) for pair in pairs[:FIGURES]]
-    real = open_data(data, size=size, split="train", seed=options.seed) if inception is not None else None
+    sheet = [_sheet_row(labelled, *pair) for pair in pairs[:SHEET_ROWS]]
+    real = open_faces(data, size=size, split="train", seed=options.seed) if inception is not None else None
     with progress_bar(unit="faces") as bar:
         for name, model in models.items():
             row = result.rows[name] = Row()
-            codes = [_encoded(model, *face) for face in bar.track(known, description=f"{name}, appearance")]
+            codes = [model.encode(*face) for face in bar.track(labelled, description=f"{name}, appearance")]
             others = [codes[-1], *codes[:-1]]
-            people = list(zip(known, codes, others, strict=True))
+            people = list(zip(labelled, codes, others, strict=True))
             _measure_faces(row, model, bar.track(people, description=name))
             distance = inception.another() if inception is not None else None
             for index, (source, target) in enumerate(bar.track(pairs, description=f"{name}, pairs")):
-                image, labels = known[target]
-                drawn = _drawn(model, codes[source], image, labels)
+                image, labels = labelled[target]
+                drawn = _generate(model, codes[source], image, labels)
                 row.agreement.append(agreement(judge, drawn, labels))
                 if index < len(sheet):
                     sheet[index][name] = to_unit(drawn[0]).cpu()
@@ -216,36 +214,25 @@ def evaluate(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         values = {**result.header, "notes": result.notes, "rows": {n: row.as_json() for n, row in result.rows.items()}}
-        write_evaluation(out, values, sheet, max_side=FIGURE_SIDE)
+        write_evaluation(out, values, sheet, max_side=SHEET_SIDE)
         report(f"wrote {out}")
     return result
 
 
 def drawn_pairs(count: int, number: int, seed: int) -> list[tuple[int, int]]:
-    """Pairs (source, target) of different faces, drawn at random."""
+    """Draw pairs (source, target) of different faces at random."""
     generator = np.random.default_rng((seed, 0xFACE))
     return [tuple(map(int, generator.choice(count, 2, replace=False))) for _ in range(number)]  # type: ignore[misc]
 
 
 @torch.no_grad()
 def agreement(judge: ParsingUNet, image: Tensor, labels: Tensor) -> float:
-    """Share of pixels in which a parser finds the labels.
-
-    Args:
-        judge: The parser, in evaluation mode.
-        image: (1, 3, S, S) in [-1, 1].
-        labels: (1, S, S).
-    """
+    """Return the share of pixels of an image (1, 3, S, S) in [-1, 1] in which a parser finds the labels (1, S, S)."""
     return float((judge(to_unit(image)).argmax(dim=1) == labels).float().mean())
 
 
 def locality(before: Tensor, after: Tensor, component: Tensor) -> tuple[float, float]:
-    """What a component's new appearance does to the face.
-
-    Args:
-        before: (1, 3, S, S) in [-1, 1].
-        after: The same face with another's component.
-        component: (1, S, S) bool, where the component is.
+    """Measure how local the swap of a component with mask (1, S, S) is, on images (1, 3, S, S) in [-1, 1].
 
     Returns:
         The share of pixels farther than REACH from it of which no channel changes by TOLERANCE levels, and the mean
@@ -259,22 +246,20 @@ def locality(before: Tensor, after: Tensor, component: Tensor) -> tuple[float, f
     return still, float(change[component].mean())
 
 
-def _measure_faces(row: Row, model: MaskGAN, people: Iterable[tuple[Known, Codes, Codes]]) -> None:
-    """Reconstruction of every face, and locality with the components of another one, whose codes come last."""
-    still: dict[str, list[float]] = {}
-    moved: dict[str, list[float]] = {}
+def _measure_faces(row: Row, model: MaskGAN, people: Iterable[tuple[LabelledFace, Codes, Codes]]) -> None:
+    """Measure every face's reconstruction, and locality with components of another one, whose codes are last."""
+    found: dict[str, list[tuple[float, float]]] = {}
     for (image, labels), own, other in people:
-        same = _drawn(model, own, image, labels)
+        same = _generate(model, own, image, labels)
         row.reconstruction.append(_reconstruction(same, image, labels))
         for number, name in enumerate(COMPONENT_NAMES):
             if name not in other.values or not (other.shows(name) and own.shows(name)):
                 continue
             mixed = Codes({**own.values, name: other.values[name]}, own.present)
-            share, change = locality(same, _drawn(model, mixed, image, labels), masks(labels)[:, number])
-            still.setdefault(name, []).append(share)
-            moved.setdefault(name, []).append(change)
-    row.outside = {name: float(np.mean(values)) for name, values in still.items()}
-    row.inside = {name: float(np.mean(values)) for name, values in moved.items()}
+            share, change = locality(same, _generate(model, mixed, image, labels), masks(labels)[:, number])
+            found.setdefault(name, []).append((share, change))
+    for name, values in found.items():
+        row.outside[name], row.inside[name] = map(float, np.mean(values, axis=0))
 
 
 def _reconstruction(drawn: Tensor, image: Tensor, labels: Tensor) -> dict[str, float]:
@@ -284,26 +269,15 @@ def _reconstruction(drawn: Tensor, image: Tensor, labels: Tensor) -> dict[str, f
     return found | ({"PSNR person": psnr(output, target, person)} if person.any() else {})
 
 
-@torch.no_grad()
-def _encoded(model: MaskGAN, image: Tensor, labels: Tensor) -> Codes:
-    return model.encode(image, labels)
-
-
-@torch.no_grad()
-def _drawn(model: MaskGAN, codes: Codes, image: Tensor, labels: Tensor) -> Tensor:
+def _generate(model: MaskGAN, codes: Codes, image: Tensor, labels: Tensor) -> Tensor:
     return model.generate(codes, image, labels).float().clamp(-1, 1)
 
 
-def _face(faces: Faces, index: int, device: torch.device) -> Known:
-    sample = faces[index]
-    return sample["image"][None].to(device), sample["labels"][None].to(device)
-
-
-def _first_pictures(known: Sequence[Known], source: int, target: int) -> dict[str, Tensor]:
-    mask = coloured(known[target][1][0].cpu().numpy().astype(np.uint8))
+def _sheet_row(faces: Sequence[LabelledFace], source: int, target: int) -> dict[str, Tensor]:
+    mask = coloured(faces[target][1][0].cpu().numpy().astype(np.uint8))
     return {
-        "appearance": to_unit(known[source][0][0]).cpu(),
-        "target": to_unit(known[target][0][0]).cpu(),
+        "appearance": to_unit(faces[source][0][0]).cpu(),
+        "target": to_unit(faces[target][0][0]).cpu(),
         "mask": torch.from_numpy(mask).permute(2, 0, 1) / 255,
     }
 

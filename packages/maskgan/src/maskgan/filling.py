@@ -1,6 +1,6 @@
-"""Continuing pictures over what they do not show.
+"""Inpainting by smooth continuation.
 
-Shapes: pictures (N, C, h, w), of any range; what is known (N, 1, h, w).
+Pull-push (Gortler et al., "The Lumigraph", SIGGRAPH 1996) with a few relaxation steps at every scale.
 """
 
 import torch
@@ -10,34 +10,32 @@ from torch import Tensor
 RELAXATION = 8  # steps at every scale
 
 
-def filled(picture: Tensor, known: Tensor) -> Tensor:
-    """Continue a picture smoothly over what is not known, like a membrane fixed at the border of the hole.
-
-    Pull-push (Gortler et al., "The Lumigraph", SIGGRAPH 1996) with a few steps of relaxation at every scale.
+def filled(image: Tensor, known: Tensor) -> Tensor:
+    """Continue an image smoothly into its unknown pixels, like a membrane fixed at the border of the hole.
 
     Args:
-        picture: (N, C, h, w).
-        known: (N, 1, h, w), 1 where it is known, 0 where not.
+        image: (N, C, h, w), of any range.
+        known: (N, 1, h, w), 1 where pixels are known, 0 elsewhere.
 
     Returns:
-        (N, C, h, w); what is known stays, and without anything known it is 0.
+        (N, C, h, w), unchanged where known; 0 if nothing is known.
     """
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     if bool((known > 0).all()) or max(height, width) == 1:
-        return picture * (known > 0)
+        return image * (known > 0)
     even = (0, width % 2, 0, height % 2)
     weight = F.avg_pool2d(F.pad(known, even), 2)
-    coarse = F.avg_pool2d(F.pad(picture * known, even), 2) / weight.clamp(min=1e-6)
+    coarse = F.avg_pool2d(F.pad(image * known, even), 2) / weight.clamp(min=1e-6)
     coarse = filled(coarse, (weight > 0).to(known.dtype))
     smooth = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
-    smooth = torch.lerp(smooth, picture, known)
+    smooth = torch.lerp(smooth, image, known)
     for _ in range(RELAXATION):
-        smooth = torch.lerp(_mean_of_nine(smooth), picture, known)
+        smooth = torch.lerp(_box_blur(smooth), image, known)
     return smooth
 
 
-def _mean_of_nine(picture: Tensor) -> Tensor:
-    """Mean of every pixel and its eight neighbours; F.avg_pool2d takes seven times as long on a CPU."""
-    around = F.pad(picture, (1, 1, 1, 1), mode="replicate")
-    rows = around[..., :-2, :] + around[..., 1:-1, :] + around[..., 2:, :]
+def _box_blur(image: Tensor) -> Tensor:
+    """Average 3 x 3 pixels; F.avg_pool2d takes seven times as long on a CPU."""
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    rows = padded[..., :-2, :] + padded[..., 1:-1, :] + padded[..., 2:, :]
     return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9

@@ -1,134 +1,152 @@
-"""Section 3.1, local embedding: five auto-encoders {E_local^i, G_local^i} and what G_m gets from them.
+"""Section 3.1, local embedding: five auto-encoders {E_local^i, G_local^i} and the features for G_m.
 
 "With five auto-encoder networks, we can conveniently change any one of facial components." A component's window is
-encoded to a short code. From that code one decoder makes the component's picture again (Eq. 1), and another, which the
-paper's text leaves out and the official code has, the feature tensor that is placed into the target's mask.
+encoded to a short code. One decoder reconstructs the component's image from it (Eq. 1); another one, which the paper's
+text omits and the official code has, decodes the features that are placed in the target's mask.
 
 Shapes: windows (N, 3, h, w) in [-1, 1]; codes (N, D); features (N, F, h / 4, w / 4).
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskgan.components import COMPONENTS, Component
-from maskgan.config import ModelConfig
-from maskgan.layers import ToPicture, blocks, convolution, doubling, halving, halvings
+from maskgan.config import ModelConfig, Norm, Upsampling
+from maskgan.layers import ToImage, convolution, downsample, num_halvings, res_blocks, upsample
 
 FACE = Component("face", "face", tuple(name for part in COMPONENTS for name in part.classes), 256, 256, (128, 128))
-"""What section 4.1's setting 1 encodes as a whole."""
+"""The whole face, which section 4.1's setting 1 encodes at once."""
+HIDDEN = 1024  # units between an encoder's last map and a vector code, as in the official code
 
 
-class Shape:
-    """Sizes of a component's networks.
+@dataclass(frozen=True)
+class Layout:
+    """Sizes and kinds of layers of a component's networks.
 
     Attributes:
-        code: D, length of its code.
+        code: D, length of the code.
         bottom: Height and width of the encoder's last map, whatever S.
-        halvings: Of the encoder, from the folded window to that.
-        doublings: Of the feature decoder, from that to a quarter of the window's size.
-        widths: Channels after every halving, the last one of the last map.
+        is_map: The code is that map with few channels; otherwise a vector.
+        num_down: Downsampling layers of the encoder, from the folded window to ``bottom``.
+        num_up: Upsampling layers of the feature decoder, from ``bottom`` to a quarter of the window's size.
+        widths: Channels after every downsampling layer, the last one of the last map.
+        features: F, channels of the features.
+        fold: Side of the pixel blocks folded into channels.
+        num_blocks: Residual blocks after every down- or upsampling layer.
+        norm: Normalisation.
+        upsampling: Kind of the upsampling layers.
     """
 
-    def __init__(self, component: Component, config: ModelConfig) -> None:
-        height, _ = component.size(config.size)
-        self.bottom = component.bottom or (config.code_grid or 2,) * 2
-        self.code = config.code[COMPONENTS.index(component) if component in COMPONENTS else -1]
-        self.halvings = halvings(height // config.fold, self.bottom[0])
-        self.doublings = halvings(component.feature_size(config.size)[0], self.bottom[0])
-        self.widths = [min(config.width * 2**level, config.max_width) for level in range(max(1, self.halvings))]
+    code: int
+    bottom: tuple[int, int]
+    is_map: bool
+    num_down: int
+    num_up: int
+    widths: tuple[int, ...]
+    features: int
+    fold: int
+    num_blocks: int
+    norm: Norm
+    upsampling: Upsampling
+
+    @classmethod
+    def of(cls, component: Component, config: ModelConfig) -> "Layout":
+        """Return the layout of a component's networks in a model."""
+        bottom = component.bottom or (config.code_grid or 2,) * 2
+        num_down = num_halvings(component.size(config.size)[0] // config.fold, bottom[0])
+        return cls(
+            code=config.code[COMPONENTS.index(component) if component in COMPONENTS else -1],
+            bottom=bottom,
+            is_map=bool(config.code_grid),
+            num_down=num_down,
+            num_up=num_halvings(component.feature_size(config.size)[0], bottom[0]),
+            widths=tuple(min(config.width * 2**level, config.max_width) for level in range(max(1, num_down))),
+            features=config.features,
+            fold=config.fold,
+            num_blocks=config.local_blocks,
+            norm=config.norm,
+            upsampling=config.upsampling,
+        )
 
     @property
     def cells(self) -> int:
-        """Places of the last map."""
+        """Positions of the last map."""
         return self.bottom[0] * self.bottom[1]
+
+    def up(self, in_channels: int, out_channels: int) -> list[nn.Module]:
+        """Return an upsampling layer and its residual blocks."""
+        blocks = res_blocks(out_channels, self.num_blocks, self.norm)
+        return [upsample(in_channels, out_channels, self.norm, self.upsampling), *blocks]
 
 
 class Encoder(nn.Module):
-    """E_local^i: a window to a code, the mean of a normal distribution with a variational auto-encoder.
+    """E_local^i: a window to a code or, with ``variational``, to mean and log-variance of one."""
 
-    Args:
-        component: Which.
-        config: Of the model.
-    """
-
-    def __init__(self, component: Component, config: ModelConfig) -> None:
+    def __init__(self, layout: Layout, *, variational: bool = False) -> None:
         super().__init__()
-        shape = Shape(component, config)
-        self.fold = config.fold
+        self.fold = layout.fold
         layers: list[nn.Module] = []
-        channels = 3 * config.fold**2
-        if not shape.halvings:
-            layers.append(convolution(channels, shape.widths[0], 3, config.norm))
-        for width in shape.widths[: shape.halvings]:
-            layers += [halving(channels, width, config), *blocks(width, config.local_blocks, config.norm)]
+        channels = 3 * layout.fold**2
+        if not layout.num_down:
+            layers.append(convolution(channels, layout.widths[0], 3, layout.norm))
+        for width in layout.widths[: layout.num_down]:
+            layers += [downsample(channels, width, layout.norm), *res_blocks(width, layout.num_blocks, layout.norm)]
             channels = width
         self.layers = nn.Sequential(*layers)
-        self.mean = self._head(shape, config)
-        self.log_variance = self._head(shape, config) if config.variational else None
+        self.mean = self._head(layout)
+        self.log_variance = self._head(layout) if variational else None
 
     @staticmethod
-    def _head(shape: Shape, config: ModelConfig) -> nn.Module:
-        channels = shape.widths[-1]
-        if config.code_grid:
+    def _head(layout: Layout) -> nn.Module:
+        channels = layout.widths[-1]
+        if layout.is_map:
             # Paper: a vector, as far as Fig. 2 shows.
-            # Here: the last map itself, squeezed; without fully connected layers it needs fewer faces to learn from.
-            return nn.Sequential(nn.Conv2d(channels, shape.code // shape.cells, 1), nn.Flatten())
+            # Here: the last map with fewer channels; without fully connected layers fewer faces suffice for training.
+            return nn.Sequential(nn.Conv2d(channels, layout.code // layout.cells, 1), nn.Flatten())
         return nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(channels * shape.cells, config.hidden),
-            nn.ReLU(),
-            nn.Linear(config.hidden, shape.code),
+            nn.Flatten(), nn.Linear(channels * layout.cells, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, layout.code)
         )
 
     def forward(self, window: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(N, 3, h, w) to the code (N, D), and its logarithmic variance if it has one."""
+        """(N, 3, h, w) to the code (N, D) and its log-variance, None unless variational."""
         x = self.layers(F.pixel_unshuffle(window, self.fold))
         return self.mean(x).float(), None if self.log_variance is None else self.log_variance(x).float()
 
 
 class CodeMap(nn.Module):
-    """A code as a feature map of the encoder's last resolution, where every decoder starts.
+    """First layer of every decoder: a code (N, D) to a map (N, C, h, w) of the encoder's last resolution."""
 
-    Args:
-        shape: The component's.
-        config: Of the model.
-    """
-
-    def __init__(self, shape: Shape, config: ModelConfig) -> None:
+    def __init__(self, layout: Layout) -> None:
         super().__init__()
-        self.bottom, self.grid = shape.bottom, bool(config.code_grid)
-        channels = shape.widths[-1]
+        self.bottom, self.is_map = layout.bottom, layout.is_map
+        channels = layout.widths[-1]
         self.layer: nn.Module
-        if self.grid:
-            self.layer = convolution(shape.code // shape.cells, channels, 3, config.norm)
+        if self.is_map:
+            self.layer = convolution(layout.code // layout.cells, channels, 3, layout.norm)
         else:
-            self.layer = nn.Sequential(nn.Linear(shape.code, channels * shape.cells), nn.ReLU())
+            self.layer = nn.Sequential(nn.Linear(layout.code, channels * layout.cells), nn.ReLU())
 
     def forward(self, code: Tensor) -> Tensor:
         """(N, D) to (N, C, h, w)."""
-        if self.grid:
+        if self.is_map:
             return self.layer(code.unflatten(1, (-1, *self.bottom)))
         return self.layer(code).unflatten(1, (-1, *self.bottom))
 
 
 class PictureDecoder(nn.Module):
-    """G_local^i: a code to the component's picture.
+    """G_local^i: a code to the component's image."""
 
-    Args:
-        component: Which.
-        config: Of the model.
-    """
-
-    def __init__(self, component: Component, config: ModelConfig) -> None:
+    def __init__(self, layout: Layout) -> None:
         super().__init__()
-        shape = Shape(component, config)
-        layers: list[nn.Module] = [CodeMap(shape, config)]
-        channels = shape.widths[-1]
-        for width in [*reversed(shape.widths[:-1]), shape.widths[0]][: shape.halvings]:
-            layers += [doubling(channels, width, config), *blocks(width, config.local_blocks, config.norm)]
+        layers: list[nn.Module] = [CodeMap(layout)]
+        channels = layout.widths[-1]
+        for width in [*reversed(layout.widths[:-1]), layout.widths[0]][: layout.num_down]:
+            layers += layout.up(channels, width)
             channels = width
-        self.layers = nn.Sequential(*layers, ToPicture(channels, 5, config.fold))
+        self.layers = nn.Sequential(*layers, ToImage(channels, 5, layout.fold))
 
     def forward(self, code: Tensor) -> Tensor:
         """(N, D) to (N, 3, h, w) in [-1, 1]."""
@@ -136,25 +154,18 @@ class PictureDecoder(nn.Module):
 
 
 class FeatureDecoder(nn.Module):
-    """A code to the features that G_m gets.
+    """A code to the component's features for G_m."""
 
-    Args:
-        component: Which.
-        config: Of the model.
-    """
-
-    def __init__(self, component: Component, config: ModelConfig) -> None:
+    def __init__(self, layout: Layout) -> None:
         super().__init__()
-        shape = Shape(component, config)
-        layers: list[nn.Module] = [CodeMap(shape, config)]
-        channels = shape.widths[-1]
-        if not shape.doublings:
-            layers.append(convolution(channels, config.features, 3, config.norm))
-        for level in range(shape.doublings):
-            mirrored = max(0, len(shape.widths) - 2 - level)
-            last = level == shape.doublings - 1
-            width = config.features if last else max(shape.widths[mirrored], config.features)
-            layers += [doubling(channels, width, config), *blocks(width, config.local_blocks, config.norm)]
+        layers: list[nn.Module] = [CodeMap(layout)]
+        channels = layout.widths[-1]
+        if not layout.num_up:
+            layers.append(convolution(channels, layout.features, 3, layout.norm))
+        for level in range(layout.num_up):
+            mirrored = layout.widths[max(0, len(layout.widths) - 2 - level)]
+            width = layout.features if level == layout.num_up - 1 else max(mirrored, layout.features)
+            layers += layout.up(channels, width)
             channels = width
         self.layers = nn.Sequential(*layers)
 
@@ -164,21 +175,15 @@ class FeatureDecoder(nn.Module):
 
 
 class PictureHead(nn.Module):
-    """The component's picture out of its features.
+    """Two layers from a component's features to its image.
 
-    Paper: G_local^i makes it from the code.
-    Here: for the small presets; what Eq. 1 teaches reaches the features that the result is made of, at a fraction of
-    the work.
-
-    Args:
-        config: Of the model.
+    Paper: G_local^i decodes the image from the code.
+    Here, in the small presets: Eq. 1 reaches the features that the output is made of, at a fraction of the cost.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, features: int, norm: Norm) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            convolution(config.features, config.features, 3, config.norm), ToPicture(config.features, 3, 4)
-        )
+        self.layers = nn.Sequential(convolution(features, features, 3, norm), ToImage(features, 3, 4))
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, F, h / 4, w / 4) to (N, 3, h, w) in [-1, 1]."""
@@ -186,40 +191,33 @@ class PictureHead(nn.Module):
 
 
 class AutoEncoder(nn.Module):
-    """{E_local^i, G_local^i} and the feature decoder of a component.
+    """Encoder, feature decoder and image decoder of a component.
 
     Args:
-        component: Which.
-        config: Of the model.
-        picture: Whether it makes the component's picture; setting 1's has no loss that would train that.
+        component: The component.
+        config: Configuration of the model that it is part of.
     """
 
-    def __init__(self, component: Component, config: ModelConfig, *, picture: bool = True) -> None:
+    def __init__(self, component: Component, config: ModelConfig) -> None:
         super().__init__()
-        self.code = Shape(component, config).code
-        self.encoder = Encoder(component, config)
-        self.feature_decoder = FeatureDecoder(component, config)
+        layout = Layout.of(component, config)
+        self.code = layout.code
+        self.encoder = Encoder(layout, variational=config.variational)
+        self.feature_decoder = FeatureDecoder(layout)
         self.from_features = config.picture_decoder == "features"
         self.picture_decoder: nn.Module | None = None
-        if picture:
-            self.picture_decoder = PictureHead(config) if self.from_features else PictureDecoder(component, config)
-
-    def encode(self, window: Tensor) -> tuple[Tensor, Tensor | None]:
-        """See :class:`Encoder`."""
-        return self.encoder(window)
-
-    def features(self, code: Tensor) -> Tensor:
-        """See :class:`FeatureDecoder`."""
-        return self.feature_decoder(code)
+        if component is not FACE:  # setting 1 has no loss that would train one
+            head = PictureHead(config.features, config.norm) if self.from_features else PictureDecoder(layout)
+            self.picture_decoder = head
 
     def picture(self, code: Tensor, features: Tensor) -> Tensor | None:
-        """The component's picture from its code or, as configured, from its features; None without a decoder."""
+        """Return the component's image from its code or, as configured, its features; None without a decoder."""
         if self.picture_decoder is None:
             return None
         return self.picture_decoder(features if self.from_features else code)
 
 
-def sampled(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
-    """A code of that normal distribution, (N, D)."""
+def sample_code(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Sample codes (N, D) from a normal distribution."""
     noise = torch.randn(mean.shape, generator=generator, device=mean.device if generator is None else generator.device)
     return mean + noise.to(mean.device) * (log_variance / 2).exp()

@@ -1,4 +1,4 @@
-"""Section 3.1, mask-guided generation: E_m reads the target's mask, G_m makes the foreground.
+"""Section 3.1, mask-guided generation: E_m encodes the target's mask, G_m generates the foreground.
 
 "We concatenate all 3D and mask feature tensors to produce a fused feature tensor. Finally, we feed the fused feature
 tensor to the network G_m and produce the foreground face."
@@ -6,6 +6,7 @@ tensor to the network G_m and produce the foreground face."
 Shapes: masks (N, 11, S, S); features (N, C, S / 4, S / 4); the foreground (N, C, S / fold, S / fold).
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -14,33 +15,34 @@ from retouch_common.parsing.labels import NUM_CLASSES
 from torch import Tensor, nn
 
 from maskgan.components import FEATURE_STRIDE
-from maskgan.config import COMPONENT_NAMES, ModelConfig
-from maskgan.layers import blocks, convolution, doubling, halving, halvings, outer_kernel
+from maskgan.config import Norm, Upsampling
+from maskgan.layers import convolution, downsample, num_halvings, outer_kernel, res_blocks, upsample
 
 
-def _mask_widths(config: ModelConfig) -> list[int]:
-    """Channels of E_m's features, finest first."""
-    scales = halvings(FEATURE_STRIDE, config.fold)
-    return [max(4, config.generator_width >> (scales - level)) for level in range(scales + 1)]
+def mask_widths(width: int, fold: int) -> list[int]:
+    """Return the channels of E_m's features, finest first; ``width`` is the coarsest's."""
+    scales = num_halvings(FEATURE_STRIDE, fold)
+    return [max(4, width >> (scales - level)) for level in range(scales + 1)]
 
 
 class MaskEncoder(nn.Module):
     """E_m: the target's mask to features.
 
     Args:
-        config: Of the model.
+        widths: Channels of the features, finest first.
+        fold: Side of the pixel blocks folded into channels.
+        norm: Normalisation.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, widths: Sequence[int], fold: int, norm: Norm) -> None:
         super().__init__()
-        self.fold = config.fold
-        widths = _mask_widths(config)
-        stem = convolution(NUM_CLASSES * config.fold**2, widths[0], outer_kernel(config.fold), config.norm)
-        down = [halving(finer, coarser, config, kernel=3) for finer, coarser in pairwise(widths)]
+        self.fold = fold
+        stem = convolution(NUM_CLASSES * fold**2, widths[0], outer_kernel(fold), norm)
+        down = [downsample(finer, coarser, norm, kernel_size=3) for finer, coarser in pairwise(widths)]
         self.layers = nn.ModuleList([stem, *down])
 
     def forward(self, mask: Tensor) -> list[Tensor]:
-        """(N, 11, S, S) of zeros and ones to features, finest first, the last at S / 4."""
+        """(N, 11, S, S), one-hot, to features, finest first, the last at S / 4."""
         features = [F.pixel_unshuffle(mask, self.fold)]
         for layer in self.layers:
             features.append(layer(features[-1]))
@@ -48,29 +50,42 @@ class MaskEncoder(nn.Module):
 
 
 class MaskGuidedGenerator(nn.Module):
-    """G_m: the placed features of all components and the mask's to the foreground's features.
+    """G_m: the placed features of all components and the mask's features to the foreground's features.
 
     Args:
-        config: Of the model.
+        placed_channels: Channels of all placed features together.
+        widths: Channels of E_m's features, finest first.
+        out_channels: Channels of the foreground's features.
+        num_blocks: Residual blocks.
+        norm: Normalisation.
+        upsampling: Kind of the upsampling layers.
+        skips: Add E_m's finer features to those of the same resolution.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self,
+        placed_channels: int,
+        widths: Sequence[int],
+        out_channels: int,
+        *,
+        num_blocks: int,
+        norm: Norm,
+        upsampling: Upsampling,
+        skips: bool,
+    ) -> None:
         super().__init__()
-        width, mask_widths = config.generator_width, _mask_widths(config)
-        sources = len(COMPONENT_NAMES) if config.embedding == "local" else 1
-        self.fuse = convolution(width + sources * config.features, width, 1, config.norm)
-        self.blocks = nn.Sequential(*blocks(width, config.generator_blocks, config.norm))
-        up: list[nn.Module] = []
-        skips: list[nn.Module] = []
+        width = widths[-1]
+        self.fuse = convolution(width + placed_channels, width, 1, norm)
+        self.blocks = nn.Sequential(*res_blocks(width, num_blocks, norm))
+        self.up, self.skips = nn.ModuleList(), nn.ModuleList()
         channels = width
-        for level in reversed(range(len(mask_widths) - 1)):
-            outputs = mask_widths[level] if level else config.foreground_width
-            up.append(doubling(channels, outputs, config))
-            if config.mask_skips:
-                skips.append(nn.Conv2d(mask_widths[level], outputs, 1))
+        for level in reversed(range(len(widths) - 1)):
+            outputs = widths[level] if level else out_channels
+            self.up.append(upsample(channels, outputs, norm, upsampling))
+            if skips:
+                self.skips.append(nn.Conv2d(widths[level], outputs, 1))
             channels = outputs
-        self.up, self.skips = nn.ModuleList(up), nn.ModuleList(skips)
-        self.final = None if up else convolution(channels, config.foreground_width, 3, config.norm)
+        self.final = None if len(self.up) else convolution(channels, out_channels, 3, norm)
 
     def forward(self, placed: list[Tensor], mask_features: list[Tensor]) -> Tensor:
         """Placed features, each (N, F, S / 4, S / 4), and E_m's to (N, C, S / fold, S / fold)."""

@@ -1,16 +1,17 @@
-"""MaskGAN: portraits drawn anew after a mask, with the appearance of any person's parts, in the order of Fig. 2.
+"""MaskGAN: generate portraits after a mask with the appearance of any person's components, in the order of Fig. 2.
 
 Gu, Bao, Yang, Chen, Wen, Yuan. "Mask-Guided Portrait Editing with Conditional GANs." CVPR 2019.
 
 Every component of the source is encoded on its own (a), its features are placed where the target's mask has that
 component and become the foreground (b), which is fused with the target's background (c).
 
-Shapes: pictures (N, 3, S, S) in [-1, 1]; labels (N, S, S) long, of retouch_common.parsing.labels.CLASSES; codes (N, D).
+Shapes: images (N, 3, S, S) in [-1, 1]; labels (N, S, S) long, of retouch_common.parsing.labels.CLASSES; codes (N, D).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from typing import cast
 
 import torch
 from retouch_common.pretrained import Pretrained
@@ -33,47 +34,45 @@ from maskgan.components import (
 from maskgan.config import COMPONENT_NAMES, PRESETS, ModelConfig
 from maskgan.filling import filled
 from maskgan.layers import initialise
-from maskgan.local_embedding import FACE, AutoEncoder, sampled
-from maskgan.mask_guided import MaskEncoder, MaskGuidedGenerator
+from maskgan.local_embedding import FACE, AutoEncoder, sample_code
+from maskgan.mask_guided import MaskEncoder, MaskGuidedGenerator, mask_widths
 
 BUNDLED = resources.files("maskgan") / "weights"
 
 
 @dataclass(frozen=True)
 class Codes:
-    """The appearance of faces.
+    """Appearance of faces.
 
     Attributes:
-        values: By component, (N, D); zeros where the component is missing. With a global embedding: "face" alone.
-        present: Which components the faces have, (N, 5) bool in the order of COMPONENTS. A missing one, but hair, adds
-            nothing to the generator's features: it draws what the mask asks for without any appearance given.
+        values: Codes (N, D) by component, zeros where it is missing; "face" only with a global embedding.
+        present: Components that the faces have, (N, 5) bool in the order of COMPONENTS. A missing one, except hair,
+            adds nothing to the generator's input: what the mask asks for is generated without a given appearance.
     """
 
     values: Mapping[str, Tensor]
     present: Tensor
 
     def shows(self, name: str) -> bool:
-        """Whether all the faces have a component."""
+        """Return whether all faces have a component."""
         return bool(self.present[:, COMPONENT_NAMES.index(name)].all())
 
 
 @dataclass(frozen=True)
 class MaskGANOutput:
-    """What :meth:`MaskGAN.forward` finds and makes.
+    """Output of :meth:`MaskGAN.forward`.
 
     Attributes:
         image: G(x^s, m^s, x^t, m^t), (N, 3, S, S) in [-1, 1].
-        codes: Of the source; with a variational model in training they are samples.
-        windows: x_i^s by component, (N, 3, h, w) in [-1, 1]: what G_local is to make again.
-        reconstructions: What it makes, by component; empty with a global embedding.
-        statistics: Mean and logarithmic variance of the codes by component; empty unless the model is variational.
+        codes: Codes of the source; samples where the model is variational and in training mode.
+        windows: x_i^s by component, (N, 3, h, w) in [-1, 1], the targets of G_local.
+        reconstructions: G_local's output by component; empty with a global embedding.
     """
 
     image: Tensor
     codes: Codes
     windows: Mapping[str, Tensor]
     reconstructions: Mapping[str, Tensor]
-    statistics: Mapping[str, tuple[Tensor, Tensor]]
 
 
 class MaskGAN(
@@ -82,7 +81,7 @@ class MaskGAN(
     tags=["portrait-editing", "image-to-image"],
     license="apache-2.0",
 ):
-    """The whole framework G.
+    """The whole generator G.
 
     Args:
         config: Its configuration; the preset "recommended" by default.
@@ -94,13 +93,31 @@ class MaskGAN(
         super().__init__()
         self.config = config = config or PRESETS["recommended"].model
         self.parts = COMPONENTS if config.embedding == "local" else (FACE,)
-        self.embedding = nn.ModuleDict(
-            {part.name: AutoEncoder(part, config, picture=config.embedding == "local") for part in self.parts}
+        self.embedding = nn.ModuleDict({part.name: AutoEncoder(part, config) for part in self.parts})
+        widths, fold, norm = mask_widths(config.generator_width, config.fold), config.fold, config.norm
+        self.E_m = MaskEncoder(widths, fold, norm)
+        self.G_m = MaskGuidedGenerator(
+            len(self.parts) * config.features,
+            widths,
+            config.foreground_width,
+            num_blocks=config.generator_blocks,
+            norm=norm,
+            upsampling=config.upsampling,
+            skips=config.mask_skips,
         )
-        self.E_m = MaskEncoder(config)
-        self.G_m = MaskGuidedGenerator(config)
-        self.fusion = BackgroundFusion(config) if config.background == "fused" else Pasting(config)
-        initialise(self, config.norm)
+        self.fusion: BackgroundFusion | Pasting
+        if config.background == "fused":
+            self.fusion = BackgroundFusion(
+                config.foreground_width,
+                fold,
+                num_blocks=config.background_blocks,
+                norm=norm,
+                as_image=config.foreground == "picture",
+                residual=config.background_residual,
+            )
+        else:
+            self.fusion = Pasting(config.foreground_width, fold)
+        initialise(self, norm)
 
     def forward(
         self,
@@ -111,61 +128,32 @@ class MaskGAN(
         *,
         generator: torch.Generator | None = None,
     ) -> MaskGANOutput:
-        """Draw the source's appearance after the target's mask, before the target's background.
+        """Generate the source's appearance after the target's mask, in front of the target's background.
 
         Args:
             source: x^s.
             source_labels: m^s.
-            target: x^t, of which only the background is seen.
+            target: x^t, of which only the background is used.
             target_labels: m^t.
-            generator: Of the samples of a variational model in training.
+            generator: Random numbers of a variational model in training mode.
         """
-        self._check(source, source_labels)
         self._check(target, target_labels)
-        windows = self.windows(source, source_labels)
-        present = centres(source_labels)[1]
-        values, statistics = {}, {}
-        for name, window in windows.items():
-            mean, log_variance = self._coder(name).encode(window)
-            value = mean
-            if log_variance is not None:
-                statistics[name] = (mean, log_variance)
-                value = sampled(mean, log_variance, generator) if self.training else mean
-            values[name] = self._without_missing(name, value, present)
-        codes = Codes(values, present)
+        windows, codes = self._encode(source, source_labels, sample=self.training, generator=generator)
         features = self._features(codes)
-        pictures = {name: self._coder(name).picture(values[name], features[name]) for name in windows}
+        decoded = {name: self._coder(name).picture(codes.values[name], features[name]) for name in windows}
         return MaskGANOutput(
-            image=self._compose(codes, features, target, target_labels),
+            image=self._compose(features, target, target_labels),
             codes=codes,
             windows=windows,
-            reconstructions={name: picture for name, picture in pictures.items() if picture is not None},
-            statistics=statistics,
+            reconstructions={name: image for name, image in decoded.items() if image is not None},
         )
 
     def encode(self, image: Tensor, labels: Tensor) -> Codes:
-        """The appearance of faces; a variational model answers the mean.
-
-        Args:
-            image: x^s, (N, 3, S, S) in [-1, 1].
-            labels: m^s, (N, S, S) long.
-        """
-        self._check(image, labels)
-        present = centres(labels)[1]
-        windows = self.windows(image, labels)
-        values = {name: self._coder(name).encode(window)[0] for name, window in windows.items()}
-        return Codes({name: self._without_missing(name, value, present) for name, value in values.items()}, present)
+        """Encode the appearance of faces x^s with labels m^s; a variational model returns the mean."""
+        return self._encode(image, labels)[1]
 
     def generate(self, codes: Codes, target: Tensor, target_labels: Tensor) -> Tensor:
-        """Draw faces of an appearance after a mask.
-
-        Args:
-            codes: Of :meth:`encode`; every component may come from another face.
-            target: x^t, (N, 3, S, S) in [-1, 1], of which only the background is seen.
-            target_labels: m^t, (N, S, S) long.
-
-        Returns:
-            (N, 3, S, S) in [-1, 1].
+        """Generate faces (N, 3, S, S) in [-1, 1] from codes, of any faces, the background of x^t and the labels m^t.
 
         Raises:
             ValueError: The codes are not of this model.
@@ -175,51 +163,53 @@ class MaskGAN(
             value, length = codes.values.get(part.name), self._coder(part.name).code
             if value is None or tuple(value.shape) != (len(target), length):
                 raise ValueError(f"the code of {part.name} must have shape {(len(target), length)}, as encode gives it")
-        return self._compose(codes, self._features(codes), target, target_labels)
+        return self._compose(self._features(codes), target, target_labels)
 
     def windows(self, image: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """x_i, the components of faces, cut out and masked as configured.
-
-        Args:
-            image: (N, 3, S, S) in [-1, 1].
-            labels: (N, S, S) long.
-
-        Returns:
-            By component (N, 3, h, w), 0 (mid-grey) where there is nothing of it.
-        """
-        if self.config.embedding == "global":
+        """Cut out and mask the components x_i of faces: (N, 3, h, w) by component, 0 (mid-grey) where it is not."""
+        config = self.config
+        if config.embedding == "global":
             return {FACE.name: image * (labels != 0)[:, None]}
         xy, _ = centres(labels)
-        where = masks(labels)
         found = {}
-        for number, component in enumerate(COMPONENTS):
+        for number, (component, mask) in enumerate(zip(COMPONENTS, masks(labels).unbind(1), strict=True)):
+            shown = mask[:, None].to(image.dtype)
             eye = component.name.startswith("eye")
-            shown = where[:, number, None].to(image.dtype)
-            picture = image * shown if self.config.mask_eyes or not eye else image
-            if component.whole and self.config.surroundings == "continued":
-                picture = filled(picture, shown)
-            if component.whole and self.config.whole_windows == "picture":
-                found[component.name] = picture
-            else:
-                corner = window_corner(component, xy[:, number], self.config.size, snap=self.config.snap)
-                found[component.name] = crop(picture, component, corner)
+            window = image * shown if config.mask_eyes or not eye else image
+            if component.whole and config.surroundings == "continued":
+                window = filled(window, shown)
+            if not self._covers_image(component):
+                window = crop(window, component, window_corner(component, xy[:, number], config.size, snap=config.snap))
+            found[component.name] = window
         return found
 
     def conditioning(self, labels: Tensor) -> Tensor:
-        """What E_m and the discriminators see of labels, (N, 11, S, S) of zeros and ones."""
+        """Return labels as E_m sees them, (N, 11, S, S), one-hot."""
         return one_hot(enlarged(labels, self.config.enlarge))
+
+    def _encode(
+        self, image: Tensor, labels: Tensor, *, sample: bool = False, generator: torch.Generator | None = None
+    ) -> tuple[dict[str, Tensor], Codes]:
+        """Fig. 2 (a): windows and codes."""
+        self._check(image, labels)
+        windows, present = self.windows(image, labels), centres(labels)[1]
+        values = {}
+        for name, window in windows.items():
+            value, log_variance = self._coder(name).encoder(window)
+            if sample and log_variance is not None:
+                value = sample_code(value, log_variance, generator)
+            values[name] = self._zero_missing(name, value, present)
+        return windows, Codes(values, present)
 
     def _features(self, codes: Codes) -> dict[str, Tensor]:
         found = {}
         for name, value in codes.values.items():
-            feature = self._coder(name).features(value)
-            # A zero code of hair is a bald head's, and G_m learns what that looks like.
-            if self._may_lack(name) and name != "hair":
-                feature = feature * codes.present[:, COMPONENT_NAMES.index(name), None, None, None]
-            found[name] = feature
+            feature = self._coder(name).feature_decoder(value)
+            # A zero code of hair stands for baldness, which G_m learns.
+            found[name] = feature if name == "hair" else self._zero_missing(name, feature, codes.present)
         return found
 
-    def _compose(self, codes: Codes, features: Mapping[str, Tensor], target: Tensor, target_labels: Tensor) -> Tensor:
+    def _compose(self, features: Mapping[str, Tensor], target: Tensor, target_labels: Tensor) -> Tensor:
         """Fig. 2 (b) and (c)."""
         xy, present = centres(target_labels)
         placed = [self._place(part, features[part.name], xy, present) for part in self.parts]
@@ -227,25 +217,25 @@ class MaskGAN(
         return self.fusion(foreground, target, (target_labels == 0)[:, None].to(target.dtype))
 
     def _place(self, part: Component, feature: Tensor, xy: Tensor, present: Tensor) -> Tensor:
-        """A component's features at its centre in the target; nothing where the target has no such component."""
+        """Place features at their component's centre in the target; zeros where the target lacks the component."""
         if part is FACE:
             return feature
-        number = COMPONENT_NAMES.index(part.name)
-        if not (part.whole and self.config.whole_windows == "picture"):
-            corner = feature_corner(part, xy[:, number], self.config.size)
+        if not self._covers_image(part):
+            corner = feature_corner(part, xy[:, COMPONENT_NAMES.index(part.name)], self.config.size)
             feature = place(feature, corner, self.config.size // FEATURE_STRIDE)
-        return feature * present[:, number, None, None, None] if self._may_lack(part.name) else feature
+        return self._zero_missing(part.name, feature, present)
 
-    def _without_missing(self, name: str, value: Tensor, present: Tensor) -> Tensor:
-        return value * present[:, COMPONENT_NAMES.index(name), None] if self._may_lack(name) else value
+    def _covers_image(self, part: Component) -> bool:
+        return part.whole and self.config.whole_windows == "picture"
 
-    def _may_lack(self, name: str) -> bool:
-        return self.config.missing == "zero" and name != FACE.name
+    def _zero_missing(self, name: str, value: Tensor, present: Tensor) -> Tensor:
+        """Return (N, ...) values, zeros where faces lack the component."""
+        if self.config.missing == "canonical" or name == FACE.name:
+            return value
+        return value * present[:, COMPONENT_NAMES.index(name)].reshape(-1, *[1] * (value.ndim - 1))
 
     def _coder(self, name: str) -> AutoEncoder:
-        coder = self.embedding[name]
-        assert isinstance(coder, AutoEncoder)
-        return coder
+        return cast(AutoEncoder, self.embedding[name])
 
     def _check(self, image: Tensor, labels: Tensor) -> None:
         side = self.config.size
@@ -254,8 +244,3 @@ class MaskGAN(
                 f"pictures must be (N, 3, {side}, {side}) and labels (N, {side}, {side}), "
                 f"not {tuple(image.shape)} and {tuple(labels.shape)}"
             )
-
-
-def unit(picture: Tensor) -> Tensor:
-    """A picture in [-1, 1] brought to [0, 1]."""
-    return (picture + 1) / 2

@@ -1,14 +1,13 @@
-"""The neck and the ears: background to the labels, but of the face's skin, and so of the face's colour.
+"""Colour of neck and ears: background to the labels, but of the face's skin.
 
-Section 3.1 names them as one of two reasons why a new face pasted before the target's background shows a border: "the
-background contains neck skin parts", whose colour is not the source's. Nothing that G_b sees tells it what is neck and
-what is a brown wall, and Eq. 9 asks for nothing there.
+Section 3.1 names them as one of two reasons why a face pasted over the target's background shows a border: "the
+background contains neck skin parts", whose colour is not the source's. G_b cannot tell a neck from a brown wall, and no
+term of Eq. 9 asks it to.
 
-Here: bare skin around the face is told by its colour and by being connected with the face, and takes the change of the
-face's mean colour. Unpaired training data and edits both see backgrounds made so.
+Here: bare skin around the face is found by its colour and its connection with the face, and its colour changes as the
+face's mean colour does, in unpaired training data and in edits.
 
-Shapes: pictures (N, 3, S, S) in [-1, 1]; labels (N, S, S) long; mattes (N, 1, S, S) in [0, 1]; colours (N, 3) in
-[0, 1].
+Shapes: images (N, 3, S, S) in [-1, 1]; labels (N, S, S) long; mattes (N, 1, S, S) in [0, 1]; colours (N, 3) in [0, 1].
 """
 
 import torch
@@ -18,34 +17,26 @@ from retouch_common.ranges import to_signed, to_unit
 from torch import Tensor
 
 FACE = tuple(CLASSES.index(name) for name in ("skin", "nose"))
-DARK = 0.05  # added before logarithms: what is darker than that has no reliable hue
+DARK = 0.05  # added before logarithms: darker pixels have no reliable hue
 HUE, LIGHT, SHADE = 0.12, 0.25, 0.9
-"""How far, as logarithms, a neck's hue may be from the face's, how much lighter and how much darker it may be."""
-REACH = 0.3  # how far from the face skin is looked for, as a share of the picture's side
-STEPS = 24  # of growing from the face, at a quarter of the resolution
-GAIN = 6.0  # largest change of a colour, as a factor
+"""Tolerances of a neck's hue, of how much lighter and how much darker than the face it is; logarithms."""
+REACH = 0.3  # search radius around the face as a share of the image's side
+STEPS = 24  # dilations from the face, at a quarter of the resolution
+GAIN = 6.0  # largest factor of a colour's change
 
 
-def skin_colour(picture: Tensor, labels: Tensor) -> Tensor:
+def skin_colour(image: Tensor, labels: Tensor) -> Tensor:
     """Return the mean colour of the face's skin, (N, 3); mid-grey where there is none."""
     where = _face(labels)
     count = where.sum(dim=(2, 3))
-    mean = (to_unit(picture.float()) * where).sum(dim=(2, 3)) / count.clamp(min=1)
+    mean = (to_unit(image.float()) * where).sum(dim=(2, 3)) / count.clamp(min=1)
     return torch.where(count > 0, mean, 0.5)
 
 
-def neck_matte(picture: Tensor, labels: Tensor) -> Tensor:
-    """Return where the background shows skin of the person's: neck and ears.
-
-    Args:
-        picture: (N, 3, S, S) in [-1, 1].
-        labels: (N, S, S) long.
-
-    Returns:
-        (N, 1, S, S) in [0, 1], 0 wherever the labels have a part of the face or hair.
-    """
+def neck_matte(image: Tensor, labels: Tensor) -> Tensor:
+    """Return the matte of the person's skin in the background, neck and ears; 0 wherever labels are not background."""
     face = _face(labels)
-    tone = torch.log(to_unit(picture.float()) + DARK)
+    tone = torch.log(to_unit(image.float()) + DARK)
     light = tone.mean(dim=1, keepdim=True)
     hue = torch.stack([tone[:, 0] - tone[:, 1], tone[:, 1] - tone[:, 2]], dim=1)
     (hue_mean, hue_spread), (light_mean, light_spread) = _moments(hue, face), _moments(light, face)
@@ -56,18 +47,11 @@ def neck_matte(picture: Tensor, labels: Tensor) -> Tensor:
     return likely * _connected(likely, face)
 
 
-def recoloured(picture: Tensor, matte: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """Return a picture whose colours, where a matte says so, change as one colour does to become another.
-
-    Args:
-        picture: (N, 3, S, S) in [-1, 1].
-        matte: (N, 1, S, S).
-        before: (N, 3) in [0, 1].
-        after: (N, 3).
-    """
+def recoloured(image: Tensor, matte: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Return an image whose colours change inside a matte by the gain that turns ``before`` into ``after``."""
     gain = ((after + DARK) / (before + DARK)).clamp(1 / GAIN, GAIN)[..., None, None]
-    changed = ((to_unit(picture) + DARK) * gain - DARK).clamp(0, 1)
-    return picture + matte * (to_signed(changed) - picture)
+    changed = ((to_unit(image) + DARK) * gain - DARK).clamp(0, 1)
+    return image + matte * (to_signed(changed) - image)
 
 
 def _face(labels: Tensor) -> Tensor:
@@ -75,14 +59,14 @@ def _face(labels: Tensor) -> Tensor:
 
 
 def _moments(values: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of (N, C, S, S) values where (N, 1, S, S) says so, (N, C, 1, 1) each."""
+    """Return mean and deviation, (N, C, 1, 1) each, of values (N, C, S, S) inside a mask (N, 1, S, S)."""
     count = where.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     mean = (values * where).sum(dim=(2, 3), keepdim=True) / count
     return mean, (((values - mean).square() * where).sum(dim=(2, 3), keepdim=True) / count).sqrt()
 
 
 def _connected(likely: Tensor, face: Tensor) -> Tensor:
-    """Return how well every pixel is connected with the face through likely ones, (N, 1, S, S) in [0, 1]."""
+    """Return the connectedness of pixels with the face through likely ones, (N, 1, S, S) in [0, 1]."""
     side = likely.shape[-1]
     near = F.avg_pool2d(likely, 4)
     seeds = F.max_pool2d(face, 4)

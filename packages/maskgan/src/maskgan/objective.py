@@ -17,7 +17,6 @@ from maskgan.losses import (
     discriminator_loss,
     feature_matching_loss,
     global_loss,
-    kl_loss,
     local_loss,
     region_loss,
     sigmoid_loss,
@@ -25,21 +24,21 @@ from maskgan.losses import (
 from maskgan.model import MaskGANOutput
 
 Parser = Callable[[Tensor], Tensor]
-"""P_F: pictures (N, 3, S, S) in [0, 1] to logits (N, 11, S, S), with gradients."""
+"""P_F: images (N, 3, S, S) in [0, 1] to logits (N, 11, S, S), differentiable."""
 
 VGG_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 def situations(step: int, pairing: str) -> tuple[Situation, ...]:
-    """Data of a step: the (1+1) strategy of section 3.3.
+    """Return the data of a step: the (1+1) strategy of section 3.3.
 
     Args:
         step: From 1 on.
-        pairing: "alternate": paired data in odd steps and unpaired data in even ones; "overlap": unpaired data in all
+        pairing: "alternate": paired data in odd steps, unpaired data in even ones; "overlap": unpaired data in all
             steps, after paired data in the odd ones.
 
     Raises:
-        ValueError: There is no such strategy.
+        ValueError: Unknown strategy.
     """
     odd = step % 2 == 1
     if pairing == "alternate":
@@ -50,14 +49,14 @@ def situations(step: int, pairing: str) -> tuple[Situation, ...]:
 
 
 class Objective(nn.Module):
-    """The terms of Eq. 9, by name and unweighted, and their sum.
+    """The terms of Eq. 9, by name and unweighted, and their weighted sum.
 
     Args:
         config: Weights and forms.
-        parser: P_F, trained, frozen and in evaluation mode; it is no part of this module.
+        parser: P_F, trained, frozen and in evaluation mode; not a submodule.
 
     Raises:
-        ValueError: A term has a weight, and what it needs, the parser or VGG-19's weights, is not there.
+        ValueError: A term with a weight lacks the parser or VGG-19's weights.
     """
 
     def __init__(self, config: LossConfig, parser: Parser | None) -> None:
@@ -67,7 +66,7 @@ class Objective(nn.Module):
         if isinstance(parser, nn.Module) and (parser.training or any(p.requires_grad for p in parser.parameters())):
             raise ValueError("the face parser must be frozen and in evaluation mode")
         self.config = config
-        self._parser = (parser,)  # in a tuple: its weights are not this module's
+        self._parser = (parser,)  # in a tuple, so that its weights are not this module's
         self.perceptual: PerceptualLoss | None = None
         if config.perceptual:
             state = read_vgg("vgg19", config.perceptual_weights or None)
@@ -82,7 +81,6 @@ class Objective(nn.Module):
             "feature_matching": config.adversarial * config.feature_matching,
             "parsing": config.parsing,
             "perceptual": config.perceptual,
-            "kl": config.kl,
         }
 
     def forward(
@@ -94,26 +92,24 @@ class Objective(nn.Module):
         discriminators: Discriminators | None = None,
         source: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """The terms that act in a situation.
+        """Return the terms that act in a situation.
 
         Args:
-            output: The framework's.
-            target: x^t, which is x^s where the data are paired.
+            output: The generator's.
+            target: x^t; the ground truth where the data are paired.
             target_labels: m^t.
             situation: "paired": all of Eq. 9; "unpaired": lambda_global and lambda_FM are zero.
-            discriminators: Frozen for the moment; None leaves the game out.
-            source: x^s and m^s of unpaired data; None leaves their appearance out.
+            discriminators: Frozen; None omits the adversarial terms.
+            source: x^s and m^s of unpaired data; None omits the appearance term.
         """
         config, paired = self.config, situation == "paired"
         terms: dict[str, Tensor] = {}
         if output.reconstructions and config.local:
             terms["local"] = local_loss(output.reconstructions, output.windows, output.codes.present)
-        if output.statistics and config.kl:
-            terms["kl"] = kl_loss(output.statistics)
         if paired and config.reconstruction:
-            terms["reconstruction"] = global_loss(output.image, target, config.distance)
+            terms["reconstruction"] = global_loss(output.image, target)
         if paired and config.region:
-            terms["region"] = region_loss(output.image, target, target_labels, config.distance, config.region_weights)
+            terms["region"] = region_loss(output.image, target, target_labels, config.region_weights)
         if paired and self.perceptual is not None:
             face = (target_labels != 0)[:, None]
             terms["perceptual"] = self.perceptual(to_unit(output.image) * face, to_unit(target) * face)
@@ -122,17 +118,15 @@ class Objective(nn.Module):
         if not paired and config.background:
             terms["background"] = background_loss(output.image, target_labels, target)
         if discriminators is not None and config.adversarial:
-            judged = discriminators(output.image, target_labels, situation)
-            terms["sigmoid"] = sigmoid_loss(judged.logits, config.kind)
+            fake = discriminators(output.image, target_labels, situation)
+            terms["sigmoid"] = sigmoid_loss(fake.logits, config.kind)
             if paired and config.feature_matching:
                 with torch.no_grad():
                     real = discriminators(target, target_labels, situation)
-                terms["feature_matching"] = feature_matching_loss(
-                    judged.features, real.features, config.feature_distance
-                )
+                terms["feature_matching"] = feature_matching_loss(fake.features, real.features, config.feature_distance)
         parser = self._parser[0]
         if config.parsing and parser is not None and (config.parsing_on == "both" or not paired):
-            terms["parsing"] = parsing_loss(parser(to_unit(output.image)), target_labels, config.parsing_weights)
+            terms["parsing"] = parsing_loss(parser(to_unit(output.image)), target_labels)
         return terms
 
     def discriminator(
@@ -143,19 +137,11 @@ class Objective(nn.Module):
         target_labels: Tensor,
         situation: Situation,
     ) -> Tensor:
-        """Eq. 3, what the discriminators minimise.
-
-        Args:
-            discriminators: Both situations'.
-            image: G(…), which gets no gradient.
-            target: x^t.
-            target_labels: m^t.
-            situation: Which one plays.
-        """
+        """Return Eq. 3, the discriminators' loss on x^t and on G(…) = ``image``, which gets no gradient."""
         real = discriminators(target, target_labels, situation)
         fake = discriminators(image.detach(), target_labels, situation)
         return discriminator_loss(real.logits, fake.logits, self.config.kind)
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """Eq. 9, the weighted sum of the terms that are there."""
+        """Return Eq. 9, the weighted sum of the given terms."""
         return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()

@@ -1,4 +1,4 @@
-"""The commands ``maskgan-train-parser`` and ``maskgan-convert-labels``, which the package maskgan installs."""
+"""The commands ``maskgan-train-parser`` and ``maskgan-convert-labels``."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ KINDS = ("helen", "helen-relabelled", "celebamask-hq", "lapa", "templates")
 @version_option("retouch-common")
 @friendly_errors
 def train_parser(**options: Any) -> None:
-    """Train the face parser P_F; a killed run goes on with the same command.
+    """Train the face parser P_F; rerun the same command to resume.
 
     On several GPUs or nodes: accelerate launch "$(which maskgan-train-parser)" with the same options.
     """
@@ -34,11 +34,11 @@ def train_parser(**options: Any) -> None:
 @version_option("retouch-common")
 @friendly_errors
 def convert(kind: str, source: Path, out: Path) -> None:
-    """Turn a labelled data set in DIR into images/ and labels/ that training reads.
+    """Convert a labelled data set in DIR to images/ and labels/ for training.
 
-    Classes that the 11 do not have become background; left is the picture's left. Pictures whose labels are there
-    already are passed over, so that a stopped conversion goes on with the same command. Those whose labels cannot be
-    read or made are listed at the end, and the exit status is then 1.
+    Classes beyond the 11 become background; left is the image's left. Images with existing labels are skipped: rerun
+    the same command to resume. Images whose labels cannot be read or made are listed at the end, and the exit status is
+    then 1.
     """
     from retouch_common.parsing.converters import convert as run
 

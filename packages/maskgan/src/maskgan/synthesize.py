@@ -1,11 +1,11 @@
-"""Faces that nobody has, with labels that are exact: masks of some people, appearances of others.
+"""Synthetic faces with exact labels: masks of some people, appearances of others.
 
-    DIR/images/000000.png   the drawn face
-    DIR/labels/000000.png   the mask it was drawn after
-    DIR/pairs.jsonl         what each was made of
-    DIR/settings.json       what all are made of
+    DIR/images/000000.png   the generated face
+    DIR/labels/000000.png   its mask
+    DIR/pairs.jsonl         mask and sources of each
+    DIR/settings.json       settings of the set
 
-which is a folder that the face parser's training reads.
+The face parser's training reads such a folder.
 """
 
 import json
@@ -26,11 +26,11 @@ from retouch_common.weights import state_hash
 
 from maskgan.components import COMPONENTS
 from maskgan.config import COMPONENT_NAMES
-from maskgan.edit_files import Options, find_face
+from maskgan.edit_files import EditOptions, find_face
 from maskgan.editor import Editor, Portrait
 
-KEPT = 256  # faces whose appearance is kept in memory
-TRIES = 20  # draws until a source has what the mask needs
+CACHE_SIZE = 256  # source faces kept in memory
+TRIES = 20  # draws of a source with the components that a mask needs
 
 
 def synthesize(
@@ -45,23 +45,23 @@ def synthesize(
     seed: int = 0,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Draw faces; those that are there already are not drawn again.
+    """Generate faces, skipping existing ones.
 
     Args:
         editor: The network.
-        masks: A folder of label pictures of aligned faces, or one with ``images/`` and ``labels/``, whose pictures give
-            the background; without a picture the background is the source's.
-        sources: Photographs whose faces lend their appearance.
+        masks: A folder of label images of aligned faces, or one with ``images/`` and ``labels/``, whose images give the
+            background; without an image the background is the source's.
+        sources: Folder of photos whose faces give the appearance.
         out: Folder of the set.
-        number: Faces to draw.
-        mix: Every component from a source of its own.
+        number: Number of faces.
+        mix: Draw a source for every component.
         aligned: The sources are aligned faces.
-        seed: Of the draw; face i depends on it, i and the two folders only.
-        report: Receives lines for the user.
+        seed: Random seed; face i depends on it, i and the two folders only.
+        report: Called with lines for the user.
 
     Raises:
-        ValueError: A folder holds nothing usable, no source has what a mask needs, or the set was begun otherwise.
-        OSError: Something cannot be read or written.
+        ValueError: A folder holds nothing usable, no source has what a mask needs, or ``out`` has other settings.
+        OSError: A file cannot be read or written.
     """
     chosen_masks, photos = find_masks(masks), find_portraits(sources)
     settings = {
@@ -78,43 +78,44 @@ def synthesize(
     write_atomically(out / "settings.json", (json.dumps(settings, indent=2) + "\n").encode())
     for folder in ("images", "labels"):
         (out / folder).mkdir(exist_ok=True)
-    lenders = _Lenders(editor, photos, aligned, report)
-    made: list[str] = []
+    pool = _SourcePool(editor, photos, aligned, report)
+    pairs: list[str] = []
     with progress_bar(unit="faces") as bar:
         for index in bar.track(range(number), description="Drawing"):
             name = f"{index:06d}.png"
             generator = np.random.default_rng((seed, index))
             mask = chosen_masks[int(generator.integers(len(chosen_masks)))]
             labels = _labels(mask, editor.size)
-            chosen = lenders.draw(labels, generator, mix=mix)
-            lent = {part: path.relative_to(sources).as_posix() for part, path in chosen.items()}
-            made.append(json.dumps({"file": name, "mask": mask.name, "sources": lent}))
-            # The label picture is written last: where it is, the face is complete.
+            chosen = pool.draw(labels, generator, mix=mix)
+            names = {part: path.relative_to(sources).as_posix() for part, path in chosen.items()}
+            pairs.append(json.dumps({"file": name, "mask": mask.name, "sources": names}))
+            # The label image is written last: its presence marks the face as complete.
             if not (out / "labels" / name).is_file():
-                write_picture(out / "images" / name, _drawn(editor, mask, labels, chosen, lenders))
+                faces = {part: pool.open(path) for part, path in chosen.items()}
+                write_picture(out / "images" / name, _generate(editor, mask, labels, faces))
                 write_labels(out / "labels" / name, labels)
-    write_atomically(out / "pairs.jsonl", ("\n".join(made) + "\n").encode())
+    write_atomically(out / "pairs.jsonl", ("\n".join(pairs) + "\n").encode())
     report(f"wrote {number} faces to {out}")
 
 
 def find_masks(folder: Path) -> list[Path]:
-    """The label pictures of a folder, or of its folder ``labels``, sorted.
+    """Return the label images of a folder or of its folder ``labels``, sorted.
 
     Raises:
         ValueError: There are none.
     """
     inner = folder / "labels" if (folder / "labels").is_dir() else folder
     if not inner.is_dir():
-        raise ValueError(f"{folder}: not a folder of label pictures")
-    named = sorted(path for path in inner.glob(f"*{LABELS}"))  # as maskgan-parse writes them, beside other pictures
+        raise ValueError(f"{folder}: not a folder of label images")
+    named = sorted(inner.glob(f"*{LABELS}"))  # as maskgan-parse writes them, beside other images
     found = named or sorted(inner.glob("*.png"))
     if not found:
-        raise ValueError(f"{inner}: no label pictures in it (PNG)")
+        raise ValueError(f"{inner}: no label images in it (PNG)")
     return found
 
 
-def picture_of(mask: Path) -> Path | None:
-    """The aligned face that a label picture belongs to, if it lies where maskgan-parse or a training set has it."""
+def image_of(mask: Path) -> Path | None:
+    """Return the aligned face of a label image, if it is where maskgan-parse or a training set has it."""
     if mask.name.endswith(LABELS):
         beside = mask.with_name(mask.name.removesuffix(LABELS) + ALIGNED)
         if beside.is_file():
@@ -124,23 +125,22 @@ def picture_of(mask: Path) -> Path | None:
     return next((path for path in found if path.stem == mask.stem and path.suffix.lower() in SUFFIXES), None)
 
 
-class _Lenders:
-    """Photographs and the appearance of their faces, read when they are first drawn."""
+class _SourcePool:
+    """Photos whose faces are opened when first drawn."""
 
     def __init__(self, editor: Editor, photos: Sequence[Path], aligned: bool, report: Callable[[str], None]) -> None:
         self.photos = list(photos)
         self._report, self._useless = report, set[Path]()
-        self.open = lru_cache(maxsize=KEPT)(lambda path: _portrait(editor, path, aligned))
+        self.open = lru_cache(maxsize=CACHE_SIZE)(lambda path: _portrait(editor, path, aligned))
 
     def draw(self, labels: np.ndarray, generator: np.random.Generator, *, mix: bool) -> dict[str, Path]:
-        """A photograph for every component that the mask has, all the same one unless ``mix``."""
+        """Draw a photo for every component, all the same one unless ``mix``, which has what the mask needs."""
         needed = [component.name for component in COMPONENTS if np.isin(labels, component.labels).any()]
         if not mix:
-            path = self._having(needed, generator)
-            return dict.fromkeys(COMPONENT_NAMES, path)
-        return {part: self._having([part] if part in needed else [], generator) for part in COMPONENT_NAMES}
+            return dict.fromkeys(COMPONENT_NAMES, self._draw_with(needed, generator))
+        return {part: self._draw_with([part] if part in needed else [], generator) for part in COMPONENT_NAMES}
 
-    def _having(self, parts: Sequence[str], generator: np.random.Generator) -> Path:
+    def _draw_with(self, parts: Sequence[str], generator: np.random.Generator) -> Path:
         for _ in range(TRIES):
             path = self.photos[int(generator.integers(len(self.photos)))]
             if path in self._useless:
@@ -149,7 +149,7 @@ class _Lenders:
                 codes = self.open(path).codes
             except (ValueError, OSError) as error:
                 self._useless.add(path)
-                self._report(f"left out: {error_line(error)}")
+                self._report(f"skipped: {error_line(error)}")
                 continue
             if all(codes.shows(part) for part in parts):
                 return path
@@ -158,25 +158,23 @@ class _Lenders:
 
 def _portrait(editor: Editor, path: Path, aligned: bool) -> Portrait:
     photo = Photo.open(path)
-    return editor.open_source(photo, find_face(photo, Options(aligned=aligned)))
+    return editor.open_source(photo, find_face(photo, EditOptions(aligned=aligned)))
 
 
 def _labels(mask: Path, size: int) -> np.ndarray:
     labels = read_labels(mask)
     if labels.shape != (size, size):
-        raise ValueError(
-            f"{mask}: has {labels.shape[1]}x{labels.shape[0]} pixels, not {size}x{size} as an aligned face"
-        )
+        shape = f"{labels.shape[1]}x{labels.shape[0]}"
+        raise ValueError(f"{mask}: has {shape} pixels, not {size}x{size} as an aligned face")
     return labels
 
 
-def _drawn(editor: Editor, mask: Path, labels: np.ndarray, chosen: Mapping[str, Path], lenders: _Lenders) -> np.ndarray:
-    lent = {part: lenders.open(path) for part, path in chosen.items()}
-    picture = picture_of(mask)
-    if picture is None:
-        behind = lent["skin"]
+def _generate(editor: Editor, mask: Path, labels: np.ndarray, faces: Mapping[str, Portrait]) -> np.ndarray:
+    image = image_of(mask)
+    if image is None:
+        target = faces["skin"]
     else:
-        photo = Photo.open(picture)
-        behind = editor.open_source(photo, find_face(photo, Options(aligned=True)), labels=labels)
-    parts = {part: (face.codes, 1.0) for part, face in lent.items() if face.codes.shows(part)}
-    return editor.render(behind, labels, editor.blend(lent["skin"].codes, parts)).image
+        photo = Photo.open(image)
+        target = editor.open_source(photo, find_face(photo, EditOptions(aligned=True)), labels=labels)
+    parts = {part: (face.codes, 1.0) for part, face in faces.items() if face.codes.shows(part)}
+    return editor.render(target, labels, editor.blend(faces["skin"].codes, parts)).image

@@ -1,4 +1,4 @@
-"""What training MaskGAN is: networks, a step of the (1+1) strategy, validation.
+"""Training task of MaskGAN: networks, a step of the (1+1) strategy, validation.
 
 The loop is :mod:`retouch_common.training.fit`.
 """
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from retouch_common.parsing.labels import coloured
 from retouch_common.parsing.model import ParsingUNet
+from retouch_common.ranges import to_unit
 from retouch_common.training import fit
 from retouch_common.training.run_state import initial_weights
 from retouch_common.training.task import Task
@@ -20,15 +21,16 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from maskgan.config import Config
-from maskgan.data import open_data
-from maskgan.discriminator import Discriminators, Judgement, Situation
+from maskgan.data import open_faces
+from maskgan.discriminator import DiscriminatorOutput, Discriminators, Situation
 from maskgan.losses import r1_penalty
-from maskgan.model import MaskGAN, MaskGANOutput, unit
+from maskgan.model import MaskGAN, MaskGANOutput
 from maskgan.neck import neck_matte, recoloured, skin_colour
 from maskgan.objective import Objective, situations
 
 SHEET_ROWS = 6
 VALIDATION_FACES = 12
+R1_EVERY = 16  # passes of a discriminator between two with the penalty, which counts as many times; as StyleGAN2
 
 Batch = dict[str, Tensor]
 
@@ -42,36 +44,24 @@ def train(
     tensorboard: bool = False,
     report: Callable[[str], None] = print,
 ) -> Path | None:
-    """Train, or resume the run in ``out``; see :func:`retouch_common.training.fit.fit`.
-
-    Args:
-        config: Everything about the run.
-        data: What :func:`maskgan.data.open_data` reads.
-        out: Run directory.
-        device: "auto", "cpu" or "cuda".
-        tensorboard: Also write TensorBoard event files.
-        report: Receives lines for the user.
+    """Train on ``data``, a specification for :func:`maskgan.data.open_faces`, or resume the run in ``out``.
 
     Returns:
-        The folder of the final weights, for ``maskgan-edit --weights``; None if the run was asked to stop.
+        The folder of the final weights, for ``maskgan-edit --weights``; None if the run was asked to stop. For
+        arguments and errors see :func:`retouch_common.training.fit.fit`.
     """
     return fit.fit(FaceTask(config, data), out, device=device, tensorboard=tensorboard, report=report)
 
 
 def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
-    """Build everything, take two steps in memory and report them; see :func:`retouch_common.training.fit.dry_run`."""
+    """Take two steps in memory and report them; see :func:`retouch_common.training.fit.dry_run`."""
     fit.dry_run(FaceTask(config, data), device=device, report=report)
 
 
 class FaceTask(Task):
-    """MaskGAN and, with ``loss.adversarial``, its discriminators, on faces with labels.
+    """MaskGAN and, with ``loss.adversarial``, its discriminators; for the arguments see :func:`train`."""
 
-    Args:
-        config: Everything about the run.
-        data: See :func:`train`.
-    """
-
-    # Of two discriminators, one rests in every pass; where a component is missing, so does its auto-encoder.
+    # Every pass uses one of two discriminators, and the auto-encoders of the components present.
     find_unused_parameters: ClassVar[bool] = True
     dry_steps = (1, 2)  # paired and unpaired data
 
@@ -87,11 +77,11 @@ class FaceTask(Task):
                 f"train.batch_size={cfg.batch_size} leaves a process and round less than two faces; "
                 "unpaired data are made of pairs within a batch"
             )
-        labelled_by = cfg.parser or None
-        self.data = open_data(
-            self.spec, size=size, split="train", seed=cfg.seed, augment=cfg.augment, moved=cfg.moved, parser=labelled_by
+        parser = cfg.parser or None
+        self.data = open_faces(
+            self.spec, size=size, split="train", seed=cfg.seed, augment=True, moved=cfg.moved, parser=parser
         )
-        self.validation = open_data(self.spec, size=size, split="dev", seed=cfg.seed, parser=labelled_by)
+        self.validation = open_faces(self.spec, size=size, split="dev", seed=cfg.seed, parser=parser)
         model = MaskGAN(config.model)
         initial_weights(model, cfg.init)
         self.parser: nn.Module | None = None
@@ -117,22 +107,22 @@ class FaceTask(Task):
             batch = self.to_device(next(batches))
             with runner.micro_step(*trained):
                 for situation in situations(step, cfg.pairing):
-                    output, losses = self._update_framework(batch, situation)
+                    output, losses = self._update_generator(batch, situation)
                     if self.discriminators is not None:
                         losses |= self._update_discriminators(step, output, batch, situation)
                     for name, value in losses.items():
                         sums[name] = sums.get(name, 0.0) + value.detach()
                     counts.update(losses.keys())
-        counts["loss"] = cfg.accumulate  # what is minimised is the sum over both situations
+        counts["loss"] = cfg.accumulate  # the sum over both situations is minimised
         return self.apply_gradients(step, {name: value / counts[name] for name, value in sums.items()})
 
-    def _update_framework(self, batch: Batch, situation: Situation) -> tuple[MaskGANOutput, dict[str, Tensor]]:
+    def _update_generator(self, batch: Batch, situation: Situation) -> tuple[MaskGANOutput, dict[str, Tensor]]:
         """Gradients of Eq. 9."""
         runner = self.runner
         frozen = None
         if self.discriminators is not None:
             frozen = cast(Discriminators, runner.unwrap(self.discriminators))
-            frozen.requires_grad_(False)  # for this pass: their own trains them
+            frozen.requires_grad_(False)  # in this pass only
         source, source_labels, target = self._situated(batch, situation)
         with runner.autocast():
             output = self.model(source, source_labels, target, batch["labels"])
@@ -144,7 +134,7 @@ class FaceTask(Task):
         return output, losses
 
     def _situated(self, batch: Batch, situation: Situation) -> tuple[Tensor, Tensor, Tensor]:
-        """x^s, m^s and x^t: the same face, perhaps moved, or the next one's appearance for every face."""
+        """Return x^s, m^s and x^t: the same face, possibly in another pose, or every face's neighbour as its source."""
         target, labels = batch["image"], batch["labels"]
         if situation == "paired":
             return batch.get("source", target), batch.get("source_labels", labels), target
@@ -157,16 +147,18 @@ class FaceTask(Task):
     def _update_discriminators(
         self, step: int, output: MaskGANOutput, batch: Batch, situation: Situation
     ) -> dict[str, Tensor]:
-        """Gradients of Eq. 3 and, in one of ``r1_every`` passes, of R1."""
+        """Gradients of Eq. 3 and, every ``R1_EVERY`` passes, of R1."""
         runner, config = self.runner, self.config.loss
         assert self.discriminators is not None
         losses: dict[str, Tensor] = {}
-        if config.r1 and (step + 1) // 2 % config.r1_every == 0:  # an odd step and the even one after: both situations
-            # In fp32: gradients of gradients in bf16 end in a division by zero inside oneDNN for some sizes of batches.
+        if config.r1 and (step + 1) // 2 % R1_EVERY == 0:  # an odd step and the even one after it: both situations
+            # In fp32: second-order gradients in bf16 divide by zero inside oneDNN for some batch sizes.
             real = batch["image"].detach().requires_grad_(True)
-            judged: Judgement = runner.forward_alone(self.discriminators, real, batch["labels"], situation)
-            losses["r1"] = r1_penalty(judged.logits, real)
-            runner.backward(config.r1 * config.r1_every * losses["r1"])
+            output_real: DiscriminatorOutput = runner.forward_alone(
+                self.discriminators, real, batch["labels"], situation
+            )
+            losses["r1"] = r1_penalty(output_real.logits, real)
+            runner.backward(config.r1 * R1_EVERY * losses["r1"])
         with runner.autocast():
             losses["discriminator"] = self.objective.discriminator(
                 cast(Discriminators, self.discriminators), output.image, batch["image"], batch["labels"], situation
@@ -176,7 +168,7 @@ class FaceTask(Task):
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
-        """Draw fixed validation faces, as they are and with one another's appearance; return metrics and sheet rows."""
+        """Generate validation faces with their own and with one another's appearance; return metrics and sheet rows."""
         model: MaskGAN = self.averaged
         was_training = model.training
         model.eval()
@@ -189,7 +181,7 @@ class FaceTask(Task):
             other = model(image.roll(1, dims=0), labels.roll(1, dims=0), image, labels).image.float()
             agreement = {}
             if self.parser is not None:
-                found = self.parser(unit(other.clamp(-1, 1))).argmax(dim=1)
+                found = self.parser(to_unit(other.clamp(-1, 1))).argmax(dim=1)
                 agreement["val_parsing"] = float((found == labels).float().mean())
         model.train(was_training)
         error = ((same.clamp(-1, 1) - image) / 2).square()
@@ -199,11 +191,11 @@ class FaceTask(Task):
         for index in range(min(count, SHEET_ROWS)):
             mask = torch.from_numpy(coloured(labels[index].cpu().numpy().astype(np.uint8))).permute(2, 0, 1) / 255
             row = {"face": image[index], "as it is": same[index], "appearance": image[index - 1], "drawn": other[index]}
-            shown = {name: unit(picture.float().cpu()) for name, picture in row.items()}
+            shown = {name: to_unit(picture.float().cpu()) for name, picture in row.items()}
             rows.append({"face": shown.pop("face"), "mask": mask, **shown})
         return metrics, rows
 
 
 def _psnr(error: Tensor) -> float:
-    """In dB, of squared errors of pictures in [0, 1]."""
+    """Return the PSNR in dB of squared errors of images in [0, 1]."""
     return -10 * math.log10(max(float(error.mean()), 1e-10))

@@ -1,1 +1,1 @@
-"""The studio: a page on this computer where a face's mask is painted and the face follows."""
+"""The studio: a local web page where a face's mask is painted and the face is rendered live."""

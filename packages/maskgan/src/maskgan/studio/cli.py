@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from retouch_common.cli.options import device_option, friendly_errors, version_option, weights_option
 
+from maskgan.cli_options import parser_option
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
@@ -22,34 +24,24 @@ if TYPE_CHECKING:
 
 PORT = 8765
 ADDRESS = "127.0.0.1"
-PATIENCE = 2  # seconds that answers on their way have after Ctrl+C
+SHUTDOWN_TIMEOUT = 2  # seconds for running responses after Ctrl+C
 
 
 @click.command()
 @click.argument("photo", required=False, type=click.Path(path_type=Path), metavar="[PHOTO]")
 @weights_option()
+@parser_option
 @click.option(
-    "--parser",
-    default="small",
-    metavar="NAME|PATH|HUB_ID",
-    show_default=True,
-    help="Weights of the network that draws a photo's first mask.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=PORT,
-    show_default=True,
-    help="Of the page; 0 takes one that is free.",
+    "--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Port of the page; 0: a free one."
 )
 @device_option
-@click.option("--no-browser", is_flag=True, help="Only say where the page is.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser; print the address only.")
 @version_option("maskgan")
 @friendly_errors
 def studio(photo: Path | None, weights: str, parser: str, port: int, device: str, no_browser: bool) -> None:
-    """Open a page on this computer to paint a face's mask and see the face follow; PHOTO is opened in it at once.
+    """Open a page on this computer to paint a face's mask with live rendering; PHOTO is opened in it.
 
-    Photographs (JPEG, PNG, TIFF, WebP, AVIF) stay on this computer. Ctrl+C ends it.
+    Photos (JPEG, PNG, TIFF, WebP, AVIF) stay on this computer. Press Ctrl+C to stop.
     """
     try:
         import starlette  # noqa: F401
@@ -58,14 +50,14 @@ def studio(photo: Path | None, weights: str, parser: str, port: int, device: str
         raise click.ClickException(
             f"the studio needs {error.name}, which is not installed: pip install 'maskgan[studio]'"
         ) from None
-    signal.signal(signal.SIGTERM, _stop)  # or uploads would be left behind
+    signal.signal(signal.SIGTERM, _stop)  # removes uploads
     with _listening(port) as listener, tempfile.TemporaryDirectory(prefix="maskgan-studio-") as folder:
         token = secrets.token_urlsafe()
         app = _application(photo, weights, parser, device, Path(folder), token)
         address = f"http://{ADDRESS}:{listener.getsockname()[1]}/?token={token}"
         click.echo(f"The studio is at {address} (Ctrl+C ends it)")
         if not no_browser:
-            # In a thread: a browser in the terminal would keep us. It waits until the first request is taken.
+            # In a thread, since a text browser blocks; it waits until the first request is accepted.
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         serve(app, listener)
     click.echo("The studio has ended.")
@@ -75,36 +67,36 @@ def _application(photo: Path | None, weights: str, parser: str, device: str, fol
     from maskgan.studio.server import create_app
     from maskgan.studio.session import StoredFile
 
-    rooms = _studio(weights, parser, device)
-    opened = rooms.open(StoredFile(photo, str(photo), ours=False)) if photo else None
-    return create_app(rooms, folder, token, start=opened.id if opened else None)
+    studio = _studio(weights, parser, device)
+    opened = studio.open(StoredFile(photo, str(photo), ours=False)) if photo else None
+    return create_app(studio, folder, token, start=opened.id if opened else None)
 
 
 def _studio(weights: str, parser: str, device: str) -> Studio:
     from maskgan.editor import Editor
     from maskgan.studio.session import Studio
 
-    rooms = Studio(Editor(weights, parser=parser, device=device))
-    threading.Thread(target=rooms.prepare, daemon=True).start()  # or the first photo would wait for it
-    return rooms
+    studio = Studio(Editor(weights, parser=parser, device=device))
+    threading.Thread(target=studio.prepare, daemon=True).start()  # so that the first photo need not wait for it
+    return studio
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Answer requests until Ctrl+C.
-
-    Args:
-        app: What answers.
-        listener: A listening socket.
-    """
+    """Serve ``app`` on a listening socket until Ctrl+C."""
     import uvicorn
 
     config = uvicorn.Config(
-        app, log_level="warning", ws="none", lifespan="off", server_header=False, timeout_graceful_shutdown=PATIENCE
+        app,
+        log_level="warning",
+        ws="none",
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
     )
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:
-        return  # uvicorn ends in good order and then tells the caller
+        return  # raised again by uvicorn after a clean shutdown
 
 
 def _listening(port: int) -> socket.socket:

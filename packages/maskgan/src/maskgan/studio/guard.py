@@ -1,11 +1,11 @@
-"""Who may talk to the studio: pages it served itself, on this computer, to the person who started it.
+"""Access control of the studio: its own page, on this computer, for the person who started it.
 
-Any web page can send requests to a port of the computer it is shown on, and can point a name of its own at that
-computer ("DNS rebinding"). So a request must name this computer as its host, and a browser's request must come from the
-studio's page; what the studio answers, no other page may read or show. The page itself may load nothing from elsewhere.
+Any web page can send requests to a local port, and can point a host name at it ("DNS rebinding"). Therefore requests
+must name this computer as their host, and a browser's must come from the studio's page; responses can neither be read
+nor embedded by other pages. The page itself loads nothing from elsewhere.
 
-Other users of this computer reach its ports as well. So the terminal shows an address with a token, which the browser
-exchanges for a cookie that every further request must bring.
+Other users of this computer reach its ports as well. Therefore the terminal shows an address with a token, which the
+browser exchanges for a cookie that all further requests need.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses requests from elsewhere and gives every answer the headers that protect it.
+    """Middleware that refuses foreign requests and adds security headers to every response.
 
     Args:
-        app: What it stands before.
-        token: What the first visit's address says, ``/?token=``.
+        app: The application.
+        token: Token of the first visit's address, ``/?token=``.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app, self._token = app, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -54,16 +54,16 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await self._answering(Request(scope))(scope, receive, protected)
+        await self._select(Request(scope))(scope, receive, protected)
 
-    def _answering(self, request: Request) -> ASGIApp:
-        cookie = f"maskgan-studio-{request.scope['server'][1]}"  # a browser sends all ports of a host the same cookies
+    def _select(self, request: Request) -> ASGIApp:
+        cookie = f"maskgan-studio-{request.scope['server'][1]}"  # cookies are shared by all ports of a host
         path = request.scope["path"]
         reason = refusal(request.headers)
         if reason is None and path == "/" and self._knows(request.query_params.get("token")):
-            answer = RedirectResponse("/", status_code=303)  # or the address bar would go on to show the token
-            answer.set_cookie(cookie, self._token, httponly=True, samesite="strict")
-            return answer
+            response = RedirectResponse("/", status_code=303)  # removes the token from the address bar
+            response.set_cookie(cookie, self._token, httponly=True, samesite="strict")
+            return response
         if reason is None and not self._knows(request.cookies.get(cookie)):
             reason = "this is not the studio's whole address: open the one that its terminal shows"
         if reason is None:
@@ -77,19 +77,14 @@ class Guard:
 
 
 def refusal(headers: Headers) -> str | None:
-    """Why a request is refused, None if it is not.
-
-    Args:
-        headers: The request's.
-    """
+    """Return why a request with these headers is refused, or None."""
     host = headers.get("host", "")
     if _hostname(f"//{host}") not in HOSTS:
         return "the studio answers on this computer only, at http://127.0.0.1"
     origin = headers.get("origin")
     if origin is not None and origin != f"http://{host}":
         return "requests from other pages are refused"
-    # "none" is a request by the person: an address typed or a bookmark
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):  # "none": typed or a bookmark
         return "requests from other pages are refused"
     return None
 

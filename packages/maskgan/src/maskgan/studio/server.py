@@ -1,20 +1,19 @@
-"""The studio's web application: its page, and what the page asks for.
+"""The studio's web application: its page and the page's requests.
 
     GET  /                            the page, and its files beside it
     GET  /api/about                   classes, colours, components, sizes, the photo given at start
     POST /api/photos?name=&aligned=   a photo's file -> its description
     GET  /api/photos/ID/face.png      the face
-    GET  /api/photos/ID/labels        its mask, a byte for every pixel
-    POST /api/photos/ID/labels        a mask that fits better -> the description of another entry
-    POST /api/photos/ID/adapt?steps=  -> lines of JSON: steps taken, at last the description of another entry
-    POST /api/render                  an edit (JSON) -> picture and warnings (JSON)
+    GET  /api/photos/ID/labels        its mask, a byte per pixel
+    POST /api/photos/ID/labels        a corrected mask -> the description of another entry
+    POST /api/photos/ID/adapt?steps=  -> lines of JSON: steps taken, finally the description of another entry
+    POST /api/render                  an edit (JSON) -> image and warnings (JSON)
     POST /api/export/photo|face       an edit (JSON) -> a file
-    POST /api/labels/encode           a mask, a byte for every pixel -> a PNG with a palette
-    POST /api/labels/decode?name=     a PNG -> a mask, a byte for every pixel
+    POST /api/labels/encode           a mask, a byte per pixel -> a PNG with a palette
+    POST /api/labels/decode?name=     a PNG -> a mask, a byte per pixel
 
 An edit is {"photo": ID, "labels": base64, "parts": {component: {"photo": ID, "amount": 0..1}}, "view": "photo" or
-"network"}. Errors are {"error": one line}, with "aligned": true where a photo could be opened as a picture that a face
-fills.
+"network"}. Errors are {"error": one line}, with "aligned": true where a photo could be opened as an aligned face.
 """
 
 from __future__ import annotations
@@ -42,11 +41,10 @@ from starlette.types import ASGIApp
 
 from maskgan.config import COMPONENT_NAMES
 from maskgan.studio.guard import Guard
-from maskgan.studio.pictures import png
-from maskgan.studio.session import Edit, NoFace, OpenPhoto, StoredFile, Studio, UnknownPhoto
+from maskgan.studio.session import Edit, NoFace, OpenPhoto, StoredFile, Studio, UnknownPhoto, encode_png
 
 PAGE = Path(__file__).parent / "page"
-# Said here, not asked of the system: some map .js to text/plain, which browsers do not run.
+# Not from the system, where .js may be text/plain, which browsers do not run.
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 EDIT_BYTES = 4_000_000
 LABEL_BYTES = 8_000_000
@@ -55,20 +53,21 @@ MOST_STEPS = 1000
 
 
 class TooLarge(ValueError):
-    """A request's body is larger than it may be."""
+    """A request's body exceeds its limit."""
 
 
 def create_app(studio: Studio, folder: Path, token: str, *, start: str | None = None) -> ASGIApp:
-    """The application.
+    """Create the application.
 
     Args:
-        studio: The network and the open photographs.
-        folder: For uploads, and exports on their way; whoever made it removes it.
-        token: What a browser must know to be answered; see :class:`maskgan.studio.guard.Guard`.
-        start: Id of the photograph that a page shows at first.
+        studio: The network and the open photos.
+        folder: For uploads and temporary exports; removed by the caller.
+        token: Access token, see :class:`maskgan.studio.guard.Guard`.
+        start: Id of the photo that a page shows first.
     """
     page = _Page(studio, folder, start)
-    routes = [Route("/" if file.name == "index.html" else f"/{file.name}", _static(file)) for file in _page_files()]
+    files = [file for file in sorted(PAGE.iterdir()) if file.suffix in TYPES]
+    routes = [Route("/" if file.name == "index.html" else f"/{file.name}", _static(file)) for file in files]
     routes += [
         Route("/api/about", page.about),
         Route("/api/photos", page.upload, methods=["POST"]),
@@ -82,23 +81,15 @@ def create_app(studio: Studio, folder: Path, token: str, *, start: str | None = 
         Route("/api/labels/encode", page.encode, methods=["POST"]),
         Route("/api/labels/decode", page.decode, methods=["POST"]),
     ]
-    statuses: list[tuple[type[Exception], int]] = [
-        (TooLarge, 413),
-        (UnknownPhoto, 404),
-        (ValueError, 422),
-        (OSError, 500),
-        (MemoryError, 507),
-    ]
-    handlers: dict[Any, Any] = {kind: page.failure(status) for kind, status in statuses}
-    handlers[ClientDisconnect] = _gone
-    handlers[404] = _nothing_here
-    handlers[Exception] = _bug
-    # Not as middleware: Starlette answers errors of its own outside of that.
+    statuses = {TooLarge: 413, UnknownPhoto: 404, ValueError: 422, OSError: 500, MemoryError: 507}
+    handlers: dict[Any, Any] = {kind: page.failure(status) for kind, status in statuses.items()}
+    handlers |= {ClientDisconnect: _disconnected, 404: _not_found, Exception: _internal_error}
+    # Not as middleware, which Starlette's own error responses bypass.
     return Guard(Starlette(routes=routes, exception_handlers=handlers), token)
 
 
 class _Page:
-    """What the page's requests do; every method answers one kind."""
+    """Handlers of the page's requests."""
 
     def __init__(self, studio: Studio, folder: Path, start: str | None) -> None:
         self._studio, self._folder, self._start = studio, folder, start
@@ -141,7 +132,7 @@ class _Page:
 
     async def face(self, request: Request) -> Response:
         opened = self._photo(request)
-        return Response(await run_in_threadpool(png, opened.view, opened.photo), media_type="image/png")
+        return Response(await run_in_threadpool(encode_png, opened.view, opened.photo), media_type="image/png")
 
     async def labels(self, request: Request) -> Response:
         return _bytes(self._photo(request).portrait.labels)
@@ -152,7 +143,7 @@ class _Page:
         return JSONResponse(_description(opened))
 
     async def adapt(self, request: Request) -> Response:
-        """Answer a line for every step, so that a page shows progress; a page that leaves cancels."""
+        """Stream a line per step to show progress; disconnecting cancels."""
         opened = self._photo(request)
         text = request.query_params.get("steps", "")
         if not text.isdecimal() or not 1 <= int(text) <= MOST_STEPS:
@@ -162,10 +153,10 @@ class _Page:
     async def render(self, request: Request) -> Response:
         edit, view = await self._edit(request)
         start = time.perf_counter()
-        picture, warnings = await run_in_threadpool(self._studio.render, edit, view)
+        image, warnings = await run_in_threadpool(self._studio.render, edit, view)
         return JSONResponse(
             {
-                "image": base64.b64encode(picture).decode(),
+                "image": base64.b64encode(image).decode(),
                 "warnings": warnings,
                 "milliseconds": round(1000 * (time.perf_counter() - start)),
             }
@@ -190,7 +181,7 @@ class _Page:
         name = _plain_name(request.query_params.get("name", ""))
         data = await _body(request, LABEL_BYTES, name)
         size = self._studio.size
-        shape = _png_shape(data)  # looked at first: a file of a few kilobytes can claim to be huge
+        shape = _png_shape(data)  # first, since a file of a few kilobytes can declare a huge image
         if shape in (None, (size, size)):
             labels = decode_labels(data, name)
             if labels.shape == (size, size):
@@ -199,14 +190,14 @@ class _Page:
         raise ValueError(f"{name}: has {shape[0]}x{shape[1]} pixels; a mask for this page has {size}x{size}")
 
     def failure(self, status: int) -> Callable[[Request, Exception], Response]:
-        """Answers an error with its line."""
+        """Return a handler that responds with an exception's line."""
 
-        def answer(request: Request, error: Exception) -> Response:
+        def respond(request: Request, error: Exception) -> Response:
             line = str(error) if isinstance(error, LookupError) else error_line(error)
             line = (line or type(error).__name__).replace(f"{self._folder}/", "")
             return JSONResponse({"error": line}, status_code=status)
 
-        return answer
+        return respond
 
     def _photo(self, request: Request) -> OpenPhoto:
         return self._studio.photo(request.path_params["id"])
@@ -221,7 +212,7 @@ class _Page:
         return labels
 
     async def _edit(self, request: Request) -> tuple[Edit, Any]:
-        """The edit and the view that a request's JSON says."""
+        """Parse the edit and the view of a request."""
         try:
             data = json.loads(await _body(request, EDIT_BYTES))
             labels = base64.b64decode(data["labels"], validate=True)
@@ -246,9 +237,9 @@ class _Page:
 def _lines(studio: Studio, id: str, steps: int) -> Iterator[bytes]:
     try:
         for taken, opened in studio.adapt(id, steps):
-            said = {"taken": taken, "steps": steps}
-            yield json.dumps(said | ({"photo": _description(opened)} if opened else {})).encode() + b"\n"
-    except (LookupError, MemoryError, ValueError) as error:  # the status has been sent
+            progress = {"taken": taken, "steps": steps}
+            yield json.dumps(progress | ({"photo": _description(opened)} if opened else {})).encode() + b"\n"
+    except (LookupError, MemoryError, ValueError) as error:  # after the status was sent
         yield json.dumps({"error": error_line(error) or str(error)}).encode() + b"\n"
 
 
@@ -263,10 +254,10 @@ def _description(opened: OpenPhoto) -> dict[str, Any]:
 
 
 async def _receive(request: Request, limit: int, name: str, write: Callable[[bytes], Any]) -> None:
-    """Pass a request's body on, block by block.
+    """Write a request's body block by block.
 
     Raises:
-        TooLarge: It says that it is larger than ``limit``, or is; the rest is not read.
+        TooLarge: It is larger than ``limit``; the rest is not read.
         ValueError: It is empty.
     """
     allowed = f"{limit / 1e6:.3g} MB" if limit >= 100_000 else f"{limit / 1e3:.3g} kB"
@@ -291,13 +282,13 @@ async def _body(request: Request, limit: int, name: str = "the request") -> byte
 
 
 def _plain_name(name: str) -> str:
-    """A file's name without folders and characters that do not print."""
+    """Return a file's name without folders and unprintable characters."""
     name = "".join(letter for letter in name.replace("\\", "/") if letter.isprintable()).rpartition("/")[2]
     return name.strip().lstrip(".")[-LONGEST_NAME:] or "photo"
 
 
 def _png_shape(data: bytes) -> tuple[int, int] | None:
-    """Width and height that a PNG file claims to have, None if it is none."""
+    """Return the width and height that a PNG file declares, None if it is not one."""
     if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 24:
         return None
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
@@ -311,10 +302,6 @@ def _attachment(name: str) -> dict[str, str]:
     return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
 
 
-def _page_files() -> list[Path]:
-    return [file for file in sorted(PAGE.iterdir()) if file.suffix in TYPES]
-
-
 def _static(file: Path) -> Callable[[Request], Response]:
     def serve(request: Request) -> Response:
         return FileResponse(file, media_type=TYPES[file.suffix])
@@ -322,14 +309,14 @@ def _static(file: Path) -> Callable[[Request], Response]:
     return serve
 
 
-def _nothing_here(request: Request, error: Exception) -> Response:
+def _not_found(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"there is nothing at {request.url.path}"}, status_code=404)
 
 
-def _gone(request: Request, error: Exception) -> Response:
+def _disconnected(request: Request, error: Exception) -> Response:
     return Response(status_code=499)  # nobody reads it
 
 
-def _bug(request: Request, error: Exception) -> Response:
+def _internal_error(request: Request, error: Exception) -> Response:
     line = error_line(error) or f"the studio failed: {type(error).__name__}; its terminal says where"
     return JSONResponse({"error": line}, status_code=500)

@@ -1,11 +1,10 @@
-"""What the studio does with photographs: open them, render edits of their faces, export the results.
+"""Open photos of the studio: render edits of their faces, export the results.
 
-Nothing here knows of HTTP. Photographs are known by random ids, so that pages in several tabs do not meet, and never
-change once opened: reading a face's appearance anew through a corrected mask makes another entry of the same file.
-The network runs one call at a time.
+Independent of HTTP. Photos have random ids, so that pages in several tabs do not interfere, and are immutable:
+re-encoding a face through a corrected mask makes another entry of the same file. The network runs one call at a time.
 
-Shapes: S is the network's size; labels are (S, S) uint8, 0 to 10; pictures for the page (V, V, 3) uint8, where the side
-V is up to twice S, as much as the photograph has.
+Shapes: S is the network's size; labels are (S, S) uint8, 0 to 10; images for the page (V, V, 3) uint8, where the side V
+is at most 2 S and not larger than the face in the photo.
 """
 
 from __future__ import annotations
@@ -26,68 +25,57 @@ from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.inference.regions import locate_faces
 from retouch_common.photo.io import Photo
+from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
 
 from maskgan.components import warnings_of
-from maskgan.studio.pictures import png
 
 if TYPE_CHECKING:
     from maskgan.editor import Edited, Editor, Portrait
 
 View = Literal["photo", "network"]
-SHARPNESS = 2  # V over S at most: faces are shown sharper than the network sees them
+MAX_ZOOM = 2  # largest V / S
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much the studio takes on.
-
-    Attributes:
-        upload_bytes: Of a photograph's file.
-        photos: That are open at once; the one that was not used for longest goes first.
-    """
+    """Limits of uploads, in bytes, and of open photos, of which the least recently used is closed."""
 
     upload_bytes: int = 80_000_000
     photos: int = 16
 
 
 class UnknownPhoto(LookupError):
-    """A photograph is not, or no longer, open; the message says so."""
+    """A photo is not open, or no longer."""
 
 
 class NoFace(ValueError):
-    """No face was found in a square picture, which may be one that a face fills."""
+    """No face was found in a square photo, which may be an aligned face."""
 
 
 class StoredFile:
-    """A photograph's file, as long as somebody refers to it.
-
-    Args:
-        path: The file.
-        name: What its owner calls it.
-        ours: Whether it is to be deleted when nobody refers to it any more.
-    """
+    """A photo's file and its user-visible name; with ``ours`` it is deleted with the last reference."""
 
     def __init__(self, path: Path, name: str, *, ours: bool) -> None:
         self.path, self.name = path, name
         self._delete = weakref.finalize(self, path.unlink, missing_ok=True) if ours else None
 
     def discard(self) -> None:
-        """Delete it now, if it is ours."""
+        """Delete it now if it is ours."""
         if self._delete is not None:
             self._delete()
 
 
 @dataclass(frozen=True)
 class OpenPhoto:
-    """A photograph whose face can be edited, or lend its appearance.
+    """A photo with a face to edit or to take appearance from.
 
     Attributes:
-        id: What pages call it.
-        file: Where it is.
-        photo: Its header; its pixels are read from the file when they are needed.
-        portrait: Its largest face, with the appearance of every component.
-        view: The face as the photograph has it, (V, V, 3) uint8.
+        id: Id for pages.
+        file: Its file.
+        photo: Its header; pixels are read from the file when needed.
+        portrait: Its largest face.
+        view: The face in the photo, (V, V, 3) uint8.
     """
 
     id: str
@@ -99,13 +87,7 @@ class OpenPhoto:
 
 @dataclass(frozen=True)
 class Edit:
-    """What a page wants to see.
-
-    Attributes:
-        photo: Id of the photograph.
-        labels: (S, S) uint8, the painted mask.
-        parts: Component to (id of the photograph that lends it, share of it from 0 to 1).
-    """
+    """A painted mask (S, S) uint8 of a photo; other photos' ids and weights in [0, 1] by component."""
 
     photo: str
     labels: np.ndarray
@@ -113,11 +95,10 @@ class Edit:
 
 
 class Studio:
-    """Open photographs and the network.
+    """Open photos and the network.
 
-    Args:
-        editor: The network.
-        limits: How much to take on.
+    Methods that take ids raise :class:`UnknownPhoto` for photos that are not open, and ValueError for labels or parts
+    that do not fit.
     """
 
     def __init__(self, editor: Editor, limits: Limits | None = None) -> None:
@@ -127,44 +108,32 @@ class Studio:
         self._store, self._network = threading.Lock(), threading.Lock()
 
     def prepare(self) -> None:
-        """Load the face detector, if it can be had; photographs opened later say why if not."""
+        """Load the face detector if it is available; otherwise opening photos reports why it is not."""
         with contextlib.suppress(DetectorUnavailable):
             detect_faces(np.zeros((128, 128, 3), np.uint8))
 
     def open(self, file: StoredFile, *, aligned: bool = False) -> OpenPhoto:
-        """Open a photograph and read the appearance of its largest face.
+        """Open a photo and encode its largest face.
 
         Args:
-            file: The photograph: JPEG, PNG, TIFF, WebP or AVIF.
-            aligned: It is a square picture that a face fills.
+            file: The photo: JPEG, PNG, TIFF, WebP or AVIF.
+            aligned: It is an aligned face.
 
         Raises:
-            NoFace: No face was found, and ``aligned`` is worth a try.
-            ValueError: It is no photograph, too large, or shows no face.
+            NoFace: No face was found; ``aligned`` is an option.
+            ValueError: It is not a photo, too large, or shows no face.
             OSError: It cannot be read.
         """
         photo = Photo.open(file.path)
         square = _find(photo, file.name, aligned)
         with self._network:
             portrait = self.editor.open_source(photo, square)
-        side = min(SHARPNESS * self.size, max(self.size, round(square.side)))
+        side = min(MAX_ZOOM * self.size, max(self.size, round(square.side)))
         ((_, view),) = read_aligned(Photo.open(file.path), [square], side)
         return self._keep(OpenPhoto("", file, Photo.open(file.path), portrait, to_levels(view)))
 
     def reread(self, id: str, labels: np.ndarray) -> OpenPhoto:
-        """Read a face's appearance anew through a mask that fits it better.
-
-        Args:
-            id: The photograph, which stays as it is.
-            labels: (S, S) uint8.
-
-        Returns:
-            Another entry of the same photograph, with this mask.
-
-        Raises:
-            UnknownPhoto: It is not open.
-            ValueError: The labels do not fit.
-        """
+        """Encode a face again through a corrected mask (S, S); return another entry of the same photo."""
         opened = self.photo(id)
         with self._network:
             source = Photo.open(opened.file.path)
@@ -172,20 +141,10 @@ class Studio:
         return self._keep(replace(opened, portrait=portrait))
 
     def adapt(self, id: str, steps: int) -> Iterator[tuple[int, OpenPhoto | None]]:
-        """Adapt the network to a face, a step at a time; whoever stops asking for the next one cancels.
-
-        Between the steps others can render.
-
-        Args:
-            id: The photograph, which stays as it is.
-            steps: How many.
+        """Adapt the network to a face; closing the iterator cancels, and others can render between steps.
 
         Yields:
-            The number of steps taken and None; after the last one the number and another entry of the same photograph.
-
-        Raises:
-            UnknownPhoto: It is not open.
-            ValueError: ``steps`` is less than 1.
+            The number of steps taken and None; at the end the number and another entry of the same photo.
         """
         opened = self.photo(id)
         with self._network:
@@ -202,11 +161,7 @@ class Studio:
         yield steps, self._keep(replace(opened, portrait=portrait))
 
     def photo(self, id: str) -> OpenPhoto:
-        """An open photograph.
-
-        Raises:
-            UnknownPhoto: It is not, or no longer, open.
-        """
+        """Return an open photo."""
         with self._store:
             if id not in self._photos:
                 raise UnknownPhoto(f"a photo is no longer open, the studio keeps {self.limits.photos}; open it again")
@@ -222,52 +177,25 @@ class Studio:
         return opened
 
     def render(self, edit: Edit, view: View = "photo") -> tuple[bytes, list[str]]:
-        """Show an edit.
+        """Render an edit: a PNG file, and warnings about the mask.
 
-        Args:
-            edit: The edit.
-            view: "photo" for the face as it will be in the photograph, (V, V); "network" for the network's own
-                picture, (S, S).
-
-        Returns:
-            A PNG file, and warnings about the mask.
-
-        Raises:
-            UnknownPhoto: A photograph is not open any more.
-            ValueError: Labels or parts do not fit.
+        ``view`` is "photo" for the face in the photo, (V, V), or "network" for the network's output, (S, S).
         """
         opened = self.photo(edit.photo)
-        picture = self._picture(opened, self._edited(opened, edit), view)
-        return png(picture, opened.photo), warnings_of(edit.labels)
+        image = self._view(opened, self._edited(opened, edit), view)
+        return encode_png(image, opened.photo), warnings_of(edit.labels)
 
     def export_face(self, edit: Edit, view: View = "photo") -> tuple[bytes, str]:
-        """The edited face as a picture of the network's size.
-
-        Returns:
-            A PNG file of S x S pixels, and a name for it.
-
-        Raises:
-            UnknownPhoto: A photograph is not open any more.
-            ValueError: Labels or parts do not fit.
-        """
+        """Return the edited face as a PNG file of S x S pixels, and a name for it."""
         opened = self.photo(edit.photo)
         edited = self._edited(opened, edit)
         face = edited.image if view == "network" else edited.finished
-        return png(to_levels(face), opened.photo), f"{Path(opened.file.name).stem}.face.png"
+        return encode_png(to_levels(face), opened.photo), f"{Path(opened.file.name).stem}.face.png"
 
     def export_photo(self, edit: Edit, folder: Path) -> tuple[Path, str]:
-        """The whole photograph with the edit pasted in, in its own format, with everything its file carries.
-
-        Args:
-            edit: The edit.
-            folder: Where to write.
-
-        Returns:
-            The file, and a name for it.
+        """Write the photo with the edit to ``folder``, in its format and with its metadata; return file and name.
 
         Raises:
-            UnknownPhoto: A photograph is not open any more.
-            ValueError: Labels or parts do not fit.
             OSError: The file cannot be written.
         """
         opened = self.photo(edit.photo)
@@ -280,16 +208,15 @@ class Studio:
         return target, f"{given.stem}.edited{suffix}"
 
     def _edited(self, opened: OpenPhoto, edit: Edit) -> Edited:
-        """Run the network."""
         parts = {name: (self.photo(id).portrait.codes, amount) for name, (id, amount) in edit.parts.items()}
         with self._network:
             codes = self.editor.blend(opened.portrait.codes, parts) if parts else opened.portrait.codes
             return self.editor.render(opened.portrait, edit.labels, codes)
 
-    def _picture(self, opened: OpenPhoto, edited: Edited, view: View) -> np.ndarray:
+    def _view(self, opened: OpenPhoto, edited: Edited, view: View) -> np.ndarray:
         if view == "network":
             return to_levels(edited.image)
-        # Pasted into the view as it is into the photograph: the same softness, the same detail kept.
+        # Pasted as into the photo: the same softness, the same detail.
         side = len(opened.view)
         square = FaceSquare((side / 2, side / 2), float(side), feather=opened.portrait.square.feather)
         portrait = replace(opened.portrait, square=square, photo_size=(side, side))
@@ -297,12 +224,7 @@ class Studio:
 
 
 def _find(photo: Photo, name: str, aligned: bool) -> FaceSquare:
-    """Where the largest face is.
-
-    Raises:
-        NoFace: There is none, and ``aligned`` is worth a try.
-        ValueError: There is none, or the photograph is not aligned as it is said to be.
-    """
+    """Return the position of the largest face; for errors see :meth:`Studio.open`."""
     if aligned:
         return whole_square(photo.height, photo.width)
     try:
@@ -314,4 +236,11 @@ def _find(photo: Photo, name: str, aligned: bool) -> FaceSquare:
         return portrait_square(faces[0], photo.height, photo.width)
     if photo.width == photo.height:
         raise NoFace(f"{name}: {reason}")
-    raise ValueError(f"{name}: {reason}; a square picture that the face fills can be opened all the same")
+    raise ValueError(f"{name}: {reason}; a square photo that the face fills can be opened nevertheless")
+
+
+def encode_png(pixels: np.ndarray, photo: Photo) -> bytes:
+    """Encode (H, W, 3) uint8 in a photo's colours as PNG, with its colour profile."""
+    image = image_from_array(pixels, "srgb").copy()
+    photo.give_profile(image)
+    return image.pngsave_buffer(compression=1)  # for a page on the same computer: speed matters, size does not

@@ -1,10 +1,10 @@
-// What the server is asked. Every failure becomes a Refusal with one line for the person at the page.
+// Requests to the server. Every failure becomes a Refusal with one line for the user.
 
 export class Refusal extends Error {
   constructor(line, { status = 0, aligned = false } = {}) {
     super(line);
     this.status = status;
-    this.aligned = aligned; // the picture may be opened as one that a face fills
+    this.aligned = aligned; // the photo may be opened as an aligned face
   }
 }
 
@@ -21,7 +21,7 @@ async function ask(path, options = {}) {
   try {
     said = await answer.json();
   } catch {
-    // an answer without a line of its own
+    // a response without an error line
   }
   throw new Refusal(said.error ?? `The studio refused (${answer.status}).`, { status: answer.status, aligned: said.aligned });
 }

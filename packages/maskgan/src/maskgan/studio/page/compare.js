@@ -1,4 +1,4 @@
-// Before and after in one picture, with a divider to drag.
+// Before and after in one image, with a draggable divider.
 
 export class Compare {
   #held = false;
@@ -30,13 +30,13 @@ export class Compare {
     this.set((100 * (event.clientX - box.left)) / box.width);
   }
 
-  // Percent of the width that shows the face as it was.
+  // Percentage of the width that shows the face before the edit.
   set(share) {
     this.share = Math.min(100, Math.max(0, share));
     this.#show();
   }
 
-  // Show all of it while a key is held.
+  // Show the whole face before the edit while a key is held.
   hold(held) {
     this.#held = held;
     this.#show();

@@ -1,6 +1,6 @@
-// Files in and out of the page.
+// Opening and saving files.
 
-// Ask for a file; null when the dialog is closed without one.
+// Open the file dialog; null when it is cancelled.
 export function chooseFile(input) {
   return new Promise((resolve) => {
     input.value = "";
@@ -17,8 +17,7 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-// Files dropped anywhere on the page. places: [element, words for the veil, what takes the file]; the first whose
-// element holds the pointer counts.
+// Files dropped on the page. places: [element, overlay text, handler]; the first whose element contains the pointer wins.
 export function acceptDrops(places, veil) {
   let depth = 0;
   const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");

@@ -1,5 +1,5 @@
-// Undo and redo, a step for every stroke. A step keeps the pixels of the rectangle that it changed, before and after;
-// the oldest steps go when all of them together are too large.
+// Undo and redo, a step per stroke. A step stores the pixels of the changed rectangle, before and after; the oldest
+// steps are dropped when the total is too large.
 
 const MOST_BYTES = 32 * 2 ** 20;
 
@@ -12,7 +12,7 @@ export class History {
 
   constructor(labels, changed) {
     this.#labels = labels;
-    this.#changed = changed; // called with the rectangle that a step has changed, or null when there is only news
+    this.#changed = changed; // called with the rectangle changed by a step, or null when only the state of the buttons changed
   }
 
   get canUndo() {
@@ -30,7 +30,7 @@ export class History {
     this.#changed(null);
   }
 
-  // Remember what has changed since `before`, a copy of the labels; false if nothing has.
+  // Record the changes since `before`, a copy of the labels; false if there are none.
   commit(before) {
     const { data, size } = this.#labels;
     let [left, top, right, bottom] = [size, size, 0, 0];

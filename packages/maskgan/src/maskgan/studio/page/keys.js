@@ -1,4 +1,4 @@
-// Keyboard shortcuts, and the list of them that `?` shows.
+// Keyboard shortcuts and their list under `?`.
 
 const HELP = [
   ["Paint", [
@@ -29,14 +29,14 @@ export function buildHelp(place) {
 
 const BRUSHES = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64];
 
-// The next brush size up or down.
+// The next larger or smaller brush size.
 export function otherSize(size, step) {
   const bigger = BRUSHES.find((one) => one > size) ?? BRUSHES.at(-1);
   const smaller = [...BRUSHES].reverse().find((one) => one < size) ?? BRUSHES[0];
   return step > 0 ? bigger : smaller;
 }
 
-// actions: what a key does, by the name below; those of HELD are also told when the key is let go.
+// actions: handlers by the names below; those of HELD are also called when the key is released.
 const COMMANDS = { z: "undo", "shift+z": "redo", y: "redo", o: "open", s: "save" };
 const PLAIN = {
   b: "brush", e: "eraser", g: "fill", f: "fill", i: "pick", v: "hand", x: "swap", l: "only", m: "mask", z: "fit",
@@ -54,7 +54,7 @@ export function listen(actions, hasPhoto) {
     const key = event.key.toLowerCase();
     const command = event.ctrlKey || event.metaKey;
     if (!command && HELD[key] && hasPhoto()) {
-      if (key === " " && event.target.matches?.("button")) return; // Space presses what has the focus
+      if (key === " " && event.target.matches?.("button")) return; // Space presses the focused button
       event.preventDefault();
       if (!held.has(key)) actions[HELD[key]](true);
       held.add(key);
@@ -71,7 +71,7 @@ export function listen(actions, hasPhoto) {
     if (held.delete(key)) actions[HELD[key]](false);
   };
   window.addEventListener("keyup", (event) => release(event.key.toLowerCase()));
-  // What was pressed with a pointer gives the keys back to the stage; detail is 0 for a press by key.
+  // Controls clicked with a pointer return the focus to the stage; detail is 0 for key presses.
   window.addEventListener("click", (event) => {
     if (event.detail > 0) event.target.closest("button")?.blur();
   });

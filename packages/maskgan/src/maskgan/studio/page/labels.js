@@ -1,6 +1,6 @@
-// The mask: one class for every pixel, and what paints it. No pixel is ever between two classes.
+// The mask, one class per pixel, and its painting functions, without antialiasing.
 //
-// Painting functions take `over`, the only class that may be painted over, or null.
+// Painting functions take `over`, the only class that may be overwritten, or null.
 
 export class Labels {
   constructor(size) {
@@ -16,11 +16,11 @@ export class Labels {
     return this.inside(x, y) ? this.data[y * this.size + x] : null;
   }
 
-  // A line of a round brush between two points (in pixels of the mask, not rounded). Returns the rectangle [left, top,
-  // right, bottom) that may have changed, or null.
+  // Draw a line with a round brush between two points (in pixels of the mask, not rounded). Returns the dirty rectangle
+  // [left, top, right, bottom) or null.
   line([x0, y0], [x1, y1], diameter, value, over = null) {
     const spans = discSpans(diameter);
-    // An even disc's middle is a corner of pixels, an odd one's the middle of one.
+    // The centre of an even disc is a pixel corner, that of an odd disc a pixel centre.
     const snap = diameter % 2 ? Math.floor : Math.round;
     let [x, y] = [snap(x0), snap(y0)];
     const [endX, endY] = [snap(x1), snap(y1)];
@@ -52,7 +52,7 @@ export class Labels {
     }
   }
 
-  // Give the connected pixels (side by side, not corner to corner) of one class another one.
+  // Flood-fill with 4-connectivity.
   fill(x, y, value, over = null) {
     const found = this.at(x, y);
     if (found === null || found === value || (over !== null && found !== over)) return;
@@ -86,7 +86,7 @@ export class Labels {
 
 const known = new Map();
 
-// Rows [dy, from, to) of a disc: the pixels whose middles lie in it.
+// Rows [dy, from, to) of a disc: the pixels whose centres lie in it.
 export function discSpans(diameter) {
   if (!known.has(diameter)) {
     const middle = diameter % 2 ? 0.5 : 0;

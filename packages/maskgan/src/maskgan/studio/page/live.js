@@ -1,7 +1,7 @@
-// The live picture: a short pause after a change, one request at a time, and only the newest state is asked for.
+// Live rendering: debounced, one request at a time, the latest state only.
 
-const PAUSE = 90; // ms without a change before asking
-const PATIENCE = 300; // ms of changes without a pause before asking all the same
+const PAUSE = 90; // debounce in ms
+const MAX_DELAY = 300; // maximum delay in ms during continuous changes
 
 export class LiveRender {
   #timer = 0;
@@ -18,11 +18,11 @@ export class LiveRender {
   changed() {
     this.revision++;
     this.#wanted = true;
-    if (this.#running) return; // asked for when the answer is there
+    if (this.#running) return; // runs again after the response
     const now = performance.now();
     if (!this.#timer) this.#first = now;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#run(), Math.max(0, Math.min(PAUSE, this.#first + PATIENCE - now)));
+    this.#timer = setTimeout(() => this.#run(), Math.max(0, Math.min(PAUSE, this.#first + MAX_DELAY - now)));
   }
 
   async #run() {

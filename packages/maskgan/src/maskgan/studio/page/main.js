@@ -1,4 +1,4 @@
-// The studio's page: puts its parts together.
+// The studio's page: connects its parts.
 
 import * as api from "./api.js";
 import { Compare } from "./compare.js";
@@ -22,7 +22,7 @@ const about = await api.about().catch((error) => {
 });
 
 const store = new Store({
-  photo: null, // what is edited, as the server describes it
+  photo: null, // description of the edited photo
   tool: "brush",
   klass: about.classes.indexOf("hair"),
   lastClass: 1,
@@ -35,7 +35,7 @@ const store = new Store({
 });
 
 const labels = new Labels(about.size);
-let ownLabels = labels.data.slice(); // the mask that the photo came with
+let ownLabels = labels.data.slice(); // the photo's original mask
 const view = new View(byId("stage"), byId("world"), byId("labels"), byId("cursor"), labels, about.colours);
 const compare = new Compare(byId("result"), byId("divider"), byId("before"));
 const history = new History(labels, (box) => {
@@ -48,7 +48,7 @@ const history = new History(labels, (box) => {
   byId("redo").disabled = !history.canRedo;
 });
 
-// --- the live picture
+// --- live rendering
 
 const edit = () => {
   const photo = store.get("photo");
@@ -77,7 +77,7 @@ const live = new LiveRender(api.render, edit, {
 
 function warning(line) {
   const row = document.createElement("li");
-  row.innerHTML = '<svg aria-hidden="true"><use href="#i-warn"/></svg>'; // no text of others in it
+  row.innerHTML = '<svg aria-hidden="true"><use href="#i-warn"/></svg>'; // no user text
   row.append(line[0].toUpperCase() + line.slice(1));
   return row;
 }
@@ -141,7 +141,7 @@ store.follow(["photo"], () => {
 const sources = new Sources(byId("slots"), about.components, {
   changed: () => live.changed(),
   choose: () => chooseFile(byId("photo-file")),
-  // a photo that shows no face can still be taken, later, by the notice's button
+  // a photo without a face can still be opened by the notice's button
   async open(file, later, aligned = false) {
     try {
       return await api.openPhoto(file, about.upload_bytes, aligned);
@@ -237,10 +237,10 @@ async function maskFile() {
   return { blob, name };
 }
 
-// --- the network adapted to the face
+// --- adaptation to the face
 
 const STEPS = 80;
-let adapting = null; // what cancels it
+let adapting = null; // its AbortController
 
 async function adapt() {
   const photo = store.get("photo");
@@ -250,7 +250,7 @@ async function adapt() {
   byId("adapted").value = 0;
   try {
     const adapted = await api.adapt(photo.id, STEPS, adapting.signal, (share) => (byId("adapted").value = share));
-    if (store.get("photo") !== photo) return; // another one was opened meanwhile
+    if (store.get("photo") !== photo) return; // another photo was opened
     store.set({ photo: adapted });
     sources.setOwn(adapted);
     live.changed();

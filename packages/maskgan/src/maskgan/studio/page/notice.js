@@ -1,4 +1,4 @@
-// One line at a time for the person at the page: what went wrong stays until it is dismissed, news go by themselves.
+// One-line notices: errors stay until dismissed, other messages disappear.
 
 const SECONDS = 5;
 
@@ -11,7 +11,7 @@ export class Notice {
     byId("notice-close").addEventListener("click", () => this.clear());
   }
 
-  // action: [words, what it does], a way out that a button offers
+  // action: [label, handler] of a button
   error(line, action = null) {
     this.#show(line, "error", action);
   }

@@ -1,7 +1,7 @@
-// Mouse, pen and fingers on the stage.
+// Mouse, pen and touch input on the stage.
 //
 // A mouse's or pen's main button uses the tool; the middle button or Space moves the view, the right button or Alt
-// picks. One finger uses the tool, two move and zoom, and take back what the first had begun to paint.
+// picks. One finger uses the tool, two move and zoom and cancel the first one's stroke.
 
 const PEN_ERASER = 32;
 
@@ -13,7 +13,7 @@ export class Pointer {
     this.panning = null;
     this.space = false;
     this.hover = null;
-    this.lastPoint = null; // where the last stroke ended: Shift draws a straight line from there
+    this.lastPoint = null; // end of the last stroke: Shift draws a straight line from there
     stage.addEventListener("pointerdown", (event) => this.#down(event));
     stage.addEventListener("pointermove", (event) => this.#move(event));
     for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.#up(event));
@@ -129,7 +129,7 @@ export class Pointer {
       return;
     }
     const box = this.stage.getBoundingClientRect();
-    const pinch = event.ctrlKey ? 4 : 1; // a touchpad's pinch comes as small steps of a wheel with Ctrl
+    const pinch = event.ctrlKey ? 4 : 1; // a touchpad pinch is sent as small wheel steps with Ctrl
     this.view.zoom(Math.exp((-event.deltaY * lines * pinch) / 500), event.clientX - box.left, event.clientY - box.top);
     this.#hovered(this.view.point(event));
   }

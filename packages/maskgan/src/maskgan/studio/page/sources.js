@@ -1,10 +1,10 @@
-// Which photo lends each component's appearance, and how much of it. The first row stands for all components.
+// The source photo of each component's appearance and its weight. The first row applies to all components.
 
 import { faceAddress } from "./api.js";
 import { filled } from "./tools.js";
 
 const ROWS = {
-  all: { title: "All", view: [128, 132, 236] }, // middle and side of what its picture shows, in 256ths of the face
+  all: { title: "All", view: [128, 132, 236] }, // centre and side of its thumbnail, in 256ths of the face
   eye_left: { title: "Left eye", view: [99, 116, 62] },
   eye_right: { title: "Right eye", view: [156, 116, 62] },
   mouth: { title: "Mouth", view: [127, 181, 86] },
@@ -14,7 +14,7 @@ const ROWS = {
 const ANOTHER = "another";
 
 export class Sources {
-  // changed(): an assignment is another one; open(file, later): its description, or null; choose(): a promise of a file or null
+  // changed(): after an assignment; open(file, later): description or null; choose(): promise of a file or null
   constructor(place, components, { changed, open, choose }) {
     Object.assign(this, { components, changed, open, choose });
     this.photos = [];
@@ -25,14 +25,14 @@ export class Sources {
     this.#show();
   }
 
-  // The edit's parts for the server.
+  // The edit's `parts` for the server.
   get parts() {
     const shows = (id, name) => this.photos.find((photo) => photo.id === id)?.present[name] !== false;
     const lent = Object.entries(this.slots).filter(([name, { photo, amount }]) => photo && amount > 0 && shows(photo, name));
     return Object.fromEntries(lent.map(([name, { photo, amount }]) => [name, { photo, amount }]));
   }
 
-  // Another photo is edited; the sources stay.
+  // Called when another photo is edited; the sources stay.
   setOwn(own) {
     this.own = own;
     this.#show();
@@ -53,7 +53,7 @@ export class Sources {
     this.changed();
   }
 
-  // The server has dropped photos.
+  // Called when the server has closed photos.
   forget(ids) {
     this.photos = this.photos.filter(({ id }) => !ids.includes(id));
     for (const slot of Object.values(this.slots)) if (ids.includes(slot.photo)) slot.photo = null;
@@ -66,7 +66,7 @@ export class Sources {
     this.#show();
   }
 
-  // A file for a row, chosen or dropped.
+  // Open a file, chosen or dropped, for a row.
   async take(name, file) {
     this.rows[name].element.classList.add("loading");
     try {

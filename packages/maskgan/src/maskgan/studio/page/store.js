@@ -1,4 +1,4 @@
-// What the page shows, in one place: `set` changes it, and whoever asked for a change hears of it.
+// The page's state: `set` changes it and notifies subscribers.
 
 export class Store {
   #values;
@@ -20,7 +20,7 @@ export class Store {
     }
   }
 
-  // Call `tell` now, and whenever one of `names` changes.
+  // Call `tell` now and whenever one of `names` changes.
   follow(names, tell) {
     this.#listeners.push({ names, tell });
     tell();

@@ -1,4 +1,4 @@
-// The left panel: tools, brush size, classes, what may be painted over, opacity.
+// The left panel: tools, brush size, classes, protected classes, opacity.
 
 export const titleOf = (name) => {
   const [what, side] = name.split("_");
@@ -50,7 +50,7 @@ export function buildTools(store, about) {
   slider("opacity", store, (value) => `${value} %`);
 }
 
-// Choose a class to paint with: a tool that does not paint gives way to the brush.
+// Select a class; switches to the brush if the current tool does not paint.
 export function choose(store, klass) {
   const changes = { klass, tool: store.get("tool") === "fill" ? "fill" : "brush" };
   if (klass !== store.get("klass")) changes.lastClass = store.get("klass");
@@ -68,7 +68,7 @@ function slider(name, store, text) {
   });
 }
 
-// Browsers do not colour the part of a slider that lies before its thumb.
+// Browsers do not colour a slider's track before its thumb.
 export function filled(input) {
   const share = (100 * (input.value - input.min)) / (input.max - input.min || 1);
   input.style.setProperty("--share", `${share}%`);

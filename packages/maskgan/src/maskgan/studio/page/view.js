@@ -1,9 +1,9 @@
-// Where the mask lies on the stage: its scale and place, and the pictures drawn there.
+// View of the mask on the stage: scale, position and drawing.
 
 import { discSpans } from "./labels.js";
 
-const LARGEST = 40; // screen pixels a pixel of the mask
-const FINE = 5; // from here on the brush's outline follows the very pixels
+const LARGEST = 40; // screen pixels per pixel of the mask
+const FINE = 5; // scale from which the brush's outline follows pixels
 
 export class View {
   constructor(stage, world, labelCanvas, cursorCanvas, labels, colours) {
@@ -41,7 +41,7 @@ export class View {
     this.#place();
   }
 
-  // Zoom about a point of the stage; by default its middle.
+  // Zoom about a point of the stage, its centre by default.
   zoom(factor, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
     const scale = Math.min(LARGEST, Math.max(this.fitScale / 2, this.scale * factor));
     this.x = x - ((x - this.x) * scale) / this.scale;
@@ -60,7 +60,7 @@ export class View {
 
   #place() {
     const side = this.scale * this.labels.size;
-    const keep = 60; // so much of the mask stays to be seen
+    const keep = 60; // visible part of the mask in screen pixels
     this.x = Math.min(this.stage.clientWidth - keep, Math.max(keep - side, this.x));
     this.y = Math.min(this.stage.clientHeight - keep, Math.max(keep - side, this.y));
     this.world.style.width = this.world.style.height = `${side}px`;
@@ -68,13 +68,13 @@ export class View {
     this.moved();
   }
 
-  // The mask's point (not rounded) under a pointer.
+  // Position (not rounded) in the mask under a pointer.
   point(event) {
     const box = this.stage.getBoundingClientRect();
     return [(event.clientX - box.left - this.x) / this.scale, (event.clientY - box.top - this.y) / this.scale];
   }
 
-  // Of 0 to 1. Background is fainter than the other classes while the photo is to be seen through the mask.
+  // Opacity from 0 to 1; the background is fainter than the other classes.
   setOpacity(opacity) {
     this.context.canvas.style.opacity = opacity;
     new Uint8Array(this.colours.buffer)[3] = Math.round(255 * opacity ** 2);
@@ -90,7 +90,7 @@ export class View {
     this.context.putImageData(this.pixels, 0, 0, left, top, right - left, bottom - top);
   }
 
-  // Outline what a brush would paint at a point; null for none.
+  // Outline the brush at a point; null hides it.
   cursor(point, diameter) {
     const context = this.cursorCanvas.getContext("2d");
     const ratio = this.cursorCanvas.width / this.stage.clientWidth;
