@@ -12,7 +12,7 @@ from abpn.losses import JointLoss
 from abpn.model import ABPNOutput
 from abpn.train import RetouchingTask
 from retouch_common.config import apply_overrides
-from retouch_common.testing.busy import made_busy
+from retouch_common.testing.parameters import randomize_parameters
 from retouch_common.training.runner import Runner
 
 NOTHING = {f"loss.{name}": 0.0 for name in ("mse", "l1", "psnr", "perceptual", "adversarial", "dice", "bce", "tv")}
@@ -61,7 +61,7 @@ def test_a_step_brings_the_result_nearer_to_the_target(pairs, batch):
 
 def test_the_discriminator_learns_what_is_a_target_and_what_a_result(pairs, batch):
     task = built(pairs, loss__adversarial=0.1)
-    made_busy(task.model, amount=0.05)
+    randomize_parameters(task.model, amount=0.05)
     images = torch.cat([batch["target"], result(task, batch)]) * 2 - 1
     assert (images[2:] - (batch["raw"] * 2 - 1)).abs().max() > 0.01
 

@@ -5,13 +5,13 @@ import torch
 from bpfre.config import PRESETS
 from bpfre.model import BPFRe
 from retouch_common.config import apply_overrides
-from retouch_common.testing.busy import made_busy
+from retouch_common.testing.parameters import randomize_parameters
 
 
 def make_busy_model(**changes):
     torch.manual_seed(0)
     config = apply_overrides(PRESETS["tiny"], {f"model.{k}": v for k, v in changes.items()})
-    return made_busy(BPFRe(config.model))
+    return randomize_parameters(BPFRe(config.model))
 
 
 @pytest.fixture(scope="session")

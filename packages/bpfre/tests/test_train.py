@@ -178,7 +178,7 @@ def test_the_gradient_penalty_is_computed_in_full_precision(pairs):
         run = RetouchingTask(config, pairs)
         run.setup(runner)
         image = torch.rand(2, 3, 64, 64)
-        alone = runner.forward_alone(run.discriminator, image)
+        alone = runner.forward_unsynced(run.discriminator, image)
         with runner.autocast():
             wrapped = run.discriminator(image)
         assert alone.dtype == torch.float32 and not torch.equal(alone, wrapped.float())

@@ -37,11 +37,11 @@ def drawn_pictures():
 def weights(tmp_path_factory):
     """A folder of tiny untrained weights."""
     from maskgan.model import MaskGAN
-    from retouch_common.testing.busy import made_busy
+    from retouch_common.testing.parameters import randomize_parameters
 
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    made_busy(MaskGAN.from_preset("tiny"), amount=0.02).save_pretrained(folder)
+    randomize_parameters(MaskGAN.from_preset("tiny"), amount=0.02).save_pretrained(folder)
     return folder
 
 

@@ -7,8 +7,8 @@ import torch
 from maskgan.config import PRESETS, SETTING_1, SETTING_2
 from maskgan.model import MaskGAN
 from retouch_common.config import apply_overrides
-from retouch_common.testing.busy import made_busy
 from retouch_common.testing.contract import ModelContract
+from retouch_common.testing.parameters import randomize_parameters
 
 FAITHFUL = {  # the paper's layers, few channels
     "model.whole_windows": "box",
@@ -41,7 +41,7 @@ class MaskGANContract(ModelContract):
     def seeded_model(self):
         # Less than the usual move: the codes of noise are far from those of faces, and each of many layers adds to it.
         torch.manual_seed(0)
-        return made_busy(self.make_model(), amount=0.02)
+        return randomize_parameters(self.make_model(), amount=0.02)
 
     def run(self, model, image):
         """The last face of the batch is always the same, whatever is before it."""

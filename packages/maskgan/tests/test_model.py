@@ -7,14 +7,14 @@ import torch
 from maskgan.config import COMPONENT_NAMES, PRESETS, SETTING_1, SETTING_2, ModelConfig
 from maskgan.model import Codes, MaskGAN
 from retouch_common.config import apply_overrides
-from retouch_common.testing.busy import made_busy
+from retouch_common.testing.parameters import randomize_parameters
 
 TINY = PRESETS["tiny"].model
 
 
 def built(**changes):
     torch.manual_seed(0)
-    return made_busy(MaskGAN(replace(TINY, **changes)), amount=0.02)
+    return randomize_parameters(MaskGAN(replace(TINY, **changes)), amount=0.02)
 
 
 def placed_features(model, *arguments):
@@ -160,7 +160,7 @@ def test_the_target_lends_its_background_only(drawn_labels, drawn_pictures):
 
 def test_setting_2_pastes_the_background(drawn_labels, drawn_pictures):
     config = apply_overrides(PRESETS["tiny"], SETTING_2).model
-    model = made_busy(MaskGAN(config))
+    model = randomize_parameters(MaskGAN(config))
     labels, target = drawn_labels(2), drawn_pictures(2, seed=1)
     output = model(drawn_pictures(2), labels, target, labels)
     behind = (labels == 0)[:, None].expand_as(target)
@@ -170,7 +170,7 @@ def test_setting_2_pastes_the_background(drawn_labels, drawn_pictures):
 
 def test_setting_1_has_one_code_for_the_face(drawn_labels, drawn_pictures):
     config = apply_overrides(PRESETS["tiny"], SETTING_1).model
-    model = made_busy(MaskGAN(config))
+    model = randomize_parameters(MaskGAN(config))
     labels, source = drawn_labels(2), drawn_pictures(2)
     output = model(source, labels, drawn_pictures(2, seed=1), labels)
     assert list(output.codes.values) == ["face"] and not output.reconstructions

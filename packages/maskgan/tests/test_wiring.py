@@ -93,8 +93,8 @@ def test_r1_flattens_the_discriminators_at_real_faces(faces, batch, monkeypatch)
         judged = task.discriminators.eval()(image, batch["labels"], "paired")
         return float(r1_penalty(judged.logits, image).detach())
 
-    before, seen, alone = penalty(), [], task.runner.forward_alone
-    task.runner.forward_alone = lambda network, *inputs: seen.append(inputs) or alone(network, *inputs)
+    before, seen, alone = penalty(), [], task.runner.forward_unsynced
+    task.runner.forward_unsynced = lambda network, *inputs: seen.append(inputs) or alone(network, *inputs)
     losses = task.training_step(1, itertools.repeat(batch))
     assert torch.equal(seen[0][0], batch["image"]) and torch.equal(seen[0][1], batch["labels"])
     assert float(losses["r1"]) == pytest.approx(before, rel=0.01)

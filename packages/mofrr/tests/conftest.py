@@ -5,13 +5,13 @@ import torch
 from mofrr.config import PRESETS
 from mofrr.model import MoFRR
 from retouch_common.config import apply_overrides
-from retouch_common.testing.busy import made_busy
+from retouch_common.testing.parameters import randomize_parameters
 
 
 def make_busy_model(**changes):
     torch.manual_seed(0)
     config = apply_overrides(PRESETS["tiny"], {f"model.{k}": v for k, v in changes.items()})
-    return made_busy(MoFRR(config.model), amount=0.02)
+    return randomize_parameters(MoFRR(config.model), amount=0.02)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from retouch_common.devices import resolve_device, resolve_precision
 from retouch_common.inference.faces import gather_rows, open_skin_segmenter, suppress_noise
-from retouch_common.inference.names import MASK, beside
+from retouch_common.inference.names import MASK, sibling_path
 from retouch_common.inference.network import prepare_for_inference
 from retouch_common.inference.photos import PhotoOptions, require_strength
 from retouch_common.photo.sources import ArraySource, RowSource
@@ -149,7 +149,7 @@ class Retoucher:
         rows = retouched_rows(photo, plan, self, strength=how.strength, skin=skin)
         write_photo(photo, target, rows, how, plan.crops)
         if mask is not None:
-            with written(beside(target, MASK)) as temporary:
+            with written(sibling_path(target, MASK)) as temporary:
                 mask.pngsave(str(temporary))
         return plan
 

@@ -16,7 +16,7 @@ from retouch_common.faces.alignment import FaceSquare, read_aligned
 from retouch_common.faces.pasting import AlignedLayer
 from retouch_common.inference.face_plan import FacePlan, plan_faces
 from retouch_common.inference.faces import run_on_faces
-from retouch_common.inference.names import DAMAGED, beside
+from retouch_common.inference.names import DAMAGED, sibling_path
 from retouch_common.inference.photos import PhotoOptions, open_photo
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import RowSource, blocks
@@ -184,7 +184,7 @@ def inpaint_file(
     damaged = Damaged(photo, mask)
     if options.damaged_out:
         photo.write_stripes(
-            beside(target, DAMAGED), (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
+            sibling_path(target, DAMAGED), (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
         )
     photo.write_stripes(target, inpainted_rows(retoucher, photo, mask, plan.squares))
     return plan

@@ -29,7 +29,7 @@ from retouch_common.inference.faces import (
     open_skin_segmenter,
     run_on_faces,
 )
-from retouch_common.inference.names import ATTENTION_COARSE, ATTENTION_REFINED, MASK, beside
+from retouch_common.inference.names import ATTENTION_COARSE, ATTENTION_REFINED, MASK, sibling_path
 from retouch_common.inference.network import InferenceModel
 from retouch_common.inference.photos import PhotoOptions, require_strength
 from retouch_common.photo.filters import resize
@@ -194,7 +194,7 @@ class Retoucher:
         for suffix, names in how.maps.items():
             layers = map_layers(faces, names, photo.height, photo.width, within_skin=suffix == MASK)
             if layers:  # the coarse stage has no second map
-                write_map(beside(target, suffix), photo.height, photo.width, layers)
+                write_map(sibling_path(target, suffix), photo.height, photo.width, layers)
         return plan
 
     def find_blemishes(

@@ -156,7 +156,7 @@ class RetouchingTask(Task):
         if config.r1 and (step // self.config.train.unpaired_every) % config.r1_every == 0:
             # In fp32: second-order gradients in bf16 divide by zero inside oneDNN at some batch sizes.
             retouched = all_retouched.detach().requires_grad_(True)
-            losses["r1"] = r1_penalty(runner.forward_alone(self.discriminator, retouched), retouched)
+            losses["r1"] = r1_penalty(runner.forward_unsynced(self.discriminator, retouched), retouched)
             runner.backward(config.r1 * config.r1_every * losses["r1"])
         fake = self.output.result.detach()
         with runner.autocast():

@@ -8,8 +8,8 @@ from retouch_common.parsing.config import PRESETS
 from retouch_common.parsing.labels import NUM_CLASSES
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.parsing.parser import ONE_PIECE, FaceParser
-from retouch_common.testing.busy import made_busy
 from retouch_common.testing.contract import ModelContract
+from retouch_common.testing.parameters import randomize_parameters
 
 
 class ParserContract(ModelContract):
@@ -55,7 +55,7 @@ def test_paper_preset_is_pix2pix_unet():
 
 def test_evaluation_keeps_running_statistics_and_lets_gradients_through():
     """As a frozen judge of generated faces it must be differentiable and must not learn."""
-    model = made_busy(ParsingUNet.from_preset("tiny")).requires_grad_(False)
+    model = randomize_parameters(ParsingUNet.from_preset("tiny")).requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     image = torch.rand(2, 3, 64, 64, requires_grad=True)
     torch.nn.functional.cross_entropy(model(image), torch.ones(2, 64, 64, dtype=torch.long)).backward()
@@ -84,7 +84,7 @@ def test_files_that_hold_no_parser_are_refused(tmp_path):
 @pytest.fixture
 def parser(tmp_path):
     torch.manual_seed(0)
-    made_busy(ParsingUNet.from_preset("tiny")).save_pretrained(tmp_path / "weights")
+    randomize_parameters(ParsingUNet.from_preset("tiny")).save_pretrained(tmp_path / "weights")
     return FaceParser(tmp_path / "weights", "cpu")
 
 

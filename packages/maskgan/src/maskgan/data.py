@@ -34,7 +34,7 @@ from retouch_common.parsing.model import BUNDLED
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
 from retouch_common.photo.colour import luminance
-from retouch_common.photo.sink import write_picture
+from retouch_common.photo.sink import write_png
 from retouch_common.progress import progress_bar
 from retouch_common.ranges import to_signed
 from retouch_common.synthesis.photometric import colour_shift
@@ -168,7 +168,7 @@ def _parse(path: Path, name: Path, parser: FaceParser, size: int) -> None:
         labels = parser(face)
         if mesh is not None:
             labels = with_mesh_parts(labels, points_in_square(mesh, wide, len(face)))
-        write_picture(name.with_suffix(".png"), face)
+        write_png(name.with_suffix(".png"), face)
         write_labels(name.with_suffix(".labels.png"), labels)
     name.with_suffix(".done").touch()
 

@@ -14,7 +14,7 @@ from retouch_common.faces.alignment import align
 from retouch_common.faces.face import Face
 from retouch_common.inference.demo import FACE, astronaut
 from retouch_common.parsing.labels import CLASSES, coloured
-from retouch_common.photo.sink import write_picture
+from retouch_common.photo.sink import write_png
 from retouch_common.ranges import from_levels, to_levels
 from retouch_common.training.sheets import save_sheet
 
@@ -43,7 +43,7 @@ def main(folder: str = "outputs/demo", weights: MaskGAN | str | os.PathLike[str]
     for title, labels in masks(portrait).items():
         edited = editor.render(portrait, labels, portrait.codes)
         result = from_levels(editor.paste(photo, portrait, edited))
-        write_picture(out / f"{title.replace(' ', '_')}.png", result)
+        write_png(out / f"{title.replace(' ', '_')}.png", result)
         seen = align(to_levels(result), portrait.square, editor.size)
         mask = from_levels(coloured(labels))
         images = {"as she is": portrait.image, "mask": mask, "drawn": edited.image, "in the photo": seen}

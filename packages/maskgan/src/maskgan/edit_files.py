@@ -13,13 +13,13 @@ import numpy as np
 from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned
 from retouch_common.inference.batch import Job, plan_jobs, refuse_collisions
 from retouch_common.inference.face_plan import plan_faces
-from retouch_common.inference.names import ALIGNED, LABELS, OVERLAY, beside
+from retouch_common.inference.names import ALIGNED, LABELS, OVERLAY, sibling_path
 from retouch_common.inference.photos import PhotoOptions, face_parts, open_photo, write_photo
 from retouch_common.parsing.labels import CLASSES, coloured, read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.formats import format_of_name
 from retouch_common.photo.io import Photo
-from retouch_common.photo.sink import write_picture
+from retouch_common.photo.sink import write_png
 from retouch_common.progress import progress_bar
 from retouch_common.ranges import from_levels
 
@@ -64,7 +64,7 @@ def plan_parsing(
     jobs: dict[str, Job] = {}
     endings = (ALIGNED, OVERLAY) if overlay else (ALIGNED,)
     for planned in plan_jobs(inputs, out, recursive=recursive, report=report):
-        labels, *companions = (beside(planned.target, ending) for ending in (LABELS, *endings))
+        labels, *companions = (sibling_path(planned.target, ending) for ending in (LABELS, *endings))
         job = Job(planned.source, labels, tuple(companions))
         first = jobs.setdefault(str(job.target).casefold(), job)
         if first is not job:
@@ -95,11 +95,11 @@ def parse_file(
     square = find_face(photo, options)
     ((_, face),) = read_aligned(photo, [square], parser.size)
     labels = parser(face)
-    write_picture(_sibling(target, ALIGNED), face)
+    write_png(_sibling(target, ALIGNED), face)
     if overlay:
         colours = from_levels(coloured(labels))
         shown = np.where((labels != 0)[..., None], face + OPACITY * (colours - face), face)
-        write_picture(_sibling(target, OVERLAY), shown)
+        write_png(_sibling(target, OVERLAY), shown)
     write_labels(target, _in_photo(labels, square, photo) if whole else labels)  # last: marks the photo as done
     missing = [name for number, name in enumerate(CLASSES) if not (labels == number).any()]
     return "labels and aligned face" + (f"; no {', '.join(missing)}" if missing else "")

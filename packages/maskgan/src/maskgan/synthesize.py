@@ -20,7 +20,7 @@ from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.inference.names import ALIGNED, LABELS
 from retouch_common.parsing.labels import read_labels, write_labels
 from retouch_common.photo.io import Photo
-from retouch_common.photo.sink import write_picture
+from retouch_common.photo.sink import write_png
 from retouch_common.progress import progress_bar
 from retouch_common.weights import state_hash
 
@@ -92,7 +92,7 @@ def synthesize(
             # The label image is written last: its presence marks the face as complete.
             if not (out / "labels" / name).is_file():
                 faces = {part: pool.open(path) for part, path in chosen.items()}
-                write_picture(out / "images" / name, _generate(editor, mask, labels, faces))
+                write_png(out / "images" / name, _generate(editor, mask, labels, faces))
                 write_labels(out / "labels" / name, labels)
     write_atomically(out / "pairs.jsonl", ("\n".join(pairs) + "\n").encode())
     report(f"wrote {number} faces to {out}")

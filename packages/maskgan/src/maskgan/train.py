@@ -154,7 +154,7 @@ class FaceTask(Task):
         if config.r1 and (step + 1) // 2 % R1_EVERY == 0:  # an odd step and the even one after it: both situations
             # In fp32: second-order gradients in bf16 divide by zero inside oneDNN for some batch sizes.
             real = batch["image"].detach().requires_grad_(True)
-            output_real: DiscriminatorOutput = runner.forward_alone(
+            output_real: DiscriminatorOutput = runner.forward_unsynced(
                 self.discriminators, real, batch["labels"], situation
             )
             losses["r1"] = r1_penalty(output_real.logits, real)

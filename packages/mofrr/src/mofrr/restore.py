@@ -20,7 +20,7 @@ from retouch_common.faces.alignment import FaceSquare
 from retouch_common.faces.face import Face
 from retouch_common.inference.face_plan import squares_in
 from retouch_common.inference.faces import ChangedFace, changed_image, face_change, run_on_faces
-from retouch_common.inference.names import REPORT, REPORT_PICTURES, beside
+from retouch_common.inference.names import REPORT, REPORT_PICTURES, sibling_path
 from retouch_common.inference.photos import PhotoOptions, require_strength
 from retouch_common.photo.sources import ArraySource, RowSource
 
@@ -227,9 +227,9 @@ class Restorer:
             "experts": "auto" if experts is None else list(experts),
             "faces": [face.as_json() for face in faces],
         }
-        write_atomically(beside(target, REPORT), (json.dumps(report, indent=2) + "\n").encode())
+        write_atomically(sibling_path(target, REPORT), (json.dumps(report, indent=2) + "\n").encode())
         rows = []
         for face in faces:
             views = {"as given": (face.images["restored"] - face.change).clip(0, 1), **face.images}
             rows.append({name: torch.from_numpy(view).permute(2, 0, 1) for name, view in views.items()})
-        save_sheet(beside(target, REPORT_PICTURES), rows)
+        save_sheet(sibling_path(target, REPORT_PICTURES), rows)

@@ -18,6 +18,3 @@ COMPANION_ENDINGS = (
 def sibling_path(target: Path, ending: str) -> Path:
     """Return the file of the same stem with another ending: photo.jpg, ".mask.png" -> photo.mask.png."""
     return target.with_name(target.stem + ending)
-
-
-beside = sibling_path

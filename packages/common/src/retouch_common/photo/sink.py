@@ -130,6 +130,3 @@ def write_png(path: Path, image: np.ndarray) -> None:
     levels = to_levels(image)
     with written(path) as temporary:
         image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(str(temporary))
-
-
-write_picture = write_png

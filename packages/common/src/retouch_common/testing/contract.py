@@ -24,7 +24,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from retouch_common.testing.busy import randomize_parameters
+from retouch_common.testing.parameters import randomize_parameters
 from retouch_common.testing.tolerances import assert_close
 from retouch_common.weights import state_hash
 

@@ -118,8 +118,6 @@ class Runner:
         with torch.autocast(self.device.type, enabled=False):
             return type(inner).forward(inner, *inputs)  # accelerate's autocast wraps the instance's forward
 
-    forward_alone = forward_unsynced
-
     def to_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Move the tensors of a batch to the device."""
         return {

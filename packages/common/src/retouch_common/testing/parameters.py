@@ -24,6 +24,3 @@ def randomize_parameters(model: M, amount: float = 0.05) -> M:
         for parameter in model.parameters():
             parameter.add_(amount * torch.randn(parameter.shape, generator=generator))
     return model.eval()
-
-
-made_busy = randomize_parameters
