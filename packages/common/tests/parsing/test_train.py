@@ -124,7 +124,7 @@ def test_a_dry_run_writes_nothing(people, tmp_path):
     options = ["--preset", "tiny", "--data", people, "--out", str(tmp_path / "run"), "--device", "cpu", "--dry-run"]
     answer = CliRunner().invoke(train_parser, options)
     assert answer.exit_code == 0, answer.output
-    assert "data: 9 faces for training, 1 for validation" in answer.output
+    assert "data: 9 samples for training, 1 for validation" in answer.output
     assert "dry run: no run directory was written" in answer.output and not (tmp_path / "run").exists()
     said = []
     dry_run(configured(), people, device="cpu", report=said.append)
