@@ -76,7 +76,7 @@ def refuse_foreign(folder: str | os.PathLike[str]) -> None:
 
 
 def refuse_other_settings(record: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
-    """Refuse to resume with other settings than those in ``record`` (JSON), or to start in a folder with other files.
+    """Refuse to resume with other settings than those in ``record``, JSON, or to start in a folder with other files.
 
     Raises:
         ValueError: If settings differ; the message names them. Or if the folder of ``record`` holds other files.

@@ -38,7 +38,7 @@ class FacePlan:
 def plan_faces(
     photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = False, frame: Frame = face_square
 ) -> FacePlan:
-    """Choose the faces of a photo to process: the whole of an aligned photo, ``face_boxes``, or the detector's.
+    """Choose the faces of a photo to process: the whole photo if it is aligned, ``face_boxes``, or the detector's.
 
     Boxes are (x, y, w, h) in pixels of the upright photo; ``frame`` returns a face's square.
 

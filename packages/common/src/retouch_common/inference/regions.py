@@ -72,7 +72,7 @@ class RegionPlan:
 def plan_region(
     photo: Photo, region: Region = "auto", *, face_boxes: Sequence[Box] = (), margin: float = FACE_MARGIN
 ) -> RegionPlan:
-    """Choose what to retouch: every face ("faces"), the whole frame ("photo"), or faces if there are some ("auto").
+    """Choose the part of a photo to retouch: its faces, the whole frame, or with "auto" the frame if it has no faces.
 
     ``face_boxes`` (x, y, w, h), in pixels of the upright photo, replace the detector. The side of a crop is ``margin``
     times the longer side of the face's box.
