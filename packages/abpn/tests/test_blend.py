@@ -95,3 +95,12 @@ def test_convolutional_blend_works_on_single_pixels():
     I, B = torch.rand(2, 1, 3, 4, 4)
     whole = blend(I, B)
     torch.testing.assert_close(whole[..., :2, :2], blend(I[..., :2, :2], B[..., :2, :2]))
+
+
+def test_convolutional_blend_has_a_network_for_each_direction():
+    blend = ConvolutionalBlend()
+    I, other = torch.rand(2, 1, 3, 4, 4)
+    pair = torch.cat([I, other], dim=1)
+    assert torch.equal(blend(I, other), blend.apply_layer(pair))
+    assert torch.equal(blend.reverse(I, other), blend.recover_layer(pair))
+    assert not torch.equal(blend.reverse(I, other), blend(I, other))

@@ -7,6 +7,7 @@ import math
 import pytest
 import pyvips
 import torch
+from abpn.blend_pyramid import down
 from abpn.config import PRESETS, LossConfig
 from abpn.losses import JointLoss
 from abpn.model import ABPNOutput
@@ -76,6 +77,26 @@ def test_the_discriminator_learns_what_is_a_target_and_what_a_result(pairs, batc
     handle.remove()
     assert torch.allclose(seen[0], images[2:], atol=1e-6) and torch.allclose(seen[1], images, atol=1e-6)
     assert gap() > before + 0.1
+
+
+def test_the_networks_pass_leaves_the_discriminator_as_it_is(pairs, batch):
+    """The discriminator's step does not depend on the weight of the network's adversarial term."""
+    after = []
+    for weight in (0.1, 1e4):
+        torch.manual_seed(0)
+        task = built(pairs, loss__adversarial=weight, train__clip=0.0)
+        task.training_step(1, itertools.repeat(batch))
+        after.append(torch.cat([p.detach().flatten() for p in task.discriminator.parameters()]))
+    assert torch.equal(*after)
+
+
+@pytest.mark.parametrize("kernel", ["box", "burt"])
+def test_photographs_and_targets_have_pyramids_of_the_same_kernel(pairs, batch, kernel):
+    task = built(pairs, loss__mse=1.0, model__pyramid=kernel)
+    assert task.criterion.pyramid == kernel
+    with torch.no_grad():
+        images = task.model(batch["raw"], 1).images
+    torch.testing.assert_close(images[1], down(batch["raw"], kernel))
 
 
 def test_the_network_learns_to_look_real(pairs, batch):

@@ -124,6 +124,16 @@ def test_simulated_samples(portraits):
     assert all(counts[n] for n in range(1, 5))
 
 
+@pytest.mark.parametrize(("operation", "applied"), [("white", [1, 0, 0, 0]), ("smooth", [0, 1, 0, 0])])
+def test_columns_of_applied_are_in_the_order_of_the_operations(portraits, operation, applied):
+    assert (
+        opened(portraits, kind=f"single:{operation}", operations=("white", "smooth", "lift", "eye"))[0][
+            "applied"
+        ].tolist()
+        == applied
+    )
+
+
 def test_simulated_kinds(portraits):
     for kind, allowed in (("single:eye", {(0, 0, 0, 1)}), ("clean", {(0, 0, 0, 0)})):
         faces = opened(portraits, kind=kind)

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from mofrr.backbones import Backbone
 from mofrr.combine import Combine
 from mofrr.config import OPERATIONS, PRESETS, SINGLE, LossConfig, ModelConfig, TrainConfig
 from mofrr.losses import expert_losses, shared_losses
-from mofrr.mam import ResNetMAM, assignment
+from mofrr.mam import GROUPS, WIDTH, Grouping, ResNetMAM, assignment
 from mofrr.model import SEED_STRIDE, MoFRR
 from retouch_common.config import apply_overrides, from_dict
 
@@ -248,6 +249,38 @@ def test_mam_gives_tokens_of_all_stages():
     with torch.no_grad():
         tokens = ResNetMAM().eval()(torch.rand(1, 3, 64, 64))
     assert tokens.shape == (1, 1024, 1024) and torch.isfinite(tokens).all()
+
+
+def test_mams_tokens_attend_to_those_of_other_stages():
+    mam = ResNetMAM().eval()
+    groups = [torch.rand(1, GROUPS, WIDTH) for _ in range(4)]
+    for number, tokens in enumerate(groups):
+        mam.groupings[number].forward = lambda x, tokens=tokens: tokens
+    with torch.no_grad():
+        before = mam(torch.rand(1, 3, 64, 64))
+        groups[3].neg_()
+        after = mam(torch.rand(1, 3, 64, 64))
+    assert (after - before)[:, :GROUPS].abs().max() > 1e-4
+
+
+def test_mams_group_tokens_attend_to_the_pixels():
+    """Without a pixel of its own, a group's token still depends on the pixels."""
+    torch.manual_seed(0)
+    grouping = Grouping(32).eval()
+    torch.nn.init.zeros_(grouping.query.weight)
+    torch.nn.init.zeros_(grouping.query.bias)  # every pixel is the first group's
+    with torch.no_grad():
+        one, other = grouping(torch.randn(1, 32, 4, 4)), grouping(torch.randn(1, 32, 4, 4))
+    assert (one - other)[:, 1:].abs().max() > 1e-4
+
+
+def test_backbones_see_imagenets_normalisation():
+    """Its mean is 0, one standard deviation more is 1."""
+    backbone = Backbone("resnet18", 32)
+    backbone.network = torch.nn.Identity()
+    colours = torch.tensor([[0.485, 0.456, 0.406], [0.714, 0.680, 0.631]])
+    tokens = backbone(colours[..., None, None].expand(2, 3, 32, 32)).flatten(1)
+    torch.testing.assert_close(tokens, torch.tensor([0.0, 1.0])[:, None].expand_as(tokens), atol=1e-5, rtol=0)
 
 
 def test_refuses_impossible_configurations():

@@ -53,6 +53,8 @@ def test_is_read_back_as_it_was_made(portraits, tmp_path):
     # Persons 00 and 10 are held out, neutral and smiling.
     assert len(find_retouched(tmp_path, "val")) == len(find_retouched(tmp_path, "test")) == 2 * 2 * (1 + 12 + 2)
     recipes = [json.loads(line) for line in (tmp_path / "recipes.jsonl").read_text().splitlines()]
+    for folder, operation in (("Whitening_", "white"), ("Smoothing_", "smooth")):
+        assert {tuple(recipe["strengths"]) for recipe in recipes if recipe["file"].startswith(folder)} == {(operation,)}
     of_one = [recipe for recipe in recipes if recipe["file"].startswith("EyeEnlarging_60")]
     assert all(0.5 <= recipe["strengths"]["eye"] <= 0.7 and len(recipe["strengths"]) == 1 for recipe in of_one)
 

@@ -115,8 +115,11 @@ def test_a_stop_in_the_last_step_of_a_stage_ends_the_run(faces, tmp_path, monkey
 
 def test_a_finished_stage_is_left_alone_and_what_is_missing_said(faces, tmp_path):
     said = []
-    for _ in range(2):
-        assert train(configured(), faces, tmp_path, stages=["router"], device="cpu", report=said.append) is None
+    weights = tmp_path / "router" / "weights" / "model.safetensors"
+    assert train(configured(), faces, tmp_path, stages=["router"], device="cpu", report=said.append) is None
+    before = weights.stat().st_mtime_ns
+    assert train(configured(), faces, tmp_path, stages=["router"], device="cpu", report=said.append) is None
+    assert weights.stat().st_mtime_ns == before
     assert any("router is finished" in line for line in said)
     assert any("still to train: degree-white" in line for line in said)
 
@@ -201,6 +204,7 @@ def test_the_command(faces, tmp_path, monkeypatch):
 def test_a_dry_run_needs_no_other_stage(faces):
     said = []
     dry_run(configured(), faces, stage="combine", device="cpu", report=said.append)
+    assert any(line.startswith("losses: ") and " nan" not in line for line in said)
     assert said[-1] == "dry run: no run directory was written"
 
 
