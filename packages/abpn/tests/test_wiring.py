@@ -5,7 +5,6 @@ import itertools
 import math
 
 import pytest
-import pyvips
 import torch
 from abpn.blend_pyramid import down
 from abpn.config import PRESETS, LossConfig
@@ -14,6 +13,7 @@ from abpn.model import ABPNOutput
 from abpn.train import RetouchingTask
 from retouch_common.config import apply_overrides
 from retouch_common.testing.parameters import randomize_parameters
+from retouch_common.testing.training_runs import draw_pairs
 from retouch_common.training.runner import Runner
 
 NOTHING = {f"loss.{name}": 0.0 for name in ("mse", "l1", "psnr", "perceptual", "adversarial", "dice", "bce", "tv")}
@@ -21,13 +21,9 @@ NOTHING = {f"loss.{name}": 0.0 for name in ("mse", "l1", "psnr", "perceptual", "
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """Grey pairs, for a task to open; the steps below have their own batches."""
+    """Pairs for a task to open; the steps below have their own batches."""
     folder = tmp_path_factory.mktemp("pairs")
-    for name in ("raw", "target"):
-        (folder / name).mkdir()
-        for number in range(3):
-            image = (pyvips.Image.black(64, 64, bands=3) + 100 + 20 * number).cast("uchar")
-            image.write_to_file(str(folder / name / f"{number}.png"))
+    draw_pairs(folder, number=3)
     return str(folder)
 
 

@@ -5,7 +5,6 @@ import itertools
 import math
 
 import pytest
-import pyvips
 import torch
 from bpfre.config import PRESETS, LossConfig
 from bpfre.losses import r1_penalty
@@ -13,6 +12,7 @@ from bpfre.model import BPFRe, BPFReOutput
 from bpfre.objective import Objective
 from bpfre.train import RetouchingTask
 from retouch_common.config import apply_overrides
+from retouch_common.testing.training_runs import draw_pairs
 from retouch_common.training.runner import Runner
 
 NOTHING = {f"loss.{name}": 0.0 for name in ("pixel", "psnr", "perceptual", "identity", "blemish", "adversarial", "r1")}
@@ -20,13 +20,9 @@ NOTHING = {f"loss.{name}": 0.0 for name in ("pixel", "psnr", "perceptual", "iden
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """Grey pairs, for a task to open; the steps below have their own batches."""
+    """Pairs for a task to open; the steps below have their own batches."""
     folder = tmp_path_factory.mktemp("pairs")
-    for name in ("raw", "target"):
-        (folder / name).mkdir()
-        for number in range(4):
-            image = (pyvips.Image.black(64, 64, bands=3) + 100 + 20 * number).cast("uchar")
-            image.write_to_file(str(folder / name / f"{number}.png"))
+    draw_pairs(folder, number=4)
     return str(folder)
 
 
