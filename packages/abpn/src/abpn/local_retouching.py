@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from retouch_common.layers.gated import GatedConv2d, gate
+from retouch_common.ranges import to_signed
 from torch import Tensor, nn
 
 from abpn.blend_pyramid import up
@@ -187,7 +188,7 @@ class LocalRetouchingLayer(nn.Module):
         """
         # Paper: input range not stated. Here: [-1, 1] inside the layer.
         dtype = next(self.encoder.parameters()).dtype  # half precision if the convolutions were converted
-        features = self.encoder((thumbnail * 2 - 1).to(dtype))
+        features = self.encoder(to_signed(thumbnail).to(dtype))
         if self.mask_branch is not None:
             logits = self.mask_branch(features)
             mask = torch.sigmoid(logits)

@@ -11,6 +11,7 @@ from retouch_common.losses.adversarial import PatchDiscriminator, generator_loss
 from retouch_common.losses.perceptual import PerceptualLoss
 from retouch_common.losses.reconstruction import total_variation
 from retouch_common.losses.region import difference_mask, soft_dice_loss
+from retouch_common.ranges import to_signed
 from retouch_common.weights import read_vgg
 from torch import Tensor, nn
 
@@ -64,7 +65,7 @@ class JointLoss(nn.Module):
             terms["perceptual"] = self.perceptual(output.results[-1].clamp(0, 1), targets[-1])
         if config.adversarial:
             assert discriminator is not None
-            terms["adversarial"] = generator_loss(discriminator(output.results[0] * 2 - 1), kind="bce")
+            terms["adversarial"] = generator_loss(discriminator(to_signed(output.results[0])), kind="bce")
         if output.mask_logits is not None and (config.dice or config.bce):
             terms |= self._mask(output.mask_logits, output.images[-1], targets[-1])
         if config.tv:

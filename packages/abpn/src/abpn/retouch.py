@@ -137,7 +137,7 @@ class Retoucher:
         """
         from retouch_common.inference.photos import open_photo, write_photo
         from retouch_common.inference.regions import plan_region, retouched_rows
-        from retouch_common.photo.sink import written
+        from retouch_common.photo.sink import atomic_image_output
 
         how = RetouchOptions(**options)
         target = Path(dst)
@@ -149,7 +149,7 @@ class Retoucher:
         rows = retouched_rows(photo, plan, self, strength=how.strength, skin=skin)
         write_photo(photo, target, rows, how, plan.crops)
         if mask is not None:
-            with written(sibling_path(target, MASK)) as temporary:
+            with atomic_image_output(sibling_path(target, MASK)) as temporary:
                 mask.pngsave(str(temporary))
         return plan
 

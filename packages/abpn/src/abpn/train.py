@@ -8,6 +8,7 @@ import torch
 from retouch_common.data.pairs import open_pairs
 from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss
 from retouch_common.losses.region import difference_mask
+from retouch_common.ranges import to_signed
 from retouch_common.training import fit
 from retouch_common.training.run_state import initial_weights
 from retouch_common.training.task import Task
@@ -84,7 +85,7 @@ class RetouchingTask(Task):
                 runner.backward(losses["loss"])
                 if self.discriminator is not None and discriminator is not None:
                     discriminator.requires_grad_(True)
-                    real, fake = target * 2 - 1, output.results[0].detach() * 2 - 1
+                    real, fake = to_signed(target), to_signed(output.results[0].detach())
                     # Distributed training allows one forward pass per backward pass.
                     logits = self.discriminator(torch.cat([real, fake]))
                     losses["discriminator"] = discriminator_loss(*logits.chunk(2), kind="bce")

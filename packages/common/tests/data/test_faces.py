@@ -154,7 +154,7 @@ def test_without_the_detectors_weights_colour_decides(
     monkeypatch.setattr(faces, "detect_faces", unavailable)
     draw_person().save(tmp_path / "me.png", with_template=False)
     dataset = FaceBlemishes(tmp_path, size=96, split="all", cache=tmp_path / "cache")
-    assert len(dataset) == 1 and "skin is told by colour alone" in caplog.text
+    assert len(dataset) == 1 and "skin is located by colour alone" in caplog.text
 
 
 def test_the_cache_is_keyed_by_photo_template_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def test_a_run_leaves_what_it_should(run):
 
 
 def test_it_learns_drawn_people(run, people, monkeypatch):
-    """Held-out people are measured afresh, from the weights that were written; training takes strays as they are."""
+    """Held-out people are measured afresh, from the weights that were written; training keeps outliers."""
     monkeypatch.setattr("retouch_common.parsing.parser.ONE_PIECE", ())
     measured = evaluate(run / "weights", people, "val", device="cpu", hard=2)
     assert measured["faces"] == 2

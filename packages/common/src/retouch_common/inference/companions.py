@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retouch_common.photo.pixels import image_from_array
-from retouch_common.photo.sink import stream_rows, written
+from retouch_common.photo.sink import atomic_image_output, stream_rows
 
 if TYPE_CHECKING:
     from retouch_common.faces.pasting import AlignedLayer
@@ -44,7 +44,7 @@ class Comparison:
             rows.append(row)
         image = image_from_array(np.concatenate(rows)[:-8], "srgb")
         self._photo.give_profile(image)
-        with written(path) as temporary:
+        with atomic_image_output(path) as temporary:
             image.jpegsave(str(temporary), Q=92, subsample_mode="off")
 
 
@@ -57,7 +57,7 @@ def write_map(path: Path, height: int, width: int, layers: Sequence[AlignedLayer
     from retouch_common.photo.pasting import map_rows
 
     rows = map_rows(height, width, layers)
-    with written(path) as temporary:
+    with atomic_image_output(path) as temporary:
         stream_rows(
             rows,
             width,

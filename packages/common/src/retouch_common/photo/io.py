@@ -26,7 +26,7 @@ from retouch_common.photo.formats import Format, format_for_output, is_lossless_
 from retouch_common.photo.metadata import carried_metadata, exif_fields
 from retouch_common.photo.pixels import Layout
 from retouch_common.photo.rows import RowReader
-from retouch_common.photo.sink import stream_rows, written
+from retouch_common.photo.sink import atomic_image_output, stream_rows
 from retouch_common.photo.tiff_exif import append_tiff_exif, read_tiff_exif
 
 pyvips.cache_set_max(0)  # remembered operations would keep pixels, and show an overwritten file's old content
@@ -187,7 +187,7 @@ class Photo:
         path = Path(path)
         target = self.check_output(path)
         options = self._save_options(path, target, quality)
-        with written(path) as temporary:
+        with atomic_image_output(path) as temporary:
 
             def save(image: pyvips.Image) -> None:
                 getattr(self._with_metadata(image), f"{target.vips}save")(str(temporary), **options)

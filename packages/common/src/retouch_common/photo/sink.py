@@ -24,7 +24,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @contextlib.contextmanager
-def written(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_image_output(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary file as :func:`atomic_output` does; failures of libvips become OSErrors."""
     with atomic_output(path) as temporary:
         try:
@@ -128,5 +128,5 @@ def write_png(path: Path, image: np.ndarray) -> None:
         OSError: If it cannot be written.
     """
     levels = to_levels(image)
-    with written(path) as temporary:
+    with atomic_image_output(path) as temporary:
         image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(str(temporary))

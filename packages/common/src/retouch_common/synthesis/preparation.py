@@ -139,7 +139,7 @@ def _locate(levels: np.ndarray, landmarks: Template | np.ndarray | None) -> tupl
 
 @functools.cache
 def _warn_once(reason: str) -> None:
-    logger.warning("no face detector, skin is told by colour alone: %s", reason)
+    logger.warning("no face detector, skin is located by colour alone: %s", reason)
 
 
 def _to_levels(image: np.ndarray) -> np.ndarray:
