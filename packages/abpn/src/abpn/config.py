@@ -146,7 +146,7 @@ PRESETS: dict[str, Config] = {
     # The bundled weights.
     "small": Config(
         model=ModelConfig(thumbnail=512, widths=(24, 48, 64, 96, 128, 128)),
-        loss=replace(_SELF_CONTAINED, mse=200.0, l1=2.0, mask_emphasis=3.0, dice=0.5, bce=0.5),
+        loss=replace(_SELF_CONTAINED, mse=200.0, l1=2.0, mask_emphasis=1.0, dice=0.5, bce=0.5),
         train=TrainConfig(
             steps=20_000,
             batch_size=6,

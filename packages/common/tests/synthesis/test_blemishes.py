@@ -117,6 +117,20 @@ def test_moles_are_in_both_pictures(skin_image: np.ndarray, half_skin: np.ndarra
     assert dark > 50
 
 
+@pytest.mark.parametrize("kind", ["shine", "shade", "crease"])
+def test_what_light_and_age_make_is_in_both_images(kind: str, skin_image: np.ndarray, half_skin: np.ndarray) -> None:
+    config = BlemishConfig(
+        kept_probabilities={kind: 1.0},
+        mole_probability=0.0,
+        freckle_probability=0.0,
+        hair_probability=0.0,
+        clean_probability=1.0,
+    )
+    pair = BlemishSynthesizer(config)(skin_image, half_skin, generator=np.random.default_rng(0))
+    assert np.abs(pair.target - skin_image).max() > 0.01
+    np.testing.assert_array_equal(pair.raw, pair.target)
+
+
 def test_share_of_clean_pairs(skin_image: np.ndarray, half_skin: np.ndarray) -> None:
     synthesizer = BlemishSynthesizer(BlemishConfig(clean_probability=0.5, max_count=12.0))
     clean = 0

@@ -97,7 +97,9 @@ def draw_blemishes(portrait: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mole_probability=0.0,
         freckle_probability=0.0,
         hair_probability=0.0,
+        kept_probabilities={},
         min_count=30.0,
+        max_count=160.0,
         spot_weights={"papule": 3.0, "pustule": 1.5, "red_spot": 3.0, "dark_spot": 2.0},
         area_probabilities={},
     )

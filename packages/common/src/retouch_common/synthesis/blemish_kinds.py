@@ -25,17 +25,21 @@ SPOTS: dict[str, Kind] = {
     "disc": blemish_spots.disc,
     "smear": blemish_spots.smear,
     "scratch": blemish_areas.scratch,
-    "crease": blemish_areas.crease,
 }
 """Drawn in large numbers."""
 
 AREAS: dict[str, Kind] = {
     "patch": blemish_areas.patch,
     "flat": blemish_areas.flat,
-    "shine": blemish_areas.shine,
-    "shade": blemish_areas.shade,
     "rough": blemish_areas.rough,
 }
 """Large; only a few in an image."""
 
-KINDS: dict[str, Kind] = SPOTS | AREAS
+KEPT: dict[str, Kind] = {
+    "shine": blemish_areas.shine,
+    "shade": blemish_areas.shade,
+    "crease": blemish_areas.crease,
+}
+"""What light and age make, which a retoucher keeps; only a few in an image."""
+
+KINDS: dict[str, Kind] = SPOTS | AREAS | KEPT

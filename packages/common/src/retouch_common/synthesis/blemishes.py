@@ -1,9 +1,9 @@
 """Make training pairs from clean portraits by drawing blemishes on their skin.
 
 What a retoucher keeps is drawn into both images: **moles** (dark brown to black, optical density of at least 1 in the
-middle, crisp, nearly round, 1.5 to 10 px in radius on a face 600 px wide), strands of hair before the face and, in some
-pairs, a field of freckles. A **dark spot** is removed: its density stays below 0.8, and it is softer, redder or
-irregular. Blackheads are darker but smaller than moles.
+middle, crisp, nearly round, 1.5 to 10 px in radius on a face 600 px wide), strands of hair before the face, shine,
+shade and creases, and, in some pairs, a field of freckles. A **dark spot** is removed: its density stays below 0.8, and
+it is softer, redder or irregular. Blackheads are darker but smaller than moles.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from retouch_common.photo.filters import gaussian_blur
 from retouch_common.synthesis.blemish_areas import hair_strand
 from retouch_common.synthesis.blemish_canvas import Canvas, log_uniform
-from retouch_common.synthesis.blemish_kinds import AREAS, KINDS, SPOTS
+from retouch_common.synthesis.blemish_kinds import AREAS, KEPT, KINDS, SPOTS
 from retouch_common.synthesis.blemish_shapes import NoisePool
 from retouch_common.synthesis.blemish_spots import mole
 
@@ -24,7 +24,7 @@ from retouch_common.synthesis.blemish_spots import mole
 class BlemishConfig:
     """Frequencies of blemishes. Radii are pixels on a face 600 px wide."""
 
-    clean_probability: float = 0.12
+    clean_probability: float = 0.35
     """Probability of a pair without any blemish."""
     mole_probability: float = 0.35
     """Probability of moles."""
@@ -32,20 +32,19 @@ class BlemishConfig:
     """Probability of a field of freckles."""
     hair_probability: float = 0.08
     """Probability of strands of hair before the face."""
-    min_count: float = 3.0
-    max_count: float = 160.0
+    kept_probabilities: dict[str, float] = field(default_factory=lambda: {"shine": 0.2, "shade": 0.25, "crease": 0.25})
+    """Probabilities of kinds of `blemish_kinds.KEPT`."""
+    min_count: float = 2.0
+    max_count: float = 120.0
     """Limits of the number of spots on a face that fills the image; its logarithm is uniform between them."""
     spot_weights: dict[str, float] = field(
         default_factory=lambda: {
             "papule": 3.0, "pustule": 1.5, "comedone": 1.2, "dark_spot": 2.2, "red_spot": 2.8, "pale_spot": 1.4,
             "scar": 1.3, "solid_spot": 2.8, "tinted_spot": 2.2, "disc": 1.6, "smear": 0.8, "scratch": 1.4,
-            "crease": 0.7,
         }
     )  # fmt: skip
     """Relative frequencies of `blemish_kinds.SPOTS`."""
-    area_probabilities: dict[str, float] = field(
-        default_factory=lambda: {"patch": 0.4, "flat": 0.5, "shine": 0.12, "shade": 0.15, "rough": 0.1}
-    )
+    area_probabilities: dict[str, float] = field(default_factory=lambda: {"patch": 0.35, "flat": 0.2, "rough": 0.06})
     """Probabilities of each kind of `blemish_kinds.AREAS`."""
 
 
@@ -78,7 +77,8 @@ class BlemishSynthesizer:
 
     def __init__(self, config: BlemishConfig | None = None) -> None:
         self.config = config or BlemishConfig()
-        for names, known in ((self.config.spot_weights, SPOTS), (self.config.area_probabilities, AREAS)):
+        c = self.config
+        for names, known in ((c.spot_weights, SPOTS), (c.area_probabilities, AREAS), (c.kept_probabilities, KEPT)):
             unknown = sorted(set(names) - set(known))
             if unknown:
                 raise ValueError(f"unknown kinds of blemishes: {', '.join(unknown)}; there are {', '.join(known)}")
@@ -118,6 +118,13 @@ class BlemishSynthesizer:
 
     def _draw_kept(self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator) -> None:
         config = self.config
+        for name, probability in config.kept_probabilities.items():
+            if generator.random() < probability:
+                canvas.strength = float(np.exp(generator.normal(0.2, 0.4)))
+                for _ in range(int(generator.integers(1, 5))):
+                    radius = log_uniform(generator, 2.5, 10.0) * scale
+                    KEPT[name](canvas, *_place(places, canvas, generator), radius, generator)
+                canvas.strength = 1.0
         if generator.random() < config.mole_probability:
             for _ in range(1 + int(generator.geometric(0.3))):
                 cy, cx = _place(places, canvas, generator)

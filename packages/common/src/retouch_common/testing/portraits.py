@@ -62,7 +62,16 @@ def held_out(folders: str | Path, *, side: int = SIDE, margin: float = MARGIN) -
 def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
     """Return the clean portrait with drawn blemishes, uint8, visible on at least ``MIN_SHARE`` of its pixels."""
     synthesizer = BlemishSynthesizer(
-        BlemishConfig(clean_probability=0.0, mole_probability=0.0, freckle_probability=0.0, hair_probability=0.0)
+        BlemishConfig(
+            clean_probability=0.0,
+            mole_probability=0.0,
+            freckle_probability=0.0,
+            hair_probability=0.0,
+            kept_probabilities={},
+            min_count=3.0,
+            max_count=160.0,
+            area_probabilities={"patch": 0.4, "flat": 0.5, "rough": 0.1},
+        )
     )
     generator = np.random.default_rng(seed)
     clean = portrait.clean.astype(np.float32) / 255
