@@ -146,12 +146,12 @@ PRESETS: dict[str, Config] = {
     # The bundled weights.
     "small": Config(
         model=ModelConfig(thumbnail=512, widths=(24, 48, 64, 96, 128, 128)),
-        loss=replace(_SELF_CONTAINED, mse=200.0, l1=2.0, mask_emphasis=1.0, dice=0.5, bce=0.5),
+        loss=replace(_SELF_CONTAINED, mse=200.0, l1=2.0, mask_emphasis=2.0, dice=0.5, bce=0.5),
         train=TrainConfig(
             steps=20_000,
             batch_size=6,
             size=384,
-            levels=(1, 1, 1, 0, 2),
+            levels=(1, 1, 1, 0, 1, 1, 1, 2),
             thumbnail=192,
             lr=2e-3,
             schedule="cosine",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from retouch_common.data.face_crops import CropConfig
 from retouch_common.data.pairs import open_pairs
 from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss
 from retouch_common.losses.region import difference_mask
@@ -18,6 +19,8 @@ from abpn.config import Config, TrainConfig
 from abpn.losses import MASK_THRESHOLD, JointLoss
 from abpn.model import ABPN
 
+FACE_WIDTHS = (450.0, 950.0)
+"""Of faces:DIR, pixels in a crop of 512; at l = 1 as wide in the thumbnail as faces that `abpn-retouch` crops."""
 SHEET_ROWS = 6
 VALIDATION_SAMPLES = 24
 
@@ -53,8 +56,11 @@ class RetouchingTask(Task):
     def build(self) -> None:
         """Open the data and build the networks."""
         config, cfg = self.config, self.config.train
-        self.data = open_pairs(self.spec, size=cfg.size, split="train", seed=cfg.seed, fit=cfg.fit)
-        self.validation = open_pairs(self.spec, size=cfg.size, split="dev", seed=cfg.seed, fit=cfg.fit)
+        options: dict[str, Any] = {"size": cfg.size, "seed": cfg.seed, "fit": cfg.fit}
+        if self.spec.startswith("faces:"):
+            options["crop"] = CropConfig(min_face_width=FACE_WIDTHS[0], max_face_width=FACE_WIDTHS[1])
+        self.data = open_pairs(self.spec, split="train", **options)
+        self.validation = open_pairs(self.spec, split="dev", **options)
         model = ABPN(config.model)
         initial_weights(model, cfg.init)
         self.criterion = JointLoss(config.loss, config.model.pyramid).to(self.runner.device)

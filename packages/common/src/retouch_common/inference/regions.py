@@ -25,7 +25,7 @@ Region = Literal["auto", "faces", "photo"]
 Box = tuple[float, float, float, float]
 Crop = tuple[int, int, int, int]
 
-FACE_MARGIN = 2.0
+FACE_MARGIN = 1.7
 FEATHER_RAMP = 0.125
 IN_MEMORY_PIXELS = 48_000_000  # crops beyond this are retouched as streams
 

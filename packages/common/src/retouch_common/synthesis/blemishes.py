@@ -24,7 +24,7 @@ from retouch_common.synthesis.blemish_spots import mole
 class BlemishConfig:
     """Frequencies of blemishes. Radii are pixels on a face 600 px wide."""
 
-    clean_probability: float = 0.35
+    clean_probability: float = 0.25
     """Probability of a pair without any blemish."""
     mole_probability: float = 0.35
     """Probability of moles."""

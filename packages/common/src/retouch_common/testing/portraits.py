@@ -18,7 +18,7 @@ from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
 SIDE = 1024
 VISIBLE = 5  # 8-bit levels: a pixel whose channels differ by more belongs to the mask
 MIN_SHARE = 0.005  # of the pixels of an image with drawn blemishes differ visibly
-MARGIN = 2.0  # of abpn-retouch's face crops
+MARGIN = 2.0  # longer sides of the face
 
 
 @dataclass(frozen=True)
