@@ -157,7 +157,7 @@ def test_detected_faces_are_scaled_back_to_the_photo(tmp_path, monkeypatch):
     monkeypatch.setattr(regions, "DETECTION_SIDE", 85)
     found(monkeypatch, (20, 20, 10, 10))
     plan = regions.plan_region(Photo.open(make_photo(tmp_path / "a.png", size=(260, 340))))
-    assert plan.crops == ((60, 60, 80, 80),)
+    assert plan.crops == ((66, 66, 68, 68),)
 
 
 def test_folder_goes_on_after_broken_files_and_lists_them(tmp_path, weights):

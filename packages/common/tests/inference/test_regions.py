@@ -63,7 +63,7 @@ def test_whole_photo_goes_through_the_network_as_rows(photo):
 def test_given_boxes_replace_the_detector(photo, monkeypatch):
     monkeypatch.setattr(regions, "detect_faces", lambda image: pytest.fail("the detector was asked"))
     plan = plan_region(photo, face_boxes=[(100, 100, 50, 60)])
-    assert plan.crops == ((65, 70, 120, 120),)
+    assert plan.crops == ((74, 79, 102, 102),)
     assert str(plan) == "1 face, because the face box was given"
     with pytest.raises(ValueError, match=r"a.png: the face box 600,0,9,9 lies outside"):
         plan_region(photo, face_boxes=[(600, 0, 9, 9)])
