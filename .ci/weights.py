@@ -10,7 +10,7 @@ The package's `weights.toml` has a table for every file that can be trained::
     "src/abpn/weights/small.safetensors" = "{run}/weights/model.safetensors"
 
 Stages run in their order, in the run directory RUNS/PACKAGE/NAME. Rerun the same command to resume: a finished stage,
-which `stages.txt` in that directory lists, is skipped; an interrupted one resumes. At the end the files are bundled
+which `stages.jsonl` in that directory lists, is skipped; an interrupted one resumes. At the end the files are bundled
 (see bundle.py). The exit status is that of the first stage that fails or is stopped; no file is bundled then. Needs nox
 installed, for its TOML reader.
 """
@@ -18,17 +18,13 @@ installed, for its TOML reader.
 from __future__ import annotations
 
 import argparse
-import shlex
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nox.project import load_toml
-
-FINISHED = "stages.txt"
+from stages import run_stages
 
 
 def read_recipes(package: Path) -> dict[str, dict[str, Any]]:
@@ -53,34 +49,15 @@ def train(package: Path, recipe: Mapping[str, Any], run: Path, portraits: Path) 
         ValueError: A file is not fit to be bundled.
         OSError: A command or a file is missing, or cannot be written.
     """
-    run.mkdir(parents=True, exist_ok=True)
     known = {"portraits": ",".join(str(portraits / folder) for folder in recipe["portraits"]), "run": str(run)}
-    finished = run / FINISHED
-    for stage in recipe["stages"]:
-        command = stage.format(**known)
-        if finished.is_file() and command in finished.read_text(encoding="utf-8").splitlines():
-            print(f"finished before: {command}", flush=True)
-            continue
-        print(command, flush=True)
-        if status := _run(command):
-            return status
-        with finished.open("a", encoding="utf-8") as file:
-            file.write(f"{command}\n")
+    if status := run_stages([stage.format(**known) for stage in recipe["stages"]], run):
+        return status
     from bundle import bundle  # imports torch, which takes seconds
 
     for bundled, trained in recipe["files"].items():
         bundle(Path(trained.format(**known)), package / bundled, recipe["megabytes"])
         print(f"bundled {package / bundled}", flush=True)
     return 0
-
-
-def _run(command: str) -> int:
-    """Run a command; SIGTERM is forwarded to it, and SIGINT reaches it from the terminal, so that it can save."""
-    process = subprocess.Popen(shlex.split(command))
-    signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    status = process.wait()
-    return status if status >= 0 else 128 - status  # as shells do for signals
 
 
 def main() -> None:
