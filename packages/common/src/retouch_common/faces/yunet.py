@@ -81,7 +81,9 @@ def _detect_at_scale(detector: FaceDetector, level: torch.Tensor, scale: float) 
 
 def _merge(detections: list[torch.Tensor], scales: list[float], threshold: float) -> list[Face]:
     """Keep the faces that were detected at every suitable scale."""
-    from torchvision.ops import box_iou, nms
+    # torchvision.ops would do, but importing torchvision loads the compiler, which takes seconds
+    from kornia.geometry.bbox import nms
+    from kornia.metrics import mean_iou_bbox
 
     candidates = torch.cat(detections)
     if not len(candidates):
@@ -91,7 +93,7 @@ def _merge(detections: list[torch.Tensor], scales: list[float], threshold: float
     support = torch.zeros(len(faces), len(detections))
     for index, found in enumerate(detections):
         if len(found):
-            overlap = box_iou(faces[:, :4], found[:, :4])
+            overlap = mean_iou_bbox(faces[:, :4], found[:, :4])
             support[:, index] = torch.where(overlap > 0.4, found[:, 14], 0.0).amax(dim=1)
     sizes = size[:, None] * torch.tensor(scales)
     expected = (sizes >= _RELIABLE_SIZES[0]) & (sizes <= _RELIABLE_SIZES[1])

@@ -231,7 +231,7 @@ def _holds(face: Face, middle: np.ndarray, unit: float) -> bool:
 
 
 def _without_duplicates(faces: list[Face]) -> list[Face]:
-    from torchvision.ops import nms
+    from kornia.geometry.bbox import nms
 
     if not faces:
         return []
