@@ -8,7 +8,7 @@
     repro                     same run, resume, schema, golden forward, golden loss curve
     golden [-- --update]      only the golden files: compare, or write them anew
     weights -- PACKAGE [NAME] train what the package bundles, from portraits to file; rerun to resume
-    reproduce -- PACKAGE [TABLE]  repeat the paper's comparisons; rerun to resume (--smoke: two arms, a few steps)
+    reproduce -- PACKAGE [TABLE…]  repeat the paper's comparisons; rerun to resume (--smoke: two arms, two steps)
     evidence -- PACKAGE       measure what a package promises, beside the bars (--sheets FOLDER: pictures instead)
     benchmark [-- OPTIONS]    speed and memory, as JSON with the environment
 
@@ -218,15 +218,18 @@ def evidence(session: nox.Session) -> None:
 def reproduce(session: nox.Session) -> None:
     """Repeat the comparisons of a package's paper, or those named, and write docs/reproduction/."""
     available = [package for package in PACKAGES if (ROOT / f"packages/{package}/reproduction.toml").is_file()]
-    if not session.posargs or session.posargs[0] not in available:
-        session.error(f"usage: nox -s reproduce -- PACKAGE [TABLE…] [--smoke]; with tables: {', '.join(available)}")
-    package, *options = session.posargs
+    packages, options = session.posargs[:1], session.posargs[1:]
+    if session.posargs == ["--smoke"]:
+        packages, options = available, session.posargs
+    if not packages or packages[0] not in available:
+        session.error(f"usage: nox -s reproduce -- [PACKAGE] [TABLE…] [--smoke]; with tables: {', '.join(available)}")
     install(session, "test")
     session.install("nox")  # the script reads TOML with it
     runs = Path(os.environ.get("RETOUCH_RUNS", str(ROOT / "runs"))) / "reproduction"
     faces = str(Path(ENVIRONMENT["RETOUCH_DATA"]) / "faces")
-    script = ("python", ".ci/reproduce.py", f"packages/{package}", str(runs), "--portraits", faces)
-    session.run(*script, *options, env=ENVIRONMENT, interrupt_timeout=600)
+    for package in packages:
+        script = ("python", ".ci/reproduce.py", f"packages/{package}", str(runs), "--portraits", faces)
+        session.run(*script, *options, env=ENVIRONMENT, interrupt_timeout=600)
 
 
 @nox.session
