@@ -80,6 +80,8 @@ def test_kinds_of_published_pictures(published):
         opened(published, kind="single:eye")
     with pytest.raises(ValueError, match="styles can be chosen for faces:"):
         opened(published, styles=("rosy",))
+    with pytest.raises(ValueError, match="APIs can be chosen for a folder laid out as RetouchingFFHQ only"):
+        opened(f"faces:{published}", apis=("megvii",))
 
 
 def test_degrees_are_quantiles_of_the_psnr(published):

@@ -82,6 +82,10 @@ def test_refuses_what_is_not_there(published, weights, tmp_path):
         EvaluationOptions(limit=0)
     shown = CliRunner().invoke(command, ["--data", str(tmp_path), "--weights", weights, "--device", "cpu"])
     assert shown.exit_code == 1 and "no folder of originals" in shown.output and "Traceback" not in shown.output
+    shown = CliRunner().invoke(
+        command, ["--data", published, "--weights", weights, "--device", "cpu", "--api", "megvii"]
+    )
+    assert shown.exit_code == 1 and "no image of megvii in the split 'val'" in shown.output
 
 
 def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):

@@ -1,7 +1,9 @@
 """The published layouts, on small trees of empty pictures."""
 
+import shutil
+
 import pytest
-from mofrr.retouching_ffhq import find_retouched
+from mofrr.retouching_ffhq import APIS, find_retouched
 
 
 def touch(path):
@@ -63,6 +65,46 @@ def test_operations_of_other_names(tmp_path):
     (tmp_path / "multi.txt").write_text("{'LipPlumping': 90, 'Whitening': 30}\tmulti/1.png")
     found = find_retouched(tmp_path)
     assert [picture.magnitudes for picture in found] == [{"lip_plumping": 1}, {"lip_plumping": 3, "white": 1}, {}]
+
+
+@pytest.fixture
+def published(tmp_path):
+    """The folders of three programs as published, and an image of PortraitPro as MoFRR names it."""
+    two, portrait = [], []
+    for thousand in range(10):
+        number, place = f"{thousand:02d}001", f"{thousand:02d}000"
+        touch(tmp_path / "FFHQ" / place / f"{number}.png")
+        touch(tmp_path / "FFHQ_process" / "Whitening_30" / place / f"{number}.png")
+        touch(tmp_path / "FFHQ_ali_process" / "Smoothing_60" / place / f"{number}.png")
+        touch(tmp_path / "FFHQ_megvii_dual_process" / place / f"1_{number}.png")
+        touch(tmp_path / "multi" / "two" / f"portrait_{number}.png")
+        label = "{'EyeEnlarging': 60, 'Whitening': 30}\t"
+        two.append(f"{label}/groupshare/x/FFHQ_megvii_dual_process/{place}/1_{number}.png\n")
+        portrait.append(f"{label}multi/two/portrait_{number}.png\n")
+    (tmp_path / "FFHQ_megvii_dual_process" / "dual_process.txt").write_text("".join(two))
+    (tmp_path / "multi.txt").write_text("".join(portrait))
+    return tmp_path
+
+
+def test_programs_are_read_from_paths(published):
+    found = [image for image in find_retouched(published) if image.magnitudes]
+    assert {api: sum(image.api == api for image in found) for api in APIS} == dict.fromkeys(APIS, 10)
+    assert len(found) == 40
+
+
+def test_images_of_chosen_programs(published):
+    """Originals stay, and so do the splits: nobody is tested with one program and trained on with another."""
+    kept = find_retouched(published, apis=["megvii", "alibaba"])
+    assert {image.api for image in kept} == {"", "megvii", "alibaba"} and len(kept) == 30
+    train = find_retouched(published, "train", ["megvii", "alibaba", "tencent"])
+    test = find_retouched(published, "test", ["portrait"])
+    assert {image.api for image in test} == {"", "portrait"} and len(test) == 2 and len(train) == 32
+    assert not {image.original for image in train} & {image.original for image in test}
+    with pytest.raises(ValueError, match="no API meitu; there are megvii, alibaba, portrait, tencent"):
+        find_retouched(published, apis=["meitu"])
+    shutil.rmtree(published / "FFHQ_ali_process")
+    with pytest.raises(ValueError, match="no image of alibaba in the split 'train'"):
+        find_retouched(published, "train", ["alibaba"])
 
 
 @pytest.mark.parametrize(

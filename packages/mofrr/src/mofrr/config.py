@@ -195,6 +195,8 @@ class TrainConfig(BaseTrainConfig):
 
     Attributes:
         styles: Styles of retouching for faces: data; empty takes all. Leave one out for a cross-generator test.
+        apis: Programs that retouched the images of a folder, see :data:`mofrr.retouching_ffhq.APIS`; empty takes all.
+            Table 3 leaves out "portrait".
         only: Train only the weights that belong to this operation, which was added to a trained network, and keep
             those of ``init`` for everything else; empty trains all.
     """
@@ -202,6 +204,7 @@ class TrainConfig(BaseTrainConfig):
     RETIRED: ClassVar[dict[str, Any]] = {"checkpointing": True, "drop_experts": 0.1}
 
     styles: tuple[str, ...] = ()
+    apis: tuple[str, ...] = ()
     steps: int = 200_000
     only: str = ""
     batch_size: int = 16

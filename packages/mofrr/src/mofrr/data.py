@@ -55,6 +55,7 @@ def open_retouched_faces(
     operations: Sequence[str],
     kind: str = "mixed",
     styles: Sequence[str] = (),
+    apis: Sequence[str] = (),
 ) -> "RetouchedFaces":
     """Open faces and their originals.
 
@@ -69,19 +70,23 @@ def open_retouched_faces(
         kind: "mixed" for all faces, "single:OPERATION" for those with that operation alone, "multi" for those with
             several, "clean" for those without any.
         styles: Styles of retouching, for ``faces:`` only; empty takes all.
+        apis: Programs that retouched the images, for folders only, see :data:`mofrr.retouching_ffhq.APIS`; empty takes
+            all.
 
     Raises:
         NoImages: None of that kind.
         ValueError: Unusable data or options.
     """
     if spec.startswith(FACES):
+        if apis:
+            raise ValueError(f"{spec}: APIs can be chosen for a folder laid out as RetouchingFFHQ only; choose styles")
         return SimulatedFaces(
             spec.removeprefix(FACES), size=size, split=split, seed=seed, operations=operations, kind=kind,
             styles=styles,
         )  # fmt: skip
     if styles:
         raise ValueError(f"{spec}: styles can be chosen for faces:DIR only; images in a folder have theirs")
-    images = find_retouched(Path(spec), "val" if split == "dev" else split)  # type: ignore[arg-type]
+    images = find_retouched(Path(spec), "val" if split == "dev" else split, apis)  # type: ignore[arg-type]
     found = [image for image in images if _is_of_kind(image.magnitudes, kind)]
     if "all" not in operations:  # operations without an expert
         found = [image for image in found if set(image.magnitudes) <= set(operations)]

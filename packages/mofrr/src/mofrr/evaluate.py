@@ -41,6 +41,7 @@ class EvaluationOptions:
         split: "val", "test" or "all" of the data.
         limit: Number of faces of each kind.
         styles: Styles of retouching, for faces: data; empty takes all.
+        apis: Programs that retouched the images, for folders; empty takes all.
         seed: Seed of faces: data and of the sampler.
         steps: DDIM steps; None for the configuration's.
         samples: Samples to average.
@@ -49,9 +50,10 @@ class EvaluationOptions:
         precision: Of the convolutions; "fp32" by default, since the metrics go into tables.
     """
 
-    split: Split = "val"
+    split: Split = "test"
     limit: int = 50
     styles: tuple[str, ...] = ()
+    apis: tuple[str, ...] = ()
     seed: int = 0
     steps: int | None = None
     samples: int = 1
@@ -127,7 +129,13 @@ def evaluate(
     result = Evaluation(
         header={
             "weights": {"sha256": sha256(found.path)},
-            "data": {"spec": str(data), "split": options.split, "limit": options.limit, "styles": list(options.styles)},
+            "data": {
+                "spec": str(data),
+                "split": options.split,
+                "limit": options.limit,
+                "styles": list(options.styles),
+                "apis": list(options.apis),
+            },
             "sampler": {
                 "steps": options.steps or model.config.steps,
                 "samples": options.samples,
@@ -252,7 +260,7 @@ def _open_kinds(
         try:
             kinds[name.removeprefix("single:")] = open_retouched_faces(
                 data, size=model.config.size, split=options.split, seed=options.seed, operations=operations,
-                kind=name, styles=options.styles,
+                kind=name, styles=options.styles, apis=options.apis,
             )  # fmt: skip
         except NoImages as error:
             report(f"note: {error}")

@@ -89,7 +89,7 @@ class Stage(ABC):
         train, dev = (
             open_retouched_faces(
                 spec, size=model.size, split=split, seed=cfg.seed, operations=model.operations, kind=self.faces,
-                styles=cfg.styles,
+                styles=cfg.styles, apis=cfg.apis,
             )
             for split in ("train", "dev")
         )  # fmt: skip
