@@ -1,6 +1,7 @@
 """The simulated set: layout, labels, splits by person, resuming."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,12 +14,12 @@ from retouch_common.faces.landmarks import canonical_landmarks
 
 @pytest.fixture(scope="module")
 def portraits(tmp_path_factory):
-    """Two skin-coloured pictures of each of eleven people."""
+    """Two skin-coloured pictures of each of twelve people."""
     folder = tmp_path_factory.mktemp("portraits")
     y, x = np.mgrid[:64, :64] / 64
     for mood in ("set_neutral", "set_smiling"):
         (folder / mood).mkdir()
-        for person in range(11):
+        for person in range(12):
             levels = (np.stack([200 - 40 * y, 150 - 20 * x, 120 + 10 * person + 0 * x], axis=-1)).astype(np.uint8)
             pyvips.Image.new_from_array(levels).write_to_file(str(folder / mood / f"{person:02d}.png"))
     return folder
@@ -32,7 +33,7 @@ def found(monkeypatch):
     def open_face(path, side):
         opened.append(path)
         levels = pyvips.Image.new_from_file(str(path)).resize(side / 64).numpy()
-        return None if path.stem == "07" else (levels, canonical_landmarks(side))
+        return None if path.stem == "06" else (levels, canonical_landmarks(side))
 
     monkeypatch.setattr(module, "open_face", open_face)
     return opened
@@ -42,16 +43,20 @@ def test_is_read_back_as_it_was_made(portraits, tmp_path):
     said = []
     simulate(portraits, tmp_path, size=64, multi=2, report=said.append)
     pictures = find_retouched(tmp_path)
-    assert len(pictures) == 20 * (1 + 12 + 2)
+    assert len(pictures) == 22 * (1 + 12 + 2)
     kinds = [tuple(sorted(picture.magnitudes.items())) for picture in pictures]
     for operation in ("white", "smooth", "lift", "eye"):
         for magnitude in (1, 2, 3):
-            assert kinds.count(((operation, magnitude),)) == 20
-    assert kinds.count(()) == 20 and sum(len(kind) >= 2 for kind in kinds) == 40
-    assert "no face found in 2 portraits" in said[0] and said[-1].startswith("280 retouched images of 20 portraits")
+            assert kinds.count(((operation, magnitude),)) == 22
+    assert kinds.count(()) == 22 and sum(len(kind) >= 2 for kind in kinds) == 44
+    assert "no face found in 2 portraits" in said[0] and said[-1].startswith("308 retouched images of 22 portraits")
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 7  # of the first eight portraits one shows no face
-    # Persons 00 and 10 are held out, neutral and smiling.
-    assert len(find_retouched(tmp_path, "val")) == len(find_retouched(tmp_path, "test")) == 2 * 2 * (1 + 12 + 2)
+    # Persons 00 and 10 are held out, 07 is for validation, neutral and smiling; 06 shows no face.
+    numbers = {
+        split: {int(picture.original.stem) % 12 for picture in find_retouched(tmp_path, split)}
+        for split in ("train", "val", "test")
+    }
+    assert numbers == {"test": {0, 10}, "val": {7}, "train": {1, 2, 3, 4, 5, 8, 9, 11}}
     recipes = [json.loads(line) for line in (tmp_path / "recipes.jsonl").read_text().splitlines()]
     for folder, operation in (("Whitening_", "white"), ("Smoothing_", "smooth")):
         assert {tuple(recipe["strengths"]) for recipe in recipes if recipe["file"].startswith(folder)} == {(operation,)}
@@ -69,14 +74,26 @@ def test_a_killed_run_goes_on(portraits, tmp_path, found):
     found.clear()
     simulate(portraits, tmp_path, size=64, multi=1, report=print)
     assert {file: file.read_bytes() for file in content} == content
-    assert len({path.stem for path in found} - {"07"}) == 2  # only what was incomplete was opened
+    assert len({path.stem for path in found} - {"06"}) == 2  # only what was incomplete was opened
     with pytest.raises(ValueError, match=r"options\.json: was begun with other seed"):
         simulate(portraits, tmp_path, size=64, multi=1, seed=1, report=print)
 
 
+def test_few_people_are_validated_on_those_held_out(portraits, tmp_path):
+    few = tmp_path / "set_few"
+    few.mkdir()
+    for person in ("00", "01", "02"):
+        shutil.copy(portraits / "set_neutral" / f"{person}.png", few)
+    simulate(few, tmp_path / "out", size=64, multi=1, report=print)
+    of = {
+        split: {p.original.stem for p in find_retouched(tmp_path / "out", split)} for split in ("train", "val", "test")
+    }
+    assert of == {"train": {"000001", "000002"}, "val": {"000000"}, "test": {"000000"}}
+
+
 def test_nothing_to_retouch(portraits, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "open_face", lambda path, side: None)
-    with pytest.raises(ValueError, match="no face was found in 22 portraits"):
+    with pytest.raises(ValueError, match="no face was found in 24 portraits"):
         simulate(portraits, tmp_path / "out", size=64, report=print)
     with pytest.raises(ValueError, match="no style 'vivid'"):
         simulate(portraits, tmp_path / "other", styles=("vivid",), report=print)

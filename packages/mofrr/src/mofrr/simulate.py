@@ -7,12 +7,13 @@
     OUT/recipes.jsonl                        strengths, style and seed of every retouched image
     OUT/sheets/NUMBER.png                    overviews of some faces
 
-A person's images are all in one split. Everything follows from the seed and the portraits: rerun the same command to
-resume; existing images are kept.
+A person's images are all in one split: "test" holds the people held out, "val" the "dev" people of
+:func:`retouch_common.data.portraits.split_portraits`; where there are too few people, "val" holds those held out.
+Everything follows from the seed and the portraits: rerun the same command to resume; existing images are kept.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +70,10 @@ def simulate(
     """
     out = Path(out)
     paths = find_portraits(folder)
-    held_out = set(split_portraits(paths, "val"))
+    splits = person_splits(paths)
     config = RetouchConfig(styles=styles, spread=SPREAD, counts=(0.0, 0.0, 0.4, 0.35, 0.25))
     options = {"size": size, "multi": multi, "styles": list(styles), "seed": seed, "portraits": len(paths)}
+    options["splits"] = sorted(set(splits.values()))
     refuse_other_settings(out / "options.json", options)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "options.json", json.dumps(options).encode())
@@ -79,7 +81,7 @@ def simulate(
     skipped = []
     with progress_bar(unit="portraits") as bar:
         for number, path in enumerate(bar.track(paths, description="Retouching")):
-            split = "val" if path in held_out else "train"
+            split = splits[path]
             recipes = plan(number, split, multi=multi, config=config, seed=seed)
             if _make(path, number, split, recipes, out, size):
                 made |= recipes
@@ -91,6 +93,13 @@ def simulate(
     if skipped:
         report(f"no face found in {len(skipped)} portraits: {', '.join(p.name for p in skipped[:5])}")
     report(f"{len(made)} retouched images of {len(paths) - len(skipped)} portraits in {out}")
+
+
+def person_splits(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the split of every portrait: "train", "val" or, with enough people, "test"."""
+    held_out, dev = (set(split_portraits(paths, split)) for split in ("val", "dev"))
+    measured = dict.fromkeys(dev, "val") | dict.fromkeys(held_out - dev, "test")
+    return {path: measured.get(path, "train") for path in paths}
 
 
 def plan(number: int, split: str, *, multi: int, config: RetouchConfig, seed: int) -> dict[str, RetouchRecipe]:
