@@ -12,7 +12,9 @@ from mofrr.config import OPERATIONS, PRESETS, SINGLE, LossConfig, ModelConfig, T
 from mofrr.losses import expert_losses, shared_losses
 from mofrr.mam import GROUPS, WIDTH, Grouping, ResNetMAM, assignment
 from mofrr.model import SEED_STRIDE, MoFRR
+from mofrr.sampling import Diffusion, generators_for
 from retouch_common.config import apply_overrides, from_dict
+from torchvision.models.resnet import Bottleneck, ResNet
 
 TINY = PRESETS["tiny"].model
 
@@ -303,6 +305,54 @@ def test_refuses_impossible_configurations():
     with pytest.raises(ValueError, match="no preset"):
         MoFRR.from_preset("large")
     assert ModelConfig().multiple == 32
+
+
+def test_the_papers_degree_estimators_are_resnet50_and_its_router_resnet_mam():
+    with torch.device("meta"):
+        model = MoFRR.from_preset("paper")
+    assert isinstance(model.router.backbone.network, ResNetMAM)
+    for estimator in model.estimators.values():
+        network = estimator.backbone.network
+        assert isinstance(network, ResNet) and [len(network.get_submodule(f"layer{i}")) for i in (1, 2, 3, 4)] == [
+            3, 4, 6, 3,
+        ]  # fmt: skip
+        assert network.conv1.out_channels == 64 and isinstance(network.layer1[0], Bottleneck)
+
+
+def test_degree_estimators_may_have_another_backbone_than_the_router():
+    model = built(replace(TINY, degree_backbone="subbands"))
+    assert model.router.backbone.with_traces and not model.estimators["white"].backbone.with_traces
+    assert model.restore(pictures(1), experts=["white"]).degrees[0, 0] > 0
+    other = built(replace(TINY, backbone="subbands", degree_backbone="subbands-traces"))
+    assert other.restore(pictures(1), experts=["white"]).degrees[0, 0] > 0
+    with pytest.raises(ValueError, match="multiple of 32"):
+        replace(TINY, backbone="resnet18", degree_backbone="subbands", backbone_size=72)
+
+
+@pytest.mark.parametrize(("preset", "highest"), [("paper", 1.5), ("recommended", 1.0)])
+def test_sampling_clips_but_in_the_paper(preset, highest):
+    """The ideal predictor of a band that is 1.5 everywhere."""
+    diffusion = Diffusion.from_config(replace(PRESETS[preset].model, warm_start=False))
+
+    def ideal(y_t, t):
+        abar = diffusion.schedule.alpha_bar[t].view(-1, 1, 1, 1).float()
+        return (y_t - abar.sqrt() * 1.5) / (1 - abar).sqrt()
+
+    sampled = diffusion.sample(ideal, torch.zeros(1, 3, 8, 8), generators_for([1], "x"))
+    assert sampled.max().item() == pytest.approx(highest, abs=1e-3)
+
+
+def test_the_papers_ten_steps_are_ddims():
+    """Multiples of 20 below 200, as in the code of Song et al.; trailing ones begin with the noisiest timestep."""
+    for preset, expected in (("paper", list(range(180, -1, -20))), ("recommended", list(range(999, 0, -100)))):
+        diffusion, seen = Diffusion.from_config(PRESETS[preset].model), []
+
+        def network(y_t, t, seen=seen):
+            seen.append(int(t[0]))
+            return torch.zeros_like(y_t)
+
+        diffusion.sample(network, torch.zeros(1, 3, 8, 8), generators_for([1], "x"))
+        assert seen == expected
 
 
 @pytest.mark.parametrize("section", [ModelConfig, LossConfig, TrainConfig])

@@ -79,6 +79,15 @@ def test_stages_of_a_configuration():
     assert names_of(stages_of(single.config)) == ["expert-all"] and single.faces == "mixed" and not single.needs()
 
 
+def test_the_papers_stages():
+    """Estimators of their own backbone need no router; the shared expert sees faces with several operations."""
+    paper, recommended = (known_stages(PRESETS[name]) for name in ("paper", "recommended"))
+    assert not paper["degree-white"].needs() and names_of(recommended["degree-white"].needs()) == ["router"]
+    assert paper["shared"].faces == "multi" and recommended["shared"].faces == "mixed"
+    terms = {"class": torch.tensor(2.0), "order": torch.tensor(3.0)}
+    assert [stages["degree-white"].total(terms).item() for stages in (paper, recommended)] == [2.0, 5.0]
+
+
 def test_all_stages_make_a_network(faces, tmp_path):
     said = []
     weights = train(configured(), faces, tmp_path, device="cpu", report=said.append)

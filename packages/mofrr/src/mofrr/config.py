@@ -33,6 +33,9 @@ PATCH = 8  # side of HFCAM's patches in pixels of the band: 4096 tokens for a fa
 SHARED_UNSHUFFLE = 4  # the shared expert's pixel unshuffling: at full resolution a step costs 16 times as much
 
 
+BackboneName = Literal["resnet50", "resnet18", "subbands", "subbands-traces", "mam"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Architecture of the network.
@@ -40,10 +43,10 @@ class ModelConfig:
     Attributes:
         size: Side of the aligned training faces in pixels; a multiple of ``multiple``.
         operations: Names of the retouching operations; each has an expert.
-        backbone: Of the router and the degree estimators: torchvision's "resnet50" or "resnet18", "mam"
-            (:mod:`mofrr.mam`), "subbands" (:mod:`mofrr.subband_cnn`), or "subbands-traces", which also sees
-            :mod:`mofrr.traces`.
-        backbone_size: Side in pixels to which faces are resized for the backbone.
+        backbone: Of the router: torchvision's "resnet50" or "resnet18", "mam" (:mod:`mofrr.mam`), "subbands"
+            (:mod:`mofrr.subband_cnn`), or "subbands-traces", which also sees :mod:`mofrr.traces`.
+        degree_backbone: Likewise, of the degree estimators; "router" takes the router's, and starts from its weights.
+        backbone_size: Side in pixels to which faces are resized for the backbones.
         levels: Levels of the wavelet transform; the last low band is diffused.
         idem_width: Channels in which IDEM mixes its inputs; 0 mixes the pixels themselves, as Eq. 3-5 are printed.
         degree_map: Also give the degree to the noise predictor, as a constant map.
@@ -56,6 +59,9 @@ class ModelConfig:
         prediction: Target of the noise predictor: "epsilon", "x0" or "v".
         residual: With "x0", predict the change of the retouched low band.
         steps: DDIM steps.
+        spacing: Timesteps of sampling: "leading" from 0, as in DDIM's code, or "trailing" from the last, whose noise
+            level is the one that sampling starts from; see :func:`retouch_common.diffusion.ddim.sampling_times`.
+        clip: Clamp the estimated y_0 to [-1, 1] in every sampling step.
         warm_start: Sample from the noised retouched band instead of pure noise.
         attention_width: Token width of HFCAM.
         attention_heads: Attention heads of HFCAM.
@@ -78,7 +84,6 @@ class ModelConfig:
     RETIRED: ClassVar[dict[str, Any]] = {
         "threshold": 0.5,
         "schedule": "linear",
-        "spacing": "trailing",
         "patch": PATCH,
         "query": "low",
         "shared_unshuffle": SHARED_UNSHUFFLE,
@@ -86,7 +91,8 @@ class ModelConfig:
 
     size: int = 512
     operations: tuple[str, ...] = OPERATIONS
-    backbone: Literal["resnet50", "resnet18", "subbands", "subbands-traces", "mam"] = "resnet50"
+    backbone: BackboneName = "resnet50"
+    degree_backbone: Literal["router"] | BackboneName = "router"
     backbone_size: int = 512
     levels: int = 2
     idem_width: int = 32
@@ -100,6 +106,8 @@ class ModelConfig:
     prediction: Literal["epsilon", "x0", "v"] = "epsilon"
     residual: bool = False
     steps: int = 10
+    spacing: Literal["leading", "trailing"] = "trailing"
+    clip: bool = True
     warm_start: bool = True
     attention_width: int = 256
     attention_heads: int = 8
@@ -133,7 +141,7 @@ class ModelConfig:
                 f"model.attention_width must be a multiple of 4 and of model.attention_heads={self.attention_heads}, "
                 f"not {self.attention_width}"
             )
-        if self.backbone.startswith("subbands") and self.backbone_size % 32:
+        if any(name.startswith("subbands") for name in self.backbones) and self.backbone_size % 32:
             raise ValueError(
                 f"model.backbone_size must be a multiple of 32 for model.backbone=subbands, not {self.backbone_size}"
             )
@@ -145,6 +153,17 @@ class ModelConfig:
             raise ValueError("model.zero_terminal_snr=true needs model.prediction=x0 or v")
         if not 1 <= self.steps <= self.T:
             raise ValueError(f"model.steps must lie between 1 and model.T={self.T}, not at {self.steps}")
+
+    @property
+    def estimator_backbone(self) -> str:
+        """Name of the degree estimators' backbone."""
+        return self.backbone if self.degree_backbone == "router" else self.degree_backbone
+
+    @property
+    def backbones(self) -> set[str]:
+        """Names of the backbones in use."""
+        used = [self.backbone] * self.router + [self.estimator_backbone] * self.degree
+        return set(used)
 
     @property
     def multiple(self) -> int:
@@ -174,6 +193,7 @@ class LossConfig:
         idem: L_IDEM; 1 in the paper.
         simple: L_simple, on the noise predictor's output.
         ssim: SSIM term of L_hyb.
+        order: Squared error of the expected degree, of the degree estimators; 0 in the paper.
         rollout: Low band of L_space: "one_step", the x0 estimate at time t, weighted by abar_t; "full", all DDIM steps
             with gradients through them, as in the paper; "last", in half of the steps the last DDIM step after the
             others without gradients, so that it learns from their errors, else as "one_step".
@@ -184,6 +204,7 @@ class LossConfig:
     idem: float = 0.1
     simple: float = 1.0
     ssim: float = 1.0
+    order: float = 1.0
     rollout: Literal["one_step", "full", "last"] = "one_step"
 
 
@@ -197,6 +218,8 @@ class TrainConfig(BaseTrainConfig):
         styles: Styles of retouching for faces: data; empty takes all. Leave one out for a cross-generator test.
         apis: Programs that retouched the images of a folder, see :data:`mofrr.retouching_ffhq.APIS`; empty takes all.
             Table 3 leaves out "portrait".
+        shared_faces: Faces of the shared expert's training: "mixed", with 0 to 4 operations, or "multi", with at least
+            two.
         only: Train only the weights that belong to this operation, which was added to a trained network, and keep
             those of ``init`` for everything else; empty trains all.
     """
@@ -205,6 +228,7 @@ class TrainConfig(BaseTrainConfig):
 
     styles: tuple[str, ...] = ()
     apis: tuple[str, ...] = ()
+    shared_faces: Literal["mixed", "multi"] = "mixed"
     steps: int = 200_000
     only: str = ""
     batch_size: int = 16
@@ -242,14 +266,18 @@ PRESETS: dict[str, Config] = {
         model=ModelConfig(
             size=1024,
             backbone="mam",
+            degree_backbone="resnet50",
             levels=1,
             idem_width=0,
             degree_map=False,
             T=200,
+            spacing="leading",
+            clip=False,
             warm_start=False,
             refine_all=False,
         ),
-        loss=LossConfig(idem=1.0, rollout="full"),
+        loss=LossConfig(idem=1.0, order=0.0, rollout="full"),
+        train=TrainConfig(shared_faces="multi"),
     ),
     # What works best on one GPU.
     "recommended": Config(

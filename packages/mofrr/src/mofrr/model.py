@@ -98,7 +98,7 @@ class MoFRR(
         self.combine = Combine.from_config(config) if config.combine else None
 
     def _estimator(self) -> DegreeEstimator:
-        return DegreeEstimator(self.config.backbone, self.config.backbone_size)
+        return DegreeEstimator(self.config.estimator_backbone, self.config.backbone_size)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return Y^ with seed 0; both are (N, 3, H, W) in [0, 1]."""
@@ -168,7 +168,7 @@ class MoFRR(
         seeds = [seeds] * len(image) if isinstance(seeds, int) else list(seeds)
         if len(seeds) != len(image):
             raise ValueError(f"{len(image)} images need as many seeds, not {len(seeds)}")
-        if traces is None and config.backbone == "subbands-traces" and (config.router or config.degree):
+        if traces is None and "subbands-traces" in config.backbones:
             traces = image_traces(image)
         probabilities = torch.ones(len(image), len(config.operations), device=image.device)
         if self.router is not None:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Literal
 
 import torch
 from retouch_common.diffusion.ddim import ddim, noise_like
@@ -41,7 +42,7 @@ class ExpertOutput:
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Linear noise schedule, prediction target and DDIM sampler with trailing timesteps.
+    """Linear noise schedule, prediction target and DDIM sampler.
 
     Attributes:
         T: Number of timesteps.
@@ -49,6 +50,8 @@ class Diffusion:
         prediction: What the network predicts.
         residual: With "x0", the network predicts the change of ``base``.
         steps: DDIM steps.
+        spacing: Their timesteps, see :func:`retouch_common.diffusion.ddim.sampling_times`.
+        clip: Clamp the estimated y_0 to [-1, 1] in every step.
         warm_start: Sample from the noised ``base`` instead of pure noise.
     """
 
@@ -57,6 +60,8 @@ class Diffusion:
     prediction: Prediction = "epsilon"
     residual: bool = False
     steps: int = 10
+    spacing: Literal["leading", "trailing"] = "trailing"
+    clip: bool = True
     warm_start: bool = False
 
     @classmethod
@@ -116,9 +121,11 @@ class Diffusion:
             noise_like(base.float(), generators),
             self.schedule,
             steps=steps,
+            spacing=self.spacing,
             prediction=self.prediction,
             guess=base if self.warm_start else None,
-            clip=1.0,
+            # Paper: DDIM's Eq. 12 as it is. Here, but in `paper`: y_0 is an image's band and is kept in its range.
+            clip=1.0 if self.clip else None,
             checkpointing=checkpointing,
         )
 

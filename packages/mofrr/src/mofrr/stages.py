@@ -1,10 +1,10 @@
 """Section 3.4, the stages of training: data, prerequisites and losses of each part.
 
     router            faces with 0-4 operations, which were applied
-    degree-OPERATION  faces with that operation only, how strongly; starts from the router's backbone
+    degree-OPERATION  faces with that operation only, how strongly; may start from the router's backbone
     expert-OPERATION  the same faces and their originals; needs degree-OPERATION
-    shared            faces with 0-4 operations and their originals
-    combine           the same; needs all others, which stay as they are
+    shared            faces with 0-4 or 2-4 operations and their originals
+    combine           faces with 0-4 operations; needs all others, which stay as they are
     baseline-NAME     the same; for comparison, not part of the network
 
 A batch holds ``retouched`` and ``original`` (N, 3, S, S) in [0, 1], ``traces`` (N, C, G, G), ``applied`` (N,
@@ -185,9 +185,15 @@ class DegreeStage(Stage):
         """Those with its operation only."""
         return f"single:{self.operation}"
 
+    @property
+    def starts_from_router(self) -> bool:
+        """Whether its backbone starts as a copy of the router's."""
+        model = self.config.model
+        return model.router and model.estimator_backbone == model.backbone
+
     def needs(self) -> list[Stage]:
-        """Return the router, whose backbone it starts from."""
-        return [RouterStage(self.config)] if self.config.model.router else []
+        """Return the router if it starts from its backbone."""
+        return [RouterStage(self.config)] if self.starts_from_router else []
 
     def open_data(self, spec: str) -> tuple[RetouchedFaces, RetouchedFaces]:
         """Open training and validation faces; degrees are quantiles of the training faces."""
@@ -198,7 +204,7 @@ class DegreeStage(Stage):
     def part_of(self, model: MoFRR) -> nn.Module:
         """Return the estimator, with the router's backbone unless ``train.init`` names weights."""
         estimator = cast(DegreeEstimator, super().part_of(model))
-        if model.router is not None and not self.config.train.init:
+        if model.router is not None and self.starts_from_router and not self.config.train.init:
             estimator.backbone.load_state_dict(model.router.backbone.state_dict())
         return estimator
 
@@ -207,6 +213,10 @@ class DegreeStage(Stage):
         logits = part(batch["retouched"], batch["traces"])
         # Paper: cross entropy alone. Here: also the error of the expected degree, since classes are ordered.
         return {"class": degree_loss(logits, batch["degree"]), "order": order_loss(logits, batch["degree"])}
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """Return the weighted sum."""
+        return terms["class"] + self.config.loss.order * terms["order"]
 
     def validate(self, model: MoFRR, part: nn.Module, batches: Sequence[Batch]) -> tuple[dict[str, float], Rows]:
         """Return the accuracy, exact and within one degree, and the mean error in degrees."""
@@ -292,6 +302,12 @@ class SharedStage(RestoringStage):
     """The shared expert."""
 
     kind = attribute = "shared"
+
+    @property
+    def faces(self) -> str:
+        """Those of ``train.shared_faces``."""
+        # Paper: "subset B", which it does not define; `paper` takes the images with several operations.
+        return self.config.train.shared_faces
 
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return L_simple and the terms of L_hyb."""
