@@ -13,7 +13,7 @@ from mofrr.cli import train as command
 from mofrr.config import PRESETS, SINGLE, stage_presets
 from mofrr.model import MoFRR
 from mofrr.stages import known_stages, stages_of
-from mofrr.train import StageTask, dry_run, train
+from mofrr.train import StageTask, dry_run, initial_network, train
 from retouch_common.cli.training import STOPPED, chosen_configuration
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
@@ -161,8 +161,73 @@ def test_a_new_operation_is_trained_without_the_others(faces, tmp_path, monkeypa
 
 def test_parts_of_another_model_are_refused(faces, tmp_path):
     train(configured(), faces, tmp_path, stages=["router", "degree-white"], device="cpu", report=print)
-    with pytest.raises(ValueError, match="another model configuration"):
-        train(configured(model__channels=16), faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
+    with pytest.raises(ValueError, match="degree-white was trained with another model configuration"):
+        other = configured(model__backbone_size=32)
+        train(other, faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
+
+
+@pytest.fixture(scope="module")
+def full(faces, tmp_path_factory):
+    """A run of the full network, one step a stage."""
+    out = tmp_path_factory.mktemp("full")
+    train(configured(train__steps=1), faces, out, device="cpu", report=print)
+    return out
+
+
+def same(state, other, prefix):
+    """Whether all tensors of a part are the same, and there are some."""
+    names = [name for name in state if name.startswith(f"{prefix}.")]
+    return bool(names) and all(torch.equal(state[name], other[name]) for name in names)
+
+
+def test_table_4_without_the_shared_expert_is_trained_from_the_full_network(faces, full, tmp_path):
+    """Only the Combine Module is trained; everything else is the full network's."""
+    said, before = [], MoFRR.from_pretrained(full / "weights").state_dict()
+    config = configured(model__shared=False, train__steps=1, train__init=str(full))
+    weights = train(config, faces, tmp_path, stages=["combine"], device="cpu", report=said.append)
+    model = MoFRR.from_pretrained(weights)
+    state = model.state_dict()
+    assert model.shared is None and not any(name.startswith("combine.shared") for name in state)
+    assert all(same(state, before, part) for part in ("router", "estimators", "experts"))
+    assert any(line.startswith(f"taken from {full}: router, degree-white, degree-lift, expert-white") for line in said)
+    start, _ = initial_network(config)
+    assert same(start.state_dict(), before, "combine.down")  # it goes on from the full one, without a slot
+
+
+def test_table_4_without_idem_trains_experts_and_combine_only(faces, full, tmp_path, caplog):
+    before = MoFRR.from_pretrained(full / "weights").state_dict()
+    config = configured(model__idem=False, train__steps=1, train__init=str(full))
+    stages = ["expert-white", "expert-lift", "combine"]
+    state = MoFRR.from_pretrained(
+        train(config, faces, tmp_path, stages=stages, device="cpu", report=print)
+    ).state_dict()
+    assert all(same(state, before, part) for part in ("router", "estimators", "shared"))
+    assert not any(".idem." in name for name in state)
+    assert "has no expert-white that fits" in caplog.text and "has no router" not in caplog.text
+
+
+def test_finished_stages_are_reused_where_what_they_depend_on_is_the_same(faces, full, tmp_path):
+    for name in ("router", "degree-white", "shared"):
+        shutil.copytree(full / name, tmp_path / name)
+    other = configured(model__idem=False, train__steps=1)
+    train(other, faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
+    assert (tmp_path / "expert-white" / "weights").is_dir()
+    shutil.copytree(full / "expert-lift", tmp_path / "expert-lift")
+    shutil.copytree(full / "degree-lift", tmp_path / "degree-lift")
+    with pytest.raises(ValueError, match="expert-lift was trained with another model configuration"):
+        train(other, faces, tmp_path, stages=["combine"], device="cpu", report=print)
+
+
+def test_initial_weights_of_which_nothing_fits_are_refused(faces, full, tmp_path):
+    config = configured(model__size=128, train__init=str(full))
+    with pytest.raises(ValueError, match="was trained with another model configuration"):
+        train(config, faces, tmp_path, stages=["router"], device="cpu", report=print)
+
+
+def test_an_estimator_that_initial_weights_have_keeps_its_backbone(faces, full):
+    run = built("degree-lift", configured(train__init=str(full)), faces, full)
+    own = MoFRR.from_pretrained(full / "weights").estimators["lift"].state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in run.part.state_dict().items())
 
 
 @pytest.mark.parametrize("stage", ["router", "shared"])

@@ -93,10 +93,11 @@ def find_retouched(folder: Path, split: Split = "all", apis: Sequence[str] = ())
     found += [Retouched(file, file, {}) for file in originals.values()]
     found.sort(key=lambda image: image.file)
     splits = _splits(found, originals, folder)
+    part: str = split
     measured = {"test", "val"} & set(splits.values())
-    if split in ("test", "val") and split not in measured and measured:
-        (split,) = measured
-    chosen = [image for image in found if split in ("all", splits[image.original])]
+    if split in ("test", "val") and len(measured) == 1:
+        (part,) = measured
+    chosen = [image for image in found if part in ("all", splits[image.original])]
     if not chosen:
         raise ValueError(f"{folder}: nothing belongs to the split {split!r}")
     if not apis:

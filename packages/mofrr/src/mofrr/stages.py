@@ -13,6 +13,7 @@ operations) of 0 and 1, and ``degree`` (N,), 1 to 5, for the degree stages.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, ClassVar, cast
 
 import torch
@@ -20,7 +21,7 @@ from retouch_common.ranges import to_signed
 from torch import Tensor, nn
 
 from mofrr.baselines import BASELINES, build_baseline
-from mofrr.config import NUM_DEGREES, Config
+from mofrr.config import NUM_DEGREES, Config, ModelConfig
 from mofrr.data import RetouchedFaces, open_retouched_faces
 from mofrr.degree import DegreeEstimator, expected_degree
 from mofrr.losses import (
@@ -41,6 +42,7 @@ Batch = dict[str, Tensor]
 Rows = list[dict[str, Tensor]]
 
 SHEET_ROWS = 6
+DIFFUSION = tuple(option.name for option in fields(Diffusion))
 FALSE_SHARE = 0.015  # false positive rate of the finished router for each operation, on validation faces
 DROP_EXPERTS = 0.1  # probability that the Combine Module does not see an active expert, so that it relies on no slot
 
@@ -60,6 +62,8 @@ class Stage(ABC):
     validation_batches: ClassVar[int] = 12
     calibration_batches: ClassVar[int] = 0
     """Batches of validation faces for :meth:`calibrate`; 0 skips it."""
+    depends_on: ClassVar[tuple[str, ...]]
+    """What its part depends on: attributes of the model configuration."""
 
     def __init__(self, config: Config, operation: str = "") -> None:
         self.config, self.operation = config, operation
@@ -96,8 +100,16 @@ class Stage(ABC):
         return train, dev
 
     def part_of(self, model: MoFRR) -> nn.Module:
-        """Return the part of the network that is trained, with its initial weights."""
+        """Return the part of the network that is trained."""
         return model.get_submodule(f"{self.attribute}.{self.operation}".rstrip("."))
+
+    def initialize(self, model: MoFRR) -> None:  # noqa: B027 - most parts stay as they were built
+        """Initialise the part from those that the stage needs, if ``train.init`` has none. Modified in place."""
+
+    def fits(self, other: ModelConfig) -> bool:
+        """Return whether a part that was trained under another model configuration is usable in this one."""
+        own = self.config.model
+        return all(getattr(own, name) == getattr(other, name) for name in self.depends_on)
 
     def trained_parameters(self, part: nn.Module) -> list[nn.Parameter]:
         """Return the parameters to optimise: all, or with ``train.only`` those that belong to that operation."""
@@ -139,6 +151,7 @@ class RouterStage(Stage):
     """The router."""
 
     kind = attribute = "router"
+    depends_on = ("size", "operations", "backbone", "backbone_size")
     validation_batches = 75  # metrics are cheaper than images
     calibration_batches = 150
 
@@ -178,6 +191,7 @@ class DegreeStage(Stage):
     """The degree estimator of an operation."""
 
     kind, attribute = "degree", "estimators"
+    depends_on = ("size", "estimator_backbone", "backbone_size")
     validation_batches = 40
 
     @property
@@ -201,12 +215,11 @@ class DegreeStage(Stage):
         train.degree_edges = dev.degree_edges = train.measured_edges()
         return train, dev
 
-    def part_of(self, model: MoFRR) -> nn.Module:
-        """Return the estimator, with the router's backbone unless ``train.init`` names weights."""
-        estimator = cast(DegreeEstimator, super().part_of(model))
-        if model.router is not None and self.starts_from_router and not self.config.train.init:
+    def initialize(self, model: MoFRR) -> None:
+        """Copy the router's backbone. Modified in place."""
+        if model.router is not None and self.starts_from_router:
+            estimator = cast(DegreeEstimator, self.part_of(model))
             estimator.backbone.load_state_dict(model.router.backbone.state_dict())
-        return estimator
 
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return L_class and the order term."""
@@ -274,6 +287,10 @@ class ExpertStage(RestoringStage):
     """The expert of an operation, WaveFRR."""
 
     kind, attribute = "expert", "experts"
+    depends_on = (
+        "size", "degree", "degree_map", "levels", "idem", "idem_width", "channels", "multipliers", "blocks",
+        "attention_levels", "hfcam", "attention_width", "attention_heads", "refine_all", *DIFFUSION,
+    )  # fmt: skip
 
     @property
     def faces(self) -> str:
@@ -302,6 +319,7 @@ class SharedStage(RestoringStage):
     """The shared expert."""
 
     kind = attribute = "shared"
+    depends_on = ("size", "shared_channels", "shared_multipliers", "blocks", *DIFFUSION)
 
     @property
     def faces(self) -> str:
@@ -325,6 +343,7 @@ class CombineStage(RestoringStage):
     """The Combine Module, on the outputs of router and experts."""
 
     kind = attribute = "combine"
+    depends_on = tuple(option.name for option in fields(ModelConfig))  # it learns from the outputs of all others
 
     def needs(self) -> list[Stage]:
         """Return all others."""

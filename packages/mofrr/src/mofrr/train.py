@@ -4,10 +4,16 @@ A run directory has a run directory for each stage (``router``, ``degree-white``
 ``combine``) with ``weights/`` of its part once it is finished, and that of a degree stage ``degrees.json``, the PSNRs
 between degrees. Once all stages are finished, ``weights/`` holds the whole network. Rerun the same command to resume;
 finished stages are skipped.
+
+A finished part is usable wherever the options of ``model`` that it depends on are the same. So are the parts of
+``train.init``: a stage that needs another takes it from there if the run directory has none, and the whole network is
+then made of both. Table 4's rows are trained that way from one full network.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +29,9 @@ from torch.utils.data import default_collate
 
 from mofrr.config import Config, ModelConfig
 from mofrr.model import MoFRR
-from mofrr.stages import Batch, Rows, Stage, known_stages, stages_of
+from mofrr.stages import BaselineStage, Batch, Rows, Stage, known_stages, stages_of
+
+logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH = 4
 
@@ -72,12 +80,16 @@ def train(
         weights = fit.fit(task, out / name, device=device, tensorboard=tensorboard, report=report)
         if weights is None or task.runner.stop_requested():
             return None
-    missing = [stage.name for stage in every if not _is_finished(out / stage.name)]
+    model, reused = initial_network(config)
+    untrained = [stage.name for stage in every if not _is_finished(out / stage.name)]
+    missing = [name for name in untrained if name not in reused]
     with Runner(cpu=device == "cpu") as runner:
         if runner.is_main and missing:
             report(f"still to train: {', '.join(missing)}")
         elif runner.is_main:
-            load_parts(initial_network(config), every, out).save_pretrained(out / "weights")
+            if untrained:
+                report(f"taken from {config.train.init}: {', '.join(untrained)}")
+            load_parts(model, every, out, reused).save_pretrained(out / "weights")
             report(f"wrote {out / 'weights'}")
         runner.wait()
     return None if missing else out / "weights"
@@ -115,9 +127,13 @@ class StageTask(Task):
     def build(self) -> None:
         """Open the faces and build the network with its finished parts; only the stage's part is trained."""
         cfg, stage = self.config.train, self.stage
-        self.model = initial_network(self.config)
+        self.model, reused = initial_network(self.config)
         if self.out is not None:
-            load_parts(self.model, stage.needs(), self.out)
+            load_parts(self.model, stage.needs(), self.out, reused)
+        if not cfg.only and stage.name not in reused:
+            if cfg.init and stage.kind != BaselineStage.kind:
+                logger.warning("%s has no %s that fits; what does not fit starts untrained", cfg.init, stage.name)
+            stage.initialize(self.model)
         self.data, self.validation = stage.open_data(self.spec)
         self.model.eval().requires_grad_(False)
         part = stage.part_of(self.model)
@@ -191,15 +207,43 @@ class StageTask(Task):
         save_weights(folder / "model.safetensors", self.averaged.state_dict(), config=to_dict(self.config.model))
 
 
-def initial_network(config: Config) -> MoFRR:
-    """Return the network that a run starts from."""
-    model = MoFRR(config.model)
-    initial_weights(model, config.train.init)
-    return model
+def initial_network(config: Config) -> tuple[MoFRR, list[str]]:
+    """Return the network that a run starts from, and the stages whose parts are usable as ``train.init`` has them.
+
+    Of its other parts, tensors of the same name and shape are taken. With ``train.only`` it must be a network of the
+    same configuration, none of whose parts stands for a stage.
+
+    Raises:
+        ValueError: No part of ``train.init`` fits.
+    """
+    model, init = MoFRR(config.model), config.train.init
+    if not init or config.train.only:
+        initial_weights(model, init)
+        return model, []
+    start = MoFRR.from_pretrained(init)
+    theirs = {stage.name for stage in stages_of(replace(config, model=start.config))}
+    fitting = [stage.name for stage in stages_of(config) if stage.name in theirs and stage.fits(start.config)]
+    if not fitting:
+        raise ValueError(
+            f"train.init={init} was trained with another model configuration ({start.config}); "
+            "choose its preset, or the --set model.… options that it was trained with"
+        )
+    own = model.state_dict()
+    taken = {
+        name: value for name, value in start.state_dict().items() if name in own and value.shape == own[name].shape
+    }
+    model.load_state_dict(own | taken)
+    return model, fitting
 
 
-def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path) -> MoFRR:
+def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path, reused: Collection[str] = ()) -> MoFRR:
     """Load the weights of finished stages into a network. Modified in place.
+
+    Args:
+        model: The network.
+        stages: Stages whose parts are needed.
+        out: Run directory.
+        reused: Names of stages whose parts the network already has, where the run directory has none.
 
     Raises:
         ValueError: A stage is not finished, or was trained under another ``model``.
@@ -207,9 +251,11 @@ def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path) -> MoFRR:
     for stage in stages:
         folder = out / stage.name
         if not _is_finished(folder):
+            if stage.name in reused:
+                continue
             raise ValueError(f"{out}: {stage.name} must be trained first (mofrr-train {stage.command})")
         weights = resolve_weights(folder / "weights", bundled=None)
-        if weights.config is None or from_dict(ModelConfig, weights.config) != model.config:
+        if weights.config is None or not stage.fits(from_dict(ModelConfig, weights.config)):
             raise ValueError(f"{folder} was trained with another model configuration; train it anew, or use that")
         stage.part_of(model).load_state_dict(load_state(weights))
     return model
