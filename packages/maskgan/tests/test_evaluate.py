@@ -2,6 +2,7 @@
 
 import json
 import math
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -84,7 +85,11 @@ def test_the_command_prints_tables(weights, parser_weights, faces):
         (("--weights", "ours="), "NAME=WEIGHTS"),
         (("--weights", "ours=small"), "two --weights have the same name"),
         (("--weights", f"{SOURCES}=small"), "the tables have a row of that name"),
-        (("--fid", "nowhere.pth"), "nowhere.pth"),
+        pytest.param(
+            ("--fid", "nowhere.pth"),
+            "nowhere.pth",
+            marks=pytest.mark.skipif(find_spec("torch_fidelity") is None, reason="needs the extra fid"),
+        ),
         (("--judge", "nobody"), "nobody"),
     ],
 )
