@@ -181,6 +181,7 @@ class TrainConfig(BaseTrainConfig):
         pairing: The (1+1) strategy of section 3.3: "alternate" paired and unpaired steps, or "overlap": unpaired data
             in every step and paired data also in every second one, as in the official code.
         parser: Weights of the frozen face parser of Eq. 8: bundled name, path or hub id.
+        augment: Rotate, shift, mirror and recolour training faces slightly and replace backgrounds; not in the paper.
         moved: Share of paired samples whose source is the same portrait in another pose with parts hidden; not in the
             paper.
         neck: In unpaired data, give neck and ears in the target's background the colour of the source's skin; not in
@@ -188,12 +189,11 @@ class TrainConfig(BaseTrainConfig):
         discriminator_lr: Learning rate of the discriminators relative to ``lr``.
     """
 
-    RETIRED: ClassVar[Mapping[str, Any]] = {"augment": True}
-
     pairing: Literal["alternate", "overlap"] = "alternate"
     parser: str = "small"
     steps: int = 200_000
     batch_size: int = 4
+    augment: bool = True
     moved: float = 0.0
     neck: bool = False
     discriminator_lr: float = 1.0
@@ -245,7 +245,7 @@ _MODERN = ModelConfig(
 
 PRESETS: dict[str, Config] = {
     # The equations as printed, with the official code's layers where the paper is silent.
-    "paper": Config(),
+    "paper": Config(train=TrainConfig(augment=False)),
     # What the official code does; its weights contain the factors inside its losses, and twice those of squares,
     # of which Eq. 1 and 2 take halves.
     "official": Config(
@@ -267,7 +267,7 @@ PRESETS: dict[str, Config] = {
             parsing_on="unpaired",
             perceptual=30.0,
         ),
-        train=TrainConfig(pairing="overlap"),
+        train=TrainConfig(pairing="overlap", augment=False),
     ),
     # One GPU and some thousand faces.
     "recommended": Config(

@@ -79,7 +79,7 @@ class FaceTask(Task):
             )
         parser = cfg.parser or None
         self.data = open_faces(
-            self.spec, size=size, split="train", seed=cfg.seed, augment=True, moved=cfg.moved, parser=parser
+            self.spec, size=size, split="train", seed=cfg.seed, augment=cfg.augment, moved=cfg.moved, parser=parser
         )
         self.validation = open_faces(self.spec, size=size, split="dev", seed=cfg.seed, parser=parser)
         model = MaskGAN(config.model)
