@@ -1,6 +1,7 @@
 """Table 3's comparison: three arms, several seeds, resumed where it stopped."""
 
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -38,6 +39,21 @@ def test_only_the_third_arm_sees_drawn_faces(faces, tmp_path, monkeypatch):
     compare(str(faces), faces / "val", tmp_path, seeds=2, **QUIET)
     arms = [("none", ""), ("paper", ""), ("paper", str(faces / "val"))]
     assert trained == [(seed, *arm) for seed in (0, 1) for arm in arms]
+
+
+def test_masks_of_test_faces_are_refused(faces, tmp_path):
+    """A flat folder: synthesis from all of its labels would have the parser learn the test masks."""
+    flat, generated = tmp_path / "helen", tmp_path / "drawn"
+    for name in ("images", "labels"):
+        (flat / name).mkdir(parents=True)
+        for split in ("train", "val", "test"):
+            for file in (faces / split / name).iterdir():
+                shutil.copy(file, flat / name / f"{int(file.stem):02d}.png")
+    shutil.copytree(flat / "images", generated / "images")
+    shutil.copytree(flat / "labels", generated / "labels")
+    with pytest.raises(ValueError, match=r"00\.png: is the mask of a test face, .*helen.*--split train"):
+        compare(str(flat), generated, tmp_path / "out", seeds=1, **QUIET)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_stopped_training_stops_the_comparison(faces, tmp_path, monkeypatch):

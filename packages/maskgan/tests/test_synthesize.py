@@ -9,9 +9,10 @@ import pyvips
 from click.testing import CliRunner
 from maskgan.cli import synthesize as command
 from maskgan.editor import Editor
+from maskgan.genders import read_genders
 from maskgan.synthesize import find_masks, image_of, synthesize
 from retouch_common.inference.names import ALIGNED, LABELS
-from retouch_common.parsing.data import open_data
+from retouch_common.parsing.data import find_pairs, open_data
 from retouch_common.parsing.labels import read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
 
@@ -57,6 +58,72 @@ def test_a_killed_run_goes_on(drawn):
     kept = (begun / "images" / "000000.png").stat().st_mtime_ns
     assert contents(drawn("b")) == whole
     assert (begun / "images" / "000000.png").stat().st_mtime_ns == kept
+
+
+def masks_of(out):
+    return [json.loads(line)["mask"] for line in (out / "pairs.jsonl").read_text().splitlines()]
+
+
+def test_every_mask_is_used_once_before_any_is_used_again(drawn):
+    first = masks_of(drawn("a", number=6))
+    assert sorted(first) == [f"{number}.png" for number in range(6)]
+    said = []
+    more = masks_of(drawn("b", number=12, report=said.append))
+    assert more[:6] == first and sorted(more[6:]) == sorted(first) and more[6:] != first
+    assert any("there are 6 masks for 12 faces" in line for line in said)
+
+
+def test_masks_of_a_split(editor, faces, tmp_path):
+    """Of a flat folder those of training people only; of one with train/, val/ and test/ those of train/."""
+    flat = tmp_path / "flat"
+    for name in ("images", "labels"):
+        shutil.copytree(faces / "train" / name, flat / name)
+    held_out = {labels.name for _, labels in find_pairs(str(flat), "test")}
+    masks = {mask.name for mask in find_masks(flat, "train")}
+    assert held_out and not masks & held_out and masks < {mask.name for mask in find_masks(flat)}
+    assert find_masks(faces, "train") == find_masks(faces / "train")
+    options = {"number": 20, "aligned": True, "report": lambda line: None, "split": "train"}
+    synthesize(editor, flat, faces / "val" / "images", tmp_path / "out", **options)
+    assert set(masks_of(tmp_path / "out")) == masks
+
+
+def test_a_mask_gets_sources_of_its_gender(drawn, editor, faces, tmp_path):
+    genders = ({f"{number}": "female" if number < 3 else "male" for number in range(6)}, {"6": "female", "8": "male"})
+    for mix in (False, True):
+        out = drawn(f"mix {mix}", number=12, genders=genders, mix=mix)
+        for line in map(json.loads, (out / "pairs.jsonl").read_text().splitlines()):
+            assert set(line["sources"].values()) == ({"6.png"} if int(line["mask"][0]) < 3 else {"8.png"})
+    with pytest.raises(ValueError, match="begun with other genders"):
+        drawn("mix False", number=12, genders=(genders[0], {"6": "female", "7": "male"}))
+    with pytest.raises(ValueError, match=r"5\.png: not in the table of the masks' genders"):
+        drawn("a", genders=({name: "male" for name in "01234"}, genders[1]))
+    with pytest.raises(ValueError, match="no source of gender male"):
+        drawn("b", number=6, genders=(genders[0], {"6": "female"}))
+
+
+def test_tables_of_genders(tmp_path):
+    table = tmp_path / "table.txt"
+    table.write_text("2\n5_o_Clock_Shadow Male Young\n000001.jpg -1 -1  1\n000002.jpg  1  1 -1\n")
+    assert read_genders(table) == {"000001": "female", "000002": "male"}
+    table.write_text("file,gender\na.labels.png,f\nb.png,Male\n\n")
+    assert read_genders(table) == {"a": "female", "b": "male"}
+    table.write_text("image_id,Bald,Male\n000001.jpg,-1,1\n")
+    assert read_genders(table) == {"000001": "male"}
+    for text, message in (("", "no column"), ("a,b\nc,m\n", "no column"), ("file,gender\na.png,x\n", "a.png has no")):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_genders(table)
+
+
+def test_the_command_reads_genders(faces, tmp_path, weights, parser_weights):
+    arguments = ["--masks", faces / "train", "--sources", faces / "val" / "images", "--n", 1, "--out", tmp_path / "out"]
+    arguments += ["--weights", weights, "--parser", parser_weights, "--device", "cpu", "--aligned"]
+    (tmp_path / "masks.csv").write_text("file,gender\n0.png,f\n")
+    arguments += ["--mask-genders", tmp_path / "masks.csv"]
+    result = CliRunner().invoke(command, list(map(str, arguments)))
+    assert result.exit_code == 2 and "belong together" in result.output
+    result = CliRunner().invoke(command, list(map(str, [*arguments, "--source-genders", tmp_path / "masks.csv"])))
+    assert result.exit_code == 1 and "1.png: not in the table of the masks' genders, nor are 4 others" in result.output
 
 
 def test_other_seeds_draw_other_faces(drawn):

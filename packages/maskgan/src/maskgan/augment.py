@@ -16,7 +16,9 @@ from retouch_common.config import apply_overrides
 from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.metrics.evaluation import console, draw_table
 from retouch_common.parsing.config import PRESETS
+from retouch_common.parsing.data import find_pairs
 from retouch_common.parsing.evaluate import evaluate
+from retouch_common.parsing.labels import read_labels
 from retouch_common.parsing.train import train
 
 ARMS = ("no augmentation", "augmentation", "augmentation + drawn")
@@ -73,7 +75,8 @@ def compare(
         report: Called with lines for the user.
 
     Raises:
-        ValueError: Unusable data or preset, ``out`` has other settings, or a training was stopped.
+        ValueError: Unusable data or preset, a generated face has a test face's mask, ``out`` has other settings, or a
+            training was stopped.
         OSError: ``out`` cannot be written.
     """
     if preset not in PRESETS:
@@ -82,6 +85,7 @@ def compare(
         raise ValueError(f"{generated}: needs the folders images and labels; maskgan-synthesize writes them")
     settings = {"data": data, "generated": str(generated), "preset": preset, "steps": steps}
     refuse_other_settings(out / "comparison.json", settings)
+    refuse_test_masks(data, generated)
     out.mkdir(parents=True, exist_ok=True)
     metrics: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
     values = settings | {"seeds": seeds, "arms": metrics}
@@ -101,6 +105,23 @@ def compare(
             metrics[arm].append(evaluate(weights, data, "test", device=device))
     write_atomically(out / "comparison.json", (json.dumps(values, indent=2) + "\n").encode())
     return Comparison(metrics)
+
+
+def refuse_test_masks(data: str, generated: Path) -> None:
+    """Refuse generated faces with the label image of a test face.
+
+    Raises:
+        ValueError: There is one; both files are named.
+    """
+    truth = [labels for _, labels in find_pairs(data, "test") if labels.suffix == ".png"]  # not templates and meshes
+    tested = {read_labels(labels).tobytes(): labels for labels in truth}
+    for file in sorted((generated / "labels").glob("*.png")):
+        leaked = tested.get(read_labels(file).tobytes())
+        if leaked is not None:
+            raise ValueError(
+                f"{file}: is the mask of a test face, {leaked}; synthesize with masks of training faces only "
+                "(maskgan-synthesize --split train)"
+            )
 
 
 def show(result: Comparison) -> None:

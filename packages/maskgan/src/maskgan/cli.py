@@ -218,7 +218,29 @@ def swap(
     metavar="DIR",
     help="Photos whose faces give the appearance.",
 )
-@click.option("--n", "number", required=True, type=click.IntRange(min=1), metavar="N", help="Number of faces.")
+@click.option(
+    "--n",
+    "number",
+    required=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of faces; up to the number of masks, each mask is used once.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "all"]),
+    default="all",
+    show_default=True,
+    help="Masks of all people, or of those whom maskgan-augment trains on, if DIR is its DATA.",
+)
+@click.option("--mask-genders", type=click.Path(path_type=Path), metavar="FILE", help="Genders of the masks' people.")
+@click.option(
+    "--source-genders",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Genders of the sources' people, of whom only those of a mask's gender are taken for it: CelebA's "
+    "list_attr_celeba.txt, or CSV with the columns file and gender.",
+)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the set.")
 @click.option("--mix", is_flag=True, help="Take every component from a different photo instead of all from one.")
 @weights_option()
@@ -230,16 +252,30 @@ def swap(
 @version_option("maskgan")
 @friendly_errors
 def synthesize(
-    masks: Path, sources: Path, out: Path, weights: str, parser: str, device: str, precision: str, **options: Any
+    masks: Path,
+    sources: Path,
+    out: Path,
+    mask_genders: Path | None,
+    source_genders: Path | None,
+    weights: str,
+    parser: str,
+    device: str,
+    precision: str,
+    **options: Any,
 ) -> None:
     """Generate N faces with random masks and random people's appearance, with labels, to train a face parser.
 
     DIR gets images/, labels/ and pairs.jsonl, which lists mask and sources of every face. Rerun the same command to
     resume.
     """
+    if (mask_genders is None) != (source_genders is None):
+        raise click.UsageError("--mask-genders and --source-genders belong together; give both or none")
     from maskgan.editor import Editor
+    from maskgan.genders import read_genders
     from maskgan.synthesize import synthesize as run
 
+    if mask_genders is not None and source_genders is not None:
+        options["genders"] = (read_genders(mask_genders), read_genders(source_genders))
     editor = Editor(weights, parser=parser, device=device, precision=precision)
     run(editor, masks, sources, out, **options, report=click.echo)
 

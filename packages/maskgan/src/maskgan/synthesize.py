@@ -14,10 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from retouch_common.data.pair_files import Split
 from retouch_common.data.portraits import SUFFIXES, find_portraits
 from retouch_common.errors import error_line
 from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.inference.names import ALIGNED, LABELS
+from retouch_common.parsing.data import find_pairs
 from retouch_common.parsing.labels import read_labels, write_labels
 from retouch_common.photo.io import Photo
 from retouch_common.photo.sink import write_png
@@ -28,6 +30,10 @@ from maskgan.components import COMPONENTS
 from maskgan.config import COMPONENT_NAMES
 from maskgan.edit_files import EditOptions, find_face
 from maskgan.editor import Editor, Portrait
+from maskgan.genders import person_name
+
+Genders = tuple[Mapping[str, str], Mapping[str, str]]
+"""Genders of masks and of sources, by name."""
 
 CACHE_SIZE = 256  # source faces kept in memory
 TRIES = 20  # draws of a source with the components that a mask needs
@@ -43,6 +49,8 @@ def synthesize(
     mix: bool = False,
     aligned: bool = False,
     seed: int = 0,
+    split: Split = "all",
+    genders: Genders | None = None,
     report: Callable[[str], None] = print,
 ) -> None:
     """Generate faces, skipping existing ones.
@@ -53,20 +61,28 @@ def synthesize(
             background; without an image the background is the source's.
         sources: Folder of photos whose faces give the appearance.
         out: Folder of the set.
-        number: Number of faces.
+        number: Number of faces. Masks are drawn without replacement; once all are used, all are drawn again.
         mix: Draw a source for every component.
         aligned: The sources are aligned faces.
-        seed: Random seed; face i depends on it, i and the two folders only.
+        seed: Random seed; face i depends on it, i, the two folders and the genders only.
+        split: People whose masks are taken, see :func:`find_masks`.
+        genders: Of masks and sources, see :func:`maskgan.genders.read_genders`; a mask then gets sources of its gender,
+            and sources without one are left out.
         report: Called with lines for the user.
 
     Raises:
-        ValueError: A folder holds nothing usable, no source has what a mask needs, or ``out`` has other settings.
+        ValueError: A folder holds nothing usable, no source has what a mask needs, a mask has no gender, or ``out`` has
+            other settings.
         OSError: A file cannot be read or written.
     """
-    chosen_masks, photos = find_masks(masks), find_portraits(sources)
+    chosen_masks, photos = find_masks(masks, split), find_portraits(sources)
+    if genders is not None:
+        _refuse_unknown(chosen_masks, genders)
     settings = {
         "masks": [str(masks.resolve()), len(chosen_masks)],
         "sources": [str(sources.resolve()), len(photos)],
+        "split": split,
+        "genders": None if genders is None else state_hash([dict(table) for table in genders]),
         "mix": mix,
         "aligned": aligned,
         "seed": seed,
@@ -78,15 +94,19 @@ def synthesize(
     write_atomically(out / "settings.json", (json.dumps(settings, indent=2) + "\n").encode())
     for folder in ("images", "labels"):
         (out / folder).mkdir(exist_ok=True)
-    pool = _SourcePool(editor, photos, aligned, report)
+    pool = _SourcePool(editor, photos, aligned, None if genders is None else genders[1], report)
+    if number > len(chosen_masks):
+        report(f"note: there are {len(chosen_masks)} masks for {number} faces; each is used several times")
+    order = mask_order(len(chosen_masks), number, seed)
     pairs: list[str] = []
     with progress_bar(unit="faces") as bar:
         for index in bar.track(range(number), description="Drawing"):
             name = f"{index:06d}.png"
             generator = np.random.default_rng((seed, index))
-            mask = chosen_masks[int(generator.integers(len(chosen_masks)))]
+            mask = chosen_masks[order[index]]
             labels = _labels(mask, editor.size)
-            chosen = pool.draw(labels, generator, mix=mix)
+            gender = None if genders is None else genders[0][person_name(mask)]
+            chosen = pool.draw(labels, generator, mix=mix, gender=gender)
             names = {part: path.relative_to(sources).as_posix() for part, path in chosen.items()}
             pairs.append(json.dumps({"file": name, "mask": mask.name, "sources": names}))
             # The label image is written last: its presence marks the face as complete.
@@ -98,12 +118,24 @@ def synthesize(
     report(f"wrote {number} faces to {out}")
 
 
-def find_masks(folder: Path) -> list[Path]:
+def mask_order(count: int, number: int, seed: int) -> list[int]:
+    """Return the masks of all faces: a random order of all of them, then another, and so on."""
+    rounds = range(-(-number // count))
+    orders = [np.random.default_rng((seed, round_, 0x3A5)).permutation(count) for round_ in rounds]
+    return np.concatenate(orders)[:number].tolist()
+
+
+def find_masks(folder: Path, split: Split = "all") -> list[Path]:
     """Return the label images of a folder or of its folder ``labels``, sorted.
+
+    With another ``split`` than "all" the folder is a data set, of which the masks of that split are returned; see
+    :func:`retouch_common.parsing.data.find_pairs`.
 
     Raises:
         ValueError: There are none.
     """
+    if split != "all":
+        return sorted(labels for _, labels in find_pairs(str(folder), split))
     inner = folder / "labels" if (folder / "labels").is_dir() else folder
     if not inner.is_dir():
         raise ValueError(f"{folder}: not a folder of label images")
@@ -128,21 +160,33 @@ def image_of(mask: Path) -> Path | None:
 class _SourcePool:
     """Photos whose faces are opened when first drawn."""
 
-    def __init__(self, editor: Editor, photos: Sequence[Path], aligned: bool, report: Callable[[str], None]) -> None:
-        self.photos = list(photos)
+    def __init__(
+        self, editor: Editor, photos: Sequence[Path], aligned: bool, genders: Mapping[str, str] | None,
+        report: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.photos: dict[str | None, list[Path]] = {}
+        for photo in photos:
+            gender = None if genders is None else genders.get(person_name(photo))
+            if genders is None or gender is not None:
+                self.photos.setdefault(gender, []).append(photo)
         self._report, self._useless = report, set[Path]()
         self.open = lru_cache(maxsize=CACHE_SIZE)(lambda path: _portrait(editor, path, aligned))
 
-    def draw(self, labels: np.ndarray, generator: np.random.Generator, *, mix: bool) -> dict[str, Path]:
+    def draw(
+        self, labels: np.ndarray, generator: np.random.Generator, *, mix: bool, gender: str | None
+    ) -> dict[str, Path]:
         """Draw a photo for every component, all the same one unless ``mix``, which has what the mask needs."""
+        if gender not in self.photos:
+            raise ValueError(f"no source of gender {gender}; add some to the sources and their table")
+        photos = self.photos[gender]
         needed = [component.name for component in COMPONENTS if np.isin(labels, component.labels).any()]
         if not mix:
-            return dict.fromkeys(COMPONENT_NAMES, self._draw_with(needed, generator))
-        return {part: self._draw_with([part] if part in needed else [], generator) for part in COMPONENT_NAMES}
+            return dict.fromkeys(COMPONENT_NAMES, self._draw_with(needed, photos, generator))
+        return {part: self._draw_with([part] if part in needed else [], photos, generator) for part in COMPONENT_NAMES}
 
-    def _draw_with(self, parts: Sequence[str], generator: np.random.Generator) -> Path:
+    def _draw_with(self, parts: Sequence[str], photos: Sequence[Path], generator: np.random.Generator) -> Path:
         for _ in range(TRIES):
-            path = self.photos[int(generator.integers(len(self.photos)))]
+            path = photos[int(generator.integers(len(photos)))]
             if path in self._useless:
                 continue
             try:
@@ -154,6 +198,12 @@ class _SourcePool:
             if all(codes.shows(part) for part in parts):
                 return path
         raise ValueError(f"none of {TRIES} drawn sources has {', '.join(parts) or 'a face'}")
+
+
+def _refuse_unknown(masks: Sequence[Path], genders: Genders) -> None:
+    unknown = [mask for mask in masks if person_name(mask) not in genders[0]]
+    if unknown:
+        raise ValueError(f"{unknown[0]}: not in the table of the masks' genders, nor are {len(unknown) - 1} others")
 
 
 def _portrait(editor: Editor, path: Path, aligned: bool) -> Portrait:
