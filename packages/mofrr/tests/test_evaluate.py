@@ -85,7 +85,7 @@ def test_refuses_what_is_not_there(published, weights, tmp_path):
     shown = CliRunner().invoke(
         command, ["--data", published, "--weights", weights, "--device", "cpu", "--api", "megvii"]
     )
-    assert shown.exit_code == 1 and "no image of megvii in the split 'val'" in shown.output
+    assert shown.exit_code == 1 and "no image of megvii in the split 'test'" in shown.output
 
 
 def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):
