@@ -36,8 +36,8 @@ class TestWithoutMaskBranch(ABPNContract):
     changes = (("model.mask_branch", False),)
 
 
-class TestPartialConvolution(ABPNContract):
-    changes = (("model.attention", "partial"),)
+class TestProbabilisticContextBlocks(ABPNContract):
+    changes = (("model.attention", "pcb"),)
 
 
 def test_the_contract_sees_the_mask():

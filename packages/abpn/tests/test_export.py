@@ -127,7 +127,7 @@ def test_metadata_hold_the_configuration(exported):
     "changes",
     [
         {"blend": "adaptive", "pyramid": "burt", "residual": False},
-        {"blend": "convolutional", "attention": "partial"},
+        {"blend": "convolutional", "attention": "pcb"},
         {"blend": "rgb", "refine": False, "mask_branch": False},
     ],
 )

@@ -3,13 +3,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from abpn.config import PRESETS
 from abpn.local_retouching import (
     LocalAttentiveModule,
     LocalRetouchingLayer,
     MaskPredictionBranch,
     MutualEncoder,
-    PartialConvolutionBlock,
+    ProbabilisticContextBlock,
+    ProbabilisticContextNorm,
 )
+from abpn.model import ABPN
+from retouch_common.config import apply_overrides
 
 WIDTHS = (4, 6, 8, 10, 12, 14)
 
@@ -53,25 +57,56 @@ def test_an_open_gate_passes_the_new_features_and_a_closed_one_the_encoders():
     torch.testing.assert_close(lam(x, skip, mask), F.leaky_relu(lam.norm(lam.conv(joined)), 0.2), rtol=1e-5, atol=1e-6)
 
 
-def test_partial_convolution_ignores_what_the_mask_covers():
-    block = PartialConvolutionBlock(2, 3, 4, last=True).eval()
-    x, skip = torch.rand(1, 2, 9, 9), torch.rand(1, 3, 9, 9)
-    mask = torch.zeros(1, 1, 9, 9)
-    mask[..., 4, 4] = 1.0
-    changed = x.clone()
-    changed[..., 4, 4] += 10.0
-    torch.testing.assert_close(block(x, skip, mask), block(changed, skip, mask))
-    assert not torch.allclose(block(x, skip, torch.zeros_like(mask)), block(changed, skip, torch.zeros_like(mask)))
+def test_probabilistic_context_normalisation_by_hand():
+    """Inside: mean 2 and deviation 1; outside: 12 and 2. Half of (X - 2) * 2 + 12 and half of X, inside alone."""
+    norm = ProbabilisticContextNorm(1)
+    for parameter in norm.parameters():
+        torch.nn.init.zeros_(parameter)  # beta = 1/2
+    X, mask = torch.tensor([1.0, 3.0, 10.0, 14.0]).view(1, 1, 2, 2), torch.tensor([1.0, 1.0, 0.0, 0.0]).view(1, 1, 2, 2)
+    torch.testing.assert_close(norm(X, mask).flatten(), torch.tensor([5.5, 8.5, 10.0, 14.0]), rtol=1e-4, atol=1e-4)
+    assert torch.equal(norm(X, torch.zeros_like(mask)), X)
 
 
-def test_partial_convolution_without_a_mask_is_a_convolution():
-    block = PartialConvolutionBlock(2, 3, 4, last=True).eval()
-    x, skip = torch.rand(1, 2, 6, 6), torch.rand(1, 3, 6, 6)
-    plain = F.conv2d(torch.cat([x, skip], dim=1), block.conv.weight, padding=1)
-    torch.testing.assert_close(block(x, skip, torch.zeros(1, 1, 6, 6)), plain)
+def test_pcb_is_a_residual_block_whose_branch_is_normalised_by_the_mask():
+    block = ProbabilisticContextBlock(2, 3, 4)
+    x, skip, mask = torch.rand(1, 2, 9, 9), torch.rand(1, 3, 9, 9), torch.rand(1, 1, 9, 9)
+    joined = torch.cat([x, skip], dim=1)
+    residual = block.conv_2(F.elu(block.conv_1(joined)))
+    expected = F.elu(block.shortcut(joined) + block.norm(residual, mask))
+    torch.testing.assert_close(block(x, skip, mask), expected)
+    assert (block(x, skip, mask) - block(x, skip, torch.zeros_like(mask))).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("attention", ["lam", "partial"])
+def test_pcb_is_chosen_by_name_and_partial_convolution_is_gone():
+    assert isinstance(LocalRetouchingLayer(WIDTHS, attention="pcb").retouching_branch.modules_up[0],
+                      ProbabilisticContextBlock)  # fmt: skip
+    with pytest.raises(ValueError, match=r"model\.attention: 'partial' is not valid, expected one of lam, pcb"):
+        apply_overrides(PRESETS["tiny"], {"model.attention": "partial"})
+
+
+def test_parameters_of_both_modules_at_the_papers_widths():
+    """The numbers of README's row on Table 2."""
+    found = {}
+    for attention in ("lam", "pcb"):
+        with torch.device("meta"):
+            model = ABPN(apply_overrides(PRESETS["paper"], {"model.attention": attention}).model)
+        found[attention] = round(sum(p.numel() for p in model.parameters()) / 1e6, 1)
+    assert found == {"lam": 47.0, "pcb": 36.6}
+
+
+def test_every_parameter_of_a_pcb_that_starts_at_zero_is_trained():
+    layer = LocalRetouchingLayer(WIDTHS, attention="pcb")
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    thumbnail = torch.rand(2, 3, 64, 64)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (layer(thumbnail)[0] - 0.5).square().mean().backward()
+        optimizer.step()
+    last = layer.retouching_branch.modules_up[-1]
+    assert all(p.grad.abs().sum() > 0 for p in last.parameters())
+
+
+@pytest.mark.parametrize("attention", ["lam", "pcb"])
 def test_a_residual_layer_starts_as_the_identity(attention):
     layer = LocalRetouchingLayer(WIDTHS, attention=attention).eval()
     thumbnail = torch.rand(2, 3, 64, 128)

@@ -41,7 +41,7 @@ def configured(**changes):
     "changes",
     [
         {"model__mask_branch": False},
-        {"model__attention": "partial"},
+        {"model__attention": "pcb"},
         {"model__refine": False},
         {"model__blend": "rgb"},
         {"model__blend": "addition"},

@@ -10,7 +10,7 @@ from retouch_common.training.config import TrainConfig as BaseTrainConfig
 
 BlendMode = Literal["rgb", "addition", "soft_light", "convolutional", "adaptive", "neutral"]
 PyramidKernel = Literal["box", "burt"]
-Attention = Literal["lam", "partial"]
+Attention = Literal["lam", "pcb"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class ModelConfig:
         refine_width: Filters of the refining module's first convolution.
         refine: Use the refining module (False: Table 2 without RM).
         mask_branch: Use the mask prediction branch (False: Table 2 without MPB).
-        attention: "lam", or "partial" for Table 2's partial convolutions.
+        attention: "lam", or "pcb" for Table 2's probabilistic context blocks.
         blend: A blend mode of Table 2, or "neutral".
         pyramid: Downsampling kernel, "box" or Burt and Adelson's "burt".
         residual: Let the retouching branch predict R_l - I_l instead of R_l.
@@ -46,8 +46,8 @@ class ModelConfig:
             raise ValueError(f"model.widths must be six positive numbers, not {self.widths}")
         if self.thumbnail < 64:
             raise ValueError(f"model.thumbnail must be at least 64, not {self.thumbnail}")
-        if self.attention == "partial" and not self.mask_branch:
-            raise ValueError("model.attention=partial needs the mask of model.mask_branch=true")
+        if self.attention == "pcb" and not self.mask_branch:
+            raise ValueError("model.attention=pcb needs the mask of model.mask_branch=true")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,26 +87,74 @@ class LocalAttentiveModule(GatedConv2d):
         kept = self.activation(self.norm_skip(self.conv_skip(skip)))
         return gate(new, self.gate(x), kept)
 
+    def zero_output(self) -> None:
+        """Set all parameters to 0, and so the output."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
-class PartialConvolutionBlock(nn.Module):
-    """Table 2's alternative to LAM: a partial convolution (Liu et al., 2018) of what lies outside the soft mask.
 
-    out = h(conv(x * v) / mean(v)) with v = 1 - M, the mean over the 3x3 window. Arguments as of
-    :class:`LocalAttentiveModule`.
+class ProbabilisticContextBlock(nn.Module):
+    """PCB, Table 2's alternative to LAM (Wang et al., "VCNet", ECCV 2020, section 3.2).
+
+    out = h(conv_1x1(x) + PCN(conv(h(conv(x))), M)) with x = Cat(F, F_skip) and an ELU h, as in VCNet's code.
+
+    Paper: "we replace LAM with PCB proposed in VCNet". Here: its input includes F_skip, as LAM's does, although VCNet
+    has no skip connections. The last block, whose output is an image, has neither PCN nor activation, as VCNet's last
+    convolution. Arguments as of :class:`LocalAttentiveModule`.
     """
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int, *, last: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels + skip_channels, out_channels, 3, padding=1, bias=False)
-        self.bias = nn.Parameter(torch.zeros(out_channels, 1, 1))
-        self.norm, _, self.activation = _output_stage(out_channels, last)
+        channels = in_channels + skip_channels
+        self.conv_1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.conv_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(channels, out_channels, 1)
+        self.norm = None if last else ProbabilisticContextNorm(out_channels)
 
     def forward(self, x: Tensor, skip: Tensor, mask: Tensor) -> Tensor:
-        """Combine features x and skip features outside the soft mask, all (N, ., h, w) of one size."""
-        valid = 1 - mask
-        coverage = F.avg_pool2d(valid, 3, stride=1, padding=1, count_include_pad=False).clamp(min=1e-2)
-        x = self.conv(torch.cat([x, skip], dim=1) * valid) / coverage + self.bias
-        return self.activation(self.norm(x))
+        """Combine features x and skip features, given the soft mask, all (N, ., h, w) of one size."""
+        x = torch.cat([x, skip], dim=1)
+        residual = self.conv_2(F.elu(self.conv_1(x)))
+        if self.norm is None:
+            return self.shortcut(x) + residual
+        return F.elu(self.shortcut(x) + self.norm(residual, mask))
+
+    def zero_output(self) -> None:
+        """Set the parameters that make the output 0 to 0, and no others, so that all of them are trained."""
+        for layer in (self.conv_2, self.shortcut):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+
+
+class ProbabilisticContextNorm(nn.Module):
+    """PCN of VCNet: move the statistics of what the mask covers to those of its surroundings.
+
+    PCN(X, M) = (beta T(X, M) + (1 - beta) X) M + X (1 - M), where T = (X - mu_M) / sigma_M * sigma_V + mu_V has the
+    channel-wise mean and standard deviation weighted by V = 1 - M instead of by M, and beta, one number per channel, is
+    predicted by squeeze-and-excitation.
+    """
+
+    def __init__(self, channels: int, *, squeeze: int = 8, eps: float = 1e-5) -> None:
+        super().__init__()
+        hidden = max(4, channels // squeeze)
+        # VCNet: ReLU. Here: leaky, so that none of the few hidden units can die.
+        self.beta = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.2), nn.Conv2d(hidden, channels, 1))
+        self.eps = eps
+
+    def forward(self, X: Tensor, mask: Tensor) -> Tensor:
+        """Normalise features (N, C, h, w) inside a soft mask (N, 1, h, w)."""
+        beta = torch.sigmoid(self.beta(X.mean(dim=(2, 3), keepdim=True)))
+        inside, outside = self._moments(X, mask), self._moments(X, 1 - mask)
+        transferred = (X - inside[0]) / inside[1] * outside[1] + outside[0]
+        return X + mask * beta * (transferred - X).to(X.dtype)
+
+    def _moments(self, X: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weighted mean and standard deviation of every channel in fp32, (N, C, 1, 1)."""
+        X, weight = X.float(), weight.float()  # sums of many pixels
+        total = weight.sum(dim=(2, 3), keepdim=True) + self.eps
+        mean = (weight * X).sum(dim=(2, 3), keepdim=True) / total
+        variance = (weight * (X - mean).square()).sum(dim=(2, 3), keepdim=True) / total
+        return mean, (variance + self.eps).sqrt()
 
 
 def _output_stage(channels: int, last: bool) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -120,13 +168,13 @@ class LocalRetouchingBranch(nn.Module):
 
     Args:
         widths: c_1 ... c_6.
-        attention: "lam", or "partial" for Table 2's ablation.
+        attention: "lam", or "pcb" for Table 2's ablation.
     """
 
     def __init__(self, widths: Sequence[int], attention: Attention = "lam") -> None:
         super().__init__()
         c = [3, *widths]
-        module = LocalAttentiveModule if attention == "lam" else PartialConvolutionBlock
+        module = LocalAttentiveModule if attention == "lam" else ProbabilisticContextBlock
         self.modules_up = nn.ModuleList(module(c[i + 1], c[i], c[i], last=i == 0) for i in (5, 4, 3, 2, 1, 0))
 
     def forward(self, features: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -156,7 +204,7 @@ class LocalRetouchingLayer(nn.Module):
     Args:
         widths: c_1 ... c_6.
         mask_branch: False omits MPB ("without MPB" of Table 2); the LAMs then get a mask of ones.
-        attention: "lam" or "partial".
+        attention: "lam" or "pcb".
         residual: Predict R_l - I_l, 0 at the start, instead of R_l as in the paper.
     """
 
@@ -174,8 +222,7 @@ class LocalRetouchingLayer(nn.Module):
         self.retouching_branch = LocalRetouchingBranch(widths, attention)
         self.residual = residual
         if residual:
-            for parameter in self.retouching_branch.modules_up[-1].parameters():
-                nn.init.zeros_(parameter)
+            self.retouching_branch.modules_up[-1].zero_output()  # type: ignore[operator]
 
     def forward(self, thumbnail: Tensor) -> tuple[Tensor, Tensor | None]:
         """Retouch I_l.
