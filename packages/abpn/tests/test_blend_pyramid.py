@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from abpn.blend_pyramid import BlendPyramid, RefiningModule, down, image_pyramid, up
+from abpn.blend_pyramid import BlendPyramid, RefiningModule, burt_expand, down, high_frequencies, image_pyramid, up
 
 
 def test_box_takes_means_of_four_pixels():
@@ -23,22 +23,59 @@ def test_pyramid_levels_halve_the_sides_by_the_kernel():
         assert [tuple(level.shape[-2:]) for level in images] == [(64, 48), (32, 24), (16, 12), (8, 6)]
 
 
-@pytest.mark.parametrize(("kernel", "expected"), [("box", 1 / 16), ("burt", (135 / 1024) ** 2)])
+@pytest.mark.parametrize(("kernel", "expected"), [("box", 1 / 16), ("burt", (44 / 256) ** 2)])
 def test_every_level_is_made_from_the_one_above_with_the_kernel(kernel, expected):
-    """Burt: pixel 8 weighs 5, 10, 1 in the cells 3, 4, 5, which weigh 5, 10, 10 in cell 2, all over 32."""
+    """Burt: pixel 8 weighs 1, 6, 1 in the cells 3, 4, 5 and these 4, 6, 4 in cell 2, all over 16."""
     impulse = torch.zeros(1, 1, 16, 16)
     impulse[..., 8, 8] = 1
     assert image_pyramid(impulse, 2, kernel)[2][0, 0, 2, 2].item() == pytest.approx(expected)
 
 
-def test_kernels_by_hand():
-    """Burt and Adelson's 1, 4, 6, 4, 1 sixteenths, then the mean of two: 1, 5, 10, 10, 5, 1; the box's a half each."""
-    impulse = torch.zeros(1, 1, 12, 12)
-    impulse[..., 4, 4] = 1
-    box, burt = down(impulse, "box")[0, 0], down(impulse, "burt")[0, 0]
-    assert box[2, 2] == 0.25 and box.sum() == 0.25
-    weights = torch.tensor([5.0, 10.0, 1.0]) / 32  # of pixel 4 in the cells 1, 2 and 3
-    torch.testing.assert_close(burt[1:4, 1:4], weights[:, None] * weights)
+def test_reduce_by_hand():
+    """Burt and Adelson's 1, 4, 6, 4, 1 sixteenths around the even pixels; the box's kernel halves two pixels."""
+    for place, weights in ((4, [0.0, 1.0, 6.0, 1.0, 0.0, 0.0]), (5, [0.0, 0.0, 4.0, 4.0, 0.0, 0.0])):
+        impulse = torch.zeros(1, 1, 12, 12)
+        impulse[..., place, place] = 1
+        w = torch.tensor(weights) / 16
+        torch.testing.assert_close(down(impulse, "burt")[0, 0], torch.outer(w, w))
+        assert down(impulse, "box")[0, 0, 2, 2] == 0.25
+
+
+def test_expand_by_hand():
+    """1, 6, 1 eighths of the old pixels on the even ones, a half of two old pixels on the odd ones."""
+    impulse = torch.zeros(1, 1, 4, 4)
+    impulse[..., 1, 2] = 1
+    rows, columns = torch.tensor([[1.0, 4, 6, 4, 1, 0, 0, 0], [0.0, 0, 1, 4, 6, 4, 1, 0]]) / 8
+    torch.testing.assert_close(burt_expand(impulse)[0, 0], torch.outer(rows, columns))
+    assert torch.equal(burt_expand(torch.ones(1, 3, 2, 1)), torch.ones(1, 3, 4, 2))  # edges are repeated
+
+
+def test_high_frequencies_are_the_laplacian_pyramid():
+    """I = EXPAND(REDUCE(I)) + H; H is 0 on a gradient away from the edges, and the layers keep the pyramid's grid."""
+    image = torch.rand(1, 3, 16, 16)
+    coarse = down(image, "burt")
+    torch.testing.assert_close(high_frequencies(image, coarse, "burt"), image - burt_expand(coarse))
+    gradient = torch.arange(32.0).expand(1, 3, 32, 32)
+    coarse = down(gradient, "burt")
+    assert high_frequencies(gradient, coarse, "burt")[..., 4:-4].abs().max() == 0
+    assert torch.equal(up(coarse, "burt")[..., 4:-4], gradient[..., 4:-4])
+    box = down(gradient, "box")
+    assert torch.equal(up(box, "box")[..., 4:-4], gradient[..., 4:-4])
+
+
+def test_burts_pyramid_feeds_the_refining_module_with_its_own_high_frequencies():
+    pyramid = BlendPyramid(kernel="burt")
+    B, fine = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 16, 16)
+    coarse, seen = down(fine, "burt"), []
+    pyramid.refining.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    pyramid(B, [fine, coarse])
+    torch.testing.assert_close(seen[0], torch.cat([up(B, "burt"), fine - burt_expand(coarse)], dim=1))
+
+
+def test_burts_pyramid_stays_in_fp32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        images = image_pyramid(torch.rand(1, 3, 16, 16), 2, "burt")
+        assert {image.dtype for image in (*images, burt_expand(images[1]))} == {torch.float32}
 
 
 def test_burt_smooths_more_than_box():

@@ -130,9 +130,9 @@ def test_options_of_earlier_releases_are_constants():
         from_dict(LossConfig, {"mask_threshold": 0.03})
 
 
-@pytest.mark.parametrize(("pyramid", "squares"), [("box", 1 / 4), ("burt", (25 + 100 + 1) / 1024)])
+@pytest.mark.parametrize(("pyramid", "squares"), [("box", 1 / 4), ("burt", (1 + 36 + 1) / 256)])
 def test_targets_are_reduced_with_the_kernel(pyramid, squares):
-    """One bright column: 1/2 of cell 2 by the box's kernel, and 5, 10, 1 thirty-seconds of cells 1 to 3 by Burt's."""
+    """One bright column: 1/2 of cell 2 by the box's kernel, and 1, 6, 1 sixteenths of cells 1 to 3 by Burt's."""
     target = flat(0.0, 16)
     target[..., 4] = 1.0
     losses = JointLoss(LossConfig(**{**NOTHING, "mse": 1.0}), pyramid)(output(0.0), target)

@@ -7,7 +7,6 @@ Shapes: level i of an image of height h and width w is (N, 3, h / 2^i, w / 2^i).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +17,47 @@ from abpn.config import PyramidKernel
 Mean = Callable[[Tensor, int], Tensor]
 
 
-def up(x: Tensor) -> Tensor:
-    """Double height and width by bilinear interpolation (the ``up`` of Eq. 5)."""
+def up(x: Tensor, kernel: PyramidKernel = "box") -> Tensor:
+    """Double height and width by bilinear interpolation (the ``up`` of Eq. 5).
+
+    Args:
+        x: (N, C, H, W).
+        kernel: Of the pyramid whose grid is kept: a pixel of a "box" pyramid lies in the middle of 2x2 pixels of the
+            finer level, one of a "burt" pyramid on the first of them.
+    """
+    if kernel == "burt":
+        return _upsample_on_even(x, 0.0)
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-def blur(image: Tensor, border: Literal["reflect", "replicate"] = "reflect") -> Tensor:
-    """Smooth with the five-tap filter of Burt and Adelson's pyramid, (N, C, H, W)."""
-    from kornia.filters import filter2d
+def burt_reduce(image: Tensor) -> Tensor:
+    """REDUCE (Burt and Adelson, 1983): filter (N, C, H, W) with 1, 4, 6, 4, 1 sixteenths and keep every second pixel.
 
-    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=image.dtype, device=image.device) / 16
-    return filter2d(image, torch.outer(taps, taps)[None], border_type=border)
+    Height and width must be even; the edge is repeated. By slices and sums, which stay in fp32 under autocast.
+    """
+    for _ in range(2):  # the last axis, then the other one
+        even, odd = F.pad(image, (2, 2, 0, 0), mode="replicate").unflatten(-1, (-1, 2)).unbind(-1)
+        ones, fours = even[..., :-2] + even[..., 2:], odd[..., :-2] + odd[..., 1:-1]
+        image = ((ones + 4 * fours + 6 * even[..., 1:-1]) / 16).transpose(-1, -2)
+    return image
+
+
+def burt_expand(image: Tensor) -> Tensor:
+    """EXPAND (Burt and Adelson, 1983): insert zeros between the pixels and filter with 1, 4, 6, 4, 1 eighths.
+
+    (N, C, H, W) to (N, C, 2H, 2W); the edge is repeated.
+    """
+    return _upsample_on_even(image, 1 / 8)
+
+
+def _upsample_on_even(image: Tensor, side: float) -> Tensor:
+    """Double height and width; old pixels, weighted 1 - 2 ``side`` there, lie on the even new ones."""
+    for _ in range(2):
+        x = F.pad(image, (1, 1, 0, 0), mode="replicate")
+        before, after = x[..., :-2], x[..., 2:]
+        even = image + side * (before - 2 * image + after)
+        image = torch.stack([even, (image + after) / 2], dim=-1).flatten(-2).transpose(-1, -2)
+    return image
 
 
 def box_mean(image: Tensor, factor: int) -> Tensor:
@@ -51,13 +80,15 @@ def down(image: Tensor, kernel: PyramidKernel = "box", *, mean: Mean = F.avg_poo
 
     Args:
         image: (N, C, H, W).
-        kernel: "box" averages 2x2 pixels; "burt" smooths the image with :func:`blur` first.
+        kernel: "box" averages 2x2 pixels; "burt" is :func:`burt_reduce`.
         mean: Averages 2x2 pixels; :func:`box_mean` is faster for one image in channels-last order.
     """
-    if kernel == "burt":
-        # Reflection of two pixels needs sides of at least three.
-        image = blur(image, "reflect" if min(image.shape[-2:]) > 2 else "replicate")
-    return mean(image, 2)
+    return burt_reduce(image) if kernel == "burt" else mean(image, 2)
+
+
+def high_frequencies(fine: Tensor, coarse: Tensor, kernel: PyramidKernel = "box") -> Tensor:
+    """Return H_i = I_i - EXPAND(I_{i+1}), the Laplacian pyramid; with "box", EXPAND is bilinear interpolation."""
+    return fine - (burt_expand(coarse) if kernel == "burt" else up(coarse))
 
 
 def image_pyramid(
@@ -117,16 +148,20 @@ class BlendPyramid(nn.Module):
     Args:
         width: Filters of the refining module's first convolution.
         refine: False leaves the refining module out ("without RM" of Table 2): bilinear enlargement alone.
+        kernel: Kernel of the image pyramid.
     """
 
-    def __init__(self, width: int = 16, refine: bool = True) -> None:
+    def __init__(self, width: int = 16, refine: bool = True, kernel: PyramidKernel = "box") -> None:
         super().__init__()
         self.refining = RefiningModule(width) if refine else None
+        self.kernel: PyramidKernel = kernel
 
     def expand(self, B: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
         """Return B_i from B_{i+1}, I_i (``fine``) and I_{i+1} (``coarse``): one level of Eq. 5."""
         if self.refining is None:
-            return up(B)
+            return up(B, self.kernel)
+        if self.kernel == "burt":
+            return self.refining(torch.cat([up(B, "burt"), high_frequencies(fine, coarse, "burt")], dim=1))
         x = up(torch.cat([B, coarse], dim=1))  # one interpolation of six channels is twice as fast as two of three
         x[:, 3:] = fine - x[:, 3:]  # H_i
         return self.refining(x)

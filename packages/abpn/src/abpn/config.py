@@ -25,7 +25,7 @@ class ModelConfig:
         mask_branch: Use the mask prediction branch (False: Table 2 without MPB).
         attention: "lam", or "pcb" for Table 2's probabilistic context blocks.
         blend: A blend mode of Table 2, or "neutral".
-        pyramid: Downsampling kernel, "box" or Burt and Adelson's "burt".
+        pyramid: "box", means of 2x2 pixels, or "burt", REDUCE and EXPAND of Burt and Adelson.
         residual: Let the retouching branch predict R_l - I_l instead of R_l.
     """
 

@@ -24,9 +24,9 @@ near the metadata's ``thumbnail``, so a graph suits photographs from about ``thu
     R_0 = blend(I_0, B_0), cropped to H x W
 
 Pixels are RGB in [0, 1], fp32. R_0 may exceed [0, 1]: clamp it before rounding. Half strength is I_0 + 0.5 (R_0 - I_0).
-M is a probability and covers I_l padded to multiples of 64. With Burt and Adelson's pyramid the sides of every level
-must be at least 3. The metadata hold the configuration as JSON under ``config`` and, as text, ``part``, ``thumbnail``,
-``blend``, ``neutral``, ``min_slope``, ``pyramid`` and, in m.onnx, ``levels``.
+M is a probability and covers I_l padded to multiples of 64. The metadata hold the configuration as JSON under
+``config`` and, as text, ``part``, ``thumbnail``, ``blend``, ``neutral``, ``min_slope``, ``pyramid`` and, in m.onnx,
+``levels``.
 """
 
 import json
@@ -42,7 +42,7 @@ from retouch_common.inference.onnx import require_onnx, run_onnx, to_onnx
 from torch import Tensor, nn
 
 from abpn.blend import MIN_SLOPE, NeutralBlend
-from abpn.blend_pyramid import blur, down, up
+from abpn.blend_pyramid import down, high_frequencies, up
 from abpn.model import ABPN, pad_to_multiple
 
 MAX_LEVELS = 7
@@ -145,14 +145,14 @@ class _Whole(nn.Module):
 
 
 class _Down(nn.Module):
-    """I_i to I_{i+1}: :func:`abpn.blend_pyramid.down` of images with sides of at least 3."""
+    """I_i to I_{i+1}: :func:`abpn.blend_pyramid.down`."""
 
     def __init__(self, model: ABPN) -> None:
         super().__init__()
-        self.blurs = model.config.pyramid == "burt"
+        self.kernel = model.config.pyramid
 
     def forward(self, fine: Tensor) -> Tensor:
-        return down(blur(fine) if self.blurs else fine)
+        return down(fine, self.kernel)
 
 
 class _Thumbnail(nn.Module):
@@ -173,12 +173,13 @@ class _Level(nn.Module):
 
     def __init__(self, model: ABPN) -> None:
         super().__init__()
-        self.refining = model.blend_pyramid.refining
+        self.refining, self.kernel = model.blend_pyramid.refining, model.config.pyramid
 
     def forward(self, blend: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
+        blend = up(blend, self.kernel)
         if self.refining is None:
-            return up(blend)
-        return self.refining(torch.cat([up(blend), fine - up(coarse)], dim=1))
+            return blend
+        return self.refining(torch.cat([blend, high_frequencies(fine, coarse, self.kernel)], dim=1))
 
 
 class _Blend(nn.Module):

@@ -74,7 +74,7 @@ class ABPN(
             residual=config.residual,
         )
         self.blend = make_blend(config.blend)
-        self.blend_pyramid = BlendPyramid(config.refine_width, config.refine)
+        self.blend_pyramid = BlendPyramid(config.refine_width, config.refine, config.pyramid)
 
     def num_levels(self, height: int, width: int) -> int:
         """Return l = max(0, round(log2(long side / thumbnail))).

@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 COARSE_PIXELS = 2_000_000  # of level s: 24 MB in fp32
 STREAM_PIXELS = 2_000_000  # read at a time in the first pass
 TILE = 448  # side of a tile, whose 16-channel activations fit into the processor's caches
-HALO = {"box": 3, "burt": 6}  # pixels of level s: two convolutions and an interpolation per level, and the kernel
+# Pixels of level s. At the border of a tile b_i pixels of B_i are wrong: b_s = 0 and, by two convolutions and the
+# interpolation, b_i = 2 b_{i+1} + 3, less than 3 * 2^s in the end. REDUCE and EXPAND begin with 4: less than 3.5 * 2^s.
+HALO = {"box": 3, "burt": 4}
 MASK_SIDE = 1024  # no less than the resolution of the network's mask
 
 
