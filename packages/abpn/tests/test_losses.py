@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 from abpn.blend import MIN_SLOPE
-from abpn.config import LossConfig, ModelConfig
+from abpn.config import PRESETS, LossConfig, ModelConfig
 from abpn.losses import MASK_THRESHOLD, PSNR_FLOOR, JointLoss
-from abpn.model import ABPNOutput
-from retouch_common.config import from_dict
+from abpn.model import ABPN, ABPNOutput
+from retouch_common.config import apply_overrides, from_dict
 from retouch_common.losses.adversarial import PatchDiscriminator
 
 NOTHING = {"mse": 0.0, "l1": 0.0, "perceptual": 0.0, "adversarial": 0.0, "dice": 0.0, "bce": 0.0, "tv": 0.0}
@@ -24,6 +24,7 @@ def output(result: float = 0.5, photo: float = 0.5, logit: float = 0.0) -> ABPNO
         results=[flat(result, 16), flat(result, 8)],
         blends=[flat(0.0, 16), flat(0.0, 8)],
         images=[flat(photo, 16), flat(photo, 8)],
+        retouched_thumbnail=flat(result, 8),
         mask_logits=flat(logit, 2, channels=1),
     )
 
@@ -85,7 +86,7 @@ def test_total_variation_adds_every_blend_layer():
 
 
 def test_adversarial_term_trains_the_network_and_not_the_discriminator():
-    discriminator = PatchDiscriminator(width=4, num_layers=1, norm="none").requires_grad_(False)
+    discriminator = PatchDiscriminator(6, width=4, num_layers=1, norm="none").requires_grad_(False)
     of = output()
     of.results[0].requires_grad_(True)
     losses = JointLoss(LossConfig(**{**NOTHING, "adversarial": 0.1}))(of, flat(0.5, 16), discriminator)
@@ -102,10 +103,41 @@ def test_perceptual_term_is_refused_without_its_weights(tmp_path, monkeypatch):
 
 def test_gradients_reach_every_level():
     of = output()
-    for R in of.results:
+    supervised = [*of.results[:-1], of.retouched_thumbnail]
+    for R in supervised:
         R.requires_grad_(True)
     terms(flat(0.7, 16), of, mse=1.0)["loss"].backward()
-    assert all(R.grad is not None and R.grad.abs().min() > 0 for R in of.results)
+    assert all(R.grad is not None and R.grad.abs().min() > 0 for R in supervised)
+
+
+@pytest.mark.parametrize("mode", ["soft_light", "adaptive", "convolutional"])
+def test_the_thumbnails_result_is_supervised_where_the_blend_cannot_change_the_image(mode):
+    """Soft light leaves black and white as they are, whatever the layer."""
+    torch.manual_seed(0)
+    config = apply_overrides(PRESETS["tiny"], {"model.blend": mode, "model.residual": False}).model
+    model, white = ABPN(config).eval(), torch.ones(1, 3, 128, 128)
+    of = model(white, 1)
+    of.retouched_thumbnail.retain_grad()
+    terms(flat(1.0, 128), of, mse=1.0)["loss"].backward()
+    expected = 2 * (of.retouched_thumbnail - 1) / of.retouched_thumbnail.numel()
+    grad = of.retouched_thumbnail.grad
+    assert (grad - expected).abs().max() < expected.abs().max()  # R_0's part, through the blend layer, is beside it
+    assert torch.corrcoef(torch.stack([grad.flatten(), expected.flatten()]))[0, 1] > 0.9
+
+
+def test_a_white_background_keeps_the_blend_layer_small():
+    torch.manual_seed(0)
+    config = apply_overrides(PRESETS["tiny"], {"model.blend": "soft_light", "model.residual": False}).model
+    model, white = ABPN(config).eval(), torch.ones(1, 3, 128, 128)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
+    largest = []
+    for _ in range(40):
+        of = model(white, 1)
+        largest.append(of.blends[-1].abs().max().item())
+        optimizer.zero_grad()
+        terms(flat(1.0, 128), of, mse=1.0)["loss"].backward()
+        optimizer.step()
+    assert largest[-1] < 0.3 * largest[0]
 
 
 def test_psnr_term_takes_the_logarithm_sample_by_sample():
@@ -115,6 +147,7 @@ def test_psnr_term_takes_the_logarithm_sample_by_sample():
         results=[R.repeat(2, 1, 1, 1) for R in photos.results],
         blends=photos.blends,
         images=[I.repeat(2, 1, 1, 1) for I in photos.images],
+        retouched_thumbnail=photos.retouched_thumbnail.repeat(2, 1, 1, 1),
         mask_logits=None,
     )
     target = torch.cat([flat(0.6, 16), flat(0.51, 16)])

@@ -57,22 +57,38 @@ def test_a_step_brings_the_result_nearer_to_the_target(pairs, batch):
 
 
 def test_the_discriminator_learns_what_is_a_target_and_what_a_result(pairs, batch):
+    """Each beside the photograph, in one pass."""
     task = built(pairs, loss__adversarial=0.1)
     randomize_parameters(task.model, amount=0.05)
-    images = torch.cat([batch["target"], result(task, batch)]) * 2 - 1
-    assert (images[2:] - (batch["raw"] * 2 - 1)).abs().max() > 0.01
+    signed = {name: image * 2 - 1 for name, image in (*batch.items(), ("result", result(task, batch)))}
+    assert (signed["result"] - signed["raw"]).abs().max() > 0.01
+    real, fake = (torch.cat([signed["raw"], signed[name]], dim=1) for name in ("target", "result"))
 
     def gap():
         with torch.no_grad():
-            real, fake = task.discriminator(images).chunk(2)
-        return float(real.mean() - fake.mean())
+            return float(task.discriminator(real).mean() - task.discriminator(fake).mean())
 
     before, seen = gap(), []
     handle = task.discriminator.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     task.training_step(1, itertools.repeat(batch))
     handle.remove()
-    assert torch.allclose(seen[0], images[2:], atol=1e-6) and torch.allclose(seen[1], images, atol=1e-6)
+    assert torch.allclose(seen[0], fake, atol=1e-6) and torch.allclose(seen[1], torch.cat([real, fake]), atol=1e-6)
     assert gap() > before + 0.1
+
+
+def test_the_discriminator_rates_a_real_image_alone_as_in_a_batch_with_fakes(pairs, batch):
+    """The network's step shows it fakes alone."""
+    task = built(pairs, loss__adversarial=1e-6, train__lr=2e-4)
+    for step in range(1, 9):
+        task.training_step(step, itertools.repeat(batch))
+    raw, fake = batch["raw"] * 2 - 1, result(task, batch) * 2 - 1
+    real = torch.cat([raw, batch["target"] * 2 - 1], dim=1)[:1]
+    fake = torch.cat([raw, fake], dim=1)[:1]
+    with torch.no_grad():
+        alone = [task.discriminator(image) for image in (real, fake)]
+        together = task.discriminator(torch.cat([real, fake]))
+    torch.testing.assert_close(torch.cat(alone), together, rtol=1e-4, atol=1e-4)
+    assert alone[0].mean() > alone[1].mean() + 0.1
 
 
 def test_the_networks_pass_leaves_the_discriminator_as_it_is(pairs, batch):
@@ -101,7 +117,7 @@ def test_the_network_learns_to_look_real(pairs, batch):
 
     def real():
         with torch.no_grad():
-            return float(discriminator(result(task, batch) * 2 - 1).mean())
+            return float(discriminator(torch.cat([batch["raw"], result(task, batch)], dim=1) * 2 - 1).mean())
 
     before = real()
     task.training_step(1, itertools.repeat(batch))
@@ -110,7 +126,13 @@ def test_the_network_learns_to_look_real(pairs, batch):
 
 def test_the_perceptual_term_compares_the_thumbnails_result_with_its_target():
     images = [torch.full((1, 3, side, side), 0.5) for side in (16, 8)]
-    output = ABPNOutput(results=[images[0] + 0.1, images[1] - 0.2], blends=images, images=images, mask_logits=None)
+    output = ABPNOutput(
+        results=[images[0] + 0.1, images[1] + 0.4],
+        blends=images,
+        images=images,
+        retouched_thumbnail=images[1] - 0.2,
+        mask_logits=None,
+    )
     loss = JointLoss(LossConfig(perceptual=0.0, adversarial=0.0))
     seen = []
     loss.perceptual = lambda output, target: seen.append((output, target)) or output.mean()
@@ -138,6 +160,7 @@ def test_the_paper_weighs_its_terms_as_printed():
         results=[torch.full((1, 3, 16, 16), 0.5)] * 2,
         blends=[torch.rand(1, 3, 16, 16)] * 2,
         images=[torch.full((1, 3, 16, 16), 0.5)] * 2,
+        retouched_thumbnail=torch.full((1, 3, 16, 16), 0.5),
         mask_logits=None,
     )
     terms = JointLoss(LossConfig(mse=0.0, perceptual=0.0, adversarial=0.0, dice=0.0))(output, torch.rand(1, 3, 16, 16))

@@ -50,7 +50,7 @@ class JointLoss(nn.Module):
         Args:
             output: Model output.
             target: Retouched photographs, (N, 3, H, W) in [0, 1], H and W multiples of 2^l.
-            discriminator: Discriminator of R_0; needed if the adversarial weight is not 0.
+            discriminator: Discriminator of I_0 and R_0; needed if the adversarial weight is not 0.
 
         Returns:
             Scalars by name: "loss", the weighted sum, and the terms in use, unweighted: "mse", "l1", "psnr",
@@ -62,10 +62,13 @@ class JointLoss(nn.Module):
         if config.mse or config.l1 or config.psnr:
             terms |= self._reconstruction(output, targets)
         if self.perceptual is not None:
-            terms["perceptual"] = self.perceptual(output.results[-1].clamp(0, 1), targets[-1])
+            # Paper: layers not stated. Here: relu1_2, relu2_2 and relu3_3 of VGG-16. It expects images in [0, 1], and R_l
+            # is unbounded.
+            terms["perceptual"] = self.perceptual(_supervised(output)[-1].clamp(0, 1), targets[-1])
         if config.adversarial:
             assert discriminator is not None
-            terms["adversarial"] = generator_loss(discriminator(to_signed(output.results[0])), kind="bce")
+            pair = with_condition(output.images[0], output.results[0])
+            terms["adversarial"] = generator_loss(discriminator(pair), kind="bce")
         if output.mask_logits is not None and (config.dice or config.bce):
             terms |= self._mask(output.mask_logits, output.images[-1], targets[-1])
         if config.tv:
@@ -76,7 +79,7 @@ class JointLoss(nn.Module):
     def _reconstruction(self, output: ABPNOutput, targets: list[Tensor]) -> dict[str, Tensor]:
         """Sum the errors over the levels, with larger weights inside the mask."""
         mse, l1, psnr = [], [], []
-        for R, R_gt, I in zip(output.results, targets, output.images, strict=True):
+        for R, R_gt, I in zip(_supervised(output), targets, output.images, strict=True):
             mask = difference_mask(I, R_gt, threshold=MASK_THRESHOLD)
             # The mean weight is 1, so that batches with many blemishes do not take larger steps.
             weight = 1 + self.config.mask_emphasis * mask
@@ -94,6 +97,7 @@ class JointLoss(nn.Module):
 
         A pixel of M belongs to the true mask if any of its 4x4 pixels in the thumbnail does.
         """
+        # Paper: "applying a threshold to it", not which, and M is a quarter of I_l's size. Here: 0.02, and the maximum.
         true_mask = difference_mask(thumbnail, target, threshold=MASK_THRESHOLD)
         height, width = logits.shape[-2:]
         padding = (0, 4 * width - true_mask.shape[-1], 0, 4 * height - true_mask.shape[-2])
@@ -104,6 +108,20 @@ class JointLoss(nn.Module):
         if self.config.bce:
             terms["bce"] = F.binary_cross_entropy_with_logits(logits, true_mask)
         return terms
+
+
+def with_condition(image: Tensor, result: Tensor) -> Tensor:
+    """Return I_0 and a result or target, (N, 3, H, W) in [0, 1] each, as the discriminator's input in [-1, 1]."""
+    return to_signed(torch.cat([image, result], dim=1))
+
+
+def _supervised(output: ABPNOutput) -> list[Tensor]:
+    """Return [R_0, ..., R_l] of the losses: R_l as LRL outputs it, unless it is the result itself (l = 0).
+
+    Through ABM and R-ABM, R_l has no gradient where D(I_l) is 0, and with two networks it is no image.
+    """
+    levels = output.results[:-1]
+    return [*levels, output.retouched_thumbnail] if levels else output.results
 
 
 def _reduce(error: Tensor, reduction: str) -> Tensor:

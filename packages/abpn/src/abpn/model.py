@@ -33,15 +33,18 @@ class ABPNOutput:
     """Output of :class:`ABPN`.
 
     Attributes:
-        results: [R_0, ..., R_l], unclamped.
+        results: [ABM(I_0, B_0), ..., ABM(I_l, B_l)], unclamped; the first is R_0.
         blends: [B_0, ..., B_l].
         images: [I_0, ..., I_l], padded like the blends.
+        retouched_thumbnail: R_l as the local retouching layer outputs it, unclamped. The last of ``results`` equals it
+            where R-ABM inverts ABM.
         mask_logits: Logits of M, a quarter of the padded thumbnail's size; None without the mask branch.
     """
 
     results: list[Tensor]
     blends: list[Tensor]
     images: list[Tensor]
+    retouched_thumbnail: Tensor
     mask_logits: Tensor | None
 
     @property
@@ -99,7 +102,7 @@ class ABPN(
         blends = self.blend_pyramid(B_l, images)  # Eq. 5
         results = [self.blend(I, B) for I, B in zip(images, blends, strict=True)]  # Eq. 3
         results[0] = results[0][..., :height, :width]
-        return ABPNOutput(results, blends, images, mask_logits)
+        return ABPNOutput(results, blends, images, R_l, mask_logits)
 
     def retouch_thumbnail(self, thumbnail: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return R_l for I_l of any size, and the mask's logits, which cover I_l padded to multiples of 64."""

@@ -9,14 +9,13 @@ from retouch_common.data.face_crops import CropConfig
 from retouch_common.data.pairs import open_pairs
 from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss
 from retouch_common.losses.region import difference_mask
-from retouch_common.ranges import to_signed
 from retouch_common.training import fit
 from retouch_common.training.run_state import initial_weights
 from retouch_common.training.task import Task
 from torch import Tensor
 
 from abpn.config import Config, TrainConfig
-from abpn.losses import MASK_THRESHOLD, JointLoss
+from abpn.losses import MASK_THRESHOLD, JointLoss, with_condition
 from abpn.model import ABPN
 
 FACE_WIDTHS = (450.0, 950.0)
@@ -67,7 +66,9 @@ class RetouchingTask(Task):
         self.model = self.add_network("model", model)
         self.discriminator = None
         if config.loss.adversarial:
-            self.discriminator = self.add_network("discriminator", PatchDiscriminator())
+            # Paper: pix2pix's discriminator, with batch normalisation. Here: with instance normalisation, so that real
+            # and fake images in one batch (distributed training needs one pass) do not influence each other.
+            self.discriminator = self.add_network("discriminator", PatchDiscriminator(6, norm="instance"))
 
     def training_step(self, step: int, batches: Any) -> dict[str, Tensor]:
         """Take one optimiser step of Eq. 6 and return its losses, averaged over processes."""
@@ -91,7 +92,7 @@ class RetouchingTask(Task):
                 runner.backward(losses["loss"])
                 if self.discriminator is not None and discriminator is not None:
                     discriminator.requires_grad_(True)
-                    real, fake = to_signed(target), to_signed(output.results[0].detach())
+                    real, fake = with_condition(raw, target), with_condition(raw, output.results[0].detach())
                     # Distributed training allows one forward pass per backward pass.
                     logits = self.discriminator(torch.cat([real, fake]))
                     losses["discriminator"] = discriminator_loss(*logits.chunk(2), kind="bce")
