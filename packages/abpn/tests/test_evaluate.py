@@ -101,6 +101,27 @@ def test_the_model_row_is_what_the_retoucher_scores(evaluated, data, weights):
     assert mean["seconds"] > 0
 
 
+def test_the_papers_result_has_no_dead_zone(data, tmp_path):
+    """Every pixel darker by half a level to one: R_0 has that change, abpn-retouch does not write it."""
+    torch.manual_seed(0)
+    model = ABPN.from_preset("tiny")
+    torch.nn.init.constant_(model.local_retouching.retouching_branch.modules_up[-1].conv.bias, -0.0073)  # halved by g
+    model.save_pretrained(tmp_path / "weights")
+    for arguments, changed in (
+        (["--resolutions", "64", "--dead-zone"], False),
+        (["--resolutions", "64"], True),
+        (["--size", "64", "--no-dead-zone"], True),
+        (["--size", "64"], False),
+    ):
+        common = ["--data", data, "--weights", tmp_path / "weights", "--split", "all", "--limit", 1, "--device", "cpu"]
+        out = tmp_path / "-".join(arguments)
+        output = run(*common, "--no-lpips", "--precision", "fp32", "--out", out, *arguments).stdout
+        [measured] = json.loads((out / "evaluation.json").read_text())["resolutions"]
+        difference = abs(measured["rows"][MODEL]["mean"]["psnr-rgb8"] - measured["rows"][IDENTITY]["mean"]["psnr-rgb8"])
+        assert (difference > 0.01) == changed, arguments
+        assert ("R_0, as in the paper" in " ".join(output.split())) == changed
+
+
 def test_pairs_without_a_difference_stay_out_of_the_means(evaluated):
     result, written, _ = evaluated
     [measured] = written["resolutions"]

@@ -134,6 +134,12 @@ class Sizes(click.ParamType):
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs.")
 @click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True)
 @click.option(
+    "--dead-zone/--no-dead-zone",
+    default=None,
+    help="Measure what abpn-retouch writes, without changes of up to one 8-bit level, or the paper's R_0.  "
+    "[default: R_0 with --resolutions, whose tables stand beside the paper's]",
+)
+@click.option(
     "--lpips/--no-lpips",
     default=None,
     help="Require LPIPS, or skip it.  [default: measure it if AlexNet's weights are available]",
@@ -149,6 +155,7 @@ def evaluate(
     out: Path | None,
     size: int | None,
     resolutions: tuple[int, ...] | None,
+    dead_zone: bool | None,
     overwrite: bool,
     **settings: Any,
 ) -> None:
@@ -161,7 +168,8 @@ def evaluate(
     from abpn.evaluate import evaluate as run
 
     refuse_evaluated(out, overwrite=overwrite)
-    how = EvaluationOptions(resolutions=resolutions or (size or 1024,), **settings)
+    dead_zone = not resolutions if dead_zone is None else dead_zone
+    how = EvaluationOptions(resolutions=resolutions or (size or 1024,), dead_zone=dead_zone, **settings)
     show(run(weights, data, how, out=out, report=lambda line: click.echo(line, err=True)))
     if out is not None:
         click.echo(f"wrote {out}", err=True)

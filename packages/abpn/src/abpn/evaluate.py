@@ -36,6 +36,8 @@ from abpn.retouch import Retoucher
 
 MODEL = "ABPN"
 LARGEST_FACES = 768  # pixels: faces:DIR makes no larger crops
+DEAD_ZONE = "what abpn-retouch writes: R_0 without changes of up to one 8-bit level"
+R_0 = "R_0, as in the paper, with all its changes"
 FIGURE_ROWS, FIGURE_SIDE, AMPLIFIED = 6, 512, 8
 
 
@@ -47,6 +49,7 @@ class EvaluationOptions:
         resolutions: Sides in pixels to resize the pairs to, a table for each.
         split: "val", "test" or "all".
         limit: Use only the first ``limit`` pairs.
+        dead_zone: Measure what ``abpn-retouch`` writes, without changes of up to one 8-bit level, not the paper's R_0.
         lpips: True requires LPIPS, None measures it if its weights are available, False skips it.
         device: "auto", "cpu" or "cuda".
         precision: Number format of the convolutions.
@@ -55,6 +58,7 @@ class EvaluationOptions:
     resolutions: tuple[int, ...] = (1024,)
     split: Split = "val"
     limit: int | None = None
+    dead_zone: bool = True
     lpips: bool | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -99,7 +103,7 @@ def evaluate(
     from retouch_common.progress import progress_bar
 
     found = resolve_weights(weights, bundled=resources.files("abpn") / "weights")
-    retoucher = Retoucher(found.path, device=options.device, precision=options.precision)
+    retoucher = Retoucher(found.path, device=options.device, precision=options.precision, dead_zone=options.dead_zone)
     result = Evaluation(header=_header(weights, found.path, data, options, retoucher))
     lpips = open_lpips(options.lpips, retoucher.device, result.notes)
     sizes = _resolutions(data, options.resolutions, result.notes)
@@ -173,6 +177,7 @@ def _header(weights: str, path: Path, data: str, options: EvaluationOptions, ret
         "data": {"spec": data, "split": options.split, "limit": options.limit, "pairs": pairs},
         "device": str(retoucher.device),
         "precision": options.precision,
+        "output": DEAD_ZONE if options.dead_zone else R_0,
         "seconds": "array to array, after one call to warm up, mean over images",
         "changed": CHANGED,
         "environment": environment(),
@@ -199,5 +204,6 @@ def show(result: Evaluation) -> None:
     legend = (
         "RGB, 8 bits; means over images, PSNR too; nothing differs = 100 dB. Inside: where target and raw differ by "
     )
-    for note in (f"{legend}more than {CHANGED_LEVELS} levels.", *result.notes):
+    output = f"{MODEL}: {result.header['output']}."
+    for note in (f"{legend}more than {CHANGED_LEVELS} levels.", output, *result.notes):
         screen.print(note, markup=False, highlight=False)

@@ -86,19 +86,27 @@ class Retoucher:
         device: "auto", "cpu", "cuda" or a torch device.
         precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16". Pyramid and blending are
             always in fp32.
+        dead_zone: Suppress changes of up to one 8-bit level, so that unretouched pixels keep their bits. False gives
+            the paper's R_0.
 
     Raises:
         ValueError: If weights, device or precision are unknown.
     """
 
     def __init__(
-        self, model: ABPN | str | os.PathLike[str] = "small", *, device: str = "auto", precision: str = "auto"
+        self,
+        model: ABPN | str | os.PathLike[str] = "small",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        dead_zone: bool = True,
     ) -> None:
         self.device = resolve_device(device)
         dtype = resolve_precision(precision, self.device)
         model = model if isinstance(model, ABPN) else ABPN.from_pretrained(model)
         self.model = prepare_for_inference(model, self.device, convolutions=dtype)
         self.precision = precision
+        self.dead_zone = dead_zone
 
     @functools.cached_property
     def skin(self) -> SkinSegmenter:
@@ -224,7 +232,9 @@ class Retoucher:
         images[-1] = coarse.image[..., at_s, across_s]
         B_0 = self.model.blend_pyramid(coarse.blend[..., at_s, across_s], images)[0]
         keep = (..., inner, slice(columns.inner.start, columns.inner.start + stop - columns.start))
-        change = suppress_noise(self.model.blend.change(tile[keep], B_0[keep]))
+        change = self.model.blend.change(tile[keep], B_0[keep])
+        if self.dead_zone:  # Paper: R_0. Here: unretouched pixels keep their bits.
+            change = suppress_noise(change)
         if not change.any():
             return
         largest = np.iinfo(block.dtype).max
