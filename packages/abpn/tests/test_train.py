@@ -10,11 +10,12 @@ import torch
 from abpn.cli import train as command
 from abpn.config import PRESETS, TrainConfig
 from abpn.model import ABPN
-from abpn.train import cut, dry_run, levels_of_step, train
+from abpn.train import RetouchingTask, cut, dry_run, levels_of_step, train
 from click.testing import CliRunner
 from retouch_common.cli.training import STOPPED
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
+from retouch_common.training.runner import Runner
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,21 @@ def test_dry_run_writes_nothing(pairs, tmp_path):
     dry_run(configured(), pairs, device="cpu", report=said.append)
     assert "dry run: no run directory was written" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_the_learning_rate_drops_after_epochs_of_the_data_at_hand(pairs):
+    """Three pairs for training and batches of two: two epochs are three steps."""
+    config = configured(train__schedule="step", train__step_at_epoch=2, train__steps=100)
+    task = RetouchingTask(config, pairs)
+    task.setup(Runner(cpu=True))
+    assert (len(task.data), config.train.batch_size) == (3, 2)
+    rates = []
+    for _ in range(5):
+        rates.append(task.optimizers["model"].param_groups[0]["lr"])
+        task.optimizers["model"].step()
+        task.schedulers["model"].step()
+    assert rates == pytest.approx([2e-3, 2e-3, 2e-3, 2e-4, 2e-4])
+    assert PRESETS["paper"].train.step_at_epoch == 100 and PRESETS["paper"].train.schedule == "step"
 
 
 def test_levels_depend_on_the_step_alone():

@@ -95,17 +95,22 @@ class TrainConfig(BaseTrainConfig):
         levels: Values of l, one of which is drawn for every step.
         thumbnail: Largest side of a training thumbnail; samples are center-cropped to it, so that steps with a small l
             cost no more than others. 0 keeps whole samples.
+        step_at_epoch: Passes over the training data after which the schedule "step" divides the learning rate by ten; 0
+            divides after ``step_at`` steps.
     """
 
     size: int = 1024
     fit: Literal["crop", "whole"] = "crop"
     levels: tuple[int, ...] = (2,)
     thumbnail: int = 0
+    step_at_epoch: int = 0
     lr: float = 5e-4
     schedule: Literal["constant", "cosine", "step"] = "step"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.step_at_epoch < 0:
+            raise ValueError(f"train.step_at_epoch must be at least 0, not {self.step_at_epoch}")
         if self.size % 2 ** max(self.levels):
             raise ValueError(f"train.size={self.size} is not a multiple of 2**{max(self.levels)} (train.levels)")
 
@@ -128,7 +133,7 @@ PRESETS: dict[str, Config] = {
     # The equations as printed and the widths that match the paper's cost.
     "paper": Config(
         model=ModelConfig(blend="adaptive", pyramid="burt", residual=False),
-        train=TrainConfig(fit="whole"),
+        train=TrainConfig(fit="whole", step_at_epoch=100),
     ),
     # The paper's network with the neutral blend and a residual branch, trained for fidelity.
     "recommended": Config(

@@ -70,6 +70,12 @@ class RetouchingTask(Task):
             # and fake images in one batch (distributed training needs one pass) do not influence each other.
             self.discriminator = self.add_network("discriminator", PatchDiscriminator(6, norm="instance"))
 
+    @property
+    def step_at(self) -> int:
+        """Steps after which the schedule "step" divides, of ``train.step_at_epoch`` epochs if that is not 0."""
+        cfg = self.config.train
+        return math.ceil(cfg.step_at_epoch * len(self.data) / cfg.batch_size) if cfg.step_at_epoch else cfg.step_at
+
     def training_step(self, step: int, batches: Any) -> dict[str, Tensor]:
         """Take one optimiser step of Eq. 6 and return its losses, averaged over processes."""
         runner, cfg = self.runner, self.config.train

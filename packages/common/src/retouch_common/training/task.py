@@ -108,10 +108,15 @@ class Task(ABC):
             self.ema.module.to(runner.device)
         return self.networks[name]
 
+    @property
+    def step_at(self) -> int:
+        """Steps after which the schedule "step" divides; the data are open when it is first needed."""
+        return self.config.train.step_at
+
     def _schedule(self, every: int) -> Callable[[int], float]:
-        cfg = self.config.train
+        cfg, step_at = self.config.train, self.step_at
         return lambda taken: learning_rate_factor(
-            taken * every, steps=cfg.steps, warmup=cfg.warmup, schedule=cfg.schedule, step_at=cfg.step_at
+            taken * every, steps=cfg.steps, warmup=cfg.warmup, schedule=cfg.schedule, step_at=step_at
         )
 
     def run_files(self) -> dict[str, str]:
