@@ -137,7 +137,7 @@ def test_a_white_background_keeps_the_blend_layer_small():
         optimizer.zero_grad()
         terms(flat(1.0, 128), of, mse=1.0)["loss"].backward()
         optimizer.step()
-    assert largest[-1] < 0.3 * largest[0]
+    assert largest[-1] < 0.5 * largest[0]
 
 
 def test_psnr_term_takes_the_logarithm_sample_by_sample():

@@ -129,6 +129,7 @@ class RefiningModule(nn.Module):
         super().__init__()
         self.phi_1 = nn.Conv2d(6, width, 3, padding=1)
         self.phi_2 = nn.Conv2d(width, 3, 3, padding=1)
+        # Paper: initialisation not stated. Here: phi_2 starts at 0.
         nn.init.zeros_(self.phi_2.weight)
         nn.init.zeros_(self.phi_2.bias)  # type: ignore[arg-type]
 

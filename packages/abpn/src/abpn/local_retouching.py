@@ -39,7 +39,7 @@ class MutualEncoder(nn.Module):
 
     def forward(self, thumbnail: Tensor) -> list[Tensor]:
         """Return [F_0, ..., F_6]."""
-        # Paper: "F_skip0 = I_0". Here: I_l, the encoder's input, since I_0 has another size unless l = 0.
+        # Paper: "F_skip0 = I_0". Here: 2 I_l - 1, the encoder's input, since I_0 has another size unless l = 0.
         features = [thumbnail]
         for block in self.blocks:
             features.append(block(features[-1]))
@@ -67,6 +67,9 @@ class LocalAttentiveModule(GatedConv2d):
     """LAM (Fig. 4): a gated convolution that selects between new features and the encoder's.
 
     out = h(conv(x)) * g + h(conv_skip(F_skip)) * (1 - g) with x = Cat(F, F_skip, M) and g = sigmoid(gate(x)).
+
+    Paper: a figure and no formula. Here: that of an unused block in the authors' ModelScope code (``GatedConvBNActiv2``
+    of skin_retouching), which fits the figure, but with a batch normalisation for each path instead of a shared one.
 
     Args:
         in_channels: Channels of the features F from the level below.
@@ -240,6 +243,7 @@ class LocalRetouchingLayer(nn.Module):
             logits = self.mask_branch(features)
             mask = torch.sigmoid(logits)
         else:
+            # Paper: what the LAMs get without MPB is not stated. Here: a mask of ones.
             logits, mask = None, torch.ones_like(features[2][:, :1])
         retouched = self.retouching_branch(features, mask).to(thumbnail.dtype)
         return thumbnail + retouched if self.residual else retouched, logits

@@ -62,8 +62,7 @@ class JointLoss(nn.Module):
         if config.mse or config.l1 or config.psnr:
             terms |= self._reconstruction(output, targets)
         if self.perceptual is not None:
-            # Paper: layers not stated. Here: relu1_2, relu2_2 and relu3_3 of VGG-16. It expects images in [0, 1], and R_l
-            # is unbounded.
+            # Paper: layers not stated. Here: relu1_2, relu2_2 and relu3_3 of VGG-16, of R_l clamped to [0, 1].
             terms["perceptual"] = self.perceptual(_supervised(output)[-1].clamp(0, 1), targets[-1])
         if config.adversarial:
             assert discriminator is not None
