@@ -247,7 +247,7 @@ def _portraits() -> list[Portrait]:
 
 
 def _retouch(raw: np.ndarray) -> np.ndarray:
-    """The picture after the last stage; changes of up to a level are left out, as in bpfre-retouch."""
+    """The picture after the last stage, with all its changes; bpfre-retouch leaves out those of up to a level."""
     return _levels(_output(raw).result)
 
 
