@@ -32,7 +32,7 @@ class TestRecommended(BPFReContract):
 
 
 class TestPaper(BPFReContract):
-    changes = (("residual", "none"),)
+    changes = (("residual", "none"), ("detach_coarse", True))
 
     def run(self, model, image):
         outputs = super().run(model, image)

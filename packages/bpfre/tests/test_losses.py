@@ -1,6 +1,7 @@
 """Eq. 4-12 by hand on one or two pixels."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -76,11 +77,30 @@ def test_equation_11_in_both_forms():
 
 
 @pytest.mark.parametrize("saturating", [False, True])
-def test_adversarial_losses_do_not_shape_the_map(saturating):
+@pytest.mark.parametrize("detached", [False, True])
+def test_equation_11_shapes_the_map_unless_it_is_detached(saturating, detached):
+    M, logits = filled(0.5, 32).requires_grad_(), filled(0.1, 32).requires_grad_()
+    output = BPFReOutput(filled(0.5, 32, 3), filled(0.5, 32, 3), [], [M])
+    objective = Objective(LossConfig(perceptual=0.0, saturating=saturating, detach_map=detached))
+    objective.adversarial(logits, output)["adversarial"].backward()
+    assert logits.grad.ne(0).all()
+    expected = -sp(0.1) if saturating else sp(-0.1)
+    assert M.grad is None if detached else M.grad.sum().item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_equation_10_does_not_shape_the_map():
     M, logits = filled(0.5).requires_grad_(), filled(0.1).requires_grad_()
-    synthesis_loss(logits, M, saturating=saturating).backward()
     discriminator_loss(logits, M, logits, M, logits).backward()
     assert M.grad is None and logits.grad.ne(0).all()
+
+
+def test_the_papers_difference_is_not_stretched():
+    """Eq. 4: |x_raw - x_ret|, a tenth in one channel of three."""
+    raw, target = filled(0.5, 32, 3), filled(0.5, 32, 3)
+    raw[:, 0, :16] = 0.6
+    config = replace(PRESETS["paper"].loss, perceptual=0.0)
+    terms = Objective(config)(output_of(0.5, 0.5, M=0.0), raw, target)
+    assert terms["blemish_coarse"].item() == pytest.approx(0.1 / 3 / 2, rel=1e-4)
 
 
 def test_r1_of_a_linear_discriminator():

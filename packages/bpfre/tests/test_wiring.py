@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from bpfre.config import PRESETS, LossConfig
+from bpfre.config import PRESETS, LossConfig, ModelConfig, TrainConfig
 from bpfre.losses import r1_penalty
 from bpfre.model import BPFRe, BPFReOutput
 from bpfre.objective import Objective
@@ -153,6 +153,13 @@ def test_the_second_stage_trains_the_first_unless_it_is_detached(detached):
     assert model.encoder.latent.weight.grad.any()  # the style code is the second stage's
 
 
+def test_without_a_decoder_the_second_stage_trains_the_encoder_of_the_paper():
+    """Table 1: nothing else would."""
+    model = BPFRe(apply_overrides(PRESETS["tiny"], {"model.detach_coarse": True, "model.decoder": False}).model)
+    model(torch.rand(2, 3, 64, 64)).refined.square().mean().backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.encoder.stem.parameters())
+
+
 def test_each_perceptual_term_has_its_own_images():
     def filled(value):
         return torch.full((1, 3, 32, 32), value)
@@ -175,8 +182,33 @@ def test_validation_measures_the_moving_average(pairs):
     assert all(math.isfinite(value) for value in metrics.values())
 
 
-def test_the_paper_weighs_its_terms_as_printed():
-    """Eq. 12; the U-Net's own rate is ours."""
-    loss, train = PRESETS["paper"].loss, PRESETS["paper"].train
-    assert (loss.identity, loss.blemish, loss.adversarial, loss.psnr, loss.emphasis) == (0.001, 1.0, 1.0, 0.0, 0.0)
-    assert (train.lr, train.unet_lr, train.betas, train.steps) == (2e-3, 0.1, (0.0, 0.99), 120_000)
+def test_the_preset_paper_is_what_is_printed():
+    """Eq. 4-12 and section 4.2; comments name what the paper does not state."""
+    paper = PRESETS["paper"]
+    assert paper.loss == LossConfig(
+        pixel=1.0, perceptual=1.0, psnr=0.0, emphasis=0.0, identity=0.001, blemish=1.0, blemish_distance="l1",
+        difference="raw", adversarial=1.0, saturating=True, detach_map=False,
+        r1=10.0, r1_every=16,  # StyleGAN2's
+    )  # fmt: skip
+    assert paper.train == TrainConfig(
+        steps=120_000, batch_size=2, lr=2e-3, unet_lr=1.0, unpaired_every=1, schedule="constant", warmup=0, clip=0.0,
+        precision="fp32", betas=(0.0, 0.99), ema=0.998,  # the last two StyleGAN2's
+    )  # fmt: skip
+    assert paper.model == ModelConfig(
+        residual="none", detach_coarse=True, attention_norm=False, decoder=True, generator=True, attention=True,
+        size=512, patch=1, channel_base=32768, max_channels=512, style_dim=512, mapping_layers=8,  # StyleGAN2's
+        attention_width=32, norm="group", activation="prelu", refined_input="coarse",
+        discriminator_base=32768, discriminator_max=512,
+    )  # fmt: skip
+
+
+def test_equation_11_trains_the_map_in_the_papers_form(pairs, batches):
+    """h_map learns something else if the map that weights the logits has a gradient."""
+    moved = []
+    for detached in (False, True):
+        torch.manual_seed(0)
+        task = built(pairs, loss__adversarial=1.0, loss__detach_map=detached, loss__saturating=True)
+        assert torch.isfinite(task.training_step(1, batches)["loss"])
+        h_map = task.model.attention_refined.scales["64"].h_map
+        moved.append(torch.cat([p.detach().flatten() for p in h_map.parameters()]))
+    assert not torch.equal(*moved)

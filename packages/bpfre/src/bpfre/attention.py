@@ -137,9 +137,9 @@ def true_difference(
 ) -> Tensor:
     """Return Delta of Eq. 4 and 5: where and how much a retoucher changed the image.
 
-    Paper: |before - after|. Here ("contrast", as in the group's later code): d, the mean over channels, is stretched to
-    each image's range and Delta = 2 sigmoid(50 d) - 1, which is 0 without a change and close to 1 from a tenth of the
-    largest change on.
+    Paper: |before - after|_1. Here ("raw"): d, with the mean over channels as norm, so that it lies in [0, 1] like M.
+    Or ("contrast", as in the group's later code): d is stretched to each image's range and Delta = 2 sigmoid(50 d) - 1,
+    which is 0 without a change and close to 1 from a tenth of the largest change on.
 
     Args:
         before: (N, 3, H, W) in [0, 1].

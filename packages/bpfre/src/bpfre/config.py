@@ -33,7 +33,8 @@ class ModelConfig:
         refined_input: Image for alpha and beta of A^{D2G}: the first stage's ("coarse") or "raw".
         residual: Stages predict an image ("none") or a change of their input image ("add").
         detach_coarse: Stop gradients from the second stage into the first, as Eq. 12 is written; of the encoder, only
-            the linear layer of the latent code is then trained by the second stage.
+            the linear layer of the latent code is then trained by the second stage. No effect without the decoder,
+            where nothing else would train the encoder.
         decoder: False: Table 1 without A^{E2D} and D_deco; the generator gets the encoder's features.
         generator: False: Table 1 without A^{D2G} and G; the U-Net is trained against the discriminator.
         attention: False: Table 1 without both attention modules.
@@ -109,6 +110,7 @@ class LossConfig:
         difference_floor: Smallest range that is stretched, in [0, 1], so that noise is not amplified.
         adversarial: Eq. 10 and 11.
         saturating: Let the generator minimise log(1 - D), as Eq. 11 is printed, instead of -log D.
+        detach_map: Stop the gradient of Eq. 11 into M; otherwise, as printed, it shapes M regardless of the truth.
         r1: gamma of the gradient penalty on retouched images; 0 switches it off.
         r1_every: Steps between penalties, each of r1_every times the weight.
     """
@@ -127,6 +129,7 @@ class LossConfig:
     difference_floor: float = 4 / 255
     adversarial: float = 1.0
     saturating: bool = False
+    detach_map: bool = True
     r1: float = 10.0
     r1_every: int = 16
 
@@ -219,8 +222,13 @@ _SMALL = Config(
 )
 
 PRESETS: dict[str, Config] = {
-    # The equations as printed: stages predict images, every weight is 1.
-    "paper": Config(model=ModelConfig(residual="none")),
+    # The equations as printed: stages predict images, Eq. 12's parameter sets are apart, M is compared with
+    # |x_raw - x_ret| and shaped by Eq. 11, every weight is 1 and all networks have one learning rate.
+    "paper": Config(
+        model=ModelConfig(residual="none", detach_coarse=True),
+        loss=LossConfig(difference="raw", saturating=True, detach_map=False),
+        train=TrainConfig(unet_lr=1.0),
+    ),
     # Stages predict changes, and the pixel term outweighs the adversarial one.
     "recommended": Config(
         model=ModelConfig(attention_norm=True),

@@ -3,9 +3,10 @@
 Shapes: images (N, 3, S, S) in [0, 1]; maps M of one module, a list of (N, 1, s, s) in [0, 1], finest first; logits of
 the discriminator (N, 1, S, S), large for retouched pixels. sp is softplus, -log sigma(l) = sp(-l).
 
-Deviations: ``psnr_loss`` and the cross-entropy of M are additions. M is detached in the adversarial terms, which would
-otherwise drive it to 1 (saturating) or 0 (non-saturating) regardless of the truth. Means are taken over pixels. The
-generator's loss is non-saturating by default. Eq. 12 lists the discriminator among what minimises, a misprint.
+Deviations: ``psnr_loss`` and the cross-entropy of M are additions. Means are taken over pixels. The generator's loss is
+non-saturating by default, and M has no gradient in it, since Eq. 11 drives it to 1 (saturating) or 0 (non-saturating)
+regardless of the truth; the preset ``paper`` has both as printed. Eq. 12 lists the discriminator among what minimises,
+a misprint.
 """
 
 from collections.abc import Sequence
@@ -73,6 +74,8 @@ def discriminator_loss(
 ) -> Tensor:
     """L_adv^disc of Eq. 10, negated to be minimised: E[M sp(l_raw)] + E[M sp(l_refined)] + E[sp(-l_ret)].
 
+    It trains D_disc alone (Eq. 12), so that M has no gradient.
+
     Args:
         logits_raw: Of raw images.
         M_raw: Blemish maps of the raw images, of the logits' size.
@@ -92,11 +95,11 @@ def synthesis_loss(logits_refined: Tensor, M: Tensor, *, saturating: bool = Fals
 
     Args:
         logits_refined: Of model outputs.
-        M: Blemish maps of the model's inputs, of the logits' size.
+        M: Blemish maps of the model's inputs, of the logits' size. A gradient reaches them unless they are detached.
         saturating: Use the printed form, whose gradient vanishes where the discriminator is confident.
     """
     logits = logits_refined.float()
-    return (M.detach() * (-F.softplus(logits) if saturating else F.softplus(-logits))).mean()
+    return (M * (-F.softplus(logits) if saturating else F.softplus(-logits))).mean()
 
 
 def r1_penalty(logits: Tensor, image: Tensor) -> Tensor:

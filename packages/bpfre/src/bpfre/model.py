@@ -123,7 +123,7 @@ class BPFRe(
         """Return x^ in [-1, 1] and the maps M^{D2G} (Eq. 8)."""
         assert self.generator is not None
         base = x if coarse is None else coarse
-        if self.config.detach_coarse:
+        if self.config.detach_coarse and self.decoder is not None:
             f_E = {r: features.detach() for r, features in f_E.items()}
             f = {r: features.detach() for r, features in f.items()}
             base = base.detach()

@@ -14,6 +14,7 @@ from bpfre.losses import blemish_loss, emphasis_weight, pixel_loss, psnr_loss, s
 from bpfre.model import BPFReOutput
 
 PSNR_FLOOR = 3e-4  # added to squared errors before the logarithm: nearly perfect samples stop counting
+# Paper: "a VGG network pre-trained on ImageNet". Here: VGG-19, five layers, images normalised with ImageNet's moments.
 VGG_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
@@ -67,7 +68,8 @@ class Objective(nn.Module):
             terms |= self._consistency("coarse", output.coarse, target, weight)
         if output.refined is not None:
             if output.attention_refined:
-                # The target is what stage one has left, not to be trained through.
+                # The target is what stage one has left, not to be trained through. Paper: what it is without D_deco
+                # (Table 1) is not stated. Here: |x_raw - x_ret|.
                 base = raw if output.coarse is None else output.coarse.detach().clamp(0, 1)
                 remaining = true_difference(base, target, **options)
                 terms["blemish_refined"] = blemish_loss(output.attention_refined, remaining, distance=distance)
@@ -85,6 +87,8 @@ class Objective(nn.Module):
     def adversarial(self, logits: Tensor, output: BPFReOutput) -> dict[str, Tensor]:
         """Compute Eq. 11 on the model outputs for all raw images."""
         M = full_size_map(output, logits.shape[-1])
+        # Paper: M has a gradient. Here ("detach_map"): none, since it would drive M to 0 or 1 regardless of the truth.
+        M = M.detach() if self.config.detach_map else M
         return {"adversarial": synthesis_loss(logits, M, saturating=self.config.saturating)}
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
@@ -101,12 +105,12 @@ class Objective(nn.Module):
 
 
 def full_size_map(output: BPFReOutput, size: int) -> Tensor:
-    """Return the map that weights the discriminator's logits, (N, 1, size, size), detached.
+    """Return the map that weights the discriminator's logits, (N, 1, size, size).
 
     It is the finest map of the last attention module, or ones without attention modules.
     """
     maps = output.attention_refined or output.attention_coarse
     if not maps:
         return torch.ones(len(output.result), 1, size, size, device=output.result.device)
-    M = maps[0].detach().float()
+    M = maps[0].float()
     return M if M.shape[-1] == size else F.interpolate(M, (size, size), mode="bilinear")

@@ -3,6 +3,9 @@
 As in the demo of Yang et al., "GAN Prior Embedded Network for Blind Face Restoration in the Wild" (CVPR 2021): one to
 three strokes, 12 to 80 pixels wide at an image size of 1024, with round joints and ends, each of 8 to 27 segments of
 about diagonal / 8 in alternating directions.
+
+Paper: "the image degradation method" of GPEN, for inpainting. Here: these strokes; GPEN's blur, noise and compression,
+which are for blind restoration, are left out.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ class RetouchingTask(Task):
         with runner.autocast():
             logits = self.discriminator(torch.cat([all_raw, fake.to(all_raw.dtype), all_retouched]))
         on_raw, on_fake, on_retouched = logits.split([len(all_raw), len(fake), len(all_retouched)])
-        M = full_size_map(self.output, logits.shape[-1])
+        M = full_size_map(self.output, logits.shape[-1]).detach()
         losses |= {"discriminator": discriminator_loss(on_raw, M, on_fake, M, on_retouched), "mask_mean": M.mean()}
         runner.backward(losses["discriminator"])
         return losses
