@@ -1,9 +1,34 @@
 """Files that are complete or not there, and that are not replaced unasked."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
-from retouch_common.files import atomic_output, refuse_existing, refuse_foreign, refuse_other_settings, write_atomically
+from retouch_common.files import (
+    ScratchDirectory,
+    atomic_output,
+    refuse_existing,
+    refuse_foreign,
+    refuse_other_settings,
+    write_atomically,
+)
+
+LEAVING = """
+import os, sys, time
+from retouch_common.files import ScratchDirectory, atomic_output
+with atomic_output(sys.argv[1] + "/a.png") as temporary:
+    scratch = ScratchDirectory("retouch-test-")
+    for path in (temporary, scratch.name + "/face.png"):
+        open(path, "wb").write(b"half of it")
+    for path in (temporary, scratch.name):
+        os.utime(path, (time.time() - 3600,) * 2)
+    print(scratch.name, flush=True)
+    time.sleep(60)
+"""
 
 
 def test_a_file_is_written_whole(tmp_path):
@@ -53,3 +78,41 @@ def test_folders_with_other_files_are_refused(tmp_path):
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(ValueError, match=f"{tmp_path}: holds other files already"):
         refuse_foreign(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX locks")
+def test_what_a_killed_process_left_is_deleted_and_what_a_living_one_writes_is_not(tmp_path, monkeypatch):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    def leftovers():
+        return sorted(path.name[:9] for path in (*tmp_path.glob(".writing-*"), *temporary.iterdir()))
+
+    process = subprocess.Popen([sys.executable, "-c", LEAVING, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().startswith(str(temporary))
+        (tmp_path / "folder").mkdir()
+        write_atomically(tmp_path / "b", b"")
+        ScratchDirectory("retouch-test-").cleanup()
+        assert leftovers() == [".writing-", "retouch-t"]  # it lives
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert leftovers() == [".writing-", "retouch-t"]
+    subprocess.run(
+        [sys.executable, "-c", "import sys; from retouch_common.files import *;"
+         "write_atomically(sys.argv[1] + '/b', b''); ScratchDirectory('retouch-test-').cleanup()", str(tmp_path)],
+        check=True,
+    )  # fmt: skip
+    assert leftovers() == []
+    assert {path.name for path in tmp_path.iterdir()} == {"tmp", "folder", "b"}
+
+
+def test_a_new_temporary_file_is_never_taken_for_a_leftover(tmp_path):
+    """Between its creation and its lock."""
+    fresh = tmp_path / ".writing-fresh.png"
+    fresh.write_bytes(b"")
+    write_atomically(tmp_path / "a", b"")
+    assert fresh.exists() and time.time() - fresh.stat().st_mtime < 60

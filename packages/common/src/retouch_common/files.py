@@ -1,23 +1,41 @@
-"""Atomic outputs, checks before a folder or file is written, and checksums."""
+"""Atomic outputs, temporary directories, locks, checks before a folder or file is written, and checksums.
+
+Temporary files and directories are locked by their process, so that another can tell and delete those of a process that
+was killed. Without POSIX locks (Windows, some network file systems) nothing is locked and nothing is deleted.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
+import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_TEMPORARY = ".writing-"
+_GRACE = 60.0  # seconds between the creation of a temporary file and its lock, at most
 
 
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) -> Iterator[Path]:
     """Yield a temporary file beside an output, and rename it to the output on success.
 
-    The output is complete or unchanged, whatever happens; its permissions are kept.
+    The output is complete or unchanged, whatever happens; its permissions are kept. Temporary files in its folder that
+    killed processes left are deleted.
 
     Raises:
         OSError: If the folder does not exist or is not writable, or the output is a folder.
@@ -27,18 +45,21 @@ def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) ->
         raise IsADirectoryError(f"{path}: cannot be written: is a folder")
     suffix = path.suffix if suffix is None else suffix
     try:
-        descriptor, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=suffix, dir=path.parent)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise type(error)(f"{path}: cannot be written: {reason}") from error
-    os.close(descriptor)
     temporary = Path(name)
-    try:
+    with contextlib.ExitStack() as closed:
+        closed.callback(temporary.unlink, missing_ok=True)
+        if _lock(descriptor):
+            closed.callback(os.close, descriptor)
+        else:
+            os.close(descriptor)
+        _delete_leftovers(str(path.parent), _TEMPORARY)
         yield temporary
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -51,6 +72,68 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+class ScratchDirectory(tempfile.TemporaryDirectory):
+    """Temporary directory that is deleted with its process, or by a later one if the process is killed.
+
+    Args:
+        prefix: Start of its name; directories of the same prefix that killed processes left are deleted.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix=prefix)
+        if fcntl is not None:
+            descriptor = os.open(self.name, os.O_RDONLY)
+            weakref.finalize(self, os.close, descriptor)
+            _lock(descriptor)
+        _delete_leftovers(os.path.dirname(self.name), prefix)
+
+
+@contextlib.contextmanager
+def exclusive(path: str | os.PathLike[str], holder: str) -> Iterator[None]:
+    """Lock a file, which is created, against other processes.
+
+    Raises:
+        ValueError: If another process has locked it; ``holder`` is the subject of the message.
+    """
+    with open(path, "ab") as file:
+        if _lock(file.fileno()) is False:
+            raise ValueError(f"{holder} is in use by another process; wait until it ends, or stop it")
+        yield
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open file until it is closed; False if another process has locked it, None without locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
+
+
+@functools.lru_cache(maxsize=1024)
+def _delete_leftovers(folder: str, prefix: str) -> None:
+    """Delete temporary files and directories of this user whose process has ended; once per process and folder."""
+    if fcntl is None:
+        return
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in [entry for entry in entries if entry.name.startswith(prefix)]:
+            with contextlib.suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if status.st_uid == os.getuid() and time.time() - status.st_mtime > _GRACE:
+                    _delete_unlocked(entry)
+
+
+def _delete_unlocked(entry: os.DirEntry[str]) -> None:
+    descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if _lock(descriptor):
+            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+    finally:
+        os.close(descriptor)
 
 
 def refuse_existing(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool = False) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
+from retouch_common.files import exclusive
 from retouch_common.training.config import TrainConfig
 from retouch_common.training.fit import dry_run, fit
 from retouch_common.training.monitor import read_metrics
@@ -21,7 +22,7 @@ class Config:
 
 class Layer(nn.Linear):
     def save_pretrained(self, folder):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         torch.save(self.state_dict(), folder / "model.pt")
 
 
@@ -137,3 +138,38 @@ def test_cuda_is_refused_where_there_is_none(tmp_path, train):
 def test_options_with_which_nothing_can_be_trained_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(TrainConfig(), **changes)
+
+
+def run_on(folder, **changes):
+    run = task(**changes)
+    run.spec = f"faces:{folder}"
+    return run
+
+
+def test_a_run_is_resumed_on_its_own_data_only_wherever_that_lies(tmp_path):
+    data, out = tmp_path / "data", tmp_path / "run"
+    (data / "set").mkdir(parents=True)
+    (data / "set" / "a.png").write_bytes(b"1234")
+    fit(run_on(data, steps=2), out, **QUIET)
+    (data / "landmarks.npz").write_bytes(b"written between two runs")
+    moved = data.rename(tmp_path / "moved")
+    fit(run_on(moved, steps=3), out, **QUIET)
+    (moved / "set" / "b.png").write_bytes(b"5678")
+    with pytest.raises(ValueError, match="run holds a run on other data"):
+        fit(run_on(moved, steps=4), out, **QUIET)
+
+
+def test_a_run_without_a_fingerprint_is_resumed(tmp_path):
+    """As a release wrote it that recorded none."""
+    (tmp_path / "a.png").write_bytes(b"1234")
+    out = tmp_path / "run"
+    fit(task(steps=2), out, **QUIET)
+    assert fit(run_on(tmp_path, steps=3), out, **QUIET) == out / "weights"
+
+
+def test_a_run_directory_in_use_is_refused(tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    with exclusive(out / ".lock", "the run"), pytest.raises(ValueError, match="run is in use by another process"):
+        fit(task(), out, **QUIET)
+    assert fit(task(), out, **QUIET) == out / "weights"

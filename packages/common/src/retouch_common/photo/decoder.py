@@ -6,12 +6,12 @@ import contextlib
 import functools
 import mmap
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyvips
 
+from retouch_common.files import ScratchDirectory
 from retouch_common.photo.damage import DamageError, reason
 from retouch_common.photo.decoding import Decoding, check_jpeg
 from retouch_common.photo.formats import Format
@@ -47,7 +47,7 @@ class Decoder:
         self.turned = self._orientation > 2
         self._checked = False
         self._random: pyvips.Image | None = None
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: ScratchDirectory | None = None
 
     def decode(self, shrink: int = 1) -> Decoding:
         """Start decoding the photo as stored, once, from top to bottom; a JPEG may be reduced by 2, 4 or 8.
@@ -89,7 +89,7 @@ class Decoder:
             if _num_bytes(self.header) <= _IN_MEMORY_BYTES:
                 image = decoding.image.copy_memory()
             else:
-                self._scratch = tempfile.TemporaryDirectory(prefix="retouch-")
+                self._scratch = ScratchDirectory("retouch-")
                 file = os.path.join(self._scratch.name, "photo.tif")
                 decoding.image.tiffsave(file, tile=True, bigtiff=True, keep="none")
                 image = pyvips.Image.tiffload(file).copy()

@@ -6,6 +6,7 @@ A run directory holds ``config.yaml``, ``metrics.jsonl``, ``sheets/``, ``checkpo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from retouch_common.config import dump_yaml
 from retouch_common.devices import resolve_device
+from retouch_common.files import exclusive
 from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
 from retouch_common.training.task import Task
@@ -40,16 +42,18 @@ def fit(
 
     Raises:
         ValueError: Unusable data or configuration, no CUDA device where "cuda" is asked for, or a run directory of
-            another configuration.
+            another configuration, of other data, or in use by another process.
         NonFiniteError: Losses, gradients or weights became NaN or infinite; the last good checkpoint stays.
         OSError: Nothing can be written to ``out``; the last good checkpoint stays.
     """
     out, cfg = Path(out), task.config.train
-    with _runner(task, device) as runner:
+    with _runner(task, device) as runner, contextlib.ExitStack() as locked:
         task.setup(runner)
-        start_step = task.state.resume(out)
         if runner.is_main:
             out.mkdir(parents=True, exist_ok=True)
+            locked.enter_context(exclusive(out / ".lock", f"the run directory {out}"))
+        start_step = task.state.resume(out)
+        if runner.is_main:
             for name, text in {"config.yaml": dump_yaml(task.config), **task.run_files()}.items():
                 (out / name).write_text(text, encoding="utf-8")
             report(f"resuming {out} after step {start_step}" if start_step else f"training {out}: {cfg.steps} steps")

@@ -41,6 +41,7 @@ class RunState:
         optimizers: By name.
         schedulers: By the names of their optimisers.
         ema: Averaged weights, if the run keeps some.
+        data: Fingerprint of the data, see :func:`retouch_common.training.fingerprint.fingerprint`; None if unknown.
     """
 
     runner: Runner
@@ -49,13 +50,15 @@ class RunState:
     optimizers: Mapping[str, torch.optim.Optimizer]
     schedulers: Mapping[str, torch.optim.lr_scheduler.LRScheduler]
     ema: EMA | None
+    data: str | None = None
     _resumed: checkpoint.Checkpoint | None = field(default=None, init=False)
 
     def resume(self, out: Path) -> int:
         """Load the newest intact checkpoint of a run directory; return its step, 0 if there is none.
 
         Raises:
-            ValueError: The run has another configuration, or there are only weights, which would be replaced.
+            ValueError: The run has another configuration or other data, or there are only weights, which would be
+                replaced.
         """
         found = checkpoint.latest(out / "checkpoints")
         if found is None:
@@ -64,6 +67,12 @@ class RunState:
             return 0
         free = FREE_FIELDS | MENDING_FIELDS if found.step < self.config.train.steps else FREE_FIELDS
         refuse_other_run(found.meta["config"], self.config, out, free=free)
+        before = found.meta.get("data")  # runs of earlier releases have no fingerprint
+        if before and self.data and before != self.data:
+            raise ValueError(
+                f"{out} holds a run on other data: the names or sizes of the images in --data differ; "
+                "choose another --out, or repeat the command that started the run"
+            )
         rates = {name: [float(rate) for rate in scheduler.base_lrs] for name, scheduler in self.schedulers.items()}
         for name, network in self.networks.items():
             self.runner.unwrap(network).load_state_dict(found.tensors(name))
@@ -105,7 +114,7 @@ class RunState:
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         tensors: dict[str, Any] = {}
-        meta: dict[str, Any] = {"config": to_dict(self.config)}
+        meta: dict[str, Any] = {"config": to_dict(self.config), "data": self.data}
         for name, network in self.networks.items():
             tensors[name] = self.runner.unwrap(network).state_dict()
         if self.ema is not None:

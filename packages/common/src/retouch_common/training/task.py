@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from retouch_common.training.ema import EMA
+from retouch_common.training.fingerprint import fingerprint
 from retouch_common.training.run_state import RunState
 from retouch_common.training.runner import Runner
 from retouch_common.training.samplers import EndlessBatches, endless_loader
@@ -44,6 +45,8 @@ class Task(ABC):
     dry_steps: tuple[int, int] = (1, 1)
     """First and last of the steps that a dry run takes."""
 
+    spec: str = ""
+    """Folder of the data as given with --data; other images in it are refused when a run is resumed."""
     runner: Runner
     data: Any
     validation: Any
@@ -62,7 +65,10 @@ class Task(ABC):
         seed = self.config.train.seed
         runner.seed(seed)
         self.build()
-        self.state = RunState(runner, self.config, self.networks, self.optimizers, self.schedulers, self.ema)
+        self.state = RunState(
+            runner, self.config, self.networks, self.optimizers, self.schedulers, self.ema,
+            data=fingerprint(self.spec),
+        )  # fmt: skip
         runner.seed(seed, per_process=True)
 
     @abstractmethod

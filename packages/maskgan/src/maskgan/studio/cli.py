@@ -6,7 +6,6 @@ import errno
 import secrets
 import signal
 import socket
-import tempfile
 import threading
 import webbrowser
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 from retouch_common.cli.options import device_option, friendly_errors, version_option, weights_option
+from retouch_common.files import ScratchDirectory
 
 from maskgan.cli_options import parser_option
 
@@ -51,7 +51,7 @@ def studio(photo: Path | None, weights: str, parser: str, port: int, device: str
             f"the studio needs {error.name}, which is not installed: pip install 'maskgan[studio]'"
         ) from None
     signal.signal(signal.SIGTERM, _stop)  # removes uploads
-    with _listening(port) as listener, tempfile.TemporaryDirectory(prefix="maskgan-studio-") as folder:
+    with _listening(port) as listener, ScratchDirectory("maskgan-studio-") as folder:
         token = secrets.token_urlsafe()
         app = _application(photo, weights, parser, device, Path(folder), token)
         address = f"http://{ADDRESS}:{listener.getsockname()[1]}/?token={token}"

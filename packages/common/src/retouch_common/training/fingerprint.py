@@ -1,0 +1,27 @@
+"""Fingerprint of training data, to refuse resuming a run on other data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from retouch_common.photo.formats import SUFFIXES
+
+
+def fingerprint(spec: str | Path) -> str | None:
+    """Return the SHA-256 of the names and sizes of all images in ``DIR``, ``KIND:DIR`` or ``KIND:DIR,DIR``.
+
+    Names are relative to their folder, so that moved data has the same fingerprint. None if there are no such folders.
+    """
+    text = str(spec)
+    names = [text] if Path(text).is_dir() else text.rpartition(":")[2].split(",")
+    folders = [Path(name) for name in names if name]
+    if not folders or not all(folder.is_dir() for folder in folders):
+        return None
+    digest = hashlib.sha256()
+    for folder in folders:
+        digest.update(b"folder\0")
+        for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()):
+            digest.update(os.fsencode(path.relative_to(folder).as_posix()) + b"\0%d\0" % path.stat().st_size)
+    return digest.hexdigest()
