@@ -11,7 +11,7 @@ from retouch_common.faces.face import Face
 from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the tests beside it
-from asking import ADDRESS, TOKEN
+from asking import ADDRESS, SINGLE, TOKEN
 from desk import address, browser, desk, files  # noqa: F401
 from flat_editor import HEIGHT, MARKS, WIDTH, FlatEditor
 
@@ -42,7 +42,7 @@ def make_client(tmp_path, editor):
     def make(**limits):
         folder = tmp_path / "uploads"
         folder.mkdir()
-        app = create_app(Studio(editor, Limits(**limits)), folder, TOKEN)
+        app = create_app(Studio(editor, Limits(**limits)), folder, TOKEN, single=SINGLE)
         client = TestClient(app, base_url=ADDRESS, headers={"Origin": ADDRESS})
         client.folder = folder
         client.get("/", params={"token": TOKEN})

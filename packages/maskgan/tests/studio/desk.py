@@ -9,8 +9,9 @@ import threading
 
 import numpy as np
 import pytest
-from asking import TOKEN
+from asking import SINGLE, TOKEN
 from flat_editor import SIZE, encoded, portrait_pixels
+from maskgan.studio.cli import configuration
 from maskgan.studio.server import create_app
 from maskgan.studio.session import Studio
 from PIL import Image
@@ -135,8 +136,8 @@ def address(tmp_path, editor):
 
     folder = tmp_path / "uploads"
     folder.mkdir()
-    app = create_app(Studio(editor), folder, TOKEN)
-    config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="off", timeout_graceful_shutdown=1)
+    app = create_app(Studio(editor), folder, TOKEN, single=SINGLE)
+    config = configuration(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -164,7 +165,7 @@ def desk(browser, address, files):
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{address}/?token={TOKEN}")
-    assert page.url == f"{address}/"
+    page.wait_for_url(f"{address}/")
     page.wait_for_selector("html[data-ready]")
     desk = Desk(page, files)
     desk.choose("#open", files / "anna.png")

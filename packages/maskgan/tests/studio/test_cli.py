@@ -6,12 +6,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
+import uvicorn
 from click.testing import CliRunner
 from flat_editor import FlatEditor, encoded, portrait_pixels
 from maskgan.studio import cli
@@ -24,7 +28,7 @@ import sys
 from maskgan.studio import cli
 from starlette.responses import PlainTextResponse
 
-def application(photo, weights, parser, device, folder, token):
+def application(photo, weights, parser, device, folder, token, single):
     (folder / "upload.png").write_bytes(b"x")
     return PlainTextResponse(str(folder))
 
@@ -93,8 +97,15 @@ def test_the_photo_is_opened_first_and_a_wrong_one_refused(monkeypatch, tmp_path
 
 
 def test_the_browser_is_opened_unless_it_is_not_wanted(monkeypatch):
-    opened = []
-    monkeypatch.setattr(cli.webbrowser, "open", opened.append)
+    opened, pages, modes = [], [], []
+
+    def open_page(address):
+        file = Path(url2pathname(urlsplit(address).path))
+        pages.append(file.read_text())
+        modes.append(file.stat().st_mode & 0o777)
+        opened.append(address)
+
+    monkeypatch.setattr(cli.webbrowser, "open", open_page)
     monkeypatch.setattr(cli, "_studio", lambda *arguments: Studio(FlatEditor()))
 
     def serve(app, listener):
@@ -104,7 +115,12 @@ def test_the_browser_is_opened_unless_it_is_not_wanted(monkeypatch):
 
     monkeypatch.setattr(cli, "serve", serve)
     result = run("--port", "0")
-    assert opened == [printed_address(result.output)]
+    address = printed_address(result.output)
+    (given,) = opened
+    assert given.startswith("file:") and "token" not in given
+    assert modes == [0o600]
+    (single,) = re.findall(r"url=(http://127\.0\.0\.1:\d+/\?token=[\w-]{32,})", pages[0])
+    assert single.partition("token")[0] == address.partition("token")[0] and single != address
     monkeypatch.setattr(cli, "serve", lambda app, listener: None)
     run(*QUIET)
     assert len(opened) == 1
@@ -128,6 +144,37 @@ def test_it_ends_in_good_order_and_leaves_nothing(number, status):
     assert "Traceback" not in errors and not folder.exists()
     if number == signal.SIGINT:
         assert "has ended" in output
+
+
+def test_a_connection_that_sends_no_request_is_closed(monkeypatch):
+    """Neither at once nor after half a header, nor after a request."""
+    from maskgan.studio import connections
+    from starlette.responses import PlainTextResponse
+
+    monkeypatch.setattr(connections, "HEADER_TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(cli.configuration(PlainTextResponse("hello")))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        address = listener.getsockname()
+        whole = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        try:
+            for sent in (b"", whole[:20], whole + whole[:20]):
+                with socket.create_connection(address, timeout=5) as connection:
+                    connection.sendall(sent)
+                    received = b""
+                    while block := connection.recv(1000):
+                        received += block
+                assert (b"hello" in received) == (len(sent) > len(whole))
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def test_connections_are_limited():
+    from maskgan.studio.connections import MAX_CONNECTIONS
+
+    assert cli.configuration(None).limit_concurrency == MAX_CONNECTIONS
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Who is answered: the studio's own page, on this computer, opened with the address that the terminal shows."""
 
 import pytest
-from asking import ADDRESS, TOKEN, opened, refused
+from asking import ADDRESS, SINGLE, TOKEN, opened, refused
 from maskgan.studio.guard import HEADERS
 from starlette.testclient import TestClient
 
@@ -47,11 +47,22 @@ def test_other_pages_requests_are_refused(client, headers):
 
 def test_the_terminals_address_is_exchanged_for_a_cookie(client):
     stranger = TestClient(client.app, base_url=ADDRESS)
-    answer = stranger.get("/", params={"token": TOKEN}, follow_redirects=False)
-    assert answer.status_code == 303 and answer.headers["location"] == "/"
+    answer = stranger.get("/", params={"token": TOKEN})
+    assert answer.status_code == 200 and 'content="0; url=/"' in answer.text
     cookie = answer.headers["set-cookie"].lower()
     assert cookie.startswith("maskgan-studio-8765=") and "httponly" in cookie and "samesite=strict" in cookie
+    assert TOKEN not in cookie
     assert stranger.get("/").status_code == stranger.get("/api/about").status_code == 200
+
+
+def test_the_browsers_address_is_exchanged_once(client):
+    """By way of a file, which browsers count as another page."""
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    for status in (200, 403):
+        stranger = TestClient(client.app, base_url=ADDRESS)
+        assert stranger.get("/", params={"token": SINGLE}, headers=headers).status_code == status
+        assert stranger.get("/api/about").status_code == status
+    assert SINGLE not in str(client.cookies) and client.get("/api/about", headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "ä"])

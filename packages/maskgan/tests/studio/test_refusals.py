@@ -1,12 +1,13 @@
 """What is refused in one line: files that are no portraits or masks, requests that are no edits, what is too large."""
 
+import asyncio
 import json
 
 import numpy as np
 import pytest
 from asking import ADDRESS, edit, opened, refused, upload
 from flat_editor import SIZE, WIDTH, encoded, portrait_pixels
-from maskgan.studio import session
+from maskgan.studio import server, session
 from maskgan.studio.guard import HEADERS
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.parsing.labels import encode_labels
@@ -97,6 +98,49 @@ def test_requests_that_are_no_edits_are_refused(client):
         assert words in refused(client.post("/api/render", content=json.dumps(body)), 422)
     assert "view" in refused(client.post("/api/render", json=edit(photo, view="sideways")), 422)
     assert refused(client.post("/api/render", content=b"x" * 5_000_000), 413)
+
+
+def test_requests_that_are_deep_huge_or_long_are_refused(client):
+    photo = opened(client)
+    text = json.dumps(edit(photo, parts={"hair": {"photo": photo["id"], "amount": 7777}}))
+    for body in (b"[" * 100_000, text.replace("7777", "9" * 400).encode(), text.replace("7777", "9" * 5000).encode()):
+        assert "not an edit" in refused(client.post("/api/render", content=body), 422)
+    long = refused(client.post("/api/render", json=edit(photo, view="v" * 100_000)), 422)
+    assert "view" in long and len(long) < 300
+    lone = json.dumps(edit(photo, parts={"\ud800": {"photo": photo["id"], "amount": 1}}))
+    assert "no component" in refused(client.post("/api/render", content=lone), 422)
+    path = f"/api/photos/{photo['id']}/adapt"
+    assert len(refused(client.post(path, params={"steps": "9" * 5000}), 422)) < 300
+    for name in ("ä" * 300 + ".png", "a." + "ä" * 300, "a." + "\U0001f600" * 100):
+        assert upload(client, name=name).status_code == 200
+    assert "is not a photo" in refused(upload(client, b"text", "a." + "ä" * 300), 422)
+
+
+def test_a_body_that_does_not_go_on_is_given_up(client, monkeypatch):
+    monkeypatch.setattr(server, "BLOCK_TIMEOUT", 0.2)
+
+    async def request():
+        answers = []
+
+        async def receive():
+            if answers or not sent:
+                await asyncio.sleep(60)
+            return sent.pop()
+
+        async def send(message):
+            answers.append(message)
+
+        sent = [{"type": "http.request", "body": b"{", "more_body": True}]
+        headers = [(b"host", b"127.0.0.1:8765"), (b"cookie", client.get("/").request.headers["cookie"].encode())]
+        scope = {
+            "type": "http", "method": "POST", "path": "/api/render", "query_string": b"", "headers": headers,
+            "server": ("127.0.0.1", 8765), "http_version": "1.1", "scheme": "http", "root_path": "",
+        }  # fmt: skip
+        await client.app(scope, receive, send)
+        return answers
+
+    start = asyncio.run(asyncio.wait_for(request(), 20))[0]
+    assert start["status"] == 408
 
 
 def test_unknown_photos_are_refused(client):

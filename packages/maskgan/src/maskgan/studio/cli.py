@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 import signal
 import socket
@@ -18,6 +19,7 @@ from retouch_common.files import ScratchDirectory
 from maskgan.cli_options import parser_option
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.types import ASGIApp
 
     from maskgan.studio.session import Studio
@@ -52,24 +54,38 @@ def studio(photo: Path | None, weights: str, parser: str, port: int, device: str
         ) from None
     signal.signal(signal.SIGTERM, _stop)  # removes uploads
     with _listening(port) as listener, ScratchDirectory("maskgan-studio-") as folder:
-        token = secrets.token_urlsafe()
-        app = _application(photo, weights, parser, device, Path(folder), token)
-        address = f"http://{ADDRESS}:{listener.getsockname()[1]}/?token={token}"
-        click.echo(f"The studio is at {address} (Ctrl+C ends it)")
+        token, single = secrets.token_urlsafe(), secrets.token_urlsafe()
+        app = _application(photo, weights, parser, device, Path(folder), token, single)
+        address = f"http://{ADDRESS}:{listener.getsockname()[1]}/?token="
+        click.echo(f"The studio is at {address}{token} (Ctrl+C ends it)")
         if not no_browser:
+            entrance = _write_entrance(Path(folder), f"{address}{single}")
             # In a thread, since a text browser blocks; it waits until the first request is accepted.
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=(entrance.as_uri(),), daemon=True).start()
         serve(app, listener)
     click.echo("The studio has ended.")
 
 
-def _application(photo: Path | None, weights: str, parser: str, device: str, folder: Path, token: str) -> ASGIApp:
+def _write_entrance(folder: Path, address: str) -> Path:
+    """Write a page that leads to an address, readable by this user only.
+
+    Other users see the arguments of the browser's command, so that the address must not be among them.
+    """
+    path = folder / "studio.html"
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={address}">\n')
+    return path
+
+
+def _application(
+    photo: Path | None, weights: str, parser: str, device: str, folder: Path, token: str, single: str
+) -> ASGIApp:
     from maskgan.studio.server import create_app
     from maskgan.studio.session import StoredFile
 
     studio = _studio(weights, parser, device)
     opened = studio.open(StoredFile(photo, str(photo), ours=False)) if photo else None
-    return create_app(studio, folder, token, start=opened.id if opened else None)
+    return create_app(studio, folder, token, single=single, start=opened.id if opened else None)
 
 
 def _studio(weights: str, parser: str, device: str) -> Studio:
@@ -85,18 +101,28 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
     """Serve ``app`` on a listening socket until Ctrl+C."""
     import uvicorn
 
-    config = uvicorn.Config(
+    try:
+        uvicorn.Server(configuration(app)).run(sockets=[listener])
+    except KeyboardInterrupt:
+        return  # raised again by uvicorn after a clean shutdown
+
+
+def configuration(app: ASGIApp) -> uvicorn.Config:
+    """Return uvicorn's configuration of the studio."""
+    import uvicorn
+
+    from maskgan.studio.connections import MAX_CONNECTIONS, ImpatientProtocol
+
+    return uvicorn.Config(
         app,
+        http=ImpatientProtocol,
+        limit_concurrency=MAX_CONNECTIONS,
         log_level="warning",
         ws="none",
         lifespan="off",
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
     )
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:
-        return  # raised again by uvicorn after a clean shutdown
 
 
 def _listening(port: int) -> socket.socket:

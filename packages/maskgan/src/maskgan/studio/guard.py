@@ -5,7 +5,8 @@ must name this computer as their host, and a browser's must come from the studio
 nor embedded by other pages. The page itself loads nothing from elsewhere.
 
 Other users of this computer reach its ports as well. Therefore the terminal shows an address with a token, which the
-browser exchanges for a cookie that all further requests need.
+browser exchanges for a cookie that all further requests need. Since they can read the arguments of the browser's
+command, too, it is given a file that only this user can read, which leads to an address with a token for a single use.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOSTS = frozenset({"127.0.0.1", "localhost"})
@@ -32,16 +33,26 @@ HEADERS = {
 }
 
 
+# A page, not a redirect: browsers count a redirect from the file as a request of another page, without the cookie.
+_ENTRANCE = """<!doctype html>
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="0; url=/">
+<link rel="icon" href="data:,">
+"""
+
+
 class Guard:
     """Middleware that refuses foreign requests and adds security headers to every response.
 
     Args:
         app: The application.
-        token: Token of the first visit's address, ``/?token=``.
+        token: Token of the address that the terminal shows, ``/?token=``.
+        single: Token of such an address that is valid once; None for none.
     """
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app, self._token = app, token
+    def __init__(self, app: ASGIApp, token: str, *, single: str | None = None) -> None:
+        self._app, self._token, self._single = app, token, single
+        self._cookie = secrets.token_urlsafe()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -59,12 +70,14 @@ class Guard:
     def _select(self, request: Request) -> ASGIApp:
         cookie = f"maskgan-studio-{request.scope['server'][1]}"  # cookies are shared by all ports of a host
         path = request.scope["path"]
-        reason = refusal(request.headers)
-        if reason is None and path == "/" and self._knows(request.query_params.get("token")):
-            response = RedirectResponse("/", status_code=303)  # removes the token from the address bar
-            response.set_cookie(cookie, self._token, httponly=True, samesite="strict")
+        token = request.query_params.get("token") if path == "/" else None
+        entering = token is not None and request.headers.get("sec-fetch-mode") == "navigate"
+        reason = refusal(request.headers, entering=entering)
+        if reason is None and self._admits(token):
+            response = HTMLResponse(_ENTRANCE)  # removes the token from the address bar
+            response.set_cookie(cookie, self._cookie, httponly=True, samesite="strict")
             return response
-        if reason is None and not self._knows(request.cookies.get(cookie)):
+        if reason is None and not _equal(request.cookies.get(cookie), self._cookie):
             reason = "this is not the studio's whole address: open the one that its terminal shows"
         if reason is None:
             return self._app
@@ -72,19 +85,32 @@ class Guard:
             return PlainTextResponse(reason, status_code=403)
         return JSONResponse({"error": reason}, status_code=403)
 
-    def _knows(self, token: str | None) -> bool:
-        return token is not None and secrets.compare_digest(token.encode(), self._token.encode())
+    def _admits(self, token: str | None) -> bool:
+        if _equal(token, self._single):
+            self._single = None
+            return True
+        return _equal(token, self._token)
 
 
-def refusal(headers: Headers) -> str | None:
-    """Return why a request with these headers is refused, or None."""
+def _equal(given: str | None, secret: str | None) -> bool:
+    return given is not None and secret is not None and secrets.compare_digest(given.encode(), secret.encode())
+
+
+def refusal(headers: Headers, *, entering: bool = False) -> str | None:
+    """Return why a request with these headers is refused, or None.
+
+    With ``entering``, a visit with a token, it may come from the file that the browser was given.
+    """
     host = headers.get("host", "")
     if _hostname(f"//{host}") not in HOSTS:
         return "the studio answers on this computer only, at http://127.0.0.1"
     origin = headers.get("origin")
     if origin is not None and origin != f"http://{host}":
         return "requests from other pages are refused"
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):  # "none": typed or a bookmark
+    if not entering and headers.get("sec-fetch-site", "none") not in (
+        "none",
+        "same-origin",
+    ):  # "none": typed or a bookmark
         return "requests from other pages are refused"
     return None
 

@@ -19,8 +19,8 @@ An edit is {"photo": ID, "labels": base64, "parts": {component: {"photo": ID, "a
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +29,10 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from anyio import fail_after
 from retouch_common.errors import error_line
 from retouch_common.parsing.labels import CLASSES, COLOURS, NUM_CLASSES, decode_labels, encode_labels
+from retouch_common.photo.formats import SUFFIXES
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -49,6 +51,7 @@ TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".s
 EDIT_BYTES = 4_000_000
 LABEL_BYTES = 8_000_000
 LONGEST_NAME = 120
+BLOCK_TIMEOUT = 30.0  # seconds between two blocks of a body
 MOST_STEPS = 1000
 
 
@@ -56,13 +59,16 @@ class TooLarge(ValueError):
     """A request's body exceeds its limit."""
 
 
-def create_app(studio: Studio, folder: Path, token: str, *, start: str | None = None) -> ASGIApp:
+def create_app(
+    studio: Studio, folder: Path, token: str, *, single: str | None = None, start: str | None = None
+) -> ASGIApp:
     """Create the application.
 
     Args:
         studio: The network and the open photos.
         folder: For uploads and temporary exports; removed by the caller.
         token: Access token, see :class:`maskgan.studio.guard.Guard`.
+        single: Access token that is valid once, see there.
         start: Id of the photo that a page shows first.
     """
     page = _Page(studio, folder, start)
@@ -81,11 +87,13 @@ def create_app(studio: Studio, folder: Path, token: str, *, start: str | None = 
         Route("/api/labels/encode", page.encode, methods=["POST"]),
         Route("/api/labels/decode", page.decode, methods=["POST"]),
     ]
-    statuses = {TooLarge: 413, UnknownPhoto: 404, ValueError: 422, OSError: 500, MemoryError: 507}
+    statuses = {
+        TooLarge: 413, UnknownPhoto: 404, ValueError: 422, TimeoutError: 408, OSError: 500, MemoryError: 507,
+    }  # fmt: skip
     handlers: dict[Any, Any] = {kind: page.failure(status) for kind, status in statuses.items()}
     handlers |= {ClientDisconnect: _disconnected, 404: _not_found, Exception: _internal_error}
     # Not as middleware, which Starlette's own error responses bypass.
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), token)
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), token, single=single)
 
 
 class _Page:
@@ -114,7 +122,8 @@ class _Page:
 
     async def upload(self, request: Request) -> Response:
         name = _plain_name(request.query_params.get("name", ""))
-        path = self._folder / f"{secrets.token_hex(8)}{Path(name).suffix.lower()}"
+        suffix = Path(name).suffix.lower()
+        path = self._folder / f"{secrets.token_hex(8)}{suffix if suffix in SUFFIXES else ''}"
         file = StoredFile(path, name, ours=True)
         aligned = request.query_params.get("aligned") == "1"
         try:
@@ -146,8 +155,8 @@ class _Page:
         """Stream a line per step to show progress; disconnecting cancels."""
         opened = self._photo(request)
         text = request.query_params.get("steps", "")
-        if not text.isdecimal() or not 1 <= int(text) <= MOST_STEPS:
-            raise ValueError(f"steps must be a whole number from 1 to {MOST_STEPS}, not {text!r}")
+        if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MOST_STEPS:
+            raise ValueError(f"steps must be a whole number from 1 to {MOST_STEPS}, not {_shown(text)!r}")
         return StreamingResponse(_lines(self._studio, opened.id, int(text)), media_type="application/x-ndjson")
 
     async def render(self, request: Request) -> Response:
@@ -222,15 +231,15 @@ class _Page:
             photo, view = str(data["photo"]), data.get("view", "photo")
         except TooLarge:
             raise
-        except (KeyError, TypeError, AttributeError, ValueError, binascii.Error) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError("the request is not an edit") from error
         for name, (_, amount) in parts.items():
             if name not in COMPONENT_NAMES:
-                raise ValueError(f"no component {name}; there are {', '.join(COMPONENT_NAMES)}")
+                raise ValueError(f"no component {_shown(name)}; there are {', '.join(COMPONENT_NAMES)}")
             if not 0 <= amount <= 1:
                 raise ValueError(f"the amount of {name} must lie between 0 and 1, not {amount:g}")
         if view not in ("photo", "network"):
-            raise ValueError(f"view must be photo or network, not {view}")
+            raise ValueError(f"view must be photo or network, not {_shown(str(view))}")
         return Edit(photo, self._labels(labels), parts), view
 
 
@@ -259,12 +268,18 @@ async def _receive(request: Request, limit: int, name: str, write: Callable[[byt
     Raises:
         TooLarge: It is larger than ``limit``; the rest is not read.
         ValueError: It is empty.
+        TimeoutError: It does not go on.
     """
     allowed = f"{limit / 1e6:.3g} MB" if limit >= 100_000 else f"{limit / 1e3:.3g} kB"
-    count = int(request.headers.get("content-length", "0"))
+    count = int(request.headers.get("content-length", "0")[:20])
     if count <= limit:
         count = 0
-        async for block in request.stream():
+        blocks = request.stream()
+        while True:
+            with fail_after(BLOCK_TIMEOUT):
+                block = await anext(blocks, None)
+            if block is None:
+                break
             count += len(block)
             if count > limit:
                 break
@@ -285,6 +300,12 @@ def _plain_name(name: str) -> str:
     """Return a file's name without folders and unprintable characters."""
     name = "".join(letter for letter in name.replace("\\", "/") if letter.isprintable()).rpartition("/")[2]
     return name.strip().lstrip(".")[-LONGEST_NAME:] or "photo"
+
+
+def _shown(text: str) -> str:
+    """Return text of a request for a message: short, and without what UTF-8 cannot encode."""
+    text = text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…"
+    return text.encode("utf-8", "replace").decode()
 
 
 def _png_shape(data: bytes) -> tuple[int, int] | None:
