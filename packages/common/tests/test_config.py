@@ -270,3 +270,38 @@ def test_retired_options_load_with_their_constant_only():
     assert from_dict(Section, {"width": 4, "taps": [1, 2]}) == Section(width=4)
     with pytest.raises(ValueError, match=r"^taps: this release has only \(1, 2\), not \[1, 3\]"):
         from_dict(Section, {"taps": [1, 3]})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &x [1]\nb: *x", "a: !!timestamp x", "a: !!set [1]", "a: !!bool maybe", "a: !!int abc", "a: !own x",
+        "a: !!python/object:os.system x", "? [1, 2]\n: 3", "? {a: 1}\n: 2", "{a: 1", "<<: 3", "--- a\n--- b", "\x00",
+        "a: 0x_", "a: 2020-99-99", "a: 2001-12-14t21:59:43.1-99:99", "[1, 2]", "1: 2", f"a: {'9' * 5000}",
+        "- " * 2000, f"a: {'[' * 3000}", "x" * 5000, f"? {'x' * 2000}\n: 1\n? {'x' * 2000}\n: 2",
+    ],
+)  # fmt: skip
+def test_malformed_files_are_refused_in_one_short_line(tmp_path, text):
+    path = tmp_path / "a.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError) as refused:
+        load_yaml(path)
+    line = str(refused.value)
+    assert line.startswith(f"{path}: ") and "\n" not in line and len(line) < len(str(path)) + 300
+
+
+def test_a_huge_file_is_refused_before_it_is_parsed(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("".join(f"k{i}: 1\n" for i in range(100_000)))
+    with pytest.raises(ValueError, match="larger than 200,000 bytes"):
+        load_yaml(path)
+
+
+@pytest.mark.parametrize(
+    "item", [f"train.lr={'9' * 400}", f"train.steps={'x' * 5000}", f"{'x' * 5000}=1", f"train.note=[{'x' * 5000}",
+             f"model.blend=[{'a, ' * 2000}]", "x" * 5000],
+)  # fmt: skip
+def test_long_values_are_refused_in_a_short_line(item):
+    with pytest.raises(ValueError) as refused:
+        changed(item)
+    assert len(str(refused.value)) < 500

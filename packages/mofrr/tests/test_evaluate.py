@@ -14,6 +14,7 @@ from mofrr.evaluate import EvaluationOptions, evaluate, means
 from mofrr.model import MoFRR
 from mofrr.train import train
 from retouch_common.config import apply_overrides
+from retouch_common.files import sha256
 from retouch_common.metrics.evaluation import IDENTITY
 
 
@@ -66,6 +67,7 @@ def test_baselines_and_similarity(published, weights, tmp_path):
     torch.jit.script(Mean()).save(str(tmp_path / "mean.pt"))
     arguments = ["--data", published, "--weights", weights, "--limit", "1", "--device", "cpu"]
     arguments += ["--baselines", tmp_path / "run", "--embedder", tmp_path / "mean.pt", "--out", tmp_path / "out"]
+    arguments += ["--embedder-sha256", sha256(tmp_path / "mean.pt")]
     shown = CliRunner().invoke(command, [str(argument) for argument in arguments])
     assert shown.exit_code == 0, shown.output
     for row in ("plain U-Net", "Combine Module alone", "MoFRR", IDENTITY, "right answers", "cosine to the original"):

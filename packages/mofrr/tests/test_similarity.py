@@ -25,9 +25,13 @@ def network(tmp_path):
     return path
 
 
+def trusted(path, **options):
+    return Embedder(path, expected=hashlib.sha256(path.read_bytes()).hexdigest(), **options)
+
+
 def test_the_embedding_has_length_1_and_the_right_colours(network):
     image = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).expand(2, 3, 128, 128)
-    rgb, bgr = (Embedder(network, colour=colour)(image) for colour in ("rgb", "bgr"))
+    rgb, bgr = (trusted(network, colour=colour)(image) for colour in ("rgb", "bgr"))
     assert torch.allclose(rgb[0], torch.tensor([1.0, 0.0, -1.0, 1.0]) / 3**0.5, atol=1e-3)
     assert torch.allclose(bgr[0], torch.tensor([-1.0, 0.0, 1.0, 1.0]) / 3**0.5, atol=1e-3)
 
@@ -63,6 +67,8 @@ def test_the_distribution():
 def test_refuses_what_is_no_embedder(network, tmp_path):
     digest = hashlib.sha256(network.read_bytes()).hexdigest()
     assert Embedder(network, expected=digest).sha256 == digest
+    with pytest.raises(ValueError, match=r"mean\.pt: .*run its author's code.*--embedder-sha256"):
+        Embedder(network)
     with pytest.raises(ValueError, match="not the expected one"):
         Embedder(network, expected="0" * 64)
     (tmp_path / "a.txt").write_text("no")
@@ -70,10 +76,10 @@ def test_refuses_what_is_no_embedder(network, tmp_path):
         Embedder(tmp_path / "a.txt")
     (tmp_path / "a.pt").write_text("no")
     with pytest.raises(ValueError, match=r"a\.pt: not a TorchScript network"):
-        Embedder(tmp_path / "a.pt")
+        trusted(tmp_path / "a.pt")
     torch.jit.script(torch.nn.Identity()).save(str(tmp_path / "same.pt"))
     with pytest.raises(ValueError, match="not return \\(N, D\\) embeddings"):
-        Embedder(tmp_path / "same.pt")(torch.rand(1, 3, 64, 64))
+        trusted(tmp_path / "same.pt")(torch.rand(1, 3, 64, 64))
 
 
 def test_an_onnx_file_that_is_none_is_named(tmp_path):

@@ -23,16 +23,23 @@ import yaml
 T = TypeVar("T")
 
 
+MAX_BYTES = 200_000  # of a configuration file
+_SHOWN = 80  # characters of a value or a name in a message
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without aliases, duplicate keys and nesting deeper than a configuration's."""
+    """PyYAML's safe loader without aliases, tags, duplicate keys and nesting deeper than a configuration's."""
 
     max_depth = 8
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        mark = self.peek_event().start_mark
-        if self.check_event(yaml.AliasEvent):
+        event = self.peek_event()
+        mark = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed here", mark)
+        if getattr(event, "tag", None) is not None:  # PyYAML fails on some values with various exceptions
+            raise yaml.composer.ComposerError(None, None, "tags are not allowed here", mark)
         if self._depth >= self.max_depth:
             raise yaml.composer.ComposerError(None, None, f"nested deeper than {self.max_depth} levels", mark)
         self._depth += 1
@@ -41,12 +48,13 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: list[Any] = []
+        seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen:
-                problem = f"the key {key.value!r} is given twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.append(key.value)
+            if isinstance(key, yaml.ScalarNode):  # other keys are refused by the constructor
+                if key.value in seen:
+                    problem = f"the key {_short(key.value)} is given twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -72,11 +80,11 @@ def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
         name, equals, text = item.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise ValueError(f"'{item}' is not of the form section.option=value")
+            raise ValueError(f"{_short(item)} is not of the form section.option=value")
         try:
             overrides[name] = yaml.load(text, Loader=_Loader)
         except (yaml.YAMLError, ValueError) as error:  # the latter: a date or a number that does not exist
-            raise ValueError(f"{name}: {text!r} is not a YAML value ({_one_line(error)})") from None
+            raise ValueError(f"{_cut(name)}: {_short(text)} is not a YAML value ({_one_line(error)})") from None
     return overrides
 
 
@@ -84,9 +92,11 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file of nested sections or dotted names, for :func:`apply_overrides`.
 
     Raises:
-        ValueError: If the file is not YAML or not a mapping of option names.
+        ValueError: If the file is not YAML, not a mapping of option names or larger than ``MAX_BYTES``.
         OSError: If the file cannot be read.
     """
+    if Path(path).stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: larger than {MAX_BYTES:,} bytes; this is not a file of options")
     try:
         data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:
@@ -170,7 +180,7 @@ def _build(cls: type[T], data: Mapping[str, Any], prefix: str, known: list[str])
     retired: Mapping[str, Any] = getattr(cls, "RETIRED", {})
     for key, constant in retired.items():
         if key in data and _plain(data[key]) != _plain(constant):
-            raise ValueError(f"{prefix}{key}: this release has only {constant!r}, not {data[key]!r}")
+            raise ValueError(f"{prefix}{key}: this release has only {constant!r}, not {_short(data[key])}")
     data = {key: value for key, value in data.items() if key not in retired}
     for key in data:
         if key not in hints:
@@ -187,6 +197,7 @@ def _build(cls: type[T], data: Mapping[str, Any], prefix: str, known: list[str])
 
 
 def _unknown(name: str, known: list[str]) -> str:
+    name = _cut(name)
     leaf = name.rpartition(".")[2]
     near = [option for option in known if option.rpartition(".")[2] == leaf]
     near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -209,7 +220,7 @@ def _convert(hint: Any, value: Any, name: str, known: list[str]) -> Any:
         converted = _match(option, value)
         if converted is not _NO:
             return converted
-    raise ValueError(f"{name}: {value!r} is not valid, expected {_describe(hint)}")
+    raise ValueError(f"{name}: {_short(value)} is not valid, expected {_describe(hint)}")
 
 
 _SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # text to YAML 1.1 without a point or a sign
@@ -230,7 +241,10 @@ def _match(hint: Any, value: Any) -> Any:
     if hint is float and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
         return float(value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return _NO if math.isnan(value) else float(value)
+        try:
+            return _NO if math.isnan(value) else float(value)
+        except OverflowError:  # an integer of hundreds of digits
+            return _NO
     if hint in (int, bool, str):
         return value if type(value) is hint else _NO
     if dataclasses.is_dataclass(hint):
@@ -260,5 +274,15 @@ def _plain(value: Any) -> Any:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
-    return " ".join(str(error).split())
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {_cut(str(error.problem), 2 * _SHOWN)}"
+    return _cut(" ".join(str(error).split()), 2 * _SHOWN)
+
+
+def _short(value: Any) -> str:
+    """Return the representation of a value for a message, cut off if it is long."""
+    return _cut(repr(value))
+
+
+def _cut(text: str, length: int = _SHOWN) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"

@@ -196,7 +196,9 @@ def restore(
 @click.option("--baselines", metavar="RUN", help="Run with trained baselines to compare with.")
 @click.option("--embedder", type=click.Path(path_type=Path), help="Face recognition network, .onnx or TorchScript.")
 @click.option("--embedder-colour", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True)
-@click.option("--embedder-sha256", metavar="HEX", help="Refuse another file.")
+@click.option(
+    "--embedder-sha256", metavar="HEX", help="Refuse another file; required for TorchScript, which can run code."
+)
 @steps_option
 @click.option("--average-samples", "samples", type=click.IntRange(min=1), default=1, show_default=True)
 @seed_option

@@ -1,8 +1,9 @@
 """Similarity of faces by a face recognition network, Fig. 6.
 
 No such network is bundled, since none is published under a free licence. Any network from (N, 3, 112, 112) to (N, D)
-will do, as ONNX (``.onnx``) or TorchScript (``.pt``, ``.ts``): ArcFace expects RGB, AdaFace BGR. A restored face and
-its original are aligned to ArcFace's template by the same average landmarks, so that changes of shape count.
+will do, as ONNX (``.onnx``) or TorchScript (``.pt``, ``.ts``): ArcFace expects RGB, AdaFace BGR. A TorchScript file can
+run its author's code, so that it is read only with its checksum. A restored face and its original are aligned to
+ArcFace's template by the same average landmarks, so that changes of shape count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,16 +32,21 @@ class Embedder:
     Args:
         path: ``.onnx``, ``.pt`` or ``.ts``.
         colour: Order of its channels.
-        expected: SHA-256 of the file; None skips the check.
+        expected: SHA-256 of the file; None skips the check, which only ``.onnx`` allows.
 
     Raises:
-        ValueError: Another kind of file, or another checksum.
+        ValueError: Another kind of file, another checksum, or none for TorchScript.
         OSError: It cannot be read.
     """
 
     def __init__(self, path: str | Path, *, colour: Literal["rgb", "bgr"] = "rgb", expected: str | None = None) -> None:
         self.path, self.colour = Path(path), colour
         self.sha256 = sha256(self.path)
+        if expected is None and self.path.suffix in (".pt", ".ts"):
+            raise ValueError(
+                f"{path}: a TorchScript network can run its author's code; use an .onnx file, or, if you trust this "
+                "one, give its SHA-256 (--embedder-sha256)"
+            )
         if expected is not None:
             check_sha256(self.path, expected)
         self._run: Any
