@@ -8,6 +8,7 @@ import pytest
 import torch
 from huggingface_hub import errors
 from retouch_common import weights
+from retouch_common.config import to_dict
 from retouch_common.files import sha256
 from retouch_common.weights import bundled_names, load_state, resolve_weights, save_weights
 from safetensors.torch import save_file
@@ -136,6 +137,56 @@ def test_an_unknown_name_gets_the_nearest_one(bundled, tmp_path):
     assert "bundles none" in message(resolve_weights, "small", bundled=tmp_path / "nowhere")
     assert "no such file" in message(resolve_weights, "./runs/small.safetensors", bundled=bundled)
     assert "no such file" in message(resolve_weights, "runs/small.safetensors", bundled=bundled)
+
+
+def test_a_mistyped_path_is_not_asked_of_the_hub(bundled, tmp_path, monkeypatch):
+    def ask(*arguments, **options):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(weights, "hub_file", ask)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    assert "the folder runs holds no mien" in message(resolve_weights, "runs/mien", bundled=bundled)
+    for name in ("runs/mien@main", "owner/name"):
+        with pytest.raises(AssertionError, match="asked"):
+            resolve_weights(name, bundled=bundled)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": %s}' % ("9" * 5000)])
+def test_a_configuration_that_json_cannot_read_is_refused_in_one_line(bundled, tmp_path, text):
+    path = tmp_path / "deep.safetensors"
+    save_file(a_state(), path, metadata={"config": text})
+    assert message(resolve_weights, path, bundled=bundled).startswith(f"{path} (metadata key 'config')")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"channels": [10**6, 16, 16]}, {"channels": [10**9] * 3}, {"channels": [10**30] * 3}, {"blocks": 10**7}],
+    ids=repr,
+)
+def test_weights_that_describe_a_huge_network_are_refused_at_once(tmp_path, change):
+    """Building it would take all memory, or for ever."""
+    from retouch_common.parsing.config import PRESETS
+    from retouch_common.parsing.model import ParsingUNet
+
+    model = ParsingUNet(PRESETS["tiny"].model)
+    path = tmp_path / "huge.safetensors"
+    save_weights(path, model.state_dict(), config=to_dict(model.config))
+    assert ParsingUNet.from_pretrained(path).config == model.config
+    save_weights(path, model.state_dict(), config=to_dict(model.config) | change)
+    line = message(ParsingUNet.from_pretrained, path)
+    assert line.startswith(f"{path}: ") and len(line) < 500
+
+
+def test_weights_of_another_width_are_refused_with_the_shapes(tmp_path):
+    from retouch_common.parsing.config import PRESETS
+    from retouch_common.parsing.model import ParsingUNet
+
+    model = ParsingUNet(PRESETS["tiny"].model)
+    path = tmp_path / "other.safetensors"
+    save_weights(path, model.state_dict(), config=to_dict(model.config) | {"channels": [8, 16, 32]})
+    line = message(ParsingUNet.from_pretrained, path)
+    assert "do not fit its configuration" in line and "in the file" in line and len(line) < 500
 
 
 def test_saving_never_leaves_a_partial_file(tmp_path, monkeypatch):

@@ -8,22 +8,36 @@ class ABPN(Pretrained, library_name="abpn", license="apache-2.0"):
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from retouch_common.config import from_dict, to_dict
-from retouch_common.weights import CONFIG_KEY, FOLDER_FILE, load_state, resolve_weights, save_weights
+from retouch_common.weights import (
+    CONFIG_KEY,
+    FOLDER_FILE,
+    Weights,
+    load_state,
+    resolve_weights,
+    save_weights,
+    tensor_shapes,
+)
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 P = TypeVar("P", bound="Pretrained")
+_FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
+_SPARE = 50_000_000  # elements of buffers that are not stored
+_PER_TENSOR = 10_000  # elements that count for a tensor of any size, so that endless layers of a few are refused, too
 
 
 class Pretrained(nn.Module, PyTorchModelHubMixin):
@@ -66,16 +80,53 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
             config = from_dict(type(cls.presets["recommended"].model), weights.config)
         except ValueError as error:
             raise ValueError(f"{weights.path}: not weights of {cls.__name__} ({error})") from error
-        model = cls(config)
-        try:
-            model.load_state_dict(load_state(weights, device=device))
-        except RuntimeError as error:
-            raise ValueError(f"{weights.path}: its tensors do not fit its configuration ({error})") from error
+        model = cls._build_to_fit(config, weights)
+        model.load_state_dict(load_state(weights, device=device))
         model.metadata = {key: text for key, text in weights.metadata.items() if key != CONFIG_KEY}
         return model.to(device).eval()
+
+    @classmethod
+    def _build_to_fit(cls: type[P], config: Any, weights: Weights) -> P:
+        """Build the network; refuse weights whose tensors do not fit, without the memory that a huge network takes."""
+        refused = f"{weights.path}: its tensors do not fit its configuration"
+        stored = tensor_shapes(weights)
+        try:
+            with _Budget(2 * sum(map(math.prod, stored.values())) + _SPARE):
+                model = cls(config)
+        except (RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
+            raise ValueError(f"{refused} ({' '.join(str(error).split())[:200]})") from error
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        other = [name for name in sorted(expected.keys() | stored.keys()) if expected.get(name) != stored.get(name)]
+        if other:
+            first, more = other[0], f" and {len(other) - 1} more" if other[1:] else ""
+            raise ValueError(
+                f"{refused} ({first}{more}: {_shape(stored.get(first))} in the file, {_shape(expected.get(first))} "
+                "by the configuration)"
+            )
+        return model
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_weights(
             save_directory / FOLDER_FILE, self.state_dict(), config=to_dict(self.config), metadata=self.metadata
         )
         self._hub_mixin_config = self.config  # of which the mixin writes config.json; it may have changed
+
+
+class _Budget(TorchFunctionMode):
+    """Refuse to create tensors of more than ``elements`` in all, before their memory is allocated."""
+
+    def __init__(self, elements: int) -> None:
+        super().__init__()
+        self._left = elements
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _FACTORIES:
+            size = args[0] if args and isinstance(args[0], tuple | list) else args
+            self._left -= math.prod(size) + _PER_TENSOR
+            if self._left < 0:
+                raise MemoryError("it describes a network that is much larger than the file")
+        return func(*args, **(kwargs or {}))
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "nothing" if shape is None else "x".join(map(str, shape)) or "a number"

@@ -77,7 +77,8 @@ def resolve_weights(name: str | os.PathLike[str], *, bundled: Traversable | Path
 
     A name is tried as a name in the folder ``bundled``, e.g. ``importlib.resources.files("abpn") / "weights"``; as a
     path (a safetensors file, a folder that holds one, or the folder of a finished training run); then as a hub id
-    ``owner/name`` or ``owner/name@revision``, which is downloaded once and cached.
+    ``owner/name`` or ``owner/name@revision``, which is downloaded once and cached. Where a folder ``owner`` is here,
+    ``owner/name`` is a path.
 
     Raises:
         ValueError: If nothing has this name, the file is a pickle or damaged, or the hub cannot be reached.
@@ -91,8 +92,19 @@ def resolve_weights(name: str | os.PathLike[str], *, bundled: Traversable | Path
     if path.is_dir():
         return _describe(text, _file_in_folder(path), "folder")
     if isinstance(name, str) and _HUB_ID.fullmatch(text) and path.suffix != ".safetensors":
+        if path.parent.is_dir() and "@" not in text:  # rather a mistyped path: asking the hub may take half a minute
+            raise ValueError(
+                f"weights {text!r}: the folder {path.parent} holds no {path.name}; "
+                f"if you mean a repository on the Hugging Face hub, give its revision: {text}@main"
+            )
         return _from_hub(text)
     raise ValueError(_unknown(text, bundled_names(bundled)))
+
+
+def tensor_shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors of the file by name; only its header is read."""
+    with safe_open(weights.path, framework="np") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no iterator)
 
 
 def load_state(weights: Weights, *, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
@@ -295,12 +307,14 @@ def _config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
     if CONFIG_KEY in metadata:
         where, text = f"{path} (metadata key {CONFIG_KEY!r})", metadata[CONFIG_KEY]
     elif beside.is_file():
-        where, text = str(beside), beside.read_text(encoding="utf-8")
+        where, text = str(beside), beside.read_text(encoding="utf-8", errors="replace")
     else:
         return None
     try:
         config = json.loads(text)
-    except json.JSONDecodeError as error:
+    except RecursionError:
+        raise ValueError(f"{where}: the configuration is nested too deeply") from None
+    except ValueError as error:
         raise ValueError(f"{where}: the configuration is not JSON ({error})") from error
     if not isinstance(config, dict):
         raise ValueError(f"{where}: the configuration is not a JSON object but a {type(config).__name__}")
