@@ -283,3 +283,15 @@ def test_a_mask_is_not_written_over(tmp_path, weights, parser_weights):
     result = run(edit, source, "--mask", mask, *options)
     assert result.exit_code == 1 and f"its output {mask} is another input" in result.output
     assert mask.read_bytes() == before
+
+
+def test_labels_of_the_whole_photo_without_an_edit_change_nothing(weights, parser_weights, tmp_path):
+    """The face is smaller than the network's: its labels are resampled twice, which is no edit."""
+    source = written(tmp_path / "a.png", photo(120, 160))
+    options = ("--face-box", "60,40,24,32", "--device", "cpu", "--parser", parser_weights)
+    assert run(parse, source, "-o", tmp_path / "labels", "--whole", *options).exit_code == 0
+    mask = tmp_path / "labels" / "a.labels.png"
+    assert len(np.unique(read_labels(mask))) > 1
+    result = run(edit, source, "--mask", mask, "-o", tmp_path / "b.png", "--weights", weights, *options)
+    assert result.exit_code == 0 and "0.0% of the labels differ" in result.output
+    np.testing.assert_array_equal(read(tmp_path / "b.png"), read(source))

@@ -172,6 +172,7 @@ def inpaint_file(
             aligned=options.aligned,
             confine=False,
             overwrite=options.overwrite,
+            quality=options.quality,
         )
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
     mask: RowSource
@@ -186,7 +187,7 @@ def inpaint_file(
         photo.write_stripes(
             sibling_path(target, DAMAGED), (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
         )
-    photo.write_stripes(target, inpainted_rows(retoucher, photo, mask, plan.squares))
+    photo.write_stripes(target, inpainted_rows(retoucher, photo, mask, plan.squares), quality=options.quality)
     return plan
 
 

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
 TRACEBACK_VARIABLE = "RETOUCH_TRACEBACK"  # set to 1, an error shows its traceback: for developers
+
+
+# Controls of terminals, line separators and marks of text direction, which names of files may hold.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return text with control characters escaped, so that a file's name cannot steer the terminal."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def error_line(error: BaseException) -> str | None:
     """Return the message of a user error in one line, or None for an exception that is a bug."""
+    line = _line(error)
+    return None if line is None else printable(line)
+
+
+def _line(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError):
         import torch
 

@@ -55,6 +55,13 @@ def test_photo_without_a_telling_name_gets_one(make_photo, tmp_path):
     assert plan_jobs([path], tmp_path / "o")[0].target.name == "scan.0001.png"
 
 
+def test_a_misnamed_photo_gets_the_suffix_of_its_content(make_photo, tmp_path):
+    path = make_photo("a.png")[0].rename(tmp_path / "scan.jpg")
+    assert plan_jobs([path], tmp_path / "o")[0].target.name == "scan.png"
+    assert plan_jobs([path], tmp_path / "o", suffix=".tif")[0].target.name == "scan.tif"
+    assert plan_jobs([path], tmp_path / "own.jpg")[0].target.name == "own.jpg"
+
+
 def test_folder_without_pictures_is_an_error(tmp_path):
     touch(tmp_path / "in" / "sub" / "a.png")
     with pytest.raises(ValueError, match="no photo in this folder; use --recursive"):

@@ -118,7 +118,9 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Edit
     photo = open_photo(src, target, options, kept=[mask])
     portrait = editor.open_source(photo, find_face(photo, options))
     if labels.shape == (photo.height, photo.width) and labels.shape != portrait.labels.shape:
-        labels = _in_face(labels, portrait.square, editor.size)
+        painted = labels != _in_photo(portrait.labels, portrait.square, photo)  # resampling is not an edit
+        inside = _in_face(painted, portrait.square, editor.size).astype(bool)
+        labels = np.where(inside, _in_face(labels, portrait.square, editor.size), portrait.labels)
     elif labels.shape != portrait.labels.shape:
         raise ValueError(
             f"{mask}: has {labels.shape[1]}x{labels.shape[0]} pixels; the aligned face has {editor.size}x{editor.size} "

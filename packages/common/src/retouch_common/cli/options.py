@@ -14,7 +14,9 @@ Heavy libraries are imported when a command runs, so that `--help` is fast.
 from __future__ import annotations
 
 import functools
+import io
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -86,6 +88,9 @@ def friendly_errors(command: F) -> F:
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot encode must not end the run
+                stream.reconfigure(errors="backslashreplace")
         try:
             return command(*args, **kwargs)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:

@@ -5,13 +5,16 @@ Importing this costs click only; everything else is imported when a command runs
 
 from __future__ import annotations
 
-import functools
+import math
+import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+from retouch_common.errors import printable
 
 if TYPE_CHECKING:
     from retouch_common.inference.batch import Job
@@ -32,6 +35,8 @@ class FaceBox(click.ParamType):
             x, y, width, height = (float(part) for part in value.split(","))
         except ValueError:
             self.fail(f"{value!r} is not four numbers X,Y,W,H, e.g. 320,180,400,520", param, ctx)
+        if not all(map(math.isfinite, (x, y, width, height))):
+            self.fail(f"{value!r} is not four finite numbers", param, ctx)
         if not (width > 0 and height > 0):
             self.fail(f"{value!r} has no area; W and H must be above 0", param, ctx)
         return x, y, width, height
@@ -84,9 +89,42 @@ recursive_option = click.option(
 )
 
 
+quality_option = click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    help="Quality of JPEG, WebP and AVIF outputs.  [default: 95; AVIF: 90]",
+)
+
+
+def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    ctx.meta[f"{__name__}.{param.name}"] = value
+
+
+def _stored(name: str) -> Any:
+    """Return an option of :data:`_run_options`; None where the command has none."""
+    ctx = click.get_current_context(silent=True)
+    return None if ctx is None else ctx.meta.get(f"{__name__}.{name}")
+
+
+# Options of the run, not of a photo: plan_photos and retouch_all read them from the context.
+_run_options = (
+    click.option("--skip-existing", is_flag=True, expose_value=False, callback=_store,
+                 help="Skip photos whose output is there already, to go on with an interrupted run."),
+    click.option("--format", type=click.Choice(["jpg", "png", "tif", "webp", "avif"]), expose_value=False,
+                 callback=_store, help="Format of outputs in a folder.  [default: that of each photo]"),
+    click.option("--keep-times", is_flag=True, expose_value=False, callback=_store,
+                 help="Give outputs the modification times of their photos."),
+    click.option("--faceless", type=click.Choice(["refuse", "copy"]), default="refuse", show_default=True,
+                 expose_value=False, callback=_store,
+                 help="Refuse photos without a face, or copy them, so that the folder stays whole."),
+)  # fmt: skip
+
+
 def batch_options(command: F) -> F:
-    """Add --recursive and --overwrite."""
-    return recursive_option(overwrite_option(command))
+    """Add --recursive, --overwrite, --quality and the options of the run over many files."""
+    for option in reversed((recursive_option, overwrite_option, *_run_options, quality_option)):
+        command = option(command)
+    return command
 
 
 def plan_photos(
@@ -95,8 +133,14 @@ def plan_photos(
     """Call :func:`retouch_common.inference.batch.plan_jobs`; skipped images are reported on standard error."""
     from retouch_common.inference.batch import plan_jobs
 
-    report = functools.partial(click.echo, err=True)
-    return plan_jobs(inputs, out, recursive=recursive, endings=endings, report=report)
+    suffix = f".{chosen}" if (chosen := _stored("format")) else None
+    if suffix and out.suffix and not out.is_dir() and out.suffix.lower() != suffix:
+        raise click.UsageError(f"--format {chosen} and the file name {out} contradict each other; leave out one")
+
+    def report(line: str) -> None:
+        click.echo(printable(line), err=True)
+
+    return plan_jobs(inputs, out, recursive=recursive, endings=endings, suffix=suffix, report=report)
 
 
 def retouch_all(
@@ -110,7 +154,7 @@ def retouch_all(
     """Retouch every photo, report each, and list those that failed at the end.
 
     Args:
-        jobs: Inputs and outputs.
+        jobs: Inputs and outputs; with --skip-existing those whose output is there are left out.
         retouch: Processes one job; its result is the summary of that photo.
         overwrite: Whether existing files may be replaced.
         done: Verb of the summary.
@@ -122,8 +166,23 @@ def retouch_all(
     """
     from retouch_common.inference.batch import run_jobs
 
+    if _stored("skip_existing"):
+        if overwrite:
+            raise click.UsageError("--skip-existing and --overwrite exclude each other; leave one out")
+        left = [job for job in jobs if not os.path.lexists(job.target)]
+        if len(left) < len(jobs):
+            click.echo(f"skipping {len(jobs) - len(left)} of {len(jobs)} photos, whose outputs are there", err=True)
+        jobs = left
     signal.signal(signal.SIGTERM, _stop)  # or a temporary file would be left behind
-    failures = run_jobs(jobs, retouch, overwrite=overwrite, report=click.echo, kept=kept)
+    failures = run_jobs(
+        jobs,
+        retouch,
+        overwrite=overwrite,
+        report=click.echo,
+        kept=kept,
+        copy_faceless=_stored("faceless") == "copy",
+        keep_times=bool(_stored("keep_times")),
+    )
     if len(jobs) == 1 and failures:
         raise click.ClickException(failures[0])
     if failures:

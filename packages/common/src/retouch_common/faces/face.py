@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 
+class NoFaceFound(ValueError):
+    """A photo in which faces are to be processed shows none."""
+
+
 @dataclass(frozen=True)
 class Face:
     """A face in a photo.

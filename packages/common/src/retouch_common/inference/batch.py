@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from retouch_common.errors import TRACEBACK_VARIABLE, error_line
+from retouch_common.errors import TRACEBACK_VARIABLE, error_line, printable
+from retouch_common.faces.face import NoFaceFound
 from retouch_common.inference.names import COMPANION_ENDINGS, sibling_path
+from retouch_common.inference.photos import copy_photo
 from retouch_common.photo.formats import SUFFIXES, format_of_name, sniff
 from retouch_common.progress import progress_bar
 
@@ -41,12 +43,14 @@ def plan_jobs(
     *,
     recursive: bool = False,
     endings: Sequence[str] = (),
+    suffix: str | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[Job]:
     """Pair every photo with its outputs.
 
     A folder stands for its images (with ``recursive`` also for those below it, whose tree is kept), except for
-    companions of an earlier run, ``COMPANION_ENDINGS``. A single file may have an output file; else all outputs go into
+    companions of an earlier run, ``COMPANION_ENDINGS``. A photo whose suffix is not that of its content gets an output
+    with the right one. A single file may have an output file; else all outputs go into
     the folder ``out`` under their own names. Where two would coincide, later ones are numbered: ``a.jpg``, ``a-2.jpg``.
 
     Args:
@@ -54,6 +58,7 @@ def plan_jobs(
         out: Output folder, or a file with a photo's suffix if there is one input file.
         recursive: Whether to search folders within folders.
         endings: Endings of the companions of each output.
+        suffix: Suffix of outputs in a folder, such as ".jpg"; None for the format of each photo.
         report: Called with a line for each folder in which images were skipped.
 
     Returns:
@@ -75,7 +80,7 @@ def plan_jobs(
     taken: set[str] = set()
     for given in inputs:
         for source, relative in _images(given, out, recursive, report):
-            target = out / _named_like_its_format(source, relative)
+            target = out / _output_name(source, relative, suffix)
             plain, number = target, 1
             while not taken.isdisjoint(map(_place, (job := plan_job(source, target, endings)).outputs)):
                 number += 1
@@ -119,14 +124,18 @@ def _images(given: Path, out: Path, recursive: bool, report: Callable[[str], Non
         raise ValueError(f"{given}: no photo in this folder{hint}")
 
 
-def _named_like_its_format(source: Path, relative: Path) -> Path:
-    if format_of_name(relative) is not None:
-        return relative
-    try:
-        suffix = sniff(source).suffixes[0]
-    except (ValueError, OSError):
-        return relative  # reported when it is opened
-    return relative.with_name(relative.name + suffix)
+def _output_name(source: Path, relative: Path, suffix: str | None) -> Path:
+    """Return the path of an output with the suffix that is asked for, or that of the photo's content."""
+    named = format_of_name(relative)
+    if suffix is None:
+        try:
+            content = sniff(source)
+        except (ValueError, OSError):
+            return relative  # reported when it is opened
+        if named is content:
+            return relative
+        suffix = content.suffixes[0]
+    return relative.with_suffix(suffix) if named is not None else relative.with_name(relative.name + suffix)
 
 
 def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite: bool = False) -> dict[int, str]:
@@ -189,11 +198,19 @@ def run_jobs(
     overwrite: bool,
     report: Callable[[str], None],
     kept: Iterable[Path] = (),
+    copy_faceless: bool = False,
+    keep_times: bool = False,
 ) -> list[str]:
     """Process many photos; a failure does not stop the others.
 
-    ``work`` processes a job and returns its summary, which is reported; folders of outputs are created. ``overwrite``
-    and ``kept`` are those of :func:`find_collisions`.
+    Args:
+        jobs: Inputs and outputs; folders of outputs are created.
+        work: Processes a job and returns its summary.
+        overwrite: See :func:`find_collisions`.
+        report: Called with a line for each processed photo.
+        kept: See :func:`find_collisions`.
+        copy_faceless: Copy photos for which ``work`` raises ``NoFaceFound``.
+        keep_times: Give outputs the modification times of their photos.
 
     Returns:
         One line for each failed photo, naming it and the reason.
@@ -203,17 +220,32 @@ def run_jobs(
     with progress_bar(disable=len(jobs) < 2) as bar:
         for index, job in enumerate(bar.track(jobs, description="Photos")):
             if index in collisions:
-                failures.append(collisions[index])
+                failures.append(printable(collisions[index]))
                 continue
             try:
-                job.target.parent.mkdir(parents=True, exist_ok=True)
-                done = work(job)
+                done = _run_job(job, work, copy_faceless=copy_faceless, keep_times=keep_times)
             except Exception as error:
                 line = error_line(error)
                 if os.environ.get(TRACEBACK_VARIABLE) == "1":
                     raise
-                line = line or f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
-                failures.append(line if str(job.source) in line else f"{job.source}: {line}")
+                line = line or printable(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+                source = printable(str(job.source))
+                failures.append(line if source in line else f"{source}: {line}")
             else:
-                report(f"{job.source} -> {job.target}: {done}")
+                report(printable(f"{job.source} -> {job.target}: {done}"))
     return failures
+
+
+def _run_job(job: Job, work: Callable[[Job], object], *, copy_faceless: bool, keep_times: bool) -> object:
+    before = os.stat(job.source) if keep_times and job.source.exists() else None
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        done = work(job)
+    except NoFaceFound:
+        if not copy_faceless:
+            raise
+        copy_photo(job.source, job.target)
+        done = "copied, because no face was found"
+    if before is not None:
+        os.utime(job.target, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return done

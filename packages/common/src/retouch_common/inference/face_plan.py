@@ -10,7 +10,7 @@ import numpy as np
 
 from retouch_common.faces.alignment import FaceSquare, face_square, whole_square
 from retouch_common.faces.detection import detect_faces
-from retouch_common.faces.face import Face
+from retouch_common.faces.face import Face, NoFaceFound
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.inference.regions import boxed_faces, locate_faces
 
@@ -43,8 +43,9 @@ def plan_faces(
     Boxes are (x, y, w, h) in pixels of the upright photo; ``frame`` returns a face's square.
 
     Raises:
-        ValueError: If no face is found, the detector's weights are unavailable, a box lies outside the photo, or an
-            aligned photo is not square.
+        NoFaceFound: If no face is found.
+        ValueError: If the detector's weights are unavailable, a box lies outside the photo, or an aligned photo is not
+            square.
     """
     if aligned and face_boxes:
         raise ValueError("a face box and an aligned photo exclude each other; leave one out")
@@ -53,10 +54,14 @@ def plan_faces(
             return FacePlan((whole_square(photo.height, photo.width),), "the photo is said to be aligned")
         faces = boxed_faces(face_boxes) if face_boxes else locate_faces(photo)
         if not faces:
-            raise ValueError("no face was found; give a face box, or say that the photo is aligned if a face fills it")
+            raise NoFaceFound(
+                f"{photo.path}: no face was found; give a face box, or say that the photo is aligned if a face fills it"
+            )
         squares = tuple(frame(face, photo.height, photo.width) for face in faces)
     except DetectorUnavailable as error:
         raise ValueError(f"{photo.path}: {error}; or give a face box, or say that the photo is aligned") from error
+    except NoFaceFound:
+        raise
     except ValueError as error:
         line = str(error)
         raise ValueError(line if str(photo.path) in line else f"{photo.path}: {line}") from None

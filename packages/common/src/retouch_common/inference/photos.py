@@ -9,6 +9,7 @@ A run over many files is :func:`retouch_common.cli.photos.retouch_all`.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,13 @@ class PhotoOptions:
         face_boxes: (x, y, w, h) in pixels of the upright photo, instead of the face detector's.
         compare: Whether to write NAME.compare.jpg, before and after side by side.
         overwrite: Whether existing files may be replaced, the input included where it is the output.
+        quality: 1 to 100 for JPEG, WebP and AVIF; None for 95 (AVIF: 90).
     """
 
     face_boxes: Sequence[Box] = ()
     compare: bool = False
     overwrite: bool = False
+    quality: int | None = None
 
     @property
     def companions(self) -> tuple[str, ...]:
@@ -101,9 +104,28 @@ def write_photo(
     from retouch_common.photo.io import Photo
 
     comparison = Comparison(photo, parts) if options.compare else None  # before the photo itself may be replaced
-    photo.write_stripes(target, rows)
+    photo.write_stripes(target, rows, quality=options.quality)
     if comparison is not None:
         comparison.write(Photo.open(target), sibling_path(target, COMPARISON))
+
+
+def copy_photo(source: Path, target: Path) -> None:
+    """Copy a photograph, atomically; only where the output has another format, pixels are decoded and encoded.
+
+    Raises:
+        OSError: If a file cannot be opened or written.
+        ValueError: If ``source`` is not a photograph, or ``target`` cannot hold it.
+    """
+    from retouch_common.files import atomic_output
+    from retouch_common.photo.io import Photo
+    from retouch_common.photo.sources import blocks
+
+    photo = Photo.open(source)
+    if photo.check_output(target) is not photo.format:
+        photo.write_stripes(target, (photo.read_rows(*block) for block in blocks(photo.height, photo.width)))
+    elif not (target.exists() and target.samefile(source)):
+        with atomic_output(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def face_parts(photo: Photo, squares: Sequence[FaceSquare]) -> list[tuple[int, int, int, int]]:

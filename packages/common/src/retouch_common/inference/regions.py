@@ -6,6 +6,7 @@ Faces are cropped with a margin, retouched at their own scale and pasted as a fe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -13,7 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from retouch_common.faces.detection import detect_faces
-from retouch_common.faces.face import Face, face_crop
+from retouch_common.faces.face import Face, NoFaceFound, face_crop
 from retouch_common.faces.pasting import AlignedMask
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.faces.yunet import DETECTION_SIDE
@@ -102,7 +103,7 @@ def plan_region(
         asked = "that is what was found" if region == "auto" else "the region 'faces' was asked for"
         return _faces_plan(photo, faces, margin, asked)
     if region == "faces":
-        raise ValueError(f"{photo.path}: no face was found; give a face box, or use the region 'photo'")
+        raise NoFaceFound(f"{photo.path}: no face was found; give a face box, or use the region 'photo'")
     return RegionPlan("photo", (), "no face was found")
 
 
@@ -123,7 +124,14 @@ def locate_faces(photo: Photo) -> list[Face]:
 
 
 def boxed_faces(boxes: Sequence[Box]) -> list[Face]:
-    """Return faces of which only the boxes (x, y, w, h) are known."""
+    """Return faces of which only the boxes (x, y, w, h) are known.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    for box in boxes:
+        if not all(map(math.isfinite, box)):
+            raise ValueError(f"the face box {box} is not four finite numbers")
     return [Face(box, 1.0, np.full((5, 2), np.nan, np.float32)) for box in boxes]
 
 

@@ -38,7 +38,7 @@ class Decoder:
         self._format = format
         with self.reading():
             self._load = getattr(pyvips.Image, f"{format.vips}load")
-            self.header = self._load(str(path), access="sequential", fail_on="error")
+            self.header = self._open("error")
         pages = self.header.get("n-pages") if self.header.get_typeof("n-pages") else 1
         if pages > 1:
             what = "pages" if format.name == "TIFF" else "frames"
@@ -65,7 +65,12 @@ class Decoder:
                 self._checked = True
             if self.header.get_typeof("tile-width"):
                 fail_on = "warning"  # here libvips lets a tile that cannot be decoded pass otherwise
-        return Decoding(self._load(str(self._path), access="sequential", fail_on=fail_on))
+        return Decoding(self._open(fail_on))
+
+    def _open(self, fail_on: str) -> pyvips.Image:
+        image = self._load(os.fsencode(self._path), access="sequential", fail_on=fail_on)
+        pyvips.vips_lib.vips_error_clear()  # of a file that was opened: pyvips cannot decode a name in it
+        return image
 
     @functools.cached_property
     def _end_of_picture(self) -> int:

@@ -1,4 +1,4 @@
-"""The supported file formats: recognised by content, checked against the name."""
+"""The supported file formats, recognised by content."""
 
 from __future__ import annotations
 
@@ -121,11 +121,11 @@ def format_for_output(path: str | os.PathLike[str]) -> Format:
 
 
 def sniff(path: str | os.PathLike[str]) -> Format:
-    """Return the format of a file's content, checked against its name.
+    """Return the format of a file's content, whatever its name.
 
     Raises:
         OSError: If the file does not exist or cannot be opened.
-        ValueError: If it is a folder, empty, not of a supported format, named like another format, or animated.
+        ValueError: If it is a folder, empty, not of a supported format, or animated.
     """
     path = Path(path)
     if path.is_dir():
@@ -138,12 +138,6 @@ def sniff(path: str | os.PathLike[str]) -> Format:
     if not head:
         raise ValueError(f"{path}: is empty (0 bytes)")
     found = _format_of_content(path, head)
-    promised = format_of_name(path)
-    if promised is not None and promised is not found:
-        raise ValueError(
-            f"{path}: the name says {promised.name} but the content is {found.name}; "
-            f"rename it to {path.stem}{found.suffixes[0]}"
-        )
     if found.name == "PNG" and _is_animated_png(head):
         raise ValueError(f"{path}: is an animated PNG; only still photographs can be retouched")
     return found

@@ -4,7 +4,7 @@ A :class:`Photo` is opened lazily. Its pixels are read upright and as RGB, as cr
 bottom in bounded memory. Written pixels go back into the stored channels (see :mod:`retouch_common.photo.pixels`),
 together with alpha, ICC profile, EXIF, XMP, IPTC and resolution; the orientation tag becomes upright.
 
-Refused are files whose name contradicts their content, several pages or frames, floating-point pixels, Lab colours,
+Refused are files of several pages or frames, floating-point pixels, Lab colours,
 sides below 16 pixels, and outputs that cannot hold the photo (16 bits, CMYK, transparency). Some damage shows only
 after the last row; reading that row raises then, so that no output is left. A losslessly coded WebP is written
 losslessly; JPEG, AVIF and other WebP are lossy, also for unchanged pixels. WebP and AVIF encoders and the decoders of

@@ -1,0 +1,158 @@
+"""The options of a run over many photographs, with a command that lightens them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from retouch_common.cli import photos
+from retouch_common.cli.options import friendly_errors
+from retouch_common.faces.face import NoFaceFound
+from retouch_common.inference.photos import PhotoOptions, open_photo, write_photo
+from retouch_common.photo.formats import sniff
+from retouch_common.photo.io import Photo
+
+# Reports names that the terminal cannot encode.
+SCRIPT = """
+import sys
+from pathlib import Path
+import click
+from retouch_common.cli import photos
+from retouch_common.cli.options import friendly_errors
+
+@click.command()
+@photos.inputs_argument
+@photos.out_option
+@photos.batch_options
+@friendly_errors
+def copy(inputs, out, recursive, overwrite, quality):
+    jobs = photos.plan_photos(inputs, out, recursive=recursive)
+    photos.retouch_all(jobs, lambda job: job.target.write_bytes(job.source.read_bytes()), overwrite=overwrite)
+
+copy()
+"""
+
+
+@click.command()
+@photos.inputs_argument
+@photos.out_option
+@photos.batch_options
+@friendly_errors
+def lighten(inputs, out, recursive, **settings):
+    """Photographs that are named "sea" show no face."""
+    how = PhotoOptions(**settings)
+
+    def work(job):
+        photo = open_photo(job.source, job.target, how)
+        if "sea" in job.source.name:
+            raise NoFaceFound(f"{job.source}: no face was found")
+        pixels = photo.read_rows(0, photo.height)
+        write_photo(photo, job.target, iter([np.clip(pixels, 0, 205) + np.uint8(50)]), how, ())
+        return "lightened"
+
+    jobs = photos.plan_photos(inputs, out, recursive=recursive)
+    photos.retouch_all(jobs, work, overwrite=how.overwrite)
+
+
+def run(*arguments):
+    result = CliRunner().invoke(lighten, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture
+def folder(make_photo, tmp_path):
+    """Photographs a.jpg and sea.jpg."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jpg", "sea.jpg"):
+        make_photo(name)[0].rename(folder / name)
+    return folder
+
+
+def test_what_is_there_can_be_skipped(folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.jpg").write_bytes(b"of an earlier run")
+    result = run(folder / "a.jpg", folder / "sea.jpg", "-o", out, "--skip-existing", "--faceless", "copy")
+    assert result.exit_code == 0 and "skipping 1 of 2 photos" in result.output
+    assert (out / "a.jpg").read_bytes() == b"of an earlier run" and (out / "sea.jpg").is_file()
+    assert run(folder, "-o", out, "--skip-existing").exit_code == 0
+    result = run(folder, "-o", out, "--skip-existing", "--overwrite")
+    assert result.exit_code == 2 and "exclude each other" in result.output
+
+
+def test_photos_without_a_face_are_refused_or_copied(folder, tmp_path):
+    refused = run(folder, "-o", tmp_path / "refused")
+    assert refused.exit_code == 1 and "sea.jpg: no face was found" in refused.output
+    assert not (tmp_path / "refused" / "sea.jpg").exists()
+    copied = run(folder, "-o", tmp_path / "copied", "--faceless", "copy")
+    assert copied.exit_code == 0 and "sea.jpg: copied, because no face was found" in copied.output
+    assert (tmp_path / "copied" / "sea.jpg").read_bytes() == (folder / "sea.jpg").read_bytes()
+    assert run(folder, "-o", tmp_path / "png", "--faceless", "copy", "--format", "png").exit_code == 0
+    pixels = [Photo.open(path).read() for path in (tmp_path / "png" / "sea.png", folder / "sea.jpg")]
+    np.testing.assert_array_equal(*pixels)
+
+
+def test_outputs_in_a_folder_get_the_format_and_quality_that_are_asked_for(folder, tmp_path):
+    for quality in (20, 90):
+        out = tmp_path / str(quality)
+        assert run(folder / "a.jpg", "-o", out, "--format", "webp", "--quality", quality).exit_code == 0
+        assert [path.name for path in out.iterdir()] == ["a.webp"] and sniff(out / "a.webp").name == "WebP"
+    assert (tmp_path / "20/a.webp").stat().st_size < (tmp_path / "90/a.webp").stat().st_size
+    result = run(folder / "a.jpg", "-o", tmp_path / "b.png", "--format", "webp")
+    assert result.exit_code == 2 and "contradict" in result.output
+
+
+def test_file_times_can_be_kept(folder, tmp_path):
+    os.utime(folder / "a.jpg", (1_000_000_000,) * 2)
+    for arguments, kept in (((), False), (("--keep-times",), True)):
+        out = tmp_path / f"out{len(arguments)}"
+        run(folder / "a.jpg", "-o", out, *arguments)
+        assert ((out / "a.jpg").stat().st_mtime == 1_000_000_000) == kept
+
+
+def test_photos_with_a_wrong_suffix_are_read_by_their_content(folder, tmp_path):
+    (folder / "a.jpg").rename(folder / "a.png")
+    assert run(folder / "a.png", "-o", tmp_path / "out").exit_code == 0
+    assert [(path.name, sniff(path).name) for path in (tmp_path / "out").iterdir()] == [("a.jpg", "JPEG")]
+
+
+@pytest.mark.parametrize("box", ["nan,0,10,10", "0,0,inf,10", "0,-inf,10,10", "0,0,nan,nan"])
+def test_face_boxes_that_are_not_finite_are_refused(box):
+    with pytest.raises(click.BadParameter, match="four finite numbers"):
+        photos.FaceBox().convert(box, None, None)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names as on POSIX")
+def test_no_name_ends_the_run(make_photo, tmp_path):
+    """Names that the terminal cannot encode, that are not UTF-8, and that would steer the terminal."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    names = ["a.png", "\u5199\u771f.png", os.fsdecode(b"\xff\xfe.png"), "\x1b[31mred.png", "z.png"]
+    for name in names:
+        make_photo("x.png")[0].rename(folder / name)
+    command = [sys.executable, "-c", SCRIPT, str(folder), "-o", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    process = subprocess.run(command, capture_output=True, env=environment, check=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+    output = process.stdout.decode("cp1252")
+    assert len(output.splitlines()) == len(names) and "\\u5199" in output
+    assert "\x1b[31m" not in output and "\\x1b[31mred.png" in output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names as on POSIX")
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif"])
+def test_names_that_are_not_utf_8_are_read_and_written(make_photo, tmp_path, suffix):
+    path = make_photo(f"x{suffix}")[0].rename(tmp_path / os.fsdecode(b"\xff\xfe" + suffix.encode()))
+    assert run(path, "-o", tmp_path / "out").exit_code == 0
+    assert Photo.open(tmp_path / "out" / path.name).width == Photo.open(path).width
+
+
+def test_a_message_does_not_steer_the_terminal(tmp_path):
+    result = run(Path("\x1b[31mred\u202e.png"), "-o", tmp_path)
+    assert result.exit_code == 1 and "\x1b" not in result.output and "\\x1b[31mred\\u202e.png" in result.output
