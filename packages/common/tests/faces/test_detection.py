@@ -44,6 +44,61 @@ def test_box_inside_a_better_one_is_dropped():
     assert [found.box[2] for found in _merge(looks, scales, 0.6)] == [100]
 
 
+def marked(box, score, eyes, shift=(0, 0)):
+    """One detection: a box, and landmarks of a face whose eyes are ``eyes`` pixels apart."""
+    row = torch.zeros(1, 15)
+    x, y, w, h = box
+    row[0, :4] = torch.tensor([x, y, x + w, y + h])
+    points = torch.tensor([[0, 0], [1, 0], [0.5, 0.6], [0.1, 1], [0.9, 1]]) * eyes + torch.tensor(shift)
+    row[0, 4:14] = points.reshape(-1)
+    row[0, 14] = score
+    return row
+
+
+def test_one_face_as_two_halves_is_one_face():
+    """Measured on a drawing of 0.3 megapixels: landmarks that nearly agree, boxes that share less than half."""
+    low, high = marked((219, 338, 373, 358), 1.0, 200, (301, 380)), marked((188, 191, 342, 316), 0.99, 200, (336, 402))
+    (found,) = _merge([torch.cat([low, high])], [1.0], 0.6)
+    assert found.box == (188, 191, 404, 505)
+    assert found.landmarks[0] == pytest.approx((318.5, 391))
+    apart = marked((480, 338, 373, 358), 0.99, 200, (562, 380))
+    assert len(_merge([torch.cat([low, apart])], [1.0], 0.6)) == 2  # two heads side by side
+
+
+def test_a_small_detection_that_touches_a_much_larger_face_is_dropped():
+    head, ear = marked((100, 100, 200, 200), 0.95, 90, (150, 160)), marked((280, 180, 60, 60), 0.8, 25, (290, 190))
+    (found,) = _merge([torch.cat([head, ear])], [1.0], 0.6)
+    assert found.box[2] == 200
+    child = marked((310, 180, 60, 60), 0.8, 25, (320, 190))
+    assert len(_merge([torch.cat([head, child])], [1.0], 0.6)) == 2
+
+
+@pytest.mark.parametrize("quarters", [1, 3])
+def test_faces_that_lie_on_their_side_are_found(monkeypatch, quarters):
+    """A stand-in detector sees a bright square with a mark at its upper left, upright only."""
+    image = np.zeros((90, 140, 3), np.uint8)
+    image[20:50, 60:100] = 100
+    image[20:30, 60:70] = 255
+
+    def detect(image, *, score_threshold):
+        y, x = (int(axis.min()) for axis in np.nonzero(image[..., 0]))
+        h, w = (int(np.ptp(axis)) + 1 for axis in np.nonzero(image[..., 0]))
+        if image[y, x, 0] != 255:
+            return []
+        points = np.array([[x, y], [x + w, y], [x + w / 2, y + h / 2], [x, y + h], [x + w, y + h]], np.float32)
+        return [Face((x, y, w, h), 0.9, points)]
+
+    monkeypatch.setattr(registry, "_loaders", {"stand-in": lambda: detect})
+    upright = detect_faces(image)[0]
+    (found,) = detect_faces(np.rot90(image, -quarters))
+    assert found.box[2:] == upright.box[3:1:-1]
+    turned = np.rot90(image, -quarters)
+    x, y, w, h = map(int, found.box)
+    assert (turned[y : y + h, x : x + w] > 0).all() and (turned > 0).sum() == 3 * w * h
+    mark = (0 if quarters == 1 else h, w if quarters == 1 else 0)  # of the photo turned clockwise: upper right
+    assert found.landmarks[0].tolist() == [x + mark[1], y + mark[0]]
+
+
 def test_nothing_seen_is_no_face():
     assert _merge([seen(), seen()], [1.0, 0.5], 0.6) == []
 

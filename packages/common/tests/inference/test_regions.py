@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import pyvips
+from retouch_common.faces.face import Face
 from retouch_common.inference import regions
 from retouch_common.inference.regions import RegionPlan, plan_region, retouched_rows
 from retouch_common.photo.io import Photo
+from scipy import ndimage
 
 
 class Darker:
@@ -80,3 +83,27 @@ def test_crops_are_blended_by_slopes_except_along_the_photos_border():
     np.testing.assert_array_equal(weights, weights[::-1])
     assert (regions.feather_profile(80, 0.25, open_start=True, open_stop=False)[:60] == 1).all()
     assert (regions.feather_profile(9, 0.5, open_start=True, open_stop=True) == 1).all()
+
+
+def test_small_faces_of_a_panorama_are_found_once(monkeypatch, make_photo):
+    """Squares of 20 pixels, which reducing the whole panorama would blur; one lies in the overlap of two parts."""
+    path, _ = make_photo("wide.png", size=(200, 4000))
+    pixels = np.zeros((200, 4000, 3), np.uint8)
+    places = [(30, 100), (505, 60), (2000, 150), (3900, 10)]
+    for x, y in places:
+        pixels[y : y + 20, x : x + 20] = 255
+    pyvips.Image.new_from_array(pixels).copy(interpretation="srgb").write_to_file(str(path))
+    monkeypatch.setattr(regions, "DETECTION_SIDE", 640)
+    asked = []
+
+    def detect(image):
+        asked.append(image.shape)
+        numbers, _ = ndimage.label(image[..., 0] > 200)
+        boxes = [(x.start, y.start, x.stop - x.start, y.stop - y.start) for y, x in ndimage.find_objects(numbers)]
+        points = np.full((5, 2), np.nan, np.float32)
+        return [Face(tuple(map(float, box)), 0.9, points) for box in boxes if min(box[2:]) > 10]
+
+    monkeypatch.setattr(regions, "detect_faces", detect)
+    found = regions.locate_faces(Photo.open(path))
+    assert sorted((round(face.box[0]), round(face.box[1])) for face in found) == sorted(places)
+    assert len(asked) > 4 and max(max(shape) for shape in asked) <= 640

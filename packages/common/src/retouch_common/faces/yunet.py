@@ -103,9 +103,17 @@ def _merge(detections: list[torch.Tensor], scales: list[float], threshold: float
     faces, score = faces[order], score[order]
     kept: list[int] = []
     for index in range(len(faces)):
-        if score[index] >= threshold and not any(_inside(faces[index], faces[other]) for other in kept):
+        if score[index] < threshold or any(_inside(faces[index], faces[other]) for other in kept):
+            continue
+        same = next((other for other in kept if _same_landmarks(faces[index], faces[other])), None)
+        if same is None:
             kept.append(index)
+        else:  # a face that was detected as two halves
+            faces[same, :2] = torch.minimum(faces[same, :2], faces[index, :2])
+            faces[same, 2:4] = torch.maximum(faces[same, 2:4], faces[index, 2:4])
+            faces[same, 4:14] = (faces[same, 4:14] + faces[index, 4:14]) / 2
     result = [_face(faces[index], float(score[index])) for index in kept]
+    result = [face for face in result if not any(_is_part(face, other) for other in result)]
     return sorted(result, key=lambda face: -face.size)
 
 
@@ -113,6 +121,24 @@ def _inside(face: torch.Tensor, other: torch.Tensor) -> bool:
     corner = torch.minimum(face[2:4], other[2:4]) - torch.maximum(face[:2], other[:2])
     areas = [(box[2:4] - box[:2]).prod() for box in (face, other)]
     return bool(corner.clamp(min=0).prod() > 0.6 * min(areas))
+
+
+def _same_landmarks(face: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether landmarks are closer than two faces can be: by less than a third of the distance of the eyes."""
+    first, second = face[4:14].reshape(5, 2), other[4:14].reshape(5, 2)
+    eyes = min((points[1] - points[0]).norm() for points in (first, second))
+    return bool((first - second).norm(dim=1).mean() < eyes / 3)
+
+
+def _is_part(face: Face, other: Face) -> bool:
+    """Whether a detection is a part of a much larger and more certain face that it touches, such as an ear."""
+    overlap = [
+        min(face.box[axis] + face.box[axis + 2], other.box[axis] + other.box[axis + 2])
+        - max(face.box[axis], other.box[axis])
+        for axis in (0, 1)
+    ]
+    shared = max(0.0, overlap[0]) * max(0.0, overlap[1])
+    return face.size < 0.4 * other.size and face.score < other.score and shared > 0.1 * face.box[2] * face.box[3]
 
 
 def _face(row: torch.Tensor, score: float) -> Face:

@@ -28,6 +28,7 @@ Crop = tuple[int, int, int, int]
 
 FACE_MARGIN = 1.7
 FEATHER_RAMP = 0.125
+PANORAMA_PART = 3  # long side of the parts of a panorama, in its short sides
 IN_MEMORY_PIXELS = 48_000_000  # crops beyond this are retouched as streams
 
 
@@ -114,13 +115,41 @@ def locate_faces(photo: Photo) -> list[Face]:
         DetectorUnavailable: If the detector's weights are unavailable.
         ValueError: If the photo is damaged.
     """
-    small = photo.thumbnail(DETECTION_SIDE)
-    scale = np.array([photo.width / small.shape[1], photo.height / small.shape[0]])
-    faces = []
-    for face in detect_faces(small):
-        x, y, w, h = (float(value) for value in np.array(face.box) * np.tile(scale, 2))
-        faces.append(Face((x, y, w, h), face.score, (face.landmarks * scale).astype(np.float32)))
-    return faces
+    faces: list[Face] = []
+    for part in _detection_parts(photo.width, photo.height):
+        left, top, width, height = part
+        small = photo.thumbnail(DETECTION_SIDE, None if (width, height) == (photo.width, photo.height) else part)
+        scale = np.array([width / small.shape[1], height / small.shape[0]])
+        for face in detect_faces(small):
+            x, y, w, h = (float(value) for value in np.array(face.box) * np.tile(scale, 2))
+            landmarks = (face.landmarks * scale + np.array([left, top])).astype(np.float32)
+            faces.append(Face((x + left, y + top, w, h), face.score, landmarks))
+    return _without_repetitions(faces)
+
+
+def _detection_parts(width: int, height: int) -> list[Crop]:
+    """Return the photo, or if it is a large panorama, overlapping parts in which its faces are not reduced too far."""
+    long, short = max(width, height), min(width, height)
+    side = PANORAMA_PART * short
+    if long <= max(DETECTION_SIDE, side):
+        return [(0, 0, width, height)]
+    count = -(-(long - short) // (side - short))  # a face is no larger than the short side, by which parts overlap
+    starts = [round(index * (long - side) / (count - 1)) for index in range(count)]
+    return [(start, 0, side, height) if width > height else (0, start, width, side) for start in starts]
+
+
+def _without_repetitions(faces: Sequence[Face]) -> list[Face]:
+    """Return faces, largest first, without those that another part of the photo has shown, whole or cut off."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.size):
+        x, y, w, h = face.box
+        others = (other.box for other in kept)
+        if not any(
+            max(0, min(x + w, a + c) - max(x, a)) * max(0, min(y + h, b + d) - max(y, b)) > 0.5 * w * h
+            for a, b, c, d in others
+        ):
+            kept.append(face)
+    return kept
 
 
 def boxed_faces(boxes: Sequence[Box]) -> list[Face]:
