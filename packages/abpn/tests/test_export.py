@@ -192,3 +192,13 @@ def test_a_file_that_is_there_is_not_replaced(tmp_path, name):
     result = CliRunner().invoke(command, ["--out", str(tmp_path / "a.onnx"), "--parts"])
     assert result.exit_code == 1 and f"{path}: is there already" in result.output
     assert path.read_bytes() == b"kept" and list(tmp_path.iterdir()) == [path]
+
+
+def test_dynamic_dimensions_have_names(exported):
+    _, folder, _ = exported
+    whole = load(folder / "m.onnx")
+    assert [value.shape for value in whole.get_inputs()] == [[1, 3, "height", "width"]]
+    assert whole.get_outputs()[0].shape[2:] == ["height", "width"]
+    level = {value.name: value.shape for value in load(folder / "m.level.onnx").get_inputs()}
+    names = [name for shape in level.values() for name in shape[2:]]
+    assert all(isinstance(name, str) and name.startswith(("height", "width")) for name in names), level

@@ -399,3 +399,27 @@ heavy = {{"torchvision", "torch._dynamo", "torch._inductor", "sympy", "lightning
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("region", ["photo", "faces"])
+@pytest.mark.parametrize("kind", ["white", "strokes", "ones", "grey16"])
+def test_what_a_mask_protects_keeps_its_bits(tmp_path, weights, monkeypatch, region, kind):
+    """White on black, opaque black strokes on a transparent white layer, a mask of 0 and 1, and one of 16 bits."""
+    found(monkeypatch, (120, 80, 60, 60))
+    path = make_photo(tmp_path / "a.png")
+    selected = np.zeros((260, 340), bool)
+    selected[100:130, 100:200] = True
+    mask = {
+        "white": 255 * selected.astype(np.uint8),
+        "strokes": np.where(selected[..., None], [0, 0, 0, 255], [255, 255, 255, 0]).astype(np.uint8),
+        "ones": selected.astype(np.uint8),
+        "grey16": 65535 * selected.astype(np.uint16),
+    }[kind]
+    space = {"white": "b-w", "strokes": "srgb", "ones": "b-w", "grey16": "grey16"}[kind]
+    pyvips.Image.new_from_array(mask).copy(interpretation=space).write_to_file(str(tmp_path / "mask.png"))
+    options = ["--weights", weights, "--region", region, "--no-confine"]
+    assert run(path, "-o", tmp_path / "free.png", *options).exit_code == 0
+    assert run(path, "-o", tmp_path / "kept.png", *options, "--protect", tmp_path / "mask.png").exit_code == 0
+    before, free, kept = (stored(tmp_path / name) for name in ("a.png", "free.png", "kept.png"))
+    assert (free != before)[selected].any()
+    np.testing.assert_array_equal(kept, np.where(selected[..., None], before, free))

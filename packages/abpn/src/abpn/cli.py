@@ -42,6 +42,7 @@ def train(**settings: Any) -> None:
     help="Retouch every face, the whole photo, or (auto) faces if any are found and the whole photo otherwise.",
 )
 @photos.face_box_option
+@photos.protect_option
 @photos.confine_option
 @photos.mask_out_option
 @photos.compare_option
@@ -66,7 +67,10 @@ def retouch(
     jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=how.endings)
     retoucher = Retoucher(weights, device=device, precision=precision)
     photos.retouch_all(
-        jobs, lambda job: retoucher.retouch_file(job.source, job.target, **settings), overwrite=how.overwrite
+        jobs,
+        lambda job: retoucher.retouch_file(job.source, job.target, **settings),
+        overwrite=how.overwrite,
+        kept=how.kept,
     )
 
 

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from retouch_common.devices import resolve_device, resolve_precision
 from retouch_common.inference.faces import gather_rows, open_skin_segmenter, suppress_noise
+from retouch_common.inference.masks import mask_files, open_mask
 from retouch_common.inference.names import MASK, sibling_path
 from retouch_common.inference.network import prepare_for_inference
 from retouch_common.inference.photos import PhotoOptions, require_strength
@@ -60,12 +61,15 @@ class RetouchOptions(PhotoOptions):
     Attributes:
         strength: Scale of the change in [0, 1].
         region: "faces", "photo", or "auto" for faces if any are found and the whole photo otherwise.
+        protect: Image of the photo's size, white where nothing may change, or a folder of such images, named like the
+            photos; see :func:`retouch_common.inference.masks.open_mask`.
         confine: Change only the skin of faces; no effect where the whole photo is retouched.
         mask_out: Also write where the network retouches, NAME.mask.png.
     """
 
     strength: float = 1.0
     region: Region = "auto"
+    protect: str | os.PathLike[str] | None = None
     confine: bool = True
     mask_out: bool = False
 
@@ -76,6 +80,11 @@ class RetouchOptions(PhotoOptions):
     def companions(self) -> tuple[str, ...]:
         """Return the suffix of the mask's file, if it is written."""
         return (MASK,) if self.mask_out else ()
+
+    @property
+    def kept(self) -> Sequence[Path]:
+        """Return the files of ``protect``."""
+        return mask_files(self.protect)
 
 
 class Retoucher:
@@ -134,8 +143,8 @@ class Retoucher:
         Args:
             src: Photograph: JPEG, PNG, TIFF, WebP or AVIF.
             dst: Output file, written atomically; its suffix selects the format.
-            **options: Fields of :class:`RetouchOptions`: strength, region, face_boxes, confine, mask_out, compare,
-                overwrite.
+            **options: Fields of :class:`RetouchOptions`: strength, region, face_boxes, protect, confine, mask_out,
+                compare, overwrite.
 
         Returns:
             The retouched region and the reason for it.
@@ -152,11 +161,12 @@ class Retoucher:
         how = RetouchOptions(**options)
         target = Path(dst)
         photo = open_photo(Path(src), target, how)
+        protect = None if how.protect is None else open_mask(Path(how.protect), photo, "what to protect")
         plan = plan_region(photo, how.region, face_boxes=how.face_boxes)
         # Paper: the whole photograph may change. Here: only the skin of faces, unless ``confine`` is off.
         skin = self.skin if how.confine and plan.region == "faces" else None
         mask = _mask(self, photo, plan, skin) if how.mask_out else None
-        rows = retouched_rows(photo, plan, self, strength=how.strength, skin=skin)
+        rows = retouched_rows(photo, plan, self, strength=how.strength, skin=skin, protect=protect)
         write_photo(photo, target, rows, how, plan.crops)
         if mask is not None:
             with atomic_image_output(sibling_path(target, MASK)) as temporary:

@@ -54,12 +54,7 @@ def train(**settings: Any) -> None:
 )
 @photos.face_box_option
 @aligned_option
-@click.option(
-    "--protect",
-    type=click.Path(path_type=Path),
-    metavar="MASK",
-    help="Image of the photo's size, white where nothing may change; or a folder of them, named like the photos.",
-)
+@photos.protect_option
 @photos.confine_option
 @photos.mask_out_option
 @click.option(

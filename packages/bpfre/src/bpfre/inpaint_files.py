@@ -16,13 +16,14 @@ from retouch_common.faces.alignment import FaceSquare, read_aligned
 from retouch_common.faces.pasting import AlignedLayer
 from retouch_common.inference.face_plan import FacePlan, plan_faces
 from retouch_common.inference.faces import run_on_faces
+from retouch_common.inference.masks import mask_files, open_mask
 from retouch_common.inference.names import DAMAGED, sibling_path
 from retouch_common.inference.photos import PhotoOptions, open_photo
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import RowSource, blocks
 
 from bpfre.model import BPFRe
-from bpfre.retouch import Retoucher, mask_files, open_mask
+from bpfre.retouch import Retoucher
 from bpfre.strokes import brush_strokes, paint_white
 
 

@@ -29,6 +29,7 @@ from retouch_common.inference.faces import (
     open_skin_segmenter,
     run_on_faces,
 )
+from retouch_common.inference.masks import mask_files, open_mask
 from retouch_common.inference.names import ATTENTION_COARSE, ATTENTION_REFINED, MASK, sibling_path
 from retouch_common.inference.network import InferenceModel
 from retouch_common.inference.photos import PhotoOptions, require_strength
@@ -43,7 +44,6 @@ from bpfre.model import BPFRe, Stage
 if TYPE_CHECKING:
     from retouch_common.inference.face_plan import FacePlan
     from retouch_common.parsing.skin import SkinSegmenter
-    from retouch_common.photo.io import Photo
 
 
 BATCH_SIZE = 8  # on an accelerator; on a CPU, batches cost memory and save no time
@@ -315,39 +315,3 @@ class RetouchOptions(PhotoOptions):
         if self.mask_out:
             suffixes[MASK] = MAPS
         return suffixes
-
-
-def mask_files(given: str | os.PathLike[str] | None) -> list[Path]:
-    """Return the files that :func:`open_mask` may read."""
-    if given is None:
-        return []
-    return sorted(Path(given).iterdir()) if Path(given).is_dir() else [Path(given)]
-
-
-def open_mask(given: Path, photo: Photo, meaning: str) -> Photo:
-    """Open the mask of a photo.
-
-    Args:
-        given: File of the mask, or folder of masks that are named like the photos.
-        photo: Photo.
-        meaning: What the mask selects, for error messages.
-
-    Raises:
-        OSError: If it cannot be opened.
-        ValueError: If the folder has no or several masks for the photo, or the mask has another size.
-    """
-    from retouch_common.photo.io import Photo
-
-    if given.is_dir():
-        named = [file for file in sorted(given.iterdir()) if file.is_file() and file.stem == photo.path.stem]
-        if len(named) != 1:
-            there = f"{len(named)} images are" if named else "no image is"
-            raise ValueError(f"{photo.path}: in the folder {given} {there} named like it; one must say {meaning}")
-        given = named[0]
-    mask = Photo.open(given)
-    if (mask.width, mask.height) != (photo.width, photo.height):
-        raise ValueError(
-            f"{photo.path}: has {photo.width}x{photo.height} pixels and the image of {meaning}, {given}, "
-            f"has {mask.width}x{mask.height}; they must be equal"
-        )
-    return mask

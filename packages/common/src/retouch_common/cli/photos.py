@@ -65,6 +65,14 @@ face_box_option = click.option(
     help="Where a face is, in pixels of the upright photo, instead of the detector; may be repeated.",
 )
 
+protect_option = click.option(
+    "--protect",
+    type=click.Path(path_type=Path),
+    metavar="MASK",
+    help="Image of the photo's size, white where nothing may change, or strokes on a transparent layer; or a folder of "
+    "such images, named like the photos.",
+)
+
 mask_out_option = click.option(
     "--mask-out", is_flag=True, help="Also write NAME.mask.png: where the network would retouch."
 )

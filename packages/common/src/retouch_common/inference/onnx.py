@@ -6,13 +6,17 @@ import contextlib
 import importlib.util
 import inspect
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 OPSET = 18
+AXES = ("batch", "channels", "height", "width")
 
 
 def require_onnx(package: str) -> None:
@@ -40,8 +44,8 @@ def to_onnx(
 ) -> bytes:
     """Export a module, called with the example's tensors by name, to a serialised graph with its weights.
 
-    ``free`` are the dynamic dimensions of all inputs, which must not be 0 or 1 in the example; ``outputs`` names the
-    outputs.
+    ``free`` are the dynamic dimensions of all inputs, which must not be 0 or 1 in the example; they are named batch,
+    channels, height and width, with a number where inputs differ. ``outputs`` names the outputs.
     """
     dynamic = {name: dict.fromkeys(free, torch.export.Dim.DYNAMIC) for name in example}
     with _quiet(), torch.no_grad():
@@ -62,10 +66,27 @@ def to_onnx(
         )
     assert program is not None
     proto = program.model_proto
+    _name_dimensions(proto)
     for key, value in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
     return bytes(proto.SerializeToString())
+
+
+def _name_dimensions(proto: Any) -> None:
+    """Name the dynamic dimensions of a model by their meaning; modified in place."""
+    names: dict[str, str] = {}
+    for value in proto.graph.input:
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            symbol = dimension.dim_param
+            if symbol and symbol not in names:
+                name, number = AXES[axis], sum(given.startswith(AXES[axis]) for given in names.values()) + 1
+                names[symbol] = name if number == 1 else f"{name}_{number}"
+    pattern = re.compile("|".join(rf"\b{re.escape(symbol)}\b" for symbol in names) or r"(?!)")
+    for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:  # a name, or an expression such as 2*s1
+                dimension.dim_param = pattern.sub(lambda match: names[match[0]], dimension.dim_param)
 
 
 def run_onnx(graph: bytes, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -198,16 +198,19 @@ def retouched_rows(
     *,
     strength: float = 1.0,
     skin: SkinLocator | None = None,
+    protect: RowSource | None = None,
 ) -> Iterator[np.ndarray]:
     """Retouch a photo according to a plan; yield consecutive blocks of rows, (n, width, 3) of its dtype.
 
-    The change is confined to the skin of the faces that ``skin`` locates, if given.
+    The change is confined to the skin of the faces that ``skin`` locates, if given. Where ``protect``, an image of the
+    photo's size, is white, the photo stays unchanged; where it is grey, in part.
 
     Raises:
         ValueError: If the photo is damaged, or the strength is outside [0, 1].
     """
     if plan.region == "photo":
-        yield from retoucher.stripes(photo, strength=strength)
+        stripes = retoucher.stripes(photo, strength=strength)
+        yield from stripes if protect is None else _protected_rows(photo, stripes, protect)
         return
     layers = []
     budget = IN_MEMORY_PIXELS
@@ -221,7 +224,17 @@ def retouched_rows(
         else:
             stripes = retoucher.stripes(_CropSource(photo, crop), strength=strength)
         layers.append(_Layer(photo, crop, stripes, mask))
-    yield from pasted_rows(photo, layers)
+    yield from pasted_rows(photo, layers, protect=protect)
+
+
+def _protected_rows(photo: Photo, stripes: Iterator[np.ndarray], protect: RowSource) -> Iterator[np.ndarray]:
+    before, y = Photo.open(photo.path), 0
+    limit = np.iinfo(protect.dtype).max
+    for block in stripes:
+        rows, keep = before.read_rows(y, y + len(block)), protect.read_rows(y, y + len(block))
+        change = block.astype(np.float32) - rows
+        yield (rows + np.rint(change * (1 - keep / np.float32(limit)))).astype(block.dtype)
+        y += len(block)
 
 
 class _CropSource:
