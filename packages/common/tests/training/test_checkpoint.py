@@ -302,3 +302,26 @@ def test_a_whole_checkpoint_can_be_copied_elsewhere(tmp_path):
     path = write(tmp_path / "run", 1)
     shutil.copytree(path, tmp_path / "copy")
     assert checkpoint.load(tmp_path / "copy").step == 1
+
+
+def manifest_of_state_only(path):
+    manifest = path / "manifest.json"
+    files = json.loads(manifest.read_text())["files"]
+    manifest.write_text(json.dumps({"files": {"state.json": files["state.json"]}}))
+
+
+def deep_manifest(path):
+    (path / "manifest.json").write_text("[" * 100_000)
+
+
+def folder_of_another_step(path):
+    path.rename(path.with_name("step-00000009"))
+
+
+@pytest.mark.parametrize("spoil", [manifest_of_state_only, deep_manifest, folder_of_another_step])
+def test_a_checkpoint_that_contradicts_itself_is_skipped(tmp_path, spoil):
+    state = {"model": {"weight": torch.zeros(2)}}
+    checkpoint.save(tmp_path, 1, tensors=state, meta={})
+    spoil(checkpoint.save(tmp_path, 2, tensors=state, meta={}))
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.step == 1

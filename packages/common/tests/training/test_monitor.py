@@ -182,3 +182,10 @@ def test_sheet_mistakes(tmp_path, rows, message):
 def test_a_sheet_that_cannot_be_written_is_an_os_error(tmp_path):
     with pytest.raises(OSError, match=r"sheet\.png"):
         save_sheet(tmp_path / "missing" / "sheet.png", [{"raw": torch.zeros(3, 8, 8)}])
+
+
+@pytest.mark.parametrize("line", ['{"step": 1e999}', "[" * 100_000, '{"step": %s}' % ("9" * 5000)])
+def test_lines_with_absurd_numbers_or_depth_are_skipped(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1, "loss": 2.0}}\n{line}\n')
+    assert read_metrics(path) == [{"step": 1, "loss": 2.0}]

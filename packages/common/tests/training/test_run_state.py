@@ -48,3 +48,8 @@ def test_another_learning_rate_counts_from_the_point_of_the_schedule_that_is_rea
     optimizer.step()
     scheduler.step()
     assert [group["lr"] for group in optimizer.param_groups] == [0.0025, 0.005]
+
+
+def test_a_batch_that_no_memory_holds_is_refused():
+    with pytest.raises(ValueError, match=r"train\.batch_size must be at most 100000"):
+        TrainConfig(batch_size=10**9)

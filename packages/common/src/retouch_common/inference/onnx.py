@@ -9,7 +9,6 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-
 from typing import Any
 
 import torch

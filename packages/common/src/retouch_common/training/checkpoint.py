@@ -177,15 +177,22 @@ def _fault(path: Path, *, contents: bool = True) -> str | None:
         files = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["files"]
         if "state.json" not in files:
             return "manifest.json does not name state.json"
+        unnamed = {file.name for file in path.glob("[!.]*")} - {"manifest.json", *files}
+        if unnamed:
+            return f"manifest.json does not name {min(unnamed)}"
         for name, entry in files.items():
             size = (path / name).stat().st_size
             if size != entry["bytes"]:
                 return f"{name} has {size} bytes instead of {entry['bytes']}"
             if contents and sha256(path / name) != entry["sha256"]:
                 return f"{name} does not match its checksum"
+        if contents and _NAME.fullmatch(path.name):
+            step = json.loads((path / "state.json").read_text(encoding="utf-8"))["step"]
+            if step != _step(path)[0]:
+                return f"state.json is of step {step}, not of the folder's"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"manifest.json is unreadable ({error})"
     return _non_finite_fault(path, files) if contents else None
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+MAX_BATCH_SIZE = 100_000  # indices of a batch are listed in memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -55,6 +57,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulate", "log_every", "sheet_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1, not {getattr(self, name)}")
+        if self.batch_size > MAX_BATCH_SIZE:
+            raise ValueError(f"train.batch_size must be at most {MAX_BATCH_SIZE}, not {self.batch_size}")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"train.batch_size={self.batch_size} cannot be split into train.accumulate={self.accumulate} rounds"

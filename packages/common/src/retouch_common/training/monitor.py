@@ -31,7 +31,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         try:
             line = json.loads(text)
             lines.append({"step": int(line["step"]), **line})
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             logger.warning("%s: line %d is not a complete line of metrics; skipped", path, number)
     return lines
 
