@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line, printable
 from retouch_common.faces.face import NoFaceFound
+from retouch_common.files import atomic_output
 from retouch_common.inference.names import COMPANION_ENDINGS, sibling_path
-from retouch_common.inference.photos import copy_photo
 from retouch_common.photo.formats import SUFFIXES, format_of_name, sniff
 from retouch_common.progress import progress_bar
 
@@ -249,3 +250,21 @@ def _run_job(job: Job, work: Callable[[Job], object], *, copy_faceless: bool, ke
     if before is not None:
         os.utime(job.target, ns=(before.st_atime_ns, before.st_mtime_ns))
     return done
+
+
+def copy_photo(source: Path, target: Path) -> None:
+    """Copy a photograph, atomically; only where the output has another format, pixels are decoded and encoded.
+
+    Raises:
+        OSError: If a file cannot be opened or written.
+        ValueError: If ``source`` is not a photograph, or ``target`` cannot hold it.
+    """
+    from retouch_common.photo.io import Photo
+    from retouch_common.photo.sources import blocks
+
+    photo = Photo.open(source)
+    if photo.check_output(target) is not photo.format:
+        photo.write_stripes(target, (photo.read_rows(*block) for block in blocks(photo.height, photo.width)))
+    elif not (target.exists() and target.samefile(source)):
+        with atomic_output(target) as temporary:
+            shutil.copyfile(source, temporary)

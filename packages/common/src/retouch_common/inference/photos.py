@@ -9,7 +9,6 @@ A run over many files is :func:`retouch_common.cli.photos.retouch_all`.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,25 +106,6 @@ def write_photo(
     photo.write_stripes(target, rows, quality=options.quality)
     if comparison is not None:
         comparison.write(Photo.open(target), sibling_path(target, COMPARISON))
-
-
-def copy_photo(source: Path, target: Path) -> None:
-    """Copy a photograph, atomically; only where the output has another format, pixels are decoded and encoded.
-
-    Raises:
-        OSError: If a file cannot be opened or written.
-        ValueError: If ``source`` is not a photograph, or ``target`` cannot hold it.
-    """
-    from retouch_common.files import atomic_output
-    from retouch_common.photo.io import Photo
-    from retouch_common.photo.sources import blocks
-
-    photo = Photo.open(source)
-    if photo.check_output(target) is not photo.format:
-        photo.write_stripes(target, (photo.read_rows(*block) for block in blocks(photo.height, photo.width)))
-    elif not (target.exists() and target.samefile(source)):
-        with atomic_output(target) as temporary:
-            shutil.copyfile(source, temporary)
 
 
 def face_parts(photo: Photo, squares: Sequence[FaceSquare]) -> list[tuple[int, int, int, int]]:
