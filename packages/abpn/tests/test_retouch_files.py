@@ -134,7 +134,12 @@ def test_strength_zero_changes_nothing(tmp_path, retoucher):
 
 def test_auto_says_which_region_and_why(tmp_path, weights, monkeypatch):
     path = make_photo(tmp_path / "a.jpg")
-    assert "the whole photo, because no face was found" in run(path, "-o", tmp_path / "o", "--weights", weights).output
+    output = run(path, "-o", tmp_path / "o", "--weights", weights).output
+    assert "unchanged, because no face was found; the region 'photo' retouches the whole frame" in output
+    assert (tmp_path / "o" / "a.jpg").read_bytes() == path.read_bytes()
+    converted = run(path, "-o", tmp_path / "o.png", "--weights", weights, "--mask-out")
+    assert converted.exit_code == 0 and (stored(tmp_path / "o.png") == stored(path)).all()
+    assert not stored(tmp_path / "o.mask.png").any()
     found(monkeypatch, (100, 100, 50, 60), (180, 100, 50, 60))
     assert "2 faces, because that is what was found" in run(path, "-o", tmp_path / "p", "--weights", weights).output
 
@@ -142,10 +147,9 @@ def test_auto_says_which_region_and_why(tmp_path, weights, monkeypatch):
         raise DetectorUnavailable("the face detector's weights could not be downloaded; put FILE into FOLDER")
 
     monkeypatch.setattr(regions, "detect_faces", unavailable)
-    result = run(path, "-o", tmp_path / "q", "--weights", weights)
-    assert "the whole photo, because the face detector's weights could not be downloaded" in result.output
-    result = run(path, "-o", tmp_path / "r", "--weights", weights, "--region", "faces")
-    assert result.exit_code == 1 and "put FILE into FOLDER; or give a face box" in result.output
+    for region in ("auto", "faces"):
+        result = run(path, "-o", tmp_path / region, "--weights", weights, "--region", region)
+        assert result.exit_code == 1 and "put FILE into FOLDER; or give a face box" in result.output
 
 
 def test_faces_without_a_face_is_an_error(tmp_path, weights):
@@ -220,7 +224,7 @@ def test_output_equal_to_input_needs_overwrite(tmp_path, weights):
         result = run(path, "-o", out, "--weights", weights)
         assert result.exit_code == 1 and "give --overwrite" in result.output
         assert path.read_bytes() == before
-    assert run(path, "-o", tmp_path, "--weights", weights, "--overwrite").exit_code == 0
+    assert run(path, "-o", tmp_path, "--weights", weights, "--overwrite", "--region", "photo").exit_code == 0
     assert path.read_bytes() != before
 
 
@@ -276,7 +280,7 @@ def test_wrong_options_are_usage_errors(tmp_path, weights):
 def test_mask_and_comparison_lie_beside_the_output(tmp_path, weights):
     path = make_photo(tmp_path / "a.png", size=(300, 420))
     out = tmp_path / "o"
-    assert run(path, "-o", out, "--weights", weights, "--mask-out", "--compare").exit_code == 0
+    assert run(path, "-o", out, "--weights", weights, "--mask-out", "--compare", "--region", "photo").exit_code == 0
     mask = stored(out / "a.mask.png")
     assert mask.shape == (300, 420, 1) and mask.dtype == np.uint8 and mask.max() > 0
     comparison = stored(out / "a.compare.jpg").astype(int)
@@ -295,7 +299,7 @@ def test_photo_is_written_over_itself_from_python(tmp_path, retoucher):
     expected = retoucher(stored(path))
     with pytest.raises(ValueError, match="give --overwrite"):
         retoucher.retouch_file(path, path)
-    retoucher.retouch_file(path, path, overwrite=True)
+    retoucher.retouch_file(path, path, overwrite=True, region="photo")
     np.testing.assert_array_equal(stored(path), expected)
     with pytest.raises(TypeError):
         retoucher.retouch_file(path, path, overwrit=True)
@@ -312,7 +316,7 @@ def test_failing_network_leaves_no_file(tmp_path, retoucher, monkeypatch):
 
     monkeypatch.setattr(retoucher, "stripes", failing)
     with pytest.raises(MemoryError):
-        retoucher.retouch_file(path, tmp_path / "out.png")
+        retoucher.retouch_file(path, tmp_path / "out.png", region="photo")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
 
 
@@ -328,7 +332,7 @@ def test_terminated_command_leaves_no_temporary_file(tmp_path, weights, monkeypa
     monkeypatch.setattr(Retoucher, "stripes", terminated)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        result = run(path, "-o", tmp_path / "o", "--weights", weights)
+        result = run(path, "-o", tmp_path / "o", "--weights", weights, "--region", "photo")
     finally:
         signal.signal(signal.SIGTERM, before)
     assert result.exit_code == 128 + signal.SIGTERM

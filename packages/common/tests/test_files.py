@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -45,6 +46,23 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         temporary.write_bytes(b"new")
         raise ZeroDivisionError
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.bin", b"old")]
+
+
+def test_file_and_folder_are_flushed_before_and_after_the_rename(tmp_path, monkeypatch):
+    """Else a power failure may leave neither the old nor the new file."""
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def flushed(descriptor):
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        events.append("folder" if is_folder else os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", lambda *names: (events.append("rename"), replace(*names)))
+    with atomic_output(tmp_path / "a.jpg") as temporary:
+        temporary.write_bytes(b"12345")
+    assert events == [5, "rename", "folder"]
 
 
 def test_other_settings_are_refused(tmp_path):

@@ -39,13 +39,14 @@ def train(**settings: Any) -> None:
     type=click.Choice(["auto", "faces", "photo"]),
     default="auto",
     show_default=True,
-    help="Retouch every face, the whole photo, or (auto) faces if any are found and the whole photo otherwise.",
+    help="Retouch every face, or the whole photo; auto leaves photos without a face as they are, faces refuses them.",
 )
 @photos.face_box_option
 @photos.protect_option
 @photos.confine_option
 @photos.mask_out_option
 @photos.compare_option
+@photos.output_options
 @photos.batch_options
 @options.device_option
 @options.precision_option

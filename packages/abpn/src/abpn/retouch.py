@@ -60,7 +60,7 @@ class RetouchOptions(PhotoOptions):
 
     Attributes:
         strength: Scale of the change in [0, 1].
-        region: "faces", "photo", or "auto" for faces if any are found and the whole photo otherwise.
+        region: "faces", "photo", or "auto", which leaves photos without a face as they are; "faces" refuses them.
         protect: Image of the photo's size, white where nothing may change, or a folder of such images, named like the
             photos; see :func:`retouch_common.inference.masks.open_mask`.
         confine: Change only the skin of faces; no effect where the whole photo is retouched.
@@ -166,8 +166,10 @@ class Retoucher:
         # Paper: the whole photograph may change. Here: only the skin of faces, unless ``confine`` is off.
         skin = self.skin if how.confine and plan.region == "faces" else None
         mask = _mask(self, photo, plan, skin) if how.mask_out else None
-        rows = retouched_rows(photo, plan, self, strength=how.strength, skin=skin, protect=protect)
-        write_photo(photo, target, rows, how, plan.crops)
+        rows = None
+        if not plan.is_empty:
+            rows = retouched_rows(photo, plan, self, strength=how.strength, skin=skin, protect=protect)
+        write_photo(photo, target, rows, how, plan.crops, weights=self.model.weights_sha256)
         if mask is not None:
             with atomic_image_output(sibling_path(target, MASK)) as temporary:
                 mask.pngsave(str(temporary))
@@ -359,7 +361,8 @@ def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, skin: SkinSegmen
     from retouch_common.photo.sources import ArraySource
 
     canvas: pyvips.Image = pyvips.Image.black(photo.width, photo.height).copy(interpretation="b-w")
-    for index, (x, y, width, height) in enumerate(plan.crops or [(0, 0, photo.width, photo.height)]):
+    crops = [(0, 0, photo.width, photo.height)] if plan.region == "photo" else plan.crops
+    for index, (x, y, width, height) in enumerate(crops):
         view = photo.thumbnail(MASK_SIDE, (x, y, width, height))
         mask = retoucher.mask(view)
         if skin is not None:

@@ -63,6 +63,7 @@ def train(**settings: Any) -> None:
     help="Also write each stage's blemish map, NAME.attention-coarse.png and NAME.attention-refined.png.",
 )
 @photos.compare_option
+@photos.output_options
 @photos.batch_options
 @options.device_option
 @options.precision_option
@@ -112,6 +113,7 @@ def retouch(
 @click.option("--damaged-out", is_flag=True, help="Also write the input with its damage in white, NAME.damaged.png.")
 @photos.face_box_option
 @aligned_option
+@photos.output_options
 @photos.batch_options
 @options.device_option
 @options.precision_option

@@ -190,7 +190,8 @@ class Retoucher:
         plan = plan_faces(photo, face_boxes=how.face_boxes, aligned=how.aligned)
         faces = self.find_blemishes(photo, plan.squares, confine=how.confine)
         rows = changed_face_rows(photo, faces, strength=how.strength, protect=protect)
-        write_photo(photo, target, rows, how, face_parts(photo, plan.squares))
+        parts = face_parts(photo, plan.squares)
+        write_photo(photo, target, rows, how, parts, weights=self.network.model.weights_sha256)
         for suffix, names in how.maps.items():
             layers = map_layers(faces, names, photo.height, photo.width, within_skin=suffix == MASK)
             if layers:  # the coarse stage has no second map

@@ -34,8 +34,8 @@ _GRACE = 60.0  # seconds between the creation of a temporary file and its lock, 
 def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) -> Iterator[Path]:
     """Yield a temporary file beside an output, and rename it to the output on success.
 
-    The output is complete or unchanged, whatever happens; its permissions are kept. Temporary files in its folder that
-    killed processes left are deleted.
+    The output is complete or unchanged, whatever happens, a power failure included; its permissions are kept. Temporary
+    files in its folder that killed processes left are deleted.
 
     Raises:
         OSError: If the folder does not exist or is not writable, or the output is a folder.
@@ -59,19 +59,19 @@ def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) ->
         _delete_leftovers(str(path.parent), _TEMPORARY)
         yield temporary
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        _flush(temporary)
         os.replace(temporary, path)
+        _flush(path.parent)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file as :func:`atomic_output` does, and flush it to the disk.
+    """Write a file as :func:`atomic_output` does.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    with atomic_output(path, suffix=".partial") as temporary, open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    with atomic_output(path, suffix=".partial") as temporary:
+        temporary.write_bytes(data)
 
 
 class ScratchDirectory(tempfile.TemporaryDirectory):
@@ -233,6 +233,17 @@ def hub_file(name: str, filename: str) -> Path:
     if re.fullmatch(r"[0-9a-f]{64}", blob):
         check_sha256(path, blob)
     return path
+
+
+def _flush(path: Path) -> None:
+    """Flush a file, or a folder's names, to the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open folders
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

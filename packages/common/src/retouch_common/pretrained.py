@@ -21,6 +21,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from retouch_common.config import from_dict, to_dict
+from retouch_common.files import sha256
 from retouch_common.weights import (
     CONFIG_KEY,
     FOLDER_FILE,
@@ -48,12 +49,14 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         bundled: Folder of the package's weights.
         config: Configuration of the network.
         metadata: Further text for the header of the weights' file, by key.
+        weights_sha256: SHA-256 of the file that the weights were loaded from; None without one.
     """
 
     presets: ClassVar[Mapping[str, Any]]
     bundled: ClassVar[Traversable]
     config: Any
     metadata: Mapping[str, str] = MappingProxyType({})
+    weights_sha256: str | None = None
 
     @classmethod
     def from_preset(cls: type[P], name: str) -> P:
@@ -83,6 +86,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         model = cls._build_to_fit(config, weights)
         model.load_state_dict(load_state(weights, device=device))
         model.metadata = {key: text for key, text in weights.metadata.items() if key != CONFIG_KEY}
+        model.weights_sha256 = sha256(weights.path)
         return model.to(device).eval()
 
     @classmethod

@@ -85,6 +85,15 @@ def test_crops_are_blended_by_slopes_except_along_the_photos_border():
     assert (regions.feather_profile(9, 0.5, open_start=True, open_stop=True) == 1).all()
 
 
+def test_photo_without_a_face_stays_as_it_is(photo, monkeypatch):
+    monkeypatch.setattr(regions, "detect_faces", lambda image: [])
+    plan = plan_region(photo)
+    assert plan.is_empty
+    assert str(plan) == "unchanged, because no face was found; the region 'photo' retouches the whole frame"
+    np.testing.assert_array_equal(retouched(photo, plan, Darker(8)), photo.read())
+    assert not plan_region(photo, "photo").is_empty
+
+
 def test_small_faces_of_a_panorama_are_found_once(monkeypatch, make_photo):
     """Squares of 20 pixels, which reducing the whole panorama would blur; one lies in the overlap of two parts."""
     path, _ = make_photo("wide.png", size=(200, 4000))

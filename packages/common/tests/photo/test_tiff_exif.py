@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pyvips
 from retouch_common.photo.io import Photo
-from retouch_common.photo.tiff_exif import append_tiff_exif, read_tiff_exif
+from retouch_common.photo.tiff_exif import append_tiff_tags, read_tiff_exif
 
 from ..conftest import write_photo
 
@@ -62,7 +62,7 @@ def test_exif_travels_between_tiff_and_other_formats(tmp_path, pixels, source, t
 def test_exif_is_appended_to_both_kinds_of_tiff(tmp_path, pixels, big):
     path = tmp_path / "a.tif"
     pyvips.Image.new_from_array(pixels).tiffsave(str(path), bigtiff=big, compression="lzw")
-    append_tiff_exif(path, camera_exif().tobytes(), 90, 60)
+    append_tiff_tags(path, camera_exif().tobytes(), 90, 60)
     check(path, across=90)
     np.testing.assert_array_equal(pyvips.Image.tiffload(str(path), fail_on="warning").numpy(), pixels)
     with Image.open(path) as image:
@@ -76,7 +76,7 @@ def test_big_endian_values_are_turned_around(tmp_path, pixels):
     assert data[6:8] == b"MM"
     path = tmp_path / "a.tif"
     pyvips.Image.new_from_array(pixels).tiffsave(str(path))
-    append_tiff_exif(path, data, 90, 60)
+    append_tiff_tags(path, data, 90, 60)
     check(path, across=90)
 
 
@@ -85,7 +85,7 @@ def test_tiff_without_exif_has_none(tmp_path, pixels):
     pyvips.Image.new_from_array(pixels).tiffsave(str(path))
     assert read_tiff_exif(path) is None
     before = path.read_bytes()
-    append_tiff_exif(path, b"Exif\0\0 nonsense", 90, 60)
+    append_tiff_tags(path, b"Exif\0\0 nonsense", 90, 60)
     assert path.read_bytes() == before
 
 
@@ -219,7 +219,7 @@ def test_a_bomb_in_another_format_is_not_written_into_a_tiff(tmp_path, pixels, n
     pyvips.Image.new_from_array(pixels).tiffsave(str(path))
     before = path.stat().st_size
     tracemalloc.start()
-    append_tiff_exif(path, exif, 90, 60)
+    append_tiff_tags(path, exif, 90, 60)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5 * len(exif)

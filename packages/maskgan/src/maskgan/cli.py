@@ -22,6 +22,7 @@ from retouch_common.cli.photos import (
     compare_option,
     inputs_argument,
     out_option,
+    output_options,
     overwrite_option,
     plan_photos,
     retouch_all,
@@ -110,6 +111,7 @@ def parse(
 @aligned_option
 @adapt_option
 @compare_option
+@output_options
 @overwrite_option
 @device_option
 @precision_option
@@ -165,6 +167,7 @@ def edit(
 @aligned_option
 @adapt_option
 @compare_option
+@output_options
 @batch_options
 @device_option
 @precision_option

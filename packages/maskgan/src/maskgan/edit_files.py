@@ -128,7 +128,7 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Edit
         )
     portrait = _adapted(editor, portrait, options)
     edited = editor.render(portrait, labels, portrait.codes)
-    _write(photo, target, editor.pasted_rows(photo, portrait, edited), portrait, options)
+    _write(photo, target, editor, editor.pasted_rows(photo, portrait, edited), portrait, options)
     return "; ".join([f"{np.mean(labels != portrait.labels):.1%} of the labels differ", *warnings_of(labels)])
 
 
@@ -169,7 +169,7 @@ def swap_file(
     taken = [part for part in parts if portrait.codes.shows(part)]
     codes = editor.blend(portrait.codes, {part: (reference.codes, blend) for part in taken})
     edited = editor.render(portrait, portrait.labels, codes)
-    _write(photo, target, editor.pasted_rows(photo, portrait, edited), portrait, options)
+    _write(photo, target, editor, editor.pasted_rows(photo, portrait, edited), portrait, options)
     lacking = [part for part in parts if part not in taken]
     summary = f"took {', '.join(taken) or 'nothing'}"
     return f"{summary}; the face has no {', '.join(lacking)}" if lacking else summary
@@ -194,9 +194,12 @@ def _adapted(editor: Editor, portrait: Portrait, options: EditOptions) -> Portra
     return editor.adapted(portrait, adaptation)
 
 
-def _write(photo: Photo, target: Path, rows: Iterator[np.ndarray], portrait: Portrait, options: EditOptions) -> None:
+def _write(
+    photo: Photo, target: Path, editor: Editor, rows: Iterator[np.ndarray], portrait: Portrait, options: EditOptions
+) -> None:
     os.makedirs(target.parent, exist_ok=True)
-    write_photo(photo, target, rows, options, face_parts(photo, [portrait.square]))
+    parts = face_parts(photo, [portrait.square])
+    write_photo(photo, target, rows, options, parts, weights=editor.model.weights_sha256)
 
 
 def _sibling(labels: Path, ending: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 from maskgan.components import COMPONENTS
@@ -49,6 +50,7 @@ class FlatEditor:
     """The methods of :class:`maskgan.editor.Editor` that the studio uses."""
 
     size = SIZE
+    model = SimpleNamespace(weights_sha256=None)
 
     def __init__(self):
         self.pace, self.taken = 0.0, 0  # seconds for a step of an adaptation; steps taken in all

@@ -23,6 +23,7 @@ from retouch_common.cli.photos import (
     face_box_option,
     inputs_argument,
     out_option,
+    output_options,
     plan_photos,
     retouch_all,
     strength_option,
@@ -144,6 +145,7 @@ def simulate(faces: Path, out: Path, styles: tuple[str, ...], **options: int) ->
     "--report", is_flag=True, help="Also write NAME.report.json and NAME.report.png: what was found and undone."
 )
 @compare_option
+@output_options
 @batch_options
 @device_option
 @precision_option

@@ -170,7 +170,8 @@ class Restorer:
         plan = plan_faces(photo, face_boxes=chosen.face_boxes, aligned=chosen.aligned)
         faces = self.restore_faces(photo, plan.squares)
         rows = changed_face_rows(photo, faces, strength=chosen.strength)
-        write_photo(photo, target, rows, chosen, face_parts(photo, plan.squares))
+        parts = face_parts(photo, plan.squares)
+        write_photo(photo, target, rows, chosen, parts, weights=self.network.model.weights_sha256)
         if chosen.report:
             self._write_report(faces, source, target)
         return plan

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from retouch_common.errors import printable
+from retouch_common.photo.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from retouch_common.inference.batch import Job
@@ -95,6 +96,29 @@ overwrite_option = click.option(
 recursive_option = click.option(
     "--recursive", is_flag=True, help="Search folders within folders; OUT keeps their tree."
 )
+
+
+provenance_option = click.option(
+    "--provenance",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    callback=lambda ctx, param, value: value == "on",
+    help="Record in the XMP that and how a trained network changed the photo, or leave it out.",
+)
+
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=MAX_PIXELS,
+    show_default=True,
+    help="Refuse larger photos (WebP and AVIF: a fifth), which small files can claim to be.",
+)
+
+
+def output_options(command: F) -> F:
+    """Add --provenance and --max-pixels."""
+    return provenance_option(max_pixels_option(command))
 
 
 quality_option = click.option(

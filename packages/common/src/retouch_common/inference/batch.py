@@ -13,10 +13,11 @@ from retouch_common.faces.face import NoFaceFound
 from retouch_common.files import atomic_output
 from retouch_common.inference.names import COMPANION_ENDINGS, sibling_path
 from retouch_common.photo.formats import SUFFIXES, format_of_name, sniff
+from retouch_common.photo.raw_files import RAW_SUFFIXES
 from retouch_common.progress import progress_bar
 
 # Images that cannot be retouched but whose absence from a folder's report a user would notice.
-_REPORTED = (".gif", ".bmp", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".exr", ".dng", ".cr2", ".nef", ".arw")
+_REPORTED = (".gif", ".bmp", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".exr", *RAW_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -262,7 +263,7 @@ def copy_photo(source: Path, target: Path) -> None:
     from retouch_common.photo.io import Photo
     from retouch_common.photo.sources import blocks
 
-    photo = Photo.open(source)
+    photo = Photo.open(source, max_pixels=None)
     if photo.check_output(target) is not photo.format:
         photo.write_stripes(target, (photo.read_rows(*block) for block in blocks(photo.height, photo.width)))
     elif not (target.exists() and target.samefile(source)):

@@ -23,7 +23,6 @@ class Comparison:
     """Before and after, side by side: of the first few parts (x, y, w, h) in pixels, or of the whole photo."""
 
     def __init__(self, photo: Photo, parts: Sequence[tuple[int, int, int, int]]) -> None:
-        self._photo = photo
         self._parts = list(parts[:COMPARED_PARTS]) or [(0, 0, photo.width, photo.height)]
         self._before = [photo.thumbnail(COMPARE_SIDE, part) for part in self._parts]
 
@@ -43,7 +42,6 @@ class Comparison:
                 row[: view.shape[0], left : left + view.shape[1]] = view
             rows.append(row)
         image = image_from_array(np.concatenate(rows)[:-8], "srgb")
-        self._photo.give_profile(image)
         with atomic_image_output(path) as temporary:
             image.jpegsave(str(temporary), Q=92, subsample_mode="off")
 

@@ -10,11 +10,13 @@ A run over many files is :func:`retouch_common.cli.photos.retouch_all`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retouch_common.inference.names import COMPARISON, sibling_path
+from retouch_common.photo.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from retouch_common.faces.alignment import FaceSquare
     from retouch_common.inference.regions import Box
     from retouch_common.photo.io import Photo
+    from retouch_common.photo.xmp import Edit
+
+_NOT_RECORDED = ("compare", "overwrite", "provenance", "max_pixels", "mask", "protect", "mask_out", "report")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +38,16 @@ class PhotoOptions:
         compare: Whether to write NAME.compare.jpg, before and after side by side.
         overwrite: Whether existing files may be replaced, the input included where it is the output.
         quality: 1 to 100 for JPEG, WebP and AVIF; None for 95 (AVIF: 90).
+        provenance: Whether the output's XMP says that and how a trained network changed it.
+        max_pixels: Largest photo that is opened, in pixels (WebP and AVIF: a fifth); None for any.
     """
 
     face_boxes: Sequence[Box] = ()
     compare: bool = False
     overwrite: bool = False
     quality: int | None = None
+    provenance: bool = True
+    max_pixels: int | None = MAX_PIXELS
 
     @property
     def companions(self) -> tuple[str, ...]:
@@ -79,7 +88,7 @@ def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Seque
 
     job = plan_job(source, target, options.endings)
     refuse_collisions(job, kept=[*options.kept, *kept], overwrite=options.overwrite)
-    photo = Photo.open(source)
+    photo = Photo.open(source, max_pixels=options.max_pixels)
     photo.check_output(target)
     return photo
 
@@ -87,25 +96,60 @@ def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Seque
 def write_photo(
     photo: Photo,
     target: Path,
-    rows: Iterator[np.ndarray],
+    rows: Iterator[np.ndarray] | None,
     options: PhotoOptions,
     parts: Sequence[tuple[int, int, int, int]],
+    *,
+    weights: str | None = None,
 ) -> None:
     """Write a result atomically, with the photograph's metadata, and the comparison if requested.
 
-    The blocks of rows may be computed from the photograph as it is written. The comparison shows the parts (x, y, w,
-    h), or the whole photograph without any.
+    Args:
+        photo: Photograph.
+        target: Output.
+        rows: Blocks of rows, which may be computed from the photograph as it is written. None for a photograph that
+            stays as it is: its file is copied, or converted to another format.
+        options: Options.
+        parts: Parts (x, y, w, h) that the comparison shows; the whole photograph without any.
+        weights: SHA-256 of the network's weights, for the history.
 
     Raises:
         OSError: If a file cannot be written.
     """
+    from retouch_common.inference.batch import copy_photo
     from retouch_common.inference.companions import Comparison
     from retouch_common.photo.io import Photo
 
     comparison = Comparison(photo, parts) if options.compare else None  # before the photo itself may be replaced
-    photo.write_stripes(target, rows, quality=options.quality)
+    if rows is not None:
+        photo.write_stripes(target, rows, quality=options.quality, edit=edit_record(options, weights))
+    else:
+        copy_photo(photo.path, target)
     if comparison is not None:
-        comparison.write(Photo.open(target), sibling_path(target, COMPARISON))
+        comparison.write(Photo.open(target, max_pixels=None), sibling_path(target, COMPARISON))
+
+
+def edit_record(options: PhotoOptions, weights: str | None = None) -> Edit | None:
+    """Return what an output's history says of an edit: the package of the options, and those that matter; or None.
+
+    ``weights`` is the SHA-256 of the network's weights.
+    """
+    from retouch_common.photo.xmp import Edit
+
+    if not options.provenance:
+        return None
+    package = type(options).__module__.partition(".")[0]
+    settings = {
+        entry.name: value
+        for entry in fields(options)
+        if entry.name not in _NOT_RECORDED
+        and isinstance(value := getattr(options, entry.name), (bool, int, float, str))
+    }
+    try:
+        version = metadata.version(package.replace("_", "-"))
+    except metadata.PackageNotFoundError:
+        version = ""
+    return Edit(software=package, version=version, weights=weights, settings=settings)
 
 
 def face_parts(photo: Photo, squares: Sequence[FaceSquare]) -> list[tuple[int, int, int, int]]:

@@ -55,7 +55,7 @@ class RegionPlan:
 
     Attributes:
         region: "faces" or "photo".
-        crops: (x, y, w, h) in pixels, one for each face; empty for the whole photo.
+        crops: (x, y, w, h) in pixels, one for each face; empty for the whole photo, and without faces.
         reason: Reason, phrased to follow "because".
         faces: Faces in the order of their crops.
     """
@@ -65,7 +65,14 @@ class RegionPlan:
     reason: str
     faces: tuple[Face, ...] = ()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the photo stays as it is."""
+        return self.region == "faces" and not self.crops
+
     def __str__(self) -> str:
+        if self.is_empty:
+            return f"unchanged, because {self.reason}"
         count = len(self.crops)
         what = "the whole photo" if self.region == "photo" else f"{count} face{'s' if count > 1 else ''}"
         return f"{what}, because {self.reason}"
@@ -74,13 +81,13 @@ class RegionPlan:
 def plan_region(
     photo: Photo, region: Region = "auto", *, face_boxes: Sequence[Box] = (), margin: float = FACE_MARGIN
 ) -> RegionPlan:
-    """Choose the part of a photo to retouch: its faces, the whole frame, or with "auto" the frame if it has no faces.
+    """Choose the part of a photo to retouch: its faces or the whole frame; with "auto" its faces, or none.
 
     ``face_boxes`` (x, y, w, h), in pixels of the upright photo, replace the detector. The side of a crop is ``margin``
     times the longer side of the face's box.
 
     Raises:
-        ValueError: If faces are requested but none is found or the detector's weights are unavailable, a box lies
+        ValueError: If the region is "faces" and none is found, the detector's weights are unavailable, a box lies
             outside the photo, or the region is unknown.
     """
     if region not in ("auto", "faces", "photo"):
@@ -97,15 +104,13 @@ def plan_region(
     try:
         faces = locate_faces(photo)
     except DetectorUnavailable as error:
-        if region == "faces":
-            raise ValueError(f"{photo.path}: {error}; or give a face box, or use the region 'photo'") from error
-        return RegionPlan("photo", (), str(error))
+        raise ValueError(f"{photo.path}: {error}; or give a face box, or use the region 'photo'") from error
     if faces:
         asked = "that is what was found" if region == "auto" else "the region 'faces' was asked for"
         return _faces_plan(photo, faces, margin, asked)
     if region == "faces":
         raise NoFaceFound(f"{photo.path}: no face was found; give a face box, or use the region 'photo'")
-    return RegionPlan("photo", (), "no face was found")
+    return RegionPlan("faces", (), "no face was found; the region 'photo' retouches the whole frame")
 
 
 def locate_faces(photo: Photo) -> list[Face]:
@@ -241,7 +246,7 @@ class _CropSource:
     """A crop of a photo as a source of rows, decoded independently of other readers."""
 
     def __init__(self, photo: Photo, crop: Crop) -> None:
-        self._photo = Photo.open(photo.path)
+        self._photo = Photo.open(photo.path, max_pixels=None)
         self._x, self._y, self.width, self.height = crop
         self.dtype = photo.dtype
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import pyvips
 
 from retouch_common.files import ScratchDirectory
+from retouch_common.photo.avif_boxes import read_properties
 from retouch_common.photo.damage import DamageError, reason
 from retouch_common.photo.decoding import Decoding, check_jpeg
 from retouch_common.photo.formats import Format
 from retouch_common.photo.jpeg_source import end_of_picture
 from retouch_common.photo.metadata import orientation
-from retouch_common.photo.tiff_check import check_tiff
+from retouch_common.photo.tiff_check import check_tiff, check_tiff_kind
 
 _TILE = 256
 _IN_MEMORY_BYTES = 100_000_000
@@ -36,6 +37,12 @@ class Decoder:
     def __init__(self, path: Path, format: Format) -> None:
         self._path = path
         self._format = format
+        self._is_grey_avif = format.name == "AVIF" and read_properties(path).monochrome
+        if format.name == "TIFF":
+            try:
+                check_tiff_kind(path)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
         with self.reading():
             self._load = getattr(pyvips.Image, f"{format.vips}load")
             self.header = self._open("error")
@@ -70,7 +77,14 @@ class Decoder:
     def _open(self, fail_on: str) -> pyvips.Image:
         image = self._load(os.fsencode(self._path), access="sequential", fail_on=fail_on)
         pyvips.vips_lib.vips_error_clear()  # of a file that was opened: pyvips cannot decode a name in it
-        return image
+        return self._stored(image)
+
+    def _stored(self, image: pyvips.Image) -> pyvips.Image:
+        """Return an image with the channels that the file stores: libvips repeats the grey of AVIF."""
+        if not self._is_grey_avif:
+            return image
+        grey = image[0] if image.bands == 3 else image[0].bandjoin(image[3])
+        return grey.copy(interpretation="b-w" if image.format == "uchar" else "grey16")
 
     @functools.cached_property
     def _end_of_picture(self) -> int:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from retouch_common.photo.avif_boxes import read_properties
+from retouch_common.photo.raw_files import raw_kind
+
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
@@ -21,6 +24,7 @@ class Format:
         alpha: Whether it supports transparency.
         cmyk: Whether it supports CMYK.
         max_side: Maximum width and height in pixels, None if no photo reaches the limit.
+        in_memory: Whether the decoder keeps the whole photo in memory.
         options: Options of the saver.
         quality: Default quality in 1..100, None for a lossless format.
     """
@@ -32,6 +36,7 @@ class Format:
     alpha: bool = True
     cmyk: bool = False
     max_side: int | None = None
+    in_memory: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     quality: int | None = None
 
@@ -65,6 +70,7 @@ FORMATS = {
             vips="webp",
             bits=8,
             max_side=16383,
+            in_memory=True,
             options={"smart_subsample": True, "exact": True},
             quality=95,
         ),
@@ -74,6 +80,7 @@ FORMATS = {
             vips="heif",
             bits=12,
             max_side=16384,
+            in_memory=True,
             options={"compression": "av1", "subsample_mode": "off"},
             quality=90,
         ),
@@ -130,6 +137,8 @@ def sniff(path: str | os.PathLike[str]) -> Format:
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder, not a photo")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: is not a regular file")  # a pipe would block for ever
     try:
         with open(path, "rb") as file:
             head = file.read(65536)
@@ -137,6 +146,11 @@ def sniff(path: str | os.PathLike[str]) -> Format:
         raise type(error)(f"{path}: cannot be opened: {(error.strerror or str(error)).lower()}") from error
     if not head:
         raise ValueError(f"{path}: is empty (0 bytes)")
+    raw = raw_kind(path, head)
+    if raw is not None:
+        raise ValueError(
+            f"{path}: is a camera raw file ({raw}), which is not supported; develop it to TIFF or JPEG first"
+        )
     found = _format_of_content(path, head)
     if found.name == "PNG" and _is_animated_png(head):
         raise ValueError(f"{path}: is an animated PNG; only still photographs can be retouched")
@@ -169,6 +183,12 @@ def _is_animated_png(head: bytes) -> bool:
             return kind == b"acTL"
         at += 12 + length
     return False
+
+
+def is_lossless_avif(path: str | os.PathLike[str]) -> bool:
+    """Return whether an AVIF file says that it codes RGB itself (the identity matrix), as lossless files do."""
+    cicp = read_properties(path).cicp
+    return cicp is not None and cicp[2] == 0
 
 
 def is_lossless_webp(path: str | os.PathLike[str]) -> bool:

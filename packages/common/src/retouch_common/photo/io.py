@@ -1,8 +1,8 @@
 """Photographs in and out: any size, 8 or 16 bits, with all metadata.
 
-A :class:`Photo` is opened lazily. Its pixels are read upright and as RGB, as crops in any order or as rows from top to
-bottom in bounded memory. Written pixels go back into the stored channels (see :mod:`retouch_common.photo.pixels`),
-together with alpha, ICC profile, EXIF, XMP, IPTC and resolution; the orientation tag becomes upright.
+A :class:`Photo` is opened lazily. Its pixels are read upright and as sRGB, as crops in any order or as rows from top to
+bottom in bounded memory. Written pixels go back into the stored channels and colour space (see
+:mod:`retouch_common.photo.pixels`), together with alpha and metadata (see :mod:`retouch_common.photo.metadata`).
 
 Refused are files of several pages or frames, floating-point pixels, Lab colours,
 sides below 16 pixels, and outputs that cannot hold the photo (16 bits, CMYK, transparency). Some damage shows only
@@ -13,6 +13,7 @@ progressive JPEG and interlaced PNG keep the whole photo in memory.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,21 +22,28 @@ from typing import Any
 import numpy as np
 import pyvips
 
+from retouch_common.photo.damage import DamageError
 from retouch_common.photo.decoder import Decoder
-from retouch_common.photo.formats import Format, format_for_output, is_lossless_webp, sniff
-from retouch_common.photo.metadata import carried_metadata, exif_fields
+from retouch_common.photo.formats import Format, format_for_output, is_lossless_avif, is_lossless_webp, sniff
+from retouch_common.photo.limits import IN_MEMORY_SHARE, MAX_PIXELS, MIN_SIDE
+from retouch_common.photo.metadata import orientation, outgoing_metadata, read_metadata
 from retouch_common.photo.pixels import Layout
 from retouch_common.photo.rows import RowReader
 from retouch_common.photo.sink import atomic_image_output, stream_rows
-from retouch_common.photo.tiff_exif import append_tiff_exif, read_tiff_exif
+from retouch_common.photo.writing import write_file
+from retouch_common.photo.xmp import Edit
 
 pyvips.cache_set_max(0)  # remembered operations would keep pixels, and show an overwritten file's old content
 
-MIN_SIDE = 16
+logger = logging.getLogger(__name__)
 
 
 class Photo:
     """A still photograph in a file, JPEG, PNG, TIFF, WebP or AVIF; pixels are decoded on request.
+
+    Args:
+        path: File.
+        max_pixels: Largest number of pixels, of WebP and AVIF a fifth; None for any.
 
     Attributes:
         path: File.
@@ -50,38 +58,43 @@ class Photo:
         ValueError: If it is not a supported still photograph; the message names file and reason.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, max_pixels: int | None = MAX_PIXELS) -> None:
         self.path = Path(path)
         self.format = sniff(path)
         self._file = Decoder(self.path, self.format)
         with self._file.reading():
             header = self._file.header
-            self._metadata = carried_metadata(header)
-            exif = read_tiff_exif(path) if self.format.name == "TIFF" else None
-            if exif is not None:
-                self._metadata.update(exif_fields(exif))
-            header = header.autorot()
+            self._orientation = orientation(header)
             try:
-                self._layout = Layout.of(header)
+                self._metadata = read_metadata(path, self.format, header)
+                header = header.autorot()
+                self._layout = Layout.of(header, self._metadata.profile)
+            except DamageError:
+                raise
             except ValueError as error:
                 raise ValueError(f"{self.path}: {error}") from None
         self.width, self.height = header.width, header.height
-        self._resolution = (header.xres, header.yres)
         self._bits = header.get("bits-per-sample") if header.get_typeof("bits-per-sample") else None
         self.dtype, self.kind = self._layout.dtype, self._layout.kind
         if min(self.width, self.height) < MIN_SIDE:
             raise ValueError(
                 f"{self.path}: is {self.width}x{self.height} pixels; at least {MIN_SIDE}x{MIN_SIDE} are needed"
             )
+        limit = max_pixels and max_pixels // (IN_MEMORY_SHARE if self.format.in_memory else 1)
+        if limit is not None and self.width * self.height > limit:
+            raise ValueError(
+                f"{self.path}: has {self.width}x{self.height} pixels, more than the {limit / 1e6:g} million allowed "
+                f"for {self.format.name}; --max-pixels raises the limit"
+            )
         self._rows = RowReader(self._file.upright_rows)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Photo:
-        """Open a photograph and read its header."""
-        return cls(path)
+    def open(cls, path: str | os.PathLike[str], *, max_pixels: int | None = MAX_PIXELS) -> Photo:
+        """Open a photograph and read its header; see the class."""
+        return cls(path, max_pixels=max_pixels)
 
     def read(self, x: int = 0, y: int = 0, width: int | None = None, height: int | None = None) -> np.ndarray:
-        """Decode a crop as (height, width, 3) RGB of the photo's dtype; None for width and height means up to the edge.
+        """Decode a crop as (height, width, 3) sRGB of the photo's dtype; without width and height, to the edge.
 
         Crops may be requested in any order. The first decodes the whole photo into memory or, above 100 MB, a temporary
         file.
@@ -101,7 +114,7 @@ class Photo:
             return self._layout.to_rgb(stored)
 
     def read_rows(self, y0: int, y1: int) -> np.ndarray:
-        """Decode rows y0 to y1 (exclusive) in bounded memory as (y1 - y0, width, 3) RGB of the photo's dtype.
+        """Decode rows y0 to y1 (exclusive) in bounded memory as (y1 - y0, width, 3) sRGB of the photo's dtype.
 
         Rows of the previous request are still available, e.g. for a halo; requests further up restart the decoding.
 
@@ -114,7 +127,7 @@ class Photo:
             return self._layout.to_rgb(self._rows.fetch(y0, y1))
 
     def thumbnail(self, max_side: int, part: tuple[int, int, int, int] | None = None) -> np.ndarray:
-        """Return the photo, or a part (x, y, w, h) in pixels, reduced to ``max_side`` pixels: (h, w, 3) RGB uint8.
+        """Return the photo, or a part (x, y, w, h) in pixels, reduced to ``max_side`` pixels: (h, w, 3) sRGB uint8.
 
         Raises:
             ValueError: If the file is damaged or truncated.
@@ -150,10 +163,12 @@ class Photo:
             wants = f"the photo has 16 bits per channel and {target.name} holds {target.bits}"
         elif self.kind == "cmyk" and not target.cmyk:
             wants = f"the photo is CMYK and {target.name} is not"
+        elif self._has_extra_channels and target.name != "TIFF":
+            wants = f"the photo has channels besides colours and transparency and {target.name} does not"
         elif self._layout.bands > self._layout.colour_bands and not target.alpha:
             wants = f"the photo has transparency and {target.name} does not"
         if wants:
-            better = "TIFF" if self.kind == "cmyk" else "PNG or TIFF"
+            better = "TIFF" if self.kind == "cmyk" or self._has_extra_channels else "PNG or TIFF"
             raise ValueError(f"{path}: {wants}; write it as {better}")
         longest = max(self.width, self.height)
         if target.max_side is not None and longest > target.max_side:
@@ -163,21 +178,29 @@ class Photo:
             )
         return target
 
-    def give_profile(self, image: pyvips.Image) -> None:
-        """Attach the photo's ICC profile to an image made of :meth:`thumbnail`; modified in place."""
-        if self.kind == "rgb" and self._layout.profile is not None:
-            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", self._layout.profile)
+    @property
+    def _has_extra_channels(self) -> bool:
+        extra = self._metadata.extra_samples
+        return extra is not None and bool((extra.integers() == 0).any())
 
     def write_stripes(
-        self, path: str | os.PathLike[str], stripes: Iterable[np.ndarray], *, quality: int | None = None
+        self,
+        path: str | os.PathLike[str],
+        stripes: Iterable[np.ndarray],
+        *,
+        quality: int | None = None,
+        edit: Edit | None = None,
     ) -> None:
         """Write new pixels that are computed from top to bottom, in bounded memory.
 
+        A warning is logged that names what the output does not carry.
+
         Args:
             path: Output; its suffix selects the format. May be the photo's own file.
-            stripes: Consecutive blocks (n, width, 3) RGB of the photo's dtype, ``height`` rows in all. Where they equal
-                :meth:`read_rows`, stored pixels stay bit-identical.
+            stripes: Consecutive blocks (n, width, 3) sRGB of the photo's dtype, ``height`` rows in all. Where they are
+                as read by :meth:`read_rows`, stored pixels stay bit-identical.
             quality: 1..100 for JPEG, WebP and AVIF; None for 95 (AVIF: 90).
+            edit: What was done, recorded in the output's XMP; None to record nothing.
 
         Raises:
             OSError: If the output cannot be written.
@@ -187,19 +210,30 @@ class Photo:
         path = Path(path)
         target = self.check_output(path)
         options = self._save_options(path, target, quality)
+        metadata = outgoing_metadata(
+            self._metadata,
+            self.format,
+            target,
+            width=self.width,
+            height=self.height,
+            orientation=self._orientation,
+            edit=edit,
+        )
         with atomic_image_output(path) as temporary:
 
             def save(image: pyvips.Image) -> None:
-                getattr(self._with_metadata(image), f"{target.vips}save")(str(temporary), **options)
-                if target.name == "TIFF" and "exif-data" in self._metadata:
-                    append_tiff_exif(temporary, self._metadata["exif-data"][1], self.width, self.height)
+                image = image.copy(interpretation=self._layout.interpretation)
+                write_file(image, temporary, target, options, metadata)
 
             rows = self._stored_rows(stripes)
             stream_rows(rows, self.width, self.height, self._layout.bands, self.dtype, save)
+        if metadata.losses:
+            logger.warning("%s: not carried over from %s: %s", path, self.path.name, "; ".join(metadata.losses))
 
     def _stored_rows(self, stripes: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Merge the stripes into the stored channels."""
-        rows = RowReader(self._file.upright_rows) if self._layout.bands != 3 or self.kind != "rgb" else None
+        as_read = self._layout.bands == 3 and self.kind == "rgb" and not self._layout.is_converted
+        rows = None if as_read else RowReader(self._file.upright_rows)
         y = 0
         for stripe in stripes:
             self._check_stripe(stripe, y)
@@ -213,13 +247,6 @@ class Photo:
             y = bottom
         if y != self.height:
             raise ValueError(f"{self.path}: the stripes end at row {y} of {self.height}")
-
-    def _with_metadata(self, image: pyvips.Image) -> pyvips.Image:
-        xres, yres = self._resolution
-        image = image.copy(interpretation=self._layout.interpretation, xres=xres, yres=yres)
-        for name, (kind, value) in self._metadata.items():
-            image.set_type(kind, name, value)
-        return image
 
     def _check_stripe(self, stripe: np.ndarray, y: int) -> None:
         fits = stripe.ndim == 3 and stripe.shape[0] > 0 and stripe.shape[1:] == (self.width, 3)
@@ -242,6 +269,7 @@ class Photo:
             options["bigtiff"] = size > 3_500_000_000
         elif target.name == "AVIF":
             options["bitdepth"] = self._bits if self._bits in (10, 12) and self.dtype == np.uint16 else 8
+            options["lossless"] = self.format is target and is_lossless_avif(self.path)
         elif target.name == "WebP" and self.format is target and is_lossless_webp(self.path):
             options["lossless"] = True
         return options

@@ -1,22 +1,37 @@
-"""Metadata of a photo's file that is copied to the output."""
+"""Metadata of a photo's file, and what of it an output of each format carries.
+
+EXIF keeps its bytes, maker notes and unknown tags included; orientation and size are set, and previews of the photo
+before retouching are blanked, also those of XMP and of Photoshop's image resources. IPTC keeps its bytes; WebP and
+AVIF, which have no place for it, carry it as EXIF tag 33723, as TIFF does. What an output cannot carry is named.
+"""
 
 from __future__ import annotations
 
-import re
-import struct
-import zlib
-from typing import Any
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pyvips
 
-_CARRIED = (
-    "icc-profile-data",
-    "xmp-data",
-    "iptc-data",
-    "photoshop-data",
-    "image-description",
-    "resolution-unit",
+from retouch_common.photo.avif_boxes import read_properties
+from retouch_common.photo.cicp import cicp_profile, png_profile
+from retouch_common.photo.damage import DamageError
+from retouch_common.photo.exif import (
+    IMAGE_RESOURCES,
+    IPTC,
+    X_RESOLUTION,
+    Exif,
+    bytes_entry,
+    resolution_entries,
+    with_entries,
 )
+from retouch_common.photo.formats import Format
+from retouch_common.photo.image_resources import join_resources, split_resources
+from retouch_common.photo.jpeg_segments import LARGEST_EXIF, LARGEST_XMP, read_segments, upright_gain_map
+from retouch_common.photo.png_chunks import read_chunks
+from retouch_common.photo.tiff_exif import read_tiff_tags
+from retouch_common.photo.tiff_structure import Entry
+from retouch_common.photo.xmp import Edit, Xmp
 
 
 def orientation(image: pyvips.Image) -> int:
@@ -24,54 +39,235 @@ def orientation(image: pyvips.Image) -> int:
     return image.get("orientation") if image.get_typeof("orientation") else 1
 
 
-def carried_metadata(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
-    """Return the metadata to copy to the output: libvips' names with types and values.
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """Metadata of a file, or of an output.
 
-    The orientation becomes upright, as the written pixels are, also in XMP; the embedded preview, which shows the photo
-    before retouching, is removed.
+    Attributes:
+        profile: ICC profile of the pixels, None for sRGB or if unknown.
+        exif: EXIF block.
+        xmp: XMP packet.
+        iptc: IPTC-IIM records.
+        resources: Photoshop's other image resources.
+        resolution: Pixels per millimetre across and down, None if the file states none.
+        comments: Comments of a JPEG.
+        text: Text chunks (type, data) of a PNG.
+        colour: Chunks of a PNG that state its colour space instead of an embedded profile, by type.
+        extra_samples: TIFF's entry of the meaning of the channels after the colours.
+        gain_map: JPEG image of a gain map.
+        iso_gain_map: JPEG segment that announces one.
+        losses: What else the file has.
     """
-    kept = {}
-    for name in image.get_fields():
-        if name in _CARRIED or name.startswith(("exif-", "png-comment-")):
-            kept[name] = (image.get_typeof(name), image.get(name))
-    if "xmp-data" in kept:
-        kind, value = kept["xmp-data"]
-        value = re.sub(rb"(tiff:Orientation(?:>|\s*=\s*[\"']))[2-8]", rb"\g<1>1", bytes(value))
-        kept["xmp-data"] = (kind, value)
-    kept.pop("exif-ifd0-Orientation", None)
-    kept = {name: entry for name, entry in kept.items() if not name.startswith("exif-ifd1-")}
-    if "exif-data" in kept:
-        kind, value = kept["exif-data"]
-        kept["exif-data"] = (kind, without_preview(bytes(value)))
-    if any(name.startswith("exif-") for name in kept):
-        kept["orientation"] = (pyvips.GValue.gint_type, 1)
-    return kept
+
+    profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    resources: bytes | None = None
+    resolution: tuple[float, float] | None = None
+    comments: Sequence[bytes] = ()
+    text: Sequence[tuple[bytes, bytes]] = ()
+    colour: Mapping[bytes, bytes] = field(default_factory=dict)
+    extra_samples: Entry | None = None
+    gain_map: bytes | None = None
+    iso_gain_map: bytes | None = None
+    losses: tuple[str, ...] = ()
 
 
-def exif_fields(exif: bytes) -> dict[str, tuple[int, Any]]:
-    """Parse an EXIF block (without "Exif" header) to libvips' fields with types and values, except the orientation."""
-    plain = pyvips.Image.black(1, 1).pngsave_buffer()
-    body = b"eXIf" + exif
-    chunk = struct.pack(">I", len(exif)) + body + struct.pack(">I", zlib.crc32(body))
-    image = pyvips.Image.pngload_buffer(plain[:33] + chunk + plain[33:])  # after the signature and IHDR
-    fields = {
-        name: (image.get_typeof(name), image.get(name))
-        for name in image.get_fields()
-        if name.startswith("exif-") and name != "exif-ifd0-Orientation"
-    }
-    return {**fields, "orientation": (pyvips.GValue.gint_type, 1)} if fields else {}
+def read_metadata(path: str | os.PathLike[str], format: Format, header: pyvips.Image) -> Metadata:
+    """Read the metadata of a photo's file; ``header`` is the file opened by libvips.
+
+    Raises:
+        ValueError: If its colour space is not supported; the message does not name the file.
+    """
+    profile = _blob(header, "icc-profile-data")
+    metadata = Metadata(profile=profile, exif=_blob(header, "exif-data"), xmp=_blob(header, "xmp-data"))
+    metadata = _READERS[format.name](path, metadata)
+    if metadata.exif is not None:
+        try:
+            exif = Exif(metadata.exif)
+        except DamageError:
+            return replace(metadata, exif=None, losses=(*metadata.losses, "EXIF (malformed)"))
+        if exif.value(X_RESOLUTION) and metadata.resolution is None:
+            metadata = replace(metadata, resolution=(header.xres, header.yres))
+        if format.name in ("WebP", "AVIF"):
+            iptc, resources = exif.value(IPTC), exif.value(IMAGE_RESOURCES)
+            metadata = replace(metadata, iptc=iptc, resources=resources and split_resources(resources)[1])
+        if format.name == "TIFF" and exif.has_maker_notes:
+            metadata = replace(metadata, losses=(*metadata.losses, "places that the maker notes point to"))
+    return metadata
 
 
-def without_preview(exif: bytes) -> bytes:
-    """Remove the embedded preview (the second directory) from an EXIF block; return a malformed block unchanged."""
-    start = 6 if exif[:6] == b"Exif\0\0" else 0
-    order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
-    if order is None or len(exif) < start + 8:
-        return exif
-    (first,) = struct.unpack_from(order + "I", exif, start + 4)
-    at = start + first
-    if at + 2 > len(exif):
-        return exif
-    (count,) = struct.unpack_from(order + "H", exif, at)
-    link = at + 2 + 12 * count
-    return exif[:link] + b"\0\0\0\0" + exif[link + 4 :] if link + 4 <= len(exif) else exif
+def _blob(image: pyvips.Image, name: str) -> bytes | None:
+    return bytes(image.get(name)) if image.get_typeof(name) else None
+
+
+def _of_jpeg(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+    found = read_segments(path)
+    iptc, resources = split_resources(found.resources)
+    return replace(
+        metadata,
+        exif=found.exif,
+        xmp=found.xmp,
+        iptc=iptc,
+        resources=resources,
+        resolution=found.density,
+        comments=found.comments,
+        gain_map=found.gain_map,
+        iso_gain_map=found.iso_gain_map,
+        losses=tuple(found.losses),
+    )
+
+
+def _of_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+    found = read_chunks(path)
+    profiles = found.profiles
+    block = profiles.get("iptc", b"")
+    iptc, resources = (block, None) if block.startswith(b"\x1c") else split_resources(block)
+    if block and not iptc and not resources:
+        profiles["iptc (malformed)"] = b""
+    exif = found.exif or profiles.get("exif") or profiles.get("app1") or None
+    losses = [f"chunk {kind}" for kind in found.unknown]
+    losses += [
+        f"raw profile {name!r}" for name in profiles if name not in ("iptc", "exif", "app1", "xmp", "icc", "icm")
+    ]
+    resolution = None
+    if found.physical is not None and found.physical[8] == 1:
+        across, down = (int.from_bytes(found.physical[at : at + 4], "big") / 1000 for at in (0, 4))
+        resolution = (across, down) if across and down else None
+    metadata = replace(
+        metadata,
+        exif=exif,
+        iptc=iptc,
+        resources=resources,
+        text=found.text,
+        resolution=resolution,
+        losses=tuple(losses),
+    )
+    colour = found.colour
+    if metadata.profile is None or b"cICP" in colour:
+        return replace(metadata, profile=png_profile(colour), colour=colour)
+    return metadata
+
+
+def _of_tiff(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+    found = read_tiff_tags(path)
+    premultiplied = found.extra_samples is not None and bool((found.extra_samples.integers() == 1).any())
+    iptc, resources = split_resources(found.resources)
+    return replace(
+        metadata,
+        exif=found.exif,
+        iptc=found.iptc or iptc,
+        resources=resources,
+        resolution=found.resolution,
+        extra_samples=None if premultiplied else found.extra_samples,
+        losses=(*found.losses, "premultiplication of the transparency") if premultiplied else found.losses,
+    )
+
+
+def _of_webp(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+    return metadata
+
+
+def _of_avif(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+    found = read_properties(path)
+    metadata = replace(metadata, losses=found.others)
+    if metadata.profile is None and found.cicp is not None:
+        return replace(metadata, profile=cicp_profile(*found.cicp[:2]))
+    return metadata
+
+
+_READERS: dict[str, Callable[[str | os.PathLike[str], Metadata], Metadata]] = {
+    "JPEG": _of_jpeg,
+    "PNG": _of_png,
+    "TIFF": _of_tiff,
+    "WebP": _of_webp,
+    "AVIF": _of_avif,
+}
+
+
+def outgoing_metadata(
+    metadata: Metadata,
+    source: Format,
+    target: Format,
+    *,
+    width: int,
+    height: int,
+    orientation: int,
+    edit: Edit | None,
+) -> Metadata:
+    """Return the metadata of an output of a format, whose ``losses`` name what it does not carry.
+
+    Args:
+        metadata: Metadata of the file.
+        source: Its format.
+        target: Format of the output.
+        width: Width of the upright photo in pixels.
+        height: Height of the upright photo in pixels.
+        orientation: EXIF orientation of the file, by which a gain map is turned.
+        edit: What was done, for the history; None to record nothing.
+    """
+    losses = list(metadata.losses)
+    out = metadata
+    if target.name != "JPEG":
+        losses += ["gain map"] if metadata.gain_map else []
+        losses += ["comments"] if metadata.comments else []
+        out = replace(out, gain_map=None, comments=())
+    elif metadata.gain_map:
+        try:
+            out = replace(out, gain_map=upright_gain_map(metadata.gain_map, orientation))
+        except pyvips.Error:
+            losses.append("gain map (damaged)")
+            out = replace(out, gain_map=None)
+    if target.name != "PNG" and metadata.text:
+        names = ", ".join(sorted({data.split(b"\0")[0].decode("latin-1") for _, data in metadata.text}))
+        losses.append(f"text ({names})")
+        out = replace(out, text=())
+    out = _outgoing_exif(out, source, target, width, height, losses)
+    out = _outgoing_xmp(out, target, edit, losses)
+    return replace(out, losses=tuple(losses))
+
+
+def _outgoing_exif(
+    out: Metadata, source: Format, target: Format, width: int, height: int, losses: list[str]
+) -> Metadata:
+    exif = None if out.exif is None else Exif(out.exif)
+    block = None if exif is None else exif.updated(width, height)
+    if exif is not None and exif.has_maker_notes and target.name == "TIFF" != source.name:
+        losses.append("places that the maker notes point to")
+    if target.name in ("WebP", "AVIF"):
+        entries = [bytes_entry(IPTC, out.iptc)] if out.iptc else []
+        entries += [bytes_entry(IMAGE_RESOURCES, join_resources(None, out.resources))] if out.resources else []
+        if out.resolution and (exif is None or exif.value(X_RESOLUTION) is None):
+            entries += resolution_entries(out.resolution)
+        block = with_entries(block, entries) if entries else block
+    if target.name == "JPEG" and block is not None and len(block) > LARGEST_EXIF:
+        losses.append("EXIF (too large for JPEG)")
+        block = None
+    return replace(out, exif=block)
+
+
+def _outgoing_xmp(out: Metadata, target: Format, edit: Edit | None, losses: list[str]) -> Metadata:
+    if out.xmp is None and edit is None and out.gain_map is None:
+        return out
+    try:
+        xmp = Xmp(out.xmp)
+    except ValueError:
+        losses.append("XMP (malformed)")
+        xmp = Xmp()
+    if xmp.depth_map:
+        losses.append("depth map")
+    announced = xmp.gain_map
+    xmp.update()
+    if out.gain_map is not None and announced:
+        xmp.announce_gain_map(len(out.gain_map))
+    if edit is not None:
+        xmp.record(edit)
+    packet = xmp.serialize()
+    if target.name == "JPEG" and len(packet) > LARGEST_XMP:
+        losses.append("XMP (too large for JPEG)")
+        xmp = Xmp()
+        if edit is not None:
+            xmp.record(edit)
+        packet = xmp.serialize()
+    return replace(out, xmp=packet if not xmp.empty else None)

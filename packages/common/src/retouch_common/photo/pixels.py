@@ -1,11 +1,13 @@
 """Conversion between stored pixels and RGB.
 
-Files store grey, RGB or CMYK, with or without alpha. Only the *difference* that a network makes is carried back into
-the stored channels, so that unchanged pixels stay bit-identical in every colour model.
+Files store grey, RGB or CMYK, with or without alpha, in a colour space of their own. Networks are given sRGB. Only the
+*difference* that a network makes is carried back into the stored channels, so that unchanged pixels stay bit-identical
+in every colour model.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +25,9 @@ _KINDS: dict[str, Kind] = {
     "cmyk": "cmyk",
 }
 _COLOUR_BANDS = {"grey": 1, "rgb": 3, "cmyk": 4}
+_PROFILE_SPACES = {"grey": b"GRAY", "rgb": b"RGB ", "cmyk": b"CMYK"}
+_SAME_LEVELS = 1.5 / 255  # largest difference to sRGB that a profile may make and still count as sRGB
+_FIT_STEPS, _FIT_PROBE = 4, 6 / 255  # of CMYK; the probe is a difference in ink
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 VIPS_FORMATS: dict[np.dtype[Any], str] = {np.dtype(np.uint8): "uchar", np.dtype(np.uint16): "ushort"}
 
@@ -35,7 +40,7 @@ class Layout:
         kind: Colour model.
         bands: Channels per pixel, colour first, then alpha and others.
         dtype: uint8 or uint16.
-        profile: Embedded ICC profile, None if there is none.
+        profile: ICC profile of the colours, None if there is none that fits them.
     """
 
     kind: Kind
@@ -44,8 +49,8 @@ class Layout:
     profile: bytes | None
 
     @classmethod
-    def of(cls, image: pyvips.Image) -> Layout:
-        """Return the layout of an opened photo.
+    def of(cls, image: pyvips.Image, profile: bytes | None = None) -> Layout:
+        """Return the layout of an opened photo with an ICC profile, which is ignored if it is of another colour model.
 
         Raises:
             ValueError: If the pixels are neither 8- nor 16-bit unsigned integers, or not grey, RGB or CMYK.
@@ -59,8 +64,8 @@ class Layout:
                 f"its colours are {image.interpretation} with {image.bands} channels; "
                 "only grey, RGB and CMYK are supported"
             )
-        profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
-        return cls(kind, image.bands, dtype, profile)
+        fits = profile is not None and profile[16:20] == _PROFILE_SPACES[kind]
+        return cls(kind, image.bands, dtype, profile if fits else None)
 
     @property
     def colour_bands(self) -> int:
@@ -75,53 +80,97 @@ class Layout:
         names = {"grey": ("b-w", "grey16"), "rgb": ("srgb", "rgb16")}[self.kind]
         return names[self.dtype.itemsize - 1]
 
-    def to_rgb(self, stored: np.ndarray) -> np.ndarray:
-        """Convert stored pixels (H, W, bands) to RGB (H, W, 3) of the same dtype, without alpha.
+    @functools.cached_property
+    def is_converted(self) -> bool:
+        """Whether the colours have to be converted to sRGB: those of CMYK, and of a profile that is not sRGB's."""
+        if self.kind == "cmyk":
+            return True
+        if self.profile is None:
+            return False
+        levels = np.linspace(0, np.iinfo(self.dtype).max, 6).astype(self.dtype)
+        samples = np.stack(np.meshgrid(*[levels] * self.colour_bands), -1).reshape(1, -1, self.colour_bands)
+        plain = np.repeat(samples, 3 // self.colour_bands, axis=2).astype(np.float32)
+        difference = np.abs(self._convert(samples) - plain).max() / np.iinfo(self.dtype).max
+        return bool(difference > _SAME_LEVELS)
 
-        RGB stays in the photo's colour space; grey is replicated; CMYK is converted to sRGB through its profile, or a
-        generic one if it has none.
+    def to_rgb(self, stored: np.ndarray) -> np.ndarray:
+        """Convert stored pixels (H, W, bands) to sRGB (H, W, 3) of the same dtype, without alpha.
+
+        Colours are converted through their profile; without one, RGB and grey count as sRGB, and CMYK is converted
+        through a generic profile.
         """
-        if self.kind == "rgb":
-            return stored[..., :3].copy()
-        if self.kind == "grey":
-            return np.repeat(stored[..., :1], 3, axis=2)
-        source = {"embedded": True} if self.profile is not None else {"input_profile": "cmyk"}
-        depth = 8 * self.dtype.itemsize
-        return self._cmyk(stored[..., :4]).icc_transform("srgb", **source, depth=depth, intent="relative").numpy()
+        colours = stored[..., : self.colour_bands]
+        if self.is_converted:
+            return self._convert(colours)
+        return colours.copy() if self.kind == "rgb" else np.repeat(colours, 3, axis=2)
 
     def merge(self, stored: np.ndarray, rgb: np.ndarray) -> np.ndarray:
         """Carry the changes of ``rgb``, the retouched version of ``to_rgb(stored)``, into stored pixels (H, W, bands).
 
-        RGB is replaced; grey changes by the difference in luminance, CMYK by the difference of both separations; alpha
-        is kept. Unchanged pixels are bit-identical.
+        sRGB is replaced; sRGB's grey changes by the difference in luminance, other colours by the difference of what
+        both versions are in the photo's colour space; alpha is kept. Unchanged pixels are bit-identical.
         """
-        if self.kind == "rgb":
+        if self.kind == "rgb" and not self.is_converted:
             return np.concatenate([rgb, stored[..., 3:]], axis=2) if self.bands > 3 else rgb
         before = self.to_rgb(stored)
         result = stored.copy()
-        if self.kind == "grey":
-            change = (rgb.astype(np.float32) - before) @ _LUMA
-            result[..., 0] = self._moved(stored[..., 0], change)
+        changed = (rgb != before).any(axis=2)
+        if not changed.any():
+            return result
+        colours = stored[changed][None, :, : self.colour_bands]
+        after = rgb[changed][None]
+        if self.is_converted:
+            change = self._separate(after).astype(np.int32) - self._separate(before[changed][None])
         else:
-            rows = np.flatnonzero((rgb != before).any(axis=(1, 2)))
-            if rows.size:
-                part = slice(rows[0], rows[-1] + 1)
-                change = self._separate(rgb[part]).astype(np.int32) - self._separate(before[part])
-                result[part, :, :4] = self._moved(stored[part, :, :4], change)
+            change = (after.astype(np.float32) - before[changed][None]) @ _LUMA[:, None]
+        moved = self._moved(colours, change)
+        result[changed, : self.colour_bands] = (self._fitted(moved, after) if self.kind == "cmyk" else moved)[0]
         return result
 
     def _moved(self, values: np.ndarray, change: np.ndarray) -> np.ndarray:
         limit = np.iinfo(self.dtype).max
         return np.clip(values.astype(np.int32) + np.rint(change).astype(np.int32), 0, limit).astype(self.dtype)
 
-    def _cmyk(self, pixels: np.ndarray) -> pyvips.Image:
-        image = image_from_array(np.ascontiguousarray(pixels), "cmyk")
+    def _fitted(self, inks: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+        """Adjust cyan, magenta and yellow of CMYK pixels (1, N, 4) until they show ``rgb`` (1, N, 3).
+
+        The difference of two separations asks for less black than a photo without black has; what is missing is made
+        up by the other inks, by Gauss-Newton steps that are kept where they reduce the error.
+        """
+        limit = np.iinfo(self.dtype).max
+        probe = round(_FIT_PROBE * limit)
+        best, error = inks, rgb.astype(np.float32) - self._convert(inks)
+        for _ in range(_FIT_STEPS):
+            slopes = np.empty((*error.shape, 3), np.float32)  # of each colour by each ink
+            for ink in range(3):
+                probed = best.copy()
+                step = np.where(best[..., ink] > limit // 2, -probe, probe)
+                probed[..., ink] = best[..., ink].astype(np.int32) + step
+                slopes[..., ink] = (self._convert(probed).astype(np.float32) - (rgb - error)) / step[..., None]
+            normal = slopes.swapaxes(-1, -2) @ slopes + 1e-3 * np.eye(3, dtype=np.float32)
+            change = np.linalg.solve(normal, slopes.swapaxes(-1, -2) @ error[..., None])[..., 0]
+            candidate = best.copy()
+            candidate[..., :3] = self._moved(best[..., :3], change)
+            left = rgb.astype(np.float32) - self._convert(candidate)
+            better = (left**2).sum(axis=-1) < (error**2).sum(axis=-1)
+            if not better.any():
+                break
+            best = np.where(better[..., None], candidate, best)
+            error = np.where(better[..., None], left, error)
+        return best
+
+    def _convert(self, colours: np.ndarray) -> np.ndarray:
+        """Convert colours (H, W, colour bands) to sRGB (H, W, 3) through the photo's profile."""
+        image = image_from_array(np.ascontiguousarray(colours), self.interpretation)
+        source: dict[str, object] = {"input_profile": "cmyk"}
         if self.profile is not None:
             image.set_type(pyvips.GValue.blob_type, "icc-profile-data", self.profile)
-        return image
+            source = {"embedded": True}
+        depth = 8 * self.dtype.itemsize
+        return image.icc_transform("srgb", **source, depth=depth, intent="relative").numpy()
 
     def _separate(self, rgb: np.ndarray) -> np.ndarray:
-        """Convert sRGB pixels to CMYK through the photo's profile."""
+        """Convert sRGB pixels to the photo's colours through its profile."""
         image = image_from_array(rgb, "srgb" if self.dtype == np.uint8 else "rgb16")
         image = image.icc_import(input_profile="srgb", intent="relative")
         options: dict[str, object] = {"depth": 8 * self.dtype.itemsize, "intent": "relative"}
@@ -130,7 +179,7 @@ class Layout:
             image.set_type(pyvips.GValue.blob_type, "icc-profile-data", self.profile)
         else:
             options["output_profile"] = "cmyk"
-        return image.icc_export(**options).numpy()
+        return image.icc_export(**options).numpy().reshape(*rgb.shape[:2], self.colour_bands)
 
 
 def image_from_array(array: np.ndarray, interpretation: str) -> pyvips.Image:

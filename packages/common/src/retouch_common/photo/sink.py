@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
+import shutil
 import struct
 import threading
 import zlib
@@ -20,6 +22,7 @@ from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
 
 _FEW_ROWS = 32
+_FULL_DISK_BYTES = 1 << 16
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -30,7 +33,14 @@ def atomic_image_output(path: str | os.PathLike[str]) -> Iterator[Path]:
         try:
             yield temporary
         except pyvips.Error as error:
-            raise OSError(f"{path}: cannot be written: {reason(error)}") from error
+            why = reason(error)
+            if shutil.disk_usage(temporary.parent).free < _FULL_DISK_BYTES:  # libvips does not say why a write failed
+                raise OSError(f"{path}: cannot be written: the disk is full") from error
+            raise OSError(f"{path}: cannot be written: {why}") from error
+        except OSError as error:
+            if error.errno == errno.ENOSPC and str(path) not in str(error):
+                raise OSError(f"{path}: cannot be written: the disk is full") from error
+            raise
 
 
 def stream_rows(

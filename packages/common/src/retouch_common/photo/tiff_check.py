@@ -19,8 +19,32 @@ from retouch_common.photo.tiff_structure import Entry, Tiff
 _COMPRESSION, _FILL_ORDER, _JPEG_TABLES = 259, 266, 347
 _PLACES = ((273, 279), (324, 325))  # offsets and numbers of bytes, of strips and of tiles
 _TAGS = {_COMPRESSION, _FILL_ORDER, _JPEG_TABLES, *(tag for pair in _PLACES for tag in pair)}
+_PHOTOMETRIC, _LAB = 262, (8, 9, 10)
+_UNSUPPORTED = {
+    34676: "SGI LogLuv", 34677: "SGI LogLuv", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG of DNG",
+    34925: "LZMA", 50000: "Zstandard", 50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
 _NONE, _DEFLATE, _JPEG = 1, (8, 32946), 7
 _PIECE = 1 << 20  # bytes read and inflated at a time
+
+
+def check_tiff_kind(path: str | os.PathLike[str]) -> None:
+    """Refuse TIFF files of colours or a compression that cannot be read; a damaged directory passes.
+
+    Raises:
+        ValueError: If they are not supported; the message does not name the file.
+    """
+    try:
+        with open(path, "rb") as file:
+            tiff = Tiff(file)
+            entries = tiff.entries(tiff.first, wanted={_COMPRESSION, _PHOTOMETRIC})
+            compression, colours = _number(entries, _COMPRESSION), _number(entries, _PHOTOMETRIC)
+    except DamageError:
+        return  # reported when it is decoded
+    if colours in _LAB:
+        raise ValueError("its colours are Lab; only grey, RGB and CMYK are supported; convert it to RGB")
+    if compression in _UNSUPPORTED:
+        raise ValueError(f"its compression, {_UNSUPPORTED[compression]}, is not supported; save it with LZW or deflate")
 
 
 def check_tiff(path: str | os.PathLike[str], check_jpeg: Callable[[bytes], None]) -> None:

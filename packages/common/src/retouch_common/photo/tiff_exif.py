@@ -1,4 +1,4 @@
-"""EXIF of TIFF files, which libvips neither reads nor writes.
+"""Metadata of TIFF files: EXIF, which libvips neither reads nor writes, IPTC, image resources and resolution.
 
 A TIFF keeps EXIF in its first directory (camera, date, author …) and in two more that this one points to (exposure, and
 place). They are read into the block that other formats carry; such a block is appended to a written TIFF with a new
@@ -9,19 +9,84 @@ Reference: TIFF 6.0 section 2; BigTIFF; EXIF 2.32 section 4.6.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from retouch_common.photo.tiff_structure import Entry, Tiff
+from retouch_common.photo.tiff_structure import Entry, Tiff, swapped
 
 _LONG = 4
 _EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
 _PIXELS_ACROSS, _PIXELS_DOWN = 40962, 40963
 # Tags of the first directory that describe the photo and not how this file stores it.
-_DESCRIPTIVE = {270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
+_DESCRIPTIVE = {269, 270, 271, 272, 285, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
 _POINTERS = (_EXIF, _GPS, _INTEROPERABILITY)
+_UNIT, _RESOLUTIONS, _EXTRA_SAMPLES, _XMP, _IPTC, _RESOURCES = 296, (282, 283), 338, 700, 33723, 34377
+_SUB_IMAGES = 330
+_PER_MM = {2: 1 / 25.4, 3: 1 / 10}
+# How the file stores its pixels, and what is carried otherwise.
+_STRUCTURE = {
+    *range(254, 267), 273, 274, *range(277, 285), *range(287, 293), 292, 293, _UNIT, 297, 301, 317, *range(318, 326),
+    *range(332, 350), *range(512, 522), *range(529, 533), 34675, _XMP, _IPTC, _RESOURCES,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TiffTags:
+    """What a TIFF file's first directory holds besides the image; None or empty where missing.
+
+    Attributes:
+        exif: EXIF block, without the "Exif" header.
+        iptc: IPTC-IIM records.
+        resources: Photoshop's image resources.
+        resolution: Pixels per millimetre across and down.
+        extra_samples: Meaning of the channels after the colours.
+        losses: What else there is.
+    """
+
+    exif: bytes | None = None
+    iptc: bytes | None = None
+    resources: bytes = b""
+    resolution: tuple[float, float] | None = None
+    extra_samples: Entry | None = None
+    losses: tuple[str, ...] = ()
+
+
+def read_tiff_tags(path: str | os.PathLike[str]) -> TiffTags:
+    """Read the metadata of a TIFF or BigTIFF file; damaged parts count as missing."""
+    exif = read_tiff_exif(path)
+    try:
+        with open(path, "rb") as file:
+            tiff = Tiff(file)
+            tags = {struct.unpack(tiff.order + "H", record[:2])[0] for record in tiff.records(tiff.first)}
+            entries = tiff.entries(tiff.first, {_UNIT, *_RESOLUTIONS, _EXTRA_SAMPLES, _IPTC, _RESOURCES})
+    except ValueError:
+        return TiffTags(exif)
+    iptc = entries[_IPTC].value if _IPTC in entries else None
+    if iptc and entries[_IPTC].type == _LONG and not iptc.startswith(b"\x1c"):
+        iptc = swapped(iptc, _LONG, ">")  # bytes, whatever the type says
+    losses = ["smaller versions or other images in it"] if _SUB_IMAGES in tags else []
+    unknown = sorted(tags - _STRUCTURE - _DESCRIPTIVE - {*_POINTERS, _SUB_IMAGES})
+    if unknown:
+        losses.append(f"tag{'s' if len(unknown) > 1 else ''} {', '.join(map(str, unknown))}")
+    resources = entries[_RESOURCES].value if _RESOURCES in entries else b""
+    return TiffTags(exif, iptc, resources, _resolution(entries), entries.get(_EXTRA_SAMPLES), tuple(losses))
+
+
+def _resolution(entries: dict[int, Entry]) -> tuple[float, float] | None:
+    unit = int(entries[_UNIT].integers()[0]) if _UNIT in entries and entries[_UNIT].type in (1, 3, 4) else 2
+    values = []
+    for tag in _RESOLUTIONS:
+        if tag not in entries or len(entries[tag].value) != 8 or unit not in _PER_MM:
+            return None
+        numerator, denominator = struct.unpack("<II", entries[tag].value)
+        if not numerator or not denominator:
+            return None
+        values.append(numerator / denominator * _PER_MM[unit])
+    return values[0], values[1]
 
 
 def _pack_all(tiff: Tiff, parts: dict[int, list[Entry]], at: int, kept: Sequence[bytes] = ()) -> tuple[bytes, int]:
@@ -67,28 +132,33 @@ def read_tiff_exif(path: str | os.PathLike[str]) -> bytes | None:
     return struct.pack("<2sHI", b"II", 42, first) + data
 
 
-def append_tiff_exif(path: str | os.PathLike[str], exif: bytes, width: int, height: int) -> None:
-    """Add EXIF to a TIFF or BigTIFF file of one page, in place; a malformed block adds nothing.
+def append_tiff_tags(
+    path: str | os.PathLike[str], exif: bytes | None, width: int, height: int, entries: Sequence[Entry] = ()
+) -> None:
+    """Add EXIF and other entries to a TIFF or BigTIFF file of one page, in place; a malformed block adds nothing.
 
-    Width and height are those of the photo in pixels, which EXIF repeats.
+    Width and height are those of the photo in pixels, which EXIF repeats; ``entries`` replace those of the same tags.
 
     Raises:
         OSError: If the file cannot be changed.
     """
-    try:
-        parts = _parts(Tiff(io.BytesIO(bytes(exif).removeprefix(b"Exif\0\0"))))
-    except ValueError:
-        return
+    parts: dict[int, list[Entry]] = {0: []}
+    if exif is not None:
+        with contextlib.suppress(ValueError):
+            parts = _parts(Tiff(io.BytesIO(bytes(exif).removeprefix(b"Exif\0\0"))))
     sizes = {_PIXELS_ACROSS: width, _PIXELS_DOWN: height}
     parts[_EXIF] = [
         Entry(entry.tag, _LONG, 1, struct.pack("<I", sizes[entry.tag])) if entry.tag in sizes else entry
         for entry in parts.get(_EXIF, [])
     ]
+    if not entries and not any(parts.values()):
+        return
+    replaced = {entry.tag for entry in entries}
     with open(path, "r+b") as file:
         tiff = Tiff(file)
-        kept = tiff.records(tiff.first)
-        taken = {struct.unpack(tiff.order + "H", record[:2])[0] for record in kept}
-        parts[0] = [entry for entry in parts[0] if entry.tag not in taken]
+        records = {struct.unpack(tiff.order + "H", record[:2])[0]: record for record in tiff.records(tiff.first)}
+        kept = [record for tag, record in records.items() if tag not in replaced]
+        parts[0] = [entry for entry in parts[0] if entry.tag not in records] + list(entries)
         end = file.seek(0, os.SEEK_END)
         file.write(b"\0" * (end % 2))
         data, first = _pack_all(tiff, parts, end + end % 2, kept)

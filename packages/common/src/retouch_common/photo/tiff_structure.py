@@ -110,7 +110,7 @@ class Tiff:
                 if self._unread < 0:
                     raise DamageError("entries that overlap")
                 value = self._read(at, length)
-            result[tag] = Entry(tag, kind, count, _swapped(value, kind, self.order))
+            result[tag] = Entry(tag, kind, count, swapped(value, kind, self.order))
         return result
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -127,7 +127,7 @@ class Tiff:
         values_at = at + struct.calcsize(self.count_format) + size * count + self.width
         records = list(kept)
         for entry in entries:
-            value = _swapped(entry.value, entry.type, self.order)
+            value = swapped(entry.value, entry.type, self.order)
             field = value.ljust(self.width, b"\0")
             if len(value) > self.width:
                 field = struct.pack(self.offset_format, values_at + len(values))
@@ -137,7 +137,7 @@ class Tiff:
         return struct.pack(self.count_format, count) + b"".join(records) + b"\0" * self.width + bytes(values)
 
 
-def _swapped(value: bytes, kind: int, order: str) -> bytes:
+def swapped(value: bytes, kind: int, order: str) -> bytes:
     """Swap the bytes of a value's words if the order is big-endian."""
     word = _WORDS.get(kind, 1)
     if order == "<" or word == 1:

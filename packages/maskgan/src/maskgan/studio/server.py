@@ -141,7 +141,7 @@ class _Page:
 
     async def face(self, request: Request) -> Response:
         opened = self._photo(request)
-        return Response(await run_in_threadpool(encode_png, opened.view, opened.photo), media_type="image/png")
+        return Response(await run_in_threadpool(encode_png, opened.view), media_type="image/png")
 
     async def labels(self, request: Request) -> Response:
         return _bytes(self._photo(request).portrait.labels)

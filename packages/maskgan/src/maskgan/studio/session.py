@@ -23,12 +23,14 @@ import numpy as np
 from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned, whole_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.registry import DetectorUnavailable
+from retouch_common.inference.photos import edit_record
 from retouch_common.inference.regions import locate_faces
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
 
 from maskgan.components import warnings_of
+from maskgan.edit_files import EditOptions
 
 if TYPE_CHECKING:
     from maskgan.editor import Edited, Editor, Portrait
@@ -183,14 +185,14 @@ class Studio:
         """
         opened = self.photo(edit.photo)
         image = self._view(opened, self._edited(opened, edit), view)
-        return encode_png(image, opened.photo), warnings_of(edit.labels)
+        return encode_png(image), warnings_of(edit.labels)
 
     def export_face(self, edit: Edit, view: View = "photo") -> tuple[bytes, str]:
         """Return the edited face as a PNG file of S x S pixels, and a name for it."""
         opened = self.photo(edit.photo)
         edited = self._edited(opened, edit)
         face = edited.image if view == "network" else edited.finished
-        return encode_png(to_levels(face), opened.photo), f"{Path(opened.file.name).stem}.face.png"
+        return encode_png(to_levels(face)), f"{Path(opened.file.name).stem}.face.png"
 
     def export_photo(self, edit: Edit, folder: Path) -> tuple[Path, str]:
         """Write the photo with the edit to ``folder``, in its format and with its metadata; return file and name.
@@ -202,7 +204,8 @@ class Studio:
         edited = self._edited(opened, edit)
         photo = Photo.open(opened.file.path)
         target = folder / f"{secrets.token_hex(8)}{photo.format.suffixes[0]}"
-        photo.write_stripes(target, self.editor.pasted_rows(photo, opened.portrait, edited))
+        history = edit_record(EditOptions(), self.editor.model.weights_sha256)
+        photo.write_stripes(target, self.editor.pasted_rows(photo, opened.portrait, edited), edit=history)
         given = Path(opened.file.name)
         suffix = given.suffix if given.suffix.lower() in photo.format.suffixes else photo.format.suffixes[0]
         return target, f"{given.stem}.edited{suffix}"
@@ -239,8 +242,7 @@ def _find(photo: Photo, name: str, aligned: bool) -> FaceSquare:
     raise ValueError(f"{name}: {reason}; a square photo that the face fills can be opened nevertheless")
 
 
-def encode_png(pixels: np.ndarray, photo: Photo) -> bytes:
-    """Encode (H, W, 3) uint8 in a photo's colours as PNG, with its colour profile."""
-    image = image_from_array(pixels, "srgb").copy()
-    photo.give_profile(image)
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Encode (H, W, 3) uint8 sRGB as PNG."""
+    image = image_from_array(pixels, "srgb")
     return image.pngsave_buffer(compression=1)  # for a page on the same computer: speed matters, size does not

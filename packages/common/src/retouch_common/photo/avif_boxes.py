@@ -1,0 +1,112 @@
+"""Boxes of AVIF files: colour space, what libvips does not read, and metadata items.
+
+Reference: ISO/IEC 14496-12 (ISOBMFF); ISO/IEC 23008-12 (HEIF); AV1 Image File Format 1.1.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from retouch_common.photo.damage import DamageError
+
+_HEAD = 1 << 24  # bytes at the start of a file that are searched for boxes
+
+
+@dataclass(frozen=True)
+class AvifProperties:
+    """Properties of an AVIF file's primary image.
+
+    Attributes:
+        cicp: Colour primaries, transfer characteristics and matrix coefficients of ITU-T H.273; None if not stated.
+        monochrome: Whether it is coded as grey.
+        others: Kinds of further images and metadata, for messages.
+    """
+
+    cicp: tuple[int, int, int] | None
+    monochrome: bool
+    others: tuple[str, ...]
+
+
+def read_properties(path: str | os.PathLike[str]) -> AvifProperties:
+    """Read the properties of an AVIF file; of several images, the first property of each kind counts."""
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+    meta = next((body for kind, _, body in _boxes(head) if kind == b"meta"), b"")
+    boxes = {kind: body for kind, _, body in _boxes(meta[4:])}
+    properties = next((body for kind, _, body in _boxes(boxes.get(b"iprp", b"")) if kind == b"ipco"), b"")
+    cicp = None
+    monochrome = False
+    others = set()
+    for kind, _, body in _boxes(properties):
+        if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 10 and cicp is None:
+            cicp = struct.unpack_from(">HHH", body, 4)
+        elif kind == b"av1C" and len(body) >= 3 and b"auxC" not in properties:
+            monochrome = bool(body[2] & 0x10)
+        elif kind == b"auxC" and b"alpha" not in body:
+            others.add("depth map" if b"depth" in body else "auxiliary image")
+    if b"tmap" in _item_types(boxes).values():
+        others.add("gain map")
+    return AvifProperties(cicp, monochrome, tuple(sorted(others)))
+
+
+def _boxes(data: bytes, at: int = 0) -> Iterator[tuple[bytes, int, bytes]]:
+    """Yield type, offset of the content, and content of consecutive boxes."""
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        start = at + 8
+        if size == 1 and at + 16 <= len(data):
+            (size,) = struct.unpack_from(">Q", data, start)
+            start += 8
+        end = len(data) if size == 0 else at + size
+        if end < start:
+            return
+        yield kind, start, data[start:end]
+        at = end
+
+
+def _item_types(boxes: dict[bytes, bytes]) -> dict[int, bytes]:
+    """Return the types of the items in ``iinf`` by their numbers."""
+    body = boxes.get(b"iinf", b"")
+    types = {}
+    for kind, _, entry in _boxes(body, 6 if body[:1] == b"\0" else 8):
+        if kind == b"infe" and len(entry) >= 12:
+            wide = entry[0] >= 3
+            (number,) = struct.unpack_from(">I" if wide else ">H", entry, 4)
+            at = 10 if wide else 8
+            types[number] = entry[at : at + 4]
+    return types
+
+
+def replace_items(path: str | os.PathLike[str], exif: bytes | None, xmp: bytes | None) -> None:
+    """Replace the EXIF and XMP of an AVIF file that libheif wrote with both, in place; None keeps what is there.
+
+    The new data are appended, and the locations point to them.
+
+    Raises:
+        DamageError: If the file is not built as libheif builds them.
+    """
+    new = {b"Exif": None if exif is None else b"\0\0\0\0" + exif, b"mime": xmp}
+    with open(path, "r+b") as file:
+        head = file.read(_HEAD)
+        meta_at, meta = next((start, body) for kind, start, body in _boxes(head) if kind == b"meta")
+        boxes = {kind: (start, body) for kind, start, body in _boxes(meta, 4)}
+        types = _item_types({kind: body for kind, (_, body) in boxes.items()})
+        start, places = boxes[b"iloc"]
+        if places[0] != 0 or places[4:6] != b"\x44\x40":
+            raise DamageError("an unexpected table of items")
+        (count,) = struct.unpack_from(">H", places, 6)
+        for index in range(count):
+            at = 8 + 18 * index  # item, data reference, base offset, number of extents, offset and length of one
+            number, _, base, extents = struct.unpack_from(">HHIH", places, at)
+            data = new.get(types.get(number, b""))
+            if data is None:
+                continue
+            if extents != 1:
+                raise DamageError("an unexpected table of items")
+            end = file.seek(0, os.SEEK_END)
+            file.write(struct.pack(">I4s", 8 + len(data), b"mdat") + data)
+            file.seek(meta_at + start + at + 10)
+            file.write(struct.pack(">II", end + 8 - base, len(data)))

@@ -1,0 +1,137 @@
+"""Chunks of PNG files that libvips does not carry as they are: text, colour space and resolution.
+
+Reference: PNG (Third Edition), section 11.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+XMP_KEYWORD = b"XML:com.adobe.xmp"
+_TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_COLOUR = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
+_STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf", b"pHYs")
+# What describes the old pixels or their coding.
+_STALE = (b"bKGD", b"hIST", b"sBIT", b"tIME", b"sPLT")
+_LIMIT = 1 << 26  # bytes of a chunk that is kept
+
+
+@dataclass
+class PngChunks:
+    """Chunks of a PNG file besides its pixels.
+
+    Attributes:
+        text: (type, data) of the text chunks without XMP and raw profiles.
+        colour: Data of cICP, gAMA, cHRM and sRGB by type.
+        physical: Data of pHYs, None if missing.
+        exif: EXIF block, None if missing.
+        profiles: Raw profiles by name ("iptc", "exif", …), as ImageMagick keeps them.
+        unknown: Types of other chunks.
+    """
+
+    text: list[tuple[bytes, bytes]] = field(default_factory=list)
+    colour: dict[bytes, bytes] = field(default_factory=dict)
+    physical: bytes | None = None
+    exif: bytes | None = None
+    profiles: dict[str, bytes] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+
+def read_chunks(path: str | os.PathLike[str]) -> PngChunks:
+    """Read the chunks of a PNG file, up to the first that is cut off."""
+    found = PngChunks()
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        at = len(SIGNATURE)
+        while at + 12 <= size:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            at += 12 + length
+            if at > size or kind == b"IEND":
+                break
+            if kind not in (b"IDAT", b"PLTE", b"iCCP") and length <= _LIMIT:
+                _sort(found, kind, file.read(length))
+    return found
+
+
+def _sort(found: PngChunks, kind: bytes, data: bytes) -> None:
+    keyword = data.split(b"\0", 1)[0]
+    if kind in _TEXT:
+        if keyword.startswith(b"Raw profile type "):
+            found.profiles[keyword[17:].decode("latin-1").lower()] = _raw_profile(kind, data)
+        elif keyword != XMP_KEYWORD:
+            found.text.append((kind, data))
+    elif kind in _COLOUR:
+        found.colour[kind] = data
+    elif kind == b"pHYs" and len(data) == 9:
+        found.physical = data
+    elif kind == b"eXIf":
+        found.exif = data
+    elif kind not in _STRUCTURE + _STALE:
+        found.unknown.append(kind.decode("latin-1"))
+
+
+def _raw_profile(kind: bytes, data: bytes) -> bytes:
+    """Decode a raw profile: lines of its name, its length, and hexadecimal digits; empty if it is malformed."""
+    text = data.split(b"\0", 1)[-1]
+    try:
+        if kind == b"zTXt":
+            text = zlib.decompressobj().decompress(text[1:], _LIMIT)
+        digits = text.split(b"\n", 3)[3] if text.startswith(b"\n") else b""
+        return bytes.fromhex(re.sub(rb"\s", b"", digits).decode("ascii"))
+    except (zlib.error, ValueError, IndexError):
+        return b""
+
+
+def raw_profile(name: str, data: bytes) -> bytes:
+    """Return the data of a zTXt chunk that holds a raw profile."""
+    digits = data.hex()
+    lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
+    text = f"\n{name}\n{len(data):8d}\n" + "\n".join(lines) + "\n"
+    return f"Raw profile type {name}".encode() + b"\0\0" + zlib.compress(text.encode())
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """Return a chunk with length and checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+
+
+class ChunkInserter:
+    """Filter of a PNG file's bytes that adds chunks after IHDR and drops pHYs, with which libvips invents a resolution.
+
+    Args:
+        write: Receives the filtered bytes.
+        chunks: Packed chunks to add.
+    """
+
+    def __init__(self, write: Callable[[bytes], object], chunks: bytes) -> None:
+        self._write = write
+        self._chunks = chunks
+        self._head: bytes | None = b""
+
+    def __call__(self, data: bytes) -> None:
+        """Pass on bytes of the file."""
+        if self._head is None:
+            self._write(data)
+            return
+        self._head += data
+        first = len(SIGNATURE) + 25  # after IHDR
+        at = first
+        while len(self._head) >= at + 8:
+            length, kind = struct.unpack_from(">I4s", self._head, at)
+            if kind == b"IDAT":
+                self._write(self._head[:first] + self._chunks + self._head[first:])
+                self._head = None
+                return
+            if len(self._head) < at + 12 + length:
+                return
+            if kind == b"pHYs":
+                self._head = self._head[:at] + self._head[at + 12 + length :]
+            else:
+                at += 12 + length

@@ -1,0 +1,190 @@
+"""XMP packets: brought up to date for a retouched photo, with the provenance of the edit.
+
+Reference: XMP Specification parts 1 and 2 (ISO 16684); IPTC Photo Metadata Standard 2023.1, "Digital Source Type".
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
+
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_TIFF = "http://ns.adobe.com/tiff/1.0/"
+_XMP = "http://ns.adobe.com/xap/1.0/"
+_NOTE = "http://ns.adobe.com/xmp/note/"
+_MM = "http://ns.adobe.com/xap/1.0/mm/"
+_EVENT = "http://ns.adobe.com/xap/1.0/sType/ResourceEvent#"
+_IPTC_EXTENSION = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+_CONTAINER, _ITEM = "http://ns.google.com/photos/1.0/container/", "http://ns.google.com/photos/1.0/container/item/"
+_GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/"
+_CAMERA = "http://ns.google.com/photos/1.0/camera/"
+_DEPTH = ("http://ns.google.com/photos/1.0/depthmap/", "http://ns.google.com/photos/1.0/image/")
+_REMOVED = (
+    (_XMP, "Thumbnails"),
+    ("http://ns.adobe.com/xap/1.0/t/pg/", "Thumbnails"),
+    (_NOTE, "HasExtendedXMP"),
+    (_CONTAINER, "*"),
+    (_GAIN_MAP, "*"),
+    *((namespace, "*") for namespace in _DEPTH),
+    *((_CAMERA, name) for name in ("MotionPhoto", "MotionPhotoVersion", "MotionPhotoPresentationTimestampUs")),
+    *((_CAMERA, name) for name in ("MicroVideo", "MicroVideoVersion", "MicroVideoOffset")),
+)
+_EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta>'
+_PACKET = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>{}<?xpacket end="w"?>'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """What was done to a photo, for its history.
+
+    Attributes:
+        software: Name of the program.
+        version: Its version.
+        weights: SHA-256 of the network's weights, None if unknown.
+        settings: Settings by name.
+    """
+
+    software: str
+    version: str
+    weights: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> str:
+        """Settings and weights in one line."""
+        parts = [f"{name}={value}" for name, value in self.settings.items()]
+        return "; ".join([*parts, *([f"weights sha256:{self.weights}"] if self.weights else [])])
+
+
+class Xmp:
+    """An XMP packet; an empty one without data.
+
+    Raises:
+        ValueError: If it is malformed or declares entities.
+    """
+
+    def __init__(self, packet: bytes | None = None) -> None:
+        text = _EMPTY.encode() if packet is None else bytes(packet).rstrip(b"\0 \n\r\t")
+        text = (
+            re.sub(rb"<\?xpacket.*?\?>", b"", text, flags=re.DOTALL).strip(b"\0 \n\r\t").removeprefix(b"\xef\xbb\xbf")
+        )
+        if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+            raise ValueError("XMP with a document type declaration")
+        try:
+            self._document = minidom.parseString(text)
+        except (ExpatError, ValueError, LookupError) as error:
+            raise ValueError(f"malformed XMP: {error}") from error
+        found = self._document.getElementsByTagNameNS(_RDF, "RDF")
+        if not found:
+            raise ValueError("XMP without RDF")
+        self._root: Any = self._document.documentElement
+        self._rdf = found[0]
+
+    @property
+    def gain_map(self) -> bool:
+        """Whether it announces a gain map."""
+        return bool(self._properties(_GAIN_MAP, "*"))
+
+    @property
+    def depth_map(self) -> bool:
+        """Whether it describes a depth map."""
+        return any(self._properties(namespace, "*") for namespace in _DEPTH)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it states nothing."""
+        return not self._rdf.getElementsByTagName("*")
+
+    def update(self) -> None:
+        """Set the orientation upright, and remove previews and what refers to data that are not in this packet."""
+        for node in self._properties(_TIFF, "Orientation"):
+            self._set_value(node, "1")
+        for namespace, name in _REMOVED:
+            self._remove(namespace, name)
+
+    def announce_gain_map(self, length: int) -> None:
+        """Announce a gain map, a JPEG image of ``length`` bytes that follows the photo."""
+        about = self._description({"hdrgm": _GAIN_MAP, "Container": _CONTAINER, "Item": _ITEM})
+        about.setAttributeNS(_GAIN_MAP, "hdrgm:Version", "1.0")
+        items = self._element(self._element(about, "Container:Directory", _CONTAINER), "rdf:Seq", _RDF)
+        for attributes in ({"Semantic": "Primary"}, {"Semantic": "GainMap", "Length": str(length)}):
+            entry = self._element(items, "rdf:li", _RDF)
+            entry.setAttributeNS(_RDF, "rdf:parseType", "Resource")
+            item = self._element(entry, "Container:Item", _CONTAINER)
+            for name, value in {**attributes, "Mime": "image/jpeg"}.items():
+                item.setAttributeNS(_ITEM, f"Item:{name}", value)
+
+    def record(self, edit: Edit) -> None:
+        """Set the digital source type of an edited photo, and add the edit to the history."""
+        self._remove(_IPTC_EXTENSION, "DigitalSourceType")
+        about = self._description({"Iptc4xmpExt": _IPTC_EXTENSION, "xmpMM": _MM})
+        self._element(about, "Iptc4xmpExt:DigitalSourceType", _IPTC_EXTENSION, _SOURCE_TYPE)
+        history = self._document.getElementsByTagNameNS(_MM, "History")
+        events = history[0].getElementsByTagNameNS(_RDF, "Seq") if history else []
+        if not events:
+            events = [self._element(self._element(about, "xmpMM:History", _MM), "rdf:Seq", _RDF)]
+        event = self._element(events[0], "rdf:li", _RDF)
+        event.setAttribute("xmlns:rdf", _RDF)
+        event.setAttribute("xmlns:stEvt", _EVENT)
+        event.setAttributeNS(_RDF, "rdf:parseType", "Resource")
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        for name, value in (
+            ("action", "edited"),
+            ("softwareAgent", f"{edit.software} {edit.version}"),
+            ("when", now),
+            ("parameters", edit.parameters),
+        ):
+            self._element(event, f"stEvt:{name}", _EVENT, value)
+
+    def serialize(self) -> bytes:
+        """Return the packet as UTF-8."""
+        return _PACKET.format(self._root.toxml()).encode()
+
+    def _element(self, parent: minidom.Element, name: str, namespace: str, text: str | None = None) -> minidom.Element:
+        element: minidom.Element = self._document.createElementNS(namespace, name)
+        if text is not None:
+            element.appendChild(self._document.createTextNode(text))
+        parent.appendChild(element)
+        return element
+
+    def _description(self, namespaces: Mapping[str, str]) -> minidom.Element:
+        """Add an rdf:Description of the photo that declares namespaces by prefix."""
+        about = self._element(self._rdf, "rdf:Description", _RDF)
+        for prefix, namespace in {"rdf": _RDF, **namespaces}.items():
+            about.setAttribute(f"xmlns:{prefix}", namespace)
+        about.setAttributeNS(_RDF, "rdf:about", self._about())
+        return about
+
+    def _about(self) -> str:
+        for node in self._rdf.getElementsByTagNameNS(_RDF, "Description"):
+            return str(node.getAttributeNS(_RDF, "about"))
+        return ""
+
+    def _properties(self, namespace: str, name: str) -> list[Any]:
+        """Return the elements and attributes of a property; "*" stands for all of the namespace."""
+        found: list[Any] = list(self._rdf.getElementsByTagNameNS(namespace, name))
+        for element in self._rdf.getElementsByTagName("*"):
+            attributes: list[Any] = [element.attributes.item(index) for index in range(element.attributes.length)]
+            found += [a for a in attributes if a.namespaceURI == namespace and name in ("*", a.localName)]
+        return found
+
+    def _set_value(self, node: Any, value: str) -> None:
+        if isinstance(node, minidom.Attr):
+            node.value = value
+            return
+        while node.firstChild:
+            node.removeChild(node.firstChild)
+        node.appendChild(self._document.createTextNode(value))
+
+    def _remove(self, namespace: str, name: str) -> None:
+        for node in self._properties(namespace, name):
+            if isinstance(node, minidom.Attr) and node.ownerElement is not None:
+                node.ownerElement.removeAttributeNode(node)
+            elif node.parentNode is not None:
+                node.parentNode.removeChild(node)

@@ -1,0 +1,87 @@
+"""Ultra HDR photographs keep their gain map; libultrahdr (in libvips) and Pillow read the result."""
+
+import numpy as np
+import pytest
+import pyvips
+from PIL import Image
+from retouch_common.photo.io import Photo
+from retouch_common.photo.jpeg_segments import Header, append_gain_map, read_segments
+from retouch_common.photo.xmp import Edit
+
+from ..conftest import smooth_pixels, write_photo
+
+pytestmark = pytest.mark.skipif(
+    not pyvips.type_find("VipsOperation", "uhdrsave"), reason="this libvips reads no Ultra HDR"
+)
+
+
+@pytest.fixture
+def ultra_hdr(tmp_path):
+    pixels = smooth_pixels(96, 128, 3, np.uint8)
+    hdr = pyvips.Image.new_from_array(pixels).copy(interpretation="srgb").colourspace("scrgb") * 2.5
+    path = tmp_path / "a.jpg"
+    hdr.copy(interpretation="scrgb").uhdrsave(str(path), Q=95)
+    return path
+
+
+def gain_map(path):
+    image = pyvips.Image.uhdrload(str(path))
+    found = image.get("gainmap-data") if image.get_typeof("gainmap-data") else image.get("gainmap")
+    gains = found if isinstance(found, pyvips.Image) else pyvips.Image.new_from_buffer(found, "")
+    settings = {
+        name: image.get(name) for name in image.get_fields() if name.startswith("gainmap-") and "data" not in name
+    }
+    return gains.numpy(), settings
+
+
+def test_gain_map_is_kept_bit_by_bit(ultra_hdr, tmp_path, caplog):
+    out = tmp_path / "out.jpg"
+    photo = Photo.open(ultra_hdr)
+    edited = photo.read()
+    edited[20:40, 20:40] //= 2
+    photo.write_stripes(out, [edited], edit=Edit(software="test", version="1"))
+    assert not caplog.text
+    assert read_segments(out).gain_map == read_segments(ultra_hdr).gain_map is not None
+    before, after = gain_map(ultra_hdr), gain_map(out)
+    np.testing.assert_array_equal(after[0], before[0])
+    assert after[1] == before[1]
+    with Image.open(out) as image:
+        assert image.format == "MPO" and image.n_frames == 2
+        assert image.size == (128, 96)
+        image.seek(1)
+        image.load()
+    assert np.abs(Photo.open(out).read().astype(int) - edited).mean() < 4
+    light = pyvips.Image.uhdrload(str(out)).uhdr2scRGB()
+    assert light.max() > 1.2  # brighter than the base's white
+
+
+def test_turned_photo_turns_its_gain_map(ultra_hdr, tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    block = exif.tobytes()
+    found = read_segments(ultra_hdr)
+    with Image.open(ultra_hdr) as image:
+        image.convert("RGB").save(tmp_path / "base.jpg", "JPEG", quality=95)
+    header = Header(
+        jfif=False,
+        exif=block.removeprefix(b"Exif\0\0"),
+        xmp=found.xmp,
+        gain_map=found.gain_map,
+        iso_gain_map=found.iso_gain_map,
+    )
+    raw = (tmp_path / "base.jpg").read_bytes()
+    (tmp_path / "turned.jpg").write_bytes(raw[:2] + header.pack() + raw[2:])
+    append_gain_map(tmp_path / "turned.jpg", header)
+    write_photo(Photo.open(tmp_path / "turned.jpg"), tmp_path / "out.jpg")
+    before, after = gain_map(tmp_path / "turned.jpg"), gain_map(tmp_path / "out.jpg")
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.size == (96, 128) and image.getexif().get(274, 1) == 1
+    assert np.abs(after[0].astype(int) - np.rot90(before[0], -1)).mean() < 3
+    assert after[1] == before[1]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".avif"])
+def test_lost_gain_map_is_named(ultra_hdr, tmp_path, caplog, suffix):
+    write_photo(Photo.open(ultra_hdr), tmp_path / f"out{suffix}")
+    assert f"out{suffix}: not carried over from a.jpg: gain map" in caplog.text
+    assert b"hdrgm" not in (tmp_path / f"out{suffix}").read_bytes()

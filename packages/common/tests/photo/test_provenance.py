@@ -1,0 +1,92 @@
+import hashlib
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from retouch_common.inference.photos import PhotoOptions, edit_record, write_photo
+from retouch_common.photo.io import Photo
+from retouch_common.photo.xmp import Edit, Xmp
+
+from ..conftest import smooth_pixels
+
+RDF, IPTC_EXT = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}", "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
+MM, EVENT = "{http://ns.adobe.com/xap/1.0/mm/}", "{http://ns.adobe.com/xap/1.0/sType/ResourceEvent#}"
+COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+CAPTURE = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/"
+ xmlns:stEvt="http://ns.adobe.com/xap/1.0/sType/ResourceEvent#" xmlns:e="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ {attribute}>{element}
+<xmpMM:History><rdf:Seq><rdf:li rdf:parseType="Resource"><stEvt:action>created</stEvt:action></rdf:li></rdf:Seq>
+</xmpMM:History></rdf:Description></rdf:RDF></x:xmpmeta>"""
+DIGITAL = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
+WEIGHTS = hashlib.sha256(b"weights").hexdigest()
+
+
+def retouched(tmp_path, suffix, *, xmp=None, options=None):
+    path = tmp_path / f"a{suffix}"
+    saving = {"tiffinfo": {700: (xmp or "").encode()}} if suffix == ".tif" else {"xmp": (xmp or "").encode()}
+    Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(path, **(saving if xmp else {}))
+    photo = Photo.open(path)
+    out = tmp_path / f"out{suffix}"
+    write_photo(photo, out, iter([photo.read() // 2]), options or PhotoOptions(), [], weights=WEIGHTS)
+    return out
+
+
+def packet(path):
+    with Image.open(path) as image:
+        return ElementTree.fromstring(image.info["xmp"].rstrip(b"\0"))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif"])
+@pytest.mark.parametrize(
+    "xmp",
+    [
+        None,
+        CAPTURE.format(attribute=f'e:DigitalSourceType="{DIGITAL}"', element=""),
+        CAPTURE.format(attribute="", element=f"<e:DigitalSourceType>{DIGITAL}</e:DigitalSourceType>"),
+    ],
+)
+def test_edited_photo_says_so(tmp_path, suffix, xmp):
+    if xmp and suffix == ".png":
+        pytest.skip("Pillow writes no XMP into PNG")
+    root = packet(retouched(tmp_path, suffix, xmp=xmp))
+    assert [entry.text for entry in root.iter(f"{IPTC_EXT}DigitalSourceType")] == [COMPOSITE]
+    assert not [entry for entry in root.iter() if entry.get(f"{IPTC_EXT}DigitalSourceType")]
+    (history,) = root.iter(f"{MM}History")
+    events = [{child.tag.removeprefix(EVENT): child.text for child in item} for item in history.iter(f"{RDF}li")]
+    assert [event["action"] for event in events] == (["created", "edited"] if xmp else ["edited"])
+    assert events[-1]["softwareAgent"].startswith("retouch_common ")
+    assert f"weights sha256:{WEIGHTS}" in events[-1]["parameters"]
+    assert events[-1]["when"].endswith("+00:00")
+
+
+def test_provenance_can_be_left_out(tmp_path):
+    out = retouched(tmp_path, ".jpg", options=PhotoOptions(provenance=False))
+    with Image.open(out) as image:
+        assert "xmp" not in image.info
+    assert edit_record(PhotoOptions(provenance=False)) is None
+
+
+def test_unchanged_photo_is_copied_and_remains_a_capture(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(path, quality=70)
+    write_photo(Photo.open(path), tmp_path / "out.jpg", None, PhotoOptions(), [])
+    assert (tmp_path / "out.jpg").read_bytes() == path.read_bytes()
+    write_photo(Photo.open(path), tmp_path / "out.png", None, PhotoOptions(), [])
+    with Image.open(tmp_path / "out.png") as image, Image.open(path) as before:
+        assert "xmp" not in image.info
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(before)).max() <= 2
+    write_photo(Photo.open(path), path, None, PhotoOptions(overwrite=True), [])
+    assert (tmp_path / "out.jpg").read_bytes() == path.read_bytes()
+
+
+def test_second_edit_adds_an_entry_and_text_is_escaped():
+    xmp = Xmp()
+    for number in range(2):
+        xmp.record(Edit(software="a<b>&", version=str(number), settings={"strength": 0.5}))
+        xmp = Xmp(xmp.serialize())
+    root = ElementTree.fromstring(xmp.serialize())
+    assert [entry.text for entry in root.iter(f"{EVENT}softwareAgent")] == ["a<b>& 0", "a<b>& 1"]
+    assert [entry.text for entry in root.iter(f"{EVENT}parameters")] == ["strength=0.5"] * 2
+    assert len(list(root.iter(f"{IPTC_EXT}DigitalSourceType"))) == 1
