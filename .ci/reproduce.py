@@ -14,16 +14,19 @@ The package's `reproduction.toml` has a table for each of the paper's::
     stages = ["abpn-train --steps {steps} {options} --set train.seed={seed} --data faces:{portraits} --out {run}"]
     result = "{run}/evaluation.json"              # or stages.jsonl, by default, as a list
     reference = "full"                            # the arm that others are compared with
-    [table2.columns]                              # JSON pointers into the result; * stands for every entry of a list
+    [table2.columns]                              # JSON pointers into the result, or lists of them; * stands for every
+                                                  # entry of a list, without those that lack the value
     "PSNR inside, dB" = "/images/*/ABPN/psnr"
     [table2.identity]                             # the same for doing nothing, if the result has it
     "PSNR inside, dB" = "/images/*/identity/psnr"
     [[table2.arms]]
     name = "full"
-    options = ""                                  # {options}; an arm may have `stages` of its own
+    options = ""                                  # {options}; likewise any other text; an arm may have own `stages`
     paper = 37.35                                 # the paper's value
 
-Every arm and seed is a run directory RUNS/PACKAGE/TABLE/ARM-SEED. Rerun the same command to resume. At the end
+Commands, `result` and pointers may name {runs}, {run}, {seed}, {portraits}, the values of `full` and the texts of the
+arm, such as its {name}. Every arm and seed is a run directory {run}, RUNS/PACKAGE/TABLE/ARM-SEED; an arm may refer to
+one before it as {runs}/ARM-{seed}. Rerun the same command to resume. At the end
 docs/reproduction/ gets PACKAGE-TABLE.json, .md and .png. Intervals are 95 % bootstrap intervals over the test images,
 or, where a result has one value, the range over the seeds. `--smoke` runs the first two arms with one seed on
 scikit-image's astronaut and writes no document.
@@ -36,7 +39,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +79,9 @@ def resolve(document: Any, pointer: str) -> list[float]:
         try:
             if key == "*":
                 found = [entry for values in found for entry in values]
-            else:
-                found = [values[int(key)] if isinstance(values, list) else values[key] for values in found]
+            else:  # a metric may be undefined for some images: nothing differs inside an empty mask
+                having = [values for values in found if isinstance(values, list) or key in values] or found
+                found = [values[int(key)] if isinstance(values, list) else values[key] for values in having]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"the result has no {pointer}") from error
     if not found:
@@ -127,13 +131,8 @@ class Table:
             return status
         for seed in self.seeds:
             for arm in self.arms:
-                known = {
-                    **self.values,
-                    "options": arm.get("options", ""),
-                    "seed": seed,
-                    "run": str(self._run(arm, seed)),
-                }
-                stages = arm.get("stages", self.recipe["stages"])
+                known = self._known(arm, seed)
+                stages = arm.get("stages", self.recipe.get("stages", []))
                 if status := run_stages([stage.format(**known) for stage in stages], self._run(arm, seed)):
                     return status
         return 0
@@ -148,17 +147,9 @@ class Table:
         columns = self.recipe["columns"]
         samples: dict[str, dict[str, np.ndarray]] = {}
         for arm in self.arms:
-            results = [self._result(arm, seed) for seed in self.seeds]
-            samples[arm["name"]] = {
-                column: np.array([resolve(result, pointer) for result in results])
-                for column, pointer in columns.items()
-            }
+            samples[arm["name"]] = self._samples(arm, self.seeds, columns)
             if IDENTITY not in samples and self.recipe.get("identity"):
-                first = results[:1]
-                samples[IDENTITY] = {
-                    column: np.array([resolve(result, pointer) for result in first])
-                    for column, pointer in self.recipe["identity"].items()
-                }
+                samples[IDENTITY] = self._samples(arm, self.seeds[:1], self.recipe["identity"])
         reference = samples[self.recipe["reference"]] if self.recipe.get("reference") in samples else None
         rows = {}
         for name, values in samples.items():
@@ -186,12 +177,28 @@ class Table:
     def _run(self, arm: Mapping[str, Any], seed: int) -> Path:
         return self.runs / f"{re.sub('[^a-z0-9]+', '-', arm['name'].lower()).strip('-')}-{seed}"
 
+    def _known(self, arm: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        """Return what commands and pointers may name in braces."""
+        texts = {key: value for key, value in arm.items() if isinstance(value, str)}
+        return {"options": "", **self.values, **texts, "seed": seed, "run": str(self._run(arm, seed))}
+
+    def _samples(
+        self, arm: Mapping[str, Any], seeds: Sequence[int], columns: Mapping[str, str | list[str]]
+    ) -> dict[str, np.ndarray]:
+        """Return for every column the values (seeds, images)."""
+        found: dict[str, list[list[float]]] = {column: [] for column in columns}
+        for seed in seeds:
+            known, result = self._known(arm, seed), self._result(arm, seed)
+            for column, pointers in columns.items():
+                pointers = [pointers] if isinstance(pointers, str) else pointers
+                found[column].append([v for pointer in pointers for v in resolve(result, pointer.format(**known))])
+        return {column: np.array(values) for column, values in found.items()}
+
     def _result(self, arm: Mapping[str, Any], seed: int) -> Any:
-        run = self._run(arm, seed)
-        stages = finished_stages(run)
+        stages = finished_stages(self._run(arm, seed))
         if "result" not in self.recipe:
             return stages
-        file = Path(self.recipe["result"].format(**self.values, run=run, seed=seed))
+        file = Path(self.recipe["result"].format(**self._known(arm, seed)))
         return json.loads(file.read_text(encoding="utf-8")) | {FINISHED.removesuffix(".jsonl"): stages}
 
 

@@ -25,16 +25,21 @@ result = "{{run}}/result.json"
 reference = "plain"
 [table1.columns]
 "gain, dB" = "/images/*/gain"
+"both, dB" = ["/images/*/gain", "/{{row}}/*/gain"]
 [table1.identity]
 "gain, dB" = "/images/*/none"
+"both, dB" = "/images/*/none"
 [[table1.arms]]
+row = "images"
 name = "plain"
 options = "0"
 paper = 30.5
 [[table1.arms]]
+row = "images"
 name = "with a part"
 options = "1"
 [[table1.arms]]
+row = "images"
 name = "another"
 options = "2"
 """
@@ -81,6 +86,8 @@ def test_rows_means_and_differences(package: Path) -> None:
     assert 3.0 <= plain["low"] < plain["mean"] < plain["high"] <= 3.41
     difference = measured["rows"]["with a part"]["difference"]["gain, dB"]
     assert difference == pytest.approx({"mean": 1.0, "low": 1.0, "high": 1.0})  # the same images: no spread
+    assert measured["rows"]["plain"]["both, dB"]["mean"] == pytest.approx(plain["mean"])
+    assert np.shape(measured["samples"]["plain"]["both, dB"]) == (2, 10)  # the values of both pointers
     assert "difference" not in measured["rows"]["plain"] and "difference" not in measured["rows"][IDENTITY]
     assert measured["paper"]["values"] == {"plain": 30.5}
     json.dumps(measured)
@@ -91,7 +98,7 @@ def test_the_document_keeps_the_papers_values_apart(package: Path, tmp_path: Pat
     measured = table(package, smoke=True).measure()
     lines = as_markdown(measured).splitlines()
     assert lines[0] == "# A, Table 1: parts"
-    assert lines[4] == "|  | gain, dB | against the reference: gain, dB | the paper |"
+    assert lines[4] == "|  | gain, dB | both, dB | against the reference: gain, dB | the paper |"
     assert lines[6].startswith("| plain | 1.2 [") and lines[6].endswith("|  | 30.5 |")
     assert lines[8].startswith("| with a part | 2.2 [") and lines[8].endswith("| +1 |  |")
     draw(measured, tmp_path / "plot.png")
@@ -114,6 +121,7 @@ def test_pointers() -> None:
     document = {"a": [{"b/c": 1}, {"b/c": 2.5}]}
     assert resolve(document, "/a/*/b~1c") == [1.0, 2.5]
     assert resolve(document, "/a/1/b~1c") == [2.5]
+    assert resolve({"a": [{"d": 1}, {}, {"d": 3}]}, "/a/*/d") == [1.0, 3.0]  # undefined for one image
     for pointer in ("/x", "/a/7", "/a/*/d"):
         with pytest.raises(ValueError, match=f"the result has no {pointer.replace('*', '.')}"):
             resolve(document, pointer)
@@ -128,3 +136,13 @@ def test_intervals_are_over_images_or_over_seeds() -> None:
     over_images = estimate(values)
     assert over_images.mean == pytest.approx(values.mean())
     assert over_images.high - over_images.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15)
+
+
+def test_an_arm_has_its_own_stages_and_refers_to_another(package: Path) -> None:
+    recipe = (package / "reproduction.toml").read_text()
+    stage = f'stages = ["cp {{runs}}/plain-{{seed}}/result.json {{run}}/result.json"]'
+    (package / "reproduction.toml").write_text(recipe.replace('options = "1"', stage))
+    assert table(package).train() == 0
+    values = table(package).measure()["samples"]
+    assert values["with a part"] == values["plain"]
+    assert values["another"] != values["plain"]
