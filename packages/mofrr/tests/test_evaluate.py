@@ -8,7 +8,7 @@ import pyvips
 import torch
 from click.testing import CliRunner
 from mofrr.cli import evaluate as command
-from mofrr.config import OPERATIONS, PRESETS
+from mofrr.config import OPERATIONS, PRESETS, SINGLE
 from mofrr.data import open_retouched_faces
 from mofrr.evaluate import EvaluationOptions, evaluate, means
 from mofrr.model import MoFRR
@@ -53,6 +53,13 @@ def test_every_kind_beside_doing_nothing(published, weights, tmp_path):
         right.append(gates == torch.tensor([[name in pair.applied for name in OPERATIONS] for pair in pairs]))
     shares = torch.cat(right).float().mean(dim=0).tolist()
     assert result.right == pytest.approx(dict(zip(OPERATIONS, shares, strict=True)))
+
+
+def test_an_expert_of_all_operations_is_measured_on_each_alone(published, tmp_path):
+    MoFRR(apply_overrides(PRESETS["tiny"], SINGLE).model).save_pretrained(tmp_path / "weights")
+    options = EvaluationOptions(device="cpu", limit=1)
+    result = evaluate(str(tmp_path / "weights"), published, options, report=lambda line: None)
+    assert list(result.kinds) == ["white", "eye", "multi", "clean"]
 
 
 def test_baselines_and_similarity(published, weights, tmp_path):

@@ -22,6 +22,7 @@ from retouch_common.weights import load_state, resolve_weights
 from torch import Tensor, nn
 
 from mofrr.baselines import BASELINES, build_baseline
+from mofrr.config import OPERATIONS
 from mofrr.data import FACES, NoImages, RetouchedFaces, open_retouched_faces
 from mofrr.inference import InferenceMoFRR
 from mofrr.model import MoFRR, to_unit
@@ -256,7 +257,8 @@ def _open_kinds(
     """Open the faces of every kind that the data has."""
     operations = model.config.operations
     kinds: dict[str, RetouchedFaces] = {}
-    for name in [*(f"single:{name}" for name in operations if name != "all"), "multi", "clean"]:
+    singles = OPERATIONS if "all" in operations else operations
+    for name in [*(f"single:{name}" for name in singles), "multi", "clean"]:
         try:
             kinds[name.removeprefix("single:")] = open_retouched_faces(
                 data, size=model.config.size, split=options.split, seed=options.seed, operations=operations,
