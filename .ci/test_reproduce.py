@@ -140,7 +140,7 @@ def test_intervals_are_over_images_or_over_seeds() -> None:
 
 def test_an_arm_has_its_own_stages_and_refers_to_another(package: Path) -> None:
     recipe = (package / "reproduction.toml").read_text()
-    stage = f'stages = ["cp {{runs}}/plain-{{seed}}/result.json {{run}}/result.json"]'
+    stage = 'stages = ["cp {runs}/plain-{seed}/result.json {run}/result.json"]'
     (package / "reproduction.toml").write_text(recipe.replace('options = "1"', stage))
     assert table(package).train() == 0
     values = table(package).measure()["samples"]
