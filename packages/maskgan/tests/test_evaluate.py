@@ -29,6 +29,7 @@ def test_rows_and_files(measured):
     values = json.loads((out / "evaluation.json").read_text())
     assert values["rows"]["ours"]["means"]["PSNR"] == pytest.approx(ours.means()["PSNR"])
     assert (out / "figures.png").is_file()
+    assert "judge distance" not in ours.means() and "FID" not in ours.means()
 
 
 def test_reconstruction_is_that_of_the_network(measured, weights, faces):
@@ -43,6 +44,32 @@ def test_reconstruction_is_that_of_the_network(measured, weights, faces):
     levels = [np.rint(127.5 * (p[0].clamp(-1, 1).numpy() + 1)) for p in (drawn, image)]
     expected = 10 * math.log10(255**2 / np.square(levels[0] - levels[1]).mean())
     assert measured[0].rows["ours"].reconstruction[0]["PSNR"] == pytest.approx(expected, abs=0.02)
+
+
+def test_the_judge_distance_is_that_of_mean_features(weights, parser_weights, faces):
+    """Computed anew with scipy from the judge's features, and present only if it is asked for."""
+    from maskgan.data import open_faces
+    from retouch_common.metrics.quality import quantise
+    from retouch_common.parsing.model import ParsingUNet
+    from scipy.linalg import sqrtm
+
+    options = EvaluationOptions(pairs=6, judge=str(parser_weights), judge_distance=True, device="cpu")
+    result = evaluate({"ours": weights}, str(faces), options, report=lambda line: None)
+    judge, model = ParsingUNet.from_pretrained(parser_weights), MaskGAN.from_pretrained(weights)
+    held_out, training = (open_faces(str(faces), size=64, split=split, seed=0) for split in ("val", "train"))
+    drawn = []
+    with torch.no_grad():
+        for source, target in drawn_pairs(len(held_out), 6, 0):
+            samples = [(held_out[i]["image"][None], held_out[i]["labels"][None]) for i in (source, target)]
+            drawn.append(model(*samples[0], *samples[1]).image[0].clamp(-1, 1))
+        sets = []
+        for images in (drawn, [training[i]["image"] for i in range(len(training))]):
+            levels = quantise((torch.stack(list(images)) + 1) / 2)
+            sets.append(judge.eval().encode(levels)[-1].mean(dim=(2, 3)).double().numpy())
+    means, covariances = [s.mean(axis=0) for s in sets], [np.cov(s, rowvar=False) for s in sets]
+    root = sqrtm(covariances[0] @ covariances[1]).real
+    expected = np.square(means[0] - means[1]).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
+    assert result.rows["ours"].means()["judge distance"] == pytest.approx(expected, rel=0.02)
 
 
 def test_locality_by_hand():

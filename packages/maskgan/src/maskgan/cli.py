@@ -327,6 +327,11 @@ def train(**options: Any) -> None:
     help="Faces generated with one person's appearance and another's mask; 5000 in the paper.",
 )
 @click.option("--fid", metavar="FILE", default="", help="Measure FID too, with these weights of Inception.")
+@click.option(
+    "--judge-distance",
+    is_flag=True,
+    help="Measure the Fréchet distance to the training faces in the judge's features, too, which is not FID.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
 @overwrite_option
 @seed_option

@@ -3,7 +3,7 @@
 Reconstruction: a face generated from its own mask and appearance. Agreement: a face generated from another person's
 mask, parsed by a *judge*, a parser that training did not use, and compared with that mask pixel by pixel (Table 2).
 Locality: how little the rest of a face changes when one component gets another person's appearance. FID (Table 1) with
-Inception's real weights only.
+Inception's real weights only; in the judge's features the same distance has another name.
 
 Baselines: the photos themselves, whose agreement is the judge's accuracy, and the *sources* under the targets' masks.
 """
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from retouch_common.data.pair_files import Split
 from retouch_common.devices import resolve_device
 from retouch_common.files import sha256
-from retouch_common.metrics.distribution import FID
+from retouch_common.metrics.distribution import FID, FrechetDistance
 from retouch_common.metrics.evaluation import console, draw_table, write_evaluation
 from retouch_common.metrics.quality import mean_figures, psnr, quantise, ssim
 from retouch_common.parsing.labels import coloured
@@ -28,7 +28,7 @@ from retouch_common.parsing.model import ParsingUNet
 from retouch_common.progress import progress_bar
 from retouch_common.ranges import to_unit
 from retouch_common.weights import resolve_weights
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskgan.components import masks
 from maskgan.config import COMPONENT_NAMES
@@ -54,6 +54,7 @@ class EvaluationOptions:
         pairs: Number of faces with one person's appearance and another's mask.
         judge: Weights of the parser that measures agreement; training must not have used it.
         fid: File of Inception's weights; empty skips FID.
+        judge_distance: Measure the Fréchet distance between generated and training faces in the judge's features.
         seed: Random seed of the pairs.
         device: "auto", "cpu" or "cuda".
     """
@@ -63,6 +64,7 @@ class EvaluationOptions:
     pairs: int = 100
     judge: str = "small"
     fid: str = ""
+    judge_distance: bool = False
     seed: int = 0
     device: str = "auto"
 
@@ -77,6 +79,7 @@ class Row:
         outside: Mean share of pixels outside a swapped component that change by less than TOLERANCE levels.
         inside: Mean change inside a swapped component in levels.
         fid: FID; None if not measured.
+        judge_distance: Fréchet distance in :class:`JudgeFeatures`; None if not measured.
     """
 
     reconstruction: list[dict[str, float]] = field(default_factory=list)
@@ -84,6 +87,7 @@ class Row:
     outside: dict[str, float] = field(default_factory=dict)
     inside: dict[str, float] = field(default_factory=dict)
     fid: float | None = None
+    judge_distance: float | None = None
 
     def means(self) -> dict[str, float]:
         """Return every metric's mean over the faces that have it, by the table's titles."""
@@ -92,6 +96,8 @@ class Row:
             found["agreement"] = float(np.mean(self.agreement))
         if self.fid is not None:
             found["FID"] = self.fid
+        if self.judge_distance is not None:
+            found["judge distance"] = self.judge_distance
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -184,7 +190,9 @@ def evaluate(
         shown = [(labelled[source][0], labelled[target][1]) for source, (_, target) in zip(sources, pairs, strict=True)]
         result.rows[title] = Row(agreement=[agreement(judge, image, labels) for image, labels in shown])
     sheet = [_sheet_row(labelled, *pair) for pair in pairs[:SHEET_ROWS]]
-    real = open_faces(data, size=size, split="train", seed=options.seed) if inception is not None else None
+    features = JudgeFeatures(judge) if options.judge_distance else None
+    compared = inception is not None or features is not None
+    real = open_faces(data, size=size, split="train", seed=options.seed) if compared else ()
     with progress_bar(unit="faces") as bar:
         for name, model in models.items():
             row = result.rows[name] = Row()
@@ -192,20 +200,30 @@ def evaluate(
             others = [codes[-1], *codes[:-1]]
             people = list(zip(labelled, codes, others, strict=True))
             _measure_faces(row, model, bar.track(people, description=name))
-            distance = inception.another() if inception is not None else None
+            fid = inception.another() if inception is not None else None
+            judged = FrechetDistance(features, device=device) if features is not None else None
+            distances = [distance for distance in (fid, judged) if distance is not None]
             for index, (source, target) in enumerate(bar.track(pairs, description=f"{name}, pairs")):
                 image, labels = labelled[target]
                 drawn = _generate(model, codes[source], image, labels)
                 row.agreement.append(agreement(judge, drawn, labels))
                 if index < len(sheet):
                     sheet[index][name] = to_unit(drawn[0]).cpu()
-                if distance is not None:
+                for distance in distances:
                     distance.add(to_unit(drawn[0]), real=False)
-            if distance is not None and real is not None:
-                for index in range(len(real)):
-                    distance.add(to_unit(real[index]["image"]), real=True)
-                row.fid = distance.value()
-                result.notes.append(f"{name}: {distance.description}, real: the faces of the training split")
+            for index in range(len(real)):
+                shown_face = to_unit(real[index]["image"])
+                for distance in distances:
+                    distance.add(shown_face, real=True)
+            if fid is not None:
+                row.fid = fid.value()
+                result.notes.append(f"{name}: {fid.description}, real: the faces of the training split")
+            if judged is not None:
+                row.judge_distance = judged.value()
+                result.notes.append(
+                    f"{name}: judge distance: Fréchet distance in the deepest features of the judge, averaged over the "
+                    f"face, {judged.pictures} pictures a set, real: the faces of the training split; it is not FID"
+                )
     if options.judge == "small":
         result.notes.append(
             "agreement is judged by the bundled parser, which supervised the training of the bundled weights and "
@@ -217,6 +235,22 @@ def evaluate(
         write_evaluation(out, values, sheet, max_side=SHEET_SIDE)
         report(f"wrote {out}")
     return result
+
+
+class JudgeFeatures(nn.Module):
+    """The deepest features of a face parser, averaged over the image: (N, 3, S, S) uint8 to (N, C).
+
+    Args:
+        judge: The parser.
+    """
+
+    def __init__(self, judge: ParsingUNet) -> None:
+        super().__init__()
+        self.judge, self.num_features = judge, judge.config.channels[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features."""
+        return self.judge.encode(images.float() / 255)[-1].mean(dim=(2, 3))
 
 
 def drawn_pairs(count: int, number: int, seed: int) -> list[tuple[int, int]]:
@@ -285,7 +319,14 @@ def _sheet_row(faces: Sequence[LabelledFace], source: int, target: int) -> dict[
 def show(result: Evaluation) -> None:
     """Print the tables to standard output."""
     screen = console()
-    titles = (("PSNR", ".2f"), ("SSIM", ".4f"), ("PSNR person", ".2f"), ("agreement", ".4f"), ("FID", ".2f"))
+    titles = (
+        ("PSNR", ".2f"),
+        ("SSIM", ".4f"),
+        ("PSNR person", ".2f"),
+        ("agreement", ".4f"),
+        ("FID", ".2f"),
+        ("judge distance", ".3f"),
+    )
     measured = [title for title in titles if any(title[0] in row.means() for row in result.rows.values())]
     screen.print(
         draw_table(

@@ -61,18 +61,24 @@ class ParsingUNet(
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, 11, H, W) of (N, 3, H, W) images in [0, 1]."""
         height, width = x.shape[-2:]
-        multiple = self.config.multiple
-        x = F.pad(to_signed(x), (0, -width % multiple, 0, -height % multiple), mode="replicate")
-        kept: list[Tensor] = []
-        for down in self.downs:
-            x = down(x)
-            kept.append(x)
-        kept.pop()
+        kept = self.encode(x)
+        x = kept.pop()
         for up in self.ups[:-1]:
             x = torch.cat([up(x), kept.pop()], dim=1)
         # Paper: log P_F in Eq. 7; the authors' code puts tanh and softmax before a loss that has a softmax of its own.
         # Here: logits.
         return self.ups[-1](x)[..., :height, :width]
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Return the encoder's features of (N, 3, H, W) images in [0, 1], finest first."""
+        height, width = x.shape[-2:]
+        multiple = self.config.multiple
+        x = F.pad(to_signed(x), (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        features: list[Tensor] = []
+        for down in self.downs:
+            x = down(x)
+            features.append(x)
+        return features
 
 
 class _Residual(nn.Module):
