@@ -39,7 +39,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,16 +126,18 @@ class Table:
 
     def train(self) -> int:
         """Run what is left of all arms; return 0, or the exit status of the command that failed or was stopped."""
-        shared = [command.format(**self.values) for command in self.recipe.get("prepare", [])]
-        if status := run_stages(shared, self.runs / "shared"):
-            return status
+        for run, commands in self.runs_of():
+            if status := run_stages(commands, run):
+                return status
+        return 0
+
+    def runs_of(self) -> Iterator[tuple[Path, list[str]]]:
+        """Yield run directories with their commands in order, that of what all arms share first."""
+        yield self.runs / "shared", [command.format(**self.values) for command in self.recipe.get("prepare", [])]
         for seed in self.seeds:
             for arm in self.arms:
-                known = self._known(arm, seed)
                 stages = arm.get("stages", self.recipe.get("stages", []))
-                if status := run_stages([stage.format(**known) for stage in stages], self._run(arm, seed)):
-                    return status
-        return 0
+                yield self._run(arm, seed), [stage.format(**self._known(arm, seed)) for stage in stages]
 
     def measure(self) -> dict[str, Any]:
         """Return the table: for every row and column an :class:`Estimate`, the samples, and the paper's values.

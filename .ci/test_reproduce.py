@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from reproduce import IDENTITY, Table, as_markdown, draw, estimate, read_tables, resolve
@@ -146,3 +149,25 @@ def test_an_arm_has_its_own_stages_and_refers_to_another(package: Path) -> None:
     values = table(package).measure()["samples"]
     assert values["with a part"] == values["plain"]
     assert values["another"] != values["plain"]
+
+
+RECIPES = sorted(Path(__file__).parents[1].glob("packages/*/reproduction.toml"))
+
+
+@pytest.mark.parametrize("smoke", [False, True])
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.parent.name)
+def test_every_command_of_a_recipe_can_be_parsed(file: Path, smoke: bool, tmp_path: Path) -> None:
+    commands = {point.name: point for point in entry_points(group="console_scripts")}
+    for name, recipe in read_tables(file.parent).items():
+        made = Table(file.parent.name, name, recipe, tmp_path, tmp_path / "faces", smoke=smoke)
+        if "reference" in recipe:
+            assert recipe["reference"] in [arm["name"] for arm in made.arms]
+        for line in [command for _, commands in made.runs_of() for command in commands]:
+            program, *arguments = shlex.split(line)
+            if program == "python":
+                assert (file.parents[2] / arguments[0]).is_file()
+                continue
+            command = commands[program].load()
+            if isinstance(command, click.Group):
+                command, arguments = command.commands[arguments[0]], arguments[1:]
+            command.make_context(program, arguments)  # an unknown option or choice is an error
