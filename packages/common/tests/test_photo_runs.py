@@ -9,6 +9,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from retouch_common.cli import photos
 from retouch_common.cli.options import friendly_errors
 from retouch_common.faces.face import NoFaceFound
@@ -40,6 +41,7 @@ copy()
 @click.command()
 @photos.inputs_argument
 @photos.out_option
+@photos.output_options
 @photos.batch_options
 @friendly_errors
 def lighten(inputs, out, recursive, **settings):
@@ -96,6 +98,24 @@ def test_photos_without_a_face_are_refused_or_copied(folder, tmp_path):
     assert run(folder, "-o", tmp_path / "png", "--faceless", "copy", "--format", "png").exit_code == 0
     pixels = [Photo.open(path).read() for path in (tmp_path / "png" / "sea.png", folder / "sea.jpg")]
     np.testing.assert_array_equal(*pixels)
+
+
+def test_copied_photos_get_the_quality_that_is_asked_for_and_are_stripped(folder, tmp_path):
+    sizes = []
+    for quality in (10, 90):
+        out = tmp_path / str(quality)
+        options = ["--faceless", "copy", "--format", "webp", "--quality", quality]
+        assert run(folder / "sea.jpg", "-o", out, *options).exit_code == 0
+        sizes.append((out / "sea.webp").stat().st_size)
+    assert sizes[0] < sizes[1]
+    with Image.open(folder / "sea.jpg") as image:
+        image.save(folder / "sea.jpg", comment=b"secret", quality="keep")
+    for name in ("a.jpg", "sea.jpg"):
+        out = tmp_path / f"{name}-out"
+        assert (
+            run(folder / name, "-o", out, "--faceless", "copy", "--strip", "all", "--provenance", "off").exit_code == 0
+        )
+        assert b"secret" not in (out / name).read_bytes()
 
 
 def test_outputs_in_a_folder_get_the_format_and_quality_that_are_asked_for(folder, tmp_path):

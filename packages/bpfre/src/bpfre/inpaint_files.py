@@ -18,7 +18,7 @@ from retouch_common.inference.face_plan import FacePlan, plan_faces
 from retouch_common.inference.faces import run_on_faces
 from retouch_common.inference.masks import mask_files, open_mask
 from retouch_common.inference.names import DAMAGED, sibling_path
-from retouch_common.inference.photos import PhotoOptions, edit_record, open_photo
+from retouch_common.inference.photos import PhotoOptions, open_photo, write_photo
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import RowSource, blocks
 
@@ -175,6 +175,7 @@ def inpaint_file(
             overwrite=options.overwrite,
             quality=options.quality,
             provenance=options.provenance,
+            strip=options.strip,
             max_pixels=options.max_pixels,
         )
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
@@ -187,12 +188,10 @@ def inpaint_file(
         mask = Strokes(photo, plan.squares, options.strokes or 0)
     damaged = Damaged(photo, mask)
     if options.damaged_out:
-        photo.write_stripes(
-            sibling_path(target, DAMAGED), (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
-        )
+        painted = (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
+        photo.write_stripes(sibling_path(target, DAMAGED), painted, strip=options.strip)
     rows = inpainted_rows(retoucher, photo, mask, plan.squares)
-    edit = edit_record(options, retoucher.network.model.weights_sha256)
-    photo.write_stripes(target, rows, quality=options.quality, edit=edit)
+    write_photo(photo, target, rows, options, (), weights=retoucher.network.model.weights_sha256)
     return plan
 
 

@@ -116,9 +116,16 @@ max_pixels_option = click.option(
 )
 
 
+strip_option = click.option(
+    "--strip",
+    type=click.Choice(["gps", "all"]),
+    help="Leave out coordinates, or all metadata but the colour space and --provenance.",
+)
+
+
 def output_options(command: F) -> F:
-    """Add --provenance and --max-pixels."""
-    return provenance_option(max_pixels_option(command))
+    """Add --provenance, --strip and --max-pixels."""
+    return provenance_option(strip_option(max_pixels_option(command)))
 
 
 quality_option = click.option(
@@ -197,6 +204,13 @@ def retouch_all(
         SystemExit: If some of several failed (1), or on SIGTERM (128 + the signal).
     """
     from retouch_common.inference.batch import run_jobs
+    from retouch_common.photo.io import Photo
+
+    def copy(job: Job) -> None:
+        chosen = click.get_current_context().params
+        Photo.open(job.source, max_pixels=None).write_unchanged(
+            job.target, quality=chosen.get("quality"), strip=chosen.get("strip")
+        )
 
     if _stored("skip_existing"):
         if overwrite:
@@ -212,7 +226,7 @@ def retouch_all(
         overwrite=overwrite,
         report=click.echo,
         kept=kept,
-        copy_faceless=_stored("faceless") == "copy",
+        copy_faceless=copy if _stored("faceless") == "copy" else None,
         keep_times=bool(_stored("keep_times")),
     )
     if len(jobs) == 1 and failures:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line, printable
 from retouch_common.faces.face import NoFaceFound
-from retouch_common.files import atomic_output
 from retouch_common.inference.names import COMPANION_ENDINGS, sibling_path
 from retouch_common.photo.formats import SUFFIXES, format_of_name, sniff
 from retouch_common.photo.raw_files import RAW_SUFFIXES
@@ -200,7 +198,7 @@ def run_jobs(
     overwrite: bool,
     report: Callable[[str], None],
     kept: Iterable[Path] = (),
-    copy_faceless: bool = False,
+    copy_faceless: Callable[[Job], object] | None = None,
     keep_times: bool = False,
 ) -> list[str]:
     """Process many photos; a failure does not stop the others.
@@ -211,7 +209,7 @@ def run_jobs(
         overwrite: See :func:`find_collisions`.
         report: Called with a line for each processed photo.
         kept: See :func:`find_collisions`.
-        copy_faceless: Copy photos for which ``work`` raises ``NoFaceFound``.
+        copy_faceless: Writes the output of a photo for which ``work`` raises ``NoFaceFound``; None to let it fail.
         keep_times: Give outputs the modification times of their photos.
 
     Returns:
@@ -238,34 +236,18 @@ def run_jobs(
     return failures
 
 
-def _run_job(job: Job, work: Callable[[Job], object], *, copy_faceless: bool, keep_times: bool) -> object:
+def _run_job(
+    job: Job, work: Callable[[Job], object], *, copy_faceless: Callable[[Job], object] | None, keep_times: bool
+) -> object:
     before = os.stat(job.source) if keep_times and job.source.exists() else None
     job.target.parent.mkdir(parents=True, exist_ok=True)
     try:
         done = work(job)
     except NoFaceFound:
-        if not copy_faceless:
+        if copy_faceless is None:
             raise
-        copy_photo(job.source, job.target)
+        copy_faceless(job)
         done = "copied, because no face was found"
     if before is not None:
         os.utime(job.target, ns=(before.st_atime_ns, before.st_mtime_ns))
     return done
-
-
-def copy_photo(source: Path, target: Path) -> None:
-    """Copy a photograph, atomically; only where the output has another format, pixels are decoded and encoded.
-
-    Raises:
-        OSError: If a file cannot be opened or written.
-        ValueError: If ``source`` is not a photograph, or ``target`` cannot hold it.
-    """
-    from retouch_common.photo.io import Photo
-    from retouch_common.photo.sources import blocks
-
-    photo = Photo.open(source, max_pixels=None)
-    if photo.check_output(target) is not photo.format:
-        photo.write_stripes(target, (photo.read_rows(*block) for block in blocks(photo.height, photo.width)))
-    elif not (target.exists() and target.samefile(source)):
-        with atomic_output(target) as temporary:
-            shutil.copyfile(source, temporary)

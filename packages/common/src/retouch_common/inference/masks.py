@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyvips
 
-from retouch_common.photo.sources import ArraySource
+from retouch_common.photo.sources import RowSource, blocks
 
 if TYPE_CHECKING:
     from retouch_common.photo.io import Photo
@@ -22,7 +21,7 @@ def mask_files(given: str | os.PathLike[str] | None) -> list[Path]:
     return sorted(Path(given).iterdir()) if Path(given).is_dir() else [Path(given)]
 
 
-def open_mask(given: Path, photo: Photo, meaning: str) -> ArraySource:
+def open_mask(given: Path, photo: Photo, meaning: str) -> RowSource:
     """Open the mask of a photo: white where it selects, grey in part.
 
     Of an image with transparent pixels, such as a layer of strokes, the opacity is the mask, whatever the colours. A
@@ -34,7 +33,7 @@ def open_mask(given: Path, photo: Photo, meaning: str) -> ArraySource:
         meaning: What the mask selects, for error messages.
 
     Returns:
-        The mask as a grey image of the photo's size.
+        The mask as a grey image of the photo's size, decoded as it is read.
 
     Raises:
         OSError: If it cannot be opened.
@@ -48,24 +47,31 @@ def open_mask(given: Path, photo: Photo, meaning: str) -> ArraySource:
             there = f"{len(named)} images are" if named else "no image is"
             raise ValueError(f"{photo.path}: in the folder {given} {there} named like it; one must say {meaning}")
         given = named[0]
-    mask = Photo.open(given)
+    mask = Photo.open(given, max_pixels=None)  # the photo's size, which is within its limit
     if (mask.width, mask.height) != (photo.width, photo.height):
         raise ValueError(
             f"{photo.path}: has {photo.width}x{photo.height} pixels and the image of {meaning}, {given}, "
             f"has {mask.width}x{mask.height}; they must be equal"
         )
-    levels = _opacity(given)
-    if levels is None:
-        levels = mask.read_rows(0, mask.height).max(axis=2)
-    if levels.max() == 1:
-        levels = levels * np.asarray(np.iinfo(levels.dtype).max, levels.dtype)
-    return ArraySource(np.broadcast_to(levels[..., None], (*levels.shape, 3)))
+    return _Mask(mask)
 
 
-def _opacity(path: Path) -> np.ndarray | None:
-    """Return the opacity (H, W) of an upright image, or None if it is opaque."""
-    image = pyvips.Image.new_from_file(os.fsencode(path)).autorot()
-    if not image.hasalpha():
-        return None
-    alpha = image[image.bands - 1].numpy()
-    return None if alpha.min() == np.iinfo(alpha.dtype).max else alpha
+class _Mask:
+    """Levels of a mask, decoded in rows: opacity where it is transparent in part, else the largest colour."""
+
+    def __init__(self, photo: Photo) -> None:
+        self._photo = photo
+        self.height, self.width, self.dtype = photo.height, photo.width, photo.dtype
+        limit = np.iinfo(self.dtype).max
+        rows = list(blocks(self.height, self.width))
+        self._opacity = photo.has_opacity and any(photo.read_opacity(*block).min() < limit for block in rows)
+        self._scale = 1
+        if max(self._levels(*block).max() for block in rows) == 1:
+            self._scale = limit
+
+    def read_rows(self, y0: int, y1: int) -> np.ndarray:
+        """Return rows y0 to y1 (exclusive), (y1 - y0, W, 3) grey."""
+        return np.repeat(self._levels(y0, y1)[..., None] * self.dtype.type(self._scale), 3, axis=2)
+
+    def _levels(self, y0: int, y1: int) -> np.ndarray:
+        return self._photo.read_opacity(y0, y1) if self._opacity else self._photo.read_rows(y0, y1).max(axis=2)

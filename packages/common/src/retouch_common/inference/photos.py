@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from retouch_common.faces.alignment import FaceSquare
     from retouch_common.inference.regions import Box
     from retouch_common.photo.io import Photo
+    from retouch_common.photo.stripping import Strip
     from retouch_common.photo.xmp import Edit
 
-_NOT_RECORDED = ("compare", "overwrite", "provenance", "max_pixels", "mask", "protect", "mask_out", "report")
+_NOT_RECORDED = ("compare", "overwrite", "provenance", "max_pixels", "mask", "protect", "mask_out", "report", "strip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class PhotoOptions:
         overwrite: Whether existing files may be replaced, the input included where it is the output.
         quality: 1 to 100 for JPEG, WebP and AVIF; None for 95 (AVIF: 90).
         provenance: Whether the output's XMP says that and how a trained network changed it.
+        strip: Metadata that outputs do not carry: "gps", "all", or None; see :meth:`Photo.write_stripes`.
         max_pixels: Largest photo that is opened, in pixels (WebP and AVIF: a fifth); None for any.
     """
 
@@ -47,6 +49,7 @@ class PhotoOptions:
     overwrite: bool = False
     quality: int | None = None
     provenance: bool = True
+    strip: Strip | None = None
     max_pixels: int | None = MAX_PIXELS
 
     @property
@@ -116,15 +119,15 @@ def write_photo(
     Raises:
         OSError: If a file cannot be written.
     """
-    from retouch_common.inference.batch import copy_photo
     from retouch_common.inference.companions import Comparison
     from retouch_common.photo.io import Photo
 
     comparison = Comparison(photo, parts) if options.compare else None  # before the photo itself may be replaced
     if rows is not None:
-        photo.write_stripes(target, rows, quality=options.quality, edit=edit_record(options, weights))
+        edit = edit_record(options, weights)
+        photo.write_stripes(target, rows, quality=options.quality, edit=edit, strip=options.strip)
     else:
-        copy_photo(photo.path, target)
+        photo.write_unchanged(target, quality=options.quality, strip=options.strip)
     if comparison is not None:
         comparison.write(Photo.open(target, max_pixels=None), sibling_path(target, COMPARISON))
 

@@ -11,10 +11,11 @@ import struct
 from collections.abc import Sequence
 
 from retouch_common.photo.damage import DamageError
-from retouch_common.photo.tiff_structure import Entry, Tiff
+from retouch_common.photo.tiff_structure import Entry, Tiff, value_size
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 274, 282, 283, 296
 IPTC, IMAGE_RESOURCES = 33723, 34377
+_GPS = 34853
 _EXIF, _MAKER_NOTE = 34665, 37500
 _PIXELS_ACROSS, _PIXELS_DOWN = 40962, 40963
 _SHORT, _LONG, _RATIONAL, _UNDEFINED = 3, 4, 5, 7
@@ -56,6 +57,33 @@ class Exif:
             self._set(data, int(self._first[_EXIF].integers()[0]), sizes)
         self._drop_thumbnail(data)
         return bytes(data)
+
+    def without_gps(self) -> bytes:
+        """Return the block without the directory of coordinates, which is blanked, and its entry; all else stays."""
+        data = bytearray(self.data)
+        records = self._tiff.records(self._tiff.first)
+        kept = [r for r in records if struct.unpack(self._tiff.order + "H", r[:2])[0] != _GPS]
+        for record in records:
+            if record not in kept:
+                self._blank_directory(data, struct.unpack(self._tiff.order + "I", record[8:])[0])
+        at, link = self._tiff.first + 2, self._tiff.first + 2 + 12 * len(records)
+        directory = struct.pack(self._tiff.order + "H", len(kept)) + b"".join(kept) + bytes(data[link : link + 4])
+        data[at - 2 : link + 4] = directory.ljust(link + 6 - at, b"\0")
+        return bytes(data[: len(self.data)])
+
+    def _blank_directory(self, data: bytearray, offset: int) -> None:
+        """Blank a directory's values and records, as far as it can be read."""
+        try:
+            records = self._tiff.records(offset)
+        except DamageError:
+            return
+        parts = [(offset, 2 + 12 * len(records))]
+        for record in records:
+            _, kind, count = struct.unpack(self._tiff.record_format, record[:8])
+            parts.append((struct.unpack(self._tiff.order + "I", record[8:])[0], value_size(kind, count)))
+        for begin, length in parts:
+            if length > 4 and begin + length <= len(data):
+                data[begin : begin + length] = bytes(length)
 
     def _exposure_records(self) -> list[bytes]:
         try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import pyvips
 
+from retouch_common.files import atomic_output
 from retouch_common.photo.damage import DamageError
 from retouch_common.photo.decoder import Decoder
 from retouch_common.photo.formats import Format, format_for_output, is_lossless_avif, is_lossless_webp, sniff
@@ -30,6 +32,8 @@ from retouch_common.photo.metadata import orientation, outgoing_metadata, read_m
 from retouch_common.photo.pixels import Layout
 from retouch_common.photo.rows import RowReader
 from retouch_common.photo.sink import atomic_image_output, stream_rows
+from retouch_common.photo.sources import blocks
+from retouch_common.photo.stripping import Strip, stripped
 from retouch_common.photo.writing import write_file
 from retouch_common.photo.xmp import Edit
 
@@ -126,6 +130,16 @@ class Photo:
         with self._file.reading():
             return self._layout.to_rgb(self._rows.fetch(y0, y1))
 
+    @property
+    def has_opacity(self) -> bool:
+        """Whether pixels have an opacity."""
+        return self._layout.bands > self._layout.colour_bands and not self._has_extra_channels
+
+    def read_opacity(self, y0: int, y1: int) -> np.ndarray:
+        """Decode the opacity of rows y0 to y1 (exclusive) as :meth:`read_rows` does colours: (y1 - y0, width)."""
+        with self._file.reading():
+            return self._rows.fetch(y0, y1)[..., self._layout.colour_bands].copy()
+
     def thumbnail(self, max_side: int, part: tuple[int, int, int, int] | None = None) -> np.ndarray:
         """Return the photo, or a part (x, y, w, h) in pixels, reduced to ``max_side`` pixels: (h, w, 3) sRGB uint8.
 
@@ -190,6 +204,7 @@ class Photo:
         *,
         quality: int | None = None,
         edit: Edit | None = None,
+        strip: Strip | None = None,
     ) -> None:
         """Write new pixels that are computed from top to bottom, in bounded memory.
 
@@ -201,6 +216,7 @@ class Photo:
                 as read by :meth:`read_rows`, stored pixels stay bit-identical.
             quality: 1..100 for JPEG, WebP and AVIF; None for 95 (AVIF: 90).
             edit: What was done, recorded in the output's XMP; None to record nothing.
+            strip: "gps" to leave out coordinates, "all" to leave out all metadata but colour space and ``edit``.
 
         Raises:
             OSError: If the output cannot be written.
@@ -211,7 +227,7 @@ class Photo:
         target = self.check_output(path)
         options = self._save_options(path, target, quality)
         metadata = outgoing_metadata(
-            self._metadata,
+            stripped(self._metadata, strip),
             self.format,
             target,
             width=self.width,
@@ -229,6 +245,21 @@ class Photo:
             stream_rows(rows, self.width, self.height, self._layout.bands, self.dtype, save)
         if metadata.losses:
             logger.warning("%s: not carried over from %s: %s", path, self.path.name, "; ".join(metadata.losses))
+
+    def write_unchanged(
+        self, path: str | os.PathLike[str], *, quality: int | None = None, strip: Strip | None = None
+    ) -> None:
+        """Copy the file, atomically; pixels are decoded and encoded for another format, or to leave out metadata.
+
+        Arguments and exceptions are those of :meth:`write_stripes`.
+        """
+        path = Path(path)
+        if self.check_output(path) is not self.format or strip is not None:
+            rows = (self.read_rows(*block) for block in blocks(self.height, self.width))
+            self.write_stripes(path, rows, quality=quality, strip=strip)
+        elif not (path.exists() and path.samefile(self.path)):
+            with atomic_output(path) as temporary:
+                shutil.copyfile(self.path, temporary)
 
     def _stored_rows(self, stripes: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Merge the stripes into the stored channels."""

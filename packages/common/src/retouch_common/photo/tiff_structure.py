@@ -98,7 +98,7 @@ class Tiff:
         result: dict[int, Entry] = {}
         for record in self.records(offset):
             tag, kind, count = struct.unpack(self.record_format, record[: -self.width])
-            length = _SIZES.get(kind, 0) * count
+            length = value_size(kind, count)
             if length == 0 or tag in result or (wanted is not None and tag not in wanted):
                 continue
             value = record[-self.width :][:length]
@@ -135,6 +135,11 @@ class Tiff:
             records.append(struct.pack(self.record_format, entry.tag, entry.type, entry.count) + field)
         records.sort(key=lambda record: struct.unpack(self.order + "H", record[:2])[0])
         return struct.pack(self.count_format, count) + b"".join(records) + b"\0" * self.width + bytes(values)
+
+
+def value_size(kind: int, count: int) -> int:
+    """Return the size of an entry's values in bytes; 0 for an unknown type."""
+    return _SIZES.get(kind, 0) * count
 
 
 def swapped(value: bytes, kind: int, order: str) -> bytes:

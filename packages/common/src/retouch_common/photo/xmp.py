@@ -108,6 +108,12 @@ class Xmp:
         for namespace, name in _REMOVED:
             self._remove(namespace, name)
 
+    def remove_gps(self) -> None:
+        """Remove coordinates: all properties whose name starts with "GPS"."""
+        for node in self._properties("*", "*"):
+            if node.localName.lower().startswith("gps"):
+                self._remove_node(node)
+
     def announce_gain_map(self, length: int) -> None:
         """Announce a gain map, a JPEG image of ``length`` bytes that follows the photo."""
         about = self._description({"hdrgm": _GAIN_MAP, "Container": _CONTAINER, "Item": _ITEM})
@@ -167,11 +173,11 @@ class Xmp:
         return ""
 
     def _properties(self, namespace: str, name: str) -> list[Any]:
-        """Return the elements and attributes of a property; "*" stands for all of the namespace."""
+        """Return the elements and attributes of a property; "*" stands for all."""
         found: list[Any] = list(self._rdf.getElementsByTagNameNS(namespace, name))
         for element in self._rdf.getElementsByTagName("*"):
             attributes: list[Any] = [element.attributes.item(index) for index in range(element.attributes.length)]
-            found += [a for a in attributes if a.namespaceURI == namespace and name in ("*", a.localName)]
+            found += [a for a in attributes if namespace in ("*", a.namespaceURI) and name in ("*", a.localName)]
         return found
 
     def _set_value(self, node: Any, value: str) -> None:
@@ -184,7 +190,11 @@ class Xmp:
 
     def _remove(self, namespace: str, name: str) -> None:
         for node in self._properties(namespace, name):
-            if isinstance(node, minidom.Attr) and node.ownerElement is not None:
+            self._remove_node(node)
+
+    def _remove_node(self, node: Any) -> None:
+        if isinstance(node, minidom.Attr):
+            if node.ownerElement is not None:
                 node.ownerElement.removeAttributeNode(node)
-            elif node.parentNode is not None:
-                node.parentNode.removeChild(node)
+        elif node.parentNode is not None:
+            node.parentNode.removeChild(node)

@@ -1,0 +1,45 @@
+"""Masks beside a photograph: what they select, and what they cost."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import pyvips
+from retouch_common.inference.masks import open_mask
+from retouch_common.photo.io import Photo
+
+SIDE = 2500
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A large plain photo."""
+    path = tmp_path / "photo.png"
+    pyvips.Image.black(SIDE, SIDE, bands=3).copy(interpretation="srgb").pngsave(str(path))
+    return Photo.open(path)
+
+
+@pytest.mark.parametrize("kind", ["white", "strokes", "ones"])
+def test_a_mask_is_decoded_in_rows(tmp_path, photo, kind):
+    selected = np.zeros((SIDE, SIDE), np.uint8)
+    selected[1000:1200, 300:900] = 1
+    levels = {"white": 255 * selected, "ones": selected, "strokes": np.dstack([0 * selected] * 3 + [255 * selected])}
+    image = pyvips.Image.new_from_array(levels[kind])
+    image.copy(interpretation="srgb" if kind == "strokes" else "b-w").pngsave(str(tmp_path / "mask.png"))
+    del levels, image
+    tracemalloc.start()
+    try:
+        mask = open_mask(tmp_path / "mask.png", photo, "what to protect")
+        for top in range(0, SIDE, 100):
+            rows = mask.read_rows(top, top + 100)
+            assert np.array_equal(rows, np.repeat(255 * selected[top : top + 100, :, None], 3, axis=2))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * SIDE * SIDE  # bytes; all levels would be four per pixel
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path, photo):
+    pyvips.Image.black(40, 50).pngsave(str(tmp_path / "mask.png"))
+    with pytest.raises(ValueError, match=r"has 2500x2500 pixels and the image of what to protect, .* has 40x50"):
+        open_mask(tmp_path / "mask.png", photo, "what to protect")
