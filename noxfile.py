@@ -9,6 +9,7 @@
     golden [-- --update]      only the golden files: compare, or write them anew
     weights -- PACKAGE [NAME] train what the package bundles, from portraits to file; rerun to resume
     reproduce -- PACKAGE [TABLE…]  repeat the paper's comparisons; rerun to resume (--smoke: two arms, two steps)
+    fuzz [-- --minutes N --seed S]  mutated photographs of every format against independent decoders
     evidence -- PACKAGE       measure what a package promises, beside the bars (--sheets FOLDER: pictures instead)
     benchmark [-- OPTIONS]    speed and memory, as JSON with the environment
 
@@ -176,6 +177,13 @@ def golden(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-m", "golden", "packages", env={**ENVIRONMENT, **update})
     if update:
         session.run("git", "status", "--short", "--", "*/golden/*", external=True)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Mutate photographs of every format and check what becomes of them; `-- --minutes N --seed S`."""
+    session.install("-e", "packages/common", "tifffile>=2024.8")
+    session.run("python", ".ci/fuzz.py", *session.posargs, env=ENVIRONMENT)
 
 
 @nox.session

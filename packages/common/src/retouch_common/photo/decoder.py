@@ -15,9 +15,11 @@ from retouch_common.files import ScratchDirectory
 from retouch_common.photo.avif_boxes import read_properties
 from retouch_common.photo.damage import DamageError, reason
 from retouch_common.photo.decoding import Decoding, check_jpeg
+from retouch_common.photo.exif import ORIENTATION, Exif
 from retouch_common.photo.formats import Format
 from retouch_common.photo.jpeg_source import end_of_picture
 from retouch_common.photo.metadata import orientation
+from retouch_common.photo.png_chunks import read_chunks
 from retouch_common.photo.tiff_check import check_tiff, check_tiff_kind
 
 _TILE = 256
@@ -37,6 +39,7 @@ class Decoder:
     def __init__(self, path: Path, format: Format) -> None:
         self._path = path
         self._format = format
+        self._png_orientation = _png_orientation(path) if format.name == "PNG" else 1
         self._is_grey_avif = format.name == "AVIF" and read_properties(path).monochrome
         if format.name == "TIFF":
             try:
@@ -80,7 +83,13 @@ class Decoder:
         return self._stored(image)
 
     def _stored(self, image: pyvips.Image) -> pyvips.Image:
-        """Return an image with the channels that the file stores: libvips repeats the grey of AVIF."""
+        """Return an image with the channels and the orientation that the file stores.
+
+        libvips repeats the grey of AVIF, and does not read EXIF that follows the pixels of a PNG.
+        """
+        if self._png_orientation > 1:
+            image = image.copy()
+            image.set_type(pyvips.GValue.gint_type, "orientation", self._png_orientation)
         if not self._is_grey_avif:
             return image
         grey = image[0] if image.bands == 3 else image[0].bandjoin(image[3])
@@ -126,6 +135,18 @@ class Decoder:
         except (pyvips.Error, DamageError) as error:
             why = reason(error) if isinstance(error, pyvips.Error) else str(error)
             raise ValueError(f"{self._path}: cannot be read, it is damaged or cut off: {why}") from error
+
+
+def _png_orientation(path: Path) -> int:
+    exif = read_chunks(path).exif_block
+    if exif is None:
+        return 1
+    try:
+        entry = Exif(exif).value(ORIENTATION)
+    except DamageError:
+        return 1
+    value = int.from_bytes((entry or b"\1")[:2], "little")
+    return value if 1 <= value <= 8 else 1
 
 
 def _num_bytes(image: pyvips.Image) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 import pyvips
 
 from retouch_common.files import atomic_output
-from retouch_common.photo.damage import DamageError
+from retouch_common.photo.damage import DamageError, reason
 from retouch_common.photo.decoder import Decoder
 from retouch_common.photo.formats import Format, format_for_output, is_lossless_avif, is_lossless_webp, sniff
 from retouch_common.photo.limits import IN_MEMORY_SHARE, MAX_PIXELS, MIN_SIDE
@@ -73,10 +73,14 @@ class Photo:
                 self._metadata = read_metadata(path, self.format, header)
                 header = header.autorot()
                 self._layout = Layout.of(header, self._metadata.profile)
+                self._layout.check_profile()
             except DamageError:
                 raise
             except ValueError as error:
                 raise ValueError(f"{self.path}: {error}") from None
+            except pyvips.Error as error:
+                why = reason(error)
+                raise ValueError(f"{self.path}: its colour profile cannot be used: {why}; replace it") from error
         self.width, self.height = header.width, header.height
         self._bits = header.get("bits-per-sample") if header.get_typeof("bits-per-sample") else None
         self.dtype, self.kind = self._layout.dtype, self._layout.kind

@@ -126,7 +126,6 @@ def _of_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     iptc, resources = (block, None) if block.startswith(b"\x1c") else split_resources(block)
     if block and not iptc and not resources:
         profiles["iptc (malformed)"] = b""
-    exif = found.exif or profiles.get("exif") or profiles.get("app1") or None
     losses = [f"chunk {kind}" for kind in found.unknown]
     losses += [
         f"raw profile {name!r}" for name in profiles if name not in ("iptc", "exif", "app1", "xmp", "icc", "icm")
@@ -137,7 +136,7 @@ def _of_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
         resolution = (across, down) if across and down else None
     metadata = replace(
         metadata,
-        exif=exif,
+        exif=found.exif_block,
         iptc=iptc,
         resources=resources,
         text=found.text,

@@ -93,6 +93,15 @@ class Layout:
         difference = np.abs(self._convert(samples) - plain).max() / np.iinfo(self.dtype).max
         return bool(difference > _SAME_LEVELS)
 
+    def check_profile(self) -> None:
+        """Convert a colour to sRGB and back.
+
+        Raises:
+            pyvips.Error: If the profile is damaged, or converts in one direction only.
+        """
+        if self.is_converted:
+            self._separate(np.zeros((1, 1, 3), self.dtype))
+
     def to_rgb(self, stored: np.ndarray) -> np.ndarray:
         """Convert stored pixels (H, W, bands) to sRGB (H, W, 3) of the same dtype, without alpha.
 

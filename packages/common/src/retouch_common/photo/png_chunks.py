@@ -42,6 +42,11 @@ class PngChunks:
     profiles: dict[str, bytes] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
+    @property
+    def exif_block(self) -> bytes | None:
+        """EXIF of its chunk, else of a raw profile; None if there is none."""
+        return self.exif or self.profiles.get("exif") or self.profiles.get("app1") or None
+
 
 def read_chunks(path: str | os.PathLike[str]) -> PngChunks:
     """Read the chunks of a PNG file, up to the first that is cut off."""

@@ -1,0 +1,171 @@
+"""A short slice of the fuzzer, the failures that it must notice, kills in the middle of retouching, and a full disk."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import fuzz
+import numpy as np
+import pytest
+from PIL import Image
+from retouch_common.photo.io import Photo
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of a process and forks")
+FUZZER = Path(fuzz.__file__)
+
+
+def run(code, *arguments, **options):
+    """Run Python code in a process of its own: libvips' threads do not survive a fork."""
+    code = f"import sys; sys.path.insert(0, {str(FUZZER.parent)!r})\n" + textwrap.dedent(code)
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_no_mutated_file_does_harm():
+    found = run("""
+        import time, fuzz
+        endings, failures = fuzz.fuzz(20, iter(range(56)), time.monotonic() + 8)
+        print(*failures, sep="\\n")
+        print(endings["done"], endings["refused"])
+    """)
+    *failures, numbers = found.splitlines()
+    assert not [line for line in failures if line]
+    done, refused = map(int, numbers.split())
+    assert done >= 3 and refused >= 3
+
+
+FAULTS = {
+    "crash": "os.abort()",
+    "hang": "time.sleep(99)",
+    "traceback": "{}[path]",
+    "unclear": "raise ValueError('damaged')",
+    "leftover": "(path.parent / '.writing-1').touch(); fuzz.retouch(path, target)",
+    "memory": "data = bytearray(b'1') * (3 << 27); raise ValueError(f'{path}: is damaged')",
+    "wrong": "fuzz.middle = lambda *a: (slice(0, 16), slice(0, 60)); fuzz.retouch(path, target)",
+}
+
+
+def test_failures_are_noticed_and_saved(tmp_path):
+    """Of a sound file, by retouchers that have a fault each."""
+    works = "".join(f"def {kind}(path, target): {code}\n" for kind, code in FAULTS.items())
+    code = f"""
+        fuzz.SECONDS, fuzz.MOST_RESIDENT = 4, 3 << 27
+        fuzz.MUTATIONS = (lambda data, kind, generator: data,)
+        fuzz.sound_files = lambda: fuzz._with_metadata(fuzz.drawn())
+        for work in ({", ".join(FAULTS)}):
+            endings, failures = fuzz.fuzz(1, iter([0]), time.monotonic() + 60, Path(sys.argv[1]) / work.__name__, work)
+            print(list(endings))
+    """
+    found = run("import os, time, fuzz\nfrom pathlib import Path\n" + works + textwrap.dedent(code), tmp_path)
+    assert len(found.splitlines()) == 2 * len(FAULTS), found
+    for kind, *lines in zip(FAULTS, *[iter(found.splitlines())] * 2, strict=True):
+        assert lines[0].startswith(f"seed 1 case 0 (jpeg-metadata): {kind}: ") and lines[1] == f"['{kind}']"
+        assert {file.name for file in (tmp_path / kind).iterdir()} == {"1-0-jpeg-metadata.jpg", "failures.jsonl"}
+
+
+def test_a_case_repeats():
+    files = {"png-8": bytes(range(256)) * 3, "jpeg-grey": bytes(range(255, -1, -1)) * 3}
+    cases = [[fuzz.make_case(files, seed, number).data for number in range(20)] for seed in (1, 1, 2)]
+    assert cases[0] == cases[1] and cases[0] != cases[2]
+
+
+def test_kills_in_the_middle_of_retouching_leave_nothing_after_the_next_run(tmp_path):
+    """Of a turned photo, which has a temporary file of its own."""
+    levels = np.random.default_rng(0).integers(0, 256, (700, 500, 3), np.uint8)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(levels).save(tmp_path / "a.jpg", exif=exif)
+    folders = [tmp_path / name for name in ("out", "tmp")]
+    for folder in folders:
+        folder.mkdir()
+    left = run(
+        """
+        import os, signal, time, fuzz
+        from pathlib import Path
+        import retouch_common.photo.decoder as decoder
+        decoder._IN_MEMORY_BYTES = 0
+        here = Path(sys.argv[1])
+        interrupted = 0
+        for number in range(20):
+            reader, writer = os.pipe()
+            child = os.fork()
+            if child == 0:
+                begin = fuzz.blocks
+                def slowly(*size):
+                    first, *others = begin(*size)
+                    yield first
+                    os.write(writer, b"1")
+                    time.sleep(0.05)
+                    yield from others
+                fuzz.blocks = slowly
+                fuzz.retouch(here / "a.jpg", here / "out/a.png")
+                os._exit(0)
+            os.read(reader, 1)
+            time.sleep(0.002 * number)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            interrupted += any(name.startswith(".writing-") for name in os.listdir(here / "out"))
+            for folder in ("out", "tmp"):  # as if it were a while ago
+                for entry in (here / folder).iterdir():
+                    os.utime(entry, (1, 1))
+        print(interrupted, len(os.listdir(here / "tmp")))
+        """,
+        tmp_path,
+        env={**os.environ, "TMPDIR": str(folders[1])},
+    )
+    interrupted, scratch = map(int, left.split())
+    assert interrupted >= 15 and scratch >= 1, "the kills came too late; the test shows nothing"
+    env = {**os.environ, "TMPDIR": str(folders[1])}
+    code = "import fuzz; from pathlib import Path; import retouch_common.photo.decoder as d; d._IN_MEMORY_BYTES = 0\n"
+    run(code + "fuzz.retouch(Path(sys.argv[1]) / 'a.jpg', Path(sys.argv[1]) / 'out/a.png')", tmp_path, env=env)
+    assert [file.name for file in folders[0].iterdir()] == ["a.png"] and not list(folders[1].iterdir())
+    assert Photo.open(folders[0] / "a.png").height == 500
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 kB, or a folder in which no file may be larger: (folder, limit of a file's size)."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = (
+        os.getuid() == 0
+        and shutil.which("mount")
+        and not subprocess.call(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], stderr=subprocess.DEVNULL
+        )
+    )
+    yield disk, None if mounted else 65536
+    if mounted:
+        subprocess.check_call(["umount", str(disk)])
+
+
+def test_a_full_disk_is_named(tmp_path, small_disk):
+    disk, limit = small_disk
+    levels = np.random.default_rng(0).integers(0, 256, (320, 320, 3), np.uint8)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    suffixes = [".jpg", ".png", ".tif", ".webp", ".avif"]
+    said = run(
+        """
+        import resource, signal, fuzz
+        from pathlib import Path
+        if sys.argv[3] != "None":
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+        for suffix in sys.argv[4:]:
+            try:
+                fuzz.retouch(Path(sys.argv[1]), Path(sys.argv[2]) / f"out{suffix}")
+            except OSError as error:
+                print(error)
+        """,
+        *(tmp_path / "a.png", disk, limit, *suffixes),
+    )
+    reason = "the disk is full" if limit is None else ".+"
+    for line, suffix in zip(said.splitlines(), suffixes, strict=True):
+        assert re.fullmatch(rf"{re.escape(str(disk))}/out{suffix}: cannot be written: {reason}", line)
+    assert not list(disk.iterdir())
