@@ -1,5 +1,6 @@
 """A short slice of the fuzzer, the failures that it must notice, kills in the middle of retouching, and a full disk."""
 
+import importlib
 import os
 import re
 import shutil
@@ -8,13 +9,14 @@ import sys
 import textwrap
 from pathlib import Path
 
-import fuzz
 import numpy as np
 import pytest
 from PIL import Image
 from retouch_common.photo.io import Photo
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of a process and forks")
+if sys.platform != "linux":
+    pytest.skip("limits of a process and forks", allow_module_level=True)
+fuzz = importlib.import_module("fuzz")  # of .ci
 FUZZER = Path(fuzz.__file__)
 
 
