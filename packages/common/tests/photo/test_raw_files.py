@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -5,6 +7,11 @@ from retouch_common.photo.io import Photo
 
 tifffile = pytest.importorskip("tifffile")
 PREVIEW = np.full((40, 50, 3), 90, np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def without_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rawpy", None)
 
 
 def preview_tiff(path, **options):
@@ -23,7 +30,7 @@ def with_sensor(path):
 @pytest.mark.parametrize("name", ["a.dng", "a.nef", "a.arw", "a.pef", "a.tif"])
 def test_raw_file_is_named_and_its_preview_not_retouched(tmp_path, name):
     path = with_sensor(tmp_path / name)
-    with pytest.raises(ValueError, match=rf"{name}: is a camera raw file .*not supported; develop it to TIFF or JPEG"):
+    with pytest.raises(ValueError, match=rf"{name}: is a camera raw file .*needs an extra: .*\[raw\]"):
         Photo.open(path)
 
 

@@ -134,8 +134,9 @@ def _output_name(source: Path, relative: Path, suffix: str | None) -> Path:
             return relative  # reported when it is opened
         if named is content:
             return relative
-        suffix = content.suffixes[0]
-    return relative.with_suffix(suffix) if named is not None else relative.with_name(relative.name + suffix)
+        suffix = content.suffixes[0] if content.extra is None else ".tif"
+    known = named is not None or relative.suffix.lower() in _REPORTED
+    return relative.with_suffix(suffix) if known else relative.with_name(relative.name + suffix)
 
 
 def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite: bool = False) -> dict[int, str]:

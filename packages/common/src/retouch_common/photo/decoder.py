@@ -27,7 +27,7 @@ _IN_MEMORY_BYTES = 100_000_000
 
 
 class Decoder:
-    """Decoder of a photo's file.
+    """Decoder of a photo's file; ``name`` stands in messages instead of ``path``.
 
     ``header`` is the photo as stored, for its header only; ``turned`` says whether rows of the upright photo differ
     from rows of the file.
@@ -36,8 +36,9 @@ class Decoder:
         ValueError: If the header is damaged, or there are several pages or frames.
     """
 
-    def __init__(self, path: Path, format: Format) -> None:
+    def __init__(self, path: Path, format: Format, name: Path | None = None) -> None:
         self._path = path
+        self._name = name or path
         self._format = format
         self._png_orientation = _png_orientation(path) if format.name == "PNG" else 1
         self._is_grey_avif = format.name == "AVIF" and read_properties(path).monochrome
@@ -45,14 +46,14 @@ class Decoder:
             try:
                 check_tiff_kind(path)
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from None
+                raise ValueError(f"{self._name}: {error}") from None
         with self.reading():
             self._load = getattr(pyvips.Image, f"{format.vips}load")
             self.header = self._open("error")
         pages = self.header.get("n-pages") if self.header.get_typeof("n-pages") else 1
         if pages > 1:
             what = "pages" if format.name == "TIFF" else "frames"
-            raise ValueError(f"{path}: holds {pages} {what}; only still photographs of one page are supported")
+            raise ValueError(f"{self._name}: holds {pages} {what}; only still photographs of one page are supported")
         self._orientation = orientation(self.header)
         self.turned = self._orientation > 2
         self._checked = False
@@ -134,7 +135,7 @@ class Decoder:
             yield
         except (pyvips.Error, DamageError) as error:
             why = reason(error) if isinstance(error, pyvips.Error) else str(error)
-            raise ValueError(f"{self._path}: cannot be read, it is damaged or cut off: {why}") from error
+            raise ValueError(f"{self._name}: cannot be read, it is damaged or cut off: {why}") from error
 
 
 def _png_orientation(path: Path) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from retouch_common.photo.avif_boxes import read_properties
-from retouch_common.photo.raw_files import raw_kind
+from retouch_common.photo.limits import IN_MEMORY_SHARE
+from retouch_common.photo.raw_files import RAW_SUFFIXES, raw_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class Format:
         in_memory: Whether the decoder keeps the whole photo in memory.
         options: Options of the saver.
         quality: Default quality in 1..100, None for a lossless format.
+        extra: Extra of the package that reads it, and nothing writes it; None for libvips.
+        description: What a file is, in messages; of formats with an extra.
     """
 
     name: str
@@ -39,6 +42,12 @@ class Format:
     in_memory: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     quality: int | None = None
+    extra: str | None = None
+    description: str = ""
+
+    def limit(self, max_pixels: int | None) -> int | None:
+        """Return the largest number of pixels, of those decoded in memory a fifth of ``max_pixels``."""
+        return max_pixels and max_pixels // (IN_MEMORY_SHARE if self.in_memory else 1)
 
 
 FORMATS = {
@@ -86,6 +95,20 @@ FORMATS = {
         ),
     )
 }
+
+_HEIC = Format(
+    name="HEIC",
+    suffixes=(".heic", ".heif"),
+    vips="",
+    bits=16,
+    in_memory=True,
+    extra="heif",
+    description="an HEIC photo",
+)
+_RAW = Format(
+    name="camera raw", suffixes=RAW_SUFFIXES, vips="", bits=16, in_memory=True, extra="raw",
+    description="a camera raw file",
+)  # fmt: skip
 
 SUFFIXES = tuple(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
 _SUPPORTED = "JPEG, PNG, TIFF, WebP and AVIF"
@@ -148,9 +171,7 @@ def sniff(path: str | os.PathLike[str]) -> Format:
         raise ValueError(f"{path}: is empty (0 bytes)")
     raw = raw_kind(path, head)
     if raw is not None:
-        raise ValueError(
-            f"{path}: is a camera raw file ({raw}), which is not supported; develop it to TIFF or JPEG first"
-        )
+        return replace(_RAW, description=f"a camera raw file ({raw})")
     found = _format_of_content(path, head)
     if found.name == "PNG" and _is_animated_png(head):
         raise ValueError(f"{path}: is an animated PNG; only still photographs can be retouched")
@@ -170,7 +191,9 @@ def _format_of_content(path: Path, head: bytes) -> Format:
             raise ValueError(f"{path}: is an animated AVIF; only still photographs can be retouched")
         if b"avif" in brands:
             return FORMATS["AVIF"]
-        what = "an HEIC photo" if brands[:3] in (b"hei", b"hev", b"mif") else "a video or an unknown ISO media file"
+        if brands[:3] in (b"hei", b"hev", b"mif"):
+            return _HEIC
+        what = "a video or an unknown ISO media file"
     raise ValueError(f"{path}: is {what}; supported are {_SUPPORTED}")
 
 

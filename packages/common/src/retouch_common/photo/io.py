@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import pyvips
 
-from retouch_common.files import atomic_output
+from retouch_common.files import ScratchDirectory, atomic_output
 from retouch_common.photo.damage import DamageError, reason
 from retouch_common.photo.decoder import Decoder
-from retouch_common.photo.formats import Format, format_for_output, is_lossless_avif, is_lossless_webp, sniff
-from retouch_common.photo.limits import IN_MEMORY_SHARE, MAX_PIXELS, MIN_SIDE
+from retouch_common.photo.formats import FORMATS, Format, format_for_output, is_lossless_avif, is_lossless_webp, sniff
+from retouch_common.photo.imports import convert
+from retouch_common.photo.limits import MAX_PIXELS, MIN_SIDE, refuse_large
 from retouch_common.photo.metadata import orientation, outgoing_metadata, read_metadata
 from retouch_common.photo.pixels import Layout
 from retouch_common.photo.rows import RowReader
@@ -43,7 +44,9 @@ logger = logging.getLogger(__name__)
 
 
 class Photo:
-    """A still photograph in a file, JPEG, PNG, TIFF, WebP or AVIF; pixels are decoded on request.
+    """A still photograph in a file; pixels are decoded on request.
+
+    JPEG, PNG, TIFF, WebP and AVIF are read, and with extras HEIC and camera raw files.
 
     Args:
         path: File.
@@ -65,12 +68,16 @@ class Photo:
     def __init__(self, path: str | os.PathLike[str], *, max_pixels: int | None = MAX_PIXELS) -> None:
         self.path = Path(path)
         self.format = sniff(path)
-        self._file = Decoder(self.path, self.format)
+        file, stored = self.path, self.format
+        if self.format.extra is not None:
+            self._scratch = ScratchDirectory("retouch-")
+            file, stored = convert(self.path, self.format, Path(self._scratch.name), max_pixels), FORMATS["TIFF"]
+        self._file = Decoder(file, stored, self.path)
         with self._file.reading():
             header = self._file.header
             self._orientation = orientation(header)
             try:
-                self._metadata = read_metadata(path, self.format, header)
+                self._metadata = read_metadata(file, stored, header)
                 header = header.autorot()
                 self._layout = Layout.of(header, self._metadata.profile)
                 self._layout.check_profile()
@@ -88,12 +95,7 @@ class Photo:
             raise ValueError(
                 f"{self.path}: is {self.width}x{self.height} pixels; at least {MIN_SIDE}x{MIN_SIDE} are needed"
             )
-        limit = max_pixels and max_pixels // (IN_MEMORY_SHARE if self.format.in_memory else 1)
-        if limit is not None and self.width * self.height > limit:
-            raise ValueError(
-                f"{self.path}: has {self.width}x{self.height} pixels, more than the {limit / 1e6:g} million allowed "
-                f"for {self.format.name}; --max-pixels raises the limit"
-            )
+        refuse_large(self.path, self.format.name, self.width, self.height, self.format.limit(max_pixels))
         self._rows = RowReader(self._file.upright_rows)
 
     @classmethod

@@ -1,5 +1,7 @@
 """Limits of the photographs that are opened."""
 
+import os
+
 MIN_SIDE = 16
 """Smallest side in pixels."""
 
@@ -8,3 +10,16 @@ MAX_PIXELS = 500_000_000
 
 IN_MEMORY_SHARE = 5
 """WebP and AVIF, which are decoded in memory, are limited to a fifth."""
+
+
+def refuse_large(path: str | os.PathLike[str], name: str, width: int, height: int, limit: int | None) -> None:
+    """Refuse a photo of a format's name that has more pixels than a limit.
+
+    Raises:
+        ValueError: If it has.
+    """
+    if limit is not None and width * height > limit:
+        raise ValueError(
+            f"{path}: has {width}x{height} pixels, more than the {limit / 1e6:g} million allowed for {name}; "
+            "--max-pixels raises the limit"
+        )

@@ -1,0 +1,104 @@
+"""Formats that are read through extras, HEIC and camera raw: decoded once, into a temporary TIFF file.
+
+Raw files are rendered by libraw: the camera's white balance, sRGB, 16 bits, no automatic brightening. Their EXIF is
+kept where the file is a TIFF file (DNG, NEF, ARW, CR2 and others).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from retouch_common.photo.cicp import cicp_profile
+from retouch_common.photo.damage import DamageError
+from retouch_common.photo.exif import Exif
+from retouch_common.photo.formats import FORMATS, Format
+from retouch_common.photo.limits import refuse_large
+from retouch_common.photo.metadata import Metadata
+from retouch_common.photo.pixels import image_from_array
+from retouch_common.photo.tiff_exif import read_tiff_tags
+from retouch_common.photo.writing import write_file
+
+
+def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) -> Path:
+    """Decode a file into an upright TIFF file in a folder, with profile, EXIF and XMP, and return that.
+
+    Raises:
+        ValueError: If the extra is missing, or the file is damaged or has more than ``max_pixels``.
+    """
+    try:
+        levels, metadata = _READERS[format.name](path, format, max_pixels)
+    except ImportError as error:
+        install = f"pip install 'retouch-common[{format.extra}]'"
+        raise ValueError(f"{path}: is {format.description}, which needs an extra: {install}; or convert it") from error
+    height, width, bands = levels.shape
+    if metadata.exif is not None:
+        try:
+            metadata = Metadata(
+                profile=metadata.profile, exif=Exif(metadata.exif).updated(width, height), xmp=metadata.xmp
+            )
+        except DamageError:
+            metadata = Metadata(profile=metadata.profile, xmp=metadata.xmp, losses=("EXIF (malformed)",))
+    space = {1: ("b-w", "grey16"), 2: ("b-w", "grey16")}.get(bands, ("srgb", "rgb16"))[levels.itemsize - 1]
+    target = folder / "photo.tif"
+    options = {"compression": "none", "bigtiff": levels.nbytes > 3_500_000_000}
+    write_file(image_from_array(levels, space), target, FORMATS["TIFF"], options, metadata)
+    return target
+
+
+def _read_heif(path: Path, format: Format, max_pixels: int | None) -> tuple[np.ndarray, Metadata]:
+    import pillow_heif
+
+    damage = (OSError, RuntimeError, EOFError, SyntaxError, ValueError)  # what pillow-heif raises
+    try:
+        image = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
+    except damage as error:
+        raise _damaged(path, error) from error
+    if len(image) > 1:
+        raise ValueError(f"{path}: holds {len(image)} images; only still photographs of one image are supported")
+    width, height = image.size
+    refuse_large(path, format.name, width, height, format.limit(max_pixels))
+    try:
+        levels = np.asarray(image)
+    except damage as error:
+        raise _damaged(path, error) from error
+    info = image.info
+    profile, nclx = info.get("icc_profile"), info.get("nclx_profile")
+    if not profile and nclx:
+        try:
+            profile = cicp_profile(nclx["color_primaries"], nclx["transfer_characteristics"])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    metadata = Metadata(profile=profile or None, exif=info.get("exif"), xmp=info.get("xmp") or None)
+    return levels.reshape(*levels.shape[:2], -1), metadata
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: cannot be read, it is damaged or cut off: {' '.join(str(error).split())}")
+
+
+def _read_raw(path: Path, format: Format, max_pixels: int | None) -> tuple[np.ndarray, Metadata]:
+    import rawpy
+
+    try:
+        with rawpy.imread(str(path)) as raw:
+            refuse_large(path, format.name, raw.sizes.width, raw.sizes.height, format.limit(max_pixels))
+            levels = raw.postprocess(
+                use_camera_wb=True, output_bps=16, no_auto_bright=True, output_color=rawpy.ColorSpace.sRGB
+            )
+    except rawpy.LibRawError as error:
+        why = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise ValueError(f"{path}: is {format.description} that libraw cannot read: {why}") from error
+    exif = None
+    with contextlib.suppress(DamageError):
+        exif = read_tiff_tags(path).exif
+    return levels, Metadata(exif=exif)
+
+
+_READERS: dict[str, Callable[[Path, Format, int | None], tuple[np.ndarray, Metadata]]] = {
+    "HEIC": _read_heif,
+    "camera raw": _read_raw,
+}

@@ -1,0 +1,115 @@
+"""Formats that are read through extras."""
+
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+from retouch_common.inference.batch import plan_jobs
+from retouch_common.photo.io import Photo
+
+from ..conftest import smooth_pixels, write_photo
+
+
+@pytest.fixture
+def heic(tmp_path):
+    """Write a lossless HEIC file with EXIF of a turned photo, as iPhones do; gives the path and its levels."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+
+    def write(dtype=np.uint8, **options):
+        levels = smooth_pixels(60, 80, 3, dtype)
+        image = pillow_heif.from_bytes("RGB" if dtype == np.uint8 else "RGB;16", (80, 60), levels.tobytes())
+        exif = Image.Exif()
+        exif[271], exif[274] = "Maker", 1
+        image.info["exif"] = exif.tobytes()
+        image.info.update(options)
+        image.save(tmp_path / "a.heic", quality=-1, chroma=444, matrix_coefficients=0)
+        return tmp_path / "a.heic", levels
+
+    return write
+
+
+def test_heic_keeps_pixels_profile_and_exif(heic, tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path, levels = heic(icc_profile=profile, icc_profile_type="prof")
+    photo = Photo.open(path)
+    np.testing.assert_array_equal(photo.read(), levels)
+    patch = np.zeros((8, 8, 3), np.uint8)
+    write_photo(photo, tmp_path / "out.png", [(10, 20, patch)])
+    with Image.open(tmp_path / "out.png") as image:
+        levels[20:28, 10:18] = 0
+        np.testing.assert_array_equal(np.asarray(image), levels)
+        assert image.info["icc_profile"] == profile and image.getexif()[271] == "Maker"
+
+
+def test_heic_of_ten_bits_keeps_them(heic, tmp_path):
+    path, levels = heic(np.uint16)
+    photo = Photo.open(path)
+    assert photo.dtype == np.uint16 and np.abs(photo.read().astype(int) - levels).max() < 64
+    with pytest.raises(ValueError, match=r"out.jpg: the photo has 16 bits per channel and JPEG holds 8"):
+        photo.check_output(tmp_path / "out.jpg")
+
+
+def test_heic_is_limited_in_pixels_and_refused_if_damaged(heic):
+    path, _ = heic()
+    with pytest.raises(ValueError, match=r"a.heic: has 80x60 pixels, more than the 0.004 million allowed for HEIC"):
+        Photo.open(path, max_pixels=20_000)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(ValueError, match=r"a.heic: cannot be read, it is damaged or cut off: ."):
+        Photo.open(path).read()
+
+
+def test_output_of_an_import_in_a_folder_is_a_tiff(heic, tmp_path):
+    path, _ = heic()
+    (job,) = plan_jobs([path], tmp_path / "out")
+    assert job.target == tmp_path / "out" / "a.tif"
+
+
+def test_missing_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(60))
+    with pytest.raises(ValueError, match=r"a.heic: is an HEIC photo, which needs an extra: .*common\[heif\]'; or conv"):
+        Photo.open(tmp_path / "a.heic")
+
+
+@pytest.fixture
+def dng(tmp_path):
+    """Write a Bayer mosaic of a neutral grey, half as bright on the right."""
+    pytest.importorskip("rawpy")
+    mosaic = np.full((100, 120), 20_000, np.uint16)
+    mosaic[:, 60:] //= 2
+    one = (1, 1)
+    tags = [
+        (271, 2, 0, "Maker", False),
+        (272, 2, 0, "Model", False),
+        (33421, 3, 2, (2, 2), False),
+        (33422, 1, 4, (0, 1, 1, 2), False),
+        (50706, 1, 4, (1, 4, 0, 0), False),
+        (50708, 2, 0, "Maker Model", False),
+        (50714, 4, 1, 0, False),
+        (50717, 4, 1, 65535, False),
+        (50721, 10, 9, (*one, 0, 1, 0, 1, 0, 1, *one, 0, 1, 0, 1, 0, 1, *one), False),
+        (50728, 5, 3, one * 3, False),
+        (50778, 3, 1, 21, False),
+    ]
+    path = tmp_path / "a.dng"
+    tifffile.imwrite(path, mosaic, photometric=32803, extratags=tags, metadata=None, software=False)
+    return path
+
+
+def test_raw_files_are_rendered_in_16_bits(dng, tmp_path):
+    photo = Photo.open(dng)
+    assert photo.dtype == np.uint16 and (photo.width, photo.height) == (120, 100)
+    left, right = (photo.read(x, 20, 40, 60).reshape(-1, 3).mean(axis=0) for x in (8, 72))
+    assert np.ptp(left) < 0.02 * left.max() and 1.25 < left.mean() / right.mean() < 1.6  # linear 2 in sRGB
+    write_photo(photo, tmp_path / "out.tif")
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        assert file.pages[0].asarray().dtype == np.uint16 and file.pages[0].tags["Make"].value == "Maker"
+
+
+def test_raw_file_that_libraw_cannot_read_is_named(dng):
+    dng.write_bytes(dng.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"a.dng: is a camera raw file \(DNG\) that libraw cannot read: ."):
+        Photo.open(dng)
