@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line, printable
 from retouch_common.faces.face import NoFaceFound
@@ -14,8 +15,10 @@ from retouch_common.photo.formats import SUFFIXES, format_of_name, sniff
 from retouch_common.photo.raw_files import RAW_SUFFIXES
 from retouch_common.progress import progress_bar
 
+P = TypeVar("P")
+
 # Images that cannot be retouched but whose absence from a folder's report a user would notice.
-_REPORTED = (".gif", ".bmp", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".exr", *RAW_SUFFIXES)
+REPORTED_SUFFIXES = (".gif", ".bmp", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".exr", *RAW_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,30 @@ class Job:
     def outputs(self) -> tuple[Path, ...]:
         """All output files."""
         return self.target, *self.companions
+
+
+class Processed(Protocol):
+    """What was done with a photo; its text is a summary."""
+
+    @property
+    def num_faces(self) -> int:
+        """Number of faces that were processed."""
+
+    @property
+    def changed(self) -> float | None:
+        """Share of pixels that were changed, in [0, 1]; None if it was not measured."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A summary of what was done with a photo; attributes as of :class:`Processed`."""
+
+    text: str
+    num_faces: int
+    changed: float | None = None
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def plan_job(source: Path, target: Path, endings: Sequence[str] = ()) -> Job:
@@ -71,16 +98,16 @@ def plan_jobs(
         return [plan_job(inputs[0], out, endings)]
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: is a file, but the output of folders or several photos is a folder")
-    if not out.exists() and out.suffix.lower() in SUFFIXES + _REPORTED:
+    if not out.exists() and out.suffix.lower() in SUFFIXES + REPORTED_SUFFIXES:
         reason = "is a file name, but the output of folders or several photos is a folder"
-        if out.suffix.lower() in _REPORTED:
+        if out.suffix.lower() in REPORTED_SUFFIXES:
             reason = f"cannot be written; the name must end in one of {' '.join(SUFFIXES)}"
         raise ValueError(f"{out}: {reason}")
     jobs: list[Job] = []
     taken: set[str] = set()
     for given in inputs:
         for source, relative in _images(given, out, recursive, report):
-            target = out / _output_name(source, relative, suffix)
+            target = out / output_name(source, relative, suffix)
             plain, number = target, 1
             while not taken.isdisjoint(map(_place, (job := plan_job(source, target, endings)).outputs)):
                 number += 1
@@ -109,7 +136,7 @@ def _images(given: Path, out: Path, recursive: bool, report: Callable[[str], Non
         )
         skipped = []
         for name in sorted(names):
-            if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES + _REPORTED:
+            if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES + REPORTED_SUFFIXES:
                 continue
             if name.lower().endswith(COMPANION_ENDINGS):
                 skipped.append(name)
@@ -124,7 +151,7 @@ def _images(given: Path, out: Path, recursive: bool, report: Callable[[str], Non
         raise ValueError(f"{given}: no photo in this folder{hint}")
 
 
-def _output_name(source: Path, relative: Path, suffix: str | None) -> Path:
+def output_name(source: Path, relative: Path, suffix: str | None) -> Path:
     """Return the path of an output with the suffix that is asked for, or that of the photo's content."""
     named = format_of_name(relative)
     if suffix is None:
@@ -224,31 +251,36 @@ def run_jobs(
                 failures.append(printable(collisions[index]))
                 continue
             try:
-                done = _run_job(job, work, copy_faceless=copy_faceless, keep_times=keep_times)
+                done = run_job(job, work, copy_faceless=copy_faceless, keep_times=keep_times)
             except Exception as error:
-                line = error_line(error)
                 if os.environ.get(TRACEBACK_VARIABLE) == "1":
                     raise
-                line = line or printable(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
-                source = printable(str(job.source))
-                failures.append(line if source in line else f"{source}: {line}")
+                failures.append(failure_line(job.source, error))
             else:
                 report(printable(f"{job.source} -> {job.target}: {done}"))
     return failures
 
 
-def _run_job(
-    job: Job, work: Callable[[Job], object], *, copy_faceless: Callable[[Job], object] | None, keep_times: bool
-) -> object:
+def failure_line(source: Path, error: Exception) -> str:
+    """Return the reason why a photo could not be processed, in one line that names the photo."""
+    line = error_line(error) or printable(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+    name = printable(str(source))
+    return line if name in line else f"{name}: {line}"
+
+
+def run_job(
+    job: Job, work: Callable[[Job], P], *, copy_faceless: Callable[[Job], object] | None, keep_times: bool
+) -> P | Summary:
+    """Process one photo and return what ``work`` returns; arguments as of :func:`run_jobs`."""
     before = os.stat(job.source) if keep_times and job.source.exists() else None
     job.target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        done = work(job)
+        done: P | Summary = work(job)
     except NoFaceFound:
         if copy_faceless is None:
             raise
         copy_faceless(job)
-        done = "copied, because no face was found"
+        done = Summary("copied, because no face was found", num_faces=0, changed=0.0)
     if before is not None:
         os.utime(job.target, ns=(before.st_atime_ns, before.st_mtime_ns))
     return done

@@ -25,10 +25,19 @@ Frame = Callable[[Face, int, int], FaceSquare]
 
 @dataclass(frozen=True)
 class FacePlan:
-    """Squares of the faces to process, largest first, and the reason, phrased to follow "because"."""
+    """Squares of the faces to process, largest first, and the reason, phrased to follow "because".
+
+    ``changed`` is the share of pixels that were changed, once that is measured.
+    """
 
     squares: tuple[FaceSquare, ...]
     reason: str
+    changed: float | None = None
+
+    @property
+    def num_faces(self) -> int:
+        """Number of faces to process."""
+        return len(self.squares)
 
     def __str__(self) -> str:
         count = len(self.squares)

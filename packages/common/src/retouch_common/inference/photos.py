@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from retouch_common.photo.stripping import Strip
     from retouch_common.photo.xmp import Edit
 
-_NOT_RECORDED = ("compare", "overwrite", "provenance", "max_pixels", "mask", "protect", "mask_out", "report", "strip")
+_NOT_RECORDED = (
+    "compare", "overwrite", "provenance", "max_pixels", "mask", "protect", "mask_out", "report", "strip", "measure",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class PhotoOptions:
         provenance: Whether the output's XMP says that and how a trained network changed it.
         strip: Metadata that outputs do not carry: "gps", "all", or None; see :meth:`Photo.write_stripes`.
         max_pixels: Largest photo that is opened, in pixels (WebP and AVIF: a fifth); None for any.
+        measure: Whether to measure the share of pixels that are changed, which takes decoding the photo once more.
     """
 
     face_boxes: Sequence[Box] = ()
@@ -51,6 +54,7 @@ class PhotoOptions:
     provenance: bool = True
     strip: Strip | None = None
     max_pixels: int | None = MAX_PIXELS
+    measure: bool = False
 
     @property
     def companions(self) -> tuple[str, ...]:
@@ -104,7 +108,7 @@ def write_photo(
     parts: Sequence[tuple[int, int, int, int]],
     *,
     weights: str | None = None,
-) -> None:
+) -> float | None:
     """Write a result atomically, with the photograph's metadata, and the comparison if requested.
 
     Args:
@@ -116,6 +120,9 @@ def write_photo(
         parts: Parts (x, y, w, h) that the comparison shows; the whole photograph without any.
         weights: SHA-256 of the network's weights, for the history.
 
+    Returns:
+        The share of pixels that were changed, in [0, 1], before encoding; None if it was not to be measured.
+
     Raises:
         OSError: If a file cannot be written.
     """
@@ -123,13 +130,31 @@ def write_photo(
     from retouch_common.photo.io import Photo
 
     comparison = Comparison(photo, parts) if options.compare else None  # before the photo itself may be replaced
+    changes = _Changes(photo)
     if rows is not None:
+        rows = changes.counted(rows) if options.measure else rows
         edit = edit_record(options, weights)
         photo.write_stripes(target, rows, quality=options.quality, edit=edit, strip=options.strip)
     else:
         photo.write_unchanged(target, quality=options.quality, strip=options.strip)
     if comparison is not None:
         comparison.write(Photo.open(target, max_pixels=None), sibling_path(target, COMPARISON))
+    return changes.count / (photo.height * photo.width) if options.measure else None
+
+
+class _Changes:
+    """Number of pixels of a photograph that rows change."""
+
+    def __init__(self, photo: Photo) -> None:
+        self._photo, self.count = photo, 0
+
+    def counted(self, rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the rows; when they are exhausted, ``count`` holds the changed pixels."""
+        before, y = type(self._photo).open(self._photo.path, max_pixels=None), 0
+        for block in rows:
+            self.count += int((block != before.read_rows(y, y + len(block))).any(axis=2).sum())
+            y += len(block)
+            yield block
 
 
 def edit_record(options: PhotoOptions, weights: str | None = None) -> Edit | None:

@@ -58,12 +58,19 @@ class RegionPlan:
         crops: (x, y, w, h) in pixels, one for each face; empty for the whole photo, and without faces.
         reason: Reason, phrased to follow "because".
         faces: Faces in the order of their crops.
+        changed: Share of pixels that were changed, once that is measured.
     """
 
     region: Literal["faces", "photo"]
     crops: tuple[Crop, ...]
     reason: str
     faces: tuple[Face, ...] = ()
+    changed: float | None = None
+
+    @property
+    def num_faces(self) -> int:
+        """Number of faces to retouch."""
+        return len(self.crops)
 
     @property
     def is_empty(self) -> bool:

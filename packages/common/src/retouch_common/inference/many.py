@@ -1,0 +1,192 @@
+"""A run over many photographs: what is missing or has changed, in worker processes, into a results table."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from retouch_common.inference.batch import Job, find_collisions, output_name
+from retouch_common.inference.manifest import Entry
+from retouch_common.inference.results import DONE, FAILED, STARTED, Result, ResultsTable, open_results
+from retouch_common.inference.workers import Outcome, Task, Work, run_in_workers
+from retouch_common.progress import progress_bar
+
+Plan = Callable[[Path, Path], Job]
+"""Returns the job of a photo by its path and that of its output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyOptions:
+    """How to run over many photographs.
+
+    Attributes:
+        out: Folder of the outputs.
+        results: Results table, see :class:`retouch_common.inference.results.Result`.
+        workers: Number of worker processes.
+        only_failed: Process only photographs that failed before.
+        overwrite: Replace files that no earlier run into this table wrote.
+        suffix: Suffix of the outputs; None for that of each photograph.
+        kept: Other files that are read, never replaced.
+        copy_faceless: As of :func:`retouch_common.inference.batch.run_jobs`.
+        keep_times: Likewise.
+    """
+
+    out: Path
+    results: Path
+    workers: int
+    only_failed: bool = False
+    overwrite: bool = False
+    suffix: str | None = None
+    kept: Sequence[Path] = ()
+    copy_faceless: Callable[[Job], object] | None = None
+    keep_times: bool = False
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Numbers of photographs of a list: done now, skipped as nothing has changed, and failed, now or before."""
+
+    done: int
+    skipped: int
+    failed: int
+
+
+def run_many(
+    entries: Sequence[Entry],
+    start: functools.partial[Work],
+    plan: Plan,
+    options: ManyOptions,
+    *,
+    report: Callable[[str], None],
+) -> Totals:
+    """Process the photographs of a list that are missing from a results table, or have changed.
+
+    A photograph has changed if its size or time, the options or the weights are others than in the table, or if its
+    output is gone. Failures are not tried again unless one of these holds or ``only_failed`` is set.
+
+    Args:
+        entries: Photographs.
+        start: Loads the network, with the options of the command; ``overwrite`` and ``measure`` are set here.
+        plan: Plans a job.
+        options: Options.
+        report: Called with a line for each failure.
+
+    Raises:
+        OSError: If the table cannot be written.
+        ValueError: If weights or options are invalid, the table is that of something else, or workers keep dying.
+    """
+    weights = start().weights
+    with open_results(options.results) as table:
+        run = _Run(entries, table, plan, options, _digest(start, weights, options), report)
+        prepared = functools.partial(start, overwrite=True, measure=True)  # collisions are refused before
+        with progress_bar(disable=not run.due) as bar:
+            progress = bar.add_task("Photos", total=len(run.due))
+            for task, outcome in run_in_workers(prepared, run.tasks(), min(options.workers, len(run.due))):
+                run.record(task, outcome, version=_version(start), weights=weights)
+                bar.update(progress, completed=run.finished)
+        failed = sum(table.rows[entry.path].status == FAILED for entry in entries if entry.path in table.rows)
+        return Totals(run.done, len(entries) - len(run.due), failed)
+
+
+class _Run:
+    """Photographs that are due, and their results.
+
+    Attributes:
+        due: Entries by path.
+        finished: Number of photographs that are done or have failed.
+        done: Number of photographs that are done.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        table: ResultsTable,
+        plan: Plan,
+        options: ManyOptions,
+        digest: str,
+        report: Callable[[str], None],
+    ) -> None:
+        self._table, self._options, self._digest, self._report = table, options, digest, report
+        self.due = {entry.path: entry for entry in entries if self._is_due(entry)}
+        self.finished = self.done = 0
+        self._jobs = {entry.path: self._job(entry, plan) for entry in entries}
+        collisions = find_collisions(list(self._jobs.values()), kept=options.kept, overwrite=True)
+        self._refused = {path: collisions[index] for index, path in enumerate(self._jobs) if index in collisions}
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield the photographs to process, each when a worker is free; record those that are refused."""
+        for path, entry in self.due.items():
+            job = self._jobs[path]
+            reason = self._refused.get(path) or self._refusal(entry, job)
+            if reason:
+                self._finish(Result(path, FAILED, reason))
+            else:
+                self._table.record(Result(path, STARTED, output=str(job.target)))
+                yield Task(path, job, copy_faceless=self._options.copy_faceless, keep_times=self._options.keep_times)
+
+    def record(self, task: Task, outcome: Outcome, *, version: str | None, weights: str | None) -> None:
+        """Record what became of a photograph."""
+        status = FAILED if outcome.reason else DONE
+        result = Result(task.path, status, *outcome, output=str(task.job.target), version=version, weights=weights)
+        self._finish(result)
+
+    def _finish(self, result: Result) -> None:
+        entry = self.due[result.path]
+        reason = result.reason and result.reason.encode(errors="backslashreplace").decode()
+        changed = {"reason": reason, "size": entry.size, "modified": entry.modified, "settings": self._digest}
+        self._table.record(result._replace(**changed))
+        self.finished += 1
+        self.done += result.status == DONE
+        if reason:
+            self._report(reason)
+
+    def _is_due(self, entry: Entry) -> bool:
+        row = self._table.rows.get(entry.path)
+        if self._options.only_failed:
+            return row is not None and row.status == FAILED
+        if row is None or row.status == STARTED:
+            return True
+        same = (row.size, row.modified, row.settings) == (entry.size, entry.modified, self._digest)
+        return not same or (row.status == DONE and not os.path.lexists(str(row.output)))
+
+    def _job(self, entry: Entry, plan: Plan) -> Job:
+        source, relative = Path(entry.path), Path(entry.relative)
+        row = self._table.rows.get(entry.path)
+        if entry.path not in self.due:  # its output is known, and only compared with those of others
+            return Job(source, Path(row.output) if row and row.output else self._options.out / relative)
+        return plan(source, self._options.out / output_name(source, relative, self._options.suffix))
+
+    def _refusal(self, entry: Entry, job: Job) -> str | None:
+        """Return why a photograph cannot be processed, before a worker tries."""
+        if entry.size is None:
+            return f"{entry.path}: no such file"
+        row = self._table.rows.get(entry.path)
+        is_own = row is not None and row.output == str(job.target)
+        for path in job.outputs:
+            if path.exists() and job.source.exists() and path.samefile(job.source):
+                return f"{entry.path}: the output is the input; choose another OUT"
+            if os.path.lexists(path) and not is_own and not self._options.overwrite:
+                return (
+                    f"{entry.path}: its output {path} is there already; choose another OUT, or --overwrite replaces it"
+                )
+        return None
+
+
+def _digest(start: functools.partial[Work], weights: str | None, options: ManyOptions) -> str:
+    """Return a digest of all that outputs depend on besides the photographs."""
+    settings = sorted((name, value) for name, value in start.keywords.items() if name != "overwrite")
+    run = os.path.abspath(options.out), options.suffix, options.copy_faceless is not None, options.keep_times
+    name = f"{start.func.__module__}.{start.func.__qualname__}"
+    return hashlib.sha256(repr((name, start.args, settings, weights, run)).encode()).hexdigest()[:16]
+
+
+def _version(start: functools.partial[Work]) -> str | None:
+    try:
+        return metadata.version(start.func.__module__.partition(".")[0].replace("_", "-"))
+    except metadata.PackageNotFoundError:
+        return None

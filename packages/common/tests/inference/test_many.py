@@ -1,0 +1,263 @@
+"""Runs over many photographs in worker processes, with a command's work that lightens them."""
+
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+from retouch_common.inference.batch import plan_job
+from retouch_common.inference.manifest import read_manifest
+from retouch_common.inference.many import ManyOptions, run_many
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def importable_by_workers(monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+
+
+def draw(folder, count, prefix="photo"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 200, (32, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{prefix}{number:03}.png")
+    return folder
+
+
+def run(root, *, manifest=None, work=None, out="out", workers=1, **options):
+    from drawn_work import lighten
+
+    failures = []
+    entries = read_manifest(str(manifest or root / "in"), root / out)
+    settings = ManyOptions(out=root / out, results=root / "results.parquet", workers=workers, **options)
+    totals = run_many(entries, work or lighten(), partial(plan_job, endings=()), settings, report=failures.append)
+    return (totals.done, totals.skipped, totals.failed), failures
+
+
+def table(root):
+    rows = parquet.read_table(root / "results.parquet").to_pylist()
+    return {Path(row["path"]).name: row for row in rows}
+
+
+def contents(folder):
+    """Files by name, without the temporary ones of killed processes, which a later run deletes."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".writing-"))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_the_table_says_what_became_of_every_photograph(tmp_path):
+    draw(tmp_path / "in", 3)
+    (tmp_path / "in" / "text.png").write_text("no photograph")
+    totals, failures = run(tmp_path)
+    assert totals == (3, 0, 1)
+    (failure,) = failures
+    rows = table(tmp_path)
+    assert sorted(rows) == ["photo000.png", "photo001.png", "photo002.png", "text.png"]
+    row = rows["photo000.png"]
+    assert (row["status"], row["reason"], row["faces"], row["weights"]) == ("done", None, 1, "weights 50")
+    assert row["changed"] == 0.25  # the upper quarter
+    assert row["seconds"] > 0
+    assert row["size"] == (tmp_path / "in" / "photo000.png").stat().st_size
+    assert (rows["text.png"]["status"], rows["text.png"]["reason"]) == ("failed", failure)
+    assert "text.png" in failure
+    assert sorted(contents(tmp_path / "out")) == ["photo000.png", "photo001.png", "photo002.png"]
+    assert not list(tmp_path.glob("*.journal"))
+
+
+def test_only_what_is_missing_or_has_changed_is_done_again(tmp_path):
+    from drawn_work import lighten
+
+    draw(tmp_path / "in", 4)
+    (tmp_path / "in" / "text.png").write_text("no photograph")
+    assert run(tmp_path)[0] == (4, 0, 1)
+    assert run(tmp_path)[0] == (0, 5, 1)  # the failure is not tried again
+    draw(tmp_path / "in", 1, prefix="new")
+    (tmp_path / "out" / "photo001.png").unlink()
+    Image.new("RGB", (32, 32)).save(tmp_path / "in" / "photo002.png")
+    assert run(tmp_path)[0] == (3, 3, 1)
+    assert Image.open(tmp_path / "out" / "photo002.png").size == (32, 32)
+    assert run(tmp_path, work=lighten(20))[0] == (5, 0, 1)  # other settings; replaces its own outputs
+    assert {row["weights"] for row in table(tmp_path).values() if row["status"] == "done"} == {"weights 20"}
+
+
+def test_retry_tries_failures_only(tmp_path):
+    draw(tmp_path / "in", 2)
+    (tmp_path / "in" / "late.png").write_text("no photograph")
+    run(tmp_path)
+    draw(tmp_path / "in", 1, prefix="new")
+    Image.new("RGB", (32, 32)).save(tmp_path / "in" / "late.png")
+    assert run(tmp_path, only_failed=True)[0] == (1, 3, 0)
+    assert table(tmp_path)["late.png"]["status"] == "done"
+    assert "new000.png" not in table(tmp_path)
+
+
+def test_files_that_no_run_wrote_are_kept(tmp_path):
+    draw(tmp_path / "in", 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "photo000.png").write_text("mine")
+    totals, (failure,) = run(tmp_path)
+    assert totals == (1, 0, 1)
+    assert "there already" in failure
+    assert run(tmp_path, only_failed=True)[0] == (0, 1, 1)  # a failure does not make it the run's own
+    assert (tmp_path / "out" / "photo000.png").read_text() == "mine"
+    assert run(tmp_path, only_failed=True, overwrite=True)[0] == (1, 1, 0)
+
+
+def test_inputs_are_never_replaced(tmp_path):
+    draw(tmp_path / "in", 2)
+    (tmp_path / "list.txt").write_text("in/photo000.png\nin/photo001.png\n")
+    before = contents(tmp_path / "in")
+    totals, failures = run(tmp_path, manifest=tmp_path / "list.txt", out=".", overwrite=True)
+    assert totals == (0, 0, 2)
+    assert all("the output is the input" in line for line in failures)
+    assert contents(tmp_path / "in") == before
+
+
+def test_a_poisonous_file_is_tried_twice_and_nothing_else_is_lost(tmp_path):
+    draw(tmp_path / "in", 6)
+    (tmp_path / "in" / "photo003.png").rename(tmp_path / "in" / "photo003 poison.png")
+    totals, failures = run(tmp_path, workers=2)
+    assert totals == (5, 0, 1)
+    assert "photo003 poison.png: its worker process died, 2 times" in failures[0]
+    assert len(contents(tmp_path / "out")) == 5
+
+
+def test_a_photograph_whose_worker_was_killed_is_done_by_another(tmp_path):
+    from drawn_work import lighten
+
+    draw(tmp_path / "in", 3)
+    draw(tmp_path / "in", 2, prefix="deadly")
+    (tmp_path / "seen").mkdir()
+    assert run(tmp_path, work=lighten(once=str(tmp_path / "seen")))[0] == (5, 0, 0)
+    assert len(contents(tmp_path / "seen")) == 2  # both did kill their worker
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{here!r}, {tests!r}]
+if __name__ == "__main__":
+    from drawn_work import lighten
+    import test_many
+    print(test_many.run(Path({root!r}), work=lighten(seconds=0.1), workers=2), flush=True)
+"""
+
+
+def started(root, script):
+    script.write_text(SCRIPT.format(here=str(HERE), tests=str(HERE), root=str(root)))
+    return subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_workers_killed_and_a_run_killed_in_the_middle_lose_nothing(tmp_path):
+    from drawn_work import lighten
+
+    draw(tmp_path / "in", 24)
+    journal = tmp_path / "results.parquet.journal"
+    process = started(tmp_path, tmp_path / "run.py")
+
+    def done():
+        return journal.read_text().count('"done"') if journal.exists() else 0
+
+    def workers():
+        return [p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+
+    wait_for(lambda: done() >= 4)
+    workers()[0].kill()
+    wait_for(lambda: done() >= 10)
+    orphans = workers()
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(orphans, timeout=10)
+    assert not alive  # workers end with their parent
+    finished = done()
+    assert finished >= 10
+    totals, failures = run(tmp_path, work=lighten(seconds=0.1))
+    assert (totals[0] + totals[1], totals[2], failures) == (24, 0, [])
+    assert totals[1] == finished  # what the killed run finished is not done again
+    assert len(contents(tmp_path / "out")) == 24
+    assert {row["status"] for row in table(tmp_path).values()} == {"done"}
+
+
+def test_a_run_that_is_asked_to_stop_writes_its_table(tmp_path):
+    draw(tmp_path / "in", 40)
+    script = tmp_path / "run.py"
+    process = started(tmp_path, script)
+    wait_for(lambda: len(list((tmp_path / "out").glob("photo*.png"))) >= 3)
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    statuses = [row["status"] for row in table(tmp_path).values()]
+    assert 3 <= statuses.count("done") < 40
+    assert set(statuses) <= {"done", "started"}
+    assert not list((tmp_path / "out").glob(".writing-*"))
+
+
+def test_two_runs_into_one_table_are_refused(tmp_path):
+    from retouch_common.inference.results import open_results
+
+    draw(tmp_path / "in", 1)
+    with open_results(tmp_path / "results.parquet"), pytest.raises(ValueError, match="in use by another process"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["text", "other columns"])
+def test_a_file_that_is_no_results_table_is_kept(tmp_path, content):
+    draw(tmp_path / "in", 1)
+    path = tmp_path / "results.parquet"
+    if content == "text":
+        path.write_text("mine")
+    else:
+        parquet.write_table(pa.table({"path": ["a.png"]}), path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"results\.parquet: .*choose another file"):
+        run(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_without_a_network_the_run_ends_at_once(tmp_path):
+    from drawn_work import lighten
+
+    draw(tmp_path / "in", 1)
+    with pytest.raises(TypeError, match="unknown"):
+        run(tmp_path, work=lighten(unknown=1))
+    assert not (tmp_path / "results.parquet").exists()
+
+
+def test_identical_files_with_one_and_two_workers(tmp_path):
+    from drawn_work import lighten
+
+    draw(tmp_path / "in", 8)
+    work = lighten(provenance=False)  # the time is in the history
+    run(tmp_path, work=work, workers=1)
+    run(tmp_path, work=work, workers=2, out="two")
+    assert contents(tmp_path / "out") == contents(tmp_path / "two")
+
+
+def test_photographs_of_object_storage_are_fetched(tmp_path):
+    """By URLs of pyarrow's filesystems; these lead to a folder here."""
+    draw(tmp_path / "in", 2)
+    (tmp_path / "in" / "text.png").write_text("no photograph")
+    urls = [f"file://{tmp_path}/in/{name}.png" for name in ("photo000", "photo001", "text", "gone")]
+    (tmp_path / "list.txt").write_text("\n".join(urls))
+    totals, failures = run(tmp_path, manifest=tmp_path / "list.txt")
+    assert totals == (2, 0, 2)
+    assert {line.partition(".png: ")[0] + ".png" for line in failures} == set(urls[2:])
+    assert f"{urls[3]}: no such file" in failures
+    below = tmp_path / "out" / str(tmp_path).lstrip("/") / "in"
+    assert sorted(contents(below)) == ["photo000.png", "photo001.png"]
+    assert run(tmp_path, manifest=tmp_path / "list.txt")[0] == (0, 4, 2)
