@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 import pyvips
 import torch
@@ -13,6 +15,7 @@ from abpn.cli import retouch
 from abpn.model import ABPN
 from abpn.retouch import Retoucher
 from click.testing import CliRunner
+from pyarrow import parquet
 from retouch_common.faces.face import Face
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.inference import regions
@@ -427,3 +430,39 @@ def test_what_a_mask_protects_keeps_its_bits(tmp_path, weights, monkeypatch, reg
     before, free, kept = (stored(tmp_path / name) for name in ("a.png", "free.png", "kept.png"))
     assert (free != before)[selected].any()
     np.testing.assert_array_equal(kept, np.where(selected[..., None], before, free))
+
+
+@pytest.mark.slow
+def test_many_photographs_by_a_list_with_a_worker_killed(tmp_path, weights):
+    """Two hundred, one of them damaged, and a worker that is killed on the way."""
+    photo = make_photo(tmp_path / "photo.png", size=(64, 72)).read_bytes()
+    names = [f"{number:03}.png" for number in range(200)]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        (tmp_path / "in" / name).write_bytes(photo)
+    (tmp_path / "in" / "100.png").write_bytes(photo[: len(photo) // 2])
+    (tmp_path / "list.txt").write_text("\n".join(f"in/{name}" for name in names))
+    command = [sys.executable, "-c", "from abpn.cli import retouch; retouch()"]
+    command += ["--manifest", tmp_path / "list.txt", "--results", tmp_path / "r.parquet", "-o", tmp_path / "out"]
+    command += ["--weights", weights, "--device", "cpu", "--region", "photo", "--workers", "2"]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    while len(list((tmp_path / "out" / "in").glob("[0-9]*"))) < 20:
+        assert process.poll() is None
+        time.sleep(0.05)
+    workers = [p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    workers[0].kill()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert f"199 of 200 photos retouched, 0 skipped, 1 failed: {tmp_path / 'r.parquet'}" in errors
+    rows = parquet.read_table(tmp_path / "r.parquet").to_pylist()
+    assert len(rows) == 200
+    (failed,) = (row for row in rows if row["status"] == "failed")
+    assert failed["path"].endswith("100.png") and "100.png" in failed["reason"]
+    done = [row for row in rows if row["status"] == "done"]
+    assert {row["weights"] for row in done} == {ABPN.from_pretrained(weights).weights_sha256}
+    alone = tmp_path / "alone.png"
+    assert run(tmp_path / "photo.png", "-o", alone, "--weights", weights, "--region", "photo").exit_code == 0
+    share = (stored(alone) != stored(tmp_path / "photo.png")).any(axis=2).mean()
+    assert share > 0 and {round(row["changed"], 6) for row in done} == {round(share, 6)}
+    for name in ("000.png", "199.png"):
+        np.testing.assert_array_equal(stored(tmp_path / "out" / "in" / name), stored(alone))

@@ -1,5 +1,6 @@
 """The options of a run over many photographs, with a command that lightens them."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -176,3 +177,45 @@ def test_names_that_are_not_utf_8_are_read_and_written(make_photo, tmp_path, suf
 def test_a_message_does_not_steer_the_terminal(tmp_path):
     result = run(Path("\x1b[31mred\u202e.png"), "-o", tmp_path)
     assert result.exit_code == 1 and "\x1b" not in result.output and "\\x1b[31mred\\u202e.png" in result.output
+
+
+def identity(**options):
+    """Stands for a paper's function that loads the network; workers are tested in inference/test_many.py."""
+    raise ValueError("the network cannot be loaded")
+
+
+@click.command()
+@photos.many_inputs
+@photos.out_option
+@photos.batch_options
+@friendly_errors
+def many(inputs, out, recursive, overwrite, quality):
+    start = functools.partial(identity)
+    photos.process_photos(inputs, out, start, device="cpu", overwrite=overwrite, recursive=recursive)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing argument 'INPUT...', or --manifest"),
+        (["a.png", "--manifest", "in", "--results", "r.parquet"], "--manifest and INPUT... exclude each other"),
+        (["a.png", "--results", "r.parquet"], "--results belongs to --manifest"),
+        (["a.png", "--retry", "failed"], "--retry belongs to --manifest"),
+        (["a.png", "--workers", "2"], "--workers belongs to --manifest"),
+        (["--manifest", "in"], "--manifest needs --results FILE.parquet"),
+        (["--manifest", "in", "--results", "r.csv"], "must be a file on this machine that ends in .parquet"),
+        (["--manifest", "in", "--results", "s3://b/r.parquet"], "must be a file on this machine"),
+        (["--manifest", "in", "--results", "r.parquet", "-o", "s3://b/out"], "must be a folder on this machine"),
+        (["--manifest", "in", "--results", "r.parquet", "--skip-existing"], "--skip-existing is for INPUT"),
+        (["--manifest", "gone", "--results", "r.parquet"], "gone: no such folder, glob or list"),
+        (["--manifest", "in", "--results", "gone/r.parquet"], "the network cannot be loaded"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused_in_one_line(folder, monkeypatch, arguments, message):
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "in").mkdir(exist_ok=True)
+    (folder.parent / "in" / "a.png").touch()
+    result = CliRunner().invoke(many, ["-o", "out", *arguments])
+    assert result.exit_code in (1, 2)
+    (line,) = (line for line in result.output.splitlines() if line.startswith("Error: "))
+    assert message in line

@@ -3,6 +3,7 @@
 Heavy libraries load when a command runs.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def train(**settings: Any) -> None:
 
 
 @click.command()
-@photos.inputs_argument
+@photos.many_inputs
 @photos.out_option
 @options.weights_option()
 @photos.strength_option
@@ -62,15 +63,17 @@ def retouch(
     """
     if settings["face_boxes"] and settings["region"] == "photo":
         raise click.UsageError("--face-box and --region photo exclude each other; leave one out")
-    from abpn.retouch import Retoucher, RetouchOptions
+    from abpn.retouch import RetouchOptions, start_retouching
 
     how = RetouchOptions(**settings)
-    jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=how.endings)
-    retoucher = Retoucher(weights, device=device, precision=precision)
-    photos.retouch_all(
-        jobs,
-        lambda job: retoucher.retouch_file(job.source, job.target, **settings),
+    photos.process_photos(
+        inputs,
+        out,
+        functools.partial(start_retouching, weights, device=device, precision=precision, **settings),
+        device=device,
         overwrite=how.overwrite,
+        recursive=recursive,
+        endings=how.endings,
         kept=how.kept,
     )
 

@@ -16,7 +16,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from retouch_common.inference.masks import mask_files, open_mask
 from retouch_common.inference.names import MASK, sibling_path
 from retouch_common.inference.network import prepare_for_inference
 from retouch_common.inference.photos import PhotoOptions, require_strength
+from retouch_common.inference.workers import Work
 from retouch_common.photo.sources import ArraySource, RowSource
 from retouch_common.ranges import to_levels
 from torch import Tensor
@@ -169,11 +170,11 @@ class Retoucher:
         rows = None
         if not plan.is_empty:
             rows = retouched_rows(photo, plan, self, strength=how.strength, skin=skin, protect=protect)
-        write_photo(photo, target, rows, how, plan.crops, weights=self.model.weights_sha256)
+        changed = write_photo(photo, target, rows, how, plan.crops, weights=self.model.weights_sha256)
         if mask is not None:
             with atomic_image_output(sibling_path(target, MASK)) as temporary:
                 mask.pngsave(str(temporary))
-        return plan
+        return replace(plan, changed=changed)
 
     def mask(self, image: np.ndarray) -> np.ndarray:
         """Return M at the size of the photograph, (H, W) float32 in [0, 1].
@@ -255,6 +256,12 @@ class Retoucher:
         levels = change.add_(before).clamp_(0, largest)  # integers, exact in fp32
         exact = torch.uint8 if block.dtype == np.uint8 else torch.int32
         result[:, columns.start : stop] = levels.to(exact).cpu().numpy()
+
+
+def start_retouching(weights: str, *, device: str, precision: str, **options: Any) -> Work:
+    """Load the network; return what ``abpn-retouch`` does with one photograph. Errors as of :class:`Retoucher`."""
+    retoucher = Retoucher(weights, device=device, precision=precision)
+    return Work(lambda job: retoucher.retouch_file(job.source, job.target, **options), retoucher.model.weights_sha256)
 
 
 class _Coarse:

@@ -41,7 +41,7 @@ def train(**settings: Any) -> None:
 
 
 @click.command()
-@photos.inputs_argument
+@photos.many_inputs
 @photos.out_option
 @options.weights_option()
 @photos.strength_option
@@ -86,15 +86,17 @@ def retouch(
     """
     if settings["face_boxes"] and settings["aligned"]:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
-    from bpfre.retouch import Retoucher, RetouchOptions
+    from bpfre.retouch import RetouchOptions, start_retouching
 
     how = RetouchOptions(**settings)
-    jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=how.endings)
-    retoucher = Retoucher(weights, device=device, precision=precision, stage=stage)
-    photos.retouch_all(
-        jobs,
-        lambda job: retoucher.retouch_file(job.source, job.target, **settings),
+    photos.process_photos(
+        inputs,
+        out,
+        functools.partial(start_retouching, weights, device=device, precision=precision, stage=stage, **settings),
+        device=device,
         overwrite=how.overwrite,
+        recursive=recursive,
+        endings=how.endings,
         kept=how.kept,
     )
 

@@ -33,6 +33,7 @@ from retouch_common.inference.masks import mask_files, open_mask
 from retouch_common.inference.names import ATTENTION_COARSE, ATTENTION_REFINED, MASK, sibling_path
 from retouch_common.inference.network import InferenceModel
 from retouch_common.inference.photos import PhotoOptions, require_strength
+from retouch_common.inference.workers import Work
 from retouch_common.photo.filters import resize
 from retouch_common.photo.pasting import map_rows
 from retouch_common.photo.sources import ArraySource, RowSource
@@ -191,12 +192,12 @@ class Retoucher:
         faces = self.find_blemishes(photo, plan.squares, confine=how.confine)
         rows = changed_face_rows(photo, faces, strength=how.strength, protect=protect)
         parts = face_parts(photo, plan.squares)
-        write_photo(photo, target, rows, how, parts, weights=self.network.model.weights_sha256)
+        changed = write_photo(photo, target, rows, how, parts, weights=self.network.model.weights_sha256)
         for suffix, names in how.maps.items():
             layers = map_layers(faces, names, photo.height, photo.width, within_skin=suffix == MASK)
             if layers:  # the coarse stage has no second map
                 write_map(sibling_path(target, suffix), photo.height, photo.width, layers)
-        return plan
+        return replace(plan, changed=changed)
 
     def find_blemishes(
         self, source: RowSource, squares: Sequence[FaceSquare], *, confine: bool = True
@@ -240,6 +241,13 @@ class Retoucher:
         # Paper: the output replaces the whole image. Here: only skin changes.
         skin = resize(self.skin(face, found.square.landmarks), *face.shape[:2])
         return replace(found, change=found.change * skin[..., None], skin=skin)
+
+
+def start_retouching(weights: str, *, device: str, precision: str, stage: Stage, **options: Any) -> Work:
+    """Load the network; return what ``bpfre-retouch`` does with one photograph. Errors as of :class:`Retoucher`."""
+    retoucher = Retoucher(weights, device=device, precision=precision, stage=stage)
+    checksum = retoucher.network.model.weights_sha256
+    return Work(lambda job: retoucher.retouch_file(job.source, job.target, **options), checksum)
 
 
 def map_layers(

@@ -20,11 +20,12 @@ from retouch_common.cli.options import (
 from retouch_common.cli.photos import (
     batch_options,
     compare_option,
-    inputs_argument,
+    many_inputs,
     out_option,
     output_options,
     overwrite_option,
     plan_photos,
+    process_photos,
     retouch_all,
 )
 from retouch_common.cli.training import start_training, training_options
@@ -50,7 +51,7 @@ __all__ = [
 
 
 @click.command()
-@inputs_argument
+@many_inputs
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for the results."
 )
@@ -79,18 +80,18 @@ def parse(
     The largest face of every photo is used. Labels are PNGs with a palette of 11 colours; existing ones are kept unless
     --overwrite is given.
     """
-    from retouch_common.parsing.parser import FaceParser
+    from maskgan.edit_files import plan_labels, plan_parsing, start_parsing
 
-    from maskgan.edit_files import EditOptions, parse_file, plan_parsing
-
-    how = EditOptions(**options)
     report = functools.partial(click.echo, err=True)
-    jobs = plan_parsing(inputs, out, recursive=recursive, overlay=overlay, report=report)
-    network = FaceParser(parser, device=device)
-    retouch_all(
-        jobs,
-        lambda job: parse_file(network, job.source, job.target, how, whole=whole, overlay=overlay),
-        overwrite=how.overwrite,
+    process_photos(
+        inputs,
+        out,
+        functools.partial(start_parsing, parser, device=device, whole=whole, overlay=overlay, **options),
+        device=device,
+        overwrite=options["overwrite"],
+        recursive=recursive,
+        plan=functools.partial(plan_labels, overlay=overlay),
+        jobs=lambda: plan_parsing(inputs, out, recursive=recursive, overlay=overlay, report=report),
         done="parsed",
     )
 

@@ -8,13 +8,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned
-from retouch_common.inference.batch import Job, plan_jobs, refuse_collisions
+from retouch_common.inference.batch import Job, Summary, plan_jobs, refuse_collisions
 from retouch_common.inference.face_plan import plan_faces
 from retouch_common.inference.names import ALIGNED, LABELS, OVERLAY, sibling_path
 from retouch_common.inference.photos import PhotoOptions, face_parts, open_photo, write_photo
+from retouch_common.inference.workers import Work
 from retouch_common.parsing.labels import CLASSES, coloured, read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.formats import format_of_name
@@ -62,14 +64,30 @@ def plan_parsing(
     if format_of_name(out) is not None and not out.is_dir():
         raise ValueError(f"{out}: is a file name, but label images and aligned faces go into a folder")
     jobs: dict[str, Job] = {}
-    endings = (ALIGNED, OVERLAY) if overlay else (ALIGNED,)
     for planned in plan_jobs(inputs, out, recursive=recursive, report=report):
-        labels, *companions = (sibling_path(planned.target, ending) for ending in (LABELS, *endings))
-        job = Job(planned.source, labels, tuple(companions))
+        job = plan_labels(planned.source, planned.target, overlay=overlay)
         first = jobs.setdefault(str(job.target).casefold(), job)
         if first is not job:
             raise ValueError(f"{first.source} and {job.source} would both become {job.target}; parse one elsewhere")
     return list(jobs.values())
+
+
+def plan_labels(source: Path, output: Path, *, overlay: bool) -> Job:
+    """Return the job of one photo, whose target is the label image beside ``output``."""
+    endings = (LABELS, ALIGNED, OVERLAY) if overlay else (LABELS, ALIGNED)
+    labels, *companions = (sibling_path(output, ending) for ending in endings)
+    return Job(source, labels, tuple(companions))
+
+
+def start_parsing(parser: str, *, device: str, whole: bool, overlay: bool, **options: Any) -> Work:
+    """Load the parser; return what ``maskgan-parse`` does with one photograph. Errors as of :class:`FaceParser`."""
+    network, how = FaceParser(parser, device=device), EditOptions(**options)
+
+    def parse(job: Job) -> Summary:
+        text = parse_file(network, job.source, job.target, how, whole=whole, overlay=overlay)
+        return Summary(text, num_faces=1)
+
+    return Work(parse, network.model.weights_sha256)
 
 
 def parse_file(

@@ -3,6 +3,7 @@
 Heavy modules are imported when a command runs.
 """
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,10 @@ from retouch_common.cli.photos import (
     batch_options,
     compare_option,
     face_box_option,
-    inputs_argument,
+    many_inputs,
     out_option,
     output_options,
-    plan_photos,
-    retouch_all,
+    process_photos,
     strength_option,
 )
 from retouch_common.cli.training import STOPPED, chosen_configuration, refuse_own_configuration, training_options
@@ -118,7 +118,7 @@ def simulate(faces: Path, out: Path, styles: tuple[str, ...], **options: int) ->
 
 
 @click.command()
-@inputs_argument
+@many_inputs
 @out_option
 @weights_option()
 @strength_option
@@ -171,19 +171,20 @@ def restore(
     """
     if options["face_boxes"] and options["aligned"]:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
-    from mofrr.restore import RestoreOptions, Restorer
+    from mofrr.restore import RestoreOptions, start_restoring
 
     names = None if experts == "auto" else [name.strip() for name in experts.split(",") if name.strip()]
     if names == []:
         raise click.UsageError("--experts names no operation; name some, or leave it out")
-    jobs = plan_photos(inputs, out, recursive=recursive, endings=RestoreOptions(**options).endings)
-    restorer = Restorer(
-        weights, device=device, precision=precision, steps=steps, seed=seed, experts=names, samples=samples
-    )
-    retouch_all(
-        jobs,
-        lambda job: restorer.restore_file(job.source, job.target, **options),
+    network = {"device": device, "precision": precision, "steps": steps, "seed": seed, "samples": samples}
+    process_photos(
+        inputs,
+        out,
+        functools.partial(start_restoring, weights, experts=names, **network, **options),
+        device=device,
         overwrite=options["overwrite"],
+        recursive=recursive,
+        endings=RestoreOptions(**options).endings,
         done="restored",
     )
 

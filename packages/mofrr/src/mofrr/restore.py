@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from retouch_common.inference.face_plan import squares_in
 from retouch_common.inference.faces import ChangedFace, changed_image, face_change, run_on_faces
 from retouch_common.inference.names import REPORT, REPORT_PICTURES, sibling_path
 from retouch_common.inference.photos import PhotoOptions, require_strength
+from retouch_common.inference.workers import Work
 from retouch_common.photo.sources import ArraySource, RowSource
 
 from mofrr.config import NUM_DEGREES
@@ -171,10 +172,10 @@ class Restorer:
         faces = self.restore_faces(photo, plan.squares)
         rows = changed_face_rows(photo, faces, strength=chosen.strength)
         parts = face_parts(photo, plan.squares)
-        write_photo(photo, target, rows, chosen, parts, weights=self.network.model.weights_sha256)
+        changed = write_photo(photo, target, rows, chosen, parts, weights=self.network.model.weights_sha256)
         if chosen.report:
             self._write_report(faces, source, target)
-        return plan
+        return replace(plan, changed=changed)
 
     def restore_faces(self, source: RowSource, squares: Sequence[FaceSquare]) -> list[RestoredFace]:
         """Run the network on every face.
@@ -234,3 +235,22 @@ class Restorer:
             views = {"as given": (face.images["restored"] - face.change).clip(0, 1), **face.images}
             rows.append({name: torch.from_numpy(view).permute(2, 0, 1) for name, view in views.items()})
         save_sheet(sibling_path(target, REPORT_PICTURES), rows)
+
+
+def start_restoring(
+    weights: str,
+    *,
+    device: str,
+    precision: str,
+    steps: int | None,
+    seed: int,
+    experts: Sequence[str] | None,
+    samples: int,
+    **options: Any,
+) -> Work:
+    """Load the network; return what ``mofrr-restore`` does with one photograph. Errors as of :class:`Restorer`."""
+    restorer = Restorer(
+        weights, device=device, precision=precision, steps=steps, seed=seed, experts=experts, samples=samples
+    )
+    checksum = restorer.network.model.weights_sha256
+    return Work(lambda job: restorer.restore_file(job.source, job.target, **options), checksum)

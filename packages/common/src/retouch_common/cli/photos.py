@@ -5,6 +5,7 @@ Importing this costs click only; everything else is imported when a command runs
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import signal
@@ -19,6 +20,8 @@ from retouch_common.photo.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from retouch_common.inference.batch import Job
+    from retouch_common.inference.many import Plan
+    from retouch_common.inference.workers import Work
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,7 +46,9 @@ class FaceBox(click.ParamType):
         return x, y, width, height
 
 
-inputs_argument = click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
+INPUT = "INPUT..."
+
+inputs_argument = click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar=INPUT)
 
 out_option = click.option(
     "-o",
@@ -164,6 +169,134 @@ def batch_options(command: F) -> F:
     for option in reversed((recursive_option, overwrite_option, *_run_options, quality_option)):
         command = option(command)
     return command
+
+
+_many_options = (
+    click.option("--manifest", metavar="LIST", expose_value=False, callback=_store,
+                 help="Many photos instead of INPUT: a folder, a quoted glob, or a list (.txt with a path per line, "
+                 '.parquet with the column "path"), here or at s3:// or gs://.  [needs retouch-common[many]]'),
+    click.option("--results", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.parquet",
+                 expose_value=False, callback=_store,
+                 help="Table of what became of the photos of --manifest; the same command again does what is missing "
+                 "or has changed."),
+    click.option("--retry", type=click.Choice(["failed"]), expose_value=False, callback=_store,
+                 help="Only photos of --manifest that failed before."),
+    click.option("--workers", type=click.IntRange(min=1), expose_value=False, callback=_store,
+                 help="Processes for --manifest, each with its own network.  [default: number of cores; on a GPU 1]"),
+)  # fmt: skip
+
+
+def many_inputs(command: F) -> F:
+    """Add INPUT, or --manifest and the options of a run over many photographs: for :func:`process_photos`."""
+    for option in reversed(_many_options):
+        command = option(command)
+    return click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar=INPUT)(command)
+
+
+def process_photos(
+    inputs: Sequence[Path],
+    out: Path,
+    start: functools.partial[Work],
+    *,
+    device: str,
+    overwrite: bool,
+    recursive: bool = False,
+    endings: Sequence[str] = (),
+    plan: Plan | None = None,
+    jobs: Callable[[], Sequence[Job]] | None = None,
+    done: str = "retouched",
+    kept: Sequence[Path] = (),
+) -> None:
+    """Process the photos that a command names, by INPUT in this process or by --manifest in workers.
+
+    Args:
+        inputs: Files and folders.
+        out: Output folder, or the file for one input.
+        start: Loads the network, with all options of the command.
+        device: Where to compute, by name.
+        overwrite: Whether existing files may be replaced.
+        recursive: Whether to search folders within folders.
+        endings: Endings of the companions of each output.
+        plan: Plans the job of one photo of --manifest; by default one with ``endings``.
+        jobs: Plans the jobs of INPUT; by default :func:`plan_photos`.
+        done: Verb of the summary.
+        kept: Other files that are read, never replaced.
+
+    Raises:
+        click.ClickException: If options contradict each other, or the only photo failed.
+        SystemExit: If photos failed (1), or on SIGTERM (128 + the signal).
+    """
+    from retouch_common.inference.batch import plan_job
+
+    if _stored("manifest") is not None:
+        plan = plan or functools.partial(plan_job, endings=endings)
+        _process_manifest(inputs, out, start, plan, device, overwrite, recursive, done, kept)
+        return
+    for name in ("results", "retry", "workers"):
+        if _stored(name) is not None:
+            raise click.UsageError(f"--{name} belongs to --manifest, which names the photos instead of {INPUT}")
+    if not inputs:
+        raise click.UsageError(f"Missing argument '{INPUT}', or --manifest for many photos.")
+    planned = jobs() if jobs else plan_photos(inputs, out, recursive=recursive, endings=endings)
+    retouch_all(planned, start().process, overwrite=overwrite, done=done, kept=kept)
+
+
+def _process_manifest(
+    inputs: Sequence[Path],
+    out: Path,
+    start: functools.partial[Work],
+    plan: Plan,
+    device: str,
+    overwrite: bool,
+    recursive: bool,
+    done: str,
+    kept: Sequence[Path],
+) -> None:
+    results: Path | None = _stored("results")
+    if inputs:
+        raise click.UsageError(f"--manifest and {INPUT} exclude each other; leave one out, and quote a glob")
+    if results is None:
+        raise click.UsageError("--manifest needs --results FILE.parquet")
+    if results.suffix.lower() != ".parquet" or _is_url(results):
+        raise click.UsageError(f"--results {results}: must be a file on this machine that ends in .parquet")
+    if _is_url(out) or (out.exists() and not out.is_dir()):
+        raise click.UsageError(f"--out {out}: must be a folder on this machine")
+    if _stored("skip_existing"):
+        raise click.UsageError("--skip-existing is for INPUT; with --manifest, --results knows what is done")
+    from retouch_common.inference.manifest import read_manifest
+    from retouch_common.inference.many import ManyOptions, run_many
+
+    entries = read_manifest(str(_stored("manifest")), out, recursive=recursive)
+    options = ManyOptions(
+        out=out,
+        results=results,
+        workers=_stored("workers") or _default_workers(device),
+        only_failed=_stored("retry") == "failed",
+        overwrite=overwrite,
+        suffix=f".{chosen}" if (chosen := _stored("format")) else None,
+        kept=[*kept, results],
+        copy_faceless=_stored("faceless") == "copy",
+        keep_times=bool(_stored("keep_times")),
+    )
+    signal.signal(signal.SIGTERM, _stop)
+    totals = run_many(entries, start, plan, options, report=lambda line: click.echo(printable(line), err=True))
+    click.echo(
+        f"{totals.done} of {len(entries)} photos {done}, {totals.skipped} skipped, {totals.failed} failed: {results}",
+        err=True,
+    )
+    if totals.failed:
+        raise SystemExit(1)
+
+
+def _is_url(path: Path) -> bool:
+    return path.parts[0].endswith(":") and not path.is_absolute()  # s3://bucket is Path("s3:/bucket")
+
+
+def _default_workers(device: str) -> int:
+    from retouch_common.devices import resolve_device
+    from retouch_common.inference.workers import default_workers
+
+    return default_workers() if resolve_device(device).type == "cpu" else 1
 
 
 def plan_photos(
