@@ -11,6 +11,7 @@ import pyvips
 from bpfre.cli import retouch
 from bpfre.retouch import Retoucher
 from click.testing import CliRunner
+from pyarrow import parquet
 from retouch_common.faces.alignment import face_square
 from retouch_common.faces.face import Face
 from retouch_common.faces.registry import DetectorUnavailable
@@ -334,3 +335,17 @@ def test_companions_that_are_there_are_replaced_on_request_only(tmp_path, weight
     assert [file.read_bytes() for file in (tmp_path / "o").iterdir()] == [b"kept"]
     assert run(*arguments, "--overwrite").exit_code == 0
     assert len(list((tmp_path / "o").iterdir())) == 5 and (tmp_path / "o" / name).read_bytes() != b"kept"
+
+
+def test_many_photographs_by_a_folder(tmp_path, weights):
+    make_photo(tmp_path / "in" / "a.png", size=(128, 128))
+    make_photo(tmp_path / "in" / "b.png", size=(128, 120))
+    command = ["--manifest", tmp_path / "in", "--results", tmp_path / "r.parquet", "-o", tmp_path / "out"]
+    command += ["--aligned", "--weights", weights, "--device", "cpu", "--precision", "fp32", "--workers", "1"]
+    result = run(*command)
+    assert result.exit_code == 1 and "1 of 2 photos retouched, 0 skipped, 1 failed" in result.output
+    a, b = sorted(parquet.read_table(tmp_path / "r.parquet").to_pylist(), key=lambda row: row["path"])
+    assert (a["status"], a["faces"], b["status"]) == ("done", 1, "failed")
+    assert "an aligned face is a square picture" in b["reason"]
+    before, after = (stored(tmp_path / folder / "a.png") for folder in ("in", "out"))
+    assert a["changed"] == pytest.approx((before != after).any(axis=2).mean()) and a["changed"] > 0

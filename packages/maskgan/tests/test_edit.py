@@ -8,6 +8,7 @@ from maskgan.cli import edit, parse, swap
 from maskgan.edit_files import EditOptions, _in_face, _in_photo, open_reference, swap_file
 from maskgan.editor import Editor
 from maskgan.model import MaskGAN
+from pyarrow import parquet
 from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan, regions
 from retouch_common.parsing.labels import CLASSES, read_labels, write_labels
@@ -295,3 +296,16 @@ def test_labels_of_the_whole_photo_without_an_edit_change_nothing(weights, parse
     result = run(edit, source, "--mask", mask, "-o", tmp_path / "b.png", "--weights", weights, *options)
     assert result.exit_code == 0 and "0.0% of the labels differ" in result.output
     np.testing.assert_array_equal(read(tmp_path / "b.png"), read(source))
+
+
+def test_many_photographs_are_parsed_by_a_list(tmp_path, parser_weights):
+    written(tmp_path / "a.png", photo())
+    (tmp_path / "list.txt").write_text("a.png\ngone.png\n")
+    command = ["--manifest", tmp_path / "list.txt", "--results", tmp_path / "r.parquet", "-o", tmp_path / "out"]
+    result = run(parse, *command, "--parser", parser_weights, *BOXED, "--workers", "1")
+    assert result.exit_code == 1 and "1 of 2 photos parsed, 0 skipped, 1 failed" in result.output
+    a, gone = sorted(parquet.read_table(tmp_path / "r.parquet").to_pylist(), key=lambda row: row["path"])
+    assert (a["status"], a["faces"], a["changed"]) == ("done", 1, None)
+    assert a["weights"] == FaceParser(parser_weights, "cpu").model.weights_sha256
+    assert gone["reason"].endswith("gone.png: no such file")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.aligned.png", "a.labels.png"]

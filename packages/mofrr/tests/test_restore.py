@@ -9,6 +9,7 @@ import torch
 from click.testing import CliRunner
 from mofrr.cli import restore
 from mofrr.restore import CAUTION, Restorer
+from pyarrow import parquet
 from retouch_common.faces.alignment import align, whole_square
 from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan, regions
@@ -189,3 +190,16 @@ def test_a_report_replaces_no_input(tmp_path, weights):
     result = run(tmp_path / "a.png", tmp_path / "a.report.png", *options)
     assert result.exit_code == 1 and f"its output {tmp_path / 'a.report.png'} is another input" in result.output
     assert (tmp_path / "a.report.png").read_bytes() == before
+
+
+def test_many_photographs_by_a_glob(tmp_path, weights):
+    (tmp_path / "in").mkdir()
+    written(tmp_path / "in" / "a.png", photo(128, 128))
+    command = ["--manifest", tmp_path / "in" / "*.png", "--results", tmp_path / "r.parquet", "-o", tmp_path / "out"]
+    command += ["--aligned", "--experts", ",".join(ALL), "--weights", weights, "--device", "cpu", "--precision", "fp32"]
+    result = run(*command)
+    assert result.exit_code == 0 and "1 of 1 photos restored, 0 skipped, 0 failed" in result.output
+    (row,) = parquet.read_table(tmp_path / "r.parquet").to_pylist()
+    before, after = (pyvips.Image.new_from_file(str(tmp_path / folder / "a.png")).numpy() for folder in ("in", "out"))
+    assert row["changed"] == pytest.approx((before != after).any(axis=2).mean()) and row["changed"] > 0
+    assert (row["status"], row["faces"]) == ("done", 1)
