@@ -176,11 +176,21 @@ def restore(
     names = None if experts == "auto" else [name.strip() for name in experts.split(",") if name.strip()]
     if names == []:
         raise click.UsageError("--experts names no operation; name some, or leave it out")
-    network = {"device": device, "precision": precision, "steps": steps, "seed": seed, "samples": samples}
+    start = functools.partial(
+        start_restoring,
+        weights,
+        device=device,
+        precision=precision,
+        steps=steps,
+        seed=seed,
+        experts=names,
+        samples=samples,
+        **options,
+    )
     process_photos(
         inputs,
         out,
-        functools.partial(start_restoring, weights, experts=names, **network, **options),
+        start,
         device=device,
         overwrite=options["overwrite"],
         recursive=recursive,

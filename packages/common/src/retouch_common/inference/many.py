@@ -138,8 +138,8 @@ class _Run:
     def _finish(self, result: Result) -> None:
         entry = self.due[result.path]
         reason = result.reason and result.reason.encode(errors="backslashreplace").decode()
-        changed = {"reason": reason, "size": entry.size, "modified": entry.modified, "settings": self._digest}
-        self._table.record(result._replace(**changed))
+        result = result._replace(reason=reason, size=entry.size, modified=entry.modified, settings=self._digest)
+        self._table.record(result)
         self.finished += 1
         self.done += result.status == DONE
         if reason:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from retouch_common.files import atomic_output, exclusive
 
@@ -104,7 +104,7 @@ def open_results(path: Path) -> Iterator[ResultsTable]:
             os.unlink(journal)
 
 
-def _schema():  # type: ignore[no-untyped-def]  # pyarrow is not imported here
+def _schema() -> Any:
     import pyarrow as pa
 
     kinds = {"faces": pa.int32(), "changed": pa.float64(), "seconds": pa.float64(), "size": pa.int64()}
