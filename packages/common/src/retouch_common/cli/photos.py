@@ -275,7 +275,7 @@ def _process_manifest(
         overwrite=overwrite,
         suffix=f".{chosen}" if (chosen := _stored("format")) else None,
         kept=[*kept, results],
-        copy_faceless=_stored("faceless") == "copy",
+        copy_faceless=_faceless_copier(),
         keep_times=bool(_stored("keep_times")),
     )
     signal.signal(signal.SIGTERM, _stop)
@@ -286,6 +286,16 @@ def _process_manifest(
     )
     if totals.failed:
         raise SystemExit(1)
+
+
+def _faceless_copier() -> Callable[[Job], object] | None:
+    """Return what writes the output of a photo without a face; None without --faceless copy."""
+    if _stored("faceless") != "copy":
+        return None
+    from retouch_common.inference.batch import copy_unchanged
+
+    chosen = click.get_current_context().params
+    return functools.partial(copy_unchanged, quality=chosen.get("quality"), strip=chosen.get("strip"))
 
 
 def _is_url(path: Path) -> bool:
@@ -337,13 +347,6 @@ def retouch_all(
         SystemExit: If some of several failed (1), or on SIGTERM (128 + the signal).
     """
     from retouch_common.inference.batch import run_jobs
-    from retouch_common.photo.io import Photo
-
-    def copy(job: Job) -> None:
-        chosen = click.get_current_context().params
-        Photo.open(job.source, max_pixels=None).write_unchanged(
-            job.target, quality=chosen.get("quality"), strip=chosen.get("strip")
-        )
 
     if _stored("skip_existing"):
         if overwrite:
@@ -359,7 +362,7 @@ def retouch_all(
         overwrite=overwrite,
         report=click.echo,
         kept=kept,
-        copy_faceless=copy if _stored("faceless") == "copy" else None,
+        copy_faceless=_faceless_copier(),
         keep_times=bool(_stored("keep_times")),
     )
     if len(jobs) == 1 and failures:

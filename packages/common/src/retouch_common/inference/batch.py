@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line, printable
 from retouch_common.faces.face import NoFaceFound
@@ -14,6 +14,9 @@ from retouch_common.inference.names import COMPANION_ENDINGS, sibling_path
 from retouch_common.photo.formats import SUFFIXES, format_of_name, sniff
 from retouch_common.photo.raw_files import RAW_SUFFIXES
 from retouch_common.progress import progress_bar
+
+if TYPE_CHECKING:
+    from retouch_common.photo.stripping import Strip
 
 P = TypeVar("P")
 
@@ -259,6 +262,13 @@ def run_jobs(
             else:
                 report(printable(f"{job.source} -> {job.target}: {done}"))
     return failures
+
+
+def copy_unchanged(job: Job, *, quality: int | None = None, strip: Strip | None = None) -> None:
+    """Write the output of a job without changing pixels; arguments of :meth:`Photo.write_stripes`."""
+    from retouch_common.photo.io import Photo
+
+    Photo.open(job.source, max_pixels=None).write_unchanged(job.target, quality=quality, strip=strip)
 
 
 def failure_line(source: Path, error: Exception) -> str:
