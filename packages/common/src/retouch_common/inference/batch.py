@@ -165,7 +165,7 @@ def output_name(source: Path, relative: Path, suffix: str | None) -> Path:
         if named is content:
             return relative
         suffix = content.suffixes[0] if content.extra is None else ".tif"
-    known = named is not None or relative.suffix.lower() in _REPORTED
+    known = named is not None or relative.suffix.lower() in REPORTED_SUFFIXES
     return relative.with_suffix(suffix) if known else relative.with_name(relative.name + suffix)
 
 
