@@ -9,6 +9,7 @@ from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.face import Face, face_crop
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.faces.yunet import _merge
+from retouch_common.faces.yunet_network import YuNet
 
 
 def face(x, y, w, h):
@@ -217,6 +218,20 @@ def test_astronaut_is_found_at_every_size_and_nothing_else_is(yunet_weights):
         assert found.landmarks[0, 0] < found.landmarks[1, 0]
         assert (found.landmarks[:2, 1] < found.landmarks[3:, 1]).all()
     assert detect_faces(data.chelsea()) == []
+
+
+@pytest.mark.parametrize("side", [320, 512, 832])  # less and more than the rows that are computed at once
+def test_yunet_detects_what_kornias_does(yunet_weights, side):
+    data = pytest.importorskip("skimage.data")
+    from kornia.contrib import FaceDetector
+
+    portrait = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].float()
+    image = torch.nn.functional.interpolate(portrait, (side, side + 64), mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        expected = FaceDetector(confidence_threshold=0.3).eval()(image)[0]
+    found = YuNet.load(yunet.weights_path(), 0.3)(image[0].permute(1, 2, 0).contiguous())
+    assert len(expected) > 0
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
 
 
 def test_small_and_large_faces_in_one_photo(yunet_weights):
