@@ -389,20 +389,19 @@ def test_confined_changes_lie_on_skin_and_the_option_switches_that_off(tmp_path,
     assert changed[False][mask == 0].any()
 
 
-def test_retouching_does_not_load_compilers_or_plotting(tmp_path):
+def test_retouching_does_not_load_what_is_slow_to_import(tmp_path):
     """What takes seconds to import and retouches nothing stays out; detection is run on made-up candidates."""
     photo = make_photo(tmp_path / "a.png", size=(96, 96))
     code = f"""
 import sys, torch
-sys.argv = ["abpn-retouch", {str(photo)!r}, "-o", {str(tmp_path / "b.png")!r}, "--region", "photo"]
+sys.argv = ["abpn-retouch", {str(photo)!r}, "-o", {str(tmp_path / "b.png")!r}, "--face-box", "20,20,40,40"]
 from retouch_common.faces import yunet
-from kornia.contrib import FaceDetector
 from abpn.cli import retouch
 boxes = torch.tensor([[0.0, 0, 40, 40], [2, 2, 42, 42]])
 candidates = torch.cat([boxes, torch.zeros(2, 10), torch.tensor([[0.9], [0.8]])], dim=1)
 assert len(yunet._merge([candidates], [1.0], 0.6)) == 1
 retouch.main(standalone_mode=False)
-heavy = {{"torchvision", "torch._dynamo", "torch._inductor", "sympy", "lightning", "matplotlib"}}
+heavy = {{"kornia", "torchvision", "torch._dynamo", "torch._inductor", "sympy", "lightning", "matplotlib"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,6 +9,7 @@ from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.face import Face, face_crop
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.faces.yunet import _merge
+from retouch_common.faces.yunet_network import YuNet
 
 
 def face(x, y, w, h):
@@ -219,6 +220,20 @@ def test_astronaut_is_found_at_every_size_and_nothing_else_is(yunet_weights):
     assert detect_faces(data.chelsea()) == []
 
 
+@pytest.mark.parametrize("side", [320, 512, 832])  # less and more than the rows that are computed at once
+def test_yunet_detects_what_kornias_does(yunet_weights, side):
+    data = pytest.importorskip("skimage.data")
+    from kornia.contrib import FaceDetector
+
+    portrait = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].float()
+    image = torch.nn.functional.interpolate(portrait, (side, side + 64), mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        expected = FaceDetector(confidence_threshold=0.3).eval()(image)[0]
+    found = YuNet.load(yunet.weights_path(), 0.3)(image[0].permute(1, 2, 0).contiguous())
+    assert len(expected) > 0
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
+
+
 def test_small_and_large_faces_in_one_photo(yunet_weights):
     data = pytest.importorskip("skimage.data")
     portrait = torch.from_numpy(data.astronaut()[:300, 80:380]).permute(2, 0, 1)[None].float()
@@ -231,3 +246,50 @@ def test_small_and_large_faces_in_one_photo(yunet_weights):
     assert len(found) == 4
     for (x, _, side), one in zip(sorted(places, key=lambda place: -place[2]), found, strict=True):
         assert x < one.box[0] < x + side and 0.3 * side < one.size < 0.5 * side
+
+
+@pytest.fixture(scope="module")
+def portraits():
+    """25 frontal portraits of one studio, 256x256."""
+    import os
+    from pathlib import Path
+
+    pyvips = pytest.importorskip("pyvips")
+    folder = Path(os.environ.get("RETOUCH_DATA", "../shared/data")) / "faces" / "london_neutral"
+    files = sorted(folder.glob("*.jpg"))[:25]
+    if len(files) < 25:
+        pytest.skip(f"needs the portraits in {folder} (RETOUCH_DATA)")
+    return [pyvips.Image.thumbnail(str(file), 256, height=256, size="force").numpy()[..., :3] for file in files]
+
+
+def detected_by_both(image):
+    """Return the faces, after checking that kornia's detector at the same scales detects the same."""
+    from kornia.contrib import FaceDetector
+
+    kornia = FaceDetector(confidence_threshold=0.4).eval()
+    found = yunet._find_faces(yunet._detector(), image, score_threshold=0.6)
+    expected = yunet._find_faces(lambda level: kornia(level.permute(2, 0, 1)[None])[0], image, score_threshold=0.6)
+    assert len(found) == len(expected)
+    for face, other in zip(found, expected, strict=True):
+        assert face.box == pytest.approx(other.box, abs=0.05) and face.score == pytest.approx(other.score, abs=1e-3)
+    return found
+
+
+@pytest.mark.parametrize("share", [4, 12, 30, 60])
+def test_portraits_are_detected_down_to_a_sixtieth_of_the_frame(yunet_weights, portraits, share):
+    canvas = torch.full((1, 3, 960, 1280), 120.0)
+    side = 2 * 1280 // share  # a face takes about half of a portrait's width
+    places = range(10, 1280 - side, max(side, 160))[:3]
+    for index, place in enumerate(places):
+        portrait = torch.from_numpy(portraits[index].copy()).permute(2, 0, 1)[None].float()
+        small = torch.nn.functional.interpolate(portrait, (side, side), mode="bilinear", antialias=True)
+        canvas[..., 40 : 40 + side, place : place + side] = small
+    image = canvas.round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
+    found = detected_by_both(image)
+    for place in places:  # at a quarter of the frame, both see a second face in the only portrait
+        assert any(0.35 * side < face.size < side and place < face.box[0] < place + side / 2 for face in found)
+
+
+def test_all_of_25_portraits_in_a_mosaic_are_detected(yunet_weights, portraits):
+    rows = [np.concatenate(portraits[5 * row : 5 * row + 5], axis=1) for row in range(5)]
+    assert len(detected_by_both(np.concatenate(rows))) == 25

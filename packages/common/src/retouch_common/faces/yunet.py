@@ -1,6 +1,6 @@
 """Multi-scale face detection with YuNet.
 
-kornia's YuNet detects faces of about 15 to 250 pixels. So it runs on a pyramid of the photo, and a face must be
+YuNet detects faces of about 15 to 250 pixels. So it runs on a pyramid of the photo, and a face must be
 detected at every scale at which its size is suitable: on skin or cloth that fills the frame a single detection is often
 wrong with high confidence, but rarely twice in the same place.
 """
@@ -13,18 +13,16 @@ import os
 import threading
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from retouch_common.faces.boxes import box_iou, nms
 from retouch_common.faces.face import Face
 from retouch_common.faces.registry import Detector, DetectorUnavailable
+from retouch_common.faces.yunet_network import STRIDE, YuNet
 from retouch_common.files import sha256, write_atomically
-
-if TYPE_CHECKING:
-    from kornia.contrib import FaceDetector
 
 WEIGHTS_NAME = "yunet_final.pth"
 WEIGHTS_SHA256 = "ee0a3035c5cbfc9484a31332223c9fd9c0ddcdb7c46b6a19e558ed393b6f2c67"
@@ -35,7 +33,7 @@ DETECTION_SIDE = 2560  # photos are shown to the detector no larger than this
 _SMALLEST_LEVEL = 128
 _RELIABLE_SIZES = (20.0, 200.0)  # face sizes in pixels that YuNet must detect
 _VALID_SIZES = (10.0, 400.0)  # face sizes at which its detections are considered
-_STRIDE = 64
+_CONFIDENCE = 0.4  # of a detection at one scale
 
 
 def load_detector() -> Detector:
@@ -47,7 +45,7 @@ def load_detector() -> Detector:
     return functools.partial(_find_faces, _detector())
 
 
-def _find_faces(detector: FaceDetector, image: np.ndarray, *, score_threshold: float) -> list[Face]:
+def _find_faces(detector: YuNet, image: np.ndarray, *, score_threshold: float) -> list[Face]:
     """Detect faces from about 1/150 of the image's longer side to the whole frame, largest first."""
     level = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     scale = min(1.0, DETECTION_SIDE / max(image.shape[:2]))
@@ -69,11 +67,11 @@ def _resized(level: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def _detect_at_scale(detector: FaceDetector, level: torch.Tensor, scale: float) -> torch.Tensor:
+def _detect_at_scale(detector: YuNet, level: torch.Tensor, scale: float) -> torch.Tensor:
     """Detect at one scale: (N, 15) box corners, landmarks and score, in pixels of the photo."""
     height, width = level.shape[2:]
-    padded = F.pad(level, (0, -width % _STRIDE, 0, -height % _STRIDE))
-    found = detector(padded.contiguous(memory_format=torch.channels_last))[0]
+    padded = F.pad(level, (0, -width % STRIDE, 0, -height % STRIDE))
+    found = detector(padded[0].permute(1, 2, 0).contiguous())
     size = (found[:, 2:4] - found[:, :2]).amax(dim=1)
     found = found[(size >= _VALID_SIZES[0]) & (size <= _VALID_SIZES[1])]
     return torch.cat([found[:, :14] / scale, found[:, 14:]], dim=1)
@@ -81,10 +79,6 @@ def _detect_at_scale(detector: FaceDetector, level: torch.Tensor, scale: float) 
 
 def _merge(detections: list[torch.Tensor], scales: list[float], threshold: float) -> list[Face]:
     """Keep the faces that were detected at every suitable scale."""
-    # torchvision.ops would do, but importing torchvision loads the compiler, which takes seconds
-    from kornia.geometry.bbox import nms
-    from kornia.metrics import mean_iou_bbox
-
     candidates = torch.cat(detections)
     if not len(candidates):
         return []
@@ -93,7 +87,7 @@ def _merge(detections: list[torch.Tensor], scales: list[float], threshold: float
     support = torch.zeros(len(faces), len(detections))
     for index, found in enumerate(detections):
         if len(found):
-            overlap = mean_iou_bbox(faces[:, :4], found[:, :4])
+            overlap = box_iou(faces[:, :4], found[:, :4])
             support[:, index] = torch.where(overlap > 0.4, found[:, 14], 0.0).amax(dim=1)
     sizes = size[:, None] * torch.tensor(scales)
     expected = (sizes >= _RELIABLE_SIZES[0]) & (sizes <= _RELIABLE_SIZES[1])
@@ -147,18 +141,19 @@ def _face(row: torch.Tensor, score: float) -> Face:
 
 
 @functools.lru_cache(maxsize=1)
-def _detector() -> FaceDetector:
+def _detector() -> YuNet:
     """Load the detector from verified weights."""
-    _ensure_weights(Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_NAME)
-    from kornia.contrib import FaceDetector
+    _ensure_weights(weights_path())
+    return YuNet.load(weights_path(), _CONFIDENCE)
 
-    detector = FaceDetector(confidence_threshold=0.4).eval()
-    detector.model.to(memory_format=torch.channels_last)
-    return detector
+
+def weights_path() -> Path:
+    """Return where the weights are looked for: the folder into which kornia and torch.hub download."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_NAME
 
 
 def _ensure_weights(path: Path) -> None:
-    """Verify the weights that kornia is about to load; download them if they are missing."""
+    """Verify the weights; download them if they are missing."""
     if not path.exists():
         content = None if os.environ.get("HF_HUB_OFFLINE") == "1" else _download()
         if content is None or hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from retouch_common.faces.alignment import PORTRAIT_EYES, PORTRAIT_TEMPLATE, FaceSquare, align, fit_portrait
+from retouch_common.faces.boxes import nms
 from retouch_common.faces.face import Face
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.parser import FaceParser
@@ -231,8 +232,6 @@ def _holds(face: Face, middle: np.ndarray, unit: float) -> bool:
 
 
 def _without_duplicates(faces: list[Face]) -> list[Face]:
-    from kornia.geometry.bbox import nms
-
     if not faces:
         return []
     boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in (face.box for face in faces)])
