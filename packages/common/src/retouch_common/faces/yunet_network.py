@@ -1,6 +1,6 @@
 """YuNet (Wu, Peng and Yu, "YuNet: A Tiny Millisecond-level Face Detector", 2023) for inference.
 
-Computes the same as ``kornia.contrib.FaceDetector`` with the same weights, three times as fast on one core: batch
+Computes the same as ``kornia.contrib.FaceDetector`` with the same weights in about half of its CPU time: batch
 normalisation is folded into the convolutions, 1x1 convolutions are matrix products in channels-last order, and only
 candidates are decoded. kornia's own takes a second to import.
 
