@@ -142,8 +142,9 @@ def test_a_photograph_whose_worker_was_killed_is_done_by_another(tmp_path):
 
 
 SCRIPT = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background processes ignore it
 sys.path[:0] = [{here!r}, {tests!r}]
 if __name__ == "__main__":
     from drawn_work import lighten

@@ -53,7 +53,9 @@ def test_loss_is_the_mean_cross_entropy():
 
 
 def test_a_run_leaves_what_it_should(run):
-    assert {"config.yaml", "metrics.jsonl", "sheets", "checkpoints", "weights"} == {path.name for path in run.iterdir()}
+    assert {".lock", "config.yaml", "metrics.jsonl", "sheets", "checkpoints", "weights"} == {
+        path.name for path in run.iterdir()
+    }
     assert (run / "sheets" / "step-00000060.png").is_file()
     last = read_metrics(run / "metrics.jsonl")[-2:]
     measured = next(line for line in last if "val_pixel_accuracy" in line)

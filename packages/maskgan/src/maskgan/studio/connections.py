@@ -25,6 +25,11 @@ class ImpatientProtocol(H11Protocol):
         super().data_received(data)
         self._watch()
 
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next header, part of which may have come with the last request."""
+        super().on_response_complete()
+        self._watch()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End to wait."""
         super().connection_lost(exc)
