@@ -452,11 +452,12 @@ def fuzz(
 @click.option("--minutes", type=click.FloatRange(min=0), default=5.0, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), help="[default: drawn, and printed]")
 @click.option("--only", type=click.IntRange(min=0), metavar="NUMBER", help="Repeat one case of a seed.")
+@click.option("--files", type=click.IntRange(min=1), help="Stop after so many, even before the time is over.")
 @click.option("--saved", type=click.Path(path_type=Path), default=Path("outputs/fuzz"), show_default=True)
-def main(minutes: float, seed: int | None, only: int | None, saved: Path) -> None:
+def main(minutes: float, seed: int | None, only: int | None, files: int | None, saved: Path) -> None:
     """Mutate photographs of every format, and check what becomes of them."""
     seed = int.from_bytes(os.urandom(3), "big") if seed is None else seed
-    numbers = iter(range(10**9)) if only is None else iter([only])
+    numbers = iter(range(files or 10**9)) if only is None else iter([only])
     print(f"seed {seed}", flush=True)
     endings, failures = fuzz(seed, numbers, time.monotonic() + 60 * minutes, saved)
     print(f"{sum(endings.values())} files: " + ", ".join(f"{count} {kind}" for kind, count in endings.most_common()))

@@ -315,3 +315,27 @@ def test_damaged_samples_are_refused(name):
     with pytest.raises(ValueError, match=f"{name}: cannot be read, it is damaged or cut off: .*data"):
         for top in range(0, photo.height, 50):
             photo.read_rows(top, min(top + 50, photo.height))
+
+
+def test_tiff_tags_that_contradict_each_other_are_refused(tmp_path):
+    """Tiles without their lengths, and four samples that are said to be grey: libtiff guesses at both."""
+    import tifffile
+    from retouch_common.photo.damage import DamageError
+    from retouch_common.photo.tiff_check import check_tiff
+
+    for name, samples, photometric, tag in (("tiles", 3, "rgb", 325), ("cmyk", 4, "separated", 262)):
+        path = tmp_path / f"{name}.tif"
+        image = np.zeros((64, 64, samples), np.uint8)
+        tifffile.imwrite(path, image, photometric=photometric, tile=(32, 32) if name == "tiles" else None)
+        check_tiff(path, lambda data: None)
+        with tifffile.TiffFile(path, mode="r+b") as file:
+            entry = file.pages[0].tags[tag]
+            if name == "cmyk":
+                entry.overwrite(0)
+            place = entry.offset
+        if name == "tiles":
+            data = bytearray(path.read_bytes())
+            data[place : place + 2] = (65000).to_bytes(2, "little")  # a tag that nobody knows
+            path.write_bytes(data)
+        with pytest.raises(DamageError, match=r"lengths of its tiles|said to be grey"):
+            check_tiff(path, lambda data: None)

@@ -18,8 +18,12 @@ from retouch_common.photo.tiff_structure import Entry, Tiff
 
 _COMPRESSION, _FILL_ORDER, _JPEG_TABLES = 259, 266, 347
 _PLACES = ((273, 279), (324, 325))  # offsets and numbers of bytes, of strips and of tiles
-_TAGS = {_COMPRESSION, _FILL_ORDER, _JPEG_TABLES, *(tag for pair in _PLACES for tag in pair)}
 _PHOTOMETRIC, _LAB = 262, (8, 9, 10)
+_SAMPLES, _EXTRA_SAMPLES = 277, 338
+_TAGS = {
+    _COMPRESSION, _FILL_ORDER, _JPEG_TABLES, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES,
+    *(tag for pair in _PLACES for tag in pair),
+}  # fmt: skip
 _UNSUPPORTED = {
     34676: "SGI LogLuv", 34677: "SGI LogLuv", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG of DNG",
     34925: "LZMA", 50000: "Zstandard", 50002: "JPEG XL", 52546: "JPEG XL",
@@ -57,6 +61,7 @@ def check_tiff(path: str | os.PathLike[str], check_jpeg: Callable[[bytes], None]
         tiff = Tiff(file)
         entries = tiff.entries(tiff.first, wanted=_TAGS)
         compression, fill_order = _number(entries, _COMPRESSION), _number(entries, _FILL_ORDER)
+        _check_tags(entries)
         if compression == _NONE:
             return
         for offset, length in _segments(entries, tiff.size):
@@ -66,6 +71,15 @@ def check_tiff(path: str | os.PathLike[str], check_jpeg: Callable[[bytes], None]
             elif compression == _JPEG:
                 tables = entries[_JPEG_TABLES].value if _JPEG_TABLES in entries else b"\xff\xd8\xff\xd9"
                 check_jpeg(tables[:-2] + file.read(length)[2:])
+
+
+def _check_tags(entries: dict[int, Entry]) -> None:
+    """Refuse tags that contradict each other, which libtiff would guess at."""
+    if _PLACES[1][0] in entries and _PLACES[1][1] not in entries:
+        raise DamageError("the lengths of its tiles are missing")
+    extra = len(entries[_EXTRA_SAMPLES].integers()) if _EXTRA_SAMPLES in entries else 0
+    if _number(entries, _PHOTOMETRIC, 2) in (0, 1) and _number(entries, _SAMPLES) - extra >= 3:
+        raise DamageError("it is said to be grey, and has colours")
 
 
 def _number(entries: dict[int, Entry], tag: int, default: int = 1) -> int:
