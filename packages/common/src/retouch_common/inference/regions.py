@@ -26,7 +26,7 @@ Region = Literal["auto", "faces", "photo"]
 Box = tuple[float, float, float, float]
 Crop = tuple[int, int, int, int]
 
-FACE_MARGIN = 1.7
+FACE_MARGIN = 1.7  # side of a crop in longer sides of the face; without the feathered ramps it is 1.3
 FEATHER_RAMP = 0.125
 PANORAMA_PART = 3  # long side of the parts of a panorama, in its short sides
 IN_MEMORY_PIXELS = 48_000_000  # crops beyond this are retouched as streams
@@ -240,7 +240,7 @@ def retouched_rows(
 
 
 def _protected_rows(photo: Photo, stripes: Iterator[np.ndarray], protect: RowSource) -> Iterator[np.ndarray]:
-    before, y = Photo.open(photo.path), 0
+    before, y = Photo.open(photo.path, max_pixels=None), 0
     limit = np.iinfo(protect.dtype).max
     for block in stripes:
         rows, keep = before.read_rows(y, y + len(block)), protect.read_rows(y, y + len(block))
