@@ -111,11 +111,11 @@ def configuration(app: ASGIApp) -> uvicorn.Config:
     """Return uvicorn's configuration of the studio."""
     import uvicorn
 
-    from maskgan.studio.connections import MAX_CONNECTIONS, ImpatientProtocol
+    from maskgan.studio.connections import MAX_CONNECTIONS, HeaderTimeoutProtocol
 
     return uvicorn.Config(
         app,
-        http=ImpatientProtocol,
+        http=HeaderTimeoutProtocol,
         limit_concurrency=MAX_CONNECTIONS,
         log_level="warning",
         ws="none",

@@ -1,4 +1,4 @@
-"""Connections of the studio that do not wait for ever."""
+"""HTTP connections of the studio, with a time limit for headers."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ MAX_CONNECTIONS = 64  # more are answered with status 503
 HEADER_TIMEOUT = 10.0  # seconds from the first byte of a request, or the connection, to the end of its header
 
 
-class ImpatientProtocol(H11Protocol):
-    """uvicorn's protocol with a time limit for the header of a request; uvicorn itself waits for ever."""
+class HeaderTimeoutProtocol(H11Protocol):
+    """uvicorn's protocol with a time limit for the header of a request; uvicorn itself has none."""
 
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a header."""
+        """Start the timer of the first header."""
         super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Begin to wait for a header, or end to."""
+        """Start the timer of a header, or stop it once a request is complete."""
         super().data_received(data)
         self._watch()
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next header, part of which may have come with the last request."""
+        """Start the timer of the next header, part of which may have been pipelined with this request."""
         super().on_response_complete()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End to wait."""
+        """Stop the timer."""
         super().connection_lost(exc)
         self._end()
 
