@@ -20,7 +20,7 @@ from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.faces.face import Face
 from retouch_common.faces.mesh import write_mesh_file
 from retouch_common.faces.registry import DetectorUnavailable
-from retouch_common.synthesis.blemishes import BlemishConfig
+from retouch_common.synthesis.blemishes import NOTHING_KEPT, BlemishConfig
 from retouch_common.synthesis.distractors import ON_SKIN, Scenery
 from retouch_common.synthesis.photometric import relight
 from retouch_common.synthesis.preparation import PreparedFace
@@ -249,13 +249,7 @@ def test_a_real_portrait_loses_little_but_its_blemishes(tmp_path: Path) -> None:
 def test_natural_blemishes_stay_in_raw_and_on_skin(people: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, cache = people
     monkeypatch.setattr(faces_module, "MIN_NATURAL_WIDTH", 100.0)
-    quiet = BlemishConfig(
-        clean_probability=1.0,
-        mole_probability=0.0,
-        freckle_probability=0.0,
-        hair_probability=0.0,
-        kept_probabilities={},
-    )
+    quiet = BlemishConfig(clean_probability=1.0, **NOTHING_KEPT)
     found = {}
     for share in (0.0, 1.0):
         faces = FaceBlemishes(folder, size=96, split="val", cache=cache, config=quiet, augment=False, natural=share)

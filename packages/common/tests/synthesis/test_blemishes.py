@@ -6,7 +6,7 @@ from retouch_common.synthesis.blemish_canvas import Canvas
 from retouch_common.synthesis.blemish_kinds import KINDS
 from retouch_common.synthesis.blemish_shapes import NoisePool, blob, curve_distance, window_around
 from retouch_common.synthesis.blemish_spots import mole
-from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
+from retouch_common.synthesis.blemishes import NOTHING_KEPT, BlemishConfig, BlemishSynthesizer
 
 SIZE = 160
 
@@ -118,14 +118,8 @@ def test_moles_are_in_both_pictures(skin_image: np.ndarray, half_skin: np.ndarra
 
 
 @pytest.mark.parametrize("kind", ["shine", "shade", "crease"])
-def test_what_light_and_age_make_is_in_both_images(kind: str, skin_image: np.ndarray, half_skin: np.ndarray) -> None:
-    config = BlemishConfig(
-        kept_probabilities={kind: 1.0},
-        mole_probability=0.0,
-        freckle_probability=0.0,
-        hair_probability=0.0,
-        clean_probability=1.0,
-    )
+def test_shading_and_wrinkles_are_in_both_images(kind: str, skin_image: np.ndarray, half_skin: np.ndarray) -> None:
+    config = BlemishConfig(clean_probability=1.0, **NOTHING_KEPT | {"kept_probabilities": {kind: 1.0}})
     pair = BlemishSynthesizer(config)(skin_image, half_skin, generator=np.random.default_rng(0))
     assert np.abs(pair.target - skin_image).max() > 0.01
     np.testing.assert_array_equal(pair.raw, pair.target)

@@ -90,14 +90,11 @@ def compare(folder: str | Path, papers: Sequence[str]) -> None:
 
 def draw_blemishes(portrait: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draw blemishes on the portrait (512, 512, 3) uint8; also return the mask (512, 512) bool of visible changes."""
-    from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
+    from retouch_common.synthesis.blemishes import NOTHING_KEPT, BlemishConfig, BlemishSynthesizer
 
     config = BlemishConfig(
         clean_probability=0.0,
-        mole_probability=0.0,
-        freckle_probability=0.0,
-        hair_probability=0.0,
-        kept_probabilities={},
+        **NOTHING_KEPT,
         min_count=30.0,
         max_count=160.0,
         spot_weights={"papule": 3.0, "pustule": 1.5, "red_spot": 3.0, "dark_spot": 2.0},

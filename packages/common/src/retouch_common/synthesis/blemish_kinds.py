@@ -40,6 +40,6 @@ KEPT: dict[str, Kind] = {
     "shade": blemish_areas.shade,
     "crease": blemish_areas.crease,
 }
-"""What light and age make, which a retoucher keeps; only a few in an image."""
+"""Shading and wrinkles, which retouching keeps; only a few in an image."""
 
 KINDS: dict[str, Kind] = SPOTS | AREAS | KEPT

@@ -9,6 +9,7 @@ it is softer, redder or irregular. Blackheads are darker but smaller than moles.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,14 @@ class BlemishConfig:
     area_probabilities: dict[str, float] = field(default_factory=lambda: {"patch": 0.35, "flat": 0.2, "rough": 0.06})
     """Probabilities of each kind of `blemish_kinds.AREAS`."""
 
+
+NOTHING_KEPT: dict[str, Any] = {
+    "mole_probability": 0.0,
+    "freckle_probability": 0.0,
+    "hair_probability": 0.0,
+    "kept_probabilities": {},
+}
+"""Arguments of :class:`BlemishConfig` for pairs that differ from the portrait by blemishes only."""
 
 SOFTENED = 0.25  # share of pairs whose blemishes are blurred, as by a lens
 SMALLEST, LARGEST = 0.7, 32.0  # radii of single spots; areas are up to nine times as large

@@ -13,7 +13,7 @@ from retouch_common.photo.filters import resize
 from retouch_common.synthesis.blemish_canvas import Canvas
 from retouch_common.synthesis.blemish_shapes import NoisePool
 from retouch_common.synthesis.blemish_spots import mole
-from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
+from retouch_common.synthesis.blemishes import NOTHING_KEPT, BlemishConfig, BlemishSynthesizer
 
 SIDE = 1024
 VISIBLE = 5  # 8-bit levels: a pixel whose channels differ by more belongs to the mask
@@ -64,10 +64,7 @@ def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
     synthesizer = BlemishSynthesizer(
         BlemishConfig(
             clean_probability=0.0,
-            mole_probability=0.0,
-            freckle_probability=0.0,
-            hair_probability=0.0,
-            kept_probabilities={},
+            **NOTHING_KEPT,
             min_count=3.0,
             max_count=160.0,
             area_probabilities={"patch": 0.4, "flat": 0.5, "rough": 0.1},
