@@ -229,7 +229,7 @@ def test_yunet_detects_what_kornias_does(yunet_weights, side):
     image = torch.nn.functional.interpolate(portrait, (side, side + 64), mode="bilinear", antialias=True)
     with torch.inference_mode():
         expected = FaceDetector(confidence_threshold=0.3).eval()(image)[0]
-    found = YuNet.load(yunet.weights_path(), 0.3)(image[0].permute(1, 2, 0).contiguous())
+    found = YuNet.load(yunet.weights_path())(image[0].permute(1, 2, 0).contiguous(), 0.3)
     assert len(expected) > 0
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
 
@@ -266,9 +266,11 @@ def detected_by_both(image):
     """Return the faces, after checking that kornia's detector at the same scales detects the same."""
     from kornia.contrib import FaceDetector
 
-    kornia = FaceDetector(confidence_threshold=0.4).eval()
+    kornia = FaceDetector(confidence_threshold=0.2).eval()
     found = yunet._find_faces(yunet._detector(), image, score_threshold=0.6)
-    expected = yunet._find_faces(lambda level: kornia(level.permute(2, 0, 1)[None])[0], image, score_threshold=0.6)
+    expected = yunet._find_faces(
+        lambda level, threshold: kornia(level.permute(2, 0, 1)[None])[0], image, score_threshold=0.6
+    )
     assert len(found) == len(expected)
     for face, other in zip(found, expected, strict=True):
         assert face.box == pytest.approx(other.box, abs=0.05) and face.score == pytest.approx(other.score, abs=1e-3)
@@ -288,6 +290,33 @@ def test_portraits_are_detected_down_to_a_sixtieth_of_the_frame(yunet_weights, p
     found = detected_by_both(image)
     for place in places:  # at a quarter of the frame, both see a second face in the only portrait
         assert any(0.35 * side < face.size < side and place < face.box[0] < place + side / 2 for face in found)
+
+
+def test_finest_level_is_searched_only_where_faces_are(yunet_weights, portraits, monkeypatch):
+    canvas = np.full((1920, 2560, 3), 120, np.uint8)
+    places = [
+        (40, 40, 1024),
+        (1500, 200, 220),
+        (1800, 1200, 120),
+        (2300, 1700, 50),
+    ]  # the last face has 20 to 25 pixels
+    for (x, y, side), portrait in zip(places, portraits, strict=False):
+        image = torch.from_numpy(portrait.copy()).permute(2, 0, 1)[None]
+        small = torch.nn.functional.interpolate(image, (side, side), mode="bilinear", antialias=True)
+        canvas[y : y + side, x : x + side] = small[0].permute(1, 2, 0).numpy()
+    searched = []
+    detect = yunet._detect_at_scale
+    monkeypatch.setattr(
+        yunet,
+        "_detect_at_scale",
+        lambda net, level, scale: searched.append((scale, level[0, 0].numel())) or detect(net, level, scale),
+    )
+    found = detect_faces(canvas)
+    assert all(
+        any(x < face.box[0] < x + side / 2 and y < face.box[1] < y + side / 2 for face in found)
+        for x, y, side in places
+    )
+    assert 0 < sum(pixels for scale, pixels in searched if scale == 1) < canvas[..., 0].size / 4
 
 
 def test_all_of_25_portraits_in_a_mosaic_are_detected(yunet_weights, portraits):

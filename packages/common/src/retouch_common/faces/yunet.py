@@ -2,7 +2,8 @@
 
 YuNet detects faces of about 15 to 250 pixels. So it runs on a pyramid of the photo, and a face must be
 detected at every scale at which its size is suitable: on skin or cloth that fills the frame a single detection is often
-wrong with high confidence, but rarely twice in the same place.
+wrong with high confidence, but rarely twice in the same place. The finest level, which would take three quarters of the
+time, is searched only where the next one shows something.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ _SMALLEST_LEVEL = 128
 _RELIABLE_SIZES = (20.0, 200.0)  # face sizes in pixels that YuNet must detect
 _VALID_SIZES = (10.0, 400.0)  # face sizes at which its detections are considered
 _CONFIDENCE = 0.4  # of a detection at one scale
+_SEARCHED_SIDE = 1536  # no level with a longer side is searched as a whole
+_SUSPICION = 0.2  # score of what is looked at more closely; faces of 10 pixels have more than 0.3
+_SMALLEST_MARGIN = 64.0  # of what is looked at, in pixels
 
 
 def load_detector() -> Detector:
@@ -46,19 +50,25 @@ def load_detector() -> Detector:
 
 
 def _find_faces(detector: YuNet, image: np.ndarray, *, score_threshold: float) -> list[Face]:
-    """Detect faces from about 1/150 of the image's longer side to the whole frame, largest first."""
-    level = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    """Detect faces from about 1/130 of the image's longer side to the whole frame, largest first."""
+    level = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # channels-last bytes, resized ten times as fast
     scale = min(1.0, DETECTION_SIDE / max(image.shape[:2]))
     if scale < 1:
         level = _resized(level, scale)
-    detections, scales = [], []
-    while True:
+    finest = (level, scale) if max(level.shape[2:]) > _SEARCHED_SIDE and min(level.shape[2:]) >= 32 else None
+    if finest is not None:
+        level, scale = _resized(level, 0.5), scale / 2
+    detections, scales = [_detect_at_scale(detector, level, scale)], [scale]
+    suspects = detections[0]
+    while max(level.shape[2:]) > _SMALLEST_LEVEL and min(level.shape[2:]) >= 32:
+        level, scale = _resized(level, 0.5), scale / 2
         detections.append(_detect_at_scale(detector, level, scale))
         scales.append(scale)
-        if max(level.shape[2:]) <= _SMALLEST_LEVEL or min(level.shape[2:]) < 32:
-            break
-        level, scale = _resized(level, 0.5), scale / 2
-    return _merge(detections, scales, score_threshold)
+    if finest is not None:
+        detections.insert(0, _detect_in_windows(detector, *finest, suspects))
+        scales.insert(0, finest[1])
+    valid = [_valid(found, scale) for found, scale in zip(detections, scales, strict=True)]
+    return _merge(valid, scales, score_threshold)
 
 
 def _resized(level: torch.Tensor, factor: float) -> torch.Tensor:
@@ -70,11 +80,34 @@ def _resized(level: torch.Tensor, factor: float) -> torch.Tensor:
 def _detect_at_scale(detector: YuNet, level: torch.Tensor, scale: float) -> torch.Tensor:
     """Detect at one scale: (N, 15) box corners, landmarks and score, in pixels of the photo."""
     height, width = level.shape[2:]
-    padded = F.pad(level, (0, -width % STRIDE, 0, -height % STRIDE))
-    found = detector(padded[0].permute(1, 2, 0).contiguous())
-    size = (found[:, 2:4] - found[:, :2]).amax(dim=1)
-    found = found[(size >= _VALID_SIZES[0]) & (size <= _VALID_SIZES[1])]
+    padded = F.pad(level.float(), (0, -width % STRIDE, 0, -height % STRIDE))
+    found = detector(padded[0].permute(1, 2, 0).contiguous(), _SUSPICION)
     return torch.cat([found[:, :14] / scale, found[:, 14:]], dim=1)
+
+
+def _detect_in_windows(detector: YuNet, level: torch.Tensor, scale: float, suspects: torch.Tensor) -> torch.Tensor:
+    """Detect at one scale where the next coarser one has found what may be a face; as :func:`_detect_at_scale`."""
+    height, width = level.shape[2:]
+    size = scale * (suspects[:, 2:4] - suspects[:, :2]).amax(dim=1, keepdim=True)
+    small = size[:, 0] <= _RELIABLE_SIZES[1]
+    suspects, margin = suspects[small], size[small].clamp(min=_SMALLEST_MARGIN)
+    first = ((scale * suspects[:, :2] - margin) / STRIDE).floor().clamp(min=0) * STRIDE
+    last = ((scale * suspects[:, 2:4] + margin) / STRIDE).ceil() * STRIDE
+    last = torch.minimum(last, torch.tensor([width, height]))
+    if (last - first).prod(dim=1).sum() >= height * width:
+        return _detect_at_scale(detector, level, scale)
+    found = [torch.empty(0, 15)]
+    for x0, y0, x1, y1 in torch.cat([first, last], dim=1).int().unique(dim=0).tolist():
+        inside = _detect_at_scale(detector, level[..., y0:y1, x0:x1], scale)
+        corner = torch.tensor([x0, y0] * 7 + [0]) / scale
+        found.append(inside + corner)
+    return torch.cat(found)
+
+
+def _valid(found: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return the certain detections of a scale, of sizes at which they are considered."""
+    size = scale * (found[:, 2:4] - found[:, :2]).amax(dim=1)
+    return found[(found[:, 14] > _CONFIDENCE) & (size >= _VALID_SIZES[0]) & (size <= _VALID_SIZES[1])]
 
 
 def _merge(detections: list[torch.Tensor], scales: list[float], threshold: float) -> list[Face]:
@@ -144,7 +177,7 @@ def _face(row: torch.Tensor, score: float) -> Face:
 def _detector() -> YuNet:
     """Load the detector from verified weights."""
     _ensure_weights(weights_path())
-    return YuNet.load(weights_path(), _CONFIDENCE)
+    return YuNet.load(weights_path())
 
 
 def weights_path() -> Path:

@@ -35,11 +35,9 @@ class YuNet:
 
     Args:
         state: State dictionary.
-        threshold: Minimum confidence of a detection.
     """
 
-    def __init__(self, state: dict[str, Tensor], threshold: float) -> None:
-        self.threshold = threshold
+    def __init__(self, state: dict[str, Tensor]) -> None:
         weight, bias = _folded(state, "model0.conv1", "model0.bn1")
         self._stem = weight.flip(1), bias  # the weights are for BGR
         self._units = {
@@ -49,16 +47,17 @@ class YuNet:
         }
 
     @classmethod
-    def load(cls, path: Path, threshold: float) -> YuNet:
+    def load(cls, path: Path) -> YuNet:
         """Load weights from a file of which the checksum was verified."""
-        return cls(torch.load(path, map_location="cpu", weights_only=True), threshold)
+        return cls(torch.load(path, map_location="cpu", weights_only=True))
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor) -> Tensor:
+    def __call__(self, image: Tensor, threshold: float) -> Tensor:
         """Detect faces in an RGB image.
 
         Args:
             image: (H, W, 3) in [0, 255], float32; H and W are multiples of ``STRIDE``.
+            threshold: Minimum score.
 
         Returns:
             (N, 15): corners of the boxes x0, y0, x1, y1, five landmarks x, y, and the score, best first.
@@ -66,7 +65,7 @@ class YuNet:
         sources = self._features(image[None])
         found = torch.cat(
             [
-                self._candidates(self._block(f"head.{index}", source), stride)
+                self._candidates(self._block(f"head.{index}", source), stride, threshold)
                 for index, (stride, source) in enumerate(sources.items())
             ]
         )
@@ -106,14 +105,14 @@ class YuNet:
         x = F.conv2d(x, depthwise, shift, padding=1, groups=len(depthwise))
         return (x.relu_() if has_relu else x).permute(0, 2, 3, 1)
 
-    def _candidates(self, output: Tensor, stride: int) -> Tensor:
+    def _candidates(self, output: Tensor, stride: int, threshold: float) -> Tensor:
         """Decode the anchors of one stride whose score exceeds the threshold, (N, 15)."""
         sizes = torch.tensor(_ANCHORS[stride], dtype=torch.float32)
         _, height, width, _ = output.shape
         output = output.reshape(height, width, len(sizes), 17)
         confidence = (output[..., 15] - output[..., 14]).sigmoid_()
         scores = confidence.mul_(output[..., 16].clamp(0, 1)).sqrt_()
-        y, x, anchor = (scores > self.threshold).nonzero(as_tuple=True)
+        y, x, anchor = (scores > threshold).nonzero(as_tuple=True)
         location, side = output[y, x, anchor, :14], sizes[anchor, None]
         middle = (torch.stack([x, y], dim=1) + 0.5) * stride
         points = middle[:, None] + location.view(-1, 7, 2) * _VARIANCES[0] * side[:, None]
