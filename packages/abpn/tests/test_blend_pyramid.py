@@ -3,7 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from abpn.blend_pyramid import BlendPyramid, RefiningModule, burt_expand, down, high_frequencies, image_pyramid, up
+from abpn.blend_pyramid import (
+    BlendPyramid,
+    RefiningModule,
+    burt_expand,
+    convolve_pixels,
+    down,
+    high_frequencies,
+    image_pyramid,
+    up,
+)
 
 
 def test_box_takes_means_of_four_pixels():
@@ -127,3 +136,29 @@ def test_without_refining_nothing_is_learned():
 def test_the_levels_share_one_refining_module():
     pyramid = BlendPyramid()
     assert sum(p.numel() for p in pyramid.parameters()) == 6 * 16 * 9 + 16 + 16 * 3 * 9 + 3
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_convolving_several_pixels_at_once_is_the_convolution(channels_last):
+    layer, x = torch.nn.Conv2d(5, 3, 3, padding=1), torch.randn(2, 5, 7, 12)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(convolve_pixels(x, layer), layer(x))
+
+
+def test_refining_for_inference_equals_training():
+    module, x = RefiningModule(), torch.randn(1, 6, 8, 12)
+    torch.nn.init.normal_(module.phi_2.weight)
+    with torch.no_grad():
+        found = module(x)
+    torch.testing.assert_close(found, module(x).detach())
+
+
+def test_expanding_for_inference_equals_training():
+    pyramid = BlendPyramid()
+    torch.nn.init.normal_(pyramid.refining.phi_2.weight)
+    B, fine, coarse = torch.randn(1, 3, 4, 6), torch.rand(1, 3, 8, 12), torch.rand(1, 3, 4, 6)
+    with torch.no_grad():
+        found = pyramid.expand(B, fine, coarse)
+    torch.testing.assert_close(found, pyramid.expand(B, fine, coarse).detach())

@@ -160,6 +160,6 @@ def test_the_number_of_threads_comes_back():
 
 def test_what_goes_wrong_in_a_tile_is_raised(monkeypatch):
     retoucher = Retoucher(ABPN.from_preset("tiny"), device="cpu")
-    monkeypatch.setattr(retoucher.model.blend, "change", lambda I, B: 1 / 0)
+    monkeypatch.setattr(retoucher.model.blend_pyramid, "forward", lambda B, images: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         retoucher(np.zeros((300, 200, 3), np.uint8))

@@ -94,6 +94,12 @@ class NeutralBlend(nn.Module):
         """Return R - I, without the rounding error of adding and subtracting I."""
         return self.slope(I) * (B - self.neutral)
 
+    def largest_change(self, B: Tensor) -> float:
+        """Return an upper bound of |R - I| for any image in [0, 1]."""
+        low, high = torch.aminmax(B)
+        slope = self.slope(torch.linspace(0, 1, 257, device=B.device)).max()
+        return 1.01 * float(slope * torch.maximum(high - self.neutral, self.neutral - low))
+
     def reverse(self, I: Tensor, R: Tensor) -> Tensor:
         """Recover the blend layer (Eq. 4 with neutral k)."""
         return self.neutral + (R - I) / self.slope(I)

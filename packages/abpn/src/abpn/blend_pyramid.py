@@ -16,6 +16,8 @@ from abpn.config import PyramidKernel
 
 Mean = Callable[[Tensor, int], Tensor]
 
+PIXELS = 4  # of :func:`convolve_pixels`
+
 
 def up(x: Tensor, kernel: PyramidKernel = "box") -> Tensor:
     """Double height and width by bilinear interpolation (the ``up`` of Eq. 5).
@@ -115,6 +117,26 @@ def image_pyramid(
     return images
 
 
+def convolve_pixels(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """Apply a 3x3 convolution to ``PIXELS`` neighbouring pixels at once, for inference.
+
+    Processors compute 16 output channels at a time, of which a layer with 3 uses 3. Four pixels are 12 channels of a
+    3x6 convolution of stride 4, in half of the time.
+
+    Args:
+        x: (N, C, H, W), W a multiple of ``PIXELS``.
+        layer: 3x3, stride 1, padding 1.
+    """
+    assert layer.bias is not None
+    channels = layer.out_channels
+    weight = layer.weight.new_zeros(PIXELS, channels, layer.in_channels, 3, PIXELS + 2)
+    for pixel in range(PIXELS):
+        weight[pixel, ..., pixel : pixel + 3] = layer.weight
+    weight = weight.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    y = F.conv2d(x, weight, layer.bias.repeat(PIXELS), stride=(1, PIXELS), padding=1)
+    return y.permute(0, 2, 3, 1).unflatten(3, (PIXELS, channels)).flatten(2, 3).permute(0, 3, 1, 2)
+
+
 class RefiningModule(nn.Module):
     """B_i = phi_2(h(phi_1(Cat(up(B_{i+1}), H_i)))) + up(B_{i+1}) (Eq. 5).
 
@@ -137,7 +159,8 @@ class RefiningModule(nn.Module):
         """Refine x = Cat(up(B_{i+1}), H_i), (N, 6, H, W), to B_i, (N, 3, H, W)."""
         dtype = self.phi_1.weight.dtype  # half precision if the convolutions were converted
         detail = F.leaky_relu(self.phi_1(x.to(dtype)), 0.2, inplace=True)
-        return x[:, :3] + self.phi_2(detail)
+        wide = not torch.is_grad_enabled() and detail.shape[-1] % PIXELS == 0
+        return x[:, :3] + (convolve_pixels(detail, self.phi_2) if wide else self.phi_2(detail))
 
 
 class BlendPyramid(nn.Module):
@@ -164,7 +187,11 @@ class BlendPyramid(nn.Module):
         if self.kernel == "burt":
             return self.refining(torch.cat([up(B, "burt"), high_frequencies(fine, coarse, "burt")], dim=1))
         x = up(torch.cat([B, coarse], dim=1))  # one interpolation of six channels is twice as fast as two of three
-        x[:, 3:] = fine - x[:, 3:]  # H_i
+        high = x[:, 3:]
+        if torch.is_grad_enabled():
+            x[:, 3:] = fine - high  # H_i
+        else:
+            torch.sub(fine, high, out=high)
         return self.refining(x)
 
     def forward(self, B: Tensor, images: Sequence[Tensor]) -> list[Tensor]:

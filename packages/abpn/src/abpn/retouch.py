@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from retouch_common.devices import resolve_device, resolve_precision
-from retouch_common.inference.faces import gather_rows, open_skin_segmenter, suppress_noise
+from retouch_common.inference.faces import UNTOUCHED, gather_rows, open_skin_segmenter, suppress_noise
 from retouch_common.inference.masks import mask_files, open_mask
 from retouch_common.inference.names import MASK, sibling_path
 from retouch_common.inference.network import prepare_for_inference
@@ -34,6 +34,7 @@ from retouch_common.photo.sources import ArraySource, RowSource
 from retouch_common.ranges import to_levels
 from torch import Tensor
 
+from abpn.blend import NeutralBlend
 from abpn.blend_pyramid import box_mean, image_pyramid
 from abpn.config import PyramidKernel
 from abpn.model import ABPN
@@ -245,7 +246,10 @@ class Retoucher:
         images[-1] = coarse.image[..., at_s, across_s]
         B_0 = self.model.blend_pyramid(coarse.blend[..., at_s, across_s], images)[0]
         keep = (..., inner, slice(columns.inner.start, columns.inner.start + stop - columns.start))
-        change = self.model.blend.change(tile[keep], B_0[keep])
+        blend = self.model.blend
+        if self.dead_zone and isinstance(blend, NeutralBlend) and blend.largest_change(B_0[keep]) <= UNTOUCHED:
+            return  # most tiles of most photographs
+        change = blend.change(tile[keep], B_0[keep])
         if self.dead_zone:  # Paper: R_0. Here: unretouched pixels keep their bits.
             change = suppress_noise(change)
         if not change.any():
