@@ -181,7 +181,10 @@ def golden(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Mutate photographs of every format and check what becomes of them; `-- --minutes N --seed S`."""
+    """Mutate photographs of every format and check what becomes of them; `-- --minutes N --seed S`.
+
+    `--summary docs/evidence/fuzz.json` adds the run to the evidence.
+    """
     session.install("-e", "packages/common", "tifffile>=2024.8")
     session.run("python", ".ci/fuzz.py", *session.posargs, env=ENVIRONMENT)
 

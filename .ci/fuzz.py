@@ -1,11 +1,14 @@
 """Mutate photographs of every format, and check what becomes of them: `nox -s fuzz [-- --minutes N] [--seed S]`.
 
-Each mutated file is retouched (a block in its middle is inverted) in a child process with limits on memory and time. It
-must be refused in one line, or the output must have the pixels outside the block that an independent decoder (tifffile
-or Pillow, in another child) finds in the mutated file, or in the sound one, where that decoder refuses the mutated one.
-Crashes, hangs, tracebacks, wrong outputs and leftovers are failures.
+Each mutated file is retouched (a block in its middle is inverted) in a child process with limits on processor time,
+elapsed time, address space and resident memory. It must be refused in one line, or the output must have the pixels
+outside the block that an independent decoder (tifffile or Pillow, in another child) finds in the mutated file, or in
+the sound one, where that decoder refuses the mutated one. Crashes, hangs, exceeded limits, tracebacks, wrong outputs
+and leftovers are failures.
 
 A case is determined by the seed and its number. Files that failed are saved; `--seed S --only NUMBER` repeats one.
+`--summary docs/evidence/fuzz.json` adds the run to that file: how many files of each kind ended how, the largest use of
+time and memory, the limits, the commit and the versions.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +37,13 @@ import click
 import numpy as np
 import tifffile
 from PIL import Image, ImageCms, ImageFile, ImageOps
+from retouch_common.metrics.environment import environment, work_tree_changes
 from retouch_common.photo.io import Photo
 from retouch_common.photo.sources import blocks
 
 HEIGHT, WIDTH, BLOCK = 96, 80, 16
-SECONDS, MEMORY, MOST_RESIDENT = 20, 4 << 30, 1 << 30  # limits of a child; the last is of what it may really use
+SECONDS, ELAPSED = 10, 120  # limits of a child: processor time and elapsed time, the latter for a busy machine
+ADDRESS_SPACE, RESIDENT = 4 << 30, 512 << 20  # limits of a child in bytes
 MAX_PIXELS = 2_000_000
 INTERESTING = (0, 1, 2, 3, 4, 7, 8, 16, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 
@@ -326,10 +331,19 @@ def judge(path: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a child ended: "done" without an exception, else the failure or the message of the exception."""
+    """How a child ended.
+
+    Attributes:
+        kind: "done" without an exception, "refused", or the kind of the failure.
+        message: That of the exception or failure.
+        seconds: Processor time.
+        resident: Peak of resident memory in bytes.
+    """
 
     kind: str
     message: str = ""
+    seconds: float = 0.0
+    resident: int = 0
 
 
 def in_child(work: Callable[[], Any], log: Path) -> Ending:
@@ -343,20 +357,22 @@ def in_child(work: Callable[[], Any], log: Path) -> Ending:
     with os.fdopen(reader, "rb") as pipe:
         answer = pipe.read()
     _, status, usage = os.wait4(child, 0)
+    kind, _, message = answer.decode(errors="replace").partition(" ")
+    ending = Ending(kind or "crash", message, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
     if os.WIFSIGNALED(status):
         late = os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGXCPU)
-        return Ending("hang" if late else "crash", signal.Signals(os.WTERMSIG(status)).name)
-    if usage.ru_maxrss * 1024 > MOST_RESIDENT:
-        return Ending("memory", f"{usage.ru_maxrss / 1024:.0f} MiB")
-    kind, _, message = answer.decode(errors="replace").partition(" ")
-    return Ending(kind or "crash", message)
+        return replace(ending, kind="hang" if late else "crash", message=signal.Signals(os.WTERMSIG(status)).name)
+    if ending.resident > RESIDENT:
+        return replace(ending, kind="memory", message=f"{ending.resident >> 20} MiB")
+    return ending
 
 
 def _run_child(work: Callable[[], Any], writer: int, log: Path) -> None:
     """Run a function and report; never returns."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.alarm(SECONDS)
+    signal.alarm(ELAPSED)
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     try:
         work()
@@ -380,26 +396,54 @@ def run_case(case: Case, folder: Path, work: Callable[[Path, Path], None] = reto
     there = {entry.name for entry in folder.iterdir()} - {path.name}
     if ending.kind == "refused":
         if not ending.message.startswith(str(path)) or "\n" in ending.message:
-            return Ending("unclear", ending.message)
+            return replace(ending, kind="unclear")
     elif ending.kind == "done":
         there.discard(target.name)
     else:
         return ending
     if there:
-        return Ending("leftover", ", ".join(sorted(there)))
+        return replace(ending, kind="leftover", message=", ".join(sorted(there)))
     if ending.kind == "done":
         opinion = in_child(lambda: judge(path, target), log)
         if opinion.kind == "wrong":
-            return opinion
+            return replace(ending, kind="wrong", message=opinion.message)
         if opinion.kind != "done":  # then the pixels must be those of the sound file
             sound = folder / f"sound{path.suffix}"
             sound.write_bytes(case.sound)
             if in_child(lambda: judge(sound, target), log).kind != "done":
-                return Ending("doubtful", f"accepted, and its pixels are not the original's; oracle: {opinion.message}")
+                message = f"accepted, and its pixels are not the original's; oracle: {opinion.message}"
+                return replace(ending, kind="doubtful", message=message)
     return ending
 
 
 RIGHT = ("done", "refused")
+
+
+@dataclass
+class Tally:
+    """What became of the cases of a run.
+
+    Attributes:
+        endings: Number of cases by ending.
+        kinds: The same for each kind of file.
+        failures: A line for each failure.
+        seconds: Largest processor time of a case.
+        resident: Largest resident memory of a case, in bytes.
+    """
+
+    endings: Counter[str] = field(default_factory=Counter)
+    kinds: dict[str, Counter[str]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    resident: int = 0
+
+    def add(self, seed: int, case: Case, ending: Ending) -> None:
+        """Count a case."""
+        self.endings[ending.kind] += 1
+        self.kinds.setdefault(case.kind, Counter())[ending.kind] += 1
+        self.seconds, self.resident = max(self.seconds, ending.seconds), max(self.resident, ending.resident)
+        if ending.kind not in RIGHT:
+            self.failures.append(f"seed {seed} case {case.number} ({case.kind}): {ending.kind}: {ending.message}")
 
 
 def fuzz(
@@ -408,14 +452,9 @@ def fuzz(
     until: float,
     saved: Path | None = None,
     work: Callable[[Path, Path], None] = retouch,
-) -> tuple[Counter[str], list[str]]:
-    """Run cases until the monotonic time ``until``; failures are printed, and saved in a folder.
-
-    Returns:
-        How many cases ended how, and a line for each failure.
-    """
-    endings: Counter[str] = Counter()
-    failures = []
+) -> Tally:
+    """Run cases until the monotonic time ``until``; failures are printed, and saved in a folder."""
+    tally = Tally()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # outputs are flushed, which a disk makes slow
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory) as scratch:
         store = Path(scratch) / "sound.npz"
@@ -433,19 +472,53 @@ def fuzz(
             folder.mkdir()
             case = make_case(files, seed, number)
             ending = run_case(case, folder, work)
-            endings[ending.kind] += 1
+            tally.add(seed, case, ending)
             shutil.rmtree(folder)
             if ending.kind in RIGHT:
                 continue
-            failures.append(f"seed {seed} case {number} ({case.kind}): {ending.kind}: {ending.message}")
-            print(failures[-1], flush=True)
+            print(tally.failures[-1], flush=True)
             if saved is not None:
                 saved.mkdir(parents=True, exist_ok=True)
                 (saved / f"{seed}-{case.name}").write_bytes(case.data)
                 with (saved / "failures.jsonl").open("a", encoding="utf-8") as file:
                     entry = {"seed": seed, "case": number, "kind": case.kind, "ending": ending.kind}
                     file.write(json.dumps(entry | {"message": ending.message}) + "\n")
-    return endings, failures
+    return tally
+
+
+def write_summary(path: Path, seed: int, tally: Tally, elapsed: float) -> None:
+    """Add a run to a summary, in place of an earlier one with its seed."""
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else {}
+    runs[str(seed)] = {
+        "files": sum(tally.endings.values()),
+        "endings": dict(sorted(tally.endings.items())),
+        "failures": tally.failures,
+        "kinds": {kind: dict(sorted(endings.items())) for kind, endings in sorted(tally.kinds.items())},
+        "elapsed_seconds": round(elapsed),
+        "largest": {"processor_seconds": round(tally.seconds, 2), "resident_mib": tally.resident >> 20},
+        "limits": {
+            "processor_seconds": SECONDS,
+            "elapsed_seconds": ELAPSED,
+            "address_space_mib": ADDRESS_SPACE >> 20,
+            "resident_mib": RESIDENT >> 20,
+            "pixels": MAX_PIXELS,
+        },
+        "environment": environment() | {"decoders": decoders()},
+    }
+    runs = {seed: runs[seed] for seed in sorted(runs, key=int)}
+    totals = {"files": sum(run["files"] for run in runs.values())}
+    totals["failures"] = sum(len(run["failures"]) for run in runs.values())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(totals | {"runs": runs}, indent=2) + "\n", encoding="utf-8")
+
+
+def decoders() -> dict[str, str]:
+    """Return the versions of the decoders."""
+    import PIL
+    import pyvips
+
+    libvips = ".".join(str(pyvips.version(i)) for i in range(3))
+    return {"libvips": libvips, "pillow": PIL.__version__, "tifffile": tifffile.__version__}
 
 
 @click.command()
@@ -454,14 +527,26 @@ def fuzz(
 @click.option("--only", type=click.IntRange(min=0), metavar="NUMBER", help="Repeat one case of a seed.")
 @click.option("--files", type=click.IntRange(min=1), help="Stop after so many, even before the time is over.")
 @click.option("--saved", type=click.Path(path_type=Path), default=Path("outputs/fuzz"), show_default=True)
-def main(minutes: float, seed: int | None, only: int | None, files: int | None, saved: Path) -> None:
+@click.option("--summary", type=click.Path(path_type=Path), metavar="JSON", help="Add the run to this file.")
+def main(
+    minutes: float, seed: int | None, only: int | None, files: int | None, saved: Path, summary: Path | None
+) -> None:
     """Mutate photographs of every format, and check what becomes of them."""
+    if summary is not None and only is not None:
+        raise click.UsageError("--summary is of whole runs; leave out --only")
+    if summary is not None and work_tree_changes() != []:
+        raise click.UsageError("--summary: a run belongs to a commit, and the work tree differs from its commit")
     seed = int.from_bytes(os.urandom(3), "big") if seed is None else seed
     numbers = iter(range(files or 10**9)) if only is None else iter([only])
     print(f"seed {seed}", flush=True)
-    endings, failures = fuzz(seed, numbers, time.monotonic() + 60 * minutes, saved)
-    print(f"{sum(endings.values())} files: " + ", ".join(f"{count} {kind}" for kind, count in endings.most_common()))
-    sys.exit(bool(failures))
+    start = time.monotonic()
+    tally = fuzz(seed, numbers, start + 60 * minutes, saved)
+    counts = ", ".join(f"{count} {kind}" for kind, count in tally.endings.most_common())
+    largest = f"at most {tally.seconds:.1f} s of processor time and {tally.resident >> 20} MiB"
+    print(f"{sum(tally.endings.values())} files: {counts}; {largest}")
+    if summary is not None:
+        write_summary(summary, seed, tally, time.monotonic() - start)
+    sys.exit(bool(tally.failures))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A short slice of the fuzzer, the failures that it must notice, kills in the middle of retouching, and a full disk."""
 
 import importlib
+import json
 import os
 import re
 import shutil
@@ -32,9 +33,9 @@ def run(code, *arguments, **options):
 def test_no_mutated_file_does_harm():
     found = run("""
         import time, fuzz
-        endings, failures = fuzz.fuzz(20, iter(range(56)), time.monotonic() + 8)
-        print(*failures, sep="\\n")
-        print(endings["done"], endings["refused"])
+        tally = fuzz.fuzz(20, iter(range(56)), time.monotonic() + 8)
+        print(*tally.failures, sep="\\n")
+        print(tally.endings["done"], tally.endings["refused"])
     """)
     *failures, numbers = found.splitlines()
     assert not [line for line in failures if line]
@@ -45,6 +46,7 @@ def test_no_mutated_file_does_harm():
 FAULTS = {
     "crash": "os.abort()",
     "hang": "time.sleep(99)",
+    "busy": "any(iter(int, 1))",
     "traceback": "{}[path]",
     "unclear": "raise ValueError('damaged')",
     "leftover": "(path.parent / '.writing-1').touch(); fuzz.retouch(path, target)",
@@ -57,18 +59,36 @@ def test_failures_are_noticed_and_saved(tmp_path):
     """Of a sound file, by retouchers that have a fault each."""
     works = "".join(f"def {kind}(path, target): {code}\n" for kind, code in FAULTS.items())
     code = f"""
-        fuzz.SECONDS, fuzz.MOST_RESIDENT = 4, 3 << 27
+        fuzz.SECONDS, fuzz.ELAPSED, fuzz.RESIDENT = 1, 6, 3 << 27
         fuzz.MUTATIONS = (lambda data, kind, generator: data,)
         fuzz.sound_files = lambda: fuzz._with_metadata(fuzz.drawn())
         for work in ({", ".join(FAULTS)}):
-            endings, failures = fuzz.fuzz(1, iter([0]), time.monotonic() + 60, Path(sys.argv[1]) / work.__name__, work)
-            print(list(endings))
+            tally = fuzz.fuzz(1, iter([0]), time.monotonic() + 60, Path(sys.argv[1]) / work.__name__, work)
+            print(list(tally.endings))
     """
     found = run("import os, time, fuzz\nfrom pathlib import Path\n" + works + textwrap.dedent(code), tmp_path)
     assert len(found.splitlines()) == 2 * len(FAULTS), found
     for kind, *lines in zip(FAULTS, *[iter(found.splitlines())] * 2, strict=True):
-        assert lines[0].startswith(f"seed 1 case 0 (jpeg-metadata): {kind}: ") and lines[1] == f"['{kind}']"
+        ending = "hang" if kind == "busy" else kind
+        assert lines[0].startswith(f"seed 1 case 0 (jpeg-metadata): {ending}: ") and lines[1] == f"['{ending}']"
         assert {file.name for file in (tmp_path / kind).iterdir()} == {"1-0-jpeg-metadata.jpg", "failures.jsonl"}
+
+
+def test_a_summary_counts_every_run_once(tmp_path):
+    path = tmp_path / "fuzz.json"
+    for seed, kinds in ((9, ["done"]), (8, ["done", "refused", "hang"]), (9, ["done", "refused"])):
+        tally = fuzz.Tally()
+        for number, kind in enumerate(kinds):
+            tally.add(seed, fuzz.Case(number, "png-8", b"", b""), fuzz.Ending(kind, "why", number / 2, number << 20))
+        fuzz.write_summary(path, seed, tally, 12.3)
+    summary = json.loads(path.read_text())
+    assert (summary["files"], summary["failures"]) == (5, 1) and list(summary["runs"]) == ["8", "9"]
+    run = summary["runs"]["8"]
+    assert run["kinds"] == {"png-8": {"done": 1, "hang": 1, "refused": 1}} and run["elapsed_seconds"] == 12
+    assert run["failures"] == ["seed 8 case 2 (png-8): hang: why"]
+    assert run["largest"] == {"processor_seconds": 1.0, "resident_mib": 2}
+    assert run["limits"]["processor_seconds"] == fuzz.SECONDS and run["environment"]["commit"]
+    assert set(run["environment"]["decoders"]) == {"libvips", "pillow", "tifffile"}
 
 
 def test_a_case_repeats():
