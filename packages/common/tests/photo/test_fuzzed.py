@@ -1,5 +1,7 @@
 """Files that `nox -s fuzz` found."""
 
+import struct
+
 import numpy as np
 import pytest
 import pyvips
@@ -36,3 +38,15 @@ def test_a_profile_that_cannot_be_used_is_named_at_once(tmp_path):
     image.pngsave(str(tmp_path / "a.png"), keep="icc")
     with pytest.raises(ValueError, match=r"a\.png: its colour profile cannot be used: .+; replace it$"):
         Photo.open(tmp_path / "a.png")
+
+
+def test_exif_that_points_nowhere_is_carried(tmp_path):
+    """A pointer to the exposure data whose type is not that of an offset."""
+    block = struct.pack(
+        "<2sHIHHHIIHHIII", b"II", 42, 8, 2, 271, 2, 4, int.from_bytes(b"Mak\0", "little"), 34665, 8, 1, 26, 0
+    )
+    Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + block)
+    for suffix in (".jpg", ".tif", ".webp"):
+        write_photo(Photo.open(tmp_path / "a.jpg"), tmp_path / f"out{suffix}")
+        with Image.open(tmp_path / f"out{suffix}") as image:
+            assert image.getexif()[271] == "Mak"

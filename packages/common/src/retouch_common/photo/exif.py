@@ -53,8 +53,8 @@ class Exif:
         data = bytearray(_JPEG.sub(lambda found: b"\0" * len(found[0]), self.data))
         sizes = {_PIXELS_ACROSS: width, _PIXELS_DOWN: height}
         self._set(data, self._tiff.first, {ORIENTATION: 1})
-        if _EXIF in self._first:
-            self._set(data, int(self._first[_EXIF].integers()[0]), sizes)
+        if (exposure := self._exposure()) is not None:
+            self._set(data, exposure, sizes)
         self._drop_thumbnail(data)
         return bytes(data)
 
@@ -85,9 +85,17 @@ class Exif:
             if length > 4 and begin + length <= len(data):
                 data[begin : begin + length] = bytes(length)
 
-    def _exposure_records(self) -> list[bytes]:
+    def _exposure(self) -> int | None:
+        """Return the offset of the directory of exposure and camera; None if the first points to none."""
         try:
-            return self._tiff.records(int(self._first[_EXIF].integers()[0])) if _EXIF in self._first else []
+            return int(self._first[_EXIF].integers()[0]) if _EXIF in self._first else None
+        except DamageError:
+            return None
+
+    def _exposure_records(self) -> list[bytes]:
+        exposure = self._exposure()
+        try:
+            return [] if exposure is None else self._tiff.records(exposure)
         except DamageError:
             return []
 
