@@ -19,7 +19,9 @@ from pyarrow import parquet
 from retouch_common.faces.face import Face
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.inference import regions
+from retouch_common.photo.content_credentials import read_credentials
 from retouch_common.photo.io import Photo
+from retouch_common.testing.certificates import write_certificate
 
 
 @pytest.fixture(scope="module")
@@ -387,6 +389,25 @@ def test_confined_changes_lie_on_skin_and_the_option_switches_that_off(tmp_path,
     mask = retoucher.skin.locate(Photo.open(path), plan.faces[0]).weights(0, 0, 512, 512)
     assert changed[True].any() and not changed[True][mask == 0].any()
     assert changed[False][mask == 0].any()
+
+
+def test_signed_output_names_the_changed_crop(tmp_path, weights, monkeypatch):
+    pytest.importorskip("c2pa")
+    found(monkeypatch, (120.0, 80.0, 60.0, 80.0))
+    path, out = make_photo(tmp_path / "a.jpg", size=(600, 800)), tmp_path / "out.jpg"
+    certificate, _ = write_certificate(tmp_path)
+    result = run(path, "-o", out, "--weights", weights, "--no-confine", "--sign", certificate)
+    assert result.exit_code == 0, result.output
+    credentials = read_credentials(out)
+    assert credentials["signature"] == "valid"
+    (region,) = credentials["manifests"][0]["actions"][1]["regions"]
+    x, y, w, h = map(int, region)
+    assert w < 400 and h < 400
+    run(path, "-o", tmp_path / "out.png", "--weights", weights, "--no-confine")
+    changed = (stored(tmp_path / "out.png") != stored(path)).any(axis=2)
+    assert changed[y : y + h, x : x + w].any()
+    changed[y : y + h, x : x + w] = False
+    assert not changed.any()
 
 
 def test_retouching_does_not_load_what_is_slow_to_import(tmp_path):

@@ -1,6 +1,7 @@
 """Photographs in memory and as files, through ``Restorer`` and the command, with a tiny untrained network."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan, regions
 from retouch_common.inference.faces import UNTOUCHED
 from retouch_common.photo.sources import ArraySource
+from retouch_common.testing.certificates import write_certificate
 
 BOX = (110.0, 80.0, 60.0, 80.0)
 UNKNOWN = np.full((5, 2), np.nan, np.float32)
@@ -144,6 +146,30 @@ def test_the_command_writes_what_it_says(tmp_path, weights):
     (face,) = report["faces"]
     assert set(face["undone"]) == {"white", "eye"} and 1 <= face["undone"]["eye"]["degree"] <= 5
     assert (tmp_path / "out.report.png").is_file() and (tmp_path / "out.compare.jpg").is_file()
+
+
+def test_the_report_says_what_content_credentials_claim(tmp_path, weights, monkeypatch):
+    pytest.importorskip("c2pa")
+    certificate, _ = write_certificate(tmp_path)
+    written(tmp_path / "a.png", photo())
+    options = ["--weights", weights, "--face-box", "110,80,60,80", "--experts", "eye"]
+    first = run(tmp_path / "a.png", "-o", tmp_path / "first.png", *options, "--report", "--sign", certificate)
+    assert first.exit_code == 0, first.output
+    assert json.loads((tmp_path / "first.report.json").read_text())["content_credentials"] is None
+    second = [tmp_path / "first.png", "-o", tmp_path / "second.png", *options, "--report", "--overwrite"]
+    assert run(*second).exit_code == 0
+    found = json.loads((tmp_path / "second.report.json").read_text())["content_credentials"]
+    assert found["signature"] == "valid" and found["problems"] == []
+    (claim,) = found["manifests"]
+    assert claim["signed_by"] == "Photographer" and claim["ingredients"] == ["a.png"]
+    edited = claim["actions"][1]
+    assert edited["action"] == "c2pa.edited" and edited["program"].startswith("mofrr ")
+    square = face_plan.squares_in(photo(), [Face(BOX, 1.0, UNKNOWN)], False)[0]
+    assert edited["regions"] == [list(square.bounds(260, 340))]
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    assert run(*second).exit_code == 0
+    found = json.loads((tmp_path / "second.report.json").read_text())["content_credentials"]
+    assert found == {"not read": "pip install 'retouch-common[c2pa]'"}
 
 
 def test_a_folder_with_a_broken_file(tmp_path, weights):

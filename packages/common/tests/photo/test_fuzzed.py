@@ -40,8 +40,8 @@ def test_a_profile_that_cannot_be_used_is_named_at_once(tmp_path):
         Photo.open(tmp_path / "a.png")
 
 
-def test_exif_that_points_nowhere_is_carried(tmp_path):
-    """A pointer to the exposure data whose type is not that of an offset."""
+def test_exif_that_points_nowhere_is_carried(tmp_path, caplog):
+    """A pointer to the exposure data whose type is not that of an offset; TIFF loses that, and says so."""
     block = struct.pack(
         "<2sHIHHHIIHHIII", b"II", 42, 8, 2, 271, 2, 4, int.from_bytes(b"Mak\0", "little"), 34665, 8, 1, 26, 0
     )
@@ -49,4 +49,7 @@ def test_exif_that_points_nowhere_is_carried(tmp_path):
     for suffix in (".jpg", ".tif", ".webp"):
         write_photo(Photo.open(tmp_path / "a.jpg"), tmp_path / f"out{suffix}")
         with Image.open(tmp_path / f"out{suffix}") as image:
-            assert image.getexif()[271] == "Mak"
+            assert image.getexif()[271].rstrip("\0") == "Mak"
+    lines = [record.message for record in caplog.records]
+    assert [line.split(": ", 1)[1] for line in lines] == ["not carried over from a.jpg: EXIF (malformed)"]
+    assert lines[0].startswith(str(tmp_path / "out.tif"))

@@ -172,9 +172,10 @@ class Restorer:
         faces = self.restore_faces(photo, plan.squares)
         rows = changed_face_rows(photo, faces, strength=chosen.strength)
         parts = face_parts(photo, plan.squares)
+        credentials = _content_credentials(source) if chosen.report else None  # before the photo may be replaced
         changed = write_photo(photo, target, rows, chosen, parts, weights=self.network.model.weights_sha256)
         if chosen.report:
-            self._write_report(faces, source, target)
+            self._write_report(faces, source, target, credentials)
         return replace(plan, changed=changed)
 
     def restore_faces(self, source: RowSource, squares: Sequence[FaceSquare]) -> list[RestoredFace]:
@@ -214,7 +215,9 @@ class Restorer:
             images={name: view[0].float().cpu().permute(1, 2, 0).contiguous().numpy() for name, view in images.items()},
         )
 
-    def _write_report(self, faces: Sequence[RestoredFace], source: Path, target: Path) -> None:
+    def _write_report(
+        self, faces: Sequence[RestoredFace], source: Path, target: Path, credentials: dict[str, Any] | None
+    ) -> None:
         from retouch_common.files import write_atomically
         from retouch_common.training.sheets import save_sheet
 
@@ -227,6 +230,7 @@ class Restorer:
             "seed": self.options["seeds"],
             "samples": self.options["samples"],
             "experts": "auto" if experts is None else list(experts),
+            "content_credentials": credentials,
             "faces": [face.as_json() for face in faces],
         }
         write_atomically(sibling_path(target, REPORT), (json.dumps(report, indent=2) + "\n").encode())
@@ -235,6 +239,16 @@ class Restorer:
             views = {"as given": (face.images["restored"] - face.change).clip(0, 1), **face.images}
             rows.append({name: torch.from_numpy(view).permute(2, 0, 1) for name, view in views.items()})
         save_sheet(sibling_path(target, REPORT_PICTURES), rows)
+
+
+def _content_credentials(photo: Path) -> dict[str, Any] | None:
+    """Return what the content credentials of a photo claim, for the report; None without any."""
+    from retouch_common.photo.content_credentials import INSTALL, read_credentials
+
+    try:
+        return read_credentials(photo)
+    except ImportError:
+        return {"not read": INSTALL}
 
 
 def start_restoring(

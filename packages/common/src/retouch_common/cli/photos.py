@@ -128,9 +128,31 @@ strip_option = click.option(
 )
 
 
+def _usable_certificate(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a certificate that cannot be used before anything else is loaded."""
+    if value is not None:
+        from retouch_common.photo.content_credentials import load_certificate
+
+        try:
+            load_certificate(value)
+        except (ValueError, OSError) as error:
+            raise click.UsageError(f"--sign {error}") from error
+    return value
+
+
+sign_option = click.option(
+    "--sign",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="CERT",
+    callback=_usable_certificate,
+    help="Add content credentials (C2PA), signed with a PEM file of the certificate chain and its private key.  "
+    "[needs retouch-common[c2pa]]",
+)
+
+
 def output_options(command: F) -> F:
-    """Add --provenance, --strip and --max-pixels."""
-    return provenance_option(strip_option(max_pixels_option(command)))
+    """Add --provenance, --sign, --strip and --max-pixels."""
+    return provenance_option(sign_option(strip_option(max_pixels_option(command))))
 
 
 quality_option = click.option(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _NOT_RECORDED = (
     "compare", "overwrite", "provenance", "max_pixels", "mask", "protect", "mask_out", "report", "strip", "measure",
+    "sign",
 )  # fmt: skip
 
 
@@ -42,6 +43,7 @@ class PhotoOptions:
         overwrite: Whether existing files may be replaced, the input included where it is the output.
         quality: 1 to 100 for JPEG, WebP and AVIF; None for 95 (AVIF: 90).
         provenance: Whether the output's XMP says that and how a trained network changed it.
+        sign: PEM file of a certificate chain and its key, to add content credentials (extra ``c2pa``); None for none.
         strip: Metadata that outputs do not carry: "gps", "all", or None; see :meth:`Photo.write_stripes`.
         max_pixels: Largest photo that is opened, in pixels (WebP and AVIF: a fifth); None for any.
         measure: Whether to measure the share of pixels that are changed, which takes decoding the photo once more.
@@ -52,6 +54,7 @@ class PhotoOptions:
     overwrite: bool = False
     quality: int | None = None
     provenance: bool = True
+    sign: Path | None = None
     strip: Strip | None = None
     max_pixels: int | None = MAX_PIXELS
     measure: bool = False
@@ -87,16 +90,21 @@ def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Seque
 
     Raises:
         OSError: If the photograph cannot be opened.
-        ValueError: If ``source`` is not a photograph, ``target`` cannot hold it, or an existing output may not be
-            replaced.
+        ValueError: If ``source`` is not a photograph, ``target`` cannot hold it, an existing output may not be
+            replaced, or it cannot be signed.
     """
     from retouch_common.inference.batch import plan_job, refuse_collisions
+    from retouch_common.photo.content_credentials import load_certificate, refuse_credentials
     from retouch_common.photo.io import Photo
 
     job = plan_job(source, target, options.endings)
     refuse_collisions(job, kept=[*options.kept, *kept], overwrite=options.overwrite)
     photo = Photo.open(source, max_pixels=options.max_pixels)
     photo.check_output(target)
+    if options.sign is not None:
+        load_certificate(options.sign)
+        if options.strip is not None:
+            refuse_credentials(source)
     return photo
 
 
@@ -117,7 +125,8 @@ def write_photo(
         rows: Blocks of rows, which may be computed from the photograph as it is written. None for a photograph that
             stays as it is: its file is copied, or converted to another format.
         options: Options.
-        parts: Parts (x, y, w, h) that the comparison shows; the whole photograph without any.
+        parts: Parts (x, y, w, h) outside which nothing is changed, and which the comparison shows; the whole photograph
+            without any.
         weights: SHA-256 of the network's weights, for the history.
 
     Returns:
@@ -127,14 +136,24 @@ def write_photo(
         OSError: If a file cannot be written.
     """
     from retouch_common.inference.companions import Comparison
+    from retouch_common.photo.content_credentials import Signature, load_certificate
     from retouch_common.photo.io import Photo
 
     comparison = Comparison(photo, parts) if options.compare else None  # before the photo itself may be replaced
     changes = _Changes(photo)
     if rows is not None:
-        rows = changes.counted(rows) if options.measure else rows
         edit = edit_record(options, weights)
-        photo.write_stripes(target, rows, quality=options.quality, edit=edit, strip=options.strip)
+        signature = None
+        if options.sign is not None:
+            signature = Signature(certificate=load_certificate(options.sign), edit=edit, regions=parts)
+        photo.write_stripes(
+            target,
+            changes.counted(rows) if options.measure else rows,
+            quality=options.quality,
+            edit=edit if options.provenance else None,
+            strip=options.strip,
+            signature=signature,
+        )
     else:
         photo.write_unchanged(target, quality=options.quality, strip=options.strip)
     if comparison is not None:
@@ -157,15 +176,13 @@ class _Changes:
             yield block
 
 
-def edit_record(options: PhotoOptions, weights: str | None = None) -> Edit | None:
-    """Return what an output's history says of an edit: the package of the options, and those that matter; or None.
+def edit_record(options: PhotoOptions, weights: str | None = None) -> Edit:
+    """Return what an output's history says of an edit: the package of the options, and those that matter.
 
     ``weights`` is the SHA-256 of the network's weights.
     """
     from retouch_common.photo.xmp import Edit
 
-    if not options.provenance:
-        return None
     package = type(options).__module__.partition(".")[0]
     settings = {
         entry.name: value

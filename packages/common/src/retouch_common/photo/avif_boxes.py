@@ -10,8 +10,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from retouch_common.photo.content_credentials import CREDENTIALS
 from retouch_common.photo.damage import DamageError
 
+_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _HEAD = 1 << 24  # bytes at the start of a file that are searched for boxes
 
 
@@ -34,12 +36,13 @@ def read_properties(path: str | os.PathLike[str]) -> AvifProperties:
     """Read the properties of an AVIF file; of several images, the first property of each kind counts."""
     with open(path, "rb") as file:
         head = file.read(_HEAD)
-    meta = next((body for kind, _, body in _boxes(head) if kind == b"meta"), b"")
+    top = [(kind, body) for kind, _, body in _boxes(head)]
+    meta = next((body for kind, body in top if kind == b"meta"), b"")
     boxes = {kind: body for kind, _, body in _boxes(meta[4:])}
     properties = next((body for kind, _, body in _boxes(boxes.get(b"iprp", b"")) if kind == b"ipco"), b"")
     cicp = None
     monochrome = False
-    others = set()
+    others = {CREDENTIALS} if any(kind == b"uuid" and body.startswith(_C2PA) for kind, body in top) else set()
     for kind, _, body in _boxes(properties):
         if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 10 and cicp is None:
             cicp = struct.unpack_from(">HHH", body, 4)

@@ -19,7 +19,7 @@ from retouch_common.photo.formats import FORMATS, Format
 from retouch_common.photo.limits import refuse_large
 from retouch_common.photo.metadata import Metadata
 from retouch_common.photo.pixels import image_from_array
-from retouch_common.photo.tiff_exif import read_tiff_tags
+from retouch_common.photo.tiff_exif import MALFORMED, read_tiff_tags
 from retouch_common.photo.writing import write_file
 
 
@@ -41,7 +41,7 @@ def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) ->
                 profile=metadata.profile, exif=Exif(metadata.exif).updated(width, height), xmp=metadata.xmp
             )
         except DamageError:
-            metadata = Metadata(profile=metadata.profile, xmp=metadata.xmp, losses=("EXIF (malformed)",))
+            metadata = Metadata(profile=metadata.profile, xmp=metadata.xmp, losses=(MALFORMED,))
     space = {1: ("b-w", "grey16"), 2: ("b-w", "grey16")}.get(bands, ("srgb", "rgb16"))[levels.itemsize - 1]
     target = folder / "photo.tif"
     options = {"compression": "none", "bigtiff": levels.nbytes > 3_500_000_000}

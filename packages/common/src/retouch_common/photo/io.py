@@ -24,6 +24,7 @@ import numpy as np
 import pyvips
 
 from retouch_common.files import ScratchDirectory, atomic_output
+from retouch_common.photo.content_credentials import Signature
 from retouch_common.photo.damage import DamageError, reason
 from retouch_common.photo.decoder import Decoder
 from retouch_common.photo.formats import FORMATS, Format, format_for_output, is_lossless_avif, is_lossless_webp, sniff
@@ -211,6 +212,7 @@ class Photo:
         quality: int | None = None,
         edit: Edit | None = None,
         strip: Strip | None = None,
+        signature: Signature | None = None,
     ) -> None:
         """Write new pixels that are computed from top to bottom, in bounded memory.
 
@@ -223,6 +225,7 @@ class Photo:
             quality: 1..100 for JPEG, WebP and AVIF; None for 95 (AVIF: 90).
             edit: What was done, recorded in the output's XMP; None to record nothing.
             strip: "gps" to leave out coordinates, "all" to leave out all metadata but colour space and ``edit``.
+            signature: Content credentials to add; None to add none.
 
         Raises:
             OSError: If the output cannot be written.
@@ -249,6 +252,11 @@ class Photo:
 
             rows = self._stored_rows(stripes)
             stream_rows(rows, self.width, self.height, self._layout.bands, self.dtype, save)
+            if signature is not None:
+                try:
+                    signature.add_to(temporary, target.name, self.path, self.format.name)
+                except OSError as error:
+                    raise OSError(f"{path}: {error}") from error
         if metadata.losses:
             logger.warning("%s: not carried over from %s: %s", path, self.path.name, "; ".join(metadata.losses))
 

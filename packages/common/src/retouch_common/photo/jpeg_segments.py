@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 
 import pyvips
 
+from retouch_common.photo.content_credentials import CREDENTIALS
 from retouch_common.photo.damage import DamageError
 from retouch_common.photo.jpeg_source import end_of_picture
 
 _EXIF, _XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _ICC, _MPF, _ISO_GAIN_MAP = b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
-_APP0, _APP1, _APP2, _APP13, _APP14, _COM, _SOS = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE, 0xDA
+_APP0, _APP1, _APP2, _APP11, _APP13, _APP14, _COM, _SOS = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE, 0xDA
 _LARGEST = 65533  # bytes of a segment's data
 _GAIN_MAP_XMP = (b"http://ns.adobe.com/hdr-gain-map/1.0/", b"urn:com:apple:photo:2020:aux:hdrgainmap")
 _MP_ENTRIES = 0xB002
@@ -102,6 +103,8 @@ def _sort(found: JpegSegments, marker: int, content: bytes) -> str | None:
         found.iso_gain_map = content
     elif marker == _APP13 and content.startswith(_PHOTOSHOP):
         found.resources += content[len(_PHOTOSHOP) :]
+    elif marker == _APP11 and content.startswith(b"JP"):
+        return CREDENTIALS
     elif 0xE1 <= marker <= 0xEF and marker != _APP14 and not content.startswith(_ICC):
         name = content[:16].split(b"\0")[0]
         return f"segment APP{marker - _APP0}" + (f" {name.decode()!r}" if name.isascii() and name.strip() else "")

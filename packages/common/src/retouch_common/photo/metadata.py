@@ -29,8 +29,9 @@ from retouch_common.photo.formats import Format
 from retouch_common.photo.image_resources import join_resources, split_resources
 from retouch_common.photo.jpeg_segments import LARGEST_EXIF, LARGEST_XMP, read_segments, upright_gain_map
 from retouch_common.photo.png_chunks import read_chunks
-from retouch_common.photo.tiff_exif import read_tiff_tags
+from retouch_common.photo.tiff_exif import MALFORMED, can_be_in_tiff, read_tiff_tags
 from retouch_common.photo.tiff_structure import Entry
+from retouch_common.photo.webp_chunks import read_unknown
 from retouch_common.photo.xmp import Edit, Xmp
 
 
@@ -87,7 +88,7 @@ def read_metadata(path: str | os.PathLike[str], format: Format, header: pyvips.I
         try:
             exif = Exif(metadata.exif)
         except DamageError:
-            return replace(metadata, exif=None, losses=(*metadata.losses, "EXIF (malformed)"))
+            return replace(metadata, exif=None, losses=(*metadata.losses, MALFORMED))
         if exif.value(X_RESOLUTION) and metadata.resolution is None:
             metadata = replace(metadata, resolution=(header.xres, header.yres))
         if format.name in ("WebP", "AVIF"):
@@ -126,7 +127,7 @@ def _of_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     iptc, resources = (block, None) if block.startswith(b"\x1c") else split_resources(block)
     if block and not iptc and not resources:
         profiles["iptc (malformed)"] = b""
-    losses = [f"chunk {kind}" for kind in found.unknown]
+    losses = found.others
     losses += [
         f"raw profile {name!r}" for name in profiles if name not in ("iptc", "exif", "app1", "xmp", "icc", "icm")
     ]
@@ -165,7 +166,7 @@ def _of_tiff(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
 
 
 def _of_webp(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
-    return metadata
+    return replace(metadata, losses=read_unknown(path))
 
 
 def _of_avif(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
@@ -234,6 +235,8 @@ def _outgoing_exif(
     block = None if exif is None else exif.updated(width, height)
     if exif is not None and exif.has_maker_notes and target.name == "TIFF" != source.name:
         losses.append("places that the maker notes point to")
+    if block is not None and target.name == "TIFF" and not can_be_in_tiff(block):
+        losses.append(MALFORMED)
     if target.name in ("WebP", "AVIF"):
         entries = [bytes_entry(IPTC, out.iptc)] if out.iptc else []
         entries += [bytes_entry(IMAGE_RESOURCES, join_resources(None, out.resources))] if out.resources else []

@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from retouch_common.photo.content_credentials import CREDENTIALS
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
@@ -19,6 +21,7 @@ _COLOUR = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
 _STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf", b"pHYs")
 # What describes the old pixels or their coding.
 _STALE = (b"bKGD", b"hIST", b"sBIT", b"tIME", b"sPLT")
+_C2PA = b"caBX"
 _LIMIT = 1 << 26  # bytes of a chunk that is kept
 
 
@@ -32,7 +35,7 @@ class PngChunks:
         physical: Data of pHYs, None if missing.
         exif: EXIF block, None if missing.
         profiles: Raw profiles by name ("iptc", "exif", …), as ImageMagick keeps them.
-        unknown: Types of other chunks.
+        others: Names of other chunks.
     """
 
     text: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -40,7 +43,7 @@ class PngChunks:
     physical: bytes | None = None
     exif: bytes | None = None
     profiles: dict[str, bytes] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
     @property
     def exif_block(self) -> bytes | None:
@@ -79,7 +82,7 @@ def _sort(found: PngChunks, kind: bytes, data: bytes) -> None:
     elif kind == b"eXIf":
         found.exif = data
     elif kind not in _STRUCTURE + _STALE:
-        found.unknown.append(kind.decode("latin-1"))
+        found.others.append(CREDENTIALS if kind == _C2PA else f"chunk {kind.decode('latin-1')}")
 
 
 def _raw_profile(kind: bytes, data: bytes) -> bytes:

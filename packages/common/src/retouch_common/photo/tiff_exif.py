@@ -16,8 +16,11 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from retouch_common.photo.content_credentials import CREDENTIALS
+from retouch_common.photo.damage import DamageError
 from retouch_common.photo.tiff_structure import Entry, Tiff, swapped
 
+MALFORMED = "EXIF (malformed)"  # in messages
 _LONG = 4
 _EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
 _PIXELS_ACROSS, _PIXELS_DOWN = 40962, 40963
@@ -25,7 +28,7 @@ _PIXELS_ACROSS, _PIXELS_DOWN = 40962, 40963
 _DESCRIPTIVE = {269, 270, 271, 272, 285, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
 _POINTERS = (_EXIF, _GPS, _INTEROPERABILITY)
 _UNIT, _RESOLUTIONS, _EXTRA_SAMPLES, _XMP, _IPTC, _RESOURCES = 296, (282, 283), 338, 700, 33723, 34377
-_SUB_IMAGES = 330
+_SUB_IMAGES, _C2PA = 330, 52545
 _PER_MM = {2: 1 / 25.4, 3: 1 / 10}
 # How the file stores its pixels, and what is carried otherwise.
 _STRUCTURE = {
@@ -57,7 +60,7 @@ class TiffTags:
 
 def read_tiff_tags(path: str | os.PathLike[str]) -> TiffTags:
     """Read the metadata of a TIFF or BigTIFF file; damaged parts count as missing."""
-    exif = read_tiff_exif(path)
+    exif, complete = _read_exif(path)
     try:
         with open(path, "rb") as file:
             tiff = Tiff(file)
@@ -65,11 +68,13 @@ def read_tiff_tags(path: str | os.PathLike[str]) -> TiffTags:
             entries = tiff.entries(tiff.first, {_UNIT, *_RESOLUTIONS, _EXTRA_SAMPLES, _IPTC, _RESOURCES})
     except ValueError:
         return TiffTags(exif)
+    losses = [] if complete else [MALFORMED]
     iptc = entries[_IPTC].value if _IPTC in entries else None
     if iptc and entries[_IPTC].type == _LONG and not iptc.startswith(b"\x1c"):
         iptc = swapped(iptc, _LONG, ">")  # bytes, whatever the type says
-    losses = ["smaller versions or other images in it"] if _SUB_IMAGES in tags else []
-    unknown = sorted(tags - _STRUCTURE - _DESCRIPTIVE - {*_POINTERS, _SUB_IMAGES})
+    losses += ["smaller versions or other images in it"] if _SUB_IMAGES in tags else []
+    losses += [CREDENTIALS] if _C2PA in tags else []
+    unknown = sorted(tags - _STRUCTURE - _DESCRIPTIVE - {*_POINTERS, _SUB_IMAGES, _C2PA})
     if unknown:
         losses.append(f"tag{'s' if len(unknown) > 1 else ''} {', '.join(map(str, unknown))}")
     resources = entries[_RESOURCES].value if _RESOURCES in entries else b""
@@ -103,39 +108,60 @@ def _pack_all(tiff: Tiff, parts: dict[int, list[Entry]], at: int, kept: Sequence
     return data + tiff.pack(parts.get(0, []) + pointers[0], first, kept), first
 
 
-def _parts(tiff: Tiff) -> dict[int, list[Entry]]:
-    """Return the descriptive entries by directory: 0 for the first, else the tag that points to it."""
+def _parts(tiff: Tiff) -> tuple[dict[int, list[Entry]], bool]:
+    """Return the descriptive entries by directory: 0 for the first, else the tag that points to it.
+
+    The second value is whether all directories can be read; others are left out.
+    """
+    complete = True
     first = tiff.entries(tiff.first, wanted=_DESCRIPTIVE.union(_POINTERS))
     parts = {0: [entry for tag, entry in first.items() if tag in _DESCRIPTIVE]}
     directories = {0: first}
     for number, parent in ((_EXIF, 0), (_GPS, 0), (_INTEROPERABILITY, _EXIF)):
         pointer = directories.get(parent, {}).get(number)
-        if pointer is not None:
-            entries = tiff.entries(int.from_bytes(pointer.value, "little"))
-            directories[number] = entries
-            parts[number] = [entry for tag, entry in entries.items() if tag not in _POINTERS]
-    return parts
+        if pointer is None:
+            continue
+        try:
+            directories[number] = tiff.entries(int(pointer.integers()[0]))
+        except DamageError:
+            complete = False
+            continue
+        parts[number] = [entry for tag, entry in directories[number].items() if tag not in _POINTERS]
+    return parts, complete
 
 
 def read_tiff_exif(path: str | os.PathLike[str]) -> bytes | None:
     """Return the EXIF block of a TIFF or BigTIFF file, without the "Exif" header; None if missing or damaged."""
+    return _read_exif(path)[0]
+
+
+def can_be_in_tiff(exif: bytes) -> bool:
+    """Whether all directories of an EXIF block can be read, and so be written into a TIFF file."""
+    try:
+        return _parts(Tiff(io.BytesIO(exif)))[1]
+    except DamageError:
+        return False
+
+
+def _read_exif(path: str | os.PathLike[str]) -> tuple[bytes | None, bool]:
+    """Return the EXIF block of a file, and whether all of its directories can be read."""
     try:
         with open(path, "rb") as file:
-            parts = _parts(Tiff(file))
+            parts, complete = _parts(Tiff(file))
     except ValueError:
-        return None
+        return None, False
     if not any(parts.values()):
-        return None
+        return None, complete
     head = struct.pack("<2sHI", b"II", 42, 8)
     block = Tiff(io.BytesIO(head + b"\0" * 8))
     data, first = _pack_all(block, parts, len(head))
-    return struct.pack("<2sHI", b"II", 42, first) + data
+    return struct.pack("<2sHI", b"II", 42, first) + data, complete
 
 
 def append_tiff_tags(
     path: str | os.PathLike[str], exif: bytes | None, width: int, height: int, entries: Sequence[Entry] = ()
 ) -> None:
-    """Add EXIF and other entries to a TIFF or BigTIFF file of one page, in place; a malformed block adds nothing.
+    """Add EXIF and other entries to a TIFF or BigTIFF file of one page, in place, as far as it can be read.
 
     Width and height are those of the photo in pixels, which EXIF repeats; ``entries`` replace those of the same tags.
 
@@ -145,7 +171,7 @@ def append_tiff_tags(
     parts: dict[int, list[Entry]] = {0: []}
     if exif is not None:
         with contextlib.suppress(ValueError):
-            parts = _parts(Tiff(io.BytesIO(bytes(exif).removeprefix(b"Exif\0\0"))))
+            parts, _ = _parts(Tiff(io.BytesIO(bytes(exif).removeprefix(b"Exif\0\0"))))
     sizes = {_PIXELS_ACROSS: width, _PIXELS_DOWN: height}
     parts[_EXIF] = [
         Entry(entry.tag, _LONG, 1, struct.pack("<I", sizes[entry.tag])) if entry.tag in sizes else entry

@@ -5,9 +5,32 @@ Reference: RFC 9649, section 2.
 
 from __future__ import annotations
 
+import os
 import struct
 
+from retouch_common.photo.content_credentials import CREDENTIALS
+
+_KNOWN = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "}
+_C2PA = b"C2PA"
+_MOST = 1000  # chunks that are looked at
 _ICC, _ALPHA, _EXIF, _XMP = 0x20, 0x10, 0x08, 0x04
+
+
+def read_unknown(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return the names of chunks that are not carried, for messages."""
+    found = set()
+    with open(path, "rb") as file:
+        at = 12
+        for _ in range(_MOST):
+            file.seek(at)
+            header = file.read(8)
+            if len(header) < 8:
+                break
+            kind, length = struct.unpack("<4sI", header)
+            if kind not in _KNOWN:
+                found.add(CREDENTIALS if kind == _C2PA else f"chunk {kind.decode('latin-1')}")
+            at += 8 + length + length % 2
+    return tuple(sorted(found))
 
 
 def with_metadata(
