@@ -37,7 +37,7 @@ import click
 import numpy as np
 import tifffile
 from PIL import Image, ImageCms, ImageFile, ImageOps
-from retouch_common.metrics.environment import environment, work_tree_changes
+from retouch_common.metrics.environment import commit, environment, work_tree_changes
 from retouch_common.photo.io import Photo
 from retouch_common.photo.sources import blocks
 
@@ -539,12 +539,14 @@ def main(
     seed = int.from_bytes(os.urandom(3), "big") if seed is None else seed
     numbers = iter(range(files or 10**9)) if only is None else iter([only])
     print(f"seed {seed}", flush=True)
-    start = time.monotonic()
+    start, before = time.monotonic(), commit()
     tally = fuzz(seed, numbers, start + 60 * minutes, saved)
     counts = ", ".join(f"{count} {kind}" for kind, count in tally.endings.most_common())
     largest = f"at most {tally.seconds:.1f} s of processor time and {tally.resident >> 20} MiB"
     print(f"{sum(tally.endings.values())} files: {counts}; {largest}")
     if summary is not None:
+        if commit() != before:
+            raise click.ClickException(f"the work tree changed during the run; {summary} was not written")
         write_summary(summary, seed, tally, time.monotonic() - start)
     sys.exit(bool(tally.failures))
 

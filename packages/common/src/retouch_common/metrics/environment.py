@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
         }
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
@@ -75,9 +75,10 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str | None:
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    return commit and commit + ("-dirty" if work_tree_changes() else "")
+def commit() -> str | None:
+    """Return the commit of the checkout, with "-dirty" if files differ from it; None outside a checkout."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    return head and head + ("-dirty" if work_tree_changes() else "")
 
 
 def _git(*arguments: str) -> str | None:
