@@ -143,6 +143,7 @@ def build(session: nox.Session) -> None:
             old.unlink()
         # without further options `build` makes the wheel from the sdist, which proves the sdist
         session.run("python", "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{package}", silent=True)
+    session.run("python", ".ci/sbom.py", *[str(wheel(session, package)) for package in packages])
     session.run("python", ".ci/check_dist.py", *packages)
     session.run("twine", "check", "--strict", *[str(file) for file in sorted(DIST.iterdir())])
 

@@ -1,16 +1,19 @@
 """Check the built sdists and wheels in dist/: `python .ci/check_dist.py PACKAGE…`.
 
 A dependency with a path or address (` @ `, `file:`) works on the machine that built it and nowhere else; pip
-refuses it in a published wheel. Licence, typing marker and version must be in place too.
+refuses it in a published wheel. Licence, typing marker, version and bill of materials must be in place too.
 """
 
 from __future__ import annotations
 
 import email
+import json
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
+
+from sbom import sbom_of, sbom_path
 
 ROOT = Path(__file__).parent.parent
 LARGEST = 45 * 2**20  # bytes; the bundled weights may take 40 MB, and PyPI takes 100
@@ -22,6 +25,8 @@ def wheel_problems(wheel: Path) -> list[str]:
         names = file.namelist()
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
         problems = metadata_problems(file.read(metadata).decode())
+        if json.loads(file.read(sbom_path(file)) if sbom_path(file) in names else b"{}") != sbom_of(file):
+            problems.append("has no bill of materials that lists its weights; `python .ci/sbom.py` adds it")
     problems += [f"has no {part}" for part in ("LICENSE", "py.typed") if not any(n.endswith(part) for n in names)]
     problems += [f"holds {name}" for name in names if name.startswith(("tests/", "benchmarks/", "src/"))]
     if wheel.stat().st_size > LARGEST:
