@@ -6,6 +6,7 @@
     build [-- PACKAGE…]       sdists and wheels into dist/, checked
     smoke                     the built wheels in an empty environment: commands, imports, a portrait
     repro                     same run, resume, schema, golden forward, golden loss curve
+    lock                      versions and hashes of what development needs, into .ci/requirements.txt
     golden [-- --update]      only the golden files: compare, or write them anew
     weights -- PACKAGE [NAME] train what the package bundles, from portraits to file; rerun to resume
     reproduce -- PACKAGE [TABLE…]  repeat the paper's comparisons; rerun to resume (--smoke: two arms, two steps)
@@ -14,8 +15,8 @@
     benchmark [-- OPTIONS]    speed and memory, as JSON with the environment
 
 Environment: RETOUCH_PYTHONS="3.10 3.13" runs tests, build and smoke with these interpreters instead of the
-one that runs nox; RETOUCH_DATA is the folder of portraits (default ../shared/data), RETOUCH_RUNS that of the training
-runs of `weights` (default runs).
+one that runs nox; RETOUCH_LOCKED=1 installs the versions of .ci/requirements.txt, by hash; RETOUCH_DATA is the folder
+of portraits (default ../shared/data), RETOUCH_RUNS that of the training runs of `weights` (default runs).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
 
 ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
+LOCK = ROOT / ".ci" / "requirements.txt"
 WORKSPACE = nox.project.load_toml(ROOT / "pyproject.toml")
 PROJECTS = {file.parent.name: nox.project.load_toml(file) for file in ROOT.glob("packages/*/pyproject.toml")}
 PACKAGES = sorted(PROJECTS)
@@ -54,13 +56,19 @@ def install(session: nox.Session, *groups: str) -> None:
     """Install all local packages, editable and with their extras, and groups of tools, in one command.
 
     One command, so that a package outside the range another one declares is refused instead of replaced by
-    a published one.
+    a published one. With RETOUCH_LOCKED=1 other packages have the versions and hashes of .ci/requirements.txt.
     """
-    local = []
-    for package in PACKAGES:
-        extras = ",".join(sorted(PROJECTS[package]["project"].get("optional-dependencies", {})))
-        local += ["-e", f"packages/{package}" + (f"[{extras}]" if extras else "")]
-    session.install(*local, *nox.project.dependency_groups(WORKSPACE, *groups))
+    locked = ["--constraint", str(LOCK)] if os.environ.get("RETOUCH_LOCKED") else []
+    if locked and session.venv_backend != "uv":
+        session.error("RETOUCH_LOCKED needs uv, which checks hashes of some packages only: pip install uv")
+    local = [part for package in local_packages() for part in ("-e", package)]
+    session.install(*local, *nox.project.dependency_groups(WORKSPACE, *groups), *locked)
+
+
+def local_packages() -> list[str]:
+    """The folders of all packages, with all their extras."""
+    extras = {name: ",".join(sorted(PROJECTS[name]["project"].get("optional-dependencies", {}))) for name in PACKAGES}
+    return [f"packages/{name}" + (f"[{extras[name]}]" if extras[name] else "") for name in PACKAGES]
 
 
 def wheel(session: nox.Session, package: str) -> Path:
@@ -188,6 +196,21 @@ def fuzz(session: nox.Session) -> None:
     """
     session.install("-e", "packages/common", "tifffile>=2024.8")
     session.run("python", ".ci/fuzz.py", *session.posargs, env=ENVIRONMENT)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Write versions and hashes of all packages that development needs, for all systems, to .ci/requirements.txt."""
+    session.install("uv")
+    wanted = Path(session.create_tmp()) / "wanted.txt"
+    groups = nox.project.dependency_groups(WORKSPACE, *WORKSPACE["dependency-groups"])
+    wanted.write_text("".join(f"-e {package}\n" for package in local_packages()) + "\n".join(groups) + "\n")
+    own = [f"--no-emit-package={PROJECTS[package]['project']['name']}" for package in PACKAGES]
+    session.run(
+        *("uv", "pip", "compile", str(wanted), "--upgrade", "--universal", "--python-version", "3.10"),
+        *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
+        *(*own, "--quiet", "--output-file", str(LOCK)),
+    )
 
 
 @nox.session
