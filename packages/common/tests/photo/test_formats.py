@@ -1,11 +1,11 @@
 import struct
-import zlib
 
 import numpy as np
 import pytest
 import pyvips
 from retouch_common.photo.formats import format_of_name, is_lossless_webp, sniff
 from retouch_common.photo.io import Photo
+from retouch_common.photo.png_chunks import chunk
 
 
 def frames(count):
@@ -63,12 +63,12 @@ def test_animations_and_pages_are_refused(tmp_path):
     assert "holds 2 pages" in refusal(tmp_path / "a.tif")
 
 
-def test_animated_png_is_refused(make_photo):
+@pytest.mark.parametrize("before", [0, 100_000])
+def test_animated_png_is_refused(make_photo, before):
     path, _ = make_photo("a.png")
     data = path.read_bytes()
-    body = b"acTL" + struct.pack(">II", 2, 0)
-    chunk = struct.pack(">I", 8) + body + struct.pack(">I", zlib.crc32(body))
-    path.write_bytes(data[:33] + chunk + data[33:])
+    text = chunk(b"tEXt", b"Comment\0" + b"x" * before) if before else b""
+    path.write_bytes(data[:33] + text + chunk(b"acTL", struct.pack(">II", 2, 0)) + data[33:])
     assert "is an animated PNG" in refusal(path)
 
 

@@ -173,7 +173,7 @@ def sniff(path: str | os.PathLike[str]) -> Format:
     if raw is not None:
         return replace(_RAW, description=f"a camera raw file ({raw})")
     found = _format_of_content(path, head)
-    if found.name == "PNG" and _is_animated_png(head):
+    if found.name == "PNG" and _is_animated_png(path):
         raise ValueError(f"{path}: is an animated PNG; only still photographs can be retouched")
     return found
 
@@ -197,14 +197,15 @@ def _format_of_content(path: Path, head: bytes) -> Format:
     raise ValueError(f"{path}: is {what}; supported are {_SUPPORTED}")
 
 
-def _is_animated_png(head: bytes) -> bool:
-    at = 8
-    while at + 8 <= len(head):
-        (length,) = struct.unpack(">I", head[at : at + 4])
-        kind = head[at + 4 : at + 8]
-        if kind in (b"acTL", b"IDAT"):
-            return kind == b"acTL"
-        at += 12 + length
+def _is_animated_png(path: Path) -> bool:
+    """Return whether a PNG has an animation control chunk before its pixels, after whatever other chunks."""
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(header := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", header)
+            if kind in (b"acTL", b"IDAT"):
+                return bool(kind == b"acTL")
+            file.seek(length + 4, os.SEEK_CUR)
     return False
 
 
