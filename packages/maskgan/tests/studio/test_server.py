@@ -10,6 +10,7 @@ import pytest
 from asking import edit, opened, picture, refused, upload
 from flat_editor import HEIGHT, SIZE, WIDTH, encoded, plain_mask, portrait_pixels
 from maskgan.config import COMPONENT_NAMES
+from maskgan.studio import session
 from maskgan.studio.session import Edit, StoredFile, Studio
 from PIL import Image
 from retouch_common.parsing.labels import CLASSES, COLOURS, decode_labels
@@ -228,6 +229,26 @@ def test_the_network_runs_one_call_at_a_time(client, editor, monkeypatch):
     threads = [
         threading.Thread(target=client.post, args=("/api/render",), kwargs={"json": edit(photo)}) for _ in "1234"
     ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
+
+
+def test_one_photo_at_a_time_is_decoded(client, monkeypatch):
+    running, most = [], []
+    find = session._find
+
+    def watched(*arguments):
+        running.append(1)
+        most.append(len(running))
+        threading.Event().wait(0.05)
+        running.pop()
+        return find(*arguments)
+
+    monkeypatch.setattr(session, "_find", watched)
+    threads = [threading.Thread(target=opened, args=(client,)) for _ in "1234"]
     for thread in threads:
         thread.start()
     for thread in threads:

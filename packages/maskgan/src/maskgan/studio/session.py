@@ -108,6 +108,7 @@ class Studio:
         self.size: int = editor.size
         self._photos: OrderedDict[str, OpenPhoto] = OrderedDict()
         self._store, self._network = threading.Lock(), threading.Lock()
+        self._decoding = threading.Lock()  # one photo at a time: some formats are decoded in memory
 
     def prepare(self) -> None:
         """Load the face detector if it is available; otherwise opening photos reports why it is not."""
@@ -126,18 +127,19 @@ class Studio:
             ValueError: It is not a photo, too large, or shows no face.
             OSError: It cannot be read.
         """
-        photo = Photo.open(file.path)
-        square = _find(photo, file.name, aligned)
-        with self._network:
-            portrait = self.editor.open_source(photo, square)
-        side = min(MAX_ZOOM * self.size, max(self.size, round(square.side)))
-        ((_, view),) = read_aligned(Photo.open(file.path), [square], side)
+        with self._decoding:
+            photo = Photo.open(file.path)
+            square = _find(photo, file.name, aligned)
+            with self._network:
+                portrait = self.editor.open_source(photo, square)
+            side = min(MAX_ZOOM * self.size, max(self.size, round(square.side)))
+            ((_, view),) = read_aligned(Photo.open(file.path), [square], side)
         return self._keep(OpenPhoto("", file, Photo.open(file.path), portrait, to_levels(view)))
 
     def reread(self, id: str, labels: np.ndarray) -> OpenPhoto:
         """Encode a face again through a corrected mask (S, S); return another entry of the same photo."""
         opened = self.photo(id)
-        with self._network:
+        with self._decoding, self._network:
             source = Photo.open(opened.file.path)
             portrait = self.editor.open_source(source, opened.portrait.square, labels=labels)
         return self._keep(replace(opened, portrait=portrait))
@@ -205,7 +207,8 @@ class Studio:
         photo = Photo.open(opened.file.path)
         target = folder / f"{secrets.token_hex(8)}{photo.format.suffixes[0]}"
         history = edit_record(EditOptions(), self.editor.model.weights_sha256)
-        photo.write_stripes(target, self.editor.pasted_rows(photo, opened.portrait, edited), edit=history)
+        with self._decoding:
+            photo.write_stripes(target, self.editor.pasted_rows(photo, opened.portrait, edited), edit=history)
         given = Path(opened.file.name)
         suffix = given.suffix if given.suffix.lower() in photo.format.suffixes else photo.format.suffixes[0]
         return target, f"{given.stem}.edited{suffix}"
