@@ -17,6 +17,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -395,7 +396,7 @@ def run_case(case: Case, folder: Path, work: Callable[[Path, Path], None] = reto
     ending = in_child(lambda: work(path, target), log)
     there = {entry.name for entry in folder.iterdir()} - {path.name}
     if ending.kind == "refused":
-        if not ending.message.startswith(str(path)) or "\n" in ending.message:
+        if not ending.message.startswith(str(path)) or "\n" in ending.message or VAGUE.search(ending.message):
             return replace(ending, kind="unclear")
     elif ending.kind == "done":
         there.discard(target.name)
@@ -417,6 +418,7 @@ def run_case(case: Case, folder: Path, work: Callable[[Path, Path], None] = reto
 
 
 RIGHT = ("done", "refused")
+VAGUE = re.compile("unable to call|unable to fetch|libpng read error")  # messages that do not say what is wrong
 
 
 @dataclass

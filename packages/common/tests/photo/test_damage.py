@@ -13,8 +13,9 @@ import pytest
 import pyvips
 from PIL import Image
 from retouch_common.photo.io import Photo
+from retouch_common.photo.png_chunks import chunk
 
-from ..conftest import write_photo
+from ..conftest import smooth_pixels, write_photo
 
 HEIGHT, WIDTH = 120, 100
 FAULTS = Path(os.environ.get("RETOUCH_DATA", "../shared/data")) / "faults"
@@ -339,3 +340,25 @@ def test_tiff_tags_that_contradict_each_other_are_refused(tmp_path):
             path.write_bytes(data)
         with pytest.raises(DamageError, match=r"lengths of its tiles|said to be grey"):
             check_tiff(path, lambda data: None)
+
+
+def test_a_damaged_png_says_what_is_damaged(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(path)
+    data = path.read_bytes()
+    pixels = data.index(b"IDAT")
+    flipped = bytearray(data)
+    flipped[pixels + 40] ^= 1
+    (length,) = struct.unpack(">I", data[pixels - 4 : pixels])
+    wrong = chunk(b"IDAT", bytes(flipped[pixels + 4 : pixels + 4 + length]))
+    for damaged, why in (
+        (flipped, "the checksum of its chunk IDAT is wrong"),
+        (data[: pixels + 50], "it ends within its chunk IDAT"),
+        (data[: pixels - 4], "its end is missing"),
+        (data[:8] + data[33:], "its first chunk is IDAT instead of IHDR"),
+        (data[:33] + b"\0" * 30 + data[33:], "after 33 bytes there is no chunk"),
+        (data[: pixels - 4] + wrong + data[pixels + 8 + length :], "its compressed pixels are damaged"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"a\.png: cannot be read, it is damaged or cut off: .*{why}$"):
+            Photo.open(path).read()

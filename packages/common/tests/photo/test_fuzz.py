@@ -49,6 +49,7 @@ FAULTS = {
     "busy": "any(iter(int, 1))",
     "traceback": "{}[path]",
     "unclear": "raise ValueError('damaged')",
+    "vague": "raise ValueError(f'{path}: unable to call pngload')",
     "leftover": "(path.parent / '.writing-1').touch(); fuzz.retouch(path, target)",
     "memory": "data = bytearray(b'1') * (3 << 27); raise ValueError(f'{path}: is damaged')",
     "wrong": "fuzz.middle = lambda *a: (slice(0, 16), slice(0, 60)); fuzz.retouch(path, target)",
@@ -69,7 +70,7 @@ def test_failures_are_noticed_and_saved(tmp_path):
     found = run("import os, time, fuzz\nfrom pathlib import Path\n" + works + textwrap.dedent(code), tmp_path)
     assert len(found.splitlines()) == 2 * len(FAULTS), found
     for kind, *lines in zip(FAULTS, *[iter(found.splitlines())] * 2, strict=True):
-        ending = "hang" if kind == "busy" else kind
+        ending = {"busy": "hang", "vague": "unclear"}.get(kind, kind)
         assert lines[0].startswith(f"seed 1 case 0 (jpeg-metadata): {ending}: ") and lines[1] == f"['{ending}']"
         assert {file.name for file in (tmp_path / kind).iterdir()} == {"1-0-jpeg-metadata.jpg", "failures.jsonl"}
 

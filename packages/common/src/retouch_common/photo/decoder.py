@@ -19,7 +19,7 @@ from retouch_common.photo.exif import ORIENTATION, Exif
 from retouch_common.photo.formats import Format
 from retouch_common.photo.jpeg_source import end_of_picture
 from retouch_common.photo.metadata import orientation
-from retouch_common.photo.png_chunks import read_chunks
+from retouch_common.photo.png_chunks import damage_of, read_chunks
 from retouch_common.photo.tiff_check import check_tiff, check_tiff_kind
 
 _TILE = 256
@@ -134,7 +134,10 @@ class Decoder:
         try:
             yield
         except (pyvips.Error, DamageError) as error:
-            why = reason(error) if isinstance(error, pyvips.Error) else str(error)
+            if self._format.name == "PNG":
+                why = damage_of(self._path)
+            else:
+                why = reason(error) if isinstance(error, pyvips.Error) else str(error)
             raise ValueError(f"{self._name}: cannot be read, it is damaged or cut off: {why}") from error
 
 

@@ -22,6 +22,7 @@ _STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf", b"p
 # What describes the old pixels or their coding.
 _STALE = (b"bKGD", b"hIST", b"sBIT", b"tIME", b"sPLT")
 _C2PA = b"caBX"
+_PIECE = 1 << 20  # bytes read at a time
 _LIMIT = 1 << 26  # bytes of a chunk that is kept
 
 
@@ -66,6 +67,32 @@ def read_chunks(path: str | os.PathLike[str]) -> PngChunks:
             if kind not in (b"IDAT", b"PLTE", b"iCCP") and length <= _LIMIT:
                 _sort(found, kind, file.read(length))
     return found
+
+
+def damage_of(path: str | os.PathLike[str]) -> str:
+    """Say what is damaged in a PNG file that cannot be decoded; libpng's own words do not reach libvips' messages."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        at = len(SIGNATURE)
+        while at + 12 <= size:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if not kind.isalpha():
+                return f"after {at} bytes there is no chunk"
+            name = kind.decode("ascii")
+            if at == len(SIGNATURE) and kind != b"IHDR":
+                return f"its first chunk is {name} instead of IHDR"
+            if at + 12 + length > size:
+                return f"it ends within its chunk {name}"
+            checksum = zlib.crc32(kind)
+            for begin in range(0, length, _PIECE):
+                checksum = zlib.crc32(file.read(min(_PIECE, length - begin)), checksum)
+            if checksum != int.from_bytes(file.read(4), "big"):
+                return f"the checksum of its chunk {name} is wrong"
+            if kind == b"IEND":
+                return "its chunks contradict each other, or its compressed pixels are damaged"
+            at += 12 + length
+    return "its end is missing"
 
 
 def _sort(found: PngChunks, kind: bytes, data: bytes) -> None:
