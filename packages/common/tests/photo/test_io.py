@@ -190,6 +190,16 @@ def halves(photo):
     raise RuntimeError("the network failed")
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_png_is_about_as_small_as_libpngs(tmp_path, dtype):
+    """Without filters of its rows a photograph is half as large again."""
+    levels = smooth_pixels(300, 400, 3, dtype)
+    image = pyvips.Image.new_from_array(levels).copy(interpretation="srgb" if dtype == np.uint8 else "rgb16")
+    image.pngsave(str(tmp_path / "a.png"), filter="all")
+    write_photo(Photo.open(tmp_path / "a.png"), tmp_path / "out.png")
+    assert (tmp_path / "out.png").stat().st_size < 1.05 * (tmp_path / "a.png").stat().st_size + 2000
+
+
 def test_failing_stripes_leave_no_file_and_no_thread(make_photo, tmp_path):
     photo = Photo.open(make_photo("a.png")[0])
     for error, stripes in [

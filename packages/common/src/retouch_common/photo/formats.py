@@ -64,7 +64,7 @@ FORMATS = {
             options={"subsample_mode": "off"},  # 4:4:4
             quality=95,
         ),
-        Format(name="PNG", suffixes=(".png",), vips="png", bits=16),
+        Format(name="PNG", suffixes=(".png",), vips="png", bits=16, options={"filter": "all"}),  # libvips: none
         Format(
             name="TIFF",
             suffixes=(".tif", ".tiff"),
