@@ -61,6 +61,14 @@ def test_heic_is_limited_in_pixels_and_refused_if_damaged(heic):
         Photo.open(path).read()
 
 
+def test_what_a_heic_loses_is_named(heic, tmp_path, caplog):
+    path, _ = heic(exif=b"Exif\0\0 nonsense")
+    credentials = bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + b"\0\0\0\0manifest\0"
+    path.write_bytes(path.read_bytes() + (len(credentials) + 8).to_bytes(4, "big") + b"uuid" + credentials)
+    write_photo(Photo.open(path), tmp_path / "out.tif")
+    assert "not carried over from a.heic: content credentials (C2PA); EXIF (malformed)" in caplog.text
+
+
 def test_output_of_an_import_in_a_folder_is_a_tiff(heic, tmp_path):
     path, _ = heic()
     (job,) = plan_jobs([path], tmp_path / "out")

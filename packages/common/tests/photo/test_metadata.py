@@ -274,6 +274,14 @@ def test_what_is_not_carried_is_named(tmp_path, caplog):
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
 
+def test_iptc_that_is_none_is_named(tmp_path, caplog):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type iptc", "\niptc\n 3\n616263")
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", pnginfo=text)
+    write_photo(Photo.open(tmp_path / "a.png"), tmp_path / "out.png")
+    assert caplog.text.rstrip().endswith("not carried over from a.png: IPTC (malformed)")
+
+
 def test_plain_photos_lose_nothing(tmp_path, caplog):
     for source in SUFFIXES:
         Image.fromarray(PIXELS).save(tmp_path / f"a{source}")

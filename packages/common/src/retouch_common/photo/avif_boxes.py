@@ -1,4 +1,4 @@
-"""Boxes of AVIF files: colour space, what libvips does not read, and metadata items.
+"""Boxes of AVIF and HEIC files: colour space, what libvips does not read, and metadata items.
 
 Reference: ISO/IEC 14496-12 (ISOBMFF); ISO/IEC 23008-12 (HEIF); AV1 Image File Format 1.1.
 """

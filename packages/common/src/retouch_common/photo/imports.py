@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from retouch_common.photo.avif_boxes import read_properties
 from retouch_common.photo.cicp import cicp_profile
 from retouch_common.photo.damage import DamageError
 from retouch_common.photo.exif import Exif
@@ -23,8 +25,11 @@ from retouch_common.photo.tiff_exif import MALFORMED, read_tiff_tags
 from retouch_common.photo.writing import write_file
 
 
-def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) -> Path:
-    """Decode a file into an upright TIFF file in a folder, with profile, EXIF and XMP, and return that.
+def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) -> tuple[Path, tuple[str, ...]]:
+    """Decode a file into an upright TIFF file in a folder, with profile, EXIF and XMP.
+
+    Returns:
+        The TIFF file, and the names of what else the file has.
 
     Raises:
         ValueError: If the extra is missing, or the file is damaged or has more than ``max_pixels``.
@@ -37,16 +42,14 @@ def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) ->
     height, width, bands = levels.shape
     if metadata.exif is not None:
         try:
-            metadata = Metadata(
-                profile=metadata.profile, exif=Exif(metadata.exif).updated(width, height), xmp=metadata.xmp
-            )
+            metadata = replace(metadata, exif=Exif(metadata.exif).updated(width, height))
         except DamageError:
-            metadata = Metadata(profile=metadata.profile, xmp=metadata.xmp, losses=(MALFORMED,))
+            metadata = replace(metadata, exif=None, losses=(*metadata.losses, MALFORMED))
     space = {1: ("b-w", "grey16"), 2: ("b-w", "grey16")}.get(bands, ("srgb", "rgb16"))[levels.itemsize - 1]
     target = folder / "photo.tif"
     options = {"compression": "none", "bigtiff": levels.nbytes > 3_500_000_000}
     write_file(image_from_array(levels, space), target, FORMATS["TIFF"], options, metadata)
-    return target
+    return target, metadata.losses
 
 
 def _read_heif(path: Path, format: Format, max_pixels: int | None) -> tuple[np.ndarray, Metadata]:
@@ -72,7 +75,8 @@ def _read_heif(path: Path, format: Format, max_pixels: int | None) -> tuple[np.n
             profile = cicp_profile(nclx["color_primaries"], nclx["transfer_characteristics"])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-    metadata = Metadata(profile=profile or None, exif=info.get("exif"), xmp=info.get("xmp") or None)
+    losses = read_properties(path).others  # HEIC has the boxes of AVIF
+    metadata = Metadata(profile=profile or None, exif=info.get("exif"), xmp=info.get("xmp") or None, losses=losses)
     return levels.reshape(*levels.shape[:2], -1), metadata
 
 

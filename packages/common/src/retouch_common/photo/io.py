@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +71,18 @@ class Photo:
         self.path = Path(path)
         self.format = sniff(path)
         file, stored = self.path, self.format
+        losses: tuple[str, ...] = ()
         if self.format.extra is not None:
             self._scratch = ScratchDirectory("retouch-")
-            file, stored = convert(self.path, self.format, Path(self._scratch.name), max_pixels), FORMATS["TIFF"]
+            file, losses = convert(self.path, self.format, Path(self._scratch.name), max_pixels)
+            stored = FORMATS["TIFF"]
         self._file = Decoder(file, stored, self.path)
         with self._file.reading():
             header = self._file.header
             self._orientation = orientation(header)
             try:
-                self._metadata = read_metadata(file, stored, header)
+                metadata = read_metadata(file, stored, header)
+                self._metadata = replace(metadata, losses=(*metadata.losses, *losses))
                 header = header.autorot()
                 self._layout = Layout.of(header, self._metadata.profile)
                 self._layout.check_profile()

@@ -126,11 +126,9 @@ def _of_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     block = profiles.get("iptc", b"")
     iptc, resources = (block, None) if block.startswith(b"\x1c") else split_resources(block)
     if block and not iptc and not resources:
-        profiles["iptc (malformed)"] = b""
-    losses = found.others
-    losses += [
-        f"raw profile {name!r}" for name in profiles if name not in ("iptc", "exif", "app1", "xmp", "icc", "icm")
-    ]
+        found.others.append("IPTC (malformed)")
+    kept = ("iptc", "exif", "app1", "xmp", "icc", "icm")
+    losses = [*found.others, *(f"raw profile {name!r}" for name in profiles if name not in kept)]
     resolution = None
     if found.physical is not None and found.physical[8] == 1:
         across, down = (int.from_bytes(found.physical[at : at + 4], "big") / 1000 for at in (0, 4))
