@@ -194,7 +194,8 @@ import pyvips, torch
 torch.set_num_threads(2)
 from retouch_common.inference.demo import astronaut
 from maskgan.editor import Editor
-from maskgan.studio.session import Edit, StoredFile, Studio
+from maskgan.studio.session import Edit, Studio
+from retouch_common.studio.files import StoredFile
 studio = Studio(Editor("small", device="cpu"))
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "astronaut.png"

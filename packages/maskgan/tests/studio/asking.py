@@ -7,7 +7,8 @@ import numpy as np
 from flat_editor import SIZE, encoded, plain_mask, portrait_pixels
 from PIL import Image
 
-ADDRESS, TOKEN, SINGLE = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
+ROOT, TOKEN, SINGLE = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
+ADDRESS = f"{ROOT}/edit"
 
 
 def upload(client, data=None, name="anna.png", **query):

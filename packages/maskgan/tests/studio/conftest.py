@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 from maskgan.studio import session
-from maskgan.studio.server import create_app
+from maskgan.studio.server import tool_of
 from maskgan.studio.session import Limits, Studio
 from retouch_common.faces.face import Face
+from retouch_common.studio.server import create_app
+from retouch_common.studio.tools import Desk
 from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the tests beside it
-from asking import ADDRESS, SINGLE, TOKEN
+from asking import ADDRESS, ROOT, SINGLE, TOKEN
 from desk import address, browser, desk, files  # noqa: F401
 from flat_editor import HEIGHT, MARKS, WIDTH, FlatEditor
 
@@ -42,10 +44,11 @@ def make_client(tmp_path, editor):
     def make(**limits):
         folder = tmp_path / "uploads"
         folder.mkdir()
-        app = create_app(Studio(editor, Limits(**limits)), folder, TOKEN, single=SINGLE)
-        client = TestClient(app, base_url=ADDRESS, headers={"Origin": ADDRESS})
+        shared = Desk(folder=folder)
+        app = create_app([tool_of(Studio(editor, Limits(**limits)), shared)], shared, TOKEN, single=SINGLE)
+        client = TestClient(app, base_url=ADDRESS, headers={"Origin": ROOT})
         client.folder = folder
-        client.get("/", params={"token": TOKEN})
+        client.get(f"{ROOT}/", params={"token": TOKEN})
         return client
 
     return make

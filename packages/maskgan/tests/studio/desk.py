@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from asking import SINGLE, TOKEN
 from flat_editor import SIZE, encoded, portrait_pixels
-from maskgan.studio.cli import configuration
-from maskgan.studio.server import create_app
+from maskgan.studio.server import tool_of
 from maskgan.studio.session import Studio
 from PIL import Image
 from retouch_common.parsing.labels import COLOURS, read_labels
+from retouch_common.studio.cli import configuration
+from retouch_common.studio.server import create_app
+from retouch_common.studio.tools import Desk as Shared
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -136,7 +138,8 @@ def address(tmp_path, editor):
 
     folder = tmp_path / "uploads"
     folder.mkdir()
-    app = create_app(Studio(editor), folder, TOKEN, single=SINGLE)
+    shared = Shared(folder=folder)
+    app = create_app([tool_of(Studio(editor), shared)], shared, TOKEN, single=SINGLE)
     config = configuration(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(config)
@@ -165,7 +168,7 @@ def desk(browser, address, files):
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{address}/?token={TOKEN}")
-    page.wait_for_url(f"{address}/")
+    page.wait_for_url(f"{address}/edit/")
     page.wait_for_selector("html[data-ready]")
     desk = Desk(page, files)
     desk.choose("#open", files / "anna.png")

@@ -7,9 +7,9 @@ import pytest
 from asking import SINGLE
 from desk import PATIENCE
 from flat_editor import HEIGHT, SIZE, WIDTH, encoded, plain_mask, portrait_pixels
-from maskgan.studio.cli import _write_entrance
 from PIL import Image
 from retouch_common.parsing.labels import CLASSES, encode_labels, read_labels
+from retouch_common.studio.cli import write_entrance
 
 SKIN, NOSE, LOWER_LIP, HAIR = (CLASSES.index(name) for name in ("skin", "nose", "lower_lip", "hair"))
 
@@ -345,10 +345,10 @@ def test_an_adaptation_is_cancelled(desk, editor):
 
 def test_the_browsers_file_leads_to_the_page(browser, address, tmp_path):
     """As the command opens it; chromium counts the file as another page."""
-    entrance = _write_entrance(tmp_path, f"{address}/?token={SINGLE}")
+    entrance = write_entrance(tmp_path, f"{address}/?token={SINGLE}")
     context = browser.new_context()
     page = context.new_page()
     page.goto(entrance.as_uri())
-    page.wait_for_url(f"{address}/", timeout=PATIENCE)
+    page.wait_for_url(f"{address}/edit/", timeout=PATIENCE)
     page.wait_for_selector("html[data-ready]", timeout=PATIENCE)
     context.close()

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from asking import ADDRESS, edit, opened, refused, upload
 from flat_editor import SIZE, WIDTH, encoded, portrait_pixels
-from maskgan.studio import server, session
-from maskgan.studio.guard import HEADERS
+from maskgan.studio import session
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.parsing.labels import encode_labels
+from retouch_common.studio import requests
+from retouch_common.studio.guard import HEADERS
 from starlette.testclient import TestClient
 
 
@@ -116,7 +117,7 @@ def test_requests_that_are_deep_huge_or_long_are_refused(client):
 
 
 def test_a_body_that_does_not_go_on_is_given_up(client, monkeypatch):
-    monkeypatch.setattr(server, "BLOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(requests, "BLOCK_TIMEOUT", 0.2)
 
     async def request():
         answers = []
@@ -132,7 +133,7 @@ def test_a_body_that_does_not_go_on_is_given_up(client, monkeypatch):
         sent = [{"type": "http.request", "body": b"{", "more_body": True}]
         headers = [(b"host", b"127.0.0.1:8765"), (b"cookie", client.get("/").request.headers["cookie"].encode())]
         scope = {
-            "type": "http", "method": "POST", "path": "/api/render", "query_string": b"", "headers": headers,
+            "type": "http", "method": "POST", "path": "/edit/api/render", "query_string": b"", "headers": headers,
             "server": ("127.0.0.1", 8765), "http_version": "1.1", "scheme": "http", "root_path": "",
         }  # fmt: skip
         await client.app(scope, receive, send)

@@ -7,13 +7,14 @@ import threading
 
 import numpy as np
 import pytest
-from asking import edit, opened, picture, refused, upload
+from asking import ROOT, edit, opened, picture, refused, upload
 from flat_editor import HEIGHT, SIZE, WIDTH, encoded, plain_mask, portrait_pixels
 from maskgan.config import COMPONENT_NAMES
 from maskgan.studio import session
-from maskgan.studio.session import Edit, StoredFile, Studio
+from maskgan.studio.session import Edit, Studio
 from PIL import Image
 from retouch_common.parsing.labels import CLASSES, COLOURS, decode_labels
+from retouch_common.studio.files import StoredFile
 
 HAIR, SKIN = CLASSES.index("hair"), CLASSES.index("skin")
 
@@ -21,17 +22,19 @@ HAIR, SKIN = CLASSES.index("hair"), CLASSES.index("skin")
 def test_the_page_and_its_files_are_served_with_their_types(client):
     page = client.get("/")
     assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
-    for name, kind in (("main.js", "text/javascript"), ("style.css", "text/css"), ("icon.svg", "image/svg+xml")):
-        answer = client.get(f"/{name}")
+    for name, kind in (
+        ("edit/main.js", "text/javascript"), ("edit/edit.css", "text/css"), ("shell/icon.svg", "image/svg+xml"),
+    ):  # fmt: skip
+        answer = client.get(f"{ROOT}/{name}")
         assert answer.status_code == 200 and answer.headers["content-type"].startswith(kind)
-    for path in ("/index.html", "/../server.py", "/%2e%2e/server.py", "/nothing"):
+    for path in ("/desk.html", "/../server.py", "/%2e%2e/server.py", "/nothing"):
         assert client.get(path).status_code == 404
 
 
 def test_about_says_what_the_page_needs(client):
     about = client.get("/api/about").json()
     assert about["size"] == SIZE and about["classes"] == list(CLASSES) and about["colours"] == COLOURS.tolist()
-    assert about["components"] == list(COMPONENT_NAMES) and about["photo"] is None
+    assert about["components"] == list(COMPONENT_NAMES)
 
 
 def test_a_photo_is_opened_with_its_face_and_mask(client):
@@ -67,7 +70,7 @@ def test_a_square_picture_without_a_found_face_can_be_opened_as_aligned(client):
     answer = upload(client, square, "face.png")
     assert "no face was found" in refused(answer, 422) and answer.json()["aligned"] is True
     assert opened(client, data=square, name="face.png", aligned="1")["width"] == 120
-    assert upload(client, encoded(portrait_pixels(width=WIDTH + 1)), "wide.png").json()["aligned"] is False
+    assert upload(client, encoded(portrait_pixels(width=WIDTH + 1)), "wide.png").json().get("aligned") is None
     assert "square" in refused(upload(client, aligned="1"), 422)
 
 

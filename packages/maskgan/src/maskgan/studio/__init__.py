@@ -1,1 +1,1 @@
-"""The studio: a local web page where a face's mask is painted and the face is rendered live."""
+"""The Edit tool of the studio: a face's mask is painted and the face is rendered live."""

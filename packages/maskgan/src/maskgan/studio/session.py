@@ -12,12 +12,11 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned, whole_square
@@ -28,6 +27,7 @@ from retouch_common.inference.regions import locate_faces
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
+from retouch_common.studio.files import StoredFile, UnknownPhoto
 
 from maskgan.components import warnings_of
 from maskgan.edit_files import EditOptions
@@ -47,25 +47,10 @@ class Limits:
     photos: int = 16
 
 
-class UnknownPhoto(LookupError):
-    """A photo is not open, or no longer."""
-
-
 class NoFace(ValueError):
     """No face was found in a square photo, which may be an aligned face."""
 
-
-class StoredFile:
-    """A photo's file and its user-visible name; with ``ours`` it is deleted with the last reference."""
-
-    def __init__(self, path: Path, name: str, *, ours: bool) -> None:
-        self.path, self.name = path, name
-        self._delete = weakref.finalize(self, path.unlink, missing_ok=True) if ours else None
-
-    def discard(self) -> None:
-        """Delete it now if it is ours."""
-        if self._delete is not None:
-            self._delete()
+    hints: ClassVar[dict[str, bool]] = {"aligned": True}
 
 
 @dataclass(frozen=True)

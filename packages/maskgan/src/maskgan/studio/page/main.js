@@ -1,22 +1,22 @@
-// The studio's page: connects its parts.
+// The Edit tool: connects its parts.
 
+import { about as aboutTool, openPhoto as openFile } from "../shell/api.js";
+import { Compare } from "../shell/compare.js";
+import { acceptDrops, chooseFile, download } from "../shell/files.js";
+import { buildHelp, listen } from "../shell/keys.js";
+import { LiveRender } from "../shell/live.js";
+import { busyWith, byId, failed as refused, followPhoto, notice, startFile, wire } from "../shell/shell.js";
+import { Store } from "../shell/store.js";
 import * as api from "./api.js";
-import { Compare } from "./compare.js";
-import { acceptDrops, chooseFile, download } from "./files.js";
 import { History } from "./history.js";
-import { buildHelp, listen, otherSize } from "./keys.js";
+import { KEYS, otherSize } from "./keys.js";
 import { Labels } from "./labels.js";
-import { LiveRender } from "./live.js";
-import { Notice } from "./notice.js";
 import { Pointer } from "./pointer.js";
 import { Sources } from "./sources.js";
-import { Store } from "./store.js";
 import { buildTools, choose, titleOf } from "./tools.js";
 import { View } from "./view.js";
 
-const byId = (id) => document.getElementById(id);
-const notice = new Notice();
-const about = await api.about().catch((error) => {
+const about = await aboutTool().catch((error) => {
   notice.error(error.message);
   throw error;
 });
@@ -85,28 +85,17 @@ function warning(line) {
 // --- photos
 
 function failed(error, retry = null) {
-  if (!(error instanceof api.Refusal)) throw error;
-  const action = error.aligned && retry ? ["Open it as a picture that the face fills", retry] : null;
-  notice.error(error.message, action);
+  refused(error, error.hints?.aligned && retry ? ["Open it as a picture that the face fills", retry] : null);
   if (error.status === 404) sources.forget(sources.photos.map(({ id }) => id));
 }
 
-async function busyWith(words, work) {
-  byId("busy").hidden = false;
-  byId("busy").lastElementChild.textContent = words;
-  try {
-    return await work();
-  } finally {
-    byId("busy").hidden = true;
-  }
-}
+const opened = (file, aligned) => openFile(file, about.upload_bytes, { aligned: aligned ? "1" : "0" });
 
 async function openPhoto(file, aligned = false) {
   if (store.get("unsaved") && !aligned && !window.confirm("Open another photo? The mask you painted has not been saved.")) return;
   notice.clear();
   try {
-    const opened = await busyWith(`Finding the face in ${file.name}`, () => api.openPhoto(file, about.upload_bytes, aligned));
-    await show(opened);
+    await show(await busyWith(`Finding the face${file.name ? ` in ${file.name}` : ""}`, () => opened(file, aligned)));
   } catch (error) {
     failed(error, () => openPhoto(file, true));
   }
@@ -130,13 +119,7 @@ async function show(photo) {
   live.changed();
 }
 
-store.follow(["photo"], () => {
-  const photo = store.get("photo");
-  document.querySelectorAll(".needs-photo").forEach((part) => (part.inert = !photo));
-  byId("photo-name").textContent = photo ? `${photo.name}  ${photo.width} × ${photo.height}` : "";
-  byId("photo-name").title = photo?.name ?? "";
-  document.title = photo ? `${photo.name} – maskgan studio` : "maskgan studio";
-});
+followPhoto(store);
 
 const sources = new Sources(byId("slots"), about.components, {
   changed: () => live.changed(),
@@ -144,9 +127,9 @@ const sources = new Sources(byId("slots"), about.components, {
   // a photo without a face can still be opened by the notice's button
   async open(file, later, aligned = false) {
     try {
-      return await api.openPhoto(file, about.upload_bytes, aligned);
+      return await opened(file, aligned);
     } catch (error) {
-      failed(error, () => api.openPhoto(file, about.upload_bytes, true).then(later, failed));
+      failed(error, () => opened(file, true).then(later, failed));
       return null;
     }
   },
@@ -315,11 +298,11 @@ const buttons = {
   "import-mask": "importMask", "export-mask": "exportMask", "reset-mask": "resetMask", reread: "reread", adapt: "adapt",
   "zoom-in": "zoomIn", "zoom-out": "zoomOut", "zoom-fit": "fit", help: "help",
 };
-for (const [id, action] of Object.entries(buttons)) byId(id).addEventListener("click", () => actions[action]());
+wire(buttons, actions);
 document.querySelectorAll('input[name="view"]').forEach((input) => {
   input.addEventListener("change", () => store.set({ view: input.value }));
 });
-listen(actions, () => Boolean(store.get("photo")));
+listen(KEYS, actions, () => Boolean(store.get("photo")));
 
 acceptDrops(
   [
@@ -329,11 +312,7 @@ acceptDrops(
   ],
   byId("drop-veil"),
 );
-window.addEventListener("beforeunload", (event) => {
-  if (store.get("unsaved")) event.preventDefault();
-});
-
 buildTools(store, about);
-buildHelp(byId("help-keys"));
-if (about.photo) await show(about.photo).catch(failed);
+buildHelp(KEYS);
+if (startFile) await openPhoto(startFile);
 document.documentElement.dataset.ready = "true";

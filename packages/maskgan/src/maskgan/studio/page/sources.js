@@ -1,7 +1,7 @@
 // The source photo of each component's appearance and its weight. The first row applies to all components.
 
 import { faceAddress } from "./api.js";
-import { filled } from "./tools.js";
+import { filled } from "../shell/range.js";
 
 const ROWS = {
   all: { title: "All", view: [128, 132, 236] }, // centre and side of its thumbnail, in 256ths of the face

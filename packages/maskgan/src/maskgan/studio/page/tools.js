@@ -1,5 +1,7 @@
 // The left panel: tools, brush size, classes, protected classes, opacity.
 
+import { slider } from "../shell/range.js";
+
 export const titleOf = (name) => {
   const [what, side] = name.split("_");
   const words = side === "lip" ? `${what} lip` : side ? `${side} ${what}` : what;
@@ -55,21 +57,4 @@ export function choose(store, klass) {
   const changes = { klass, tool: store.get("tool") === "fill" ? "fill" : "brush" };
   if (klass !== store.get("klass")) changes.lastClass = store.get("klass");
   store.set(changes);
-}
-
-function slider(name, store, text) {
-  const input = document.getElementById(name);
-  const output = document.getElementById(`${name}-value`);
-  input.addEventListener("input", () => store.set({ [name]: Number(input.value) }));
-  store.follow([name], () => {
-    input.value = store.get(name);
-    output.value = text(store.get(name));
-    filled(input);
-  });
-}
-
-// Browsers do not colour a slider's track before its thumb.
-export function filled(input) {
-  const share = (100 * (input.value - input.min)) / (input.max - input.min || 1);
-  input.style.setProperty("--share", `${share}%`);
 }

@@ -68,7 +68,7 @@ class Guard:
         await self._select(Request(scope))(scope, receive, protected)
 
     def _select(self, request: Request) -> ASGIApp:
-        cookie = f"maskgan-studio-{request.scope['server'][1]}"  # cookies are shared by all ports of a host
+        cookie = f"retouch-studio-{request.scope['server'][1]}"  # cookies are shared by all ports of a host
         path = request.scope["path"]
         token = request.query_params.get("token") if path == "/" else None
         entering = token is not None and request.headers.get("sec-fetch-mode") == "navigate"

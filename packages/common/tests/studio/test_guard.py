@@ -1,14 +1,16 @@
 """Who is answered: the studio's own page, on this computer, opened with the address that the terminal shows."""
 
 import pytest
-from asking import ADDRESS, SINGLE, TOKEN, opened, refused
-from maskgan.studio.guard import HEADERS
+
+pytest.importorskip("starlette")
+from retouch_common.studio.guard import HEADERS
 from starlette.testclient import TestClient
+
+ROOT, TOKEN, SINGLE = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
 
 
 def test_every_answer_is_protected(client):
-    photo = opened(client)
-    for path in ("/", "/main.js", "/api/about", f"/api/photos/{photo['id']}/face.png", "/nothing"):
+    for path in ("/", "/echo/", "/echo/main.js", "/shell/api.js", "/echo/api/say", "/nothing"):
         answer = client.get(path)
         assert {name: answer.headers[name] for name in HEADERS} == HEADERS
     assert "default-src 'self'" in HEADERS["Content-Security-Policy"]
@@ -18,14 +20,14 @@ def test_every_answer_is_protected(client):
     "host", ["evil.example", "evil.example:8765", "192.168.1.5:8765", "127.0.0.1.evil.example", ""]
 )
 def test_other_hosts_are_refused(client, host):
-    for method, path in (("GET", "/"), ("GET", "/api/about"), ("POST", "/api/photos")):
+    for method, path in (("GET", "/"), ("GET", "/echo/"), ("POST", "/echo/api/photos")):
         answer = client.request(method, path, headers={"Host": host})
         assert answer.status_code == 403 and "this computer" in answer.text
 
 
 @pytest.mark.parametrize("host", ["localhost:8765", "127.0.0.1:8765", "LOCALHOST"])
 def test_this_computers_names_are_taken(client, host):
-    assert client.get("/api/about", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
+    assert client.get("/echo/", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -39,44 +41,36 @@ def test_this_computers_names_are_taken(client, host):
         {"Sec-Fetch-Site": "same-site"},
     ],
 )
-def test_other_pages_requests_are_refused(client, headers):
-    photo = opened(client)
-    for path in ("/api/photos", "/api/render", "/api/labels/encode", f"/api/photos/{photo['id']}/labels"):
+def test_other_pages_requests_are_refused(client, headers, refused):
+    for path in ("/echo/api/photos", "/echo/api/say", "/nothing"):
         assert "other pages" in refused(client.post(path, content=b"x", headers=headers), 403)
 
 
 def test_the_terminals_address_is_exchanged_for_a_cookie(client):
-    stranger = TestClient(client.app, base_url=ADDRESS)
+    stranger = TestClient(client.app, base_url=ROOT)
     answer = stranger.get("/", params={"token": TOKEN})
     assert answer.status_code == 200 and 'content="0; url=/"' in answer.text
     cookie = answer.headers["set-cookie"].lower()
-    assert cookie.startswith("maskgan-studio-8765=") and "httponly" in cookie and "samesite=strict" in cookie
+    assert cookie.startswith("retouch-studio-8765=") and "httponly" in cookie and "samesite=strict" in cookie
     assert TOKEN not in cookie
-    assert stranger.get("/").status_code == stranger.get("/api/about").status_code == 200
+    assert stranger.get("/").status_code == stranger.get("/echo/").status_code == 200
 
 
 def test_the_browsers_address_is_exchanged_once(client):
     """By way of a file, which browsers count as another page."""
     headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     for status in (200, 403):
-        stranger = TestClient(client.app, base_url=ADDRESS)
+        stranger = TestClient(client.app, base_url=ROOT)
         assert stranger.get("/", params={"token": SINGLE}, headers=headers).status_code == status
-        assert stranger.get("/api/about").status_code == status
-    assert SINGLE not in str(client.cookies) and client.get("/api/about", headers=headers).status_code == 403
+        assert stranger.get("/echo/").status_code == status
+    assert SINGLE not in str(client.cookies) and client.get("/echo/", headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "ä"])
-def test_without_that_address_nothing_is_answered(client, token):
-    photo = opened(client)
-    stranger = TestClient(client.app, base_url=ADDRESS, headers={"Cookie": f"maskgan-studio-8765={token}".encode()})
+def test_without_that_address_nothing_is_answered(client, token, refused):
+    stranger = TestClient(client.app, base_url=ROOT, headers={"Cookie": f"retouch-studio-8765={token}".encode()})
     page = stranger.get("/", params={"token": token})
     assert page.status_code == 403 and "open the one that its terminal shows" in page.text and "\n" not in page.text
-    for path in (
-        "/main.js",
-        "/api/about",
-        f"/api/photos/{photo['id']}/face.png",
-        f"/api/about?token={TOKEN}",
-        "/nothing",
-    ):
+    for path in ("/echo/", "/echo/main.js", "/shell/api.js", f"/echo/?token={TOKEN}", "/nothing"):
         assert "its terminal" in refused(stranger.get(path), 403)
-    assert "its terminal" in refused(stranger.post("/api/labels/encode", content=b"x"), 403)
+    assert "its terminal" in refused(stranger.post("/echo/api/say", content=b"x"), 403)

@@ -1,0 +1,206 @@
+"""The command ``retouch-studio``, and what commands of single tools share with it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import signal
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from retouch_common.cli.options import device_option, friendly_errors, version_option
+from retouch_common.files import ScratchDirectory
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
+
+    from retouch_common.studio.tools import ToolFactory
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PORT = 8765
+ADDRESS = "127.0.0.1"
+SHUTDOWN_TIMEOUT = 2  # seconds for running responses after Ctrl+C
+
+
+def studio_options(command: F) -> F:
+    """Add PHOTO, --port, --device and --no-browser."""
+    options = (
+        click.argument("photo", required=False, type=click.Path(path_type=Path), metavar="[PHOTO]"),
+        click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=PORT,
+            show_default=True,
+            help="Port of the page; 0: a free one.",
+        ),
+        device_option,
+        click.option("--no-browser", is_flag=True, help="Do not open a browser; print the address only."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@studio_options
+@click.option("--tool", metavar="NAME", help="Tool to begin with: retouch, restore or edit.  [default: the first]")
+@version_option("retouch-common")
+@friendly_errors
+def studio(photo: Path | None, port: int, device: str, no_browser: bool, tool: str | None) -> None:
+    """Open a page on this computer to retouch, restore and edit photos; PHOTO is opened in it.
+
+    Photos (JPEG, PNG, TIFF, WebP, AVIF) stay on this computer. Press Ctrl+C to stop.
+    """
+    require_extra("retouch-common[studio]")
+    from retouch_common.studio.tools import installed_factories
+
+    factories = installed_factories()
+    if tool is not None and tool not in factories:
+        raise click.UsageError(f"--tool {tool}: is not installed; there are {', '.join(sorted(factories))}")
+    run_studio(photo, factories, first=tool, port=port, device=device, browser=not no_browser)
+
+
+def require_extra(requirement: str) -> None:
+    """Refuse to start without the studio's dependencies; ``requirement`` is what installs them.
+
+    Raises:
+        click.ClickException: If one is missing.
+    """
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise click.ClickException(
+            f"the studio needs {error.name}, which is not installed: pip install '{requirement}'"
+        ) from None
+
+
+def run_studio(
+    photo: Path | None,
+    factories: Mapping[str, ToolFactory],
+    *,
+    first: str | None,
+    port: int,
+    device: str,
+    browser: bool,
+) -> None:
+    """Serve the studio until Ctrl+C.
+
+    Args:
+        photo: Photo that the page opens with.
+        factories: What makes the tools, by name.
+        first: Tool that the page opens with; None for the first.
+        port: Port; 0 for a free one.
+        device: Where to compute.
+        browser: Whether to open a browser.
+
+    Raises:
+        OSError: If ``photo`` cannot be opened.
+        ValueError: If it is not a photo, the port cannot be used, or there is no tool.
+    """
+    signal.signal(signal.SIGTERM, _stop)  # removes uploads
+    with listening(port) as listener, ScratchDirectory("retouch-studio-") as folder:
+        token, single = secrets.token_urlsafe(), secrets.token_urlsafe()
+        app = _application(photo, factories, first, device, Path(folder), token, single)
+        address = f"http://{ADDRESS}:{listener.getsockname()[1]}/?token="
+        click.echo(f"The studio is at {address}{token} (Ctrl+C ends it)")
+        if browser:
+            entrance = write_entrance(Path(folder), f"{address}{single}")
+            # In a thread, since a text browser blocks; it waits until the first request is accepted.
+            threading.Thread(target=webbrowser.open, args=(entrance.as_uri(),), daemon=True).start()
+        serve(app, listener)
+    click.echo("The studio has ended.")
+
+
+def write_entrance(folder: Path, address: str) -> Path:
+    """Write a page that leads to an address, readable by this user only.
+
+    Other users see the arguments of the browser's command, so that the address must not be among them.
+    """
+    path = folder / "studio.html"
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={address}">\n')
+    return path
+
+
+def _application(
+    photo: Path | None,
+    factories: Mapping[str, ToolFactory],
+    first: str | None,
+    device: str,
+    folder: Path,
+    token: str,
+    single: str,
+) -> ASGIApp:
+    from retouch_common.photo.io import Photo
+    from retouch_common.studio.files import StoredFile
+    from retouch_common.studio.server import create_app
+    from retouch_common.studio.tools import Desk, make_tools
+
+    start = None
+    if photo is not None:
+        Photo.open(photo)
+        start = StoredFile(photo.absolute(), str(photo), ours=False)
+    desk = Desk(folder=folder, device=device)
+    tools = make_tools(factories, desk)
+    for tool in tools:
+        if tool.prepare is not None and tool.name == (first or tools[0].name):
+            threading.Thread(target=tool.prepare, daemon=True).start()
+    return create_app(tools, desk, token, single=single, first=first, start=start)
+
+
+def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Serve ``app`` on a listening socket until Ctrl+C."""
+    import uvicorn
+
+    try:
+        uvicorn.Server(configuration(app)).run(sockets=[listener])
+    except KeyboardInterrupt:
+        return  # raised again by uvicorn after a clean shutdown
+
+
+def configuration(app: ASGIApp) -> uvicorn.Config:
+    """Return uvicorn's configuration of the studio."""
+    import uvicorn
+
+    from retouch_common.studio.connections import MAX_CONNECTIONS, HeaderTimeoutProtocol
+
+    return uvicorn.Config(
+        app,
+        http=HeaderTimeoutProtocol,
+        limit_concurrency=MAX_CONNECTIONS,
+        log_level="warning",
+        ws="none",
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
+    )
+
+
+def listening(port: int) -> socket.socket:
+    """Listen on a port of this computer.
+
+    Raises:
+        ValueError: If it cannot be used.
+    """
+    try:
+        return socket.create_server((ADDRESS, port))
+    except PermissionError:
+        raise ValueError(f"--port {port}: this port may not be used here; choose one above 1023") from None
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        reason = "is taken by another program" if taken else (error.strerror or str(error)).lower()
+        raise ValueError(f"--port {port}: {reason}; choose another, or 0 for one that is free") from None
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)

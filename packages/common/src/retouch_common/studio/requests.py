@@ -1,0 +1,150 @@
+"""Reading requests of the studio's page: bodies within limits, uploads of photos, names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from anyio import fail_after
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from retouch_common.errors import error_line
+from retouch_common.photo.formats import SUFFIXES
+from retouch_common.studio.files import StoredFile
+from retouch_common.studio.tools import Desk
+
+LONGEST_NAME = 120
+BLOCK_TIMEOUT = 30.0  # seconds between two blocks of a body
+
+
+class TooLarge(ValueError):
+    """A request's body exceeds its limit."""
+
+
+class PhotoRefused(ValueError):
+    """A photo cannot be opened; ``hints`` are sent to the page beside the line."""
+
+    def __init__(self, line: str, hints: dict[str, Any]) -> None:
+        super().__init__(line)
+        self.hints = hints
+
+
+async def receive(request: Request, limit: int, name: str, write: Callable[[bytes], Any]) -> None:
+    """Write a request's body block by block.
+
+    Raises:
+        TooLarge: It is larger than ``limit``; the rest is not read.
+        ValueError: It is empty.
+        TimeoutError: It does not go on.
+    """
+    allowed = f"{limit / 1e6:.3g} MB" if limit >= 100_000 else f"{limit / 1e3:.3g} kB"
+    count = int(request.headers.get("content-length", "0")[:20])
+    if count <= limit:
+        count = 0
+        blocks = request.stream()
+        while True:
+            with fail_after(BLOCK_TIMEOUT):
+                block = await anext(blocks, None)
+            if block is None:
+                break
+            count += len(block)
+            if count > limit:
+                break
+            write(block)
+    if count > limit:
+        raise TooLarge(f"{name}: is larger than {allowed}, the most that can be opened here")
+    if not count:
+        raise ValueError(f"{name}: is empty (0 bytes)")
+
+
+async def body(request: Request, limit: int, name: str = "the request") -> bytes:
+    """Return a request's body; see :func:`receive`."""
+    data = bytearray()
+    await receive(request, limit, name, data.extend)
+    return bytes(data)
+
+
+async def json_body(request: Request, limit: int) -> dict[str, Any]:
+    """Return a request's body, a JSON object.
+
+    Raises:
+        TooLarge: It is larger than ``limit``.
+        ValueError: It is something else.
+    """
+    data = await body(request, limit)
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("the request is not JSON") from error
+    if not isinstance(content, dict):
+        raise ValueError("the request is not a JSON object")
+    return content
+
+
+@contextlib.asynccontextmanager
+async def requested_file(request: Request, desk: Desk, limit: int) -> AsyncIterator[StoredFile]:
+    """Yield the photo that a request names by ``file=``, or uploads as its body with ``name=``.
+
+    Errors inside the context become :class:`PhotoRefused`, with the attribute ``hints`` of the error; an upload is
+    deleted then.
+
+    Raises:
+        TooLarge: If the upload is larger than ``limit``.
+        UnknownPhoto: If the photo is no longer open.
+    """
+    if "file" in request.query_params:
+        file = desk.files[request.query_params["file"]]
+        try:
+            yield file
+        except (ValueError, OSError) as error:
+            raise _refused(error, file) from error
+        return
+    name = plain_name(request.query_params.get("name", ""))
+    suffix = Path(name).suffix.lower()
+    path = desk.folder / f"{secrets.token_hex(8)}{suffix if suffix in SUFFIXES else ''}"
+    file = StoredFile(path, name, ours=True)
+    try:
+        with open(path, "wb") as target:
+            await receive(request, limit, name, target.write)
+        yield desk.files.add(file)
+    except BaseException as error:
+        file.discard()
+        if isinstance(error, TooLarge | TimeoutError) or not isinstance(error, ValueError | OSError):
+            raise
+        raise _refused(error, file) from error
+
+
+def _refused(error: ValueError | OSError, file: StoredFile) -> PhotoRefused:
+    name, path = plain_name(file.name), file.path
+    line = (error_line(error) or str(error)).replace(str(path), name).replace(path.stem, Path(name).stem)
+    return PhotoRefused(line if line.startswith(name) else f"{name}: {line}", getattr(error, "hints", {}))
+
+
+def plain_name(name: str) -> str:
+    """Return a file's name without folders and unprintable characters."""
+    name = "".join(letter for letter in name.replace("\\", "/") if letter.isprintable()).rpartition("/")[2]
+    return name.strip().lstrip(".")[-LONGEST_NAME:] or "photo"
+
+
+def shown(text: str) -> str:
+    """Return text of a request for a message: short, and without what UTF-8 cannot encode."""
+    text = text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…"
+    return text.encode("utf-8", "replace").decode()
+
+
+def attachment(name: str) -> dict[str, str]:
+    """Return the header of a file that the browser saves under a name."""
+    return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
+
+
+def temporary_file(path: Path, name: str) -> Response:
+    """Respond with a file that the browser saves under a name; the file is deleted afterwards."""
+    task = BackgroundTask(path.unlink, missing_ok=True)
+    return FileResponse(path, headers=attachment(name), media_type="application/octet-stream", background=task)

@@ -1,0 +1,136 @@
+"""The studio's web application: the page's frame around every tool.
+
+    GET  /                 leads to the first tool
+    GET  /shell/FILE       modules, style and pictures of the frame
+    GET  /TOOL/            the page of a tool, and its files beside it
+         /TOOL/...         its requests, see the tool
+
+Errors are {"error": one line}, with what else helps the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from retouch_common.errors import error_line
+from retouch_common.studio.files import StoredFile, UnknownPhoto
+from retouch_common.studio.guard import Guard
+from retouch_common.studio.requests import TooLarge
+from retouch_common.studio.tools import Desk, Tool
+
+SHELL = Path(__file__).parent / "page"
+# Not from the system, where .js may be text/plain, which browsers do not run.
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+def create_app(
+    tools: Sequence[Tool],
+    desk: Desk,
+    token: str,
+    *,
+    single: str | None = None,
+    first: str | None = None,
+    start: StoredFile | None = None,
+) -> ASGIApp:
+    """Create the application.
+
+    Args:
+        tools: Tools in their order on the page.
+        desk: What they share.
+        token: Access token, see :class:`retouch_common.studio.guard.Guard`.
+        single: Access token that is valid once, see there.
+        first: Name of the tool that the page opens with.
+        start: Photo that the page opens with.
+    """
+    query = f"?{urlencode({'file': desk.files.add(start).id})}" if start is not None else ""
+
+    def entrance(request: Request) -> Response:
+        return RedirectResponse(f"/{first or tools[0].name}/{query}")
+
+    routes: list[Any] = [Route("/", entrance), Mount("/shell", routes=_static_routes(SHELL))]
+    for tool in tools:
+        page = Route("/", _page(tool, tools))
+        routes.append(Mount(f"/{tool.name}", routes=[page, *_static_routes(tool.page), *tool.routes]))
+    statuses = {
+        TooLarge: 413, UnknownPhoto: 404, ValueError: 422, TimeoutError: 408, OSError: 500, MemoryError: 507,
+    }  # fmt: skip
+    handlers: dict[Any, Any] = {kind: _failure(status, desk.folder) for kind, status in statuses.items()}
+    handlers |= {ClientDisconnect: _disconnected, 404: _not_found, Exception: _internal_error}
+    # Not as middleware, which Starlette's own error responses bypass.
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.state.start = start  # keeps its file
+    return Guard(app, token, single=single)
+
+
+def _static_routes(folder: Path) -> list[Route]:
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in TYPES]
+    return [Route(f"/{file.name}", _static(file)) for file in files]
+
+
+def _static(file: Path) -> Callable[[Request], Response]:
+    def serve(request: Request) -> Response:
+        return FileResponse(file, media_type=TYPES[file.suffix])
+
+    return serve
+
+
+def _page(tool: Tool, tools: Sequence[Tool]) -> Callable[[Request], Response]:
+    """Return the handler of a tool's page: the frame with the tool's parts in it."""
+
+    def link(other: Tool) -> str:
+        current = ' aria-current="page"' if other is tool else ""
+        return f'<a href="/{escape(other.name)}/"{current}>{escape(other.title)}</a>'
+
+    def part(name: str) -> str:
+        file = tool.page / name
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+    page = (SHELL / "shell.html").read_text(encoding="utf-8")
+    parts = {
+        "title": escape(tool.title),
+        "styles": "".join(f'<link rel="stylesheet" href="{escape(file.name)}">' for file in tool.page.glob("*.css")),
+        "tools": "".join(map(link, tools)) if len(tools) > 1 else "",
+        "actions": part("actions.html"),
+        "desk": part("desk.html"),
+    }
+    for name, content in parts.items():
+        page = page.replace(f"<!-- {name} -->", content)
+
+    def serve(request: Request) -> Response:
+        return HTMLResponse(page)
+
+    return serve
+
+
+def _failure(status: int, folder: Path) -> Callable[[Request, Exception], Response]:
+    """Return a handler that responds with an exception's line."""
+
+    def respond(request: Request, error: Exception) -> Response:
+        line = str(error) if isinstance(error, LookupError) else error_line(error)
+        line = (line or type(error).__name__).replace(f"{folder}/", "")
+        return JSONResponse({"error": line, **getattr(error, "hints", {})}, status_code=status)
+
+    return respond
+
+
+def _not_found(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"there is nothing at {request.url.path}"}, status_code=404)
+
+
+def _disconnected(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it
+
+
+def _internal_error(request: Request, error: Exception) -> Response:
+    line = error_line(error) or f"the studio failed: {type(error).__name__}; its terminal says where"
+    return JSONResponse({"error": line}, status_code=500)

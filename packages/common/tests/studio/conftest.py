@@ -1,0 +1,84 @@
+"""A studio with one small tool, "echo"."""
+
+from types import SimpleNamespace
+
+import pytest
+
+ROOT, TOKEN, SINGLE = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
+
+
+def echo_factory(page):
+    """A tool that opens photos and says their name and size in bytes, and what it is sent."""
+    from retouch_common.studio.requests import body, json_body, requested_file, shown
+    from retouch_common.studio.tools import Tool
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    opened = []
+
+    def factory(desk):
+        async def photos(request):
+            async with requested_file(request, desk, 5_000_000) as file:
+                if file.path.read_bytes().startswith(b"no photo"):
+                    raise ValueError(f"{file.path}: is not a photo")
+                opened.append(file)
+            return JSONResponse({"file": file.id, "name": file.name, "bytes": file.path.stat().st_size})
+
+        async def say(request):
+            return JSONResponse({"said": shown((await body(request, 1000)).decode())})
+
+        async def data(request):
+            return JSONResponse(await json_body(request, 1000))
+
+        routes = [
+            Route(f"/api/{name}", handler, methods=["POST"])
+            for name, handler in (("photos", photos), ("say", say), ("data", data))
+        ]
+        return Tool(name="echo", title="Echo <1>", page=page, routes=routes)
+
+    factory.opened = opened
+    return factory
+
+
+@pytest.fixture
+def factory(tmp_path):
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / "desk.html").write_text("<main>the desk</main>")
+    (page / "main.js").write_text("")
+    (page / "echo.css").write_text("")
+    return echo_factory(page)
+
+
+@pytest.fixture
+def studio(tmp_path, factory):
+    """The application, its folder and its tools' factory."""
+    from retouch_common.studio.server import create_app
+    from retouch_common.studio.tools import Desk
+
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    desk = Desk(folder=folder)
+    return SimpleNamespace(
+        app=create_app([factory(desk)], desk, TOKEN, single=SINGLE), folder=folder, factory=factory, desk=desk
+    )
+
+
+@pytest.fixture
+def client(studio):
+    from starlette.testclient import TestClient
+
+    client = TestClient(studio.app, base_url=ROOT, headers={"Origin": ROOT})
+    client.get("/", params={"token": TOKEN})
+    return client
+
+
+@pytest.fixture
+def refused():
+    def check(answer, status):
+        assert answer.status_code == status, answer.text
+        line = answer.json()["error"]
+        assert line and "\n" not in line and "Traceback" not in line
+        return line
+
+    return check
