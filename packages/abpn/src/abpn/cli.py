@@ -46,6 +46,7 @@ def train(**settings: Any) -> None:
 @photos.protect_option
 @photos.confine_option
 @photos.mask_out_option
+@photos.recipe_option
 @photos.compare_option
 @photos.output_options
 @photos.batch_options
@@ -54,7 +55,14 @@ def train(**settings: Any) -> None:
 @options.version_option("abpn")
 @options.friendly_errors
 def retouch(
-    inputs: tuple[Path, ...], out: Path, weights: str, recursive: bool, device: str, precision: str, **settings: Any
+    inputs: tuple[Path, ...],
+    out: Path,
+    weights: str,
+    recursive: bool,
+    device: str,
+    precision: str,
+    recipe: Path | None,
+    **settings: Any,
 ) -> None:
     """Retouch photographs: remove blemishes and leave every other pixel as it is.
 
@@ -69,12 +77,12 @@ def retouch(
     photos.process_photos(
         inputs,
         out,
-        functools.partial(start_retouching, weights, device=device, precision=precision, **settings),
+        functools.partial(start_retouching, weights, device=device, precision=precision, recipe=recipe, **settings),
         device=device,
         overwrite=how.overwrite,
         recursive=recursive,
         endings=how.endings,
-        kept=how.kept,
+        kept=[*how.kept, *([recipe] if recipe else [])],
     )
 
 

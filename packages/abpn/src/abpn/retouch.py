@@ -42,6 +42,8 @@ from abpn.stripes import Window, plan_stripes
 
 if TYPE_CHECKING:
     import pyvips
+    from retouch_common.faces.face import Face
+    from retouch_common.inference.changes import CropChange
     from retouch_common.inference.regions import Region, RegionPlan
     from retouch_common.parsing.skin import SkinSegmenter
     from retouch_common.photo.io import Photo
@@ -103,6 +105,8 @@ class Retoucher:
     Raises:
         ValueError: If weights, device or precision are unknown.
     """
+
+    name = "abpn"  # in recipes
 
     def __init__(
         self,
@@ -176,6 +180,32 @@ class Retoucher:
             with atomic_image_output(sibling_path(target, MASK)) as temporary:
                 mask.pngsave(str(temporary))
         return replace(plan, changed=changed)
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """SHA-256 of the weights, None if unknown."""
+        return self.model.weights_sha256
+
+    def changes(self, photo: Photo, faces: Sequence[Face]) -> list[CropChange]:
+        """Return the change of each face, within its skin, for :func:`~retouch_common.inference.recipe.apply_recipe`.
+
+        Raises:
+            ValueError: If the photo is damaged, or a face lies outside.
+        """
+        from retouch_common.inference.changes import crop_changes
+
+        return crop_changes(photo, faces, self, self.skin)
+
+    def blend_layer(self, image: np.ndarray) -> np.ndarray:
+        """Return the blend layer B of a photograph at level s, (h, w, 3) float32 in [0, 1]; 0.5 changes nothing.
+
+        Raises:
+            ValueError: If shape or type are others.
+        """
+        coarse = _Coarse(self.model, ArraySource(image), self.device)
+        blend: np.ndarray = coarse.blend[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        height, width = (-(-side // 2**coarse.level) for side in image.shape[:2])
+        return blend[:height, :width]
 
     def mask(self, image: np.ndarray) -> np.ndarray:
         """Return M at the size of the photograph, (H, W) float32 in [0, 1].
@@ -262,10 +292,18 @@ class Retoucher:
         result[:, columns.start : stop] = levels.to(exact).cpu().numpy()
 
 
-def start_retouching(weights: str, *, device: str, precision: str, **options: Any) -> Work:
-    """Load the network; return what ``abpn-retouch`` does with one photograph. Errors as of :class:`Retoucher`."""
+def start_retouching(weights: str, *, device: str, precision: str, recipe: Path | None = None, **options: Any) -> Work:
+    """Load the network; return what ``abpn-retouch`` does with one photograph.
+
+    ``recipe`` is the file of a recipe of the studio, which replaces most options. Errors are those of
+    :class:`Retoucher` and :func:`retouch_common.inference.recipe.replaying`.
+    """
     retoucher = Retoucher(weights, device=device, precision=precision)
-    return Work(lambda job: retoucher.retouch_file(job.source, job.target, **options), retoucher.model.weights_sha256)
+    if recipe is not None:
+        from retouch_common.inference.recipe import replaying
+
+        return replaying(recipe, retoucher, RetouchOptions(**options))
+    return Work(lambda job: retoucher.retouch_file(job.source, job.target, **options), retoucher.weights_sha256)
 
 
 class _Coarse:

@@ -62,6 +62,7 @@ def train(**settings: Any) -> None:
     is_flag=True,
     help="Also write each stage's blemish map, NAME.attention-coarse.png and NAME.attention-refined.png.",
 )
+@photos.recipe_option
 @photos.compare_option
 @photos.output_options
 @photos.batch_options
@@ -77,6 +78,7 @@ def retouch(
     recursive: bool,
     device: str,
     precision: str,
+    recipe: Path | None,
     **settings: Any,
 ) -> None:
     """Retouch the faces in photographs: remove blemishes and leave every other pixel as it is.
@@ -92,12 +94,14 @@ def retouch(
     photos.process_photos(
         inputs,
         out,
-        functools.partial(start_retouching, weights, device=device, precision=precision, stage=stage, **settings),
+        functools.partial(
+            start_retouching, weights, device=device, precision=precision, stage=stage, recipe=recipe, **settings
+        ),
         device=device,
         overwrite=how.overwrite,
         recursive=recursive,
         endings=how.endings,
-        kept=how.kept,
+        kept=[*how.kept, *([recipe] if recipe else [])],
     )
 
 
@@ -122,7 +126,14 @@ def retouch(
 @options.version_option("bpfre")
 @options.friendly_errors
 def inpaint(
-    inputs: tuple[Path, ...], out: Path, weights: str, recursive: bool, device: str, precision: str, **settings: Any
+    inputs: tuple[Path, ...],
+    out: Path,
+    weights: str,
+    recursive: bool,
+    device: str,
+    precision: str,
+    recipe: Path | None,
+    **settings: Any,
 ) -> None:
     """Inpaint damaged faces, with weights of bpfre-train --task inpainting.
 

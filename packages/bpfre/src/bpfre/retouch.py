@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from retouch_common.faces.alignment import FaceSquare, read_aligned
+from retouch_common.faces.alignment import FaceSquare, face_square, read_aligned
 from retouch_common.faces.face import Face
 from retouch_common.faces.pasting import AlignedLayer
 from retouch_common.inference.face_plan import squares_in
@@ -45,6 +45,7 @@ from bpfre.model import BPFRe, Stage
 if TYPE_CHECKING:
     from retouch_common.inference.face_plan import FacePlan
     from retouch_common.parsing.skin import SkinSegmenter
+    from retouch_common.photo.io import Photo
 
 
 BATCH_SIZE = 8  # on an accelerator; on a CPU, batches cost memory and save no time
@@ -91,6 +92,8 @@ class Retoucher:
     Raises:
         ValueError: If weights, device, precision or stage are unknown, or the network lacks that stage.
     """
+
+    name = "bpfre"  # in recipes
 
     def __init__(
         self,
@@ -199,6 +202,24 @@ class Retoucher:
                 write_map(sibling_path(target, suffix), photo.height, photo.width, layers)
         return replace(plan, changed=changed)
 
+    @property
+    def weights_sha256(self) -> str | None:
+        """SHA-256 of the weights, None if unknown."""
+        return self.network.model.weights_sha256
+
+    def changes(self, photo: Photo, faces: Sequence[Face]) -> list[AlignedLayer]:
+        """Return the change of each face, within its skin, for :func:`~retouch_common.inference.recipe.apply_recipe`.
+
+        Raises:
+            ValueError: If the photo is damaged, or a face lies outside.
+        """
+        squares = [face_square(face, photo.height, photo.width) for face in faces]
+        levels = np.float32(np.iinfo(photo.dtype).max)
+        return [
+            AlignedLayer(found.square, found.change * levels, photo.height, photo.width)
+            for found in self.find_blemishes(photo, squares)
+        ]
+
     def find_blemishes(
         self, source: RowSource, squares: Sequence[FaceSquare], *, confine: bool = True
     ) -> list[RetouchedFace]:
@@ -243,11 +264,20 @@ class Retoucher:
         return replace(found, change=found.change * skin[..., None], skin=skin)
 
 
-def start_retouching(weights: str, *, device: str, precision: str, stage: Stage, **options: Any) -> Work:
-    """Load the network; return what ``bpfre-retouch`` does with one photograph. Errors as of :class:`Retoucher`."""
+def start_retouching(
+    weights: str, *, device: str, precision: str, stage: Stage, recipe: Path | None = None, **options: Any
+) -> Work:
+    """Load the network; return what ``bpfre-retouch`` does with one photograph.
+
+    ``recipe`` is the file of a recipe of the studio, which replaces most options. Errors are those of
+    :class:`Retoucher` and :func:`retouch_common.inference.recipe.replaying`.
+    """
     retoucher = Retoucher(weights, device=device, precision=precision, stage=stage)
-    checksum = retoucher.network.model.weights_sha256
-    return Work(lambda job: retoucher.retouch_file(job.source, job.target, **options), checksum)
+    if recipe is not None:
+        from retouch_common.inference.recipe import replaying
+
+        return replaying(recipe, retoucher, RetouchOptions(**options))
+    return Work(lambda job: retoucher.retouch_file(job.source, job.target, **options), retoucher.weights_sha256)
 
 
 def map_layers(

@@ -87,6 +87,13 @@ compare_option = click.option(
     "--compare", is_flag=True, help="Also write NAME.compare.jpg: before and after side by side."
 )
 
+recipe_option = click.option(
+    "--recipe",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.recipe.json",
+    help="Replay what was done in retouch-studio with this photo, instead of the options above.",
+)
+
 confine_option = click.option(
     "--confine/--no-confine",
     default=True,

@@ -49,9 +49,13 @@ class AlignedLayer:
 
     def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`retouch_common.photo.pasting.Layer`."""
-        x = np.arange(self.x, self.x + self.width)[None, :] + 0.5
-        y = np.arange(first, first + len(before))[:, None] + 0.5
-        u, v = self._square.from_photo(x, y)
+        return self.read(self.x, first, self.width, len(before))
+
+    def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`retouch_common.inference.changes.FaceChange`."""
+        columns = np.arange(x, x + width)[None, :] + 0.5
+        rows = np.arange(y, y + height)[:, None] + 0.5
+        u, v = self._square.from_photo(columns, rows)
         change = sampled(self._change, np.stack([u, v], axis=-1))[0].permute(1, 2, 0).numpy()
         return change, self._square.weights(u, v)
 

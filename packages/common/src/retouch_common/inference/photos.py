@@ -9,7 +9,7 @@ A run over many files is :func:`retouch_common.cli.photos.retouch_all`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -85,6 +85,23 @@ def require_strength(strength: float) -> None:
         raise ValueError(f"strength must lie between 0 and 1, not {strength}")
 
 
+def refuse_beside_recipe(options: PhotoOptions) -> None:
+    """Refuse options that a recipe decides, where they differ from their defaults.
+
+    Raises:
+        ValueError: If there are such; the message names them.
+    """
+    output = {entry.name for entry in fields(PhotoOptions)} - {"face_boxes"}
+    decided = [
+        entry.name
+        for entry in fields(options)
+        if entry.name not in output and getattr(options, entry.name) != entry.default
+    ]
+    if decided:
+        names = ", ".join(name.replace("_", " ").replace("face boxes", "face box") for name in decided)
+        raise ValueError(f"a recipe says how to retouch; leave out {names}")
+
+
 def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Sequence[Path] = ()) -> Photo:
     """Open a photograph after checking that its outputs may be written; ``kept`` are further files that are read.
 
@@ -116,6 +133,7 @@ def write_photo(
     parts: Sequence[tuple[int, int, int, int]],
     *,
     weights: str | None = None,
+    edit: Edit | None = None,
 ) -> float | None:
     """Write a result atomically, with the photograph's metadata, and the comparison if requested.
 
@@ -128,6 +146,7 @@ def write_photo(
         parts: Parts (x, y, w, h) outside which nothing is changed, and which the comparison shows; the whole photograph
             without any.
         weights: SHA-256 of the network's weights, for the history.
+        edit: Entry of the history instead of that of the options.
 
     Returns:
         The share of pixels that were changed, in [0, 1], before encoding; None if it was not to be measured.
@@ -142,7 +161,7 @@ def write_photo(
     comparison = Comparison(photo, parts) if options.compare else None  # before the photo itself may be replaced
     changes = _Changes(photo)
     if rows is not None:
-        edit = edit_record(options, weights)
+        edit = edit or edit_record(options, weights)
         signature = None
         if options.sign is not None:
             signature = Signature(certificate=load_certificate(options.sign), edit=edit, regions=parts)
@@ -176,25 +195,38 @@ class _Changes:
             yield block
 
 
-def edit_record(options: PhotoOptions, weights: str | None = None) -> Edit:
-    """Return what an output's history says of an edit: the package of the options, and those that matter.
+def edit_record(
+    options: PhotoOptions,
+    weights: str | None = None,
+    *,
+    package: str | None = None,
+    settings: Mapping[str, object] | None = None,
+    when: str | None = None,
+) -> Edit:
+    """Return what an output's history says of an edit.
 
-    ``weights`` is the SHA-256 of the network's weights.
+    Args:
+        options: Options.
+        weights: SHA-256 of the network's weights.
+        package: Package that edits; by default that of the options.
+        settings: Settings; by default the options that matter.
+        when: Time of the edit in UTC, as ISO 8601; None for now.
     """
     from retouch_common.photo.xmp import Edit
 
-    package = type(options).__module__.partition(".")[0]
-    settings = {
-        entry.name: value
-        for entry in fields(options)
-        if entry.name not in _NOT_RECORDED
-        and isinstance(value := getattr(options, entry.name), (bool, int, float, str))
-    }
+    package = package or type(options).__module__.partition(".")[0]
+    if settings is None:
+        settings = {
+            entry.name: value
+            for entry in fields(options)
+            if entry.name not in _NOT_RECORDED
+            and isinstance(value := getattr(options, entry.name), (bool, int, float, str))
+        }
     try:
         version = metadata.version(package.replace("_", "-"))
     except metadata.PackageNotFoundError:
         version = ""
-    return Edit(software=package, version=version, weights=weights, settings=settings)
+    return Edit(software=package, version=version, weights=weights, settings=settings, when=when)
 
 
 def face_parts(photo: Photo, squares: Sequence[FaceSquare]) -> list[tuple[int, int, int, int]]:

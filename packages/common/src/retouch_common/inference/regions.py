@@ -191,6 +191,14 @@ def feather_profile(length: int, ramp: float, *, open_start: bool, open_stop: bo
     return weights
 
 
+def crop_weights(photo: Photo, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights of a crop's columns and rows, see :func:`feather_profile`."""
+    x, y, width, height = crop
+    across = feather_profile(width, FEATHER_RAMP, open_start=x == 0, open_stop=x + width == photo.width)
+    down = feather_profile(height, FEATHER_RAMP, open_start=y == 0, open_stop=y + height == photo.height)
+    return across, down
+
+
 def _faces_plan(photo: Photo, faces: Sequence[Face], margin: float, reason: str) -> RegionPlan:
     crops = tuple(face_crop(face, photo.height, photo.width, margin) for face in faces)
     return RegionPlan("faces", crops, reason, tuple(faces))
@@ -267,9 +275,7 @@ class _Layer:
 
     def __init__(self, photo: Photo, crop: Crop, stripes: Iterator[np.ndarray], skin: AlignedMask | None) -> None:
         self.x, self.y, self.width, self.height = crop
-        right, bottom = self.x + self.width, self.y + self.height
-        self.across = feather_profile(self.width, FEATHER_RAMP, open_start=self.x == 0, open_stop=right == photo.width)
-        self.down = feather_profile(self.height, FEATHER_RAMP, open_start=self.y == 0, open_stop=bottom == photo.height)
+        self.across, self.down = crop_weights(photo, crop)
         self._stripes, self._skin = stripes, skin
         self._waiting: np.ndarray | None = None
 

@@ -48,12 +48,14 @@ class Edit:
         version: Its version.
         weights: SHA-256 of the network's weights, None if unknown.
         settings: Settings by name.
+        when: Time of the edit in UTC, as ISO 8601; None for now.
     """
 
     software: str
     version: str
     weights: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
+    when: str | None = None
 
     @property
     def parameters(self) -> str:
@@ -139,11 +141,11 @@ class Xmp:
         event.setAttribute("xmlns:rdf", _RDF)
         event.setAttribute("xmlns:stEvt", _EVENT)
         event.setAttributeNS(_RDF, "rdf:parseType", "Resource")
-        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        when = edit.when or datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         for name, value in (
             ("action", "edited"),
             ("softwareAgent", f"{edit.software} {edit.version}"),
-            ("when", now),
+            ("when", when),
             ("parameters", edit.parameters),
         ):
             self._element(event, f"stEvt:{name}", _EVENT, value)

@@ -1,0 +1,94 @@
+"""Changes of faces that are read in any order: for views of a part, and for edits of the change itself.
+
+A command streams a photo from top to bottom, once. Where a person decides which parts of a change stay, it is computed
+once and read as often as they look.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from retouch_common.faces.face import Face, face_crop
+from retouch_common.faces.pasting import AlignedMask
+from retouch_common.inference.regions import (
+    FACE_MARGIN,
+    ArrayRetoucher,
+    Crop,
+    SkinLocator,
+    crop_weights,
+    moved_face,
+)
+from retouch_common.photo.io import Photo
+from retouch_common.photo.sources import ArraySource
+
+IN_MEMORY_BYTES = 200_000_000  # of one change; larger ones lie in a temporary file
+
+
+class FaceChange(Protocol):
+    """What a network changes on a face: the rectangle in pixels of the photo, and the change in it."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return d and w of a part of the rectangle, given in pixels of the photo.
+
+        d is (height, width, 3) float32 in levels of the photo, w (height, width) float32 in [0, 1]; the photo changes
+        by w d.
+        """
+
+
+class CropChange:
+    """Change of a crop of a photo, with a soft border, within skin.
+
+    Args:
+        photo: Photo.
+        crop: Rectangle (x, y, w, h) in pixels.
+        difference: (h, w, 3) integers in levels of the photo.
+        skin: Mask of the skin; None for no limit.
+    """
+
+    def __init__(self, photo: Photo, crop: Crop, difference: np.ndarray, skin: AlignedMask | None) -> None:
+        self.x, self.y, self.width, self.height = crop
+        self._across, self._down = crop_weights(photo, crop)
+        self._difference, self._skin = difference, skin
+
+    def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`FaceChange`."""
+        left, top = x - self.x, y - self.y
+        weights = self._down[top : top + height, None] * self._across[left : left + width]
+        if self._skin is not None:
+            weights *= self._skin.weights(left, top, width, height)
+        return self._difference[top : top + height, left : left + width].astype(np.float32), weights
+
+
+def crop_changes(
+    photo: Photo, faces: Sequence[Face], retoucher: ArrayRetoucher, skin: SkinLocator | None
+) -> list[CropChange]:
+    """Retouch the crop around each face as :func:`retouch_common.inference.regions.retouched_rows` does.
+
+    Raises:
+        ValueError: If the photo is damaged, or a face lies outside.
+    """
+    changes = []
+    for face in faces:
+        crop = face_crop(face, photo.height, photo.width, FACE_MARGIN)
+        source = ArraySource(photo.read(*crop))
+        mask = None if skin is None else skin.locate(source, moved_face(face, *crop[:2]))
+        wide = np.int16 if photo.dtype == np.uint8 else np.int32
+        difference = _allocate(source.image.shape, np.dtype(wide))
+        np.subtract(retoucher(source.image, strength=1.0), source.image, out=difference, dtype=wide)
+        changes.append(CropChange(photo, crop, difference, mask))
+    return changes
+
+
+def _allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    if np.prod(shape) * dtype.itemsize <= IN_MEMORY_BYTES:
+        return np.empty(shape, dtype)
+    return np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)

@@ -1,0 +1,494 @@
+"""Recipes: retouching as a list of steps that a person took, replayed on the photo.
+
+A recipe is a small JSON file beside the photo. It names the network, the faces and every step, in pixels of the upright
+photo; the studio and ``--recipe`` of the commands apply it by the same function, so that they write the same bytes.
+
+    {"retouch-recipe": 1, "photo": {"name": "anna.jpg", "width": 4000, "height": 6000}, "network": "abpn",
+     "weights": SHA-256, "time": "2026-01-31T12:00:00+00:00", "faces": [{"box": [x, y, w, h], "landmarks": [...]}],
+     "steps": [{"step": "strength", "value": 0.8}, {"step": "blemish", "at": [x, y], "on": false}, ...]}
+
+Steps, of which later ones count:
+
+    strength  value                how much of the change is applied, 0 to 1
+    face      face, on             whether a face, by its index, is retouched
+    add_face  box                  a face that was not found
+    blemish   at, on               whether the blemish at a pixel is removed
+    size      size, on             the same for all of a size: small, medium, large, or the rest of the change
+    protect   radius, points       a stroke under which the photo stays as it is
+    restore   radius, points       a stroke that takes this back
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyvips
+
+from retouch_common.faces.face import Face, require_inside
+from retouch_common.files import write_atomically
+from retouch_common.inference.blemishes import REST, SIZES, Blemishes, KeptWeights
+from retouch_common.inference.changes import FaceChange
+from retouch_common.inference.names import RECIPE, sibling_path
+from retouch_common.inference.photos import (
+    PhotoOptions,
+    edit_record,
+    open_photo,
+    refuse_beside_recipe,
+    require_strength,
+    write_photo,
+)
+from retouch_common.inference.workers import Work
+from retouch_common.photo.io import Photo
+from retouch_common.photo.pasting import pasted_rows
+from retouch_common.photo.sink import atomic_image_output, stream_rows
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+MOST_STEPS, MOST_POINTS, MOST_FACES = 10_000, 200_000, 1000
+MOST_BYTES = 20_000_000
+SOFTNESS = 0.25  # of a stroke's border, as a share of its radius
+
+Step = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A stroke of a brush.
+
+    Attributes:
+        keep: 1 to protect, 0 to take protection back.
+        radius: In pixels.
+        points: (n, 2) x, y in pixels.
+    """
+
+    keep: float
+    radius: float
+    points: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a photo is retouched.
+
+    Attributes:
+        network: Name of the package whose network retouches.
+        width: Width of the upright photo in pixels.
+        height: Its height.
+        faces: Faces that were found.
+        steps: What was done since, see the module.
+        name: Name of the photo.
+        weights: SHA-256 of the network's weights, None if unknown.
+        time: When it was made, for the photo's history: UTC as ISO 8601.
+
+    Raises:
+        ValueError: If a step is none, or lies outside the photo.
+    """
+
+    network: str
+    width: int
+    height: int
+    faces: tuple[Face, ...] = ()
+    steps: tuple[Step, ...] = ()
+    name: str = ""
+    weights: str | None = None
+    time: str | None = None
+    state: State = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", State(self))
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON."""
+        content = {
+            "retouch-recipe": VERSION,
+            "photo": {"name": self.name, "width": self.width, "height": self.height},
+            "network": self.network,
+            "weights": self.weights,
+            "time": self.time,
+            "faces": [_face_json(face) for face in self.faces],
+            "steps": list(self.steps),
+        }
+        return json.dumps(content, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, content: Any) -> Recipe:
+        """Return the recipe of parsed JSON.
+
+        Raises:
+            ValueError: If it is none; the message says what is wrong.
+        """
+        if not isinstance(content, dict) or "retouch-recipe" not in content:
+            raise ValueError("is not a recipe of the studio")
+        if content["retouch-recipe"] != VERSION:
+            raise ValueError(f"is a recipe of version {content['retouch-recipe']!r}; this program reads {VERSION}")
+        try:
+            photo, faces, steps = content["photo"], content["faces"], content["steps"]
+            if len(steps) > MOST_STEPS or len(faces) > MOST_FACES:
+                raise ValueError(f"has more than {MOST_STEPS} steps or {MOST_FACES} faces")
+            return cls(
+                network=str(content["network"]),
+                width=int(photo["width"]),
+                height=int(photo["height"]),
+                faces=tuple(_face(face) for face in faces),
+                steps=tuple(steps),
+                name=str(photo.get("name", "")),
+                weights=None if content.get("weights") is None else str(content["weights"]),
+                time=None if content.get("time") is None else str(content["time"])[:40],
+            )
+        except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"is a damaged recipe: {error!r}") from error
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Recipe:
+        """Read a recipe's file.
+
+        Raises:
+            OSError: If it cannot be read.
+            ValueError: If it is not a recipe.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > MOST_BYTES:
+                raise ValueError("is too large for a recipe")
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, RecursionError) as error:
+            reason = "is not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
+            raise ValueError(f"{path}: {reason}") from error
+
+    def write(self, photo: Path) -> Path:
+        """Write the recipe beside a photo, NAME.recipe.json, atomically; return the file.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        path = sibling_path(photo, RECIPE)
+        write_atomically(path, self.to_json().encode())
+        return path
+
+
+class State:
+    """What the steps of a recipe amount to.
+
+    Attributes:
+        strength: How much of the change is applied.
+        faces: Faces, found and added.
+        faces_on: Whether each is retouched.
+        strokes: Strokes of the brushes in their order.
+
+    Raises:
+        ValueError: If a step is none, or lies outside the photo.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._size = (recipe.width, recipe.height)
+        self.strength = 1.0
+        self.faces: list[Face] = []
+        self.faces_on: list[bool] = []
+        self.strokes: list[Stroke] = []
+        self._choices: list[tuple[str | tuple[int, int], bool]] = []  # by size or pixel
+        for face in recipe.faces:
+            self._add(face)
+        for number, step in enumerate(recipe.steps, 1):
+            try:
+                self._take(step)
+            except (KeyError, TypeError, AttributeError, OverflowError, IndexError) as error:
+                raise ValueError(f"step {number} of the recipe is damaged: {error!r}") from error
+            except ValueError as error:
+                raise ValueError(f"step {number} of the recipe: {error}") from None
+        if sum(len(stroke.points) for stroke in self.strokes) > MOST_POINTS:
+            raise ValueError(f"the strokes of the recipe have more than {MOST_POINTS} points")
+
+    def _take(self, step: Step) -> None:
+        kind = step["step"]
+        if kind == "strength":
+            require_strength(step["value"])
+            self.strength = float(step["value"])
+        elif kind == "face":
+            if not 0 <= step["face"] < len(self.faces):
+                raise ValueError(f"there is no face {step['face']}")
+            self.faces_on[step["face"]] = _switch(step)
+        elif kind == "add_face":
+            self._add(_face(step))
+        elif kind == "blemish":
+            x, y = step["at"]
+            self._choices.append(((int(x), int(y)), _switch(step)))
+        elif kind == "size":
+            if step["size"] not in SIZES:
+                raise ValueError(f"there is no size {step['size']!r}, only {', '.join(SIZES)}")
+            self._choices.append((step["size"], _switch(step)))
+        elif kind in ("protect", "restore"):
+            self.strokes.append(self._stroke(step))
+        else:
+            raise ValueError(f"there is no step {str(kind)[:40]!r}")
+
+    def _add(self, face: Face) -> None:
+        require_inside(face, self._size[1], self._size[0])
+        self.faces.append(face)
+        self.faces_on.append(True)
+
+    def _stroke(self, step: Step) -> Stroke:
+        points = np.array(step["points"], np.float64)
+        radius = float(step["radius"])
+        if points.ndim != 2 or points.shape[1] != 2 or not len(points) or not np.isfinite(points).all():
+            raise ValueError("the points of a stroke are pairs of numbers")
+        if not 0 < radius <= max(self._size):
+            raise ValueError(f"the radius of a stroke must lie above 0, within the photo, not at {radius:g}")
+        return Stroke(float(step["step"] == "protect"), radius, points)
+
+    def brought_back(self, blemishes: Blemishes) -> set[int]:
+        """Return the labels of the blemishes of a face that are not removed."""
+        off: set[int] = set()
+        for which, on in self._choices:
+            if which == "rest":
+                labels = {REST}
+            elif isinstance(which, str):
+                labels = {blemish.label for blemish in blemishes.all if blemish.size == which}
+            else:
+                labels = {blemishes.label_at(*which)} - {REST}
+            off = off - labels if on else off | labels
+        return off
+
+
+def _switch(step: Step) -> bool:
+    if not isinstance(step["on"], bool):
+        raise ValueError("on must be true or false")
+    return step["on"]
+
+
+def _face(content: Any) -> Face:
+    box = tuple(float(value) for value in content["box"])
+    landmarks = content.get("landmarks")
+    points = np.full((5, 2), np.nan) if landmarks is None else np.array(landmarks, np.float64)
+    if len(box) != 4 or not all(map(math.isfinite, box)) or points.shape != (5, 2):
+        raise ValueError("a face has a box of four numbers, and five landmarks or none")
+    return Face(box, 1.0, points.astype(np.float32))
+
+
+def _face_json(face: Face) -> dict[str, Any]:
+    known = bool(np.isfinite(face.landmarks).all())
+    return {"box": list(face.box), "landmarks": face.landmarks.astype(float).tolist() if known else None}
+
+
+class Protection:
+    """Where strokes protect the photo."""
+
+    def __init__(self, strokes: Sequence[Stroke]) -> None:
+        self._strokes = strokes
+
+    def read(self, x: int, y: int, width: int, height: int) -> np.ndarray | None:
+        """Return the share of the photo that stays, (height, width) float32 in [0, 1]; None where no stroke is."""
+        kept = None
+        for stroke in self._strokes:
+            coverage = _coverage(stroke, x, y, width, height)
+            if coverage is not None:
+                kept = np.zeros((height, width), np.float32) if kept is None else kept
+                kept += coverage * (np.float32(stroke.keep) - kept)
+        return kept
+
+
+def _coverage(stroke: Stroke, x: int, y: int, width: int, height: int) -> np.ndarray | None:
+    """Return the coverage of a stroke, (height, width) float32 in [0, 1]; None outside it."""
+    radius, points = stroke.radius, stroke.points - (x, y)
+    if (points.max(axis=0) + radius < 0).any() or (points.min(axis=0) - radius > (width, height)).any():
+        return None
+    coverage = np.zeros((height, width), np.float32)
+    soft = max(1.0, SOFTNESS * radius)
+    for start, end in zip(points, [*points[1:], points[-1]], strict=True):
+        left, top = np.maximum(np.floor(np.minimum(start, end) - radius - 1), 0).astype(int)
+        right, bottom = np.minimum(np.ceil(np.maximum(start, end) + radius + 1), (width, height)).astype(int)
+        if left >= right or top >= bottom:
+            continue
+        part = coverage[top:bottom, left:right]
+        distance = _distance(start, end, np.arange(left, right) + 0.5, (np.arange(top, bottom) + 0.5)[:, None])
+        np.maximum(part, ((radius - distance) / soft).clip(0, 1).astype(np.float32), out=part)
+    return coverage
+
+
+def _distance(start: np.ndarray, end: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the distance of points to a line segment."""
+    along = end - start
+    length = max(float(along @ along), 1e-12)
+    share = (((x - start[0]) * along[0] + (y - start[1]) * along[1]) / length).clip(0, 1)
+    distance: np.ndarray = np.hypot(x - start[0] - share * along[0], y - start[1] - share * along[1])
+    return distance
+
+
+class EditedChange:
+    """Change of a face after the steps of a recipe: a layer for :func:`retouch_common.photo.pasting.pasted_rows`."""
+
+    def __init__(self, change: FaceChange, strength: float, kept: KeptWeights | None, protection: Protection) -> None:
+        self.x, self.y, self.width, self.height = change.x, change.y, change.width, change.height
+        self._change, self._strength, self._kept, self._protection = change, np.float32(strength), kept, protection
+
+    def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`retouch_common.inference.changes.FaceChange`.
+
+        The steps scale d, not w, which weighs overlapping faces against each other.
+        """
+        difference, weights = self._change.read(x, y, width, height)
+        share = np.full(weights.shape, self._strength)
+        if self._kept is not None:
+            share *= self._kept.read(x, y, width, height)
+        protected = self._protection.read(x, y, width, height)
+        if protected is not None:
+            share *= 1 - protected
+        return difference * share[..., None], weights
+
+    def take(self, before: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`retouch_common.photo.pasting.Layer`."""
+        return self.read(self.x, first, self.width, len(before))
+
+
+class RecipeNetwork(Protocol):
+    """Interface of a paper's network."""
+
+    name: str
+    """Name of the package."""
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """SHA-256 of the weights."""
+
+    def changes(self, photo: Photo, faces: Sequence[Face]) -> Sequence[FaceChange]:
+        """Return the change of every face, in their order."""
+
+
+@dataclass(frozen=True)
+class RetouchedFaces:
+    """What a network changes on a photo, and the blemishes that it removes, by face."""
+
+    changes: Sequence[FaceChange]
+    blemishes: Sequence[Blemishes]
+
+    @classmethod
+    def of(cls, network: RecipeNetwork, photo: Photo, faces: Sequence[Face]) -> RetouchedFaces:
+        """Run a network."""
+        changes = network.changes(photo, faces)
+        limit = int(np.iinfo(photo.dtype).max)
+        return cls(changes, [Blemishes(change, face, limit) for change, face in zip(changes, faces, strict=True)])
+
+    def edited(self, state: State) -> list[EditedChange]:
+        """Return the changes of the faces that are on, after the steps of a recipe."""
+        protection = Protection(state.strokes)
+        return [
+            EditedChange(change, state.strength, blemishes.kept_weights(state.brought_back(blemishes)), protection)
+            for change, blemishes, on in zip(self.changes, self.blemishes, state.faces_on, strict=True)
+            if on and state.strength
+        ]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Result of :func:`apply_recipe`: the number of faces and of steps; ``changed`` as of :func:`write_photo`."""
+
+    num_faces: int
+    steps: int
+    changed: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.num_faces} face{'' if self.num_faces == 1 else 's'}, {self.steps} steps of the recipe"
+
+
+def apply_recipe(
+    recipe: Recipe,
+    network: RecipeNetwork,
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    options: PhotoOptions | None = None,
+    *,
+    retouched: RetouchedFaces | None = None,
+) -> Replayed:
+    """Retouch a photograph file according to a recipe, and keep its profile, metadata, transparency and bit depth.
+
+    Args:
+        recipe: Recipe.
+        network: The network that it names.
+        src: Photograph.
+        dst: Output file, written atomically; its suffix selects the format.
+        options: Options of the output.
+        retouched: What the network changes on the photograph, if it was run before.
+
+    Raises:
+        OSError: If a file cannot be opened or written.
+        ValueError: If the recipe is for another network or another photo, or ``src`` or ``dst`` do not fit.
+    """
+    how, target = options or PhotoOptions(), Path(dst)
+    if recipe.network != network.name:
+        raise ValueError(
+            f"the recipe is for {recipe.network}: use {recipe.network}-retouch, not {network.name}-retouch"
+        )
+    photo = open_photo(Path(src), target, how)
+    require_photo(recipe, photo)
+    if recipe.weights is not None and recipe.weights != network.weights_sha256:
+        logger.warning("%s: the recipe was made with other weights of %s; the result may differ", src, network.name)
+    state = recipe.state
+    if retouched is None:
+        retouched = RetouchedFaces.of(network, photo, state.faces)
+    layers = retouched.edited(state)
+    rows = pasted_rows(photo, layers) if layers else None
+    parts = [(layer.x, layer.y, layer.width, layer.height) for layer in layers]
+    settings = {"strength": state.strength, "steps": len(recipe.steps)}
+    edit = edit_record(how, network.weights_sha256, package=network.name, settings=settings, when=recipe.time)
+    changed = write_photo(photo, target, rows, how, parts, edit=edit)
+    return Replayed(len(layers), len(recipe.steps), changed)
+
+
+def replaying(path: Path, network: RecipeNetwork, options: PhotoOptions) -> Work:
+    """Return what a command does with a photograph and a recipe's file; see :func:`apply_recipe`.
+
+    Raises:
+        OSError: If the recipe cannot be read.
+        ValueError: If it is none, or options say how to retouch, too.
+    """
+    refuse_beside_recipe(options)
+    recipe = Recipe.read(path)
+    return Work(lambda job: apply_recipe(recipe, network, job.source, job.target, options), network.weights_sha256)
+
+
+def require_photo(recipe: Recipe, photo: Photo) -> None:
+    """Refuse a recipe of a photo of another size.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if (recipe.width, recipe.height) != (photo.width, photo.height):
+        raise ValueError(
+            f"{photo.path}: has {photo.width}x{photo.height} pixels and the recipe is for a photo of "
+            f"{recipe.width}x{recipe.height}"
+        )
+
+
+def write_change(photo: Photo, layers: Sequence[EditedChange], target: Path) -> None:
+    """Write the change alone as a 16-bit sRGB TIFF, for other programs to put over the photo.
+
+    A pixel is (1 + after - before) / 2 in [0, 1]: grey where nothing changes. Over the photo in sRGB, with the blend
+    mode Linear Light, it gives the retouched photo.
+
+    Raises:
+        OSError: If it cannot be written.
+        ValueError: If the photo is damaged.
+    """
+    limit = np.iinfo(photo.dtype).max
+
+    def rows() -> Iterator[np.ndarray]:
+        before, y = Photo.open(photo.path, max_pixels=None), 0
+        for after in pasted_rows(photo, layers):
+            change = after.astype(np.float64) - before.read_rows(y, y + len(after))
+            y += len(after)
+            yield np.rint(65535 * (0.5 + change / (2 * limit))).astype(np.uint16)
+
+    def save(image: pyvips.Image) -> None:
+        image = image.copy(interpretation="rgb16")
+        image.tiffsave(str(temporary), compression="deflate", predictor="horizontal", profile="srgb")
+
+    with atomic_image_output(target) as temporary:
+        stream_rows(rows(), photo.width, photo.height, 3, np.dtype(np.uint16), save)
