@@ -352,3 +352,9 @@ def test_the_browsers_file_leads_to_the_page(browser, address, tmp_path):
     page.wait_for_url(f"{address}/edit/", timeout=PATIENCE)
     page.wait_for_selector("html[data-ready]", timeout=PATIENCE)
     context.close()
+
+
+def test_axe_finds_nothing(desk):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    results = axe.run(desk.page)
+    assert results.violations_count == 0, results.generate_report()

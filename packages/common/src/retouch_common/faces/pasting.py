@@ -52,7 +52,7 @@ class AlignedLayer:
         return self.read(self.x, first, self.width, len(before))
 
     def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-        """See :class:`retouch_common.inference.changes.FaceChange`."""
+        """See :class:`retouch_common.photo.pasting.RandomLayer`."""
         columns = np.arange(x, x + width)[None, :] + 0.5
         rows = np.arange(y, y + height)[:, None] + 0.5
         u, v = self._square.from_photo(columns, rows)

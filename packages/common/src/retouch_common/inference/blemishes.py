@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from retouch_common.faces.face import Face
-from retouch_common.inference.changes import FaceChange
+from retouch_common.photo.pasting import RandomLayer
 
 Size = Literal["small", "medium", "large", "rest"]
 SIZES: tuple[Size, ...] = get_args(Size)
@@ -60,7 +60,7 @@ class Blemishes:
         all: The blemishes, by label.
     """
 
-    def __init__(self, change: FaceChange, face: Face, limit: int) -> None:
+    def __init__(self, change: RandomLayer, face: Face, limit: int) -> None:
         self._change = change
         self._cell = -(-max(change.width, change.height) // MOST_CELLS)
         strength = self._strongest(limit)
@@ -124,14 +124,26 @@ class Blemishes:
         if not off:
             return None
         brought_back = np.isin(self._labels, list(off)).astype(np.float32)
-        return KeptWeights(1 - ndimage.gaussian_filter(brought_back, 1.0), self._change, self._cell)
+        grid = 1 - ndimage.gaussian_filter(brought_back, 1.0)
+        return KeptWeights(grid, self._change.x, self._change.y, self._cell)
 
 
 class KeptWeights:
-    """Weights on the grid of a change, (rows, columns) float32 in [0, 1], interpolated between the cells' centres."""
+    """Weights on a grid, (rows, columns) float32 in [0, 1], interpolated between the centres of its cells.
 
-    def __init__(self, grid: np.ndarray, change: FaceChange, cell: int) -> None:
-        self._grid, self._x, self._y, self._cell = grid, change.x, change.y, cell
+    Args:
+        grid: Weights.
+        x: Left end of the grid in pixels.
+        y: Its upper end.
+        cell: Side of a cell.
+    """
+
+    def __init__(self, grid: np.ndarray, x: float, y: float, cell: float) -> None:
+        self._grid, self._x, self._y, self._cell = grid, x, y, cell
+
+    def reduced(self, factor: int) -> KeptWeights:
+        """Return the weights for a photo reduced by a factor."""
+        return KeptWeights(self._grid, self._x / factor, self._y / factor, self._cell / factor)
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """Return the weights of a part, given in pixels of the photo: (height, width)."""
@@ -141,8 +153,8 @@ class KeptWeights:
         weights: np.ndarray = lines[:, columns] * (1 - across) + lines[:, beside] * across
         return weights
 
-    def _between(self, start: int, count: int, cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _between(self, start: float, count: int, cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the cells before and after pixels along an axis, and the pixels' positions between their centres."""
-        position = ((np.arange(start, start + count) + 0.5) / self._cell - 0.5).clip(0, cells - 1)
+        position = ((start + np.arange(count) + 0.5) / self._cell - 0.5).clip(0, cells - 1)
         before = np.floor(position).astype(int)
         return before, np.minimum(before + 1, cells - 1), (position - before).astype(np.float32)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -23,25 +22,10 @@ from retouch_common.inference.regions import (
     moved_face,
 )
 from retouch_common.photo.io import Photo
+from retouch_common.photo.pasting import RandomLayer
 from retouch_common.photo.sources import ArraySource
 
 IN_MEMORY_BYTES = 200_000_000  # of one change; larger ones lie in a temporary file
-
-
-class FaceChange(Protocol):
-    """What a network changes on a face: the rectangle in pixels of the photo, and the change in it."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return d and w of a part of the rectangle, given in pixels of the photo.
-
-        d is (height, width, 3) float32 in levels of the photo, w (height, width) float32 in [0, 1]; the photo changes
-        by w d.
-        """
 
 
 class CropChange:
@@ -60,7 +44,7 @@ class CropChange:
         self._difference, self._skin = difference, skin
 
     def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-        """See :class:`FaceChange`."""
+        """See :class:`retouch_common.photo.pasting.RandomLayer`."""
         left, top = x - self.x, y - self.y
         weights = self._down[top : top + height, None] * self._across[left : left + width]
         if self._skin is not None:
@@ -92,3 +76,37 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if np.prod(shape) * dtype.itemsize <= IN_MEMORY_BYTES:
         return np.empty(shape, dtype)
     return np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)
+
+
+class ReducedChange:
+    """Change of a face in a photo that is reduced by a whole number, for views: means of cells, in 8-bit levels.
+
+    Args:
+        change: Change in the photo.
+        factor: Number of pixels that become one, in each direction.
+        limit: Largest level of the photo.
+    """
+
+    def __init__(self, change: RandomLayer, factor: int, limit: int) -> None:
+        self.x, self.y = change.x // factor, change.y // factor
+        self.width = -(-(change.x + change.width) // factor) - self.x
+        self.height = -(-(change.y + change.height) // factor) - self.y
+        before = change.x - self.x * factor
+        after = self.width * factor - before - change.width
+        self._change = np.empty((self.height, self.width, 3), np.float32)
+        self._weights = np.empty((self.height, self.width), np.float32)
+        for row in range(self.height):
+            top = max(change.y, (self.y + row) * factor)
+            count = min(change.y + change.height, (self.y + row + 1) * factor) - top
+            difference, weights = change.read(change.x, top, change.width, count)
+            change_row = np.pad((difference * weights[..., None]).sum(axis=0), ((before, after), (0, 0)))
+            weight_row = np.pad(weights.sum(axis=0), (before, after))
+            self._change[row] = change_row.reshape(self.width, factor, 3).sum(axis=1)
+            self._weights[row] = weight_row.reshape(self.width, factor).sum(axis=1)
+        self._change *= 255 / limit / np.maximum(self._weights, 1e-6)[..., None]
+        self._weights /= factor**2
+
+    def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`retouch_common.photo.pasting.RandomLayer`."""
+        part = slice(y - self.y, y - self.y + height), slice(x - self.x, x - self.x + width)
+        return self._change[part], self._weights[part]

@@ -35,7 +35,6 @@ import pyvips
 from retouch_common.faces.face import Face, require_inside
 from retouch_common.files import write_atomically
 from retouch_common.inference.blemishes import REST, SIZES, Blemishes, KeptWeights
-from retouch_common.inference.changes import FaceChange
 from retouch_common.inference.names import RECIPE, sibling_path
 from retouch_common.inference.photos import (
     PhotoOptions,
@@ -47,7 +46,7 @@ from retouch_common.inference.photos import (
 )
 from retouch_common.inference.workers import Work
 from retouch_common.photo.io import Photo
-from retouch_common.photo.pasting import pasted_rows
+from retouch_common.photo.pasting import RandomLayer, pasted_rows
 from retouch_common.photo.sink import atomic_image_output, stream_rows
 
 logger = logging.getLogger(__name__)
@@ -279,10 +278,10 @@ def _face_json(face: Face) -> dict[str, Any]:
 
 
 class Protection:
-    """Where strokes protect the photo."""
+    """Where strokes protect the photo, or one reduced by a factor."""
 
-    def __init__(self, strokes: Sequence[Stroke]) -> None:
-        self._strokes = strokes
+    def __init__(self, strokes: Sequence[Stroke], factor: int = 1) -> None:
+        self._strokes = [Stroke(one.keep, one.radius / factor, one.points / factor) for one in strokes]
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray | None:
         """Return the share of the photo that stays, (height, width) float32 in [0, 1]; None where no stroke is."""
@@ -325,12 +324,12 @@ def _distance(start: np.ndarray, end: np.ndarray, x: np.ndarray, y: np.ndarray) 
 class EditedChange:
     """Change of a face after the steps of a recipe: a layer for :func:`retouch_common.photo.pasting.pasted_rows`."""
 
-    def __init__(self, change: FaceChange, strength: float, kept: KeptWeights | None, protection: Protection) -> None:
+    def __init__(self, change: RandomLayer, strength: float, kept: KeptWeights | None, protection: Protection) -> None:
         self.x, self.y, self.width, self.height = change.x, change.y, change.width, change.height
         self._change, self._strength, self._kept, self._protection = change, np.float32(strength), kept, protection
 
     def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-        """See :class:`retouch_common.inference.changes.FaceChange`.
+        """See :class:`retouch_common.photo.pasting.RandomLayer`.
 
         The steps scale d, not w, which weighs overlapping faces against each other.
         """
@@ -358,7 +357,7 @@ class RecipeNetwork(Protocol):
     def weights_sha256(self) -> str | None:
         """SHA-256 of the weights."""
 
-    def changes(self, photo: Photo, faces: Sequence[Face]) -> Sequence[FaceChange]:
+    def changes(self, photo: Photo, faces: Sequence[Face]) -> Sequence[RandomLayer]:
         """Return the change of every face, in their order."""
 
 
@@ -366,7 +365,7 @@ class RecipeNetwork(Protocol):
 class RetouchedFaces:
     """What a network changes on a photo, and the blemishes that it removes, by face."""
 
-    changes: Sequence[FaceChange]
+    changes: Sequence[RandomLayer]
     blemishes: Sequence[Blemishes]
 
     @classmethod
@@ -376,14 +375,21 @@ class RetouchedFaces:
         limit = int(np.iinfo(photo.dtype).max)
         return cls(changes, [Blemishes(change, face, limit) for change, face in zip(changes, faces, strict=True)])
 
-    def edited(self, state: State) -> list[EditedChange]:
-        """Return the changes of the faces that are on, after the steps of a recipe."""
-        protection = Protection(state.strokes)
-        return [
-            EditedChange(change, state.strength, blemishes.kept_weights(state.brought_back(blemishes)), protection)
-            for change, blemishes, on in zip(self.changes, self.blemishes, state.faces_on, strict=True)
-            if on and state.strength
-        ]
+    def edited(
+        self, state: State, *, factor: int = 1, changes: Sequence[RandomLayer] | None = None
+    ) -> list[EditedChange]:
+        """Return the changes of the faces that are on, after the steps of a recipe.
+
+        With ``factor``, ``changes`` are those of the photo reduced by it.
+        """
+        protection = Protection(state.strokes, factor)
+        edited = []
+        for change, blemishes, on in zip(changes or self.changes, self.blemishes, state.faces_on, strict=True):
+            if on and state.strength:
+                kept = blemishes.kept_weights(state.brought_back(blemishes))
+                kept = kept.reduced(factor) if kept is not None and factor > 1 else kept
+                edited.append(EditedChange(change, state.strength, kept, protection))
+        return edited
 
 
 @dataclass(frozen=True)

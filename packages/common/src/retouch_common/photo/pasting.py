@@ -32,6 +32,18 @@ class Layer(Protocol):
         """
 
 
+class RandomLayer(Protocol):
+    """A retouched part of a photo that is read in any order."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return d and w as :meth:`Layer.take`, of a part given in pixels of the photo."""
+
+
 def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource | None = None) -> Iterator[np.ndarray]:
     """Paste layers over a photo; yield consecutive blocks of rows, (n, width, 3) of its dtype.
 
@@ -81,17 +93,41 @@ def _blend(rows: np.ndarray, layers: Sequence[Layer], top: int, keep: np.ndarray
     left = min(layer.x for layer in layers)
     right = max(layer.x + layer.width for layer in layers)
     part = rows[:, left:right]
-    change = np.zeros(part.shape, np.float32)
-    total = np.zeros(part.shape[:2], np.float32)
+    parts = []
     for layer in layers:
         first = max(top, layer.y)
         last = min(top + rows.shape[0], layer.y + layer.height)
         inside = slice(first - top, last - top), slice(layer.x - left, layer.x - left + layer.width)
-        difference, weight = layer.take(part[inside], first)
+        parts.append((inside, *layer.take(part[inside], first)))
+    _add(part, parts, None if keep is None else keep[:, left:right, None])
+
+
+def paste_part(part: np.ndarray, x: int, y: int, layers: Sequence[RandomLayer]) -> None:
+    """Paste layers over a part of a photo, (h, w, 3) from pixel (x, y) on, as :func:`pasted_rows` does; in place."""
+    height, width = part.shape[:2]
+    parts = []
+    for layer in layers:
+        left, right = max(x, layer.x), min(x + width, layer.x + layer.width)
+        top, bottom = max(y, layer.y), min(y + height, layer.y + layer.height)
+        if left < right and top < bottom:
+            inside = slice(top - y, bottom - y), slice(left - x, right - x)
+            parts.append((inside, *layer.read(left, top, right - left, bottom - top)))
+    _add(part, parts, None)
+
+
+def _add(
+    part: np.ndarray,
+    changes: Sequence[tuple[tuple[slice, slice], np.ndarray, np.ndarray]],
+    keep: np.ndarray | None,
+) -> None:
+    """Add changes d with weights w, given by their place in ``part``: sum(w d) / max(sum(w), 1)."""
+    change = np.zeros(part.shape, np.float32)
+    total = np.zeros(part.shape[:2], np.float32)
+    for inside, difference, weight in changes:
         change[inside] += weight[..., None] * difference
         total[inside] += weight
     change /= np.maximum(total, 1)[..., None]
     if keep is not None:
-        change *= keep[:, left:right, None]
-    limit = np.iinfo(rows.dtype).max
+        change *= keep
+    limit = np.iinfo(part.dtype).max
     np.clip(part + np.rint(change).astype(np.int32), 0, limit, out=part, casting="unsafe")

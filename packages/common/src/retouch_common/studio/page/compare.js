@@ -3,18 +3,19 @@
 export class Compare {
   #held = false;
 
-  constructor(figure, divider, before) {
+  // handle: what is dragged, by default the whole figure
+  constructor(figure, divider, before, handle = figure) {
     Object.assign(this, { figure, divider, before });
     this.share = 0;
-    figure.addEventListener("pointerdown", (event) => {
+    handle.addEventListener("pointerdown", (event) => {
       if (figure.dataset.state === "empty") return;
       event.preventDefault();
-      figure.setPointerCapture(event.pointerId);
+      handle.setPointerCapture(event.pointerId);
       divider.focus({ preventScroll: true });
       this.#follow(event);
     });
-    figure.addEventListener("pointermove", (event) => {
-      if (figure.hasPointerCapture(event.pointerId)) this.#follow(event);
+    handle.addEventListener("pointermove", (event) => {
+      if (handle.hasPointerCapture(event.pointerId)) this.#follow(event);
     });
     divider.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -5, ArrowDown: -5, ArrowRight: 5, ArrowUp: 5, Home: -100, End: 100 }[event.key];

@@ -28,7 +28,7 @@ export function listen(keys, actions, hasPhoto) {
   const plains = { ...PLAIN, ...keys.plain };
   const helds = keys.held ?? {};
   const typing = (target) => target.matches?.('select, textarea, input:not([type="radio"]):not([type="range"]):not([type="checkbox"])');
-  const presses = (target) => target.matches?.('button, summary, a, input[type="checkbox"], input[type="radio"]');
+  const presses = (target) => target.matches?.('button, summary, a, input[type="checkbox"], input[type="radio"], [role="checkbox"]');
   const held = new Set();
 
   window.addEventListener("keydown", (event) => {

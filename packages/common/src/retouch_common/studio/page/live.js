@@ -15,6 +15,11 @@ export class LiveRender {
     this.revision = 0;
   }
 
+  // Whether something is being rendered, or will be.
+  get pending() {
+    return this.#running || this.#timer !== 0;
+  }
+
   changed() {
     this.revision++;
     this.#wanted = true;

@@ -1,0 +1,1 @@
+"""The Retouch tool of the studio, for the networks that installed papers contribute."""

@@ -1,0 +1,365 @@
+// The Retouch tool: connects its parts. Its state is one object, the store.
+
+import { about as aboutTool, openPhoto as openFile } from "../shell/api.js";
+import { Compare } from "../shell/compare.js";
+import { acceptDrops, chooseFile, download } from "../shell/files.js";
+import { buildHelp, listen } from "../shell/keys.js";
+import { LiveRender } from "../shell/live.js";
+import { slider } from "../shell/range.js";
+import { busyWith, byId, failed, followPhoto, notice, startFile, wire } from "../shell/shell.js";
+import { Store } from "../shell/store.js";
+import * as api from "./api.js";
+import { Layer } from "./images.js";
+import { KEYS } from "./keys.js";
+import { Marks } from "./marks.js";
+import { Painting } from "./painting.js";
+import { check, radios, showFaces, showSizes } from "./panels.js";
+import { Pointer } from "./pointer.js";
+import { Steps, showSteps } from "./steps.js";
+import { Viewport } from "./viewport.js";
+
+const about = await aboutTool().catch((error) => {
+  notice.error(error.message);
+  throw error;
+});
+
+const store = new Store({
+  photo: null, // description of the photo
+  network: about.networks[0].name,
+  steps: [], // of the recipe
+  undone: [],
+  time: null, // of the last step
+  state: null, // what the server says that the steps amount to
+  tool: "pick",
+  radius: 20, // of the brushes, in pixels of the photo
+  strength: 100,
+  outlines: false,
+  overlay: "", // name
+  format: "",
+  quality: 95,
+  strip: "",
+  provenance: true,
+  unsaved: false,
+});
+const steps = new Steps(store);
+const request = () => {
+  const photo = store.get("photo");
+  return photo && { photo: photo.id, network: store.get("network"), steps: store.get("steps"), time: store.get("time") };
+};
+const titleOfNetwork = () => about.networks.find(({ name }) => name === store.get("network")).title;
+
+// --- the stage
+
+const stage = byId("stage");
+const layers = { after: new Layer(byId("after-layer")), before: new Layer(byId("before-layer")) };
+const viewport = new Viewport(stage, document.querySelectorAll(".world"), () => {
+  byId("zoom").value = `${Math.round(100 * viewport.scale * (window.devicePixelRatio || 1))} %`;
+  Object.values(layers).forEach(({ element }) => element.classList.toggle("sharp", viewport.scale >= 4));
+  marks.place();
+  draw();
+  details.changed();
+});
+const marks = new Marks(byId("marks"), byId("chips"), viewport, {
+  toggle: ({ at, on }) => steps.add({ step: "blemish", at, on: !on }),
+  toggleFace: (face) => steps.add({ step: "face", face, on: !store.get("state").faces[face].on }),
+});
+const painting = new Painting(byId("strokes"), byId("cursor"), viewport);
+const pointer = new Pointer(stage, viewport, store, {
+  stroke: (step, points) => steps.add({ step, radius: store.get("radius"), points: points.map((point) => point.map(rounded)) }),
+  framed(box) {
+    store.set({ tool: "pick" });
+    if (Math.min(box[2], box[3]) >= 16) steps.add({ step: "add_face", box: box.map(rounded) });
+  },
+  drawing: draw,
+  hovered: draw,
+});
+const compare = new Compare(stage, byId("divider"), byId("before-layer"), byId("divider"));
+
+function draw() {
+  const brush = ["protect", "restore"].includes(pointer.tool);
+  painting.draw(store.get("steps"), pointer.stroke, store.get("radius"), brush);
+  painting.drawCursor(pointer.tool, pointer.hover, store.get("radius"), pointer.stroke);
+}
+
+const rounded = (value) => Math.round(100 * value) / 100;
+
+// --- what the server renders: what the steps amount to, the whole photo, and the visible part in full resolution
+
+const live = new LiveRender(
+  async (asked) => {
+    const [state, blob] = await Promise.all([api.state(asked), api.after(asked, viewport.whole.window, viewport.whole.size)]);
+    return { state, blob };
+  },
+  request,
+  {
+    async shown({ state, blob }, milliseconds, revision) {
+      await layers.after.showBase(blob);
+      store.set({ state });
+      byId("latency").textContent = `${Math.round(milliseconds)} ms`;
+      Object.assign(stage.dataset, { state: "ready", revision });
+      if (store.get("photo").faces.length + state.faces.length === 0) {
+        notice.error("No face was found. Frame one with the tool Frame a face (F).", ["Frame a face", () => actions.tool("frame")]);
+      }
+    },
+    failed(error) {
+      stage.dataset.state = "failed";
+      failed(error);
+    },
+    busy: (busy) => byId("latency").classList.toggle("busy", busy),
+  },
+);
+
+const zoomedIn = () => viewport.scale > 1.02 * viewport.fitScale;
+const details = new LiveRender(
+  async (asked) => {
+    if (!zoomedIn()) return null;
+    const { window, size } = viewport.visible;
+    const [before, after] = await Promise.all([api.before(asked.photo, window, size), api.after(asked, window, size)]);
+    return { window, before, after };
+  },
+  request,
+  {
+    async shown(parts, milliseconds, revision) {
+      const { width, height } = store.get("photo");
+      for (const [name, layer] of Object.entries(layers)) {
+        if (parts && zoomedIn()) await layer.showDetail(parts[name], parts.window, width, height);
+        else layer.hideDetail();
+      }
+      stage.dataset.detail = parts ? revision : "";
+    },
+    failed: () => {}, // said by the other
+    busy: () => {},
+  },
+);
+
+store.follow(["steps", "network"], () => {
+  live.changed();
+  details.changed();
+  draw();
+});
+store.follow(["state", "outlines"], () => {
+  const state = store.get("state");
+  marks.show(state, store.get("outlines"));
+  showFaces(byId("faces"), state, (face) => steps.add({ step: "face", face, on: !state.faces[face].on }));
+  showSizes(byId("sizes"), state, (size, on) => steps.add({ step: "size", size, on }));
+  const removed = state?.blemishes.filter(({ on }) => on).length;
+  byId("under").textContent = state ? `${removed} of ${state.blemishes.length} blemishes removed` : "";
+});
+
+// --- photos
+
+async function openPhoto(file) {
+  if (store.get("unsaved") && !window.confirm("Open another photo? The steps you took have not been saved.")) return;
+  notice.clear();
+  try {
+    await show(await busyWith(`Opening ${file.name ?? "the photo"}`, () => openFile(file, about.upload_bytes)));
+  } catch (error) {
+    failed(error);
+  }
+}
+
+async function show(photo) {
+  const recipe = photo.recipe ?? { network: store.get("network"), steps: [] };
+  const face = Math.max(...photo.faces.map(({ box }) => Math.max(box[2], box[3])), Math.min(photo.width, photo.height) / 4);
+  byId("radius").max = Math.max(4, Math.round(face / 4));
+  delete document.body.dataset.empty;
+  byId("welcome").hidden = true;
+  stage.dataset.state = "waiting";
+  Object.values(layers).forEach((layer) => layer.clear());
+  compare.set(0);
+  store.set({ photo: null, state: null, overlay: "" });
+  viewport.show(photo.width, photo.height);
+  const shown = await api.before(photo.id, viewport.whole.window, viewport.whole.size);
+  await Promise.all([layers.before.showBase(shown), layers.after.showBase(shown)]);
+  store.set({
+    photo, network: recipe.network, steps: recipe.steps, undone: [], time: new Date().toISOString().replace(/\.\d+Z$/, "+00:00"),
+    state: { faces: photo.faces, blemishes: [], sizes: {} }, radius: Math.max(2, Math.round(face / 30)), unsaved: false,
+  });
+  await busyWith(`Retouching with ${titleOfNetwork()}`, () => settled(live));
+}
+
+// Wait until nothing is being rendered.
+async function settled(rendered) {
+  rendered.changed();
+  while (rendered.pending) await new Promise((resolve) => setTimeout(resolve, 50));
+}
+
+async function openRecipe(file) {
+  try {
+    await show(await api.openRecipe(store.get("photo").id, file));
+    notice.news(`${file.name} is applied.`);
+  } catch (error) {
+    failed(error);
+  }
+}
+
+followPhoto(store);
+
+// --- overlays
+
+async function showOverlay() {
+  const [name, asked] = [store.get("overlay"), request()];
+  byId("overlay-name").value = name;
+  byId("overlay").replaceChildren();
+  if (!name || !asked) return;
+  try {
+    const parts = await busyWith("Asking the network", () => api.overlay(asked, name));
+    if (name !== store.get("overlay")) return;
+    const { width, height } = store.get("photo");
+    byId("overlay").replaceChildren(
+      ...parts.map(({ box: [x, y, w, h], image }) => {
+        const picture = Object.assign(new Image(), { src: `data:image/png;base64,${image}`, alt: "" });
+        const percent = (value, whole) => `${(100 * value) / whole}%`;
+        Object.assign(picture.style, { left: percent(x, width), top: percent(y, height), width: percent(w, width), height: percent(h, height) });
+        return picture;
+      }),
+    );
+  } catch (error) {
+    store.set({ overlay: "" });
+    failed(error);
+  }
+}
+
+store.follow(["network"], () => {
+  const { overlays } = about.networks.find(({ name }) => name === store.get("network"));
+  byId("overlay-name").replaceChildren(new Option("nothing", ""), ...Object.entries(overlays).map(([name, title]) => new Option(title, name)));
+  check("network", store.get("network"));
+  store.set({ overlay: "" });
+});
+store.follow(["overlay"], showOverlay);
+
+// --- export
+
+async function save(words, make) {
+  try {
+    const { blob, name } = await busyWith(words, make);
+    download(blob, name);
+  } catch (error) {
+    failed(error);
+  }
+}
+
+const output = () => ({
+  format: store.get("format") || null,
+  quality: store.get("quality"),
+  strip: store.get("strip") || null,
+  provenance: store.get("provenance"),
+});
+
+async function saveRecipe() {
+  try {
+    const { saved, blob, name } = await busyWith("Writing the recipe", () => api.recipe(request()));
+    if (saved) notice.news(`Written: ${saved}`);
+    else download(blob, name);
+    store.set({ unsaved: false });
+  } catch (error) {
+    failed(error);
+  }
+}
+
+// --- controls
+
+let faceShown = 0;
+const actions = {
+  undo: () => pointer.stroke || steps.undo(),
+  redo: () => pointer.stroke || steps.redo(),
+  open: async () => {
+    const file = await chooseFile(byId("photo-file"));
+    if (file) await openPhoto(file);
+  },
+  openRecipe: async () => {
+    const file = await chooseFile(byId("recipe-file"));
+    if (file) await openRecipe(file);
+  },
+  export: () => save("Writing the photo", () => api.exported(request(), output())),
+  exportChange: () => save("Writing the change", () => api.exportedChange(request())),
+  saveRecipe,
+  tool: (tool) => store.set({ tool }),
+  radius: (step) => {
+    const [radius, most] = [store.get("radius"), Number(byId("radius").max)];
+    store.set({ radius: Math.min(most, Math.max(1, Math.round(step > 0 ? radius * 1.2 + 1 : radius / 1.2 - 1))) });
+  },
+  walk: (step) => marks.walk(step),
+  outlines: () => store.set({ outlines: !store.get("outlines") }),
+  nextOverlay: () => {
+    const names = [...byId("overlay-name").options].map(({ value }) => value);
+    store.set({ overlay: names[(names.indexOf(store.get("overlay")) + 1) % names.length] });
+  },
+  zoomIn: () => viewport.zoom(1.25),
+  zoomOut: () => viewport.zoom(0.8),
+  fit: () => viewport.fit(),
+  full: () => viewport.full(),
+  face: () => {
+    const faces = store.get("state")?.faces ?? [];
+    if (faces.length) viewport.frame(faces[faceShown++ % faces.length].box);
+  },
+  help: () => byId("help-dialog").showModal(),
+  space: (held) => pointer.setSpace(held),
+  hold: (held) => {
+    compare.hold(held);
+    byId("hold").setAttribute("aria-pressed", held);
+  },
+};
+wire(
+  {
+    open: "open", "open-first": "open", undo: "undo", redo: "redo", export: "export", "export-change": "exportChange",
+    "save-recipe": "saveRecipe", "open-recipe": "openRecipe", "zoom-in": "zoomIn", "zoom-out": "zoomOut",
+    "zoom-full": "full", "zoom-face": "face", "zoom-fit": "fit", help: "help",
+  },
+  actions,
+);
+for (const [event, held] of [
+  ["pointerdown", true], ["pointerup", false], ["pointerleave", false], ["keydown", true], ["keyup", false], ["blur", false],
+]) {
+  byId("hold").addEventListener(event, ({ key }) => {
+    if (!key || key === " " || key === "Enter") actions.hold(held);
+  });
+}
+
+radios(byId("networks"), "network", about.networks.map(({ name, title }) => [name, title]), async (network) => {
+  store.set({ network });
+  await busyWith(`Retouching with ${titleOfNetwork()}`, () => settled(live));
+});
+check("network", store.get("network"));
+for (const input of document.querySelectorAll('input[name="tool"]')) {
+  input.addEventListener("change", () => actions.tool(input.value));
+}
+store.follow(["tool"], () => {
+  check("tool", store.get("tool"));
+  stage.dataset.tool = store.get("tool");
+  draw();
+});
+slider("radius", store, (value) => `${value} px`);
+store.follow(["radius"], draw);
+slider("quality", store, String);
+slider("strength", store, (value) => `${value} %`);
+let dragging = false;
+byId("strength").addEventListener("input", () => {
+  steps.add({ step: "strength", value: store.get("strength") / 100 }, dragging);
+  dragging = true;
+});
+byId("strength").addEventListener("change", () => (dragging = false));
+store.follow(["steps"], () => {
+  const last = store.get("steps").findLast(({ step }) => step === "strength");
+  store.set({ strength: Math.round(100 * (last?.value ?? 1)) });
+});
+byId("outlines").addEventListener("change", actions.outlines);
+store.follow(["outlines"], () => (byId("outlines").checked = store.get("outlines")));
+byId("overlay-name").addEventListener("change", () => store.set({ overlay: byId("overlay-name").value }));
+
+byId("format").append(new Option("as the photo", ""), ...about.formats.map((format) => new Option(format.toUpperCase(), format)));
+for (const name of ["format", "strip"]) byId(name).addEventListener("change", () => store.set({ [name]: byId(name).value }));
+byId("provenance").addEventListener("change", () => store.set({ provenance: byId("provenance").checked }));
+
+showSteps(byId("steps"), store, steps);
+store.follow(["steps", "undone"], () => {
+  byId("undo").disabled = !store.get("steps").length;
+  byId("redo").disabled = !store.get("undone").length;
+});
+
+const openDropped = (file) => (file.name.endsWith(".json") && store.get("photo") ? openRecipe(file) : openPhoto(file));
+acceptDrops([[document.body, "Open this photo, or the recipe of the open one", openDropped]], byId("drop-veil"));
+listen(KEYS, actions, () => Boolean(store.get("photo")));
+buildHelp(KEYS);
+if (startFile) await openPhoto(startFile);
+document.documentElement.dataset.ready = "true";

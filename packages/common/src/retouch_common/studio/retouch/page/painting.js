@@ -1,0 +1,64 @@
+// What the brushes have protected, the stroke or frame that is being drawn, and the brush's outline.
+
+import { frameOf } from "./pointer.js";
+
+const SHADE = "rgb(227 184 104 / 0.42)";
+
+export class Painting {
+  constructor(strokes, cursor, viewport) {
+    Object.assign(this, { strokes, cursor, viewport });
+  }
+
+  // steps: the recipe's; current: the stroke being drawn, or null; shown: whether to show what is protected
+  draw(steps, current, radius, shown) {
+    const context = this.#prepare(this.strokes);
+    if (!shown) return;
+    for (const step of steps) if (step.step === "protect" || step.step === "restore") this.#stroke(context, step);
+    if (current && current.tool !== "frame") this.#stroke(context, { step: current.tool, radius, points: current.points });
+  }
+
+  // tool: of the pointer; point: in the photo, or null
+  drawCursor(tool, point, radius, current) {
+    const context = this.#prepare(this.cursor);
+    if (!point) return;
+    const { scale, x, y } = this.viewport;
+    context.beginPath();
+    if (tool === "frame" && current) {
+      const [left, top, width, height] = frameOf(current.points[0], point);
+      context.rect(x + left * scale, y + top * scale, width * scale, height * scale);
+    } else if (tool === "protect" || tool === "restore") {
+      context.arc(x + point[0] * scale, y + point[1] * scale, Math.max(1, radius * scale), 0, 2 * Math.PI);
+    } else return;
+    for (const [width, colour] of [[3, "rgb(0 0 0 / 0.65)"], [1.25, "#fff"]]) {
+      context.lineWidth = width;
+      context.strokeStyle = colour;
+      context.stroke();
+    }
+  }
+
+  #stroke(context, { step, radius, points }) {
+    const { scale, x, y } = this.viewport;
+    // Over protected places the shade is not doubled: a stroke replaces what is there.
+    for (const operation of ["destination-out", ...(step === "protect" ? ["source-over"] : [])]) {
+      context.globalCompositeOperation = operation;
+      context.strokeStyle = operation === "source-over" ? SHADE : "#000";
+      context.lineWidth = 2 * radius * scale;
+      context.lineCap = context.lineJoin = "round";
+      context.beginPath();
+      points.forEach(([px, py]) => context.lineTo(x + px * scale, y + py * scale));
+      if (points.length === 1) context.lineTo(x + points[0][0] * scale + 0.01, y + points[0][1] * scale);
+      context.stroke();
+    }
+    context.globalCompositeOperation = "source-over";
+  }
+
+  #prepare(canvas) {
+    const { clientWidth, clientHeight } = this.viewport.stage;
+    const ratio = window.devicePixelRatio || 1;
+    canvas.width = Math.round(clientWidth * ratio);
+    canvas.height = Math.round(clientHeight * ratio);
+    const context = canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    return context;
+  }
+}

@@ -1,0 +1,67 @@
+// The recipe's steps, with undo and redo: the one record of what was done.
+
+const SIZES = { small: "small blemishes", medium: "medium blemishes", large: "large blemishes", rest: "the rest" };
+const TITLES = {
+  strength: ({ value }) => `Strength ${Math.round(100 * value)} %`,
+  face: ({ face, on }) => `Face ${face + 1} ${on ? "on" : "off"}`,
+  add_face: () => "Face framed",
+  size: ({ size, on }) => `${on ? "Remove" : "Bring back"} ${SIZES[size]}`,
+  blemish: ({ on }) => (on ? "Blemish removed" : "Blemish brought back"),
+  protect: () => "Protected",
+  restore: () => "Protection taken back",
+};
+
+export const titleOf = (step) => TITLES[step.step](step);
+
+export class Steps {
+  #store;
+
+  constructor(store) {
+    this.#store = store; // with steps, undone and time
+  }
+
+  // Add a step; with `merge` it replaces the last one, of the same slider.
+  add(step, merge = false) {
+    const steps = this.#store.get("steps");
+    const kept = merge && steps.at(-1)?.step === step.step ? steps.slice(0, -1) : steps;
+    this.#set([...kept, step], []);
+  }
+
+  // Go to the state after `count` steps, those undone included.
+  go(count) {
+    const all = [...this.#store.get("steps"), ...this.#store.get("undone")];
+    if (count >= 0 && count <= all.length) this.#set(all.slice(0, count), all.slice(count));
+  }
+
+  undo() {
+    this.go(this.#store.get("steps").length - 1);
+  }
+
+  redo() {
+    this.go(this.#store.get("steps").length + 1);
+  }
+
+  #set(steps, undone) {
+    this.#store.set({ steps, undone, time: new Date().toISOString().replace(/\.\d+Z$/, "+00:00"), unsaved: true });
+  }
+}
+
+// The list in the panel: a button for every step, which leads back, or forward, to it.
+export function showSteps(list, store, steps) {
+  store.follow(["steps", "undone"], () => {
+    const [done, undone] = [store.get("steps"), store.get("undone")];
+    const rows = [["As found", 0], ...[...done, ...undone].map((step, index) => [titleOf(step), index + 1])];
+    list.replaceChildren(
+      ...rows.map(([title, count]) => {
+        const row = document.createElement("li");
+        row.classList.toggle("undone", count > done.length);
+        const button = Object.assign(document.createElement("button"), { type: "button", textContent: title });
+        if (count === done.length) button.setAttribute("aria-current", "step");
+        button.addEventListener("click", () => steps.go(count));
+        row.append(button);
+        return row;
+      }),
+    );
+    list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+  });
+}

@@ -1,0 +1,330 @@
+"""Open photos of the Retouch tool: views of recipes, and their export.
+
+Independent of HTTP. A photo is shown reduced by a whole number to at most ``PROXY_SIDE`` pixels, or, where the screen
+has pixels for it, in full resolution; what a network changes is computed in full resolution, once. Networks run one
+call at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retouch_common.faces.detection import detect_faces
+from retouch_common.faces.face import Face
+from retouch_common.faces.registry import DetectorUnavailable
+from retouch_common.inference.blemishes import SIZES
+from retouch_common.inference.changes import ReducedChange
+from retouch_common.inference.names import CHANGE, RECIPE, sibling_path
+from retouch_common.inference.photos import PhotoOptions
+from retouch_common.inference.recipe import Recipe, RetouchedFaces, apply_recipe, require_photo, write_change
+from retouch_common.inference.regions import locate_faces
+from retouch_common.photo.io import Photo
+from retouch_common.photo.pasting import paste_part
+from retouch_common.photo.pixels import image_from_array
+from retouch_common.ranges import to_levels
+from retouch_common.studio.files import StoredFile, UnknownPhoto
+from retouch_common.studio.retouch.networks import Overlay, StudioNetwork
+
+PROXY_SIDE = 2048
+FULL_PIXELS = 6_000_000  # of a part that is shown in full resolution
+VIEW_SIDE = 4096  # largest side of a view
+QUALITY = 97  # of the views, JPEG
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of uploads, in bytes, and of open photos, of which the least recently used is closed."""
+
+    upload_bytes: int = 2_000_000_000
+    photos: int = 4
+
+
+@dataclass(frozen=True)
+class OpenPhoto:
+    """A photo that is retouched.
+
+    Attributes:
+        id: Id for pages.
+        file: Its file.
+        photo: The photo, for parts in any order.
+        proxy: The photo reduced by ``factor``, (h, w, 3) uint8.
+        factor: Number of pixels that are one of the proxy, in each direction.
+        faces: Its faces.
+        recipe: The recipe that was beside it, or was opened for it.
+    """
+
+    id: str
+    file: StoredFile
+    photo: Photo
+    proxy: np.ndarray
+    factor: int
+    faces: tuple[Face, ...]
+    recipe: Recipe | None = None
+    reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    retouched: dict[Any, _Retouched] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class _Retouched:
+    """What a network changes, in full resolution and on the proxy."""
+
+    full: RetouchedFaces
+    reduced: Sequence[ReducedChange] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a page has done with a photo.
+
+    Attributes:
+        photo: Id of the photo.
+        network: Name of the network.
+        steps: Steps of the recipe.
+        time: When the last step was taken, UTC as ISO 8601.
+    """
+
+    photo: str
+    network: str
+    steps: tuple[Mapping[str, Any], ...] = ()
+    time: str | None = None
+
+
+class Retouching:
+    """Open photos and the networks.
+
+    Methods that take a :class:`Request` raise :class:`UnknownPhoto` for photos that are not open, and ValueError for
+    networks and steps that do not exist.
+
+    Args:
+        networks: Networks by name, made with the name of a device when they are used first.
+        device: Where to compute.
+        limits: Limits.
+    """
+
+    def __init__(
+        self, networks: Mapping[str, Callable[[str], StudioNetwork]], device: str = "auto", limits: Limits | None = None
+    ) -> None:
+        self.networks, self.limits = dict(networks), limits or Limits()
+        self._device = device
+        self._loaded: dict[str, StudioNetwork] = {}
+        self._photos: OrderedDict[str, OpenPhoto] = OrderedDict()
+        self._store, self._running = threading.Lock(), threading.Lock()
+
+    def prepare(self) -> None:
+        """Load the face detector and the first network, so that the first photo need not wait."""
+        with contextlib.suppress(DetectorUnavailable):
+            detect_faces(np.zeros((128, 128, 3), np.uint8))
+        with self._running:
+            self._network(next(iter(self.networks)))
+
+    def open(self, file: StoredFile) -> OpenPhoto:
+        """Open a photo, reduce it, and find its faces, or read the recipe beside it.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: It is not a photo, or too large, or the detector's weights are missing.
+        """
+        photo = Photo.open(file.path)
+        longest = max(photo.width, photo.height)
+        factor = -(-longest // PROXY_SIDE)
+        proxy = photo.thumbnail(-(-longest // factor))
+        recipe = self._recipe_beside(file, photo)
+        faces = recipe.faces if recipe is not None else tuple(locate_faces(photo))
+        return self._keep(OpenPhoto("", file, photo, proxy, factor, faces, recipe))
+
+    def _recipe_beside(self, file: StoredFile, photo: Photo) -> Recipe | None:
+        path = sibling_path(file.path, RECIPE)
+        if file.ours or not path.is_file():
+            return None
+        recipe = Recipe.read(path)
+        require_photo(recipe, photo)
+        return recipe if recipe.network in self.networks else None
+
+    def open_recipe(self, id: str, recipe: Recipe) -> OpenPhoto:
+        """Open a recipe for a photo: another entry of it, with the recipe's faces.
+
+        Raises:
+            ValueError: If it is for another photo, or a network that is not installed.
+        """
+        opened = self.photo(id)
+        require_photo(recipe, opened.photo)
+        if recipe.network not in self.networks:
+            raise ValueError(f"the recipe is for {recipe.network}, which is not installed")
+        return self._keep(replace(opened, faces=recipe.faces, recipe=recipe, retouched={}))
+
+    def photo(self, id: str) -> OpenPhoto:
+        """Return an open photo."""
+        with self._store:
+            if id not in self._photos:
+                raise UnknownPhoto(f"a photo is no longer open, the studio keeps {self.limits.photos}; open it again")
+            self._photos.move_to_end(id)
+            return self._photos[id]
+
+    def _keep(self, opened: OpenPhoto) -> OpenPhoto:
+        opened = replace(opened, id=secrets.token_urlsafe(9))
+        with self._store:
+            self._photos[opened.id] = opened
+            while len(self._photos) > self.limits.photos:
+                self._photos.popitem(last=False)
+        return opened
+
+    def _network(self, name: str) -> StudioNetwork:
+        if name not in self.networks:
+            raise ValueError(f"no network {name[:40]}; there are {', '.join(self.networks)}")
+        if name not in self._loaded:
+            self._loaded[name] = self.networks[name](self._device)
+        return self._loaded[name]
+
+    def recipe(self, request: Request) -> Recipe:
+        """Return the recipe of a request."""
+        opened = self.photo(request.photo)
+        with self._running:
+            weights = self._network(request.network).weights_sha256
+        return Recipe(
+            network=request.network,
+            width=opened.photo.width,
+            height=opened.photo.height,
+            faces=opened.faces,
+            steps=request.steps,
+            name=Path(opened.file.name).name,
+            weights=weights,
+            time=request.time,
+        )
+
+    def _retouched(self, opened: OpenPhoto, recipe: Recipe) -> _Retouched:
+        """Run the network on the faces of a recipe, or return what it found before."""
+        faces = recipe.state.faces
+        key = (recipe.network, tuple(face.box for face in faces))
+        with self._running:
+            if key not in opened.retouched:
+                with opened.reading:
+                    full = RetouchedFaces.of(self._network(recipe.network), opened.photo, faces)
+                limit = int(np.iinfo(opened.photo.dtype).max)
+                reduced = [ReducedChange(change, opened.factor, limit) for change in full.changes]
+                opened.retouched[key] = _Retouched(full, reduced if opened.factor > 1 else None)
+            return opened.retouched[key]
+
+    def describe(self, request: Request) -> dict[str, Any]:
+        """Return what the steps of a recipe amount to, for the page: strength, faces, blemishes, sizes."""
+        opened, recipe = self.photo(request.photo), self.recipe(request)
+        state, found = recipe.state, self._retouched(opened, recipe).full
+        blemishes = []
+        sizes = {size: {"count": 0, "on": 0} for size in SIZES}
+        for number, (blemishes_of, on) in enumerate(zip(found.blemishes, state.faces_on, strict=True)):
+            off = state.brought_back(blemishes_of)
+            sizes["rest"]["count"] += 1
+            sizes["rest"]["on"] += 0 not in off
+            for blemish in blemishes_of.all:
+                sizes[blemish.size]["count"] += 1
+                sizes[blemish.size]["on"] += blemish.label not in off
+                if on:
+                    place = {"face": number, "at": blemish.at, "box": blemish.box, "size": blemish.size}
+                    blemishes.append({**place, "on": blemish.label not in off})
+        faces = [{"box": face.box, "on": on} for face, on in zip(state.faces, state.faces_on, strict=True)]
+        return {"strength": state.strength, "faces": faces, "blemishes": blemishes, "sizes": sizes}
+
+    def before(self, id: str, window: tuple[int, int, int, int], width: int, height: int) -> bytes:
+        """Return a part of the photo (x, y, w, h) as JPEG, of at most these sides."""
+        opened = self.photo(id)
+        pixels, _ = self._part(opened, window, width)
+        return encode_view(pixels, width, height)
+
+    def view(self, request: Request, window: tuple[int, int, int, int], width: int, height: int) -> bytes:
+        """Return a part of the retouched photo; arguments as of :meth:`before`."""
+        opened, recipe = self.photo(request.photo), self.recipe(request)
+        found = self._retouched(opened, recipe)
+        pixels, full = self._part(opened, window, width)
+        if full:
+            paste_part(pixels, window[0], window[1], found.full.edited(recipe.state))
+        else:
+            layers = found.full.edited(recipe.state, factor=opened.factor, changes=found.reduced)
+            paste_part(pixels, window[0] // opened.factor, window[1] // opened.factor, layers)
+        return encode_view(pixels, width, height)
+
+    def _part(self, opened: OpenPhoto, window: tuple[int, int, int, int], width: int) -> tuple[np.ndarray, bool]:
+        """Return a part of the photo, or of its proxy if that has the pixels for a view; whether it is the photo's."""
+        x, y, w, h = window
+        if not (
+            x >= 0 and y >= 0 and w >= 1 and h >= 1 and x + w <= opened.photo.width and y + h <= opened.photo.height
+        ):
+            raise ValueError(f"the part {x},{y},{w},{h} is not inside the photo")
+        factor = opened.factor
+        if factor == 1 and opened.photo.dtype == np.uint8:
+            return opened.proxy[y : y + h, x : x + w].copy(), True
+        if factor > 1 and (w * h > FULL_PIXELS or w >= factor * width):
+            rows, columns = slice(y // factor, -(-(y + h) // factor)), slice(x // factor, -(-(x + w) // factor))
+            return opened.proxy[rows, columns].copy(), False
+        with opened.reading:
+            return opened.photo.read(*window), True
+
+    def overlay(self, request: Request, name: str) -> list[Overlay]:
+        """Return an overlay of the network."""
+        opened, recipe = self.photo(request.photo), self.recipe(request)
+        with self._running, opened.reading:
+            network = self._network(request.network)
+            if name not in network.overlays:
+                raise ValueError(f"{request.network} has no overlay {name[:40]}")
+            return network.overlay(name, opened.photo, recipe.state.faces)
+
+    def export(self, request: Request, folder: Path, suffix: str | None, options: PhotoOptions) -> tuple[Path, str]:
+        """Write the retouched photo to ``folder`` as ``--recipe`` of the commands does; return file and name.
+
+        Raises:
+            OSError: The file cannot be written.
+            ValueError: The format cannot hold the photo.
+        """
+        opened, recipe = self.photo(request.photo), self.recipe(request)
+        given = Path(opened.file.name)
+        if suffix is None:
+            suffixes = opened.photo.format.suffixes
+            suffix = given.suffix if given.suffix.lower() in suffixes else suffixes[0]
+        found = self._retouched(opened, recipe)
+        target = folder / f"{secrets.token_hex(8)}{suffix}"
+        apply_recipe(recipe, self._loaded[recipe.network], opened.file.path, target, options, retouched=found.full)
+        return target, f"{given.stem}.retouched{suffix}"
+
+    def export_change(self, request: Request, folder: Path) -> tuple[Path, str]:
+        """Write the change alone, see :func:`retouch_common.inference.recipe.write_change`; return file and name."""
+        opened, recipe = self.photo(request.photo), self.recipe(request)
+        found = self._retouched(opened, recipe)
+        target = folder / f"{secrets.token_hex(8)}.tif"
+        write_change(Photo.open(opened.file.path), found.full.edited(recipe.state), target)
+        return target, sibling_path(Path(Path(opened.file.name).name), CHANGE).name
+
+    def save_recipe(self, request: Request) -> tuple[Path | None, str, Recipe]:
+        """Write the recipe beside the photo if that was opened from a folder; return the file, a name, and the recipe.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        opened, recipe = self.photo(request.photo), self.recipe(request)
+        name = sibling_path(Path(Path(opened.file.name).name), RECIPE).name
+        return (None if opened.file.ours else recipe.write(opened.file.path)), name, recipe
+
+
+def encode_view(pixels: np.ndarray, width: int, height: int) -> bytes:
+    """Encode (h, w, 3) uint8 or uint16 as JPEG, reduced to these sides where it is larger."""
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    image = image_from_array(np.ascontiguousarray(pixels), "srgb")
+    if width < image.width or height < image.height:
+        image = image.resize(width / image.width, vscale=height / image.height)
+    return image.jpegsave_buffer(Q=QUALITY, subsample_mode="off")
+
+
+def encode_overlay(image: np.ndarray) -> bytes:
+    """Encode an overlay's picture as PNG: colours, or heat whose opacity is the value."""
+    if image.ndim == 3:
+        return image_from_array(to_levels(image), "srgb").pngsave_buffer(compression=1)
+    heat = np.empty((*image.shape, 4), np.float32)
+    heat[..., 0], heat[..., 1], heat[..., 2], heat[..., 3] = 1, 0.85 - 0.6 * image, 0.1, 0.85 * image
+    return image_from_array(to_levels(heat), "srgb").pngsave_buffer(compression=1)

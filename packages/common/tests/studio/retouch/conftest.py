@@ -1,0 +1,72 @@
+"""The Retouch tool with the stand-in of :mod:`drawn_network`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the tests beside it
+from drawn_network import FACE, WIDTH, DrawnNetwork, OtherNetwork
+
+ROOT, TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal"
+
+
+@pytest.fixture(autouse=True)
+def one_face(monkeypatch):
+    """Photographs as wide as WIDTH, or a multiple of it, show a face, others none."""
+    from retouch_common.studio.retouch import session
+
+    def locate(photo):
+        scale = photo.width / WIDTH
+        if scale % 1:
+            return []
+        return [replace(FACE, box=tuple(scale * value for value in FACE.box))]
+
+    monkeypatch.setattr(session, "locate_faces", locate)
+    DrawnNetwork.runs = 0
+
+
+@pytest.fixture
+def retouching():
+    pytest.importorskip("starlette")
+    from retouch_common.studio.retouch.session import Limits, Retouching
+
+    return Retouching({"drawn": DrawnNetwork, "other": OtherNetwork}, "cpu", Limits(upload_bytes=20_000_000))
+
+
+@pytest.fixture
+def desk(tmp_path):
+    from retouch_common.studio.tools import Desk
+
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    return Desk(folder=folder)
+
+
+@pytest.fixture
+def app(retouching, desk):
+    from retouch_common.studio.retouch.server import tool_of
+    from retouch_common.studio.server import create_app
+
+    return create_app([tool_of(retouching, desk)], desk, TOKEN)
+
+
+@pytest.fixture
+def client(app):
+    from starlette.testclient import TestClient
+
+    client = TestClient(app, base_url=f"{ROOT}/retouch", headers={"Origin": ROOT})
+    client.get(f"{ROOT}/", params={"token": TOKEN})
+    return client
+
+
+@pytest.fixture
+def refused():
+    def check(answer, status):
+        assert answer.status_code == status, answer.text
+        line = answer.json()["error"]
+        assert line and "\n" not in line and "Traceback" not in line
+        return line
+
+    return check

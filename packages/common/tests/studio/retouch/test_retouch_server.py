@@ -1,0 +1,241 @@
+"""What the Retouch tool's page asks the server for: photos in, views, what steps amount to, files out."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+import pyvips
+from drawn_network import FACE, HEIGHT, MOLE, PATCH, SPOT, WIDTH, DrawnNetwork, decoded, encoded, pixels
+from PIL import Image
+from retouch_common.inference.recipe import Recipe, apply_recipe
+from retouch_common.photo.io import Photo
+
+OFF = {"step": "blemish", "at": list(MOLE), "on": False}
+PROTECT = {"step": "protect", "radius": 20, "points": [[PATCH[0], PATCH[1] - 3], [PATCH[0], PATCH[1] + 3]]}
+
+
+def opened(client, data=None, name="anna.png", **query):
+    data = encoded(pixels()) if data is None else data
+    answer = client.post("/api/photos", params={"name": name, **query}, content=data)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def asked(photo, *steps, **more):
+    return {"photo": photo["id"], "network": "drawn", "steps": list(steps), "time": "2026-01-02T03:04:05+00:00", **more}
+
+
+def view(client, photo, *steps, window=(0, 0, WIDTH, HEIGHT), size=None):
+    content = asked(photo, *steps, window=list(window), size=list(size or window[2:]))
+    answer = client.post("/api/view", json=content)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/jpeg"
+    return decoded(answer.content)
+
+
+def before(client, photo, window=(0, 0, WIDTH, HEIGHT), size=None):
+    names = ("x", "y", "w", "h", "width", "height")
+    query = dict(zip(names, (*window, *(size or window[2:])), strict=True))
+    return decoded(client.get(f"/api/photos/{photo['id']}/before", params=query).content)
+
+
+def test_about_names_networks_and_formats(client):
+    about = client.get("/api/about").json()
+    assert [network["name"] for network in about["networks"]] == ["drawn", "other"]
+    assert about["networks"][0]["overlays"] == {"heat": "Heat", "layer": "Layer"}
+    assert about["formats"] == ["jpg", "png", "tif", "webp", "avif"]
+
+
+def test_a_photo_is_described(client):
+    photo = opened(client)
+    assert (photo["name"], photo["width"], photo["height"], photo["bits"]) == ("anna.png", WIDTH, HEIGHT, 8)
+    assert photo["faces"] == [{"box": list(FACE.box), "on": True}] and photo["recipe"] is None
+    assert photo["factor"] == 1 and not photo["beside"]
+
+
+def test_views_show_before_and_after(client):
+    photo = opened(client)
+    np.testing.assert_allclose(before(client, photo), pixels(), atol=3)
+    added = view(client, photo) - before(client, photo)
+    assert added[MOLE[::-1]] == pytest.approx(60, abs=4) and added[PATCH[::-1]] == pytest.approx(40, abs=4)
+    assert np.abs(added[:50]).max() <= 3
+    part = view(client, photo, window=(140, 90, 40, 30))
+    np.testing.assert_allclose(part, view(client, photo)[90:120, 140:180], atol=6)
+    assert view(client, photo, size=(180, 150)).shape == (150, 180, 3)
+    view(client, photo, OFF)
+    assert DrawnNetwork.runs == 1  # what it found is kept
+
+
+def test_what_the_steps_amount_to(client):
+    photo = opened(client)
+    state = client.post("/api/state", json=asked(photo)).json()
+    assert state["strength"] == 1 and state["faces"] == [{"box": list(FACE.box), "on": True}]
+    assert {blemish["size"] for blemish in state["blemishes"]} == {"small", "medium", "large"}
+    assert all(blemish["on"] for blemish in state["blemishes"])
+    off = {"step": "size", "size": "small", "on": False}
+    half = {"step": "strength", "value": 0.5}
+    state = client.post("/api/state", json=asked(photo, OFF, off, half)).json()
+    assert {blemish["size"]: blemish["on"] for blemish in state["blemishes"]} == {
+        "small": False, "medium": False, "large": True,
+    }  # fmt: skip
+    assert state["sizes"]["small"] == {"count": 1, "on": 0} and state["strength"] == 0.5
+    state = client.post("/api/state", json=asked(photo, {"step": "face", "face": 0, "on": False})).json()
+    assert state["blemishes"] == [] and not state["faces"][0]["on"]
+
+
+def test_steps_are_seen(client):
+    photo = opened(client)
+    base = before(client, photo)
+    added = view(client, photo, OFF, PROTECT) - base
+    assert abs(added[MOLE[::-1]]).max() <= 3 and abs(added[PATCH[::-1]]).max() <= 3
+    assert added[SPOT[::-1]].max() > 30
+    framed = view(client, opened(client, encoded(pixels()[:, :350])), {"step": "add_face", "box": list(FACE.box)},
+                  window=(0, 0, 350, HEIGHT))  # fmt: skip
+    assert framed[95, 145].max() > 120
+
+
+def test_the_export_is_what_the_command_replays_byte_for_byte(client, tmp_path):
+    photo = opened(client, encoded(pixels(), ".jpg"), "anna.jpg")
+    steps = [OFF, PROTECT, {"step": "strength", "value": 0.8}]
+    exported = client.post("/api/export", json=asked(photo, *steps, options={"format": "png"}))
+    assert exported.headers["content-disposition"] == "attachment; filename*=UTF-8''anna.retouched.png"
+    recipe = client.post("/api/recipe", json=asked(photo, *steps))
+    assert "anna.recipe.json" in recipe.headers["content-disposition"]
+    (tmp_path / "anna.jpg").write_bytes(encoded(pixels(), ".jpg"))
+    (tmp_path / "anna.recipe.json").write_bytes(recipe.content)
+    read = Recipe.read(tmp_path / "anna.recipe.json")
+    assert read.name == "anna.jpg" and read.weights == "a" * 64
+    apply_recipe(read, DrawnNetwork("cpu"), tmp_path / "anna.jpg", tmp_path / "replayed.png")
+    assert (tmp_path / "replayed.png").read_bytes() == exported.content
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", None])
+def test_formats_and_depth(client, suffix):
+    deep = (pixels().astype(np.uint16) * 257) if suffix in ("png", "tif", None) else pixels()
+    photo = opened(client, encoded(deep), "anna.png")
+    answer = client.post("/api/export", json=asked(photo, options={"format": suffix}))
+    assert answer.status_code == 200, answer.text
+    assert f"anna.retouched.{suffix or 'png'}" in answer.headers["content-disposition"]
+    stored = pyvips.Image.new_from_buffer(answer.content, "")
+    assert stored.format == ("ushort" if deep.dtype == np.uint16 else "uchar")
+    if deep.dtype == np.uint16:
+        added = stored.numpy().astype(int) - deep
+        assert added[MOLE[::-1]][0] == 60 * 257 and not added[:50].any()
+
+
+def test_metadata_is_kept_or_left_out(client):
+    exif = Image.Exif()
+    exif[0x010E] = "Anna in Oslo"
+    file = io.BytesIO()
+    Image.fromarray(pixels()).save(file, "PNG", exif=exif.tobytes())
+    photo = opened(client, file.getvalue())
+
+    def exported(**options):
+        return client.post("/api/export", json=asked(photo, options=options)).content
+
+    assert Image.open(io.BytesIO(exported())).getexif()[0x010E] == "Anna in Oslo"
+    assert b"compositeWithTrainedAlgorithmicMedia" in exported() and b"2026-01-02T03:04:05" in exported()
+    assert b"compositeWithTrained" not in exported(provenance=False)
+    assert 0x010E not in Image.open(io.BytesIO(exported(strip="all"))).getexif()
+
+
+def test_the_change_alone(client):
+    photo = opened(client)
+    answer = client.post("/api/export/change", json=asked(photo, OFF))
+    assert "anna.change.tif" in answer.headers["content-disposition"]
+    layer = decoded(answer.content)
+    assert (layer[MOLE[::-1]] == 32768).all() and layer[PATCH[::-1]][0] > 33000
+
+
+def test_a_large_photo_is_shown_by_its_proxy_and_in_full(client, monkeypatch):
+    from retouch_common.studio.retouch import session
+
+    monkeypatch.setattr(session, "PROXY_SIDE", WIDTH)
+    photo = opened(client, encoded(pixels(3)))
+    assert photo["factor"] == 3 and photo["width"] == 3 * WIDTH
+    large = tuple(3 * value for value in MOLE)
+    off = {**OFF, "at": list(large)}
+    protect = {**PROTECT, "radius": 60, "points": (3 * np.array(PROTECT["points"])).tolist()}
+    whole = (0, 0, 3 * WIDTH, 3 * HEIGHT)
+    base = before(client, photo, whole, (WIDTH, HEIGHT))
+    added = view(client, photo, window=whole, size=(WIDTH, HEIGHT)) - base
+    assert added[MOLE[::-1]] == pytest.approx(60, abs=6) and added[PATCH[::-1]] == pytest.approx(40, abs=6)
+    added = view(client, photo, off, protect, window=whole, size=(WIDTH, HEIGHT)) - base
+    assert abs(added[MOLE[::-1]]).max() <= 4 and abs(added[PATCH[::-1]]).max() <= 4 and added[SPOT[::-1]].max() > 20
+    window = (3 * 140, 3 * 90, 120, 90)
+    exported = decoded(client.post("/api/export", json=asked(photo, off)).content)
+    np.testing.assert_allclose(view(client, photo, off, window=window), exported[270:360, 420:540], atol=8)
+
+
+def test_overlays(client, refused):
+    photo = opened(client)
+    (part,) = client.post("/api/overlay", json=asked(photo, name="heat")).json()["parts"]
+    assert part["box"] == [120, 60, 100, 120]
+    assert Image.open(io.BytesIO(base64.b64decode(part["image"]))).mode == "RGBA"
+    assert "no overlay" in refused(client.post("/api/overlay", json=asked(photo, name="x" * 500)), 422)
+
+
+def test_a_recipe_beside_the_photo_is_opened_and_written(client, desk, tmp_path):
+    from retouch_common.studio.files import StoredFile
+
+    path = tmp_path / "anna.png"
+    path.write_bytes(encoded(pixels()))
+    file = desk.files.add(StoredFile(path, str(path), ours=False))
+    photo = client.post("/api/photos", params={"file": file.id}).json()
+    assert photo["recipe"] is None and photo["beside"]
+    saved = client.post("/api/recipe", json=asked(photo, OFF)).json()["saved"]
+    assert saved == str(tmp_path / "anna.recipe.json")
+    again = client.post("/api/photos", params={"file": file.id}).json()
+    assert again["recipe"] == {"network": "drawn", "steps": [OFF]}
+    assert Photo.open(path).read().tobytes() == pixels().tobytes()
+
+
+def test_a_saved_recipe_is_opened(client, refused):
+    photo = opened(client)
+    data = client.post("/api/recipe", json=asked(photo, OFF)).content
+
+    def send(data, **query):
+        return client.post(f"/api/photos/{photo['id']}/recipe", params={"name": "a.json"}, content=data)
+
+    described = send(data).json()
+    assert described["recipe"] == {"network": "drawn", "steps": [OFF]} and described["id"] != photo["id"]
+    content = json.loads(data)
+    for change, words in (
+        ({"network": "nobody"}, "nobody, which is not installed"),
+        ({"photo": {"width": 100, "height": 600}, "faces": [], "steps": []}, "for a photo of 100x600"),
+        ({"steps": [{"step": "sing"}]}, "no step"),
+    ):
+        assert words in refused(send(json.dumps(content | change).encode()), 422)
+    assert "a.json: is not JSON" in refused(send(b"{"), 422)
+
+
+def test_requests_that_make_no_sense_are_refused(client, refused):
+    photo = opened(client)
+
+    def line(path, status=422, **content):
+        return refused(client.post(path, json=asked(photo) | content), status)
+
+    assert "no network nobody" in line("/api/state", network="nobody")
+    assert "list" in line("/api/state", steps={"a": 1})
+    assert "no step" in line("/api/state", steps=[{"step": "sing" * 1000}])
+    assert len(line("/api/state", steps=[{"step": "sing" * 1000}])) < 300
+    assert "damaged" in line("/api/state", steps=["x"])
+    assert "not inside" in line("/api/view", window=[0, 0, WIDTH + 1, 5], size=[5, 5])
+    assert "whole numbers" in line("/api/view", window=[0, 0, "a", 5], size=[5, 5])
+    assert "whole numbers" in line("/api/view", window=3, size=[5, 5])
+    assert "at most 4096" in line("/api/view", window=[0, 0, 5, 5], size=[5000, 5])
+    assert "no format bmp" in line("/api/export", options={"format": "bmp"})
+    assert "quality" in line("/api/export", options={"quality": 101})
+    assert "strip" in line("/api/export", options={"strip": "x"})
+    assert "open it again" in line("/api/state", status=404, photo="nobody")
+    assert "not JSON" in refused(client.post("/api/state", content=b"{"), 422)
+
+
+def test_what_is_no_photo_is_refused(client, desk, refused):
+    answer = client.post("/api/photos", params={"name": "notes.txt"}, content=b"hello, I am text")
+    assert refused(answer, 422).startswith("notes.txt: is not a photo")
+    answer = client.post("/api/photos?name=big.jpg", content=b"x", headers={"Content-Length": "20000001"})
+    assert "20 MB" in refused(answer, 413)
+    assert not list(desk.folder.iterdir())
