@@ -2,6 +2,7 @@
 
     GET  /api/about                     networks and their overlays, formats, limits
     POST /api/photos?name=              a photo's file -> its description; with ?file=ID one that another tool shows
+    GET  /api/photos/ID/faces           the boxes of its faces
     POST /api/photos/ID/recipe?name=    a recipe's file -> the description of another entry
     GET  /api/photos/ID/before          ?x=&y=&w=&h=&width=&height= -> a part of the photo, JPEG
     POST /api/state                     a request -> strength, faces, blemishes, sizes
@@ -59,6 +60,7 @@ def tool_of(retouching: Retouching, desk: Desk) -> Tool:
     routes = [
         Route("/api/about", page.about),
         Route("/api/photos", page.upload, methods=["POST"]),
+        Route("/api/photos/{id}/faces", page.faces),
         Route("/api/photos/{id}/recipe", page.open_recipe, methods=["POST"]),
         Route("/api/photos/{id}/before", page.before),
         Route("/api/state", page.state, methods=["POST"]),
@@ -89,6 +91,10 @@ class _Page:
         async with requested_file(request, self._desk, self._retouching.limits.upload_bytes) as file:
             opened = await run_in_threadpool(self._retouching.open, file)
         return JSONResponse(_description(opened))
+
+    async def faces(self, request: Request) -> Response:
+        faces = await run_in_threadpool(self._retouching.faces, request.path_params["id"])
+        return JSONResponse({"faces": [{"box": face.box, "on": True} for face in faces]})
 
     async def open_recipe(self, request: Request) -> Response:
         name = plain_name(request.query_params.get("name", ""))
@@ -163,7 +169,6 @@ def _description(opened: OpenPhoto) -> dict[str, Any]:
         "bits": 8 * opened.photo.dtype.itemsize,
         "format": opened.photo.format.name,
         "factor": opened.factor,
-        "faces": [{"box": face.box, "on": True} for face in opened.faces],
         "recipe": None if recipe is None else {"network": recipe.network, "steps": list(recipe.steps)},
         "beside": not opened.file.ours,
     }

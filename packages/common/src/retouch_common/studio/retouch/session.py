@@ -58,7 +58,6 @@ class OpenPhoto:
         photo: The photo, for parts in any order.
         proxy: The photo reduced by ``factor``, (h, w, 3) uint8.
         factor: Number of pixels that are one of the proxy, in each direction.
-        faces: Its faces.
         recipe: The recipe that was beside it, or was opened for it.
     """
 
@@ -67,8 +66,8 @@ class OpenPhoto:
     photo: Photo
     proxy: np.ndarray
     factor: int
-    faces: tuple[Face, ...]
     recipe: Recipe | None = None
+    located: list[tuple[Face, ...]] = field(default_factory=list, repr=False)
     reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
     retouched: dict[Any, _Retouched] = field(default_factory=dict, repr=False)
 
@@ -127,19 +126,31 @@ class Retouching:
             self._network(next(iter(self.networks)))
 
     def open(self, file: StoredFile) -> OpenPhoto:
-        """Open a photo, reduce it, and find its faces, or read the recipe beside it.
+        """Open a photo, reduce it, and read the recipe beside it.
 
         Raises:
             OSError: It cannot be read.
-            ValueError: It is not a photo, or too large, or the detector's weights are missing.
+            ValueError: It is not a photo, or too large.
         """
         photo = Photo.open(file.path)
         longest = max(photo.width, photo.height)
         factor = -(-longest // PROXY_SIDE)
         proxy = photo.thumbnail(-(-longest // factor))
-        recipe = self._recipe_beside(file, photo)
-        faces = recipe.faces if recipe is not None else tuple(locate_faces(photo))
-        return self._keep(OpenPhoto("", file, photo, proxy, factor, faces, recipe))
+        return self._keep(OpenPhoto("", file, photo, proxy, factor, self._recipe_beside(file, photo)))
+
+    def faces(self, id: str) -> tuple[Face, ...]:
+        """Return the faces of an open photo, or of its recipe; they are found at the first call.
+
+        Raises:
+            ValueError: If the detector's weights are missing.
+        """
+        opened = self.photo(id)
+        if opened.recipe is not None:
+            return opened.recipe.faces
+        with self._running:
+            if not opened.located:
+                opened.located.append(tuple(locate_faces(Photo.open(opened.file.path))))
+        return opened.located[0]
 
     def _recipe_beside(self, file: StoredFile, photo: Photo) -> Recipe | None:
         path = sibling_path(file.path, RECIPE)
@@ -159,7 +170,7 @@ class Retouching:
         require_photo(recipe, opened.photo)
         if recipe.network not in self.networks:
             raise ValueError(f"the recipe is for {recipe.network}, which is not installed")
-        return self._keep(replace(opened, faces=recipe.faces, recipe=recipe, retouched={}))
+        return self._keep(replace(opened, recipe=recipe, retouched={}))
 
     def photo(self, id: str) -> OpenPhoto:
         """Return an open photo."""
@@ -186,14 +197,14 @@ class Retouching:
 
     def recipe(self, request: Request) -> Recipe:
         """Return the recipe of a request."""
-        opened = self.photo(request.photo)
+        opened, faces = self.photo(request.photo), self.faces(request.photo)
         with self._running:
             weights = self._network(request.network).weights_sha256
         return Recipe(
             network=request.network,
             width=opened.photo.width,
             height=opened.photo.height,
-            faces=opened.faces,
+            faces=faces,
             steps=request.steps,
             name=Path(opened.file.name).name,
             weights=weights,

@@ -14,6 +14,8 @@ export async function before(photo, window, size) {
   return (await ask(`api/photos/${photo}/before?${query}`)).blob();
 }
 
+export const faces = async (photo) => (await (await ask(`api/photos/${photo}/faces`)).json()).faces;
+
 export const after = async (request, window, size) => (await send("api/view", { ...request, window, size })).blob();
 
 export const overlay = async (request, name) => (await (await send("api/overlay", { ...request, name })).json()).parts;

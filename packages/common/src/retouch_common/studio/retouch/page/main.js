@@ -97,9 +97,6 @@ const live = new LiveRender(
       store.set({ state });
       byId("latency").textContent = `${Math.round(milliseconds)} ms`;
       Object.assign(stage.dataset, { state: "ready", revision });
-      if (store.get("photo").faces.length + state.faces.length === 0) {
-        notice.error("No face was found. Frame one with the tool Frame a face (F).", ["Frame a face", () => actions.tool("frame")]);
-      }
     },
     failed(error) {
       stage.dataset.state = "failed";
@@ -160,8 +157,6 @@ async function openPhoto(file) {
 
 async function show(photo) {
   const recipe = photo.recipe ?? { network: store.get("network"), steps: [] };
-  const face = Math.max(...photo.faces.map(({ box }) => Math.max(box[2], box[3])), Math.min(photo.width, photo.height) / 4);
-  byId("radius").max = Math.max(4, Math.round(face / 4));
   delete document.body.dataset.empty;
   byId("welcome").hidden = true;
   stage.dataset.state = "waiting";
@@ -171,9 +166,14 @@ async function show(photo) {
   viewport.show(photo.width, photo.height);
   const shown = await api.before(photo.id, viewport.whole.window, viewport.whole.size);
   await Promise.all([layers.before.showBase(shown), layers.after.showBase(shown)]);
+  store.set({ photo });
+  const faces = await busyWith("Finding the faces", () => api.faces(photo.id));
+  const face = Math.max(...faces.map(({ box }) => Math.max(box[2], box[3])), Math.min(photo.width, photo.height) / 8);
+  byId("radius").max = Math.max(4, Math.round(face / 4));
+  if (!faces.length) notice.error("No face was found. Frame one with the tool Frame a face (F).", ["Frame a face", () => actions.tool("frame")]);
   store.set({
-    photo, network: recipe.network, steps: recipe.steps, undone: [], time: new Date().toISOString().replace(/\.\d+Z$/, "+00:00"),
-    state: { faces: photo.faces, blemishes: [], sizes: {} }, radius: Math.max(2, Math.round(face / 30)), unsaved: false,
+    network: recipe.network, steps: recipe.steps, undone: [], time: new Date().toISOString().replace(/\.\d+Z$/, "+00:00"),
+    state: { faces, blemishes: [], sizes: {} }, radius: Math.max(2, Math.round(face / 30)), unsaved: false,
   });
   await busyWith(`Retouching with ${titleOfNetwork()}`, () => settled(live));
 }
