@@ -19,6 +19,11 @@ class StoredFile:
         self.id = secrets.token_urlsafe(9)
         self._delete = weakref.finalize(self, path.unlink, missing_ok=True) if ours else None
 
+    @property
+    def plain_name(self) -> str:
+        """Its name without folders."""
+        return Path(self.name).name
+
     def discard(self) -> None:
         """Delete it now if it is ours."""
         if self._delete is not None:

@@ -21,6 +21,7 @@ from retouch_common.studio.files import StoredFile
 from retouch_common.studio.tools import Desk
 
 LONGEST_NAME = 120
+OUTPUTS = {"jpg": ".jpg", "png": ".png", "tif": ".tif", "webp": ".webp", "avif": ".avif"}
 BLOCK_TIMEOUT = 30.0  # seconds between two blocks of a body
 
 
@@ -148,3 +149,22 @@ def temporary_file(path: Path, name: str) -> Response:
     """Respond with a file that the browser saves under a name; the file is deleted afterwards."""
     task = BackgroundTask(path.unlink, missing_ok=True)
     return FileResponse(path, headers=attachment(name), media_type="application/octet-stream", background=task)
+
+
+def output_options(content: Any) -> tuple[str | None, dict[str, Any]]:
+    """Parse the options of an export: the suffix, None for that of the photo, and fields of :class:`PhotoOptions`.
+
+    Raises:
+        ValueError: If an option is unknown.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("options must be an object")
+    suffix, quality, strip = content.get("format"), content.get("quality"), content.get("strip")
+    if suffix is not None and suffix not in OUTPUTS:
+        raise ValueError(f"no format {shown(str(suffix))}; there are {', '.join(OUTPUTS)}")
+    if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
+        raise ValueError(f"quality must be between 1 and 100, not {shown(str(quality))}")
+    if strip not in (None, "gps", "all"):
+        raise ValueError(f"strip must be gps or all, not {shown(str(strip))}")
+    options = {"quality": quality, "strip": strip, "provenance": content.get("provenance") is not False}
+    return (None if suffix is None else OUTPUTS[suffix]), options

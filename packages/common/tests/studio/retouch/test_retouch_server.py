@@ -151,9 +151,9 @@ def test_the_change_alone(client):
 
 
 def test_a_large_photo_is_shown_by_its_proxy_and_in_full(client, monkeypatch):
-    from retouch_common.studio.retouch import session
+    from retouch_common.studio import views
 
-    monkeypatch.setattr(session, "PROXY_SIDE", WIDTH)
+    monkeypatch.setattr(views, "PROXY_SIDE", WIDTH)
     photo = opened(client, encoded(pixels(3)))
     assert photo["factor"] == 3 and photo["width"] == 3 * WIDTH
     large = tuple(3 * value for value in MOLE)

@@ -31,21 +31,22 @@ from starlette.routing import Route
 from retouch_common.inference.photos import PhotoOptions
 from retouch_common.inference.recipe import MOST_BYTES, MOST_STEPS, Recipe
 from retouch_common.studio.requests import (
+    OUTPUTS,
     attachment,
     body,
     json_body,
+    output_options,
     plain_name,
     requested_file,
-    shown,
     temporary_file,
 )
 from retouch_common.studio.retouch import session
 from retouch_common.studio.retouch.networks import installed_networks
 from retouch_common.studio.retouch.session import OpenPhoto, Retouching
 from retouch_common.studio.tools import Desk, Tool
+from retouch_common.studio.views import parse_view
 
 PAGE = Path(__file__).parent / "page"
-SUFFIXES = {"jpg": ".jpg", "png": ".png", "tif": ".tif", "webp": ".webp", "avif": ".avif"}
 
 
 def retouch_tool(desk: Desk) -> Tool | None:
@@ -85,7 +86,7 @@ class _Page:
             for name, network in self._retouching.networks.items()
         ]
         limit = self._retouching.limits.upload_bytes
-        return JSONResponse({"networks": networks, "formats": list(SUFFIXES), "upload_bytes": limit})
+        return JSONResponse({"networks": networks, "formats": list(OUTPUTS), "upload_bytes": limit})
 
     async def upload(self, request: Request) -> Response:
         async with requested_file(request, self._desk, self._retouching.limits.upload_bytes) as file:
@@ -109,7 +110,7 @@ class _Page:
 
     async def before(self, request: Request) -> Response:
         query = request.query_params
-        window, size = _window([query.get(name, "") for name in ("x", "y", "w", "h", "width", "height")])
+        window, size = parse_view([query.get(name, "") for name in ("x", "y", "w", "h", "width", "height")])
         id = request.path_params["id"]
         return _jpeg(await run_in_threadpool(self._retouching.before, id, window, *size))
 
@@ -119,7 +120,7 @@ class _Page:
 
     async def view(self, request: Request) -> Response:
         asked, content = await self._request(request)
-        window, size = _window([*_list(content, "window"), *_list(content, "size")])
+        window, size = parse_view([*_list(content, "window"), *_list(content, "size")])
         return _jpeg(await run_in_threadpool(self._retouching.view, asked, window, *size))
 
     async def overlay(self, request: Request) -> Response:
@@ -130,9 +131,9 @@ class _Page:
 
     async def export(self, request: Request) -> Response:
         asked, content = await self._request(request)
-        suffix, options = _output(content.get("options", {}))
-        folder = self._desk.folder
-        return temporary_file(*await run_in_threadpool(self._retouching.export, asked, folder, suffix, options))
+        suffix, chosen = output_options(content.get("options", {}))
+        how = (self._desk.folder, suffix, PhotoOptions(**chosen))
+        return temporary_file(*await run_in_threadpool(self._retouching.export, asked, *how))
 
     async def export_change(self, request: Request) -> Response:
         asked, _ = await self._request(request)
@@ -162,47 +163,15 @@ def _description(opened: OpenPhoto) -> dict[str, Any]:
     recipe = opened.recipe
     return {
         "id": opened.id,
-        "file": opened.file.id,
-        "name": Path(opened.file.name).name,
-        "width": opened.photo.width,
-        "height": opened.photo.height,
-        "bits": 8 * opened.photo.dtype.itemsize,
-        "format": opened.photo.format.name,
-        "factor": opened.factor,
+        **opened.shown.describe(),
         "recipe": None if recipe is None else {"network": recipe.network, "steps": list(recipe.steps)},
         "beside": not opened.file.ours,
     }
 
 
-def _window(values: list[Any]) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
-    """Parse the part (x, y, w, h) of a view and its size."""
-    try:
-        x, y, w, h, width, height = (int(value) for value in values)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError("a view is four whole numbers of a part and two of a size") from error
-    if not (1 <= width <= session.VIEW_SIDE and 1 <= height <= session.VIEW_SIDE):
-        raise ValueError(f"a view has at most {session.VIEW_SIDE} pixels a side")
-    return (x, y, w, h), (width, height)
-
-
 def _list(content: dict[str, Any], name: str) -> list[Any]:
     value = content.get(name)
     return value if isinstance(value, list) else []
-
-
-def _output(content: Any) -> tuple[str | None, PhotoOptions]:
-    """Parse the options of an export."""
-    if not isinstance(content, dict):
-        raise ValueError("options must be an object")
-    suffix, quality, strip = content.get("format"), content.get("quality"), content.get("strip")
-    if suffix is not None and suffix not in SUFFIXES:
-        raise ValueError(f"no format {shown(str(suffix))}; there are {', '.join(SUFFIXES)}")
-    if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
-        raise ValueError(f"quality must be between 1 and 100, not {shown(str(quality))}")
-    if strip not in (None, "gps", "all"):
-        raise ValueError(f"strip must be gps or all, not {shown(str(strip))}")
-    options = PhotoOptions(quality=quality, strip=strip, provenance=content.get("provenance") is not False)
-    return (None if suffix is None else SUFFIXES[suffix]), options
 
 
 def _jpeg(data: bytes) -> Response:

@@ -1,8 +1,6 @@
 """Open photos of the Retouch tool: views of recipes, and their export.
 
-Independent of HTTP. A photo is shown reduced by a whole number to at most ``PROXY_SIDE`` pixels, or, where the screen
-has pixels for it, in full resolution; what a network changes is computed in full resolution, once. Networks run one
-call at a time.
+Independent of HTTP. What a network changes is computed in full resolution, once. Networks run one call at a time.
 """
 
 from __future__ import annotations
@@ -33,11 +31,7 @@ from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
 from retouch_common.studio.files import StoredFile, UnknownPhoto
 from retouch_common.studio.retouch.networks import Overlay, StudioNetwork
-
-PROXY_SIDE = 2048
-FULL_PIXELS = 6_000_000  # of a part that is shown in full resolution
-VIEW_SIDE = 4096  # largest side of a view
-QUALITY = 97  # of the views, JPEG
+from retouch_common.studio.views import ShownPhoto, Window, encode_view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,22 +48,25 @@ class OpenPhoto:
 
     Attributes:
         id: Id for pages.
-        file: Its file.
-        photo: The photo, for parts in any order.
-        proxy: The photo reduced by ``factor``, (h, w, 3) uint8.
-        factor: Number of pixels that are one of the proxy, in each direction.
+        shown: The photo.
         recipe: The recipe that was beside it, or was opened for it.
     """
 
     id: str
-    file: StoredFile
-    photo: Photo
-    proxy: np.ndarray
-    factor: int
+    shown: ShownPhoto
     recipe: Recipe | None = None
     located: list[tuple[Face, ...]] = field(default_factory=list, repr=False)
-    reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
     retouched: dict[Any, _Retouched] = field(default_factory=dict, repr=False)
+
+    @property
+    def file(self) -> StoredFile:
+        """Its file."""
+        return self.shown.file
+
+    @property
+    def photo(self) -> Photo:
+        """The photo."""
+        return self.shown.photo
 
 
 @dataclass(frozen=True)
@@ -132,11 +129,8 @@ class Retouching:
             OSError: It cannot be read.
             ValueError: It is not a photo, or too large.
         """
-        photo = Photo.open(file.path)
-        longest = max(photo.width, photo.height)
-        factor = -(-longest // PROXY_SIDE)
-        proxy = photo.thumbnail(-(-longest // factor))
-        return self._keep(OpenPhoto("", file, photo, proxy, factor, self._recipe_beside(file, photo)))
+        shown = ShownPhoto.open(file)
+        return self._keep(OpenPhoto("", shown, self._recipe_beside(file, shown.photo)))
 
     def faces(self, id: str) -> tuple[Face, ...]:
         """Return the faces of an open photo, or of its recipe; they are found at the first call.
@@ -206,7 +200,7 @@ class Retouching:
             height=opened.photo.height,
             faces=faces,
             steps=request.steps,
-            name=Path(opened.file.name).name,
+            name=opened.file.plain_name,
             weights=weights,
             time=request.time,
         )
@@ -217,11 +211,11 @@ class Retouching:
         key = (recipe.network, tuple(face.box for face in faces))
         with self._running:
             if key not in opened.retouched:
-                with opened.reading:
+                with opened.shown.reading:
                     full = RetouchedFaces.of(self._network(recipe.network), opened.photo, faces)
-                limit = int(np.iinfo(opened.photo.dtype).max)
-                reduced = [ReducedChange(change, opened.factor, limit) for change in full.changes]
-                opened.retouched[key] = _Retouched(full, reduced if opened.factor > 1 else None)
+                factor, limit = opened.shown.factor, opened.shown.limit
+                reduced = [ReducedChange(change, factor, limit) for change in full.changes] if factor > 1 else None
+                opened.retouched[key] = _Retouched(full, reduced)
             return opened.retouched[key]
 
     def describe(self, request: Request) -> dict[str, Any]:
@@ -243,44 +237,28 @@ class Retouching:
         faces = [{"box": face.box, "on": on} for face, on in zip(state.faces, state.faces_on, strict=True)]
         return {"strength": state.strength, "faces": faces, "blemishes": blemishes, "sizes": sizes}
 
-    def before(self, id: str, window: tuple[int, int, int, int], width: int, height: int) -> bytes:
+    def before(self, id: str, window: Window, width: int, height: int) -> bytes:
         """Return a part of the photo (x, y, w, h) as JPEG, of at most these sides."""
-        opened = self.photo(id)
-        pixels, _ = self._part(opened, window, width)
+        pixels, _ = self.photo(id).shown.part(window, width)
         return encode_view(pixels, width, height)
 
-    def view(self, request: Request, window: tuple[int, int, int, int], width: int, height: int) -> bytes:
+    def view(self, request: Request, window: Window, width: int, height: int) -> bytes:
         """Return a part of the retouched photo; arguments as of :meth:`before`."""
         opened, recipe = self.photo(request.photo), self.recipe(request)
         found = self._retouched(opened, recipe)
-        pixels, full = self._part(opened, window, width)
+        pixels, full = opened.shown.part(window, width)
         if full:
             paste_part(pixels, window[0], window[1], found.full.edited(recipe.state))
         else:
-            layers = found.full.edited(recipe.state, factor=opened.factor, changes=found.reduced)
-            paste_part(pixels, window[0] // opened.factor, window[1] // opened.factor, layers)
+            factor = opened.shown.factor
+            layers = found.full.edited(recipe.state, factor=factor, changes=found.reduced)
+            paste_part(pixels, window[0] // factor, window[1] // factor, layers)
         return encode_view(pixels, width, height)
-
-    def _part(self, opened: OpenPhoto, window: tuple[int, int, int, int], width: int) -> tuple[np.ndarray, bool]:
-        """Return a part of the photo, or of its proxy if that has the pixels for a view; whether it is the photo's."""
-        x, y, w, h = window
-        if not (
-            x >= 0 and y >= 0 and w >= 1 and h >= 1 and x + w <= opened.photo.width and y + h <= opened.photo.height
-        ):
-            raise ValueError(f"the part {x},{y},{w},{h} is not inside the photo")
-        factor = opened.factor
-        if factor == 1 and opened.photo.dtype == np.uint8:
-            return opened.proxy[y : y + h, x : x + w].copy(), True
-        if factor > 1 and (w * h > FULL_PIXELS or w >= factor * width):
-            rows, columns = slice(y // factor, -(-(y + h) // factor)), slice(x // factor, -(-(x + w) // factor))
-            return opened.proxy[rows, columns].copy(), False
-        with opened.reading:
-            return opened.photo.read(*window), True
 
     def overlay(self, request: Request, name: str) -> list[Overlay]:
         """Return an overlay of the network."""
         opened, recipe = self.photo(request.photo), self.recipe(request)
-        with self._running, opened.reading:
+        with self._running, opened.shown.reading:
             network = self._network(request.network)
             if name not in network.overlays:
                 raise ValueError(f"{request.network} has no overlay {name[:40]}")
@@ -309,7 +287,7 @@ class Retouching:
         found = self._retouched(opened, recipe)
         target = folder / f"{secrets.token_hex(8)}.tif"
         write_change(Photo.open(opened.file.path), found.full.edited(recipe.state), target)
-        return target, sibling_path(Path(Path(opened.file.name).name), CHANGE).name
+        return target, sibling_path(Path(opened.file.plain_name), CHANGE).name
 
     def save_recipe(self, request: Request) -> tuple[Path | None, str, Recipe]:
         """Write the recipe beside the photo if that was opened from a folder; return the file, a name, and the recipe.
@@ -318,18 +296,8 @@ class Retouching:
             OSError: It cannot be written.
         """
         opened, recipe = self.photo(request.photo), self.recipe(request)
-        name = sibling_path(Path(Path(opened.file.name).name), RECIPE).name
+        name = sibling_path(Path(opened.file.plain_name), RECIPE).name
         return (None if opened.file.ours else recipe.write(opened.file.path)), name, recipe
-
-
-def encode_view(pixels: np.ndarray, width: int, height: int) -> bytes:
-    """Encode (h, w, 3) uint8 or uint16 as JPEG, reduced to these sides where it is larger."""
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    image = image_from_array(np.ascontiguousarray(pixels), "srgb")
-    if width < image.width or height < image.height:
-        image = image.resize(width / image.width, vscale=height / image.height)
-    return image.jpegsave_buffer(Q=QUALITY, subsample_mode="off")
 
 
 def encode_overlay(image: np.ndarray) -> bytes:

@@ -3,20 +3,21 @@
 import { about as aboutTool, openPhoto as openFile } from "../shell/api.js";
 import { Compare } from "../shell/compare.js";
 import { acceptDrops, chooseFile, download } from "../shell/files.js";
+import { Layer } from "../shell/images.js";
 import { buildHelp, listen } from "../shell/keys.js";
 import { LiveRender } from "../shell/live.js";
+import { Pointer } from "../shell/pointer.js";
 import { slider } from "../shell/range.js";
 import { busyWith, byId, failed, followPhoto, notice, startFile, wire } from "../shell/shell.js";
+import { Steps, showSteps, sliderSteps } from "../shell/steps.js";
 import { Store } from "../shell/store.js";
+import { Viewport } from "../shell/viewport.js";
 import * as api from "./api.js";
-import { Layer } from "./images.js";
 import { KEYS } from "./keys.js";
 import { Marks } from "./marks.js";
 import { Painting } from "./painting.js";
 import { check, radios, showFaces, showSizes } from "./panels.js";
-import { Pointer } from "./pointer.js";
-import { Steps, showSteps } from "./steps.js";
-import { Viewport } from "./viewport.js";
+import { titleOf } from "./titles.js";
 
 const about = await aboutTool().catch((error) => {
   notice.error(error.message);
@@ -333,12 +334,7 @@ slider("radius", store, (value) => `${value} px`);
 store.follow(["radius"], draw);
 slider("quality", store, String);
 slider("strength", store, (value) => `${value} %`);
-let dragging = false;
-byId("strength").addEventListener("input", () => {
-  steps.add({ step: "strength", value: store.get("strength") / 100 }, dragging);
-  dragging = true;
-});
-byId("strength").addEventListener("change", () => (dragging = false));
+sliderSteps(byId("strength"), steps, (value) => ({ step: "strength", value: value / 100 }));
 store.follow(["steps"], () => {
   const last = store.get("steps").findLast(({ step }) => step === "strength");
   store.set({ strength: Math.round(100 * (last?.value ?? 1)) });
@@ -351,7 +347,7 @@ byId("format").append(new Option("as the photo", ""), ...about.formats.map((form
 for (const name of ["format", "strip"]) byId(name).addEventListener("change", () => store.set({ [name]: byId(name).value }));
 byId("provenance").addEventListener("change", () => store.set({ provenance: byId("provenance").checked }));
 
-showSteps(byId("steps"), store, steps);
+showSteps(byId("steps"), store, steps, titleOf);
 store.follow(["steps", "undone"], () => {
   byId("undo").disabled = !store.get("steps").length;
   byId("redo").disabled = !store.get("undone").length;

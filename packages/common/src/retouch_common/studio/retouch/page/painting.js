@@ -1,6 +1,6 @@
 // What the brushes have protected, the stroke or frame that is being drawn, and the brush's outline.
 
-import { frameOf } from "./pointer.js";
+import { frameOf } from "../shell/pointer.js";
 
 const SHADE = "rgb(227 184 104 / 0.42)";
 

@@ -1,17 +1,4 @@
-// The recipe's steps, with undo and redo: the one record of what was done.
-
-const SIZES = { small: "small blemishes", medium: "medium blemishes", large: "large blemishes", rest: "the rest" };
-const TITLES = {
-  strength: ({ value }) => `Strength ${Math.round(100 * value)} %`,
-  face: ({ face, on }) => `Face ${face + 1} ${on ? "on" : "off"}`,
-  add_face: () => "Face framed",
-  size: ({ size, on }) => `${on ? "Remove" : "Bring back"} ${SIZES[size]}`,
-  blemish: ({ on }) => (on ? "Blemish removed" : "Blemish brought back"),
-  protect: () => "Protected",
-  restore: () => "Protection taken back",
-};
-
-export const titleOf = (step) => TITLES[step.step](step);
+// A list of steps with undo and redo: the one record of what was done.
 
 export class Steps {
   #store;
@@ -47,7 +34,8 @@ export class Steps {
 }
 
 // The list in the panel: a button for every step, which leads back, or forward, to it.
-export function showSteps(list, store, steps) {
+// titleOf(step): its text
+export function showSteps(list, store, steps, titleOf) {
   store.follow(["steps", "undone"], () => {
     const [done, undone] = [store.get("steps"), store.get("undone")];
     const rows = [["As found", 0], ...[...done, ...undone].map((step, index) => [titleOf(step), index + 1])];
@@ -64,4 +52,14 @@ export function showSteps(list, store, steps) {
     );
     list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   });
+}
+
+// A slider whose drag is one step. step(value): the step
+export function sliderSteps(input, steps, step) {
+  let dragging = false;
+  input.addEventListener("input", () => {
+    steps.add(step(Number(input.value)), dragging);
+    dragging = true;
+  });
+  input.addEventListener("change", () => (dragging = false));
 }
