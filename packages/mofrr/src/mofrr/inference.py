@@ -6,7 +6,7 @@ import torch
 from retouch_common.inference.network import InferenceModel
 from torch import Tensor
 
-from mofrr.model import Restoration
+from mofrr.model import Consultation, Restoration, to_unit
 
 
 class InferenceMoFRR(InferenceModel):
@@ -18,3 +18,26 @@ class InferenceMoFRR(InferenceModel):
         traces = None if traces is None else traces.to(self.device)
         with self.autocast():
             return self.model.restore(self.to_device(image), traces=traces, **options)
+
+    @torch.inference_mode()
+    def consult(self, image: Tensor, *, traces: Tensor | None = None, **options: Any) -> Consultation:
+        """Run router and experts; see :meth:`mofrr.model.MoFRR.consult`."""
+        traces = None if traces is None else traces.to(self.device)
+        with self.autocast():
+            return self.model.consult(self.to_device(image), traces=traces, **options)
+
+    @torch.inference_mode()
+    def combine(self, found: Consultation, shares: Tensor) -> Tensor:
+        """Return the image of one face, (1, 3, H, W) in [0, 1], where experts count by ``shares``, (1, operations).
+
+        Raises:
+            ValueError: If the network has no Combine Module.
+        """
+        if self.model.combine is None:
+            raise ValueError("this network has no Combine Module (model.combine=false)")
+        if not shares.any():
+            return to_unit(found.X)
+        names = [name for name, share in zip(self.model.config.operations, shares[0].tolist(), strict=True) if share]
+        experts = {name: found.experts[name] for name in names}
+        with self.autocast():
+            return to_unit(self.model.combine(found.X, found.shared, experts, shares.to(found.X.device)))

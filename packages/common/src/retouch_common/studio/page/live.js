@@ -20,6 +20,12 @@ export class LiveRender {
     return this.#running || this.#timer !== 0;
   }
 
+  // Render, and wait until nothing is being rendered.
+  async settled() {
+    this.changed();
+    while (this.pending) await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+
   changed() {
     this.revision++;
     this.#wanted = true;

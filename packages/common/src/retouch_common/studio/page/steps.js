@@ -10,7 +10,7 @@ export class Steps {
   // Add a step; with `merge` it replaces the last one, of the same slider.
   add(step, merge = false) {
     const steps = this.#store.get("steps");
-    const kept = merge && steps.at(-1)?.step === step.step ? steps.slice(0, -1) : steps;
+    const kept = merge && sameKind(steps.at(-1), step) ? steps.slice(0, -1) : steps;
     this.#set([...kept, step], []);
   }
 
@@ -63,3 +63,5 @@ export function sliderSteps(input, steps, step) {
   });
   input.addEventListener("change", () => (dragging = false));
 }
+
+const sameKind = (a, b) => a && ["step", "face", "name"].every((key) => a[key] === b[key]);

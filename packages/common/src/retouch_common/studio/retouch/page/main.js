@@ -176,13 +176,7 @@ async function show(photo) {
     network: recipe.network, steps: recipe.steps, undone: [], time: new Date().toISOString().replace(/\.\d+Z$/, "+00:00"),
     state: { faces, blemishes: [], sizes: {} }, radius: Math.max(2, Math.round(face / 30)), unsaved: false,
   });
-  await busyWith(`Retouching with ${titleOfNetwork()}`, () => settled(live));
-}
-
-// Wait until nothing is being rendered.
-async function settled(rendered) {
-  rendered.changed();
-  while (rendered.pending) await new Promise((resolve) => setTimeout(resolve, 50));
+  await busyWith(`Retouching with ${titleOfNetwork()}`, () => live.settled());
 }
 
 async function openRecipe(file) {
@@ -319,7 +313,7 @@ for (const [event, held] of [
 
 radios(byId("networks"), "network", about.networks.map(({ name, title }) => [name, title]), async (network) => {
   store.set({ network });
-  await busyWith(`Retouching with ${titleOfNetwork()}`, () => settled(live));
+  await busyWith(`Retouching with ${titleOfNetwork()}`, () => live.settled());
 });
 check("network", store.get("network"));
 for (const input of document.querySelectorAll('input[name="tool"]')) {

@@ -1,0 +1,222 @@
+"""Open photos of the Restore tool: router and experts run once per face, the Combine Module whenever a share changes.
+
+Independent of HTTP. Without changed shares the result is that of ``mofrr-restore``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from retouch_common.faces.alignment import FaceSquare
+from retouch_common.faces.pasting import AlignedLayer
+from retouch_common.inference.face_plan import plan_faces
+from retouch_common.inference.faces import ChangedFace, changed_face_rows, face_change
+from retouch_common.inference.photos import edit_record, require_strength
+from retouch_common.photo.io import Photo
+from retouch_common.photo.pasting import paste_part
+from retouch_common.studio.files import StoredFile, UnknownPhoto
+from retouch_common.studio.views import ShownPhoto, Window, encode_view
+
+from mofrr.config import NUM_DEGREES
+from mofrr.restore import RestoreOptions
+from mofrr.router import THRESHOLD
+from mofrr.traces import read_faces
+
+if TYPE_CHECKING:
+    from mofrr.model import Consultation
+    from mofrr.restore import Restorer
+
+PHOTOS = 4  # of which the least recently used is closed
+UPLOAD_BYTES = 2_000_000_000
+
+Step = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class OpenFace:
+    """A face: its square, its aligned image (1, 3, S, S) in [0, 1], and what router and experts say of it."""
+
+    square: FaceSquare
+    image: torch.Tensor
+    found: Consultation
+
+
+@dataclass(frozen=True)
+class OpenPhoto:
+    """A photo that is restored.
+
+    Attributes:
+        id: Id for pages.
+        shown: The photo.
+        faces: Its faces, once they were found.
+    """
+
+    id: str
+    shown: ShownPhoto
+    faces: list[OpenFace] = field(default_factory=list, repr=False)
+
+
+class Restoring:
+    """Open photos and the network.
+
+    Methods that take an id raise :class:`UnknownPhoto` for photos that are not open, and ValueError for steps that do
+    not exist.
+    """
+
+    def __init__(self, restorer: Restorer) -> None:
+        self.restorer = restorer
+        self.operations: tuple[str, ...] = restorer.network.config.operations
+        self._photos: OrderedDict[str, OpenPhoto] = OrderedDict()
+        self._store, self._network = threading.Lock(), threading.Lock()
+
+    def open(self, file: StoredFile) -> OpenPhoto:
+        """Open a photo and reduce it; for errors see :meth:`ShownPhoto.open`."""
+        opened = OpenPhoto(secrets.token_urlsafe(9), ShownPhoto.open(file))
+        with self._store:
+            self._photos[opened.id] = opened
+            while len(self._photos) > PHOTOS:
+                self._photos.popitem(last=False)
+        return opened
+
+    def photo(self, id: str) -> OpenPhoto:
+        """Return an open photo."""
+        with self._store:
+            if id not in self._photos:
+                raise UnknownPhoto(f"a photo is no longer open, the studio keeps {PHOTOS}; open it again")
+            self._photos.move_to_end(id)
+            return self._photos[id]
+
+    def faces(self, id: str) -> list[OpenFace]:
+        """Return the faces of a photo, with what router and experts say of them; computed at the first call.
+
+        Raises:
+            NoFaceFound: If there is none.
+            ValueError: If the detector's weights are missing.
+        """
+        opened, network, options = self.photo(id), self.restorer.network, self.restorer.options
+        with self._network:
+            if not opened.faces:
+                photo = Photo.open(opened.shown.file.path)
+                squares = plan_faces(photo).squares
+                faces = []
+                for index, face, traces in read_faces(photo, squares, network.config.size):
+                    image = torch.from_numpy(face).permute(2, 0, 1)[None]
+                    found = network.consult(
+                        image, traces=torch.from_numpy(traces)[None], **{**options, "experts": self.operations}
+                    )
+                    faces.append((index, OpenFace(squares[index], image, found)))
+                opened.faces.extend(face for _, face in sorted(faces, key=lambda pair: pair[0]))
+        return opened.faces
+
+    def describe(self, id: str, steps: Sequence[Step]) -> dict[str, Any]:
+        """Return for every face and operation the router's probability, the degree and the share; and the strength."""
+        strength, shares = self._state(id, steps)
+        faces = []
+        for face, chosen in zip(self.faces(id), shares, strict=True):
+            probabilities, degrees = face.found.probabilities[0].tolist(), face.found.degrees[0].tolist()
+            operations = [
+                {
+                    "name": name,
+                    "probability": probabilities[column],
+                    "found": probabilities[column] > THRESHOLD,
+                    "degree": NUM_DEGREES * degrees[column],
+                    "share": chosen[column],
+                }
+                for column, name in enumerate(self.operations)
+            ]
+            photo = self.photo(id).shown.photo
+            faces.append({"box": face.square.bounds(photo.height, photo.width), "operations": operations})
+        return {"strength": strength, "faces": faces}
+
+    def _state(self, id: str, steps: Sequence[Step]) -> tuple[float, list[list[float]]]:
+        """Return the strength and the shares by face that steps amount to; at first those of the network."""
+        faces = self.faces(id)
+        weighted = self.restorer.network.config.gates == "probability"
+        strength, shares = 1.0, []
+        for face in faces:
+            probabilities = face.found.probabilities[0].tolist()
+            shares.append([float(p > THRESHOLD) * (p if weighted else 1.0) for p in probabilities])
+        for number, step in enumerate(steps, 1):
+            try:
+                if step["step"] == "strength":
+                    require_strength(step["value"])
+                    strength = float(step["value"])
+                elif step["step"] == "share":
+                    require_strength(step["value"])
+                    if not 0 <= step["face"] < len(faces) or step["name"] not in self.operations:
+                        raise ValueError("there is no such face or operation")
+                    shares[step["face"]][self.operations.index(step["name"])] = float(step["value"])
+                else:
+                    raise ValueError(f"there is no step {str(step['step'])[:40]!r}")
+            except (KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"step {number} is damaged: {error!r}") from error
+        return strength, shares
+
+    def restored(self, id: str, steps: Sequence[Step]) -> list[ChangedFace]:
+        """Return the change of every face after steps."""
+        strength, shares = self._state(id, steps)
+        faces = []
+        for face, chosen in zip(self.faces(id), shares, strict=True):
+            with self._network:
+                output = self.restorer.network.combine(face.found, torch.tensor([chosen]))
+            change = face_change(output, face.image)[0]
+            faces.append(ChangedFace(face.square, change * np.float32(strength)))
+        return faces
+
+    def before(self, id: str, window: Window, width: int, height: int) -> bytes:
+        """Return a part of the photo (x, y, w, h) as JPEG, of at most these sides."""
+        pixels, _ = self.photo(id).shown.part(window, width)
+        return encode_view(pixels, width, height)
+
+    def view(self, id: str, steps: Sequence[Step], window: Window, width: int, height: int) -> bytes:
+        """Return a part of the restored photo; arguments as of :meth:`before`."""
+        shown = self.photo(id).shown
+        faces = self.restored(id, steps)
+        pixels, full = shown.part(window, width)
+        factor, limit = (1, shown.limit) if full else (shown.factor, 255)
+        size = (shown.photo.height, shown.photo.width) if full else shown.proxy.shape[:2]
+        layers = []
+        for face in faces:
+            square = replace(
+                face.square,
+                centre=(face.square.centre[0] / factor, face.square.centre[1] / factor),
+                side=face.square.side / factor,
+            )
+            layers.append(AlignedLayer(square, face.change * np.float32(limit), *size))
+        paste_part(pixels, window[0] // factor, window[1] // factor, layers)
+        return encode_view(pixels, width, height)
+
+    def export(
+        self, id: str, steps: Sequence[Step], folder: Path, suffix: str | None, options: RestoreOptions
+    ) -> tuple[Path, str]:
+        """Write the restored photo to ``folder``, in a format and with its metadata; return file and name.
+
+        Raises:
+            OSError: The file cannot be written.
+            ValueError: The format cannot hold the photo.
+        """
+        shown, (strength, shares) = self.photo(id).shown, self._state(id, steps)
+        photo = Photo.open(shown.file.path)
+        given = Path(shown.file.plain_name)
+        if suffix is None:
+            suffixes = photo.format.suffixes
+            suffix = given.suffix if given.suffix.lower() in suffixes else suffixes[0]
+        photo.check_output(Path(f"{given.stem}{suffix}"))
+        target = folder / f"{secrets.token_hex(8)}{suffix}"
+        chosen = "; ".join(
+            " ".join(f"{name} {share:.2f}" for name, share in zip(self.operations, face, strict=True) if share)
+            for face in shares
+        )
+        settings = {"strength": strength, "experts": chosen or "none"}
+        edit = edit_record(options, self.restorer.network.model.weights_sha256, settings=settings)
+        rows = changed_face_rows(photo, self.restored(id, steps))
+        photo.write_stripes(target, rows, quality=options.quality, edit=edit, strip=options.strip)
+        return target, f"{given.stem}.restored{suffix}"
