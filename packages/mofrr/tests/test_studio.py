@@ -63,7 +63,7 @@ def app(tmp_path, restorer):
     folder = tmp_path / "uploads"
     folder.mkdir()
     desk = Desk(folder=folder)
-    return create_app([tool_of(Restoring(restorer), desk)], desk, TOKEN)
+    return create_app([tool_of(lambda: Restoring(restorer), desk)], desk, TOKEN)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def make_client(tmp_path, editor):
         folder = tmp_path / "uploads"
         folder.mkdir()
         shared = Desk(folder=folder)
-        app = create_app([tool_of(Studio(editor, Limits(**limits)), shared)], shared, TOKEN, single=SINGLE)
+        app = create_app([tool_of(lambda: Studio(editor, Limits(**limits)), shared)], shared, TOKEN, single=SINGLE)
         client = TestClient(app, base_url=ADDRESS, headers={"Origin": ROOT})
         client.folder = folder
         client.get(f"{ROOT}/", params={"token": TOKEN})

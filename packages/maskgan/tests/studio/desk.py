@@ -139,7 +139,7 @@ def address(tmp_path, editor):
     folder = tmp_path / "uploads"
     folder.mkdir()
     shared = Shared(folder=folder)
-    app = create_app([tool_of(Studio(editor), shared)], shared, TOKEN, single=SINGLE)
+    app = create_app([tool_of(lambda: Studio(editor), shared)], shared, TOKEN, single=SINGLE)
     config = configuration(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(config)

@@ -40,7 +40,7 @@ def test_a_missing_extra_is_said(monkeypatch, missing):
 def test_it_opens_the_studio_on_the_edit_tool(monkeypatch, tmp_path):
     """PHOTO is shown at once, from its own place, and is never deleted."""
     served = []
-    monkeypatch.setattr(server, "edit_tool", lambda desk, **weights: server.tool_of(Studio(FlatEditor()), desk))
+    monkeypatch.setattr(server, "edit_tool", lambda desk, **weights: server.tool_of(lambda: Studio(FlatEditor()), desk))
     monkeypatch.setattr(common, "serve", lambda app, listener: served.append(app))
     photo = tmp_path / "anna.png"
     photo.write_bytes(encoded(portrait_pixels()))

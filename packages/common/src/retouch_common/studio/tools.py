@@ -12,16 +12,20 @@ the bar; ``main.js``, the module that runs it, and other modules, style sheets a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from starlette.routing import Route
 
 from retouch_common.studio.files import Files
 
 GROUP = "retouch.studio"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +64,23 @@ class Tool:
     order: int = 0
 
 
+class Lazy(Generic[T]):
+    """A value that is made when it is first called for, once, by whichever thread; for networks of tools."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make, self._lock = make, threading.Lock()
+        self._made: list[T] = []
+
+    def __call__(self) -> T:
+        """Return the value."""
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
+
+
 ToolFactory = Callable[[Desk], Tool | None]
-"""Makes a tool; None if nothing it needs is installed."""
+"""Makes a tool, quickly: networks are loaded when they are used. None if nothing it needs is installed."""
 
 
 def installed_factories() -> dict[str, ToolFactory]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from retouch_common.cli.options import friendly_errors, version_option, weights_option
 from retouch_common.studio.cli import require_extra, run_studio, studio_options
 
 from maskgan.cli_options import parser_option
+
+if TYPE_CHECKING:
+    from retouch_common.studio.tools import Desk, Tool
 
 
 @click.command()
@@ -28,6 +31,11 @@ def studio(photo: Path | None, weights: str, parser: str, port: int, device: str
 
     from maskgan.studio.server import edit_tool
 
-    factories = installed_factories()
-    factories["edit"] = functools.partial(edit_tool, weights=weights, parser=parser)
+    def loaded(desk: Desk) -> Tool:
+        tool = edit_tool(desk, weights=weights, parser=parser)
+        if tool.prepare is not None:
+            tool.prepare()  # now, so that weights that cannot be loaded end the command
+        return tool
+
+    factories = {**installed_factories(), "edit": loaded}
     run_studio(photo, factories, first="edit", port=port, device=device, browser=not no_browser)

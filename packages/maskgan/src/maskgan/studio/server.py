@@ -21,7 +21,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from retouch_common.studio.requests import (
     shown,
     temporary_file,
 )
-from retouch_common.studio.tools import Desk, Tool
+from retouch_common.studio.tools import Desk, Lazy, Tool
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -53,15 +53,19 @@ MOST_STEPS = 1000
 
 
 def edit_tool(desk: Desk, *, weights: str = "small", parser: str = "small") -> Tool:
-    """Make the Edit tool; errors are those of :class:`maskgan.editor.Editor`."""
-    from maskgan.editor import Editor
+    """Make the Edit tool."""
 
-    return tool_of(Studio(Editor(weights, parser=parser, device=desk.device)), desk)
+    def load() -> Studio:
+        from maskgan.editor import Editor
+
+        return Studio(Editor(weights, parser=parser, device=desk.device))
+
+    return tool_of(load, desk)
 
 
-def tool_of(studio: Studio, desk: Desk) -> Tool:
-    """Make the Edit tool of a network and its open photos."""
-    page = _Page(studio, desk)
+def tool_of(load: Callable[[], Studio], desk: Desk) -> Tool:
+    """Make the Edit tool; ``load`` returns the network and its open photos."""
+    page = _Page(Lazy(load), desk)
     routes = [
         Route("/api/about", page.about),
         Route("/api/photos", page.upload, methods=["POST"]),
@@ -75,16 +79,25 @@ def tool_of(studio: Studio, desk: Desk) -> Tool:
         Route("/api/labels/encode", page.encode, methods=["POST"]),
         Route("/api/labels/decode", page.decode, methods=["POST"]),
     ]
-    return Tool(name="edit", title="Edit", page=PAGE, routes=routes, prepare=studio.prepare, order=3)
+    return Tool(name="edit", title="Edit", page=PAGE, routes=routes, prepare=page.prepare, order=3)
 
 
 class _Page:
     """Handlers of the page's requests."""
 
-    def __init__(self, studio: Studio, desk: Desk) -> None:
-        self._studio, self._desk = studio, desk
+    def __init__(self, studio: Lazy[Studio], desk: Desk) -> None:
+        self._lazy, self._desk = studio, desk
+
+    @property
+    def _studio(self) -> Studio:
+        return self._lazy()
+
+    def prepare(self) -> None:
+        """Load the networks."""
+        self._lazy().prepare()
 
     async def about(self, request: Request) -> Response:
+        await run_in_threadpool(self._lazy)
         return JSONResponse(
             {
                 "size": self._studio.size,
@@ -96,6 +109,7 @@ class _Page:
         )
 
     async def upload(self, request: Request) -> Response:
+        await run_in_threadpool(self._lazy)
         aligned = request.query_params.get("aligned") == "1"
         async with requested_file(request, self._desk, self._studio.limits.upload_bytes) as file:
             opened = await run_in_threadpool(self._studio.open, file, aligned=aligned)

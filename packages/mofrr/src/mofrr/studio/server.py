@@ -13,11 +13,12 @@ and {"step": "strength", "value": 0..1}.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from retouch_common.studio.requests import OUTPUTS, json_body, output_options, requested_file, temporary_file
-from retouch_common.studio.tools import Desk, Tool
+from retouch_common.studio.tools import Desk, Lazy, Tool
 from retouch_common.studio.views import parse_view
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -34,15 +35,19 @@ TITLES = {"white": "Whitening", "smooth": "Smoothing", "lift": "Face lifting", "
 
 
 def restore_tool(desk: Desk) -> Tool:
-    """Make the Restore tool; errors are those of :class:`mofrr.restore.Restorer`."""
-    from mofrr.restore import Restorer
+    """Make the Restore tool."""
 
-    return tool_of(Restoring(Restorer("small", device=desk.device)), desk)
+    def load() -> Restoring:
+        from mofrr.restore import Restorer
+
+        return Restoring(Restorer("small", device=desk.device))
+
+    return tool_of(load, desk)
 
 
-def tool_of(restoring: Restoring, desk: Desk) -> Tool:
-    """Make the Restore tool of a network and its open photos."""
-    page = _Page(restoring, desk)
+def tool_of(load: Callable[[], Restoring], desk: Desk) -> Tool:
+    """Make the Restore tool; ``load`` returns the network and its open photos."""
+    page = _Page(Lazy(load), desk)
     routes = [
         Route("/api/about", page.about),
         Route("/api/photos", page.upload, methods=["POST"]),
@@ -51,21 +56,31 @@ def tool_of(restoring: Restoring, desk: Desk) -> Tool:
         Route("/api/view", page.view, methods=["POST"]),
         Route("/api/export", page.export, methods=["POST"]),
     ]
-    return Tool(name="restore", title="Restore", page=PAGE, routes=routes, order=2)
+    return Tool(name="restore", title="Restore", page=PAGE, routes=routes, prepare=page.load, order=2)
 
 
 class _Page:
     """Handlers of the page's requests."""
 
-    def __init__(self, restoring: Restoring, desk: Desk) -> None:
-        self._restoring, self._desk = restoring, desk
+    def __init__(self, restoring: Lazy[Restoring], desk: Desk) -> None:
+        self._lazy, self._desk = restoring, desk
+
+    @property
+    def _restoring(self) -> Restoring:
+        return self._lazy()
+
+    def load(self) -> None:
+        """Load the network."""
+        self._lazy()
 
     async def about(self, request: Request) -> Response:
+        await run_in_threadpool(self.load)
         operations = [{"name": name, "title": TITLES.get(name, name)} for name in self._restoring.operations]
         content = {"caution": CAUTION, "operations": operations, "formats": list(OUTPUTS), "upload_bytes": UPLOAD_BYTES}
         return JSONResponse(content)
 
     async def upload(self, request: Request) -> Response:
+        await run_in_threadpool(self.load)
         async with requested_file(request, self._desk, UPLOAD_BYTES) as file:
             opened = await run_in_threadpool(self._restoring.open, file)
         return JSONResponse({"id": opened.id, **opened.shown.describe()})

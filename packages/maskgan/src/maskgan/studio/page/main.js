@@ -16,7 +16,7 @@ import { Sources } from "./sources.js";
 import { buildTools, choose, titleOf } from "./tools.js";
 import { View } from "./view.js";
 
-const about = await aboutTool().catch((error) => {
+const about = await busyWith("Loading the network", aboutTool).catch((error) => {
   notice.error(error.message);
   throw error;
 });

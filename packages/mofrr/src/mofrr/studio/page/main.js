@@ -15,7 +15,7 @@ import { Viewport } from "../shell/viewport.js";
 import { Experts } from "./experts.js";
 import { KEYS } from "./keys.js";
 
-const about = await aboutTool().catch((error) => {
+const about = await busyWith("Loading the network", aboutTool).catch((error) => {
   notice.error(error.message);
   throw error;
 });

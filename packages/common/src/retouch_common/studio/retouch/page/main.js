@@ -19,7 +19,7 @@ import { Painting } from "./painting.js";
 import { check, radios, showFaces, showSizes } from "./panels.js";
 import { titleOf } from "./titles.js";
 
-const about = await aboutTool().catch((error) => {
+const about = await busyWith("Loading the network", aboutTool).catch((error) => {
   notice.error(error.message);
   throw error;
 });
