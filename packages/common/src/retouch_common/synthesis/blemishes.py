@@ -25,27 +25,27 @@ from retouch_common.synthesis.blemish_spots import mole
 class BlemishConfig:
     """Frequencies of blemishes. Radii are pixels on a face 600 px wide."""
 
-    clean_probability: float = 0.25
+    clean_probability: float = 0.2
     """Probability of a pair without any blemish."""
-    mole_probability: float = 0.35
+    mole_probability: float = 0.2
     """Probability of moles."""
     freckle_probability: float = 0.06
     """Probability of a field of freckles."""
     hair_probability: float = 0.08
     """Probability of strands of hair before the face."""
-    kept_probabilities: dict[str, float] = field(default_factory=lambda: {"shine": 0.2, "shade": 0.25, "crease": 0.25})
+    kept_probabilities: dict[str, float] = field(default_factory=lambda: {"shine": 0.04, "shade": 0.08, "crease": 0.08})
     """Probabilities of kinds of `blemish_kinds.KEPT`."""
-    min_count: float = 2.0
+    min_count: float = 4.0
     max_count: float = 120.0
     """Limits of the number of spots on a face that fills the image; its logarithm is uniform between them."""
     spot_weights: dict[str, float] = field(
         default_factory=lambda: {
-            "papule": 3.0, "pustule": 1.5, "comedone": 1.2, "dark_spot": 2.2, "red_spot": 2.8, "pale_spot": 1.4,
-            "scar": 1.3, "solid_spot": 2.8, "tinted_spot": 2.2, "disc": 1.6, "smear": 0.8, "scratch": 1.4,
+            "papule": 3.0, "pustule": 1.5, "comedone": 1.2, "dark_spot": 2.2, "red_spot": 2.8, "pale_spot": 2.2,
+            "scar": 1.8, "solid_spot": 2.8, "tinted_spot": 2.2, "disc": 1.6, "smear": 0.8, "scratch": 1.8,
         }
     )  # fmt: skip
     """Relative frequencies of `blemish_kinds.SPOTS`."""
-    area_probabilities: dict[str, float] = field(default_factory=lambda: {"patch": 0.35, "flat": 0.2, "rough": 0.06})
+    area_probabilities: dict[str, float] = field(default_factory=lambda: {"patch": 0.45, "flat": 0.2, "rough": 0.06})
     """Probabilities of each kind of `blemish_kinds.AREAS`."""
 
 

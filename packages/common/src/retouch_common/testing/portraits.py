@@ -59,6 +59,13 @@ def held_out(folders: str | Path, *, side: int = SIDE, margin: float = MARGIN) -
         )
 
 
+SPOT_WEIGHTS = {
+    "papule": 3.0, "pustule": 1.5, "comedone": 1.2, "dark_spot": 2.2, "red_spot": 2.8, "pale_spot": 1.4, "scar": 1.3,
+    "solid_spot": 2.8, "tinted_spot": 2.2, "disc": 1.6, "smear": 0.8, "scratch": 1.4,
+}  # fmt: skip
+"""Of the test images, which stay the same when the weights of training change."""
+
+
 def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
     """Return the clean portrait with drawn blemishes, uint8, visible on at least ``MIN_SHARE`` of its pixels."""
     synthesizer = BlemishSynthesizer(
@@ -67,6 +74,7 @@ def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
             **NOTHING_KEPT,
             min_count=3.0,
             max_count=160.0,
+            spot_weights=SPOT_WEIGHTS,
             area_probabilities={"patch": 0.4, "flat": 0.5, "rough": 0.1},
         )
     )
