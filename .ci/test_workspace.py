@@ -104,6 +104,7 @@ def test_a_wheel_without_its_parts_is_found(tmp_path):
         file.writestr("abpn-0.2.1.dist-info/METADATA", f"{GOOD}\ntext\n")
         file.writestr("tests/test_a.py", "")
     assert check_dist.wheel_problems(path) == [
+        f"{path.name}: has no bill of materials that lists its weights; `python .ci/sbom.py` adds it",
         f"{path.name}: has no LICENSE",
         f"{path.name}: has no py.typed",
         f"{path.name}: holds tests/test_a.py",

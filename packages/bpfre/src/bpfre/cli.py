@@ -132,7 +132,6 @@ def inpaint(
     recursive: bool,
     device: str,
     precision: str,
-    recipe: Path | None,
     **settings: Any,
 ) -> None:
     """Inpaint damaged faces, with weights of bpfre-train --task inpainting.
