@@ -89,7 +89,7 @@ class Recipe:
         time: When it was made, for the photo's history: UTC as ISO 8601.
 
     Raises:
-        ValueError: If a step is none, or lies outside the photo.
+        ValueError: If a step is unknown or malformed, or lies outside the photo.
     """
 
     network: str
@@ -123,7 +123,7 @@ class Recipe:
         """Return the recipe of parsed JSON.
 
         Raises:
-            ValueError: If it is none; the message says what is wrong.
+            ValueError: If it is not a recipe; the message says what is wrong.
         """
         if not isinstance(content, dict) or "retouch-recipe" not in content:
             raise ValueError("is not a recipe of the studio")
@@ -184,7 +184,7 @@ class State:
         strokes: Strokes of the brushes in their order.
 
     Raises:
-        ValueError: If a step is none, or lies outside the photo.
+        ValueError: If a step is unknown or malformed, or lies outside the photo.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -453,7 +453,7 @@ def replaying(path: Path, network: RecipeNetwork, options: PhotoOptions) -> Work
 
     Raises:
         OSError: If the recipe cannot be read.
-        ValueError: If it is none, or options say how to retouch, too.
+        ValueError: If it is not a recipe, or options also say how to retouch.
     """
     refuse_beside_recipe(options)
     recipe = Recipe.read(path)
@@ -461,10 +461,10 @@ def replaying(path: Path, network: RecipeNetwork, options: PhotoOptions) -> Work
 
 
 def require_photo(recipe: Recipe, photo: Photo) -> None:
-    """Refuse a recipe of a photo of another size.
+    """Refuse a recipe for a photo of another size.
 
     Raises:
-        ValueError: If it is.
+        ValueError: If the sizes differ.
     """
     if (recipe.width, recipe.height) != (photo.width, photo.height):
         raise ValueError(
