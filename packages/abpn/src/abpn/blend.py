@@ -98,6 +98,7 @@ class NeutralBlend(nn.Module):
         """Return an upper bound of |R - I| for any image in [0, 1]."""
         low, high = torch.aminmax(B)
         slope = self.slope(torch.linspace(0, 1, 257, device=B.device)).max()
+        # One hundredth more, for rounding and for slopes between the sampled values of I.
         return 1.01 * float(slope * torch.maximum(high - self.neutral, self.neutral - low))
 
     def reverse(self, I: Tensor, R: Tensor) -> Tensor:

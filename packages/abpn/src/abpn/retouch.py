@@ -197,13 +197,13 @@ class Retoucher:
         return crop_changes(photo, faces, self, self.skin)
 
     def blend_layer(self, image: np.ndarray) -> np.ndarray:
-        """Return the blend layer B of a photograph at level s, (h, w, 3) float32 in [0, 1]; 0.5 changes nothing.
+        """Return the blend layer B of a photograph at level s, (h, w, 3) float32, unbounded.
 
         Raises:
             ValueError: If shape or type are others.
         """
         coarse = _Coarse(self.model, ArraySource(image), self.device)
-        blend: np.ndarray = coarse.blend[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        blend: np.ndarray = coarse.blend[0].float().permute(1, 2, 0).cpu().numpy()
         height, width = (-(-side // 2**coarse.level) for side in image.shape[:2])
         return blend[:height, :width]
 

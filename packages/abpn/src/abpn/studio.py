@@ -42,10 +42,13 @@ class StudioABPN:
         from retouch_common.inference.regions import FACE_MARGIN
         from retouch_common.studio.retouch.networks import Overlay
 
-        neutral = getattr(self._retoucher.model.blend, "neutral", 0.5)
+        from abpn.blend import NeutralBlend
+
+        blend = self._retoucher.model.blend
+        assert isinstance(blend, NeutralBlend)  # of the preset "small"
         overlays = []
         for face in faces:
             crop = face_crop(face, photo.height, photo.width, FACE_MARGIN)
             B = self._retoucher.blend_layer(photo.thumbnail(OVERLAY_SIDE, crop))
-            overlays.append(Overlay(crop, (0.5 + CONTRAST * (B - neutral)).clip(0, 1)))
+            overlays.append(Overlay(crop, (0.5 + CONTRAST * (B - blend.neutral)).clip(0, 1)))
         return overlays
