@@ -148,7 +148,7 @@ def test_convolving_several_pixels_at_once_is_the_convolution(channels_last):
 
 
 def test_refining_for_inference_equals_training():
-    module, x = RefiningModule(), torch.randn(1, 6, 8, 12)
+    module, x = RefiningModule(), torch.randn(1, 6, 8, 12).contiguous(memory_format=torch.channels_last)
     torch.nn.init.normal_(module.phi_2.weight)
     with torch.no_grad():
         found = module(x)

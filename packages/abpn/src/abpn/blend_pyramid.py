@@ -159,7 +159,9 @@ class RefiningModule(nn.Module):
         """Refine x = Cat(up(B_{i+1}), H_i), (N, 6, H, W), to B_i, (N, 3, H, W)."""
         dtype = self.phi_1.weight.dtype  # half precision if the convolutions were converted
         detail = F.leaky_relu(self.phi_1(x.to(dtype)), 0.2, inplace=True)
-        wide = not torch.is_grad_enabled() and detail.shape[-1] % PIXELS == 0
+        # Channels-first, as exported graphs are, has nothing to gain.
+        wide = detail.is_contiguous(memory_format=torch.channels_last) and detail.shape[-1] % PIXELS == 0
+        wide = wide and not torch.is_grad_enabled()
         return x[:, :3] + (convolve_pixels(detail, self.phi_2) if wide else self.phi_2(detail))
 
 
