@@ -131,6 +131,12 @@ def test_shares_and_strength_change_the_face_alone(client):
     assert np.abs(seen - one).mean() < 3
 
 
+@pytest.mark.parametrize("provenance", [True, False])
+def test_the_export_says_what_was_done_unless_that_is_switched_off(client, provenance):
+    content = asked(opened(client), share("white", 1), options={"provenance": provenance})
+    assert (b"mofrr" in client.post("/api/export", json=content).content) == provenance
+
+
 def test_requests_that_make_no_sense_are_refused(client):
     photo = opened(client)
     for steps, words in (

@@ -19,6 +19,7 @@ from retouch_common.errors import error_line
 from retouch_common.photo.formats import SUFFIXES
 from retouch_common.studio.files import StoredFile
 from retouch_common.studio.tools import Desk
+from retouch_common.studio.views import Window, parse_view
 
 LONGEST_NAME = 120
 OUTPUTS = {"jpg": ".jpg", "png": ".png", "tif": ".tif", "webp": ".webp", "avif": ".avif"}
@@ -168,3 +169,19 @@ def output_options(content: Any) -> tuple[str | None, dict[str, Any]]:
         raise ValueError(f"strip must be gps or all, not {shown(str(strip))}")
     options = {"quality": quality, "strip": strip, "provenance": content.get("provenance") is not False}
     return (None if suffix is None else OUTPUTS[suffix]), options
+
+
+def queried_view(request: Request) -> tuple[Window, tuple[int, int]]:
+    """Parse the view that a request's query names; see :func:`retouch_common.studio.views.parse_view`."""
+    return parse_view([request.query_params.get(name, "") for name in ("x", "y", "w", "h", "width", "height")])
+
+
+def posted_view(content: dict[str, Any]) -> tuple[Window, tuple[int, int]]:
+    """Parse ``window`` and ``size`` of a request's body; see :func:`retouch_common.studio.views.parse_view`."""
+    parts = (content.get(name) for name in ("window", "size"))
+    return parse_view([value for part in parts if isinstance(part, list) for value in part])
+
+
+def jpeg(data: bytes) -> Response:
+    """Respond with a JPEG picture."""
+    return Response(data, media_type="image/jpeg")

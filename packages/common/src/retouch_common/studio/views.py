@@ -14,7 +14,7 @@ import numpy as np
 
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pixels import image_from_array
-from retouch_common.studio.files import StoredFile
+from retouch_common.studio.files import DECODING, StoredFile
 
 PROXY_SIDE = 2048
 FULL_PIXELS = 6_000_000  # of a part that is shown in full resolution
@@ -49,10 +49,11 @@ class ShownPhoto:
             OSError: It cannot be read.
             ValueError: It is not a photo, or too large.
         """
-        photo = Photo.open(file.path)
-        longest = max(photo.width, photo.height)
-        factor = -(-longest // PROXY_SIDE)
-        return cls(file, photo, photo.thumbnail(-(-longest // factor)), factor)
+        with DECODING:
+            photo = Photo.open(file.path)
+            longest = max(photo.width, photo.height)
+            factor = -(-longest // PROXY_SIDE)
+            return cls(file, photo, photo.thumbnail(-(-longest // factor)), factor)
 
     @property
     def limit(self) -> int:

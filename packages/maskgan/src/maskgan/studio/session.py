@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from retouch_common.inference.regions import locate_faces
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
-from retouch_common.studio.files import StoredFile, UnknownPhoto
+from retouch_common.studio.files import DECODING, OpenPhotos, StoredFile
 
 from maskgan.components import warnings_of
 from maskgan.edit_files import EditOptions
@@ -91,9 +90,8 @@ class Studio:
     def __init__(self, editor: Editor, limits: Limits | None = None) -> None:
         self.editor, self.limits = editor, limits or Limits()
         self.size: int = editor.size
-        self._photos: OrderedDict[str, OpenPhoto] = OrderedDict()
-        self._store, self._network = threading.Lock(), threading.Lock()
-        self._decoding = threading.Lock()  # one photo at a time: some formats are decoded in memory
+        self._photos: OpenPhotos[OpenPhoto] = OpenPhotos(self.limits.photos)
+        self._network = threading.Lock()
 
     def prepare(self) -> None:
         """Load the face detector if it is available; otherwise opening photos reports why it is not."""
@@ -112,22 +110,22 @@ class Studio:
             ValueError: It is not a photo, too large, or shows no face.
             OSError: It cannot be read.
         """
-        with self._decoding:
+        with DECODING:
             photo = Photo.open(file.path)
             square = _find(photo, file.name, aligned)
             with self._network:
                 portrait = self.editor.open_source(photo, square)
             side = min(MAX_ZOOM * self.size, max(self.size, round(square.side)))
             ((_, view),) = read_aligned(Photo.open(file.path), [square], side)
-        return self._keep(OpenPhoto("", file, Photo.open(file.path), portrait, to_levels(view)))
+        return self._photos.add(OpenPhoto("", file, Photo.open(file.path), portrait, to_levels(view)))
 
     def reread(self, id: str, labels: np.ndarray) -> OpenPhoto:
         """Encode a face again through a corrected mask (S, S); return another entry of the same photo."""
         opened = self.photo(id)
-        with self._decoding, self._network:
+        with DECODING, self._network:
             source = Photo.open(opened.file.path)
             portrait = self.editor.open_source(source, opened.portrait.square, labels=labels)
-        return self._keep(replace(opened, portrait=portrait))
+        return self._photos.add(replace(opened, portrait=portrait))
 
     def adapt(self, id: str, steps: int) -> Iterator[tuple[int, OpenPhoto | None]]:
         """Adapt the network to a face; closing the iterator cancels, and others can render between steps.
@@ -147,23 +145,11 @@ class Studio:
             yield step[0], None
         with self._network:
             portrait = self.editor.adapted(opened.portrait, adaptation)
-        yield steps, self._keep(replace(opened, portrait=portrait))
+        yield steps, self._photos.add(replace(opened, portrait=portrait))
 
     def photo(self, id: str) -> OpenPhoto:
         """Return an open photo."""
-        with self._store:
-            if id not in self._photos:
-                raise UnknownPhoto(f"a photo is no longer open, the studio keeps {self.limits.photos}; open it again")
-            self._photos.move_to_end(id)
-            return self._photos[id]
-
-    def _keep(self, opened: OpenPhoto) -> OpenPhoto:
-        opened = replace(opened, id=secrets.token_urlsafe(9))
-        with self._store:
-            self._photos[opened.id] = opened
-            while len(self._photos) > self.limits.photos:
-                self._photos.popitem(last=False)
-        return opened
+        return self._photos[id]
 
     def render(self, edit: Edit, view: View = "photo") -> tuple[bytes, list[str]]:
         """Render an edit: a PNG file, and warnings about the mask.
@@ -192,7 +178,7 @@ class Studio:
         photo = Photo.open(opened.file.path)
         target = folder / f"{secrets.token_hex(8)}{photo.format.suffixes[0]}"
         history = edit_record(EditOptions(), self.editor.model.weights_sha256)
-        with self._decoding:
+        with DECODING:
             photo.write_stripes(target, self.editor.pasted_rows(photo, opened.portrait, edited), edit=history)
         given = Path(opened.file.name)
         suffix = given.suffix if given.suffix.lower() in photo.format.suffixes else photo.format.suffixes[0]

@@ -17,9 +17,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from retouch_common.studio.requests import OUTPUTS, json_body, output_options, requested_file, temporary_file
+from retouch_common.studio.requests import (
+    OUTPUTS,
+    jpeg,
+    json_body,
+    output_options,
+    posted_view,
+    queried_view,
+    requested_file,
+    temporary_file,
+)
 from retouch_common.studio.tools import Desk, Lazy, Tool
-from retouch_common.studio.views import parse_view
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -86,10 +94,9 @@ class _Page:
         return JSONResponse({"id": opened.id, **opened.shown.describe()})
 
     async def before(self, request: Request) -> Response:
-        query = request.query_params
-        window, size = parse_view([query.get(name, "") for name in ("x", "y", "w", "h", "width", "height")])
+        window, size = queried_view(request)
         id = request.path_params["id"]
-        return _jpeg(await run_in_threadpool(self._restoring.before, id, window, *size))
+        return jpeg(await run_in_threadpool(self._restoring.before, id, window, *size))
 
     async def state(self, request: Request) -> Response:
         id, steps, _ = await _request(request)
@@ -97,8 +104,8 @@ class _Page:
 
     async def view(self, request: Request) -> Response:
         id, steps, content = await _request(request)
-        window, size = parse_view([*_list(content, "window"), *_list(content, "size")])
-        return _jpeg(await run_in_threadpool(self._restoring.view, id, steps, window, *size))
+        window, size = posted_view(content)
+        return jpeg(await run_in_threadpool(self._restoring.view, id, steps, window, *size))
 
     async def export(self, request: Request) -> Response:
         id, steps, content = await _request(request)
@@ -113,12 +120,3 @@ async def _request(request: Request) -> tuple[str, list[Any], dict[str, Any]]:
     if not isinstance(steps, list) or len(steps) > MOST_STEPS:
         raise ValueError(f"steps must be a list of at most {MOST_STEPS}")
     return str(content.get("photo", "")), steps, content
-
-
-def _list(content: dict[str, Any], name: str) -> list[Any]:
-    value = content.get(name)
-    return value if isinstance(value, list) else []
-
-
-def _jpeg(data: bytes) -> Response:
-    return Response(data, media_type="image/jpeg")

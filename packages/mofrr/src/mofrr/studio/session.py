@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from retouch_common.inference.faces import ChangedFace, changed_face_rows, face_
 from retouch_common.inference.photos import edit_record, require_strength
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import paste_part
-from retouch_common.studio.files import StoredFile, UnknownPhoto
+from retouch_common.studio.files import OpenPhotos, StoredFile
 from retouch_common.studio.views import ShownPhoto, Window, encode_view
 
 from mofrr.config import NUM_DEGREES
@@ -74,25 +73,16 @@ class Restoring:
     def __init__(self, restorer: Restorer) -> None:
         self.restorer = restorer
         self.operations: tuple[str, ...] = restorer.network.config.operations
-        self._photos: OrderedDict[str, OpenPhoto] = OrderedDict()
-        self._store, self._network = threading.Lock(), threading.Lock()
+        self._photos: OpenPhotos[OpenPhoto] = OpenPhotos(PHOTOS)
+        self._network = threading.Lock()
 
     def open(self, file: StoredFile) -> OpenPhoto:
         """Open a photo and reduce it; for errors see :meth:`ShownPhoto.open`."""
-        opened = OpenPhoto(secrets.token_urlsafe(9), ShownPhoto.open(file))
-        with self._store:
-            self._photos[opened.id] = opened
-            while len(self._photos) > PHOTOS:
-                self._photos.popitem(last=False)
-        return opened
+        return self._photos.add(OpenPhoto("", ShownPhoto.open(file)))
 
     def photo(self, id: str) -> OpenPhoto:
         """Return an open photo."""
-        with self._store:
-            if id not in self._photos:
-                raise UnknownPhoto(f"a photo is no longer open, the studio keeps {PHOTOS}; open it again")
-            self._photos.move_to_end(id)
-            return self._photos[id]
+        return self._photos[id]
 
     def faces(self, id: str) -> list[OpenFace]:
         """Return the faces of a photo, with what router and experts say of them; computed at the first call.
@@ -218,5 +208,7 @@ class Restoring:
         settings = {"strength": strength, "experts": chosen or "none"}
         edit = edit_record(options, self.restorer.network.model.weights_sha256, settings=settings)
         rows = changed_face_rows(photo, self.restored(id, steps))
-        photo.write_stripes(target, rows, quality=options.quality, edit=edit, strip=options.strip)
+        photo.write_stripes(
+            target, rows, quality=options.quality, edit=edit if options.provenance else None, strip=options.strip
+        )
         return target, f"{given.stem}.restored{suffix}"

@@ -34,9 +34,12 @@ from retouch_common.studio.requests import (
     OUTPUTS,
     attachment,
     body,
+    jpeg,
     json_body,
     output_options,
     plain_name,
+    posted_view,
+    queried_view,
     requested_file,
     temporary_file,
 )
@@ -44,7 +47,6 @@ from retouch_common.studio.retouch import session
 from retouch_common.studio.retouch.networks import installed_networks
 from retouch_common.studio.retouch.session import OpenPhoto, Retouching
 from retouch_common.studio.tools import Desk, Tool
-from retouch_common.studio.views import parse_view
 
 PAGE = Path(__file__).parent / "page"
 
@@ -109,10 +111,9 @@ class _Page:
         return JSONResponse(_description(opened))
 
     async def before(self, request: Request) -> Response:
-        query = request.query_params
-        window, size = parse_view([query.get(name, "") for name in ("x", "y", "w", "h", "width", "height")])
+        window, size = queried_view(request)
         id = request.path_params["id"]
-        return _jpeg(await run_in_threadpool(self._retouching.before, id, window, *size))
+        return jpeg(await run_in_threadpool(self._retouching.before, id, window, *size))
 
     async def state(self, request: Request) -> Response:
         asked, _ = await self._request(request)
@@ -120,8 +121,8 @@ class _Page:
 
     async def view(self, request: Request) -> Response:
         asked, content = await self._request(request)
-        window, size = parse_view([*_list(content, "window"), *_list(content, "size")])
-        return _jpeg(await run_in_threadpool(self._retouching.view, asked, window, *size))
+        window, size = posted_view(content)
+        return jpeg(await run_in_threadpool(self._retouching.view, asked, window, *size))
 
     async def overlay(self, request: Request) -> Response:
         asked, content = await self._request(request)
@@ -167,12 +168,3 @@ def _description(opened: OpenPhoto) -> dict[str, Any]:
         "recipe": None if recipe is None else {"network": recipe.network, "steps": list(recipe.steps)},
         "beside": not opened.file.ours,
     }
-
-
-def _list(content: dict[str, Any], name: str) -> list[Any]:
-    value = content.get(name)
-    return value if isinstance(value, list) else []
-
-
-def _jpeg(data: bytes) -> Response:
-    return Response(data, media_type="image/jpeg")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import paste_part
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
-from retouch_common.studio.files import StoredFile, UnknownPhoto
+from retouch_common.studio.files import OpenPhotos, StoredFile
 from retouch_common.studio.retouch.networks import Overlay, StudioNetwork
 from retouch_common.studio.views import ShownPhoto, Window, encode_view
 
@@ -112,8 +111,8 @@ class Retouching:
         self.networks, self.limits = dict(networks), limits or Limits()
         self._device = device
         self._loaded: dict[str, StudioNetwork] = {}
-        self._photos: OrderedDict[str, OpenPhoto] = OrderedDict()
-        self._store, self._running = threading.Lock(), threading.Lock()
+        self._photos: OpenPhotos[OpenPhoto] = OpenPhotos(self.limits.photos)
+        self._running = threading.Lock()
 
     def prepare(self) -> None:
         """Load the face detector and the first network, so that the first photo need not wait."""
@@ -130,7 +129,7 @@ class Retouching:
             ValueError: It is not a photo, or too large.
         """
         shown = ShownPhoto.open(file)
-        return self._keep(OpenPhoto("", shown, self._recipe_beside(file, shown.photo)))
+        return self._photos.add(OpenPhoto("", shown, self._recipe_beside(file, shown.photo)))
 
     def faces(self, id: str) -> tuple[Face, ...]:
         """Return the faces of an open photo, or of its recipe; they are found at the first call.
@@ -164,23 +163,11 @@ class Retouching:
         require_photo(recipe, opened.photo)
         if recipe.network not in self.networks:
             raise ValueError(f"the recipe is for {recipe.network}, which is not installed")
-        return self._keep(replace(opened, recipe=recipe, retouched={}))
+        return self._photos.add(replace(opened, recipe=recipe, retouched={}))
 
     def photo(self, id: str) -> OpenPhoto:
         """Return an open photo."""
-        with self._store:
-            if id not in self._photos:
-                raise UnknownPhoto(f"a photo is no longer open, the studio keeps {self.limits.photos}; open it again")
-            self._photos.move_to_end(id)
-            return self._photos[id]
-
-    def _keep(self, opened: OpenPhoto) -> OpenPhoto:
-        opened = replace(opened, id=secrets.token_urlsafe(9))
-        with self._store:
-            self._photos[opened.id] = opened
-            while len(self._photos) > self.limits.photos:
-                self._photos.popitem(last=False)
-        return opened
+        return self._photos[id]
 
     def _network(self, name: str) -> StudioNetwork:
         if name not in self.networks:
