@@ -253,12 +253,12 @@ def draw(table: Mapping[str, Any], file: Path) -> None:
 
 
 def draw_smoke_portraits(folder: Path) -> None:
-    """Write eleven crops of scikit-image's astronaut, two of which :func:`split_portraits` holds out."""
+    """Write 51 crops of scikit-image's astronaut, six of which :func:`split_portraits` holds out."""
     import pyvips
     from skimage import data
 
     astronaut = data.astronaut()
-    for index in range(11):
+    for index in range(51):
         crop = np.ascontiguousarray(astronaut[index : 380 + index, 60:440][:, :: 1 - 2 * (index % 2)])
         pyvips.Image.new_from_array(crop).write_to_file(str(folder / f"{index:02}.png"))
 
