@@ -48,14 +48,14 @@ def small_tiles(monkeypatch):
 def test_tiles_equal_the_whole_photograph(small_tiles, size, changes):
     model, image = busy_model(**changes), photo(*size)
     expected = whole(model, image)
-    found = Retoucher(model, device="cpu", precision="fp32")(image).astype(np.int64)
+    found = Retoucher(model, device="cpu", precision="fp32", dead_zone=False)(image).astype(np.int64)
     assert np.abs(expected - image).mean() > 2  # the comparison is about something
     assert np.abs(found - expected).max() <= 1
 
 
 def test_sixteen_bits_agree_to_an_eight_bit_level(small_tiles):
     model, image = busy_model(), photo(211, 190, np.uint16)
-    found = Retoucher(model, device="cpu", precision="fp32")(image)
+    found = Retoucher(model, device="cpu", precision="fp32", dead_zone=False)(image)
     assert found.dtype == np.uint16
     assert np.abs(found.astype(np.int64) - whole(model, image)).max() <= 257
 
@@ -65,6 +65,21 @@ def test_half_precision_stays_within_two_levels(small_tiles):
     exact = Retoucher(model, device="cpu", precision="fp32")(image).astype(np.int64)
     half = Retoucher(model, device="cpu", precision="bf16")(image).astype(np.int64)
     assert np.abs(exact - half).mean() < 0.5
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_broad_changes_are_limited_where_the_mask_is_uncertain(certain):
+    model, image = busy_model(), np.full((70, 100, 3), 128, np.uint8)
+    branch = model.local_retouching.mask_branch.head
+    torch.nn.init.zeros_(branch.weight)
+    torch.nn.init.constant_(branch.bias, 9.0 if certain else -9.0)
+    for name, parameter in model.local_retouching.retouching_branch.modules_up[-1].named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.constant_(parameter, 0.3)
+    paper = Retoucher(model, device="cpu", precision="fp32", dead_zone=False)(image).astype(np.int64)
+    found = Retoucher(model, device="cpu", precision="fp32")(image).astype(np.int64)
+    assert np.abs(paper - image).mean() > 20
+    assert np.abs(found - paper).max() <= 1 if certain else np.abs(found - image).mean() < 10
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from retouch_common.devices import resolve_device, resolve_precision
 from retouch_common.inference.faces import UNTOUCHED, gather_rows, open_skin_segmenter, suppress_noise
+from retouch_common.inference.limits import limit_uncertain
 from retouch_common.inference.masks import mask_files, open_mask
 from retouch_common.inference.names import MASK, sibling_path
 from retouch_common.inference.network import prepare_for_inference
@@ -56,6 +57,8 @@ TILE = 448  # side of a tile, whose 16-channel activations fit into the processo
 # interpolation, b_i = 2 b_{i+1} + 3, less than 3 * 2^s in the end. REDUCE and EXPAND begin with 4: less than 3.5 * 2^s.
 HALO = {"box": 3, "burt": 4}
 MASK_SIDE = 1024  # no less than the resolution of the network's mask
+UNCERTAIN = 8 / 255  # largest mean change of a neighbourhood in which the mask is uncertain
+NEIGHBOURHOOD = 13  # side in pixels of the thumbnail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +102,8 @@ class Retoucher:
         device: "auto", "cpu", "cuda" or a torch device.
         precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16". Pyramid and blending are
             always in fp32.
-        dead_zone: Suppress changes of up to one 8-bit level, so that unretouched pixels keep their bits. False gives
-            the paper's R_0.
+        dead_zone: Suppress changes of up to one 8-bit level, so that unretouched pixels keep their bits, and limit
+            broad changes where the mask is uncertain. False gives the paper's R_0.
 
     Raises:
         ValueError: If weights, device or precision are unknown.
@@ -202,7 +205,7 @@ class Retoucher:
         Raises:
             ValueError: If shape or type are others.
         """
-        coarse = _Coarse(self.model, ArraySource(image), self.device)
+        coarse = _Coarse(self.model, ArraySource(image), self.device, limited=self.dead_zone)
         blend: np.ndarray = coarse.blend[0].float().permute(1, 2, 0).cpu().numpy()
         height, width = (-(-side // 2**coarse.level) for side in image.shape[:2])
         return blend[:height, :width]
@@ -231,7 +234,7 @@ class Retoucher:
             Consecutive blocks of rows, (n, W, 3) of the source's type.
         """
         require_strength(strength)
-        coarse = _Coarse(self.model, source, self.device)
+        coarse = _Coarse(self.model, source, self.device, limited=self.dead_zone)
         align = 2**coarse.level
         halo = HALO[self.model.config.pyramid] * align if coarse.level else 0
         tile = max(TILE, 16 * halo)  # with small tiles, most of the work would be on wide halos
@@ -309,6 +312,12 @@ def start_retouching(weights: str, *, device: str, precision: str, recipe: Path 
 class _Coarse:
     """First pass: level s of the photograph and of its blend layer.
 
+    Args:
+        model: Network.
+        source: Photograph.
+        device: Of the computation.
+        limited: Limit broad changes where the mask is uncertain.
+
     Attributes:
         level: s.
         image: I_s, (1, 3, padded_height / 2^s, padded_width / 2^s).
@@ -318,7 +327,7 @@ class _Coarse:
     """
 
     @torch.inference_mode()
-    def __init__(self, model: ABPN, source: RowSource, device: torch.device) -> None:
+    def __init__(self, model: ABPN, source: RowSource, device: torch.device, *, limited: bool = False) -> None:
         num_levels = model.num_levels(source.height, source.width)
         step = 2**num_levels
         self.padded_height = -(-source.height // step) * step
@@ -329,6 +338,10 @@ class _Coarse:
         self.image = self._reduce(source, model.config.pyramid, device)
         images = image_pyramid(self.image, num_levels - self.level, model.config.pyramid)
         R_l, self._mask_logits = model.retouch_thumbnail(images[-1])
+        if limited and self._mask_logits is not None:  # Paper: R_l. Here: without broad changes of uncertain places.
+            mask = self._enlarged_mask(self._mask_logits, 1)[..., : R_l.shape[-2], : R_l.shape[-1]]
+            change = limit_uncertain(R_l.float() - images[-1], mask, limit=UNCERTAIN, side=NEIGHBOURHOOD)
+            R_l = images[-1] + change
         B_l = model.blend.reverse(images[-1], R_l)
         self.blend = model.blend_pyramid(B_l, images)[0]
         self._thumbnail_scale = step
@@ -338,9 +351,12 @@ class _Coarse:
         """M at the padded size of the photograph, (padded_height, padded_width), or None."""
         if self._mask_logits is None:
             return None
-        scale = 4 * self._thumbnail_scale
-        mask = torch.sigmoid(self._mask_logits.float())
-        return F.interpolate(mask, scale_factor=float(scale), mode="bilinear")[0, 0]
+        return self._enlarged_mask(self._mask_logits, self._thumbnail_scale)[0, 0]
+
+    @staticmethod
+    def _enlarged_mask(logits: Tensor, scale: int) -> Tensor:
+        """Return M at ``scale`` times the thumbnail's size, (1, 1, h, w), padded as the thumbnail was."""
+        return F.interpolate(torch.sigmoid(logits.float()), scale_factor=4.0 * scale, mode="bilinear")
 
     def _reduce(self, source: RowSource, kernel: PyramidKernel, device: torch.device) -> Tensor:
         """Stream the photograph and return level s."""
