@@ -84,10 +84,13 @@ def training_section(package: Path, name: str, recipe: Mapping[str, Any], run: P
     files = sorted(run.rglob("metrics.jsonl"), key=lambda file: (file.stat().st_mtime, file))
     if not files:
         raise ValueError(f"{run}: no metrics.jsonl; nothing was trained here")
-    commands = "\n".join(stage.format(portraits="FOLDERS", run="RUN") for stage in recipe["stages"])
-    portraits = ", ".join(f"`{folder}`" for folder in recipe["portraits"])
+    commands = "\n".join(stage.format(portraits="FOLDERS", studio="STUDIO", run="RUN") for stage in recipe["stages"])
+    portraits, studio = (
+        ", ".join(f"`{folder}`" for folder in recipe.get(sets, ())) for sets in ("portraits", "studio")
+    )
+    first = f"; STUDIO are {studio}" if studio else ""
     parts = [
-        f"`nox -s weights -- {package.name} {name}` trains these weights on {portraits}:",
+        f"`nox -s weights -- {package.name} {name}` trains these weights on FOLDERS, {portraits}{first}:",
         f"```sh\n{commands}\n```",
     ]
     rows, curves = [], []

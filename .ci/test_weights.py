@@ -17,8 +17,9 @@ RECIPE = """
 [small]
 megabytes = 1
 portraits = ["faces"]
+studio = ["faces", "others"]
 stages = [
-    "python {portraits}/train.py --data faces:{portraits} --steps 1 --out {run}/first",
+    "python {portraits}/train.py --data faces:{studio} --steps 1 --out {run}/first",
     "python {portraits}/train.py --data faces:{portraits} --steps 40 --out {run}/last",
 ]
 [small.files]
@@ -118,4 +119,6 @@ def test_recipes_of_the_packages_name_files_that_are_bundled(file: Path) -> None
         assert all((file.parent / bundled).parent.is_dir() for bundled in recipe["files"])
         assert all(trained.startswith("{run}/") for trained in recipe["files"].values())
         for stage in recipe["stages"]:
-            assert "--data faces:{portraits}" in stage and "--out {run}" in stage
+            assert "--data faces:{" in stage and "--out {run}" in stage
+        assert "--data faces:{portraits}" in stage  # of the last stage
+        assert ("{studio}" in " ".join(recipe["stages"])) == ("studio" in recipe)

@@ -4,6 +4,7 @@ The package's `weights.toml` has a table for every file that can be trained::
 
     [small]
     portraits = ["london_neutral", "headshots"]   # folders below FACES
+    studio = ["london_neutral"]                   # the same for a first stage, {studio}; may be missing
     stages = ["abpn-train --preset small --data faces:{portraits} --out {run}"]
     megabytes = 15                                # largest size of a file, in units of 10^6 bytes
     [small.files]
@@ -49,7 +50,9 @@ def train(package: Path, recipe: Mapping[str, Any], run: Path, portraits: Path) 
         ValueError: A file is not fit to be bundled.
         OSError: A command or a file is missing, or cannot be written.
     """
-    known = {"portraits": ",".join(str(portraits / folder) for folder in recipe["portraits"]), "run": str(run)}
+    known = {"run": str(run)}
+    for sets in ("portraits", "studio"):
+        known[sets] = ",".join(str(portraits / folder) for folder in recipe.get(sets, ()))
     if status := run_stages([stage.format(**known) for stage in recipe["stages"]], run):
         return status
     from bundle import bundle  # imports torch, which takes seconds
