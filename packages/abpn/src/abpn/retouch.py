@@ -57,7 +57,7 @@ TILE = 448  # side of a tile, whose 16-channel activations fit into the processo
 # interpolation, b_i = 2 b_{i+1} + 3, less than 3 * 2^s in the end. REDUCE and EXPAND begin with 4: less than 3.5 * 2^s.
 HALO = {"box": 3, "burt": 4}
 MASK_SIDE = 1024  # no less than the resolution of the network's mask
-UNCERTAIN = 8 / 255  # largest mean change of a neighbourhood in which the mask is uncertain
+UNCERTAIN = 7 / 255  # largest mean change of a neighbourhood in which the mask is uncertain
 NEIGHBOURHOOD = 13  # side in pixels of the thumbnail
 
 

@@ -7,7 +7,8 @@ beside its result is less certain there than inside blemishes.
 import torch.nn.functional as F
 from torch import Tensor
 
-CERTAIN = (0.8, 0.95)  # certainties between which the limit is lifted
+CERTAIN = (0.6, 0.8)  # certainties between which the limit is lifted
+WIDENED = 2  # pixels by which the mask is widened: it fades at the borders of small blemishes
 
 
 def limit_uncertain(change: Tensor, mask: Tensor, *, limit: float, side: int) -> Tensor:
@@ -27,6 +28,7 @@ def limit_uncertain(change: Tensor, mask: Tensor, *, limit: float, side: int) ->
     """
     mean = _mean(change, side).abs().amax(dim=1, keepdim=True)
     weight = change.abs().amax(dim=1, keepdim=True)
+    mask = F.max_pool2d(mask, 2 * WIDENED + 1, stride=1, padding=WIDENED)
     certainty = _mean(mask * weight, side) / _mean(weight, side).clamp(min=1e-6)
     low, high = CERTAIN
     lifted = ((certainty - low) / (high - low)).clamp(0, 1)
