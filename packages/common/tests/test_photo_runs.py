@@ -202,10 +202,15 @@ def many(inputs, out, recursive, overwrite, quality):
         (["a.png", "--results", "r.parquet"], "--results belongs to --manifest"),
         (["a.png", "--retry", "failed"], "--retry belongs to --manifest"),
         (["a.png", "--workers", "2"], "--workers belongs to --manifest"),
+        (["a.png", "--engine", "ray"], "--engine belongs to --manifest"),
+        (["a.png", "--ray-address", "auto"], "--ray-address belongs to --manifest"),
         (["--manifest", "in"], "--manifest needs --results FILE.parquet"),
         (["--manifest", "in", "--results", "r.csv"], "must be a file on this machine that ends in .parquet"),
         (["--manifest", "in", "--results", "s3://b/r.parquet"], "must be a file on this machine"),
-        (["--manifest", "in", "--results", "r.parquet", "-o", "s3://b/out"], "must be a folder on this machine"),
+        (["--manifest", "in", "--results", "r.parquet", "-o", "http://b/out"], "must be a folder on this machine, or"),
+        (["--manifest", "in", "--results", "r.parquet", "-o", "in/a.png"], "must be a folder on this machine, or"),
+        (["--manifest", "in", "--results", "r.parquet", "-o", "s3://b/out", "--keep-times"], "--keep-times is for"),
+        (["--manifest", "in", "--results", "r.parquet", "--ray-address", "auto"], "belongs to --engine ray"),
         (["--manifest", "in", "--results", "r.parquet", "--skip-existing"], "--skip-existing is for INPUT"),
         (["--manifest", "gone", "--results", "r.parquet"], "gone: no such folder, glob or list"),
         (["--manifest", "in", "--results", "gone/r.parquet"], "the network cannot be loaded"),
@@ -219,3 +224,11 @@ def test_options_that_do_not_apply_are_refused_in_one_line(folder, monkeypatch, 
     assert result.exit_code in (1, 2)
     (line,) = (line for line in result.output.splitlines() if line.startswith("Error: "))
     assert message in line
+
+
+def test_ray_is_an_extra(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    arguments = ["--manifest", folder, "--results", folder / "r.parquet", "-o", folder / "out", "--engine", "ray"]
+    result = CliRunner().invoke(many, [str(argument) for argument in arguments])
+    assert result.exit_code == 1
+    assert result.output.strip() == 'Error: --engine ray needs Ray: pip install "retouch-common[ray]"'

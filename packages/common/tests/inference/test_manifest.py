@@ -5,7 +5,8 @@ import sys
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from retouch_common.inference.manifest import local_copy, read_manifest
+from retouch_common.inference.manifest import read_manifest
+from retouch_common.inference.storage import local_copy
 
 
 @pytest.fixture

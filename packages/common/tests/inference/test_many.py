@@ -4,54 +4,17 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
+from many_runs import contents, draw, planned, run, table
 from PIL import Image
 from pyarrow import parquet
-from retouch_common.inference.batch import plan_job
-from retouch_common.inference.manifest import read_manifest
-from retouch_common.inference.many import ManyOptions, run_many
+from retouch_common.inference.workers import run_in_workers
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(autouse=True)
-def importable_by_workers(monkeypatch):
-    monkeypatch.syspath_prepend(str(HERE))
-
-
-def draw(folder, count, prefix="photo"):
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        pixels = np.random.default_rng(number).integers(0, 200, (32, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{prefix}{number:03}.png")
-    return folder
-
-
-def run(root, *, manifest=None, work=None, out="out", workers=1, **options):
-    from drawn_work import lighten
-
-    failures = []
-    entries = read_manifest(str(manifest or root / "in"), root / out)
-    settings = ManyOptions(out=root / out, results=root / "results.parquet", workers=workers, **options)
-    totals = run_many(entries, work or lighten(), partial(plan_job, endings=()), settings, report=failures.append)
-    return (totals.done, totals.skipped, totals.failed), failures
-
-
-def table(root):
-    rows = parquet.read_table(root / "results.parquet").to_pylist()
-    return {Path(row["path"]).name: row for row in rows}
-
-
-def contents(folder):
-    """Files by name, without the temporary ones of killed processes, which a later run deletes."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".writing-"))
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_the_table_says_what_became_of_every_photograph(tmp_path):
@@ -141,20 +104,33 @@ def test_a_photograph_whose_worker_was_killed_is_done_by_another(tmp_path):
     assert len(contents(tmp_path / "seen")) == 2  # both did kill their worker
 
 
+def test_a_photograph_whose_worker_was_killed_waits_for_one_that_works(tmp_path):
+    """One that dies while it starts would cost the photograph its second attempt."""
+    from drawn_work import lighten
+
+    (tmp_path / "seen").mkdir()
+    draw(tmp_path / "in", 2)
+    draw(tmp_path / "in", 1, prefix="deadly")
+    tasks = planned(tmp_path / "in", tmp_path / "out")
+    outcomes = list(run_in_workers(lighten(once=str(tmp_path / "seen")), tasks, 1))
+    assert [Path(task.path).stem for task, _ in outcomes] == ["photo000", "deadly000", "photo001"]
+    assert not any(outcome.reason for _, outcome in outcomes)
+
+
 SCRIPT = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background processes ignore it
-sys.path[:0] = [{here!r}, {tests!r}]
+sys.path.insert(0, {here!r})
 if __name__ == "__main__":
     from drawn_work import lighten
-    import test_many
-    print(test_many.run(Path({root!r}), work=lighten(seconds=0.1), workers=2), flush=True)
+    import many_runs
+    print(many_runs.run(Path({root!r}), work=lighten(seconds=0.1), workers=2), flush=True)
 """
 
 
 def started(root, script):
-    script.write_text(SCRIPT.format(here=str(HERE), tests=str(HERE), root=str(root)))
+    script.write_text(SCRIPT.format(here=str(HERE), root=str(root)))
     return subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 

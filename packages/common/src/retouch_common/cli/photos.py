@@ -20,7 +20,7 @@ from retouch_common.photo.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from retouch_common.inference.batch import Job
-    from retouch_common.inference.many import Plan
+    from retouch_common.inference.many import Engine, Plan
     from retouch_common.inference.workers import Work
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -211,7 +211,14 @@ _many_options = (
     click.option("--retry", type=click.Choice(["failed"]), expose_value=False, callback=_store,
                  help="Only photos of --manifest that failed before."),
     click.option("--workers", type=click.IntRange(min=1), expose_value=False, callback=_store,
-                 help="Processes for --manifest, each with its own network.  [default: number of cores; on a GPU 1]"),
+                 help="Processes for --manifest, each with its own network.  [default: number of cores; on a GPU 1; "
+                 "with --engine ray all GPUs of the cluster, or without any its cores]"),
+    click.option("--engine", type=click.Choice(["local", "ray"]), expose_value=False, callback=_store,
+                 help="Where the processes for --manifest run: on this machine, or in a Ray cluster.  [default: local; "
+                 "ray needs retouch-common[ray]]"),
+    click.option("--ray-address", metavar="ADDRESS", expose_value=False, callback=_store,
+                 help="Cluster of --engine ray: auto for the one that this machine belongs to, or HOST:PORT.  "
+                 "[default: Ray is started on this machine]"),
 )  # fmt: skip
 
 
@@ -261,9 +268,10 @@ def process_photos(
         plan = plan or functools.partial(plan_job, endings=endings)
         _process_manifest(inputs, out, start, plan, device, overwrite, recursive, done, kept)
         return
-    for name in ("results", "retry", "workers"):
+    for name in ("results", "retry", "workers", "engine", "ray_address"):
         if _stored(name) is not None:
-            raise click.UsageError(f"--{name} belongs to --manifest, which names the photos instead of {INPUT}")
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} belongs to --manifest, which names the photos instead of {INPUT}")
     if not inputs:
         raise click.UsageError(f"Missing argument '{INPUT}', or --manifest for many photos.")
     planned = jobs() if jobs else plan_photos(inputs, out, recursive=recursive, endings=endings)
@@ -288,18 +296,21 @@ def _process_manifest(
         raise click.UsageError("--manifest needs --results FILE.parquet")
     if results.suffix.lower() != ".parquet" or _is_url(results):
         raise click.UsageError(f"--results {results}: must be a file on this machine that ends in .parquet")
-    if _is_url(out) or (out.exists() and not out.is_dir()):
-        raise click.UsageError(f"--out {out}: must be a folder on this machine")
     if _stored("skip_existing"):
         raise click.UsageError("--skip-existing is for INPUT; with --manifest, --results knows what is done")
     from retouch_common.inference.manifest import read_manifest
     from retouch_common.inference.many import ManyOptions, run_many
+    from retouch_common.inference.storage import output_folder
 
-    entries = read_manifest(str(_stored("manifest")), out, recursive=recursive)
+    folder = output_folder(out)
+    if folder.url and _stored("keep_times"):
+        raise click.UsageError("--keep-times is for outputs on this machine; object storage keeps times of its own")
+    engine = _engine(device)
+    entries = read_manifest(str(_stored("manifest")), folder.path, recursive=recursive)
     options = ManyOptions(
-        out=out,
+        out=folder,
+        engine=engine,
         results=results,
-        workers=_stored("workers") or _default_workers(device),
         only_failed=_stored("retry") == "failed",
         overwrite=overwrite,
         suffix=f".{chosen}" if (chosen := _stored("format")) else None,
@@ -331,11 +342,22 @@ def _is_url(path: Path) -> bool:
     return path.parts[0].endswith(":") and not path.is_absolute()  # s3://bucket is Path("s3:/bucket")
 
 
-def _default_workers(device: str) -> int:
-    from retouch_common.devices import resolve_device
-    from retouch_common.inference.workers import default_workers
+def _engine(device: str) -> Engine:
+    """Return what processes the photos of --manifest, by --engine, --ray-address and --workers."""
+    workers = _stored("workers")
+    if _stored("engine") == "ray":
+        from retouch_common.inference.ray_workers import require_ray, run_in_ray
 
-    return default_workers() if resolve_device(device).type == "cpu" else 1
+        require_ray()
+        return functools.partial(run_in_ray, workers=workers, address=_stored("ray_address"), gpus=device != "cpu")
+    if _stored("ray_address") is not None:
+        raise click.UsageError("--ray-address belongs to --engine ray")
+    from retouch_common.devices import resolve_device
+    from retouch_common.inference.workers import default_workers, run_in_workers
+
+    if workers is None:
+        workers = default_workers() if resolve_device(device).type == "cpu" else 1
+    return functools.partial(run_in_workers, workers=workers)
 
 
 def plan_photos(

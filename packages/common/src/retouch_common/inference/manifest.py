@@ -1,33 +1,28 @@
 """Lists of photographs: a folder, a glob, or a text or Parquet file, on this machine or in object storage.
 
-    for entry in read_manifest("s3://bucket/photos?region=eu-west-1", out):
-        with local_copy(entry.path) as file: ...
-
-Storage is opened by pyarrow's filesystems, which take credentials from where its own tools look for them.
+for entry in read_manifest("s3://bucket/photos?region=eu-west-1", out):
+    with local_copy(entry.path) as file: ...
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import io
 import os
 import posixpath
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
-from retouch_common.files import ScratchDirectory
 from retouch_common.inference.batch import REPORTED_SUFFIXES
 from retouch_common.inference.names import COMPANION_ENDINGS
+from retouch_common.inference.storage import is_url, locate, named, storage_path
 from retouch_common.photo.formats import SUFFIXES
 
 if TYPE_CHECKING:
-    from pyarrow.fs import FileInfo, FileSystem
+    from pyarrow.fs import FileInfo
 
 LISTS = (".txt", ".parquet")
 COLUMN = "path"  # of a list in Parquet
@@ -71,7 +66,7 @@ def read_manifest(name: str, out: Path, *, recursive: bool = False) -> list[Entr
     Args:
         name: Path or URL of a folder, a glob (``**`` for folders within folders), or a list: a text file with a path or
             URL per line, or a Parquet file with the column "path". Relative paths of a list start at its own folder.
-        out: Output folder, whose photographs a folder or glob does not list.
+        out: Output folder, as :attr:`OutputFolder.path`, whose photographs a folder or glob does not list.
         recursive: Whether to search folders within a folder.
 
     Returns:
@@ -83,7 +78,7 @@ def read_manifest(name: str, out: Path, *, recursive: bool = False) -> list[Entr
         ValueError: If ``name`` is none of these, lists nothing, or pyarrow is missing.
     """
     require_pyarrow()
-    if Path(urlsplit(name).path if _is_url(name) else name).suffix.lower() in LISTS:
+    if Path(urlsplit(name).path if is_url(name) else name).suffix.lower() in LISTS:
         if recursive:
             raise ValueError(f"{name}: is a list; --recursive is for folders, leave it out")
         entries = _listed(name)
@@ -93,56 +88,6 @@ def read_manifest(name: str, out: Path, *, recursive: bool = False) -> list[Entr
     if not unique:
         raise ValueError(f"{name}: lists no photo")
     return list(unique.values())
-
-
-@contextlib.contextmanager
-def local_copy(path: str) -> Iterator[Path]:
-    """Yield a file of this machine: the file itself, or a temporary copy of one in object storage.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    if not _is_url(path):
-        yield Path(path)
-        return
-    filesystem, place = _locate(path)
-    with ScratchDirectory("retouch-fetched-") as folder:
-        copy = Path(folder) / posixpath.basename(place)
-        with filesystem.open_input_stream(place) as source, open(copy, "wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-        if (modified := filesystem.get_file_info(place).mtime_ns) is not None:
-            os.utime(copy, ns=(modified, modified))
-        yield copy
-
-
-def _is_url(path: str) -> bool:
-    return "://" in path
-
-
-@functools.cache
-def _filesystem(scheme: str, host: str, query: str) -> tuple[FileSystem, str]:
-    from pyarrow.fs import FileSystem
-
-    return FileSystem.from_uri(f"{scheme}://{host or '/'}{'?' if query else ''}{query}")
-
-
-def _locate(path: str) -> tuple[FileSystem, str]:
-    """Return the filesystem of a path or URL, and the path in it."""
-    from pyarrow.fs import LocalFileSystem
-
-    if not _is_url(path):
-        return LocalFileSystem(), os.path.abspath(path)
-    parts = urlsplit(path)
-    filesystem, root = _filesystem(parts.scheme, parts.netloc, parts.query)
-    return filesystem, root.rstrip("/") + unquote(parts.path)
-
-
-def _named(place: str, like: str) -> str:
-    """Return the path or URL of a place in the filesystem of ``like``."""
-    if not _is_url(like):
-        return place
-    parts = urlsplit(like)
-    return f"{parts.scheme}://{quote(place)}{'?' if parts.query else ''}{parts.query}"
 
 
 def _entry(info: FileInfo, path: str, relative: str) -> Entry:
@@ -156,7 +101,7 @@ def _found(name: str, out: Path, recursive: bool) -> list[Entry]:
     """List the photographs of a folder or glob."""
     from pyarrow.fs import FileSelector, FileType
 
-    filesystem, place = _locate(name)
+    filesystem, place = locate(name)
     kind = filesystem.get_file_info(place).type
     if kind == FileType.File:
         raise ValueError(f"{name}: is neither a folder nor a list ({' or '.join(LISTS)}); give a photo as INPUT")
@@ -178,8 +123,10 @@ def _found(name: str, out: Path, recursive: bool) -> list[Entry]:
         relative = posixpath.relpath(info.path, place)
         if info.type != FileType.File or not _is_photo(relative) or (pattern and not pattern.fullmatch(info.path)):
             continue
-        if _is_url(name) or not os.path.realpath(info.path).startswith(outside):
-            entries.append(_entry(info, _named(info.path, name), relative))
+        path = named(info.path, name)
+        if storage_path(path).is_relative_to(out) if is_url(path) else os.path.realpath(path).startswith(outside):
+            continue
+        entries.append(_entry(info, path, relative))
     return sorted(entries, key=lambda entry: entry.path)
 
 
@@ -199,20 +146,20 @@ def _is_photo(relative: str) -> bool:
 
 def _listed(name: str) -> list[Entry]:
     """Return the photographs of a text or Parquet file."""
-    filesystem, place = _locate(name)
+    filesystem, place = locate(name)
     with filesystem.open_input_file(place) as file:
         lines = _column(file, name) if place.lower().endswith(".parquet") else _lines(file, name)
-    folder = posixpath.dirname(place) if _is_url(name) else os.path.dirname(place)
+    folder = posixpath.dirname(place) if is_url(name) else os.path.dirname(place)
     paths: list[tuple[str, str]] = []
     for line in lines:
-        if _is_url(line):
-            paths.append((line, _locate(line)[1].lstrip("/")))
+        if is_url(line):
+            paths.append((line, locate(line)[1].lstrip("/")))
             continue
         whole = os.path.normpath(os.path.join(folder, line))
         relative = os.path.normpath(line)
         if os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir:
             relative = os.path.relpath(whole, os.path.splitdrive(whole)[0] + os.sep)
-        paths.append((_named(whole, name), relative))
+        paths.append((named(whole, name), relative))
     return [entry for start in range(0, len(paths), _CHUNK) for entry in _looked_up(paths[start : start + _CHUNK])]
 
 
@@ -220,12 +167,12 @@ def _looked_up(paths: Sequence[tuple[str, str]]) -> Iterator[Entry]:
     """Look up size and time of files, those of a filesystem at once."""
     places: dict[Any, list[tuple[str, str, str]]] = {}
     for path, relative in paths:
-        filesystem, place = _locate(path)
-        key = (urlsplit(path).scheme, urlsplit(path).netloc, urlsplit(path).query) if _is_url(path) else None
+        filesystem, place = locate(path)
+        key = (urlsplit(path).scheme, urlsplit(path).netloc, urlsplit(path).query) if is_url(path) else None
         places.setdefault(key, []).append((path, relative, place))
     found = {}
     for group in places.values():
-        filesystem, _ = _locate(group[0][0])
+        filesystem, _ = locate(group[0][0])
         infos = filesystem.get_file_info([place for _, _, place in group])
         found.update({path: _entry(info, path, rel) for (path, rel, _), info in zip(group, infos, strict=True)})
     yield from (found[path] for path, _ in paths)

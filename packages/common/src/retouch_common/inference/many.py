@@ -1,11 +1,11 @@
-"""A run over many photographs: what is missing or has changed, in worker processes, into a results table."""
+"""A run over many photographs: what is missing or has changed, by an engine of workers, into a results table."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,11 +13,15 @@ from pathlib import Path
 from retouch_common.inference.batch import Job, find_collisions, output_name
 from retouch_common.inference.manifest import Entry
 from retouch_common.inference.results import DONE, FAILED, STARTED, Result, ResultsTable, open_results
-from retouch_common.inference.workers import Outcome, Task, Work, run_in_workers
+from retouch_common.inference.storage import OutputFolder, is_url, storage_path
+from retouch_common.inference.workers import Outcome, Start, Task, Work
 from retouch_common.progress import progress_bar
 
 Plan = Callable[[Path, Path], Job]
 """Returns the job of a photo by its path and that of its output."""
+
+Engine = Callable[[Start, Iterable[Task]], Iterator[tuple[Task, Outcome]]]
+"""Processes photographs: :func:`run_in_workers` or :func:`run_in_ray`, with their further arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +30,8 @@ class ManyOptions:
 
     Attributes:
         out: Folder of the outputs.
+        engine: Processes the photographs.
         results: Results table, see :class:`retouch_common.inference.results.Result`.
-        workers: Number of worker processes.
         only_failed: Process only photographs that failed before.
         overwrite: Replace files that no earlier run into this table wrote.
         suffix: Suffix of the outputs; None for that of each photograph.
@@ -36,9 +40,9 @@ class ManyOptions:
         keep_times: Likewise.
     """
 
-    out: Path
+    out: OutputFolder
+    engine: Engine
     results: Path
-    workers: int
     only_failed: bool = False
     overwrite: bool = False
     suffix: str | None = None
@@ -86,7 +90,7 @@ def run_many(
         prepared = functools.partial(start, overwrite=True, measure=True)  # collisions are refused before
         with progress_bar(disable=not run.due) as bar:
             progress = bar.add_task("Photos", total=len(run.due))
-            for task, outcome in run_in_workers(prepared, run.tasks(), min(options.workers, len(run.due))):
+            for task, outcome in options.engine(prepared, run.tasks()):
                 run.record(task, outcome, version=_version(start), weights=weights)
                 bar.update(progress, completed=run.finished)
         failed = sum(table.rows[entry.path].status == FAILED for entry in entries if entry.path in table.rows)
@@ -112,6 +116,7 @@ class _Run:
         report: Callable[[str], None],
     ) -> None:
         self._table, self._options, self._digest, self._report = table, options, digest, report
+        self._out = options.out
         self.due = {entry.path: entry for entry in entries if self._is_due(entry)}
         self.finished = self.done = 0
         self._jobs = {entry.path: self._job(entry, plan) for entry in entries}
@@ -126,14 +131,14 @@ class _Run:
             if reason:
                 self._finish(Result(path, FAILED, reason))
             else:
-                self._table.record(Result(path, STARTED, output=str(job.target)))
-                yield Task(path, job, copy_faceless=self._options.copy_faceless, keep_times=self._options.keep_times)
+                self._table.record(Result(path, STARTED, output=self._out.name(job.target)))
+                yield Task(path, job, self._out, self._options.copy_faceless, self._options.keep_times)
 
     def record(self, task: Task, outcome: Outcome, *, version: str | None, weights: str | None) -> None:
         """Record what became of a photograph."""
         status = FAILED if outcome.reason else DONE
-        result = Result(task.path, status, *outcome, output=str(task.job.target), version=version, weights=weights)
-        self._finish(result)
+        output = self._out.name(task.job.target)
+        self._finish(Result(task.path, status, *outcome, output=output, version=version, weights=weights))
 
     def _finish(self, result: Result) -> None:
         entry = self.due[result.path]
@@ -152,35 +157,49 @@ class _Run:
         if row is None or row.status == STARTED:
             return True
         same = (row.size, row.modified, row.settings) == (entry.size, entry.modified, self._digest)
-        return not same or (row.status == DONE and not os.path.lexists(str(row.output)))
+        return not same or (row.status == DONE and not self._holds(str(row.output)))
+
+    @functools.cached_property
+    def _stored(self) -> frozenset[str]:
+        return self._out.stored()
+
+    def _holds(self, name: str) -> bool:
+        """Return whether an output is there, by path or URL."""
+        return name in self._stored if self._out.url else os.path.lexists(name)
 
     def _job(self, entry: Entry, plan: Plan) -> Job:
-        source, relative = Path(entry.path), Path(entry.relative)
+        source, relative = _path(entry.path), Path(entry.relative)
         row = self._table.rows.get(entry.path)
         if entry.path not in self.due:  # its output is known, and only compared with those of others
-            return Job(source, Path(row.output) if row and row.output else self._options.out / relative)
-        return plan(source, self._options.out / output_name(source, relative, self._options.suffix))
+            return Job(source, _path(row.output) if row and row.output else self._out.path / relative)
+        return plan(source, self._out.path / output_name(source, relative, self._options.suffix))
 
     def _refusal(self, entry: Entry, job: Job) -> str | None:
         """Return why a photograph cannot be processed, before a worker tries."""
         if entry.size is None:
             return f"{entry.path}: no such file"
         row = self._table.rows.get(entry.path)
-        is_own = row is not None and row.output == str(job.target)
+        is_own = row is not None and row.output == self._out.name(job.target)
         for path in job.outputs:
-            if path.exists() and job.source.exists() and path.samefile(job.source):
+            if path == job.source or (path.exists() and job.source.exists() and path.samefile(job.source)):
                 return f"{entry.path}: the output is the input; choose another OUT"
-            if os.path.lexists(path) and not is_own and not self._options.overwrite:
+            name = self._out.name(path)
+            if self._holds(name) and not is_own and not self._options.overwrite:
                 return (
-                    f"{entry.path}: its output {path} is there already; choose another OUT, or --overwrite replaces it"
+                    f"{entry.path}: its output {name} is there already; choose another OUT, or --overwrite replaces it"
                 )
         return None
+
+
+def _path(name: str) -> Path:
+    return storage_path(name) if is_url(name) else Path(name)
 
 
 def _digest(start: functools.partial[Work], weights: str | None, options: ManyOptions) -> str:
     """Return a digest of all that outputs depend on besides the photographs."""
     settings = sorted((name, value) for name, value in start.keywords.items() if name != "overwrite")
-    run = os.path.abspath(options.out), options.suffix, options.copy_faceless is not None, options.keep_times
+    out = options.out.url or os.path.abspath(options.out.path)
+    run = out, options.suffix, options.copy_faceless is not None, options.keep_times
     name = f"{start.func.__module__}.{start.func.__qualname__}"
     return hashlib.sha256(repr((name, start.args, settings, weights, run)).encode()).hexdigest()[:16]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retouch_common.inference.batch import Job, Processed, failure_line, run_job
-from retouch_common.inference.manifest import local_copy
+from retouch_common.inference.storage import OutputFolder, local_copy
 
 ATTEMPTS = 2  # at a photograph whose worker dies
 PHOTOS_PER_PROCESS = 1000  # then it is replaced, and with it what libraries have leaked
@@ -46,10 +46,11 @@ Start = Callable[[], Work]
 
 @dataclass(frozen=True)
 class Task:
-    """A photograph, by path or URL, with its outputs; the other attributes as of :func:`run_jobs`."""
+    """A photograph, by path or URL, with its outputs in ``out``; the other attributes as of :func:`run_jobs`."""
 
     path: str
     job: Job
+    out: OutputFolder
     copy_faceless: Callable[[Job], object] | None = None
     keep_times: bool = False
 
@@ -71,7 +72,7 @@ def default_workers() -> int:
 def run_in_workers(start: Start, tasks: Iterable[Task], workers: int) -> Iterator[tuple[Task, Outcome]]:
     """Process photographs in worker processes; yield outcomes as they come.
 
-    A photograph whose worker dies is tried once more by another process.
+    A photograph whose worker dies is tried once more, by a process that has shown that it works, if there is one.
 
     Raises:
         ValueError: If workers die one after the other; and what ``start`` raises.
@@ -83,7 +84,12 @@ def run_in_workers(start: Start, tasks: Iterable[Task], workers: int) -> Iterato
     deaths = 0
     try:
         while True:
-            while idle and (following := again.popleft() if again else next(remaining, None)) is not None:
+            while idle:
+                following = again.popleft() if again and idle[-1].is_running else next(remaining, None)
+                if following is None:
+                    if not again:
+                        break
+                    following = again.popleft()
                 worker = idle.pop()
                 running[worker.submit(start, following[0])] = (worker, *following)
             if not running:
@@ -94,6 +100,7 @@ def run_in_workers(start: Start, tasks: Iterable[Task], workers: int) -> Iterato
                 try:
                     outcome = future.result()
                 except BrokenProcessPool:
+                    worker.close()
                     deaths += 1
                     if deaths == DEATHS:
                         raise ValueError(
@@ -103,7 +110,7 @@ def run_in_workers(start: Start, tasks: Iterable[Task], workers: int) -> Iterato
                     if attempt < ATTEMPTS:
                         again.append((task, attempt + 1))
                     else:
-                        yield task, Outcome(f"{task.path}: its worker process died, {ATTEMPTS} times")
+                        yield task, death(task)
                 else:
                     deaths = 0
                     yield task, outcome
@@ -118,6 +125,10 @@ class _Worker:
     def __init__(self) -> None:
         self._photos = 0
         self._pool: ProcessPoolExecutor | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._pool is not None
 
     def submit(self, start: Start, task: Task) -> Future[Outcome]:
         if self._photos == PHOTOS_PER_PROCESS:
@@ -163,12 +174,21 @@ def _process(start: Start, task: Task) -> Outcome:
     global _work
     if _work is None:
         _work = start()
+    return process_task(_work, task)
+
+
+def death(task: Task) -> Outcome:
+    """Return the outcome of a photograph whose worker died at every attempt."""
+    return Outcome(f"{task.path}: its worker process died, {ATTEMPTS} times")
+
+
+def process_task(work: Work, task: Task) -> Outcome:
+    """Process a photograph in this process, whatever goes wrong with it."""
     began = time.perf_counter()
     file = Path(task.path)
     try:
-        with local_copy(task.path) as file:
-            job = replace(task.job, source=file)
-            done = run_job(job, _work.process, copy_faceless=task.copy_faceless, keep_times=task.keep_times)
+        with local_copy(task.path) as file, task.out.local_outputs(replace(task.job, source=file)) as job:
+            done = run_job(job, work.process, copy_faceless=task.copy_faceless, keep_times=task.keep_times)
     except Exception as error:
         reason = failure_line(file, error).replace(str(file), task.path)
         return Outcome(reason, seconds=time.perf_counter() - began)

@@ -1,0 +1,142 @@
+"""Files by path, or by URL in object storage, which pyarrow's filesystems open.
+
+These take credentials from where the storage's own tools look for them, and options from the URL's query:
+``s3://bucket/photos?region=eu-west-1``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import posixpath
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
+
+from retouch_common.files import ScratchDirectory
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+    from retouch_common.inference.batch import Job
+
+OUTPUT_SCHEMES = ("s3", "gs")
+
+
+def is_url(path: str) -> bool:
+    """Return whether a path is a URL."""
+    return "://" in path
+
+
+def locate(path: str) -> tuple[FileSystem, str]:
+    """Return the filesystem of a path or URL, and the path in it."""
+    from pyarrow.fs import LocalFileSystem
+
+    if not is_url(path):
+        return LocalFileSystem(), os.path.abspath(path)
+    parts = urlsplit(path)
+    filesystem, root = _filesystem(parts.scheme, parts.netloc, parts.query)
+    return filesystem, root.rstrip("/") + unquote(parts.path)
+
+
+@functools.cache
+def _filesystem(scheme: str, host: str, query: str) -> tuple[FileSystem, str]:
+    from pyarrow.fs import FileSystem
+
+    return FileSystem.from_uri(f"{scheme}://{host or '/'}{'?' if query else ''}{query}")
+
+
+def named(place: str, like: str) -> str:
+    """Return the path or URL of a place in the filesystem of ``like``."""
+    if not is_url(like):
+        return place
+    parts = urlsplit(like)
+    return f"{parts.scheme}://{quote(place)}{'?' if parts.query else ''}{parts.query}"
+
+
+@contextlib.contextmanager
+def local_copy(path: str) -> Iterator[Path]:
+    """Yield a file of this machine: the file itself, or a temporary copy of one in object storage.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    if not is_url(path):
+        yield Path(path)
+        return
+    filesystem, place = locate(path)
+    with ScratchDirectory("retouch-fetched-") as folder:
+        copy = Path(folder) / posixpath.basename(place)
+        with filesystem.open_input_stream(place) as source, open(copy, "wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        if (modified := filesystem.get_file_info(place).mtime_ns) is not None:
+            os.utime(copy, ns=(modified, modified))
+        yield copy
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """A folder of outputs, on this machine or in object storage.
+
+    Attributes:
+        path: Path of the folder, or what stands for its URL: Path("s3:/bucket/out") for ``s3://bucket/out``.
+        url: URL of the folder; None on this machine.
+    """
+
+    path: Path
+    url: str | None = None
+
+    def name(self, output: Path) -> str:
+        """Return path or URL of an output, which is planned below ``path``."""
+        return named(output.as_posix().partition(":/")[2], self.url) if self.url else str(output)
+
+    def stored(self) -> frozenset[str]:
+        """Return the URLs of all files in a folder in object storage."""
+        from pyarrow.fs import FileSelector
+
+        assert self.url is not None
+        filesystem, place = locate(self.url)
+        files = filesystem.get_file_info(FileSelector(place, recursive=True, allow_not_found=True))
+        return frozenset(named(info.path, self.url) for info in files)
+
+    @contextlib.contextmanager
+    def local_outputs(self, job: Job) -> Iterator[Job]:
+        """Yield a job whose outputs are files on this machine; without an exception, they are then stored."""
+        if self.url is None:
+            yield job
+            return
+        from pyarrow.fs import LocalFileSystem, copy_files
+
+        with ScratchDirectory("retouch-outputs-") as folder:
+            local = {output: Path(folder) / output.name for output in job.outputs}
+            target, *companions = local.values()
+            yield replace(job, target=target, companions=tuple(companions))
+            for output, file in reversed(local.items()):  # the target at last
+                filesystem, place = locate(self.name(output))
+                if file.exists():
+                    copy_files(str(file), place, source_filesystem=LocalFileSystem(), destination_filesystem=filesystem)
+
+
+def output_folder(given: Path) -> OutputFolder:
+    """Return the folder by its path, or by a URL that was made a path, which drops a slash.
+
+    Raises:
+        ValueError: If outputs cannot be written there.
+    """
+    scheme, slash, rest = str(given).partition(":/")
+    if scheme in OUTPUT_SCHEMES and slash and rest:
+        url = f"{scheme}://{rest}"
+        return OutputFolder(storage_path(url), url)
+    if (slash and len(scheme) > 1) or (given.exists() and not given.is_dir()):
+        raise ValueError(f"--out {given}: must be a folder on this machine, or one at s3:// or gs://")
+    return OutputFolder(given)
+
+
+def storage_path(url: str) -> Path:
+    """Return the path that stands for a URL in :class:`OutputFolder`."""
+    parts = urlsplit(url)
+    return Path(f"{parts.scheme}:/{parts.netloc}{unquote(parts.path)}")

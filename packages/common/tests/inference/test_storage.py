@@ -1,0 +1,119 @@
+"""Photographs and outputs in object storage, as an S3 server on this machine keeps them."""
+
+import io
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from many_runs import draw, run, table
+from PIL import Image
+from pyarrow.fs import FileSelector, FileSystem, FileType
+from retouch_common.inference.manifest import read_manifest
+from retouch_common.inference.storage import output_folder
+
+moto_server = pytest.importorskip("moto.server", reason="an S3 server on this machine needs moto[s3], flask")
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield quote(f"{host}:{port}")
+    server.stop()
+
+
+class Bucket:
+    """A bucket of a server on this machine."""
+
+    def __init__(self, name, options):
+        self.name, self.options = name, options
+        self.files, _ = FileSystem.from_uri(f"s3://{name}?{options}&allow_bucket_creation=true")
+        self.files.create_dir(name)
+
+    def url(self, key):
+        return f"s3://{self.name}/{quote(key)}?{self.options}"
+
+    def put(self, folder, below):
+        for path in sorted(folder.iterdir()):
+            with self.files.open_output_stream(f"{self.name}/{below}/{path.name}") as stream:
+                stream.write(path.read_bytes())
+
+    def contents(self, below):
+        infos = self.files.get_file_info(FileSelector(f"{self.name}/{below}", recursive=True, allow_not_found=True))
+        return {
+            info.path.removeprefix(f"{self.name}/{below}/"): self.files.open_input_stream(info.path).read()
+            for info in infos
+            if info.type == FileType.File
+        }
+
+
+@pytest.fixture
+def bucket(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    return Bucket(tmp_path.name.replace("_", "-"), f"region=us-east-1&scheme=http&endpoint_override={server}")
+
+
+def test_photographs_go_from_storage_to_storage(tmp_path, bucket):
+    from drawn_work import lighten
+
+    work = lighten(provenance=False)  # the time is in the history
+    draw(tmp_path / "in", 4)
+    draw(tmp_path / "in", 1, prefix="sp ace")
+    (tmp_path / "in" / "text.png").write_text("no photograph")
+    bucket.put(tmp_path / "in", "in")
+    arguments = {"manifest": bucket.url("in"), "out": bucket.url("out"), "work": work}
+    totals, (failure,) = run(tmp_path, workers=2, **arguments)
+    assert totals == (5, 0, 1) and failure.startswith(bucket.url("in/text.png"))
+    there = bucket.contents("out")
+    assert sorted(there) == ["photo000.png", "photo001.png", "photo002.png", "photo003.png", "sp ace000.png"]
+    row = next(row for name, row in table(tmp_path).items() if name.startswith("sp%20ace"))
+    assert (row["status"], row["output"]) == ("done", bucket.url("out/sp ace000.png"))
+
+    bucket.files.delete_file(f"{bucket.name}/out/photo001.png")
+    assert run(tmp_path, **arguments)[0] == (1, 5, 1)  # what is there is not done again
+    assert bucket.contents("out") == there
+    assert not list(Path(tmp_path / "out").glob("*"))
+
+    here = tmp_path / "here"
+    here.mkdir()
+    (tmp_path / "in").rename(here / "in")
+    run(here, work=work)
+    assert {path.name: path.read_bytes() for path in (here / "out").iterdir()} == there  # as on this machine
+
+
+def test_objects_that_no_run_wrote_are_kept(tmp_path, bucket):
+    draw(tmp_path / "in", 2)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo001.png").write_text("mine")
+    bucket.put(tmp_path / "mine", "out")
+    totals, (failure,) = run(tmp_path, out=bucket.url("out"))
+    assert totals == (1, 0, 1) and "photo001.png" in failure and "is there already" in failure
+    assert bucket.contents("out")["photo001.png"] == b"mine"
+    assert run(tmp_path, out=bucket.url("out"), only_failed=True, overwrite=True)[0] == (1, 1, 0)
+    assert Image.open(io.BytesIO(bucket.contents("out")["photo001.png"])).size == (40, 32)
+
+
+def test_objects_are_not_replaced_by_their_own_outputs(tmp_path, bucket):
+    draw(tmp_path / "in", 2)
+    (tmp_path / "in" / "list.txt").write_text("photo000.png\nphoto001.png\n")
+    bucket.put(tmp_path / "in", "in")
+    before = bucket.contents("in")
+    totals, failures = run(tmp_path, manifest=bucket.url("in/list.txt"), out=bucket.url("in"), overwrite=True)
+    assert totals == (0, 0, 2) and all("the output is the input" in line for line in failures)
+    assert bucket.contents("in") == before
+
+
+def test_outputs_below_the_input_are_not_inputs(tmp_path, bucket):
+    draw(tmp_path / "in", 2)
+    bucket.put(tmp_path / "in", "in")
+    bucket.put(tmp_path / "in", "in/out")
+    entries = read_manifest(bucket.url("in"), output_folder(Path(bucket.url("in/out"))).path, recursive=True)
+    assert [entry.relative for entry in entries] == ["photo000.png", "photo001.png"]
+
+
+def test_a_bucket_that_is_not_there_is_named(tmp_path, bucket):
+    draw(tmp_path / "in", 1)
+    totals, (failure,) = run(tmp_path, out=bucket.url("out").replace(bucket.name, "no-such-bucket"))
+    assert totals == (0, 0, 1) and "photo000.png" in failure and "no-such-bucket" in failure
