@@ -1,10 +1,11 @@
-"""What the common package's face parser promises, measured afresh: ``nox -s evidence -- common``."""
+"""What the common package promises, measured afresh: ``nox -s evidence -- common``."""
 
 import statistics
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
+import many_photographs
 import numpy as np
 from retouch_common.faces.alignment import align, portrait_square
 from retouch_common.faces.detection import detect_faces
@@ -21,6 +22,7 @@ from retouch_common.testing.mesh_parsing import FULL_FACE, f1_by_portrait
 ASTRONAUT = np.array([[204.0, 101.5], [246.5, 104.0], [224.0, 140.5]])
 
 evidence = Evidence("common")
+many_photographs.promise(evidence)
 
 
 @evidence.figure("face parser, people anywhere: F1 of the eyes against the mesh", at_least=0.85)

@@ -1,0 +1,239 @@
+"""What the studio's recipes and runs over many photographs promise; evidence.py registers it.
+
+Throughput is ``abpn-retouch``'s, with its bundled weights, from the first finished photograph on: loading networks and
+starting Ray are left out, and are in the details. Memory is the largest resident set of a worker process, with shared
+pages.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyvips
+from pyarrow import parquet
+from retouch_common.inference.demo import astronaut
+from retouch_common.studio.retouch.networks import installed_networks
+from retouch_common.studio.retouch.server import retouch_tool
+from retouch_common.studio.tools import Desk
+from retouch_common.testing.evidence import Evidence, NotMeasured
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+LARGE = 200  # photographs of 1024 x 1024 pixels with a face, for throughput
+SMALL = 5000  # drawn photographs of 96 x 64 pixels, for losses
+KILLED = 3  # workers
+ENGINES = {"one core": ["--workers", "1"], "local": ["--workers", "2"], "ray": ["--workers", "2", "--engine", "ray"]}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the command.
+
+    Attributes:
+        seconds: Time of the whole run.
+        rate: Photographs per second, from the first finished one on.
+        peak: Largest resident memory of a worker, in MB.
+        killed: Number of workers that were killed.
+        table: Rows of the results table.
+        files: Outputs by name.
+    """
+
+    seconds: float
+    rate: float
+    peak: float
+    killed: int
+    table: list[dict]
+    files: dict[str, bytes]
+
+
+def promise(evidence: Evidence) -> None:
+    """Register the figures."""
+
+    @evidence.figure("studio: networks whose replayed recipe differs from the export in any byte", at_most=0)
+    def recipe_bytes():
+        return replayed_differently()
+
+    @evidence.figure("many photographs: files that differ between the engines local and ray", at_most=0)
+    def engines_differ():
+        local, ray = throughput("local").files, throughput("ray").files
+        differing = sum(local.get(name) != ray.get(name) for name in local.keys() | ray.keys())
+        return differing, {"files": len(local)}
+
+    @evidence.figure("many photographs: throughput of two processes over that of one", at_least=1.8)
+    def local_scaling():
+        return throughput("local").rate / throughput("one core").rate, rates("one core", "local")
+
+    @evidence.figure("many photographs: throughput of the engine ray over that of local", at_least=0.85)
+    def ray_over_local():
+        return throughput("ray").rate / throughput("local").rate, rates("local", "ray")
+
+    for engine in ("local", "ray"):
+        title = f"many photographs, engine {engine}: lost of {SMALL} with {KILLED} workers killed"
+        evidence.figure(title, at_most=0, name=f"lost_{engine}")(functools.partial(lost, engine))
+
+    @evidence.figure("many photographs: resident memory of a worker, largest", at_most=1500, unit="MB")
+    def worker_memory():
+        runs = {f"{engine}, {LARGE} of 1024 x 1024": throughput(engine) for engine in ENGINES}
+        runs |= {f"{engine}, {SMALL} of 96 x 64": with_deaths(engine) for engine in ("local", "ray")}
+        return max(run.peak for run in runs.values()), {name: round(run.peak) for name, run in runs.items()}
+
+
+@functools.cache
+def throughput(engine: str) -> Run:
+    """Retouch photographs with faces."""
+    require(engine)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(LARGE):
+            save(Path(folder) / "in", number, portrait(number))
+        return run(Path(folder), *ENGINES[engine])
+
+
+@functools.cache
+def with_deaths(engine: str) -> Run:
+    """Retouch drawn photographs, and kill workers."""
+    require(engine)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(SMALL):
+            save(Path(folder) / "in", number, drawn(number))
+        return run(Path(folder), *ENGINES[engine], "--region", "photo", deaths=KILLED)
+
+
+def lost(engine: str) -> tuple[int, dict[str, int]]:
+    """Count photographs that are not done or have no output."""
+    found = with_deaths(engine)
+    if found.killed < KILLED:
+        raise NotMeasured(f"only {found.killed} workers were killed before the run ended")
+    done = sum(row["status"] == "done" for row in found.table)
+    return SMALL - min(done, len(found.files)), {"done": done, "files": len(found.files), "killed": found.killed}
+
+
+def rates(*engines: str) -> dict[str, float]:
+    """Return photographs per hour, and seconds of the whole run, by engine."""
+    runs = {engine: throughput(engine) for engine in engines}
+    hourly = {f"{engine}, photographs per hour": round(3600 * found.rate) for engine, found in runs.items()}
+    return hourly | {f"{engine}, seconds with start": round(found.seconds, 1) for engine, found in runs.items()}
+
+
+def run(folder: Path, *options: str, deaths: int = 0) -> Run:
+    """Run the command on the photographs in ``folder``/in; kill ``deaths`` workers, evenly spread over the run."""
+    photos = len(list((folder / "in").iterdir()))
+    command = [sys.executable, "-c", "from abpn.cli import retouch; retouch()", "--manifest", folder / "in"]
+    command += ["-o", folder / "out", "--results", folder / "results.parquet", "--provenance", "off", *options]
+    with open(folder / "log", "wb") as log:
+        began = time.perf_counter()
+        process = psutil.Popen([str(part) for part in command], stdout=log, stderr=log)
+        finished = []  # times and numbers of photographs
+        peak, sampled, killed = 0.0, began, 0
+        for done in progress(process, folder / "results.parquet.journal"):
+            now = time.perf_counter()
+            if done and (not finished or done > finished[-1][1]):
+                finished.append((now, done))
+            if now > sampled + 1:
+                peak, sampled = max([peak, *map(resident, workers(process))]), now
+            if killed < deaths and done > (killed + 1) * photos / (deaths + 1) and (there := workers(process)):
+                there[killed % len(there)].kill()
+                killed += 1
+        seconds = time.perf_counter() - began
+    if process.returncode not in (0, 1):
+        raise NotMeasured(f"the command failed: {(folder / 'log').read_text()[-300:]}")
+    (first, before), (last, after) = finished[0], finished[-1]
+    table = parquet.read_table(folder / "results.parquet").to_pylist()
+    files = {path.name: path.read_bytes() for path in (folder / "out").glob("[!.]*")}
+    return Run(seconds, (after - before) / max(last - first, 1e-9), peak, killed, table, files)
+
+
+def progress(process: psutil.Popen, journal: Path) -> Iterator[int]:
+    """Yield the number of finished photographs, 20 times a second, until a process ends."""
+    done, file = 0, None
+    while process.poll() is None:
+        time.sleep(0.05)
+        if file is None and journal.exists():
+            file = journal.open(encoding="utf-8")
+        if file is not None:
+            done += file.read().count('"done"')
+        yield done
+
+
+def workers(process: psutil.Popen) -> list[psutil.Process]:
+    """Return the worker processes of a run, by either engine."""
+    found = []
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(name in " ".join(child.cmdline()) for name in ("spawn_main", "(_Actor)")):
+                found.append(child)
+    return found
+
+
+def resident(process: psutil.Process) -> float:
+    """Return the resident memory of a process in MB; 0 if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return process.memory_info().rss / 1e6
+    return 0.0
+
+
+def require(engine: str) -> None:
+    """Refuse to measure an engine that is not installed, or cannot be compared on this machine."""
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise NotMeasured("needs Ray: pip install 'retouch-common[ray]'")
+    if len(psutil.Process().cpu_affinity()) < 2:
+        raise NotMeasured("needs two cores")
+
+
+def save(folder: Path, number: int, pixels: np.ndarray) -> None:
+    folder.mkdir(exist_ok=True)
+    pyvips.Image.new_from_array(pixels).write_to_file(str(folder / f"{number:05}.jpg"), Q=92)
+
+
+def portrait(number: int) -> np.ndarray:
+    """Return the astronaut, enlarged to 1024 x 1024 pixels, with noise of her own in each photograph."""
+    enlarged = np.asarray(pyvips.Image.new_from_array(astronaut()).resize(2))
+    noise = np.random.default_rng(number).normal(0, 2, enlarged.shape)
+    return np.clip(np.rint(enlarged + noise), 0, 255).astype(np.uint8)
+
+
+def drawn(number: int) -> np.ndarray:
+    """Return skin with spots, 64 x 96 pixels."""
+    generator = np.random.default_rng(number)
+    y, x = np.mgrid[:64, :96]
+    cover = np.zeros((64, 96))
+    for _ in range(4):
+        cover += np.exp(-((y - generator.uniform(0, 64)) ** 2 + (x - generator.uniform(0, 96)) ** 2) / 18)
+    pixels = np.array([205.0, 160, 140]) - cover[..., None] * [40, 70, 60] + generator.normal(0, 3, (64, 96, 3))
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def replayed_differently() -> tuple[int, dict[str, str]]:
+    """Export the astronaut from the studio, a blemish brought back, and replay the recipe by the network's command."""
+    results = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        photo = folder / "astronaut.png"
+        pyvips.Image.new_from_array(astronaut()).write_to_file(str(photo))
+        desk = Desk(folder=folder, device="cpu")
+        with TestClient(Starlette(routes=list(retouch_tool(desk).routes))) as studio:
+            opened = studio.post("/api/photos", params={"name": photo.name}, content=photo.read_bytes()).json()
+            for network in installed_networks():
+                asked = {"photo": opened["id"], "network": network, "time": "2026-01-02T03:04:05+00:00", "steps": []}
+                asked["steps"].append({"step": "strength", "value": 0.8})
+                for blemish in studio.post("/api/state", json=asked).json()["blemishes"][:1]:
+                    asked["steps"].append({"step": "blemish", "at": blemish["at"], "on": False})
+                exported = studio.post("/api/export", json={**asked, "options": {"format": "png"}})
+                recipe, replayed = folder / f"{network}.recipe.json", folder / f"{network}.png"
+                recipe.write_bytes(studio.post("/api/recipe", json=asked).content)
+                script = f"from {network}.cli import retouch; retouch()"
+                command = [sys.executable, "-c", script, photo, "-o", replayed, "--recipe", recipe, "--device", "cpu"]
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+                same = exported.status_code == 200 and replayed.read_bytes() == exported.content
+                results[network] = f"{len(asked['steps'])} steps, {'same' if same else 'OTHER'} bytes"
+    if not results:
+        raise NotMeasured("no network of the Retouch tool is installed")
+    return sum("OTHER" in result for result in results.values()), results
