@@ -23,7 +23,7 @@ from pyarrow import parquet
 from retouch_common.inference.demo import astronaut
 from retouch_common.studio.retouch.networks import installed_networks
 from retouch_common.studio.retouch.server import retouch_tool
-from retouch_common.studio.tools import Desk
+from retouch_common.studio.tools import ToolContext
 from retouch_common.testing.evidence import Evidence, NotMeasured
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -218,8 +218,8 @@ def replayed_differently() -> tuple[int, dict[str, str]]:
         folder = Path(name)
         photo = folder / "astronaut.png"
         pyvips.Image.new_from_array(astronaut()).write_to_file(str(photo))
-        desk = Desk(folder=folder, device="cpu")
-        with TestClient(Starlette(routes=list(retouch_tool(desk).routes))) as studio:
+        context = ToolContext(folder=folder, device="cpu")
+        with TestClient(Starlette(routes=list(retouch_tool(context).routes))) as studio:
             opened = studio.post("/api/photos", params={"name": photo.name}, content=photo.read_bytes()).json()
             for network in installed_networks():
                 asked = {"photo": opened["id"], "network": network, "time": "2026-01-02T03:04:05+00:00", "steps": []}

@@ -125,7 +125,7 @@ def reconstruction_anywhere():
 
 @evidence.figure("discriminators: their loss on people not trained on, over that of chance", at_most=0.9)
 def discriminators():
-    """Eq. 3 of drawn against real faces, studio people; at chance all logits are 0. The bar is ours."""
+    """Eq. 3 of drawn against real faces, studio people; at chance all logits are 0. The bar is owned."""
     model = MaskGAN.from_pretrained(str(_bundled("maskgan"))).eval()
     judges = Discriminators(model.config).eval()
     judges.load_state_dict(load_state(resolve_weights(_beside("discriminators"), bundled=None)))
@@ -194,13 +194,13 @@ import pyvips, torch
 torch.set_num_threads(2)
 from retouch_common.inference.demo import astronaut
 from maskgan.editor import Editor
-from maskgan.studio.session import Edit, Studio
+from maskgan.studio.session import Edit, EditSession
 from retouch_common.studio.files import StoredFile
-studio = Studio(Editor("small", device="cpu"))
+studio = EditSession(Editor("small", device="cpu"))
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "astronaut.png"
     pyvips.Image.new_from_array(astronaut()).write_to_file(str(path))
-    opened = studio.open(StoredFile(path, path.name, ours=False))
+    opened = studio.open(StoredFile(path, path.name, owned=False))
     times = []
     for number in range(11):
         labels = opened.portrait.labels.copy()

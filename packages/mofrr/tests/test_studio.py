@@ -14,10 +14,10 @@ from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan, regions
 
 pytest.importorskip("starlette")
-from mofrr.studio.server import tool_of
-from mofrr.studio.session import Restoring
+from mofrr.studio.server import create_tool
+from mofrr.studio.session import RestoreSession
 from retouch_common.studio.server import create_app
-from retouch_common.studio.tools import Desk
+from retouch_common.studio.tools import ToolContext
 from starlette.testclient import TestClient
 
 ROOT, TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal"
@@ -62,8 +62,8 @@ def restorer(weights):
 def app(tmp_path, restorer):
     folder = tmp_path / "uploads"
     folder.mkdir()
-    desk = Desk(folder=folder)
-    return create_app([tool_of(lambda: Restoring(restorer), desk)], desk, TOKEN)
+    context = ToolContext(folder=folder)
+    return create_app([create_tool(lambda: RestoreSession(restorer), context)], context, TOKEN)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def opened(client, data=None):
     return answer.json()
 
 
-def asked(photo, *steps, **more):
+def request_body(photo, *steps, **more):
     return {"photo": photo["id"], "steps": list(steps), **more}
 
 
@@ -88,7 +88,7 @@ def share(name, value):
 
 
 def exported(client, photo, *steps):
-    answer = client.post("/api/export", json=asked(photo, *steps))
+    answer = client.post("/api/export", json=request_body(photo, *steps))
     assert answer.status_code == 200, answer.text
     assert "anna.restored.png" in answer.headers["content-disposition"]
     return decoded(answer.content)
@@ -108,7 +108,7 @@ def test_without_steps_it_is_what_the_restorer_does(client, restorer):
 
 def test_what_was_found_is_said(client):
     photo = opened(client)
-    state = client.post("/api/state", json=asked(photo, share("lift", 0.25))).json()
+    state = client.post("/api/state", json=request_body(photo, share("lift", 0.25))).json()
     (face,) = state["faces"]
     assert state["strength"] == 1 and len(face["operations"]) == 4
     for operation in face["operations"]:
@@ -126,14 +126,14 @@ def test_shares_and_strength_change_the_face_alone(client):
     assert (one != other).any() and (one[:40] == pixels()[:40]).all()
     half = exported(client, photo, *off, share("white", 1), {"step": "strength", "value": 0.5})
     assert np.abs((one - pixels()) / 2 - (half - pixels())).max() <= 1
-    content = asked(photo, *off, share("white", 1), window=[0, 0, WIDTH, HEIGHT], size=[WIDTH, HEIGHT])
+    content = request_body(photo, *off, share("white", 1), window=[0, 0, WIDTH, HEIGHT], size=[WIDTH, HEIGHT])
     seen = decoded(client.post("/api/view", json=content).content)
     assert np.abs(seen - one).mean() < 3
 
 
 @pytest.mark.parametrize("provenance", [True, False])
 def test_the_export_says_what_was_done_unless_that_is_switched_off(client, provenance):
-    content = asked(opened(client), share("white", 1), options={"provenance": provenance})
+    content = request_body(opened(client), share("white", 1), options={"provenance": provenance})
     assert (b"mofrr" in client.post("/api/export", json=content).content) == provenance
 
 
@@ -147,7 +147,7 @@ def test_requests_that_make_no_sense_are_refused(client):
         assert answer.status_code == 422 and words in answer.json()["error"]
     assert client.post("/api/state", json={"photo": "nobody"}).status_code == 404
     faceless = opened(client, encoded(pixels(300)))
-    answer = client.post("/api/state", json=asked(faceless))
+    answer = client.post("/api/state", json=request_body(faceless))
     assert answer.status_code == 422 and "no face was found" in answer.json()["error"]
 
 
@@ -171,11 +171,11 @@ def browser():
 def page(browser, app, tmp_path):
     """The page with anna.png open. In the end nothing may have gone wrong."""
     import uvicorn
-    from retouch_common.studio.cli import configuration
+    from retouch_common.studio.cli import server_config
 
     (tmp_path / "anna.png").write_bytes(encoded(pixels()))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(configuration(app))
+        server = uvicorn.Server(server_config(app))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         page = browser.new_page(viewport={"width": 1280, "height": 720})

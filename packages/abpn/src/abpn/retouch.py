@@ -299,13 +299,13 @@ def start_retouching(weights: str, *, device: str, precision: str, recipe: Path 
     """Load the network; return what ``abpn-retouch`` does with one photograph.
 
     ``recipe`` is the file of a recipe of the studio, which replaces most options. Errors are those of
-    :class:`Retoucher` and :func:`retouch_common.inference.recipe.replaying`.
+    :class:`Retoucher` and :func:`retouch_common.inference.recipe.recipe_work`.
     """
     retoucher = Retoucher(weights, device=device, precision=precision)
     if recipe is not None:
-        from retouch_common.inference.recipe import replaying
+        from retouch_common.inference.recipe import recipe_work
 
-        return replaying(recipe, retoucher, RetouchOptions(**options))
+        return recipe_work(recipe, retoucher, RetouchOptions(**options))
     return Work(lambda job: retoucher.retouch_file(job.source, job.target, **options), retoucher.weights_sha256)
 
 

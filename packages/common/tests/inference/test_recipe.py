@@ -141,7 +141,7 @@ def test_blemishes_on_a_coarse_grid(scale, monkeypatch):
 
 def test_a_view_shows_what_is_written(photo):
     state = recipe({"step": "blemish", "at": list(MOLE), "on": False}, {"step": "strength", "value": 0.7}).state
-    (layer,) = RetouchedFaces.of(DrawnNetwork(), Photo.open(photo), state.faces).edited(state)
+    (layer,) = RetouchedFaces.compute(DrawnNetwork(), Photo.open(photo), state.faces).edited(state)
     whole, _ = layer.read(*CROP)
     part, _ = layer.read(90, 80, 40, 30)
     np.testing.assert_array_equal(part, whole[60:90, 50:90])
@@ -172,7 +172,7 @@ def test_a_file_makes_the_round_trip_and_gives_the_same_bytes(photo, tmp_path):
 def test_the_change_alone_gives_the_result_as_linear_light(photo, tmp_path):
     state = recipe().state
     opened = Photo.open(photo)
-    layers = RetouchedFaces.of(DrawnNetwork(), opened, state.faces).edited(state)
+    layers = RetouchedFaces.compute(DrawnNetwork(), opened, state.faces).edited(state)
     write_change(opened, layers, tmp_path / "anna.change.tif")
     layer = pyvips.Image.new_from_file(str(tmp_path / "anna.change.tif"))
     assert layer.format == "ushort" and layer.get_typeof("icc-profile-data")

@@ -4,31 +4,31 @@ from types import SimpleNamespace
 
 import pytest
 
-ROOT, TOKEN, SINGLE = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
+ROOT, TOKEN, ONE_TIME_TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
 
 
 def echo_factory(page):
     """A tool that opens photos and says their name and size in bytes, and what it is sent."""
-    from retouch_common.studio.requests import body, json_body, requested_file, shown
+    from retouch_common.studio.requests import photo_file, read_body, read_json, truncate
     from retouch_common.studio.tools import Tool
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
     opened = []
 
-    def factory(desk):
+    def factory(context):
         async def photos(request):
-            async with requested_file(request, desk, 5_000_000) as file:
+            async with photo_file(request, context, 5_000_000) as file:
                 if file.path.read_bytes().startswith(b"no photo"):
                     raise ValueError(f"{file.path}: is not a photo")
                 opened.append(file)
             return JSONResponse({"file": file.id, "name": file.name, "bytes": file.path.stat().st_size})
 
         async def say(request):
-            return JSONResponse({"said": shown((await body(request, 1000)).decode())})
+            return JSONResponse({"said": truncate((await read_body(request, 1000)).decode())})
 
         async def data(request):
-            return JSONResponse(await json_body(request, 1000))
+            return JSONResponse(await read_json(request, 1000))
 
         routes = [
             Route(f"/api/{name}", handler, methods=["POST"])
@@ -44,7 +44,7 @@ def echo_factory(page):
 def factory(tmp_path):
     page = tmp_path / "page"
     page.mkdir()
-    (page / "desk.html").write_text("<main>the desk</main>")
+    (page / "tool.html").write_text("<main>the context</main>")
     (page / "main.js").write_text("")
     (page / "echo.css").write_text("")
     return echo_factory(page)
@@ -54,13 +54,16 @@ def factory(tmp_path):
 def studio(tmp_path, factory):
     """The application, its folder and its tools' factory."""
     from retouch_common.studio.server import create_app
-    from retouch_common.studio.tools import Desk
+    from retouch_common.studio.tools import ToolContext
 
     folder = tmp_path / "uploads"
     folder.mkdir()
-    desk = Desk(folder=folder)
+    context = ToolContext(folder=folder)
     return SimpleNamespace(
-        app=create_app([factory(desk)], desk, TOKEN, single=SINGLE), folder=folder, factory=factory, desk=desk
+        app=create_app([factory(context)], context, TOKEN, one_time_token=ONE_TIME_TOKEN),
+        folder=folder,
+        factory=factory,
+        context=context,
     )
 
 

@@ -27,11 +27,11 @@ import sys
 from retouch_common.studio import cli
 from starlette.responses import PlainTextResponse
 
-def application(photo, factories, first, device, folder, token, single):
+def application(photo, factories, first, device, folder, token, one_time_token):
     (folder / "upload.png").write_bytes(b"x")
     return PlainTextResponse(str(folder))
 
-cli._application = application
+cli._create_app = application
 cli.studio(["--port", "0", "--no-browser"])
 """
 
@@ -118,8 +118,8 @@ def test_the_browser_is_opened_unless_it_is_not_wanted(monkeypatch, factory):
     (given,) = opened
     assert given.startswith("file:") and "token" not in given
     assert modes == [0o600]
-    (single,) = re.findall(r"url=(http://127\.0\.0\.1:\d+/\?token=[\w-]{32,})", pages[0])
-    assert single.partition("token")[0] == address.partition("token")[0] and single != address
+    (one_time_url,) = re.findall(r"url=(http://127\.0\.0\.1:\d+/\?token=[\w-]{32,})", pages[0])
+    assert one_time_url.partition("token")[0] == address.partition("token")[0] and one_time_url != address
     monkeypatch.setattr(cli, "serve", lambda app, listener: None)
     run(*QUIET)
     assert len(opened) == 1
@@ -152,7 +152,7 @@ def test_a_connection_that_sends_no_request_is_closed(monkeypatch):
 
     monkeypatch.setattr(connections, "HEADER_TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(cli.configuration(PlainTextResponse("hello")))
+        server = uvicorn.Server(cli.server_config(PlainTextResponse("hello")))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         address = listener.getsockname()
@@ -173,7 +173,7 @@ def test_a_connection_that_sends_no_request_is_closed(monkeypatch):
 def test_connections_are_limited():
     from retouch_common.studio.connections import MAX_CONNECTIONS
 
-    assert cli.configuration(None).limit_concurrency == MAX_CONNECTIONS
+    assert cli.server_config(None).limit_concurrency == MAX_CONNECTIONS
 
 
 def test_an_unknown_tool_is_refused_by_name(monkeypatch, factory):

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("starlette")
 from retouch_common.studio import views
-from retouch_common.studio.files import OpenPhotos, UnknownPhoto
+from retouch_common.studio.files import PhotoCache, UnknownPhotoError
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class Opened:
 
 
 def test_the_least_recently_used_photo_is_closed():
-    photos = OpenPhotos(2)
+    photos = PhotoCache(2)
     first, second = photos.add(Opened("", 1)), photos.add(Opened("", 2))
     assert photos[first.id] == first and first.id != second.id
     third = photos.add(Opened("", 3))
     assert photos[first.id] is first and photos[third.id] is third
-    with pytest.raises(UnknownPhoto, match="keeps 2"):
+    with pytest.raises(UnknownPhotoError, match="keeps 2"):
         photos[second.id]
 
 
@@ -40,7 +40,7 @@ def test_one_photo_at_a_time_is_decoded(monkeypatch):
 
     def show():
         with pytest.raises(ValueError, match="enough"):
-            views.ShownPhoto.open(type("File", (), {"path": "x"})())
+            views.PhotoPreview.open(type("File", (), {"path": "x"})())
 
     threads = [threading.Thread(target=show) for _ in "1234"]
     for thread in threads:

@@ -6,7 +6,7 @@ pytest.importorskip("starlette")
 from retouch_common.studio.guard import HEADERS
 from starlette.testclient import TestClient
 
-ROOT, TOKEN, SINGLE = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
+ROOT, TOKEN, ONE_TIME_TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
 
 
 def test_every_answer_is_protected(client):
@@ -61,9 +61,9 @@ def test_the_browsers_address_is_exchanged_once(client):
     headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     for status in (200, 403):
         stranger = TestClient(client.app, base_url=ROOT)
-        assert stranger.get("/", params={"token": SINGLE}, headers=headers).status_code == status
+        assert stranger.get("/", params={"token": ONE_TIME_TOKEN}, headers=headers).status_code == status
         assert stranger.get("/echo/").status_code == status
-    assert SINGLE not in str(client.cookies) and client.get("/echo/", headers=headers).status_code == 403
+    assert ONE_TIME_TOKEN not in str(client.cookies) and client.get("/echo/", headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "ä"])

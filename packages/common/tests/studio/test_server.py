@@ -9,7 +9,7 @@ pytest.importorskip("starlette")
 from retouch_common.studio import requests
 from retouch_common.studio.files import StoredFile
 from retouch_common.studio.server import create_app
-from retouch_common.studio.tools import Desk, installed_factories, make_tools
+from retouch_common.studio.tools import ToolContext, create_tools, installed_factories
 from starlette.testclient import TestClient
 
 ROOT, TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal"
@@ -22,19 +22,19 @@ def upload(client, data=b"pixels", name="anna.png"):
 def test_the_first_page_is_the_first_tools_in_the_frame(client):
     page = client.get("/")
     assert page.url.path == "/echo/" and page.headers["content-type"].startswith("text/html")
-    assert "<main>the desk</main>" in page.text and 'href="echo.css"' in page.text
+    assert "<main>the context</main>" in page.text and 'href="echo.css"' in page.text
     assert "<!--" not in page.text and "Echo &lt;1&gt;" in page.text
     assert client.get("/echo/main.js").headers["content-type"].startswith("text/javascript")
     assert client.get("/shell/style.css").headers["content-type"].startswith("text/css")
-    for path in ("/echo/desk.html", "/shell/shell.html", "/echo/../server.py", "/echo/%2e%2e/uploads", "/other/"):
+    for path in ("/echo/tool.html", "/shell/shell.html", "/echo/../server.py", "/echo/%2e%2e/uploads", "/other/"):
         assert client.get(path).status_code == 404
 
 
 def test_several_tools_are_linked(factory, tmp_path):
-    desk = Desk(folder=tmp_path)
-    one = factory(desk)
+    context = ToolContext(folder=tmp_path)
+    one = factory(context)
     other = type(one)(name="other", title="Other", page=one.page, routes=[], order=-1)
-    client = TestClient(create_app(make_tools({"a": lambda d: one, "b": lambda d: other}, desk), desk, TOKEN))
+    client = TestClient(create_app(create_tools({"a": lambda d: one, "b": lambda d: other}, context), context, TOKEN))
     client.base_url = ROOT
     page = client.get("/", params={"token": TOKEN}) and client.get("/")
     assert page.url.path == "/other/"  # by its order
@@ -43,7 +43,7 @@ def test_several_tools_are_linked(factory, tmp_path):
 
 def test_without_a_tool_there_is_no_studio(tmp_path):
     with pytest.raises(ValueError, match="no tool is installed"):
-        make_tools({"none": lambda desk: None}, Desk(folder=tmp_path))
+        create_tools({"none": lambda context: None}, ToolContext(folder=tmp_path))
 
 
 def test_tools_come_from_entry_points():
@@ -55,14 +55,14 @@ def test_tools_come_from_entry_points():
 def test_the_photo_of_the_command_is_opened_and_never_deleted(factory, tmp_path):
     photo = tmp_path / "anna.png"
     photo.write_bytes(b"pixels")
-    desk = Desk(folder=tmp_path)
-    app = create_app([factory(desk)], desk, TOKEN, start=StoredFile(photo, "anna.png", ours=False))
+    context = ToolContext(folder=tmp_path)
+    app = create_app([factory(context)], context, TOKEN, start=StoredFile(photo, "anna.png", owned=False))
     client = TestClient(app, base_url=ROOT)
     client.get("/", params={"token": TOKEN})
     page = client.get("/")
     answer = client.post("/echo/api/photos", params={"file": page.url.params["file"]})
     assert answer.json()["name"] == "anna.png" and answer.json()["bytes"] == 6
-    del app, client, desk
+    del app, client, context
     factory.opened.clear()
     gc.collect()
     assert photo.is_file()
@@ -110,7 +110,7 @@ def test_bodies_that_are_no_json_objects_are_refused(client, refused):
 
 
 def test_a_body_that_does_not_go_on_is_given_up(client, monkeypatch):
-    monkeypatch.setattr(requests, "BLOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(requests, "CHUNK_TIMEOUT", 0.2)
 
     async def ask():
         answers = []

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 from maskgan.studio import session
-from maskgan.studio.server import tool_of
-from maskgan.studio.session import Limits, Studio
+from maskgan.studio.server import create_tool
+from maskgan.studio.session import EditSession, Limits
 from retouch_common.faces.face import Face
 from retouch_common.studio.server import create_app
-from retouch_common.studio.tools import Desk
+from retouch_common.studio.tools import ToolContext
 from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the tests beside it
-from asking import ADDRESS, ROOT, SINGLE, TOKEN
-from desk import address, browser, desk, files  # noqa: F401
+from api_requests import ADDRESS, ONE_TIME_TOKEN, ROOT, TOKEN
+from edit_page import address, browser, edit_page, files  # noqa: F401
 from flat_editor import HEIGHT, MARKS, WIDTH, FlatEditor
 
 
@@ -44,8 +44,13 @@ def make_client(tmp_path, editor):
     def make(**limits):
         folder = tmp_path / "uploads"
         folder.mkdir()
-        shared = Desk(folder=folder)
-        app = create_app([tool_of(lambda: Studio(editor, Limits(**limits)), shared)], shared, TOKEN, single=SINGLE)
+        context = ToolContext(folder=folder)
+        app = create_app(
+            [create_tool(lambda: EditSession(editor, Limits(**limits)), context)],
+            context,
+            TOKEN,
+            one_time_token=ONE_TIME_TOKEN,
+        )
         client = TestClient(app, base_url=ADDRESS, headers={"Origin": ROOT})
         client.folder = folder
         client.get(f"{ROOT}/", params={"token": TOKEN})

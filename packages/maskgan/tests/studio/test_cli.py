@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from flat_editor import FlatEditor, encoded, portrait_pixels
 from maskgan.studio import cli, server
-from maskgan.studio.session import Studio
+from maskgan.studio.session import EditSession
 from retouch_common.studio import cli as common
 from starlette.testclient import TestClient
 
@@ -40,7 +40,9 @@ def test_a_missing_extra_is_said(monkeypatch, missing):
 def test_it_opens_the_studio_on_the_edit_tool(monkeypatch, tmp_path):
     """PHOTO is shown at once, from its own place, and is never deleted."""
     served = []
-    monkeypatch.setattr(server, "edit_tool", lambda desk, **weights: server.tool_of(lambda: Studio(FlatEditor()), desk))
+    monkeypatch.setattr(
+        server, "edit_tool", lambda context, **weights: server.create_tool(lambda: EditSession(FlatEditor()), context)
+    )
     monkeypatch.setattr(common, "serve", lambda app, listener: served.append(app))
     photo = tmp_path / "anna.png"
     photo.write_bytes(encoded(portrait_pixels()))
@@ -73,13 +75,13 @@ def test_with_the_real_network(tmp_path, monkeypatch):
     MaskGAN(PRESETS["tiny"].model).save_pretrained(tmp_path / "model")
     ParsingUNet(PARSERS["tiny"].model).save_pretrained(tmp_path / "parser")
     editor = Editor(str(tmp_path / "model"), parser=str(tmp_path / "parser"), device="cpu", precision="fp32")
-    studio = Studio(editor)
+    studio = EditSession(editor)
     path = tmp_path / "anna.png"
     path.write_bytes(encoded(portrait_pixels()))
-    opened = studio.open(StoredFile(path, "anna.png", ours=False))
+    opened = studio.open(StoredFile(path, "anna.png", owned=False))
     labels = np.random.default_rng(0).integers(0, 11, (studio.size, studio.size), dtype=np.uint8)
-    opened = studio.reread(opened.id, labels)
-    other = studio.reread(opened.id, labels[::-1].copy())
+    opened = studio.reencode(opened.id, labels)
+    other = studio.reencode(opened.id, labels[::-1].copy())
     edit = Edit(opened.id, labels[:, ::-1].copy(), {"hair": (other.id, 0.5)})
     for view in ("photo", "network"):
         data, warnings = studio.render(edit, view)

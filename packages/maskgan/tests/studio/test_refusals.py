@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from asking import ADDRESS, edit, opened, refused, upload
+from api_requests import ADDRESS, edit, opened, refused, upload
 from flat_editor import SIZE, WIDTH, encoded, portrait_pixels
 from maskgan.studio import session
 from retouch_common.faces.registry import DetectorUnavailable
@@ -117,7 +117,7 @@ def test_requests_that_are_deep_huge_or_long_are_refused(client):
 
 
 def test_a_body_that_does_not_go_on_is_given_up(client, monkeypatch):
-    monkeypatch.setattr(requests, "BLOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(requests, "CHUNK_TIMEOUT", 0.2)
 
     async def request():
         answers = []

@@ -7,11 +7,11 @@ import threading
 
 import numpy as np
 import pytest
-from asking import ROOT, edit, opened, picture, refused, upload
+from api_requests import ROOT, edit, opened, picture, refused, upload
 from flat_editor import HEIGHT, SIZE, WIDTH, encoded, plain_mask, portrait_pixels
 from maskgan.config import COMPONENT_NAMES
 from maskgan.studio import session
-from maskgan.studio.session import Edit, Studio
+from maskgan.studio.session import Edit, EditSession
 from PIL import Image
 from retouch_common.parsing.labels import CLASSES, COLOURS, decode_labels
 from retouch_common.studio.files import StoredFile
@@ -27,7 +27,7 @@ def test_the_page_and_its_files_are_served_with_their_types(client):
     ):  # fmt: skip
         answer = client.get(f"{ROOT}/{name}")
         assert answer.status_code == 200 and answer.headers["content-type"].startswith(kind)
-    for path in ("/desk.html", "/../server.py", "/%2e%2e/server.py", "/nothing"):
+    for path in ("/tool.html", "/../server.py", "/%2e%2e/server.py", "/nothing"):
         assert client.get(path).status_code == 404
 
 
@@ -131,8 +131,8 @@ def test_an_adaptation_of_other_steps_is_refused(client, steps):
 
 def test_others_render_between_the_steps_of_an_adaptation_and_whoever_leaves_cancels(editor, client, tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(portrait_pixels()))
-    studio = Studio(editor)
-    opened_ = studio.open(StoredFile(tmp_path / "a.png", "a.png", ours=False))
+    studio = EditSession(editor)
+    opened_ = studio.open(StoredFile(tmp_path / "a.png", "a.png", owned=False))
     steps = studio.adapt(opened_.id, 5)
     assert [next(steps)[0] for _ in range(2)] == [1, 2]
     studio.render(Edit(opened_.id, plain_mask(SIZE)))  # or it would wait for ever
@@ -241,7 +241,7 @@ def test_the_network_runs_one_call_at_a_time(client, editor, monkeypatch):
 
 def test_one_photo_at_a_time_is_decoded(client, monkeypatch):
     running, most = [], []
-    find = session._find
+    find = session._find_face
 
     def watched(*arguments):
         running.append(1)
@@ -250,7 +250,7 @@ def test_one_photo_at_a_time_is_decoded(client, monkeypatch):
         running.pop()
         return find(*arguments)
 
-    monkeypatch.setattr(session, "_find", watched)
+    monkeypatch.setattr(session, "_find_face", watched)
     threads = [threading.Thread(target=opened, args=(client,)) for _ in "1234"]
     for thread in threads:
         thread.start()

@@ -1,21 +1,21 @@
-"""Recipes: retouching as a list of steps that a person took, replayed on the photo.
+"""Recipes: retouching as a list of edit steps, which can be applied to the photo again.
 
-A recipe is a small JSON file beside the photo. It names the network, the faces and every step, in pixels of the upright
-photo; the studio and ``--recipe`` of the commands apply it by the same function, so that they write the same bytes.
+A recipe is a small JSON file beside the photo. It holds the network, the faces and every step, in pixels of the upright
+photo. The studio and the option ``--recipe`` apply it by the same function and write the same bytes.
 
     {"retouch-recipe": 1, "photo": {"name": "anna.jpg", "width": 4000, "height": 6000}, "network": "abpn",
      "weights": SHA-256, "time": "2026-01-31T12:00:00+00:00", "faces": [{"box": [x, y, w, h], "landmarks": [...]}],
      "steps": [{"step": "strength", "value": 0.8}, {"step": "blemish", "at": [x, y], "on": false}, ...]}
 
-Steps, of which later ones count:
+Steps; later ones override earlier ones:
 
-    strength  value                how much of the change is applied, 0 to 1
+    strength  value                fraction of the change that is applied, 0 to 1
     face      face, on             whether a face, by its index, is retouched
-    add_face  box                  a face that was not found
+    add_face  box                  a face that was not detected
     blemish   at, on               whether the blemish at a pixel is removed
     size      size, on             the same for all of a size: small, medium, large, or the rest of the change
-    protect   radius, points       a stroke under which the photo stays as it is
-    restore   radius, points       a stroke that takes this back
+    protect   radius, points       a stroke that keeps the photo unchanged
+    restore   radius, points       a stroke that removes this protection
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ from retouch_common.photo.sink import atomic_image_output, stream_rows
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-MOST_STEPS, MOST_POINTS, MOST_FACES = 10_000, 200_000, 1000
-MOST_BYTES = 20_000_000
-SOFTNESS = 0.25  # of a stroke's border, as a share of its radius
+MAX_STEPS, MAX_POINTS, MAX_FACES = 10_000, 200_000, 1000
+MAX_BYTES = 20_000_000
+FEATHER = 0.25  # of a stroke's border, as a share of its radius
 
 Step = Mapping[str, Any]
 
@@ -64,7 +64,7 @@ class Stroke:
     """A stroke of a brush.
 
     Attributes:
-        keep: 1 to protect, 0 to take protection back.
+        keep: 1 to protect, 0 to remove protection.
         radius: In pixels.
         points: (n, 2) x, y in pixels.
     """
@@ -76,17 +76,17 @@ class Stroke:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a photo is retouched.
+    """Retouching of a photo as a list of steps.
 
     Attributes:
         network: Name of the package whose network retouches.
         width: Width of the upright photo in pixels.
         height: Its height.
-        faces: Faces that were found.
-        steps: What was done since, see the module.
+        faces: Detected faces.
+        steps: Edit steps, see the module.
         name: Name of the photo.
         weights: SHA-256 of the network's weights, None if unknown.
-        time: When it was made, for the photo's history: UTC as ISO 8601.
+        time: Time of the last step, for the photo's history: UTC as ISO 8601.
 
     Raises:
         ValueError: If a step is unknown or malformed, or lies outside the photo.
@@ -100,10 +100,10 @@ class Recipe:
     name: str = ""
     weights: str | None = None
     time: str | None = None
-    state: State = field(init=False, compare=False, repr=False)
+    state: RecipeState = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "state", State(self))
+        object.__setattr__(self, "state", RecipeState(self))
 
     def to_json(self) -> str:
         """Return the recipe as JSON."""
@@ -113,7 +113,7 @@ class Recipe:
             "network": self.network,
             "weights": self.weights,
             "time": self.time,
-            "faces": [_face_json(face) for face in self.faces],
+            "faces": [_face_to_json(face) for face in self.faces],
             "steps": list(self.steps),
         }
         return json.dumps(content, allow_nan=False) + "\n"
@@ -131,13 +131,13 @@ class Recipe:
             raise ValueError(f"is a recipe of version {content['retouch-recipe']!r}; this program reads {VERSION}")
         try:
             photo, faces, steps = content["photo"], content["faces"], content["steps"]
-            if len(steps) > MOST_STEPS or len(faces) > MOST_FACES:
-                raise ValueError(f"has more than {MOST_STEPS} steps or {MOST_FACES} faces")
+            if len(steps) > MAX_STEPS or len(faces) > MAX_FACES:
+                raise ValueError(f"has more than {MAX_STEPS} steps or {MAX_FACES} faces")
             return cls(
                 network=str(content["network"]),
                 width=int(photo["width"]),
                 height=int(photo["height"]),
-                faces=tuple(_face(face) for face in faces),
+                faces=tuple(_parse_face(face) for face in faces),
                 steps=tuple(steps),
                 name=str(photo.get("name", "")),
                 weights=None if content.get("weights") is None else str(content["weights"]),
@@ -156,7 +156,7 @@ class Recipe:
         """
         path = Path(path)
         try:
-            if path.stat().st_size > MOST_BYTES:
+            if path.stat().st_size > MAX_BYTES:
                 raise ValueError("is too large for a recipe")
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, RecursionError) as error:
@@ -174,12 +174,12 @@ class Recipe:
         return path
 
 
-class State:
-    """What the steps of a recipe amount to.
+class RecipeState:
+    """State after the steps of a recipe.
 
     Attributes:
-        strength: How much of the change is applied.
-        faces: Faces, found and added.
+        strength: Fraction of the change that is applied.
+        faces: Faces, detected and added.
         faces_on: Whether each is retouched.
         strokes: Strokes of the brushes in their order.
 
@@ -195,18 +195,18 @@ class State:
         self.strokes: list[Stroke] = []
         self._choices: list[tuple[str | tuple[int, int], bool]] = []  # by size or pixel
         for face in recipe.faces:
-            self._add(face)
+            self._add_face(face)
         for number, step in enumerate(recipe.steps, 1):
             try:
-                self._take(step)
+                self._apply(step)
             except (KeyError, TypeError, AttributeError, OverflowError, IndexError) as error:
                 raise ValueError(f"step {number} of the recipe is damaged: {error!r}") from error
             except ValueError as error:
                 raise ValueError(f"step {number} of the recipe: {error}") from None
-        if sum(len(stroke.points) for stroke in self.strokes) > MOST_POINTS:
-            raise ValueError(f"the strokes of the recipe have more than {MOST_POINTS} points")
+        if sum(len(stroke.points) for stroke in self.strokes) > MAX_POINTS:
+            raise ValueError(f"the strokes of the recipe have more than {MAX_POINTS} points")
 
-    def _take(self, step: Step) -> None:
+    def _apply(self, step: Step) -> None:
         kind = step["step"]
         if kind == "strength":
             require_strength(step["value"])
@@ -214,22 +214,22 @@ class State:
         elif kind == "face":
             if not 0 <= step["face"] < len(self.faces):
                 raise ValueError(f"there is no face {step['face']}")
-            self.faces_on[step["face"]] = _switch(step)
+            self.faces_on[step["face"]] = _parse_on(step)
         elif kind == "add_face":
-            self._add(_face(step))
+            self._add_face(_parse_face(step))
         elif kind == "blemish":
             x, y = step["at"]
-            self._choices.append(((int(x), int(y)), _switch(step)))
+            self._choices.append(((int(x), int(y)), _parse_on(step)))
         elif kind == "size":
             if step["size"] not in SIZES:
                 raise ValueError(f"there is no size {step['size']!r}, only {', '.join(SIZES)}")
-            self._choices.append((step["size"], _switch(step)))
+            self._choices.append((step["size"], _parse_on(step)))
         elif kind in ("protect", "restore"):
             self.strokes.append(self._stroke(step))
         else:
             raise ValueError(f"there is no step {str(kind)[:40]!r}")
 
-    def _add(self, face: Face) -> None:
+    def _add_face(self, face: Face) -> None:
         require_inside(face, self._size[1], self._size[0])
         self.faces.append(face)
         self.faces_on.append(True)
@@ -243,27 +243,27 @@ class State:
             raise ValueError(f"the radius of a stroke must lie above 0, within the photo, not at {radius:g}")
         return Stroke(float(step["step"] == "protect"), radius, points)
 
-    def brought_back(self, blemishes: Blemishes) -> set[int]:
-        """Return the labels of the blemishes of a face that are not removed."""
-        off: set[int] = set()
-        for which, on in self._choices:
-            if which == "rest":
+    def kept_labels(self, blemishes: Blemishes) -> set[int]:
+        """Return the labels of a face's blemishes that are kept."""
+        kept: set[int] = set()
+        for choice, on in self._choices:
+            if choice == "rest":
                 labels = {REST}
-            elif isinstance(which, str):
-                labels = {blemish.label for blemish in blemishes.all if blemish.size == which}
+            elif isinstance(choice, str):
+                labels = {blemish.label for blemish in blemishes.all if blemish.size == choice}
             else:
-                labels = {blemishes.label_at(*which)} - {REST}
-            off = off - labels if on else off | labels
-        return off
+                labels = {blemishes.label_at(*choice)} - {REST}
+            kept = kept - labels if on else kept | labels
+        return kept
 
 
-def _switch(step: Step) -> bool:
+def _parse_on(step: Step) -> bool:
     if not isinstance(step["on"], bool):
         raise ValueError("on must be true or false")
     return step["on"]
 
 
-def _face(content: Any) -> Face:
+def _parse_face(content: Any) -> Face:
     box = tuple(float(value) for value in content["box"])
     landmarks = content.get("landmarks")
     points = np.full((5, 2), np.nan) if landmarks is None else np.array(landmarks, np.float64)
@@ -272,19 +272,19 @@ def _face(content: Any) -> Face:
     return Face(box, 1.0, points.astype(np.float32))
 
 
-def _face_json(face: Face) -> dict[str, Any]:
+def _face_to_json(face: Face) -> dict[str, Any]:
     known = bool(np.isfinite(face.landmarks).all())
     return {"box": list(face.box), "landmarks": face.landmarks.astype(float).tolist() if known else None}
 
 
-class Protection:
-    """Where strokes protect the photo, or one reduced by a factor."""
+class ProtectionMask:
+    """Mask of what strokes protect, of a photo reduced by a factor."""
 
     def __init__(self, strokes: Sequence[Stroke], factor: int = 1) -> None:
-        self._strokes = [Stroke(one.keep, one.radius / factor, one.points / factor) for one in strokes]
+        self._strokes = [Stroke(stroke.keep, stroke.radius / factor, stroke.points / factor) for stroke in strokes]
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray | None:
-        """Return the share of the photo that stays, (height, width) float32 in [0, 1]; None where no stroke is."""
+        """Return the mask of a window, (height, width) float32 in [0, 1], 1 where protected; None without strokes."""
         kept = None
         for stroke in self._strokes:
             coverage = _coverage(stroke, x, y, width, height)
@@ -300,7 +300,7 @@ def _coverage(stroke: Stroke, x: int, y: int, width: int, height: int) -> np.nda
     if (points.max(axis=0) + radius < 0).any() or (points.min(axis=0) - radius > (width, height)).any():
         return None
     coverage = np.zeros((height, width), np.float32)
-    soft = max(1.0, SOFTNESS * radius)
+    feather = max(1.0, FEATHER * radius)
     for start, end in zip(points, [*points[1:], points[-1]], strict=True):
         left, top = np.maximum(np.floor(np.minimum(start, end) - radius - 1), 0).astype(int)
         right, bottom = np.minimum(np.ceil(np.maximum(start, end) + radius + 1), (width, height)).astype(int)
@@ -308,7 +308,7 @@ def _coverage(stroke: Stroke, x: int, y: int, width: int, height: int) -> np.nda
             continue
         part = coverage[top:bottom, left:right]
         distance = _distance(start, end, np.arange(left, right) + 0.5, (np.arange(top, bottom) + 0.5)[:, None])
-        np.maximum(part, ((radius - distance) / soft).clip(0, 1).astype(np.float32), out=part)
+        np.maximum(part, ((radius - distance) / feather).clip(0, 1).astype(np.float32), out=part)
     return coverage
 
 
@@ -324,7 +324,9 @@ def _distance(start: np.ndarray, end: np.ndarray, x: np.ndarray, y: np.ndarray) 
 class EditedChange:
     """Change of a face after the steps of a recipe: a layer for :func:`retouch_common.photo.pasting.pasted_rows`."""
 
-    def __init__(self, change: RandomLayer, strength: float, kept: KeptWeights | None, protection: Protection) -> None:
+    def __init__(
+        self, change: RandomLayer, strength: float, kept: KeptWeights | None, protection: ProtectionMask
+    ) -> None:
         self.x, self.y, self.width, self.height = change.x, change.y, change.width, change.height
         self._change, self._strength, self._kept, self._protection = change, np.float32(strength), kept, protection
 
@@ -363,37 +365,40 @@ class RecipeNetwork(Protocol):
 
 @dataclass(frozen=True)
 class RetouchedFaces:
-    """What a network changes on a photo, and the blemishes that it removes, by face."""
+    """Change of a network on a photo and the blemishes it removes, by face."""
 
     changes: Sequence[RandomLayer]
     blemishes: Sequence[Blemishes]
 
     @classmethod
-    def of(cls, network: RecipeNetwork, photo: Photo, faces: Sequence[Face]) -> RetouchedFaces:
+    def compute(cls, network: RecipeNetwork, photo: Photo, faces: Sequence[Face]) -> RetouchedFaces:
         """Run a network."""
         changes = network.changes(photo, faces)
         limit = int(np.iinfo(photo.dtype).max)
         return cls(changes, [Blemishes(change, face, limit) for change, face in zip(changes, faces, strict=True)])
 
     def edited(
-        self, state: State, *, factor: int = 1, changes: Sequence[RandomLayer] | None = None
+        self, state: RecipeState, *, factor: int = 1, changes: Sequence[RandomLayer] | None = None
     ) -> list[EditedChange]:
-        """Return the changes of the faces that are on, after the steps of a recipe.
+        """Return the changes of the enabled faces after the steps of a recipe.
 
-        With ``factor``, ``changes`` are those of the photo reduced by it.
+        Args:
+            state: State after the steps.
+            factor: Factor by which the photo is reduced.
+            changes: Changes of the reduced photo; by default those in full resolution.
         """
-        protection = Protection(state.strokes, factor)
+        protection = ProtectionMask(state.strokes, factor)
         edited = []
         for change, blemishes, on in zip(changes or self.changes, self.blemishes, state.faces_on, strict=True):
             if on and state.strength:
-                kept = blemishes.kept_weights(state.brought_back(blemishes))
+                kept = blemishes.kept_weights(state.kept_labels(blemishes))
                 kept = kept.reduced(factor) if kept is not None and factor > 1 else kept
                 edited.append(EditedChange(change, state.strength, kept, protection))
         return edited
 
 
 @dataclass(frozen=True)
-class Replayed:
+class RecipeResult:
     """Result of :func:`apply_recipe`: the number of faces and of steps; ``changed`` as of :func:`write_photo`."""
 
     num_faces: int
@@ -412,7 +417,7 @@ def apply_recipe(
     options: PhotoOptions | None = None,
     *,
     retouched: RetouchedFaces | None = None,
-) -> Replayed:
+) -> RecipeResult:
     """Retouch a photograph file according to a recipe, and keep its profile, metadata, transparency and bit depth.
 
     Args:
@@ -421,46 +426,46 @@ def apply_recipe(
         src: Photograph.
         dst: Output file, written atomically; its suffix selects the format.
         options: Options of the output.
-        retouched: What the network changes on the photograph, if it was run before.
+        retouched: Change of the network if it has been computed already.
 
     Raises:
         OSError: If a file cannot be opened or written.
         ValueError: If the recipe is for another network or another photo, or ``src`` or ``dst`` do not fit.
     """
-    how, target = options or PhotoOptions(), Path(dst)
+    options, target = options or PhotoOptions(), Path(dst)
     if recipe.network != network.name:
         raise ValueError(
             f"the recipe is for {recipe.network}: use {recipe.network}-retouch, not {network.name}-retouch"
         )
-    photo = open_photo(Path(src), target, how)
-    require_photo(recipe, photo)
+    photo = open_photo(Path(src), target, options)
+    require_same_size(recipe, photo)
     if recipe.weights is not None and recipe.weights != network.weights_sha256:
         logger.warning("%s: the recipe was made with other weights of %s; the result may differ", src, network.name)
     state = recipe.state
     if retouched is None:
-        retouched = RetouchedFaces.of(network, photo, state.faces)
+        retouched = RetouchedFaces.compute(network, photo, state.faces)
     layers = retouched.edited(state)
     rows = pasted_rows(photo, layers) if layers else None
     parts = [(layer.x, layer.y, layer.width, layer.height) for layer in layers]
     settings = {"strength": state.strength, "steps": len(recipe.steps)}
-    edit = edit_record(how, network.weights_sha256, package=network.name, settings=settings, when=recipe.time)
-    changed = write_photo(photo, target, rows, how, parts, edit=edit)
-    return Replayed(len(layers), len(recipe.steps), changed)
+    edit = edit_record(options, network.weights_sha256, package=network.name, settings=settings, when=recipe.time)
+    changed = write_photo(photo, target, rows, options, parts, edit=edit)
+    return RecipeResult(len(layers), len(recipe.steps), changed)
 
 
-def replaying(path: Path, network: RecipeNetwork, options: PhotoOptions) -> Work:
-    """Return what a command does with a photograph and a recipe's file; see :func:`apply_recipe`.
+def recipe_work(path: Path, network: RecipeNetwork, options: PhotoOptions) -> Work:
+    """Return the work of a command that applies a recipe's file; see :func:`apply_recipe`.
 
     Raises:
         OSError: If the recipe cannot be read.
-        ValueError: If it is not a recipe, or options also say how to retouch.
+        ValueError: If it is not a recipe, or options are set that the recipe decides.
     """
     refuse_beside_recipe(options)
     recipe = Recipe.read(path)
     return Work(lambda job: apply_recipe(recipe, network, job.source, job.target, options), network.weights_sha256)
 
 
-def require_photo(recipe: Recipe, photo: Photo) -> None:
+def require_same_size(recipe: Recipe, photo: Photo) -> None:
     """Refuse a recipe for a photo of another size.
 
     Raises:
@@ -474,7 +479,7 @@ def require_photo(recipe: Recipe, photo: Photo) -> None:
 
 
 def write_change(photo: Photo, layers: Sequence[EditedChange], target: Path) -> None:
-    """Write the change alone as a 16-bit sRGB TIFF, for other programs to put over the photo.
+    """Write the change alone as a 16-bit sRGB TIFF, to be blended over the photo in other programs.
 
     A pixel is (1 + after - before) / 2 in [0, 1]: grey where nothing changes. Over the photo in sRGB, with the blend
     mode Linear Light, it gives the retouched photo.

@@ -1,4 +1,4 @@
-"""The command ``retouch-studio``, and what commands of single tools share with it."""
+"""The command ``retouch-studio``, and what it shares with commands that open a single tool."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 PORT = 8765
-ADDRESS = "127.0.0.1"
+HOST = "127.0.0.1"
 SHUTDOWN_TIMEOUT = 2  # seconds for running responses after Ctrl+C
 
 
@@ -70,7 +70,7 @@ def studio(photo: Path | None, port: int, device: str, no_browser: bool, tool: s
 
 
 def require_extra(requirement: str) -> None:
-    """Refuse to start without the studio's dependencies; ``requirement`` is what installs them.
+    """Check that the studio's dependencies are installed; ``requirement`` is what installs them.
 
     Raises:
         click.ClickException: If one is missing.
@@ -97,34 +97,34 @@ def run_studio(
 
     Args:
         photo: Photo that the page opens with.
-        factories: What makes the tools, by name.
-        first: Tool that the page opens with; None for the first.
+        factories: Tool factories by name.
+        first: Name of the tool that the page opens with; None for the first.
         port: Port; 0 for a free one.
         device: Where to compute.
-        browser: Whether to open a browser.
+        browser: Whether to open the page in a browser.
 
     Raises:
         OSError: If ``photo`` cannot be opened.
         ValueError: If it is not a photo, the port cannot be used, or there is no tool.
     """
-    signal.signal(signal.SIGTERM, _stop)  # removes uploads
-    with listening(port) as listener, ScratchDirectory("retouch-studio-") as folder:
-        token, single = secrets.token_urlsafe(), secrets.token_urlsafe()
-        app = _application(photo, factories, first, device, Path(folder), token, single)
-        address = f"http://{ADDRESS}:{listener.getsockname()[1]}/?token="
+    signal.signal(signal.SIGTERM, _exit_on_signal)  # so that uploads are removed
+    with bind_port(port) as listener, ScratchDirectory("retouch-studio-") as folder:
+        token, one_time_token = secrets.token_urlsafe(), secrets.token_urlsafe()
+        app = _create_app(photo, factories, first, device, Path(folder), token, one_time_token)
+        address = f"http://{HOST}:{listener.getsockname()[1]}/?token="
         click.echo(f"The studio is at {address}{token} (Ctrl+C ends it)")
         if browser:
-            entrance = write_entrance(Path(folder), f"{address}{single}")
+            page = write_redirect_page(Path(folder), f"{address}{one_time_token}")
             # In a thread, since a text browser blocks; it waits until the first request is accepted.
-            threading.Thread(target=webbrowser.open, args=(entrance.as_uri(),), daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
         serve(app, listener)
     click.echo("The studio has ended.")
 
 
-def write_entrance(folder: Path, address: str) -> Path:
-    """Write a page that leads to an address, readable by this user only.
+def write_redirect_page(folder: Path, address: str) -> Path:
+    """Write an HTML file that redirects to an address, readable by the current user only.
 
-    Other users see the arguments of the browser's command, so that the address must not be among them.
+    Other users can see the arguments of the browser's command line, so the address must not be one of them.
     """
     path = folder / "studio.html"
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -132,30 +132,30 @@ def write_entrance(folder: Path, address: str) -> Path:
     return path
 
 
-def _application(
+def _create_app(
     photo: Path | None,
     factories: Mapping[str, ToolFactory],
     first: str | None,
     device: str,
     folder: Path,
     token: str,
-    single: str,
+    one_time_token: str,
 ) -> ASGIApp:
     from retouch_common.photo.io import Photo
     from retouch_common.studio.files import StoredFile
     from retouch_common.studio.server import create_app
-    from retouch_common.studio.tools import Desk, make_tools
+    from retouch_common.studio.tools import ToolContext, create_tools
 
     start = None
     if photo is not None:
         Photo.open(photo)
-        start = StoredFile(photo.absolute(), str(photo), ours=False)
-    desk = Desk(folder=folder, device=device)
-    tools = make_tools(factories, desk)
+        start = StoredFile(photo.absolute(), str(photo), owned=False)
+    context = ToolContext(folder=folder, device=device)
+    tools = create_tools(factories, context)
     for tool in tools:
         if tool.prepare is not None and tool.name == (first or tools[0].name):
             threading.Thread(target=tool.prepare, daemon=True).start()
-    return create_app(tools, desk, token, single=single, first=first, start=start)
+    return create_app(tools, context, token, one_time_token=one_time_token, first=first, start=start)
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
@@ -163,13 +163,13 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
     import uvicorn
 
     try:
-        uvicorn.Server(configuration(app)).run(sockets=[listener])
+        uvicorn.Server(server_config(app)).run(sockets=[listener])
     except KeyboardInterrupt:
         return  # raised again by uvicorn after a clean shutdown
 
 
-def configuration(app: ASGIApp) -> uvicorn.Config:
-    """Return uvicorn's configuration of the studio."""
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """Return the configuration of uvicorn."""
     import uvicorn
 
     from retouch_common.studio.connections import MAX_CONNECTIONS, HeaderTimeoutProtocol
@@ -186,21 +186,21 @@ def configuration(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-def listening(port: int) -> socket.socket:
-    """Listen on a port of this computer.
+def bind_port(port: int) -> socket.socket:
+    """Return a socket that listens on a port of the loopback interface.
 
     Raises:
         ValueError: If it cannot be used.
     """
     try:
-        return socket.create_server((ADDRESS, port))
+        return socket.create_server((HOST, port))
     except PermissionError:
         raise ValueError(f"--port {port}: this port may not be used here; choose one above 1023") from None
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        reason = "is taken by another program" if taken else (error.strerror or str(error)).lower()
+        in_use = error.errno == errno.EADDRINUSE
+        reason = "is taken by another program" if in_use else (error.strerror or str(error)).lower()
         raise ValueError(f"--port {port}: {reason}; choose another, or 0 for one that is free") from None
 
 
-def _stop(number: int, frame: object) -> NoReturn:
+def _exit_on_signal(number: int, frame: object) -> NoReturn:
     raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""Files of photos, shared by the tools of the studio, and the photos that a tool keeps open."""
+"""Files of photos, shared by the tools of the studio, and the cache of photos that a tool keeps open."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-DECODING = threading.Lock()
-"""Held while a photo is opened: some formats are decoded in memory, in one tool at a time."""
+DECODE_LOCK = threading.Lock()
+"""Held while a photo is opened: some formats are decoded into memory, which only one tool at a time may do."""
 
 
-class _Opened(Protocol):
+class _HasId(Protocol):
     @property
     def id(self) -> str: ...
 
 
-P = TypeVar("P", bound=_Opened)
+P = TypeVar("P", bound=_HasId)
 
 
-class UnknownPhoto(LookupError):
-    """A photo is not open, or no longer."""
+class UnknownPhotoError(LookupError):
+    """A photo is not open, or no longer open."""
 
 
 class StoredFile:
-    """A photo's file and its user-visible name; with ``ours`` it is deleted with the last reference."""
+    """A photo's file and the name that users see; if ``owned``, the file is deleted with the last reference."""
 
-    def __init__(self, path: Path, name: str, *, ours: bool) -> None:
-        self.path, self.name, self.ours = path, name, ours
+    def __init__(self, path: Path, name: str, *, owned: bool) -> None:
+        self.path, self.name, self.owned = path, name, owned
         self.id = secrets.token_urlsafe(9)
-        self._delete = weakref.finalize(self, path.unlink, missing_ok=True) if ours else None
+        self._delete = weakref.finalize(self, path.unlink, missing_ok=True) if owned else None
 
     @property
-    def plain_name(self) -> str:
-        """Its name without folders."""
+    def basename(self) -> str:
+        """Name without folders."""
         return Path(self.name).name
 
     def discard(self) -> None:
-        """Delete it now if it is ours."""
+        """Delete the file now if it is owned."""
         if self._delete is not None:
             self._delete()
 
 
-class Files:
-    """Files by id, as long as a tool keeps them open: so that one tool can open what another shows."""
+class FileRegistry:
+    """Weak references to open files by id, so that one tool can open a photo of another."""
 
     def __init__(self) -> None:
         self._files: weakref.WeakValueDictionary[str, StoredFile] = weakref.WeakValueDictionary()
@@ -60,19 +60,19 @@ class Files:
         """Return a file.
 
         Raises:
-            UnknownPhoto: If it is no longer open.
+            UnknownPhotoError: If it is no longer open.
         """
         file = self._files.get(id)
         if file is None:
-            raise UnknownPhoto("the photo is no longer open; open it again")
+            raise UnknownPhotoError("the photo is no longer open; open it again")
         return file
 
 
-class OpenPhotos(Generic[P]):
-    """Photos that a tool keeps open, by id, of which the least recently used is closed.
+class PhotoCache(Generic[P]):
+    """Least recently used cache of a tool's open photos by id.
 
     Args:
-        limit: Number of photos.
+        limit: Largest number of photos.
     """
 
     def __init__(self, limit: int) -> None:
@@ -80,7 +80,7 @@ class OpenPhotos(Generic[P]):
         self._photos: OrderedDict[str, P] = OrderedDict()
 
     def add(self, opened: P) -> P:
-        """Keep a photo, a dataclass, under a new id; return it with that."""
+        """Add a photo, a dataclass with a field ``id``; return a copy with a new id."""
         opened = cast(P, replace(cast(Any, opened), id=secrets.token_urlsafe(9)))
         with self._lock:
             self._photos[opened.id] = opened
@@ -92,10 +92,10 @@ class OpenPhotos(Generic[P]):
         """Return an open photo.
 
         Raises:
-            UnknownPhoto: If it is not open.
+            UnknownPhotoError: If it is not open.
         """
         with self._lock:
             if id not in self._photos:
-                raise UnknownPhoto(f"a photo is no longer open, the studio keeps {self._limit}; open it again")
+                raise UnknownPhotoError(f"a photo is no longer open, the studio keeps {self._limit}; open it again")
             self._photos.move_to_end(id)
             return self._photos[id]

@@ -34,7 +34,7 @@ HEADERS = {
 
 
 # A page, not a redirect: browsers count a redirect from the file as a request of another page, without the cookie.
-_ENTRANCE = """<!doctype html>
+_REDIRECT_PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta http-equiv="refresh" content="0; url=/">
 <link rel="icon" href="data:,">
@@ -47,11 +47,11 @@ class Guard:
     Args:
         app: The application.
         token: Token of the address that the terminal shows, ``/?token=``.
-        single: Token of such an address that is valid once; None for none.
+        one_time_token: Token that is valid for one request; None for none.
     """
 
-    def __init__(self, app: ASGIApp, token: str, *, single: str | None = None) -> None:
-        self._app, self._token, self._single = app, token, single
+    def __init__(self, app: ASGIApp, token: str, *, one_time_token: str | None = None) -> None:
+        self._app, self._token, self._one_time_token = app, token, one_time_token
         self._cookie = secrets.token_urlsafe()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,21 +60,21 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
-        async def protected(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await self._select(Request(scope))(scope, receive, protected)
+        await self._app_for(Request(scope))(scope, receive, send_with_headers)
 
-    def _select(self, request: Request) -> ASGIApp:
+    def _app_for(self, request: Request) -> ASGIApp:
         cookie = f"retouch-studio-{request.scope['server'][1]}"  # cookies are shared by all ports of a host
         path = request.scope["path"]
         token = request.query_params.get("token") if path == "/" else None
-        entering = token is not None and request.headers.get("sec-fetch-mode") == "navigate"
-        reason = refusal(request.headers, entering=entering)
-        if reason is None and self._admits(token):
-            response = HTMLResponse(_ENTRANCE)  # removes the token from the address bar
+        with_token = token is not None and request.headers.get("sec-fetch-mode") == "navigate"
+        reason = refusal(request.headers, with_token=with_token)
+        if reason is None and self._accepts(token):
+            response = HTMLResponse(_REDIRECT_PAGE)  # removes the token from the address bar
             response.set_cookie(cookie, self._cookie, httponly=True, samesite="strict")
             return response
         if reason is None and not _equal(request.cookies.get(cookie), self._cookie):
@@ -85,9 +85,9 @@ class Guard:
             return PlainTextResponse(reason, status_code=403)
         return JSONResponse({"error": reason}, status_code=403)
 
-    def _admits(self, token: str | None) -> bool:
-        if _equal(token, self._single):
-            self._single = None
+    def _accepts(self, token: str | None) -> bool:
+        if _equal(token, self._one_time_token):
+            self._one_time_token = None
             return True
         return _equal(token, self._token)
 
@@ -96,10 +96,10 @@ def _equal(given: str | None, secret: str | None) -> bool:
     return given is not None and secret is not None and secrets.compare_digest(given.encode(), secret.encode())
 
 
-def refusal(headers: Headers, *, entering: bool = False) -> str | None:
+def refusal(headers: Headers, *, with_token: bool = False) -> str | None:
     """Return why a request with these headers is refused, or None.
 
-    With ``entering``, a visit with a token, it may come from the file that the browser was given.
+    With ``with_token``, the request may come from another origin: from the file that the browser was given.
     """
     host = headers.get("host", "")
     if _hostname(f"//{host}") not in HOSTS:
@@ -107,7 +107,7 @@ def refusal(headers: Headers, *, entering: bool = False) -> str | None:
     origin = headers.get("origin")
     if origin is not None and origin != f"http://{host}":
         return "requests from other pages are refused"
-    if not entering and headers.get("sec-fetch-site", "none") not in (
+    if not with_token and headers.get("sec-fetch-site", "none") not in (
         "none",
         "same-origin",
     ):  # "none": typed or a bookmark

@@ -1,11 +1,11 @@
-"""The studio's web application: the page's frame around every tool.
+"""The studio's web application: a page for every tool, in a common shell.
 
-    GET  /                 leads to the first tool
-    GET  /shell/FILE       modules, style and pictures of the frame
-    GET  /TOOL/            the page of a tool, and its files beside it
-         /TOOL/...         its requests, see the tool
+    GET  /                 redirects to the first tool
+    GET  /shell/FILE       scripts, styles and images that tools share
+    GET  /TOOL/            the page of a tool, and its files
+         /TOOL/...         its requests, see the tool's server module
 
-Errors are {"error": one line}, with what else helps the page.
+Errors are {"error": one line} and, for some, further fields for the page.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from retouch_common.errors import error_line
-from retouch_common.studio.files import StoredFile, UnknownPhoto
+from retouch_common.studio.files import StoredFile, UnknownPhotoError
 from retouch_common.studio.guard import Guard
-from retouch_common.studio.requests import TooLarge
-from retouch_common.studio.tools import Desk, Tool
+from retouch_common.studio.requests import BodyTooLargeError
+from retouch_common.studio.tools import Tool, ToolContext
 
 SHELL = Path(__file__).parent / "page"
-# Not from the system, where .js may be text/plain, which browsers do not run.
+# Not from the system's MIME types, where .js may be text/plain, which browsers do not run.
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 def create_app(
     tools: Sequence[Tool],
-    desk: Desk,
+    context: ToolContext,
     token: str,
     *,
-    single: str | None = None,
+    one_time_token: str | None = None,
     first: str | None = None,
     start: StoredFile | None = None,
 ) -> ASGIApp:
@@ -46,46 +46,47 @@ def create_app(
 
     Args:
         tools: Tools in their order on the page.
-        desk: What they share.
+        context: What the tools share.
         token: Access token, see :class:`retouch_common.studio.guard.Guard`.
-        single: Access token that is valid once, see there.
+        one_time_token: Access token that is valid once; None for none.
         first: Name of the tool that the page opens with.
         start: Photo that the page opens with.
     """
-    query = f"?{urlencode({'file': desk.files.add(start).id})}" if start is not None else ""
+    query = f"?{urlencode({'file': context.files.add(start).id})}" if start is not None else ""
 
-    def entrance(request: Request) -> Response:
+    def index(request: Request) -> Response:
         return RedirectResponse(f"/{first or tools[0].name}/{query}")
 
-    routes: list[Any] = [Route("/", entrance), Mount("/shell", routes=_static_routes(SHELL))]
+    routes: list[Any] = [Route("/", index), Mount("/shell", routes=_static_routes(SHELL))]
     for tool in tools:
-        page = Route("/", _page(tool, tools))
+        page = Route("/", _page_handler(tool, tools))
         routes.append(Mount(f"/{tool.name}", routes=[page, *_static_routes(tool.page), *tool.routes]))
     statuses = {
-        TooLarge: 413, UnknownPhoto: 404, ValueError: 422, TimeoutError: 408, OSError: 500, MemoryError: 507,
+        BodyTooLargeError: 413, UnknownPhotoError: 404, ValueError: 422, TimeoutError: 408, OSError: 500,
+        MemoryError: 507,
     }  # fmt: skip
-    handlers: dict[Any, Any] = {kind: _failure(status, desk.folder) for kind, status in statuses.items()}
+    handlers: dict[Any, Any] = {kind: _error_handler(status, context.folder) for kind, status in statuses.items()}
     handlers |= {ClientDisconnect: _disconnected, 404: _not_found, Exception: _internal_error}
     # Not as middleware, which Starlette's own error responses bypass.
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.state.start = start  # keeps its file
-    return Guard(app, token, single=single)
+    return Guard(app, token, one_time_token=one_time_token)
 
 
 def _static_routes(folder: Path) -> list[Route]:
     files = [file for file in sorted(folder.iterdir()) if file.suffix in TYPES]
-    return [Route(f"/{file.name}", _static(file)) for file in files]
+    return [Route(f"/{file.name}", _file_handler(file)) for file in files]
 
 
-def _static(file: Path) -> Callable[[Request], Response]:
+def _file_handler(file: Path) -> Callable[[Request], Response]:
     def serve(request: Request) -> Response:
         return FileResponse(file, media_type=TYPES[file.suffix])
 
     return serve
 
 
-def _page(tool: Tool, tools: Sequence[Tool]) -> Callable[[Request], Response]:
-    """Return the handler of a tool's page: the frame with the tool's parts in it."""
+def _page_handler(tool: Tool, tools: Sequence[Tool]) -> Callable[[Request], Response]:
+    """Return the handler of a tool's page: the shell with the tool's parts filled in."""
 
     def link(other: Tool) -> str:
         current = ' aria-current="page"' if other is tool else ""
@@ -99,9 +100,9 @@ def _page(tool: Tool, tools: Sequence[Tool]) -> Callable[[Request], Response]:
     parts = {
         "title": escape(tool.title),
         "styles": "".join(f'<link rel="stylesheet" href="{escape(file.name)}">' for file in tool.page.glob("*.css")),
-        "tools": "".join(map(link, tools)) if len(tools) > 1 else "",
+        "tabs": "".join(map(link, tools)) if len(tools) > 1 else "",
         "actions": part("actions.html"),
-        "desk": part("desk.html"),
+        "tool": part("tool.html"),
     }
     for name, content in parts.items():
         page = page.replace(f"<!-- {name} -->", content)
@@ -112,8 +113,8 @@ def _page(tool: Tool, tools: Sequence[Tool]) -> Callable[[Request], Response]:
     return serve
 
 
-def _failure(status: int, folder: Path) -> Callable[[Request, Exception], Response]:
-    """Return a handler that responds with an exception's line."""
+def _error_handler(status: int, folder: Path) -> Callable[[Request, Exception], Response]:
+    """Return a handler that responds with an exception's message in one line."""
 
     def respond(request: Request, error: Exception) -> Response:
         line = str(error) if isinstance(error, LookupError) else error_line(error)
@@ -128,7 +129,7 @@ def _not_found(request: Request, error: Exception) -> Response:
 
 
 def _disconnected(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it
+    return Response(status_code=499)  # the client is gone
 
 
 def _internal_error(request: Request, error: Exception) -> Response:

@@ -1,13 +1,13 @@
-"""Tools of the studio, and how those of installed packages are found.
+"""Tools of the studio and their discovery by entry points.
 
-A package adds a tool by an entry point of the group ``retouch.studio``, a function that takes a :class:`Desk`:
+A package adds a tool by an entry point of the group ``retouch.studio``, a :data:`ToolFactory`:
 
     [project.entry-points."retouch.studio"]
     restore = "mofrr.studio:restore_tool"
 
-The tool's folder holds ``desk.html``, what the page shows below its bar, and optionally ``actions.html``, buttons in
-the bar; ``main.js``, the module that runs it, and other modules, style sheets and pictures. They are served at
-``/NAME/``, the modules of the frame at ``/shell/``, and the tool's routes below ``/NAME/``.
+The tool's folder holds ``tool.html``, the content of the page below its header, optionally ``actions.html``, buttons in
+the header, the entry module ``main.js``, and further modules, style sheets and images. They are served at ``/NAME/``,
+the modules of the shell at ``/shell/``, and the tool's routes below ``/NAME/``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Generic, TypeVar
 
 from starlette.routing import Route
 
-from retouch_common.studio.files import Files
+from retouch_common.studio.files import FileRegistry
 
 GROUP = "retouch.studio"
 
@@ -29,18 +29,18 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
-    """What the studio gives to its tools.
+class ToolContext:
+    """What the studio provides to its tools.
 
     Attributes:
-        folder: For uploads and temporary exports; removed when the studio ends.
-        device: Where to compute: "auto", "cpu", "cuda" or a torch device.
+        folder: Directory for uploads and temporary exports, removed when the studio ends.
+        device: "auto", "cpu", "cuda" or another torch device.
         files: Files of open photos.
     """
 
     folder: Path
     device: str = "auto"
-    files: Files = field(default_factory=Files)
+    files: FileRegistry = field(default_factory=FileRegistry)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,12 @@ class Tool:
     """A tool of the studio.
 
     Attributes:
-        name: Its part of addresses.
-        title: Its name on the page.
-        page: Folder of its files.
-        routes: Its requests; paths are below ``/NAME``.
-        prepare: Called in a thread when the studio starts, so that the first photo need not wait.
-        order: Position among the tools.
+        name: Path prefix of its routes.
+        title: Label of its tab.
+        page: Folder of its HTML, scripts and styles.
+        routes: Request handlers; paths are relative to ``/NAME``.
+        prepare: Called in a background thread when the studio starts, to load networks ahead of the first photo.
+        order: Sort key of the tabs.
     """
 
     name: str
@@ -65,36 +65,36 @@ class Tool:
 
 
 class Lazy(Generic[T]):
-    """A value that is made when it is first called for, once, by whichever thread; for networks of tools."""
+    """A value that is created at the first call, once across threads; for the networks of tools."""
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make, self._lock = make, threading.Lock()
-        self._made: list[T] = []
+    def __init__(self, create: Callable[[], T]) -> None:
+        self._create, self._lock = create, threading.Lock()
+        self._value: list[T] = []
 
     def __call__(self) -> T:
         """Return the value."""
         with self._lock:
-            if not self._made:
-                self._made.append(self._make())
-            return self._made[0]
+            if not self._value:
+                self._value.append(self._create())
+            return self._value[0]
 
 
-ToolFactory = Callable[[Desk], Tool | None]
-"""Makes a tool, quickly: networks are loaded when they are used. None if nothing it needs is installed."""
+ToolFactory = Callable[[ToolContext], Tool | None]
+"""Creates a tool without loading networks; None if none of the packages it needs is installed."""
 
 
 def installed_factories() -> dict[str, ToolFactory]:
-    """Return what makes the tools of installed packages, by name."""
+    """Return the tool factories of installed packages by name."""
     return {entry.name: entry.load() for entry in entry_points(group=GROUP)}
 
 
-def make_tools(factories: Mapping[str, ToolFactory], desk: Desk) -> list[Tool]:
-    """Make tools in their order on the page.
+def create_tools(factories: Mapping[str, ToolFactory], context: ToolContext) -> list[Tool]:
+    """Create the tools, sorted by their position on the page.
 
     Raises:
         ValueError: If there is none.
     """
-    tools = [tool for factory in factories.values() if (tool := factory(desk)) is not None]
+    tools = [tool for factory in factories.values() if (tool := factory(context)) is not None]
     if not tools:
         raise ValueError("no tool is installed for the studio: install abpn, bpfre, mofrr or maskgan")
     return sorted(tools, key=lambda tool: (tool.order, tool.name))

@@ -1,6 +1,6 @@
-"""Views of open photos: reduced, or where the screen has pixels for it in full resolution.
+"""Previews of open photos: a reduced proxy, and crops in full resolution where the screen can show them.
 
-A photo is reduced by a whole number to at most ``PROXY_SIDE`` pixels, its proxy.
+The proxy is reduced by an integer factor to at most ``PROXY_SIDE`` pixels.
 """
 
 from __future__ import annotations
@@ -14,59 +14,64 @@ import numpy as np
 
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pixels import image_from_array
-from retouch_common.studio.files import DECODING, StoredFile
+from retouch_common.studio.files import DECODE_LOCK, StoredFile
 
 PROXY_SIDE = 2048
-FULL_PIXELS = 6_000_000  # of a part that is shown in full resolution
-VIEW_SIDE = 4096  # largest side of a view
+MAX_FULL_PIXELS = 6_000_000  # of a crop in full resolution
+MAX_VIEW_SIDE = 4096  # largest side of a view
 QUALITY = 97  # of views, JPEG
 
 Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class ShownPhoto:
-    """A photo that a page shows.
+class PhotoPreview:
+    """A photo with a reduced proxy for display.
 
     Attributes:
         file: Its file.
-        photo: The photo, for parts in any order; ``reading`` is held meanwhile.
+        photo: The photo, opened for random access; ``lock`` is held while it is read.
         proxy: The photo reduced by ``factor``, (h, w, 3) uint8.
-        factor: Number of pixels that are one of the proxy, in each direction.
+        factor: Reduction factor of the proxy.
     """
 
     file: StoredFile
     photo: Photo
     proxy: np.ndarray
     factor: int
-    reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
-    def open(cls, file: StoredFile) -> ShownPhoto:
+    def open(cls, file: StoredFile) -> PhotoPreview:
         """Open a photo and reduce it.
 
         Raises:
             OSError: It cannot be read.
             ValueError: It is not a photo, or too large.
         """
-        with DECODING:
+        with DECODE_LOCK:
             photo = Photo.open(file.path)
             longest = max(photo.width, photo.height)
             factor = -(-longest // PROXY_SIDE)
             return cls(file, photo, photo.thumbnail(-(-longest // factor)), factor)
 
     @property
-    def limit(self) -> int:
-        """Largest level of the photo."""
+    def max_level(self) -> int:
+        """Largest value of a pixel: 255 or 65535."""
         return int(np.iinfo(self.photo.dtype).max)
 
-    def part(self, window: Window, width: int) -> tuple[np.ndarray, bool]:
-        """Return a part of the photo, or of its proxy if that has the pixels for a view of this width.
+    def crop(self, window: Window, width: int) -> tuple[np.ndarray, bool]:
+        """Return a crop of the photo, or of its proxy if that suffices for a view ``width`` pixels wide.
 
-        Also return whether it is the photo's. The part (x, y, w, h) is given in pixels of the photo.
+        Args:
+            window: (x, y, w, h) in pixels of the photo.
+            width: Width of the view in pixels.
+
+        Returns:
+            The crop (h, w, 3), and whether it is in full resolution.
 
         Raises:
-            ValueError: If the part is not inside the photo.
+            ValueError: If the window is not inside the photo.
         """
         x, y, w, h = window
         right, bottom = x + w, y + h
@@ -75,16 +80,16 @@ class ShownPhoto:
         factor = self.factor
         if factor == 1 and self.photo.dtype == np.uint8:
             return self.proxy[y:bottom, x:right].copy(), True
-        if factor > 1 and (w * h > FULL_PIXELS or w >= factor * width):
+        if factor > 1 and (w * h > MAX_FULL_PIXELS or w >= factor * width):
             return self.proxy[y // factor : -(-bottom // factor), x // factor : -(-right // factor)].copy(), False
-        with self.reading:
+        with self.lock:
             return self.photo.read(x, y, w, h), True
 
     def describe(self) -> dict[str, Any]:
-        """Return what a page shows of it."""
+        """Return the description of the photo for the page."""
         return {
             "file": self.file.id,
-            "name": self.file.plain_name,
+            "name": self.file.basename,
             "width": self.photo.width,
             "height": self.photo.height,
             "bits": 8 * self.photo.dtype.itemsize,
@@ -93,7 +98,7 @@ class ShownPhoto:
 
 
 def encode_view(pixels: np.ndarray, width: int, height: int) -> bytes:
-    """Encode (h, w, 3) uint8 or uint16 as JPEG, reduced to these sides where it is larger."""
+    """Encode (h, w, 3) uint8 or uint16 as JPEG, reduced to at most this width and height."""
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     image = image_from_array(np.ascontiguousarray(pixels), "srgb")
@@ -104,15 +109,15 @@ def encode_view(pixels: np.ndarray, width: int, height: int) -> bytes:
 
 
 def parse_view(values: Sequence[Any]) -> tuple[Window, tuple[int, int]]:
-    """Parse the part (x, y, w, h) of a view and its size.
+    """Parse the window (x, y, w, h) and the size (width, height) of a view.
 
     Raises:
-        ValueError: If they are not six whole numbers, or the size is too large.
+        ValueError: If they are not six integers, or the size is too large.
     """
     try:
         x, y, w, h, width, height = (int(value) for value in values)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("a view is four whole numbers of a part and two of a size") from error
-    if not (1 <= width <= VIEW_SIDE and 1 <= height <= VIEW_SIDE):
-        raise ValueError(f"a view has at most {VIEW_SIDE} pixels a side")
+    if not (1 <= width <= MAX_VIEW_SIDE and 1 <= height <= MAX_VIEW_SIDE):
+        raise ValueError(f"a view has at most {MAX_VIEW_SIDE} pixels a side")
     return (x, y, w, h), (width, height)

@@ -30,26 +30,26 @@ def one_face(monkeypatch):
 @pytest.fixture
 def retouching():
     pytest.importorskip("starlette")
-    from retouch_common.studio.retouch.session import Limits, Retouching
+    from retouch_common.studio.retouch.session import Limits, RetouchSession
 
-    return Retouching({"drawn": DrawnNetwork, "other": OtherNetwork}, "cpu", Limits(upload_bytes=20_000_000))
+    return RetouchSession({"drawn": DrawnNetwork, "other": OtherNetwork}, "cpu", Limits(upload_bytes=20_000_000))
 
 
 @pytest.fixture
-def desk(tmp_path):
-    from retouch_common.studio.tools import Desk
+def context(tmp_path):
+    from retouch_common.studio.tools import ToolContext
 
     folder = tmp_path / "uploads"
     folder.mkdir()
-    return Desk(folder=folder)
+    return ToolContext(folder=folder)
 
 
 @pytest.fixture
-def app(retouching, desk):
-    from retouch_common.studio.retouch.server import tool_of
+def app(retouching, context):
+    from retouch_common.studio.retouch.server import create_tool
     from retouch_common.studio.server import create_app
 
-    return create_app([tool_of(retouching, desk)], desk, TOKEN)
+    return create_app([create_tool(retouching, context)], context, TOKEN)
 
 
 @pytest.fixture

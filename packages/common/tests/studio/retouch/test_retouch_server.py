@@ -23,12 +23,12 @@ def opened(client, data=None, name="anna.png", **query):
     return answer.json()
 
 
-def asked(photo, *steps, **more):
+def request_body(photo, *steps, **more):
     return {"photo": photo["id"], "network": "drawn", "steps": list(steps), "time": "2026-01-02T03:04:05+00:00", **more}
 
 
 def view(client, photo, *steps, window=(0, 0, WIDTH, HEIGHT), size=None):
-    content = asked(photo, *steps, window=list(window), size=list(size or window[2:]))
+    content = request_body(photo, *steps, window=list(window), size=list(size or window[2:]))
     answer = client.post("/api/view", json=content)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "image/jpeg"
@@ -71,18 +71,18 @@ def test_views_show_before_and_after(client):
 
 def test_what_the_steps_amount_to(client):
     photo = opened(client)
-    state = client.post("/api/state", json=asked(photo)).json()
+    state = client.post("/api/state", json=request_body(photo)).json()
     assert state["strength"] == 1 and state["faces"] == [{"box": list(FACE.box), "on": True}]
     assert {blemish["size"] for blemish in state["blemishes"]} == {"small", "medium", "large"}
     assert all(blemish["on"] for blemish in state["blemishes"])
     off = {"step": "size", "size": "small", "on": False}
     half = {"step": "strength", "value": 0.5}
-    state = client.post("/api/state", json=asked(photo, OFF, off, half)).json()
+    state = client.post("/api/state", json=request_body(photo, OFF, off, half)).json()
     assert {blemish["size"]: blemish["on"] for blemish in state["blemishes"]} == {
         "small": False, "medium": False, "large": True,
     }  # fmt: skip
     assert state["sizes"]["small"] == {"count": 1, "on": 0} and state["strength"] == 0.5
-    state = client.post("/api/state", json=asked(photo, {"step": "face", "face": 0, "on": False})).json()
+    state = client.post("/api/state", json=request_body(photo, {"step": "face", "face": 0, "on": False})).json()
     assert state["blemishes"] == [] and not state["faces"][0]["on"]
 
 
@@ -100,9 +100,9 @@ def test_steps_are_seen(client):
 def test_the_export_is_what_the_command_replays_byte_for_byte(client, tmp_path):
     photo = opened(client, encoded(pixels(), ".jpg"), "anna.jpg")
     steps = [OFF, PROTECT, {"step": "strength", "value": 0.8}]
-    exported = client.post("/api/export", json=asked(photo, *steps, options={"format": "png"}))
+    exported = client.post("/api/export", json=request_body(photo, *steps, options={"format": "png"}))
     assert exported.headers["content-disposition"] == "attachment; filename*=UTF-8''anna.retouched.png"
-    recipe = client.post("/api/recipe", json=asked(photo, *steps))
+    recipe = client.post("/api/recipe", json=request_body(photo, *steps))
     assert "anna.recipe.json" in recipe.headers["content-disposition"]
     (tmp_path / "anna.jpg").write_bytes(encoded(pixels(), ".jpg"))
     (tmp_path / "anna.recipe.json").write_bytes(recipe.content)
@@ -116,7 +116,7 @@ def test_the_export_is_what_the_command_replays_byte_for_byte(client, tmp_path):
 def test_formats_and_depth(client, suffix):
     deep = (pixels().astype(np.uint16) * 257) if suffix in ("png", "tif", None) else pixels()
     photo = opened(client, encoded(deep), "anna.png")
-    answer = client.post("/api/export", json=asked(photo, options={"format": suffix}))
+    answer = client.post("/api/export", json=request_body(photo, options={"format": suffix}))
     assert answer.status_code == 200, answer.text
     assert f"anna.retouched.{suffix or 'png'}" in answer.headers["content-disposition"]
     stored = pyvips.Image.new_from_buffer(answer.content, "")
@@ -134,7 +134,7 @@ def test_metadata_is_kept_or_left_out(client):
     photo = opened(client, file.getvalue())
 
     def exported(**options):
-        return client.post("/api/export", json=asked(photo, options=options)).content
+        return client.post("/api/export", json=request_body(photo, options=options)).content
 
     assert Image.open(io.BytesIO(exported())).getexif()[0x010E] == "Anna in Oslo"
     assert b"compositeWithTrainedAlgorithmicMedia" in exported() and b"2026-01-02T03:04:05" in exported()
@@ -144,7 +144,7 @@ def test_metadata_is_kept_or_left_out(client):
 
 def test_the_change_alone(client):
     photo = opened(client)
-    answer = client.post("/api/export/change", json=asked(photo, OFF))
+    answer = client.post("/api/export/change", json=request_body(photo, OFF))
     assert "anna.change.tif" in answer.headers["content-disposition"]
     layer = decoded(answer.content)
     assert (layer[MOLE[::-1]] == 32768).all() and layer[PATCH[::-1]][0] > 33000
@@ -166,27 +166,27 @@ def test_a_large_photo_is_shown_by_its_proxy_and_in_full(client, monkeypatch):
     added = view(client, photo, off, protect, window=whole, size=(WIDTH, HEIGHT)) - base
     assert abs(added[MOLE[::-1]]).max() <= 4 and abs(added[PATCH[::-1]]).max() <= 4 and added[SPOT[::-1]].max() > 20
     window = (3 * 140, 3 * 90, 120, 90)
-    exported = decoded(client.post("/api/export", json=asked(photo, off)).content)
+    exported = decoded(client.post("/api/export", json=request_body(photo, off)).content)
     np.testing.assert_allclose(view(client, photo, off, window=window), exported[270:360, 420:540], atol=8)
 
 
 def test_overlays(client, refused):
     photo = opened(client)
-    (part,) = client.post("/api/overlay", json=asked(photo, name="heat")).json()["parts"]
+    (part,) = client.post("/api/overlay", json=request_body(photo, name="heat")).json()["parts"]
     assert part["box"] == [120, 60, 100, 120]
     assert Image.open(io.BytesIO(base64.b64decode(part["image"]))).mode == "RGBA"
-    assert "no overlay" in refused(client.post("/api/overlay", json=asked(photo, name="x" * 500)), 422)
+    assert "no overlay" in refused(client.post("/api/overlay", json=request_body(photo, name="x" * 500)), 422)
 
 
-def test_a_recipe_beside_the_photo_is_opened_and_written(client, desk, tmp_path):
+def test_a_recipe_beside_the_photo_is_opened_and_written(client, context, tmp_path):
     from retouch_common.studio.files import StoredFile
 
     path = tmp_path / "anna.png"
     path.write_bytes(encoded(pixels()))
-    file = desk.files.add(StoredFile(path, str(path), ours=False))
+    file = context.files.add(StoredFile(path, str(path), owned=False))
     photo = client.post("/api/photos", params={"file": file.id}).json()
     assert photo["recipe"] is None and photo["beside"]
-    saved = client.post("/api/recipe", json=asked(photo, OFF)).json()["saved"]
+    saved = client.post("/api/recipe", json=request_body(photo, OFF)).json()["saved"]
     assert saved == str(tmp_path / "anna.recipe.json")
     again = client.post("/api/photos", params={"file": file.id}).json()
     assert again["recipe"] == {"network": "drawn", "steps": [OFF]}
@@ -195,7 +195,7 @@ def test_a_recipe_beside_the_photo_is_opened_and_written(client, desk, tmp_path)
 
 def test_a_saved_recipe_is_opened(client, refused):
     photo = opened(client)
-    data = client.post("/api/recipe", json=asked(photo, OFF)).content
+    data = client.post("/api/recipe", json=request_body(photo, OFF)).content
 
     def send(data, **query):
         return client.post(f"/api/photos/{photo['id']}/recipe", params={"name": "a.json"}, content=data)
@@ -216,7 +216,7 @@ def test_requests_that_make_no_sense_are_refused(client, refused):
     photo = opened(client)
 
     def line(path, status=422, **content):
-        return refused(client.post(path, json=asked(photo) | content), status)
+        return refused(client.post(path, json=request_body(photo) | content), status)
 
     assert "no network nobody" in line("/api/state", network="nobody")
     assert "list" in line("/api/state", steps={"a": 1})
@@ -234,9 +234,9 @@ def test_requests_that_make_no_sense_are_refused(client, refused):
     assert "not JSON" in refused(client.post("/api/state", content=b"{"), 422)
 
 
-def test_what_is_no_photo_is_refused(client, desk, refused):
+def test_what_is_no_photo_is_refused(client, context, refused):
     answer = client.post("/api/photos", params={"name": "notes.txt"}, content=b"hello, I am text")
     assert refused(answer, 422).startswith("notes.txt: is not a photo")
     answer = client.post("/api/photos?name=big.jpg", content=b"x", headers={"Content-Length": "20000001"})
     assert "20 MB" in refused(answer, 413)
-    assert not list(desk.folder.iterdir())
+    assert not list(context.folder.iterdir())

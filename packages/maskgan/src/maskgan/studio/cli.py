@@ -12,7 +12,7 @@ from retouch_common.studio.cli import require_extra, run_studio, studio_options
 from maskgan.cli_options import parser_option
 
 if TYPE_CHECKING:
-    from retouch_common.studio.tools import Desk, Tool
+    from retouch_common.studio.tools import Tool, ToolContext
 
 
 @click.command()
@@ -31,11 +31,11 @@ def studio(photo: Path | None, weights: str, parser: str, port: int, device: str
 
     from maskgan.studio.server import edit_tool
 
-    def loaded(desk: Desk) -> Tool:
-        tool = edit_tool(desk, weights=weights, parser=parser)
+    def load_edit_tool(context: ToolContext) -> Tool:
+        tool = edit_tool(context, weights=weights, parser=parser)
         if tool.prepare is not None:
             tool.prepare()  # now, so that weights that cannot be loaded end the command
         return tool
 
-    factories = {**installed_factories(), "edit": loaded}
+    factories = {**installed_factories(), "edit": load_edit_tool}
     run_studio(photo, factories, first="edit", port=port, device=device, browser=not no_browser)

@@ -1,11 +1,11 @@
 """The Edit tool of the studio: its page's requests, below ``/edit``.
 
     GET  /api/about                   classes, colours, components, sizes
-    POST /api/photos?name=&aligned=   a photo's file -> its description; with ?file=ID one that another tool shows
+    POST /api/photos?name=&aligned=   a photo's file -> its description; ?file=ID: a photo of another tool
     GET  /api/photos/ID/face.png      the face
     GET  /api/photos/ID/labels        its mask, a byte per pixel
-    POST /api/photos/ID/labels        a corrected mask -> the description of another entry
-    POST /api/photos/ID/adapt?steps=  -> lines of JSON: steps taken, finally the description of another entry
+    POST /api/photos/ID/labels        a corrected mask -> the description of a new entry of the photo
+    POST /api/photos/ID/adapt?steps=  -> lines of JSON: steps taken, finally the description of a new entry
     POST /api/render                  an edit (JSON) -> image and warnings (JSON)
     POST /api/export/photo|face       an edit (JSON) -> a file
     POST /api/labels/encode           a mask, a byte per pixel -> a PNG with a palette
@@ -29,67 +29,67 @@ import numpy as np
 from retouch_common.errors import error_line
 from retouch_common.parsing.labels import CLASSES, COLOURS, NUM_CLASSES, decode_labels, encode_labels
 from retouch_common.studio.requests import (
-    TooLarge,
+    BodyTooLargeError,
     attachment,
-    body,
-    plain_name,
-    requested_file,
-    shown,
-    temporary_file,
+    photo_file,
+    read_body,
+    safe_filename,
+    temporary_file_response,
+    truncate,
 )
-from retouch_common.studio.tools import Desk, Lazy, Tool
+from retouch_common.studio.tools import Lazy, Tool, ToolContext
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from maskgan.config import COMPONENT_NAMES
-from maskgan.studio.session import Edit, OpenPhoto, Studio, encode_png
+from maskgan.studio.session import Edit, EditSession, OpenPhoto, encode_png
 
 PAGE = Path(__file__).parent / "page"
 EDIT_BYTES = 4_000_000
 LABEL_BYTES = 8_000_000
-MOST_STEPS = 1000
+MAX_STEPS = 1000
 
 
-def edit_tool(desk: Desk, *, weights: str = "small", parser: str = "small") -> Tool:
-    """Make the Edit tool."""
+def edit_tool(context: ToolContext, *, weights: str = "small", parser: str = "small") -> Tool:
+    """Create the Edit tool."""
 
-    def load() -> Studio:
+    def load() -> EditSession:
         from maskgan.editor import Editor
 
-        return Studio(Editor(weights, parser=parser, device=desk.device))
+        return EditSession(Editor(weights, parser=parser, device=context.device))
 
-    return tool_of(load, desk)
+    return create_tool(load, context)
 
 
-def tool_of(load: Callable[[], Studio], desk: Desk) -> Tool:
-    """Make the Edit tool; ``load`` returns the network and its open photos."""
-    page = _Page(Lazy(load), desk)
+def create_tool(load: Callable[[], EditSession], context: ToolContext) -> Tool:
+    """Create the Edit tool; ``load`` returns its session, at the first use."""
+    handlers = _Handlers(Lazy(load), context)
     routes = [
-        Route("/api/about", page.about),
-        Route("/api/photos", page.upload, methods=["POST"]),
-        Route("/api/photos/{id}/face.png", page.face),
-        Route("/api/photos/{id}/labels", page.labels),
-        Route("/api/photos/{id}/labels", page.reread, methods=["POST"]),
-        Route("/api/photos/{id}/adapt", page.adapt, methods=["POST"]),
-        Route("/api/render", page.render, methods=["POST"]),
-        Route("/api/export/photo", page.export_photo, methods=["POST"]),
-        Route("/api/export/face", page.export_face, methods=["POST"]),
-        Route("/api/labels/encode", page.encode, methods=["POST"]),
-        Route("/api/labels/decode", page.decode, methods=["POST"]),
+        Route("/api/about", handlers.about),
+        Route("/api/photos", handlers.upload, methods=["POST"]),
+        Route("/api/photos/{id}/face.png", handlers.face),
+        Route("/api/photos/{id}/labels", handlers.labels),
+        Route("/api/photos/{id}/labels", handlers.reencode, methods=["POST"]),
+        Route("/api/photos/{id}/adapt", handlers.adapt, methods=["POST"]),
+        Route("/api/render", handlers.render, methods=["POST"]),
+        Route("/api/export/photo", handlers.export_photo, methods=["POST"]),
+        Route("/api/export/face", handlers.export_face, methods=["POST"]),
+        Route("/api/labels/encode", handlers.encode, methods=["POST"]),
+        Route("/api/labels/decode", handlers.decode, methods=["POST"]),
     ]
-    return Tool(name="edit", title="Edit", page=PAGE, routes=routes, prepare=page.prepare, order=3)
+    return Tool(name="edit", title="Edit", page=PAGE, routes=routes, prepare=handlers.prepare, order=3)
 
 
-class _Page:
+class _Handlers:
     """Handlers of the page's requests."""
 
-    def __init__(self, studio: Lazy[Studio], desk: Desk) -> None:
-        self._lazy, self._desk = studio, desk
+    def __init__(self, session: Lazy[EditSession], context: ToolContext) -> None:
+        self._lazy, self._context = session, context
 
     @property
-    def _studio(self) -> Studio:
+    def _session(self) -> EditSession:
         return self._lazy()
 
     def prepare(self) -> None:
@@ -100,19 +100,19 @@ class _Page:
         await run_in_threadpool(self._lazy)
         return JSONResponse(
             {
-                "size": self._studio.size,
+                "size": self._session.size,
                 "classes": CLASSES,
                 "colours": COLOURS.tolist(),
                 "components": list(COMPONENT_NAMES),
-                "upload_bytes": self._studio.limits.upload_bytes,
+                "upload_bytes": self._session.limits.upload_bytes,
             }
         )
 
     async def upload(self, request: Request) -> Response:
         await run_in_threadpool(self._lazy)
         aligned = request.query_params.get("aligned") == "1"
-        async with requested_file(request, self._desk, self._studio.limits.upload_bytes) as file:
-            opened = await run_in_threadpool(self._studio.open, file, aligned=aligned)
+        async with photo_file(request, self._context, self._session.limits.upload_bytes) as file:
+            opened = await run_in_threadpool(self._session.open, file, aligned=aligned)
         return JSONResponse(_description(opened))
 
     async def face(self, request: Request) -> Response:
@@ -120,25 +120,27 @@ class _Page:
         return Response(await run_in_threadpool(encode_png, opened.view), media_type="image/png")
 
     async def labels(self, request: Request) -> Response:
-        return _bytes(self._photo(request).portrait.labels)
+        return _labels_response(self._photo(request).portrait.labels)
 
-    async def reread(self, request: Request) -> Response:
-        labels = self._labels(await body(request, LABEL_BYTES))
-        opened = await run_in_threadpool(self._studio.reread, request.path_params["id"], labels)
+    async def reencode(self, request: Request) -> Response:
+        labels = self._parse_labels(await read_body(request, LABEL_BYTES))
+        opened = await run_in_threadpool(self._session.reencode, request.path_params["id"], labels)
         return JSONResponse(_description(opened))
 
     async def adapt(self, request: Request) -> Response:
-        """Stream a line per step to show progress; disconnecting cancels."""
+        """Stream a line of JSON per step; disconnecting cancels."""
         opened = self._photo(request)
         text = request.query_params.get("steps", "")
-        if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MOST_STEPS:
-            raise ValueError(f"steps must be a whole number from 1 to {MOST_STEPS}, not {shown(text)!r}")
-        return StreamingResponse(_lines(self._studio, opened.id, int(text)), media_type="application/x-ndjson")
+        if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_STEPS:
+            raise ValueError(f"steps must be a whole number from 1 to {MAX_STEPS}, not {truncate(text)!r}")
+        return StreamingResponse(
+            _progress_lines(self._session, opened.id, int(text)), media_type="application/x-ndjson"
+        )
 
     async def render(self, request: Request) -> Response:
-        edit, view = await self._edit(request)
+        edit, view = await self._parse_edit(request)
         start = time.perf_counter()
-        image, warnings = await run_in_threadpool(self._studio.render, edit, view)
+        image, warnings = await run_in_threadpool(self._session.render, edit, view)
         return JSONResponse(
             {
                 "image": base64.b64encode(image).decode(),
@@ -148,35 +150,35 @@ class _Page:
         )
 
     async def export_photo(self, request: Request) -> Response:
-        edit, _ = await self._edit(request)
-        return temporary_file(*await run_in_threadpool(self._studio.export_photo, edit, self._desk.folder))
+        edit, _ = await self._parse_edit(request)
+        return temporary_file_response(*await run_in_threadpool(self._session.export_photo, edit, self._context.folder))
 
     async def export_face(self, request: Request) -> Response:
-        edit, view = await self._edit(request)
-        data, name = await run_in_threadpool(self._studio.export_face, edit, view)
+        edit, view = await self._parse_edit(request)
+        data, name = await run_in_threadpool(self._session.export_face, edit, view)
         return Response(data, headers=attachment(name), media_type="image/png")
 
     async def encode(self, request: Request) -> Response:
-        labels = self._labels(await body(request, LABEL_BYTES))
+        labels = self._parse_labels(await read_body(request, LABEL_BYTES))
         return Response(encode_labels(labels), media_type="image/png")
 
     async def decode(self, request: Request) -> Response:
-        name = plain_name(request.query_params.get("name", ""))
-        data = await body(request, LABEL_BYTES, name)
-        size = self._studio.size
+        name = safe_filename(request.query_params.get("name", ""))
+        data = await read_body(request, LABEL_BYTES, name)
+        size = self._session.size
         shape = _png_shape(data)  # first, since a file of a few kilobytes can declare a huge image
         if shape in (None, (size, size)):
             labels = decode_labels(data, name)
             if labels.shape == (size, size):
-                return _bytes(labels)
+                return _labels_response(labels)
             shape = labels.shape[::-1]
         raise ValueError(f"{name}: has {shape[0]}x{shape[1]} pixels; a mask for this page has {size}x{size}")
 
     def _photo(self, request: Request) -> OpenPhoto:
-        return self._studio.photo(request.path_params["id"])
+        return self._session.photo(request.path_params["id"])
 
-    def _labels(self, data: bytes) -> np.ndarray:
-        size = self._studio.size
+    def _parse_labels(self, data: bytes) -> np.ndarray:
+        size = self._session.size
         if len(data) != size * size:
             raise ValueError(f"the mask has {len(data)} pixels; {size}x{size} are needed")
         labels = np.frombuffer(bytearray(data), np.uint8).reshape(size, size)
@@ -184,32 +186,32 @@ class _Page:
             raise ValueError(f"the mask holds the label {labels.max()}; classes go from 0 to {NUM_CLASSES - 1}")
         return labels
 
-    async def _edit(self, request: Request) -> tuple[Edit, Any]:
+    async def _parse_edit(self, request: Request) -> tuple[Edit, Any]:
         """Parse the edit and the view of a request."""
         try:
-            data = json.loads(await body(request, EDIT_BYTES))
+            data = json.loads(await read_body(request, EDIT_BYTES))
             labels = base64.b64decode(data["labels"], validate=True)
             parts = {
                 str(name): (str(part["photo"]), float(part["amount"])) for name, part in data.get("parts", {}).items()
             }
             photo, view = str(data["photo"]), data.get("view", "photo")
-        except TooLarge:
+        except BodyTooLargeError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError("the request is not an edit") from error
         for name, (_, amount) in parts.items():
             if name not in COMPONENT_NAMES:
-                raise ValueError(f"no component {shown(name)}; there are {', '.join(COMPONENT_NAMES)}")
+                raise ValueError(f"no component {truncate(name)}; there are {', '.join(COMPONENT_NAMES)}")
             if not 0 <= amount <= 1:
                 raise ValueError(f"the amount of {name} must lie between 0 and 1, not {amount:g}")
         if view not in ("photo", "network"):
-            raise ValueError(f"view must be photo or network, not {shown(str(view))}")
-        return Edit(photo, self._labels(labels), parts), view
+            raise ValueError(f"view must be photo or network, not {truncate(str(view))}")
+        return Edit(photo, self._parse_labels(labels), parts), view
 
 
-def _lines(studio: Studio, id: str, steps: int) -> Iterator[bytes]:
+def _progress_lines(session: EditSession, id: str, steps: int) -> Iterator[bytes]:
     try:
-        for taken, opened in studio.adapt(id, steps):
+        for taken, opened in session.adapt(id, steps):
             progress = {"taken": taken, "steps": steps}
             yield json.dumps(progress | ({"photo": _description(opened)} if opened else {})).encode() + b"\n"
     except (LookupError, MemoryError, ValueError) as error:  # after the status was sent
@@ -234,5 +236,5 @@ def _png_shape(data: bytes) -> tuple[int, int] | None:
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
-def _bytes(labels: np.ndarray) -> Response:
+def _labels_response(labels: np.ndarray) -> Response:
     return Response(np.ascontiguousarray(labels, np.uint8).tobytes(), media_type="application/octet-stream")

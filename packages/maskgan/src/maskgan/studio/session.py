@@ -1,7 +1,7 @@
-"""Open photos of the studio: render edits of their faces, export the results.
+"""Open photos of the Edit tool: render edits of their faces, export the results.
 
 Independent of HTTP. Photos have random ids, so that pages in several tabs do not interfere, and are immutable:
-re-encoding a face through a corrected mask makes another entry of the same file. The network runs one call at a time.
+re-encoding a face with a corrected mask adds another entry of the same file. The network runs one call at a time.
 
 Shapes: S is the network's size; labels are (S, S) uint8, 0 to 10; images for the page (V, V, 3) uint8, where the side V
 is at most 2 S and not larger than the face in the photo.
@@ -26,7 +26,7 @@ from retouch_common.inference.regions import locate_faces
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
-from retouch_common.studio.files import DECODING, OpenPhotos, StoredFile
+from retouch_common.studio.files import DECODE_LOCK, PhotoCache, StoredFile
 
 from maskgan.components import warnings_of
 from maskgan.edit_files import EditOptions
@@ -46,7 +46,7 @@ class Limits:
     photos: int = 16
 
 
-class NoFace(ValueError):
+class NoFaceError(ValueError):
     """No face was found in a square photo, which may be an aligned face."""
 
     hints: ClassVar[dict[str, bool]] = {"aligned": True}
@@ -80,18 +80,18 @@ class Edit:
     parts: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
-class Studio:
+class EditSession:
     """Open photos and the network.
 
-    Methods that take ids raise :class:`UnknownPhoto` for photos that are not open, and ValueError for labels or parts
-    that do not fit.
+    Methods that take ids raise :class:`UnknownPhotoError` for photos that are not open, and ValueError for labels
+    or parts that do not fit.
     """
 
     def __init__(self, editor: Editor, limits: Limits | None = None) -> None:
         self.editor, self.limits = editor, limits or Limits()
         self.size: int = editor.size
-        self._photos: OpenPhotos[OpenPhoto] = OpenPhotos(self.limits.photos)
-        self._network = threading.Lock()
+        self._photos: PhotoCache[OpenPhoto] = PhotoCache(self.limits.photos)
+        self._network_lock = threading.Lock()
 
     def prepare(self) -> None:
         """Load the face detector if it is available; otherwise opening photos reports why it is not."""
@@ -106,23 +106,23 @@ class Studio:
             aligned: It is an aligned face.
 
         Raises:
-            NoFace: No face was found; ``aligned`` is an option.
+            NoFaceError: No face was found; ``aligned`` is an option.
             ValueError: It is not a photo, too large, or shows no face.
             OSError: It cannot be read.
         """
-        with DECODING:
+        with DECODE_LOCK:
             photo = Photo.open(file.path)
-            square = _find(photo, file.name, aligned)
-            with self._network:
+            square = _find_face(photo, file.name, aligned)
+            with self._network_lock:
                 portrait = self.editor.open_source(photo, square)
             side = min(MAX_ZOOM * self.size, max(self.size, round(square.side)))
             ((_, view),) = read_aligned(Photo.open(file.path), [square], side)
         return self._photos.add(OpenPhoto("", file, Photo.open(file.path), portrait, to_levels(view)))
 
-    def reread(self, id: str, labels: np.ndarray) -> OpenPhoto:
-        """Encode a face again through a corrected mask (S, S); return another entry of the same photo."""
+    def reencode(self, id: str, labels: np.ndarray) -> OpenPhoto:
+        """Encode a face with a corrected mask (S, S); return a new entry of the same photo."""
         opened = self.photo(id)
-        with DECODING, self._network:
+        with DECODE_LOCK, self._network_lock:
             source = Photo.open(opened.file.path)
             portrait = self.editor.open_source(source, opened.portrait.square, labels=labels)
         return self._photos.add(replace(opened, portrait=portrait))
@@ -134,16 +134,16 @@ class Studio:
             The number of steps taken and None; at the end the number and another entry of the same photo.
         """
         opened = self.photo(id)
-        with self._network:
+        with self._network_lock:
             adaptation = self.editor.adaptation(opened.portrait, steps=steps)
         taken = enumerate(adaptation, 1)
         while True:
-            with self._network:
+            with self._network_lock:
                 step = next(taken, None)
             if step is None:
                 break
             yield step[0], None
-        with self._network:
+        with self._network_lock:
             portrait = self.editor.adapted(opened.portrait, adaptation)
         yield steps, self._photos.add(replace(opened, portrait=portrait))
 
@@ -157,13 +157,13 @@ class Studio:
         ``view`` is "photo" for the face in the photo, (V, V), or "network" for the network's output, (S, S).
         """
         opened = self.photo(edit.photo)
-        image = self._view(opened, self._edited(opened, edit), view)
+        image = self._view(opened, self._render(opened, edit), view)
         return encode_png(image), warnings_of(edit.labels)
 
     def export_face(self, edit: Edit, view: View = "photo") -> tuple[bytes, str]:
         """Return the edited face as a PNG file of S x S pixels, and a name for it."""
         opened = self.photo(edit.photo)
-        edited = self._edited(opened, edit)
+        edited = self._render(opened, edit)
         face = edited.image if view == "network" else edited.finished
         return encode_png(to_levels(face)), f"{Path(opened.file.name).stem}.face.png"
 
@@ -174,34 +174,34 @@ class Studio:
             OSError: The file cannot be written.
         """
         opened = self.photo(edit.photo)
-        edited = self._edited(opened, edit)
+        edited = self._render(opened, edit)
         photo = Photo.open(opened.file.path)
         target = folder / f"{secrets.token_hex(8)}{photo.format.suffixes[0]}"
         history = edit_record(EditOptions(), self.editor.model.weights_sha256)
-        with DECODING:
+        with DECODE_LOCK:
             photo.write_stripes(target, self.editor.pasted_rows(photo, opened.portrait, edited), edit=history)
-        given = Path(opened.file.name)
-        suffix = given.suffix if given.suffix.lower() in photo.format.suffixes else photo.format.suffixes[0]
-        return target, f"{given.stem}.edited{suffix}"
+        original = Path(opened.file.name)
+        suffix = original.suffix if original.suffix.lower() in photo.format.suffixes else photo.format.suffixes[0]
+        return target, f"{original.stem}.edited{suffix}"
 
-    def _edited(self, opened: OpenPhoto, edit: Edit) -> Edited:
+    def _render(self, opened: OpenPhoto, edit: Edit) -> Edited:
         parts = {name: (self.photo(id).portrait.codes, amount) for name, (id, amount) in edit.parts.items()}
-        with self._network:
+        with self._network_lock:
             codes = self.editor.blend(opened.portrait.codes, parts) if parts else opened.portrait.codes
             return self.editor.render(opened.portrait, edit.labels, codes)
 
     def _view(self, opened: OpenPhoto, edited: Edited, view: View) -> np.ndarray:
         if view == "network":
             return to_levels(edited.image)
-        # Pasted as into the photo: the same softness, the same detail.
+        # Pasted as into the photo: with the same feathering and detail.
         side = len(opened.view)
         square = FaceSquare((side / 2, side / 2), float(side), feather=opened.portrait.square.feather)
         portrait = replace(opened.portrait, square=square, photo_size=(side, side))
         return self.editor.paste(opened.view, portrait, edited)
 
 
-def _find(photo: Photo, name: str, aligned: bool) -> FaceSquare:
-    """Return the position of the largest face; for errors see :meth:`Studio.open`."""
+def _find_face(photo: Photo, name: str, aligned: bool) -> FaceSquare:
+    """Return the position of the largest face; for errors see :meth:`EditSession.open`."""
     if aligned:
         return whole_square(photo.height, photo.width)
     try:
@@ -212,7 +212,7 @@ def _find(photo: Photo, name: str, aligned: bool) -> FaceSquare:
     if faces:
         return portrait_square(faces[0], photo.height, photo.width)
     if photo.width == photo.height:
-        raise NoFace(f"{name}: {reason}")
+        raise NoFaceError(f"{name}: {reason}")
     raise ValueError(f"{name}: {reason}; a square photo that the face fills can be opened nevertheless")
 
 

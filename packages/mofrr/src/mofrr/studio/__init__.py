@@ -1,1 +1,1 @@
-"""The Restore tool of the studio: what was found on each face, and how much of it is undone."""
+"""The Restore tool of the studio: the retouching detected on each face, and how much of it is undone."""

@@ -21,8 +21,8 @@ from retouch_common.inference.faces import ChangedFace, changed_face_rows, face_
 from retouch_common.inference.photos import edit_record, require_strength
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import paste_part
-from retouch_common.studio.files import OpenPhotos, StoredFile
-from retouch_common.studio.views import ShownPhoto, Window, encode_view
+from retouch_common.studio.files import PhotoCache, StoredFile
+from retouch_common.studio.views import PhotoPreview, Window, encode_view
 
 from mofrr.config import NUM_DEGREES
 from mofrr.restore import RestoreOptions
@@ -41,7 +41,7 @@ Step = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class OpenFace:
-    """A face: its square, its aligned image (1, 3, S, S) in [0, 1], and what router and experts say of it."""
+    """A face: its square, its aligned image (1, 3, S, S) in [0, 1], and the outputs of router and experts."""
 
     square: FaceSquare
     image: torch.Tensor
@@ -50,51 +50,51 @@ class OpenFace:
 
 @dataclass(frozen=True)
 class OpenPhoto:
-    """A photo that is restored.
+    """An open photo.
 
     Attributes:
         id: Id for pages.
-        shown: The photo.
-        faces: Its faces, once they were found.
+        preview: The photo and its proxy.
+        faces: Its faces; empty until they are detected.
     """
 
     id: str
-    shown: ShownPhoto
+    preview: PhotoPreview
     faces: list[OpenFace] = field(default_factory=list, repr=False)
 
 
-class Restoring:
+class RestoreSession:
     """Open photos and the network.
 
-    Methods that take an id raise :class:`UnknownPhoto` for photos that are not open, and ValueError for steps that do
-    not exist.
+    Methods that take an id raise :class:`UnknownPhotoError` for photos that are not open, and ValueError for steps
+    that do not exist.
     """
 
     def __init__(self, restorer: Restorer) -> None:
         self.restorer = restorer
         self.operations: tuple[str, ...] = restorer.network.config.operations
-        self._photos: OpenPhotos[OpenPhoto] = OpenPhotos(PHOTOS)
-        self._network = threading.Lock()
+        self._photos: PhotoCache[OpenPhoto] = PhotoCache(PHOTOS)
+        self._network_lock = threading.Lock()
 
     def open(self, file: StoredFile) -> OpenPhoto:
-        """Open a photo and reduce it; for errors see :meth:`ShownPhoto.open`."""
-        return self._photos.add(OpenPhoto("", ShownPhoto.open(file)))
+        """Open a photo and reduce it; for errors see :meth:`PhotoPreview.open`."""
+        return self._photos.add(OpenPhoto("", PhotoPreview.open(file)))
 
     def photo(self, id: str) -> OpenPhoto:
         """Return an open photo."""
         return self._photos[id]
 
     def faces(self, id: str) -> list[OpenFace]:
-        """Return the faces of a photo, with what router and experts say of them; computed at the first call.
+        """Return the faces of a photo, with the outputs of router and experts; computed at the first call.
 
         Raises:
             NoFaceFound: If there is none.
             ValueError: If the detector's weights are missing.
         """
         opened, network, options = self.photo(id), self.restorer.network, self.restorer.options
-        with self._network:
+        with self._network_lock:
             if not opened.faces:
-                photo = Photo.open(opened.shown.file.path)
+                photo = Photo.open(opened.preview.file.path)
                 squares = plan_faces(photo).squares
                 faces = []
                 for index, face, traces in read_faces(photo, squares, network.config.size):
@@ -122,12 +122,12 @@ class Restoring:
                 }
                 for column, name in enumerate(self.operations)
             ]
-            photo = self.photo(id).shown.photo
+            photo = self.photo(id).preview.photo
             faces.append({"box": face.square.bounds(photo.height, photo.width), "operations": operations})
         return {"strength": strength, "faces": faces}
 
     def _state(self, id: str, steps: Sequence[Step]) -> tuple[float, list[list[float]]]:
-        """Return the strength and the shares by face that steps amount to; at first those of the network."""
+        """Return the strength and the shares by face after the steps, which start from those of the network."""
         faces = self.faces(id)
         weighted = self.restorer.network.config.gates == "probability"
         strength, shares = 1.0, []
@@ -155,7 +155,7 @@ class Restoring:
         strength, shares = self._state(id, steps)
         faces = []
         for face, chosen in zip(self.faces(id), shares, strict=True):
-            with self._network:
+            with self._network_lock:
                 output = self.restorer.network.combine(face.found, torch.tensor([chosen]))
             change = face_change(output, face.image)[0]
             faces.append(ChangedFace(face.square, change * np.float32(strength)))
@@ -163,16 +163,16 @@ class Restoring:
 
     def before(self, id: str, window: Window, width: int, height: int) -> bytes:
         """Return a part of the photo (x, y, w, h) as JPEG, of at most these sides."""
-        pixels, _ = self.photo(id).shown.part(window, width)
+        pixels, _ = self.photo(id).preview.crop(window, width)
         return encode_view(pixels, width, height)
 
     def view(self, id: str, steps: Sequence[Step], window: Window, width: int, height: int) -> bytes:
         """Return a part of the restored photo; arguments as of :meth:`before`."""
-        shown = self.photo(id).shown
+        preview = self.photo(id).preview
         faces = self.restored(id, steps)
-        pixels, full = shown.part(window, width)
-        factor, limit = (1, shown.limit) if full else (shown.factor, 255)
-        size = (shown.photo.height, shown.photo.width) if full else shown.proxy.shape[:2]
+        pixels, full = preview.crop(window, width)
+        factor, limit = (1, preview.max_level) if full else (preview.factor, 255)
+        size = (preview.photo.height, preview.photo.width) if full else preview.proxy.shape[:2]
         layers = []
         for face in faces:
             square = replace(
@@ -193,22 +193,22 @@ class Restoring:
             OSError: The file cannot be written.
             ValueError: The format cannot hold the photo.
         """
-        shown, (strength, shares) = self.photo(id).shown, self._state(id, steps)
-        photo = Photo.open(shown.file.path)
-        given = Path(shown.file.plain_name)
+        preview, (strength, shares) = self.photo(id).preview, self._state(id, steps)
+        photo = Photo.open(preview.file.path)
+        original = Path(preview.file.basename)
         if suffix is None:
             suffixes = photo.format.suffixes
-            suffix = given.suffix if given.suffix.lower() in suffixes else suffixes[0]
-        photo.check_output(Path(f"{given.stem}{suffix}"))
+            suffix = original.suffix if original.suffix.lower() in suffixes else suffixes[0]
+        photo.check_output(Path(f"{original.stem}{suffix}"))
         target = folder / f"{secrets.token_hex(8)}{suffix}"
-        chosen = "; ".join(
+        summary = "; ".join(
             " ".join(f"{name} {share:.2f}" for name, share in zip(self.operations, face, strict=True) if share)
             for face in shares
         )
-        settings = {"strength": strength, "experts": chosen or "none"}
+        settings = {"strength": strength, "experts": summary or "none"}
         edit = edit_record(options, self.restorer.network.model.weights_sha256, settings=settings)
         rows = changed_face_rows(photo, self.restored(id, steps))
         photo.write_stripes(
             target, rows, quality=options.quality, edit=edit if options.provenance else None, strip=options.strip
         )
-        return target, f"{given.stem}.restored{suffix}"
+        return target, f"{original.stem}.restored{suffix}"

@@ -1,48 +1,48 @@
-// Requests to the server. Every failure becomes a Refusal with one line for the user.
+// Requests to the server. Failures are thrown as a RequestError, whose message is one line for the user.
 
-export class Refusal extends Error {
+export class RequestError extends Error {
   constructor(line, { status = 0, ...hints } = {}) {
     super(line);
-    Object.assign(this, { status, hints }); // hints: what the server says beside the line
+    Object.assign(this, { status, hints }); // hints: further fields of the server's error
   }
 }
 
-export async function ask(path, options = {}) {
-  let answer;
+export async function fetchOk(path, options = {}) {
+  let response;
   try {
-    answer = await fetch(path, options);
+    response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal("The studio does not answer. Is it still running in its terminal?");
+    throw new RequestError("The studio does not answer. Is it still running in its terminal?");
   }
-  if (answer.ok) return answer;
-  let said = {};
+  if (response.ok) return response;
+  let body = {};
   try {
-    said = await answer.json();
+    body = await response.json();
   } catch {
     // a response without an error line
   }
-  const { error, ...hints } = said;
-  throw new Refusal(error ?? `The studio refused (${answer.status}).`, { status: answer.status, ...hints });
+  const { error, ...hints } = body;
+  throw new RequestError(error ?? `The studio refused (${response.status}).`, { status: response.status, ...hints });
 }
 
 export const post = (path, body, type = "application/octet-stream") =>
-  ask(path, { method: "POST", body, headers: { "Content-Type": type } });
+  fetchOk(path, { method: "POST", body, headers: { "Content-Type": type } });
 
-// The answer's file and the name that the server gives it.
-export async function received(answer, otherwise) {
-  const name = /filename\*=UTF-8''([^;]+)/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1];
-  return { blob: await answer.blob(), name: name ? decodeURIComponent(name) : otherwise };
+// The file of a response and its name.
+export async function readDownload(response, defaultName) {
+  const name = /filename\*=UTF-8''([^;]+)/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];
+  return { blob: await response.blob(), name: name ? decodeURIComponent(name) : defaultName };
 }
 
-export const about = async () => (await ask("api/about")).json();
+export const fetchAbout = async () => (await fetchOk("api/about")).json();
 
-// Open a photo: a File, or the id of a file that another tool shows. more: further parameters of the tool.
-export async function openPhoto(file, limit, more = {}) {
-  if (typeof file === "string") return (await post(`api/photos?${new URLSearchParams({ file, ...more })}`)).json();
+// Open a photo: a File, or the id of a file that is open in another tool. params: further query parameters.
+export async function openPhoto(file, limit, params = {}) {
+  if (typeof file === "string") return (await post(`api/photos?${new URLSearchParams({ file, ...params })}`)).json();
   if (file.size > limit) {
     const size = Math.round(file.size / 1e6);
-    throw new Refusal(`${file.name}: has ${size} MB; the studio opens photos up to ${Math.round(limit / 1e6)} MB.`);
+    throw new RequestError(`${file.name}: has ${size} MB; the studio opens photos up to ${Math.round(limit / 1e6)} MB.`);
   }
-  return (await post(`api/photos?${new URLSearchParams({ name: file.name, ...more })}`, file)).json();
+  return (await post(`api/photos?${new URLSearchParams({ name: file.name, ...params })}`, file)).json();
 }

@@ -11,41 +11,41 @@ export function chooseFile(input) {
 }
 
 export function download(blob, name) {
-  const address = URL.createObjectURL(blob);
-  const link = Object.assign(document.createElement("a"), { href: address, download: name });
+  const url = URL.createObjectURL(blob);
+  const link = Object.assign(document.createElement("a"), { href: url, download: name });
   link.click();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-// Files dropped on the page. places: [element, overlay text, handler]; the first whose element contains the pointer wins.
-export function acceptDrops(places, veil) {
+// Accept files dropped on the page. targets: [element, overlay text, handler]; the first that contains the pointer wins.
+export function acceptDrops(targets, overlay) {
   let depth = 0;
-  const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  const placeOf = (event) => places.find(([element]) => element.contains(event.target));
-  const mark = (event) => {
-    const place = event && placeOf(event);
-    places.forEach(([element]) => element.classList.toggle("dropping", element === place?.[0]));
-    veil.hidden = !place;
-    if (place) veil.firstElementChild.textContent = place[1];
+  const hasFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  const targetOf = (event) => targets.find(([element]) => element.contains(event.target));
+  const highlight = (event) => {
+    const target = event && targetOf(event);
+    targets.forEach(([element]) => element.classList.toggle("dropping", element === target?.[0]));
+    overlay.hidden = !target;
+    if (target) overlay.firstElementChild.textContent = target[1];
   };
   window.addEventListener("dragenter", (event) => {
-    if (carriesFile(event)) depth++;
+    if (hasFile(event)) depth++;
   });
   window.addEventListener("dragover", (event) => {
-    if (!carriesFile(event)) return;
+    if (!hasFile(event)) return;
     event.preventDefault();
-    mark(event);
+    highlight(event);
   });
   window.addEventListener("dragleave", (event) => {
-    if (carriesFile(event) && --depth <= 0) mark(null);
+    if (hasFile(event) && --depth <= 0) highlight(null);
   });
   window.addEventListener("drop", (event) => {
-    if (!carriesFile(event)) return;
+    if (!hasFile(event)) return;
     event.preventDefault();
     depth = 0;
-    const place = placeOf(event);
-    mark(null);
+    const target = targetOf(event);
+    highlight(null);
     const file = event.dataTransfer.files[0];
-    if (place && file) place[2](file);
+    if (target && file) target[2](file);
   });
 }

@@ -1,4 +1,4 @@
-// The images of a layer: the whole photo, and over it the visible part in full resolution.
+// A layer of the stage: an image of the whole photo, and over it one of the visible part in full resolution.
 
 export class Layer {
   constructor(element) {
@@ -7,7 +7,7 @@ export class Layer {
   }
 
   async showBase(blob) {
-    await swap(this.base, blob);
+    await replaceImage(this.base, blob);
   }
 
   // part: [x, y, w, h] of a photo of width and height
@@ -16,7 +16,7 @@ export class Layer {
     const style = {
       left: percent(x, width), top: percent(y, height), width: percent(w, width), height: percent(h, height),
     };
-    await swap(this.detail, blob, style);
+    await replaceImage(this.detail, blob, style);
   }
 
   hideDetail() {
@@ -28,8 +28,8 @@ export class Layer {
   }
 }
 
-// Decode before it is shown, so that nothing flickers.
-async function swap(image, blob, style = {}) {
+// Decode the next image before it is shown, to avoid flicker.
+async function replaceImage(image, blob, style = {}) {
   const next = new Image();
   next.src = URL.createObjectURL(blob);
   await next.decode();

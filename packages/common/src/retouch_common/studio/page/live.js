@@ -1,17 +1,18 @@
-// Live rendering: debounced, one request at a time, the latest state only.
+// Live rendering: debounced, with one request at a time, always of the latest state.
 
-const PAUSE = 90; // debounce in ms
+const DEBOUNCE = 90; // debounce in ms
 const MAX_DELAY = 300; // maximum delay in ms during continuous changes
 
 export class LiveRender {
   #timer = 0;
-  #first = 0;
+  #firstChange = 0;
   #running = false;
-  #wanted = false;
+  #dirty = false;
 
-  // state(): the edit, or null when there is none; shown(answer, ms, revision), failed(error), busy(bool)
-  constructor(ask, state, { shown, failed, busy }) {
-    Object.assign(this, { ask, state, shown, failed, busy });
+  // render(state): promise of a result; state(): what to render, or null;
+  // onResult(result, milliseconds, revision), onError(error), onBusy(boolean)
+  constructor(render, state, { onResult, onError = () => {}, onBusy = () => {} }) {
+    Object.assign(this, { render, state, onResult, onError, onBusy });
     this.revision = 0;
   }
 
@@ -22,39 +23,40 @@ export class LiveRender {
 
   // Render, and wait until nothing is being rendered.
   async settled() {
-    this.changed();
+    this.schedule();
     while (this.pending) await new Promise((resolve) => setTimeout(resolve, 50));
   }
 
-  changed() {
+  // Render soon: the state has changed.
+  schedule() {
     this.revision++;
-    this.#wanted = true;
+    this.#dirty = true;
     if (this.#running) return; // runs again after the response
     const now = performance.now();
-    if (!this.#timer) this.#first = now;
+    if (!this.#timer) this.#firstChange = now;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#run(), Math.max(0, Math.min(PAUSE, this.#first + MAX_DELAY - now)));
+    this.#timer = setTimeout(() => this.#run(), Math.max(0, Math.min(DEBOUNCE, this.#firstChange + MAX_DELAY - now)));
   }
 
   async #run() {
     this.#timer = 0;
-    if (this.#running || !this.#wanted) return;
+    if (this.#running || !this.#dirty) return;
     const state = this.state();
-    this.#wanted = false;
+    this.#dirty = false;
     if (!state) return;
     const { revision } = this;
     this.#running = true;
-    this.busy(true);
+    this.onBusy(true);
     const start = performance.now();
     try {
-      const answer = await this.ask(state);
-      if (state.photo === this.state()?.photo) await this.shown(answer, performance.now() - start, revision);
+      const result = await this.render(state);
+      if (state.photo === this.state()?.photo) await this.onResult(result, performance.now() - start, revision);
     } catch (error) {
-      if (!this.#wanted) this.failed(error);
+      if (!this.#dirty) this.onError(error);
     } finally {
       this.#running = false;
-      if (this.#wanted) this.#run();
-      else this.busy(false);
+      if (this.#dirty) this.#run();
+      else this.onBusy(false);
     }
   }
 }

@@ -16,8 +16,8 @@ export class Notice {
     this.#show(line, "error", action);
   }
 
-  news(line) {
-    this.#show(line, "news", null);
+  info(line) {
+    this.#show(line, "info", null);
     this.#timer = setTimeout(() => this.clear(), 1000 * SECONDS);
   }
 

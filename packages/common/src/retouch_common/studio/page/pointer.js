@@ -1,14 +1,14 @@
 // Mouse, pen and touch on the stage: moving the view, brush strokes, a frame around a face.
 //
-// The main button uses the tool, the middle button or Space moves the view; two fingers move and zoom.
+// The main button uses the tool, the middle button or Space moves the view; two touches move and zoom.
 
-const APART = 1.5; // least distance of a stroke's points in screen pixels
+const MIN_DISTANCE = 1.5; // between points of a stroke, in CSS pixels
 
 export class Pointer {
   // actions: stroke(tool, points), framed(box), drawing(), hovered(point)
   constructor(stage, viewport, store, actions) {
     Object.assign(this, { stage, viewport, store, actions });
-    this.fingers = new Map();
+    this.touches = new Map();
     this.stroke = null; // {id, tool, points}
     this.panning = null;
     this.space = false;
@@ -35,8 +35,8 @@ export class Pointer {
     if (!this.store.get("photo") || event.target.closest("button, .divider")) return;
     this.stage.setPointerCapture(event.pointerId);
     if (event.pointerType === "touch") {
-      this.fingers.set(event.pointerId, [event.clientX, event.clientY]);
-      if (this.fingers.size > 1) {
+      this.touches.set(event.pointerId, [event.clientX, event.clientY]);
+      if (this.touches.size > 1) {
         this.stroke = this.panning = null;
         this.actions.drawing();
         return;
@@ -52,12 +52,12 @@ export class Pointer {
   }
 
   #move(event) {
-    if (this.fingers.has(event.pointerId)) {
-      if (this.fingers.size > 1) {
+    if (this.touches.has(event.pointerId)) {
+      if (this.touches.size > 1) {
         this.#pinch(event);
         return;
       }
-      this.fingers.set(event.pointerId, [event.clientX, event.clientY]);
+      this.touches.set(event.pointerId, [event.clientX, event.clientY]);
     }
     if (this.panning) {
       this.viewport.pan(event.clientX - this.panning[0], event.clientY - this.panning[1]);
@@ -71,24 +71,24 @@ export class Pointer {
 
   #extend(point) {
     const last = this.stroke.points.at(-1);
-    const far = Math.hypot(point[0] - last[0], point[1] - last[1]) * this.viewport.scale >= APART;
+    const far = Math.hypot(point[0] - last[0], point[1] - last[1]) * this.viewport.scale >= MIN_DISTANCE;
     if (far) this.stroke.points.push(point);
   }
 
   #pinch(event) {
-    const before = [...this.fingers.values()];
-    this.fingers.set(event.pointerId, [event.clientX, event.clientY]);
-    const after = [...this.fingers.values()];
+    const before = [...this.touches.values()];
+    this.touches.set(event.pointerId, [event.clientX, event.clientY]);
+    const after = [...this.touches.values()];
     const middle = ([[ax, ay], [bx, by]]) => [(ax + bx) / 2, (ay + by) / 2];
-    const apart = ([[ax, ay], [bx, by]]) => Math.hypot(ax - bx, ay - by) || 1;
+    const distance = ([[ax, ay], [bx, by]]) => Math.hypot(ax - bx, ay - by) || 1;
     const [[x0, y0], [x1, y1]] = [middle(before), middle(after)];
     const box = this.stage.getBoundingClientRect();
     this.viewport.pan(x1 - x0, y1 - y0);
-    this.viewport.zoom(apart(after) / apart(before), x1 - box.left, y1 - box.top);
+    this.viewport.zoom(distance(after) / distance(before), x1 - box.left, y1 - box.top);
   }
 
   #up(event) {
-    this.fingers.delete(event.pointerId);
+    this.touches.delete(event.pointerId);
     this.panning = null;
     this.stage.classList.remove("panning");
     if (this.stroke?.id !== event.pointerId) return;

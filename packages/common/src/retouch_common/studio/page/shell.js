@@ -1,53 +1,54 @@
-// The page's frame: bar, notices, the busy line, links to the other tools.
+// The shell around every tool: header, notices, busy indicator, tabs.
 
-import { Refusal } from "./api.js";
+import { RequestError } from "./api.js";
 import { Notice } from "./notice.js";
 
 export const byId = (id) => document.getElementById(id);
 export const notice = new Notice();
 
-// Id of the photo's file that the page was opened with, or null.
+// Id of the file that the page is opened with, or null.
 export const startFile = new URLSearchParams(location.search).get("file");
 
-// Show a refusal in one line, with an action [label, handler] if given; other errors are bugs.
-export function failed(error, action = null) {
-  if (!(error instanceof Refusal)) throw error;
+// Show a RequestError, with an action [label, handler] if given; other errors are bugs and thrown again.
+export function reportError(error, action = null) {
+  if (!(error instanceof RequestError)) throw error;
   notice.error(error.message, action);
 }
 
 let tasks = 0;
 
-export async function busyWith(words, work) {
+// Show a message until a task is done.
+export async function withBusy(message, task) {
   tasks++;
   byId("busy").hidden = false;
-  byId("busy").lastElementChild.textContent = words;
+  byId("busy").lastElementChild.textContent = message;
   try {
-    return await work();
+    return await task();
   } finally {
     byId("busy").hidden = --tasks === 0;
   }
 }
 
-// Show the photo's name and size; parts of the page that need a photo cannot be used without one.
-export function followPhoto(store) {
+// Keep the photo's name, the tabs' links and the availability of controls up to date with the store.
+export function bindPhoto(store) {
   const tool = document.body.dataset.tool;
   const links = [...document.querySelectorAll("#tabs a")];
-  links.forEach((link) => (link.dataset.address = link.getAttribute("href")));
-  store.follow(["photo"], () => {
+  links.forEach((link) => (link.dataset.path = link.getAttribute("href")));
+  store.subscribe(["photo"], () => {
     const photo = store.get("photo");
     document.querySelectorAll(".needs-photo").forEach((part) => (part.inert = !photo));
     byId("photo-name").textContent = photo ? `${photo.name}  ${photo.width} × ${photo.height}` : "";
     byId("photo-name").title = photo?.name ?? "";
     document.title = photo ? `${photo.name} – ${tool} – retouch studio` : `${tool} – retouch studio`;
     const query = photo ? `?${new URLSearchParams({ file: photo.file })}` : "";
-    links.forEach((link) => (link.href = link.dataset.address + query));
+    links.forEach((link) => (link.href = link.dataset.path + query));
   });
   window.addEventListener("beforeunload", (event) => {
     if (store.get("unsaved")) event.preventDefault();
   });
 }
 
-// buttons: names of actions by the buttons' ids
-export function wire(buttons, actions) {
+// buttons: names of actions by ids of buttons
+export function bindButtons(buttons, actions) {
   for (const [id, name] of Object.entries(buttons)) byId(id).addEventListener("click", () => actions[name]());
 }

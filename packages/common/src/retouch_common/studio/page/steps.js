@@ -1,31 +1,31 @@
-// A list of steps with undo and redo: the one record of what was done.
+// The list of steps, with undo and redo.
 
 export class Steps {
   #store;
 
   constructor(store) {
-    this.#store = store; // with steps, undone and time
+    this.#store = store; // its fields steps, undone, time and unsaved are used
   }
 
-  // Add a step; with `merge` it replaces the last one, of the same slider.
+  // Add a step; with `merge` it replaces the last one if that is of the same kind.
   add(step, merge = false) {
     const steps = this.#store.get("steps");
     const kept = merge && sameKind(steps.at(-1), step) ? steps.slice(0, -1) : steps;
     this.#set([...kept, step], []);
   }
 
-  // Go to the state after `count` steps, those undone included.
-  go(count) {
+  // Undo or redo to the state after `count` steps.
+  goTo(count) {
     const all = [...this.#store.get("steps"), ...this.#store.get("undone")];
     if (count >= 0 && count <= all.length) this.#set(all.slice(0, count), all.slice(count));
   }
 
   undo() {
-    this.go(this.#store.get("steps").length - 1);
+    this.goTo(this.#store.get("steps").length - 1);
   }
 
   redo() {
-    this.go(this.#store.get("steps").length + 1);
+    this.goTo(this.#store.get("steps").length + 1);
   }
 
   #set(steps, undone) {
@@ -33,10 +33,9 @@ export class Steps {
   }
 }
 
-// The list in the panel: a button for every step, which leads back, or forward, to it.
-// titleOf(step): its text
-export function showSteps(list, store, steps, titleOf) {
-  store.follow(["steps", "undone"], () => {
+// Show the steps as a list of buttons that undo or redo to them. titleOf(step): text of a button
+export function bindStepList(list, store, steps, titleOf) {
+  store.subscribe(["steps", "undone"], () => {
     const [done, undone] = [store.get("steps"), store.get("undone")];
     const rows = [["As found", 0], ...[...done, ...undone].map((step, index) => [titleOf(step), index + 1])];
     list.replaceChildren(
@@ -45,7 +44,7 @@ export function showSteps(list, store, steps, titleOf) {
         row.classList.toggle("undone", count > done.length);
         const button = Object.assign(document.createElement("button"), { type: "button", textContent: title });
         if (count === done.length) button.setAttribute("aria-current", "step");
-        button.addEventListener("click", () => steps.go(count));
+        button.addEventListener("click", () => steps.goTo(count));
         row.append(button);
         return row;
       }),
@@ -54,8 +53,8 @@ export function showSteps(list, store, steps, titleOf) {
   });
 }
 
-// A slider whose drag is one step. step(value): the step
-export function sliderSteps(input, steps, step) {
+// Record the changes of a slider as steps, one for each drag. step(value): the step
+export function bindSliderSteps(input, steps, step) {
   let dragging = false;
   input.addEventListener("input", () => {
     steps.add(step(Number(input.value)), dragging);

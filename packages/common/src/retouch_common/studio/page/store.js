@@ -1,4 +1,4 @@
-// The page's state: `set` changes it and notifies subscribers.
+// Observable state of a page.
 
 export class Store {
   #values;
@@ -15,14 +15,14 @@ export class Store {
   set(changes) {
     const changed = Object.keys(changes).filter((name) => this.#values[name] !== changes[name]);
     Object.assign(this.#values, changes);
-    for (const { names, tell } of this.#listeners) {
-      if (names.some((name) => changed.includes(name))) tell();
+    for (const { names, listener } of this.#listeners) {
+      if (names.some((name) => changed.includes(name))) listener();
     }
   }
 
-  // Call `tell` now and whenever one of `names` changes.
-  follow(names, tell) {
-    this.#listeners.push({ names, tell });
-    tell();
+  // Call `listener` now and whenever one of the named values changes.
+  subscribe(names, listener) {
+    this.#listeners.push({ names, listener });
+    listener();
   }
 }

@@ -1,17 +1,18 @@
-// Where the photo is on the stage: scale (screen pixels per pixel of the photo) and position.
+// Pan and zoom of the photo on the stage: scale (CSS pixels per pixel of the photo) and position.
 
-const LARGEST = 16;
+const MAX_SCALE = 16;
+const MIN_VISIBLE = 60; // of the photo when it is panned, in CSS pixels
 const MARGIN = 20;
 
 export class Viewport {
-  // moved(): called after every change
-  constructor(stage, worlds, moved) {
-    Object.assign(this, { stage, worlds, moved });
+  // elements: laid out over the photo; onChange(): called after every change
+  constructor(stage, elements, onChange) {
+    Object.assign(this, { stage, elements, onChange });
     this.width = this.height = 1; // of the photo
     this.scale = 1;
     this.x = this.y = 0;
-    this.fitted = true;
-    new ResizeObserver(() => (this.fitted ? this.fit() : this.#place())).observe(stage);
+    this.fitted = true; // whether the photo is kept fitted to the stage
+    new ResizeObserver(() => (this.fitted ? this.fit() : this.#update())).observe(stage);
   }
 
   show(width, height) {
@@ -29,31 +30,31 @@ export class Viewport {
     this.scale = this.fitScale;
     this.x = (this.stage.clientWidth - this.scale * this.width) / 2;
     this.y = (this.stage.clientHeight - this.scale * this.height) / 2;
-    this.#place();
+    this.#update();
   }
 
-  // Zoom about a point of the stage, its centre by default.
+  // Zoom about a point of the stage, by default its centre.
   zoom(factor, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
-    const scale = Math.min(LARGEST, Math.max(this.fitScale / 2, this.scale * factor));
+    const scale = Math.min(MAX_SCALE, Math.max(this.fitScale / 2, this.scale * factor));
     this.x = x - ((x - this.x) * scale) / this.scale;
     this.y = y - ((y - this.y) * scale) / this.scale;
     this.scale = scale;
     this.fitted = false;
-    this.#place();
+    this.#update();
   }
 
-  // Zoom to a part [x, y, w, h] of the photo.
-  frame([x, y, w, h]) {
+  // Zoom to a window [x, y, w, h] of the photo.
+  zoomTo([x, y, w, h]) {
     const { clientWidth, clientHeight } = this.stage;
-    this.scale = Math.min(LARGEST, 0.7 * Math.min(clientWidth / w, clientHeight / h));
+    this.scale = Math.min(MAX_SCALE, 0.7 * Math.min(clientWidth / w, clientHeight / h));
     this.x = clientWidth / 2 - (x + w / 2) * this.scale;
     this.y = clientHeight / 2 - (y + h / 2) * this.scale;
     this.fitted = false;
-    this.#place();
+    this.#update();
   }
 
-  // One pixel of the photo on one of the screen.
-  full() {
+  // Show a pixel of the photo as a pixel of the screen.
+  actualSize() {
     this.zoom(1 / (window.devicePixelRatio || 1) / this.scale);
   }
 
@@ -61,10 +62,10 @@ export class Viewport {
     this.x += dx;
     this.y += dy;
     this.fitted = false;
-    this.#place();
+    this.#update();
   }
 
-  // Move the view so that a point of the photo is on the stage.
+  // Pan so that a point of the photo is visible.
   reveal(x, y) {
     const [sx, sy] = [this.x + x * this.scale, this.y + y * this.scale];
     const inside = sx > 40 && sy > 40 && sx < this.stage.clientWidth - 40 && sy < this.stage.clientHeight - 40;
@@ -77,7 +78,7 @@ export class Viewport {
     return [(event.clientX - box.left - this.x) / this.scale, (event.clientY - box.top - this.y) / this.scale];
   }
 
-  // The visible part of the photo, [x, y, w, h] in whole pixels, and the size of an image for it.
+  // Window [x, y, w, h] of the visible part in pixels of the photo, and the size of an image of it.
   get visible() {
     const left = Math.max(0, Math.floor(-this.x / this.scale));
     const top = Math.max(0, Math.floor(-this.y / this.scale));
@@ -88,22 +89,21 @@ export class Viewport {
     return { window: [left, top, w, h], size: [Math.max(1, Math.round(w * ratio)), Math.max(1, Math.round(h * ratio))] };
   }
 
-  // The whole photo as an image that fits the stage.
+  // Window and image size of the whole photo, fitted to the stage.
   get whole() {
     const ratio = Math.min(1, this.fitScale * (window.devicePixelRatio || 1), 4096 / Math.max(this.width, this.height));
     const size = [this.width, this.height].map((side) => Math.max(1, Math.round(side * ratio)));
     return { window: [0, 0, this.width, this.height], size };
   }
 
-  #place() {
-    const keep = 60; // visible part of the photo in screen pixels
-    this.x = Math.min(this.stage.clientWidth - keep, Math.max(keep - this.scale * this.width, this.x));
-    this.y = Math.min(this.stage.clientHeight - keep, Math.max(keep - this.scale * this.height, this.y));
-    for (const world of this.worlds) {
-      world.style.width = `${this.scale * this.width}px`;
-      world.style.height = `${this.scale * this.height}px`;
-      world.style.transform = `translate(${this.x}px, ${this.y}px)`;
+  #update() {
+    this.x = Math.min(this.stage.clientWidth - MIN_VISIBLE, Math.max(MIN_VISIBLE - this.scale * this.width, this.x));
+    this.y = Math.min(this.stage.clientHeight - MIN_VISIBLE, Math.max(MIN_VISIBLE - this.scale * this.height, this.y));
+    for (const { style } of this.elements) {
+      style.width = `${this.scale * this.width}px`;
+      style.height = `${this.scale * this.height}px`;
+      style.transform = `translate(${this.x}px, ${this.y}px)`;
     }
-    this.moved();
+    this.onChange();
   }
 }

@@ -1,6 +1,7 @@
-"""Networks of the Retouch tool, and how those of installed packages are found.
+"""Networks of the Retouch tool and their discovery by entry points.
 
-A package adds a network by an entry point of the group ``retouch.studio.networks``, a class as :class:`StudioNetwork`:
+A package adds a network by an entry point of the group ``retouch.studio.networks``, a class that implements
+:class:`StudioNetwork`:
 
     [project.entry-points."retouch.studio.networks"]
     abpn = "abpn.studio:StudioABPN"
@@ -24,11 +25,11 @@ GROUP = "retouch.studio.networks"
 
 @dataclass(frozen=True)
 class Overlay:
-    """A picture of what a network sees in a part of a photo.
+    """A visualisation of a network's internals over a part of a photo.
 
     Attributes:
         box: (x, y, w, h) in pixels of the photo.
-        image: (h', w') float32 in [0, 1], shown as heat over the photo, or (h', w', 3), shown instead of it.
+        image: (h', w') float32 in [0, 1], shown as a heat map, or (h', w', 3), shown instead of the photo.
     """
 
     box: tuple[int, int, int, int]
@@ -36,7 +37,7 @@ class Overlay:
 
 
 class StudioNetwork(RecipeNetwork, Protocol):
-    """Interface of a paper's network; made with the name of a device, when it is used first."""
+    """Interface of a paper's network; constructed with a device at the first use."""
 
     title: ClassVar[str]
     """Name on the page."""
@@ -46,9 +47,9 @@ class StudioNetwork(RecipeNetwork, Protocol):
     def __init__(self, device: str) -> None: ...
 
     def overlay(self, name: str, photo: Photo, faces: Sequence[Face]) -> list[Overlay]:
-        """Return an overlay of every face."""
+        """Return an overlay for every face."""
 
 
 def installed_networks() -> dict[str, type[StudioNetwork]]:
-    """Return the networks of installed packages by name; nothing heavy is imported."""
+    """Return the network classes of installed packages by name, without importing torch."""
     return {entry.name: entry.load() for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}

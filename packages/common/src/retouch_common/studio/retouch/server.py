@@ -1,12 +1,12 @@
 """Requests of the Retouch tool's page, below ``/retouch``.
 
     GET  /api/about                     networks and their overlays, formats, limits
-    POST /api/photos?name=              a photo's file -> its description; with ?file=ID one that another tool shows
+    POST /api/photos?name=              a photo's file -> its description; ?file=ID: a photo of another tool
     GET  /api/photos/ID/faces           the boxes of its faces
-    POST /api/photos/ID/recipe?name=    a recipe's file -> the description of another entry
-    GET  /api/photos/ID/before          ?x=&y=&w=&h=&width=&height= -> a part of the photo, JPEG
+    POST /api/photos/ID/recipe?name=    a recipe's file -> the description of a new entry of the photo
+    GET  /api/photos/ID/before          ?x=&y=&w=&h=&width=&height= -> a crop of the photo, JPEG
     POST /api/state                     a request -> strength, faces, blemishes, sizes
-    POST /api/view                      a request with window and size -> a part of the result, JPEG
+    POST /api/view                      a request with window and size -> a crop of the result, JPEG
     POST /api/overlay                   a request with name -> parts: box, PNG as base64
     POST /api/export                    a request with options -> a file
     POST /api/export/change             a request -> the change alone, TIFF
@@ -29,142 +29,144 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from retouch_common.inference.photos import PhotoOptions
-from retouch_common.inference.recipe import MOST_BYTES, MOST_STEPS, Recipe
+from retouch_common.inference.recipe import MAX_BYTES, MAX_STEPS, Recipe
 from retouch_common.studio.requests import (
-    OUTPUTS,
+    OUTPUT_SUFFIXES,
     attachment,
-    body,
-    jpeg,
-    json_body,
-    output_options,
-    plain_name,
-    posted_view,
-    queried_view,
-    requested_file,
-    temporary_file,
+    jpeg_response,
+    parse_output_options,
+    photo_file,
+    read_body,
+    read_json,
+    safe_filename,
+    temporary_file_response,
+    view_from_body,
+    view_from_query,
 )
-from retouch_common.studio.retouch import session
 from retouch_common.studio.retouch.networks import installed_networks
-from retouch_common.studio.retouch.session import OpenPhoto, Retouching
-from retouch_common.studio.tools import Desk, Tool
+from retouch_common.studio.retouch.session import OpenPhoto, RetouchRequest, RetouchSession, encode_overlay
+from retouch_common.studio.tools import Tool, ToolContext
 
 PAGE = Path(__file__).parent / "page"
 
 
-def retouch_tool(desk: Desk) -> Tool | None:
-    """Make the Retouch tool; None without a network."""
+def retouch_tool(context: ToolContext) -> Tool | None:
+    """Create the Retouch tool with the installed networks; None without any."""
     networks = installed_networks()
-    return tool_of(Retouching(networks, desk.device), desk) if networks else None
+    return create_tool(RetouchSession(networks, context.device), context) if networks else None
 
 
-def tool_of(retouching: Retouching, desk: Desk) -> Tool:
-    """Make the Retouch tool of networks and open photos."""
-    page = _Page(retouching, desk)
+def create_tool(session: RetouchSession, context: ToolContext) -> Tool:
+    """Create the Retouch tool of a session."""
+    handlers = _Handlers(session, context)
     routes = [
-        Route("/api/about", page.about),
-        Route("/api/photos", page.upload, methods=["POST"]),
-        Route("/api/photos/{id}/faces", page.faces),
-        Route("/api/photos/{id}/recipe", page.open_recipe, methods=["POST"]),
-        Route("/api/photos/{id}/before", page.before),
-        Route("/api/state", page.state, methods=["POST"]),
-        Route("/api/view", page.view, methods=["POST"]),
-        Route("/api/overlay", page.overlay, methods=["POST"]),
-        Route("/api/export", page.export, methods=["POST"]),
-        Route("/api/export/change", page.export_change, methods=["POST"]),
-        Route("/api/recipe", page.recipe, methods=["POST"]),
+        Route("/api/about", handlers.about),
+        Route("/api/photos", handlers.upload, methods=["POST"]),
+        Route("/api/photos/{id}/faces", handlers.faces),
+        Route("/api/photos/{id}/recipe", handlers.open_recipe, methods=["POST"]),
+        Route("/api/photos/{id}/before", handlers.before),
+        Route("/api/state", handlers.state, methods=["POST"]),
+        Route("/api/view", handlers.view, methods=["POST"]),
+        Route("/api/overlay", handlers.overlay, methods=["POST"]),
+        Route("/api/export", handlers.export, methods=["POST"]),
+        Route("/api/export/change", handlers.export_change, methods=["POST"]),
+        Route("/api/recipe", handlers.recipe, methods=["POST"]),
     ]
-    return Tool(name="retouch", title="Retouch", page=PAGE, routes=routes, prepare=retouching.prepare, order=1)
+    return Tool(name="retouch", title="Retouch", page=PAGE, routes=routes, prepare=session.prepare, order=1)
 
 
-class _Page:
+class _Handlers:
     """Handlers of the page's requests."""
 
-    def __init__(self, retouching: Retouching, desk: Desk) -> None:
-        self._retouching, self._desk = retouching, desk
+    def __init__(self, session: RetouchSession, context: ToolContext) -> None:
+        self._session, self._context = session, context
 
     async def about(self, request: Request) -> Response:
         networks = [
             {"name": name, "title": network.title, "overlays": dict(network.overlays)}  # type: ignore[attr-defined]
-            for name, network in self._retouching.networks.items()
+            for name, network in self._session.networks.items()
         ]
-        limit = self._retouching.limits.upload_bytes
-        return JSONResponse({"networks": networks, "formats": list(OUTPUTS), "upload_bytes": limit})
+        limit = self._session.limits.upload_bytes
+        return JSONResponse({"networks": networks, "formats": list(OUTPUT_SUFFIXES), "upload_bytes": limit})
 
     async def upload(self, request: Request) -> Response:
-        async with requested_file(request, self._desk, self._retouching.limits.upload_bytes) as file:
-            opened = await run_in_threadpool(self._retouching.open, file)
+        async with photo_file(request, self._context, self._session.limits.upload_bytes) as file:
+            opened = await run_in_threadpool(self._session.open, file)
         return JSONResponse(_description(opened))
 
     async def faces(self, request: Request) -> Response:
-        faces = await run_in_threadpool(self._retouching.faces, request.path_params["id"])
+        faces = await run_in_threadpool(self._session.faces, request.path_params["id"])
         return JSONResponse({"faces": [{"box": face.box, "on": True} for face in faces]})
 
     async def open_recipe(self, request: Request) -> Response:
-        name = plain_name(request.query_params.get("name", ""))
-        data = await body(request, MOST_BYTES, name)
+        name = safe_filename(request.query_params.get("name", ""))
+        data = await read_body(request, MAX_BYTES, name)
         try:
             recipe = Recipe.from_json(json.loads(data))
         except (ValueError, RecursionError) as error:
             reason = "is not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
             raise ValueError(f"{name}: {reason}") from error
-        opened = await run_in_threadpool(self._retouching.open_recipe, request.path_params["id"], recipe)
+        opened = await run_in_threadpool(self._session.open_recipe, request.path_params["id"], recipe)
         return JSONResponse(_description(opened))
 
     async def before(self, request: Request) -> Response:
-        window, size = queried_view(request)
+        window, size = view_from_query(request)
         id = request.path_params["id"]
-        return jpeg(await run_in_threadpool(self._retouching.before, id, window, *size))
+        return jpeg_response(await run_in_threadpool(self._session.before, id, window, *size))
 
     async def state(self, request: Request) -> Response:
-        asked, _ = await self._request(request)
-        return JSONResponse(await run_in_threadpool(self._retouching.describe, asked))
+        retouch_request, _ = await _parse_request(request)
+        return JSONResponse(await run_in_threadpool(self._session.describe, retouch_request))
 
     async def view(self, request: Request) -> Response:
-        asked, content = await self._request(request)
-        window, size = posted_view(content)
-        return jpeg(await run_in_threadpool(self._retouching.view, asked, window, *size))
+        retouch_request, content = await _parse_request(request)
+        window, size = view_from_body(content)
+        return jpeg_response(await run_in_threadpool(self._session.view, retouch_request, window, *size))
 
     async def overlay(self, request: Request) -> Response:
-        asked, content = await self._request(request)
-        parts = await run_in_threadpool(self._retouching.overlay, asked, str(content.get("name", "")))
-        encoded = [(part.box, base64.b64encode(session.encode_overlay(part.image)).decode()) for part in parts]
+        retouch_request, content = await _parse_request(request)
+        parts = await run_in_threadpool(self._session.overlay, retouch_request, str(content.get("name", "")))
+        encoded = [(part.box, base64.b64encode(encode_overlay(part.image)).decode()) for part in parts]
         return JSONResponse({"parts": [{"box": box, "image": image} for box, image in encoded]})
 
     async def export(self, request: Request) -> Response:
-        asked, content = await self._request(request)
-        suffix, chosen = output_options(content.get("options", {}))
-        how = (self._desk.folder, suffix, PhotoOptions(**chosen))
-        return temporary_file(*await run_in_threadpool(self._retouching.export, asked, *how))
+        retouch_request, content = await _parse_request(request)
+        suffix, options = parse_output_options(content.get("options", {}))
+        args = (retouch_request, self._context.folder, suffix, PhotoOptions(**options))
+        return temporary_file_response(*await run_in_threadpool(self._session.export, *args))
 
     async def export_change(self, request: Request) -> Response:
-        asked, _ = await self._request(request)
-        return temporary_file(*await run_in_threadpool(self._retouching.export_change, asked, self._desk.folder))
+        retouch_request, _ = await _parse_request(request)
+        return temporary_file_response(
+            *await run_in_threadpool(self._session.export_change, retouch_request, self._context.folder)
+        )
 
     async def recipe(self, request: Request) -> Response:
-        asked, _ = await self._request(request)
-        saved, name, recipe = await run_in_threadpool(self._retouching.save_recipe, asked)
+        retouch_request, _ = await _parse_request(request)
+        saved, name, recipe = await run_in_threadpool(self._session.save_recipe, retouch_request)
         if saved is not None:
             return JSONResponse({"saved": str(saved)})
         return Response(recipe.to_json(), headers=attachment(name), media_type="application/octet-stream")
 
-    async def _request(self, request: Request) -> tuple[session.Request, dict[str, Any]]:
-        """Parse what a page has done, and what else it says."""
-        content = await json_body(request, MOST_BYTES)
-        steps, time = content.get("steps", []), content.get("time")
-        if not isinstance(steps, list) or len(steps) > MOST_STEPS:
-            raise ValueError(f"steps must be a list of at most {MOST_STEPS}")
-        photo, network = str(content.get("photo", "")), str(content.get("network", ""))
-        asked = session.Request(
-            photo=photo, network=network, steps=tuple(steps), time=None if time is None else str(time)[:40]
-        )
-        return asked, content
+
+async def _parse_request(request: Request) -> tuple[RetouchRequest, dict[str, Any]]:
+    """Parse the body of a request; return it and its JSON, which may hold further fields."""
+    content = await read_json(request, MAX_BYTES)
+    steps, time = content.get("steps", []), content.get("time")
+    if not isinstance(steps, list) or len(steps) > MAX_STEPS:
+        raise ValueError(f"steps must be a list of at most {MAX_STEPS}")
+    photo, network = str(content.get("photo", "")), str(content.get("network", ""))
+    retouch_request = RetouchRequest(
+        photo=photo, network=network, steps=tuple(steps), time=None if time is None else str(time)[:40]
+    )
+    return retouch_request, content
 
 
 def _description(opened: OpenPhoto) -> dict[str, Any]:
     recipe = opened.recipe
     return {
         "id": opened.id,
-        **opened.shown.describe(),
+        **opened.preview.describe(),
         "recipe": None if recipe is None else {"network": recipe.network, "steps": list(recipe.steps)},
-        "beside": not opened.file.ours,
+        "beside": not opened.file.owned,
     }

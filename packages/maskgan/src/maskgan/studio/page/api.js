@@ -1,21 +1,21 @@
 // Requests of the Edit tool.
 
-import { Refusal, ask, post, received } from "../shell/api.js";
+import { RequestError, fetchOk, post, readDownload } from "../shell/api.js";
 
-export const faceAddress = (id) => `api/photos/${id}/face.png`;
+export const faceUrl = (id) => `api/photos/${id}/face.png`;
 
 export async function photoLabels(id) {
-  return new Uint8Array(await (await ask(`api/photos/${id}/labels`)).arrayBuffer());
+  return new Uint8Array(await (await fetchOk(`api/photos/${id}/labels`)).arrayBuffer());
 }
 
-export async function reread(id, labels) {
+export async function reencode(id, labels) {
   return (await post(`api/photos/${id}/labels`, labels)).json();
 }
 
-// Adapt the network to a photo's face; progress(share) after every step. Aborting the signal cancels.
-export async function adapt(id, steps, signal, progress) {
-  const answer = await ask(`api/photos/${id}/adapt?${new URLSearchParams({ steps })}`, { method: "POST", signal });
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+// Adapt the network to a photo's face; onProgress(fraction) is called after every step. Aborting the signal cancels.
+export async function adapt(id, steps, signal, onProgress) {
+  const response = await fetchOk(`api/photos/${id}/adapt?${new URLSearchParams({ steps })}`, { method: "POST", signal });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
     const { value, done } = await reader.read();
@@ -23,12 +23,12 @@ export async function adapt(id, steps, signal, progress) {
     const lines = text.split("\n");
     text = lines.pop();
     for (const line of lines) {
-      const said = JSON.parse(line);
-      if (said.error) throw new Refusal(said.error);
-      if (said.photo) return said.photo;
-      progress(said.taken / said.steps);
+      const message = JSON.parse(line);
+      if (message.error) throw new RequestError(message.error);
+      if (message.photo) return message.photo;
+      onProgress(message.taken / message.steps);
     }
-    if (done) throw new Refusal("The studio stopped before the network was adapted.");
+    if (done) throw new RequestError("The studio stopped before the network was adapted.");
   }
 }
 
@@ -41,18 +41,18 @@ export async function encodeLabels(labels) {
   return (await post("api/labels/encode", labels)).blob();
 }
 
-function edit({ photo, labels, parts, view }) {
+function encodeEdit({ photo, labels, parts, view }) {
   let text = "";
   for (let at = 0; at < labels.length; at += 8192) text += String.fromCharCode(...labels.subarray(at, at + 8192));
   return JSON.stringify({ photo, labels: btoa(text), parts, view });
 }
 
 export async function render(state) {
-  return (await post("api/render", edit(state), "application/json")).json();
+  return (await post("api/render", encodeEdit(state), "application/json")).json();
 }
 
 // kind: "photo" or "face"
-export async function exported(kind, state) {
-  const answer = await post(`api/export/${kind}`, edit(state), "application/json");
-  return received(answer, `edited-${kind}`);
+export async function exportResult(kind, state) {
+  const response = await post(`api/export/${kind}`, encodeEdit(state), "application/json");
+  return readDownload(response, `edited-${kind}`);
 }

@@ -1,18 +1,18 @@
-// Undo and redo, a step per stroke. A step stores the pixels of the changed rectangle, before and after; the oldest
-// steps are dropped when the total is too large.
+// Undo history, with a step per stroke. A step stores the labels in the changed rectangle, before and after; the oldest
+// steps are dropped when they exceed MAX_BYTES.
 
-const MOST_BYTES = 32 * 2 ** 20;
+const MAX_BYTES = 32 * 2 ** 20;
 
 export class History {
   #labels;
   #done = [];
   #undone = [];
   #bytes = 0;
-  #changed;
+  #onChange;
 
-  constructor(labels, changed) {
+  constructor(labels, onChange) {
     this.#labels = labels;
-    this.#changed = changed; // called with the rectangle changed by a step, or null when only the state of the buttons changed
+    this.#onChange = onChange; // called with the rectangle that undo or redo has changed, or null if only canUndo or canRedo has
   }
 
   get canUndo() {
@@ -27,7 +27,7 @@ export class History {
     this.#done = [];
     this.#undone = [];
     this.#bytes = 0;
-    this.#changed(null);
+    this.#onChange(null);
   }
 
   // Record the changes since `before`, a copy of the labels; false if there are none.
@@ -45,24 +45,24 @@ export class History {
     }
     if (left >= right) return false;
     const box = [left, top, right, bottom];
-    this.#undone.forEach((step) => (this.#bytes -= bytes(step)));
+    this.#undone.forEach((step) => (this.#bytes -= byteSize(step)));
     this.#undone = [];
-    this.#done.push({ box, before: cut(before, size, box), after: cut(data, size, box) });
-    this.#bytes += bytes(this.#done.at(-1));
-    while (this.#bytes > MOST_BYTES && this.#done.length > 1) this.#bytes -= bytes(this.#done.shift());
-    this.#changed(null);
+    this.#done.push({ box, before: crop(before, size, box), after: crop(data, size, box) });
+    this.#bytes += byteSize(this.#done.at(-1));
+    while (this.#bytes > MAX_BYTES && this.#done.length > 1) this.#bytes -= byteSize(this.#done.shift());
+    this.#onChange(null);
     return true;
   }
 
   undo() {
-    this.#move(this.#done, this.#undone, "before");
+    this.#apply(this.#done, this.#undone, "before");
   }
 
   redo() {
-    this.#move(this.#undone, this.#done, "after");
+    this.#apply(this.#undone, this.#done, "after");
   }
 
-  #move(from, to, which) {
+  #apply(from, to, which) {
     const step = from.pop();
     if (!step) return;
     to.push(step);
@@ -72,13 +72,13 @@ export class History {
     for (let y = top; y < bottom; y++) {
       data.set(step[which].subarray((y - top) * width, (y - top + 1) * width), y * size + left);
     }
-    this.#changed(step.box);
+    this.#onChange(step.box);
   }
 }
 
-const bytes = (step) => step.before.length + step.after.length;
+const byteSize = (step) => step.before.length + step.after.length;
 
-function cut(data, size, [left, top, right, bottom]) {
+function crop(data, size, [left, top, right, bottom]) {
   const width = right - left;
   const part = new Uint8Array(width * (bottom - top));
   for (let y = top; y < bottom; y++) part.set(data.subarray(y * size + left, y * size + right), (y - top) * width);

@@ -16,18 +16,17 @@ export const KEYS = {
   ],
   note: "Left and right are the picture's. Two fingers move and zoom; a pen's eraser end paints background.",
   plain: {
-    b: "brush", e: "eraser", g: "fill", f: "fill", i: "pick", v: "hand", x: "swap", l: "only", m: "mask", z: "fit",
-    "[": "smaller", "]": "larger", "+": "zoomIn", "=": "zoomIn", "-": "zoomOut", h: ["klass", 10],
-    ...Object.fromEntries([...Array(10).keys()].map((klass) => [String(klass), ["klass", klass]])),
+    b: "brush", e: "eraser", g: "fill", f: "fill", i: "pick", v: "hand", x: "lastClass", l: "limitToClass", m: "mask", z: "fit",
+    "[": "smaller", "]": "larger", "+": "zoomIn", "=": "zoomIn", "-": "zoomOut", h: ["selectClass", 10],
+    ...Object.fromEntries([...Array(10).keys()].map((index) => [String(index), ["selectClass", index]])),
   },
   held: { " ": "space", c: "compare" },
 };
 
 const BRUSHES = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64];
 
-// The next larger or smaller brush size.
-export function otherSize(size, step) {
-  const bigger = BRUSHES.find((one) => one > size) ?? BRUSHES.at(-1);
-  const smaller = [...BRUSHES].reverse().find((one) => one < size) ?? BRUSHES[0];
-  return step > 0 ? bigger : smaller;
+// The next larger (step 1) or smaller (step -1) brush size.
+export function nextBrushSize(size, step) {
+  if (step > 0) return BRUSHES.find((other) => other > size) ?? BRUSHES.at(-1);
+  return BRUSHES.findLast((other) => other < size) ?? BRUSHES[0];
 }

@@ -1,6 +1,6 @@
-// The mask, one class per pixel, and its painting functions, without antialiasing.
+// The mask, one class per pixel, and functions that paint on it, without antialiasing.
 //
-// Painting functions take `over`, the only class that may be overwritten, or null.
+// over: the only class that is overwritten, or null for any.
 
 export class Labels {
   constructor(size) {
@@ -8,16 +8,16 @@ export class Labels {
     this.data = new Uint8Array(size * size);
   }
 
-  inside(x, y) {
+  contains(x, y) {
     return x >= 0 && y >= 0 && x < this.size && y < this.size;
   }
 
   at(x, y) {
-    return this.inside(x, y) ? this.data[y * this.size + x] : null;
+    return this.contains(x, y) ? this.data[y * this.size + x] : null;
   }
 
-  // Draw a line with a round brush between two points (in pixels of the mask, not rounded). Returns the dirty rectangle
-  // [left, top, right, bottom) or null.
+  // Draw a line with a round brush between two points in pixels of the mask. Returns the rectangle that may have changed,
+  // [left, top, right, bottom), or null.
   line([x0, y0], [x1, y1], diameter, value, over = null) {
     const spans = discSpans(diameter);
     // The centre of an even disc is a pixel corner, that of an odd disc a pixel centre.
@@ -35,7 +35,7 @@ export class Labels {
       if (twice >= height) [error, x] = [error + height, x + stepX];
       if (twice <= width) [error, y] = [error + width, y + stepY];
     }
-    return this.#cut(box);
+    return this.#clip(box);
   }
 
   #stamp(x, y, spans, value, over) {
@@ -57,9 +57,9 @@ export class Labels {
     const found = this.at(x, y);
     if (found === null || found === value || (over !== null && found !== over)) return;
     const { size, data } = this;
-    const waiting = [[x, y]];
-    while (waiting.length) {
-      const [startX, row] = waiting.pop();
+    const stack = [[x, y]];
+    while (stack.length) {
+      const [startX, row] = stack.pop();
       const base = row * size;
       if (data[base + startX] !== found) continue;
       let left = startX;
@@ -71,24 +71,24 @@ export class Labels {
         if (next < 0 || next >= size) continue;
         for (let at = left; at < right; at++) {
           const starts = data[next * size + at] === found && (at === left || data[next * size + at - 1] !== found);
-          if (starts) waiting.push([at, next]);
+          if (starts) stack.push([at, next]);
         }
       }
     }
   }
 
-  #cut([left, top, right, bottom]) {
+  #clip([left, top, right, bottom]) {
     const clamp = (value) => Math.min(this.size, Math.max(0, value));
     const box = [clamp(left), clamp(top), clamp(right), clamp(bottom)];
     return box[0] < box[2] && box[1] < box[3] ? box : null;
   }
 }
 
-const known = new Map();
+const spanCache = new Map(); // by diameter
 
 // Rows [dy, from, to) of a disc: the pixels whose centres lie in it.
 export function discSpans(diameter) {
-  if (!known.has(diameter)) {
+  if (!spanCache.has(diameter)) {
     const middle = diameter % 2 ? 0.5 : 0;
     const spans = [];
     for (let dy = -Math.ceil(diameter / 2); dy <= diameter / 2; dy++) {
@@ -98,7 +98,7 @@ export function discSpans(diameter) {
       const [from, to] = [Math.ceil(middle - half - 0.5), Math.floor(middle + half - 0.5) + 1];
       if (from < to) spans.push([dy, from, to]);
     }
-    known.set(diameter, spans);
+    spanCache.set(diameter, spans);
   }
-  return known.get(diameter);
+  return spanCache.get(diameter);
 }

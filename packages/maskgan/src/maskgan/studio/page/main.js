@@ -1,22 +1,22 @@
 // The Edit tool: connects its parts.
 
-import { about as aboutTool, openPhoto as openFile } from "../shell/api.js";
+import { fetchAbout, openPhoto as openFile } from "../shell/api.js";
 import { Compare } from "../shell/compare.js";
 import { acceptDrops, chooseFile, download } from "../shell/files.js";
-import { buildHelp, listen } from "../shell/keys.js";
+import { buildHelp, bindKeys } from "../shell/keys.js";
 import { LiveRender } from "../shell/live.js";
-import { busyWith, byId, failed as refused, followPhoto, notice, startFile, wire } from "../shell/shell.js";
+import { withBusy, byId, bindPhoto, notice, reportError, startFile, bindButtons } from "../shell/shell.js";
 import { Store } from "../shell/store.js";
 import * as api from "./api.js";
 import { History } from "./history.js";
-import { KEYS, otherSize } from "./keys.js";
+import { KEYS, nextBrushSize } from "./keys.js";
 import { Labels } from "./labels.js";
 import { Pointer } from "./pointer.js";
 import { Sources } from "./sources.js";
-import { buildTools, choose, titleOf } from "./tools.js";
+import { buildTools, classTitle, selectClass } from "./tools.js";
 import { View } from "./view.js";
 
-const about = await busyWith("Loading the network", aboutTool).catch((error) => {
+const about = await withBusy("Loading the network", fetchAbout).catch((error) => {
   notice.error(error.message);
   throw error;
 });
@@ -24,7 +24,7 @@ const about = await busyWith("Loading the network", aboutTool).catch((error) => 
 const store = new Store({
   photo: null, // description of the edited photo
   tool: "brush",
-  klass: about.classes.indexOf("hair"),
+  classIndex: about.classes.indexOf("hair"),
   lastClass: 1,
   size: Math.max(1, Math.round(about.size / 21)),
   over: null,
@@ -35,13 +35,13 @@ const store = new Store({
 });
 
 const labels = new Labels(about.size);
-let ownLabels = labels.data.slice(); // the photo's original mask
+let originalLabels = labels.data.slice(); // the photo's original mask
 const view = new View(byId("stage"), byId("world"), byId("labels"), byId("cursor"), labels, about.colours);
 const compare = new Compare(byId("result"), byId("divider"), byId("before"));
 const history = new History(labels, (box) => {
   if (box) {
     view.draw(box);
-    live.changed();
+    live.schedule();
     store.set({ unsaved: true });
   }
   byId("undo").disabled = !history.canUndo;
@@ -50,32 +50,32 @@ const history = new History(labels, (box) => {
 
 // --- live rendering
 
-const edit = () => {
+const currentEdit = () => {
   const photo = store.get("photo");
   return photo && { photo: photo.id, labels: labels.data, parts: sources.parts, view: store.get("view") };
 };
 
-const live = new LiveRender(api.render, edit, {
-  async shown(answer, milliseconds, revision) {
-    const picture = new Image();
-    picture.src = `data:image/png;base64,${answer.image}`;
-    await picture.decode();
-    byId("after").src = picture.src;
+const live = new LiveRender(api.render, currentEdit, {
+  async onResult(result, milliseconds, revision) {
+    const image = new Image();
+    image.src = `data:image/png;base64,${result.image}`;
+    await image.decode();
+    byId("after").src = image.src;
     byId("latency").textContent = `${Math.round(milliseconds)} ms`;
-    byId("latency").title = `${answer.milliseconds} ms of them in the network`;
+    byId("latency").title = `${result.milliseconds} ms of them in the network`;
     Object.assign(byId("result").dataset, { state: "ready", revision });
-    byId("warnings").replaceChildren(...answer.warnings.map(warning));
+    byId("warnings").replaceChildren(...result.warnings.map(warningRow));
   },
-  failed(error) {
+  onError(error) {
     byId("result").dataset.state = "failed";
-    failed(error);
+    handleError(error);
   },
-  busy(busy) {
+  onBusy(busy) {
     byId("latency").classList.toggle("busy", busy);
   },
 });
 
-function warning(line) {
+function warningRow(line) {
   const row = document.createElement("li");
   row.innerHTML = '<svg aria-hidden="true"><use href="#i-warn"/></svg>'; // no user text
   row.append(line[0].toUpperCase() + line.slice(1));
@@ -84,31 +84,32 @@ function warning(line) {
 
 // --- photos
 
-function failed(error, retry = null) {
-  refused(error, error.hints?.aligned && retry ? ["Open it as a picture that the face fills", retry] : null);
+// Report an error; retry() opens the photo as an aligned face.
+function handleError(error, retry = null) {
+  reportError(error, error.hints?.aligned && retry ? ["Open it as a picture that the face fills", retry] : null);
   if (error.status === 404) sources.forget(sources.photos.map(({ id }) => id));
 }
 
-const opened = (file, aligned) => openFile(file, about.upload_bytes, { aligned: aligned ? "1" : "0" });
+const uploadPhoto = (file, aligned) => openFile(file, about.upload_bytes, { aligned: aligned ? "1" : "0" });
 
 async function openPhoto(file, aligned = false) {
   if (store.get("unsaved") && !aligned && !window.confirm("Open another photo? The mask you painted has not been saved.")) return;
   notice.clear();
   try {
-    await show(await busyWith(`Finding the face${file.name ? ` in ${file.name}` : ""}`, () => opened(file, aligned)));
+    await show(await withBusy(`Finding the face${file.name ? ` in ${file.name}` : ""}`, () => uploadPhoto(file, aligned)));
   } catch (error) {
-    failed(error, () => openPhoto(file, true));
+    handleError(error, () => openPhoto(file, true));
   }
 }
 
 async function show(photo) {
   const mask = await api.photoLabels(photo.id);
   labels.data.set(mask);
-  ownLabels = mask;
+  originalLabels = mask;
   pointer.lastPoint = null;
   delete document.body.dataset.empty;
   byId("welcome").hidden = true;
-  byId("after").src = byId("before").src = byId("face").src = api.faceAddress(photo.id);
+  byId("after").src = byId("before").src = byId("face").src = api.faceUrl(photo.id);
   byId("result").dataset.state = "waiting";
   compare.set(0);
   view.draw();
@@ -116,20 +117,20 @@ async function show(photo) {
   store.set({ photo, unsaved: false });
   sources.setOwn(photo);
   history.clear();
-  live.changed();
+  live.schedule();
 }
 
-followPhoto(store);
+bindPhoto(store);
 
 const sources = new Sources(byId("slots"), about.components, {
-  changed: () => live.changed(),
+  onChange: () => live.schedule(),
   choose: () => chooseFile(byId("photo-file")),
   // a photo without a face can still be opened by the notice's button
-  async open(file, later, aligned = false) {
+  async open(file, onRetry, aligned = false) {
     try {
-      return await opened(file, aligned);
+      return await uploadPhoto(file, aligned);
     } catch (error) {
-      failed(error, () => opened(file, true).then(later, failed));
+      handleError(error, () => uploadPhoto(file, true).then(onRetry, handleError));
       return null;
     }
   },
@@ -140,15 +141,15 @@ const sources = new Sources(byId("slots"), about.components, {
 const pointer = new Pointer(byId("stage"), view, labels, store, {
   painted(box) {
     view.draw(box);
-    live.changed();
+    live.schedule();
   },
   finished(before) {
     if (history.commit(before)) store.set({ unsaved: true });
   },
   pick(x, y, wasTool) {
-    const klass = labels.at(x, y);
-    if (klass === null) return;
-    choose(store, klass);
+    const classIndex = labels.at(x, y);
+    if (classIndex === null) return;
+    selectClass(store, classIndex);
     if (wasTool) store.set({ tool: "brush" });
   },
   fill(x, y) {
@@ -156,38 +157,38 @@ const pointer = new Pointer(byId("stage"), view, labels, store, {
     const found = labels.at(x, y);
     if (found === null) return;
     if (over !== null && found !== over) {
-      notice.news(`Nothing filled: this is ${name(found)}, and painting is limited to ${name(over)}.`);
+      notice.info(`Nothing filled: this is ${className(found)}, and painting is limited to ${className(over)}.`);
       return;
     }
-    changeMask(() => labels.fill(x, y, store.get("klass"), over));
+    changeMask(() => labels.fill(x, y, store.get("classIndex"), over));
   },
   hovered(point) {
-    const klass = point && labels.at(...point);
-    const known = store.get("photo") && point && klass !== null;
-    byId("under").textContent = known ? `${titleOf(about.classes[klass])}   ${point[0]}, ${point[1]}` : "";
+    const classIndex = point && labels.at(...point);
+    const known = store.get("photo") && point && classIndex !== null;
+    byId("status-text").textContent = known ? `${classTitle(about.classes[classIndex])}   ${point[0]}, ${point[1]}` : "";
   },
 });
 
-const name = (klass) => titleOf(about.classes[klass]).toLowerCase();
+const className = (classIndex) => classTitle(about.classes[classIndex]).toLowerCase();
 
 function changeMask(change) {
   const before = labels.data.slice();
   change();
   if (!history.commit(before)) return;
   view.draw();
-  live.changed();
+  live.schedule();
   store.set({ unsaved: true });
 }
 
-view.moved = () => {
+view.onChange = () => {
   byId("zoom").value = `${Math.round(100 * view.scale)} %`;
   pointer.showCursor();
 };
-store.follow(["opacity", "maskShown"], () => {
+store.subscribe(["opacity", "maskShown"], () => {
   view.setOpacity(store.get("maskShown") ? store.get("opacity") / 100 : 0);
 });
-store.follow(["size", "tool"], () => pointer.showCursor());
-store.follow(["view"], () => live.changed());
+store.subscribe(["size", "tool"], () => pointer.showCursor());
+store.subscribe(["view"], () => live.schedule());
 
 // --- files
 
@@ -195,20 +196,20 @@ async function importMask(file) {
   try {
     const mask = await api.decodeLabels(file);
     changeMask(() => labels.data.set(mask));
-    notice.news(`${file.name} is the mask now.`);
+    notice.info(`${file.name} is the mask now.`);
   } catch (error) {
-    failed(error);
+    handleError(error);
   }
 }
 
 const stem = () => store.get("photo").name.replace(/\.[^.]*$/, "");
 
-async function save(words, make) {
+async function save(message, makeFile) {
   try {
-    const { blob, name } = await busyWith(words, make);
+    const { blob, name } = await withBusy(message, makeFile);
     download(blob, name);
   } catch (error) {
-    failed(error);
+    handleError(error);
   }
 }
 
@@ -216,14 +217,14 @@ async function maskFile() {
   const name = `${stem()}.mask.png`;
   const sent = labels.data.slice();
   const blob = await api.encodeLabels(sent);
-  if (sent.every((klass, at) => klass === labels.data[at])) store.set({ unsaved: false });
+  if (sent.every((value, at) => value === labels.data[at])) store.set({ unsaved: false });
   return { blob, name };
 }
 
 // --- adaptation to the face
 
 const STEPS = 80;
-let adapting = null; // its AbortController
+let adapting = null; // AbortController of a running adaptation
 
 async function adapt() {
   const photo = store.get("photo");
@@ -232,14 +233,14 @@ async function adapt() {
   byId("adapted").hidden = false;
   byId("adapted").value = 0;
   try {
-    const adapted = await api.adapt(photo.id, STEPS, adapting.signal, (share) => (byId("adapted").value = share));
-    if (store.get("photo") !== photo) return; // another photo was opened
+    const adapted = await api.adapt(photo.id, STEPS, adapting.signal, (fraction) => (byId("adapted").value = fraction));
+    if (store.get("photo") !== photo) return; // another photo has been opened
     store.set({ photo: adapted });
     sources.setOwn(adapted);
-    live.changed();
-    notice.news("The network is adapted to this face.");
+    live.schedule();
+    notice.info("The network is adapted to this face.");
   } catch (error) {
-    if (error.name !== "AbortError") failed(error);
+    if (error.name !== "AbortError") handleError(error);
   } finally {
     adapting = null;
     byId("adapt").textContent = "Adapt to this face";
@@ -254,36 +255,36 @@ const actions = {
     const file = await chooseFile(byId("photo-file"));
     if (file) await openPhoto(file);
   },
-  save: () => save("Writing the photo", () => api.exported("photo", edit())),
-  saveFace: () => save("Writing the face", () => api.exported("face", edit())),
+  save: () => save("Writing the photo", () => api.exportResult("photo", currentEdit())),
+  saveFace: () => save("Writing the face", () => api.exportResult("face", currentEdit())),
   exportMask: () => save("Writing the mask", maskFile),
   importMask: async () => {
     const file = await chooseFile(byId("mask-file"));
     if (file) await importMask(file);
   },
-  resetMask: () => changeMask(() => labels.data.set(ownLabels)),
-  reread: async () => {
+  resetMask: () => changeMask(() => labels.data.set(originalLabels)),
+  reencode: async () => {
     try {
-      const photo = await busyWith("Reading the face anew", () => api.reread(store.get("photo").id, labels.data));
-      ownLabels = labels.data.slice();
+      const photo = await withBusy("Reading the face anew", () => api.reencode(store.get("photo").id, labels.data));
+      originalLabels = labels.data.slice();
       store.set({ photo });
       sources.setOwn(photo);
-      live.changed();
-      notice.news("The face's appearance is now read through this mask.");
+      live.schedule();
+      notice.info("The face's appearance is now read through this mask.");
     } catch (error) {
-      failed(error);
+      handleError(error);
     }
   },
   adapt: () => (adapting ? adapting.abort() : adapt()),
-  klass: (klass) => choose(store, klass),
-  swap: () => choose(store, store.get("lastClass")),
-  only: () => {
+  selectClass: (classIndex) => selectClass(store, classIndex),
+  lastClass: () => selectClass(store, store.get("lastClass")),
+  limitToClass: () => {
     const under = pointer.hover && labels.at(...pointer.hover.map(Math.floor));
-    store.set({ over: store.get("over") === null ? under ?? store.get("klass") : null });
+    store.set({ over: store.get("over") === null ? under ?? store.get("classIndex") : null });
   },
   mask: () => store.set({ maskShown: !store.get("maskShown") }),
-  smaller: () => store.set({ size: otherSize(store.get("size"), -1) }),
-  larger: () => store.set({ size: otherSize(store.get("size"), 1) }),
+  smaller: () => store.set({ size: nextBrushSize(store.get("size"), -1) }),
+  larger: () => store.set({ size: nextBrushSize(store.get("size"), 1) }),
   zoomIn: () => view.zoom(1.25),
   zoomOut: () => view.zoom(0.8),
   fit: () => view.fit(),
@@ -295,22 +296,22 @@ for (const tool of ["brush", "eraser", "fill", "pick", "hand"]) actions[tool] = 
 
 const buttons = {
   open: "open", "open-first": "open", undo: "undo", redo: "redo", "save-photo": "save", "save-face": "saveFace",
-  "import-mask": "importMask", "export-mask": "exportMask", "reset-mask": "resetMask", reread: "reread", adapt: "adapt",
+  "import-mask": "importMask", "export-mask": "exportMask", "reset-mask": "resetMask", reencode: "reencode", adapt: "adapt",
   "zoom-in": "zoomIn", "zoom-out": "zoomOut", "zoom-fit": "fit", help: "help",
 };
-wire(buttons, actions);
+bindButtons(buttons, actions);
 document.querySelectorAll('input[name="view"]').forEach((input) => {
   input.addEventListener("change", () => store.set({ view: input.value }));
 });
-listen(KEYS, actions, () => Boolean(store.get("photo")));
+bindKeys(KEYS, actions, () => Boolean(store.get("photo")));
 
 acceptDrops(
   [
-    ...Object.entries(sources.rows).map(([name, row]) => [row.element, "Take the appearance from this photo", (file) => sources.take(name, file)]),
+    ...Object.entries(sources.rows).map(([name, row]) => [row.element, "Take the appearance from this photo", (file) => sources.openFor(name, file)]),
     [byId("tools-panel"), "Use this PNG as the mask", importMask],
     [document.body, "Open this photo", openPhoto],
   ],
-  byId("drop-veil"),
+  byId("drop-overlay"),
 );
 buildTools(store, about);
 buildHelp(KEYS);

@@ -8,7 +8,7 @@ const PEN_ERASER = 32;
 export class Pointer {
   constructor(stage, view, labels, store, actions) {
     Object.assign(this, { stage, view, labels, store, actions });
-    this.fingers = new Map();
+    this.touches = new Map();
     this.stroke = null;
     this.panning = null;
     this.space = false;
@@ -38,9 +38,9 @@ export class Pointer {
     document.activeElement?.blur?.();
     this.stage.setPointerCapture(event.pointerId);
     if (event.pointerType === "touch") {
-      this.fingers.set(event.pointerId, [event.clientX, event.clientY]);
-      if (this.fingers.size > 1) {
-        this.#takeBack();
+      this.touches.set(event.pointerId, [event.clientX, event.clientY]);
+      if (this.touches.size > 1) {
+        this.#cancelStroke();
         return;
       }
     }
@@ -58,7 +58,7 @@ export class Pointer {
 
   #begin(event, point) {
     const erase = this.tool === "eraser" || event.buttons & PEN_ERASER;
-    this.stroke = { id: event.pointerId, last: point, value: erase ? 0 : this.store.get("klass"), before: this.labels.data.slice() };
+    this.stroke = { id: event.pointerId, last: point, value: erase ? 0 : this.store.get("classIndex"), before: this.labels.data.slice() };
     this.#paint(event.shiftKey && this.lastPoint ? this.lastPoint : point, point);
   }
 
@@ -69,12 +69,12 @@ export class Pointer {
   }
 
   #move(event) {
-    if (event.pointerType === "touch" && this.fingers.has(event.pointerId)) {
-      if (this.fingers.size > 1) {
+    if (event.pointerType === "touch" && this.touches.has(event.pointerId)) {
+      if (this.touches.size > 1) {
         this.#pinch(event);
         return;
       }
-      this.fingers.set(event.pointerId, [event.clientX, event.clientY]);
+      this.touches.set(event.pointerId, [event.clientX, event.clientY]);
     }
     if (this.panning) {
       this.view.pan(event.clientX - this.panning[0], event.clientY - this.panning[1]);
@@ -87,24 +87,24 @@ export class Pointer {
   }
 
   #pinch(event) {
-    const before = [...this.fingers.values()];
-    this.fingers.set(event.pointerId, [event.clientX, event.clientY]);
-    const after = [...this.fingers.values()];
+    const before = [...this.touches.values()];
+    this.touches.set(event.pointerId, [event.clientX, event.clientY]);
+    const after = [...this.touches.values()];
     const middle = ([[ax, ay], [bx, by]]) => [(ax + bx) / 2, (ay + by) / 2];
-    const apart = ([[ax, ay], [bx, by]]) => Math.hypot(ax - bx, ay - by) || 1;
+    const distance = ([[ax, ay], [bx, by]]) => Math.hypot(ax - bx, ay - by) || 1;
     const [[x0, y0], [x1, y1]] = [middle(before), middle(after)];
     const box = this.stage.getBoundingClientRect();
     this.view.pan(x1 - x0, y1 - y0);
-    this.view.zoom(apart(after) / apart(before), x1 - box.left, y1 - box.top);
+    this.view.zoom(distance(after) / distance(before), x1 - box.left, y1 - box.top);
   }
 
   #up(event) {
-    this.fingers.delete(event.pointerId);
+    this.touches.delete(event.pointerId);
     this.panning = null;
     this.stage.classList.remove("panning");
     if (this.stroke?.id !== event.pointerId) return;
     if (event.type === "pointercancel") {
-      this.#takeBack();
+      this.#cancelStroke();
       return;
     }
     const { before, last } = this.stroke;
@@ -113,7 +113,7 @@ export class Pointer {
     this.actions.finished(before);
   }
 
-  #takeBack() {
+  #cancelStroke() {
     if (!this.stroke) return;
     this.labels.data.set(this.stroke.before);
     this.stroke = null;

@@ -1,7 +1,7 @@
 // The source photo of each component's appearance and its weight. The first row applies to all components.
 
-import { faceAddress } from "./api.js";
-import { filled } from "../shell/range.js";
+import { faceUrl } from "./api.js";
+import { updateTrack } from "../shell/range.js";
 
 const ROWS = {
   all: { title: "All", view: [128, 132, 236] }, // centre and side of its thumbnail, in 256ths of the face
@@ -11,36 +11,36 @@ const ROWS = {
   skin: { title: "Skin", view: [127, 150, 120] },
   hair: { title: "Hair", view: [128, 62, 124] },
 };
-const ANOTHER = "another";
+const OTHER_PHOTO = "other";
 
 export class Sources {
-  // changed(): after an assignment; open(file, later): description or null; choose(): promise of a file or null
-  constructor(place, components, { changed, open, choose }) {
-    Object.assign(this, { components, changed, open, choose });
+  // onChange(): called after an assignment; open(file, onRetry): promise of a description or null; choose(): of a file or null
+  constructor(container, components, { onChange, open, choose }) {
+    Object.assign(this, { components, onChange, open, choose });
     this.photos = [];
     this.own = null;
     this.slots = Object.fromEntries(components.map((name) => [name, { photo: null, amount: 1 }]));
-    this.rows = Object.fromEntries(["all", ...components].map((name) => [name, this.#row(name)]));
-    place.append(...Object.values(this.rows).map((row) => row.element));
-    this.#show();
+    this.rows = Object.fromEntries(["all", ...components].map((name) => [name, this.#buildRow(name)]));
+    container.append(...Object.values(this.rows).map((row) => row.element));
+    this.#update();
   }
 
   // The edit's `parts` for the server.
   get parts() {
     const shows = (id, name) => this.photos.find((photo) => photo.id === id)?.present[name] !== false;
-    const lent = Object.entries(this.slots).filter(([name, { photo, amount }]) => photo && amount > 0 && shows(photo, name));
-    return Object.fromEntries(lent.map(([name, { photo, amount }]) => [name, { photo, amount }]));
+    const assigned = Object.entries(this.slots).filter(([name, { photo, amount }]) => photo && amount > 0 && shows(photo, name));
+    return Object.fromEntries(assigned.map(([name, { photo, amount }]) => [name, { photo, amount }]));
   }
 
-  // Called when another photo is edited; the sources stay.
+  // Set the edited photo; the sources stay.
   setOwn(own) {
     this.own = own;
-    this.#show();
+    this.#update();
   }
 
   add(photo) {
     this.photos.push(photo);
-    this.#show();
+    this.#update();
   }
 
   assign(name, photo, amount = null) {
@@ -49,40 +49,40 @@ export class Sources {
       slot.photo = photo;
       slot.amount = amount ?? (slot.amount || 1);
     }
-    this.#show();
-    this.changed();
+    this.#update();
+    this.onChange();
   }
 
-  // Called when the server has closed photos.
+  // Remove photos that the server has closed.
   forget(ids) {
     this.photos = this.photos.filter(({ id }) => !ids.includes(id));
     for (const slot of Object.values(this.slots)) if (ids.includes(slot.photo)) slot.photo = null;
-    this.#show();
+    this.#update();
   }
 
-  async #another(name) {
+  async #chooseFor(name) {
     const file = await this.choose();
-    if (file) await this.take(name, file);
-    this.#show();
+    if (file) await this.openFor(name, file);
+    this.#update();
   }
 
-  // Open a file, chosen or dropped, for a row.
-  async take(name, file) {
+  // Open a file for a row.
+  async openFor(name, file) {
     this.rows[name].element.classList.add("loading");
     try {
-      const photo = await this.open(file, (opened) => this.#lend(name, opened));
-      if (photo) this.#lend(name, photo);
+      const photo = await this.open(file, (opened) => this.#addTo(name, opened));
+      if (photo) this.#addTo(name, photo);
     } finally {
       this.rows[name].element.classList.remove("loading");
     }
   }
 
-  #lend(name, photo) {
+  #addTo(name, photo) {
     this.add(photo);
     this.assign(name, photo.id);
   }
 
-  #row(name) {
+  #buildRow(name) {
     const { title } = ROWS[name] ?? { title: name };
     const element = document.createElement("div");
     element.className = "slot";
@@ -95,24 +95,24 @@ export class Sources {
     select.setAttribute("aria-label", `${title}: photo`);
     const range = Object.assign(document.createElement("input"), { type: "range", min: 0, max: 100, step: 1 });
     range.setAttribute("aria-label", `${title}: how much of it`);
-    const share = document.createElement("output");
+    const output = document.createElement("output");
     const note = Object.assign(document.createElement("span"), { className: "note" });
-    element.append(thumb, caption, select, range, share, note);
-    thumb.addEventListener("click", () => this.#another(name));
+    element.append(thumb, caption, select, range, output, note);
+    thumb.addEventListener("click", () => this.#chooseFor(name));
     select.addEventListener("change", () => {
-      if (select.value === ANOTHER) this.#another(name);
+      if (select.value === OTHER_PHOTO) this.#chooseFor(name);
       else if (select.value !== "mixed") this.assign(name, select.value || null);
       select.blur();
     });
     range.addEventListener("input", () => {
       for (const component of name === "all" ? this.components : [name]) this.slots[component].amount = range.value / 100;
-      this.#show();
-      this.changed();
+      this.#update();
+      this.onChange();
     });
-    return { element, thumb, select, range, share, note };
+    return { element, thumb, select, range, output, note };
   }
 
-  #show() {
+  #update() {
     for (const [name, row] of Object.entries(this.rows)) {
       const slots = name === "all" ? Object.values(this.slots) : [this.slots[name]];
       const photo = slots.every((slot) => slot.photo === slots[0].photo) ? slots[0].photo : "mixed";
@@ -121,24 +121,24 @@ export class Sources {
       row.select.replaceChildren(
         new Option("this photo", ""),
         ...this.photos.map(({ id, name: title }) => new Option(title, id)),
-        new Option("another photo…", ANOTHER),
+        new Option("another photo…", OTHER_PHOTO),
       );
       if (photo === "mixed") row.select.prepend(new Option("several", "mixed"));
       row.select.value = photo ?? "";
       row.select.title = source?.name ?? "";
-      row.element.classList.toggle("lent", photo !== null);
+      row.element.classList.toggle("assigned", photo !== null);
       row.range.disabled = photo === null;
       row.range.value = photo === null ? 0 : Math.round((100 * amounts.reduce((a, b) => a + b)) / amounts.length);
-      row.share.value = photo === null ? "" : amounts.every((a) => a === amounts[0]) ? `${row.range.value} %` : "";
-      filled(row.range);
+      row.output.value = photo === null ? "" : amounts.every((a) => a === amounts[0]) ? `${row.range.value} %` : "";
+      updateTrack(row.range);
       const shown = source?.id ?? this.own?.id;
-      row.thumb.style.backgroundImage = shown ? `url("${faceAddress(shown)}")` : "none";
+      row.thumb.style.backgroundImage = shown ? `url("${faceUrl(shown)}")` : "none";
       const [x, y, side] = ROWS[name]?.view ?? ROWS.all.view;
       row.thumb.style.backgroundSize = `${(100 * 256) / side}%`;
-      const along = (middle) => `${Math.min(100, Math.max(0, (100 * (middle - side / 2)) / (256 - side)))}%`;
-      row.thumb.style.backgroundPosition = `${along(x)} ${along(y)}`;
-      const lacks = name !== "all" && source && source.present[name] === false;
-      row.note.textContent = lacks ? `that photo shows no ${ROWS[name].title.toLowerCase()}` : "";
+      const offset = (centre) => `${Math.min(100, Math.max(0, (100 * (centre - side / 2)) / (256 - side)))}%`;
+      row.thumb.style.backgroundPosition = `${offset(x)} ${offset(y)}`;
+      const isMissing = name !== "all" && source && source.present[name] === false;
+      row.note.textContent = isMissing ? `that photo shows no ${ROWS[name].title.toLowerCase()}` : "";
     }
   }
 }

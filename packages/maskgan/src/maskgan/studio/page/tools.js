@@ -1,60 +1,60 @@
-// The left panel: tools, brush size, classes, protected classes, opacity.
+// The left panel: tools, brush size, classes, opacity.
 
-import { slider } from "../shell/range.js";
+import { bindSlider } from "../shell/range.js";
 
-export const titleOf = (name) => {
-  const [what, side] = name.split("_");
-  const words = side === "lip" ? `${what} lip` : side ? `${side} ${what}` : what;
-  return words[0].toUpperCase() + words.slice(1);
+export const classTitle = (name) => {
+  const [part, side] = name.split("_");
+  const title = side === "lip" ? `${part} lip` : side ? `${side} ${part}` : part;
+  return title[0].toUpperCase() + title.slice(1);
 };
 
 // Digits for the first ten classes, H for hair.
-const keyOf = (klass) => (klass < 10 ? String(klass) : "H");
+const keyOf = (index) => (index < 10 ? String(index) : "H");
 
 export function buildTools(store, about) {
   const byId = (id) => document.getElementById(id);
 
   const tools = [...document.querySelectorAll('input[name="tool"]')];
   tools.forEach((input) => input.addEventListener("change", () => store.set({ tool: input.value })));
-  store.follow(["tool"], () => {
+  store.subscribe(["tool"], () => {
     tools.forEach((input) => (input.checked = input.value === store.get("tool")));
     byId("stage").dataset.tool = store.get("tool");
   });
 
   const palette = byId("palette");
-  const classes = about.classes.map((name, klass) => {
+  const classes = about.classes.map((name, index) => {
     const label = document.createElement("label");
-    const input = Object.assign(document.createElement("input"), { type: "radio", name: "class", value: klass });
+    const input = Object.assign(document.createElement("input"), { type: "radio", name: "class", value: index });
     const swatch = document.createElement("i");
-    swatch.style.background = `rgb(${about.colours[klass].join(" ")})`;
-    const title = Object.assign(document.createElement("span"), { textContent: titleOf(name) });
-    const key = Object.assign(document.createElement("kbd"), { textContent: keyOf(klass) });
+    swatch.style.background = `rgb(${about.colours[index].join(" ")})`;
+    const title = Object.assign(document.createElement("span"), { textContent: classTitle(name) });
+    const key = Object.assign(document.createElement("kbd"), { textContent: keyOf(index) });
     label.append(input, swatch, title, key);
     palette.append(label);
-    input.addEventListener("change", () => choose(store, klass));
+    input.addEventListener("change", () => selectClass(store, index));
     return input;
   });
-  store.follow(["klass"], () => (classes[store.get("klass")].checked = true));
+  store.subscribe(["classIndex"], () => (classes[store.get("classIndex")].checked = true));
 
   const over = byId("over");
   over.append(new Option("anything", ""));
-  about.classes.forEach((name, klass) => over.append(new Option(titleOf(name).toLowerCase(), klass)));
+  about.classes.forEach((name, index) => over.append(new Option(classTitle(name).toLowerCase(), index)));
   over.addEventListener("change", () => {
     store.set({ over: over.value === "" ? null : Number(over.value) });
     over.blur();
   });
-  store.follow(["over"], () => {
+  store.subscribe(["over"], () => {
     over.value = store.get("over") ?? "";
     over.classList.toggle("active", store.get("over") !== null);
   });
 
-  slider("size", store, (value) => `${value} px`);
-  slider("opacity", store, (value) => `${value} %`);
+  bindSlider("size", store, (value) => `${value} px`);
+  bindSlider("opacity", store, (value) => `${value} %`);
 }
 
 // Select a class; switches to the brush if the current tool does not paint.
-export function choose(store, klass) {
-  const changes = { klass, tool: store.get("tool") === "fill" ? "fill" : "brush" };
-  if (klass !== store.get("klass")) changes.lastClass = store.get("klass");
+export function selectClass(store, classIndex) {
+  const changes = { classIndex, tool: store.get("tool") === "fill" ? "fill" : "brush" };
+  if (classIndex !== store.get("classIndex")) changes.lastClass = store.get("classIndex");
   store.set(changes);
 }

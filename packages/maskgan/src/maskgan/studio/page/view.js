@@ -2,8 +2,8 @@
 
 import { discSpans } from "./labels.js";
 
-const LARGEST = 40; // screen pixels per pixel of the mask
-const FINE = 5; // scale from which the brush's outline follows pixels
+const MAX_SCALE = 40; // CSS pixels per pixel of the mask
+const PIXEL_OUTLINE_SCALE = 5; // from here on the brush's outline follows pixels
 
 export class View {
   constructor(stage, world, labelCanvas, cursorCanvas, labels, colours) {
@@ -16,7 +16,7 @@ export class View {
     this.scale = 1;
     this.x = this.y = 0;
     this.fitted = true;
-    this.moved = () => {};
+    this.onChange = () => {};
     new ResizeObserver(() => this.#resized()).observe(stage);
   }
 
@@ -25,7 +25,7 @@ export class View {
     this.cursorCanvas.width = Math.round(this.stage.clientWidth * ratio);
     this.cursorCanvas.height = Math.round(this.stage.clientHeight * ratio);
     if (this.fitted) this.fit();
-    else this.#place();
+    else this.#update();
   }
 
   get fitScale() {
@@ -38,34 +38,34 @@ export class View {
     this.scale = this.fitScale;
     this.x = (this.stage.clientWidth - this.scale * this.labels.size) / 2;
     this.y = (this.stage.clientHeight - this.scale * this.labels.size) / 2;
-    this.#place();
+    this.#update();
   }
 
   // Zoom about a point of the stage, its centre by default.
   zoom(factor, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
-    const scale = Math.min(LARGEST, Math.max(this.fitScale / 2, this.scale * factor));
+    const scale = Math.min(MAX_SCALE, Math.max(this.fitScale / 2, this.scale * factor));
     this.x = x - ((x - this.x) * scale) / this.scale;
     this.y = y - ((y - this.y) * scale) / this.scale;
     this.scale = scale;
     this.fitted = false;
-    this.#place();
+    this.#update();
   }
 
   pan(dx, dy) {
     this.x += dx;
     this.y += dy;
     this.fitted = false;
-    this.#place();
+    this.#update();
   }
 
-  #place() {
+  #update() {
     const side = this.scale * this.labels.size;
     const keep = 60; // visible part of the mask in screen pixels
     this.x = Math.min(this.stage.clientWidth - keep, Math.max(keep - side, this.x));
     this.y = Math.min(this.stage.clientHeight - keep, Math.max(keep - side, this.y));
     this.world.style.width = this.world.style.height = `${side}px`;
     this.world.style.transform = `translate(${this.x}px, ${this.y}px)`;
-    this.moved();
+    this.onChange();
   }
 
   // Position (not rounded) in the mask under a pointer.
@@ -102,7 +102,7 @@ export class View {
     const screenX = (x) => (this.x + (cx + x) * this.scale) * ratio;
     const screenY = (y) => (this.y + (cy + y) * this.scale) * ratio;
     context.beginPath();
-    if (this.scale < FINE) {
+    if (this.scale < PIXEL_OUTLINE_SCALE) {
       const middle = diameter % 2 ? 0.5 : 0;
       context.arc(screenX(middle), screenY(middle), (diameter / 2) * this.scale * ratio, 0, 2 * Math.PI);
     } else {

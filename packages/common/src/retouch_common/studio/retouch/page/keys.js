@@ -17,8 +17,8 @@ export const KEYS = {
   command: { "shift+s": "saveRecipe", s: "export" },
   plain: {
     v: ["tool", "pick"], b: ["tool", "protect"], e: ["tool", "restore"], f: ["tool", "frame"],
-    "[": ["radius", -1], "]": ["radius", 1], n: ["walk", 1], p: ["walk", -1], o: "outlines", a: "nextOverlay",
-    "+": "zoomIn", "=": "zoomIn", "-": "zoomOut", z: "fit", 1: "full", g: "face",
+    "[": ["radius", -1], "]": ["radius", 1], n: ["moveFocus", 1], p: ["moveFocus", -1], o: "outlines", a: "nextOverlay",
+    "+": "zoomIn", "=": "zoomIn", "-": "zoomOut", z: "fit", 1: "actualSize", g: "face",
   },
   held: { " ": "space", c: "hold" },
 };

@@ -1,17 +1,17 @@
-// Outlines over the photo: faces with a switch each, and removed blemishes, which a click or Enter brings back.
+// Outlines over the photo: faces with a button each, and blemishes, which a click or Enter toggles.
 
 const SVG = "http://www.w3.org/2000/svg";
-const node = (name, attributes) => {
+const svgElement = (name, attributes) => {
   const element = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   return element;
 };
-const MARGIN = 3; // screen pixels around a blemish
+const MARGIN = 3; // CSS pixels around a blemish
 
 export class Marks {
-  #focused = null; // "x,y" of the blemish that the keyboard is at
+  #focused = null; // "x,y" of the blemish with keyboard focus
 
-  // actions: toggle(blemish), toggleFace(number)
+  // actions: toggle(blemish), toggleFace(index)
   constructor(svg, chips, viewport, actions) {
     Object.assign(this, { svg, chips, viewport, actions });
     this.blemishes = [];
@@ -26,28 +26,29 @@ export class Marks {
     this.#draw();
   }
 
-  // Move the keyboard's focus to the next or previous blemish.
-  walk(step) {
+  // Move the keyboard focus by `step` blemishes.
+  moveFocus(step) {
     if (!this.outlined || !this.blemishes.length) return;
-    const now = this.blemishes.findIndex(({ at }) => String(at) === this.#focused);
-    const next = now < 0 ? (step > 0 ? 0 : this.blemishes.length - 1) : now + step;
+    const current = this.blemishes.findIndex(({ at }) => String(at) === this.#focused);
+    const next = current < 0 ? (step > 0 ? 0 : this.blemishes.length - 1) : current + step;
     const blemish = this.blemishes[(next + this.blemishes.length) % this.blemishes.length];
     this.#focused = String(blemish.at);
     this.viewport.reveal(...blemish.at);
     this.#draw();
-    this.#element()?.focus();
+    this.#focusedElement()?.focus();
   }
 
-  #element() {
+  #focusedElement() {
     return this.svg.querySelector(`[data-at="${this.#focused}"]`);
   }
 
-  place() {
+  // Follow the viewport.
+  layout() {
     const { scale, x, y, stage } = this.viewport;
     this.svg.setAttribute("viewBox", [-x / scale, -y / scale, stage.clientWidth / scale, stage.clientHeight / scale].join(" "));
     this.svg.setAttribute("preserveAspectRatio", "none");
-    this.faces.forEach(({ box }, number) => {
-      const chip = this.chips.children[number];
+    this.faces.forEach(({ box }, index) => {
+      const chip = this.chips.children[index];
       if (chip) chip.style.transform = `translate(${x + box[0] * scale}px, ${y + box[1] * scale - 24}px)`;
     });
     for (const ellipse of this.svg.querySelectorAll("ellipse")) {
@@ -59,26 +60,26 @@ export class Marks {
   #draw() {
     const hadFocus = this.svg.contains(document.activeElement);
     const rectangles = this.faces.map(({ box: [x, y, width, height], on }) =>
-      node("rect", { class: `face${on ? "" : " off"}`, x, y, width, height, rx: width / 20 }));
+      svgElement("rect", { class: `face${on ? "" : " off"}`, x, y, width, height, rx: width / 20 }));
     const outlines = this.outlined ? this.blemishes.map((blemish, index) => this.#blemish(blemish, index)) : [];
     this.svg.replaceChildren(...rectangles, ...outlines);
     this.#showChips();
-    this.place();
-    if (hadFocus) this.#element()?.focus();
+    this.layout();
+    if (hadFocus) this.#focusedElement()?.focus();
   }
 
   #blemish(blemish, index) {
     const [x, y, w, h] = blemish.box;
     const at = String(blemish.at);
-    const tabbable = this.#focused === null || !this.blemishes.some((one) => String(one.at) === this.#focused)
+    const isTabStop = this.#focused === null || !this.blemishes.some((other) => String(other.at) === this.#focused)
       ? index === 0
       : at === this.#focused;
-    const group = node("g", {
-      class: "blemish", role: "checkbox", tabindex: tabbable ? 0 : -1, "data-at": at, "aria-checked": blemish.on,
+    const group = svgElement("g", {
+      class: "blemish", role: "checkbox", tabindex: isTabStop ? 0 : -1, "data-at": at, "aria-checked": blemish.on,
       "aria-label": `Blemish ${index + 1} of ${this.blemishes.length}, ${blemish.size}, ${blemish.on ? "removed" : "brought back"}`,
     });
-    const middle = { cx: x + w / 2, cy: y + h / 2, "data-rx": w / 2, "data-ry": h / 2 };
-    group.append(node("ellipse", { class: "under", ...middle }), node("ellipse", middle));
+    const geometry = { cx: x + w / 2, cy: y + h / 2, "data-rx": w / 2, "data-ry": h / 2 };
+    group.append(svgElement("ellipse", { class: "halo", ...geometry }), svgElement("ellipse", geometry));
     group.addEventListener("pointerdown", (event) => event.stopPropagation());
     group.addEventListener("click", () => this.#toggle(blemish));
     group.addEventListener("keydown", (event) => {
@@ -98,12 +99,12 @@ export class Marks {
 
   #showChips() {
     while (this.chips.children.length > this.faces.length) this.chips.lastElementChild.remove();
-    this.faces.forEach(({ on }, number) => {
-      let chip = this.chips.children[number];
+    this.faces.forEach(({ on }, index) => {
+      let chip = this.chips.children[index];
       if (!chip) {
-        chip = Object.assign(document.createElement("button"), { type: "button", className: "face-chip", textContent: `Face ${number + 1}` });
+        chip = Object.assign(document.createElement("button"), { type: "button", className: "face-chip", textContent: `Face ${index + 1}` });
         chip.addEventListener("pointerdown", (event) => event.stopPropagation());
-        chip.addEventListener("click", () => this.actions.toggleFace(number));
+        chip.addEventListener("click", () => this.actions.toggleFace(index));
         this.chips.append(chip);
       }
       chip.setAttribute("aria-pressed", on);

@@ -1,23 +1,23 @@
-// What the brushes have protected, the stroke or frame that is being drawn, and the brush's outline.
+// Canvases of protected areas and of the cursor: the brush's outline or the frame that is being drawn.
 
 import { frameOf } from "../shell/pointer.js";
 
-const SHADE = "rgb(227 184 104 / 0.42)";
+const PROTECTED = "rgb(227 184 104 / 0.42)";
 
 export class Painting {
   constructor(strokes, cursor, viewport) {
     Object.assign(this, { strokes, cursor, viewport });
   }
 
-  // steps: the recipe's; current: the stroke being drawn, or null; shown: whether to show what is protected
-  draw(steps, current, radius, shown) {
+  // steps: of the recipe; current: the stroke being drawn, or null; visible: whether to show protected areas
+  draw(steps, current, radius, visible) {
     const context = this.#prepare(this.strokes);
-    if (!shown) return;
+    if (!visible) return;
     for (const step of steps) if (step.step === "protect" || step.step === "restore") this.#stroke(context, step);
     if (current && current.tool !== "frame") this.#stroke(context, { step: current.tool, radius, points: current.points });
   }
 
-  // tool: of the pointer; point: in the photo, or null
+  // tool: of the pointer; point: position in the photo, or null
   drawCursor(tool, point, radius, current) {
     const context = this.#prepare(this.cursor);
     if (!point) return;
@@ -38,10 +38,10 @@ export class Painting {
 
   #stroke(context, { step, radius, points }) {
     const { scale, x, y } = this.viewport;
-    // Over protected places the shade is not doubled: a stroke replaces what is there.
+    // A stroke replaces what is below it, so that overlaps are not darker.
     for (const operation of ["destination-out", ...(step === "protect" ? ["source-over"] : [])]) {
       context.globalCompositeOperation = operation;
-      context.strokeStyle = operation === "source-over" ? SHADE : "#000";
+      context.strokeStyle = operation === "source-over" ? PROTECTED : "#000";
       context.lineWidth = 2 * radius * scale;
       context.lineCap = context.lineJoin = "round";
       context.beginPath();

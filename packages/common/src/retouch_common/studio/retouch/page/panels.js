@@ -5,41 +5,42 @@ const SIZES = {
   rest: ["The rest", "evener tone, too faint to be outlined"],
 };
 
-export function radios(place, name, options, chosen) {
-  place.replaceChildren(
+// options: [value, title]; onChange(value)
+export function buildRadios(container, name, options, onChange) {
+  container.replaceChildren(
     ...options.map(([value, title]) => {
       const label = document.createElement("label");
       const input = Object.assign(document.createElement("input"), { type: "radio", name, value });
-      input.addEventListener("change", () => chosen(value));
+      input.addEventListener("change", () => onChange(value));
       label.append(input, Object.assign(document.createElement("span"), { textContent: title }));
       return label;
     }),
   );
 }
 
-export const check = (name, value) => {
+export const checkRadio = (name, value) => {
   for (const input of document.querySelectorAll(`input[name="${name}"]`)) input.checked = input.value === value;
 };
 
 // A checkbox for every face.
-export function showFaces(place, state, toggle) {
-  rows(place, (state?.faces ?? []).map(({ on }, number) => [`Face ${number + 1}`, "", on, false, () => toggle(number)]));
+export function showFaces(container, state, toggle) {
+  showRows(container, (state?.faces ?? []).map(({ on }, index) => [`Face ${index + 1}`, "", on, false, () => toggle(index)]));
 }
 
-// A checkbox for every kind of size that occurs.
-export function showSizes(place, state, toggle) {
+// A checkbox for every size of blemishes that occurs.
+export function showSizes(container, state, toggle) {
   const found = Object.entries(state?.sizes ?? {}).filter(([, { count }]) => count > 0);
-  rows(place, found.map(([size, { count, on }]) => {
+  showRows(container, found.map(([size, { count, on }]) => {
     const share = size === "rest" ? "" : on === count ? String(count) : `${on} of ${count}`;
     return [SIZES[size][0], share, on > 0, on > 0 && on < count, () => toggle(size, on === 0), SIZES[size][1]];
   }));
 }
 
-// rows: [title, text, checked, in part, changed, tooltip]; elements are kept, so that the focus stays
-function rows(place, contents) {
-  const list = place.querySelector("div");
-  while (list.children.length > contents.length) list.lastElementChild.remove();
-  while (list.children.length < contents.length) {
+// rows: [title, text, checked, indeterminate, onchange, tooltip]; elements are reused, so that the focus stays
+function showRows(container, rows) {
+  const list = container.querySelector("div");
+  while (list.children.length > rows.length) list.lastElementChild.remove();
+  while (list.children.length < rows.length) {
     const label = document.createElement("label");
     label.append(
       Object.assign(document.createElement("input"), { type: "checkbox" }),
@@ -47,10 +48,10 @@ function rows(place, contents) {
     );
     list.append(label);
   }
-  contents.forEach(([title, text, checked, part, changed, tip = ""], index) => {
+  rows.forEach(([title, text, checked, indeterminate, onchange, tooltip = ""], index) => {
     const label = list.children[index];
     const [input, name, output] = label.children;
-    Object.assign(input, { checked, indeterminate: part, onchange: changed });
-    [name.textContent, output.value, label.title] = [title, text, tip];
+    Object.assign(input, { checked, indeterminate, onchange });
+    [name.textContent, output.value, label.title] = [title, text, tooltip];
   });
 }

@@ -11,4 +11,4 @@ const TITLES = {
   restore: () => "Protection taken back",
 };
 
-export const titleOf = (step) => TITLES[step.step](step);
+export const stepTitle = (step) => TITLES[step.step](step);

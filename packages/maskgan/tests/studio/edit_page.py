@@ -1,4 +1,4 @@
-"""The page in headless Chromium, and hands to use it with."""
+"""Page object of the Edit tool in headless Chromium."""
 
 import base64
 import io
@@ -9,15 +9,15 @@ import threading
 
 import numpy as np
 import pytest
-from asking import SINGLE, TOKEN
+from api_requests import ONE_TIME_TOKEN, TOKEN
 from flat_editor import SIZE, encoded, portrait_pixels
-from maskgan.studio.server import tool_of
-from maskgan.studio.session import Studio
+from maskgan.studio.server import create_tool
+from maskgan.studio.session import EditSession
 from PIL import Image
 from retouch_common.parsing.labels import COLOURS, read_labels
-from retouch_common.studio.cli import configuration
+from retouch_common.studio.cli import server_config
 from retouch_common.studio.server import create_app
-from retouch_common.studio.tools import Desk as Shared
+from retouch_common.studio.tools import ToolContext
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -33,7 +33,7 @@ FLAGS = (
 PATIENCE = 30_000  # ms
 
 
-class Desk:
+class EditPage:
     def __init__(self, page, files):
         self.page, self.files = page, files
         self.refusals = False  # expected: a browser notes refused requests on its console
@@ -138,9 +138,9 @@ def address(tmp_path, editor):
 
     folder = tmp_path / "uploads"
     folder.mkdir()
-    shared = Shared(folder=folder)
-    app = create_app([tool_of(lambda: Studio(editor), shared)], shared, TOKEN, single=SINGLE)
-    config = configuration(app)
+    context = ToolContext(folder=folder)
+    app = create_app([create_tool(lambda: EditSession(editor), context)], context, TOKEN, one_time_token=ONE_TIME_TOKEN)
+    config = server_config(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -158,23 +158,23 @@ def files(tmp_path):
 
 
 @pytest.fixture
-def desk(browser, address, files):
-    """The page with anna.png open, and hands to use it with. In the end nothing may have gone wrong unasked."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, has_touch=True)
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    complaints, asked = [], []
-    page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+def edit_page(browser, address, files):
+    """The page with anna.png open. At the end there may be no errors except expected refusals."""
+    browser_context = browser.new_context(viewport={"width": 1280, "height": 800}, has_touch=True)
+    browser_context.set_default_timeout(PATIENCE)
+    page = browser_context.new_page()
+    console_errors, asked = [], []
+    page.on("console", lambda message: console_errors.append(message.text) if message.type != "log" else None)
+    page.on("pageerror", lambda error: console_errors.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{address}/?token={TOKEN}")
     page.wait_for_url(f"{address}/edit/")
     page.wait_for_selector("html[data-ready]")
-    desk = Desk(page, files)
-    desk.choose("#open", files / "anna.png")
-    desk.rendered()
-    yield desk
-    if not desk.refusals:
-        assert complaints == []
+    edit_page = EditPage(page, files)
+    edit_page.choose("#open", files / "anna.png")
+    edit_page.rendered()
+    yield edit_page
+    if not edit_page.refusals:
+        assert console_errors == []
     assert asked and all(url.startswith((address, "data:", "blob:")) for url in asked)
-    context.close()
+    browser_context.close()

@@ -7,7 +7,7 @@ import numpy as np
 from flat_editor import SIZE, encoded, plain_mask, portrait_pixels
 from PIL import Image
 
-ROOT, TOKEN, SINGLE = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
+ROOT, TOKEN, ONE_TIME_TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
 ADDRESS = f"{ROOT}/edit"
 
 
