@@ -29,6 +29,8 @@ export async function fetchOk(path, options = {}) {
 export const post = (path, body, type = "application/octet-stream") =>
   fetchOk(path, { method: "POST", body, headers: { "Content-Type": type } });
 
+export const postJson = (path, content) => post(path, JSON.stringify(content), "application/json");
+
 // The file of a response and its name.
 export async function readDownload(response, defaultName) {
   const name = /filename\*=UTF-8''([^;]+)/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];

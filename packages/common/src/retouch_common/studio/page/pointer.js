@@ -1,84 +1,81 @@
-// Mouse, pen and touch on the stage: moving the view, brush strokes, a frame around a face.
+// Mouse, pen and touch on the stage: panning, zooming, strokes of tools.
 //
-// The main button uses the tool, the middle button or Space moves the view; two touches move and zoom.
-
-const MIN_DISTANCE = 1.5; // between points of a stroke, in CSS pixels
+// The middle button, the tool `panTool`, or any tool while Space is held moves the view; other buttons start a stroke.
+// Two fingers move and zoom, and cancel the stroke of the first one.
 
 export class Pointer {
-  // actions: stroke(tool, points), framed(box), drawing(), hovered(point)
-  constructor(stage, viewport, store, actions) {
-    Object.assign(this, { stage, viewport, store, actions });
-    this.touches = new Map();
-    this.stroke = null; // {id, tool, points}
-    this.panning = null;
-    this.space = false;
-    this.hover = null;
+  #touches = new Map(); // positions by pointer id
+  #panning = null; // last position
+  #space = false;
+  stroke = null; // what a tool returned from onStart
+  hover = null; // position in the photo, or null
+
+  // viewport: a Viewport. Callbacks, all optional:
+  //   onStart(event, tool, point): return an object, the stroke, or nothing if there is none
+  //   onMove(stroke, point), onEnd(stroke, point), onCancel(stroke)
+  //   onHover(point or null), onToolChange(): Space was pressed or released
+  constructor(stage, viewport, store, panTool, callbacks = {}) {
+    Object.assign(this, { stage, viewport, store, panTool, callbacks });
     stage.addEventListener("pointerdown", (event) => this.#down(event));
     stage.addEventListener("pointermove", (event) => this.#move(event));
     for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.#up(event));
-    stage.addEventListener("pointerleave", () => this.#hovered(null));
+    stage.addEventListener("pointerleave", () => this.#setHover(null));
     stage.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     stage.addEventListener("keydown", (event) => this.#arrow(event));
   }
 
   get tool() {
-    return this.space ? "pick" : this.store.get("tool");
+    return this.#space ? this.panTool : this.store.get("tool");
   }
 
   setSpace(held) {
-    this.space = held;
+    this.#space = held;
     this.stage.dataset.tool = this.tool;
-    this.actions.drawing();
+    this.callbacks.onToolChange?.();
   }
 
   #down(event) {
     if (!this.store.get("photo") || event.target.closest("button, .divider")) return;
     this.stage.setPointerCapture(event.pointerId);
     if (event.pointerType === "touch") {
-      this.touches.set(event.pointerId, [event.clientX, event.clientY]);
-      if (this.touches.size > 1) {
-        this.stroke = this.panning = null;
-        this.actions.drawing();
+      this.#touches.set(event.pointerId, [event.clientX, event.clientY]);
+      if (this.#touches.size > 1) {
+        this.#panning = null;
+        this.#cancel();
         return;
       }
     }
-    if (event.button === 1 || this.tool === "pick") {
-      this.panning = [event.clientX, event.clientY];
+    if (event.button === 1 || this.tool === this.panTool) {
+      this.#panning = [event.clientX, event.clientY];
       this.stage.classList.add("panning");
-    } else if (event.button === 0) {
-      this.stroke = { id: event.pointerId, tool: this.tool, points: [this.viewport.point(event)] };
-      this.actions.drawing();
+    } else {
+      const stroke = this.callbacks.onStart?.(event, this.tool, this.viewport.point(event));
+      this.stroke = stroke ? Object.assign(stroke, { pointerId: event.pointerId }) : null;
     }
   }
 
   #move(event) {
-    if (this.touches.has(event.pointerId)) {
-      if (this.touches.size > 1) {
+    if (this.#touches.has(event.pointerId)) {
+      if (this.#touches.size > 1) {
         this.#pinch(event);
         return;
       }
-      this.touches.set(event.pointerId, [event.clientX, event.clientY]);
+      this.#touches.set(event.pointerId, [event.clientX, event.clientY]);
     }
-    if (this.panning) {
-      this.viewport.pan(event.clientX - this.panning[0], event.clientY - this.panning[1]);
-      this.panning = [event.clientX, event.clientY];
-    } else if (this.stroke?.id === event.pointerId) {
-      const between = event.getCoalescedEvents?.() ?? [];
-      for (const moment of between.length ? between : [event]) this.#extend(this.viewport.point(moment));
+    if (this.#panning) {
+      this.viewport.pan(event.clientX - this.#panning[0], event.clientY - this.#panning[1]);
+      this.#panning = [event.clientX, event.clientY];
+    } else if (this.stroke?.pointerId === event.pointerId) {
+      const events = event.getCoalescedEvents?.() ?? [];
+      for (const moment of events.length ? events : [event]) this.callbacks.onMove?.(this.stroke, this.viewport.point(moment));
     }
-    this.#hovered(this.viewport.point(event));
-  }
-
-  #extend(point) {
-    const last = this.stroke.points.at(-1);
-    const far = Math.hypot(point[0] - last[0], point[1] - last[1]) * this.viewport.scale >= MIN_DISTANCE;
-    if (far) this.stroke.points.push(point);
+    this.#setHover(this.viewport.point(event));
   }
 
   #pinch(event) {
-    const before = [...this.touches.values()];
-    this.touches.set(event.pointerId, [event.clientX, event.clientY]);
-    const after = [...this.touches.values()];
+    const before = [...this.#touches.values()];
+    this.#touches.set(event.pointerId, [event.clientX, event.clientY]);
+    const after = [...this.#touches.values()];
     const middle = ([[ax, ay], [bx, by]]) => [(ax + bx) / 2, (ay + by) / 2];
     const distance = ([[ax, ay], [bx, by]]) => Math.hypot(ax - bx, ay - by) || 1;
     const [[x0, y0], [x1, y1]] = [middle(before), middle(after)];
@@ -88,24 +85,37 @@ export class Pointer {
   }
 
   #up(event) {
-    this.touches.delete(event.pointerId);
-    this.panning = null;
+    this.#touches.delete(event.pointerId);
+    this.#panning = null;
     this.stage.classList.remove("panning");
-    if (this.stroke?.id !== event.pointerId) return;
-    const { tool, points } = this.stroke;
-    this.stroke = null;
-    if (event.type === "pointerup") {
-      if (tool === "frame") this.actions.framed(frameOf(points[0], this.viewport.point(event)));
-      else this.actions.stroke(tool, points);
+    if (this.stroke?.pointerId !== event.pointerId) return;
+    if (event.type === "pointercancel") {
+      this.#cancel();
+      return;
     }
-    this.actions.drawing();
+    const { stroke } = this;
+    this.stroke = null;
+    this.callbacks.onEnd?.(stroke, this.viewport.point(event));
+  }
+
+  #cancel() {
+    const { stroke } = this;
+    this.stroke = null;
+    if (stroke) this.callbacks.onCancel?.(stroke);
   }
 
   #wheel(event) {
     if (!this.store.get("photo")) return;
     event.preventDefault();
+    const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
+    if (event.shiftKey) {
+      this.viewport.pan(-(event.deltaX || event.deltaY) * lines, 0);
+      return;
+    }
     const box = this.stage.getBoundingClientRect();
-    this.viewport.zoom(Math.exp(-event.deltaY / 400), event.clientX - box.left, event.clientY - box.top);
+    const pinch = event.ctrlKey ? 4 : 1; // a pinch on a touchpad is sent as small wheel steps with Ctrl
+    this.viewport.zoom(Math.exp((-event.deltaY * lines * pinch) / 500), event.clientX - box.left, event.clientY - box.top);
+    this.#setHover(this.viewport.point(event));
   }
 
   #arrow(event) {
@@ -115,10 +125,8 @@ export class Pointer {
     this.viewport.pan(...step);
   }
 
-  #hovered(point) {
+  #setHover(point) {
     this.hover = point;
-    this.actions.hovered(point);
+    this.callbacks.onHover?.(point);
   }
 }
-
-export const frameOf = ([ax, ay], [bx, by]) => [Math.min(ax, bx), Math.min(ay, by), Math.abs(ax - bx), Math.abs(ay - by)];

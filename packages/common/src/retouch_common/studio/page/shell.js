@@ -1,19 +1,35 @@
 // The shell around every tool: header, notices, busy indicator, tabs.
 
-import { RequestError } from "./api.js";
+import { RequestError, fetchAbout } from "./api.js";
+import { acceptDrops, chooseFile } from "./files.js";
+import { bindKeys, buildHelp } from "./keys.js";
 import { Notice } from "./notice.js";
 
 export const byId = (id) => document.getElementById(id);
 export const notice = new Notice();
-
-// Id of the file that the page is opened with, or null.
-export const startFile = new URLSearchParams(location.search).get("file");
 
 // Show a RequestError, with an action [label, handler] if given; other errors are bugs and thrown again.
 export function reportError(error, action = null) {
   if (!(error instanceof RequestError)) throw error;
   notice.error(error.message, action);
 }
+
+// Run a task; report its error, if any. Return whether it succeeded.
+export async function attempt(task, onError = reportError) {
+  try {
+    await task();
+    return true;
+  } catch (error) {
+    onError(error);
+    return false;
+  }
+}
+
+// Actions of buttons that all tools have.
+const BUTTONS = {
+  open: "open", "open-first": "open", undo: "undo", redo: "redo", "zoom-in": "zoomIn", "zoom-out": "zoomOut", "zoom-fit": "fit",
+  help: "help",
+};
 
 let tasks = 0;
 
@@ -29,8 +45,18 @@ export async function withBusy(message, task) {
   }
 }
 
+// What the server says about the tool; waits until its network is loaded.
+export async function loadAbout() {
+  try {
+    return await withBusy("Loading the network", fetchAbout);
+  } catch (error) {
+    notice.error(error.message);
+    throw error;
+  }
+}
+
 // Keep the photo's name, the tabs' links and the availability of controls up to date with the store.
-export function bindPhoto(store) {
+function bindPhoto(store) {
   const tool = document.body.dataset.tool;
   const links = [...document.querySelectorAll("#tabs a")];
   links.forEach((link) => (link.dataset.path = link.getAttribute("href")));
@@ -48,7 +74,30 @@ export function bindPhoto(store) {
   });
 }
 
-// buttons: names of actions by ids of buttons
-export function bindButtons(buttons, actions) {
+function bindButtons(buttons, actions) {
   for (const [id, name] of Object.entries(buttons)) byId(id).addEventListener("click", () => actions[name]());
+}
+
+// Choose a file by an input element, and open it.
+export async function chooseAndOpen(input, open) {
+  const file = await chooseFile(input);
+  if (file) await open(file);
+}
+
+// Bind buttons and keys to actions, accept dropped files, and open the photo that the page was called with.
+// buttons: names of actions by ids of buttons, in addition to BUTTONS; dropTargets: see acceptDrops
+export async function start(store, { keys, buttons, actions, dropTargets, openPhoto }) {
+  const allActions = {
+    help: () => byId("help-dialog").showModal(),
+    open: () => chooseAndOpen(byId("photo-file"), openPhoto),
+    ...actions,
+  };
+  bindPhoto(store);
+  bindButtons({ ...BUTTONS, ...buttons }, allActions);
+  bindKeys(keys, allActions, () => Boolean(store.get("photo")));
+  buildHelp(keys);
+  acceptDrops(dropTargets, byId("drop-overlay"));
+  const file = new URLSearchParams(location.search).get("file"); // id of a file that another tool has opened
+  if (file) await openPhoto(file);
+  document.documentElement.dataset.ready = "true";
 }

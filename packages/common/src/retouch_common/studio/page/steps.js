@@ -1,5 +1,11 @@
 // The list of steps, with undo and redo.
 
+import { bindSlider } from "./range.js";
+import { byId } from "./shell.js";
+
+// Time as ISO 8601, UTC, in seconds.
+export const timestamp = () => new Date().toISOString().replace(/\.\d+Z$/, "+00:00");
+
 export class Steps {
   #store;
 
@@ -29,12 +35,13 @@ export class Steps {
   }
 
   #set(steps, undone) {
-    this.#store.set({ steps, undone, time: new Date().toISOString().replace(/\.\d+Z$/, "+00:00"), unsaved: true });
+    this.#store.set({ steps, undone, time: timestamp(), unsaved: true });
   }
 }
 
 // Show the steps as a list of buttons that undo or redo to them. titleOf(step): text of a button
-export function bindStepList(list, store, steps, titleOf) {
+export function bindStepList(store, steps, titleOf) {
+  const list = byId("steps");
   store.subscribe(["steps", "undone"], () => {
     const [done, undone] = [store.get("steps"), store.get("undone")];
     const rows = [["As found", 0], ...[...done, ...undone].map((step, index) => [titleOf(step), index + 1])];
@@ -49,6 +56,8 @@ export function bindStepList(list, store, steps, titleOf) {
         return row;
       }),
     );
+    byId("undo").disabled = !done.length;
+    byId("redo").disabled = !undone.length;
     list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   });
 }
@@ -61,6 +70,16 @@ export function bindSliderSteps(input, steps, step) {
     dragging = true;
   });
   input.addEventListener("change", () => (dragging = false));
+}
+
+// The slider of the strength in percent.
+export function bindStrength(store, steps) {
+  bindSlider("strength", store, (value) => `${value} %`);
+  bindSliderSteps(byId("strength"), steps, (value) => ({ step: "strength", value: value / 100 }));
+  store.subscribe(["steps"], () => {
+    const last = store.get("steps").findLast(({ step }) => step === "strength");
+    store.set({ strength: Math.round(100 * (last?.value ?? 1)) });
+  });
 }
 
 const sameKind = (a, b) => a && ["step", "face", "name"].every((key) => a[key] === b[key]);

@@ -1,13 +1,11 @@
 // Pan and zoom of the photo on the stage: scale (CSS pixels per pixel of the photo) and position.
 
-const MAX_SCALE = 16;
 const MIN_VISIBLE = 60; // of the photo when it is panned, in CSS pixels
-const MARGIN = 20;
 
 export class Viewport {
   // elements: laid out over the photo; onChange(): called after every change
-  constructor(stage, elements, onChange) {
-    Object.assign(this, { stage, elements, onChange });
+  constructor(stage, elements, onChange, { maxScale = 16, margin = 20 } = {}) {
+    Object.assign(this, { stage, elements, onChange, maxScale, margin });
     this.width = this.height = 1; // of the photo
     this.scale = 1;
     this.x = this.y = 0;
@@ -22,7 +20,7 @@ export class Viewport {
 
   get fitScale() {
     const { clientWidth, clientHeight } = this.stage;
-    return Math.max(1e-3, Math.min((clientWidth - 2 * MARGIN) / this.width, (clientHeight - 2 * MARGIN) / this.height));
+    return Math.max(1e-3, Math.min((clientWidth - 2 * this.margin) / this.width, (clientHeight - 2 * this.margin) / this.height));
   }
 
   fit() {
@@ -35,7 +33,7 @@ export class Viewport {
 
   // Zoom about a point of the stage, by default its centre.
   zoom(factor, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
-    const scale = Math.min(MAX_SCALE, Math.max(this.fitScale / 2, this.scale * factor));
+    const scale = Math.min(this.maxScale, Math.max(this.fitScale / 2, this.scale * factor));
     this.x = x - ((x - this.x) * scale) / this.scale;
     this.y = y - ((y - this.y) * scale) / this.scale;
     this.scale = scale;
@@ -46,7 +44,7 @@ export class Viewport {
   // Zoom to a window [x, y, w, h] of the photo.
   zoomTo([x, y, w, h]) {
     const { clientWidth, clientHeight } = this.stage;
-    this.scale = Math.min(MAX_SCALE, 0.7 * Math.min(clientWidth / w, clientHeight / h));
+    this.scale = Math.min(this.maxScale, 0.7 * Math.min(clientWidth / w, clientHeight / h));
     this.x = clientWidth / 2 - (x + w / 2) * this.scale;
     this.y = clientHeight / 2 - (y + h / 2) * this.scale;
     this.fitted = false;

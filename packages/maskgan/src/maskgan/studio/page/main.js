@@ -1,26 +1,22 @@
 // The Edit tool: connects its parts.
 
-import { fetchAbout, openPhoto as openFile } from "../shell/api.js";
+import { openPhoto as openFile } from "../shell/api.js";
 import { Compare } from "../shell/compare.js";
-import { acceptDrops, chooseFile, download } from "../shell/files.js";
-import { buildHelp, bindKeys } from "../shell/keys.js";
+import { save as saveFile } from "../shell/export.js";
+import { chooseFile } from "../shell/files.js";
 import { LiveRender } from "../shell/live.js";
-import { withBusy, byId, bindPhoto, notice, reportError, startFile, bindButtons } from "../shell/shell.js";
+import { byId, chooseAndOpen, loadAbout, notice, reportError, start, withBusy } from "../shell/shell.js";
 import { Store } from "../shell/store.js";
 import * as api from "./api.js";
 import { History } from "./history.js";
 import { KEYS, nextBrushSize } from "./keys.js";
 import { Labels } from "./labels.js";
-import { Pointer } from "./pointer.js";
+import { MaskPointer } from "./painting.js";
 import { Sources } from "./sources.js";
 import { buildTools, classTitle, selectClass } from "./tools.js";
-import { View } from "./view.js";
+import { MaskView } from "./view.js";
 
-const about = await withBusy("Loading the network", fetchAbout).catch((error) => {
-  notice.error(error.message);
-  throw error;
-});
-
+const about = await loadAbout();
 const store = new Store({
   photo: null, // description of the edited photo
   tool: "brush",
@@ -36,7 +32,7 @@ const store = new Store({
 
 const labels = new Labels(about.size);
 let originalLabels = labels.data.slice(); // the photo's original mask
-const view = new View(byId("stage"), byId("world"), byId("labels"), byId("cursor"), labels, about.colours);
+const view = new MaskView(byId("stage"), byId("world"), byId("labels"), byId("cursor"), labels, about.colours);
 const compare = new Compare(byId("result"), byId("divider"), byId("before"));
 const history = new History(labels, (box) => {
   if (box) {
@@ -120,17 +116,15 @@ async function show(photo) {
   live.schedule();
 }
 
-bindPhoto(store);
-
 const sources = new Sources(byId("slots"), about.components, {
   onChange: () => live.schedule(),
   choose: () => chooseFile(byId("photo-file")),
   // a photo without a face can still be opened by the notice's button
-  async open(file, onRetry, aligned = false) {
+  async open(file, onOpened, aligned = false) {
     try {
       return await uploadPhoto(file, aligned);
     } catch (error) {
-      handleError(error, () => uploadPhoto(file, true).then(onRetry, handleError));
+      handleError(error, () => uploadPhoto(file, true).then(onOpened, handleError));
       return null;
     }
   },
@@ -138,7 +132,7 @@ const sources = new Sources(byId("slots"), about.components, {
 
 // --- painting
 
-const pointer = new Pointer(byId("stage"), view, labels, store, {
+const pointer = new MaskPointer(byId("stage"), view, labels, store, {
   painted(box) {
     view.draw(box);
     live.schedule();
@@ -204,15 +198,6 @@ async function importMask(file) {
 
 const stem = () => store.get("photo").name.replace(/\.[^.]*$/, "");
 
-async function save(message, makeFile) {
-  try {
-    const { blob, name } = await withBusy(message, makeFile);
-    download(blob, name);
-  } catch (error) {
-    handleError(error);
-  }
-}
-
 async function maskFile() {
   const name = `${stem()}.mask.png`;
   const sent = labels.data.slice();
@@ -251,17 +236,10 @@ async function adapt() {
 const actions = {
   undo: () => pointer.stroke || history.undo(),
   redo: () => pointer.stroke || history.redo(),
-  open: async () => {
-    const file = await chooseFile(byId("photo-file"));
-    if (file) await openPhoto(file);
-  },
-  save: () => save("Writing the photo", () => api.exportResult("photo", currentEdit())),
-  saveFace: () => save("Writing the face", () => api.exportResult("face", currentEdit())),
-  exportMask: () => save("Writing the mask", maskFile),
-  importMask: async () => {
-    const file = await chooseFile(byId("mask-file"));
-    if (file) await importMask(file);
-  },
+  save: () => saveFile("Writing the photo", () => api.exportResult("photo", currentEdit()), handleError),
+  saveFace: () => saveFile("Writing the face", () => api.exportResult("face", currentEdit()), handleError),
+  exportMask: () => saveFile("Writing the mask", maskFile, handleError),
+  importMask: () => chooseAndOpen(byId("mask-file"), importMask),
   resetMask: () => changeMask(() => labels.data.set(originalLabels)),
   reencode: async () => {
     try {
@@ -288,32 +266,26 @@ const actions = {
   zoomIn: () => view.zoom(1.25),
   zoomOut: () => view.zoom(0.8),
   fit: () => view.fit(),
-  help: () => byId("help-dialog").showModal(),
   space: (held) => pointer.setSpace(held),
   compare: (held) => compare.hold(held),
 };
 for (const tool of ["brush", "eraser", "fill", "pick", "hand"]) actions[tool] = () => store.set({ tool });
 
-const buttons = {
-  open: "open", "open-first": "open", undo: "undo", redo: "redo", "save-photo": "save", "save-face": "saveFace",
-  "import-mask": "importMask", "export-mask": "exportMask", "reset-mask": "resetMask", reencode: "reencode", adapt: "adapt",
-  "zoom-in": "zoomIn", "zoom-out": "zoomOut", "zoom-fit": "fit", help: "help",
-};
-bindButtons(buttons, actions);
 document.querySelectorAll('input[name="view"]').forEach((input) => {
   input.addEventListener("change", () => store.set({ view: input.value }));
 });
-bindKeys(KEYS, actions, () => Boolean(store.get("photo")));
-
-acceptDrops(
-  [
+buildTools(store, about);
+await start(store, {
+  keys: KEYS,
+  buttons: {
+    "save-photo": "save", "save-face": "saveFace", "import-mask": "importMask", "export-mask": "exportMask",
+    "reset-mask": "resetMask", reencode: "reencode", adapt: "adapt",
+  },
+  actions,
+  dropTargets: [
     ...Object.entries(sources.rows).map(([name, row]) => [row.element, "Take the appearance from this photo", (file) => sources.openFor(name, file)]),
     [byId("tools-panel"), "Use this PNG as the mask", importMask],
     [document.body, "Open this photo", openPhoto],
   ],
-  byId("drop-overlay"),
-);
-buildTools(store, about);
-buildHelp(KEYS);
-if (startFile) await openPhoto(startFile);
-document.documentElement.dataset.ready = "true";
+  openPhoto,
+});

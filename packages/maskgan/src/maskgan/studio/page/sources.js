@@ -14,7 +14,7 @@ const ROWS = {
 const OTHER_PHOTO = "other";
 
 export class Sources {
-  // onChange(): called after an assignment; open(file, onRetry): promise of a description or null; choose(): of a file or null
+  // onChange(): called after an assignment; open(file, onOpened): promise of a description or null; choose(): of a file or null
   constructor(container, components, { onChange, open, choose }) {
     Object.assign(this, { components, onChange, open, choose });
     this.photos = [];

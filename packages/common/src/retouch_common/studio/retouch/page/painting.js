@@ -1,6 +1,6 @@
 // Canvases of protected areas and of the cursor: the brush's outline or the frame that is being drawn.
 
-import { frameOf } from "../shell/pointer.js";
+import { fitCanvas, strokeCursor } from "../shell/canvas.js";
 
 const PROTECTED = "rgb(227 184 104 / 0.42)";
 
@@ -11,7 +11,7 @@ export class Painting {
 
   // steps: of the recipe; current: the stroke being drawn, or null; visible: whether to show protected areas
   draw(steps, current, radius, visible) {
-    const context = this.#prepare(this.strokes);
+    const context = fitCanvas(this.strokes, this.viewport.stage);
     if (!visible) return;
     for (const step of steps) if (step.step === "protect" || step.step === "restore") this.#stroke(context, step);
     if (current && current.tool !== "frame") this.#stroke(context, { step: current.tool, radius, points: current.points });
@@ -19,7 +19,7 @@ export class Painting {
 
   // tool: of the pointer; point: position in the photo, or null
   drawCursor(tool, point, radius, current) {
-    const context = this.#prepare(this.cursor);
+    const context = fitCanvas(this.cursor, this.viewport.stage);
     if (!point) return;
     const { scale, x, y } = this.viewport;
     context.beginPath();
@@ -29,11 +29,7 @@ export class Painting {
     } else if (tool === "protect" || tool === "restore") {
       context.arc(x + point[0] * scale, y + point[1] * scale, Math.max(1, radius * scale), 0, 2 * Math.PI);
     } else return;
-    for (const [width, colour] of [[3, "rgb(0 0 0 / 0.65)"], [1.25, "#fff"]]) {
-      context.lineWidth = width;
-      context.strokeStyle = colour;
-      context.stroke();
-    }
+    strokeCursor(context);
   }
 
   #stroke(context, { step, radius, points }) {
@@ -51,14 +47,7 @@ export class Painting {
     }
     context.globalCompositeOperation = "source-over";
   }
-
-  #prepare(canvas) {
-    const { clientWidth, clientHeight } = this.viewport.stage;
-    const ratio = window.devicePixelRatio || 1;
-    canvas.width = Math.round(clientWidth * ratio);
-    canvas.height = Math.round(clientHeight * ratio);
-    const context = canvas.getContext("2d");
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    return context;
-  }
 }
+
+// The box [x, y, w, h] between two corners.
+export const frameOf = ([ax, ay], [bx, by]) => [Math.min(ax, bx), Math.min(ay, by), Math.abs(ax - bx), Math.abs(ay - by)];
