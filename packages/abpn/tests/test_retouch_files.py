@@ -10,11 +10,9 @@ import numpy as np
 import psutil
 import pytest
 import pyvips
-import torch
 from abpn.cli import retouch
 from abpn.model import ABPN
 from abpn.retouch import Retoucher
-from click.testing import CliRunner
 from pyarrow import parquet
 from retouch_common.faces.face import Face
 from retouch_common.faces.registry import DetectorUnavailable
@@ -22,23 +20,7 @@ from retouch_common.inference import regions
 from retouch_common.photo.content_credentials import read_credentials
 from retouch_common.photo.io import Photo
 from retouch_common.testing.certificates import write_certificate
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    model = ABPN.from_preset("tiny")
-    for parameter in model.parameters():
-        if parameter.abs().max() == 0:
-            torch.nn.init.normal_(parameter, 0, 0.05)
-    folder = tmp_path_factory.mktemp("weights")
-    model.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def retoucher(weights):
-    return Retoucher(weights, device="cpu", precision="fp32")
+from retouch_common.testing.photos import make_photo, read_pixels, run_command
 
 
 @pytest.fixture(autouse=True)
@@ -52,39 +34,16 @@ def found(monkeypatch, *boxes):
     monkeypatch.setattr(regions, "detect_faces", lambda image: [Face(box, 0.9, points) for box in boxes])
 
 
-def make_photo(path, *, size=(260, 340), bands=3, dtype=np.uint8, **options):
-    limit = np.iinfo(dtype).max
-    generator = np.random.default_rng(3)
-    y, x = np.mgrid[: size[0], : size[1]]
-    pixels = 0.55 + 0.25 * np.sin(x[..., None] / 31 + y[..., None] / 47 + np.arange(bands))
-    pixels = pixels + generator.normal(0, 0.02, (*size, bands))
-    pixels = (pixels.clip(0, 1) * limit).astype(dtype)
-    image = pyvips.Image.new_from_array(pixels)
-    deep = dtype == np.uint16
-    image = image.copy(interpretation=("grey16" if deep else "b-w") if bands < 3 else ("rgb16" if deep else "srgb"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.write_to_file(str(path), **options)
-    return path
-
-
-def stored(path):
-    image = pyvips.Image.new_from_file(str(path))
-    return image.numpy().reshape(image.height, image.width, image.bands)
-
-
 def run(*arguments):
-    result = CliRunner().invoke(retouch, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    return result
+    return run_command(retouch, *arguments)
 
 
 def test_whole_photo_equals_the_array(tmp_path, retoucher):
     path = make_photo(tmp_path / "a.png", size=(700, 500))
     plan = retoucher.retouch_file(path, tmp_path / "out.png", region="photo")
-    expected = retoucher(stored(path))
-    assert np.abs(expected.astype(int) - stored(path)).max() > 2
-    np.testing.assert_array_equal(stored(tmp_path / "out.png"), expected)
+    expected = retoucher(read_pixels(path))
+    assert np.abs(expected.astype(int) - read_pixels(path)).max() > 2
+    np.testing.assert_array_equal(read_pixels(tmp_path / "out.png"), expected)
     assert str(plan) == "the whole photo, because the region 'photo' was asked for"
 
 
@@ -95,7 +54,7 @@ def test_faces_change_inside_their_crops_only(tmp_path, retoucher, suffix, bands
     path = make_photo(tmp_path / f"a{suffix}", bands=bands, dtype=dtype)
     out = tmp_path / f"out{suffix}"
     plan = retoucher.retouch_file(path, out, face_boxes=[(60, 60, 50, 60), (110, 70, 50, 60)], confine=False)
-    before, after = stored(path), stored(out)
+    before, after = read_pixels(path), read_pixels(out)
     assert after.dtype == dtype and after.shape == before.shape
     inside = np.zeros(before.shape[:2], bool)
     for x, y, w, h in plan.crops:
@@ -110,10 +69,10 @@ def test_one_face_is_the_feathered_difference_of_its_own_crop(tmp_path, retouche
     path = make_photo(tmp_path / "a.png")
     plan = retoucher.retouch_file(path, tmp_path / "out.png", face_boxes=[(120, 90, 60, 70)], confine=False)
     ((x, y, w, h),) = plan.crops
-    before = stored(path).astype(np.float64)
-    crop = np.ascontiguousarray(stored(path)[y : y + h, x : x + w])
+    before = read_pixels(path).astype(np.float64)
+    crop = np.ascontiguousarray(read_pixels(path)[y : y + h, x : x + w])
     change = retoucher(crop).astype(np.float64) - crop
-    after = stored(tmp_path / "out.png")[y : y + h, x : x + w] - before[y : y + h, x : x + w]
+    after = read_pixels(tmp_path / "out.png")[y : y + h, x : x + w] - before[y : y + h, x : x + w]
     middle = slice(h // 4, -h // 4), slice(w // 4, -w // 4)
     np.testing.assert_array_equal(after[middle], change[middle])
     assert (after[0] == 0).all() and (after[:, 0] == 0).all()
@@ -125,8 +84,8 @@ def test_streamed_faces_equal_faces_in_memory(tmp_path, retoucher, monkeypatch):
     retoucher.retouch_file(path, tmp_path / "memory.png", face_boxes=boxes)
     monkeypatch.setattr(regions, "IN_MEMORY_PIXELS", 0)
     retoucher.retouch_file(path, tmp_path / "stream.png", face_boxes=boxes)
-    np.testing.assert_array_equal(stored(tmp_path / "stream.png"), stored(tmp_path / "memory.png"))
-    assert (stored(tmp_path / "stream.png") != stored(path)).any()
+    np.testing.assert_array_equal(read_pixels(tmp_path / "stream.png"), read_pixels(tmp_path / "memory.png"))
+    assert (read_pixels(tmp_path / "stream.png") != read_pixels(path)).any()
 
 
 def test_strength_zero_changes_nothing(tmp_path, retoucher):
@@ -134,7 +93,7 @@ def test_strength_zero_changes_nothing(tmp_path, retoucher):
     for region, boxes in (("photo", ()), ("faces", [(100, 100, 60, 60)])):
         out = tmp_path / f"{region}.tif"
         retoucher.retouch_file(path, out, strength=0, region=region, face_boxes=boxes)
-        np.testing.assert_array_equal(stored(out), stored(path))
+        np.testing.assert_array_equal(read_pixels(out), read_pixels(path))
 
 
 def test_auto_says_which_region_and_why(tmp_path, weights, monkeypatch):
@@ -143,8 +102,8 @@ def test_auto_says_which_region_and_why(tmp_path, weights, monkeypatch):
     assert "unchanged, because no face was found; the region 'photo' retouches the whole frame" in output
     assert (tmp_path / "o" / "a.jpg").read_bytes() == path.read_bytes()
     converted = run(path, "-o", tmp_path / "o.png", "--weights", weights, "--mask-out")
-    assert converted.exit_code == 0 and (stored(tmp_path / "o.png") == stored(path)).all()
-    assert not stored(tmp_path / "o.mask.png").any()
+    assert converted.exit_code == 0 and (read_pixels(tmp_path / "o.png") == read_pixels(path)).all()
+    assert not read_pixels(tmp_path / "o.mask.png").any()
     found(monkeypatch, (100, 100, 50, 60), (180, 100, 50, 60))
     assert "2 faces, because that is what was found" in run(path, "-o", tmp_path / "p", "--weights", weights).output
 
@@ -192,7 +151,7 @@ def test_folder_goes_on_after_broken_files_and_lists_them(tmp_path, weights):
         os.path.join("sub", "nested.webp"),
         "wrong.png",
     ]
-    assert stored(out / "deep.png").dtype == np.uint16
+    assert read_pixels(out / "deep.png").dtype == np.uint16
     report = result.output[result.output.index("5 of 9 photos could not be retouched:") :].splitlines()
     for line, name, reason in zip(
         report[1:],
@@ -244,8 +203,8 @@ def test_another_input_is_never_written_over(tmp_path, weights):
 def test_equal_names_are_numbered(tmp_path, weights):
     first, second = make_photo(tmp_path / "one" / "a.png"), make_photo(tmp_path / "two" / "a.png", bands=1)
     assert run(first, second, "-o", tmp_path / "out", "--weights", weights).exit_code == 0
-    assert stored(tmp_path / "out" / "a.png").shape[2] == 3
-    assert stored(tmp_path / "out" / "a-2.png").shape[2] == 1
+    assert read_pixels(tmp_path / "out" / "a.png").shape[2] == 3
+    assert read_pixels(tmp_path / "out" / "a-2.png").shape[2] == 1
 
 
 def test_unwritable_outputs(tmp_path, weights):
@@ -286,26 +245,26 @@ def test_mask_and_comparison_lie_beside_the_output(tmp_path, weights):
     path = make_photo(tmp_path / "a.png", size=(300, 420))
     out = tmp_path / "o"
     assert run(path, "-o", out, "--weights", weights, "--mask-out", "--compare", "--region", "photo").exit_code == 0
-    mask = stored(out / "a.mask.png")
+    mask = read_pixels(out / "a.mask.png")
     assert mask.shape == (300, 420, 1) and mask.dtype == np.uint8 and mask.max() > 0
-    comparison = stored(out / "a.compare.jpg").astype(int)
+    comparison = read_pixels(out / "a.compare.jpg").astype(int)
     assert comparison.shape == (300, 2 * 420 + 8, 3)
-    assert np.abs(comparison[:, :420] - stored(path)).mean() < 4
-    assert np.abs(comparison[:, 428:] - stored(out / "a.png")).mean() < 4
+    assert np.abs(comparison[:, :420] - read_pixels(path)).mean() < 4
+    assert np.abs(comparison[:, 428:] - read_pixels(out / "a.png")).mean() < 4
     box = ["--face-box", "50,60,60,80", "--overwrite"]
     assert run(path, "-o", out, "--weights", weights, "--mask-out", "--compare", *box).exit_code == 0
-    mask = stored(out / "a.mask.png")[..., 0]
+    mask = read_pixels(out / "a.mask.png")[..., 0]
     assert mask.shape == (300, 420) and mask[20:180, :160].max() > 0
     assert mask[190:].max() == 0 and mask[:, 170:].max() == 0
 
 
 def test_photo_is_written_over_itself_from_python(tmp_path, retoucher):
     path = make_photo(tmp_path / "a.png")
-    expected = retoucher(stored(path))
+    expected = retoucher(read_pixels(path))
     with pytest.raises(ValueError, match="give --overwrite"):
         retoucher.retouch_file(path, path)
     retoucher.retouch_file(path, path, overwrite=True, region="photo")
-    np.testing.assert_array_equal(stored(path), expected)
+    np.testing.assert_array_equal(read_pixels(path), expected)
     with pytest.raises(TypeError):
         retoucher.retouch_file(path, path, overwrit=True)
     with pytest.raises(ValueError, match="strength"):
@@ -385,7 +344,7 @@ def test_confined_changes_lie_on_skin_and_the_option_switches_that_off(tmp_path,
     changed = {}
     for confine in (True, False):
         plan = retoucher.retouch_file(path, tmp_path / f"{confine}.png", face_boxes=[box], confine=confine)
-        changed[confine] = (stored(tmp_path / f"{confine}.png") != stored(path)).any(axis=2)
+        changed[confine] = (read_pixels(tmp_path / f"{confine}.png") != read_pixels(path)).any(axis=2)
     mask = retoucher.skin.locate(Photo.open(path), plan.faces[0]).weights(0, 0, 512, 512)
     assert changed[True].any() and not changed[True][mask == 0].any()
     assert changed[False][mask == 0].any()
@@ -404,7 +363,7 @@ def test_signed_output_names_the_changed_crop(tmp_path, weights, monkeypatch):
     x, y, w, h = map(int, region)
     assert w < 400 and h < 400
     run(path, "-o", tmp_path / "out.png", "--weights", weights, "--no-confine")
-    changed = (stored(tmp_path / "out.png") != stored(path)).any(axis=2)
+    changed = (read_pixels(tmp_path / "out.png") != read_pixels(path)).any(axis=2)
     assert changed[y : y + h, x : x + w].any()
     changed[y : y + h, x : x + w] = False
     assert not changed.any()
@@ -447,7 +406,7 @@ def test_what_a_mask_protects_keeps_its_bits(tmp_path, weights, monkeypatch, reg
     options = ["--weights", weights, "--region", region, "--no-confine"]
     assert run(path, "-o", tmp_path / "free.png", *options).exit_code == 0
     assert run(path, "-o", tmp_path / "kept.png", *options, "--protect", tmp_path / "mask.png").exit_code == 0
-    before, free, kept = (stored(tmp_path / name) for name in ("a.png", "free.png", "kept.png"))
+    before, free, kept = (read_pixels(tmp_path / name) for name in ("a.png", "free.png", "kept.png"))
     assert (free != before)[selected].any()
     np.testing.assert_array_equal(kept, np.where(selected[..., None], before, free))
 
@@ -482,7 +441,7 @@ def test_many_photographs_by_a_list_with_a_worker_killed(tmp_path, weights):
     assert {row["weights"] for row in done} == {ABPN.from_pretrained(weights).weights_sha256}
     alone = tmp_path / "alone.png"
     assert run(tmp_path / "photo.png", "-o", alone, "--weights", weights, "--region", "photo").exit_code == 0
-    share = (stored(alone) != stored(tmp_path / "photo.png")).any(axis=2).mean()
+    share = (read_pixels(alone) != read_pixels(tmp_path / "photo.png")).any(axis=2).mean()
     assert share > 0 and {round(row["changed"], 6) for row in done} == {round(share, 6)}
     for name in ("000.png", "199.png"):
-        np.testing.assert_array_equal(stored(tmp_path / "out" / "in" / name), stored(alone))
+        np.testing.assert_array_equal(read_pixels(tmp_path / "out" / "in" / name), read_pixels(alone))

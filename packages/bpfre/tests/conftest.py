@@ -4,6 +4,7 @@ import pytest
 import torch
 from bpfre.config import PRESETS
 from bpfre.model import BPFRe
+from bpfre.retouch import Retoucher
 from retouch_common.config import apply_overrides
 from retouch_common.testing.parameters import randomize_parameters
 
@@ -24,3 +25,8 @@ def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     make_busy_model().save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def retoucher(weights):
+    return Retoucher(weights, device="cpu", precision="fp32")

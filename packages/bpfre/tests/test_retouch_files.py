@@ -10,21 +10,16 @@ import pytest
 import pyvips
 from bpfre.cli import retouch
 from bpfre.retouch import Retoucher
-from click.testing import CliRunner
 from pyarrow import parquet
 from retouch_common.faces.alignment import face_square
 from retouch_common.faces.face import Face
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.inference import regions
 from retouch_common.photo import sources
+from retouch_common.testing.photos import make_photo, read_pixels, run_command
 
 BOX = ["--face-box", "110,80,60,80"]
 UNKNOWN = np.full((5, 2), np.nan, np.float32)
-
-
-@pytest.fixture(scope="module")
-def retoucher(weights):
-    return Retoucher(weights, device="cpu", precision="fp32")
 
 
 @pytest.fixture(autouse=True)
@@ -37,40 +32,17 @@ def found(monkeypatch, *boxes):
     monkeypatch.setattr(regions, "detect_faces", lambda image: [Face(box, 0.9, UNKNOWN) for box in boxes])
 
 
-def make_photo(path, *, size=(260, 340), bands=3, dtype=np.uint8, **options):
-    limit = np.iinfo(dtype).max
-    generator = np.random.default_rng(3)
-    y, x = np.mgrid[: size[0], : size[1]]
-    pixels = 0.55 + 0.25 * np.sin(x[..., None] / 31 + y[..., None] / 47 + np.arange(bands))
-    pixels = pixels + generator.normal(0, 0.02, (*size, bands))
-    pixels = (pixels.clip(0, 1) * limit).astype(dtype)
-    image = pyvips.Image.new_from_array(pixels)
-    deep = dtype == np.uint16
-    image = image.copy(interpretation=("grey16" if deep else "b-w") if bands < 3 else ("rgb16" if deep else "srgb"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.write_to_file(str(path), **options)
-    return path
-
-
-def stored(path):
-    image = pyvips.Image.new_from_file(str(path))
-    return image.numpy().reshape(image.height, image.width, image.bands)
-
-
 def run(*arguments):
-    result = CliRunner().invoke(retouch, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    return result
+    return run_command(retouch, *arguments)
 
 
 def test_a_file_equals_the_array(tmp_path, retoucher):
     path = make_photo(tmp_path / "a.tif", size=(700, 500), dtype=np.uint16)
     boxes = [(110.0, 80.0, 60.0, 80.0), (250.0, 300.0, 150.0, 200.0)]
     plan = retoucher.retouch_file(path, tmp_path / "out.tif", face_boxes=boxes, strength=0.7)
-    expected = retoucher(stored(path), faces=[Face(box, 1.0, UNKNOWN) for box in boxes], strength=0.7)
-    assert (expected != stored(path)).any()
-    np.testing.assert_array_equal(stored(tmp_path / "out.tif"), expected)
+    expected = retoucher(read_pixels(path), faces=[Face(box, 1.0, UNKNOWN) for box in boxes], strength=0.7)
+    assert (expected != read_pixels(path)).any()
+    np.testing.assert_array_equal(read_pixels(tmp_path / "out.tif"), expected)
     assert str(plan) == "2 faces, because the face box was given"
 
 
@@ -81,7 +53,7 @@ def test_pixels_and_channels_outside_the_faces_keep_their_bits(tmp_path, retouch
     path = make_photo(tmp_path / f"a{suffix}", bands=bands, dtype=dtype)
     out = tmp_path / f"out{suffix}"
     plan = retoucher.retouch_file(path, out, face_boxes=[(60, 60, 50, 60), (110, 70, 50, 60)])
-    before, after = stored(path), stored(out)
+    before, after = read_pixels(path), read_pixels(out)
     assert after.dtype == dtype and after.shape == before.shape
     inside = np.zeros(before.shape[:2], bool)
     for square in plan.squares:
@@ -139,7 +111,7 @@ def test_a_photo_without_a_face_is_an_error_that_says_what_to_do(tmp_path, weigh
 def test_aligned_photos(tmp_path, retoucher, weights):
     path = make_photo(tmp_path / "a.png", size=(150, 150))
     assert run(path, "-o", tmp_path / "o", "--weights", weights, "--precision", "fp32", "--aligned").exit_code == 0
-    np.testing.assert_array_equal(stored(tmp_path / "o" / "a.png"), retoucher(stored(path), aligned=True))
+    np.testing.assert_array_equal(read_pixels(tmp_path / "o" / "a.png"), retoucher(read_pixels(path), aligned=True))
     result = run(make_photo(tmp_path / "b.png"), "-o", tmp_path / "o", "--weights", weights, "--aligned")
     assert result.exit_code == 1 and "b.png: an aligned face is a square picture, not one of 340x260" in result.output
 
@@ -148,7 +120,7 @@ def test_stages_differ(tmp_path, weights):
     path = make_photo(tmp_path / "a.png")
     for stage in ("coarse", "refined"):
         run(path, "-o", tmp_path / stage, "--weights", weights, "--stage", stage, *BOX)
-    assert (stored(tmp_path / "coarse" / "a.png") != stored(tmp_path / "refined" / "a.png")).any()
+    assert (read_pixels(tmp_path / "coarse" / "a.png") != read_pixels(tmp_path / "refined" / "a.png")).any()
 
 
 def test_what_a_mask_protects_keeps_its_bits(tmp_path, weights):
@@ -159,11 +131,11 @@ def test_what_a_mask_protects_keeps_its_bits(tmp_path, weights):
     mask = tmp_path / "masks" / "a.jpg"
     pyvips.Image.new_from_array(levels).copy(interpretation="b-w").write_to_file(str(mask), Q=100)
     run(path, "-o", tmp_path / "free", "--weights", weights, *BOX)
-    free, before = stored(tmp_path / "free" / "a.png"), stored(path)
+    free, before = read_pixels(tmp_path / "free" / "a.png"), read_pixels(path)
     for number, given in enumerate((mask, tmp_path / "masks")):
         out = tmp_path / f"o{number}"
         assert run(path, "-o", out, "--weights", weights, "--protect", given, *BOX).exit_code == 0
-        after = stored(out / "a.png")
+        after = read_pixels(out / "a.png")
         np.testing.assert_array_equal(after[:, 140:], before[:, 140:])
         np.testing.assert_array_equal(after[:, :140], free[:, :140])
         assert (free[:, 140:] != before[:, 140:]).any()
@@ -206,14 +178,14 @@ def test_maps_and_comparison_lie_beside_the_output(tmp_path, retoucher, weights)
     options = ["--weights", weights, "--precision", "fp32", *BOX]
     assert run(path, "-o", out, *options, "--no-confine", "--mask-out", "--attention-out", "--compare").exit_code == 0
     names = ("attention-coarse", "attention-refined", "mask")
-    coarse, refined, mask = (stored(out / f"a.{name}.png")[..., 0] for name in names)
-    expected = retoucher.attention(stored(path), faces=[Face((110.0, 80.0, 60.0, 80.0), 1.0, UNKNOWN)])
+    coarse, refined, mask = (read_pixels(out / f"a.{name}.png")[..., 0] for name in names)
+    expected = retoucher.attention(read_pixels(path), faces=[Face((110.0, 80.0, 60.0, 80.0), 1.0, UNKNOWN)])
     np.testing.assert_array_equal(coarse, np.rint(expected.coarse * 255))
     np.testing.assert_array_equal(refined, np.rint(expected.refined * 255))
     np.testing.assert_array_equal(mask, np.maximum(coarse, refined))
     assert mask.max() > 50 and (mask[200:] == 0).all()
     side = round(60 / 0.53)
-    comparison = stored(out / "a.compare.jpg")
+    comparison = read_pixels(out / "a.compare.jpg")
     assert abs(comparison.shape[0] - side) <= 2 and abs(comparison.shape[1] - 2 * side - 8) <= 4
     assert run(path, "-o", tmp_path / "p", *options, "--attention-out", "--stage", "coarse").exit_code == 0
     assert sorted(entry.name for entry in (tmp_path / "p").iterdir()) == ["a.attention-coarse.png", "a.png"]
@@ -241,7 +213,7 @@ def test_folder_goes_on_after_broken_files_and_lists_them(tmp_path, weights, mon
     assert result.exit_code == 1
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert written == ["deep.png", "good.jpg", os.path.join("sub", "nested.webp")]
-    assert stored(out / "deep.png").dtype == np.uint16
+    assert read_pixels(out / "deep.png").dtype == np.uint16
     report = result.output[result.output.index("4 of 7 photos could not be retouched:") :].splitlines()
     reasons = {"cut.png": "cut off", "empty.jpg": "is empty", "film.gif": "is a GIF", "text.jpg": "is not a photo"}
     for line, (name, reason) in zip(report[1:], reasons.items(), strict=True):
@@ -347,5 +319,5 @@ def test_many_photographs_by_a_folder(tmp_path, weights):
     a, b = sorted(parquet.read_table(tmp_path / "r.parquet").to_pylist(), key=lambda row: row["path"])
     assert (a["status"], a["faces"], b["status"]) == ("done", 1, "failed")
     assert "an aligned face is a square picture" in b["reason"]
-    before, after = (stored(tmp_path / folder / "a.png") for folder in ("in", "out"))
+    before, after = (read_pixels(tmp_path / folder / "a.png") for folder in ("in", "out"))
     assert a["changed"] == pytest.approx((before != after).any(axis=2).mean()) and a["changed"] > 0

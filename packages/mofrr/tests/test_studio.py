@@ -1,11 +1,5 @@
 """The Restore tool: what was found, shares of the experts, and that its export is the command's; and its page."""
 
-import base64
-import os
-import shutil
-import socket
-import threading
-
 import numpy as np
 import pytest
 import pyvips
@@ -18,13 +12,12 @@ from mofrr.studio.server import create_tool
 from mofrr.studio.session import RestoreSession
 from retouch_common.studio.server import create_app
 from retouch_common.studio.tools import ToolContext
+from retouch_common.testing.studio import ROOT, TOKEN, ToolPage, chromium, open_tool, serve
 from starlette.testclient import TestClient
 
-ROOT, TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal"
 BOX = (110.0, 80.0, 60.0, 80.0)
 HEIGHT, WIDTH = 260, 340
 UNKNOWN = np.full((5, 2), np.nan, np.float32)
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(autouse=True)
@@ -151,94 +144,49 @@ def test_requests_that_make_no_sense_are_refused(client):
     assert answer.status_code == 422 and "no face was found" in answer.json()["error"]
 
 
+class RestorePage(ToolPage):
+    name = "restore"
+
+
 @pytest.fixture(scope="module")
 def browser():
-    chromium = next(filter(None, map(shutil.which, NAMES)), None)
-    if chromium is None:
-        line = f"no Chromium here (looked for {', '.join(NAMES)})"
-        if os.environ.get("RETOUCH_BROWSER") == "required":
-            pytest.fail(f"{line}, and RETOUCH_BROWSER=required")
-        pytest.skip(line)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def page(browser, app, tmp_path):
-    """The page with anna.png open. In the end nothing may have gone wrong."""
-    import uvicorn
-    from retouch_common.studio.cli import server_config
-
-    (tmp_path / "anna.png").write_bytes(encoded(pixels()))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(server_config(app))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
-        page.set_default_timeout(30_000)
-        complaints = []
-        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"http://127.0.0.1:{listener.getsockname()[1]}/?token={TOKEN}")
-        page.wait_for_selector("html[data-ready]")
-        with page.expect_file_chooser() as chooser:
-            page.click("#open")
-        chooser.value.set_files(str(tmp_path / "anna.png"))
-        rendered(page)
+def restore_page(browser, app, tmp_path):
+    """The page with anna.png open."""
+    photo = tmp_path / "anna.png"
+    photo.write_bytes(encoded(pixels()))
+    with serve(app) as address, open_tool(RestorePage, browser, address, photo) as page:
         yield page
-        assert complaints == []
-        page.close()
-        server.should_exit = True
-        thread.join()
 
 
-def rendered(page, since=-1):
-    page.wait_for_function(
-        "since => document.querySelector('#stage').dataset.state === 'ready'"
-        " && Number(document.querySelector('#stage').dataset.revision) > since"
-        " && !document.querySelector('#latency').classList.contains('busy')",
-        arg=since,
-    )
-    return int(page.locator("#stage").get_attribute("data-revision"))
-
-
-def shown(page, which):
-    drawn = page.locator(which).evaluate(
-        "async (img) => { await img.decode(); const c = document.createElement('canvas'); c.width = img.naturalWidth;"
-        " c.height = img.naturalHeight; c.getContext('2d').drawImage(img, 0, 0); return c.toDataURL(); }"
-    )
-    return decoded(base64.b64decode(drawn.partition(",")[2]))
-
-
-def test_experts_are_switched_and_weighed_on_the_page(page):
+def test_experts_are_switched_and_weighed_on_the_page(restore_page):
+    page = restore_page.page
     assert page.locator("#caution").is_visible() and "not evidence" in page.locator("#caution").text_content()
-    revision = rendered(page)
+    revision = restore_page.rendered()
     for box in page.locator(".expert input[type=checkbox]").all():
         if box.is_checked():
             box.uncheck()
-            revision = rendered(page, revision)
-    assert np.abs(shown(page, "#after") - shown(page, "#before")).max() <= 3
+            revision = restore_page.rendered(revision)
+    assert np.abs(restore_page.pixels("#after") - restore_page.pixels("#before")).max() <= 3
     page.locator(".expert[data-name=white] input[type=checkbox]").check()
-    revision = rendered(page, revision)
-    whole = np.abs(shown(page, "#after") - shown(page, "#before")).sum()
+    revision = restore_page.rendered(revision)
+    whole = np.abs(restore_page.pixels("#after") - restore_page.pixels("#before")).sum()
     assert whole > 0 and page.locator(".expert[data-name=white] output").text_content() == "100 %"
     assert "certain" in page.locator(".expert[data-name=white] p").text_content()
     page.locator(".expert[data-name=white] input[type=range]").fill("30")
-    revision = rendered(page, revision)
-    assert np.abs(shown(page, "#after") - shown(page, "#before")).sum() < whole
+    revision = restore_page.rendered(revision)
+    assert np.abs(restore_page.pixels("#after") - restore_page.pixels("#before")).sum() < whole
     page.keyboard.press("Control+z")
-    rendered(page, revision)
+    restore_page.rendered(revision)
     assert page.locator(".expert[data-name=white] output").text_content() == "100 %"
-    with page.expect_download() as download:
-        page.click("#export")
-    assert download.value.suggested_filename == "anna.restored.png"
+    assert restore_page.download("#export").name == "anna.restored.png"
 
 
-def test_axe_finds_nothing(page):
+def test_axe_finds_nothing(restore_page):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    results = axe.run(page)
+    results = axe.run(restore_page.page)
     assert results.violations_count == 0, results.generate_report()

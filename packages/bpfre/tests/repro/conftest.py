@@ -12,6 +12,12 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run(data, tmp_path_factory):
+def train_tiny(data):
+    """Train in a fresh process, with further options, in a folder."""
+    return lambda out, *options, **how: train("bpfre", data, out, options=options, **how)
+
+
+@pytest.fixture(scope="session")
+def run(train_tiny, tmp_path_factory):
     """Twenty steps at once."""
-    return train("bpfre", data, tmp_path_factory.mktemp("run") / "a")
+    return train_tiny(tmp_path_factory.mktemp("run") / "a")

@@ -1,31 +1,9 @@
-"""Training repeats to the bit in a fresh process, and goes on to the bit after a kill."""
+"""Training repeats to the bit in a fresh process, and resumes to the bit after a kill."""
 
 import pytest
-from retouch_common.testing.training_runs import TRAIN_AND_DIE, assert_same, train
-from retouch_common.training import checkpoint
-
-pytestmark = pytest.mark.repro
+from retouch_common.testing.training_contract import TrainingContract
 
 
-def test_two_fresh_processes_train_the_same(data, run, tmp_path):
-    assert_same(train("bpfre", data, tmp_path / "b"), run)
-
-
-def test_ten_steps_and_ten_more_after_a_kill_are_twenty(data, run, tmp_path):
-    killed = train("bpfre", data, tmp_path / "c", code=TRAIN_AND_DIE, succeeds=False)
-    assert checkpoint.latest(killed.folder / "checkpoints").step == 10
-    assert not (killed.folder / "weights").exists()
-    assert_same(train("bpfre", data, tmp_path / "c"), run)
-
-
-def test_the_state_is_complete(run):
-    networks = {"model", "ema", "optimizer-model", "discriminator", "optimizer-discriminator"}
-    assert networks | {"random", "meta"} <= run.state().keys()
-
-
-def test_another_seed_is_another_run(data, run, tmp_path):
-    options = ("--set", "train.seed=1")
-    other = train("bpfre", data, tmp_path / "d", code=TRAIN_AND_DIE, options=options, succeeds=False)
-    first = checkpoint.latest(other.folder / "checkpoints").tensors("model")
-    assert first.keys() == run.state()["model"].keys()
-    assert any((first[name] != value).any() for name, value in run.state()["model"].items())
+@pytest.mark.repro
+class TestTraining(TrainingContract):
+    state = frozenset({"model", "ema", "optimizer-model", "discriminator", "optimizer-discriminator"})

@@ -3,8 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-
-ROOT, TOKEN, ONE_TIME_TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
+from retouch_common.testing.studio import ONE_TIME_TOKEN, ROOT, TOKEN
 
 
 def echo_factory(page):

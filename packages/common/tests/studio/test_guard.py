@@ -1,12 +1,11 @@
 """Who is answered: the studio's own page, on this computer, opened with the address that the terminal shows."""
 
 import pytest
+from retouch_common.testing.studio import ONE_TIME_TOKEN, ROOT, TOKEN
 
 pytest.importorskip("starlette")
 from retouch_common.studio.guard import HEADERS
 from starlette.testclient import TestClient
-
-ROOT, TOKEN, ONE_TIME_TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
 
 
 def test_every_answer_is_protected(client):

@@ -4,6 +4,7 @@ import asyncio
 import gc
 
 import pytest
+from retouch_common.testing.studio import ROOT, TOKEN
 
 pytest.importorskip("starlette")
 from retouch_common.studio import requests
@@ -11,8 +12,6 @@ from retouch_common.studio.files import StoredFile
 from retouch_common.studio.server import create_app
 from retouch_common.studio.tools import ToolContext, create_tools, installed_factories
 from starlette.testclient import TestClient
-
-ROOT, TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal"
 
 
 def upload(client, data=b"pixels", name="anna.png"):

@@ -6,8 +6,8 @@ import io
 import numpy as np
 from flat_editor import SIZE, encoded, plain_mask, portrait_pixels
 from PIL import Image
+from retouch_common.testing.studio import ROOT
 
-ROOT, TOKEN, ONE_TIME_TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal", "for-a-single-use"
 ADDRESS = f"{ROOT}/edit"
 
 

@@ -10,10 +10,11 @@ from maskgan.studio.session import EditSession, Limits
 from retouch_common.faces.face import Face
 from retouch_common.studio.server import create_app
 from retouch_common.studio.tools import ToolContext
+from retouch_common.testing.studio import ONE_TIME_TOKEN, ROOT, TOKEN
 from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the tests beside it
-from api_requests import ADDRESS, ONE_TIME_TOKEN, ROOT, TOKEN
+from api_requests import ADDRESS
 from edit_page import address, browser, edit_page, files  # noqa: F401
 from flat_editor import HEIGHT, MARKS, WIDTH, FlatEditor
 

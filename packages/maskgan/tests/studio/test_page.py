@@ -4,12 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from api_requests import ONE_TIME_TOKEN
-from edit_page import PATIENCE
 from flat_editor import HEIGHT, SIZE, WIDTH, encoded, plain_mask, portrait_pixels
 from PIL import Image
 from retouch_common.parsing.labels import CLASSES, encode_labels, read_labels
 from retouch_common.studio.cli import write_redirect_page
+from retouch_common.testing.studio import ONE_TIME_TOKEN, TIMEOUT
 
 SKIN, NOSE, LOWER_LIP, HAIR = (CLASSES.index(name) for name in ("skin", "nose", "lower_lip", "hair"))
 
@@ -21,7 +20,7 @@ def discs(points, diameter):
 
 
 def test_a_stroke_changes_exactly_its_pixels_and_the_face(edit_page):
-    before, revision = edit_page.shown(), edit_page.rendered()
+    before, revision = edit_page.pixels(), edit_page.rendered()
     edit_page.brush(5)
     edit_page.keys("9")
     assert edit_page.page.locator("#palette input:checked").get_attribute("value") == str(LOWER_LIP)
@@ -31,7 +30,7 @@ def test_a_stroke_changes_exactly_its_pixels_and_the_face(edit_page):
     np.testing.assert_array_equal(edit_page.exported(), expected)
     np.testing.assert_array_equal(edit_page.mask(), expected)
     assert edit_page.rendered(revision) > revision
-    after = edit_page.shown()
+    after = edit_page.pixels()
     scale = len(after) / SIZE
     changed = np.abs(after - before).max(axis=2) > 3
     assert changed[round(49 * scale) : round(52 * scale), round(9 * scale) : round(14 * scale)].any()
@@ -171,23 +170,23 @@ def test_the_divider_shows_before_and_after(edit_page):
     divider.focus()
     edit_page.keys("ArrowRight", "ArrowRight")
     assert int(divider.get_attribute("aria-valuenow")) == pytest.approx(70, abs=1)
-    assert np.abs(edit_page.shown("#after") - edit_page.shown("#before")).max() > 20
+    assert np.abs(edit_page.pixels("#after") - edit_page.pixels("#before")).max() > 20
 
 
 def test_another_photo_lends_a_part(edit_page):
     revision = edit_page.rendered()
     edit_page.page.locator("#views label").nth(1).click()  # the network's picture
     revision = edit_page.rendered(revision)
-    own = edit_page.shown()
-    edit_page.choose(".slot[data-component=hair] .thumb", edit_page.files / "ben.png")
+    own = edit_page.pixels()
+    edit_page.choose(".slot[data-component=hair] .thumb", edit_page.folder / "ben.png")
     edit_page.page.wait_for_selector(".slot[data-component=hair].assigned")
     revision = edit_page.rendered(revision)
-    full = edit_page.shown()
+    full = edit_page.pixels()
     hair = plain_mask(SIZE) == HAIR
     assert np.abs(full - own)[hair].max() > 20 and (full == own)[~hair].all()
     edit_page.page.locator(".slot[data-component=hair] input").fill("50")
     edit_page.rendered(revision)
-    half = edit_page.shown()
+    half = edit_page.pixels()
     np.testing.assert_allclose(half[hair], (full + own)[hair] / 2, atol=1.01)
     assert edit_page.page.locator(".slot[data-component=all] select").input_value() == "mixed"
     edit_page.page.locator(".slot[data-component=all] select").select_option(label="ben.png")
@@ -200,16 +199,16 @@ def test_another_photo_lends_a_part(edit_page):
 
 def test_masks_come_in_and_go_out(edit_page):
     mask = np.random.default_rng(1).integers(0, 11, (SIZE, SIZE), dtype=np.uint8)
-    (edit_page.files / "noise.png").write_bytes(encode_labels(mask))
-    (edit_page.files / "small.png").write_bytes(encode_labels(mask[:32]))
-    edit_page.choose("#import-mask", edit_page.files / "noise.png")
+    (edit_page.folder / "noise.png").write_bytes(encode_labels(mask))
+    (edit_page.folder / "small.png").write_bytes(encode_labels(mask[:32]))
+    edit_page.choose("#import-mask", edit_page.folder / "noise.png")
     edit_page.page.wait_for_selector("#undo:enabled")
     exported = edit_page.download("#export-mask")
     assert exported.name == "anna.mask.png"
     np.testing.assert_array_equal(read_labels(exported), mask)
     assert Image.open(exported).convert("RGB").getextrema() != ((0, 0),) * 3
-    edit_page.refusals = True
-    edit_page.choose("#import-mask", edit_page.files / "small.png")
+    edit_page.errors_expected = True
+    edit_page.choose("#import-mask", edit_page.folder / "small.png")
     edit_page.page.wait_for_selector("#notice[data-kind=error]")
     assert edit_page.notice() == f"small.png: has {SIZE}x32 pixels; a mask for this page has {SIZE}x{SIZE}"
     np.testing.assert_array_equal(edit_page.mask(), mask)
@@ -243,11 +242,11 @@ def test_a_mask_that_fits_better_changes_what_the_network_knows(edit_page):
     edit_page.keys("h", "g")
     edit_page.click(2, 2)  # all background becomes hair
     revision = edit_page.rendered(revision)
-    before = edit_page.shown()
+    before = edit_page.pixels()
     edit_page.page.click("#reencode")
     edit_page.rendered(revision)
     assert "read through this mask" in edit_page.notice()
-    assert np.abs(edit_page.shown() - before)[plain_mask(SIZE) == HAIR].max() > 2  # hair's colour is another mean
+    assert np.abs(edit_page.pixels() - before)[plain_mask(SIZE) == HAIR].max() > 2  # hair's colour is another mean
 
 
 def test_dropped_photos_warnings_and_refusals(edit_page):
@@ -255,7 +254,7 @@ def test_dropped_photos_warnings_and_refusals(edit_page):
     edit_page.brush(20)
     edit_page.stroke((26, 45), (38, 45))
     edit_page.page.locator("#warnings li", has_text="mouth").wait_for()
-    edit_page.refusals = True
+    edit_page.errors_expected = True
     edit_page.page.on("dialog", lambda dialog: dialog.accept())
     drop = """([name, bytes]) => { const data = new DataTransfer();
       data.items.add(new File([new Uint8Array(bytes)], name));
@@ -320,19 +319,19 @@ def test_the_page_fits_narrow_windows(edit_page):
 def test_the_network_is_adapted_with_progress_and_what_is_painted_stays(edit_page, editor):
     edit_page.keys("h")
     edit_page.stroke((5, 50), (20, 50))
-    painted, before, revision = edit_page.mask(), edit_page.shown(), edit_page.rendered()
+    painted, before, revision = edit_page.mask(), edit_page.pixels(), edit_page.rendered()
     edit_page.page.click("#adapt")
     edit_page.page.wait_for_function("() => document.querySelector('#adapted').value > 0.2")
     assert edit_page.page.locator("#adapt").text_content() == "Cancel"
     assert "adapted to this face" in edit_page.notice()
     edit_page.rendered(revision)
-    assert (edit_page.mask() == painted).all() and np.abs(edit_page.shown() - before).max() > 30
+    assert (edit_page.mask() == painted).all() and np.abs(edit_page.pixels() - before).max() > 30
     assert edit_page.page.locator("#adapt").text_content() == "Adapt to this face"
     assert edit_page.page.locator("#adapted").is_hidden()
 
 
 def test_an_adaptation_is_cancelled(edit_page, editor):
-    before = edit_page.shown()
+    before = edit_page.pixels()
     edit_page.page.click("#adapt")
     edit_page.page.wait_for_function("() => document.querySelector('#adapted').value > 0")
     edit_page.page.click("#adapt")
@@ -340,7 +339,7 @@ def test_an_adaptation_is_cancelled(edit_page, editor):
     taken = editor.taken
     edit_page.page.wait_for_timeout(500)
     assert editor.taken <= taken + 2 and taken < 80
-    assert (edit_page.shown() == before).all()
+    assert (edit_page.pixels() == before).all()
 
 
 def test_the_browsers_file_leads_to_the_page(browser, address, tmp_path):
@@ -349,8 +348,8 @@ def test_the_browsers_file_leads_to_the_page(browser, address, tmp_path):
     context = browser.new_context()
     page = context.new_page()
     page.goto(entrance.as_uri())
-    page.wait_for_url(f"{address}/edit/", timeout=PATIENCE)
-    page.wait_for_selector("html[data-ready]", timeout=PATIENCE)
+    page.wait_for_url(f"{address}/edit/", timeout=TIMEOUT)
+    page.wait_for_selector("html[data-ready]", timeout=TIMEOUT)
     context.close()
 
 

@@ -1,6 +1,5 @@
 """What is refused in one line: files that are no portraits or masks, requests that are no edits, what is too large."""
 
-import asyncio
 import json
 
 import numpy as np
@@ -10,7 +9,6 @@ from flat_editor import SIZE, WIDTH, encoded, portrait_pixels
 from maskgan.studio import session
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.parsing.labels import encode_labels
-from retouch_common.studio import requests
 from retouch_common.studio.guard import HEADERS
 from starlette.testclient import TestClient
 
@@ -114,33 +112,6 @@ def test_requests_that_are_deep_huge_or_long_are_refused(client):
     for name in ("ä" * 300 + ".png", "a." + "ä" * 300, "a." + "\U0001f600" * 100):
         assert upload(client, name=name).status_code == 200
     assert "is not a photo" in refused(upload(client, b"text", "a." + "ä" * 300), 422)
-
-
-def test_a_body_that_does_not_go_on_is_given_up(client, monkeypatch):
-    monkeypatch.setattr(requests, "CHUNK_TIMEOUT", 0.2)
-
-    async def request():
-        answers = []
-
-        async def receive():
-            if answers or not sent:
-                await asyncio.sleep(60)
-            return sent.pop()
-
-        async def send(message):
-            answers.append(message)
-
-        sent = [{"type": "http.request", "body": b"{", "more_body": True}]
-        headers = [(b"host", b"127.0.0.1:8765"), (b"cookie", client.get("/").request.headers["cookie"].encode())]
-        scope = {
-            "type": "http", "method": "POST", "path": "/edit/api/render", "query_string": b"", "headers": headers,
-            "server": ("127.0.0.1", 8765), "http_version": "1.1", "scheme": "http", "root_path": "",
-        }  # fmt: skip
-        await client.app(scope, receive, send)
-        return answers
-
-    start = asyncio.run(asyncio.wait_for(request(), 20))[0]
-    assert start["status"] == 408
 
 
 def test_unknown_photos_are_refused(client):

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from api_requests import ROOT, edit, opened, picture, refused, upload
+from api_requests import edit, opened, picture, refused, upload
 from flat_editor import HEIGHT, SIZE, WIDTH, encoded, plain_mask, portrait_pixels
 from maskgan.config import COMPONENT_NAMES
 from maskgan.studio import session
@@ -15,6 +15,7 @@ from maskgan.studio.session import Edit, EditSession
 from PIL import Image
 from retouch_common.parsing.labels import CLASSES, COLOURS, decode_labels
 from retouch_common.studio.files import StoredFile
+from retouch_common.testing.studio import ROOT
 
 HAIR, SKIN = CLASSES.index("hair"), CLASSES.index("skin")
 

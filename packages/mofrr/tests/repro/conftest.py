@@ -20,7 +20,7 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def train_expert(data):
+def train_tiny(data):
     """Train in a fresh process, with further options, in a folder."""
 
     def run(out, *options, **how):
@@ -31,6 +31,6 @@ def train_expert(data):
 
 
 @pytest.fixture(scope="session")
-def run(train_expert, tmp_path_factory):
+def run(train_tiny, tmp_path_factory):
     """Twenty steps at once."""
-    return train_expert(tmp_path_factory.mktemp("run") / "a")
+    return train_tiny(tmp_path_factory.mktemp("run") / "a")

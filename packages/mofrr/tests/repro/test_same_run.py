@@ -1,29 +1,10 @@
-"""Training repeats to the bit in a fresh process, and goes on to the bit after a kill."""
+"""Training repeats to the bit in a fresh process, and resumes to the bit after a kill."""
 
 import pytest
-from retouch_common.testing.training_runs import TRAIN_AND_DIE, assert_same
-from retouch_common.training import checkpoint
-
-pytestmark = pytest.mark.repro
+from retouch_common.testing.training_contract import TrainingContract
 
 
-def test_two_fresh_processes_train_the_same(train_expert, run, tmp_path):
-    assert_same(train_expert(tmp_path / "b"), run)
-
-
-def test_ten_steps_and_ten_more_after_a_kill_are_twenty(train_expert, run, tmp_path):
-    killed = train_expert(tmp_path / "c", code=TRAIN_AND_DIE, succeeds=False)
-    assert checkpoint.latest(killed.folder / "checkpoints").step == 10
-    assert not (killed.folder / "weights").exists()
-    assert_same(train_expert(tmp_path / "c"), run)
-
-
-def test_the_state_is_complete(run):
-    assert {"part", "ema", "optimizer-part", "random", "meta"} <= run.state().keys()
-
-
-def test_another_seed_is_another_run(train_expert, run, tmp_path):
-    other = train_expert(tmp_path / "d", "--set", "train.seed=1", code=TRAIN_AND_DIE, succeeds=False)
-    first = checkpoint.latest(other.folder / "checkpoints").tensors("part")
-    assert first.keys() == run.state()["part"].keys()
-    assert any((first[name] != value).any() for name, value in run.state()["part"].items())
+@pytest.mark.repro
+class TestTraining(TrainingContract):
+    state = frozenset({"part", "ema", "optimizer-part"})
+    network = "part"

@@ -8,8 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the tests beside it
 from drawn_network import FACE, WIDTH, DrawnNetwork, OtherNetwork
-
-ROOT, TOKEN = "http://127.0.0.1:8765", "shown-in-the-terminal"
+from retouch_common.testing.studio import ROOT, TOKEN
 
 
 @pytest.fixture(autouse=True)
@@ -59,14 +58,3 @@ def client(app):
     client = TestClient(app, base_url=f"{ROOT}/retouch", headers={"Origin": ROOT})
     client.get(f"{ROOT}/", params={"token": TOKEN})
     return client
-
-
-@pytest.fixture
-def refused():
-    def check(answer, status):
-        assert answer.status_code == status, answer.text
-        line = answer.json()["error"]
-        assert line and "\n" not in line and "Traceback" not in line
-        return line
-
-    return check

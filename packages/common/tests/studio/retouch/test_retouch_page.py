@@ -1,67 +1,20 @@
 """The Retouch tool in headless Chromium, by what a person does; a stand-in is the network."""
 
-import base64
 import json
-import os
-import shutil
-import socket
-import threading
 
 import numpy as np
 import pytest
 from drawn_network import HEIGHT, MOLE, PATCH, SPOT, WIDTH, DrawnNetwork, decoded, encoded, pixels
 from retouch_common.inference.recipe import Recipe, apply_recipe
-
-TOKEN = "shown-in-the-terminal"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-PATIENCE = 30_000  # ms
+from retouch_common.testing.studio import ToolPage, chromium, open_tool, serve
 
 
-class RetouchPage:
-    """Page object of the Retouch tool."""
-
-    def __init__(self, page, files):
-        self.page, self.files = page, files
-
-    def choose(self, selector, path):
-        with self.page.expect_file_chooser() as chooser:
-            self.page.click(selector)
-        chooser.value.set_files(str(path))
-
-    def keys(self, *names):
-        for name in names:
-            self.page.keyboard.press(name)
-
-    def at(self, x, y):
-        """Where a pixel of the photo is on the screen."""
-        box = self.page.locator("#after-layer .world").bounding_box()
-        return box["x"] + (x + 0.5) * box["width"] / WIDTH, box["y"] + (y + 0.5) * box["height"] / HEIGHT
-
-    def stroke(self, *points):
-        self.page.mouse.move(*self.at(*points[0]))
-        self.page.mouse.down()
-        for point in points[1:]:
-            self.page.mouse.move(*self.at(*point))
-        self.page.mouse.up()
-
-    def rendered(self, since=-1):
-        self.page.wait_for_function(
-            "since => document.querySelector('#stage').dataset.state === 'ready'"
-            " && Number(document.querySelector('#stage').dataset.revision) > since"
-            " && !document.querySelector('#latency').classList.contains('busy')",
-            arg=since,
-        )
-        return int(self.page.locator("#stage").get_attribute("data-revision"))
+class RetouchPage(ToolPage):
+    name, size = "retouch", (WIDTH, HEIGHT)
 
     def shown(self, which="#after"):
-        """The pixels of the whole photo's image, at the photo's size."""
-        drawn = self.page.locator(which).evaluate(
-            f"async (img) => {{ await img.decode(); const c = document.createElement('canvas');"
-            f" c.width = {WIDTH}; c.height = {HEIGHT};"
-            f" c.getContext('2d').drawImage(img, 0, 0, {WIDTH}, {HEIGHT}); return c.toDataURL(); }}"
-        )
-        return decoded(base64.b64decode(drawn.partition(",")[2]))
+        """The whole photo at its size."""
+        return self.pixels(which, self.size)
 
     def added(self):
         return (self.shown() - self.shown("#before"))[..., 0]
@@ -69,64 +22,20 @@ class RetouchPage:
     def steps(self):
         return self.page.locator("#steps button").all_text_contents()
 
-    def download(self, selector):
-        with self.page.expect_download() as download:
-            self.page.click(selector)
-        path = self.files / download.value.suggested_filename
-        download.value.save_as(path)
-        return path
-
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = next(filter(None, map(shutil.which, NAMES)), None)
-    if chromium is None:
-        line = f"no Chromium here (looked for {', '.join(NAMES)})"
-        if os.environ.get("RETOUCH_BROWSER") == "required":
-            pytest.fail(f"{line}, and RETOUCH_BROWSER=required")
-        pytest.skip(line)
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def address(app):
-    import uvicorn
-    from retouch_common.studio.cli import server_config
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(server_config(app))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture
-def retouch_page(browser, address, tmp_path):
-    """The page with anna.png open. At the end there may be no errors, and no requests to other hosts."""
-    (tmp_path / "anna.png").write_bytes(encoded(pixels()))
-    context = browser.new_context(viewport={"width": 1280, "height": 720}, has_touch=True)
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    console_errors, loaded = [], []
-    page.on("console", lambda message: console_errors.append(message.text) if message.type != "log" else None)
-    page.on("pageerror", lambda error: console_errors.append(str(error)))
-    page.on("request", lambda request: loaded.append(request.url))
-    page.goto(f"{address}/?token={TOKEN}")
-    page.wait_for_url(f"{address}/retouch/")
-    page.wait_for_selector("html[data-ready]")
-    retouch_page = RetouchPage(page, tmp_path)
-    retouch_page.choose("#open", tmp_path / "anna.png")
-    retouch_page.rendered()
-    yield retouch_page
-    assert console_errors == []
-    assert loaded and all(url.startswith((address, "data:", f"blob:{address}")) for url in loaded)
-    context.close()
+def retouch_page(browser, app, tmp_path):
+    """The page with anna.png open."""
+    photo = tmp_path / "anna.png"
+    photo.write_bytes(encoded(pixels()))
+    with serve(app) as address, open_tool(RetouchPage, browser, address, photo) as page:
+        yield page
 
 
 def test_a_retouch_from_opening_to_the_bytes_of_the_command(retouch_page):
@@ -153,8 +62,8 @@ def test_a_retouch_from_opening_to_the_bytes_of_the_command(retouch_page):
     assert divider.get_attribute("aria-valuenow") == "5"
     exported, recipe = retouch_page.download("#export"), retouch_page.download("#save-recipe")
     assert (exported.name, recipe.name) == ("anna.retouched.png", "anna.recipe.json")
-    replayed = retouch_page.files / "replayed.png"
-    apply_recipe(Recipe.read(recipe), DrawnNetwork("cpu"), retouch_page.files / "anna.png", replayed)
+    replayed = retouch_page.folder / "replayed.png"
+    apply_recipe(Recipe.read(recipe), DrawnNetwork("cpu"), retouch_page.folder / "anna.png", replayed)
     assert replayed.read_bytes() == exported.read_bytes()
     saved = decoded(exported.read_bytes())
     np.testing.assert_allclose(retouch_page.shown(), saved, atol=12)
@@ -268,8 +177,8 @@ def test_holding_compares(retouch_page):
 
 
 def test_a_face_is_framed_where_none_was_found(retouch_page):
-    (retouch_page.files / "wide.png").write_bytes(encoded(pixels()[:, :350]))
-    retouch_page.choose("#open", retouch_page.files / "wide.png")
+    (retouch_page.folder / "wide.png").write_bytes(encoded(pixels()[:, :350]))
+    retouch_page.choose("#open", retouch_page.folder / "wide.png")
     retouch_page.page.wait_for_selector("#notice[data-kind=error]")
     assert "No face was found" in retouch_page.page.locator("#notice-text").text_content()
     retouch_page.page.click("#notice-action")
@@ -291,7 +200,7 @@ def test_a_saved_recipe_is_applied_again(retouch_page):
     retouch_page.page.locator("#sizes label", has_text="Medium").click()
     retouch_page.rendered(revision)
     recipe = retouch_page.download("#save-recipe")
-    retouch_page.choose("#open", retouch_page.files / "anna.png")
+    retouch_page.choose("#open", retouch_page.folder / "anna.png")
     retouch_page.page.wait_for_function("() => document.querySelectorAll('#steps button').length === 1")
     retouch_page.choose("#open-recipe", recipe)
     retouch_page.page.wait_for_function("() => document.querySelectorAll('#steps button').length === 2")

@@ -1,0 +1,57 @@
+"""The contract of training: bit-exact repetition and resumption, as a test suite to subclass.
+
+class TestTraining(TrainingContract):
+    state = frozenset({"model", "ema", "optimizer-model"})
+
+Fixtures that the package defines: ``train_tiny``, which trains 20 steps in a fresh process as :func:`train` does with a
+run directory, options and ``code``, and ``run``, such a run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from retouch_common.testing.training_runs import TRAIN, TRAIN_AND_DIE, Run, assert_same
+from retouch_common.training import checkpoint
+
+
+class Train(Protocol):
+    """See :func:`retouch_common.testing.training_runs.train`."""
+
+    def __call__(self, out: Path, *options: str, code: str = TRAIN, succeeds: bool = True) -> Run:
+        """Train in a fresh process."""
+
+
+class TrainingContract:
+    """Tests that the training of every paper must pass."""
+
+    state: ClassVar[frozenset[str]]
+    """Groups of a checkpoint besides the random state and the metadata."""
+    network: ClassVar[str] = "model"
+    """Group of the trained weights."""
+
+    def test_two_fresh_processes_train_the_same(self, train_tiny: Train, run: Run, tmp_path: Path) -> None:
+        """Training repeats to the bit."""
+        assert_same(train_tiny(tmp_path / "b"), run)
+
+    def test_ten_steps_and_ten_more_after_a_kill_are_twenty(self, train_tiny: Train, run: Run, tmp_path: Path) -> None:
+        """A killed run resumes to the bit."""
+        killed = train_tiny(tmp_path / "c", code=TRAIN_AND_DIE, succeeds=False)
+        last = checkpoint.latest(killed.folder / "checkpoints")
+        assert last is not None and last.step == 10
+        assert not (killed.folder / "weights").exists()
+        assert_same(train_tiny(tmp_path / "c"), run)
+
+    def test_the_state_is_complete(self, run: Run) -> None:
+        """A checkpoint holds every group."""
+        assert self.state | {"random", "meta"} <= run.state().keys()
+
+    def test_another_seed_is_another_run(self, train_tiny: Train, run: Run, tmp_path: Path) -> None:
+        """The seed matters, and changes no names."""
+        other = train_tiny(tmp_path / "d", "--set", "train.seed=1", code=TRAIN_AND_DIE, succeeds=False)
+        last = checkpoint.latest(other.folder / "checkpoints")
+        assert last is not None
+        first, twentieth = last.tensors(self.network), run.state()[self.network]
+        assert first.keys() == twentieth.keys()
+        assert any((first[name] != value).any() for name, value in twentieth.items())
