@@ -96,13 +96,15 @@ def _page_handler(tool: Tool, tools: Sequence[Tool]) -> Callable[[Request], Resp
         file = tool.page / name
         return file.read_text(encoding="utf-8") if file.is_file() else ""
 
-    page = (SHELL / "shell.html").read_text(encoding="utf-8")
+    fragments = {file.stem: file.read_text(encoding="utf-8").rstrip() for file in SHELL.glob("*.html")}
+    page = fragments.pop("shell")
     parts = {
         "title": escape(tool.title),
         "styles": "".join(f'<link rel="stylesheet" href="{escape(file.name)}">' for file in tool.page.glob("*.css")),
         "tabs": "".join(map(link, tools)) if len(tools) > 1 else "",
         "actions": part("actions.html"),
         "tool": part("tool.html"),
+        **fragments,
     }
     for name, content in parts.items():
         page = page.replace(f"<!-- {name} -->", content)

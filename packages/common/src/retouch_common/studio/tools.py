@@ -5,9 +5,10 @@ A package adds a tool by an entry point of the group ``retouch.studio``, a :data
     [project.entry-points."retouch.studio"]
     restore = "mofrr.studio:restore_tool"
 
-The tool's folder holds ``tool.html``, the content of the page below its header, optionally ``actions.html``, buttons in
-the header, the entry module ``main.js``, and further modules, style sheets and images. They are served at ``/NAME/``,
-the modules of the shell at ``/shell/``, and the tool's routes below ``/NAME/``.
+The tool's folder holds ``tool.html``, the content of the page below its header, in which comments such as
+``<!-- zoom -->`` stand for fragments of the shell; optionally ``actions.html``, buttons in the header; the entry module
+``main.js``, and further modules, style sheets and images. They are served at ``/NAME/``, the modules of the shell at
+``/shell/``, and the tool's routes below ``/NAME/``.
 """
 
 from __future__ import annotations
