@@ -6,8 +6,9 @@
 >>> retoucher.retouch_file("photo.jpg", "retouched.jpg")
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from retouch_common.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from abpn.config import PRESETS, Config, ModelConfig
@@ -16,18 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ABPN", "PRESETS", "ABPNOutput", "Config", "ModelConfig", "Retoucher"]
 
-_HOMES = {
-    "ABPN": "abpn.model",
-    "ABPNOutput": "abpn.model",
-    "Retoucher": "abpn.retouch",
-    "PRESETS": "abpn.config",
-    "Config": "abpn.config",
-    "ModelConfig": "abpn.config",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``import abpn`` costs nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'abpn' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazy_attributes(
+    __name__,
+    {"config": ["PRESETS", "Config", "ModelConfig"], "model": ["ABPN", "ABPNOutput"], "retouch": ["Retoucher"]},
+)

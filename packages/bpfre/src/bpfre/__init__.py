@@ -5,8 +5,9 @@
 >>> retoucher.retouch_file("photo.jpg", "retouched.jpg")
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from retouch_common.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from bpfre.config import PRESETS, Config, ModelConfig
@@ -15,18 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "BPFRe", "BPFReOutput", "Config", "ModelConfig", "Retoucher"]
 
-_HOMES = {
-    "BPFRe": "bpfre.model",
-    "BPFReOutput": "bpfre.model",
-    "Retoucher": "bpfre.retouch",
-    "PRESETS": "bpfre.config",
-    "Config": "bpfre.config",
-    "ModelConfig": "bpfre.config",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``import bpfre`` costs nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bpfre' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazy_attributes(
+    __name__,
+    {"config": ["PRESETS", "Config", "ModelConfig"], "model": ["BPFRe", "BPFReOutput"], "retouch": ["Retoucher"]},
+)

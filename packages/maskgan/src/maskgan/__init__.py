@@ -7,8 +7,9 @@
 >>> result = editor.paste(photo, portrait, edited)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from retouch_common.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from maskgan.config import PRESETS, Config, ModelConfig
@@ -17,16 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "Codes", "Config", "Editor", "MaskGAN", "MaskGANOutput", "ModelConfig", "Portrait"]
 
-_MODULES = {
-    "maskgan.model": ("Codes", "MaskGAN", "MaskGANOutput"),
-    "maskgan.editor": ("Editor", "Portrait"),
-    "maskgan.config": ("PRESETS", "Config", "ModelConfig"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import public names lazily, so that ``import maskgan`` is fast."""
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module 'maskgan' has no attribute {name!r}")
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "config": ["PRESETS", "Config", "ModelConfig"],
+        "editor": ["Editor", "Portrait"],
+        "model": ["Codes", "MaskGAN", "MaskGANOutput"],
+    },
+)

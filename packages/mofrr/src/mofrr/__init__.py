@@ -5,8 +5,9 @@
 >>> restorer.restore_file("photo.jpg", "restored.jpg")
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from retouch_common.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from mofrr.config import PRESETS, Config, ModelConfig
@@ -15,18 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "Config", "MoFRR", "ModelConfig", "Restoration", "Restorer"]
 
-_MODULES = {
-    "MoFRR": "mofrr.model",
-    "Restoration": "mofrr.model",
-    "Restorer": "mofrr.restore",
-    "PRESETS": "mofrr.config",
-    "Config": "mofrr.config",
-    "ModelConfig": "mofrr.config",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that ``import mofrr`` is fast."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'mofrr' has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__ = lazy_attributes(
+    __name__,
+    {"config": ["PRESETS", "Config", "ModelConfig"], "model": ["MoFRR", "Restoration"], "restore": ["Restorer"]},
+)
