@@ -8,20 +8,18 @@ import torch
 from retouch_common.data.face_crops import CropConfig
 from retouch_common.data.pairs import open_pairs
 from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss
-from retouch_common.losses.region import difference_mask
 from retouch_common.training import fit
 from retouch_common.training.run_state import initial_weights
-from retouch_common.training.task import Task
+from retouch_common.training.task import Sheet, Task
+from retouch_common.training.validation import validate_pairs
 from torch import Tensor
 
 from abpn.config import Config, TrainConfig
-from abpn.losses import MASK_THRESHOLD, JointLoss, with_condition
-from abpn.model import ABPN
+from abpn.losses import JointLoss, with_condition
+from abpn.model import ABPN, ABPNOutput
 
 FACE_WIDTHS = (450.0, 950.0)
 """Of faces:DIR, pixels in a crop of 512; at l = 1 as wide in the thumbnail as faces that `abpn-retouch` crops."""
-SHEET_ROWS = 6
-VALIDATION_SAMPLES = 24
 
 
 def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | None:
@@ -107,34 +105,12 @@ class RetouchingTask(Task):
                 sums[name] = sums.get(name, 0.0) + value.detach() / cfg.accumulate
         return self.apply_gradients(step, sums)
 
-    @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
+    def validate(self) -> tuple[dict[str, float], Sheet]:
         """Return PSNR (dB) of fixed samples, with the identity for comparison, and rows of an image sheet."""
-        model = self.averaged
-        was_training = model.training
-        model.eval()
         num_levels = self.config.train.levels[0]
-        errors: dict[str, list[Tensor]] = {}
-        rows: list[dict[str, Tensor]] = []
-        for index in range(VALIDATION_SAMPLES):
-            sample = self.validation[index]
-            batch = self.to_device({name: sample[name][None] for name in ("raw", "target")})
-            raw, target = batch["raw"], batch["target"]
-            with self.runner.autocast():
-                output = model(raw, num_levels)
-            inside = difference_mask(raw, target, threshold=MASK_THRESHOLD) > 0
-            result = output.results[0].clamp(0, 1)
-            for name, image in (("identity", raw), ("output", result)):
-                error = (image - target).square()
-                errors.setdefault(name, []).append(error.mean())
-                if inside.any():
-                    errors.setdefault(f"{name}_inside", []).append(error[inside.expand_as(error)].mean())
-            if len(rows) < SHEET_ROWS:
-                rows.append(_sheet_row(raw, target, result, output.blends[0], output.mask))
-        model.train(was_training)
-        mean = {name: torch.stack(values).mean() for name, values in errors.items()}
-        metrics = {f"val_psnr_{name}": -10 * math.log10(max(float(value), 1e-12)) for name, value in mean.items()}
-        return metrics, rows
+        return validate_pairs(
+            self, lambda model, raw: model(raw, num_levels), lambda output: {"output": output.results[0]}, _sheet_row
+        )
 
 
 def levels_of_step(step: int, cfg: TrainConfig) -> int:
@@ -152,7 +128,8 @@ def cut(image: Tensor, num_levels: int, cfg: TrainConfig) -> Tensor:
     return image[..., start : start + side, start : start + side]
 
 
-def _sheet_row(raw: Tensor, target: Tensor, result: Tensor, B_0: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+def _sheet_row(raw: Tensor, target: Tensor, output: ABPNOutput) -> dict[str, Tensor]:
     """Return a row of the image sheet; the blend layer is amplified four times around grey."""
-    row = {"raw": raw, "mask": mask, "output": result, "target": target, "blend": (0.5 + 4 * B_0).clamp(0, 1)}
+    result, blend = output.results[0].clamp(0, 1), (0.5 + 4 * output.blends[0]).clamp(0, 1)
+    row = {"raw": raw, "mask": output.mask, "output": result, "target": target, "blend": blend}
     return {name: image[0].float().cpu() for name, image in row.items() if image is not None}

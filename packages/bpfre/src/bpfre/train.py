@@ -4,15 +4,14 @@ The run directory also holds ``lists.json``, which says which images are paired 
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from retouch_common.losses.region import difference_mask
 from retouch_common.training import fit
 from retouch_common.training.run_state import initial_weights
-from retouch_common.training.task import Task
+from retouch_common.training.task import Sheet, Task
+from retouch_common.training.validation import validate_pairs
 from torch import Tensor, nn
 
 from bpfre.attention import merged_map
@@ -22,10 +21,6 @@ from bpfre.discriminator import Discriminator
 from bpfre.losses import discriminator_loss, r1_penalty
 from bpfre.model import BPFRe, BPFReOutput
 from bpfre.objective import Objective, full_size_map
-
-SHEET_ROWS = 6
-VALIDATION_SAMPLES = 24
-MASK_THRESHOLD = 0.02  # in validation, a pixel is inside the mask if one of its channels changes by more
 
 
 def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | None:
@@ -167,33 +162,14 @@ class RetouchingTask(Task):
         runner.backward(losses["discriminator"])
         return losses
 
-    @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
+    def validate(self) -> tuple[dict[str, float], Sheet]:
         """Return PSNR (dB) of fixed samples, with the identity for comparison, and rows of an image sheet."""
-        model: BPFRe = self.averaged
-        was_training = model.training
-        model.eval()
-        errors: dict[str, list[Tensor]] = {}
-        rows: list[dict[str, Tensor]] = []
-        for index in range(VALIDATION_SAMPLES):
-            sample = self.to_device({name: value[None] for name, value in self.validation[index].items()})
-            raw, target = sample["raw"], sample["target"]
-            with self.runner.autocast():
-                output: BPFReOutput = model(raw)
-            inside = difference_mask(raw, target, threshold=MASK_THRESHOLD) > 0
-            for name, image in (("identity", raw), ("coarse", output.coarse), ("refined", output.refined)):
-                if image is None:
-                    continue
-                error = (image.clamp(0, 1) - target).square()
-                errors.setdefault(name, []).append(error.mean())
-                if inside.any():
-                    errors.setdefault(f"{name}_inside", []).append(error[inside.expand_as(error)].mean())
-            if len(rows) < SHEET_ROWS:
-                rows.append(_sheet_row(raw, output, target))
-        model.train(was_training)
-        mean = {name: torch.stack(values).mean() for name, values in errors.items()}
-        metrics = {f"val_psnr_{name}": -10 * math.log10(max(float(value), 1e-12)) for name, value in mean.items()}
-        return metrics, rows
+        return validate_pairs(
+            self,
+            lambda model, raw: model(raw),
+            lambda output: {"coarse": output.coarse, "refined": output.refined},
+            _sheet_row,
+        )
 
 
 def _parameter_groups(model: BPFRe, lr: float, unet_lr: float) -> list[dict[str, Any]]:
@@ -220,7 +196,7 @@ def split(output: BPFReOutput, count: int) -> tuple[BPFReOutput, BPFReOutput]:
     return part(slice(count)), part(slice(count, None))
 
 
-def _sheet_row(raw: Tensor, output: BPFReOutput, target: Tensor) -> dict[str, Tensor]:
+def _sheet_row(raw: Tensor, target: Tensor, output: BPFReOutput) -> dict[str, Tensor]:
     """Return a row of the image sheet: raw, M^{E2D}, stage one, M^{D2G}, stage two, target."""
     stages = (
         ("M E2D", output.attention_coarse, "stage one", output.coarse),

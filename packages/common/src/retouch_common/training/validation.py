@@ -1,0 +1,61 @@
+"""Validation of networks that retouch, on pairs of raw and retouched images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retouch_common.losses.region import difference_mask
+from retouch_common.training.task import Sheet, Task
+
+SAMPLES, SHEET_ROWS = 24, 6
+MASK_THRESHOLD = 0.02  # a pixel is inside the mask if one of its channels changes by more
+
+
+@torch.no_grad()
+def validate_pairs(
+    task: Task,
+    predict: Callable[[Any, Tensor], Any],
+    images: Callable[[Any], Mapping[str, Tensor | None]],
+    sheet_row: Callable[[Tensor, Tensor, Any], Mapping[str, Tensor]],
+) -> tuple[dict[str, float], Sheet]:
+    """Measure the network to keep on the first pairs of the validation set, with the identity for comparison.
+
+    Args:
+        task: Task whose network is measured, in evaluation mode meanwhile.
+        predict: Calls the network on raw images (1, 3, H, W).
+        images: Returns the retouched images of a model output by name; those that are None are skipped.
+        sheet_row: Returns a row of the image sheet from raw image, target and model output.
+
+    Returns:
+        PSNR in dB over all samples, "val_psnr_NAME", and inside the mask of the differences, "val_psnr_NAME_inside";
+        and rows of the image sheet.
+    """
+    model = task.averaged
+    was_training = model.training
+    model.eval()
+    errors: dict[str, list[Tensor]] = {}
+    rows: list[Mapping[str, Tensor]] = []
+    for index in range(SAMPLES):
+        sample = task.validation[index]
+        batch = task.to_device({name: sample[name][None] for name in ("raw", "target")})
+        raw, target = batch["raw"], batch["target"]
+        with task.runner.autocast():
+            output = predict(model, raw)
+        inside = difference_mask(raw, target, threshold=MASK_THRESHOLD) > 0
+        for name, image in {"identity": raw, **images(output)}.items():
+            if image is None:
+                continue
+            error = (image.clamp(0, 1) - target).square()
+            errors.setdefault(name, []).append(error.mean())
+            if inside.any():
+                errors.setdefault(f"{name}_inside", []).append(error[inside.expand_as(error)].mean())
+        if len(rows) < SHEET_ROWS:
+            rows.append(sheet_row(raw, target, output))
+    model.train(was_training)
+    means = {name: float(torch.stack(values).mean()) for name, values in errors.items()}
+    return {f"val_psnr_{name}": -10 * math.log10(max(mean, 1e-12)) for name, mean in means.items()}, rows
