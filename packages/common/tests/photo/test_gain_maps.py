@@ -5,7 +5,9 @@ import pytest
 import pyvips
 from PIL import Image
 from retouch_common.photo.io import Photo
-from retouch_common.photo.jpeg_segments import Header, append_gain_map, read_segments
+from retouch_common.photo.jpeg_header import append_gain_map, pack_header
+from retouch_common.photo.jpeg_segments import read_segments
+from retouch_common.photo.metadata import Metadata
 from retouch_common.photo.xmp import Edit
 
 from ..conftest import smooth_pixels, write_photo
@@ -62,16 +64,16 @@ def test_turned_photo_turns_its_gain_map(ultra_hdr, tmp_path):
     found = read_segments(ultra_hdr)
     with Image.open(ultra_hdr) as image:
         image.convert("RGB").save(tmp_path / "base.jpg", "JPEG", quality=95)
-    header = Header(
-        jfif=False,
+    metadata = Metadata(
         exif=block.removeprefix(b"Exif\0\0"),
         xmp=found.xmp,
         gain_map=found.gain_map,
         iso_gain_map=found.iso_gain_map,
     )
+    header = pack_header(metadata, jfif=False)
     raw = (tmp_path / "base.jpg").read_bytes()
-    (tmp_path / "turned.jpg").write_bytes(raw[:2] + header.pack() + raw[2:])
-    append_gain_map(tmp_path / "turned.jpg", header)
+    (tmp_path / "turned.jpg").write_bytes(raw[:2] + header + raw[2:])
+    append_gain_map(tmp_path / "turned.jpg", found.gain_map, len(header))
     write_photo(Photo.open(tmp_path / "turned.jpg"), tmp_path / "out.jpg")
     before, after = gain_map(tmp_path / "turned.jpg"), gain_map(tmp_path / "out.jpg")
     with Image.open(tmp_path / "out.jpg") as image:

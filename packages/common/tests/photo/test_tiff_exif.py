@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pyvips
 from retouch_common.photo.io import Photo
-from retouch_common.photo.tiff_exif import append_tiff_tags, read_tiff_exif
+from retouch_common.photo.tiff_exif import append_tiff_tags, read_tiff_tags
 
 from ..conftest import write_photo
 
@@ -83,7 +83,7 @@ def test_big_endian_values_are_turned_around(tmp_path, pixels):
 def test_tiff_without_exif_has_none(tmp_path, pixels):
     path = tmp_path / "a.tif"
     pyvips.Image.new_from_array(pixels).tiffsave(str(path))
-    assert read_tiff_exif(path) is None
+    assert read_tiff_tags(path).exif is None
     before = path.read_bytes()
     append_tiff_tags(path, b"Exif\0\0 nonsense", 90, 60)
     assert path.read_bytes() == before
@@ -97,13 +97,13 @@ def test_damaged_directories_are_no_exif(tmp_path):
         struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, EXIF, 4, 1, 8, 0),  # its EXIF directory is itself
     ):
         path.write_bytes(content)
-        assert read_tiff_exif(path) is None
+        assert read_tiff_tags(path).exif is None
 
 
 def test_block_is_a_readable_exif_block(tmp_path, pixels):
     Image.fromarray(pixels).save(tmp_path / "a.tif", exif=camera_exif())
     exif = Image.Exif()
-    exif.load(b"Exif\0\0" + read_tiff_exif(tmp_path / "a.tif"))
+    exif.load(b"Exif\0\0" + read_tiff_tags(tmp_path / "a.tif").exif)
     assert exif[MAKE] == "Maker of cameras" and exif.get_ifd(EXIF)[ISO] == 400
     assert ORIENTATION not in exif
     assert io.BytesIO(exif.tobytes()).read(6) == b"Exif\0\0"
@@ -173,7 +173,7 @@ def test_memory_and_time_stay_within_the_size_of_the_file(tmp_path, bomb, big, o
     path.write_bytes(BOMBS[bomb](Layout(order, big)))
     started = time.process_time()
     tracemalloc.start()
-    read_tiff_exif(path)
+    read_tiff_tags(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * path.stat().st_size + 1_000_000
@@ -190,12 +190,12 @@ def test_a_huge_count_in_a_small_bigtiff_costs_nothing(tmp_path, order, count):
     layout = Layout(order, True)
     path = tmp_path / "a.tif"
     path.write_bytes(grey_tiff(layout, layout.directory([], count=count), size=13_000))
-    assert read_tiff_exif(path) is None
+    assert read_tiff_tags(path).exif is None
     assert Photo.open(path).read().shape == (32, 32, 3)
     record = layout.record(LENS, 2, count, 0)
     path.write_bytes(grey_tiff(layout, layout.directory([layout.record(ISO, 3, 1, 400), record]), size=13_000))
     exif = Image.Exif()
-    exif.load(read_tiff_exif(path))
+    exif.load(read_tiff_tags(path).exif)
     assert dict(exif.get_ifd(EXIF)) == {ISO: 400}
 
 
@@ -205,7 +205,7 @@ def test_only_wanted_values_of_the_first_directory_are_read(tmp_path):
     path = tmp_path / "a.tif"
     path.write_bytes(grey_tiff(layout, layout.directory([layout.record(ISO, 3, 1, 400)]), more=more, size=900_000))
     tracemalloc.start()
-    exif = read_tiff_exif(path)
+    exif = read_tiff_tags(path).exif
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert exif is not None and peak < 500_000
@@ -238,5 +238,5 @@ def test_values_are_read_in_both_orders_and_widths(tmp_path, order, big):
     exif = layout.directory([records[0], layout.record(LENS, 2, len(text), at)]) + text
     path.write_bytes(grey_tiff(layout, exif))
     block = Image.Exif()
-    block.load(read_tiff_exif(path))
+    block.load(read_tiff_tags(path).exif)
     assert dict(block.get_ifd(EXIF)) == {ISO: 400, LENS: text[:-1].decode()}

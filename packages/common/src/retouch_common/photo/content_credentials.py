@@ -44,12 +44,12 @@ _CREATED = {
     "action": "c2pa.created",
     "digitalSourceType": "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCreation",
 }
-_TRIAL = {
+_TEST_MANIFEST = {
     "claim_generator_info": [{"name": "retouch_common"}],
     "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [_CREATED]}}],
 }
 _ORIGINAL = "original"  # refers to the ingredient within the manifest
-_LONGEST, _MOST = 300, 50  # characters and entries of a manifest that are reported
+_MAX_LENGTH, _MAX_ENTRIES = 300, 50  # characters and entries of a manifest that are reported
 _NOT_LISTED = "signingCredential.untrusted"  # no list of trusted signers is consulted
 
 
@@ -153,7 +153,7 @@ def load_certificate(path: Path) -> Certificate:
         key=key.private_bytes(pem, pkcs8, serialization.NoEncryption()),
     )
     try:
-        _builder(_TRIAL).sign(_signer(certificate), "image/png", io.BytesIO(_small_png()), io.BytesIO())
+        _builder(_TEST_MANIFEST).sign(_signer(certificate), "image/png", io.BytesIO(_small_png()), io.BytesIO())
     except c2pa.C2paError as error:
         raise ValueError(f"{path}: cannot be used to sign: {_line(error)}") from error
     return certificate
@@ -203,7 +203,7 @@ def read_credentials(path: Path) -> dict[str, Any] | None:
     return {
         "signature": "invalid" if store.get("validation_state") == "Invalid" else "valid",
         "problems": [_short(code) for code in problems if code != _NOT_LISTED],
-        "manifests": [_claims(_mapping(manifest)) for _, manifest in manifests[:_MOST]],
+        "manifests": [_claims(_mapping(manifest)) for _, manifest in manifests[:_MAX_ENTRIES]],
     }
 
 
@@ -221,7 +221,7 @@ def _claims(manifest: dict[str, Any]) -> dict[str, Any]:
         "issuer": _short(signer.get("issuer")),
         "time": _short(signer.get("time")),
         "program": [_program(entry) for entry in _mappings(manifest.get("claim_generator_info"))],
-        "actions": [_action(action) for action in actions[:_MOST]],
+        "actions": [_action(action) for action in actions[:_MAX_ENTRIES]],
         "ingredients": [_short(entry.get("title")) for entry in _mappings(manifest.get("ingredients"))],
     }
 
@@ -230,7 +230,7 @@ def _action(action: dict[str, Any]) -> dict[str, Any]:
     """Return what an action claims."""
     source_type = str(action.get("digitalSourceType") or "").rpartition("/")[2]
     parts = [part for change in _mappings(action.get("changes")) for part in _mappings(change.get("region"))]
-    boxes = [_box(_mapping(part.get("shape"))) for part in parts[:_MOST]]
+    boxes = [_box(_mapping(part.get("shape"))) for part in parts[:_MAX_ENTRIES]]
     return {
         "action": _short(action.get("action")),
         "program": _program(action.get("softwareAgent")),
@@ -263,15 +263,15 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _mappings(value: Any) -> list[dict[str, Any]]:
     """Return the first objects of a JSON array."""
-    return [entry for entry in value if isinstance(entry, dict)][:_MOST] if isinstance(value, list) else []
+    return [entry for entry in value if isinstance(entry, dict)][:_MAX_ENTRIES] if isinstance(value, list) else []
 
 
 def _short(text: Any) -> str | None:
-    return None if text is None else str(text)[:_LONGEST]
+    return None if text is None else str(text)[:_MAX_LENGTH]
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:_LONGEST]
+    return " ".join(str(error).split())[:_MAX_LENGTH]
 
 
 def _manifest(edit: Edit, regions: Sequence[tuple[int, int, int, int]]) -> dict[str, Any]:

@@ -20,10 +20,10 @@ class DamageError(ValueError):
 
 def reason(error: pyvips.Error) -> str:
     """Return the informative part of a libvips error in one line."""
-    return _telling(str(error.detail or error.message)) or str(error.message)
+    return _informative(str(error.detail or error.message)) or str(error.message)
 
 
-def _telling(text: str) -> str:
+def _informative(text: str) -> str:
     lines = [line.strip().removeprefix("VipsJpeg: ") for line in text.splitlines()]
     lines = [line for line in dict.fromkeys(lines) if line and not line.startswith("unable to call")]
     return "; ".join(lines[-2:])
@@ -41,7 +41,7 @@ class _Collector(logging.Filter):
             return True
         messages: list[str] | None = getattr(self._thread, "messages", None)
         if messages is not None:
-            messages.append(_telling(record.getMessage().removeprefix("VIPS: ")))
+            messages.append(_informative(record.getMessage().removeprefix("VIPS: ")))
         return False
 
     @contextlib.contextmanager

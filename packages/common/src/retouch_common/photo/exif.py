@@ -43,7 +43,7 @@ class Exif:
     @property
     def has_maker_notes(self) -> bool:
         """Whether it holds maker notes."""
-        return any(struct.unpack(self._tiff.order + "H", r[:2])[0] == _MAKER_NOTE for r in self._exposure_records())
+        return any(self._tiff.tag(record) == _MAKER_NOTE for record in self._exposure_records())
 
     def updated(self, width: int, height: int) -> bytes:
         """Return the block of the upright, retouched photo of a size in pixels.
@@ -62,7 +62,7 @@ class Exif:
         """Return the block without the directory of coordinates, which is blanked, and its entry; all else stays."""
         data = bytearray(self.data)
         records = self._tiff.records(self._tiff.first)
-        kept = [r for r in records if struct.unpack(self._tiff.order + "H", r[:2])[0] != _GPS]
+        kept = [record for record in records if self._tiff.tag(record) != _GPS]
         for record in records:
             if record not in kept:
                 self._blank_directory(data, struct.unpack(self._tiff.order + "I", record[8:])[0])
@@ -139,7 +139,7 @@ def with_entries(exif: bytes | None, entries: Sequence[Entry]) -> bytes:
     data += b"\0" * (len(data) % 2)
     tiff = Tiff(io.BytesIO(data))
     new = {entry.tag for entry in entries}
-    kept = [r for r in tiff.records(tiff.first) if struct.unpack(tiff.order + "H", r[:2])[0] not in new]
+    kept = [record for record in tiff.records(tiff.first) if tiff.tag(record) not in new]
     at = len(data)
     return data[:4] + struct.pack(tiff.order + "I", at) + data[8:] + tiff.pack(entries, at, kept)
 

@@ -72,29 +72,18 @@ def resize(image: np.ndarray, height: int, width: int, *, antialias: bool = Fals
 
 def dilate(mask: np.ndarray, radius: float) -> np.ndarray:
     """Dilate a mask (H, W) by an octagon of about `radius` pixels, rounded; a negative radius erodes."""
+    from scipy.ndimage import maximum_filter
+
     steps = round(abs(radius))
     if steps == 0:
         return mask.copy()
-    x = mask if radius > 0 else -mask
-    straight = max(1, round(steps * 0.7))
-    x = _running_max(_running_max(x, straight, 0), straight, 1)
-    rest = steps - straight
-    if rest > 0:
-        x = np.maximum(_running_max(x, rest, 0), _running_max(x, rest, 1))
-    return x if radius > 0 else -x
-
-
-def _running_max(x: np.ndarray, radius: int, axis: int) -> np.ndarray:
-    """Largest value within `radius` along an axis, by windows of doubling length."""
-    x = np.moveaxis(x, axis, 0)
-    length, window = x.shape[0], 2 * radius + 1
-    current, span = np.pad(x, ((radius, radius), (0, 0)), mode="edge"), 1
-    while span * 2 <= window:
-        current = np.maximum(current[:-span], current[span:])
-        span *= 2
-    rest = window - span
-    result = current[:length] if rest == 0 else np.maximum(current[:length], current[rest : rest + length])
-    return np.moveaxis(result, 0, axis)
+    square = 2 * max(1, round(steps * 0.7)) + 1
+    arm = 2 * steps + 2 - square
+    dilated = maximum_filter(mask if radius > 0 else -mask, square, mode="nearest")
+    dilated = np.maximum(
+        maximum_filter(dilated, (arm, 1), mode="nearest"), maximum_filter(dilated, (1, arm), mode="nearest")
+    )
+    return dilated if radius > 0 else -dilated
 
 
 def label_regions(mask: np.ndarray) -> np.ndarray:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from retouch_common.photo import png_chunks, webp_chunks
 from retouch_common.photo.avif_boxes import read_properties
 from retouch_common.photo.limits import IN_MEMORY_SHARE
 from retouch_common.photo.raw_files import RAW_SUFFIXES, raw_kind
@@ -173,7 +173,7 @@ def sniff(path: str | os.PathLike[str]) -> Format:
     if raw is not None:
         return replace(_RAW, description=f"a camera raw file ({raw})")
     found = _format_of_content(path, head)
-    if found.name == "PNG" and _is_animated_png(path):
+    if found.name == "PNG" and png_chunks.is_animated(path):
         raise ValueError(f"{path}: is an animated PNG; only still photographs can be retouched")
     return found
 
@@ -197,18 +197,6 @@ def _format_of_content(path: Path, head: bytes) -> Format:
     raise ValueError(f"{path}: is {what}; supported are {_SUPPORTED}")
 
 
-def _is_animated_png(path: Path) -> bool:
-    """Return whether a PNG has an animation control chunk before its pixels, after whatever other chunks."""
-    with open(path, "rb") as file:
-        file.seek(8)
-        while len(header := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", header)
-            if kind in (b"acTL", b"IDAT"):
-                return bool(kind == b"acTL")
-            file.seek(length + 4, os.SEEK_CUR)
-    return False
-
-
 def is_lossless_avif(path: str | os.PathLike[str]) -> bool:
     """Return whether an AVIF file says that it codes RGB itself (the identity matrix), as lossless files do."""
     cicp = read_properties(path).cicp
@@ -218,10 +206,4 @@ def is_lossless_avif(path: str | os.PathLike[str]) -> bool:
 def is_lossless_webp(path: str | os.PathLike[str]) -> bool:
     """Return whether the image of a WebP file is coded losslessly (its chunk is VP8L)."""
     with open(path, "rb") as file:
-        file.seek(12)
-        while len(header := file.read(8)) == 8:
-            kind, (length,) = header[:4], struct.unpack("<I", header[4:])
-            if kind in (b"VP8L", b"VP8 "):
-                return kind == b"VP8L"
-            file.seek(length + length % 2, os.SEEK_CUR)
-    return False
+        return next((kind == b"VP8L" for kind, _ in webp_chunks.walk(file) if kind in (b"VP8L", b"VP8 ")), False)

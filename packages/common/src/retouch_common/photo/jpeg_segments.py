@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyvips
@@ -20,13 +20,13 @@ from retouch_common.photo.content_credentials import CREDENTIALS
 from retouch_common.photo.damage import DamageError
 from retouch_common.photo.jpeg_source import end_of_picture
 
-_EXIF, _XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
-_ICC, _MPF, _ISO_GAIN_MAP = b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
-_PHOTOSHOP = b"Photoshop 3.0\0"
-_APP0, _APP1, _APP2, _APP11, _APP13, _APP14, _COM, _SOS = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE, 0xDA
-_LARGEST = 65533  # bytes of a segment's data
+EXIF, XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+ICC, MPF, _ISO_GAIN_MAP = b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
+PHOTOSHOP = b"Photoshop 3.0\0"
+APP0, APP1, APP2, _APP11, APP13, _APP14, COM, _SOS = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE, 0xDA
+MAX_DATA = 65533  # bytes of a segment's data
 _GAIN_MAP_XMP = (b"http://ns.adobe.com/hdr-gain-map/1.0/", b"urn:com:apple:photo:2020:aux:hdrgainmap")
-_MP_ENTRIES = 0xB002
+MP_ENTRIES = 0xB002
 
 
 @dataclass
@@ -61,9 +61,9 @@ def read_segments(path: str | os.PathLike[str]) -> JpegSegments:
         others: set[str] = set()
         index = None
         for at, marker, content in _segments(data):
-            if content.startswith(_MPF):
-                index = at + 4 + len(_MPF), content[len(_MPF) :]
-            elif (other := _sort(found, marker, content)) is not None:
+            if content.startswith(MPF):
+                index = at + 4 + len(MPF), content[len(MPF) :]
+            elif (other := _store(found, marker, content)) is not None:
                 others.add(other)
         found.losses += sorted(others)
         _read_following_images(found, data, index)
@@ -85,29 +85,29 @@ def _segments(data: bytes | mmap.mmap) -> Iterator[tuple[int, int, bytes]]:
         at += 2 + length
 
 
-def _sort(found: JpegSegments, marker: int, content: bytes) -> str | None:
+def _store(found: JpegSegments, marker: int, content: bytes) -> str | None:
     """Keep a segment; return a name of it if it is not kept."""
-    if marker == _COM:
+    if marker == COM:
         found.comments.append(content)
-    elif marker == _APP0 and content.startswith(b"JFIF\0") and len(content) >= 12:
+    elif marker == APP0 and content.startswith(b"JFIF\0") and len(content) >= 12:
         unit, across, down = struct.unpack_from(">BHH", content, 7)
         per_mm = {1: 1 / 25.4, 2: 1 / 10}.get(unit)
         found.density = (across * per_mm, down * per_mm) if per_mm and across and down else None
-    elif marker == _APP1 and content.startswith(_EXIF) and found.exif is None:
-        found.exif = content[len(_EXIF) :]
-    elif marker == _APP1 and content.startswith(_XMP):
-        found.xmp = content[len(_XMP) :]
-    elif marker == _APP1 and content.startswith(_EXTENDED):
+    elif marker == APP1 and content.startswith(EXIF) and found.exif is None:
+        found.exif = content[len(EXIF) :]
+    elif marker == APP1 and content.startswith(XMP):
+        found.xmp = content[len(XMP) :]
+    elif marker == APP1 and content.startswith(_EXTENDED):
         return "extended XMP"
-    elif marker == _APP2 and content.startswith(_ISO_GAIN_MAP):
+    elif marker == APP2 and content.startswith(_ISO_GAIN_MAP):
         found.iso_gain_map = content
-    elif marker == _APP13 and content.startswith(_PHOTOSHOP):
-        found.resources += content[len(_PHOTOSHOP) :]
+    elif marker == APP13 and content.startswith(PHOTOSHOP):
+        found.resources += content[len(PHOTOSHOP) :]
     elif marker == _APP11 and content.startswith(b"JP"):
         return CREDENTIALS
-    elif 0xE1 <= marker <= 0xEF and marker != _APP14 and not content.startswith(_ICC):
+    elif 0xE1 <= marker <= 0xEF and marker != _APP14 and not content.startswith(ICC):
         name = content[:16].split(b"\0")[0]
-        return f"segment APP{marker - _APP0}" + (f" {name.decode()!r}" if name.isascii() and name.strip() else "")
+        return f"segment APP{marker - APP0}" + (f" {name.decode()!r}" if name.isascii() and name.strip() else "")
     return None
 
 
@@ -146,7 +146,7 @@ def _indexed_images(base: int, content: bytes) -> list[tuple[int, int]]:
         (count,) = struct.unpack_from(order + "H", content, first)
         for number in range(count):
             tag, _, size, at = struct.unpack_from(order + "HHII", content, first + 2 + 12 * number)
-            if tag == _MP_ENTRIES:
+            if tag == MP_ENTRIES:
                 entries = [struct.unpack_from(order + "III", content, at + 16 * k) for k in range(size // 16)]
                 return [(base + offset, length) for _, length, offset in entries[1:]]
     except struct.error:
@@ -157,9 +157,9 @@ def _indexed_images(base: int, content: bytes) -> list[tuple[int, int]]:
 def is_gain_map(image: bytes) -> bool:
     """Return whether a JPEG image says that it is a gain map."""
     for _, marker, content in _segments(image):
-        if marker == _APP2 and content.startswith(_ISO_GAIN_MAP):
+        if marker == APP2 and content.startswith(_ISO_GAIN_MAP):
             return True
-        if marker == _APP1 and content.startswith(_XMP) and any(name in content for name in _GAIN_MAP_XMP):
+        if marker == APP1 and content.startswith(XMP) and any(name in content for name in _GAIN_MAP_XMP):
             return True
     return False
 
@@ -175,7 +175,7 @@ def upright_gain_map(image: bytes, orientation: int) -> bytes:
     pixels = pyvips.Image.jpegload_buffer(image, fail_on="warning").copy()
     pixels.set_type(pyvips.GValue.gint_type, "orientation", orientation)
     turned = pixels.autorot().jpegsave_buffer(Q=95, subsample_mode="off", keep="none")
-    kept = [segment(m, c) for _, m, c in _segments(image) if m in (_APP1, _APP2) and not c.startswith((_EXIF, _MPF))]
+    kept = [segment(m, c) for _, m, c in _segments(image) if m in (APP1, APP2) and not c.startswith((EXIF, MPF))]
     return bytes(turned[:2]) + b"".join(kept) + bytes(turned[2:])
 
 
@@ -184,99 +184,5 @@ def segment(marker: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
 
 
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What precedes the image of a written JPEG file.
-
-    Attributes:
-        jfif: Whether its colours are those of JFIF (not CMYK).
-        density: Resolution in pixels per millimetre, None to state none.
-        exif, xmp, resources, profile: EXIF block, XMP packet, Photoshop's image resources, ICC profile.
-        comments: Comments.
-        gain_map: Gain map, appended by :func:`append_gain_map`.
-        iso_gain_map: Segment that announces it.
-    """
-
-    jfif: bool
-    density: tuple[float, float] | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    resources: bytes = b""
-    profile: bytes | None = None
-    comments: Sequence[bytes] = ()
-    gain_map: bytes | None = None
-    iso_gain_map: bytes | None = None
-
-    def pack(self) -> bytes:
-        """Return the segments; MPF's index, of which sizes are still missing, comes last."""
-        parts = []
-        if self.jfif:
-            inches = [min(65535, round(25.4 * value)) for value in self.density or (1 / 25.4, 1 / 25.4)]
-            unit = 0 if self.density is None else 1
-            parts.append(segment(_APP0, b"JFIF\0" + struct.pack(">HBHHBB", 0x0102, unit, *inches, 0, 0)))
-        if self.exif is not None:
-            parts.append(segment(_APP1, _EXIF + self.exif))
-        if self.xmp is not None:
-            parts.append(segment(_APP1, _XMP + self.xmp))
-        parts += [segment(_APP13, _PHOTOSHOP + piece) for piece in _pieces(self.resources, _LARGEST - len(_PHOTOSHOP))]
-        profile = list(_pieces(self.profile or b"", _LARGEST - len(_ICC) - 2))
-        for number, piece in enumerate(profile, 1):
-            parts.append(segment(_APP2, _ICC + bytes([number, len(profile)]) + piece))
-        parts += [segment(_COM, comment) for comment in self.comments]
-        if self.gain_map is not None:
-            parts += [segment(_APP2, self.iso_gain_map)] if self.iso_gain_map is not None else []
-            parts.append(segment(_APP2, _MPF + _mpf_index(0, 0, 0)))
-        return b"".join(parts)
-
-
-LARGEST_EXIF = _LARGEST - len(_EXIF)
-LARGEST_XMP = _LARGEST - len(_XMP)
-
-
-def _pieces(data: bytes, size: int) -> Iterator[bytes]:
-    for at in range(0, len(data), size):
-        yield data[at : at + size]
-
-
-def _mpf_index(first_length: int, length: int, offset: int) -> bytes:
-    """Return MPF's index of two images; ``offset`` of the second counts from the index's start."""
-    directory = struct.pack(">HHHI4s", 3, 0xB000, 7, 4, b"0100") + struct.pack(">HHII", 0xB001, 4, 1, 2)
-    directory += struct.pack(">HHIII", _MP_ENTRIES, 7, 32, 8 + 2 + 36 + 4, 0)
-    entries = struct.pack(">IIIHH", 0x030000, first_length, 0, 0, 0) + struct.pack(">IIIHH", 0, length, offset, 0, 0)
-    return b"MM\0*" + struct.pack(">I", 8) + directory + entries
-
-
-def append_gain_map(path: str | os.PathLike[str], header: Header) -> None:
-    """Append the gain map of a JPEG file that was written with a header, in place."""
-    assert header.gain_map is not None
-    index_size = len(_mpf_index(0, 0, 0))
-    at = 2 + len(header.pack()) - index_size
-    with open(path, "r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.write(header.gain_map)
-        file.seek(at)
-        file.write(_mpf_index(size, len(header.gain_map), size - at))
-
-
-class SegmentInserter:
-    """Filter of a JPEG file's bytes that adds segments after its first marker.
-
-    Args:
-        write: Receives the filtered bytes.
-        segments: Packed segments to add.
-    """
-
-    def __init__(self, write: Callable[[bytes], object], segments: bytes) -> None:
-        self._write = write
-        self._segments = segments
-        self._head: bytes | None = b""
-
-    def __call__(self, data: bytes) -> None:
-        """Pass on bytes of the file."""
-        if self._head is not None:
-            self._head += data
-            if len(self._head) < 2:
-                return
-            data = self._head[:2] + self._segments + self._head[2:]
-            self._head = None
-        self._write(data)
+MAX_EXIF = MAX_DATA - len(EXIF)
+MAX_XMP = MAX_DATA - len(XMP)

@@ -27,7 +27,7 @@ from retouch_common.photo.exif import (
 )
 from retouch_common.photo.formats import Format
 from retouch_common.photo.image_resources import join_resources, split_resources
-from retouch_common.photo.jpeg_segments import LARGEST_EXIF, LARGEST_XMP, read_segments, upright_gain_map
+from retouch_common.photo.jpeg_segments import MAX_EXIF, MAX_XMP, read_segments, upright_gain_map
 from retouch_common.photo.png_chunks import read_chunks
 from retouch_common.photo.tiff_exif import MALFORMED, can_be_in_tiff, read_tiff_tags
 from retouch_common.photo.tiff_structure import Entry
@@ -103,7 +103,7 @@ def _blob(image: pyvips.Image, name: str) -> bytes | None:
     return bytes(image.get(name)) if image.get_typeof(name) else None
 
 
-def _of_jpeg(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+def _read_jpeg(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     found = read_segments(path)
     iptc, resources = split_resources(found.resources)
     return replace(
@@ -120,7 +120,7 @@ def _of_jpeg(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     )
 
 
-def _of_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+def _read_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     found = read_chunks(path)
     profiles = found.profiles
     block = profiles.get("iptc", b"")
@@ -148,7 +148,7 @@ def _of_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     return metadata
 
 
-def _of_tiff(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+def _read_tiff(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     found = read_tiff_tags(path)
     premultiplied = found.extra_samples is not None and bool((found.extra_samples.integers() == 1).any())
     iptc, resources = split_resources(found.resources)
@@ -163,11 +163,11 @@ def _of_tiff(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     )
 
 
-def _of_webp(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+def _read_webp(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     return replace(metadata, losses=read_unknown(path))
 
 
-def _of_avif(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+def _read_avif(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     found = read_properties(path)
     metadata = replace(metadata, losses=found.others)
     if metadata.profile is None and found.cicp is not None:
@@ -176,11 +176,11 @@ def _of_avif(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
 
 
 _READERS: dict[str, Callable[[str | os.PathLike[str], Metadata], Metadata]] = {
-    "JPEG": _of_jpeg,
-    "PNG": _of_png,
-    "TIFF": _of_tiff,
-    "WebP": _of_webp,
-    "AVIF": _of_avif,
+    "JPEG": _read_jpeg,
+    "PNG": _read_png,
+    "TIFF": _read_tiff,
+    "WebP": _read_webp,
+    "AVIF": _read_avif,
 }
 
 
@@ -241,7 +241,7 @@ def _outgoing_exif(
         if out.resolution and (exif is None or exif.value(X_RESOLUTION) is None):
             entries += resolution_entries(out.resolution)
         block = with_entries(block, entries) if entries else block
-    if target.name == "JPEG" and block is not None and len(block) > LARGEST_EXIF:
+    if target.name == "JPEG" and block is not None and len(block) > MAX_EXIF:
         losses.append("EXIF (too large for JPEG)")
         block = None
     return replace(out, exif=block)
@@ -264,7 +264,7 @@ def _outgoing_xmp(out: Metadata, target: Format, edit: Edit | None, losses: list
     if edit is not None:
         xmp.record(edit)
     packet = xmp.serialize()
-    if target.name == "JPEG" and len(packet) > LARGEST_XMP:
+    if target.name == "JPEG" and len(packet) > MAX_XMP:
         losses.append("XMP (too large for JPEG)")
         xmp = Xmp()
         if edit is not None:

@@ -132,15 +132,15 @@ class Layout:
             change = self._separate(after).astype(np.int32) - self._separate(before[changed][None])
         else:
             change = (after.astype(np.float32) - before[changed][None]) @ _LUMA[:, None]
-        moved = self._moved(colours, change)
-        result[changed, : self.colour_bands] = (self._fitted(moved, after) if self.kind == "cmyk" else moved)[0]
+        moved = self._add_change(colours, change)
+        result[changed, : self.colour_bands] = (self._match_inks(moved, after) if self.kind == "cmyk" else moved)[0]
         return result
 
-    def _moved(self, values: np.ndarray, change: np.ndarray) -> np.ndarray:
+    def _add_change(self, values: np.ndarray, change: np.ndarray) -> np.ndarray:
         limit = np.iinfo(self.dtype).max
         return np.clip(values.astype(np.int32) + np.rint(change).astype(np.int32), 0, limit).astype(self.dtype)
 
-    def _fitted(self, inks: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    def _match_inks(self, inks: np.ndarray, rgb: np.ndarray) -> np.ndarray:
         """Adjust cyan, magenta and yellow of CMYK pixels (1, N, 4) until they show ``rgb`` (1, N, 3).
 
         The difference of two separations asks for less black than a photo without black has; what is missing is made
@@ -159,7 +159,7 @@ class Layout:
             normal = slopes.swapaxes(-1, -2) @ slopes + 1e-3 * np.eye(3, dtype=np.float32)
             change = np.linalg.solve(normal, slopes.swapaxes(-1, -2) @ error[..., None])[..., 0]
             candidate = best.copy()
-            candidate[..., :3] = self._moved(best[..., :3], change)
+            candidate[..., :3] = self._add_change(best[..., :3], change)
             left = rgb.astype(np.float32) - self._convert(candidate)
             better = (left**2).sum(axis=-1) < (error**2).sum(axis=-1)
             if not better.any():

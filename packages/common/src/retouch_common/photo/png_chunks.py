@@ -9,8 +9,9 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from retouch_common.photo.content_credentials import CREDENTIALS
 
@@ -52,31 +53,40 @@ class PngChunks:
         return self.exif or self.profiles.get("exif") or self.profiles.get("app1") or None
 
 
+def walk(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
+    """Yield offset, type and length of the data of consecutive chunks; the file is then positioned at the data."""
+    size, at = file.seek(0, os.SEEK_END), len(SIGNATURE)
+    while at + 12 <= size:
+        file.seek(at)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        yield at, kind, length
+        at += 12 + length
+
+
+def is_animated(path: str | os.PathLike[str]) -> bool:
+    """Return whether a PNG file has an animation control chunk before its pixels."""
+    with open(path, "rb") as file:
+        return next((kind == b"acTL" for _, kind, _ in walk(file) if kind in (b"acTL", b"IDAT")), False)
+
+
 def read_chunks(path: str | os.PathLike[str]) -> PngChunks:
     """Read the chunks of a PNG file, up to the first that is cut off."""
     found = PngChunks()
+    size = os.path.getsize(path)
     with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        at = len(SIGNATURE)
-        while at + 12 <= size:
-            file.seek(at)
-            length, kind = struct.unpack(">I4s", file.read(8))
-            at += 12 + length
-            if at > size or kind == b"IEND":
+        for at, kind, length in walk(file):
+            if at + 12 + length > size or kind == b"IEND":
                 break
             if kind not in (b"IDAT", b"PLTE", b"iCCP") and length <= _LIMIT:
-                _sort(found, kind, file.read(length))
+                _store(found, kind, file.read(length))
     return found
 
 
 def damage_of(path: str | os.PathLike[str]) -> str:
-    """Say what is damaged in a PNG file that cannot be decoded; libpng's own words do not reach libvips' messages."""
+    """Return what is damaged in a PNG file that cannot be decoded; libvips does not pass on libpng's messages."""
+    size = os.path.getsize(path)
     with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        at = len(SIGNATURE)
-        while at + 12 <= size:
-            file.seek(at)
-            length, kind = struct.unpack(">I4s", file.read(8))
+        for at, kind, length in walk(file):
             if not kind.isalpha():
                 return f"after {at} bytes there is no chunk"
             name = kind.decode("ascii")
@@ -91,11 +101,10 @@ def damage_of(path: str | os.PathLike[str]) -> str:
                 return f"the checksum of its chunk {name} is wrong"
             if kind == b"IEND":
                 return "its chunks contradict each other, or its compressed pixels are damaged"
-            at += 12 + length
     return "its end is missing"
 
 
-def _sort(found: PngChunks, kind: bytes, data: bytes) -> None:
+def _store(found: PngChunks, kind: bytes, data: bytes) -> None:
     keyword = data.split(b"\0", 1)[0]
     if kind in _TEXT:
         if keyword.startswith(b"Raw profile type "):

@@ -19,11 +19,11 @@ import pyvips
 from retouch_common.files import atomic_output
 from retouch_common.photo.damage import reason
 from retouch_common.photo.pixels import image_from_array
+from retouch_common.photo.png_chunks import SIGNATURE, chunk
 from retouch_common.ranges import to_levels
 
 _FEW_ROWS = 32
 _FULL_DISK_BYTES = 1 << 16
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @contextlib.contextmanager
@@ -69,19 +69,8 @@ def stream_rows(
     """
     blocks: queue.Queue[bytes] = queue.Queue(maxsize=2)
     failure: list[BaseException] = []
-    pending = memoryview(b"")
-    ended = False
-
-    def read(size: int) -> bytes:
-        nonlocal pending, ended
-        if not len(pending) and not ended:
-            pending = memoryview(blocks.get())
-            ended = not len(pending)  # an empty block is the end; libvips may ask again after it
-        taken, pending = pending[:size], pending[size:]
-        return bytes(taken)
-
     source = pyvips.SourceCustom()
-    source.on_read(read)
+    source.on_read(_reader(blocks))
 
     def run() -> None:
         try:
@@ -103,6 +92,22 @@ def stream_rows(
         raise failure[0]
 
 
+def _reader(blocks: queue.Queue[bytes]) -> Callable[[int], bytes]:
+    """Return a function that reads the bytes of consecutive blocks; an empty block is the end."""
+    pending = memoryview(b"")
+    ended = False
+
+    def read(size: int) -> bytes:
+        nonlocal pending, ended
+        if not len(pending) and not ended:
+            pending = memoryview(blocks.get())
+            ended = not len(pending)  # libvips may ask again after the end
+        taken, pending = pending[:size], pending[size:]
+        return bytes(taken)
+
+    return read
+
+
 def _put(blocks: queue.Queue[bytes], block: bytes, worker: threading.Thread) -> bool:
     """Enqueue a block; return False if the reader has ended."""
     while worker.is_alive():
@@ -114,7 +119,7 @@ def _put(blocks: queue.Queue[bytes], block: bytes, worker: threading.Thread) -> 
 
 def _png_blocks(rows: Iterator[np.ndarray], width: int, height: int, bits: int) -> Iterator[bytes]:
     """Encode rows as an uncompressed grey PNG; never yield an empty block."""
-    yield _PNG_SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
+    yield SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
     store = zlib.compressobj(0)
     for stripe in rows:
         for top in range(0, stripe.shape[0], _FEW_ROWS):
@@ -123,12 +128,8 @@ def _png_blocks(rows: Iterator[np.ndarray], width: int, height: int, bits: int) 
             filtered[:, 1:] = block.astype(">u2").view(np.uint8) if bits == 16 else block
             data = store.compress(filtered.tobytes())
             if data:
-                yield _chunk(b"IDAT", data)
-    yield _chunk(b"IDAT", store.flush()) + _chunk(b"IEND", b"")
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+                yield chunk(b"IDAT", data)
+    yield chunk(b"IDAT", store.flush()) + chunk(b"IEND", b"")
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

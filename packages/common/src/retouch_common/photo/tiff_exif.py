@@ -64,7 +64,7 @@ def read_tiff_tags(path: str | os.PathLike[str]) -> TiffTags:
     try:
         with open(path, "rb") as file:
             tiff = Tiff(file)
-            tags = {struct.unpack(tiff.order + "H", record[:2])[0] for record in tiff.records(tiff.first)}
+            tags = {tiff.tag(record) for record in tiff.records(tiff.first)}
             entries = tiff.entries(tiff.first, {_UNIT, *_RESOLUTIONS, _EXTRA_SAMPLES, _IPTC, _RESOURCES})
     except ValueError:
         return TiffTags(exif)
@@ -130,11 +130,6 @@ def _parts(tiff: Tiff) -> tuple[dict[int, list[Entry]], bool]:
     return parts, complete
 
 
-def read_tiff_exif(path: str | os.PathLike[str]) -> bytes | None:
-    """Return the EXIF block of a TIFF or BigTIFF file, without the "Exif" header; None if missing or damaged."""
-    return _read_exif(path)[0]
-
-
 def can_be_in_tiff(exif: bytes) -> bool:
     """Whether all directories of an EXIF block can be read, and so be written into a TIFF file."""
     try:
@@ -182,7 +177,7 @@ def append_tiff_tags(
     replaced = {entry.tag for entry in entries}
     with open(path, "r+b") as file:
         tiff = Tiff(file)
-        records = {struct.unpack(tiff.order + "H", record[:2])[0]: record for record in tiff.records(tiff.first)}
+        records = {tiff.tag(record): record for record in tiff.records(tiff.first)}
         kept = [record for tag, record in records.items() if tag not in replaced]
         parts[0] = [entry for entry in parts[0] if entry.tag not in records] + list(entries)
         end = file.seek(0, os.SEEK_END)

@@ -23,7 +23,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 _SIZES |= {13: 4, 16: 8, 17: 8, 18: 8}  # directory pointers and BigTIFF
 _WORDS = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = (1, 3, 4, 13, 16, 18)
-_MOST_ENTRIES = 1000  # of a directory; TIFF and EXIF together define fewer than 500 tags
+_MAX_ENTRIES = 1000  # of a directory; TIFF and EXIF together define fewer than 500 tags
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,14 @@ class Tiff:
         count_size = struct.calcsize(self.count_format)
         size = struct.calcsize(self.record_format) + self.width
         (count,) = struct.unpack(self.count_format, self._read(offset, count_size))
-        if count > _MOST_ENTRIES:
+        if count > _MAX_ENTRIES:
             raise DamageError(f"a directory of {count} entries")
         data = self._read(offset + count_size, size * count)
         return [data[at : at + size] for at in range(0, size * count, size)]
+
+    def tag(self, record: bytes) -> int:
+        """Return the tag of a record."""
+        return int(struct.unpack(self.order + "H", record[:2])[0])
 
     def entries(self, offset: int, wanted: Collection[int] | None = None) -> dict[int, Entry]:
         """Read the entries of the directory at an offset: all, or the ``wanted`` tags.
@@ -133,7 +137,7 @@ class Tiff:
                 field = struct.pack(self.offset_format, values_at + len(values))
                 values += value + b"\0" * (len(value) % 2)
             records.append(struct.pack(self.record_format, entry.tag, entry.type, entry.count) + field)
-        records.sort(key=lambda record: struct.unpack(self.order + "H", record[:2])[0])
+        records.sort(key=self.tag)
         return struct.pack(self.count_format, count) + b"".join(records) + b"\0" * self.width + bytes(values)
 
 

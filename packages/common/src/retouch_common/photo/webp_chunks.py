@@ -5,32 +5,38 @@ Reference: RFC 9649, section 2.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from retouch_common.photo.content_credentials import CREDENTIALS
 
 _KNOWN = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "}
 _C2PA = b"C2PA"
-_MOST = 1000  # chunks that are looked at
+_MAX_CHUNKS = 1000
 _ICC, _ALPHA, _EXIF, _XMP = 0x20, 0x10, 0x08, 0x04
+
+
+def walk(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield type and length of the data of consecutive chunks; the file is then positioned at the data."""
+    at = 12
+    for _ in range(_MAX_CHUNKS):
+        file.seek(at)
+        header = file.read(8)
+        if len(header) < 8:
+            return
+        kind, length = struct.unpack("<4sI", header)
+        yield kind, length
+        at += 8 + length + length % 2
 
 
 def read_unknown(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Return the names of chunks that are not carried, for messages."""
-    found = set()
     with open(path, "rb") as file:
-        at = 12
-        for _ in range(_MOST):
-            file.seek(at)
-            header = file.read(8)
-            if len(header) < 8:
-                break
-            kind, length = struct.unpack("<4sI", header)
-            if kind not in _KNOWN:
-                found.add(CREDENTIALS if kind == _C2PA else f"chunk {kind.decode('latin-1')}")
-            at += 8 + length + length % 2
-    return tuple(sorted(found))
+        unknown = {kind for kind, _ in walk(file)} - _KNOWN
+    return tuple(sorted(CREDENTIALS if kind == _C2PA else f"chunk {kind.decode('latin-1')}" for kind in unknown))
 
 
 def with_metadata(
@@ -44,9 +50,10 @@ def with_metadata(
     xmp: bytes | None = None,
 ) -> bytes:
     """Return a still WebP file of an image without metadata with ICC profile, EXIF block and XMP packet."""
-    image = b"".join(_chunk(kind, data) for kind, data in _chunks(file) if kind != b"VP8X")
     if profile is None and exif is None and xmp is None:
         return file
+    stream = io.BytesIO(file)
+    image = b"".join(_chunk(kind, stream.read(length)) for kind, length in walk(stream) if kind != b"VP8X")
     flags = (_ALPHA if alpha else 0) | (_ICC if profile else 0) | (_EXIF if exif else 0) | (_XMP if xmp else 0)
     size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     body = b"WEBP" + _chunk(b"VP8X", struct.pack("<I", flags) + size)
@@ -55,16 +62,6 @@ def with_metadata(
     body += _chunk(b"EXIF", exif) if exif else b""
     body += _chunk(b"XMP ", xmp) if xmp else b""
     return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def _chunks(file: bytes) -> list[tuple[bytes, bytes]]:
-    found = []
-    at = 12
-    while at + 8 <= len(file):
-        kind, length = struct.unpack_from("<4sI", file, at)
-        found.append((kind, file[at + 8 : at + 8 + length]))
-        at += 8 + length + length % 2
-    return found
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

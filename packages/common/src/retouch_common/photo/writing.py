@@ -14,7 +14,7 @@ from retouch_common.photo.avif_boxes import replace_items
 from retouch_common.photo.exif import IMAGE_RESOURCES, IPTC, RESOLUTION_UNIT, bytes_entry, resolution_entries
 from retouch_common.photo.formats import Format
 from retouch_common.photo.image_resources import join_resources
-from retouch_common.photo.jpeg_segments import Header, SegmentInserter, append_gain_map
+from retouch_common.photo.jpeg_header import SegmentInserter, append_gain_map, pack_header
 from retouch_common.photo.metadata import Metadata
 from retouch_common.photo.png_chunks import XMP_KEYWORD, ChunkInserter, chunk, raw_profile
 from retouch_common.photo.tiff_exif import append_tiff_tags
@@ -40,21 +40,11 @@ def write_file(image: pyvips.Image, path: Path, target: Format, options: dict[st
 
 
 def _write_jpeg(image: pyvips.Image, path: Path, options: dict[str, Any], metadata: Metadata) -> None:
-    header = Header(
-        jfif=image.interpretation != "cmyk",
-        density=metadata.resolution,
-        exif=metadata.exif,
-        xmp=metadata.xmp,
-        resources=join_resources(metadata.iptc, metadata.resources),
-        profile=metadata.profile,
-        comments=metadata.comments,
-        gain_map=metadata.gain_map,
-        iso_gain_map=metadata.iso_gain_map,
-    )
-    with open(path, "wb") as file, _target(SegmentInserter(file.write, header.pack())) as target:
+    header = pack_header(metadata, jfif=image.interpretation != "cmyk")
+    with open(path, "wb") as file, _target(SegmentInserter(file.write, header)) as target:
         image.jpegsave_target(target, keep="none", **options)
-    if header.gain_map is not None:
-        append_gain_map(path, header)
+    if metadata.gain_map is not None:
+        append_gain_map(path, metadata.gain_map, len(header))
 
 
 def _write_png(image: pyvips.Image, path: Path, options: dict[str, Any], metadata: Metadata) -> None:
