@@ -5,7 +5,7 @@ import pytest
 import pyvips
 import torch
 from bpfre.cli import inpaint
-from bpfre.inpaint_files import Strokes
+from bpfre.inpaint_files import StrokeMask
 from bpfre.retouch import Retoucher
 from click.testing import CliRunner
 from retouch_common.faces.alignment import whole_square
@@ -88,7 +88,7 @@ def test_strokes_repeat_by_seed(photo, run):
 
 def test_strokes_lie_on_the_faces_in_any_rows():
     source = ArraySource(np.zeros((SIDE, SIDE, 3), np.uint8))
-    strokes = Strokes(source, [whole_square(SIDE, SIDE)], 0)
+    strokes = StrokeMask(source, [whole_square(SIDE, SIDE)], 0)
     whole = strokes.read_rows(0, SIDE)
     assert np.array_equal(np.concatenate([strokes.read_rows(y, y + 8) for y in range(0, SIDE, 8)]), whole)
     assert set(np.unique(whole)) == {0, 255}

@@ -8,7 +8,7 @@ from bpfre.retouch import Retoucher
 from retouch_common.faces.alignment import FaceSquare, align, face_square
 from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan
-from retouch_common.inference.faces import UNTOUCHED, changed_face_rows
+from retouch_common.inference.faces import NOISE_LEVEL, changed_face_rows
 
 UNKNOWN = np.full((5, 2), np.nan, np.float32)
 
@@ -38,7 +38,7 @@ def test_an_aligned_face_of_the_networks_size_gets_its_very_output(busy_model, d
     with torch.no_grad():
         raw = torch.from_numpy(image.astype(np.float32) / largest).permute(2, 0, 1)[None]
         change = (model(raw, stage=stage).result - raw)[0].permute(1, 2, 0).double().numpy()
-    change[np.abs(change) <= UNTOUCHED] = 0
+    change[np.abs(change) <= NOISE_LEVEL] = 0
     expected = np.rint(image + change * largest).clip(0, largest)
     assert result.dtype == dtype
     assert np.abs(result - expected).max() <= (1 if dtype == np.uint8 else 8)
@@ -62,7 +62,7 @@ def test_nothing_changes_outside_the_faces_square(retoucher, dtype, side):
 def test_a_large_face_gets_the_smooth_difference_and_keeps_its_own_detail(retoucher):
     image = photo(512, 512, np.uint16)
     square = FaceSquare((256.0, 256.0), 500.0)
-    (found,) = retoucher.find_blemishes(retouch.ArraySource(image), [square])
+    (found,) = retoucher.retouch_faces(retouch.ArraySource(image), [square])
     assert found.change.shape == (64, 64, 3)
     change = np.concatenate(list(changed_face_rows(retouch.ArraySource(image), [found]))).astype(int) - image
     steps = np.abs(np.diff(change, axis=1)).max()
@@ -78,7 +78,7 @@ def test_a_turned_face_is_retouched_as_if_it_were_upright(retoucher):
 
     def run(image, square):
         source = retouch.ArraySource(image)
-        return np.concatenate(list(changed_face_rows(source, retoucher.find_blemishes(source, [square]))))
+        return np.concatenate(list(changed_face_rows(source, retoucher.retouch_faces(source, [square]))))
 
     expected = np.rot90(run(upright, squares[0]), -1)
     assert (expected != turned).any()
@@ -109,19 +109,19 @@ def test_faces_in_batches_are_those_one_by_one(busy_model, monkeypatch, stage):
     image = photo(300, 400, np.uint16)
     squares = [FaceSquare((60.0 + 70 * i, 200.0 - 30 * i), 60.0 + 9 * i, 0.2 * i) for i in range(5)]
     retoucher = Retoucher(busy_model(), device="cpu", precision="fp32", stage=stage)
-    alone = retoucher.find_blemishes(retouch.ArraySource(image), squares)
+    alone = retoucher.retouch_faces(retouch.ArraySource(image), squares)
     network, seen = retoucher.network, []
-    monkeypatch.setattr(retoucher, "at_once", 3)
+    monkeypatch.setattr(retoucher, "batch_size", 3)
     monkeypatch.setattr(
         network, "forward", lambda x, stage: seen.append(len(x)) or type(network).forward(network, x, stage=stage)
     )
-    together = retoucher.find_blemishes(retouch.ArraySource(image), squares)
+    together = retoucher.retouch_faces(retouch.ArraySource(image), squares)
     assert seen == [3, 2]
     assert len({face.change.tobytes() for face in alone}) == 5
     for one, other in zip(alone, together, strict=True):
         assert one.square == other.square
         # either side of the threshold is right for a change that lies on it
-        assert np.abs(one.change - other.change).max() < UNTOUCHED + 1e-4
+        assert np.abs(one.change - other.change).max() < NOISE_LEVEL + 1e-4
         assert np.abs(one.change - other.change).mean() < 1e-5
         np.testing.assert_allclose(one.attention_coarse, other.attention_coarse, atol=1e-5)
         assert (other.attention_refined is None) == (stage == "coarse")

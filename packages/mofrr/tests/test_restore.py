@@ -14,7 +14,7 @@ from pyarrow import parquet
 from retouch_common.faces.alignment import align, whole_square
 from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan, regions
-from retouch_common.inference.faces import UNTOUCHED
+from retouch_common.inference.faces import NOISE_LEVEL
 from retouch_common.photo.sources import ArraySource
 from retouch_common.testing.certificates import write_certificate
 
@@ -75,7 +75,7 @@ def test_an_aligned_face_is_what_the_network_says(restorer):
     found = restorer.network(torch.from_numpy(image).permute(2, 0, 1)[None] / 255, experts=ALL)
     wanted = found.result[0].permute(1, 2, 0).numpy()
     change = wanted - image / np.float32(255)
-    expected = np.where(abs(change) > UNTOUCHED, image / 255 + change, image / 255)
+    expected = np.where(abs(change) > NOISE_LEVEL, image / 255 + change, image / 255)
     result = restorer(image, aligned=True)
     weight = whole_square(64, 64).weights(*np.meshgrid(np.arange(0.5, 64) / 64, np.arange(0.5, 64) / 64))
     full = weight == 1
@@ -107,8 +107,8 @@ def test_what_was_found_is_told(restorer):
     assert all(1 <= degree <= 5 for degree in face.degrees.values())
     assert set(face.images) == {*ALL, "shared", "restored"}
     aligned = align(image, face.square, 64)
-    assert np.abs(face.change).max() > UNTOUCHED
-    assert np.abs(face.images["restored"] - aligned - face.change).max() <= UNTOUCHED + 1e-6
+    assert np.abs(face.change).max() > NOISE_LEVEL
+    assert np.abs(face.images["restored"] - aligned - face.change).max() <= NOISE_LEVEL + 1e-6
 
 
 def test_refuses_bad_options(weights, restorer):

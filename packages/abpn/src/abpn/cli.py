@@ -71,18 +71,18 @@ def retouch(
     """
     if settings["face_boxes"] and settings["region"] == "photo":
         raise click.UsageError("--face-box and --region photo exclude each other; leave one out")
-    from abpn.retouch import RetouchOptions, start_retouching
+    from abpn.retouch import RetouchOptions, load_retouching
 
-    how = RetouchOptions(**settings)
+    opts = RetouchOptions(**settings)
     photos.process_photos(
         inputs,
         out,
-        functools.partial(start_retouching, weights, device=device, precision=precision, recipe=recipe, **settings),
+        functools.partial(load_retouching, weights, device=device, precision=precision, recipe=recipe, **settings),
         device=device,
-        overwrite=how.overwrite,
+        overwrite=opts.overwrite,
         recursive=recursive,
-        endings=how.endings,
-        kept=[*how.kept, *([recipe] if recipe else [])],
+        endings=opts.endings,
+        kept=[*opts.kept, *([recipe] if recipe else [])],
     )
 
 
@@ -185,7 +185,7 @@ def evaluate(
 
     refuse_evaluated(out, overwrite=overwrite)
     dead_zone = not resolutions if dead_zone is None else dead_zone
-    how = EvaluationOptions(resolutions=resolutions or (size or 1024,), dead_zone=dead_zone, **settings)
-    show(run(weights, data, how, out=out, report=lambda line: click.echo(line, err=True)))
+    opts = EvaluationOptions(resolutions=resolutions or (size or 1024,), dead_zone=dead_zone, **settings)
+    show(run(weights, data, opts, out=out, report=lambda line: click.echo(line, err=True)))
     if out is not None:
         click.echo(f"wrote {out}", err=True)

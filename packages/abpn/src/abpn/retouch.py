@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from retouch_common.devices import resolve_device, resolve_precision
-from retouch_common.inference.faces import UNTOUCHED, gather_rows, open_skin_segmenter, suppress_noise
+from retouch_common.inference.faces import NOISE_LEVEL, gather_rows, open_skin_segmenter, suppress_noise
 from retouch_common.inference.limits import limit_uncertain
 from retouch_common.inference.masks import mask_files, open_mask
 from retouch_common.inference.names import MASK, sibling_path
@@ -167,18 +167,18 @@ class Retoucher:
         from retouch_common.inference.regions import plan_region, retouched_rows
         from retouch_common.photo.sink import atomic_image_output
 
-        how = RetouchOptions(**options)
+        opts = RetouchOptions(**options)
         target = Path(dst)
-        photo = open_photo(Path(src), target, how)
-        protect = None if how.protect is None else open_mask(Path(how.protect), photo, "what to protect")
-        plan = plan_region(photo, how.region, face_boxes=how.face_boxes)
+        photo = open_photo(Path(src), target, opts)
+        protect = None if opts.protect is None else open_mask(Path(opts.protect), photo, "what to protect")
+        plan = plan_region(photo, opts.region, face_boxes=opts.face_boxes)
         # Paper: the whole photograph may change. Here: only the skin of faces, unless ``confine`` is off.
-        skin = self.skin if how.confine and plan.region == "faces" else None
-        mask = _mask(self, photo, plan, skin) if how.mask_out else None
+        skin = self.skin if opts.confine and plan.region == "faces" else None
+        mask = _mask(self, photo, plan, skin) if opts.mask_out else None
         rows = None
         if not plan.is_empty:
-            rows = retouched_rows(photo, plan, self, strength=how.strength, skin=skin, protect=protect)
-        changed = write_photo(photo, target, rows, how, plan.crops, weights=self.model.weights_sha256)
+            rows = retouched_rows(photo, plan, self, strength=opts.strength, skin=skin, protect=protect)
+        changed = write_photo(photo, target, rows, opts, plan.crops, weights=self.model.weights_sha256)
         if mask is not None:
             with atomic_image_output(sibling_path(target, MASK)) as temporary:
                 mask.pngsave(str(temporary))
@@ -280,7 +280,7 @@ class Retoucher:
         B_0 = self.model.blend_pyramid(coarse.blend[..., at_s, across_s], images)[0]
         keep = (..., inner, slice(columns.inner.start, columns.inner.start + stop - columns.start))
         blend = self.model.blend
-        if self.dead_zone and isinstance(blend, NeutralBlend) and blend.largest_change(B_0[keep]) <= UNTOUCHED:
+        if self.dead_zone and isinstance(blend, NeutralBlend) and blend.largest_change(B_0[keep]) <= NOISE_LEVEL:
             return  # most tiles of most photographs
         change = blend.change(tile[keep], B_0[keep])
         if self.dead_zone:  # Paper: R_0. Here: unretouched pixels keep their bits.
@@ -295,7 +295,7 @@ class Retoucher:
         result[:, columns.start : stop] = levels.to(exact).cpu().numpy()
 
 
-def start_retouching(weights: str, *, device: str, precision: str, recipe: Path | None = None, **options: Any) -> Work:
+def load_retouching(weights: str, *, device: str, precision: str, recipe: Path | None = None, **options: Any) -> Work:
     """Load the network; return what ``abpn-retouch`` does with one photograph.
 
     ``recipe`` is the file of a recipe of the studio, which replaces most options. Errors are those of
@@ -421,7 +421,7 @@ def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, skin: SkinSegmen
     The network predicts it from a thumbnail, so that a reduced view of each region is enough.
     """
     import pyvips
-    from retouch_common.inference.regions import moved_face
+    from retouch_common.inference.regions import face_in_crop
     from retouch_common.photo.pixels import image_from_array
     from retouch_common.photo.sources import ArraySource
 
@@ -431,7 +431,7 @@ def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, skin: SkinSegmen
         view = photo.thumbnail(MASK_SIDE, (x, y, width, height))
         mask = retoucher.mask(view)
         if skin is not None:
-            face = moved_face(plan.faces[index], x, y, view.shape[1] / width)
+            face = face_in_crop(plan.faces[index], x, y, view.shape[1] / width)
             mask = mask * skin.locate(ArraySource(view), face).weights(0, 0, view.shape[1], view.shape[0])
         levels = to_levels(mask)[..., None]
         image = image_from_array(levels, "b-w")

@@ -88,20 +88,20 @@ def retouch(
     """
     if settings["face_boxes"] and settings["aligned"]:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
-    from bpfre.retouch import RetouchOptions, start_retouching
+    from bpfre.retouch import RetouchOptions, load_retouching
 
-    how = RetouchOptions(**settings)
+    opts = RetouchOptions(**settings)
     photos.process_photos(
         inputs,
         out,
         functools.partial(
-            start_retouching, weights, device=device, precision=precision, stage=stage, recipe=recipe, **settings
+            load_retouching, weights, device=device, precision=precision, stage=stage, recipe=recipe, **settings
         ),
         device=device,
-        overwrite=how.overwrite,
+        overwrite=opts.overwrite,
         recursive=recursive,
-        endings=how.endings,
-        kept=[*how.kept, *([recipe] if recipe else [])],
+        endings=opts.endings,
+        kept=[*opts.kept, *([recipe] if recipe else [])],
     )
 
 
@@ -140,14 +140,14 @@ def inpaint(
     """
     from bpfre.inpaint_files import InpaintOptions, inpaint_file, open_inpainter
 
-    how = InpaintOptions(**settings)
-    jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=how.endings)
+    opts = InpaintOptions(**settings)
+    jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=opts.endings)
     retoucher = open_inpainter(weights, device=device, precision=precision)
     photos.retouch_all(
         jobs,
-        lambda job: inpaint_file(retoucher, job.source, job.target, how),
-        overwrite=how.overwrite,
-        kept=how.kept,
+        lambda job: inpaint_file(retoucher, job.source, job.target, opts),
+        overwrite=opts.overwrite,
+        kept=opts.kept,
     )
 
 
@@ -277,5 +277,5 @@ def evaluate_sweep(
     from bpfre.sweep import parse_fractions, show_sweep, sweep
 
     config = chosen_configuration(PRESETS, preset, None, overrides, steps=steps, task=settings["task"])
-    how, shares = EvaluationOptions(**settings), parse_fractions(fractions)
-    show_sweep(sweep(config, data, out, shares, how, test_data=test_data, report=click.echo), how)
+    opts, shares = EvaluationOptions(**settings), parse_fractions(fractions)
+    show_sweep(sweep(config, data, out, shares, opts, test_data=test_data, report=click.echo), opts)

@@ -33,7 +33,7 @@ from retouch_common.metrics.evaluation import (
     write_evaluation,
 )
 from retouch_common.metrics.protocols import PROTOCOLS
-from retouch_common.metrics.quality import average_precision
+from retouch_common.metrics.quality import LPIPS, average_precision
 from retouch_common.weights import resolve_weights
 from torch import Tensor
 
@@ -126,8 +126,6 @@ def evaluate(
         ValueError: If weights, data or options cannot be used; names a pair that cannot be read.
         OSError: If ``out`` cannot be written.
     """
-    from retouch_common.progress import progress_bar
-
     found = resolve_weights(weights, bundled=resources.files("bpfre") / "weights")
     network = BPFRe.from_pretrained(found.path)
     model = InferenceModel(network, options.device, options.precision, cast_convolutions=True)
@@ -141,23 +139,7 @@ def evaluate(
     measured.enlarged = pairs.smaller_than(model.config.size)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    sheet: list[dict[str, Tensor]] = []
-    protocols = tuple(dict.fromkeys((HEADLINE, *options.protocols)))
-    with progress_bar(unit="images") as bar:
-        for name, raw, target in bar.track(pairs, total=len(pairs), description="Measuring"):
-            output = model(raw[None])
-            before, truth = raw.to(model.device), target.to(model.device)
-            images = _stage_images(output)
-            entry = measured.add(name, before, truth, images, protocols=protocols, lpips=lpips)
-            for row, maps in ((COARSE, output.attention_coarse), (REFINED, output.attention_refined)):
-                score = average_precision(merged_map(maps, raw.shape[-1]), before, truth) if maps else None
-                if score is not None:
-                    entry[row]["average-precision"] = score
-            for row, distance in fid.items():
-                distance.add(truth, real=True)
-                distance.add({IDENTITY: before, **images}[row], real=False)
-            if len(sheet) < FIGURE_ROWS and not torch.equal(raw, target):
-                sheet.append(_sheet_row(raw, output, target))
+    sheet = _measure(model, pairs, result, lpips, fid)
     result.fid = {row: distance.value() for row, distance in fid.items()}
     if fid:
         result.notes.append(fid[IDENTITY].description)
@@ -167,6 +149,32 @@ def evaluate(
     if out is not None:
         write_evaluation(out, as_json(result), sheet, max_side=FIGURE_SIDE)
     return result
+
+
+def _measure(
+    model: InferenceModel, pairs: Pairs, result: Evaluation, lpips: LPIPS | None, fid: dict[str, FID]
+) -> list[dict[str, Tensor]]:
+    """Add the metrics of all pairs to ``result`` and ``fid``; return rows of figures.png."""
+    from retouch_common.progress import progress_bar
+
+    sheet: list[dict[str, Tensor]] = []
+    protocols = tuple(dict.fromkeys((HEADLINE, *result.options.protocols)))
+    with progress_bar(unit="images") as bar:
+        for name, raw, target in bar.track(pairs, total=len(pairs), description="Measuring"):
+            output = model(raw[None])
+            before, truth = raw.to(model.device), target.to(model.device)
+            images = _stage_images(output)
+            entry = result.measured.add(name, before, truth, images, protocols=protocols, lpips=lpips)
+            for row, maps in ((COARSE, output.attention_coarse), (REFINED, output.attention_refined)):
+                score = average_precision(merged_map(maps, raw.shape[-1]), before, truth) if maps else None
+                if score is not None:
+                    entry[row]["average-precision"] = score
+            for row, distance in fid.items():
+                distance.add(truth, real=True)
+                distance.add({IDENTITY: before, **images}[row], real=False)
+            if len(sheet) < FIGURE_ROWS and not torch.equal(raw, target):
+                sheet.append(_sheet_row(raw, output, target))
+    return sheet
 
 
 def _header(path: Path, data: str, options: EvaluationOptions, model: InferenceModel) -> dict[str, Any]:

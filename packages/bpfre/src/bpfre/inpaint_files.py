@@ -54,7 +54,7 @@ class InpaintOptions(PhotoOptions):
         return mask_files(self.mask)
 
 
-class Strokes:
+class StrokeMask:
     """Random strokes on faces, white on black, as rows of an image.
 
     Args:
@@ -82,7 +82,7 @@ class Strokes:
         return rows
 
 
-class Damaged:
+class DamagedPhoto:
     """A photo with its damaged pixels painted white.
 
     Args:
@@ -99,7 +99,7 @@ class Damaged:
         return paint_white(self.photo.read_rows(y0, y1), _damage(self.mask, y0, y1))
 
 
-class _Undamaged:
+class _UndamagedMask:
     """Inverse of a mask of damage: what to protect."""
 
     dtype = np.dtype(np.uint8)
@@ -112,7 +112,7 @@ class _Undamaged:
         return np.repeat(undamaged[..., None], 3, axis=2)
 
 
-class _Restored(AlignedLayer):
+class _RestoredFace(AlignedLayer):
     """A restored face, pasted as an image instead of a difference, with full weight up to its border."""
 
     def __init__(self, square: FaceSquare, image: np.ndarray, height: int, width: int) -> None:
@@ -182,11 +182,11 @@ def inpaint_file(
     mask: RowSource
     if options.mask is not None:
         mask = open_mask(Path(options.mask), photo, "what is damaged")
-        if not _touches(mask, plan.squares):
+        if not _overlaps(mask, plan.squares):
             raise ValueError(f"{source}: the mask is black over {plan}; there is nothing to inpaint")
     else:
-        mask = Strokes(photo, plan.squares, options.strokes or 0)
-    damaged = Damaged(photo, mask)
+        mask = StrokeMask(photo, plan.squares, options.strokes or 0)
+    damaged = DamagedPhoto(photo, mask)
     if options.damaged_out:
         painted = (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
         photo.write_stripes(sibling_path(target, DAMAGED), painted, strip=options.strip)
@@ -211,14 +211,14 @@ def inpainted_rows(
     """
     levels = float(np.iinfo(photo.dtype).max)
 
-    def restore(batch: list[tuple[int, np.ndarray]]) -> Iterator[_Restored]:
+    def restore(batch: list[tuple[int, np.ndarray]]) -> Iterator[_RestoredFace]:
         for index, face in batch:
             output = retoucher.network(torch.from_numpy(face).permute(2, 0, 1)[None], stage=retoucher.stage)
             image = levels * output.result[0].float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-            yield _Restored(squares[index], image, photo.height, photo.width)
+            yield _RestoredFace(squares[index], image, photo.height, photo.width)
 
-    faces = read_aligned(Damaged(photo, mask), squares, retoucher.network.config.size)
-    yield from pasted_rows(photo, run_on_faces(faces, restore), protect=_Undamaged(mask))
+    faces = read_aligned(DamagedPhoto(photo, mask), squares, retoucher.network.config.size)
+    yield from pasted_rows(photo, run_on_faces(faces, restore), protect=_UndamagedMask(mask))
 
 
 def _damage(mask: RowSource, y0: int, y1: int) -> np.ndarray:
@@ -226,7 +226,7 @@ def _damage(mask: RowSource, y0: int, y1: int) -> np.ndarray:
     return mask.read_rows(y0, y1).max(axis=2) > np.iinfo(mask.dtype).max // 2
 
 
-def _touches(mask: RowSource, squares: Sequence[FaceSquare]) -> bool:
+def _overlaps(mask: RowSource, squares: Sequence[FaceSquare]) -> bool:
     bounds = [square.bounds(mask.height, mask.width) for square in squares]
     for y0, y1 in blocks(mask.height, mask.width):
         damage = _damage(mask, y0, y1)

@@ -111,7 +111,7 @@ class Retoucher:
         self.network = InferenceModel(model, device, precision, cast_convolutions=True)
         self.stage: Stage = stage
         self.precision = precision
-        self.at_once = 1 if self.network.device.type == "cpu" else BATCH_SIZE
+        self.batch_size = 1 if self.network.device.type == "cpu" else BATCH_SIZE
 
     @functools.cached_property
     def skin(self) -> SkinSegmenter:
@@ -146,14 +146,14 @@ class Retoucher:
             ValueError: If shape or type are others, the strength is outside [0, 1], no face is found, or one lies
                 outside the photograph.
         """
-        found = self.find_blemishes(ArraySource(image), squares_in(image, faces, aligned), confine=confine)
+        found = self.retouch_faces(ArraySource(image), squares_in(image, faces, aligned), confine=confine)
         keep_off = None if protect is None else _protection(protect)
         return changed_image(image, found, strength=strength, protect=keep_off)
 
     def attention(self, image: np.ndarray, *, faces: Sequence[Face] | None = None, aligned: bool = False) -> Attention:
         """Return the blemish maps of a photograph; arguments and errors as of :meth:`__call__`."""
         source = ArraySource(image)
-        found = self.find_blemishes(source, squares_in(image, faces, aligned), confine=False)
+        found = self.retouch_faces(source, squares_in(image, faces, aligned), confine=False)
 
         def draw(name: str) -> np.ndarray | None:
             layers = map_layers(found, (name,), source.height, source.width)
@@ -185,18 +185,18 @@ class Retoucher:
         from retouch_common.inference.faces import changed_face_rows
         from retouch_common.inference.photos import face_parts, open_photo, write_photo
 
-        how = RetouchOptions(**options)
-        if (how.mask_out or how.attention_out) and not self.network.config.attention:
+        opts = RetouchOptions(**options)
+        if (opts.mask_out or opts.attention_out) and not self.network.config.attention:
             raise ValueError("this network has no attention modules (model.attention=false), and so no maps to write")
         target = Path(dst)
-        photo = open_photo(Path(src), target, how)
-        protect = None if how.protect is None else open_mask(Path(how.protect), photo, "what to protect")
-        plan = plan_faces(photo, face_boxes=how.face_boxes, aligned=how.aligned)
-        faces = self.find_blemishes(photo, plan.squares, confine=how.confine)
-        rows = changed_face_rows(photo, faces, strength=how.strength, protect=protect)
+        photo = open_photo(Path(src), target, opts)
+        protect = None if opts.protect is None else open_mask(Path(opts.protect), photo, "what to protect")
+        plan = plan_faces(photo, face_boxes=opts.face_boxes, aligned=opts.aligned)
+        faces = self.retouch_faces(photo, plan.squares, confine=opts.confine)
+        rows = changed_face_rows(photo, faces, strength=opts.strength, protect=protect)
         parts = face_parts(photo, plan.squares)
-        changed = write_photo(photo, target, rows, how, parts, weights=self.network.model.weights_sha256)
-        for suffix, names in how.maps.items():
+        changed = write_photo(photo, target, rows, opts, parts, weights=self.network.model.weights_sha256)
+        for suffix, names in opts.maps.items():
             layers = map_layers(faces, names, photo.height, photo.width, within_skin=suffix == MASK)
             if layers:  # the coarse stage has no second map
                 write_map(sibling_path(target, suffix), photo.height, photo.width, layers)
@@ -217,10 +217,10 @@ class Retoucher:
         levels = np.float32(np.iinfo(photo.dtype).max)
         return [
             AlignedLayer(found.square, found.change * levels, photo.height, photo.width)
-            for found in self.find_blemishes(photo, squares)
+            for found in self.retouch_faces(photo, squares)
         ]
 
-    def find_blemishes(
+    def retouch_faces(
         self, source: RowSource, squares: Sequence[FaceSquare], *, confine: bool = True
     ) -> list[RetouchedFace]:
         """Run the network on every face; the first pass over a photograph.
@@ -241,9 +241,11 @@ class Retoucher:
             results = self._retouch([squares[index] for index, _ in batch], np.stack([face for _, face in batch]))
             if not confine:
                 return results
-            return [self._confined(result, face) for result, (_, face) in zip(results, batch, strict=True)]
+            return [self._confine(result, face) for result, (_, face) in zip(results, batch, strict=True)]
 
-        return run_on_faces(read_aligned(source, squares, self.network.config.size), retouch, batch_size=self.at_once)
+        return run_on_faces(
+            read_aligned(source, squares, self.network.config.size), retouch, batch_size=self.batch_size
+        )
 
     def _retouch(self, squares: Sequence[FaceSquare], faces: np.ndarray) -> list[RetouchedFace]:
         """Run the network on aligned faces, (N, S, S, 3)."""
@@ -257,14 +259,14 @@ class Retoucher:
         maps = merged(output.attention_coarse), merged(output.attention_refined)
         return [RetouchedFace(*parts) for parts in zip(squares, changes, *maps, strict=True)]
 
-    def _confined(self, found: RetouchedFace, face: np.ndarray) -> RetouchedFace:
+    def _confine(self, found: RetouchedFace, face: np.ndarray) -> RetouchedFace:
         """Confine the change to the skin of a face, (S, S, 3)."""
         # Paper: the output replaces the whole image. Here: only skin changes.
         skin = resize(self.skin(face, found.square.landmarks), *face.shape[:2])
         return replace(found, change=found.change * skin[..., None], skin=skin)
 
 
-def start_retouching(
+def load_retouching(
     weights: str, *, device: str, precision: str, stage: Stage, recipe: Path | None = None, **options: Any
 ) -> Work:
     """Load the network; return what ``bpfre-retouch`` does with one photograph.
@@ -286,7 +288,7 @@ def map_layers(
     """Place attention maps in a photograph, for :func:`retouch_common.photo.pasting.map_rows`.
 
     Args:
-        faces: From :meth:`Retoucher.find_blemishes`.
+        faces: From :meth:`Retoucher.retouch_faces`.
         names: Which of ``MAPS``; of both, the larger value counts.
         height: Height of the photograph in pixels.
         width: Width of the photograph in pixels.

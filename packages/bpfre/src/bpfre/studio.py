@@ -43,7 +43,7 @@ class StudioBPFRe:
     def overlay(self, name: str, photo: Photo, faces: Sequence[Face]) -> list[Overlay]:
         """Return an attention map around every face."""
         from retouch_common.faces.alignment import face_square
-        from retouch_common.inference.regions import moved_face
+        from retouch_common.inference.regions import face_in_crop
         from retouch_common.photo.pasting import map_rows
         from retouch_common.photo.sources import ArraySource
         from retouch_common.studio.retouch.networks import Overlay
@@ -55,8 +55,8 @@ class StudioBPFRe:
             box = face_square(face, photo.height, photo.width).bounds(photo.height, photo.width)
             view = photo.thumbnail(OVERLAY_SIDE, box)
             height, width = view.shape[:2]
-            square = face_square(moved_face(face, *box[:2], width / box[2]), height, width)
-            found = self._retoucher.find_blemishes(ArraySource(view), [square], confine=False)
+            square = face_square(face_in_crop(face, *box[:2], width / box[2]), height, width)
+            found = self._retoucher.retouch_faces(ArraySource(view), [square], confine=False)
             rows = list(map_rows(height, width, map_layers(found, (name,), height, width)))
             overlays.append(Overlay(box, np.concatenate(rows)[..., 0].astype(np.float32) / 255))
         return overlays

@@ -127,7 +127,7 @@ def test_blemishes_on_a_coarse_grid(scale, monkeypatch):
     """Where a face has more pixels than the grid has cells."""
     from retouch_common.inference import blemishes as module
 
-    monkeypatch.setattr(module, "MOST_CELLS", -(-200 // scale))
+    monkeypatch.setattr(module, "MAX_CELLS", -(-200 // scale))
     blemishes = Blemishes(DrawnChange(), FACE, 255)
     assert len(blemishes.all) == 3
     patch = max(blemishes.all, key=lambda blemish: blemish.box[2])

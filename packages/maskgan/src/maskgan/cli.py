@@ -136,13 +136,13 @@ def edit(
     from maskgan.edit_files import EditOptions, edit_file
     from maskgan.editor import Editor
 
-    how = EditOptions(**options)
-    jobs = plan_photos([source], out, endings=how.endings)
+    opts = EditOptions(**options)
+    jobs = plan_photos([source], out, endings=opts.endings)
     editor = Editor(weights, parser=parser, device=device, precision=precision)
     retouch_all(
         jobs,
-        lambda job: edit_file(editor, job.source, job.target, mask, how),
-        overwrite=how.overwrite,
+        lambda job: edit_file(editor, job.source, job.target, mask, opts),
+        overwrite=opts.overwrite,
         done="edited",
         kept=[mask],
     )
@@ -194,14 +194,14 @@ def swap(
     from maskgan.edit_files import EditOptions, open_reference, swap_file
     from maskgan.editor import Editor
 
-    how = EditOptions(**options)
-    jobs = plan_photos(targets, out, recursive=recursive, endings=how.endings)
+    opts = EditOptions(**options)
+    jobs = plan_photos(targets, out, recursive=recursive, endings=opts.endings)
     editor = Editor(weights, parser=parser, device=device, precision=precision)
-    reference = open_reference(editor, source, parts, how)
+    reference = open_reference(editor, source, parts, opts)
     retouch_all(
         jobs,
-        lambda job: swap_file(editor, reference, job.source, job.target, parts, blend, how),
-        overwrite=how.overwrite,
+        lambda job: swap_file(editor, reference, job.source, job.target, parts, blend, opts),
+        overwrite=opts.overwrite,
         done="changed",
         kept=[source],
     )
@@ -349,10 +349,10 @@ def evaluate(
     from maskgan.evaluate import evaluate as run
 
     refuse_evaluated(out, overwrite=overwrite)
-    how = EvaluationOptions(**options)
+    opts = EvaluationOptions(**options)
     if len(dict(weights)) < len(weights):
         raise click.UsageError("two --weights have the same name; give them different ones: --weights NAME=WEIGHTS")
-    show(run(dict(weights), data, how, out=out, report=lambda line: click.echo(line, err=True)))
+    show(run(dict(weights), data, opts, out=out, report=lambda line: click.echo(line, err=True)))
 
 
 @click.command()

@@ -81,10 +81,10 @@ def plan_labels(source: Path, output: Path, *, overlay: bool) -> Job:
 
 def start_parsing(parser: str, *, device: str, whole: bool, overlay: bool, **options: Any) -> Work:
     """Load the parser; return what ``maskgan-parse`` does with one photograph. Errors as of :class:`FaceParser`."""
-    network, how = FaceParser(parser, device=device), EditOptions(**options)
+    network, opts = FaceParser(parser, device=device), EditOptions(**options)
 
     def parse(job: Job) -> Summary:
-        text = parse_file(network, job.source, job.target, how, whole=whole, overlay=overlay)
+        text = parse_file(network, job.source, job.target, opts, whole=whole, overlay=overlay)
         return Summary(text, num_faces=1)
 
     return Work(parse, network.model.weights_sha256)

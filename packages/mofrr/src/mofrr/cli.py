@@ -171,13 +171,13 @@ def restore(
     """
     if options["face_boxes"] and options["aligned"]:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
-    from mofrr.restore import RestoreOptions, start_restoring
+    from mofrr.restore import RestoreOptions, load_restoring
 
     names = None if experts == "auto" else [name.strip() for name in experts.split(",") if name.strip()]
     if names == []:
         raise click.UsageError("--experts names no operation; name some, or leave it out")
     start = functools.partial(
-        start_restoring,
+        load_restoring,
         weights,
         device=device,
         precision=precision,

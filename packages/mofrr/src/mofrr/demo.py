@@ -15,7 +15,7 @@ from retouch_common.faces.alignment import FaceSquare, align, face_square
 from retouch_common.faces.landmarks import canonical_landmarks
 from retouch_common.inference.demo import FACE, astronaut
 from retouch_common.inference.faces import changed_image
-from retouch_common.inference.regions import boxed_faces
+from retouch_common.inference.regions import faces_from_boxes
 from retouch_common.photo.sources import ArraySource
 from retouch_common.ranges import to_levels
 from retouch_common.synthesis.retouching import OPERATIONS, retouch_face
@@ -40,7 +40,7 @@ def main(folder: str = "outputs/demo", weights: MoFRR | str | os.PathLike[str] =
     """
     restorer, out = Restorer(weights), Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    portrait, (face,) = astronaut(), boxed_faces([FACE])
+    portrait, (face,) = astronaut(), faces_from_boxes([FACE])
     square = _whole_pixels(face_square(face, *portrait.shape[:2]))
     rows, table = [], []
     for title, operations in CASES.items():

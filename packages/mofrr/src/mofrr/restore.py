@@ -251,7 +251,7 @@ def _content_credentials(photo: Path) -> dict[str, Any] | None:
         return {"not read": INSTALL}
 
 
-def start_restoring(
+def load_restoring(
     weights: str,
     *,
     device: str,

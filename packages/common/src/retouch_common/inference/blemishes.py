@@ -1,8 +1,8 @@
-"""The separate blemishes that a change removes: to be shown, and brought back one by one.
+"""Separation of a change into blemishes, which can be shown and kept one by one.
 
 A blemish is a connected part of the change, on a grid of cells of one or more pixels that depends on the size of the
 crop only. Cells around a blemish, where the change fades, belong to the nearest one; what is left is the rest of the
-change, such as an evener tone.
+change, such as a more even skin tone.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SIZES: tuple[Size, ...] = get_args(Size)
 REST = 0  # label of the rest
 
 VISIBLE = 8 / 255  # the least change of a blemish, at its strongest colour
-MOST_CELLS = 1024  # on the longer side of the grid
+MAX_CELLS = 1024  # on the longer side of the grid
 # As shares of the face's longer side, some 15 cm.
 _MEDIUM, _LARGE = 1 / 30, 1 / 10  # least diameters of these sizes: 5 mm, 15 mm
-_LEAST = 1 / 250  # diameter of what is seen as noise
-_REACH = 1 / 40  # around a blemish, belongs to it
+_MIN_DIAMETER = 1 / 250  # diameter of what is seen as noise
+_MARGIN = 1 / 40  # around a blemish, belongs to it
 _BLOCK_ROWS = 256
 
 
@@ -62,10 +62,10 @@ class Blemishes:
 
     def __init__(self, change: RandomLayer, face: Face, limit: int) -> None:
         self._change = change
-        self._cell = -(-max(change.width, change.height) // MOST_CELLS)
+        self._cell = -(-max(change.width, change.height) // MAX_CELLS)
         strength = self._strongest(limit)
         found, _ = ndimage.label(strength > VISIBLE, np.ones((3, 3)))
-        least = math.pi / 4 * (_LEAST * face.size / self._cell) ** 2
+        least = math.pi / 4 * (_MIN_DIAMETER * face.size / self._cell) ** 2
         counts = np.bincount(found.ravel())
         kept = 1 + np.flatnonzero(counts[1:] >= least)
         renumbered = np.zeros(len(counts), np.int32)
@@ -76,7 +76,7 @@ class Blemishes:
         self._labels = seeds
         if len(kept):
             distance, (rows, columns) = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
-            self._labels = np.where(distance <= _REACH * face.size / self._cell, seeds[rows, columns], 0)
+            self._labels = np.where(distance <= _MARGIN * face.size / self._cell, seeds[rows, columns], 0)
 
     def _strongest(self, limit: int) -> np.ndarray:
         """Return the largest change of each cell as a share of ``limit``."""

@@ -19,7 +19,7 @@ from retouch_common.inference.regions import (
     Crop,
     SkinLocator,
     crop_weights,
-    moved_face,
+    face_in_crop,
 )
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import RandomLayer
@@ -64,7 +64,7 @@ def crop_changes(
     for face in faces:
         crop = face_crop(face, photo.height, photo.width, FACE_MARGIN)
         source = ArraySource(photo.read(*crop))
-        mask = None if skin is None else skin.locate(source, moved_face(face, *crop[:2]))
+        mask = None if skin is None else skin.locate(source, face_in_crop(face, *crop[:2]))
         wide = np.int16 if photo.dtype == np.uint8 else np.int32
         difference = _allocate(source.image.shape, np.dtype(wide))
         np.subtract(retoucher(source.image, strength=1.0), source.image, out=difference, dtype=wide)

@@ -12,7 +12,7 @@ from retouch_common.faces.alignment import FaceSquare, face_square, whole_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.face import Face, NoFaceFound
 from retouch_common.faces.registry import DetectorUnavailable
-from retouch_common.inference.regions import boxed_faces, locate_faces
+from retouch_common.inference.regions import faces_from_boxes, locate_faces
 
 if TYPE_CHECKING:
     from retouch_common.inference.regions import Box
@@ -61,7 +61,7 @@ def plan_faces(
     try:
         if aligned:
             return FacePlan((whole_square(photo.height, photo.width),), "the photo is said to be aligned")
-        faces = boxed_faces(face_boxes) if face_boxes else locate_faces(photo)
+        faces = faces_from_boxes(face_boxes) if face_boxes else locate_faces(photo)
         if not faces:
             raise NoFaceFound(
                 f"{photo.path}: no face was found; give a face box, or say that the photo is aligned if a face fills it"

@@ -30,7 +30,7 @@ from retouch_common.photo.sources import ArraySource, RowSource
 if TYPE_CHECKING:
     from retouch_common.parsing.skin import SkinSegmenter
 
-UNTOUCHED = 1 / 255  # changes of up to an 8-bit level are the network's noise
+NOISE_LEVEL = 1 / 255  # changes of up to an 8-bit level are the network's noise
 
 Item = TypeVar("Item", bound=tuple[Any, ...])
 Result = TypeVar("Result")
@@ -56,8 +56,8 @@ def run_on_faces(
 
 
 def suppress_noise(change: Tensor) -> Tensor:
-    """Set differences of images in [0, 1] up to ``UNTOUCHED`` to 0, so that unchanged pixels keep their bits."""
-    return F.hardshrink(change, UNTOUCHED)
+    """Set differences of images in [0, 1] up to ``NOISE_LEVEL`` to 0, so that unchanged pixels keep their bits."""
+    return F.hardshrink(change, NOISE_LEVEL)
 
 
 def face_change(output: Tensor, image: Tensor) -> np.ndarray:

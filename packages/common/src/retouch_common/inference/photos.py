@@ -85,7 +85,7 @@ def require_strength(strength: float) -> None:
         raise ValueError(f"strength must lie between 0 and 1, not {strength}")
 
 
-def refuse_beside_recipe(options: PhotoOptions) -> None:
+def refuse_options_with_recipe(options: PhotoOptions) -> None:
     """Refuse options that a recipe decides, where they differ from their defaults.
 
     Raises:

@@ -40,7 +40,7 @@ from retouch_common.inference.photos import (
     PhotoOptions,
     edit_record,
     open_photo,
-    refuse_beside_recipe,
+    refuse_options_with_recipe,
     require_strength,
     write_photo,
 )
@@ -460,7 +460,7 @@ def recipe_work(path: Path, network: RecipeNetwork, options: PhotoOptions) -> Wo
         OSError: If the recipe cannot be read.
         ValueError: If it is not a recipe, or options are set that the recipe decides.
     """
-    refuse_beside_recipe(options)
+    refuse_options_with_recipe(options)
     recipe = Recipe.read(path)
     return Work(lambda job: apply_recipe(recipe, network, job.source, job.target, options), network.weights_sha256)
 

@@ -105,7 +105,7 @@ def plan_region(
         return RegionPlan("photo", (), "the region 'photo' was asked for")
     if face_boxes:
         try:
-            return _faces_plan(photo, boxed_faces(face_boxes), margin, "the face box was given")
+            return _faces_plan(photo, faces_from_boxes(face_boxes), margin, "the face box was given")
         except ValueError as error:
             raise ValueError(f"{photo.path}: {error}") from None
     try:
@@ -136,7 +136,7 @@ def locate_faces(photo: Photo) -> list[Face]:
             x, y, w, h = (float(value) for value in np.array(face.box) * np.tile(scale, 2))
             landmarks = (face.landmarks * scale + np.array([left, top])).astype(np.float32)
             faces.append(Face((x + left, y + top, w, h), face.score, landmarks))
-    return _without_repetitions(faces)
+    return _deduplicate(faces)
 
 
 def _detection_parts(width: int, height: int) -> list[Crop]:
@@ -150,7 +150,7 @@ def _detection_parts(width: int, height: int) -> list[Crop]:
     return [(start, 0, side, height) if width > height else (0, start, width, side) for start in starts]
 
 
-def _without_repetitions(faces: Sequence[Face]) -> list[Face]:
+def _deduplicate(faces: Sequence[Face]) -> list[Face]:
     """Return faces, largest first, without those that another part of the photo has shown, whole or cut off."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.size):
@@ -164,7 +164,7 @@ def _without_repetitions(faces: Sequence[Face]) -> list[Face]:
     return kept
 
 
-def boxed_faces(boxes: Sequence[Box]) -> list[Face]:
+def faces_from_boxes(boxes: Sequence[Box]) -> list[Face]:
     """Return faces of which only the boxes (x, y, w, h) are known.
 
     Raises:
@@ -204,7 +204,7 @@ def _faces_plan(photo: Photo, faces: Sequence[Face], margin: float, reason: str)
     return RegionPlan("faces", crops, reason, tuple(faces))
 
 
-def moved_face(face: Face, left: float, top: float, scale: float = 1.0) -> Face:
+def face_in_crop(face: Face, left: float, top: float, scale: float = 1.0) -> Face:
     """Return a face of a photo in pixels of a part at (left, top), which are ``scale`` per pixel of the photo."""
     x, y, w, h = face.box
     box = (scale * (x - left), scale * (y - top), scale * w, scale * h)
@@ -238,7 +238,7 @@ def retouched_rows(
     for crop, face in sorted(zip(plan.crops, faces, strict=True), key=lambda part: part[0][2] * part[0][3]):
         budget -= crop[2] * crop[3]
         source = ArraySource(photo.read(*crop)) if budget >= 0 else _CropSource(photo, crop)
-        mask = None if skin is None or face is None else skin.locate(source, moved_face(face, *crop[:2]))
+        mask = None if skin is None or face is None else skin.locate(source, face_in_crop(face, *crop[:2]))
         if isinstance(source, ArraySource):
             stripes = iter([retoucher(source.image, strength=strength)])
         else:
