@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import tempfile
 import threading
 import time
 from functools import partial
@@ -28,8 +30,11 @@ def environment():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        pytest.importorskip("ray", reason="the engine ray needs the extra retouch-common[ray]")  # which reads them
-        yield
+        # Not below $TMPDIR: Ray refuses a folder in a virtual environment, and its sockets need a short path.
+        with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+            patch.setenv("RAY_TMPDIR", folder)
+            pytest.importorskip("ray", reason="the engine ray needs the extra retouch-common[ray]")  # which reads them
+            yield
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +123,13 @@ def test_a_cluster_that_cannot_be_joined_is_named(tmp_path, monkeypatch):
     draw(tmp_path / "in", 1)
     with pytest.raises(ValueError, match=r"^--ray-address auto: Could not find any running Ray instance\.$"):
         list(run_in_ray(fail, planned(tmp_path / "in", tmp_path / "out"), 1, address="auto"))
+
+
+def test_a_temporary_folder_that_ray_refuses_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", os.path.join(sys.prefix, "tmp"))
+    draw(tmp_path / "in", 1)
+    with pytest.raises(ValueError, match="lies in the virtual environment; set RAY_TMPDIR"):
+        list(run_in_ray(fail, planned(tmp_path / "in", tmp_path / "out"), 1))
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ import math
 import os
 import re
 import signal
+import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -190,12 +192,21 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    """Join a cluster, or start Ray on this machine, and leave it at the end."""
+    """Join a cluster, or start Ray on this machine, and leave it at the end.
+
+    Raises:
+        ValueError: If that is not possible.
+    """
     import ray
     import ray.data
 
     alone: dict[str, Any] = {} if address else {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
     handler = signal.getsignal(signal.SIGTERM)
+    temporary = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())).resolve()
+    if not address and temporary.is_relative_to(sys.prefix):  # its workers would not start, and Ray wait for ever
+        raise ValueError(
+            f"--engine ray: Ray's temporary folder {temporary} lies in the virtual environment; set RAY_TMPDIR"
+        )
     try:
         ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, **alone)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:  # not there, or of another version
