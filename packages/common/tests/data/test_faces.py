@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -216,6 +217,17 @@ def test_damaged_entries_are_made_again(
     again = open_or_prepare(cache, photo)
     assert again is not None and "made again" in caplog.text
     np.testing.assert_array_equal(again.image, expected)
+
+
+def test_worker_processes_get_the_place_of_a_portrait_and_not_a_copy(draw_person: Draw, tmp_path: Path) -> None:
+    draw_person().save(tmp_path / "a.png", with_template=True)
+    face = open_or_prepare(tmp_path / "cache", tmp_path / "a.png")
+    assert face is not None
+    message = pickle.dumps(face)
+    assert len(message) < 1000
+    again = pickle.loads(message)
+    np.testing.assert_array_equal(again.image, face.image)
+    assert isinstance(again.image, np.memmap)
 
 
 def test_a_second_opening_reads_the_cache(draw_person: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

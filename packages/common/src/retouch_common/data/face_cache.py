@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,21 @@ def save_entry(folder: Path, key: str, face: PreparedFace | None) -> None:
     write_atomically(folder / f"{key}.json", json.dumps(about).encode())
 
 
-def load_entry(folder: Path, key: str) -> PreparedFace | None:
+@dataclass(frozen=True)
+class CachedFace(PreparedFace):
+    """An entry, memory-mapped.
+
+    It is pickled as its place in the cache, or every worker process would hold a copy of all portraits.
+    """
+
+    folder: Path
+    key: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load_entry, (self.folder, self.key)
+
+
+def load_entry(folder: Path, key: str) -> CachedFace | None:
     """Open an entry, memory-mapped; None where :func:`save_entry` recorded None.
 
     Raises:
@@ -103,7 +118,7 @@ def load_entry(folder: Path, key: str) -> PreparedFace | None:
     same = (natural.dtype, natural.shape) == (image.dtype, image.shape)
     if not same or (image.dtype, maps.dtype) != (np.uint8, np.uint8) or (image.shape, maps.shape) != expected:
         raise ValueError(f"{about_path}: damaged cache entry (arrays of the wrong kind)")
-    return PreparedFace(image, natural, maps, (x, y, width, height))
+    return CachedFace(image, natural, maps, (x, y, width, height), folder, key)
 
 
 def open_or_prepare(folder: Path, photo: Path) -> PreparedFace | None:
