@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -22,6 +23,11 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # or tokens are kept in the home folder
     "RAY_worker_niceness": "0",
 }
+PROBE = """
+import ray
+ray.init("local", num_cpus=1, include_dashboard=False)
+assert ray.get(ray.remote(lambda value: -value).remote(-1)) == 1
+"""
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
@@ -38,7 +44,16 @@ def environment():
 
 
 @pytest.fixture(scope="module")
-def cluster(environment):
+def working(environment):
+    """Skip where Ray itself cannot run a task: it would wait for ever."""
+    try:
+        subprocess.run([sys.executable, "-c", PROBE], check=True, capture_output=True, timeout=150)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        pytest.skip(f"Ray does not start on this machine: {error}")
+
+
+@pytest.fixture(scope="module")
+def cluster(working):
     """A cluster of two nodes, of which the first runs the command."""
     from ray.cluster_utils import Cluster
 
@@ -133,7 +148,7 @@ def test_a_temporary_folder_that_ray_refuses_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_without_an_address_ray_runs_on_this_machine_until_the_run_ends(tmp_path):
+def test_without_an_address_ray_runs_on_this_machine_until_the_run_ends(tmp_path, working):
     import ray
     from drawn_work import lighten
 
