@@ -90,7 +90,7 @@ def training_section(package: Path, name: str, recipe: Mapping[str, Any], run: P
     )
     first = f"; STUDIO are {studio}" if studio else ""
     parts = [
-        f"`nox -s weights -- {package.name} {name}` trains these weights on FOLDERS, {portraits}{first}:",
+        f"`nox -s weights -- {package.name} {name}` trains these weights. FOLDERS are {portraits}{first}:",
         f"```sh\n{commands}\n```",
     ]
     rows, curves = [], []

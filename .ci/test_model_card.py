@@ -72,7 +72,7 @@ def test_sections_are_written_and_the_rest_stays(workspace: Path) -> None:
         module.write_card(package, workspace / "runs", root=workspace)
         text = (package / "MODEL_CARD.md").read_text()
         assert text.startswith("# Weights\n\nBy hand.\n") and "\nAlso by hand.\n" in text and "old" not in text
-        assert "`nox -s weights -- x small` trains these weights on FOLDERS, `headshots`, `congress`:" in text
+        assert "`nox -s weights -- x small` trains these weights. FOLDERS are `headshots`, `congress`:" in text
         assert "x-train --data faces:FOLDERS --out RUN" in text
         assert "| small | 3,000 | 5.0 |" in text
         assert "`small.safetensors`: 1.5 M parameters, 6.0 MB." in text

@@ -36,7 +36,7 @@ from abpn.retouch import Retoucher
 
 MODEL = "ABPN"
 LARGEST_FACES = 768  # pixels: faces:DIR makes no larger crops
-DEAD_ZONE = "what abpn-retouch writes: R_0 without changes of up to one 8-bit level"
+DEAD_ZONE = "what abpn-retouch writes: R_0 without faint changes and with uncertain ones limited"
 R_0 = "R_0, as in the paper, with all its changes"
 FIGURE_ROWS, FIGURE_SIDE, AMPLIFIED = 6, 512, 8
 
