@@ -152,7 +152,7 @@ class Sizes(click.ParamType):
 @click.option(
     "--dead-zone/--no-dead-zone",
     default=None,
-    help="Measure what abpn-retouch writes, without changes of up to one 8-bit level, or the paper's R_0.  "
+    help="Measure what abpn-retouch writes, without faint changes and with uncertain ones limited, or R_0.  "
     "[default: R_0 with --resolutions, whose tables stand beside the paper's]",
 )
 @click.option(
