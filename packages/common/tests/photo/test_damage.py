@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import pyvips
 from PIL import Image
+from retouch_common.inference.batch import Job, run_jobs
+from retouch_common.photo.damage import reason
 from retouch_common.photo.io import Photo
 from retouch_common.photo.png_chunks import chunk
 
@@ -217,6 +219,14 @@ def test_what_follows_a_jpeg_picture_is_not_its_damage(retouched, kind):
         np.testing.assert_array_equal(retouched(kind, data + after), truth)
 
 
+@pytest.mark.parametrize("kind", JPEGS)
+def test_fill_bytes_before_the_end_marker_of_a_jpeg_are_no_damage(retouched, kind):
+    data = encoded(kind)
+    truth = retouched(kind, data)
+    assert data.endswith(b"\xff\xd9")
+    np.testing.assert_array_equal(retouched(kind, data[:-2] + b"\xff\xff\xff\xd9"), truth)
+
+
 @pytest.mark.parametrize("size", [(16, 16), (17, 33), (121, 99), (128, 128), (300, 1000)])
 @pytest.mark.parametrize("options", [{"subsample_mode": "off"}, {"subsample_mode": "on"}, {"restart_interval": 3}])
 def test_jpegs_of_all_sizes_are_read_to_their_end(tmp_path, size, options):
@@ -271,6 +281,30 @@ def test_messages_about_one_file_do_not_name_another(retouched, tmp_path):
     broken = bytearray(data)
     broken[400:460] = bytes(range(60))
     assert "other" not in retouched("tiff-tiles-lzw", bytes(broken))
+
+
+def test_photos_that_fail_at_once_do_not_swap_reasons(tmp_path):
+    """libvips has one buffer of messages for all threads, to which some sound AVIF files add."""
+    jpeg, tiff = encoded("jpeg-baseline"), encoded("tiff-strips-lzw")
+    avif = pyvips.Image.new_from_array(drawn_picture()).heifsave_buffer(compression="av1", effort=1)
+    files = {
+        "a.jpg": jpeg[: len(jpeg) * 2 // 3] + jpeg[-2:],
+        "b.jpg": jpeg.replace(b"\xff\xc4", b"\xff\xc4\0\x1f\x77", 1),
+        "c.tif": tiff[:3000] + bytes(3000) + tiff[6000:],
+        "d.avif": avif[:-400] + bytes(300) + avif[-100:],
+        "e.avif": avif[:-400],
+    }
+
+    jobs = [Job(tmp_path / name, tmp_path / "out" / name) for name in files]
+    for job in jobs:
+        job.source.write_bytes(files[job.source.name])
+
+    def reasons(jobs):
+        return run_jobs(jobs, lambda job: Photo.open(job.source).read(), overwrite=True, report=lambda line: None)
+
+    alone = [reason for job in jobs for reason in reasons([job])]
+    assert len(set(alone)) == len(jobs)
+    assert reasons(jobs * 60) == alone * 60
 
 
 @pytest.mark.parametrize("kind", TIFFS)
@@ -342,6 +376,24 @@ def test_tiff_tags_that_contradict_each_other_are_refused(tmp_path):
             check_tiff(path, lambda data: None)
 
 
+@pytest.mark.parametrize("tag", [256, 324, 325])
+def test_tiff_sizes_and_positions_of_a_wrong_type_are_refused(tmp_path, tag):
+    """Positions as single bytes: libtiff reads pixels from elsewhere in the file."""
+    import tifffile
+    from retouch_common.photo.damage import DamageError
+    from retouch_common.photo.tiff_check import check_tiff
+
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((64, 64, 3), np.uint8), photometric="rgb", tile=(32, 32))
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags[tag].offset
+    data = bytearray(path.read_bytes())
+    data[place + 2 : place + 4] = (1).to_bytes(2, "little")  # BYTE
+    path.write_bytes(data)
+    with pytest.raises(DamageError, match=f"its tag {tag}"):
+        check_tiff(path, lambda data: None)
+
+
 def test_a_damaged_png_says_what_is_damaged(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(path)
@@ -362,3 +414,26 @@ def test_a_damaged_png_says_what_is_damaged(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=rf"a\.png: cannot be read, it is damaged or cut off: .*{why}$"):
             Photo.open(path).read()
+
+
+@pytest.mark.parametrize(
+    ("message", "detail", "why"),
+    [
+        ("unable to fetch from region", "", "its pixels cannot be decoded"),
+        ("unable to call pngload", "pngload: bad header", "pngload: bad header"),
+    ],
+)
+def test_every_damage_has_a_reason(message, detail, why):
+    """libvips says nothing of a TIFF file with too few tile offsets."""
+    pyvips.vips_lib.vips_error_clear()
+    assert reason(pyvips.Error(message, detail)) == why
+
+
+@pytest.mark.parametrize("missing", [1, 4, 12])
+def test_a_png_without_its_end_is_refused(tmp_path, missing):
+    """Its pixels are complete, but chunks that followed them may be missing."""
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-missing])
+    with pytest.raises(ValueError, match=r"a.png: cannot be read, it is damaged or cut off: its end is missing"):
+        Photo.open(path)

@@ -3,6 +3,7 @@ import struct
 import numpy as np
 import pytest
 import pyvips
+from PIL import Image
 from retouch_common.photo.formats import format_of_name, is_lossless_webp, sniff
 from retouch_common.photo.io import Photo
 from retouch_common.photo.png_chunks import chunk
@@ -89,3 +90,20 @@ def test_lossless_webp_is_recognised(make_photo):
     assert is_lossless_webp(make_photo("a.webp")[0])
     assert is_lossless_webp(make_photo("b.webp", alpha=True, metadata={})[0])
     assert not is_lossless_webp(make_photo("c.webp", lossless=False, alpha=True)[0])
+
+
+@pytest.mark.parametrize("major", [b"avis", b"avif"])
+def test_animated_avif_is_refused_whatever_its_major_brand(tmp_path, major):
+    picture = Image.fromarray(np.zeros((32, 32, 3), np.uint8))
+    picture.save(tmp_path / "a.avif", save_all=True, append_images=[picture])
+    data = (tmp_path / "a.avif").read_bytes()
+    (tmp_path / "a.avif").write_bytes(data[:8] + major + data[12:])
+    assert "is an animated AVIF" in refusal(tmp_path / "a.avif")
+
+
+def test_image_sequence_of_an_avif_without_its_brand_is_named(tmp_path, caplog):
+    picture = Image.fromarray(np.zeros((32, 32, 3), np.uint8))
+    picture.save(tmp_path / "a.avif", save_all=True, append_images=[picture])
+    (tmp_path / "a.avif").write_bytes((tmp_path / "a.avif").read_bytes().replace(b"avis", b"avif"))
+    Photo.open(tmp_path / "a.avif").write_unchanged(tmp_path / "out.png")
+    assert "not carried over from a.avif: image sequence" in caplog.text

@@ -17,13 +17,13 @@ from retouch_common.photo.io import Photo
 
 if sys.platform != "linux":
     pytest.skip("limits of a process and forks", allow_module_level=True)
-fuzz = importlib.import_module("fuzz")  # of .ci
-FUZZER = Path(fuzz.__file__)
+fuzz, fuzz_cases, fuzz_checks = map(importlib.import_module, ("fuzz", "fuzz_cases", "fuzz_checks"))  # of .ci
+TOOLS = Path(fuzz.__file__).parent
 
 
 def run(code, *arguments, **options):
     """Run Python code in a process of its own: libvips' threads do not survive a fork."""
-    code = f"import sys; sys.path.insert(0, {str(FUZZER.parent)!r})\n" + textwrap.dedent(code)
+    code = f"import sys; sys.path.insert(0, {str(TOOLS)!r})\n" + textwrap.dedent(code)
     command = [sys.executable, "-c", code, *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
     assert result.returncode == 0, result.stderr
@@ -43,6 +43,20 @@ def test_no_mutated_file_does_harm():
     assert done >= 3 and refused >= 3
 
 
+def test_no_file_with_metadata_of_absurd_size_does_harm():
+    found = run("""
+        import time, fuzz, fuzz_cases
+        fuzz_cases.MUTATIONS = (fuzz_cases.add_metadata,)
+        tally = fuzz.fuzz(3, iter(range(84)), time.monotonic() + 8)
+        print(*tally.failures, sep="\\n")
+        print(tally.endings["done"], tally.seconds)
+    """)
+    *failures, numbers = found.splitlines()
+    assert not [line for line in failures if line]
+    done, seconds = map(float, numbers.split())
+    assert done >= 3 and seconds < 5
+
+
 FAULTS = {
     "crash": "os.abort()",
     "hang": "time.sleep(99)",
@@ -50,9 +64,9 @@ FAULTS = {
     "traceback": "{}[path]",
     "unclear": "raise ValueError('damaged')",
     "vague": "raise ValueError(f'{path}: unable to call pngload')",
-    "leftover": "(path.parent / '.writing-1').touch(); fuzz.retouch(path, target)",
+    "leftover": "(path.parent / '.writing-1').touch(); fuzz_checks.retouch(path, target)",
     "memory": "data = bytearray(b'1') * (3 << 27); raise ValueError(f'{path}: is damaged')",
-    "wrong": "fuzz.middle = lambda *a: (slice(0, 16), slice(0, 60)); fuzz.retouch(path, target)",
+    "wrong": "fuzz_checks.middle = lambda *a: (slice(0, 16), slice(0, 60)); fuzz_checks.retouch(path, target)",
 }
 
 
@@ -60,14 +74,15 @@ def test_failures_are_noticed_and_saved(tmp_path):
     """Of a sound file, by retouchers that have a fault each."""
     works = "".join(f"def {kind}(path, target): {code}\n" for kind, code in FAULTS.items())
     code = f"""
-        fuzz.SECONDS, fuzz.ELAPSED, fuzz.RESIDENT = 1, 6, 3 << 27
-        fuzz.MUTATIONS = (lambda data, kind, generator: data,)
-        fuzz.sound_files = lambda: fuzz._with_metadata(fuzz.drawn())
+        fuzz_checks.SECONDS, fuzz_checks.ELAPSED, fuzz_checks.RESIDENT = 1, 6, 3 << 27
+        fuzz_cases.MUTATIONS = (lambda data, kind, generator: data,)
+        fuzz_cases.sound_files = lambda: fuzz_cases._with_metadata(fuzz_cases.drawn())
         for work in ({", ".join(FAULTS)}):
             tally = fuzz.fuzz(1, iter([0]), time.monotonic() + 60, Path(sys.argv[1]) / work.__name__, work)
             print(list(tally.endings))
     """
-    found = run("import os, time, fuzz\nfrom pathlib import Path\n" + works + textwrap.dedent(code), tmp_path)
+    imports = "import os, time, fuzz, fuzz_cases, fuzz_checks\nfrom pathlib import Path\n"
+    found = run(imports + works + textwrap.dedent(code), tmp_path)
     assert len(found.splitlines()) == 2 * len(FAULTS), found
     for kind, *lines in zip(FAULTS, *[iter(found.splitlines())] * 2, strict=True):
         ending = {"busy": "hang", "vague": "unclear"}.get(kind, kind)
@@ -80,7 +95,8 @@ def test_a_summary_counts_every_run_once(tmp_path):
     for seed, kinds in ((9, ["done"]), (8, ["done", "refused", "hang"]), (9, ["done", "refused"])):
         tally = fuzz.Tally()
         for number, kind in enumerate(kinds):
-            tally.add(seed, fuzz.Case(number, "png-8", b"", b""), fuzz.Ending(kind, "why", number / 2, number << 20))
+            case = fuzz_cases.Case(number, "png-8", b"", b"")
+            tally.add(seed, case, fuzz_checks.Ending(kind, "why", number / 2, number << 20))
         fuzz.write_summary(path, seed, tally, 12.3)
     summary = json.loads(path.read_text())
     assert (summary["files"], summary["failures"]) == (5, 1) and list(summary["runs"]) == ["8", "9"]
@@ -88,13 +104,13 @@ def test_a_summary_counts_every_run_once(tmp_path):
     assert run["kinds"] == {"png-8": {"done": 1, "hang": 1, "refused": 1}} and run["elapsed_seconds"] == 12
     assert run["failures"] == ["seed 8 case 2 (png-8): hang: why"]
     assert run["largest"] == {"processor_seconds": 1.0, "resident_mib": 2}
-    assert run["limits"]["processor_seconds"] == fuzz.SECONDS and run["environment"]["commit"]
+    assert run["limits"]["processor_seconds"] == fuzz_checks.SECONDS and run["environment"]["commit"]
     assert set(run["environment"]["decoders"]) == {"libvips", "pillow", "tifffile"}
 
 
 def test_a_case_repeats():
     files = {"png-8": bytes(range(256)) * 3, "jpeg-grey": bytes(range(255, -1, -1)) * 3}
-    cases = [[fuzz.make_case(files, seed, number).data for number in range(20)] for seed in (1, 1, 2)]
+    cases = [[fuzz_cases.make_case(files, seed, number).data for number in range(20)] for seed in (1, 1, 2)]
     assert cases[0] == cases[1] and cases[0] != cases[2]
 
 
@@ -109,7 +125,7 @@ def test_kills_in_the_middle_of_retouching_leave_nothing_after_the_next_run(tmp_
         folder.mkdir()
     left = run(
         """
-        import os, signal, time, fuzz
+        import os, signal, time, fuzz_checks
         from pathlib import Path
         import retouch_common.photo.decoder as decoder
         decoder._IN_MEMORY_BYTES = 0
@@ -119,15 +135,15 @@ def test_kills_in_the_middle_of_retouching_leave_nothing_after_the_next_run(tmp_
             reader, writer = os.pipe()
             child = os.fork()
             if child == 0:
-                begin = fuzz.blocks
+                begin = fuzz_checks.blocks
                 def slowly(*size):
                     first, *others = begin(*size)
                     yield first
                     os.write(writer, b"1")
                     time.sleep(0.05)
                     yield from others
-                fuzz.blocks = slowly
-                fuzz.retouch(here / "a.jpg", here / "out/a.png")
+                fuzz_checks.blocks = slowly
+                fuzz_checks.retouch(here / "a.jpg", here / "out/a.png")
                 os._exit(0)
             os.read(reader, 1)
             time.sleep(0.002 * number)
@@ -145,8 +161,14 @@ def test_kills_in_the_middle_of_retouching_leave_nothing_after_the_next_run(tmp_
     interrupted, scratch = map(int, left.split())
     assert interrupted >= 15 and scratch >= 1, "the kills came too late; the test shows nothing"
     env = {**os.environ, "TMPDIR": str(folders[1])}
-    code = "import fuzz; from pathlib import Path; import retouch_common.photo.decoder as d; d._IN_MEMORY_BYTES = 0\n"
-    run(code + "fuzz.retouch(Path(sys.argv[1]) / 'a.jpg', Path(sys.argv[1]) / 'out/a.png')", tmp_path, env=env)
+    code = """
+        from pathlib import Path
+        import fuzz_checks
+        import retouch_common.photo.decoder as decoder
+        decoder._IN_MEMORY_BYTES = 0
+        fuzz_checks.retouch(Path(sys.argv[1]) / "a.jpg", Path(sys.argv[1]) / "out/a.png")
+    """
+    run(code, tmp_path, env=env)
     assert [file.name for file in folders[0].iterdir()] == ["a.png"] and not list(folders[1].iterdir())
     assert Photo.open(folders[0] / "a.png").height == 500
 
@@ -175,14 +197,14 @@ def test_a_full_disk_is_named(tmp_path, small_disk):
     suffixes = [".jpg", ".png", ".tif", ".webp", ".avif"]
     said = run(
         """
-        import resource, signal, fuzz
+        import resource, signal, fuzz_checks
         from pathlib import Path
         if sys.argv[3] != "None":
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
         for suffix in sys.argv[4:]:
             try:
-                fuzz.retouch(Path(sys.argv[1]), Path(sys.argv[2]) / f"out{suffix}")
+                fuzz_checks.retouch(Path(sys.argv[1]), Path(sys.argv[2]) / f"out{suffix}")
             except OSError as error:
                 print(error)
         """,

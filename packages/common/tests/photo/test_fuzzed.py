@@ -1,4 +1,4 @@
-"""Files that `nox -s fuzz` found."""
+"""Files that `nox -s fuzz` and attacks by hand found."""
 
 import struct
 
@@ -53,3 +53,47 @@ def test_exif_that_points_nowhere_is_carried(tmp_path, caplog):
     lines = [record.message for record in caplog.records]
     assert [line.split(": ", 1)[1] for line in lines] == ["not carried over from a.jpg: EXIF (malformed)"]
     assert lines[0].startswith(str(tmp_path / "out.tif"))
+
+
+def written_png(path, *chunks):
+    """Write a PNG with chunks after its header."""
+    Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(path)
+    data, end = path.read_bytes(), len(SIGNATURE) + 25
+    path.write_bytes(data[:end] + b"".join(chunk(*one) for one in chunks) + data[end:])
+    return Photo.open(path)
+
+
+def test_an_absurd_resolution_is_no_error(tmp_path):
+    photo = written_png(tmp_path / "a.png", (b"pHYs", b"\x7f\xff\xff\xff" * 2 + b"\1"))
+    for suffix in (".jpg", ".png", ".tif", ".webp"):
+        write_photo(photo, tmp_path / f"out{suffix}")
+    Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(tmp_path / "b.tif", dpi=(4e9, 4e9))
+    write_photo(Photo.open(tmp_path / "b.tif"), tmp_path / "b.png")
+    assert Photo.open(tmp_path / "b.png").width == 80
+
+
+def test_deeply_nested_xmp_is_dropped_and_named(tmp_path, caplog):
+    rdf = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">%b</rdf:RDF>'
+    packet = rdf % (b"<a>" * 5000 + b"</a>" * 5000)
+    photo = written_png(tmp_path / "a.png", (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet))
+    write_photo(photo, tmp_path / "out.png")
+    assert "not carried over from a.png: XMP (malformed)" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif"])
+def test_a_profile_that_is_none_is_dropped_and_named(tmp_path, caplog, suffix):
+    Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(tmp_path / f"a{suffix}", icc_profile=b"junk" * 100)
+    write_photo(Photo.open(tmp_path / f"a{suffix}"), tmp_path / "out.png")
+    assert f"not carried over from a{suffix}: ICC profile (malformed, or of other colours)" in caplog.text
+    caplog.clear()
+    write_photo(Photo.open(tmp_path / "out.png"), tmp_path / "out.tif")
+    assert not caplog.text
+
+
+def test_what_is_lost_is_named_in_a_short_line(tmp_path, caplog):
+    others = [(b"ab%cd" % (65 + number % 5), b"") for number in range(1000)]
+    texts = [(b"tEXt", b"%d" % number + b"k" * 5000 + b"\0value") for number in range(1000)]
+    write_photo(written_png(tmp_path / "a.png", *others, *texts), tmp_path / "out.tif")
+    (record,) = caplog.records
+    message = record.message.split(" from ")[1]
+    assert len(message) < 2500 and message.count("chunk abAd") == 1 and "980 more)" in message

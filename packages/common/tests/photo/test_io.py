@@ -1,4 +1,5 @@
 import errno
+import gc
 import io
 import threading
 from types import SimpleNamespace
@@ -6,8 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import pyvips
+import tifffile
+from PIL import Image
 from retouch_common.photo import sink, writing
 from retouch_common.photo.io import Photo
+from retouch_common.photo.reduction import Reduction
 
 from ..conftest import smooth_pixels, write_photo
 
@@ -151,6 +155,19 @@ def test_rows_agree_with_crops_also_when_asked_twice_with_halo(make_photo, orien
         photo.read_rows(10, 10)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif"])
+@pytest.mark.parametrize("orientation", [1, 2, 6])
+def test_a_loaded_photo_is_not_decoded_again(make_photo, suffix, orientation):
+    path, _ = make_photo(f"a{suffix}", metadata=full_metadata(orientation))
+    other, photo = Photo.open(path), Photo.open(path)
+    wanted = other.read_rows(0, other.height), other.thumbnail(50), other.read(3, 5, 20, 30)
+    photo.load()
+    path.unlink()
+    found = photo.read_rows(0, photo.height), photo.thumbnail(50), photo.read(3, 5, 20, 30)
+    for one, two in zip(wanted, found, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_rows_may_be_written_to(make_photo):
     photo = Photo.open(make_photo("a.png")[0])
     photo.read_rows(0, 20)[:] = 0
@@ -214,6 +231,29 @@ def test_failing_stripes_leave_no_file_and_no_thread(make_photo, tmp_path):
     assert not [thread for thread in threading.enumerate() if thread.name == "photo-writer"]
 
 
+def live_images():
+    return sum(type(entry) is pyvips.Image for entry in gc.get_objects())
+
+
+@pytest.mark.parametrize("why", ["the photo is cut off", "the output cannot be written"])
+def test_failing_stripes_keep_no_memory_until_garbage_collection(make_photo, tmp_path, monkeypatch, why):
+    path, _ = make_photo("a.png", size=(300, 500))
+    if why == "the photo is cut off":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    else:
+        monkeypatch.setattr(writing, "open", lambda path, mode: FullDisk(path, mode), raising=False)
+    gc.collect()
+    gc.disable()
+    try:
+        before = live_images()
+        for _ in range(3):
+            with pytest.raises((ValueError, OSError), match="cannot be"):
+                write_photo(Photo.open(path), tmp_path / "out.png")
+        assert live_images() == before
+    finally:
+        gc.enable()
+
+
 def test_failing_overwrite_keeps_the_old_file(make_photo):
     path, pixels = make_photo("a.png")
     photo = Photo.open(path)
@@ -243,7 +283,7 @@ def test_what_the_output_cannot_hold_is_refused(make_photo, tmp_path):
     clear, _ = make_photo("clear.png", alpha=True)
     inks, _ = make_photo("inks.tif", kind="cmyk")
     for path, name, message in [
-        (deep, "o.jpg", "16 bits per channel and JPEG holds 8; write it as PNG or TIFF"),
+        (deep, "o.jpg", "16 bits per channel and JPEG holds 8; write it as PNG or TIFF, or convert it with --convert"),
         (deep, "o.webp", "16 bits per channel and WebP holds 8"),
         (deep, "o.avif", "16 bits per channel and AVIF holds 12"),
         (clear, "o.jpg", "transparency and JPEG does not"),
@@ -253,6 +293,63 @@ def test_what_the_output_cannot_hold_is_refused(make_photo, tmp_path):
         with pytest.raises(ValueError, match=f"{name}: .*{message}"):
             write_photo(Photo.open(path), tmp_path / name)
         assert not (tmp_path / name).exists()
+
+
+WHITE, EIGHT = "transparency laid on white", "16 bits rounded to 8"
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "suffix", "what"),
+    [
+        ("rgb", np.uint16, ".jpg", f"JPEG: {EIGHT}, {WHITE}"),
+        ("rgb", np.uint8, ".jpg", f"JPEG: {WHITE}"),
+        ("grey", np.uint16, ".jpg", f"JPEG: {EIGHT}, {WHITE}"),
+        ("rgb", np.uint16, ".webp", f"WebP: {EIGHT}"),
+        ("rgb", np.uint16, ".avif", f"AVIF: {EIGHT}"),
+    ],
+)
+def test_depth_and_transparency_are_converted_on_request(make_photo, tmp_path, caplog, kind, dtype, suffix, what):
+    path, pixels = make_photo("a.png", kind=kind, dtype=dtype, alpha=True)
+    target = tmp_path / f"o{suffix}"
+    write_photo(Photo.open(path), target, quality=100, convert=True)
+    levels = pixels / np.iinfo(dtype).max
+    colours, opacity = levels[..., :-1], levels[..., -1:]
+    expected = 255 * (colours * opacity + 1 - opacity if suffix == ".jpg" else colours)
+    with Image.open(target) as image:
+        assert image.mode.endswith("A") == (suffix != ".jpg")
+        errors = np.abs(np.asarray(image.convert("RGB")) - expected)
+    assert errors.mean() < 3 and errors.max() < 32  # of lossy coding
+    assert f"{target}: converted for {what}" in caplog.messages
+
+
+def test_conversion_rounds_to_the_nearest():
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    np.testing.assert_array_equal(Reduction(depth=True).apply(values), np.rint(values / 257))
+    rgba = np.random.default_rng(0).integers(0, 65536, (64, 64, 4), dtype=np.uint16)
+    rgba[0, 0], rgba[0, 1], rgba[0, 2] = 0, 65535, (9, 8, 7, 65535)
+    opacity = rgba[..., 3:] / 65535
+    blended = Reduction(opacity=True).apply(rgba)
+    np.testing.assert_array_equal(blended, np.rint(rgba[..., :3] * opacity + 65535 * (1 - opacity)))
+    assert blended[0, :3].tolist() == [[65535] * 3, [65535] * 3, [9, 8, 7]]
+
+
+def test_conversion_changes_nothing_where_it_is_not_needed(make_photo, tmp_path, caplog):
+    path, pixels = make_photo("a.png", dtype=np.uint16, alpha=True)
+    write_photo(Photo.open(path), tmp_path / "o.tif", convert=True)
+    np.testing.assert_array_equal(stored(tmp_path / "o.tif"), pixels)
+    assert "converted" not in caplog.text
+
+
+def test_cmyk_and_extra_channels_are_not_converted(make_photo, tmp_path):
+    inks, _ = make_photo("inks.tif", kind="cmyk", dtype=np.uint16, alpha=True)
+    for name, message in (("o.png", "CMYK and PNG is not"), ("o.jpg", "transparency and JPEG does not")):
+        with pytest.raises(ValueError, match=f"{message}; write it as TIFF$"):
+            write_photo(Photo.open(inks), tmp_path / name, convert=True)
+    spots = tmp_path / "spots.tif"
+    levels = smooth_pixels(40, 40, 4, np.uint16)
+    tifffile.imwrite(spots, levels, photometric="rgb", extrasamples=["unspecified"])
+    with pytest.raises(ValueError, match="channels besides colours and transparency"):
+        write_photo(Photo.open(spots), tmp_path / "o.jpg", convert=True)
 
 
 def test_unwritable_output_is_an_os_error(make_photo, tmp_path):

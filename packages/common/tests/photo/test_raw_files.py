@@ -2,6 +2,7 @@ import sys
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image
 from retouch_common.photo.io import Photo
 
@@ -76,3 +77,16 @@ def test_lab_and_zstandard_are_not_called_damaged(tmp_path):
     (tmp_path / "z.tif").write_bytes(data)
     with pytest.raises(ValueError, match=r"z.tif: its compression, Zstandard, is not supported; save it with LZW"):
         Photo.open(tmp_path / "z.tif")
+
+
+def test_uncompressed_ycbcr_is_not_taken_for_rgb(tmp_path):
+    """libvips would read it as RGB, without a warning."""
+    tifffile.imwrite(tmp_path / "a.tif", PREVIEW, photometric="ycbcr", subsampling=(1, 1))
+    with pytest.raises(ValueError, match=r"a.tif: its colours are YCbCr without JPEG compression, which is not supp"):
+        Photo.open(tmp_path / "a.tif")
+    pyvips.Image.new_from_array(PREVIEW).copy(interpretation="srgb").tiffsave(
+        str(tmp_path / "b.tif"), compression="jpeg"
+    )
+    with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
+        assert tiff.pages[0].photometric == 6
+    assert np.abs(Photo.open(tmp_path / "b.tif").read().astype(int) - PREVIEW).mean() < 20

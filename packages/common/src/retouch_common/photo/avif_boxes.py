@@ -1,10 +1,11 @@
-"""Boxes of AVIF and HEIC files: colour space, what libvips does not read, and metadata items.
+"""Boxes of AVIF, HEIC and JPEG XL files: colour space, what libvips does not read, and metadata items.
 
 Reference: ISO/IEC 14496-12 (ISOBMFF); ISO/IEC 23008-12 (HEIF); AV1 Image File Format 1.1.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from retouch_common.photo.damage import DamageError
 
 _C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _HEAD = 1 << 24  # bytes at the start of a file that are searched for boxes
+_MAX_BOXES = 20_000  # side by side; an image of a gigapixel has a few thousand tiles
 
 
 @dataclass(frozen=True)
@@ -36,28 +38,38 @@ def read_properties(path: str | os.PathLike[str]) -> AvifProperties:
     """Read the properties of an AVIF file; of several images, the first property of each kind counts."""
     with open(path, "rb") as file:
         head = file.read(_HEAD)
-    top = [(kind, body) for kind, _, body in _boxes(head)]
+    top = [(kind, body) for kind, _, body in boxes_of(head)]
     meta = next((body for kind, body in top if kind == b"meta"), b"")
-    boxes = {kind: body for kind, _, body in _boxes(meta[4:])}
-    properties = next((body for kind, _, body in _boxes(boxes.get(b"iprp", b"")) if kind == b"ipco"), b"")
+    boxes = {kind: body for kind, _, body in boxes_of(meta[4:])}
+    properties = next((body for kind, _, body in boxes_of(boxes.get(b"iprp", b"")) if kind == b"ipco"), b"")
     cicp = None
-    monochrome = False
+    monochrome, has_auxiliary = False, b"auxC" in properties
     others = {CREDENTIALS} if any(kind == b"uuid" and body.startswith(_C2PA) for kind, body in top) else set()
-    for kind, _, body in _boxes(properties):
+    for kind, _, body in boxes_of(properties):
         if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 10 and cicp is None:
             cicp = struct.unpack_from(">HHH", body, 4)
-        elif kind == b"av1C" and len(body) >= 3 and b"auxC" not in properties:
+        elif kind == b"av1C" and len(body) >= 3 and not has_auxiliary:
             monochrome = bool(body[2] & 0x10)
         elif kind == b"auxC" and b"alpha" not in body:
             others.add("depth map" if b"depth" in body else "auxiliary image")
+    if any(kind == b"moov" for kind, _ in top):
+        others.add("image sequence")
     if b"tmap" in _item_types(boxes).values():
         others.add("gain map")
     return AvifProperties(cicp, monochrome, tuple(sorted(others)))
 
 
-def _boxes(data: bytes, at: int = 0) -> Iterator[tuple[bytes, int, bytes]]:
-    """Yield type, offset of the content, and content of consecutive boxes."""
-    while at + 8 <= len(data):
+def boxes_of(data: bytes, at: int = 0) -> Iterator[tuple[bytes, int, bytes]]:
+    """Yield type, offset of the content, and content of consecutive boxes.
+
+    Raises:
+        DamageError: If there are more than a photo has: millions of empty ones take a minute.
+    """
+    for number in itertools.count(1):
+        if at + 8 > len(data):
+            return
+        if number > _MAX_BOXES:
+            raise DamageError(f"it has more than {_MAX_BOXES} boxes")
         size, kind = struct.unpack_from(">I4s", data, at)
         start = at + 8
         if size == 1 and at + 16 <= len(data):
@@ -74,7 +86,7 @@ def _item_types(boxes: dict[bytes, bytes]) -> dict[int, bytes]:
     """Return the types of the items in ``iinf`` by their numbers."""
     body = boxes.get(b"iinf", b"")
     types = {}
-    for kind, _, entry in _boxes(body, 6 if body[:1] == b"\0" else 8):
+    for kind, _, entry in boxes_of(body, 6 if body[:1] == b"\0" else 8):
         if kind == b"infe" and len(entry) >= 12:
             wide = entry[0] >= 3
             (number,) = struct.unpack_from(">I" if wide else ">H", entry, 4)
@@ -94,8 +106,8 @@ def replace_items(path: str | os.PathLike[str], exif: bytes | None, xmp: bytes |
     new = {b"Exif": None if exif is None else b"\0\0\0\0" + exif, b"mime": xmp}
     with open(path, "r+b") as file:
         head = file.read(_HEAD)
-        meta_at, meta = next((start, body) for kind, start, body in _boxes(head) if kind == b"meta")
-        boxes = {kind: (start, body) for kind, start, body in _boxes(meta, 4)}
+        meta_at, meta = next((start, body) for kind, start, body in boxes_of(head) if kind == b"meta")
+        boxes = {kind: (start, body) for kind, start, body in boxes_of(meta, 4)}
         types = _item_types({kind: body for kind, (_, body) in boxes.items()})
         start, places = boxes[b"iloc"]
         if places[0] != 0 or places[4:6] != b"\x44\x40":

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retouch_common.files import sha256
+from retouch_common.files import refuse_special, sha256
 
 if TYPE_CHECKING:
     import c2pa
@@ -135,6 +135,7 @@ def load_certificate(path: Path) -> Certificate:
         from cryptography.hazmat.primitives import serialization
     except ImportError as error:
         raise ValueError(f"{path}: signing needs an extra: {INSTALL}") from error
+    refuse_special(path)
     text = path.read_bytes()
     try:
         chain = x509.load_pem_x509_certificates(text)

@@ -13,14 +13,17 @@ import pyvips
 
 from retouch_common.files import ScratchDirectory
 from retouch_common.photo.avif_boxes import read_properties
-from retouch_common.photo.damage import DamageError, reason
+from retouch_common.photo.damage import DamageError, messages
 from retouch_common.photo.decoding import Decoding, check_jpeg
 from retouch_common.photo.exif import ORIENTATION, Exif
 from retouch_common.photo.formats import Format
 from retouch_common.photo.jpeg_source import end_of_picture
 from retouch_common.photo.metadata import orientation
 from retouch_common.photo.png_chunks import damage_of, read_chunks
+from retouch_common.photo.rows import RowReader
+from retouch_common.photo.sources import blocks
 from retouch_common.photo.tiff_check import check_tiff, check_tiff_kind
+from retouch_common.photo.webp_chunks import read_unknown
 
 _TILE = 256
 _IN_MEMORY_BYTES = 100_000_000
@@ -40,14 +43,16 @@ class Decoder:
         self._path = path
         self._name = name or path
         self._format = format
-        self._png_orientation = _png_orientation(path) if format.name == "PNG" else 1
-        self._is_grey_avif = format.name == "AVIF" and read_properties(path).monochrome
         if format.name == "TIFF":
             try:
                 check_tiff_kind(path)
             except ValueError as error:
                 raise ValueError(f"{self._name}: {error}") from None
-        with self.reading():
+        with self.reading():  # boxes and chunks are read first: the decoders do not limit their number
+            self._png_orientation = _png_orientation(path) if format.name == "PNG" else 1
+            self._is_grey_avif = format.name == "AVIF" and read_properties(path).monochrome
+            if format.name == "WebP":
+                read_unknown(path)
             self._load = getattr(pyvips.Image, f"{format.vips}load")
             self.header = self._open("error")
         pages = self.header.get("n-pages") if self.header.get_typeof("n-pages") else 1
@@ -57,16 +62,20 @@ class Decoder:
         self._orientation = orientation(self.header)
         self.turned = self._orientation > 2
         self._checked = False
-        self._random: pyvips.Image | None = None
+        self._decoded: pyvips.Image | None = None
         self._scratch: ScratchDirectory | None = None
 
     def decode(self, shrink: int = 1) -> Decoding:
         """Start decoding the photo as stored, once, from top to bottom; a JPEG may be reduced by 2, 4 or 8.
 
+        After :meth:`any_order`, pixels in full resolution come from what it decoded.
+
         Raises:
             DamageError: If damage is found before the pixels are decoded.
             pyvips.Error: If the header is damaged.
         """
+        if self._decoded is not None and shrink == 1:
+            return Decoding(self._decoded.copy())
         if self._format.name == "JPEG":
             return Decoding.of_jpeg(open(self._path, "rb"), self._end_of_picture, shrink)
         fail_on = "error"
@@ -113,7 +122,7 @@ class Decoder:
 
     def any_order(self) -> pyvips.Image:
         """Return the upright photo for random access: in memory, or if large in a tiled temporary file."""
-        if self._random is None:
+        if self._decoded is None:
             decoding = self.decode()
             if _num_bytes(self.header) <= _IN_MEMORY_BYTES:
                 image = decoding.image.copy_memory()
@@ -124,21 +133,28 @@ class Decoder:
                 image = pyvips.Image.tiffload(file).copy()
                 image.set_type(pyvips.GValue.gint_type, "orientation", self._orientation)
             decoding.finish()
-            self._random = image.autorot()
-        return self._random
+            self._decoded = image
+        return self._decoded.autorot()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Turn damage into a ValueError that names the file."""
-        pyvips.vips_lib.vips_error_clear()  # what libvips said of another file
         try:
-            yield
+            with messages.shared():
+                yield
         except (pyvips.Error, DamageError) as error:
             if self._format.name == "PNG":
                 why = damage_of(self._path)
             else:
-                why = reason(error) if isinstance(error, pyvips.Error) else str(error)
+                why = messages.reason(error, self._decode_all) if isinstance(error, pyvips.Error) else str(error)
             raise ValueError(f"{self._name}: cannot be read, it is damaged or cut off: {why}") from error
+
+    def _decode_all(self) -> None:
+        """Decode the photo only to fail as before."""
+        header = self._open("error")
+        rows = RowReader(self.decode)
+        for block in blocks(header.height, header.width):
+            rows.fetch(*block)
 
 
 def _png_orientation(path: Path) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from retouch_common.photo.damage import DamageError
 from retouch_common.photo.tiff_structure import Entry, Tiff, value_size
@@ -21,7 +21,7 @@ _PIXELS_ACROSS, _PIXELS_DOWN = 40962, 40963
 _SHORT, _LONG, _RATIONAL, _UNDEFINED = 3, 4, 5, 7
 _STRIP_OFFSETS, _STRIP_BYTES = 273, 279
 _EMPTY = struct.pack("<2sHIHI", b"II", 42, 8, 0, 0)
-_JPEG = re.compile(rb"\xff\xd8\xff[\xc0-\xfe].*?\xff\xd9", re.DOTALL)
+_JPEG_START, _JPEG_END = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]"), b"\xff\xd9"
 
 
 class Exif:
@@ -50,7 +50,8 @@ class Exif:
 
         Orientation and size are set, where present; embedded previews, also those of maker notes, are blanked.
         """
-        data = bytearray(_JPEG.sub(lambda found: b"\0" * len(found[0]), self.data))
+        data = bytearray(self.data)
+        _blank(data, _embedded_jpegs(self.data))
         sizes = {_PIXELS_ACROSS: width, _PIXELS_DOWN: height}
         self._set(data, self._tiff.first, {ORIENTATION: 1})
         if (exposure := self._exposure()) is not None:
@@ -63,27 +64,24 @@ class Exif:
         data = bytearray(self.data)
         records = self._tiff.records(self._tiff.first)
         kept = [record for record in records if self._tiff.tag(record) != _GPS]
-        for record in records:
-            if record not in kept:
-                self._blank_directory(data, struct.unpack(self._tiff.order + "I", record[8:])[0])
+        offsets = {struct.unpack(self._tiff.order + "I", r[8:])[0] for r in records if self._tiff.tag(r) == _GPS}
+        _blank(data, [span for offset in offsets for span in self._directory_spans(offset)])
         at, link = self._tiff.first + 2, self._tiff.first + 2 + 12 * len(records)
         directory = struct.pack(self._tiff.order + "H", len(kept)) + b"".join(kept) + bytes(data[link : link + 4])
         data[at - 2 : link + 4] = directory.ljust(link + 6 - at, b"\0")
         return bytes(data[: len(self.data)])
 
-    def _blank_directory(self, data: bytearray, offset: int) -> None:
-        """Blank a directory's values and records, as far as it can be read."""
+    def _directory_spans(self, offset: int) -> list[tuple[int, int]]:
+        """Return (offset, length) of a directory's records and values, as far as it can be read."""
         try:
             records = self._tiff.records(offset)
         except DamageError:
-            return
-        parts = [(offset, 2 + 12 * len(records))]
+            return []
+        spans = [(offset, 2 + 12 * len(records))]
         for record in records:
             _, kind, count = struct.unpack(self._tiff.record_format, record[:8])
-            parts.append((struct.unpack(self._tiff.order + "I", record[8:])[0], value_size(kind, count)))
-        for begin, length in parts:
-            if length > 4 and begin + length <= len(data):
-                data[begin : begin + length] = bytes(length)
+            spans.append((struct.unpack(self._tiff.order + "I", record[8:])[0], value_size(kind, count)))
+        return [(begin, length) for begin, length in spans if length > 4 and begin + length <= len(self.data)]
 
     def _exposure(self) -> int | None:
         """Return the offset of the directory of exposure and camera; None if the first points to none."""
@@ -119,12 +117,31 @@ class Exif:
             return
         try:
             entries = self._tiff.entries(second)
-            places = zip(entries[_STRIP_OFFSETS].integers(), entries[_STRIP_BYTES].integers(), strict=False)
+            offsets, lengths = (entries[tag].integers().tolist() for tag in (_STRIP_OFFSETS, _STRIP_BYTES))
         except (DamageError, KeyError):
             return
-        for offset, length in places:
-            part = slice(int(offset), min(int(offset + length), len(data)))
-            data[part] = b"\0" * len(data[part])
+        _blank(data, zip(offsets, lengths, strict=False))
+
+
+def _embedded_jpegs(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (offset, length) of what looks like a JPEG image, each up to the next end marker."""
+    at = 0
+    while (start := _JPEG_START.search(data, at)) is not None:
+        end = data.find(_JPEG_END, start.end())
+        if end < 0:
+            return
+        at = end + len(_JPEG_END)
+        yield start.start(), at - start.start()
+
+
+def _blank(data: bytearray, spans: Iterable[tuple[int, int]]) -> None:
+    """Set spans (offset, length) to zeros, as far as they lie in the data; what overlaps is set once."""
+    done = 0
+    for offset, length in sorted(spans):
+        begin, end = max(offset, done), min(offset + length, len(data))
+        if begin < end:
+            data[begin:end] = bytes(end - begin)
+            done = end
 
 
 def with_entries(exif: bytes | None, entries: Sequence[Entry]) -> bytes:
@@ -151,7 +168,7 @@ def bytes_entry(tag: int, value: bytes) -> Entry:
 
 def resolution_entries(resolution: tuple[float, float]) -> list[Entry]:
     """Return the entries of a resolution in pixels per millimetre."""
-    values = [struct.pack("<II", round(2540 * value), 100) for value in resolution]
+    values = [struct.pack("<II", min(round(2540 * value), 0xFFFFFFFF), 100) for value in resolution]
     return [
         Entry(X_RESOLUTION, _RATIONAL, 1, values[0]),
         Entry(Y_RESOLUTION, _RATIONAL, 1, values[1]),

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from retouch_common.files import refuse_special
 from retouch_common.photo import png_chunks, webp_chunks
 from retouch_common.photo.avif_boxes import read_properties
+from retouch_common.photo.damage import DamageError
 from retouch_common.photo.limits import IN_MEMORY_SHARE
 from retouch_common.photo.raw_files import RAW_SUFFIXES, raw_kind
 
@@ -105,6 +107,9 @@ _HEIC = Format(
     extra="heif",
     description="an HEIC photo",
 )
+_JPEG_XL = Format(
+    name="JPEG XL", suffixes=(".jxl",), vips="", bits=16, in_memory=True, extra="jxl", description="a JPEG XL photo",
+)  # fmt: skip
 _RAW = Format(
     name="camera raw", suffixes=RAW_SUFFIXES, vips="", bits=16, in_memory=True, extra="raw",
     description="a camera raw file",
@@ -125,8 +130,6 @@ _FOREIGN = (
     (b"BM", "a BMP"),
     (b"8BPS", "a Photoshop document"),
     (b"%PDF", "a PDF"),
-    (b"\xff\x0a", "a JPEG XL file"),
-    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL file"),
     (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 file"),
     (b"v/1\x01", "an OpenEXR file"),
 )
@@ -160,8 +163,7 @@ def sniff(path: str | os.PathLike[str]) -> Format:
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder, not a photo")
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: is not a regular file")  # a pipe would block for ever
+    refuse_special(path)
     try:
         with open(path, "rb") as file:
             head = file.read(65536)
@@ -173,7 +175,11 @@ def sniff(path: str | os.PathLike[str]) -> Format:
     if raw is not None:
         return replace(_RAW, description=f"a camera raw file ({raw})")
     found = _format_of_content(path, head)
-    if found.name == "PNG" and png_chunks.is_animated(path):
+    try:
+        animated = found.name == "PNG" and png_chunks.is_animated(path)
+    except DamageError as error:
+        raise ValueError(f"{path}: cannot be read, it is damaged: {error}") from error
+    if animated:
         raise ValueError(f"{path}: is an animated PNG; only still photographs can be retouched")
     return found
 
@@ -184,14 +190,17 @@ def _format_of_content(path: Path, head: bytes) -> Format:
             return FORMATS[name]
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return FORMATS["WebP"]
+    if head.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")):
+        return _JPEG_XL
     what = next((what for signature, what in _FOREIGN if head.startswith(signature)), "not a photo")
     if head[4:8] == b"ftyp":
-        brands = head[8 : max(16, min(len(head), int.from_bytes(head[:4], "big")))]
-        if b"avis" in brands[:4]:
+        end = max(16, min(len(head), int.from_bytes(head[:4], "big")))
+        brands = [head[at : at + 4] for at in range(8, end, 4)]
+        if b"avis" in brands:
             raise ValueError(f"{path}: is an animated AVIF; only still photographs can be retouched")
         if b"avif" in brands:
             return FORMATS["AVIF"]
-        if brands[:3] in (b"hei", b"hev", b"mif"):
+        if brands[0][:3] in (b"hei", b"hev", b"mif"):
             return _HEIC
         what = "a video or an unknown ISO media file"
     raise ValueError(f"{path}: is {what}; supported are {_SUPPORTED}")

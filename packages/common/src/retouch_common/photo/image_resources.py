@@ -20,7 +20,8 @@ def split_resources(data: bytes) -> tuple[bytes | None, bytes | None]:
         The IPTC-IIM records, and the other resources without thumbnails and copies of other metadata; None where there
         are none. What follows a malformed resource is dropped.
     """
-    iptc, kept = None, b""
+    iptc = None
+    kept = []
     at = 0
     while data[at : at + 4] == _SIGNATURE and at + 12 <= len(data):
         number, name_length = struct.unpack_from(">HB", data, at + 4)
@@ -34,9 +35,9 @@ def split_resources(data: bytes) -> tuple[bytes | None, bytes | None]:
         if number == _IPTC:
             iptc = data[size_at + 4 : end]
         elif number not in _THUMBNAILS + _COPIES:
-            kept += data[at:end] + b"\0" * (size % 2)
+            kept.append(data[at:end] + b"\0" * (size % 2))
         at = end + size % 2
-    return iptc, kept or None
+    return iptc, b"".join(kept) or None
 
 
 def join_resources(iptc: bytes | None, others: bytes | None) -> bytes:

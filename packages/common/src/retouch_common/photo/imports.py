@@ -1,4 +1,4 @@
-"""Formats that are read through extras, HEIC and camera raw: decoded once, into a temporary TIFF file.
+"""Formats that are read through extras, HEIC, JPEG XL and camera raw: decoded once, into a temporary TIFF file.
 
 Raw files are rendered by libraw: the camera's white balance, sRGB, 16 bits, no automatic brightening. Their EXIF is
 kept where the file is a TIFF file (DNG, NEF, ARW, CR2 and others).
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from retouch_common.photo import jpegxl
 from retouch_common.photo.avif_boxes import read_properties
 from retouch_common.photo.cicp import cicp_profile
 from retouch_common.photo.damage import DamageError
@@ -25,20 +26,25 @@ from retouch_common.photo.tiff_exif import MALFORMED, read_tiff_tags
 from retouch_common.photo.writing import write_file
 
 
-def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) -> tuple[Path, tuple[str, ...]]:
+def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) -> tuple[Path, Format, tuple[str, ...]]:
     """Decode a file into an upright TIFF file in a folder, with profile, EXIF and XMP.
 
     Returns:
-        The TIFF file, and the names of what else the file has.
+        The TIFF file, or the JPEG file that a JPEG XL file is made of; its format; and the names of what else the file
+        has.
 
     Raises:
         ValueError: If the extra is missing, or the file is damaged or has more than ``max_pixels``.
     """
     try:
-        levels, metadata = _READERS[format.name](path, format, max_pixels)
+        levels, metadata = _READERS[format.name](path, format, max_pixels, folder)
     except ImportError as error:
         install = f"pip install 'retouch-common[{format.extra}]'"
         raise ValueError(f"{path}: is {format.description}, which needs an extra: {install}; or convert it") from error
+    except DamageError as error:
+        raise _damaged(path, error) from error
+    if isinstance(levels, Path):
+        return levels, FORMATS["JPEG"], metadata.losses
     height, width, bands = levels.shape
     if metadata.exif is not None:
         try:
@@ -49,14 +55,15 @@ def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) ->
     target = folder / "photo.tif"
     options = {"compression": "none", "bigtiff": levels.nbytes > 3_500_000_000}
     write_file(image_from_array(levels, space), target, FORMATS["TIFF"], options, metadata)
-    return target, metadata.losses
+    return target, FORMATS["TIFF"], metadata.losses
 
 
-def _read_heif(path: Path, format: Format, max_pixels: int | None) -> tuple[np.ndarray, Metadata]:
+def _read_heif(path: Path, format: Format, max_pixels: int | None, folder: Path) -> tuple[np.ndarray, Metadata]:
     import pillow_heif
 
     damage = (OSError, RuntimeError, EOFError, SyntaxError, ValueError)  # what pillow-heif raises
     try:
+        losses = read_properties(path).others  # HEIC has the boxes of AVIF
         image = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
     except damage as error:
         raise _damaged(path, error) from error
@@ -75,7 +82,6 @@ def _read_heif(path: Path, format: Format, max_pixels: int | None) -> tuple[np.n
             profile = cicp_profile(nclx["color_primaries"], nclx["transfer_characteristics"])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-    losses = read_properties(path).others  # HEIC has the boxes of AVIF
     metadata = Metadata(profile=profile or None, exif=info.get("exif"), xmp=info.get("xmp") or None, losses=losses)
     return levels.reshape(*levels.shape[:2], -1), metadata
 
@@ -84,7 +90,17 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path}: cannot be read, it is damaged or cut off: {' '.join(str(error).split())}")
 
 
-def _read_raw(path: Path, format: Format, max_pixels: int | None) -> tuple[np.ndarray, Metadata]:
+def _read_jpegxl(
+    path: Path, format: Format, max_pixels: int | None, folder: Path
+) -> tuple[np.ndarray | Path, Metadata]:
+    found = jpegxl.decode(path, folder, format.limit(max_pixels))
+    if found.levels is None:
+        assert found.jpeg is not None
+        return found.jpeg, Metadata(losses=found.losses)
+    return found.levels, Metadata(profile=found.profile, exif=found.exif, xmp=found.xmp, losses=found.losses)
+
+
+def _read_raw(path: Path, format: Format, max_pixels: int | None, folder: Path) -> tuple[np.ndarray, Metadata]:
     import rawpy
 
     try:
@@ -102,7 +118,8 @@ def _read_raw(path: Path, format: Format, max_pixels: int | None) -> tuple[np.nd
     return levels, Metadata(exif=exif)
 
 
-_READERS: dict[str, Callable[[Path, Format, int | None], tuple[np.ndarray, Metadata]]] = {
+_READERS: dict[str, Callable[[Path, Format, int | None, Path], tuple[np.ndarray | Path, Metadata]]] = {
     "HEIC": _read_heif,
+    "JPEG XL": _read_jpegxl,
     "camera raw": _read_raw,
 }

@@ -5,7 +5,8 @@ bottom in bounded memory. Written pixels go back into the stored channels and co
 :mod:`retouch_common.photo.pixels`), together with alpha and metadata (see :mod:`retouch_common.photo.metadata`).
 
 Refused are files of several pages or frames, floating-point pixels, Lab colours,
-sides below 16 pixels, and outputs that cannot hold the photo (16 bits, CMYK, transparency). Some damage shows only
+sides below 16 pixels, and outputs that cannot hold the photo (CMYK; 16 bits and transparency unless they are to be
+converted). Some damage shows only
 after the last row; reading that row raises then, so that no output is left. A losslessly coded WebP is written
 losslessly; JPEG, AVIF and other WebP are lossy, also for unchanged pixels. WebP and AVIF encoders and the decoders of
 progressive JPEG and interlaced PNG keep the whole photo in memory.
@@ -24,15 +25,17 @@ from typing import Any
 import numpy as np
 import pyvips
 
+from retouch_common.errors import joined
 from retouch_common.files import ScratchDirectory, atomic_output
 from retouch_common.photo.content_credentials import Signature
-from retouch_common.photo.damage import DamageError, reason
+from retouch_common.photo.damage import DamageError, messages
 from retouch_common.photo.decoder import Decoder
-from retouch_common.photo.formats import FORMATS, Format, format_for_output, is_lossless_avif, is_lossless_webp, sniff
+from retouch_common.photo.formats import Format, format_for_output, is_lossless_avif, is_lossless_webp, sniff
 from retouch_common.photo.imports import convert
 from retouch_common.photo.limits import MAX_PIXELS, MIN_SIDE, refuse_large
-from retouch_common.photo.metadata import orientation, outgoing_metadata, read_metadata
+from retouch_common.photo.metadata import UNUSED_PROFILE, orientation, outgoing_metadata, read_metadata
 from retouch_common.photo.pixels import Layout
+from retouch_common.photo.reduction import Reduction
 from retouch_common.photo.rows import RowReader
 from retouch_common.photo.sink import atomic_image_output, stream_rows
 from retouch_common.photo.sources import blocks
@@ -48,7 +51,7 @@ logger = logging.getLogger(__name__)
 class Photo:
     """A still photograph in a file; pixels are decoded on request.
 
-    JPEG, PNG, TIFF, WebP and AVIF are read, and with extras HEIC and camera raw files.
+    JPEG, PNG, TIFF, WebP and AVIF are read, and with extras HEIC, JPEG XL and camera raw files.
 
     Args:
         path: File.
@@ -74,25 +77,28 @@ class Photo:
         losses: tuple[str, ...] = ()
         if self.format.extra is not None:
             self._scratch = ScratchDirectory("retouch-")
-            file, losses = convert(self.path, self.format, Path(self._scratch.name), max_pixels)
-            stored = FORMATS["TIFF"]
+            file, stored, losses = convert(self.path, self.format, Path(self._scratch.name), max_pixels)
         self._file = Decoder(file, stored, self.path)
         with self._file.reading():
             header = self._file.header
             self._orientation = orientation(header)
             try:
                 metadata = read_metadata(file, stored, header)
-                self._metadata = replace(metadata, losses=(*metadata.losses, *losses))
                 header = header.autorot()
-                self._layout = Layout.of(header, self._metadata.profile)
-                self._layout.check_profile()
+                self._layout = Layout.of(header, metadata.profile)
+                if metadata.profile is not None and self._layout.profile is None:
+                    losses = (*losses, UNUSED_PROFILE)
+                self._metadata = replace(metadata, profile=self._layout.profile, losses=(*metadata.losses, *losses))
             except DamageError:
                 raise
             except ValueError as error:
                 raise ValueError(f"{self.path}: {error}") from None
-            except pyvips.Error as error:
-                why = reason(error)
-                raise ValueError(f"{self.path}: its colour profile cannot be used: {why}; replace it") from error
+        try:
+            with messages.shared():
+                self._layout.check_profile()
+        except pyvips.Error as error:
+            why = messages.reason(error, self._layout.check_profile)
+            raise ValueError(f"{self.path}: its colour profile cannot be used: {why}; replace it") from error
         self.width, self.height = header.width, header.height
         self._bits = header.get("bits-per-sample") if header.get_typeof("bits-per-sample") else None
         self.dtype, self.kind = self._layout.dtype, self._layout.kind
@@ -108,11 +114,21 @@ class Photo:
         """Open a photograph and read its header; see the class."""
         return cls(path, max_pixels=max_pixels)
 
+    def load(self) -> None:
+        """Decode the whole photo now, into memory or, above 100 MB, a temporary file.
+
+        Later requests in full resolution read from there.
+
+        Raises:
+            ValueError: If the file is damaged or truncated.
+        """
+        with self._file.reading():
+            self._file.any_order()
+
     def read(self, x: int = 0, y: int = 0, width: int | None = None, height: int | None = None) -> np.ndarray:
         """Decode a crop as (height, width, 3) sRGB of the photo's dtype; without width and height, to the edge.
 
-        Crops may be requested in any order. The first decodes the whole photo into memory or, above 100 MB, a temporary
-        file.
+        Crops may be requested in any order. The first decodes the whole photo, see :meth:`load`.
 
         Raises:
             ValueError: If the crop exceeds the photo, or the file is damaged or truncated.
@@ -151,6 +167,15 @@ class Photo:
         with self._file.reading():
             return self._rows.fetch(y0, y1)[..., self._layout.colour_bands].copy()
 
+    def reduction(self, max_side: int, part: tuple[int, int, int, int] | None = None) -> int:
+        """Return the factor by which :meth:`thumbnail` decodes the photo reduced: 2, 4 or 8 of a large JPEG, else 1."""
+        width, height = part[2:] if part else (self.width, self.height)
+        may_shrink = self.format.name == "JPEG" and not (part and self._file.turned)
+        shrink = 1
+        while may_shrink and shrink < 8 and max(width, height) >= 2 * shrink * max_side:
+            shrink *= 2  # the JPEG decoder can leave out detail cheaply
+        return shrink
+
     def thumbnail(self, max_side: int, part: tuple[int, int, int, int] | None = None) -> np.ndarray:
         """Return the photo, or a part (x, y, w, h) in pixels, reduced to ``max_side`` pixels: (h, w, 3) sRGB uint8.
 
@@ -158,10 +183,7 @@ class Photo:
             ValueError: If the file is damaged or truncated.
         """
         x, y, width, height = part or (0, 0, self.width, self.height)
-        shrink = 1
-        may_shrink = self.format.name == "JPEG" and not (part and self._file.turned)
-        while may_shrink and shrink < 8 and max(width, height) >= 2 * shrink * max_side:
-            shrink *= 2  # the JPEG decoder can leave out detail cheaply
+        shrink = self.reduction(max_side, part)
         with self._file.reading():
             small_first = self._file.turned and not part  # turned when it is small
             decoding = self._file.decode(shrink) if small_first else self._file.upright_rows(shrink)
@@ -176,24 +198,28 @@ class Photo:
             rgb = self._layout.to_rgb(stored)
         return (rgb >> 8).astype(np.uint8) if rgb.dtype == np.uint16 else rgb
 
-    def check_output(self, path: str | os.PathLike[str]) -> Format:
-        """Return the format of an output, after checking that it can hold the photo.
+    def check_output(self, path: str | os.PathLike[str], *, convert: bool = False) -> Format:
+        """Return the format of an output, after checking that it can hold the photo; ``convert`` as in `write_stripes`.
 
         Raises:
             ValueError: If its suffix is not supported, or the format cannot hold the photo.
         """
         target = format_for_output(path)
-        wants: str | None = None
-        if self.dtype == np.uint16 and target.bits < 16 and self.format is not target:
-            wants = f"the photo has 16 bits per channel and {target.name} holds {target.bits}"
-        elif self.kind == "cmyk" and not target.cmyk:
+        reduction = self._reduction(target)
+        better, wants = "TIFF", None
+        if self.kind == "cmyk" and not target.cmyk:
             wants = f"the photo is CMYK and {target.name} is not"
         elif self._has_extra_channels and target.name != "TIFF":
             wants = f"the photo has channels besides colours and transparency and {target.name} does not"
-        elif self._layout.bands > self._layout.colour_bands and not target.alpha:
+        elif reduction.opacity and (self.kind == "cmyk" or self._layout.bands > self._layout.colour_bands + 1):
             wants = f"the photo has transparency and {target.name} does not"
+        elif reduction and not convert:
+            better = ("TIFF" if self.kind == "cmyk" else "PNG or TIFF") + ", or convert it with --convert"
+            if reduction.depth:
+                wants = f"the photo has 16 bits per channel and {target.name} holds {target.bits}"
+            else:
+                wants = f"the photo has transparency and {target.name} does not"
         if wants:
-            better = "TIFF" if self.kind == "cmyk" or self._has_extra_channels else "PNG or TIFF"
             raise ValueError(f"{path}: {wants}; write it as {better}")
         longest = max(self.width, self.height)
         if target.max_side is not None and longest > target.max_side:
@@ -202,6 +228,13 @@ class Photo:
                 f"and the photo has {longest}; write it as TIFF"
             )
         return target
+
+    def _reduction(self, target: Format) -> Reduction:
+        """Return what the pixels lose in a format."""
+        return Reduction(
+            depth=self.dtype == np.uint16 and target.bits < 16 and self.format is not target,
+            opacity=self._layout.bands > self._layout.colour_bands and not target.alpha,
+        )
 
     @property
     def _has_extra_channels(self) -> bool:
@@ -217,10 +250,11 @@ class Photo:
         edit: Edit | None = None,
         strip: Strip | None = None,
         signature: Signature | None = None,
+        convert: bool = False,
     ) -> None:
         """Write new pixels that are computed from top to bottom, in bounded memory.
 
-        A warning is logged that names what the output does not carry.
+        Warnings are logged that name what was converted, and what the output does not carry.
 
         Args:
             path: Output; its suffix selects the format. May be the photo's own file.
@@ -230,6 +264,7 @@ class Photo:
             edit: What was done, recorded in the output's XMP; None to record nothing.
             strip: "gps" to leave out coordinates, "all" to leave out all metadata but colour space and ``edit``.
             signature: Content credentials to add; None to add none.
+            convert: Whether 16 bits may be rounded to 8 and transparency laid on white, where the format needs it.
 
         Raises:
             OSError: If the output cannot be written.
@@ -237,44 +272,54 @@ class Photo:
                 output is left then, nor when ``stripes`` raises.
         """
         path = Path(path)
-        target = self.check_output(path)
-        options = self._save_options(path, target, quality)
-        metadata = outgoing_metadata(
-            stripped(self._metadata, strip),
-            self.format,
-            target,
-            width=self.width,
-            height=self.height,
-            orientation=self._orientation,
-            edit=edit,
-        )
+        target = self.check_output(path, convert=convert)
+        reduction = self._reduction(target)
+        layout = reduction.layout(self._layout)
+        options = self._save_options(path, target, quality, layout)
+        with messages.shared():  # a gain map may be damaged
+            metadata = outgoing_metadata(
+                stripped(self._metadata, strip),
+                self.format,
+                target,
+                width=self.width,
+                height=self.height,
+                orientation=self._orientation,
+                edit=edit,
+            )
         with atomic_image_output(path) as temporary:
 
             def save(image: pyvips.Image) -> None:
-                image = image.copy(interpretation=self._layout.interpretation)
+                image = image.copy(interpretation=layout.interpretation)
                 write_file(image, temporary, target, options, metadata)
 
-            rows = self._stored_rows(stripes)
-            stream_rows(rows, self.width, self.height, self._layout.bands, self.dtype, save)
+            rows = map(reduction.apply, self._stored_rows(stripes))
+            stream_rows(rows, self.width, self.height, layout.bands, layout.dtype, save)
             if signature is not None:
                 try:
                     signature.add_to(temporary, target.name, self.path, self.format.name)
                 except OSError as error:
                     raise OSError(f"{path}: {error}") from error
+        if reduction:
+            logger.warning("%s: converted for %s: %s", path, target.name, reduction)
         if metadata.losses:
-            logger.warning("%s: not carried over from %s: %s", path, self.path.name, "; ".join(metadata.losses))
+            logger.warning("%s: not carried over from %s: %s", path, self.path.name, joined(metadata.losses, "; "))
 
     def write_unchanged(
-        self, path: str | os.PathLike[str], *, quality: int | None = None, strip: Strip | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        quality: int | None = None,
+        strip: Strip | None = None,
+        convert: bool = False,
     ) -> None:
         """Copy the file, atomically; pixels are decoded and encoded for another format, or to leave out metadata.
 
         Arguments and exceptions are those of :meth:`write_stripes`.
         """
         path = Path(path)
-        if self.check_output(path) is not self.format or strip is not None:
+        if self.check_output(path, convert=convert) is not self.format or strip is not None:
             rows = (self.read_rows(*block) for block in blocks(self.height, self.width))
-            self.write_stripes(path, rows, quality=quality, strip=strip)
+            self.write_stripes(path, rows, quality=quality, strip=strip, convert=convert)
         elif not (path.exists() and path.samefile(self.path)):
             with atomic_output(path) as temporary:
                 shutil.copyfile(self.path, temporary)
@@ -305,19 +350,19 @@ class Photo:
                 f"{self.width}x{self.height} RGB pixels of type {self.dtype}"
             )
 
-    def _save_options(self, path: Path, target: Format, quality: int | None) -> dict[str, Any]:
+    def _save_options(self, path: Path, target: Format, quality: int | None, layout: Layout) -> dict[str, Any]:
         if quality is not None and not 1 <= quality <= 100:
             raise ValueError(f"{path}: quality must be between 1 and 100, not {quality}")
         options = dict(target.options)
         if target.quality is not None:
             options["Q"] = quality or target.quality
         if target.name == "PNG":
-            options["bitdepth"] = 8 * self.dtype.itemsize
+            options["bitdepth"] = 8 * layout.dtype.itemsize
         elif target.name == "TIFF":
-            size = self.width * self.height * self._layout.bands * self.dtype.itemsize
+            size = self.width * self.height * layout.bands * layout.dtype.itemsize
             options["bigtiff"] = size > 3_500_000_000
         elif target.name == "AVIF":
-            options["bitdepth"] = self._bits if self._bits in (10, 12) and self.dtype == np.uint16 else 8
+            options["bitdepth"] = self._bits if self._bits in (10, 12) and layout.dtype == np.uint16 else 8
             options["lossless"] = self.format is target and is_lossless_avif(self.path)
         elif target.name == "WebP" and self.format is target and is_lossless_webp(self.path):
             options["lossless"] = True

@@ -18,7 +18,7 @@ import pyvips
 
 from retouch_common.photo.content_credentials import CREDENTIALS
 from retouch_common.photo.damage import DamageError
-from retouch_common.photo.jpeg_source import end_of_picture
+from retouch_common.photo.jpeg_source import MAX_SEGMENTS, end_of_picture
 
 EXIF, XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 ICC, MPF, _ISO_GAIN_MAP = b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
@@ -27,6 +27,7 @@ APP0, APP1, APP2, _APP11, APP13, _APP14, COM, _SOS = 0xE0, 0xE1, 0xE2, 0xEB, 0xE
 MAX_DATA = 65533  # bytes of a segment's data
 _GAIN_MAP_XMP = (b"http://ns.adobe.com/hdr-gain-map/1.0/", b"urn:com:apple:photo:2020:aux:hdrgainmap")
 MP_ENTRIES = 0xB002
+_MAX_IMAGES = 64  # of an index
 
 
 @dataclass
@@ -46,7 +47,7 @@ class JpegSegments:
 
     exif: bytes | None = None
     xmp: bytes | None = None
-    resources: bytes = b""
+    resources: bytearray = field(default_factory=bytearray)
     comments: list[bytes] = field(default_factory=list)
     density: tuple[float, float] | None = None
     gain_map: bytes | None = None
@@ -71,15 +72,14 @@ def read_segments(path: str | os.PathLike[str]) -> JpegSegments:
 
 
 def _segments(data: bytes | mmap.mmap) -> Iterator[tuple[int, int, bytes]]:
-    """Yield offset, marker and content of the segments before the first scan."""
+    """Yield offset, marker and content of the segments before the first scan, of a number that is no attack."""
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:
+    for _ in range(MAX_SEGMENTS):
+        while data[at : at + 2] == b"\xff\xff":
             at += 1
-            continue
-        if marker == _SOS:
+        if at + 4 > len(data) or data[at] != 0xFF or data[at + 1] == _SOS:
             return
+        marker = data[at + 1]
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         yield at, marker, data[at + 4 : at + 2 + length]
         at += 2 + length
@@ -96,6 +96,8 @@ def _store(found: JpegSegments, marker: int, content: bytes) -> str | None:
     elif marker == APP1 and content.startswith(EXIF) and found.exif is None:
         found.exif = content[len(EXIF) :]
     elif marker == APP1 and content.startswith(XMP):
+        if found.xmp is not None:
+            return "further XMP"
         found.xmp = content[len(XMP) :]
     elif marker == APP1 and content.startswith(_EXTENDED):
         return "extended XMP"
@@ -122,10 +124,10 @@ def _read_following_images(found: JpegSegments, data: mmap.mmap, index: tuple[in
     other = 0
     last = end
     for start, length in places:
-        image = data[start : start + length]
-        if start < end or not image.startswith(b"\xff\xd8\xff"):
+        if start < end or data[start : start + 3] != b"\xff\xd8\xff":
             continue
         last = max(last, start + length)
+        image = data[start : start + length]
         if found.gain_map is None and is_gain_map(image):
             found.gain_map = image
         else:
@@ -147,7 +149,9 @@ def _indexed_images(base: int, content: bytes) -> list[tuple[int, int]]:
         for number in range(count):
             tag, _, size, at = struct.unpack_from(order + "HHII", content, first + 2 + 12 * number)
             if tag == MP_ENTRIES:
-                entries = [struct.unpack_from(order + "III", content, at + 16 * k) for k in range(size // 16)]
+                entries = [
+                    struct.unpack_from(order + "III", content, at + 16 * k) for k in range(min(size // 16, _MAX_IMAGES))
+                ]
                 return [(base + offset, length) for _, length, offset in entries[1:]]
     except struct.error:
         pass
@@ -164,15 +168,18 @@ def is_gain_map(image: bytes) -> bool:
     return False
 
 
-def upright_gain_map(image: bytes, orientation: int) -> bytes:
+def upright_gain_map(image: bytes, orientation: int, max_pixels: int) -> bytes:
     """Return a gain map turned upright as its photo, whose EXIF orientation is given.
 
     Raises:
         pyvips.Error: If it has to be turned and is damaged.
+        ValueError: If it has to be turned and has more than ``max_pixels``.
     """
     if orientation == 1:
         return image
     pixels = pyvips.Image.jpegload_buffer(image, fail_on="warning").copy()
+    if pixels.width * pixels.height > max_pixels:
+        raise ValueError(f"a gain map of {pixels.width}x{pixels.height} pixels")
     pixels.set_type(pyvips.GValue.gint_type, "orientation", orientation)
     turned = pixels.autorot().jpegsave_buffer(Q=95, subsample_mode="off", keep="none")
     kept = [segment(m, c) for _, m, c in _segments(image) if m in (APP1, APP2) and not c.startswith((EXIF, MPF))]

@@ -19,11 +19,12 @@ import pyvips
 
 from retouch_common.photo.damage import DamageError
 
-_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)  # neither a stuffed byte nor a restart marker
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)  # neither a stuffed byte nor a restart marker
 _SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # without tables and reserved markers
 _ALL = 16  # more than any number of bits that a scan can leave to later ones
 _ONE_BY_ONE = 64  # bytes before the end marker
+MAX_SEGMENTS = 20_000  # several times what a photo with 100 MB of extended XMP has; millions of empty ones take seconds
 
 
 class JpegSource:
@@ -66,16 +67,18 @@ def end_of_picture(data: bytes | mmap.mmap) -> int:
     follows the image (a gain map, a second image, maker notes) is ignored.
 
     Raises:
-        DamageError: If the end marker or scans are missing.
+        DamageError: If the end marker or scans are missing, or there are too many segments.
     """
     at = len(b"\xff\xd8")
     missing_bits: dict[int, np.ndarray] = {}  # of the 64 coefficients, by component
-    while (marker := _MARKER.search(data, at)) is not None:
+    for _ in range(MAX_SEGMENTS):
+        if (marker := _MARKER.search(data, at)) is None:
+            raise DamageError("its end marker is missing")
         kind, at = marker[1][0], marker.end()
         if kind == _EOI:
             if any(bits.any() for bits in missing_bits.values()):
                 raise DamageError("scans of its data are missing")
-            return marker.start()
+            return _first_fill_byte(data, marker.start())
         if kind in (_SOI, _TEM):
             continue
         length = int.from_bytes(data[at : at + 2], "big")
@@ -87,4 +90,11 @@ def end_of_picture(data: bytes | mmap.mmap) -> int:
             for component in set(segment[1:-3:2]).intersection(missing_bits):
                 missing_bits[component][first : last + 1] = bits & 15
         at += length
-    raise DamageError("its end marker is missing")
+    raise DamageError(f"it has more than {MAX_SEGMENTS} segments")
+
+
+def _first_fill_byte(data: bytes | mmap.mmap, at: int) -> int:
+    """Return the offset of the first of the bytes 0xFF that end at ``at``: any number of them may start a marker."""
+    while at > 0 and data[at - 1] == 0xFF:
+        at -= 1
+    return at

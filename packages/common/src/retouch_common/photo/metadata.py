@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import pyvips
 
+from retouch_common.errors import joined
 from retouch_common.photo.avif_boxes import read_properties
 from retouch_common.photo.cicp import cicp_profile, png_profile
 from retouch_common.photo.damage import DamageError
@@ -32,7 +33,9 @@ from retouch_common.photo.png_chunks import read_chunks
 from retouch_common.photo.tiff_exif import MALFORMED, can_be_in_tiff, read_tiff_tags
 from retouch_common.photo.tiff_structure import Entry
 from retouch_common.photo.webp_chunks import read_unknown
-from retouch_common.photo.xmp import Edit, Xmp
+from retouch_common.photo.xmp import Edit, Xmp, XmpSizeError
+
+UNUSED_PROFILE = "ICC profile (malformed, or of other colours)"
 
 
 def orientation(image: pyvips.Image) -> int:
@@ -105,7 +108,7 @@ def _blob(image: pyvips.Image, name: str) -> bytes | None:
 
 def _read_jpeg(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     found = read_segments(path)
-    iptc, resources = split_resources(found.resources)
+    iptc, resources = split_resources(bytes(found.resources))
     return replace(
         metadata,
         exif=found.exif,
@@ -129,6 +132,9 @@ def _read_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
         found.others.append("IPTC (malformed)")
     kept = ("iptc", "exif", "app1", "xmp", "icc", "icm")
     losses = [*found.others, *(f"raw profile {name!r}" for name in profiles if name not in kept)]
+    colour = found.colour
+    if found.embedded_profile and (metadata.profile is None or b"cICP" in colour):
+        losses.append(UNUSED_PROFILE)
     resolution = None
     if found.physical is not None and found.physical[8] == 1:
         across, down = (int.from_bytes(found.physical[at : at + 4], "big") / 1000 for at in (0, 4))
@@ -142,7 +148,6 @@ def _read_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
         resolution=resolution,
         losses=tuple(losses),
     )
-    colour = found.colour
     if metadata.profile is None or b"cICP" in colour:
         return replace(metadata, profile=png_profile(colour), colour=colour)
     return metadata
@@ -213,13 +218,14 @@ def outgoing_metadata(
         out = replace(out, gain_map=None, comments=())
     elif metadata.gain_map:
         try:
-            out = replace(out, gain_map=upright_gain_map(metadata.gain_map, orientation))
-        except pyvips.Error:
-            losses.append("gain map (damaged)")
+            out = replace(out, gain_map=upright_gain_map(metadata.gain_map, orientation, width * height))
+        except (pyvips.Error, ValueError) as error:
+            why = "larger than the photo" if isinstance(error, ValueError) else "damaged"
+            losses.append(f"gain map ({why})")
             out = replace(out, gain_map=None)
     if target.name != "PNG" and metadata.text:
-        names = ", ".join(sorted({data.split(b"\0")[0].decode("latin-1") for _, data in metadata.text}))
-        losses.append(f"text ({names})")
+        keywords = sorted({data.split(b"\0")[0][:79].decode("latin-1") for _, data in metadata.text})
+        losses.append(f"text ({joined(keywords, ', ')})")
         out = replace(out, text=())
     out = _outgoing_exif(out, source, target, width, height, losses)
     out = _outgoing_xmp(out, target, edit, losses)
@@ -252,8 +258,8 @@ def _outgoing_xmp(out: Metadata, target: Format, edit: Edit | None, losses: list
         return out
     try:
         xmp = Xmp(out.xmp)
-    except ValueError:
-        losses.append("XMP (malformed)")
+    except ValueError as error:
+        losses.append("XMP (too large)" if isinstance(error, XmpSizeError) else "XMP (malformed)")
         xmp = Xmp()
     if xmp.depth_map:
         losses.append("depth map")

@@ -5,6 +5,7 @@ Reference: PNG (Third Edition), section 11.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import struct
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from retouch_common.photo.content_credentials import CREDENTIALS
+from retouch_common.photo.damage import DamageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -25,6 +27,8 @@ _STALE = (b"bKGD", b"hIST", b"sBIT", b"tIME", b"sPLT")
 _C2PA = b"caBX"
 _PIECE = 1 << 20  # bytes read at a time
 _LIMIT = 1 << 26  # bytes of a chunk that is kept
+_PROFILES = ("iptc", "exif", "app1")  # raw profiles that are decoded
+_MAX_CHUNKS = 20_000  # besides one for every kilobyte; encoders write pixels in chunks of 8 kB and more
 
 
 @dataclass
@@ -36,7 +40,9 @@ class PngChunks:
         colour: Data of cICP, gAMA, cHRM and sRGB by type.
         physical: Data of pHYs, None if missing.
         exif: EXIF block, None if missing.
-        profiles: Raw profiles by name ("iptc", "exif", …), as ImageMagick keeps them.
+        embedded_profile: Whether it has an ICC profile.
+        has_xmp: Whether it has XMP.
+        profiles: Raw profiles by name ("iptc", "exif", …), as ImageMagick keeps them; others than these two are empty.
         others: Names of other chunks.
     """
 
@@ -44,6 +50,8 @@ class PngChunks:
     colour: dict[bytes, bytes] = field(default_factory=dict)
     physical: bytes | None = None
     exif: bytes | None = None
+    embedded_profile: bool = False
+    has_xmp: bool = False
     profiles: dict[str, bytes] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
 
@@ -54,9 +62,18 @@ class PngChunks:
 
 
 def walk(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
-    """Yield offset, type and length of the data of consecutive chunks; the file is then positioned at the data."""
+    """Yield offset, type and length of the data of consecutive chunks; the file is then positioned at the data.
+
+    Raises:
+        DamageError: If there are more than a photo has: millions of empty ones take half a minute.
+    """
     size, at = file.seek(0, os.SEEK_END), len(SIGNATURE)
-    while at + 12 <= size:
+    limit = _MAX_CHUNKS + size // 1024
+    for number in itertools.count(1):
+        if at + 12 > size:
+            return
+        if number > limit:
+            raise DamageError(f"it has more than {limit} chunks")
         file.seek(at)
         length, kind = struct.unpack(">I4s", file.read(8))
         yield at, kind, length
@@ -70,20 +87,35 @@ def is_animated(path: str | os.PathLike[str]) -> bool:
 
 
 def read_chunks(path: str | os.PathLike[str]) -> PngChunks:
-    """Read the chunks of a PNG file, up to the first that is cut off."""
+    """Read the chunks of a PNG file.
+
+    Raises:
+        DamageError: If its end is missing: chunks that follow the pixels may be, too.
+    """
     found = PngChunks()
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         for at, kind, length in walk(file):
-            if at + 12 + length > size or kind == b"IEND":
+            if at + 12 + length > size:
                 break
-            if kind not in (b"IDAT", b"PLTE", b"iCCP") and length <= _LIMIT:
+            if kind == b"IEND":
+                return found
+            if kind == b"iCCP":
+                found.embedded_profile = True
+            elif kind not in (b"IDAT", b"PLTE") and length <= _LIMIT:
                 _store(found, kind, file.read(length))
-    return found
+    raise DamageError("its end is missing")
 
 
 def damage_of(path: str | os.PathLike[str]) -> str:
     """Return what is damaged in a PNG file that cannot be decoded; libvips does not pass on libpng's messages."""
+    try:
+        return _damage_of(path)
+    except DamageError as error:
+        return str(error)
+
+
+def _damage_of(path: str | os.PathLike[str]) -> str:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         for at, kind, length in walk(file):
@@ -105,18 +137,24 @@ def damage_of(path: str | os.PathLike[str]) -> str:
 
 
 def _store(found: PngChunks, kind: bytes, data: bytes) -> None:
-    keyword = data.split(b"\0", 1)[0]
+    keyword = data.split(b"\0", 1)[0][:79]
     if kind in _TEXT:
         if keyword.startswith(b"Raw profile type "):
-            found.profiles[keyword[17:].decode("latin-1").lower()] = _raw_profile(kind, data)
+            name = keyword[17:].decode("latin-1").lower()
+            if name not in found.profiles:  # of many, each could inflate to 64 MB
+                found.profiles[name] = _raw_profile(kind, data) if name in _PROFILES else b""
         elif keyword != XMP_KEYWORD:
             found.text.append((kind, data))
+        else:
+            found.others += ["further XMP"] if found.has_xmp else []
+            found.has_xmp = True
     elif kind in _COLOUR:
         found.colour[kind] = data
     elif kind == b"pHYs" and len(data) == 9:
         found.physical = data
     elif kind == b"eXIf":
-        found.exif = data
+        found.others += ["further EXIF"] if found.exif is not None else []
+        found.exif = found.exif or data
     elif kind not in _STRUCTURE + _STALE:
         found.others.append(CREDENTIALS if kind == _C2PA else f"chunk {kind.decode('latin-1')}")
 
@@ -157,7 +195,7 @@ class ChunkInserter:
     def __init__(self, write: Callable[[bytes], object], chunks: bytes) -> None:
         self._write = write
         self._chunks = chunks
-        self._head: bytes | None = b""
+        self._head: bytearray | None = bytearray()
 
     def __call__(self, data: bytes) -> None:
         """Pass on bytes of the file."""
@@ -170,12 +208,12 @@ class ChunkInserter:
         while len(self._head) >= at + 8:
             length, kind = struct.unpack_from(">I4s", self._head, at)
             if kind == b"IDAT":
-                self._write(self._head[:first] + self._chunks + self._head[first:])
+                self._write(bytes(self._head[:first]) + self._chunks + bytes(self._head[first:]))
                 self._head = None
                 return
             if len(self._head) < at + 12 + length:
                 return
             if kind == b"pHYs":
-                self._head = self._head[:at] + self._head[at + 12 + length :]
+                del self._head[at : at + 12 + length]
             else:
                 at += 12 + length

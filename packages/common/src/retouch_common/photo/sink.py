@@ -17,7 +17,7 @@ import numpy as np
 import pyvips
 
 from retouch_common.files import atomic_output
-from retouch_common.photo.damage import reason
+from retouch_common.photo.damage import messages, reason
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.photo.png_chunks import SIGNATURE, chunk
 from retouch_common.ranges import to_levels
@@ -86,10 +86,15 @@ def stream_rows(
             if not _put(blocks, block, worker):
                 break
     finally:
-        _put(blocks, b"", worker)
-        worker.join()
-    if failure:
-        raise failure[0]
+        with messages.shared():  # the pipeline fails if rows are missing
+            _put(blocks, b"", worker)
+            worker.join()
+        error = failure.pop() if failure else None
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error  # a cycle of error and frames would keep libvips' buffers until garbage collection
 
 
 def _reader(blocks: queue.Queue[bytes]) -> Callable[[int], bytes]:

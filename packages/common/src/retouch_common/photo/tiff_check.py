@@ -18,17 +18,18 @@ from retouch_common.photo.tiff_structure import Entry, Tiff
 
 _COMPRESSION, _FILL_ORDER, _JPEG_TABLES = 259, 266, 347
 _PLACES = ((273, 279), (324, 325))  # offsets and numbers of bytes, of strips and of tiles
-_PHOTOMETRIC, _LAB = 262, (8, 9, 10)
+_PHOTOMETRIC, _YCBCR, _LAB = 262, 6, (8, 9, 10)
 _SAMPLES, _EXTRA_SAMPLES = 277, 338
-_TAGS = {
-    _COMPRESSION, _FILL_ORDER, _JPEG_TABLES, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES,
-    *(tag for pair in _PLACES for tag in pair),
-}  # fmt: skip
+_WIDTH, _HEIGHT, _STRIP_ROWS, _TILE_WIDTH, _TILE_HEIGHT = _SIZES = (256, 257, 278, 322, 323)
+_BITS = 258
+_SIZE_TYPES = (3, 4, 13, 16, 18)  # SHORT, LONG, IFD, LONG8, IFD8
+_NUMBERS = {*_SIZES, *(tag for pair in _PLACES for tag in pair)}
+_TAGS = {_COMPRESSION, _FILL_ORDER, _JPEG_TABLES, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES, _BITS, *_NUMBERS}
 _UNSUPPORTED = {
     34676: "SGI LogLuv", 34677: "SGI LogLuv", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG of DNG",
     34925: "LZMA", 50000: "Zstandard", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
-_NONE, _DEFLATE, _JPEG = 1, (8, 32946), 7
+_NONE, _DEFLATE, _OLD_JPEG, _JPEG = 1, (8, 32946), 6, 7
 _PIECE = 1 << 20  # bytes read and inflated at a time
 
 
@@ -47,6 +48,8 @@ def check_tiff_kind(path: str | os.PathLike[str]) -> None:
         return  # reported when it is decoded
     if colours in _LAB:
         raise ValueError("its colours are Lab; only grey, RGB and CMYK are supported; convert it to RGB")
+    if colours == _YCBCR and compression not in (_OLD_JPEG, _JPEG):  # which libvips would read as RGB
+        raise ValueError("its colours are YCbCr without JPEG compression, which is not supported; convert it to RGB")
     if compression in _UNSUPPORTED:
         raise ValueError(f"its compression, {_UNSUPPORTED[compression]}, is not supported; save it with LZW or deflate")
 
@@ -64,17 +67,21 @@ def check_tiff(path: str | os.PathLike[str], check_jpeg: Callable[[bytes], None]
         _check_tags(entries)
         if compression == _NONE:
             return
+        limit = 2 * _segment_bytes(entries) + _PIECE  # some writers fill up the last strip
         for offset, length in _segments(entries, tiff.size):
             file.seek(offset)
             if compression in _DEFLATE and fill_order == 1:
-                _check_deflated(file, length)
+                _check_deflated(file, length, limit)
             elif compression == _JPEG:
                 tables = entries[_JPEG_TABLES].value if _JPEG_TABLES in entries else b"\xff\xd8\xff\xd9"
                 check_jpeg(tables[:-2] + file.read(length)[2:])
 
 
 def _check_tags(entries: dict[int, Entry]) -> None:
-    """Refuse tags that contradict each other, which libtiff would guess at."""
+    """Refuse tags of wrong types and tags that contradict each other, which libtiff would guess at."""
+    odd = [tag for tag in sorted(_NUMBERS & entries.keys()) if entries[tag].type not in _SIZE_TYPES]
+    if odd:
+        raise DamageError(f"its tag {odd[0]}, a size or position, is of type {entries[odd[0]].type}")
     if _PLACES[1][0] in entries and _PLACES[1][1] not in entries:
         raise DamageError("the lengths of its tiles are missing")
     extra = len(entries[_EXTRA_SAMPLES].integers()) if _EXTRA_SAMPLES in entries else 0
@@ -101,14 +108,27 @@ def _segments(entries: dict[int, Entry], size: int) -> list[tuple[int, int]]:
     return sorted(places)
 
 
-def _check_deflated(file: BinaryIO, length: int) -> None:
+def _segment_bytes(entries: dict[int, Entry]) -> int:
+    """Return the number of bytes of a strip or tile when it is not compressed."""
+    if _TILE_WIDTH in entries:
+        pixels = _number(entries, _TILE_WIDTH) * _number(entries, _TILE_HEIGHT)
+    else:
+        height = _number(entries, _HEIGHT)
+        pixels = _number(entries, _WIDTH) * min(height, _number(entries, _STRIP_ROWS, height))
+    return pixels * _number(entries, _SAMPLES) * (_number(entries, _BITS, 8) + 7) // 8
+
+
+def _check_deflated(file: BinaryIO, length: int, limit: int) -> None:
+    """Check deflated data, which may inflate to ``limit`` bytes: those of a bomb take minutes."""
     inflate = zlib.decompressobj()
     try:
         while length > 0 and not inflate.eof and (piece := file.read(min(length, _PIECE))):
             length -= len(piece)
             while piece and not inflate.eof:
-                inflate.decompress(piece, _PIECE)
+                limit -= len(inflate.decompress(piece, _PIECE))
                 piece = inflate.unconsumed_tail
+                if limit < 0:
+                    raise DamageError("its compressed data are larger than the picture")
         inflate.flush()
     except zlib.error as error:
         raise DamageError(f"its compressed data are damaged: {str(error).split(': ')[-1]}") from error

@@ -8,19 +8,25 @@ from __future__ import annotations
 import io
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from retouch_common.photo.content_credentials import CREDENTIALS
+from retouch_common.photo.damage import DamageError
 
 _KNOWN = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "}
 _C2PA = b"C2PA"
-_MAX_CHUNKS = 1000
+_MAX_CHUNKS = 1001
 _ICC, _ALPHA, _EXIF, _XMP = 0x20, 0x10, 0x08, 0x04
 
 
 def walk(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield type and length of the data of consecutive chunks; the file is then positioned at the data."""
+    """Yield type and length of the data of consecutive chunks; the file is then positioned at the data.
+
+    Raises:
+        DamageError: If there are more than a photo has: the decoder keeps a record of each.
+    """
     at = 12
     for _ in range(_MAX_CHUNKS):
         file.seek(at)
@@ -30,13 +36,18 @@ def walk(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         kind, length = struct.unpack("<4sI", header)
         yield kind, length
         at += 8 + length + length % 2
+    raise DamageError(f"it has more than {_MAX_CHUNKS - 1} chunks")
 
 
 def read_unknown(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Return the names of chunks that are not carried, for messages."""
     with open(path, "rb") as file:
-        unknown = {kind for kind, _ in walk(file)} - _KNOWN
-    return tuple(sorted(CREDENTIALS if kind == _C2PA else f"chunk {kind.decode('latin-1')}" for kind in unknown))
+        kinds = Counter(kind for kind, _ in walk(file))
+    names = [f"further {kind.decode().strip()}" for kind in (b"EXIF", b"XMP ") if kinds[kind] > 1]
+    names += [
+        CREDENTIALS if kind == _C2PA else f"chunk {kind.decode('latin-1')}" for kind in kinds if kind not in _KNOWN
+    ]
+    return tuple(sorted(names))
 
 
 def with_metadata(

@@ -51,7 +51,7 @@ def _write_png(image: pyvips.Image, path: Path, options: dict[str, Any], metadat
     keep = "none" if metadata.colour else "icc"
     chunks = b"".join(chunk(kind, data) for kind, data in metadata.colour.items())
     if metadata.resolution is not None:
-        across, down = (round(1000 * value) for value in metadata.resolution)
+        across, down = (min(round(1000 * value), 0x7FFFFFFF) for value in metadata.resolution)
         chunks += chunk(b"pHYs", struct.pack(">IIB", across, down, 1))
     if metadata.exif is not None:
         chunks += chunk(b"eXIf", metadata.exif)
@@ -139,4 +139,4 @@ def _target(write: Callable[[bytes], None]) -> Iterator[pyvips.TargetCustom]:
         if not failures:
             raise
     if failures:
-        raise failures[0]
+        raise failures.pop()  # kept in the list, error and frames would be a cycle until garbage collection

@@ -6,12 +6,11 @@ Reference: XMP Specification parts 1 and 2 (ISO 16684); IPTC Photo Metadata Stan
 from __future__ import annotations
 
 import datetime
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from xml.dom import minidom
-from xml.parsers.expat import ExpatError
+from xml.parsers import expat
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
@@ -35,6 +34,9 @@ _REMOVED = (
     *((_CAMERA, name) for name in ("MotionPhoto", "MotionPhotoVersion", "MotionPhotoPresentationTimestampUs")),
     *((_CAMERA, name) for name in ("MicroVideo", "MicroVideoVersion", "MicroVideoOffset")),
 )
+_MAX_DEPTH = 100  # elements inside each other; minidom is recursive
+# Hundreds of brush strokes of a raw converter are a few megabytes and tens of thousands of nodes.
+_MAX_BYTES, _MAX_NODES = 1 << 23, 100_000
 _EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta>'
 _PACKET = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>{}<?xpacket end="w"?>'
 
@@ -64,23 +66,29 @@ class Edit:
         return "; ".join([*parts, *([f"weights sha256:{self.weights}"] if self.weights else [])])
 
 
+class XmpSizeError(ValueError):
+    """An XMP packet has more bytes, or more elements and attributes, than a photograph's."""
+
+
 class Xmp:
     """An XMP packet; an empty one without data.
 
     Raises:
-        ValueError: If it is malformed or declares entities.
+        XmpSizeError: If it has more than 8 MiB, or more than 100,000 elements, attributes, comments and the like.
+        ValueError: If it is malformed, deeply nested, or declares entities.
     """
 
     def __init__(self, packet: bytes | None = None) -> None:
         text = _EMPTY.encode() if packet is None else bytes(packet).rstrip(b"\0 \n\r\t")
-        text = (
-            re.sub(rb"<\?xpacket.*?\?>", b"", text, flags=re.DOTALL).strip(b"\0 \n\r\t").removeprefix(b"\xef\xbb\xbf")
-        )
-        if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-            raise ValueError("XMP with a document type declaration")
+        if len(text) > _MAX_BYTES:
+            raise XmpSizeError(f"XMP of more than {_MAX_BYTES} bytes")
+        text = _without_wrapper(text).strip(b"\0 \n\r\t").removeprefix(b"\xef\xbb\xbf")
         try:
+            _check_structure(text)
             self._document = minidom.parseString(text)
-        except (ExpatError, ValueError, LookupError) as error:
+        except XmpSizeError:
+            raise
+        except (expat.ExpatError, ValueError, LookupError) as error:
             raise ValueError(f"malformed XMP: {error}") from error
         found = self._document.getElementsByTagNameNS(_RDF, "RDF")
         if not found:
@@ -91,30 +99,28 @@ class Xmp:
     @property
     def gain_map(self) -> bool:
         """Whether it announces a gain map."""
-        return bool(self._properties(_GAIN_MAP, "*"))
+        return any(True for _ in self._properties((_GAIN_MAP, "*")))
 
     @property
     def depth_map(self) -> bool:
         """Whether it describes a depth map."""
-        return any(self._properties(namespace, "*") for namespace in _DEPTH)
+        return any(True for _ in self._properties(*((namespace, "*") for namespace in _DEPTH)))
 
     @property
     def empty(self) -> bool:
         """Whether it states nothing."""
-        return not self._rdf.getElementsByTagName("*")
+        return not any(True for _ in _elements(self._rdf))
 
     def update(self) -> None:
         """Set the orientation upright, and remove previews and what refers to data that are not in this packet."""
-        for node in self._properties(_TIFF, "Orientation"):
+        for node in list(self._properties((_TIFF, "Orientation"))):
             self._set_value(node, "1")
-        for namespace, name in _REMOVED:
-            self._remove(namespace, name)
+        _remove(self._properties(*_REMOVED))
 
     def remove_gps(self) -> None:
         """Remove coordinates: all properties whose name starts with "GPS"."""
-        for node in self._properties("*", "*"):
-            if node.localName.lower().startswith("gps"):
-                self._remove_node(node)
+        nodes = self._properties(("*", "*"))
+        _remove(node for node in nodes if node.localName.lower().startswith("gps"))
 
     def announce_gain_map(self, length: int) -> None:
         """Announce a gain map, a JPEG image of ``length`` bytes that follows the photo."""
@@ -130,7 +136,7 @@ class Xmp:
 
     def record(self, edit: Edit) -> None:
         """Set the digital source type of an edited photo, and add the edit to the history."""
-        self._remove(_IPTC_EXTENSION, "DigitalSourceType")
+        _remove(self._properties((_IPTC_EXTENSION, "DigitalSourceType")))
         about = self._description({"Iptc4xmpExt": _IPTC_EXTENSION, "xmpMM": _MM})
         self._element(about, "Iptc4xmpExt:DigitalSourceType", _IPTC_EXTENSION, _SOURCE_TYPE)
         history = self._document.getElementsByTagNameNS(_MM, "History")
@@ -174,13 +180,14 @@ class Xmp:
             return str(node.getAttributeNS(_RDF, "about"))
         return ""
 
-    def _properties(self, namespace: str, name: str) -> list[Any]:
-        """Return the elements and attributes of a property; "*" stands for all."""
-        found: list[Any] = list(self._rdf.getElementsByTagNameNS(namespace, name))
-        for element in self._rdf.getElementsByTagName("*"):
-            attributes: list[Any] = [element.attributes.item(index) for index in range(element.attributes.length)]
-            found += [a for a in attributes if namespace in ("*", a.namespaceURI) and name in ("*", a.localName)]
-        return found
+    def _properties(self, *names: tuple[str, str]) -> Iterator[Any]:
+        """Yield the elements and attributes of properties, given as (namespace, name); "*" stands for all."""
+        wanted = set(names)
+        for element in _elements(self._rdf):
+            for node in (element, *(element.attributes.values() if element.hasAttributes() else ())):
+                space, name = node.namespaceURI, node.localName
+                if not wanted.isdisjoint(((space, name), (space, "*"), ("*", "*"))):
+                    yield node
 
     def _set_value(self, node: Any, value: str) -> None:
         if isinstance(node, minidom.Attr):
@@ -190,13 +197,70 @@ class Xmp:
             node.removeChild(node.firstChild)
         node.appendChild(self._document.createTextNode(value))
 
-    def _remove(self, namespace: str, name: str) -> None:
-        for node in self._properties(namespace, name):
-            self._remove_node(node)
 
-    def _remove_node(self, node: Any) -> None:
+def _elements(parent: minidom.Element) -> Iterator[minidom.Element]:
+    """Yield the elements inside an element."""
+    for child in parent.childNodes:
+        if child.nodeType == child.ELEMENT_NODE:
+            yield child
+            yield from _elements(child)
+
+
+def _remove(nodes: Iterable[Any]) -> None:
+    """Remove elements and attributes."""
+    elements: dict[int, set[int]] = {}
+    parents = {}
+    for node in list(nodes):
         if isinstance(node, minidom.Attr):
             if node.ownerElement is not None:
                 node.ownerElement.removeAttributeNode(node)
-        elif node.parentNode is not None:
-            node.parentNode.removeChild(node)
+        else:
+            parents[id(node.parentNode)] = node.parentNode
+            elements.setdefault(id(node.parentNode), set()).add(id(node))
+    for key, parent in parents.items():
+        kept = [child for child in parent.childNodes if id(child) not in elements[key]]
+        parent.childNodes[:] = kept
+
+
+def _without_wrapper(packet: bytes) -> bytes:
+    """Return a packet without its processing instructions "xpacket"."""
+    first, *others = packet.split(b"<?xpacket")
+    return b"".join([first, *(part.partition(b"?>")[2] for part in others)])
+
+
+def _check_structure(text: bytes) -> None:
+    """Check an XML document before minidom, which needs a kilobyte for a node, builds it.
+
+    Raises:
+        XmpSizeError: If it has too many nodes.
+        ValueError: If it is nested too deeply, or has a document type declaration.
+        expat.ExpatError: If it is malformed.
+    """
+    depth = count = 0
+
+    def add(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count > _MAX_NODES:
+            raise XmpSizeError(f"XMP of more than {_MAX_NODES} elements and attributes")
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth, count
+        count += len(attributes)
+        depth += 1
+        add()
+        if depth > _MAX_DEPTH:
+            raise ValueError("too deeply nested")
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def refuse(*_: object) -> None:
+        raise ValueError("it has a document type declaration")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CommentHandler = parser.ProcessingInstructionHandler = parser.StartCdataSectionHandler = add
+    parser.StartDoctypeDeclHandler = refuse
+    parser.Parse(text, True)

@@ -1,0 +1,39 @@
+"""Script that decodes a JPEG XL file within limits of memory and time; run by :mod:`retouch_common.photo.jpegxl`.
+
+Arguments: the module path as JSON, bytes of address space, seconds of CPU time, the file, a folder. The samples go to
+``pixels`` in the folder, or a JPEG file that was recompressed to ``photo.jpg``; the profile to ``icc``, boxes to files
+that are called as they are. Standard output is a JSON object: jpeg, mode, width, height, others (kinds of further
+boxes, of compressed ones after "brob"). It imports nothing of its package, which would count against the limits.
+"""
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+
+def main(path: Path, folder: Path) -> None:
+    """Decode a file into a folder."""
+    from pillow_jxl import Decoder
+
+    jpeg, info, data, profile, boxes = Decoder(num_threads=0)(path.read_bytes())
+    (folder / ("photo.jpg" if jpeg else "pixels")).write_bytes(data)
+    if profile:
+        (folder / "icc").write_bytes(profile)
+    others = []
+    for box in boxes:
+        kind = bytes(box.box_type)
+        if kind in (b"Exif", b"xml "):
+            (folder / kind.decode().strip()).write_bytes(box.data)
+        else:
+            others.append((kind if kind != b"brob" else kind + bytes(box.data[:4])).decode("latin-1"))
+    print(json.dumps({"jpeg": jpeg, "mode": info.mode, "width": info.width, "height": info.height, "others": others}))
+
+
+if __name__ == "__main__":
+    sys.path[:] = json.loads(sys.argv[1])
+    memory, seconds = int(sys.argv[2]), int(sys.argv[3])
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    main(Path(sys.argv[4]), Path(sys.argv[5]))
