@@ -4,9 +4,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from retouch_common.faces.geometry import geometry_from_landmarks, geometry_from_template, geometry_without_face
+from retouch_common.faces.geometry import (
+    geometry_from_landmarks,
+    geometry_from_mesh,
+    geometry_from_template,
+    geometry_without_face,
+)
+from retouch_common.faces.mesh import EYES
 from retouch_common.faces.skin import plain_background, skin_maps
 from retouch_common.photo.filters import dilate
+from retouch_common.synthesis.preparation import prepare_face
+
+from .test_mesh import drawn_mesh
 
 if TYPE_CHECKING:
     from ..conftest import Person
@@ -71,3 +80,39 @@ def test_a_lively_background_is_not(person: Person) -> None:
     lively = generator.random(person.image.shape, dtype=np.float32)
     geometry = geometry_from_template(person.template, *person.image.shape[:2])
     assert plain_background(lively, geometry).max() == 0.0
+
+
+def face_with_stubble() -> tuple[np.ndarray, np.ndarray]:
+    """Return a mesh and an image of plain skin, rough on the chin."""
+    generator = np.random.default_rng(0)
+    image = np.full((500, 500, 3), (0.78, 0.58, 0.47), dtype=np.float32)
+    image += generator.normal(0.0, 0.004, image.shape).astype(np.float32)
+    chin = np.zeros((500, 500), bool)
+    chin[295:] = True
+    image[chin] += generator.normal(-0.03, 0.05, (chin.sum(), 1)).astype(np.float32)
+    return drawn_mesh((250.0, 220.0), 100.0), np.clip(image, 0.0, 1.0)
+
+
+def test_blemishes_may_be_drawn_up_to_the_eyes_and_on_stubble() -> None:
+    points, image = face_with_stubble()
+    maps = skin_maps(image, geometry_from_mesh(points, 500, 500))
+    eyes = [points[list(eye)].mean(axis=0).round().astype(int) for eye in EYES]
+    for x, y in eyes:
+        assert maps.drawable[y, x] == 0.0 == maps.skin[y, x]
+        below = y + 20, x  # an eye's half height is 9 pixels
+        assert maps.drawable[below] > 0.9 and maps.skin[below] < 0.1
+    beneath_the_lips = 362, 250
+    assert maps.drawable[beneath_the_lips] > 0.5 and maps.skin[beneath_the_lips] < 0.1
+    assert maps.cleanable[beneath_the_lips] < 0.1
+    assert (maps.drawable >= maps.skin).all()
+    assert maps.drawable[:40].max() == 0.0
+
+
+def test_portraits_are_prepared_with_or_without_skin_near_features() -> None:
+    points, image = face_with_stubble()
+    levels = np.rint(255 * image).astype(np.uint8)
+    drawable, certain = (prepare_face(levels, points, near_features=near) for near in (True, False))
+    assert drawable is not None and certain is not None
+    beneath_the_lips = 181, 125  # maps have half the size
+    assert drawable.maps[beneath_the_lips][0] > 127 and certain.maps[beneath_the_lips][0] < 25
+    assert np.array_equal(drawable.image, certain.image)

@@ -41,10 +41,31 @@ def test_skin_is_found_and_eyes_and_mouth_are_left_out(mask: np.ndarray, face: F
     unit = float(np.hypot(*(right - left)))
     for cheek in ((left + corners[0]) / 2, (right + corners[1]) / 2):
         assert at(mask, cheek) > 0.9
-    assert at(mask, (left + right) / 2 - (0.0, 0.5 * unit)) > 0.9, "the forehead"
+    assert at(mask, (left + right) / 2 - (0.0, 0.38 * unit)) > 0.9, "the forehead"
     for kept in (left, right, np.mean(corners, axis=0)):
         assert at(mask, kept) < 0.05
     assert 0.3 * unit**2 < mask.sum() < 12 * unit**2 and mask.min() >= 0 and mask.max() <= 1
+
+
+def test_the_fringe_is_left_out(mask: np.ndarray, face: Face) -> None:
+    left, right = face.landmarks[:2]
+    across, up = (right - left) / 2, (right - left)[::-1] * (1, -1)
+    for side in (-0.8, -0.4, 0.0, 0.4, 0.8):
+        assert at(mask, (left + right) / 2 + side * across + 0.75 * up) < 0.05
+
+
+def test_a_forehead_without_a_fringe_stays_whole(astronaut: np.ndarray, segmenter: SkinSegmenter, face: Face) -> None:
+    left, right = face.landmarks[:2]
+    unit = float(right[0] - left[0])
+    bald = astronaut.copy()
+    top, bottom = int(left[1] - 1.3 * unit), int(left[1] - 0.45 * unit)
+    skin = astronaut[int(left[1] + 0.6 * unit) : int(left[1] + 0.6 * unit) + 8, int(left[0]) : int(left[0]) + 12]
+    fill = np.tile(skin, (40, 40, 1))[: bottom - top, : int(1.6 * unit)]
+    start = int(left[0] - 0.3 * unit)
+    bald[top:bottom, start : start + fill.shape[1]] = fill
+    mask = segmenter.locate(ArraySource(bald), face).weights(0, 0, 512, 512)
+    middle = (left + right) / 2
+    assert at(mask, middle - (0.0, 0.7 * unit)) > 0.9 and at(mask, middle - (0.0, 0.55 * unit)) > 0.9
 
 
 def test_what_is_far_from_the_face_is_exactly_zero(mask: np.ndarray, face: Face) -> None:

@@ -24,7 +24,7 @@ class FaceGeometry:
 
     Attributes:
         allowed: Where skin may be.
-        excluded: Eyes, brows, lips and nostrils, with a margin for drawing.
+        excluded: Eyes, brows, lips and nostrils, with a margin.
         excluded_wide: Where natural blemishes are not searched: the same with a wider margin, the outline of the face,
             and the shadow of the jaw, whose edges resemble spots.
         seeds: Certain skin (cheeks, forehead, nose), from which the colour is estimated.
@@ -33,6 +33,8 @@ class FaceGeometry:
         face: Face without neck, ears and the forehead above the outline; None if unknown.
         beard: Region of beards, moustaches and sideburns; None if unknown.
         sockets: From the brows to the lower lids, where lenses of glasses are; None if unknown.
+        bare: The face up to the outline, without eyes, brows, lips and nostrils and a small margin around them; None if
+            unknown.
     """
 
     allowed: np.ndarray
@@ -44,6 +46,7 @@ class FaceGeometry:
     face: np.ndarray | None = None
     beard: np.ndarray | None = None
     sockets: np.ndarray | None = None
+    bare: np.ndarray | None = None
 
 
 def geometry_from_template(template: Template, height: int, width: int) -> FaceGeometry:
@@ -128,9 +131,12 @@ def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeome
     )
     parts = _union(dilate(eyes, 0.2 * unit), dilate(brows, 0.12 * unit), dilate(nostrils, 0.1 * unit))
     seeds = dilate(face, -0.2 * unit) * _between(points[10], points[2], down, height, width) * (1.0 - parts)
+    features = _union(
+        dilate(eyes, 0.08 * unit), dilate(brows, 0.04 * unit), dilate(lips, 0.04 * unit), dilate(nostrils, 0.05 * unit)
+    )
     return FaceGeometry(
         allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, _bounding_box(points[list(mesh.OVAL)]),
-        face=face, beard=_beard(face, points[2], down, unit), sockets=sockets,
+        face=face, beard=_beard(face, points[2], down, unit), sockets=sockets, bare=face * (1.0 - features),
     )  # fmt: skip
 
 

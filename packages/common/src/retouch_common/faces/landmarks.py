@@ -16,6 +16,7 @@ import numpy as np
 
 from retouch_common.faces.alignment import FaceSquare, fit_portrait
 from retouch_common.faces.webmorph import Template, read_template
+from retouch_common.files import refuse_special
 
 FFHQ_SIDE = 1024
 """Size in pixels of FFHQ's aligned images, to which its landmarks refer."""
@@ -215,6 +216,7 @@ def read_landmarks(path: str | Path) -> FaceLandmarks:
         OSError: If it cannot be read.
     """
     path = Path(path)
+    refuse_special(path)
     try:
         if path.suffix.lower() == ".tem":
             return landmarks_from_template(read_template(path))

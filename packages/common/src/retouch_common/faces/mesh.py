@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from retouch_common.faces.landmarks import FaceLandmarks
-from retouch_common.files import write_atomically
+from retouch_common.files import refuse_special, write_atomically
 
 NUM_POINTS = 468
 LANDMARKS_FILE = "landmarks.npz"
@@ -71,6 +71,7 @@ def read_mesh_file(path: str | Path) -> dict[str, np.ndarray]:
         OSError: If it cannot be read.
     """
     path = Path(path)
+    refuse_special(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             names, points = file["names"], file["points"].astype(np.float32)

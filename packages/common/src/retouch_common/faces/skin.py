@@ -23,13 +23,16 @@ class SkinMaps:
     """Skin of one photo, all (H, W) float32 in [0, 1].
 
     Attributes:
-        skin: Where blemishes may be drawn; exactly 0 elsewhere.
+        skin: Certain skin; exactly 0 elsewhere.
+        drawable: Where blemishes may be drawn: skin, also close to eyes, brows, lips and the face's outline, and
+            stubble; exactly 0 elsewhere. Equal to ``skin`` where the geometry has no ``bare``.
         cleanable: Where natural blemishes may be searched: further from eyes, brows, lips and nostrils.
         other: What is certainly not skin, of this person or another.
         tone: Skin with eyes, brows, lips and gaps filled in, for soft changes of a face's tone.
     """
 
     skin: np.ndarray
+    drawable: np.ndarray
     cleanable: np.ndarray
     other: np.ndarray
     tone: np.ndarray
@@ -46,10 +49,10 @@ def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
     certain = geometry.seeds > 0.5
     empty = np.zeros(image.shape[:2], dtype=np.float32)
     if certain.sum() < 50:
-        return SkinMaps(empty, empty, empty, empty)
+        return SkinMaps(empty, empty, empty, empty, empty)
     centre, spread = _skin_colour(smooth[certain])
     if not _has_skin_colour(centre, lab):
-        return SkinMaps(empty, empty, empty, empty)
+        return SkinMaps(empty, empty, empty, empty, empty)
     inside = gaussian_blur(dilate(geometry.allowed, -0.3 * unit), 0.08 * unit)
     distance, ratio = _colour_distance(smooth, centre, spread, inside)
     lit = smoothstep(ratio, 0.33, 0.48)
@@ -63,8 +66,13 @@ def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
     opened = dilate(dilate(closed, -0.05 * unit), 0.05 * unit)  # thin leftovers go
     body = np.clip(1.6 * gaussian_blur(opened, 0.02 * unit) - 0.5, 0.0, 1.0)
     body = np.minimum(body, gaussian_blur(geometry.allowed, 0.01 * unit))
-    covers, beard = _covers(lab, roughness, ratio, distance, certain, geometry)
+    lines = _long_lines(lab[..., 0], float(np.median(lab[..., 0][certain])), geometry)
+    covers, beard = _covers(lines, roughness, ratio, distance, geometry)
     skin = body * (1.0 - geometry.excluded) * (1.0 - covers)
+    drawable = skin
+    if geometry.bare is not None:
+        tinted = smoothstep(distance, 6.0, 4.0) * lit * (1.0 - dilate(lines, 0.03 * unit))
+        drawable = np.maximum(skin, gaussian_blur(dilate(tinted * geometry.bare, -0.01 * unit), 0.01 * unit))
     even = smoothstep(roughness, 2.6, 1.9)
     cleanable = smoothstep(dilate(body * even, -0.05 * unit), 0.4, 0.9) * (1.0 - geometry.excluded_wide)
     cleanable = cleanable * (1.0 - dilate(covers, 0.05 * unit)) * (1.0 - beard)
@@ -72,23 +80,18 @@ def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
     other = np.clip(1.0 - 1.5 * gaussian_blur(dilate(doubtful, 0.06 * unit), 0.03 * unit), 0.0, 1.0)
     whole = np.maximum(body, likely * (other < 0.5))
     tone = gaussian_blur(dilate(dilate(whole, 0.4 * unit), -0.4 * unit), 0.05 * unit)
-    return SkinMaps(_exact_zero(skin), _exact_zero(cleanable), _exact_zero(other), _exact_zero(tone))
+    return SkinMaps(*map(_exact_zero, (skin, drawable, cleanable, other, tone)))
 
 
 def _covers(
-    lab: np.ndarray,
-    roughness: np.ndarray,
-    ratio: np.ndarray,
-    distance: np.ndarray,
-    certain: np.ndarray,
-    geometry: FaceGeometry,
+    lines: np.ndarray, roughness: np.ndarray, ratio: np.ndarray, distance: np.ndarray, geometry: FaceGeometry
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return masks (H, W) of covers (hair, beards, glasses, jewellery, clothes) and of stubble, which is not cleaned.
 
-    Roughness and ratio are fine detail and lightness relative to certain skin, distance is that from its colour.
+    Roughness and ratio are fine detail and lightness relative to certain skin, distance is that from its colour; lines
+    are those of :func:`_long_lines`.
     """
     unit = geometry.unit
-    lines = _long_lines(lab[..., 0], float(np.median(lab[..., 0][certain])), geometry)
     covers = gaussian_blur(dilate(lines, 0.05 * unit), 0.01 * unit)
     if geometry.sockets is not None:
         ring = dilate(geometry.sockets, 0.3 * unit) * (1.0 - np.minimum(1.0, geometry.excluded))

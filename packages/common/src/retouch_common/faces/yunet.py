@@ -38,6 +38,8 @@ _CONFIDENCE = 0.4  # of a detection at one scale
 _SEARCHED_SIDE = 1536  # no level with a longer side is searched as a whole
 _SUSPICION = 0.2  # score of what is searched at the finest scale; faces of 14 pixels and more score 0.97 at least
 _SMALLEST_MARGIN = 64.0  # around it, in pixels
+_MINOR = 0.2  # size beside the largest face below which a face must be ...
+_MINOR_CONFIDENCE = 0.9  # ... this certain: badges and hands are not; faces in the background are
 
 
 def load_detector() -> Detector:
@@ -141,6 +143,8 @@ def _merge(detections: list[torch.Tensor], scales: list[float], threshold: float
             faces[same, 4:14] = (faces[same, 4:14] + faces[index, 4:14]) / 2
     result = [_face(faces[index], float(score[index])) for index in kept]
     result = [face for face in result if not any(_is_part(face, other) for other in result)]
+    largest = max((face.size for face in result), default=0.0)
+    result = [face for face in result if face.score >= _MINOR_CONFIDENCE or face.size >= _MINOR * largest]
     return sorted(result, key=lambda face: -face.size)
 
 

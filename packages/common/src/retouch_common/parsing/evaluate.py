@@ -34,9 +34,6 @@ def evaluate(
     split: Split = "val",
     *,
     device: str = "auto",
-    precision: str = "fp32",
-    limit: int | None = None,
-    hard: int = 0,
 ) -> dict[str, Any]:
     """Parse faces and compare with their labels.
 
@@ -45,9 +42,6 @@ def evaluate(
         data: What :func:`retouch_common.parsing.data.open_data` reads.
         split: What :func:`retouch_common.parsing.data.open_data` takes.
         device: "auto", "cpu" or "cuda".
-        precision: Precision of the network, see :class:`FaceParser`.
-        limit: Largest number of faces.
-        hard: Number of faces that are measured again, strongly augmented; their metrics begin with "hard_".
 
     Returns:
         The metrics of :func:`retouch_common.parsing.metrics.figures` over all pixels, and the number of "faces".
@@ -55,16 +49,14 @@ def evaluate(
     Raises:
         ValueError: Unusable weights, data or options.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, not {limit}")
-    parser = weights if isinstance(weights, FaceParser) else FaceParser(weights, device, precision=precision)
+    parser = weights if isinstance(weights, FaceParser) else FaceParser(weights, device, precision="fp32")
     faces = open_data(str(data), size=parser.size, split=split)
-    count = min(len(faces), limit or len(faces))
-    found: dict[str, Any] = {"faces": count, **_measured(parser, faces, count)}
-    if hard:
-        varied = open_data(str(data), size=parser.size, split=split, seed=1, augmentation="strong")
-        found |= {f"hard_{name}": value for name, value in _measured(parser, varied, hard).items()}
-    return found
+    matrix = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
+    for index in range(len(faces)):
+        sample = faces[index]
+        image = sample["image"].permute(1, 2, 0).contiguous().numpy()
+        matrix += confusion(parser(image), sample["labels"])
+    return {"faces": len(faces), **figures(matrix)}
 
 
 def mesh_f1(parser: FaceParser, portraits: Iterable[Path]) -> dict[str, float]:
@@ -89,12 +81,3 @@ def mesh_f1(parser: FaceParser, portraits: Iterable[Path]) -> dict[str, float]:
     if not counts.any():
         raise ValueError("no portraits to compare with their meshes")
     return {name: float(2 * both / max(1, total)) for name, (both, total) in zip(MESH_PARTS, counts, strict=True)}
-
-
-def _measured(parser: FaceParser, faces: Any, count: int) -> dict[str, float]:
-    matrix = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
-    for index in range(count):
-        sample = faces[index]
-        image = sample["image"].permute(1, 2, 0).contiguous().numpy()
-        matrix += confusion(parser(image), sample["labels"])
-    return figures(matrix)

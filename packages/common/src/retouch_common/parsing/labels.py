@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retouch_common.files import write_atomically
+from retouch_common.files import refuse_special, write_atomically
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -66,6 +66,7 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
         ValueError: It is not a label image; the message names the file.
         OSError: It cannot be read.
     """
+    refuse_special(path)
     return decode_labels(Path(path).read_bytes(), str(path))
 
 

@@ -14,6 +14,7 @@ from retouch_common.devices import resolve_device, resolve_precision
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.photo.filters import label_regions
+from retouch_common.weights import require_finite
 
 ONE_PIECE = tuple(CLASSES.index(name) for name in ("brow_left", "brow_right", "eye_left", "eye_right", "nose"))
 OUTLIER = 0.25  # a piece smaller than this share of the largest is a mistake
@@ -78,4 +79,4 @@ class FaceParser:
             raise ValueError(f"a face is an array (S, S, 3) of float32 in [0, 1], not {face.dtype} {face.shape}")
         image = torch.from_numpy(np.ascontiguousarray(face)).permute(2, 0, 1)[None].to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.model(image)[0].float()
+            return require_finite(self.model(image)[0].float())

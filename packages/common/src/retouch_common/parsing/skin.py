@@ -3,7 +3,8 @@
 The face parser separates skin, nose, eyes, brows, lips and hair. Colour and place decide about the rest:
 
 - nostrils are dark pixels at the base of the nose;
-- a beard is where the lower face is rougher than the cheeks, or darker;
+- a beard is where the lower face is much rougher than the cheeks, rougher and darker, or very dark;
+- a fringe is where the forehead, from the hair on, is rougher and darker than the cheeks, or of another colour;
 - glasses are pixels around the eyes, before the face, that do not have the colour of its skin;
 - ears and neck are beside and below the face and have its colour, unless the background has it too.
 
@@ -46,6 +47,7 @@ _FOUND = 0.25  # share of skin in the middle of a face; beards may be hair to th
 _SEEN = 0.015  # square units: a smaller eye was not seen
 _CERTAIN = 0.02  # square units of skin to learn its colour from
 _BEARDED = 3.0  # roughness of the lower face over that of the cheeks of a bearded person
+_FRINGE = 0.12  # square units of it, without the narrow line where hair begins
 _GLASSES = 0.03  # square units of foreign colour around the eyes of somebody with glasses
 _AMBIGUOUS = 0.2  # share of the background that has the skin's colour, which then decides nothing
 _EDGE = 0.025  # standard deviation of the mask's soft edge
@@ -189,7 +191,7 @@ def _parsed(likely: np.ndarray, lab: np.ndarray, frame: _Frame) -> np.ndarray | 
     face |= tone.alike(3.0) & frame.face(0.95, 1.25)  # in hard light the parser takes parts of a face for background
     covered |= _glasses((likely[_BACKGROUND] > 0.4) & ~tone.alike(3.0), frame)
     bare = _connected(face & ~covered, core)
-    bare &= ~_beard(tone, bare, frame)
+    bare &= ~_beard(tone, bare, frame) & ~_fringe(lab, bare, hair, frame)
     return bare | _ears_and_neck(likely, tone, face | (covered & room), frame)
 
 
@@ -255,6 +257,12 @@ class _Tone:
         """Return what has the skin's colour up to so many spreads, in shadow too."""
         return (self.distance < distance) & (self.shade > 0.4)
 
+    def surroundings(self, bare: np.ndarray, frame: _Frame) -> tuple[np.ndarray, np.ndarray]:
+        """Return roughness, within the bare face, and shade, averaged over surroundings."""
+        weight = gaussian_blur(bare.astype(np.float32), 0.06 * frame.unit) + 1e-3
+        rough = gaussian_blur(self.roughness, 0.06 * frame.unit) / weight
+        return rough, gaussian_blur(self.shade, 0.05 * frame.unit)
+
 
 def _glasses(foreign: np.ndarray, frame: _Frame) -> np.ndarray:
     rims = foreign & frame.ellipse(0, 0.1, 1.2, 0.6)
@@ -266,10 +274,22 @@ def _beard(tone: _Tone, bare: np.ndarray, frame: _Frame) -> np.ndarray:
     chin = frame.grown(below & frame.ellipse(frame.mouth[0], frame.mouth[1], 0.75, 0.75), -0.05)
     if not chin.any() or np.median(tone.roughness[chin]) < _BEARDED:
         return np.zeros_like(bare)
-    weight = gaussian_blur(bare.astype(np.float32), 0.06 * frame.unit) + 1e-3
-    rough = gaussian_blur(tone.roughness, 0.06 * frame.unit) / weight
-    dark = gaussian_blur(tone.shade, 0.05 * frame.unit) < 0.66
-    return frame.grown(below & ((rough > 1.7) | dark), 0.06)
+    rough, shade = tone.surroundings(bare, frame)
+    hairy = (rough > 4.0) | ((rough > 2.5) & (shade < 0.66)) | (shade < 0.4)
+    return frame.grown(frame.closed(below & hairy, 0.12), 0.06)
+
+
+def _fringe(lab: np.ndarray, bare: np.ndarray, hair: np.ndarray, frame: _Frame) -> np.ndarray:
+    cheeks = frame.grown(bare, -0.1) & (frame.y > -0.2) & (frame.y < frame.nose[1] + 0.1)
+    if frame.area(cheeks) < _CERTAIN:
+        return np.zeros_like(bare)
+    tone = _Tone.of(lab, cheeks, bare, frame)
+    rough, shade = tone.surroundings(bare, frame)
+    foreign = ((rough > 1.7) & (shade < 0.9)) | (shade < 0.62) | (tone.distance > 4.0)
+    above = bare & (frame.y < -0.42)
+    found = _connected(above & foreign, above & foreign & frame.grown(hair, 0.12))
+    broad = frame.grown(frame.grown(found, -0.11), 0.11) & found
+    return frame.grown(found, 0.03) & above if frame.area(broad) > _FRINGE else np.zeros_like(bare)
 
 
 def _ears_and_neck(likely: np.ndarray, tone: _Tone, head: np.ndarray, frame: _Frame) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Training of the face parser: its network, a step of Eq. 7, validation."""
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +25,17 @@ from retouch_common.training.task import Task
 VALIDATION_BATCH, HARD_SAMPLES, SHOWN_BATCHES = 4, 24, 3
 
 
-def train(
-    config: Config,
-    data: str,
-    out: str | Path,
-    *,
-    device: str = "auto",
-    tensorboard: bool = False,
-    report: Callable[[str], None] = print,
-) -> Path | None:
+def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | None:
     """Train a parser, or resume the run in ``out``; see :func:`retouch_common.training.fit.fit`.
 
     ``data`` is what :func:`retouch_common.parsing.data.open_data` reads.
     """
-    return fit.fit(ParsingTask(config, data), out, device=device, tensorboard=tensorboard, report=report)
+    return fit.fit(ParsingTask(config, data), out, **options)
 
 
-def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
+def dry_run(config: Config, data: str, **options: Any) -> None:
     """Take one step in memory; see :func:`retouch_common.training.fit.dry_run`. Prepared portraits stay cached."""
-    fit.dry_run(ParsingTask(config, data), device=device, report=report)
+    fit.dry_run(ParsingTask(config, data), **options)
 
 
 class ParsingTask(Task):

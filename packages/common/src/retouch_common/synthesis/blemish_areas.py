@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from retouch_common.synthesis.blemish_canvas import BLOOD, MELANIN, Canvas, log_uniform, tint
+from retouch_common.synthesis.blemish_canvas import MELANIN, Canvas, log_uniform, tint
 from retouch_common.synthesis.blemish_shapes import blob, curve_distance
 
 
@@ -38,7 +38,7 @@ def scratch(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.r
     amount = log_uniform(generator, 0.06, 0.6)
     kind = generator.random()
     if kind < 0.6:
-        canvas.absorb(window, profile * np.float32(amount), tint(generator, BLOOD))
+        canvas.absorb(window, profile * np.float32(amount), canvas.redness(generator))
     elif kind < 0.75:  # a dark one would be a hair
         canvas.absorb(window, profile * np.float32(0.5 * amount), tint(generator, MELANIN))
     else:
@@ -80,7 +80,7 @@ def patch(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     choice = generator.random()
     amount = log_uniform(generator, 0.03, 0.5)
     if choice < 0.5:
-        canvas.absorb(window, shape * np.float32(amount), tint(generator, BLOOD))
+        canvas.absorb(window, shape * np.float32(amount), canvas.redness(generator))
     elif choice < 0.85:
         canvas.absorb(window, shape * np.float32(0.8 * amount), tint(generator, MELANIN))
     else:
@@ -100,7 +100,7 @@ def flat(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.rand
     )  # fmt: skip
     amount = np.float32(log_uniform(generator, 0.04, 0.8))
     if generator.random() < 0.7:
-        density = tint(generator, BLOOD if generator.random() < 0.6 else MELANIN)
+        density = canvas.redness(generator) if generator.random() < 0.6 else tint(generator, MELANIN)
         canvas.absorb(window, shape * amount * np.float32(generator.choice([1.0, 1.0, 1.0, -0.6])), density)
     else:
         tone = np.array([0.4, -1.0, -0.9]) if generator.random() < 0.6 else np.full(3, generator.choice([-0.8, 0.6]))
@@ -154,7 +154,7 @@ def rough(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     amount = np.float32(log_uniform(generator, 0.03, 0.2))
     canvas.absorb(window, area * grain * -amount, np.ones(3, dtype=np.float32))
     if generator.random() < 0.5:
-        canvas.absorb(window, area * np.float32(log_uniform(generator, 0.02, 0.2)), tint(generator, BLOOD))
+        canvas.absorb(window, area * np.float32(log_uniform(generator, 0.02, 0.2)), canvas.redness(generator))
 
 
 def hair_strand(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:

@@ -26,6 +26,7 @@ class Canvas:
         light: Direction of the light (y, x), unit length.
         strength: Factor on all amounts.
         noise: Pool of noise.
+        red_variety: Share of red blemishes whose hue is drawn freely.
     """
 
     image: np.ndarray
@@ -33,6 +34,13 @@ class Canvas:
     light: np.ndarray
     strength: float
     noise: NoisePool
+    red_variety: float = 0.0
+
+    def redness(self, generator: np.random.Generator) -> np.ndarray:
+        """Draw the density of a red blemish: near that of blood, or anything from crimson to violet."""
+        if self.red_variety and generator.random() < self.red_variety:
+            return np.array([generator.uniform(-0.25, 0.5), 1.0, generator.uniform(0.2, 1.2)], dtype=np.float32)
+        return tint(generator, BLOOD)
 
     def window(self, cy: float, cx: float, reach: float) -> Window | None:
         """Return the window around a point, limited to the size of the noise pool."""

@@ -44,14 +44,13 @@ class NoisePool:
     """Fields of noise generated once; windows are cut at random places.
 
     Args:
-        seed: Seed of the fields.
         size: Rows and columns of a field.
     """
 
     CELLS = (1.5, 3.0, 6.0, 12.0, 24.0)
 
-    def __init__(self, seed: int = 0, size: int = 768) -> None:
-        generator = np.random.default_rng(seed)
+    def __init__(self, size: int = 768) -> None:
+        generator = np.random.default_rng(0)
         self.size = size
         self.fields = [smooth_noise(size, size, cell, generator)[..., 0] for cell in self.CELLS]
 

@@ -14,7 +14,7 @@ def papule(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ra
     window = canvas.window(cy, cx, radius * 3.8)
     if window is None:
         return
-    red = tint(generator, BLOOD)
+    red = canvas.redness(generator)
     halo = blob(window, radius * generator.uniform(1.3, 2.4), generator, irregular=0.15, hardness=1.6)
     canvas.absorb(window, halo * np.float32(log_uniform(generator, 0.02, 0.25)), red)
     core = spot(canvas, window, radius, generator, hard=(1.4, 5.0))
@@ -78,7 +78,7 @@ def red_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.
     if window is None:
         return
     shape = spot(canvas, window, radius, generator, hard=(1.1, 8.0))
-    canvas.absorb(window, shape * np.float32(log_uniform(generator, 0.05, 0.6)), tint(generator, BLOOD))
+    canvas.absorb(window, shape * np.float32(log_uniform(generator, 0.05, 0.6)), canvas.redness(generator))
 
 
 def pale_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
@@ -98,7 +98,7 @@ def scar(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.rand
     shape = spot(canvas, window, radius, generator, hard=(2.0, 9.0))
     canvas.relief(window, shape, generator.uniform(0.05, 0.4) * generator.choice([-1.0, -1.0, 1.0]))
     tone = generator.normal(0.0, 0.12)
-    canvas.absorb(window, shape * np.float32(tone), tint(generator, BLOOD if tone > 0 else MELANIN))
+    canvas.absorb(window, shape * np.float32(tone), canvas.redness(generator) if tone > 0 else tint(generator, MELANIN))
 
 
 def solid_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
@@ -108,7 +108,7 @@ def solid_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: n
         return
     here = canvas.local_colour(window)
     if generator.random() < 0.75:
-        density = tint(generator, BLOOD if generator.random() < 0.65 else MELANIN)
+        density = canvas.redness(generator) if generator.random() < 0.65 else tint(generator, MELANIN)
         colour = here * np.exp(-density * generator.choice([-0.25, 0.2, 0.4, 0.7]) * generator.uniform(0.5, 1.3))
     else:
         colour = np.maximum(here * generator.uniform(0.6, 1.5) + generator.normal(0.0, 0.15, 3), 0.6 * here)
@@ -137,7 +137,7 @@ def disc(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.rand
         window, radius, generator, aspect=float(np.exp(abs(generator.normal(0.0, 0.4)))),
         irregular=float(generator.choice([0.0, 0.0, 0.15, 0.3])), hardness=log_uniform(generator, 8.0, 40.0),
     )  # fmt: skip
-    density = tint(generator, BLOOD if generator.random() < 0.6 else MELANIN)
+    density = canvas.redness(generator) if generator.random() < 0.6 else tint(generator, MELANIN)
     amount = log_uniform(generator, 0.04, 0.6) * generator.choice([1.0, 1.0, 1.0, -0.5])
     canvas.absorb(window, shape * np.float32(amount), density)
 
@@ -148,7 +148,7 @@ def smear(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     if window is None:
         return
     soft = gaussian_blur(np.ascontiguousarray(canvas.image[window.index]), max(1.0, radius * 0.4))
-    soft = soft * np.exp(-tint(generator, BLOOD) * generator.uniform(-0.1, 0.4))
+    soft = soft * np.exp(-canvas.redness(generator) * generator.uniform(-0.1, 0.4))
     shape = spot(canvas, window, radius, generator, hard=(1.5, 8.0))
     canvas.blend(window, np.minimum(shape, 1.0) * np.float32(generator.uniform(0.4, 1.0)), soft.astype(np.float32))
 

@@ -27,13 +27,13 @@ class BlemishConfig:
 
     clean_probability: float = 0.2
     """Probability of a pair without any blemish."""
-    mole_probability: float = 0.2
+    mole_probability: float = 0.3
     """Probability of moles."""
-    freckle_probability: float = 0.06
+    freckle_probability: float = 0.12
     """Probability of a field of freckles."""
     hair_probability: float = 0.08
     """Probability of strands of hair before the face."""
-    kept_probabilities: dict[str, float] = field(default_factory=lambda: {"shine": 0.04, "shade": 0.08, "crease": 0.08})
+    kept_probabilities: dict[str, float] = field(default_factory=lambda: {"shine": 0.1, "shade": 0.08, "crease": 0.08})
     """Probabilities of kinds of `blemish_kinds.KEPT`."""
     min_count: float = 4.0
     max_count: float = 120.0
@@ -47,6 +47,8 @@ class BlemishConfig:
     """Relative frequencies of `blemish_kinds.SPOTS`."""
     area_probabilities: dict[str, float] = field(default_factory=lambda: {"patch": 0.45, "flat": 0.2, "rough": 0.06})
     """Probabilities of each kind of `blemish_kinds.AREAS`."""
+    red_variety: float = 0.7
+    """Share of red blemishes whose hue is drawn freely: depth, light, camera and program move it to both sides."""
 
 
 NOTHING_KEPT: dict[str, Any] = {
@@ -106,7 +108,7 @@ class BlemishSynthesizer:
         target = image.astype(np.float32, copy=True)
         if len(places) < 30:
             return BlemishPair(target.copy(), target, np.zeros(skin.shape, dtype=np.float32))
-        canvas = Canvas(target, skin, light, 1.0, self.noise)
+        canvas = Canvas(target, skin, light, 1.0, self.noise, self.config.red_variety)
         self._draw_kept(canvas, places, scale, generator)
         if generator.random() < self.config.clean_probability:
             return BlemishPair(target.copy(), target, np.zeros(skin.shape, dtype=np.float32))

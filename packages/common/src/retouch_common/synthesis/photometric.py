@@ -129,12 +129,11 @@ class NoiseBank:
     """Sensor noise cut from fields that are generated once.
 
     Args:
-        seed: Seed of the fields.
         size: Rows and columns of the fields.
     """
 
-    def __init__(self, seed: int = 1, size: int = 1024) -> None:
-        generator = np.random.default_rng(seed)
+    def __init__(self, size: int = 1024) -> None:
+        generator = np.random.default_rng(1)
         fine = generator.standard_normal((size, size, 3), dtype=np.float32)
         coarse = gaussian_blur(generator.standard_normal((size, size, 3), dtype=np.float32), 0.9)
         self.fields = (fine, coarse / coarse.std())

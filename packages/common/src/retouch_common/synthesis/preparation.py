@@ -37,7 +37,7 @@ class PreparedFace:
     Attributes:
         image: (H, W, 3) uint8 with even H and W, natural blemishes removed.
         natural: (H, W, 3) uint8, as photographed.
-        maps: (H / 2, W / 2, 4) uint8: skin, certainly not skin, plain background, tone (see `SkinMaps`).
+        maps: (H / 2, W / 2, 4) uint8: drawable skin, certainly not skin, plain background, tone (see `SkinMaps`).
         box: The face as x, y, width, height in pixels of the image.
     """
 
@@ -47,11 +47,14 @@ class PreparedFace:
     box: tuple[float, float, float, float]
 
 
-def prepare_face(levels: np.ndarray, landmarks: Template | np.ndarray | None = None) -> PreparedFace | None:
+def prepare_face(
+    levels: np.ndarray, landmarks: Template | np.ndarray | None = None, *, near_features: bool = True
+) -> PreparedFace | None:
     """Clean a portrait (H, W, 3) uint8 and make its masks.
 
     ``landmarks`` are a template or the mesh's (468, 2) points; None detects the largest face. Without a detector colour
-    alone decides where skin is, which is logged once as a warning.
+    alone decides where skin is, which is logged once as a warning. Without ``near_features`` the first map is certain
+    skin only: `SkinMaps.skin` instead of `SkinMaps.drawable`.
 
     Returns:
         None if no face is found, too little of it is skin, or the image is a drawing.
@@ -84,7 +87,8 @@ def prepare_face(levels: np.ndarray, landmarks: Template | np.ndarray | None = N
     if len(ys):
         part = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
         image[part] = clean_skin(image[part], cleanable[part], unit)
-    layers = (maps.skin, maps.other, plain_background(small, regions), maps.tone)
+    first = maps.drawable if near_features else maps.skin
+    layers = (first, maps.other, plain_background(small, regions), maps.tone)
     stack = np.stack([enlarge(layer, height // 2, width // 2) for layer in layers], -1)
     x, y, box_width, box_height = (float(v / reduction) for v in regions.box)
     return PreparedFace(_to_levels(image), natural, _to_levels(stack), (x, y, box_width, box_height))
