@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 from retouch_common.cli import options as cli
 from retouch_common.devices import resolve_device, resolve_precision
-from retouch_common.errors import TRACEBACK_VARIABLE
+from retouch_common.errors import TRACEBACK_VARIABLE, error_line
 from retouch_common.progress import progress_bar
 
 
@@ -152,3 +152,10 @@ print(*({"torch", "rich", "huggingface_hub"} & sys.modules.keys()))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+def test_a_message_is_never_longer_than_a_screen():
+    """Files may hold values of megabytes, which messages repeat."""
+    line = error_line(ValueError(f"recipe.json: {10_000_000 * 'x'} is no number"))
+    assert line.startswith("recipe.json: xxx") and line.endswith("xxx is no number") and len(line) < 2100
+    assert error_line(ValueError("a\x1b" + "b" * 1900)) == "a\\x1b" + "b" * 1900

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from retouch_common.cli import photos
+from retouch_common.cli import photo_runs, photos
 from retouch_common.cli.options import friendly_errors
 from retouch_common.faces.face import NoFaceFound
 from retouch_common.inference.photos import PhotoOptions, open_photo, write_photo
@@ -23,7 +23,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import click
-from retouch_common.cli import photos
+from retouch_common.cli import photo_runs, photos
 from retouch_common.cli.options import friendly_errors
 
 @click.command()
@@ -32,8 +32,8 @@ from retouch_common.cli.options import friendly_errors
 @photos.batch_options
 @friendly_errors
 def copy(inputs, out, recursive, overwrite, quality):
-    jobs = photos.plan_photos(inputs, out, recursive=recursive)
-    photos.retouch_all(jobs, lambda job: job.target.write_bytes(job.source.read_bytes()), overwrite=overwrite)
+    jobs = photo_runs.plan_photos(inputs, out, recursive=recursive)
+    photo_runs.retouch_all(jobs, lambda job: job.target.write_bytes(job.source.read_bytes()), overwrite=overwrite)
 
 copy()
 """
@@ -57,8 +57,8 @@ def lighten(inputs, out, recursive, **settings):
         write_photo(photo, job.target, iter([np.clip(pixels, 0, 205) + np.uint8(50)]), how, ())
         return "lightened"
 
-    jobs = photos.plan_photos(inputs, out, recursive=recursive)
-    photos.retouch_all(jobs, work, overwrite=how.overwrite)
+    jobs = photo_runs.plan_photos(inputs, out, recursive=recursive)
+    photo_runs.retouch_all(jobs, work, overwrite=how.overwrite)
 
 
 def run(*arguments):
@@ -129,6 +129,18 @@ def test_outputs_in_a_folder_get_the_format_and_quality_that_are_asked_for(folde
     assert result.exit_code == 2 and "contradict" in result.output
 
 
+@pytest.mark.parametrize("name", ["a.png", "sea.png"])
+def test_deep_and_transparent_photos_are_converted_on_request(make_photo, tmp_path, name):
+    path, _ = make_photo(name, dtype=np.uint16, alpha=True)
+    arguments = [path, "-o", tmp_path / "out", "--format", "jpg", "--faceless", "copy"]
+    refused = run(*arguments)
+    assert refused.exit_code == 1 and "16 bits per channel and JPEG holds 8" in refused.output
+    assert "--convert" in refused.output
+    assert run(*arguments, "--convert").exit_code == 0
+    with Image.open(tmp_path / "out" / name.replace("png", "jpg")) as image:
+        assert image.mode == "RGB" and image.format == "JPEG"
+
+
 def test_file_times_can_be_kept(folder, tmp_path):
     os.utime(folder / "a.jpg", (1_000_000_000,) * 2)
     for arguments, kept in (((), False), (("--keep-times",), True)):
@@ -191,7 +203,7 @@ def identity(**options):
 @friendly_errors
 def many(inputs, out, recursive, overwrite, quality):
     start = functools.partial(identity)
-    photos.process_photos(inputs, out, start, device="cpu", overwrite=overwrite, recursive=recursive)
+    photo_runs.process_photos(inputs, out, start, device="cpu", overwrite=overwrite, recursive=recursive)
 
 
 @pytest.mark.parametrize(

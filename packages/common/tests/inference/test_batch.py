@@ -1,6 +1,9 @@
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from retouch_common.inference.batch import Job, find_collisions, plan_job, plan_jobs, refuse_collisions, run_jobs
 from retouch_common.inference.names import COMPANION_ENDINGS
 
@@ -148,6 +151,40 @@ def test_a_run_goes_on_after_collisions_and_writes_over_nothing(tmp_path):
         )
         assert len(failures) == (not overwrite) and all("b.jpg is there already" in line for line in failures)
         assert [(tmp_path / "o" / name).read_bytes() for name in ("a.jpg", "b.jpg", "c.jpg")] == [b"new", kept, b"new"]
+
+
+def test_two_photos_are_processed_at_once_and_reported_in_order(tmp_path):
+    jobs = plan_jobs([touch(tmp_path / f"{name}.jpg") for name in "abcd"], tmp_path / "o")
+    together = threading.Barrier(2, timeout=10)
+    lines = []
+
+    def work(job):
+        together.wait()
+        if job.source.name == "a.jpg":
+            time.sleep(0.1)
+        return "done"
+
+    threads = torch.get_num_threads()
+    assert not run_jobs(jobs, work, overwrite=False, report=lines.append)
+    assert [line.split(" -> ")[0] for line in lines] == [str(job.source) for job in jobs]
+    assert torch.get_num_threads() == threads
+
+
+def test_an_interruption_starts_no_further_photo(tmp_path):
+    jobs = plan_jobs([touch(tmp_path / f"{number:02}.jpg") for number in range(30)], tmp_path / "o")
+    started = []
+
+    def work(job):
+        started.append(job)
+        time.sleep(0.02)
+        return "done"
+
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs, work, overwrite=False, report=interrupt)
+    assert len(started) < 6
 
 
 @pytest.mark.parametrize("ending", COMPANION_ENDINGS)

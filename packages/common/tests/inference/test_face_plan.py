@@ -37,11 +37,11 @@ def test_an_aligned_photo_is_one_square(tmp_path, photo):
 
 
 def test_says_what_to_do_without_a_face_or_a_detector(photo, monkeypatch):
-    monkeypatch.setattr(face_plan, "locate_faces", lambda photo: [])
+    monkeypatch.setattr(face_plan, "locate_faces", lambda photo, overview: [])
     with pytest.raises(ValueError, match=r"photo\.png: no face was found; give a face box"):
         plan_faces(photo)
 
-    def unavailable(photo):
+    def unavailable(photo, overview):
         raise DetectorUnavailable("no weights")
 
     monkeypatch.setattr(face_plan, "locate_faces", unavailable)

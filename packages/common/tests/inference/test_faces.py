@@ -28,6 +28,15 @@ def test_changes_of_a_level_are_noise():
     assert 255 * change[0, 0, :, 0] == pytest.approx([0, -1.1, 3.0], abs=1e-4)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_outputs_that_are_no_numbers_are_refused(value):
+    image = torch.full((1, 3, 4, 4), 0.5)
+    output = image.clone()
+    output[0, 1, 2, 3] = value
+    with pytest.raises(ValueError, match="the network's output holds NaN or infinite values; its weights are unusable"):
+        face_change(output, image)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_the_difference_is_pasted_into_a_copy(dtype):
     largest = np.iinfo(dtype).max

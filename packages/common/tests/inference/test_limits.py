@@ -1,4 +1,7 @@
+import pytest
 import torch
+import torch.nn.functional as F
+from retouch_common.inference import limits
 from retouch_common.inference.limits import limit_uncertain
 
 SIDE, LIMIT = 13, 8 / 255
@@ -12,7 +15,7 @@ def shift(*, y: int, x: int, radius: int, amount: float) -> torch.Tensor:
 
 
 def limited(change: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return limit_uncertain(change, mask, limit=LIMIT, side=SIDE)
+    return limit_uncertain(change, mask, limit=LIMIT, side=SIDE, certain=(0.6, 0.8))
 
 
 def test_a_broad_change_without_a_mask_is_reduced_to_the_limit():
@@ -39,3 +42,11 @@ def test_details_and_faint_changes_are_kept_bit_for_bit():
     none = torch.zeros(1, 1, 64, 64)
     for change in (shift(y=20, x=20, radius=1, amount=100 / 255), shift(y=32, x=32, radius=20, amount=7 / 255)):
         assert torch.equal(limited(change, none), change)
+
+
+@pytest.mark.parametrize("side", [1, 5, 13, 41])
+def test_squares_are_those_of_pooling(side):
+    values = torch.rand(2, 3, 20, 33, generator=torch.Generator().manual_seed(side)) - 0.5
+    mean = F.avg_pool2d(values, side, stride=1, padding=side // 2, count_include_pad=False)
+    torch.testing.assert_close(limits._mean(values, side), mean, rtol=0, atol=1e-6)
+    assert torch.equal(limits._max(values, side), F.max_pool2d(values, side, stride=1, padding=side // 2))

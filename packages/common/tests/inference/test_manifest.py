@@ -75,6 +75,39 @@ def test_a_list_names_files_from_its_folder_on(photos, tmp_path, kind):
     assert entries[3].path == str(tmp_path / "elsewhere.png")
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("file:///tmp/../../../etc/x.png", "etc/x.png"),
+        ("file:///tmp/%2e%2e/%2e%2e/x.png", "x.png"),
+        ("file:///../../x.png", "x.png"),
+        ("../" * 64 + "etc/x.png", "etc/x.png"),
+        ("deep/" + "../" * 64 + "x.png", "x.png"),
+        ("deep//../deep/./c.png", "deep/c.png"),
+    ],
+)
+def test_outputs_of_a_list_stay_in_their_folder(photos, tmp_path, line, expected):
+    (photos / "list.txt").write_text(line)
+    assert relative(read_manifest(str(photos / "list.txt"), tmp_path / "out")) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("a\0b.png", "holds a NUL character"),
+        (f"{'x' * 300}.png", "is too long"),
+        ("deep/" * 1000 + "x.png", "is too long"),
+        ("nonsense://x/y.png", "cannot be opened: Unrecognized filesystem"),
+        ("http://x/y.png", "cannot be opened: Unrecognized filesystem"),
+    ],
+)
+def test_impossible_lines_of_a_list_are_named(photos, tmp_path, line, reason):
+    (photos / "list.txt").write_text(f"b.png\n{line}\n")
+    with pytest.raises(ValueError, match=f"list.txt: .*{reason}.*; correct or remove the line") as error:
+        read_manifest(str(photos / "list.txt"), tmp_path / "out")
+    assert len(str(error.value)) < 3000
+
+
 def test_a_list_may_mix_paths_and_urls(photos, tmp_path):
     (photos / "sp ace.png").write_text("spaced")
     (photos / "list.txt").write_text(f"file://{photos}/sp%20ace.png\nb.png\n")

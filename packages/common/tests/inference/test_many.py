@@ -75,6 +75,30 @@ def test_files_that_no_run_wrote_are_kept(tmp_path):
     assert run(tmp_path, only_failed=True, overwrite=True)[0] == (1, 1, 0)
 
 
+def test_the_working_folder_does_not_matter(tmp_path, monkeypatch):
+    draw(tmp_path / "in", 2)
+    monkeypatch.chdir(tmp_path)
+    assert run(Path("."), manifest="in")[0] == (2, 0, 0)
+    (tmp_path / "in" / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "in" / "elsewhere")
+    assert run(tmp_path)[0] == (0, 2, 0)
+    assert table(tmp_path)["photo000.png"]["output"] == str(tmp_path / "out" / "photo000.png")
+
+
+def test_a_refusal_says_what_helps_and_keeps_what_is_known_of_the_output(tmp_path):
+    draw(tmp_path / "in", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "photo000.png").write_text("mine")
+    _, (failure,) = run(tmp_path)
+    assert "--retry failed --overwrite replaces it" in failure
+    assert run(tmp_path, only_failed=True, overwrite=True)[0] == (1, 0, 0)
+    (tmp_path / "list.txt").write_text("in/photo000.png\n")
+    draw(tmp_path / "in", 1, prefix="other")
+    (tmp_path / "in" / "photo000.png").unlink()
+    assert run(tmp_path, manifest=tmp_path / "list.txt")[0] == (0, 0, 1)
+    assert table(tmp_path)["photo000.png"]["output"] == str(tmp_path / "out" / "photo000.png")
+
+
 def test_inputs_are_never_replaced(tmp_path):
     draw(tmp_path / "in", 2)
     (tmp_path / "list.txt").write_text("in/photo000.png\nin/photo001.png\n")
@@ -179,7 +203,7 @@ def test_a_run_that_is_asked_to_stop_writes_its_table(tmp_path):
     process.send_signal(signal.SIGINT)
     process.wait(60)
     statuses = [row["status"] for row in table(tmp_path).values()]
-    assert 3 <= statuses.count("done") < 40
+    assert 1 <= statuses.count("done") < 40  # of two workers, the last photographs may not be noted yet
     assert set(statuses) <= {"done", "started"}
     assert not list((tmp_path / "out").glob(".writing-*"))
 

@@ -7,9 +7,12 @@ import pytest
 import pyvips
 from retouch_common.faces.face import Face
 from retouch_common.inference.blemishes import REST, Blemishes
+from retouch_common.inference.companions import write_change
 from retouch_common.inference.photos import PhotoOptions
-from retouch_common.inference.recipe import Recipe, RetouchedFaces, apply_recipe, write_change
+from retouch_common.inference.recipe import Recipe
+from retouch_common.inference.recipe_retouching import RetouchedParts, apply_recipe
 from retouch_common.photo.io import Photo
+from retouch_common.photo.pasting import pasted_rows
 
 HEIGHT, WIDTH = 240, 320
 CROP = (40, 20, 200, 200)
@@ -31,11 +34,20 @@ class DrawnChange:
         return difference, np.ones((height, width), np.float32)
 
 
-class DrawnNetwork:
+class DrawnPhotoChange(DrawnChange):
+    x, y, width, height = 0, 0, WIDTH, HEIGHT
+
+
+class FacesNetwork:
     name, weights_sha256 = "abpn", "a" * 64
 
     def changes(self, photo, faces):
         return [DrawnChange() for _ in faces]
+
+
+class DrawnNetwork(FacesNetwork):
+    def photo_change(self, photo):
+        return DrawnPhotoChange()
 
 
 @pytest.fixture
@@ -72,6 +84,36 @@ def test_strength_and_faces(photo):
     assert not change(photo, {"step": "face", "face": 0, "on": False}).any()
     added = change(photo, {"step": "add_face", "box": [80, 50, 100, 120]}, faces=())
     assert added[MOLE[::-1]] == 60
+
+
+WHOLE = {"step": "region", "value": "photo"}
+
+
+@pytest.mark.parametrize("faces", [(FACE,), ()])
+def test_the_whole_photo_is_retouched(photo, faces):
+    faces_off = [{"step": "face", "face": index, "on": False} for index in range(len(faces))]
+    added = change(photo, WHOLE, *faces_off, faces=faces)
+    assert added[MOLE[::-1]] == added[PATCH[::-1]] == 60
+    assert (added[:20] == 3).all() and (added[:, :40] == 3).all()
+    off, half = {"step": "blemish", "at": list(MOLE), "on": False}, {"step": "strength", "value": 0.5}
+    added = change(photo, WHOLE, off, half, faces=faces)
+    assert added[MOLE[::-1]] == 0 and added[PATCH[::-1]] == 30
+    assert not change(photo, WHOLE, {"step": "protect", "radius": 5, "points": [[10, 10]]}, faces=faces)[10, 10]
+
+
+def test_the_region_may_be_changed_back(photo):
+    np.testing.assert_array_equal(change(photo, WHOLE, {"step": "region", "value": "faces"}), change(photo))
+
+
+def test_a_network_for_faces_does_not_retouch_the_whole_photo(photo, tmp_path):
+    with pytest.raises(ValueError, match="abpn retouches faces"):
+        apply_recipe(recipe(WHOLE), FacesNetwork(), photo, tmp_path / "x.png")
+
+
+def test_the_result_says_what_was_retouched(photo, tmp_path):
+    whole = apply_recipe(recipe(WHOLE), DrawnNetwork(), photo, tmp_path / "whole.png")
+    assert str(whole) == "the whole photo, 1 steps of the recipe" and whole.num_faces == 0
+    assert str(apply_recipe(recipe(), DrawnNetwork(), photo, tmp_path / "face.png")).startswith("1 face, 0 steps")
 
 
 def test_a_blemish_is_brought_back_and_removed_again(photo):
@@ -141,7 +183,7 @@ def test_blemishes_on_a_coarse_grid(scale, monkeypatch):
 
 def test_a_view_shows_what_is_written(photo):
     state = recipe({"step": "blemish", "at": list(MOLE), "on": False}, {"step": "strength", "value": 0.7}).state
-    (layer,) = RetouchedFaces.compute(DrawnNetwork(), Photo.open(photo), state.faces).edited(state)
+    (layer,) = RetouchedParts.compute(DrawnNetwork(), Photo.open(photo), state).edited(state)
     whole, _ = layer.read(*CROP)
     part, _ = layer.read(90, 80, 40, 30)
     np.testing.assert_array_equal(part, whole[60:90, 50:90])
@@ -172,8 +214,8 @@ def test_a_file_makes_the_round_trip_and_gives_the_same_bytes(photo, tmp_path):
 def test_the_change_alone_gives_the_result_as_linear_light(photo, tmp_path):
     state = recipe().state
     opened = Photo.open(photo)
-    layers = RetouchedFaces.compute(DrawnNetwork(), opened, state.faces).edited(state)
-    write_change(opened, layers, tmp_path / "anna.change.tif")
+    layers = RetouchedParts.compute(DrawnNetwork(), opened, state).edited(state)
+    write_change(Photo.open(photo), pasted_rows(opened, layers), tmp_path / "anna.change.tif")
     layer = pyvips.Image.new_from_file(str(tmp_path / "anna.change.tif"))
     assert layer.format == "ushort" and layer.get_typeof("icc-profile-data")
     before = opened.read().astype(float) / 255
@@ -193,6 +235,7 @@ def test_the_change_alone_gives_the_result_as_linear_light(photo, tmp_path):
         ({"steps": [{"step": "strength", "value": 2}]}, "between 0 and 1"),
         ({"steps": [{"step": "strength"}]}, "step 1 of the recipe is damaged"),
         ({"steps": [3]}, "step 1 of the recipe is damaged"),
+        ({"steps": [{"step": "region", "value": "sky"}]}, "no region 'sky'"),
         ({"steps": [{"step": "face", "face": 7, "on": True}]}, "no face 7"),
         ({"steps": [{"step": "face", "face": 0, "on": 1}]}, "true or false"),
         ({"steps": [{"step": "size", "size": "huge", "on": True}]}, "no size 'huge'"),

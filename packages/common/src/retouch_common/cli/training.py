@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import click
 
-from retouch_common.cli.options import device_option, set_option
+from retouch_common.cli.options import device_option, option_group, set_option
 from retouch_common.config import apply_overrides, load_yaml, parse_overrides
 
 STOPPED = 75
@@ -36,7 +36,7 @@ def training_options(
 ) -> Callable[[F], F]:
     """Add the options of a training command; ``data`` and ``presets`` are the help of --data and --preset."""
     names = f"{', '.join(presets[:-1])} or {presets[-1]}."
-    options = (
+    return option_group(
         click.option("--preset", default="recommended", show_default=True, help=names),
         click.option("--data", required=True, metavar="DATA", help=data),
         click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run directory."),
@@ -52,13 +52,6 @@ def training_options(
         click.option("--tensorboard", is_flag=True, help="Also write TensorBoard event files."),
         device_option,
     )
-
-    def add(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
 
 
 def chosen_configuration(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line, printable
 from retouch_common.faces.face import NoFaceFound
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from retouch_common.photo.stripping import Strip
 
 P = TypeVar("P")
+
+PHOTOS_AT_ONCE = 2  # each needs the memory of a photo
 
 # Images that cannot be retouched but whose absence from a folder's report a user would notice.
 REPORTED_SUFFIXES = (".gif", ".bmp", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".exr", *RAW_SUFFIXES)
@@ -234,11 +238,13 @@ def run_jobs(
 ) -> list[str]:
     """Process many photos; a failure does not stop the others.
 
+    Two photos are processed at once, so that decoding and encoding one overlap with the network on the other.
+
     Args:
         jobs: Inputs and outputs; folders of outputs are created.
-        work: Processes a job and returns its summary.
+        work: Processes a job and returns its summary; called from several threads.
         overwrite: See :func:`find_collisions`.
-        report: Called with a line for each processed photo.
+        report: Called with a line for each processed photo, in the order of ``jobs``.
         kept: See :func:`find_collisions`.
         copy_faceless: Writes the output of a photo for which ``work`` raises ``NoFaceFound``; None to let it fail.
         keep_times: Give outputs the modification times of their photos.
@@ -248,27 +254,57 @@ def run_jobs(
     """
     failures = []
     collisions = find_collisions(jobs, kept=kept, overwrite=overwrite)
-    with progress_bar(disable=len(jobs) < 2) as bar:
-        for index, job in enumerate(bar.track(jobs, description="Photos")):
-            if index in collisions:
-                failures.append(printable(collisions[index]))
-                continue
-            try:
-                done = run_job(job, work, copy_faceless=copy_faceless, keep_times=keep_times)
-            except Exception as error:
-                if os.environ.get(TRACEBACK_VARIABLE) == "1":
-                    raise
-                failures.append(failure_line(job.source, error))
+
+    def attempt(index: int) -> tuple[bool, str]:
+        """Return whether a job succeeded, and its line: an exception would keep the photo in memory until read."""
+        job = jobs[index]
+        if index in collisions:
+            return False, printable(collisions[index])
+        try:
+            done = run_job(job, work, copy_faceless=copy_faceless, keep_times=keep_times)
+        except Exception as error:
+            if os.environ.get(TRACEBACK_VARIABLE) == "1":
+                raise
+            return False, failure_line(job.source, error)
+        return True, printable(f"{job.source} -> {job.target}: {done}")
+
+    with progress_bar(disable=len(jobs) < 2) as bar, _overlapping(len(jobs)) as start:
+        outcomes = start(attempt, range(len(jobs)))
+        for succeeded, line in bar.track(outcomes, total=len(jobs), description="Photos"):
+            if succeeded:
+                report(line)
             else:
-                report(printable(f"{job.source} -> {job.target}: {done}"))
+                failures.append(line)
     return failures
 
 
-def copy_unchanged(job: Job, *, quality: int | None = None, strip: Strip | None = None) -> None:
+@contextlib.contextmanager
+def _overlapping(num_jobs: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Provide a ``map`` that runs ``PHOTOS_AT_ONCE`` calls at once, each with its share of PyTorch's threads.
+
+    An interruption waits for the calls that run, and starts no further ones.
+    """
+    if num_jobs < 2:
+        yield map
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(
+        PHOTOS_AT_ONCE, "photo", torch.set_num_threads, initargs=(max(1, threads // PHOTOS_AT_ONCE),)
+    )
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # part of this setting is global
+
+
+def copy_unchanged(job: Job, *, quality: int | None = None, strip: Strip | None = None, convert: bool = False) -> None:
     """Write the output of a job without changing pixels; arguments of :meth:`Photo.write_stripes`."""
     from retouch_common.photo.io import Photo
 
-    Photo.open(job.source, max_pixels=None).write_unchanged(job.target, quality=quality, strip=strip)
+    Photo.open(job.source, max_pixels=None).write_unchanged(job.target, quality=quality, strip=strip, convert=convert)
 
 
 def failure_line(source: Path, error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Changes of faces that are read in any order: for views of a part, and for edits of the change itself.
+"""Changes of photos that are read in any order: for views of a part, and for edits of the change itself.
 
 A command streams a photo from top to bottom, once. Where a person decides which parts of a change stay, it is computed
 once and read as often as they look.
@@ -70,6 +70,22 @@ def crop_changes(
         np.subtract(retoucher(source.image, strength=1.0), source.image, out=difference, dtype=wide)
         changes.append(CropChange(photo, crop, difference, mask))
     return changes
+
+
+def photo_change(photo: Photo, retoucher: ArrayRetoucher) -> CropChange:
+    """Retouch the whole photo as :func:`retouch_common.inference.regions.retouched_rows` does.
+
+    Raises:
+        ValueError: If the photo is damaged.
+    """
+    wide = np.int16 if photo.dtype == np.uint8 else np.int32
+    difference = _allocate((photo.height, photo.width, 3), np.dtype(wide))
+    before, y = Photo.open(photo.path, max_pixels=None), 0
+    for after in retoucher.stripes(photo, strength=1.0):
+        rows = slice(y, y + len(after))
+        np.subtract(after, before.read_rows(rows.start, rows.stop), out=difference[rows], dtype=wide)
+        y += len(after)
+    return CropChange(photo, (0, 0, photo.width, photo.height), difference, None)
 
 
 def _allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -1,12 +1,13 @@
-"""Companions of a retouched photo: maps of the network, and comparisons of before and after."""
+"""Companions of a retouched photo: maps of the network, comparisons of before and after, and the change alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyvips
 
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.photo.sink import atomic_image_output, stream_rows
@@ -64,3 +65,35 @@ def write_map(path: Path, height: int, width: int, layers: Sequence[AlignedLayer
             np.dtype(np.uint8),
             lambda image: image.copy(interpretation="b-w").pngsave(str(temporary)),
         )
+
+
+def write_change(photo: Photo, rows: Iterable[np.ndarray], path: Path) -> None:
+    """Write the change of a photo alone as a 16-bit sRGB TIFF, to be blended over it in other programs.
+
+    A pixel is (1 + after - before) / 2 in [0, 1]: grey where nothing changes. Over the photo in sRGB, with the blend
+    mode Linear Light, it gives the changed photo.
+
+    Args:
+        photo: Photo as it was; not the object that ``rows`` read.
+        rows: The changed photo: consecutive blocks (n, width, 3) of the photo's dtype.
+        path: Output.
+
+    Raises:
+        OSError: If it cannot be written.
+        ValueError: If the photo is damaged.
+    """
+    limit = np.iinfo(photo.dtype).max
+
+    def layer() -> Iterator[np.ndarray]:
+        y = 0
+        for after in rows:
+            change = after.astype(np.float64) - photo.read_rows(y, y + len(after))
+            y += len(after)
+            yield np.rint(65535 * (0.5 + change / (2 * limit))).astype(np.uint16)
+
+    def save(image: pyvips.Image) -> None:
+        image = image.copy(interpretation="rgb16")
+        image.tiffsave(str(temporary), compression="deflate", predictor="horizontal", profile="srgb")
+
+    with atomic_image_output(path) as temporary:
+        stream_rows(layer(), photo.width, photo.height, 3, np.dtype(np.uint16), save)

@@ -16,6 +16,7 @@ import numpy as np
 import pyvips
 import torch
 
+from retouch_common.metrics.evaluation import console
 from retouch_common.ranges import from_levels
 from retouch_common.training.sheets import save_sheet
 
@@ -99,6 +100,7 @@ def draw_blemishes(portrait: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         max_count=160.0,
         spot_weights={"papule": 3.0, "pustule": 1.5, "red_spot": 3.0, "dark_spot": 2.0},
         area_probabilities={},
+        red_variety=0.0,
     )
     pair = BlemishSynthesizer(config)(
         from_levels(portrait[VIEW]),
@@ -155,7 +157,6 @@ def _amplified(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def _print_table(outputs: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Print PSNR to the original portrait, inside and outside the blemishes, of the identity and all outputs."""
-    from rich.console import Console
     from rich.table import Table
 
     truth = astronaut()
@@ -167,16 +168,17 @@ def _print_table(outputs: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     for title, photo, drawn in ((AS_SHE_IS, truth, np.zeros_like(mask)), (DRAWN, blemished, mask)):
         for name, image in {"identity": photo, **{name: pictures[title] for name, pictures in outputs.items()}}.items():
             changed = (image != photo).any(axis=-1).mean()
-            figures = [_psnr(image, truth, where) for where in (face, face & drawn, face & ~drawn)]
+            figures = [psnr_text(image[where], truth[where]) for where in (face, face & drawn, face & ~drawn)]
             table.add_row(title, name, *figures, f"{changed:.1%}")
-    Console(width=None if Console().is_terminal else 120).print(table)
+    console().print(table)
     print("PSNR in dB to the portrait without drawn blemishes, 8-bit RGB, within the face box.")
 
 
-def _psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray) -> str:
-    if not where.any():
+def psnr_text(image: np.ndarray, truth: np.ndarray) -> str:
+    """Return the PSNR of uint8 pixels in dB, as text: "equal" without an error, "-" without pixels."""
+    if not image.size:
         return "-"
-    error = np.square(image[where].astype(float) - truth[where]).mean()
+    error = np.square(image.astype(float) - truth).mean()
     return "equal" if error == 0 else f"{10 * np.log10(255**2 / error):.2f} dB"
 
 

@@ -45,11 +45,17 @@ class FacePlan:
 
 
 def plan_faces(
-    photo: Photo, *, face_boxes: Sequence[Box] = (), aligned: bool = False, frame: Frame = face_square
+    photo: Photo,
+    *,
+    face_boxes: Sequence[Box] = (),
+    aligned: bool = False,
+    frame: Frame = face_square,
+    overview: np.ndarray | None = None,
 ) -> FacePlan:
     """Choose the faces of a photo to process: the whole photo if it is aligned, ``face_boxes``, or the detector's.
 
-    Boxes are (x, y, w, h) in pixels of the upright photo; ``frame`` returns a face's square.
+    Boxes are (x, y, w, h) in pixels of the upright photo; ``frame`` returns a face's square; ``overview`` as of
+    :func:`retouch_common.inference.regions.locate_faces`.
 
     Raises:
         NoFaceFound: If no face is found.
@@ -61,7 +67,7 @@ def plan_faces(
     try:
         if aligned:
             return FacePlan((whole_square(photo.height, photo.width),), "the photo is said to be aligned")
-        faces = faces_from_boxes(face_boxes) if face_boxes else locate_faces(photo)
+        faces = faces_from_boxes(face_boxes) if face_boxes else locate_faces(photo, overview)
         if not faces:
             raise NoFaceFound(
                 f"{photo.path}: no face was found; give a face box, or say that the photo is aligned if a face fills it"

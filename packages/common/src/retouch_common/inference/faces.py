@@ -26,6 +26,7 @@ from torch import Tensor
 from retouch_common.faces.alignment import FaceSquare
 from retouch_common.faces.pasting import changed_rows
 from retouch_common.photo.sources import ArraySource, RowSource
+from retouch_common.weights import require_finite
 
 if TYPE_CHECKING:
     from retouch_common.parsing.skin import SkinSegmenter
@@ -64,8 +65,11 @@ def face_change(output: Tensor, image: Tensor) -> np.ndarray:
     """Return the change of faces without noise, (N, S, S, 3) float32 in [-1, 1].
 
     Model output and input are (N, 3, S, S) in [0, 1], the latter on the CPU.
+
+    Raises:
+        ValueError: If the output holds NaN or infinite values.
     """
-    change = suppress_noise(output.float().cpu() - image)
+    change = suppress_noise(require_finite(output).float().cpu() - image)
     return change.permute(0, 2, 3, 1).contiguous().numpy()
 
 

@@ -6,27 +6,30 @@ for entry in read_manifest("s3://bucket/photos?region=eu-west-1", out):
 
 from __future__ import annotations
 
-import io
 import os
 import posixpath
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from retouch_common.files import refuse_special
 from retouch_common.inference.batch import REPORTED_SUFFIXES
 from retouch_common.inference.names import COMPANION_ENDINGS
-from retouch_common.inference.storage import is_url, locate, named, storage_path
+from retouch_common.inference.storage import is_url, local_copy, locate, named, storage_path, unreadable
 from retouch_common.photo.formats import SUFFIXES
 
 if TYPE_CHECKING:
-    from pyarrow.fs import FileInfo
+    from pyarrow.fs import FileInfo, FileSystem
 
 LISTS = (".txt", ".parquet")
 COLUMN = "path"  # of a list in Parquet
-_CHUNK = 10_000  # files that are looked up at once
+_MAX_NAME, _MAX_PATH = 255, 4096  # of file systems
+_CHUNK = 1000  # files that are looked up at once
+_PATIENCE = 60  # seconds of failed look-ups, after which no further file of a storage is looked up
 _WILDCARD = re.compile(r"[*?[]")
 _GLOB = re.compile(r"\*\*/|\*|\?|\[[^]]+\]|.", re.DOTALL)
 
@@ -40,12 +43,14 @@ class Entry:
         relative: Path of its output below the output folder.
         size: Size in bytes; None if there is no such file.
         modified: Time of the last modification, in ns since 1970; None if the storage does not know it.
+        reason: Why its storage could not be asked for it, in one line; None if it could.
     """
 
     path: str
     relative: str
     size: int | None
     modified: int | None
+    reason: str | None = None
 
 
 def require_pyarrow() -> None:
@@ -146,46 +151,118 @@ def _is_photo(relative: str) -> bool:
 
 def _listed(name: str) -> list[Entry]:
     """Return the photographs of a text or Parquet file."""
-    filesystem, place = locate(name)
-    with filesystem.open_input_file(place) as file:
+    _, place = locate(name)
+    with local_copy(name) as file:
+        refuse_special(file)
         lines = _column(file, name) if place.lower().endswith(".parquet") else _lines(file, name)
     folder = posixpath.dirname(place) if is_url(name) else os.path.dirname(place)
+    for line in lines:
+        _refuse_impossible(line, name)
+    unreachable = _unreachable(lines, name)
     paths: list[tuple[str, str]] = []
     for line in lines:
         if is_url(line):
-            paths.append((line, locate(line)[1].lstrip("/")))
+            inside = storage_path(line).as_posix().partition(":/")[2] if _key(line) in unreachable else locate(line)[1]
+            relative = posixpath.normpath("/" + inside.lstrip("/")).lstrip("/")  # ".." ends at the root
+            paths.append((line, relative))
             continue
         whole = os.path.normpath(os.path.join(folder, line))
         relative = os.path.normpath(line)
         if os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir:
             relative = os.path.relpath(whole, os.path.splitdrive(whole)[0] + os.sep)
         paths.append((named(whole, name), relative))
-    return [entry for start in range(0, len(paths), _CHUNK) for entry in _looked_up(paths[start : start + _CHUNK])]
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    return [entry for chunk in chunks for entry in _looked_up(chunk, unreachable)]
 
 
-def _looked_up(paths: Sequence[tuple[str, str]]) -> Iterator[Entry]:
-    """Look up size and time of files, those of a filesystem at once."""
-    places: dict[Any, list[tuple[str, str, str]]] = {}
+def _refuse_impossible(line: str, name: str) -> None:
+    """Refuse a line of a list that cannot be a path, which would stop the look-up without saying where it stands."""
+    reason = None
+    if "\0" in line:
+        reason = "holds a NUL character"
+    elif max(len(os.fsencode(part)) for part in line.split("/")) > _MAX_NAME or len(line) > _MAX_PATH:
+        reason = "is too long"
+    if reason:
+        raise _impossible(line, name, reason)
+
+
+def _impossible(line: str, name: str, reason: str) -> ValueError:
+    return ValueError(f"{name}: {line[:200]!r} {reason}; correct or remove the line")
+
+
+def _key(path: str) -> tuple[str, str, str] | None:
+    """Return what the URLs of a storage have in common; None for a path."""
+    parts = urlsplit(path)
+    return (parts.scheme, parts.netloc, parts.query) if is_url(path) else None
+
+
+def _unreachable(lines: Sequence[str], name: str) -> dict[tuple[str, str, str] | None, str]:
+    """Return why storages of a list cannot be reached, by their keys; refuse lines of an unknown storage."""
+    unreachable = {}
+    for key, line in {_key(line): line for line in lines if is_url(line)}.items():
+        try:
+            locate(line)
+        except ValueError as error:
+            raise _impossible(line, name, f"cannot be opened: {error}") from None
+        except OSError as error:
+            unreachable[key] = unreadable(error)
+    return unreachable
+
+
+def _looked_up(
+    paths: Sequence[tuple[str, str]], unreachable: dict[tuple[str, str, str] | None, str]
+) -> Iterator[Entry]:
+    """Look up size and time of files, those of a storage at once; one that takes too long becomes unreachable."""
+    groups: dict[tuple[str, str, str] | None, list[tuple[str, str]]] = {}
     for path, relative in paths:
-        filesystem, place = locate(path)
-        key = (urlsplit(path).scheme, urlsplit(path).netloc, urlsplit(path).query) if is_url(path) else None
-        places.setdefault(key, []).append((path, relative, place))
-    found = {}
-    for group in places.values():
-        filesystem, _ = locate(group[0][0])
-        infos = filesystem.get_file_info([place for _, _, place in group])
-        found.update({path: _entry(info, path, rel) for (path, rel, _), info in zip(group, infos, strict=True)})
+        groups.setdefault(_key(path), []).append((path, relative))
+    found: dict[str, Entry] = {}
+    for key, group in groups.items():
+        if key not in unreachable:
+            entries, reason = _looked_up_in(locate(group[0][0])[0], group)
+            found.update((entry.path, entry) for entry in entries)
+            if reason is not None:
+                unreachable[key] = reason
+        for path, relative in group:
+            found.setdefault(path, Entry(path, relative, None, None, unreachable.get(key)))
     yield from (found[path] for path, _ in paths)
 
 
-def _lines(file: Any, name: str) -> list[str]:
+def _looked_up_in(filesystem: FileSystem, group: Sequence[tuple[str, str]]) -> tuple[list[Entry], str | None]:
+    """Look up files of a storage, together or, if that fails, one by one.
+
+    Returns:
+        The files, and None; or the first of them, and why the others are not looked up.
+    """
+    places = [locate(path)[1] for path, _ in group]
     try:
-        return [line for line in io.TextIOWrapper(file, "utf-8-sig").read().splitlines() if line.strip()]
+        infos = filesystem.get_file_info(places)
+    except OSError:
+        pass
+    else:
+        return [_entry(info, *names) for info, names in zip(infos, group, strict=True)], None
+    entries: list[Entry] = []
+    failing = 0.0
+    for (path, relative), place in zip(group, places, strict=True):
+        began = time.monotonic()
+        try:
+            entries.append(_entry(filesystem.get_file_info(place), path, relative))
+        except OSError as error:
+            entries.append(Entry(path, relative, None, None, unreadable(error)))
+            failing += time.monotonic() - began
+        if failing > _PATIENCE:
+            return entries, entries[-1].reason
+    return entries, None
+
+
+def _lines(file: Path, name: str) -> list[str]:
+    try:
+        return [line for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise ValueError(f"{name}: is not text in UTF-8; write a path per line") from None
 
 
-def _column(file: Any, name: str) -> list[str]:
+def _column(file: Path, name: str) -> list[str]:
     import pyarrow as pa
     from pyarrow import parquet
 

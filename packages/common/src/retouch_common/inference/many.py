@@ -129,7 +129,8 @@ class _Run:
             job = self._jobs[path]
             reason = self._refused.get(path) or self._refusal(entry, job)
             if reason:
-                self._finish(Result(path, FAILED, reason))
+                row = self._table.rows.get(path)
+                self._finish(Result(path, FAILED, reason, output=row and row.output))
             else:
                 self._table.record(Result(path, STARTED, output=self._out.name(job.target)))
                 yield Task(path, job, self._out, self._options.copy_faceless, self._options.keep_times)
@@ -177,7 +178,7 @@ class _Run:
     def _refusal(self, entry: Entry, job: Job) -> str | None:
         """Return why a photograph cannot be processed, before a worker tries."""
         if entry.size is None:
-            return f"{entry.path}: no such file"
+            return f"{entry.path}: {entry.reason or 'no such file'}"
         row = self._table.rows.get(entry.path)
         is_own = row is not None and row.output == self._out.name(job.target)
         for path in job.outputs:
@@ -186,7 +187,8 @@ class _Run:
             name = self._out.name(path)
             if self._holds(name) and not is_own and not self._options.overwrite:
                 return (
-                    f"{entry.path}: its output {name} is there already; choose another OUT, or --overwrite replaces it"
+                    f"{entry.path}: its output {name} is there already; "
+                    "choose another OUT, or --retry failed --overwrite replaces it"
                 )
         return None
 
@@ -198,7 +200,7 @@ def _path(name: str) -> Path:
 def _digest(start: functools.partial[Work], weights: str | None, options: ManyOptions) -> str:
     """Return a digest of all that outputs depend on besides the photographs."""
     settings = sorted((name, value) for name, value in start.keywords.items() if name != "overwrite")
-    out = options.out.url or os.path.abspath(options.out.path)
+    out = options.out.url or str(options.out.path)
     run = out, options.suffix, options.copy_faceless is not None, options.keep_times
     name = f"{start.func.__module__}.{start.func.__qualname__}"
     return hashlib.sha256(repr((name, start.args, settings, weights, run)).encode()).hexdigest()[:16]

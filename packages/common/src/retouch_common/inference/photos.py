@@ -4,7 +4,7 @@
     ...                                                # the paper's part: find faces, run the network
     write_photo(photo, target, rows, options, parts)
 
-A run over many files is :func:`retouch_common.cli.photos.retouch_all`.
+A run over many files is :func:`retouch_common.cli.photo_runs.retouch_all`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _NOT_RECORDED = (
     "compare", "overwrite", "provenance", "max_pixels", "mask", "protect", "mask_out", "report", "strip", "measure",
-    "sign",
+    "sign", "convert",
 )  # fmt: skip
 
 
@@ -45,6 +45,7 @@ class PhotoOptions:
         provenance: Whether the output's XMP says that and how a trained network changed it.
         sign: PEM file of a certificate chain and its key, to add content credentials (extra ``c2pa``); None for none.
         strip: Metadata that outputs do not carry: "gps", "all", or None; see :meth:`Photo.write_stripes`.
+        convert: Whether 16 bits may be rounded to 8 and transparency laid on white, where the output's format needs it.
         max_pixels: Largest photo that is opened, in pixels (WebP and AVIF: a fifth); None for any.
         measure: Whether to measure the share of pixels that are changed, which takes decoding the photo once more.
     """
@@ -56,6 +57,7 @@ class PhotoOptions:
     provenance: bool = True
     sign: Path | None = None
     strip: Strip | None = None
+    convert: bool = False
     max_pixels: int | None = MAX_PIXELS
     measure: bool = False
 
@@ -85,23 +87,6 @@ def require_strength(strength: float) -> None:
         raise ValueError(f"strength must lie between 0 and 1, not {strength}")
 
 
-def refuse_options_with_recipe(options: PhotoOptions) -> None:
-    """Refuse options that a recipe decides, where they differ from their defaults.
-
-    Raises:
-        ValueError: If there are such; the message names them.
-    """
-    output = {entry.name for entry in fields(PhotoOptions)} - {"face_boxes"}
-    decided = [
-        entry.name
-        for entry in fields(options)
-        if entry.name not in output and getattr(options, entry.name) != entry.default
-    ]
-    if decided:
-        names = ", ".join(name.replace("_", " ").replace("face boxes", "face box") for name in decided)
-        raise ValueError(f"a recipe says how to retouch; leave out {names}")
-
-
 def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Sequence[Path] = ()) -> Photo:
     """Open a photograph after checking that its outputs may be written; ``kept`` are further files that are read.
 
@@ -117,7 +102,7 @@ def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Seque
     job = plan_job(source, target, options.endings)
     refuse_collisions(job, kept=[*options.kept, *kept], overwrite=options.overwrite)
     photo = Photo.open(source, max_pixels=options.max_pixels)
-    photo.check_output(target)
+    photo.check_output(target, convert=options.convert)
     if options.sign is not None:
         load_certificate(options.sign)
         if options.strip is not None:
@@ -172,9 +157,10 @@ def write_photo(
             edit=edit if options.provenance else None,
             strip=options.strip,
             signature=signature,
+            convert=options.convert,
         )
     else:
-        photo.write_unchanged(target, quality=options.quality, strip=options.strip)
+        photo.write_unchanged(target, quality=options.quality, strip=options.strip, convert=options.convert)
     if comparison is not None:
         comparison.write(Photo.open(target, max_pixels=None), sibling_path(target, COMPARISON))
     return changes.count / (photo.height * photo.width) if options.measure else None
@@ -202,6 +188,7 @@ def edit_record(
     package: str | None = None,
     settings: Mapping[str, object] | None = None,
     when: str | None = None,
+    backend: str = "torch",
 ) -> Edit:
     """Return what an output's history says of an edit.
 
@@ -211,6 +198,7 @@ def edit_record(
         package: Package that edits; by default that of the options.
         settings: Settings; by default the options that matter.
         when: Time of the edit in UTC, as ISO 8601; None for now.
+        backend: What ran the network; recorded with the settings unless it was PyTorch.
     """
     from retouch_common.photo.xmp import Edit
 
@@ -222,6 +210,8 @@ def edit_record(
             if entry.name not in _NOT_RECORDED
             and isinstance(value := getattr(options, entry.name), (bool, int, float, str))
         }
+    if backend != "torch":
+        settings = {**settings, "backend": backend}
     try:
         version = metadata.version(package.replace("_", "-"))
     except metadata.PackageNotFoundError:

@@ -85,13 +85,10 @@ class RegionPlan:
         return f"{what}, because {self.reason}"
 
 
-def plan_region(
-    photo: Photo, region: Region = "auto", *, face_boxes: Sequence[Box] = (), margin: float = FACE_MARGIN
-) -> RegionPlan:
+def plan_region(photo: Photo, region: Region = "auto", *, face_boxes: Sequence[Box] = ()) -> RegionPlan:
     """Choose the part of a photo to retouch: its faces or the whole frame; with "auto" its faces, or none.
 
-    ``face_boxes`` (x, y, w, h), in pixels of the upright photo, replace the detector. The side of a crop is ``margin``
-    times the longer side of the face's box.
+    ``face_boxes`` (x, y, w, h), in pixels of the upright photo, replace the detector.
 
     Raises:
         ValueError: If the region is "faces" and none is found, the detector's weights are unavailable, a box lies
@@ -105,7 +102,7 @@ def plan_region(
         return RegionPlan("photo", (), "the region 'photo' was asked for")
     if face_boxes:
         try:
-            return _faces_plan(photo, faces_from_boxes(face_boxes), margin, "the face box was given")
+            return _faces_plan(photo, faces_from_boxes(face_boxes), "the face box was given")
         except ValueError as error:
             raise ValueError(f"{photo.path}: {error}") from None
     try:
@@ -114,14 +111,16 @@ def plan_region(
         raise ValueError(f"{photo.path}: {error}; or give a face box, or use the region 'photo'") from error
     if faces:
         asked = "that is what was found" if region == "auto" else "the region 'faces' was asked for"
-        return _faces_plan(photo, faces, margin, asked)
+        return _faces_plan(photo, faces, asked)
     if region == "faces":
         raise NoFaceFound(f"{photo.path}: no face was found; give a face box, or use the region 'photo'")
     return RegionPlan("faces", (), "no face was found; the region 'photo' retouches the whole frame")
 
 
-def locate_faces(photo: Photo) -> list[Face]:
+def locate_faces(photo: Photo, overview: np.ndarray | None = None) -> list[Face]:
     """Detect the faces of a photo of any size, in its pixels, largest first.
+
+    ``overview`` is the photo reduced to ``DETECTION_SIDE`` by :meth:`Photo.thumbnail`; by default it is decoded here.
 
     Raises:
         DetectorUnavailable: If the detector's weights are unavailable.
@@ -130,7 +129,10 @@ def locate_faces(photo: Photo) -> list[Face]:
     faces: list[Face] = []
     for part in _detection_parts(photo.width, photo.height):
         left, top, width, height = part
-        small = photo.thumbnail(DETECTION_SIDE, None if (width, height) == (photo.width, photo.height) else part)
+        if (width, height) != (photo.width, photo.height):
+            small = photo.thumbnail(DETECTION_SIDE, part)
+        else:
+            small = photo.thumbnail(DETECTION_SIDE) if overview is None else overview
         scale = np.array([width / small.shape[1], height / small.shape[0]])
         for face in detect_faces(small):
             x, y, w, h = (float(value) for value in np.array(face.box) * np.tile(scale, 2))
@@ -199,8 +201,8 @@ def crop_weights(photo: Photo, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
     return across, down
 
 
-def _faces_plan(photo: Photo, faces: Sequence[Face], margin: float, reason: str) -> RegionPlan:
-    crops = tuple(face_crop(face, photo.height, photo.width, margin) for face in faces)
+def _faces_plan(photo: Photo, faces: Sequence[Face], reason: str) -> RegionPlan:
+    crops = tuple(face_crop(face, photo.height, photo.width, FACE_MARGIN) for face in faces)
     return RegionPlan("faces", crops, reason, tuple(faces))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from retouch_common.files import atomic_output, exclusive
+from retouch_common.files import atomic_output, exclusive, refuse_special
 
 DONE, FAILED, STARTED = "done", "failed", "started"
 
@@ -92,6 +92,7 @@ def open_results(path: Path) -> Iterator[ResultsTable]:
         OSError: If it cannot be read or written.
         ValueError: If the file is another one, or another process writes it.
     """
+    refuse_special(path)
     if not path.parent.is_dir():
         raise ValueError(f"{path}: the folder {path.parent} does not exist; create it, or choose another file")
     journal = path.with_name(f"{path.name}.journal")

@@ -1,7 +1,7 @@
 """Files by path, or by URL in object storage, which pyarrow's filesystems open.
 
 These take credentials from where the storage's own tools look for them, and options from the URL's query:
-``s3://bucket/photos?region=eu-west-1``.
+``s3://bucket/photos?region=eu-west-1``. ``gs://anonymous@bucket/photos`` is opened without credentials.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from retouch_common.inference.batch import Job
 
 OUTPUT_SCHEMES = ("s3", "gs")
+TIMEOUT_SECONDS = 10  # without a byte from S3, of which there are three attempts
+RETRY_SECONDS = 30  # at Google Cloud Storage, pyarrow's default is 15 minutes; a silent server takes it 2 minutes
+ANONYMOUS = "anonymous@"  # before a bucket that is opened without credentials
 
 
 def is_url(path: str) -> bool:
@@ -33,7 +36,12 @@ def is_url(path: str) -> bool:
 
 
 def locate(path: str) -> tuple[FileSystem, str]:
-    """Return the filesystem of a path or URL, and the path in it."""
+    """Return the filesystem of a path or URL, and the path in it.
+
+    Raises:
+        OSError: If the storage cannot be reached; most are reached later.
+        ValueError: If there is no such kind of storage.
+    """
     from pyarrow.fs import LocalFileSystem
 
     if not is_url(path):
@@ -47,7 +55,19 @@ def locate(path: str) -> tuple[FileSystem, str]:
 def _filesystem(scheme: str, host: str, query: str) -> tuple[FileSystem, str]:
     from pyarrow.fs import FileSystem
 
-    return FileSystem.from_uri(f"{scheme}://{host or '/'}{'?' if query else ''}{query}")
+    if scheme in ("gs", "gcs") and "retry_limit_seconds=" not in query:
+        query += f"{'&' if query else ''}retry_limit_seconds={RETRY_SECONDS}"
+    filesystem, root = FileSystem.from_uri(f"{scheme}://{host or '/'}{'?' if query else ''}{query}")
+    if filesystem.type_name == "s3":  # URLs cannot state time limits, and have eleven attempts
+        rebuild, (options,) = filesystem.__reduce__()
+        timeouts = {"connect_timeout": TIMEOUT_SECONDS, "request_timeout": TIMEOUT_SECONDS}
+        filesystem = rebuild({**options, **timeouts})
+    return filesystem, root
+
+
+def unreadable(error: OSError) -> str:
+    """Return why a storage does not give a file, in one line."""
+    return f"cannot be opened: {' '.join(str(error).split()).partition(' error_info=')[0]}"
 
 
 def named(place: str, like: str) -> str:
@@ -55,7 +75,8 @@ def named(place: str, like: str) -> str:
     if not is_url(like):
         return place
     parts = urlsplit(like)
-    return f"{parts.scheme}://{quote(place)}{'?' if parts.query else ''}{parts.query}"
+    anonymous = ANONYMOUS if parts.netloc.startswith(ANONYMOUS) else ""
+    return f"{parts.scheme}://{anonymous}{quote(place)}{'?' if parts.query else ''}{parts.query}"
 
 
 @contextlib.contextmanager
@@ -68,14 +89,23 @@ def local_copy(path: str) -> Iterator[Path]:
     if not is_url(path):
         yield Path(path)
         return
-    filesystem, place = locate(path)
     with ScratchDirectory("retouch-fetched-") as folder:
-        copy = Path(folder) / posixpath.basename(place)
-        with filesystem.open_input_stream(place) as source, open(copy, "wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-        if (modified := filesystem.get_file_info(place).mtime_ns) is not None:
-            os.utime(copy, ns=(modified, modified))
+        try:
+            copy = _fetch(path, Path(folder))
+        except OSError as error:
+            raise OSError(unreadable(error)) from error
         yield copy
+
+
+def _fetch(path: str, folder: Path) -> Path:
+    """Copy a file from object storage into a folder."""
+    filesystem, place = locate(path)
+    copy = folder / posixpath.basename(place)
+    with filesystem.open_input_stream(place) as source, open(copy, "wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+    if (modified := filesystem.get_file_info(place).mtime_ns) is not None:
+        os.utime(copy, ns=(modified, modified))
+    return copy
 
 
 @dataclass(frozen=True)
@@ -83,7 +113,7 @@ class OutputFolder:
     """A folder of outputs, on this machine or in object storage.
 
     Attributes:
-        path: Path of the folder, or what stands for its URL: Path("s3:/bucket/out") for ``s3://bucket/out``.
+        path: Absolute path of the folder; of a URL what stands for it, Path("s3:/bucket/out") for ``s3://bucket/out``.
         url: URL of the folder; None on this machine.
     """
 
@@ -133,10 +163,10 @@ def output_folder(given: Path) -> OutputFolder:
         return OutputFolder(storage_path(url), url)
     if (slash and len(scheme) > 1) or (given.exists() and not given.is_dir()):
         raise ValueError(f"--out {given}: must be a folder on this machine, or one at s3:// or gs://")
-    return OutputFolder(given)
+    return OutputFolder(Path(os.path.abspath(given)))  # the same from another working folder
 
 
 def storage_path(url: str) -> Path:
     """Return the path that stands for a URL in :class:`OutputFolder`."""
     parts = urlsplit(url)
-    return Path(f"{parts.scheme}:/{parts.netloc}{unquote(parts.path)}")
+    return Path(f"{parts.scheme}:/{parts.netloc.removeprefix(ANONYMOUS)}{unquote(parts.path)}")
