@@ -34,6 +34,33 @@ def application(photo, factories, first, device, folder, token, one_time_token):
 cli._create_app = application
 cli.studio(["--port", "0", "--no-browser"])
 """
+# Likewise; it answers with its folder, and then to the path /slow with nothing.
+SLOW_SCRIPT = """
+import time
+from retouch_common.studio import cli
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+def application(photo, factories, first, device, folder, token, one_time_token):
+    (folder / "upload.png").write_bytes(b"x")
+
+    async def slow(request):
+        await run_in_threadpool(time.sleep, 60)
+        return JSONResponse({})
+
+    def lines():
+        while True:
+            time.sleep(0.01)
+            yield b"{}"
+
+    routes = [Route("/slow", slow), Route("/lines", lambda request: StreamingResponse(lines()))]
+    return Starlette(routes=[Route("/", lambda request: PlainTextResponse(str(folder))), *routes])
+
+cli._create_app = application
+cli.studio(["--port", "0", "--no-browser"])
+"""
 
 
 def run(*arguments):
@@ -143,6 +170,30 @@ def test_it_ends_in_good_order_and_leaves_nothing(number, status):
     assert "Traceback" not in errors and not folder.exists()
     if number == signal.SIGINT:
         assert "has ended" in output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
+@pytest.mark.parametrize(
+    "path, number, status", [("slow", signal.SIGINT, 0), ("lines", signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+def test_it_ends_promptly_and_without_traces_while_a_request_runs(path, number, status):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        url = urlsplit(printed_address(process.stdout.readline()))
+        folder = Path(urllib.request.urlopen(f"http://{url.netloc}/", timeout=20).read().decode())
+        with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
+            connection.sendall(f"GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            time.sleep(0.5)
+            start = time.monotonic()
+            process.send_signal(number)
+            output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == status and errors == ""
+    assert output == ("The studio has ended.\n" if status == 0 else "")
+    assert time.monotonic() - start < cli.SHUTDOWN_TIMEOUT + 4 and not folder.exists()
 
 
 def test_a_connection_that_sends_no_request_is_closed(monkeypatch):

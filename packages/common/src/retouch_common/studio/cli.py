@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Mapping
@@ -93,7 +95,7 @@ def run_studio(
     device: str,
     browser: bool,
 ) -> None:
-    """Serve the studio until Ctrl+C.
+    """Serve the studio until Ctrl+C, which ends the process at once if requests are still running.
 
     Args:
         photo: Photo that the page opens with.
@@ -117,8 +119,12 @@ def run_studio(
             page = write_redirect_page(Path(folder), f"{address}{one_time_token}")
             # In a thread, since a text browser blocks; it waits until the first request is accepted.
             threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
-        serve(app, listener)
-    click.echo("The studio has ended.")
+        status = serve(app, listener)
+    if not status:
+        click.echo("The studio has ended.")
+    if status is not None:
+        sys.stdout.flush()
+        os._exit(status)  # the interpreter would wait for the threads of requests, in which networks run
 
 
 def write_redirect_page(folder: Path, address: str) -> Path:
@@ -158,14 +164,32 @@ def _create_app(
     return create_app(tools, context, token, one_time_token=one_time_token, first=first, start=start)
 
 
-def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Serve ``app`` on a listening socket until Ctrl+C."""
+def serve(app: ASGIApp, listener: socket.socket) -> int | None:
+    """Serve ``app`` on a listening socket until Ctrl+C; return the exit status if requests are still running.
+
+    Raises:
+        SystemExit: On SIGTERM, if no requests are running.
+    """
     import uvicorn
 
+    class Server(uvicorn.Server):
+        interrupted = False  # whether requests were running at the end
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # cancelled requests are not errors
+            self.interrupted = bool(self.server_state.tasks)
+            await super().shutdown(sockets)
+
+    server, status = Server(server_config(app)), 0
     try:
-        uvicorn.Server(server_config(app)).run(sockets=[listener])
+        server.run(sockets=[listener])
     except KeyboardInterrupt:
-        return  # raised again by uvicorn after a clean shutdown
+        pass  # raised again by uvicorn after a clean shutdown, as is SystemExit
+    except SystemExit as ending:
+        if not server.interrupted:
+            raise
+        status = int(ending.code or 0)
+    return status if server.interrupted else None
 
 
 def server_config(app: ASGIApp) -> uvicorn.Config:

@@ -8,7 +8,10 @@ import weakref
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+if TYPE_CHECKING:
+    from retouch_common.photo.io import Photo
 
 DECODE_LOCK = threading.Lock()
 """Held while a photo is opened: some formats are decoded into memory, which only one tool at a time may do."""
@@ -43,6 +46,26 @@ class StoredFile:
         """Delete the file now if it is owned."""
         if self._delete is not None:
             self._delete()
+
+
+def export_paths(photo: Photo, file: StoredFile, folder: Path, suffix: str | None, ending: str) -> tuple[Path, str]:
+    """Return a new path in ``folder`` for an export of a photo, and the name ``STEM.ending.suffix`` for its download.
+
+    Args:
+        photo: The photo.
+        file: Its file.
+        folder: Directory of temporary exports.
+        suffix: Suffix of the format; None for that of the photo.
+        ending: What was done, for the name.
+
+    Raises:
+        ValueError: If the format cannot hold the photo.
+    """
+    original, suffixes = Path(file.basename), photo.format.suffixes
+    if suffix is None:
+        suffix = original.suffix if original.suffix.lower() in suffixes else suffixes[0]
+    photo.check_output(Path(f"{original.stem}{suffix}"))
+    return folder / f"{secrets.token_hex(8)}{suffix}", f"{original.stem}.{ending}{suffix}"
 
 
 class FileRegistry:

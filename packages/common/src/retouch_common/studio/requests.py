@@ -46,7 +46,7 @@ async def stream_body(request: Request, limit: int, name: str, write: Callable[[
         ValueError: If it is empty.
         TimeoutError: If no chunk arrives for ``CHUNK_TIMEOUT`` seconds.
     """
-    allowed = f"{limit / 1e6:.3g} MB" if limit >= 100_000 else f"{limit / 1e3:.3g} kB"
+    allowed = f"{limit / 1e6:g} MB" if limit >= 100_000 else f"{limit / 1e3:.3g} kB"
     count = int(request.headers.get("content-length", "0")[:20])
     if count <= limit:
         count = 0
@@ -161,7 +161,7 @@ def parse_output_options(content: Any) -> tuple[str | None, dict[str, Any]]:
     if not isinstance(content, dict):
         raise ValueError("options must be an object")
     suffix, quality, strip = content.get("format"), content.get("quality"), content.get("strip")
-    if suffix is not None and suffix not in OUTPUT_SUFFIXES:
+    if suffix is not None and not (isinstance(suffix, str) and suffix in OUTPUT_SUFFIXES):
         raise ValueError(f"no format {truncate(str(suffix))}; there are {', '.join(OUTPUT_SUFFIXES)}")
     if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
         raise ValueError(f"quality must be between 1 and 100, not {truncate(str(quality))}")

@@ -10,6 +10,7 @@ Errors are {"error": one line} and, for some, further fields for the page.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -30,6 +31,7 @@ from retouch_common.studio.tools import Tool, ToolContext
 
 SHELL = Path(__file__).parent / "page"
 # Not from the system's MIME types, where .js may be text/plain, which browsers do not run.
+_PLACEHOLDER = re.compile("<!-- ([a-z-]+) -->")
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -96,18 +98,19 @@ def _page_handler(tool: Tool, tools: Sequence[Tool]) -> Callable[[Request], Resp
         file = tool.page / name
         return file.read_text(encoding="utf-8") if file.is_file() else ""
 
-    fragments = {file.stem: file.read_text(encoding="utf-8").rstrip() for file in SHELL.glob("*.html")}
-    page = fragments.pop("shell")
-    parts = {
+    parts = {file.stem: file.read_text(encoding="utf-8").rstrip() for file in SHELL.glob("*.html")}
+    parts |= {
         "title": escape(tool.title),
         "styles": "".join(f'<link rel="stylesheet" href="{escape(file.name)}">' for file in tool.page.glob("*.css")),
         "tabs": "".join(map(link, tools)) if len(tools) > 1 else "",
         "actions": part("actions.html"),
         "tool": part("tool.html"),
-        **fragments,
     }
-    for name, content in parts.items():
-        page = page.replace(f"<!-- {name} -->", content)
+
+    def fill(text: str) -> str:
+        return _PLACEHOLDER.sub(lambda found: fill(parts.get(found[1], "")), text)
+
+    page = fill(parts["shell"])
 
     def serve(request: Request) -> Response:
         return HTMLResponse(page)

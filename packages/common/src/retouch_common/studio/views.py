@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from retouch_common.faces.yunet import DETECTION_SIDE
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.studio.files import DECODE_LOCK, StoredFile
@@ -31,12 +32,14 @@ class PhotoPreview:
     Attributes:
         file: Its file.
         photo: The photo, opened for random access; ``lock`` is held while it is read.
+        overview: The photo reduced for face detection, (h, w, 3) uint8.
         proxy: The photo reduced by ``factor``, (h, w, 3) uint8.
         factor: Reduction factor of the proxy.
     """
 
     file: StoredFile
     photo: Photo
+    overview: np.ndarray
     proxy: np.ndarray
     factor: int
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -45,15 +48,20 @@ class PhotoPreview:
     def open(cls, file: StoredFile) -> PhotoPreview:
         """Open a photo and reduce it.
 
+        The file is decoded once: a large JPEG reduced, and again only when its pixels are read; others in full.
+
         Raises:
             OSError: It cannot be read.
             ValueError: It is not a photo, or too large.
         """
         with DECODE_LOCK:
             photo = Photo.open(file.path)
-            longest = max(photo.width, photo.height)
-            factor = -(-longest // PROXY_SIDE)
-            return cls(file, photo, photo.thumbnail(-(-longest // factor)), factor)
+            if photo.reduction(DETECTION_SIDE) == 1:
+                photo.load()
+            overview = photo.thumbnail(DETECTION_SIDE)
+            factor = -(-max(photo.width, photo.height) // PROXY_SIDE)
+            proxy = _resize(overview, -(-photo.width // factor), -(-photo.height // factor))
+            return cls(file, photo, overview, proxy, factor)
 
     @property
     def max_level(self) -> int:
@@ -92,6 +100,7 @@ class PhotoPreview:
             "name": self.file.basename,
             "width": self.photo.width,
             "height": self.photo.height,
+            "format": self.photo.format.suffixes[0][1:],
             "bits": 8 * self.photo.dtype.itemsize,
             "factor": self.factor,
         }
@@ -101,11 +110,18 @@ def encode_view(pixels: np.ndarray, width: int, height: int) -> bytes:
     """Encode (h, w, 3) uint8 or uint16 as JPEG, reduced to at most this width and height."""
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
-    image = image_from_array(np.ascontiguousarray(pixels), "srgb")
-    if width < image.width or height < image.height:
-        image = image.resize(width / image.width, vscale=height / image.height)
+    image = image_from_array(_resize(pixels, min(width, pixels.shape[1]), min(height, pixels.shape[0])), "srgb")
     data: bytes = image.jpegsave_buffer(Q=QUALITY, subsample_mode="off")
     return data
+
+
+def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Reduce (h, w, 3) uint8 to this width and height."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    image = image_from_array(np.ascontiguousarray(pixels), "srgb")
+    reduced: np.ndarray = image.resize(width / image.width, vscale=height / image.height).numpy()
+    return reduced
 
 
 def parse_view(values: Sequence[Any]) -> tuple[Window, tuple[int, int]]:

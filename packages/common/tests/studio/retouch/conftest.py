@@ -16,7 +16,7 @@ def one_face(monkeypatch):
     """Photographs as wide as WIDTH, or a multiple of it, show a face, others none."""
     from retouch_common.studio.retouch import session
 
-    def locate(photo):
+    def locate(photo, overview):
         scale = photo.width / WIDTH
         if scale % 1:
             return []

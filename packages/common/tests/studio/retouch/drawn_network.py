@@ -8,7 +8,8 @@ from retouch_common.studio.retouch.networks import Overlay
 WIDTH, HEIGHT = 360, 300
 FACE = Face((120.0, 60.0, 100.0, 120.0), 1.0, np.full((5, 2), np.nan, np.float32))
 MOLE, SPOT, PATCH = (150, 100), (195, 100), (170, 150)  # x, y: of medium, small and large size
-DISCS = ((*MOLE, 4, 60), (*SPOT, 1, 60), (*PATCH, 12, 40))  # with radius and levels
+OUTSIDE = (60, 240)  # of the face
+DISCS = ((*OUTSIDE, 4, 60), (*MOLE, 4, 60), (*SPOT, 1, 60), (*PATCH, 12, 40))  # with radius and levels
 
 
 class DrawnChange:
@@ -25,7 +26,7 @@ class DrawnChange:
         return difference, np.ones((height, width), np.float32)
 
 
-class DrawnNetwork:
+class FacesNetwork:
     name, title, overlays = "drawn", "Drawn", {"heat": "Heat", "layer": "Layer"}
     weights_sha256 = "a" * 64
     runs = 0
@@ -43,7 +44,13 @@ class DrawnNetwork:
         return [Overlay(tuple(map(round, face.box)), np.full(shape, 0.5, np.float32)) for face in faces]
 
 
-class OtherNetwork(DrawnNetwork):
+class DrawnNetwork(FacesNetwork):
+    def photo_change(self, photo):
+        whole = Face((0, 0, photo.width, photo.height), 1.0, FACE.landmarks)
+        return DrawnChange(whole, round(photo.width / WIDTH), 257 if photo.dtype == np.uint16 else 1)
+
+
+class OtherNetwork(FacesNetwork):
     name, title, overlays = "other", "Other", {}
 
     def changes(self, photo, faces):

@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 import pyvips
-from drawn_network import FACE, HEIGHT, MOLE, PATCH, SPOT, WIDTH, DrawnNetwork, decoded, encoded, pixels
+from drawn_network import FACE, HEIGHT, MOLE, OUTSIDE, PATCH, SPOT, WIDTH, DrawnNetwork, decoded, encoded, pixels
 from PIL import Image
-from retouch_common.inference.recipe import Recipe, apply_recipe
+from retouch_common.inference.recipe import Recipe
+from retouch_common.inference.recipe_retouching import apply_recipe
 from retouch_common.photo.io import Photo
 
 OFF = {"step": "blemish", "at": list(MOLE), "on": False}
@@ -45,6 +46,7 @@ def test_about_names_networks_and_formats(client):
     about = client.get("/api/about").json()
     assert [network["name"] for network in about["networks"]] == ["drawn", "other"]
     assert about["networks"][0]["overlays"] == {"heat": "Heat", "layer": "Layer"}
+    assert [network["whole_photo"] for network in about["networks"]] == [True, False]
     assert about["formats"] == ["jpg", "png", "tif", "webp", "avif"]
 
 
@@ -110,6 +112,26 @@ def test_the_export_is_what_the_command_replays_byte_for_byte(client, tmp_path):
     assert read.name == "anna.jpg" and read.weights == "a" * 64
     apply_recipe(read, DrawnNetwork("cpu"), tmp_path / "anna.jpg", tmp_path / "replayed.png")
     assert (tmp_path / "replayed.png").read_bytes() == exported.content
+
+
+@pytest.mark.parametrize("width", [WIDTH, WIDTH - 10])
+def test_the_whole_photo(client, width, tmp_path, refused):
+    data = encoded(pixels()[:, :width])
+    photo, whole = opened(client, data), {"step": "region", "value": "photo"}
+    base = before(client, photo, (0, 0, width, HEIGHT))
+    added = view(client, photo, whole, PROTECT, window=(0, 0, width, HEIGHT)) - base
+    assert added[OUTSIDE[::-1]].min() > 50 and abs(added[PATCH[::-1]]).max() <= 3
+    state = client.post("/api/state", json=request_body(photo, whole)).json()
+    assert state["region"] == "photo" and len(state["blemishes"]) == 4
+    (part,) = client.post("/api/overlay", json=request_body(photo, whole, name="heat")).json()["parts"]
+    assert part["box"] == [0, 0, width, HEIGHT]
+    exported = client.post("/api/export", json=request_body(photo, whole, OFF, PROTECT)).content
+    recipe = Recipe.from_json(client.post("/api/recipe", json=request_body(photo, whole, OFF, PROTECT)).json())
+    (tmp_path / "anna.png").write_bytes(data)
+    apply_recipe(recipe, DrawnNetwork("cpu"), tmp_path / "anna.png", tmp_path / "replayed.png")
+    assert (tmp_path / "replayed.png").read_bytes() == exported
+    answer = client.post("/api/state", json=request_body(photo, whole) | {"network": "other"})
+    assert "other retouches faces" in refused(answer, 422)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", None])

@@ -4,13 +4,21 @@ import { download } from "./files.js";
 import { bindSlider } from "./range.js";
 import { attempt, byId, withBusy } from "./shell.js";
 
+const LOSSLESS = ["png", "tif"]; // formats without a quality
+
 export const EXPORT_DEFAULTS = { format: "", quality: 95, strip: "", provenance: true };
 
 export function bindExport(store, formats) {
   byId("format").append(new Option("as the photo", ""), ...formats.map((format) => new Option(format.toUpperCase(), format)));
   for (const name of ["format", "strip"]) byId(name).addEventListener("change", () => store.set({ [name]: byId(name).value }));
-  byId("provenance")?.addEventListener("change", ({ target }) => store.set({ provenance: target.checked }));
+  byId("provenance").addEventListener("change", ({ target }) => store.set({ provenance: target.checked }));
   bindSlider("quality", store, String);
+  store.subscribe(["format", "photo", "quality"], () => {
+    const format = store.get("format") || store.get("photo")?.format;
+    const lossless = LOSSLESS.includes(format);
+    byId("quality").disabled = lossless;
+    byId("quality-value").value = lossless ? `${format.toUpperCase()} loses nothing` : store.get("quality");
+  });
 }
 
 // Options of an export for the server.

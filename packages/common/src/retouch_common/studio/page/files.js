@@ -18,7 +18,8 @@ export function download(blob, name) {
 }
 
 // Accept files dropped on the page. targets: [element, overlay text, handler]; the first that contains the pointer wins.
-export function acceptDrops(targets, overlay) {
+// Of several files the first is handled, then onSeveral(file, count) is called.
+export function acceptDrops(targets, overlay, onSeveral) {
   let depth = 0;
   const hasFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
   const targetOf = (event) => targets.find(([element]) => element.contains(event.target));
@@ -39,13 +40,16 @@ export function acceptDrops(targets, overlay) {
   window.addEventListener("dragleave", (event) => {
     if (hasFile(event) && --depth <= 0) highlight(null);
   });
-  window.addEventListener("drop", (event) => {
+  window.addEventListener("drop", async (event) => {
     if (!hasFile(event)) return;
     event.preventDefault();
     depth = 0;
     const target = targetOf(event);
     highlight(null);
-    const file = event.dataTransfer.files[0];
-    if (target && file) target[2](file);
+    const { files } = event.dataTransfer;
+    const [file, count] = [files[0], files.length]; // emptied when the event is over
+    if (!target || !file) return;
+    await target[2](file);
+    if (count > 1) onSeveral(file, count);
   });
 }

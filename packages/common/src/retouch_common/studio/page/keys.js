@@ -5,7 +5,7 @@
 //   command, plain: names of actions by key, with Ctrl and without a modifier
 //   held: names of actions that are called with true when the key is pressed, and with false when it is released
 
-const COMMAND = { z: "undo", "shift+z": "redo", y: "redo", o: "open", s: "save" };
+const COMMAND = { z: "undo", "shift+z": "redo", y: "redo", o: "open", s: "export" };
 const PLAIN = { "?": "help" };
 const WITHOUT_PHOTO = ["open", "help"];
 

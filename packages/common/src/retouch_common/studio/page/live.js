@@ -3,6 +3,10 @@
 const DEBOUNCE = 90; // debounce in ms
 const MAX_DELAY = 300; // maximum delay in ms during continuous changes
 
+// A time in milliseconds as text, from a second on in seconds.
+export const formatTime = (milliseconds) =>
+  milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+
 export class LiveRender {
   #timer = 0;
   #firstChange = 0;

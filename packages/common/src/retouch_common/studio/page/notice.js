@@ -21,6 +21,12 @@ export class Notice {
     this.#timer = setTimeout(() => this.clear(), 1000 * SECONDS);
   }
 
+  // Add a line to the notice that is shown, if any.
+  add(line) {
+    if (this.box.hidden) this.info(line);
+    else this.text.textContent += ` ${line}`;
+  }
+
   clear() {
     clearTimeout(this.#timer);
     this.box.hidden = true;

@@ -12,3 +12,6 @@ export const fetchAfter = async (request, view) => (await postJson("api/view", {
 
 export const exportPhoto = async (request, options) =>
   readDownload(await postJson("api/export", { ...request, options }), "photo");
+
+// The change alone, a TIFF file.
+export const exportChange = async (request) => readDownload(await postJson("api/export/change", request), "change.tif");

@@ -1,7 +1,14 @@
-// Mouse, pen and touch on the stage: panning, zooming, strokes of tools.
+// Mouse, pen, touch and keyboard on the stage: panning, zooming, strokes of tools.
 //
 // The middle button, the tool `panTool`, or any tool while Space is held moves the view; other buttons start a stroke.
-// Two fingers move and zoom, and cancel the stroke of the first one.
+// Two fingers move and zoom, and cancel the stroke of the first one. When the stage has the focus, the arrow keys move the
+// view, or the cursor of another tool (with Shift by small steps); Enter starts and ends its stroke, Escape cancels it.
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const PAN_STEP = 60; // of the view, in CSS pixels
+const CURSOR_STEPS = [10, 1]; // of the cursor, without and with Shift, in CSS pixels
+const BY_KEYBOARD = "keyboard"; // in place of the pointer's id of a stroke
+const MAIN_BUTTON = { button: 0, buttons: 1, altKey: false };
 
 export class Pointer {
   #touches = new Map(); // positions by pointer id
@@ -21,7 +28,8 @@ export class Pointer {
     for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.#up(event));
     stage.addEventListener("pointerleave", () => this.#setHover(null));
     stage.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
-    stage.addEventListener("keydown", (event) => this.#arrow(event));
+    stage.addEventListener("keydown", (event) => this.#key(event));
+    stage.addEventListener("blur", () => this.stroke?.pointerId === BY_KEYBOARD && this.#cancel());
   }
 
   get tool() {
@@ -118,11 +126,41 @@ export class Pointer {
     this.#setHover(this.viewport.point(event));
   }
 
-  #arrow(event) {
-    const step = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] }[event.key];
-    if (!step || event.target !== this.stage || !this.store.get("photo")) return;
+  #key(event) {
+    if (event.target !== this.stage || !this.store.get("photo")) return;
+    const arrow = ARROWS[event.key];
+    if (this.tool === this.panTool) {
+      if (!arrow) return;
+      this.viewport.pan(-PAN_STEP * arrow[0], -PAN_STEP * arrow[1]);
+    } else if (arrow) {
+      this.#moveCursor(arrow, CURSOR_STEPS[Number(event.shiftKey)]);
+    } else if (event.key === "Enter") {
+      this.#strokeByKey(event);
+    } else if (event.key === "Escape") {
+      this.#cancel();
+    } else return;
     event.preventDefault();
-    this.viewport.pan(...step);
+  }
+
+  #moveCursor([dx, dy], step) {
+    const { viewport } = this;
+    const [x, y] = this.hover ?? viewport.centre;
+    const point = [x + (dx * step) / viewport.scale, y + (dy * step) / viewport.scale];
+    viewport.reveal(...point);
+    if (this.stroke) this.callbacks.onMove?.(this.stroke, point);
+    this.#setHover(point);
+  }
+
+  #strokeByKey({ shiftKey }) {
+    this.#setHover(this.hover ?? this.viewport.centre);
+    if (this.stroke) {
+      const { stroke } = this;
+      this.stroke = null;
+      this.callbacks.onEnd?.(stroke, this.hover);
+    } else {
+      const stroke = this.callbacks.onStart?.({ ...MAIN_BUTTON, shiftKey }, this.tool, this.hover);
+      this.stroke = stroke ? Object.assign(stroke, { pointerId: BY_KEYBOARD }) : null;
+    }
   }
 
   #setHover(point) {

@@ -70,7 +70,7 @@ function bindPhoto(store) {
     links.forEach((link) => (link.href = link.dataset.path + query));
   });
   window.addEventListener("beforeunload", (event) => {
-    if (store.get("unsaved")) event.preventDefault();
+    if (store.get("unsaved") && !store.get("leaving")) event.preventDefault();
   });
 }
 
@@ -96,7 +96,8 @@ export async function start(store, { keys, buttons, actions, dropTargets, openPh
   bindButtons({ ...BUTTONS, ...buttons }, allActions);
   bindKeys(keys, allActions, () => Boolean(store.get("photo")));
   buildHelp(keys);
-  acceptDrops(dropTargets, byId("drop-overlay"));
+  acceptDrops(dropTargets, byId("drop-overlay"), ({ name }, count) =>
+    notice.add(`Of the ${count} files, only ${name} was taken: drop one at a time.`));
   const file = new URLSearchParams(location.search).get("file"); // id of a file that another tool has opened
   if (file) await openPhoto(file);
   document.documentElement.dataset.ready = "true";

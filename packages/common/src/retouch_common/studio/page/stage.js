@@ -2,7 +2,7 @@
 
 import { Compare } from "./compare.js";
 import { Layer } from "./images.js";
-import { LiveRender } from "./live.js";
+import { LiveRender, formatTime } from "./live.js";
 import { fetchAfter, fetchBefore, fetchState } from "./photos.js";
 import { byId, reportError } from "./shell.js";
 import { Viewport } from "./viewport.js";
@@ -22,6 +22,7 @@ export class PhotoStage {
       this.#details.schedule();
     });
     this.compare = new Compare(this.element, byId("divider"), byId("before-layer"), byId("divider"));
+    this.#bindHold();
     this.#live = new LiveRender((request) => this.#render(request), currentRequest, {
       onResult: (result, milliseconds, revision) => this.#showResult(result, milliseconds, revision),
       onError: (error) => {
@@ -35,6 +36,23 @@ export class PhotoStage {
     });
   }
 
+  #hold(held) {
+    this.compare.hold(held);
+    this.element.classList.toggle("comparing", held); // hides what lies over the photo
+    byId("hold").setAttribute("aria-pressed", held);
+  }
+
+  // The button is held by a pointer, or by Space or Enter.
+  #bindHold() {
+    for (const [event, held] of [
+      ["pointerdown", true], ["pointerup", false], ["pointerleave", false], ["keydown", true], ["keyup", false], ["blur", false],
+    ]) {
+      byId("hold").addEventListener(event, ({ key }) => {
+        if (!key || key === " " || key === "Enter") this.#hold(held);
+      });
+    }
+  }
+
   // Actions of the buttons and keys.
   get actions() {
     const { viewport } = this;
@@ -43,7 +61,7 @@ export class PhotoStage {
       zoomOut: () => viewport.zoom(0.8),
       fit: () => viewport.fit(),
       actualSize: () => viewport.actualSize(),
-      hold: (held) => this.compare.hold(held),
+      hold: (held) => this.#hold(held),
     };
   }
 
@@ -84,7 +102,7 @@ export class PhotoStage {
   async #showResult({ state, blob }, milliseconds, revision) {
     await this.#layers.after.showBase(blob);
     this.store.set({ state });
-    byId("latency").textContent = `${Math.round(milliseconds)} ms`;
+    byId("latency").textContent = formatTime(milliseconds);
     Object.assign(this.element.dataset, { state: "ready", revision });
   }
 

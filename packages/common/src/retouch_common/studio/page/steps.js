@@ -39,10 +39,12 @@ export class Steps {
   }
 }
 
-// Show the steps as a list of buttons that undo or redo to them. titleOf(step): text of a button
+// Show the steps as a list of buttons that undo or redo to them. titleOf(step): text of a button, which may depend on the
+// store's state
 export function bindStepList(store, steps, titleOf) {
   const list = byId("steps");
-  store.subscribe(["steps", "undone"], () => {
+  store.subscribe(["steps", "undone", "state"], () => {
+    const focused = [...list.querySelectorAll("button")].findIndex((button) => button.matches(":focus-visible"));
     const [done, undone] = [store.get("steps"), store.get("undone")];
     const rows = [["As found", 0], ...[...done, ...undone].map((step, index) => [titleOf(step), index + 1])];
     list.replaceChildren(
@@ -56,10 +58,18 @@ export function bindStepList(store, steps, titleOf) {
         return row;
       }),
     );
+    list.querySelectorAll("button")[focused]?.focus();
     byId("undo").disabled = !done.length;
     byId("redo").disabled = !undone.length;
-    list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+    scrollToRow(list, list.querySelector("[aria-current]"));
   });
+}
+
+// Scroll a list, and nothing around it, to a row's button.
+function scrollToRow(list, button) {
+  const [{ top, bottom }, row] = [list.getBoundingClientRect(), button.getBoundingClientRect()];
+  if (row.top < top) list.scrollTop -= top - row.top;
+  else if (row.bottom > bottom) list.scrollTop += row.bottom - bottom;
 }
 
 // Record the changes of a slider as steps, one for each drag. step(value): the step

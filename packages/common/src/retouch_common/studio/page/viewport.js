@@ -33,7 +33,8 @@ export class Viewport {
 
   // Zoom about a point of the stage, by default its centre.
   zoom(factor, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
-    const scale = Math.min(this.maxScale, Math.max(this.fitScale / 2, this.scale * factor));
+    const minScale = Math.min(this.fitScale / 2, 1 / (window.devicePixelRatio || 1)); // of small photos 1:1
+    const scale = Math.min(this.maxScale, Math.max(minScale, this.scale * factor));
     this.x = x - ((x - this.x) * scale) / this.scale;
     this.y = y - ((y - this.y) * scale) / this.scale;
     this.scale = scale;
@@ -68,6 +69,12 @@ export class Viewport {
     const [sx, sy] = [this.x + x * this.scale, this.y + y * this.scale];
     const inside = sx > 40 && sy > 40 && sx < this.stage.clientWidth - 40 && sy < this.stage.clientHeight - 40;
     if (!inside) this.pan(this.stage.clientWidth / 2 - sx, this.stage.clientHeight / 2 - sy);
+  }
+
+  // Position in the photo of the stage's centre.
+  get centre() {
+    const { clientWidth, clientHeight } = this.stage;
+    return [(clientWidth / 2 - this.x) / this.scale, (clientHeight / 2 - this.y) / this.scale];
   }
 
   // Position in the photo under a pointer.

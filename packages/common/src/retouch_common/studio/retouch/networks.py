@@ -17,7 +17,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from retouch_common.faces.face import Face
-from retouch_common.inference.recipe import RecipeNetwork
+from retouch_common.inference.recipe_retouching import RecipeNetwork
 from retouch_common.photo.io import Photo
 
 GROUP = "retouch.studio.networks"

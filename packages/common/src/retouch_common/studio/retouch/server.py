@@ -5,7 +5,7 @@
     GET  /api/photos/ID/faces           the boxes of its faces
     POST /api/photos/ID/recipe?name=    a recipe's file -> the description of a new entry of the photo
     GET  /api/photos/ID/before          ?x=&y=&w=&h=&width=&height= -> a crop of the photo, JPEG
-    POST /api/state                     a request -> strength, faces, blemishes, sizes
+    POST /api/state                     a request -> strength, region, faces, blemishes, sizes
     POST /api/view                      a request with window and size -> a crop of the result, JPEG
     POST /api/overlay                   a request with name -> parts: box, PNG as base64
     POST /api/export                    a request with options -> a file
@@ -13,7 +13,7 @@
     POST /api/recipe                    a request -> the recipe; {"saved": file} if it was written beside the photo
 
 A request is {"photo": ID, "network": name, "steps": [...], "time": ISO 8601}, see
-:mod:`retouch_common.inference.recipe`.
+:mod:`retouch_common.inference.recipe_steps`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,12 @@ class _Handlers:
 
     async def about(self, request: Request) -> Response:
         networks = [
-            {"name": name, "title": network.title, "overlays": dict(network.overlays)}  # type: ignore[attr-defined]
+            {
+                "name": name,
+                "title": network.title,  # type: ignore[attr-defined]
+                "overlays": dict(network.overlays),  # type: ignore[attr-defined]
+                "whole_photo": hasattr(network, "photo_change"),
+            }
             for name, network in self._session.networks.items()
         ]
         limit = self._session.limits.upload_bytes

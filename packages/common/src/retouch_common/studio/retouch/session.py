@@ -20,15 +20,17 @@ from retouch_common.faces.face import Face
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.inference.blemishes import SIZES
 from retouch_common.inference.changes import ReducedChange
+from retouch_common.inference.companions import write_change
 from retouch_common.inference.names import CHANGE, RECIPE, sibling_path
 from retouch_common.inference.photos import PhotoOptions
-from retouch_common.inference.recipe import Recipe, RetouchedFaces, apply_recipe, require_same_size, write_change
-from retouch_common.inference.regions import locate_faces
+from retouch_common.inference.recipe import Recipe, require_same_size
+from retouch_common.inference.recipe_retouching import RetouchedParts, apply_recipe
+from retouch_common.inference.regions import faces_from_boxes, locate_faces
 from retouch_common.photo.io import Photo
-from retouch_common.photo.pasting import paste_part
+from retouch_common.photo.pasting import paste_part, pasted_rows
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
-from retouch_common.studio.files import PhotoCache, StoredFile
+from retouch_common.studio.files import PhotoCache, StoredFile, export_paths
 from retouch_common.studio.retouch.networks import Overlay, StudioNetwork
 from retouch_common.studio.views import PhotoPreview, Window, encode_view
 
@@ -72,7 +74,7 @@ class OpenPhoto:
 class _Retouched:
     """The change of a network, in full resolution and on the proxy."""
 
-    full: RetouchedFaces
+    full: RetouchedParts
     reduced: Sequence[ReducedChange] | None
 
 
@@ -140,9 +142,9 @@ class RetouchSession:
         opened = self.photo(id)
         if opened.recipe is not None:
             return opened.recipe.faces
-        with self._network_lock:
+        with self._network_lock, opened.preview.lock:
             if not opened.located:
-                opened.located.append(tuple(locate_faces(Photo.open(opened.file.path))))
+                opened.located.append(tuple(locate_faces(opened.photo, opened.preview.overview)))
         return opened.located[0]
 
     def _recipe_beside(self, file: StoredFile, photo: Photo) -> Recipe | None:
@@ -193,36 +195,38 @@ class RetouchSession:
         )
 
     def _retouched(self, opened: OpenPhoto, recipe: Recipe) -> _Retouched:
-        """Return the change of the network on the faces of a recipe, from the cache or computed."""
-        faces = recipe.state.faces
-        key = (recipe.network, tuple(face.box for face in faces))
+        """Return the change of the network on the parts of a recipe, from the cache or computed."""
+        state = recipe.state
+        key = (recipe.network, state.region, tuple(face.box for face in state.part_faces))
         with self._network_lock:
             if key not in opened.retouched:
                 with opened.preview.lock:
-                    full = RetouchedFaces.compute(self._network(recipe.network), opened.photo, faces)
+                    full = RetouchedParts.compute(self._network(recipe.network), opened.photo, state)
                 factor, limit = opened.preview.factor, opened.preview.max_level
                 reduced = [ReducedChange(change, factor, limit) for change in full.changes] if factor > 1 else None
                 opened.retouched[key] = _Retouched(full, reduced)
             return opened.retouched[key]
 
     def describe(self, request: RetouchRequest) -> dict[str, Any]:
-        """Return the state after the steps of a recipe, for the page: strength, faces, blemishes, sizes."""
+        """Return the state after the steps of a recipe, for the page: strength, region, faces, blemishes, sizes."""
         opened, recipe = self.photo(request.photo), self.recipe(request)
         state, retouched = recipe.state, self._retouched(opened, recipe).full
         blemishes = []
         sizes = {size: {"count": 0, "on": 0} for size in SIZES}
-        for number, (face_blemishes, on) in enumerate(zip(retouched.blemishes, state.faces_on, strict=True)):
-            kept = state.kept_labels(face_blemishes)
+        for number, (found, on) in enumerate(zip(retouched.blemishes, state.parts_on, strict=True)):
+            kept = state.kept_labels(found)
             sizes["rest"]["count"] += 1
             sizes["rest"]["on"] += 0 not in kept
-            for blemish in face_blemishes.all:
+            for blemish in found.all:
                 sizes[blemish.size]["count"] += 1
                 sizes[blemish.size]["on"] += blemish.label not in kept
                 if on:
                     place = {"face": number, "at": blemish.at, "box": blemish.box, "size": blemish.size}
                     blemishes.append({**place, "on": blemish.label not in kept})
         faces = [{"box": face.box, "on": on} for face, on in zip(state.faces, state.faces_on, strict=True)]
-        return {"strength": state.strength, "faces": faces, "blemishes": blemishes, "sizes": sizes}
+        return {
+            "strength": state.strength, "region": state.region, "faces": faces, "blemishes": blemishes, "sizes": sizes,
+        }  # fmt: skip
 
     def before(self, id: str, window: Window, width: int, height: int) -> bytes:
         """Return a part of the photo (x, y, w, h) as JPEG, of at most these sides."""
@@ -249,7 +253,10 @@ class RetouchSession:
             network = self._network(request.network)
             if name not in network.overlays:
                 raise ValueError(f"{request.network} has no overlay {name[:40]}")
-            return network.overlay(name, opened.photo, recipe.state.faces)
+            faces = recipe.state.faces
+            if recipe.state.region == "photo":
+                faces = faces_from_boxes([(0, 0, recipe.width, recipe.height)])
+            return network.overlay(name, opened.photo, faces)
 
     def export(
         self, request: RetouchRequest, folder: Path, suffix: str | None, options: PhotoOptions
@@ -261,21 +268,22 @@ class RetouchSession:
             ValueError: The format cannot hold the photo.
         """
         opened, recipe = self.photo(request.photo), self.recipe(request)
-        original = Path(opened.file.name)
-        if suffix is None:
-            suffixes = opened.photo.format.suffixes
-            suffix = original.suffix if original.suffix.lower() in suffixes else suffixes[0]
+        target, name = export_paths(opened.photo, opened.file, folder, suffix, "retouched")
         retouched = self._retouched(opened, recipe)
-        target = folder / f"{secrets.token_hex(8)}{suffix}"
         apply_recipe(recipe, self._loaded[recipe.network], opened.file.path, target, options, retouched=retouched.full)
-        return target, f"{original.stem}.retouched{suffix}"
+        return target, name
 
     def export_change(self, request: RetouchRequest, folder: Path) -> tuple[Path, str]:
-        """Write the change alone, see :func:`retouch_common.inference.recipe.write_change`; return file and name."""
+        """Write the change alone, as of :func:`~retouch_common.inference.companions.write_change`; return file, name.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
         opened, recipe = self.photo(request.photo), self.recipe(request)
         retouched = self._retouched(opened, recipe)
         target = folder / f"{secrets.token_hex(8)}.tif"
-        write_change(Photo.open(opened.file.path), retouched.full.edited(recipe.state), target)
+        rows = pasted_rows(Photo.open(opened.file.path), retouched.full.edited(recipe.state))
+        write_change(Photo.open(opened.file.path), rows, target)
         return target, sibling_path(Path(opened.file.basename), CHANGE).name
 
     def save_recipe(self, request: RetouchRequest) -> tuple[Path | None, str, Recipe]:

@@ -6,8 +6,6 @@ export const faces = async (photo) => (await (await fetchOk(`api/photos/${photo}
 
 export const overlay = async (request, name) => (await (await postJson("api/overlay", { ...request, name })).json()).parts;
 
-export const exportChange = async (request) => readDownload(await postJson("api/export/change", request), "change.tif");
-
 // Save the recipe: {saved: path} if it was written beside the photo, else {blob, name}.
 export async function saveRecipe(request) {
   const response = await postJson("api/recipe", request);

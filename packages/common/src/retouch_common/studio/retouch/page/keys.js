@@ -4,8 +4,8 @@ export const KEYS = {
   help: [
     ["Retouch", [
       ["V", "select and move"], ["B", "protect brush"], ["E", "restore brush"], ["F", "frame a face"],
-      ["[  ]", "smaller, larger brush"], ["N, P", "next, previous blemish"], ["Enter", "bring it back, or remove it"],
-      ["O", "outline what is removed"], ["A", "next overlay"],
+      ["[  ]", "smaller, larger brush"], ["arrows, Enter", "move the brush or frame; start, end it"], ["N, P", "next, previous place"], ["Enter", "bring it back, or change it again"],
+      ["O", "outline the changes"], ["A", "next overlay"],
     ]],
     ["View and files", [
       ["Ctrl + Z", "undo"], ["Ctrl + Shift + Z", "redo"], ["C", "hold: the photo as it was"],
@@ -14,7 +14,7 @@ export const KEYS = {
     ]],
   ],
   note: "Two fingers move and zoom. Every step can be undone; the photo's file is never changed.",
-  command: { "shift+s": "saveRecipe", s: "export" },
+  command: { "shift+s": "saveRecipe" },
   plain: {
     v: ["tool", "pick"], b: ["tool", "protect"], e: ["tool", "restore"], f: ["tool", "frame"],
     "[": ["radius", -1], "]": ["radius", 1], n: ["moveFocus", 1], p: ["moveFocus", -1], o: "outlines", a: "nextOverlay",

@@ -3,7 +3,8 @@
 import { openPhoto as openFile } from "../shell/api.js";
 import { EXPORT_DEFAULTS, bindExport, exportOptions, save } from "../shell/export.js";
 import { download } from "../shell/files.js";
-import { exportPhoto } from "../shell/photos.js";
+import { keepForPhoto, keptForPhoto } from "../shell/kept.js";
+import { exportChange, exportPhoto } from "../shell/photos.js";
 import { Pointer } from "../shell/pointer.js";
 import { bindSlider } from "../shell/range.js";
 import { attempt, byId, chooseAndOpen, loadAbout, notice, start, withBusy } from "../shell/shell.js";
@@ -24,15 +25,18 @@ const MIN_FACE = 16; // smaller side of a frame, in pixels of the photo
 const about = await loadAbout();
 const store = new Store({
   photo: null, // description of the photo
-  network: about.networks[0].name,
-  steps: [], // of the recipe
+  recipe: null, // name and text of the file that was opened for the photo
+  firstNetwork: about.networks[0].name, // before the steps
+  network: about.networks[0].name, // after the steps
+  steps: [], // of the recipe, and changes of the network
   undone: [],
   time: null, // of the last step
   state: null, // after the steps, from the server
   tool: "pick",
   radius: 20, // of the brushes, in pixels of the photo
   strength: 100,
-  outlines: false,
+  outlines: false, // of blemishes
+  faceOutlines: true,
   overlay: "", // name
   ...EXPORT_DEFAULTS,
   unsaved: false,
@@ -40,9 +44,15 @@ const store = new Store({
 const steps = new Steps(store);
 const currentRequest = () => {
   const photo = store.get("photo");
-  return photo && { photo: photo.id, network: store.get("network"), steps: store.get("steps"), time: store.get("time") };
+  return photo && { photo: photo.id, network: store.get("network"), steps: recipeSteps(), time: store.get("time") };
 };
-const currentNetwork = () => about.networks.find(({ name }) => name === store.get("network"));
+const recipeSteps = () => store.get("steps").filter(({ step }) => step !== "network"); // a recipe has one network
+const findNetwork = (name) => about.networks.find((network) => network.name === name);
+const currentNetwork = () => findNetwork(store.get("network"));
+store.subscribe(["steps", "firstNetwork"], () => {
+  store.set({ network: store.get("steps").findLast(({ step }) => step === "network")?.name ?? store.get("firstNetwork") });
+});
+keepForPhoto(store, ["recipe", "firstNetwork", "steps", "undone", "time", "unsaved"]);
 
 // --- the stage
 
@@ -76,7 +86,16 @@ const pointer = new Pointer(stage.element, viewport, store, "pick", {
 
 function addFace(box) {
   store.set({ tool: "pick" });
-  if (Math.min(box[2], box[3]) >= MIN_FACE) steps.add({ step: "add_face", box: box.map(toHundredths) });
+  if (Math.min(box[2], box[3]) < MIN_FACE) return;
+  setRegion("faces");
+  steps.add({ step: "add_face", box: box.map(toHundredths) });
+}
+
+// What is retouched after the steps: "faces" or "photo".
+const region = () => store.get("steps").findLast(({ step }) => step === "region")?.value ?? "faces";
+
+function setRegion(value) {
+  if (value !== region()) steps.add({ step: "region", value });
 }
 
 function draw() {
@@ -90,13 +109,19 @@ store.subscribe(["steps", "network"], () => {
   stage.schedule();
   draw();
 });
-store.subscribe(["state", "outlines"], () => {
+// Connected parts of the change, in the order of their numbers on the page.
+const places = () => [...(store.get("state")?.blemishes ?? [])].sort((a, b) => a.face - b.face || a.at[1] - b.at[1]);
+
+store.subscribe(["state", "outlines", "faceOutlines"], () => {
   const state = store.get("state");
-  marks.show(state, store.get("outlines"));
-  showFaces(byId("faces"), state, (face) => steps.add({ step: "face", face, on: !state.faces[face].on }));
+  const faces = region() === "photo" ? [] : (state?.faces ?? []);
+  marks.show({ faces: store.get("faceOutlines") ? faces : [], blemishes: places() }, store.get("outlines"));
+  byId("face-outlines-row").hidden = !faces.length;
+  showFaces(byId("faces"), faces, (face) => steps.add({ step: "face", face, on: !state.faces[face].on }));
   showSizes(byId("sizes"), state, (size, on) => steps.add({ step: "size", size, on }));
-  const removed = state?.blemishes.filter(({ on }) => on).length;
-  byId("status-text").textContent = state ? `${removed} of ${state.blemishes.length} blemishes removed` : "";
+  const [changed, count] = [places().filter(({ on }) => on).length, places().length];
+  const share = changed < count ? `${changed} of ${count}` : count;
+  byId("status-text").textContent = state ? `${share} ${count === 1 ? "place" : "places"} changed` : "";
 });
 
 // --- photos
@@ -104,21 +129,26 @@ store.subscribe(["state", "outlines"], () => {
 async function openPhoto(file) {
   if (store.get("unsaved") && !window.confirm("Open another photo? The steps you took have not been saved.")) return;
   notice.clear();
-  await attempt(async () =>
-    show(await withBusy(`Opening ${file.name ?? "the photo"}`, () => openFile(file, about.upload_bytes))));
+  await attempt(async () => {
+    let photo = await withBusy(`Opening ${file.name ?? "the photo"}`, () => openFile(file, about.upload_bytes));
+    const kept = keptForPhoto(photo);
+    if (kept?.recipe) photo = await api.openRecipe(photo.id, new File([kept.recipe.text], kept.recipe.name));
+    await show(photo, kept);
+  });
 }
 
-async function show(photo) {
-  const recipe = photo.recipe ?? { network: store.get("network"), steps: [] };
+// values: of the store, in place of those of a photo as it was found
+async function show(photo, values = null) {
+  const { network, steps } = photo.recipe ?? { network: store.get("network"), steps: [] };
   store.set({ overlay: "" });
   await stage.show(photo);
   const faces = await withBusy("Finding the faces", () => api.faces(photo.id));
   const face = Math.max(...faces.map(({ box }) => Math.max(box[2], box[3])), Math.min(photo.width, photo.height) / 8);
   byId("radius").max = Math.max(4, Math.round(face / 4));
-  if (!faces.length) notice.error("No face was found. Frame one with the tool Frame a face (F).", ["Frame a face", () => actions.tool("frame")]);
+  if (!faces.length) notice.error("No face was found. Frame one with the tool Frame a face (F), or retouch the whole photo.", ["Frame a face", () => actions.tool("frame")]);
   store.set({
-    network: recipe.network, steps: recipe.steps, undone: [], time: timestamp(), state: { faces, blemishes: [], sizes: {} },
-    radius: Math.max(2, Math.round(face / 30)), unsaved: false,
+    recipe: null, firstNetwork: network, steps, undone: [], time: timestamp(), unsaved: false,
+    state: { faces, blemishes: [], sizes: {} }, radius: Math.max(2, Math.round(face / 30)), ...values,
   });
   await renderNetwork();
 }
@@ -127,7 +157,8 @@ const renderNetwork = () => withBusy(`Retouching with ${currentNetwork().title}`
 
 const openRecipe = (file) =>
   attempt(async () => {
-    await show(await api.openRecipe(store.get("photo").id, file));
+    const recipe = { name: file.name, text: await file.text() };
+    await show(await api.openRecipe(store.get("photo").id, file), { recipe });
     notice.info(`${file.name} is applied.`);
   });
 
@@ -165,6 +196,7 @@ store.subscribe(["network"], () => {
   const overlays = Object.entries(currentNetwork().overlays);
   byId("overlay-name").replaceChildren(new Option("nothing", ""), ...overlays.map(([name, title]) => new Option(title, name)));
   checkRadio("network", store.get("network"));
+  document.querySelector('input[name="region"][value="photo"]').disabled = !currentNetwork().whole_photo;
   store.set({ overlay: "" });
 });
 store.subscribe(["overlay"], showOverlay);
@@ -178,9 +210,12 @@ const actions = {
   redo: () => pointer.stroke || steps.redo(),
   openRecipe: () => chooseAndOpen(byId("recipe-file"), openRecipe),
   export: () => save("Writing the photo", () => exportPhoto(currentRequest(), exportOptions(store))),
-  exportChange: () => save("Writing the change", () => api.exportChange(currentRequest())),
+  exportChange: () => save("Writing the change", () => exportChange(currentRequest())),
   saveRecipe,
-  tool: (tool) => store.set({ tool }),
+  tool: (tool) => {
+    store.set({ tool });
+    stage.element.focus({ preventScroll: true }); // for the arrow keys
+  },
   radius: (step) => {
     const [radius, maximum] = [store.get("radius"), Number(byId("radius").max)];
     store.set({ radius: Math.min(maximum, Math.max(1, Math.round(step > 0 ? radius * 1.2 + 1 : radius / 1.2 - 1))) });
@@ -196,25 +231,22 @@ const actions = {
     if (faces.length) viewport.zoomTo(faces[nextFace++ % faces.length].box);
   },
   space: (held) => pointer.setSpace(held),
-  hold: (held) => {
-    stage.compare.hold(held);
-    byId("hold").setAttribute("aria-pressed", held);
-  },
 };
-for (const [event, held] of [
-  ["pointerdown", true], ["pointerup", false], ["pointerleave", false], ["keydown", true], ["keyup", false], ["blur", false],
-]) {
-  byId("hold").addEventListener(event, ({ key }) => {
-    if (!key || key === " " || key === "Enter") actions.hold(held);
-  });
-}
-buildRadios(byId("networks"), "network", about.networks.map(({ name, title }) => [name, title]), async (network) => {
-  store.set({ network });
+buildRadios(byId("networks"), "network", about.networks.map(({ name, title }) => [name, title]), async (name) => {
+  if (!findNetwork(name).whole_photo) setRegion("faces");
+  steps.add({ step: "network", name });
   await renderNetwork();
 });
 checkRadio("network", store.get("network"));
+for (const input of document.querySelectorAll('input[name="region"]')) {
+  input.addEventListener("change", () => {
+    setRegion(input.value);
+    renderNetwork();
+  });
+}
+store.subscribe(["steps"], () => checkRadio("region", region()));
 for (const input of document.querySelectorAll('input[name="tool"]')) {
-  input.addEventListener("change", () => actions.tool(input.value));
+  input.addEventListener("change", () => store.set({ tool: input.value }));
 }
 store.subscribe(["tool"], () => {
   checkRadio("tool", store.get("tool"));
@@ -226,9 +258,10 @@ store.subscribe(["radius"], draw);
 bindStrength(store, steps);
 byId("outlines").addEventListener("change", actions.outlines);
 store.subscribe(["outlines"], () => (byId("outlines").checked = store.get("outlines")));
+byId("face-outlines").addEventListener("change", ({ target }) => store.set({ faceOutlines: target.checked }));
 byId("overlay-name").addEventListener("change", () => store.set({ overlay: byId("overlay-name").value }));
 bindExport(store, about.formats);
-bindStepList(store, steps, stepTitle);
+bindStepList(store, steps, (step) => stepTitle(step, { places: places(), networks: about.networks }));
 
 const openDropped = (file) => (file.name.endsWith(".json") && store.get("photo") ? openRecipe(file) : openPhoto(file));
 await start(store, {

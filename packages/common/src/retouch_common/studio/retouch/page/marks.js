@@ -1,4 +1,4 @@
-// Outlines over the photo: faces with a button each, and blemishes, which a click or Enter toggles.
+// Outlines over the photo: faces with a button each, and blemishes ("places"), which a click or Enter toggles.
 
 const SVG = "http://www.w3.org/2000/svg";
 const svgElement = (name, attributes) => {
@@ -7,6 +7,9 @@ const svgElement = (name, attributes) => {
   return element;
 };
 const MARGIN = 3; // CSS pixels around a blemish
+const MIN_TARGET = 24; // smallest width and height of what a pointer hits, in CSS pixels
+
+const ellipseOf = ({ box: [x, y, w, h] }) => ({ cx: x + w / 2, cy: y + h / 2, "data-rx": w / 2, "data-ry": h / 2 });
 
 export class Marks {
   #focused = null; // "x,y" of the blemish with keyboard focus
@@ -19,9 +22,9 @@ export class Marks {
     this.outlined = false;
   }
 
-  show(state, outlined) {
-    this.faces = state?.faces ?? [];
-    this.blemishes = [...(state?.blemishes ?? [])].sort((a, b) => a.face - b.face || a.at[1] - b.at[1]);
+  show({ faces, blemishes }, outlined) {
+    this.faces = faces;
+    this.blemishes = blemishes;
     this.outlined = outlined;
     this.#draw();
   }
@@ -52,8 +55,8 @@ export class Marks {
       if (chip) chip.style.transform = `translate(${x + box[0] * scale}px, ${y + box[1] * scale - 24}px)`;
     });
     for (const ellipse of this.svg.querySelectorAll("ellipse")) {
-      ellipse.setAttribute("rx", Number(ellipse.dataset.rx) + MARGIN / scale);
-      ellipse.setAttribute("ry", Number(ellipse.dataset.ry) + MARGIN / scale);
+      const least = ellipse.matches(".target") ? MIN_TARGET / 2 / scale : 0;
+      for (const radius of ["rx", "ry"]) ellipse.setAttribute(radius, Math.max(least, Number(ellipse.dataset[radius]) + MARGIN / scale));
     }
   }
 
@@ -62,24 +65,34 @@ export class Marks {
     const rectangles = this.faces.map(({ box: [x, y, width, height], on }) =>
       svgElement("rect", { class: `face${on ? "" : " off"}`, x, y, width, height, rx: width / 20 }));
     const outlines = this.outlined ? this.blemishes.map((blemish, index) => this.#blemish(blemish, index)) : [];
-    this.svg.replaceChildren(...rectangles, ...outlines);
+    const targets = this.outlined ? this.blemishes.map((blemish) => this.#target(blemish)) : []; // below all outlines
+    this.svg.replaceChildren(...rectangles, ...targets, ...outlines);
     this.#showChips();
     this.layout();
     if (hadFocus) this.#focusedElement()?.focus();
   }
 
+  // What a finger can hit around a small blemish.
+  #target(blemish) {
+    const target = svgElement("ellipse", { class: "target", ...ellipseOf(blemish) });
+    target.addEventListener("pointerdown", (event) => event.stopPropagation());
+    target.addEventListener("click", () => this.#toggle(blemish));
+    return target;
+  }
+
   #blemish(blemish, index) {
-    const [x, y, w, h] = blemish.box;
     const at = String(blemish.at);
     const isTabStop = this.#focused === null || !this.blemishes.some((other) => String(other.at) === this.#focused)
       ? index === 0
       : at === this.#focused;
+    const name = `Place ${index + 1} of ${this.blemishes.length}, ${blemish.size}, ${blemish.on ? "changed" : "brought back"}`;
     const group = svgElement("g", {
-      class: "blemish", role: "checkbox", tabindex: isTabStop ? 0 : -1, "data-at": at, "aria-checked": blemish.on,
-      "aria-label": `Blemish ${index + 1} of ${this.blemishes.length}, ${blemish.size}, ${blemish.on ? "removed" : "brought back"}`,
+      class: "blemish", role: "checkbox", tabindex: isTabStop ? 0 : -1, "data-at": at, "aria-checked": blemish.on, "aria-label": name,
     });
-    const geometry = { cx: x + w / 2, cy: y + h / 2, "data-rx": w / 2, "data-ry": h / 2 };
-    group.append(svgElement("ellipse", { class: "halo", ...geometry }), svgElement("ellipse", geometry));
+    const geometry = ellipseOf(blemish);
+    const tooltip = svgElement("title", {});
+    tooltip.textContent = name;
+    group.append(tooltip, svgElement("ellipse", { class: "halo", ...geometry }), svgElement("ellipse", geometry));
     group.addEventListener("pointerdown", (event) => event.stopPropagation());
     group.addEventListener("click", () => this.#toggle(blemish));
     group.addEventListener("keydown", (event) => {

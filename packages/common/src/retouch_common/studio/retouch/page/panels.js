@@ -23,8 +23,8 @@ export const checkRadio = (name, value) => {
 };
 
 // A checkbox for every face.
-export function showFaces(container, state, toggle) {
-  showRows(container, (state?.faces ?? []).map(({ on }, index) => [`Face ${index + 1}`, "", on, false, () => toggle(index)]));
+export function showFaces(container, faces, toggle) {
+  showRows(container, faces.map(({ on }, index) => [`Face ${index + 1}`, "", on, false, () => toggle(index)]));
 }
 
 // A checkbox for every size of blemishes that occurs.
