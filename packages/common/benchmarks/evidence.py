@@ -5,6 +5,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+import large_photo
 import many_photographs
 import numpy as np
 from retouch_common.faces.alignment import align, portrait_square
@@ -23,6 +24,7 @@ ASTRONAUT = np.array([[204.0, 101.5], [246.5, 104.0], [224.0, 140.5]])
 
 evidence = Evidence("common")
 many_photographs.promise(evidence)
+large_photo.promise(evidence)
 
 
 @evidence.figure("face parser, people anywhere: F1 of the eyes against the mesh", at_least=0.85)

@@ -1,8 +1,8 @@
 """What the studio's recipes and runs over many photographs promise; evidence.py registers it.
 
 Throughput is ``abpn-retouch``'s, with its bundled weights, from the first finished photograph on: loading networks and
-starting Ray are left out, and are in the details. Memory is the largest resident set of a worker process, with shared
-pages.
+starting Ray are left out, and are in the details. Photographs per core-hour count the worker's processor time, which
+other programs on the machine change little. Memory is the largest resident set of a worker process, with shared pages.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 LARGE = 200  # photographs of 1024 x 1024 pixels with a face, for throughput
+FULL = 10  # photographs of 6000 x 4000 pixels with a face
 SMALL = 5000  # drawn photographs of 96 x 64 pixels, for losses
 KILLED = 3  # workers
 ENGINES = {"one core": ["--workers", "1"], "local": ["--workers", "2"], "ray": ["--workers", "2", "--engine", "ray"]}
@@ -41,6 +42,7 @@ class Run:
     Attributes:
         seconds: Time of the whole run.
         rate: Photographs per second, from the first finished one on.
+        processor_seconds: Processor time of the workers per photograph, from the first finished one on.
         peak: Largest resident memory of a worker, in MB.
         killed: Number of workers that were killed.
         table: Rows of the results table.
@@ -49,6 +51,7 @@ class Run:
 
     seconds: float
     rate: float
+    processor_seconds: float
     peak: float
     killed: int
     table: list[dict]
@@ -58,7 +61,7 @@ class Run:
 def promise(evidence: Evidence) -> None:
     """Register the figures."""
 
-    @evidence.figure("studio: networks whose replayed recipe differs from the export in any byte", at_most=0)
+    @evidence.figure("studio: recipes whose replay differs from the export in any byte", at_most=0)
     def recipe_bytes():
         return replayed_differently()
 
@@ -76,6 +79,13 @@ def promise(evidence: Evidence) -> None:
     def ray_over_local():
         return throughput("ray").rate / throughput("local").rate, rates("local", "ray")
 
+    @evidence.figure("many photographs: of 1024 x 1024 pixels per core-hour", at_least=1500)
+    def per_core_hour():
+        small, full = throughput("one core").processor_seconds, full_size().processor_seconds
+        details = {"processor seconds, 1024 x 1024": small, "processor seconds, 6000 x 4000": full}
+        details["of 6000 x 4000 pixels per core-hour"] = 3600 / full
+        return 3600 / small, {name: round(value, 2) for name, value in details.items()}
+
     for engine in ("local", "ray"):
         title = f"many photographs, engine {engine}: lost of {SMALL} with {KILLED} workers killed"
         evidence.figure(title, at_most=0, name=f"lost_{engine}")(functools.partial(lost, engine))
@@ -90,21 +100,28 @@ def promise(evidence: Evidence) -> None:
 @functools.cache
 def throughput(engine: str) -> Run:
     """Retouch photographs with faces."""
-    require(engine)
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(LARGE):
-            save(Path(folder) / "in", number, portrait(number))
-        return run(Path(folder), *ENGINES[engine])
+    return retouch(portrait, LARGE, engine)
+
+
+@functools.cache
+def full_size() -> Run:
+    """Retouch photographs as cameras take them, in one process."""
+    return retouch(camera_portrait, FULL, "one core")
 
 
 @functools.cache
 def with_deaths(engine: str) -> Run:
     """Retouch drawn photographs, and kill workers."""
+    return retouch(drawn, SMALL, engine, "--region", "photo", deaths=KILLED)
+
+
+def retouch(draw: Callable[[int], np.ndarray], count: int, engine: str, *options: str, deaths: int = 0) -> Run:
+    """Run the command on photographs that are drawn by number."""
     require(engine)
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(SMALL):
-            save(Path(folder) / "in", number, drawn(number))
-        return run(Path(folder), *ENGINES[engine], "--region", "photo", deaths=KILLED)
+        for number in range(count):
+            save(Path(folder) / "in", number, draw(number))
+        return run(Path(folder), *ENGINES[engine], *options, deaths=deaths)
 
 
 def lost(engine: str) -> tuple[int, dict[str, int]]:
@@ -131,24 +148,25 @@ def run(folder: Path, *options: str, deaths: int = 0) -> Run:
     with open(folder / "log", "wb") as log:
         began = time.perf_counter()
         process = psutil.Popen([str(part) for part in command], stdout=log, stderr=log)
-        finished = []  # times and numbers of photographs
+        finished = []  # times, numbers of photographs, and processor seconds of the workers
         peak, sampled, killed = 0.0, began, 0
         for done in progress(process, folder / "results.parquet.journal"):
             now = time.perf_counter()
-            if done and (not finished or done > finished[-1][1]):
-                finished.append((now, done))
+            if done and (not finished or done > finished[-1][1]) and (there := workers(process)):
+                finished.append((now, done, sum(map(processor_seconds, there))))
             if now > sampled + 1:
                 peak, sampled = max([peak, *map(resident, workers(process))]), now
             if killed < deaths and done > (killed + 1) * photos / (deaths + 1) and (there := workers(process)):
                 there[killed % len(there)].kill()
                 killed += 1
         seconds = time.perf_counter() - began
-    if process.returncode not in (0, 1):
+    if process.returncode not in (0, 1) or not finished:
         raise NotMeasured(f"the command failed: {(folder / 'log').read_text()[-300:]}")
-    (first, before), (last, after) = finished[0], finished[-1]
+    (first, before, used), (last, after, used_at_last) = finished[0], finished[-1]
     table = parquet.read_table(folder / "results.parquet").to_pylist()
     files = {path.name: path.read_bytes() for path in (folder / "out").glob("[!.]*")}
-    return Run(seconds, (after - before) / max(last - first, 1e-9), peak, killed, table, files)
+    count = max(after - before, 1)
+    return Run(seconds, count / max(last - first, 1e-9), (used_at_last - used) / count, peak, killed, table, files)
 
 
 def progress(process: psutil.Popen, journal: Path) -> Iterator[int]:
@@ -180,6 +198,14 @@ def resident(process: psutil.Process) -> float:
     return 0.0
 
 
+def processor_seconds(process: psutil.Process) -> float:
+    """Return the processor time of a process; 0 if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        times = process.cpu_times()
+        return times.user + times.system
+    return 0.0
+
+
 def require(engine: str) -> None:
     """Refuse to measure an engine that is not installed, or cannot be compared on this machine."""
     if engine == "ray" and importlib.util.find_spec("ray") is None:
@@ -200,6 +226,14 @@ def portrait(number: int) -> np.ndarray:
     return np.clip(np.rint(enlarged + noise), 0, 255).astype(np.uint8)
 
 
+def camera_portrait(number: int) -> np.ndarray:
+    """Return a photograph of 6000 x 4000 pixels with the astronaut in it, and noise of its own."""
+    frame = pyvips.Image.black(6000, 4000, bands=3).linear(1, [120, 130, 140])
+    frame = frame.insert(pyvips.Image.new_from_array(astronaut()).resize(6), 1200, 500)
+    noise = np.random.default_rng(number).normal(0, 4, (400, 600, 3))
+    return np.asarray((frame + pyvips.Image.new_from_array(noise).resize(10, kernel="nearest")).cast("uchar"))
+
+
 def drawn(number: int) -> np.ndarray:
     """Return skin with spots, 64 x 96 pixels."""
     generator = np.random.default_rng(number)
@@ -209,6 +243,13 @@ def drawn(number: int) -> np.ndarray:
         cover += np.exp(-((y - generator.uniform(0, 64)) ** 2 + (x - generator.uniform(0, 96)) ** 2) / 18)
     pixels = np.array([205.0, 160, 140]) - cover[..., None] * [40, 70, 60] + generator.normal(0, 3, (64, 96, 3))
     return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def recipes() -> list[tuple[str, str]]:
+    """Return the installed networks, each with every region that it retouches."""
+    networks = installed_networks().items()
+    whole = [(name, "photo") for name, network in networks if hasattr(network, "photo_change")]
+    return [*((name, "faces") for name, _ in networks), *whole]
 
 
 def replayed_differently() -> tuple[int, dict[str, str]]:
@@ -221,19 +262,19 @@ def replayed_differently() -> tuple[int, dict[str, str]]:
         context = ToolContext(folder=folder, device="cpu")
         with TestClient(Starlette(routes=list(retouch_tool(context).routes))) as studio:
             opened = studio.post("/api/photos", params={"name": photo.name}, content=photo.read_bytes()).json()
-            for network in installed_networks():
+            for network, region in recipes():
                 asked = {"photo": opened["id"], "network": network, "time": "2026-01-02T03:04:05+00:00", "steps": []}
-                asked["steps"].append({"step": "strength", "value": 0.8})
+                asked["steps"] += [{"step": "region", "value": region}, {"step": "strength", "value": 0.8}]
                 for blemish in studio.post("/api/state", json=asked).json()["blemishes"][:1]:
                     asked["steps"].append({"step": "blemish", "at": blemish["at"], "on": False})
                 exported = studio.post("/api/export", json={**asked, "options": {"format": "png"}})
-                recipe, replayed = folder / f"{network}.recipe.json", folder / f"{network}.png"
+                recipe, replayed = folder / f"{network}.{region}.recipe.json", folder / f"{network}.{region}.png"
                 recipe.write_bytes(studio.post("/api/recipe", json=asked).content)
                 script = f"from {network}.cli import retouch; retouch()"
                 command = [sys.executable, "-c", script, photo, "-o", replayed, "--recipe", recipe, "--device", "cpu"]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
                 same = exported.status_code == 200 and replayed.read_bytes() == exported.content
-                results[network] = f"{len(asked['steps'])} steps, {'same' if same else 'OTHER'} bytes"
+                results[f"{network}, {region}"] = f"{len(asked['steps'])} steps, {'same' if same else 'OTHER'} bytes"
     if not results:
         raise NotMeasured("no network of the Retouch tool is installed")
     return sum("OTHER" in result for result in results.values()), results

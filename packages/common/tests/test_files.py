@@ -9,14 +9,22 @@ import sys
 import time
 
 import pytest
+from retouch_common.config import load_yaml
+from retouch_common.faces.landmarks import read_landmarks
+from retouch_common.faces.mesh import read_mesh_file
 from retouch_common.files import (
     ScratchDirectory,
     atomic_output,
     refuse_existing,
     refuse_foreign,
     refuse_other_settings,
+    sha256,
     write_atomically,
 )
+from retouch_common.inference.manifest import read_manifest
+from retouch_common.inference.recipe import Recipe
+from retouch_common.inference.results import open_results
+from retouch_common.parsing.labels import read_labels
 
 LEAVING = """
 import os, sys, time
@@ -134,3 +142,24 @@ def test_a_new_temporary_file_is_never_taken_for_a_leftover(tmp_path):
     fresh.write_bytes(b"")
     write_atomically(tmp_path / "a", b"")
     assert fresh.exists() and time.time() - fresh.stat().st_mtime < 60
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize(
+    "read",
+    [
+        load_yaml,
+        Recipe.read,
+        read_labels,
+        read_landmarks,
+        read_mesh_file,
+        sha256,
+        lambda path: read_manifest(str(path), path.parent / "out"),
+        lambda path: open_results(path).__enter__(),
+    ],
+)
+def test_pipe_is_refused_and_does_not_block(tmp_path, read):
+    pipe = tmp_path / "a.txt"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match=r"a.txt: is not a regular file"):
+        read(pipe)

@@ -178,6 +178,20 @@ def test_weights_that_describe_a_huge_network_are_refused_at_once(tmp_path, chan
     assert line.startswith(f"{path}: ") and len(line) < 500
 
 
+def test_numbers_that_no_network_has_are_refused_before_it_is_built(tmp_path, monkeypatch):
+    """A billion layers take gigabytes before the first tensor is created."""
+    from retouch_common.parsing.config import PRESETS
+    from retouch_common.parsing.model import ParsingUNet
+
+    model = ParsingUNet(PRESETS["tiny"].model)
+    path = tmp_path / "huge.safetensors"
+    monkeypatch.setattr(ParsingUNet, "__init__", lambda self, config: pytest.fail("it was built"))
+    for change in ({"channels": [8, 10**9]}, {"size": 10**9}):
+        save_weights(path, model.state_dict(), config=to_dict(model.config) | change)
+        line = message(ParsingUNet.from_pretrained, path)
+        assert line == f"{path}: its configuration describes a huge network (a number is 1e+09)"
+
+
 def test_weights_of_another_width_are_refused_with_the_shapes(tmp_path):
     from retouch_common.parsing.config import PRESETS
     from retouch_common.parsing.model import ParsingUNet
@@ -209,13 +223,15 @@ def test_saving_refuses_a_second_configuration(tmp_path):
 
 
 def hub_answers(monkeypatch, answer):
-    def download(repo, file, revision=None):
+    def download(repo, file, revision=None, local_files_only=False):
+        assert not local_files_only
         result = answer(repo, file, revision)
         if isinstance(result, Exception):
             raise result
         return str(result)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: None)
 
 
 def http_error(kind):
@@ -244,6 +260,36 @@ def test_without_a_network_the_hub_says_what_to_do(bundled, monkeypatch, tmp_pat
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     text = message(resolve_weights, "someone/abpn", bundled=bundled)
     assert "cannot reach" in text and "give its path" in text
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_for_seconds(bundled, monkeypatch, tmp_path):
+    """The hub's own client tries six times, and so for half a minute."""
+    timeouts = []
+
+    def connect(url, timeout):
+        timeouts.append(timeout)
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", connect)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    text = message(resolve_weights, "runs/modle", bundled=bundled)
+    assert "no such file or folder here, and cannot reach the Hugging Face hub" in text and "give its path" in text
+    assert timeouts == [5.0]
+
+
+def test_without_the_hub_the_cache_is_used(bundled, monkeypatch, tmp_path):
+    link = hub_cache(tmp_path, bundled, sha256(bundled / "small.safetensors"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    def download(repo, file, revision=None, local_files_only=False):
+        assert local_files_only
+        if file == "model.safetensors":
+            return str(link)
+        raise errors.LocalEntryNotFoundError("no config")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert resolve_weights("someone/abpn", bundled=bundled).source == "hub"
 
 
 def hub_cache(tmp_path, bundled, digest):

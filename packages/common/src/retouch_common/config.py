@@ -92,9 +92,12 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file of nested sections or dotted names, for :func:`apply_overrides`.
 
     Raises:
-        ValueError: If the file is not YAML, not a mapping of option names or larger than ``MAX_BYTES``.
+        ValueError: If the file is not a regular file, not YAML, not a mapping of option names or larger than
+            ``MAX_BYTES``.
         OSError: If the file cannot be read.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise ValueError(f"{path}: is not a regular file")  # a named pipe would block for ever
     if Path(path).stat().st_size > MAX_BYTES:
         raise ValueError(f"{path}: larger than {MAX_BYTES:,} bytes; this is not a file of options")
     try:

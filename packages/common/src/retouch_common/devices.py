@@ -1,4 +1,4 @@
-"""Devices and number formats by name."""
+"""Devices, number formats and inference backends by name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+BACKENDS = ("auto", "torch", "openvino")
 
 
 def resolve_device(name: str | torch.device) -> torch.device:

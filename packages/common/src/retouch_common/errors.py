@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 TRACEBACK_VARIABLE = "RETOUCH_TRACEBACK"  # set to 1, an error shows its traceback: for developers
 
-
+_MAX_NAMES = 20  # in a message
+_MAX_LENGTH = 2000  # of a message
 # Controls of terminals, line separators and marks of text direction, which names of files may hold.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """Return text with control characters escaped, so that a file's name cannot steer the terminal."""
+    """Return text with control characters escaped, so that a file cannot steer the terminal, and shortened."""
+    if len(text) > _MAX_LENGTH:
+        text = f"{text[: _MAX_LENGTH // 2]} … {text[-_MAX_LENGTH // 2 :]}"
     return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def joined(names: Iterable[str], separator: str) -> str:
+    """Return the first twenty different names, and the number of the others, for a message."""
+    different = list(dict.fromkeys(names))
+    others = [f"{len(different) - _MAX_NAMES} more"] if len(different) > _MAX_NAMES else []
+    return separator.join([*different[:_MAX_NAMES], *others])
 
 
 def error_line(error: BaseException) -> str | None:

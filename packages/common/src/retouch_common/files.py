@@ -27,6 +27,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _TEMPORARY = ".writing-"
+_HUB_SECONDS = 5.0  # to wait for an answer of the Hugging Face hub
 _GRACE = 60.0  # seconds between the creation of a temporary file and its lock, at most
 
 
@@ -72,6 +73,11 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """
     with atomic_output(path, suffix=".partial") as temporary:
         temporary.write_bytes(data)
+
+
+def cache_folder(name: str) -> Path:
+    """Return the folder of a cache: `$XDG_CACHE_HOME` (else ~/.cache) / retouch-common / ``name``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retouch-common" / name
 
 
 class ScratchDirectory(tempfile.TemporaryDirectory):
@@ -147,6 +153,17 @@ def refuse_existing(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool 
             raise ValueError(f"{os.fspath(path)}: is there already; choose another --out, or --overwrite replaces it")
 
 
+def refuse_special(path: str | os.PathLike[str]) -> None:
+    """Refuse to read what is neither a regular file nor a folder: opening a named pipe blocks for ever.
+
+    Raises:
+        ValueError: If it is such a file.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path}: is not a regular file")
+
+
 def refuse_foreign(folder: str | os.PathLike[str]) -> None:
     """Refuse to start in a folder that holds other files; hidden files do not count.
 
@@ -178,7 +195,13 @@ def refuse_other_settings(record: str | os.PathLike[str], settings: Mapping[str,
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file as 64 hexadecimal digits.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not a regular file.
+    """
+    refuse_special(path)
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -206,17 +229,17 @@ def hub_file(name: str, filename: str) -> Path:
     Raises:
         ValueError: If the repository, revision or file does not exist, or the hub cannot be reached.
     """
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import errors
 
     repo, _, revision = name.partition("@")
     try:
-        path = Path(hf_hub_download(repo, filename, revision=revision or None))
+        path = hub_download(name, filename)
     except errors.RevisionNotFoundError as error:
         raise ValueError(f"{repo} on the Hugging Face hub has no revision {revision!r}") from error
     except errors.LocalEntryNotFoundError as error:
         raise ValueError(
-            f"cannot reach the Hugging Face hub for {name!r}, and its cache has no copy: connect and "
-            f"try again, or download {filename} elsewhere and give its path"
+            f"weights {name!r}: no such file or folder here, and cannot reach the Hugging Face hub, of which the cache "
+            f"has no copy: correct the path, connect and try again, or download {filename} elsewhere and give its path"
         ) from error
     except errors.EntryNotFoundError as error:
         raise ValueError(f"{repo} on the Hugging Face hub has no {filename}") from error
@@ -233,6 +256,33 @@ def hub_file(name: str, filename: str) -> Path:
     if re.fullmatch(r"[0-9a-f]{64}", blob):
         check_sha256(path, blob)
     return path
+
+
+def hub_download(name: str, filename: str) -> Path:
+    """Return a file of a hub repository ``owner/name[@revision]``, from the cache alone if the hub does not answer.
+
+    Raises:
+        huggingface_hub.errors.HfHubHTTPError: If the hub refuses it.
+        huggingface_hub.errors.EntryNotFoundError: If the repository, or without the hub the cache, lacks the file.
+    """
+    from huggingface_hub import hf_hub_download
+
+    repo, _, revision = name.partition("@")
+    offline = not _hub_answers(repo, filename, revision or None)
+    return Path(hf_hub_download(repo, filename, revision=revision or None, local_files_only=offline))
+
+
+def _hub_answers(repo: str, filename: str, revision: str | None) -> bool:
+    """Whether the hub answers at all; a download would try for half a minute."""
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision), timeout=_HUB_SECONDS)
+    except errors.HfHubHTTPError:
+        return True
+    except Exception:  # the HTTP client, and so its exceptions, differs between releases of huggingface_hub
+        return False
+    return True
 
 
 def _flush(path: Path) -> None:

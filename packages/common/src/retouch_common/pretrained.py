@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="Pretrained")
 _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
+_MAX_NUMBER = 1 << 16  # in a configuration: of channels, layers, steps or pixels
 _SPARE = 50_000_000  # elements of buffers that are not stored
 _PER_TENSOR = 10_000  # elements that count for a tensor of any size, so that endless layers of a few are refused, too
 
@@ -83,6 +85,8 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
             config = from_dict(type(cls.presets["recommended"].model), weights.config)
         except ValueError as error:
             raise ValueError(f"{weights.path}: not weights of {cls.__name__} ({error})") from error
+        if (largest := _largest(weights.config)) > _MAX_NUMBER:
+            raise ValueError(f"{weights.path}: its configuration describes a huge network (a number is {largest:.3g})")
         model = cls._build_to_fit(config, weights)
         model.load_state_dict(load_state(weights, device=device))
         model.metadata = {key: text for key, text in weights.metadata.items() if key != CONFIG_KEY}
@@ -95,7 +99,8 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         refused = f"{weights.path}: its tensors do not fit its configuration"
         stored = tensor_shapes(weights)
         try:
-            with _Budget(2 * sum(map(math.prod, stored.values())) + _SPARE):
+            with warnings.catch_warnings(), _Budget(2 * sum(map(math.prod, stored.values())) + _SPARE):
+                warnings.simplefilter("ignore")  # of layers without elements, which are refused below
                 model = cls(config)
         except (RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
             raise ValueError(f"{refused} ({' '.join(str(error).split())[:200]})") from error
@@ -130,6 +135,15 @@ class _Budget(TorchFunctionMode):
             if self._left < 0:
                 raise MemoryError("it describes a network that is much larger than the file")
         return func(*args, **(kwargs or {}))
+
+
+def _largest(value: Any) -> int:
+    """Return the largest integer of a configuration, 0 without any."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int) else 0
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

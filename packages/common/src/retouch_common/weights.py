@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from retouch_common.files import check_sha256, hub_file, sha256, write_atomically
+from retouch_common.files import check_sha256, hub_download, hub_file, sha256, write_atomically
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -141,6 +141,21 @@ def refuse_non_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
     if broken:
         more = f" and {len(broken) - 1} more hold" if broken[1:] else " holds"
         raise ValueError(f"{where}: tensor {broken[0]!r}{more} NaN or infinite values; these weights are unusable")
+
+
+def require_finite(output: torch.Tensor) -> torch.Tensor:
+    """Return a network's output.
+
+    Raises:
+        ValueError: If it holds NaN or infinite values.
+    """
+    import torch
+
+    if not torch.isfinite(output).all():
+        raise ValueError(
+            "the network's output holds NaN or infinite values; its weights are unusable, or need --precision fp32"
+        )
+    return output
 
 
 def read_vgg(network: Literal["vgg16", "vgg19"], path: str | os.PathLike[str] | None = None) -> dict[str, torch.Tensor]:
@@ -279,12 +294,11 @@ def _file_in_folder(folder: Path) -> Path:
 
 
 def _from_hub(name: str) -> Weights:
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import errors
 
     path = hub_file(name, FOLDER_FILE)
-    repo, _, revision = name.partition("@")
     with contextlib.suppress(errors.EntryNotFoundError):  # the configuration may be in the file itself
-        hf_hub_download(repo, "config.json", revision=revision or None)
+        hub_download(name, "config.json")
     return _describe(name, path, "hub")
 
 

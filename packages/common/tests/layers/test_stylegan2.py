@@ -6,18 +6,17 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from retouch_common.layers.equalised import EqualConv2d
+from retouch_common.layers.modulation import use_form
+from retouch_common.layers.resample import downsample2d, upsample2d
 from retouch_common.layers.stylegan2 import (
-    EqualConv2d,
     MappingNetwork,
     NoiseInjection,
     ResBlockDown,
     StyledConv,
     ToRGB,
-    downsample2d,
     minibatch_stddev,
     pixel_norm,
-    upsample2d,
-    use_form,
 )
 from torch import Tensor, nn
 

@@ -151,12 +151,14 @@ def test_mistakes():
         PerceptualLoss(layers=("relu3_4",), state_dict={})
 
 
-def test_absolute_distance_of_unnormalised_pictures_by_hand(weights):
+def test_absolute_distance_by_hand(weights):
     """relu1_1 is one convolution, which torch computes directly."""
     a, b = torch.rand(2, 1, 3, 16, 16)
     kernel, bias = weights["features.0.weight"], weights["features.0.bias"]
-    fa, fb = (torch.relu(torch.nn.functional.conv2d(x, kernel, bias, padding=1)) for x in (a, b))
-    loss = PerceptualLoss(layers=("relu1_1",), state_dict=weights, distance="l1", normalise=False)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    normalised = ((x - mean) / std for x in (a, b))
+    fa, fb = (torch.relu(torch.nn.functional.conv2d(x, kernel, bias, padding=1)) for x in normalised)
+    loss = PerceptualLoss(layers=("relu1_1",), state_dict=weights, distance="l1")
     assert loss(a, b).item() == pytest.approx((fa - fb).abs().mean().item(), rel=1e-5)
     with pytest.raises(ValueError, match="l2"):
         PerceptualLoss(layers=("relu1_1",), state_dict=weights, distance="l2")

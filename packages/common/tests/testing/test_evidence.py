@@ -203,9 +203,9 @@ def test_a_figure_needs_one_bar_and_a_name_of_its_own():
 def test_the_environment_says_what_matters_and_names_no_host(monkeypatch):
     monkeypatch.setattr(platform, "node", lambda: pytest.fail("asked for the host's name"))
     found = environment()
-    keys = "date commit python system processor cores threads cpu_capability gpu packages"
+    keys = "date commit python system processor cores threads cpu_capability huge_pages gpu packages"
     assert list(found) == keys.split()
-    assert found["cores"] >= 1 and found["processor"]
+    assert found["cores"] >= 1 and found["processor"] and found["huge_pages"] in ("always", "madvise", "never", None)
     assert os.path.expanduser("~") not in json.dumps(found)
 
 

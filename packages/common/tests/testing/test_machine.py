@@ -18,6 +18,14 @@ def test_peak_memory_is_the_childs_own():
     assert 300 * MB < large.peak < 400 * MB
 
 
+def test_processor_time_is_the_childs_own():
+    sum(range(3_000_000))  # what this process computes must not count
+    asleep = run_measured([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    assert asleep.seconds > 0.5 and asleep.cpu_seconds < 0.4
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+    assert run_measured([sys.executable, "-c", busy]).cpu_seconds > 0.5
+
+
 def test_status_output_and_environment_come_back():
     code = "import os, sys; print(os.environ['COLOUR'], file=sys.stderr); sys.exit(3)"
     finished = run_measured([sys.executable, "-c", code], environment={"COLOUR": "green"})

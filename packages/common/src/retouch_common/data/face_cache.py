@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +17,19 @@ from typing import Any
 import numpy as np
 
 from retouch_common.data.portraits import mesh_of
-from retouch_common.faces.webmorph import read_template
-from retouch_common.files import atomic_output, write_atomically
+from retouch_common.faces.webmorph import Template, read_template
+from retouch_common.files import atomic_output, cache_folder, write_atomically
 from retouch_common.synthesis.preparation import PreparedFace, prepare_face
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 11  # raise it whenever masks, cleaning or the layout of entries change
+CACHE_VERSION = 12  # raise it whenever masks, cleaning or the layout of entries change
 ARRAYS = ("image", "natural", "maps")
 
 
 def default_cache() -> Path:
-    """The cache folder used when none is named: `$XDG_CACHE_HOME` (else ~/.cache) / retouch-common/faces."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retouch-common" / "faces"
+    """The cache folder used when none is named; see :func:`retouch_common.files.cache_folder`."""
+    return cache_folder("faces")
 
 
 def portrait_key(photo: Path, *about: object, files: Iterable[Path] = (), mesh: np.ndarray | None = None) -> str:
@@ -136,7 +135,11 @@ def open_or_prepare(folder: Path, photo: Path) -> PreparedFace | None:
         pass
     except ValueError as error:
         logger.warning("%s; made again", error)
-    template = photo.with_suffix(".tem")
-    landmarks = read_template(template) if template.is_file() else mesh_of(photo)
-    save_entry(folder, key, prepare_face(read_levels(photo), landmarks))
+    save_entry(folder, key, prepare_face(read_levels(photo), landmarks_of(photo)))
     return load_entry(folder, key)
+
+
+def landmarks_of(photo: Path) -> Template | np.ndarray | None:
+    """Return the landmarks beside a portrait: a `.tem` template, else the mesh of `landmarks.npz`, else None."""
+    template = photo.with_suffix(".tem")
+    return read_template(template) if template.is_file() else mesh_of(photo)

@@ -40,7 +40,6 @@ class EqualLinear(nn.Module):
         in_features: int,
         out_features: int,
         *,
-        bias: bool = True,
         bias_init: float = 0.0,
         lr_mul: float = 1.0,
         activation: bool = False,
@@ -49,12 +48,11 @@ class EqualLinear(nn.Module):
         self.lr_mul, self.activation = lr_mul, activation
         self.scale = lr_mul / math.sqrt(in_features)
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
-        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_mul)) if bias else None
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_mul))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
-        bias = None if self.bias is None else self.lr_mul * self.bias
-        y = F.linear(x, self.scale * self.weight, bias)
+        y = F.linear(x, self.scale * self.weight, self.lr_mul * self.bias)
         return leaky_relu(y) if self.activation else y
 
 

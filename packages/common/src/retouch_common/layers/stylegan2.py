@@ -13,10 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retouch_common.layers.equalised import GAIN, SLOPE, EqualConv2d, EqualLinear, at_least_fp32, full_precision
-from retouch_common.layers.modulation import ModulatedConv2d, use_form
+from retouch_common.layers.modulation import ModulatedConv2d
 from retouch_common.layers.resample import downsample2d, upsample2d
-
-__all__ = ["EqualConv2d", "downsample2d", "upsample2d", "use_form"]  # also imported from here
 
 Noise = Literal["fixed", "random", "none"]
 EPS = 1e-8

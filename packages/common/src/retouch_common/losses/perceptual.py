@@ -22,7 +22,6 @@ class PerceptualLoss(nn.Module):
         state_dict: Torchvision's ImageNet weights, see :func:`retouch_common.weights.read_vgg`.
         layers: Names of layers: reluB_C is the C-th of block B.
         distance: "mse" or "l1", averaged over each layer's features.
-        normalise: Normalise images with ImageNet's mean and standard deviation first, as in training.
 
     Raises:
         ValueError: If the network or a layer is unknown, or the weights are of another network.
@@ -38,14 +37,13 @@ class PerceptualLoss(nn.Module):
         state_dict: Mapping[str, torch.Tensor],
         layers: Sequence[str] = ("relu1_2", "relu2_2", "relu3_3"),
         distance: Literal["mse", "l1"] = "mse",
-        normalise: bool = True,
     ):
         super().__init__()
         if network not in _BLOCKS:
             raise ValueError(f"perceptual network '{network}' is not one of {', '.join(_BLOCKS)}")
         if distance not in ("mse", "l1"):
             raise ValueError(f"perceptual distance '{distance}' is not one of mse, l1")
-        self.distance, self.normalise = distance, normalise
+        self.distance = distance
         places = _layer_places(network)
         for layer in layers:
             if layer not in places:
@@ -64,7 +62,7 @@ class PerceptualLoss(nn.Module):
         return torch.stack([compare(a, b) for a, b in zip(self._extract(output), expected, strict=True)]).sum()
 
     def _extract(self, image: torch.Tensor) -> list[torch.Tensor]:
-        x = (image - self.mean) / self.std if self.normalise else image
+        x = (image - self.mean) / self.std
         found = []
         for place, layer in enumerate(self.features):
             x = layer(x)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 COMMON = "retouch-common"
-LIBRARIES = ("torch", "torchvision", "kornia", "numpy", "pyvips", "onnxruntime")
+LIBRARIES = ("torch", "torchvision", "kornia", "numpy", "pyvips", "onnxruntime", "openvino")
 
 MEASURED = "docs/evidence"  # written by evidence; changes there leave the work tree clean
 
@@ -39,6 +39,7 @@ def environment() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "huge_pages": _huge_pages(),
         "gpu": gpu,
         "packages": {name: version for name in (*_own_packages(), *LIBRARIES) if (version := _version(name))},
     }
@@ -73,6 +74,13 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _huge_pages() -> str | None:
+    """Return when Linux backs large allocations with huge pages: "always", "madvise" or "never"; None elsewhere."""
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    chosen = re.search(r"\[(\w+)\]", setting.read_text()) if setting.is_file() else None
+    return chosen and chosen[1]
 
 
 def commit() -> str | None:

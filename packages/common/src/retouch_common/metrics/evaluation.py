@@ -220,10 +220,10 @@ def draw_table(title: str, rows: Mapping[str, Mapping[str, float]], columns: Seq
 
 
 def console() -> Console:
-    """Return a console on standard output, 120 columns wide where it is not a terminal."""
+    """Return a console on standard output for plain text and tables, 120 columns wide where it is not a terminal."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=120)
+    return Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
 
 
 def refuse_evaluated(out: Path | None, *, overwrite: bool = False, also: Sequence[str] = ()) -> None:

@@ -19,11 +19,14 @@ _MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 
 # A child's ru_maxrss starts with the size of the process it was forked from, so that a small process does the forking.
 _LAUNCHER = """
-import json, resource, subprocess, sys
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
 status = subprocess.call(sys.argv[2:])
-unit = 1 if sys.platform == "darwin" else 1024
-peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
-json.dump({"status": status, "peak": peak}, open(sys.argv[1], "w"))
+seconds = time.perf_counter() - start
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+cpu_seconds = used.ru_utime + used.ru_stime
+json.dump({"status": status, "peak": peak, "seconds": seconds, "cpu_seconds": cpu_seconds}, open(sys.argv[1], "w"))
 """
 
 
@@ -36,16 +39,20 @@ class Finished:
         stdout: What it printed.
         stderr: What it printed on standard error.
         peak: Largest resident memory of the process, bytes.
+        seconds: From start to end.
+        cpu_seconds: Processor time of all its threads.
     """
 
     status: int
     stdout: str
     stderr: str
     peak: int
+    seconds: float
+    cpu_seconds: float
 
 
 def run_measured(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> Finished:
-    """Run a command, with further variables, and measure its peak memory (Linux and macOS)."""
+    """Run a command, with further variables, and measure its time and peak memory (Linux and macOS)."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         finished = subprocess.run(
@@ -57,7 +64,7 @@ def run_measured(command: Sequence[str], *, environment: Mapping[str, str] | Non
         if not report.is_file():
             raise OSError(f"{command[0]}: could not be run ({finished.stderr.strip()[-300:]})")
         about = json.loads(report.read_text())
-    return Finished(about["status"], finished.stdout, finished.stderr, about["peak"])
+    return Finished(stdout=finished.stdout, stderr=finished.stderr, **about)
 
 
 def copy_bandwidth(device: torch.device) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retouch_common.data.face_cache import default_cache, open_or_prepare
+from retouch_common.data.face_cache import landmarks_of, read_levels
 from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.faces.face import Face, face_crop
 from retouch_common.photo.filters import resize
@@ -14,6 +14,7 @@ from retouch_common.synthesis.blemish_canvas import Canvas
 from retouch_common.synthesis.blemish_shapes import NoisePool
 from retouch_common.synthesis.blemish_spots import mole
 from retouch_common.synthesis.blemishes import NOTHING_KEPT, BlemishConfig, BlemishSynthesizer
+from retouch_common.synthesis.preparation import prepare_face
 
 SIDE = 1024
 VISIBLE = 5  # 8-bit levels: a pixel whose channels differ by more belongs to the mask
@@ -43,7 +44,8 @@ class Portrait:
 def held_out(folders: str | Path, *, side: int = SIDE, margin: float = MARGIN) -> Iterator[Portrait]:
     """Yield a square crop, ``margin`` times the longer side of the face, of every portrait of the validation people."""
     for path in split_portraits(find_portraits(folders), "val"):
-        face = open_or_prepare(default_cache(), path)
+        # Certain skin only, so that test images stay the same when training draws elsewhere.
+        face = prepare_face(read_levels(path), landmarks_of(path), near_features=False)
         if face is None:
             continue
         height, width = face.image.shape[:2]
@@ -76,6 +78,7 @@ def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
             max_count=160.0,
             spot_weights=SPOT_WEIGHTS,
             area_probabilities={"patch": 0.4, "flat": 0.5, "rough": 0.1},
+            red_variety=0.0,
         )
     )
     generator = np.random.default_rng(seed)

@@ -17,7 +17,8 @@ import pytest
 from click.testing import Result
 
 from retouch_common.faces.face import Face
-from retouch_common.inference.recipe import Recipe, apply_recipe
+from retouch_common.inference.recipe import Recipe
+from retouch_common.inference.recipe_retouching import apply_recipe
 from retouch_common.photo.io import Photo
 from retouch_common.testing.photos import make_photo, run_command
 
@@ -77,6 +78,17 @@ class RecipeContract:
         assert (tmp_path / "function.png").read_bytes() == out.read_bytes()
         before, after = Photo.open(photo).read(), Photo.open(out).read()
         assert (before != after).any() and (before == after)[105:116, 125:136].all()
+
+    def test_options_of_the_output_go_with_a_recipe(
+        self, photo: Path, weights: str, retoucher: Any, tmp_path: Path
+    ) -> None:
+        """A deep photograph becomes a JPEG with --convert, and is refused without."""
+        out, file = tmp_path / "out.jpg", self.recipe(photo, retoucher).write(photo)
+        arguments = (photo, "-o", out, "--weights", weights, "--recipe", file)
+        deep = Photo.open(photo).dtype == np.uint16
+        assert self.run(*arguments).exit_code == deep and out.exists() != deep
+        assert self.run(*arguments, "--convert", "--overwrite").exit_code == 0
+        assert Photo.open(out).dtype == np.uint8
 
     @pytest.mark.parametrize(
         ("options", "name"),

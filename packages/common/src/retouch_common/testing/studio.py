@@ -33,6 +33,8 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 TIMEOUT = 30_000  # milliseconds
+LONG_NAME = "IMG_20240512_123456_portrait_of_the_astronaut_final_retouched_version_2.png"
+WINDOWS = ((1280, 720), (1180, 820), (1024, 768), (900, 700), (768, 1024))  # width, height
 
 
 @contextmanager
@@ -129,6 +131,21 @@ class ToolPage:
             self.page.mouse.move(*self.at(*point))
         self.page.mouse.up()
 
+    def require_fit(self, width: int, height: int, *selectors: str) -> None:
+        """Resize the window; fail if the page is wider than it, or an element reaches out of it."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        wide = self.page.evaluate(
+            "[...document.querySelectorAll('body, .panel, .bar')]"
+            ".map((e) => [e.className, e.scrollWidth - e.clientWidth])"
+        )
+        assert all(excess <= 0 for _, excess in wide), wide
+        for selector in ("body", "#help", "#zoom-fit", *selectors):
+            box = self.page.locator(selector).bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width, (selector, box)
+            assert box["y"] >= 0 and box["y"] + box["height"] <= height, (selector, box)
+        stage = self.page.locator("#stage").bounding_box()
+        assert stage["width"] >= 400 and stage["height"] >= 400, stage
+
     def rendered(self, since: int = -1) -> int:
         """Wait for a result newer than a revision, with no other on its way; return its revision."""
         self.page.wait_for_function(
@@ -143,7 +160,9 @@ class ToolPage:
         """Return an image of the page, (H, W, 3) int, by default in its own size."""
         width, height = size or ("img.naturalWidth", "img.naturalHeight")
         url = self.page.locator(selector).evaluate(
-            "async (img) => { await img.decode(); const c = document.createElement('canvas');"
+            "async (img) => {"
+            " if (!img.complete) await new Promise((load) => img.addEventListener('load', load, { once: true }));"
+            " await img.decode(); const c = document.createElement('canvas');"
             f" c.width = {width}; c.height = {height};"
             " c.getContext('2d').drawImage(img, 0, 0, c.width, c.height); return c.toDataURL(); }"
         )
@@ -154,13 +173,15 @@ Page = TypeVar("Page", bound=ToolPage)
 
 
 @contextmanager
-def open_tool(page_class: type[Page], browser: Any, address: str, photo: Path, *, height: int = 720) -> Iterator[Page]:
-    """Yield the page of a tool, the first of the application, with a photo open.
+def open_tool(
+    page_class: type[Page], browser: Any, address: str, photo: Path, *, height: int = 720, mobile: bool = False
+) -> Iterator[Page]:
+    """Yield the page of a tool, the first of the application, with a photo open; ``mobile`` is a tablet's browser.
 
     At the end, nothing may have been loaded from elsewhere, and there may be no errors on the console unless they are
     expected.
     """
-    context = browser.new_context(viewport={"width": 1280, "height": height}, has_touch=True)
+    context = browser.new_context(viewport={"width": 1280, "height": height}, has_touch=True, is_mobile=mobile)
     context.set_default_timeout(TIMEOUT)
     page = context.new_page()
     errors: list[str] = []

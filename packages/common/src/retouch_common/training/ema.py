@@ -17,18 +17,16 @@ class EMA:
     Args:
         model: The trained model.
         decay: Weight of the past, in [0, 1); ValueError otherwise.
-        warmup: Let the decay grow as above; otherwise it is ``decay`` from the first update on.
 
     Attributes:
         module: The averaged model, in evaluation mode and without gradients.
         num_updates: Number of updates so far.
     """
 
-    def __init__(self, model: nn.Module, *, decay: float = 0.999, warmup: bool = True):
+    def __init__(self, model: nn.Module, *, decay: float = 0.999):
         if not 0 <= decay < 1:
             raise ValueError(f"EMA decay {decay} is outside [0, 1)")
         self.decay = decay
-        self.warmup = warmup
         self.num_updates = 0
         self.module = copy.deepcopy(_unwrap(model)).eval().requires_grad_(False)
 
@@ -36,7 +34,7 @@ class EMA:
     def update(self, model: nn.Module) -> None:
         """Move the average towards ``model``, which may be wrapped for distribution or compilation."""
         self.num_updates += 1
-        decay = min(self.decay, self.num_updates / (self.num_updates + 9)) if self.warmup else self.decay
+        decay = min(self.decay, self.num_updates / (self.num_updates + 9))
         trained = _unwrap(model).state_dict()
         averages: list[torch.Tensor] = []
         targets: list[torch.Tensor] = []
