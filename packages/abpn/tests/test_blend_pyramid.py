@@ -7,11 +7,13 @@ from abpn.blend_pyramid import (
     BlendPyramid,
     RefiningModule,
     burt_expand,
+    convolve_leaky,
     convolve_pixels,
     down,
     high_frequencies,
     image_pyramid,
     up,
+    up_pixels,
 )
 
 
@@ -145,6 +147,23 @@ def test_convolving_several_pixels_at_once_is_the_convolution(channels_last):
         x = x.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         torch.testing.assert_close(convolve_pixels(x, layer), layer(x))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 1), (7, 6)])
+def test_interpolating_pixels_is_bilinear_interpolation(size):
+    x = torch.randn(2, 6, *size).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(up_pixels(x), up(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_convolution_and_leaky_relu_in_one_pass_equal_two(dtype):
+    layer, x = torch.nn.Conv2d(6, 16, 3, padding=1).to(dtype), torch.randn(1, 6, 9, 12, dtype=dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    expected = F.leaky_relu(layer(x), 0.2)
+    assert expected.requires_grad and convolve_leaky(x, layer, 0.2).requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(convolve_leaky(x, layer, 0.2), expected.detach())
+        torch.testing.assert_close(convolve_leaky(x.contiguous(), layer, 0.2), expected.detach())
 
 
 def test_refining_for_inference_equals_training():

@@ -1,6 +1,7 @@
 """ABPN keeps the contract of all models, with the neutral blend, as printed, and with parts left out."""
 
-from abpn.config import PRESETS
+import pytest
+from abpn.config import PRESETS, ModelConfig
 from abpn.model import ABPN
 from retouch_common.config import apply_overrides
 from retouch_common.testing.contract import ModelContract
@@ -43,3 +44,9 @@ class TestProbabilisticContextBlocks(ABPNContract):
 def test_the_contract_sees_the_mask():
     contract = ABPNContract()
     assert "mask" in contract.infer(contract.seeded_model(), contract.image())
+
+
+def test_sizes_that_no_memory_holds_are_refused():
+    """Weights from anyone may state them."""
+    with pytest.raises(ValueError, match=r"model\.thumbnail must lie between 64 and 4096"):
+        ModelConfig(thumbnail=8192)

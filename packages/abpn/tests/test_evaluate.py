@@ -90,16 +90,16 @@ def test_the_model_row_is_what_the_retoucher_scores(evaluated, data, weights):
     assert mean["seconds"] > 0
 
 
-def test_the_papers_result_has_no_dead_zone(data, tmp_path):
+def test_the_papers_result_is_not_postprocessed(data, tmp_path):
     """Every pixel darker by half a level to one: R_0 has that change, abpn-retouch does not write it."""
     torch.manual_seed(0)
     model = ABPN.from_preset("tiny")
     torch.nn.init.constant_(model.local_retouching.retouching_branch.modules_up[-1].conv.bias, -0.0073)  # halved by g
     model.save_pretrained(tmp_path / "weights")
     for arguments, changed in (
-        (["--resolutions", "64", "--dead-zone"], False),
+        (["--resolutions", "64", "--postprocess"], False),
         (["--resolutions", "64"], True),
-        (["--size", "64", "--no-dead-zone"], True),
+        (["--size", "64", "--no-postprocess"], True),
         (["--size", "64"], False),
     ):
         common = ["--data", data, "--weights", tmp_path / "weights", "--split", "all", "--limit", 1, "--device", "cpu"]

@@ -59,6 +59,20 @@ def test_emphasis_moves_weight_into_the_mask():
     assert emphasised == pytest.approx(2 * 0.1 * 1.5)
 
 
+def test_emphasis_on_what_is_changed_weighs_false_changes_like_missed_ones():
+    target = flat(0.5, 16)
+    target[..., :8, :] = 0.7  # missed
+    result = output(0.5)
+    for level in (*result.results, result.retouched_thumbnail):
+        level[..., : level.shape[-1] // 4] = 0.6  # a false change of a quarter, half of it retouched
+    mask_emphasis = {"l1": 1.0, "mask_emphasis": 2.0}
+    retouched = terms(target, result, **mask_emphasis)["l1"].item()
+    changed = terms(target, result, **mask_emphasis, emphasis_on="changed")["l1"].item()
+    # Errors: 0.1 in 1/8 (half corrected), 0.2 in 3/8 (missed), 0.1 in 1/8 (false), 0 in 3/8. Weights 3, 3, 1 or 3, 1.
+    assert retouched == pytest.approx(2 * (3 * 0.0125 + 3 * 0.075 + 0.0125) / 2)
+    assert changed == pytest.approx(2 * (3 * 0.0125 + 3 * 0.075 + 3 * 0.0125) / 2.25)
+
+
 def test_the_true_mask_is_the_thresholded_difference():
     target = flat(0.5, 16)
     target[..., :8, :8] = 0.6  # at l = 1 the upper left 4x4: one of the mask's four cells

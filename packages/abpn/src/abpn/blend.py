@@ -94,12 +94,11 @@ class NeutralBlend(nn.Module):
         """Return R - I, without the rounding error of adding and subtracting I."""
         return self.slope(I) * (B - self.neutral)
 
-    def largest_change(self, B: Tensor) -> float:
-        """Return an upper bound of |R - I| for any image in [0, 1]."""
-        low, high = torch.aminmax(B)
-        slope = self.slope(torch.linspace(0, 1, 257, device=B.device)).max()
-        # One hundredth more, for rounding and for slopes between the sampled values of I.
-        return 1.01 * float(slope * torch.maximum(high - self.neutral, self.neutral - low))
+    def negligible(self, change: float) -> float:
+        """Return the largest |B - c| at which |R - I| is at most ``change`` for every image in [0, 1]."""
+        slope = self.slope(torch.linspace(0, 1, 257, device=self.j.device)).max()
+        # One hundredth less, for rounding and for slopes between the sampled values of I.
+        return 0.99 * change / float(slope)
 
     def reverse(self, I: Tensor, R: Tensor) -> Tensor:
         """Recover the blend layer (Eq. 4 with neutral k)."""

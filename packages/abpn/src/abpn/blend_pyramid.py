@@ -6,6 +6,7 @@ upsampled layer and the high frequencies of the photograph.
 Shapes: level i of an image of height h and width w is (N, 3, h / 2^i, w / 2^i).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -62,19 +63,43 @@ def _upsample_on_even(image: Tensor, side: float) -> Tensor:
     return image
 
 
+def up_pixels(x: Tensor) -> Tensor:
+    """Apply ``up`` with a box pyramid's grid, for inference on a CPU: half of the time of ``F.interpolate``.
+
+    Args:
+        x: (N, C, H, W), fp32, of few channels in channels-last order.
+    """
+    batch, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1)
+    tall = x.new_empty(batch, height, 2, width + 2, channels)  # rows of double height, with a column on either side
+    above, below = tall[:, :, 0, 1:-1], tall[:, :, 1, 1:-1]
+    above[:, 0], below[:, -1] = rows[:, 0], rows[:, -1]
+    torch.lerp(rows[:, 1:], rows[:, :-1], 0.25, out=above[:, 1:])
+    torch.lerp(rows[:, :-1], rows[:, 1:], 0.25, out=below[:, :-1])
+    tall[..., 0, :], tall[..., -1, :] = tall[..., 1, :], tall[..., -2, :]
+    tall = tall.view(batch, 2 * height, width + 2, channels).permute(0, 3, 1, 2)
+    pairs = F.conv2d(tall, _interpolation_of_pairs(channels))
+    return pairs.permute(0, 2, 3, 1).reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
+@functools.cache
+def _interpolation_of_pairs(channels: int) -> Tensor:
+    """Return the weights of a convolution from three pixels to the two new ones of the middle one, (2C, C, 1, 3)."""
+    taps = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])
+    weight = torch.einsum("pk,cd->pcdk", taps, torch.eye(channels)).flatten(0, 1)[:, :, None]
+    return weight.contiguous(memory_format=torch.channels_last)
+
+
 def box_mean(image: Tensor, factor: int) -> Tensor:
     """Return the mean over factor x factor pixels of (1, C, H, W) in channels-last order.
 
-    Four times as fast as ``avg_pool2d`` on images of few channels: rows are summed, then multiplied by a small matrix.
+    Several times as fast as ``avg_pool2d`` on images of few channels.
     """
     _, channels, height, width = image.shape
-    rows = image.permute(0, 2, 3, 1).reshape(height // factor, factor, width * channels)
-    summed = rows[:, 0].clone()
-    for offset in range(1, factor):
-        summed += rows[:, offset]
-    mean = torch.eye(channels, device=image.device).repeat(factor, 1) / factor**2
-    reduced = summed.view(-1, factor * channels) @ mean
-    return reduced.view(1, height // factor, width // factor, channels).permute(0, 3, 1, 2)
+    blocks = image.permute(0, 2, 3, 1).reshape(height // factor, factor, width // factor, factor, channels)
+    rows = functools.reduce(torch.add, blocks.unbind(1))
+    pixels = functools.reduce(torch.add, rows.unbind(2))
+    return (pixels / factor**2)[None].permute(0, 3, 1, 2)
 
 
 def down(image: Tensor, kernel: PyramidKernel = "box", *, mean: Mean = F.avg_pool2d) -> Tensor:
@@ -128,13 +153,38 @@ def convolve_pixels(x: Tensor, layer: nn.Conv2d) -> Tensor:
         layer: 3x3, stride 1, padding 1.
     """
     assert layer.bias is not None
-    channels = layer.out_channels
-    weight = layer.weight.new_zeros(PIXELS, channels, layer.in_channels, 3, PIXELS + 2)
-    for pixel in range(PIXELS):
-        weight[pixel, ..., pixel : pixel + 3] = layer.weight
-    weight = weight.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    y = F.conv2d(x, weight, layer.bias.repeat(PIXELS), stride=(1, PIXELS), padding=1)
-    return y.permute(0, 2, 3, 1).unflatten(3, (PIXELS, channels)).flatten(2, 3).permute(0, 3, 1, 2)
+    shifted = [F.pad(layer.weight, (pixel, PIXELS - 1 - pixel)) for pixel in range(PIXELS)]
+    weight = torch.cat(shifted).contiguous(memory_format=torch.channels_last)
+    y = F.conv2d(x, weight, torch.cat(PIXELS * [layer.bias]), stride=(1, PIXELS), padding=1)
+    return y.permute(0, 2, 3, 1).unflatten(3, (PIXELS, layer.out_channels)).flatten(2, 3).permute(0, 3, 1, 2)
+
+
+def convolve_leaky(x: Tensor, layer: nn.Conv2d, slope: float) -> Tensor:
+    """Apply a convolution and a leaky ReLU; in one pass, by oneDNN, for inference on a CPU.
+
+    A leaky ReLU of its own takes a quarter of the time of a convolution from 6 to 16 channels.
+    """
+    if not _is_inference(x) or x.device.type != "cpu" or not _has_fused_activations(x.dtype):
+        return F.leaky_relu(layer(x), slope, inplace=True)
+    geometry = layer.padding, layer.stride, layer.dilation, layer.groups
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, layer.weight, layer.bias, *geometry, "leaky_relu", [slope], ""
+    )
+    return y
+
+
+@functools.cache
+def _has_fused_activations(dtype: torch.dtype) -> bool:
+    onednn = torch.ops.mkldnn  # torch has no public name for these operations yet
+    if not hasattr(onednn, "_convolution_pointwise"):
+        return False
+    return dtype == torch.float32 or bool(onednn._is_mkldnn_bf16_supported())
+
+
+def _is_inference(x: Tensor) -> bool:
+    """Return whether faster operations apply; channels-first, as exported graphs are, has nothing to gain."""
+    without_autograd = not torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+    return without_autograd and x.is_contiguous(memory_format=torch.channels_last)
 
 
 class RefiningModule(nn.Module):
@@ -157,11 +207,8 @@ class RefiningModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine x = Cat(up(B_{i+1}), H_i), (N, 6, H, W), to B_i, (N, 3, H, W)."""
-        dtype = self.phi_1.weight.dtype  # half precision if the convolutions were converted
-        detail = F.leaky_relu(self.phi_1(x.to(dtype)), 0.2, inplace=True)
-        # Channels-first, as exported graphs are, has nothing to gain.
-        wide = detail.is_contiguous(memory_format=torch.channels_last) and detail.shape[-1] % PIXELS == 0
-        wide = wide and not torch.is_grad_enabled()
+        detail = convolve_leaky(x.to(self.phi_1.weight.dtype), self.phi_1, 0.2)  # half precision after conversion
+        wide = _is_inference(detail) and detail.shape[-1] % PIXELS == 0
         return x[:, :3] + (convolve_pixels(detail, self.phi_2) if wide else self.phi_2(detail))
 
 
@@ -188,7 +235,8 @@ class BlendPyramid(nn.Module):
             return up(B, self.kernel)
         if self.kernel == "burt":
             return self.refining(torch.cat([up(B, "burt"), high_frequencies(fine, coarse, "burt")], dim=1))
-        x = up(torch.cat([B, coarse], dim=1))  # one interpolation of six channels is twice as fast as two of three
+        x = torch.cat([B, coarse], dim=1)  # one interpolation of six channels is twice as fast as two of three
+        x = up_pixels(x) if _is_inference(x) and x.device.type == "cpu" else up(x)
         high = x[:, 3:]
         if torch.is_grad_enabled():
             x[:, 3:] = fine - high  # H_i

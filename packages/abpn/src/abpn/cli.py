@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from retouch_common.cli import options, photos
+from retouch_common.cli import options, photo_runs, photos
 from retouch_common.cli.training import start_training, training_options
 
 DATA_HELP = "Folder with raw/ and target/, FFHQR or CRHD-3K as published, or faces:DIR for plain portraits."
@@ -74,7 +74,7 @@ def retouch(
     from abpn.retouch import RetouchOptions, load_retouching
 
     opts = RetouchOptions(**settings)
-    photos.process_photos(
+    photo_runs.process_photos(
         inputs,
         out,
         functools.partial(load_retouching, weights, device=device, precision=precision, recipe=recipe, **settings),
@@ -150,7 +150,7 @@ class Sizes(click.ParamType):
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs.")
 @click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True)
 @click.option(
-    "--dead-zone/--no-dead-zone",
+    "--postprocess/--no-postprocess",
     default=None,
     help="Measure what abpn-retouch writes, without faint changes and with uncertain ones limited, or R_0.  "
     "[default: R_0 with --resolutions, whose tables stand beside the paper's]",
@@ -171,7 +171,7 @@ def evaluate(
     out: Path | None,
     size: int | None,
     resolutions: tuple[int, ...] | None,
-    dead_zone: bool | None,
+    postprocess: bool | None,
     overwrite: bool,
     **settings: Any,
 ) -> None:
@@ -184,8 +184,8 @@ def evaluate(
     from abpn.evaluate import evaluate as run
 
     refuse_evaluated(out, overwrite=overwrite)
-    dead_zone = not resolutions if dead_zone is None else dead_zone
-    opts = EvaluationOptions(resolutions=resolutions or (size or 1024,), dead_zone=dead_zone, **settings)
+    postprocess = not resolutions if postprocess is None else postprocess
+    opts = EvaluationOptions(resolutions=resolutions or (size or 1024,), postprocess=postprocess, **settings)
     show(run(weights, data, opts, out=out, report=lambda line: click.echo(line, err=True)))
     if out is not None:
         click.echo(f"wrote {out}", err=True)

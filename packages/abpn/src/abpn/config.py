@@ -44,8 +44,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if len(self.widths) != 6 or min(self.widths) < 1:
             raise ValueError(f"model.widths must be six positive numbers, not {self.widths}")
-        if self.thumbnail < 64:
-            raise ValueError(f"model.thumbnail must be at least 64, not {self.thumbnail}")
+        if not 64 <= self.thumbnail <= 4096:
+            raise ValueError(f"model.thumbnail must lie between 64 and 4096, not at {self.thumbnail}")
         if self.attention == "pcb" and not self.mask_branch:
             raise ValueError("model.attention=pcb needs the mask of model.mask_branch=true")
 
@@ -62,6 +62,8 @@ class LossConfig:
         reduction: Of squared and absolute error and total variation: "mean" over pixels and channels, or "sum" over
             them (the paper's norm) and mean over the batch.
         mask_emphasis: Retouched pixels weigh 1 + mask_emphasis times as much as others in the reconstruction terms.
+        emphasis_on: Which pixels those are: "retouched" in the target, or "changed" by target or result, so that
+            a false change costs as much as a missed one.
         perceptual: lambda_2, VGG features of R_l.
         perceptual_weights: File of torchvision's VGG-16 weights; if empty, they are looked up in torch.hub's cache.
         adversarial: lambda_3, patch discriminator on R_0.
@@ -77,6 +79,7 @@ class LossConfig:
     psnr: float = 0.0
     reduction: Literal["mean", "sum"] = "mean"
     mask_emphasis: float = 0.0
+    emphasis_on: Literal["retouched", "changed"] = "retouched"
     perceptual: float = 0.1
     perceptual_weights: str = ""
     adversarial: float = 0.1

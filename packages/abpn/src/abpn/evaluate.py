@@ -36,7 +36,7 @@ from abpn.retouch import Retoucher
 
 MODEL = "ABPN"
 LARGEST_FACES = 768  # pixels: faces:DIR makes no larger crops
-DEAD_ZONE = "what abpn-retouch writes: R_0 without faint changes and with uncertain ones limited"
+POSTPROCESSED = "what abpn-retouch writes: R_0 without faint changes and with uncertain ones limited"
 R_0 = "R_0, as in the paper, with all its changes"
 FIGURE_ROWS, FIGURE_SIDE, AMPLIFIED = 6, 512, 8
 
@@ -49,7 +49,7 @@ class EvaluationOptions:
         resolutions: Sides in pixels to resize the pairs to, a table for each.
         split: "val", "test" or "all".
         limit: Use only the first ``limit`` pairs.
-        dead_zone: Measure what ``abpn-retouch`` writes, without changes of up to one 8-bit level, not the paper's R_0.
+        postprocess: Measure what ``abpn-retouch`` writes, not the paper's R_0; see :class:`abpn.retouch.Retoucher`.
         lpips: True requires LPIPS, None measures it if its weights are available, False skips it.
         device: "auto", "cpu" or "cuda".
         precision: Number format of the convolutions.
@@ -58,7 +58,7 @@ class EvaluationOptions:
     resolutions: tuple[int, ...] = (1024,)
     split: Split = "val"
     limit: int | None = None
-    dead_zone: bool = True
+    postprocess: bool = True
     lpips: bool | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -103,7 +103,9 @@ def evaluate(
     from retouch_common.progress import progress_bar
 
     found = resolve_weights(weights, bundled=resources.files("abpn") / "weights")
-    retoucher = Retoucher(found.path, device=options.device, precision=options.precision, dead_zone=options.dead_zone)
+    retoucher = Retoucher(
+        found.path, device=options.device, precision=options.precision, postprocess=options.postprocess
+    )
     result = Evaluation(header=_header(weights, found.path, data, options, retoucher))
     lpips = open_lpips(options.lpips, retoucher.device, result.notes)
     sizes = _resolutions(data, options.resolutions, result.notes)
@@ -177,7 +179,7 @@ def _header(weights: str, path: Path, data: str, options: EvaluationOptions, ret
         "data": {"spec": data, "split": options.split, "limit": options.limit, "pairs": pairs},
         "device": str(retoucher.device),
         "precision": options.precision,
-        "output": DEAD_ZONE if options.dead_zone else R_0,
+        "output": POSTPROCESSED if options.postprocess else R_0,
         "seconds": "array to array, after one call to warm up, mean over images",
         "changed": CHANGED,
         "environment": environment(),
@@ -199,11 +201,11 @@ def show(result: Evaluation) -> None:
         rows = {row: measured.means(row) for row in measured.rows}
         screen.print(draw_table(title, rows, (*columns("png8"), ("seconds", "s/image", ".3f"))))
         for line in measured.footnotes():
-            screen.print(line, markup=False, highlight=False)
+            screen.print(line)
         screen.print()
     legend = (
         "RGB, 8 bits; means over images, PSNR too; nothing differs = 100 dB. Inside: where target and raw differ by "
     )
     output = f"{MODEL}: {result.header['output']}."
     for note in (f"{legend}more than {CHANGED_LEVELS} levels.", output, *result.notes):
-        screen.print(note, markup=False, highlight=False)
+        screen.print(note)

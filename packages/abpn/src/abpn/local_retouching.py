@@ -86,9 +86,9 @@ class LocalAttentiveModule(GatedConv2d):
     def forward(self, x: Tensor, skip: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         """Combine features x, skip features and soft mask, all (N, ., h, w) of one size."""
         x = torch.cat([x, skip, mask], dim=1)
-        new = self.activation(self.norm(self.conv(x)))
+        new, logits = self.convolve(x)
         kept = self.activation(self.norm_skip(self.conv_skip(skip)))
-        return gate(new, self.gate(x), kept)
+        return gate(self.activation(self.norm(new)), logits, kept)
 
     def zero_output(self) -> None:
         """Set all parameters to 0, and so the output."""

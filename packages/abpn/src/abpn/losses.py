@@ -76,10 +76,12 @@ class JointLoss(nn.Module):
         return {"loss": loss, **terms}
 
     def _reconstruction(self, output: ABPNOutput, targets: list[Tensor]) -> dict[str, Tensor]:
-        """Sum the errors over the levels, with larger weights inside the mask."""
+        """Sum the errors over the levels, with larger weights where blemishes are, or anything changes."""
         mse, l1, psnr = [], [], []
         for R, R_gt, I in zip(_supervised(output), targets, output.images, strict=True):
             mask = difference_mask(I, R_gt, threshold=MASK_THRESHOLD)
+            if self.config.emphasis_on == "changed":
+                mask = torch.maximum(mask, difference_mask(I, R.detach(), threshold=MASK_THRESHOLD))
             # The mean weight is 1, so that batches with many blemishes do not take larger steps.
             weight = 1 + self.config.mask_emphasis * mask
             weight = weight / weight.mean()

@@ -36,6 +36,10 @@ class StudioABPN:
         """Return the change of every face."""
         return self._retoucher.changes(photo, faces)
 
+    def photo_change(self, photo: Photo) -> CropChange:
+        """Return the change of the whole photo."""
+        return self._retoucher.photo_change(photo)
+
     def overlay(self, name: str, photo: Photo, faces: Sequence[Face]) -> list[Overlay]:
         """Return the blend layer around every face; grey changes nothing."""
         from retouch_common.faces.face import face_crop

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from abpn.stripes import plan_stripes
+from abpn.streaming import plan_stripes
 from hypothesis import given
 from hypothesis import strategies as st
 
