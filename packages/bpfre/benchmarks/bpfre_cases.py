@@ -14,7 +14,7 @@ import torch
 from bpfre.config import PRESETS, ModelConfig
 from bpfre.model import BPFRe
 from retouch_common.inference.network import InferenceModel
-from retouch_common.layers.stylegan2 import use_form
+from retouch_common.layers.modulation import use_form
 from retouch_common.testing.benchmarks import Case, num_bytes, run_once
 from torch import Tensor
 

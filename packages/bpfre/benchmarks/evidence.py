@@ -20,9 +20,11 @@ from bpfre.objective import Objective
 from bpfre.retouch import Retoucher
 from bpfre.strokes import brush_strokes, paint_white
 from retouch_common.config import apply_overrides
+from retouch_common.devices import resolve_precision
 from retouch_common.faces.alignment import align
 from retouch_common.inference.demo import astronaut
-from retouch_common.layers.stylegan2 import use_form
+from retouch_common.inference.openvino import is_installed
+from retouch_common.layers.modulation import use_form
 from retouch_common.testing import portraits
 from retouch_common.testing.anywhere import MeshPortrait, Retouch, mesh_square, portraits_with_mesh, through_files
 from retouch_common.testing.anywhere_figures import promise_anywhere
@@ -79,6 +81,54 @@ print(json.dumps({{"difference": difference, **times}}))
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     times = json.loads(finished.stdout.splitlines()[-1])
     return statistics.median(times["plain"]) / statistics.median(times["fast"]), times
+
+
+@evidence.figure("512x512 on one thread: CPU-seconds of a face, OpenVINO", at_most=0.12, unit="s")
+def openvino_seconds():
+    """The bundled weights in bf16, least of 15 calls in turns with PyTorch's, whose seconds are in the details."""
+    _require_openvino()
+    script = """
+import json, time
+import torch
+torch.set_num_threads(1)
+from bpfre.inference import InferenceBPFRe
+from bpfre.model import BPFRe
+image = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+model = BPFRe.from_pretrained("small")
+networks = {name: InferenceBPFRe(model, "cpu", backend=name) for name in ("torch", "openvino")}
+first, least = {}, dict.fromkeys(networks, float("inf"))
+for _ in range(16):
+    for name, network in networks.items():
+        start = time.process_time()
+        network(image)
+        seconds = time.process_time() - start
+        if name not in first:  # OpenVINO is imported, and loads from its cache or compiles
+            first[name] = seconds
+        else:
+            least[name] = min(least[name], seconds)
+print(json.dumps({**least, **{f"{name}, first face": seconds for name, seconds in first.items()}}))
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    times = json.loads(finished.stdout.splitlines()[-1])
+    return times["openvino"], times | {"times as fast": times["torch"] / times["openvino"]}
+
+
+@evidence.figure("OpenVINO: largest difference from PyTorch, every fourth portrait", at_most=1, unit="levels")
+def openvino_difference():
+    """Aligned faces of people anywhere and in studios, retouched as bpfre-retouch does it; against fp32 and bf16."""
+    _require_openvino()
+    compiled = Retoucher(_small(), device="cpu", backend="openvino")
+    references = {precision: Retoucher(_small(), device="cpu", precision=precision) for precision in ("fp32", "bf16")}
+    largest, changed = dict.fromkeys(references, 0), dict.fromkeys(references, 0.0)
+    people = list(portraits_with_mesh(face_sets([*STUDIO, *ANYWHERE])))[::4]
+    for person in people:
+        face = _framed(person, _small().config.size)
+        found = compiled(face, aligned=True).astype(int)
+        for precision, retoucher in references.items():
+            difference = np.abs(found - retoucher(face, aligned=True))
+            largest[precision] = max(largest[precision], int(difference.max()))
+            changed[precision] = max(changed[precision], float((difference > 0).mean()))
+    return max(largest.values()), {"largest": largest, "largest share of values": changed, "portraits": len(people)}
 
 
 @evidence.figure("bundled weights: size", at_most=20, unit="MB")
@@ -278,6 +328,14 @@ def _small() -> BPFRe:
         return BPFRe.from_pretrained("small")
     except ValueError as error:
         raise NotMeasured(str(error)) from error
+
+
+def _require_openvino() -> None:
+    _small()
+    if not is_installed():
+        raise NotMeasured("OpenVINO is not installed; install it with: pip install 'bpfre[openvino]'")
+    if resolve_precision("auto", torch.device("cpu")) != torch.bfloat16:
+        raise NotMeasured("this CPU does not compute in bf16")
 
 
 def _plain() -> BPFRe:

@@ -130,6 +130,20 @@ def test_equation_12_puts_the_terms_together():
     assert objective.total(terms).item() == pytest.approx(total, rel=1e-5)
 
 
+def test_emphasis_on_what_is_changed_weighs_false_changes_like_missed_ones():
+    raw, target, output = filled(0.5, 32, 3), filled(0.5, 32, 3), output_of(0.5, 0.5)
+    target[..., :16] = 0.7  # missed
+    output.refined[..., 24:] = 0.7  # a false change of a quarter
+    terms = {}
+    for pixels in ("retouched", "changed"):
+        config = LossConfig(perceptual=0.0, difference="raw", emphasis=5.0, emphasis_on=pixels)
+        terms[pixels] = Objective(config)(output, raw, target)
+    # Delta is 0.2 there and the weight 1 + 5 * 0.2 = 2, of mean 1.5, or 1.75 with the false change.
+    assert terms["retouched"]["pixel_refined"].item() == pytest.approx((2 * 0.2 / 2 + 0.2 / 4) / 1.5, rel=1e-5)
+    assert terms["changed"]["pixel_refined"].item() == pytest.approx((2 * 0.2 / 2 + 2 * 0.2 / 4) / 1.75, rel=1e-5)
+    assert terms["changed"]["pixel_coarse"].item() == pytest.approx(2 * 0.2 / 2 / 1.5, rel=1e-5)
+
+
 def test_the_refined_difference_is_what_stage_one_left():
     objective = Objective(LossConfig(perceptual=0.0))
     raw, target = filled(0.5, 32, 3), filled(0.5, 32, 3)

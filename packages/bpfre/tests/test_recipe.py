@@ -6,3 +6,9 @@ from retouch_common.testing.recipe_contract import RecipeContract
 
 class TestRecipe(RecipeContract):
     network, command = "bpfre", retouch
+
+    def test_the_whole_photo_is_refused(self, photo, weights, retoucher, tmp_path):
+        """The message says that the network retouches faces."""
+        recipe = self.recipe(photo, retoucher, {"step": "region", "value": "photo"}).write(photo)
+        result = self.run(photo, "-o", tmp_path / "x.png", "--weights", weights, "--recipe", recipe)
+        assert result.exit_code == 1 and "bpfre retouches faces, and not the whole photo" in result.output

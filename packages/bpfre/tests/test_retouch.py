@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from bpfre import retouch
-from bpfre.retouch import Retoucher
+from bpfre.retouch import RetouchedFace, Retoucher
 from retouch_common.faces.alignment import FaceSquare, align, face_square
 from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan
@@ -127,6 +127,16 @@ def test_faces_in_batches_are_those_one_by_one(busy_model, monkeypatch, stage):
         assert (other.attention_refined is None) == (stage == "coarse")
 
 
+@pytest.mark.parametrize("certainty", [0.1, 0.9])
+def test_broad_changes_are_limited_where_the_map_is_uncertain(retoucher, monkeypatch, certainty):
+    size = retoucher.network.config.size
+    change, certain = np.full((size, size, 3), 0.1, np.float32), np.full((size, size), certainty, np.float32)
+    found = RetouchedFace(FaceSquare((60.0, 60.0), 30.0, 0.0), change, certain, None)
+    monkeypatch.setattr(type(retoucher), "skin", lambda face, points: np.ones(face.shape[:2], np.float32))
+    confined = retoucher._confine(found, np.full((size, size, 3), 0.5, np.float32))
+    assert confined.change.max() == pytest.approx(0.1 if certainty > 0.5 else retouch.UNCERTAIN, abs=1e-5)
+
+
 def test_strength_scales_the_difference(retoucher):
     image, faces = photo(200, 200, np.uint16), [face(60.0, 60.0, 50.0, 70.0)]
     assert np.array_equal(retoucher(image, faces=faces, strength=0.0), image)
@@ -215,3 +225,12 @@ def test_cuda_agrees_with_the_cpu(busy_model):
     image = photo(64, 64)
     cpu, cuda = (Retoucher(busy_model(), device=d, precision="fp32")(image, aligned=True) for d in ("cpu", "cuda"))
     assert np.abs(cpu.astype(int) - cuda).max() <= 2
+
+
+def test_weights_that_explode_are_refused(busy_model):
+    model = busy_model()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 1e12
+    with pytest.raises(ValueError, match="the network's output holds NaN or infinite values"):
+        Retoucher(model, device="cpu", precision="fp32")(photo(64, 64), aligned=True, confine=False)

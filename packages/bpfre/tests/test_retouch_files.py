@@ -5,6 +5,7 @@ import shutil
 import signal
 import tracemalloc
 
+import bpfre.retouch
 import numpy as np
 import pytest
 import pyvips
@@ -15,7 +16,9 @@ from retouch_common.faces.alignment import face_square
 from retouch_common.faces.face import Face
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.inference import regions
+from retouch_common.inference.faces import changed_face_rows
 from retouch_common.photo import sources
+from retouch_common.testing.imports import check_imports
 from retouch_common.testing.photos import make_photo, read_pixels, run_command
 
 BOX = ["--face-box", "110,80,60,80"]
@@ -44,6 +47,11 @@ def test_a_file_equals_the_array(tmp_path, retoucher):
     assert (expected != read_pixels(path)).any()
     np.testing.assert_array_equal(read_pixels(tmp_path / "out.tif"), expected)
     assert str(plan) == "2 faces, because the face box was given"
+
+
+def test_retouching_does_not_load_what_is_slow_to_import(tmp_path):
+    photo = make_photo(tmp_path / "a.png", size=(96, 96))
+    check_imports("bpfre.cli", "retouch", [str(photo), "-o", str(tmp_path / "b.png"), "--face-box", "20,20,40,40"])
 
 
 @pytest.mark.parametrize(
@@ -258,16 +266,15 @@ def test_failing_network_leaves_no_file(tmp_path, retoucher, monkeypatch):
 
 def test_terminated_command_leaves_no_temporary_file(tmp_path, weights, monkeypatch):
     path = make_photo(tmp_path / "a.png", size=(900, 200))
-    rows = retouch_files_rows()
 
     def terminated(*arguments, **options):
-        for number, block in enumerate(rows(*arguments, **options)):
+        for number, block in enumerate(changed_face_rows(*arguments, **options)):
             if number:
                 assert [entry.suffix for entry in (tmp_path / "o").iterdir()] == [".png"]
                 os.kill(os.getpid(), signal.SIGTERM)
             yield block
 
-    monkeypatch.setattr("retouch_common.inference.faces.changed_face_rows", terminated)
+    monkeypatch.setattr(bpfre.retouch, "changed_face_rows", terminated)
     before = signal.getsignal(signal.SIGTERM)
     try:
         result = run(path, "-o", tmp_path / "o", "--weights", weights, *BOX)
@@ -275,12 +282,6 @@ def test_terminated_command_leaves_no_temporary_file(tmp_path, weights, monkeypa
         signal.signal(signal.SIGTERM, before)
     assert result.exit_code == 128 + signal.SIGTERM
     assert list((tmp_path / "o").iterdir()) == []
-
-
-def retouch_files_rows():
-    from retouch_common.inference.faces import changed_face_rows
-
-    return changed_face_rows
 
 
 def test_the_photo_is_never_in_memory_as_a_whole(tmp_path, retoucher, monkeypatch):

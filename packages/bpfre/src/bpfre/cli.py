@@ -4,12 +4,11 @@ Heavy libraries load when a command runs.
 """
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-from retouch_common.cli import options, photos
+from retouch_common.cli import options, photo_runs, photos
 from retouch_common.cli.training import chosen_configuration, start_training, training_options
 
 task_option = functools.partial(click.option, "--task", type=click.Choice(["retouching", "inpainting"]))
@@ -68,6 +67,7 @@ def train(**settings: Any) -> None:
 @photos.batch_options
 @options.device_option
 @options.precision_option
+@options.backend_option
 @options.version_option("bpfre")
 @options.friendly_errors
 def retouch(
@@ -78,6 +78,7 @@ def retouch(
     recursive: bool,
     device: str,
     precision: str,
+    backend: str,
     recipe: Path | None,
     **settings: Any,
 ) -> None:
@@ -88,14 +89,25 @@ def retouch(
     """
     if settings["face_boxes"] and settings["aligned"]:
         raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
+    if recipe is not None:
+        if backend == "openvino":
+            raise click.UsageError("--recipe repeats what the studio wrote, with torch; leave out --backend openvino")
+        backend = "torch"
     from bpfre.retouch import RetouchOptions, load_retouching
 
     opts = RetouchOptions(**settings)
-    photos.process_photos(
+    photo_runs.process_photos(
         inputs,
         out,
         functools.partial(
-            load_retouching, weights, device=device, precision=precision, stage=stage, recipe=recipe, **settings
+            load_retouching,
+            weights,
+            device=device,
+            precision=precision,
+            stage=stage,
+            backend=backend,
+            recipe=recipe,
+            **settings,
         ),
         device=device,
         overwrite=opts.overwrite,
@@ -123,6 +135,7 @@ def retouch(
 @photos.batch_options
 @options.device_option
 @options.precision_option
+@options.backend_option
 @options.version_option("bpfre")
 @options.friendly_errors
 def inpaint(
@@ -132,18 +145,22 @@ def inpaint(
     recursive: bool,
     device: str,
     precision: str,
+    backend: str,
     **settings: Any,
 ) -> None:
     """Inpaint damaged faces, with weights of bpfre-train --task inpainting.
 
     Without --mask and --strokes, INPUT must have white strokes. Otherwise only damaged pixels of faces change.
     """
+    from retouch_common.inference.openvino import choose_backend
+
     from bpfre.inpaint_files import InpaintOptions, inpaint_file, open_inpainter
 
     opts = InpaintOptions(**settings)
-    jobs = photos.plan_photos(inputs, out, recursive=recursive, endings=opts.endings)
-    retoucher = open_inpainter(weights, device=device, precision=precision)
-    photos.retouch_all(
+    jobs = photo_runs.plan_photos(inputs, out, recursive=recursive, endings=opts.endings)
+    backend = choose_backend(backend, "bpfre", num_photos=len(jobs), device=device, precision=precision)
+    retoucher = open_inpainter(weights, device=device, precision=precision, backend=backend)
+    photo_runs.retouch_all(
         jobs,
         lambda job: inpaint_file(retoucher, job.source, job.target, opts),
         overwrite=opts.overwrite,
@@ -173,40 +190,37 @@ def export(weights: str, out: Path, overwrite: bool) -> None:
     run(BPFRe.from_pretrained(weights), out, report=click.echo)
 
 
-def measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of both kinds of evaluation."""
-    shared = (
-        task_option(
-            default="retouching",
-            show_default=True,
-            help="Retouching, or inpainting of white strokes on the target images (Table 4).",
-        ),
-        click.option(
-            "--protocol",
-            "protocols",
-            type=click.Choice(["png8", "wang", "bpfre-group"]),
-            multiple=True,
-            default=("png8",),
-            show_default=True,
-            help="How to compute PSNR, SSIM and LPIPS; may be repeated, a table for each.",
-        ),
-        click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True),
-        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs."),
-        click.option(
-            "--hard-share",
-            type=click.FloatRange(0, 1, min_open=True),
-            default=0.2,
-            show_default=True,
-            help="Share of the pairs in the hard subset, those with the lowest raw PSNR.",
-        ),
-        click.option(
-            "--lpips/--no-lpips",
-            default=None,
-            help="Require LPIPS, or skip it.  [default: measure it if AlexNet's weights are available]",
-        ),
-        click.option("--fid", metavar="FILE", help="Also measure FID, with these weights of Inception."),
-    )
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(shared), command)
+measuring_options = options.option_group(
+    task_option(
+        default="retouching",
+        show_default=True,
+        help="Retouching, or inpainting of white strokes on the target images (Table 4).",
+    ),
+    click.option(
+        "--protocol",
+        "protocols",
+        type=click.Choice(["png8", "wang", "bpfre-group"]),
+        multiple=True,
+        default=("png8",),
+        show_default=True,
+        help="How to compute PSNR, SSIM and LPIPS; may be repeated, a table for each.",
+    ),
+    click.option("--split", type=click.Choice(["val", "test", "all"]), default="val", show_default=True),
+    click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs."),
+    click.option(
+        "--hard-share",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=0.2,
+        show_default=True,
+        help="Share of the pairs in the hard subset, those with the lowest raw PSNR.",
+    ),
+    click.option(
+        "--lpips/--no-lpips",
+        default=None,
+        help="Require LPIPS, or skip it.  [default: measure it if AlexNet's weights are available]",
+    ),
+    click.option("--fid", metavar="FILE", help="Also measure FID, with these weights of Inception."),
+)
 
 
 @click.group()

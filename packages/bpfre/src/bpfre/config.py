@@ -101,6 +101,8 @@ class LossConfig:
         psnr: log10 of each sample's squared error, both stages, which gives weight to faint changes; not in the paper.
         emphasis: In the L1 and ``psnr`` terms, retouched pixels weigh 1 + emphasis times as much as others; 0 in the
             paper.
+        emphasis_on: Which pixels those are: "retouched" in the target, or "changed" by target or result, so that
+            a false change costs as much as a missed one.
         identity: lambda of Eq. 6: the first stage should reproduce retouched images.
         blemish: Eq. 4 and 5.
         blemish_distance: "l1" or "cross_entropy". Blemishes cover about 2 % of the pixels, so that L1 first drives M
@@ -122,6 +124,7 @@ class LossConfig:
     perceptual_weights: str = ""
     psnr: float = 0.0
     emphasis: float = 0.0
+    emphasis_on: Literal["retouched", "changed"] = "retouched"
     identity: float = 0.001
     blemish: float = 1.0
     blemish_distance: Literal["l1", "cross_entropy"] = "l1"

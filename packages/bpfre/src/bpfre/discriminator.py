@@ -8,7 +8,9 @@ Shapes: images (N, 3, S, S) in [0, 1]; logits (N, 1, S, S), large for retouched 
 
 import torch
 import torch.nn.functional as F
-from retouch_common.layers.stylegan2 import EqualConv2d, ResBlockDown, minibatch_stddev, upsample2d
+from retouch_common.layers.equalised import EqualConv2d
+from retouch_common.layers.resample import upsample2d
+from retouch_common.layers.stylegan2 import ResBlockDown, minibatch_stddev
 from retouch_common.ranges import to_signed
 from torch import Tensor, nn
 

@@ -240,7 +240,7 @@ def show(result: Evaluation) -> None:
             title = f"{protocol}, {name}: {len(measured.images)} pairs at {size} x {size}; the target changes "
             title += f"{measured.target_changes:.2%} of the pixels"
             screen.print(draw_table(title, rows, shown))
-        screen.print(f"{protocol}: {PROTOCOLS[protocol].about}", markup=False, highlight=False)
+        screen.print(f"{protocol}: {PROTOCOLS[protocol].about}")
         screen.print()
     legend = (
         "RGB; means over images, PSNR too; nothing differs = 100 dB. Inside: where target and raw differ by more than "
@@ -248,7 +248,7 @@ def show(result: Evaluation) -> None:
         "pixels; a map without knowledge has their share."
     )
     for line in (legend, *result.measured.footnotes(), *result.notes):
-        screen.print(line, markup=False, highlight=False)
+        screen.print(line)
 
 
 def _rows(model: InferenceModel) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ Shapes: latent code (N, style_dim); f by resolution r: (N, C_r, r, r).
 
 import torch
 import torch.nn.functional as F
-from retouch_common.layers.stylegan2 import MappingNetwork, StyledConv, ToRGB, upsample2d
+from retouch_common.layers.resample import upsample2d
+from retouch_common.layers.stylegan2 import MappingNetwork, StyledConv, ToRGB
 from torch import Tensor, nn
 
 

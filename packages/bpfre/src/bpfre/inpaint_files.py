@@ -7,7 +7,7 @@ finds; its changes are then pasted as in retouching.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,11 @@ from retouch_common.inference.face_plan import FacePlan, plan_faces
 from retouch_common.inference.faces import run_on_faces
 from retouch_common.inference.masks import mask_files, open_mask
 from retouch_common.inference.names import DAMAGED, sibling_path
-from retouch_common.inference.photos import PhotoOptions, open_photo, write_photo
+from retouch_common.inference.photos import PhotoOptions, edit_record, face_parts, open_photo, write_photo
+from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import RowSource, blocks
+from retouch_common.weights import require_finite
 
 from bpfre.model import BPFRe
 from bpfre.retouch import Retoucher
@@ -123,12 +125,14 @@ class _RestoredFace(AlignedLayer):
         return image - before, weights
 
 
-def open_inpainter(weights: str | os.PathLike[str], *, device: str = "auto", precision: str = "auto") -> Retoucher:
+def open_inpainter(
+    weights: str | os.PathLike[str], *, device: str = "auto", precision: str = "auto", backend: str = "torch"
+) -> Retoucher:
     """Load weights for inpainting; arguments as of :class:`bpfre.retouch.Retoucher`.
 
     Raises:
-        ValueError: If weights, device or precision are unknown, or the weights were not trained for inpainting, which
-            would leave strokes white.
+        ValueError: If weights, device or precision are unknown, the backend is not available, or the weights were not
+            trained for inpainting, which would leave strokes white.
     """
     model = BPFRe.from_pretrained(weights)
     if model.metadata.get("task") != "inpainting":
@@ -136,7 +140,7 @@ def open_inpainter(weights: str | os.PathLike[str], *, device: str = "auto", pre
             f"{os.fspath(weights)}: these weights were not trained for inpainting; leave --weights out, or train some "
             "with bpfre-train --task inpainting"
         )
-    return Retoucher(model, device=device, precision=precision)
+    return Retoucher(model, device=device, precision=precision, backend=backend)
 
 
 def inpaint_file(
@@ -166,33 +170,29 @@ def inpaint_file(
         raise ValueError("without a mask or strokes nothing is painted; there is no damaged image to write")
     photo = open_photo(source, target, options)
     if not given:
-        return retoucher.retouch_file(
-            source,
-            target,
-            face_boxes=options.face_boxes,
-            aligned=options.aligned,
-            confine=False,
-            overwrite=options.overwrite,
-            quality=options.quality,
-            provenance=options.provenance,
-            strip=options.strip,
-            max_pixels=options.max_pixels,
-        )
+        shared = {entry.name: getattr(options, entry.name) for entry in fields(PhotoOptions)}
+        return retoucher.retouch_file(source, target, aligned=options.aligned, confine=False, **shared)
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
-    mask: RowSource
-    if options.mask is not None:
-        mask = open_mask(Path(options.mask), photo, "what is damaged")
-        if not _overlaps(mask, plan.squares):
-            raise ValueError(f"{source}: the mask is black over {plan}; there is nothing to inpaint")
-    else:
-        mask = StrokeMask(photo, plan.squares, options.strokes or 0)
+    mask = _open_damage(photo, plan, options)
     damaged = DamagedPhoto(photo, mask)
     if options.damaged_out:
         painted = (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
         photo.write_stripes(sibling_path(target, DAMAGED), painted, strip=options.strip)
     rows = inpainted_rows(retoucher, photo, mask, plan.squares)
-    write_photo(photo, target, rows, options, (), weights=retoucher.network.model.weights_sha256)
+    parts = face_parts(photo, plan.squares)
+    edit = edit_record(options, retoucher.weights_sha256, backend=retoucher.network.backend)
+    write_photo(photo, target, rows, options, parts, edit=edit)
     return plan
+
+
+def _open_damage(photo: Photo, plan: FacePlan, options: InpaintOptions) -> RowSource:
+    """Return the mask of damage: the file of ``mask``, or drawn strokes."""
+    if options.mask is None:
+        return StrokeMask(photo, plan.squares, options.strokes or 0)
+    mask = open_mask(Path(options.mask), photo, "what is damaged")
+    if not _overlaps(mask, plan.squares):
+        raise ValueError(f"{photo.path}: the mask is black over {plan}; there is nothing to inpaint")
+    return mask
 
 
 def inpainted_rows(
@@ -214,7 +214,7 @@ def inpainted_rows(
     def restore(batch: list[tuple[int, np.ndarray]]) -> Iterator[_RestoredFace]:
         for index, face in batch:
             output = retoucher.network(torch.from_numpy(face).permute(2, 0, 1)[None], stage=retoucher.stage)
-            image = levels * output.result[0].float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+            image = levels * require_finite(output.result[0]).float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
             yield _RestoredFace(squares[index], image, photo.height, photo.width)
 
     faces = read_aligned(DamagedPhoto(photo, mask), squares, retoucher.network.config.size)

@@ -60,12 +60,18 @@ class Objective(nn.Module):
         """
         options: dict[str, Any] = {"kind": self.config.difference, "floor": self.config.difference_floor}
         difference, distance = true_difference(raw, target, **options), self.config.blemish_distance
-        weight = emphasis_weight(difference, self.config.emphasis)
+
+        def weight(result: Tensor) -> Tensor | None:
+            emphasised = difference
+            if self.config.emphasis_on == "changed":
+                emphasised = torch.maximum(difference, true_difference(raw, result.detach().clamp(0, 1), **options))
+            return emphasis_weight(emphasised, self.config.emphasis)
+
         terms: dict[str, Tensor] = {}
         if output.attention_coarse:
             terms["blemish_coarse"] = blemish_loss(output.attention_coarse, difference, distance=distance)
         if output.coarse is not None:
-            terms |= self._consistency("coarse", output.coarse, target, weight)
+            terms |= self._consistency("coarse", output.coarse, target, weight(output.coarse))
         if output.refined is not None:
             if output.attention_refined:
                 # The target is what stage one has left, not to be trained through. Paper: what it is without D_deco
@@ -73,7 +79,7 @@ class Objective(nn.Module):
                 base = raw if output.coarse is None else output.coarse.detach().clamp(0, 1)
                 remaining = true_difference(base, target, **options)
                 terms["blemish_refined"] = blemish_loss(output.attention_refined, remaining, distance=distance)
-            terms |= self._consistency("refined", output.refined, target, weight)
+            terms |= self._consistency("refined", output.refined, target, weight(output.refined))
         return terms
 
     def identity(self, output: BPFReOutput, retouched: Tensor) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from retouch_common.studio.retouch.networks import Overlay
 
 OVERLAY_SIDE = 1024
+MIN_PEAK = 0.1  # maps are divided by their largest value, but not by less
 
 
 class StudioBPFRe:
@@ -41,7 +42,7 @@ class StudioBPFRe:
         return self._retoucher.changes(photo, faces)
 
     def overlay(self, name: str, photo: Photo, faces: Sequence[Face]) -> list[Overlay]:
-        """Return an attention map around every face."""
+        """Return an attention map around every face, stretched by its largest value: it is small on clean skin."""
         from retouch_common.faces.alignment import face_square
         from retouch_common.inference.regions import face_in_crop
         from retouch_common.photo.pasting import map_rows
@@ -58,5 +59,6 @@ class StudioBPFRe:
             square = face_square(face_in_crop(face, *box[:2], width / box[2]), height, width)
             found = self._retoucher.retouch_faces(ArraySource(view), [square], confine=False)
             rows = list(map_rows(height, width, map_layers(found, (name,), height, width)))
-            overlays.append(Overlay(box, np.concatenate(rows)[..., 0].astype(np.float32) / 255))
+            attention = np.concatenate(rows)[..., 0].astype(np.float32) / 255
+            overlays.append(Overlay(box, attention / max(MIN_PEAK, float(attention.max()))))
         return overlays
