@@ -5,9 +5,11 @@ import math
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import restored_anywhere
 import torch
@@ -24,6 +26,7 @@ from retouch_common.metrics import protocols
 from retouch_common.metrics.evaluation import IDENTITY
 from retouch_common.synthesis.retouching import STYLES
 from retouch_common.testing.anywhere import portraits_with_mesh
+from retouch_common.testing.commands import folder_of_portraits, time_command
 from retouch_common.testing.evidence import ANYWHERE, STUDIO, Evidence, NotMeasured, face_sets
 from torch import Tensor
 
@@ -86,6 +89,15 @@ def inactive():
     return sum(count for name, count in calls.items() if name != "white"), {
         "calls of the active expert": calls["white"]
     }
+
+
+@evidence.figure("mofrr-restore, a JPEG of 1024x1024, one thread: processor time", at_most=3, unit="s")
+def command():
+    """From the shell to the file. The bar is ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        (source,) = folder_of_portraits(Path(folder) / "photo", 1).iterdir()
+        done = time_command("mofrr-restore", source, "-o", Path(folder) / "out.jpg")
+    return done.cpu_seconds, {"seconds": done.seconds, "memory": done.peak / 1e9}
 
 
 @evidence.figure("bundled weights: size", at_most=40, unit="MB")

@@ -1,7 +1,8 @@
 """MoFRR keeps the contract of all models, as it is and with Table 4's parts left out."""
 
+import pytest
 import torch
-from mofrr.config import OPERATIONS, PRESETS
+from mofrr.config import OPERATIONS, PRESETS, ModelConfig
 from mofrr.model import MoFRR
 from retouch_common.config import apply_overrides
 from retouch_common.testing.contract import ModelContract
@@ -54,3 +55,9 @@ class TestWithoutParts(MoFRRContract):
 
     sizes = ((64, 64),)
     changes = (("idem", False), ("degree", False), ("hfcam", False), ("shared", False), ("router", False))
+
+
+def test_sizes_that_no_memory_holds_are_refused():
+    """Weights from anyone may state them."""
+    with pytest.raises(ValueError, match="at most 4096"):
+        ModelConfig(size=8192)

@@ -1,13 +1,16 @@
 """Evaluation: rows, kinds, baselines, and the router's accuracy."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import pyvips
 import torch
 from click.testing import CliRunner
+from mofrr.baselines import build_baseline
 from mofrr.cli import evaluate as command
+from mofrr.cli import train as train_command
 from mofrr.config import OPERATIONS, PRESETS, SINGLE
 from mofrr.data import open_retouched_faces
 from mofrr.evaluate import EvaluationOptions, evaluate, means
@@ -63,9 +66,10 @@ def test_an_expert_of_all_operations_is_measured_on_each_alone(published, tmp_pa
 
 
 def test_baselines_and_similarity(published, weights, tmp_path):
+    pytest.importorskip("spandrel")
     config = apply_overrides(PRESETS["tiny"], {"train.steps": 1, "train.batch_size": 2, "train.sheet_every": 1})
-    for name in ("baseline-unet", "baseline-combine"):
-        train(config, published, tmp_path / "run", stages=[name], device="cpu", report=print)
+    for name in ("baseline-unet", "baseline-combine", "baseline-nafnet"):
+        train({name: config}, published, tmp_path / "run", device="cpu", report=print)
 
     class Mean(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -77,11 +81,21 @@ def test_baselines_and_similarity(published, weights, tmp_path):
     arguments += ["--embedder-sha256", sha256(tmp_path / "mean.pt")]
     shown = CliRunner().invoke(command, [str(argument) for argument in arguments])
     assert shown.exit_code == 0, shown.output
-    for row in ("plain U-Net", "Combine Module alone", "MoFRR", IDENTITY, "right answers", "cosine to the original"):
+    rows = {"plain U-Net", "Combine Module alone", "NAFNet", "MoFRR", IDENTITY}
+    for row in (*rows, "right answers", "cosine to the original"):
         assert row in shown.output
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert set(written["similarity"]) == {IDENTITY, "plain U-Net", "Combine Module alone", "MoFRR"}
+    assert set(written["similarity"]) == rows
     assert written["similarity"][IDENTITY]["faces"] == 3
+
+
+def test_without_spandrel_the_extra_is_named_before_anything_is_trained(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "spandrel.architectures.NAFNet.__arch.NAFNet_arch", None)
+    with pytest.raises(ValueError, match=r'needs spandrel: pip install "mofrr\[baselines\]"'):
+        build_baseline("nafnet", PRESETS["tiny"].model)
+    arguments = ["baseline", "--preset", "tiny", "--data", "faces:none", "--out", str(tmp_path / "run")]
+    refused = CliRunner().invoke(train_command, arguments)
+    assert refused.exit_code == 1 and "needs spandrel" in refused.output and not (tmp_path / "run").exists()
 
 
 def test_refuses_what_is_not_there(published, weights, tmp_path):

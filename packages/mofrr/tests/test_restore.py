@@ -9,6 +9,7 @@ import pyvips
 import torch
 from click.testing import CliRunner
 from mofrr.cli import restore
+from mofrr.model import MoFRR
 from mofrr.restore import CAUTION, Restorer
 from pyarrow import parquet
 from retouch_common.faces.alignment import align, whole_square
@@ -17,6 +18,8 @@ from retouch_common.inference import face_plan, regions
 from retouch_common.inference.faces import NOISE_LEVEL
 from retouch_common.photo.sources import ArraySource
 from retouch_common.testing.certificates import write_certificate
+from retouch_common.testing.imports import check_imports
+from retouch_common.testing.photos import make_photo
 
 BOX = (110.0, 80.0, 60.0, 80.0)
 UNKNOWN = np.full((5, 2), np.nan, np.float32)
@@ -134,6 +137,11 @@ def test_a_file_equals_the_array(tmp_path, restorer):
     assert str(plan) == "1 face, because the face box was given"
 
 
+def test_restoring_does_not_load_what_is_slow_to_import(tmp_path):
+    photo = make_photo(tmp_path / "a.png", size=(96, 96))
+    check_imports("mofrr.cli", "restore", [str(photo), "-o", str(tmp_path / "b.png"), "--face-box", "20,20,40,40"])
+
+
 def test_the_command_writes_what_it_says(tmp_path, weights):
     written(tmp_path / "a.png", photo())
     result = run(
@@ -229,3 +237,13 @@ def test_many_photographs_by_a_glob(tmp_path, weights):
     before, after = (pyvips.Image.new_from_file(str(tmp_path / folder / "a.png")).numpy() for folder in ("in", "out"))
     assert row["changed"] == pytest.approx((before != after).any(axis=2).mean()) and row["changed"] > 0
     assert (row["status"], row["faces"]) == ("done", 1)
+
+
+def test_weights_that_explode_are_refused(weights):
+    model = MoFRR.from_pretrained(weights)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 1e12
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    with pytest.raises(ValueError, match="the network's output holds NaN or infinite values"):
+        Restorer(model, device="cpu", precision="fp32")(image, aligned=True)

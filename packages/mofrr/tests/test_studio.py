@@ -12,7 +12,7 @@ from mofrr.studio.server import create_tool
 from mofrr.studio.session import RestoreSession
 from retouch_common.studio.server import create_app
 from retouch_common.studio.tools import ToolContext
-from retouch_common.testing.studio import ROOT, TOKEN, ToolPage, chromium, open_tool, serve
+from retouch_common.testing.studio import LONG_NAME, ROOT, TOKEN, WINDOWS, ToolPage, chromium, open_tool, serve
 from starlette.testclient import TestClient
 
 BOX = (110.0, 80.0, 60.0, 80.0)
@@ -130,6 +130,17 @@ def test_the_export_says_what_was_done_unless_that_is_switched_off(client, prove
     assert (b"mofrr" in client.post("/api/export", json=content).content) == provenance
 
 
+def test_the_change_alone_gives_the_export_as_linear_light(client):
+    photo, steps = opened(client), [share("white", 1), share("smooth", 0)]
+    answer = client.post("/api/export/change", json=request_body(photo, *steps))
+    assert answer.status_code == 200, answer.text
+    assert "anna.change.tif" in answer.headers["content-disposition"]
+    layer = decoded(answer.content)
+    assert layer.max() > 32768 and (layer[:40] == 32768).all()
+    after = np.rint(pixels() + 2 * 255 * (layer / 65535 - 0.5))
+    np.testing.assert_array_equal(after, exported(client, photo, *steps))
+
+
 def test_requests_that_make_no_sense_are_refused(client):
     photo = opened(client)
     for steps, words in (
@@ -176,17 +187,89 @@ def test_experts_are_switched_and_weighed_on_the_page(restore_page):
     revision = restore_page.rendered(revision)
     whole = np.abs(restore_page.pixels("#after") - restore_page.pixels("#before")).sum()
     assert whole > 0 and page.locator(".expert[data-name=white] output").text_content() == "100 %"
-    assert "certain" in page.locator(".expert[data-name=white] p").text_content()
+    notes = page.locator(".expert p").all_text_contents()
+    assert notes and all("certain" in note for note in notes)
+    assert all(("degree" in note) == note.startswith("found") for note in notes)
+    assert page.get_by_role("heading", name="Operations to undo").is_visible()
     page.locator(".expert[data-name=white] input[type=range]").fill("30")
     revision = restore_page.rendered(revision)
     assert np.abs(restore_page.pixels("#after") - restore_page.pixels("#before")).sum() < whole
     page.keyboard.press("Control+z")
     restore_page.rendered(revision)
     assert page.locator(".expert[data-name=white] output").text_content() == "100 %"
-    assert restore_page.download("#export").name == "anna.restored.png"
+    exported = restore_page.download("#export")
+    assert exported.name == "anna.restored.png" and b"mofrr" in exported.read_bytes()
+    page.locator("#provenance").uncheck()
+    assert b"mofrr" not in restore_page.download("#export").read_bytes()
+    assert restore_page.download("#export-change").name == "anna.change.tif"
 
 
-def test_axe_finds_nothing(restore_page):
+def test_the_photo_as_it_was_is_seen_while_the_button_is_held(restore_page):
+    page = restore_page.page
+    clip = "getComputedStyle(document.querySelector('#before-layer')).clipPath"
+    page.locator("#hold").focus()
+    page.keyboard.down(" ")
+    assert "100%" not in page.evaluate(clip)
+    page.keyboard.up(" ")
+    assert "100%" in page.evaluate(clip)
+    page.click("#zoom-full")
+    assert page.locator("#zoom").text_content() == "100 %"
+
+
+def test_the_steps_are_there_again_when_the_photo_is_opened_again_by_its_tab(restore_page):
+    page, revision = restore_page.page, restore_page.rendered()
+    page.locator("#strength").fill("40")
+    restore_page.rendered(revision)
+    file = page.evaluate("Object.keys(sessionStorage)[0].split(' ').at(-1)")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(f"{page.url}?file={file}")
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator("#strength").input_value() == "40" and page.locator("#undo").is_enabled()
+
+
+def test_it_fits_small_windows_and_tablets(restore_page):
+    (restore_page.folder / LONG_NAME).write_bytes(encoded(pixels()))
+    restore_page.choose("#open", restore_page.folder / LONG_NAME)
+    restore_page.page.locator("#photo-name", has_text=LONG_NAME).wait_for()
+    for width, height in WINDOWS:
+        restore_page.require_fit(width, height, "#export", ".result-panel", "#caution")
+
+
+@pytest.mark.parametrize("detected", ["one_face", "two_faces"])
+def test_axe_finds_nothing(request, detected):
+    request.getfixturevalue(detected)
+    restore_page = request.getfixturevalue("restore_page")
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     results = axe.run(restore_page.page)
     assert results.violations_count == 0, results.generate_report()
+
+
+@pytest.fixture
+def two_faces(monkeypatch):
+    faces = [Face(BOX, 0.9, UNKNOWN), Face((8.0, 8.0, 36.0, 44.0), 0.9, UNKNOWN)]
+    monkeypatch.setattr(face_plan, "detect_faces", lambda image: faces)
+    monkeypatch.setattr(regions, "detect_faces", lambda image: faces)
+
+
+def test_a_face_of_several_is_chosen_in_the_photo_or_by_keys(two_faces, restore_page):
+    """Each has its own experts."""
+    page, revision = restore_page.page, restore_page.rendered()
+    faces, chips = page.get_by_role("group", name="Face", exact=True), page.locator("#face-frames button")
+    assert chips.all_text_contents() == ["Face 1", "Face 2"] and chips.first.get_attribute("aria-pressed") == "true"
+    boxes = [page.locator(".face-frame").nth(index).bounding_box() for index in range(2)]
+    assert boxes[0]["width"] > boxes[1]["width"] and boxes[0]["x"] > boxes[1]["x"]
+    white = page.locator(".expert[data-name=white] input[type=checkbox]")
+    of_first = white.is_checked()
+    chips.nth(1).click()
+    second = faces.get_by_role("radio", name="Face 2 of 2")
+    assert second.is_checked() and chips.nth(1).get_attribute("aria-pressed") == "true"
+    of_second = not white.is_checked()
+    white.set_checked(of_second)
+    restore_page.rendered(revision)
+    second.focus()
+    page.keyboard.press("ArrowLeft")
+    first = faces.get_by_role("radio", name="Face 1 of 2")
+    assert first.is_checked() and first.evaluate("(radio) => radio === document.activeElement")
+    assert white.is_checked() == of_first
+    page.keyboard.press("ArrowRight")
+    assert second.is_checked() and white.is_checked() == of_second

@@ -13,7 +13,8 @@ from mofrr.cli import train as command
 from mofrr.config import PRESETS, SINGLE, stage_presets
 from mofrr.model import MoFRR
 from mofrr.stages import known_stages, stages_of
-from mofrr.train import StageTask, dry_run, initial_network, train
+from mofrr.train import StageTask, dry_run, initial_network
+from mofrr.train import train as train_stages
 from retouch_common.cli.training import STOPPED, chosen_configuration
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
@@ -21,6 +22,12 @@ from retouch_common.training.monitor import read_metrics
 from retouch_common.training.runner import Runner
 
 OPERATIONS = ["white", "lift"]
+
+
+def train(config, data, out, stages=None, **options):
+    """Train stages, by default all, with one configuration."""
+    names = stages or names_of(stages_of(config))
+    return train_stages(dict.fromkeys(names, config), data, out, **options)
 
 
 def configured(**changes):
@@ -64,7 +71,7 @@ def test_stages_of_a_configuration():
     config = configured()
     assert names_of(stages_of(config)) == names
     known = known_stages(config)
-    assert list(known) == [*names, "baseline-unet", "baseline-combine"]
+    assert list(known) == [*names, "baseline-unet", "baseline-combine", "baseline-nafnet"]
     assert names_of(known["combine"].needs()) == names[:-1]
     assert names_of(known["expert-lift"].needs()) == ["degree-lift"] and not known["router"].needs()
     assert names_of(known["degree-lift"].needs()) == ["router"]

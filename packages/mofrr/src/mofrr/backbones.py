@@ -5,10 +5,8 @@ Shapes: images (N, 3, H, W) in [0, 1]; tokens (N, K, F).
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
-from mofrr.mam import WIDTH, ResNetMAM
 from mofrr.subband_cnn import SubbandCNN
 from mofrr.traces import image_traces
 
@@ -36,11 +34,15 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.network: nn.Module
         if name == "mam":
+            from mofrr.mam import WIDTH, ResNetMAM
+
             self.network, self.width = ResNetMAM(), WIDTH
         elif name.startswith("subbands"):
             self.network = SubbandCNN(size, with_traces=self.with_traces)
             self.width = self.network.width
         else:
+            import torchvision  # takes seconds, which restoring with the bundled weights need not
+
             resnet = getattr(torchvision.models, name)(weights=None)
             self.width, resnet.fc = int(resnet.fc.in_features), nn.Identity()
             self.network = resnet

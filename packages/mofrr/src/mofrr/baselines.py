@@ -1,10 +1,15 @@
-"""Baselines: a plain U-Net, and the Combine Module alone.
+"""Baselines, which regress the original from the retouched image without experts, router or diffusion.
 
-Both regress the original from the retouched image, without experts, router or diffusion. A method that does not beat
-them does not need its parts.
+A method that does not beat them does not need its parts.
+
+    unet      a plain U-Net
+    combine   the Combine Module alone
+    nafnet    NAFNet (Chen et al., "Simple baselines for image restoration", ECCV 2022), by spandrel
 
 Shapes: images (N, 3, S, S) in [-1, 1].
 """
+
+from importlib import import_module
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +19,7 @@ from mofrr.combine import Combine
 from mofrr.config import SHARED_UNSHUFFLE, ModelConfig
 from mofrr.shared import shared_denoiser
 
-BASELINES = {"unet": "plain U-Net", "combine": "Combine Module alone"}
+BASELINES = {"unet": "plain U-Net", "combine": "Combine Module alone", "nafnet": "NAFNet"}
 """Titles by name."""
 
 
@@ -53,12 +58,37 @@ class CombineOnly(nn.Module):
         return self.network(X, None, {}, torch.zeros(len(X), 0, device=X.device))
 
 
+class NAFNet(nn.Module):
+    """NAFNet of 0.6 million parameters, with one block at each of five resolutions on the way down and up.
+
+    Paper: Restormer. Here: NAFNet, which was made from it by leaving out parts, and is quick enough for a CPU.
+
+    Raises:
+        ValueError: spandrel is not installed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            module = import_module("spandrel.architectures.NAFNet.__arch.NAFNet_arch")
+        except ImportError:
+            raise ValueError('the baseline nafnet needs spandrel: pip install "mofrr[baselines]"') from None
+        self.network = module.NAFNet(width=12, middle_blk_num=1, enc_blk_nums=[1] * 4, dec_blk_nums=[1] * 4)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return restored images."""
+        restored: Tensor = self.network(X)
+        return restored.float()
+
+
 def build_baseline(name: str, config: ModelConfig) -> nn.Module:
     """Return an untrained baseline of a configuration's widths.
 
     Raises:
-        ValueError: There is no such baseline.
+        ValueError: There is no such baseline, or a library that it needs.
     """
     if name not in BASELINES:
         raise ValueError(f"no baseline {name!r}; there are {', '.join(BASELINES)}")
-    return UNetRegression(config) if name == "unet" else CombineOnly(config.combine_channels, config.combine_depth)
+    if name == "combine":
+        return CombineOnly(config.combine_channels, config.combine_depth)
+    return NAFNet() if name == "nafnet" else UNetRegression(config)

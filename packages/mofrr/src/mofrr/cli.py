@@ -18,6 +18,7 @@ from retouch_common.cli.options import (
     version_option,
     weights_option,
 )
+from retouch_common.cli.photo_runs import process_photos
 from retouch_common.cli.photos import (
     batch_options,
     compare_option,
@@ -25,7 +26,6 @@ from retouch_common.cli.photos import (
     many_inputs,
     out_option,
     output_options,
-    process_photos,
     strength_option,
 )
 from retouch_common.cli.training import STOPPED, chosen_configuration, refuse_own_configuration, training_options
@@ -42,7 +42,7 @@ steps_option = click.option(
 @click.option(
     "--operation",
     metavar="NAME",
-    help="Of a degree or expert stage: white, smooth, lift, eye; of a baseline: unet, combine. By default all.",
+    help="Of a degree or expert stage: white, smooth, lift, eye; of a baseline: unet, combine, nafnet. By default all.",
 )
 @training_options(data="faces:DIR for plain portraits, or RetouchingFFHQ as published or as mofrr-simulate writes it.")
 @version_option("mofrr")
@@ -67,6 +67,7 @@ def train(
     several GPUs or nodes: accelerate launch "$(which mofrr-train)" with the same options. A baseline is what MoFRR is
     compared with; "all" leaves it out.
     """
+    from mofrr.baselines import build_baseline
     from mofrr.config import Config, stage_presets
     from mofrr.stages import known_stages, stages_of
     from mofrr.train import dry_run as check
@@ -84,8 +85,10 @@ def train(
     configs = {item.name: configured(item.kind) for item in chosen if operation in (None, "", item.operation)}
     if not configs:
         raise ValueError(f"no such stage; this configuration has {', '.join(known)}")
-    for name in configs:
+    for name, own in configs.items():
         refuse_own_configuration(config_file, out / name)
+        if stage == "baseline":
+            build_baseline(known[name].operation, own.model)  # a library that is missing is named before the training
     if dry_run:
         name, first = next(iter(configs.items()))
         check(first, data, stage=name, device=device, report=click.echo)

@@ -145,6 +145,8 @@ class ModelConfig:
             raise ValueError(
                 f"model.backbone_size must be a multiple of 32 for model.backbone=subbands, not {self.backbone_size}"
             )
+        if max(self.size, self.backbone_size) > 4096:
+            raise ValueError(f"model.size={self.size} and model.backbone_size={self.backbone_size}: at most 4096")
         if self.size % self.multiple:
             raise ValueError(f"model.size must be a multiple of {self.multiple}, not {self.size}")
         if self.residual and self.prediction != "x0":

@@ -13,9 +13,10 @@ import pyvips
 import torch
 from retouch_common.faces.alignment import FaceSquare, align, face_square
 from retouch_common.faces.landmarks import canonical_landmarks
-from retouch_common.inference.demo import FACE, astronaut
+from retouch_common.inference.demo import FACE, astronaut, psnr_text
 from retouch_common.inference.faces import changed_image
 from retouch_common.inference.regions import faces_from_boxes
+from retouch_common.metrics.evaluation import console
 from retouch_common.photo.sources import ArraySource
 from retouch_common.ranges import to_levels
 from retouch_common.synthesis.retouching import OPERATIONS, retouch_face
@@ -54,7 +55,7 @@ def main(folder: str = "outputs/demo", weights: MoFRR | str | os.PathLike[str] =
             pyvips.Image.new_from_array(images[name]).write_to_file(str(out / f"{title.replace(' ', '_')}_{name}.png"))
         undone = ", ".join(found.degrees) or "nothing"
         table.append(
-            (title, *(_psnr(images[name][view], portrait[view]) for name in ("retouched", "restored")), undone)
+            (title, *(psnr_text(images[name][view], portrait[view]) for name in ("retouched", "restored")), undone)
         )
     save_sheet(out / "astronaut.png", rows, max_side=480)
     _print_table(table)
@@ -89,19 +90,13 @@ def _view(square: FaceSquare) -> tuple[slice, slice]:
     return slice(y - half, y + half), slice(x - half, x + half)
 
 
-def _psnr(image: np.ndarray, truth: np.ndarray) -> str:
-    error = np.square(image.astype(float) - truth).mean()
-    return "equal" if error == 0 else f"{10 * np.log10(255**2 / error):.2f} dB"
-
-
 def _print_table(rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("applied", "retouched", "restored", "found and undone", box=None)
     for row in rows:
         table.add_row(*row)
-    Console(width=None if Console().is_terminal else 120).print(table)
+    console().print(table)
     print("PSNR in dB to the original, 8-bit RGB, within the square of her face; retouched is doing nothing.")
 
 

@@ -5,7 +5,7 @@ the cross-generator test (Table 3). PSNR and SSIM are this project's "png8"; Tab
 recognition network also the similarity of faces to their originals (Fig. 6).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mofrr.baselines import BASELINES, build_baseline
 from mofrr.config import OPERATIONS
-from mofrr.data import FACES, NoImages, RetouchedFaces, open_retouched_faces
+from mofrr.data import FACES, NoImages, Pair, RetouchedFaces, open_retouched_faces
 from mofrr.inference import InferenceMoFRR
 from mofrr.model import MoFRR, to_unit
 from mofrr.similarity import Embedder, Similarities, plot_distributions
@@ -46,7 +46,7 @@ class EvaluationOptions:
         seed: Seed of faces: data and of the sampler.
         steps: DDIM steps; None for the configuration's.
         samples: Samples to average.
-        baselines: Run directory with ``baseline-unet``, ``baseline-combine`` or both.
+        baselines: Run directory with trained baselines, ``baseline-unet`` and so on.
         device: "auto", "cpu" or "cuda".
         precision: Of the convolutions; "fp32" by default, since the metrics go into tables.
     """
@@ -120,77 +120,113 @@ def evaluate(
         ValueError: Unusable weights, data or options.
         OSError: ``out`` cannot be written.
     """
-    from retouch_common.metrics.environment import environment
     from retouch_common.progress import progress_bar
 
     found = resolve_weights(weights, bundled=resources.files("mofrr") / "weights")
     model = InferenceMoFRR(MoFRR.from_pretrained(found.path), options.device, options.precision)
-    baselines = open_baselines(options.baselines, model)
-    rows = (IDENTITY, *baselines, MOFRR)
-    result = Evaluation(
-        header={
-            "weights": {"sha256": sha256(found.path)},
-            "data": {
-                "spec": str(data),
-                "split": options.split,
-                "limit": options.limit,
-                "styles": list(options.styles),
-                "apis": list(options.apis),
-            },
-            "sampler": {
-                "steps": options.steps or model.config.steps,
-                "samples": options.samples,
-                "seed": options.seed,
-            },
-            "device": str(model.device),
-            "embedder": None if embedder is None else {"sha256": embedder.sha256, "colour": embedder.colour},
-            "environment": environment(),
-        }
-    )
-    operations = model.config.operations
-    correct: list[Tensor] = []
-    cosines: dict[str, list[float]] = {row: [] for row in rows}
-    sheet: list[dict[str, Tensor]] = []
+    evaluator = _Evaluator(model, open_baselines(options.baselines, model), embedder, options)
+    result = Evaluation(header=_header(found.path, data, options, model, embedder))
     with progress_bar(unit="faces") as bar:
         for kind, faces in _open_kinds(data, model, options, report).items():
-            measured = result.kinds[kind] = Measured(resolution=model.config.size, rows=rows)
             # Portraits are retouched in another way every time.
             count = options.limit if data.startswith(FACES) else min(options.limit, len(faces))
-            active = 0
-            for index in bar.track(range(count), description=kind):
-                pair = faces.pair(index)
-                image, Y = pair.retouched, pair.original
-                output = model(
-                    image[None], seeds=options.seed, steps=options.steps, samples=options.samples,
-                    traces=pair.traces[None],
-                )  # fmt: skip
-                images = {row: _baseline_output(part, image, model) for row, part in baselines.items()}
-                images[MOFRR] = output.result[0].float()
-                measured.add(f"{index:05d}", image.to(model.device), Y.to(model.device), images, protocols=(PROTOCOL,))
-                active += int(output.gates.sum())
-                applied = torch.tensor([name in pair.applied for name in operations])
-                correct.append(output.gates[0].cpu() == applied)
-                if embedder is not None and kind != "clean":
-                    for row, view in {IDENTITY: image, **images}.items():
-                        both = embedder(torch.stack([quantise(view.cpu()), Y]))
-                        cosines[row].append(float(both[0] @ both[1]))
-                if index < SHEET_ROWS:
-                    views = {"retouched": image, **images, "original": Y}
-                    sheet.append({row: view.cpu() for row, view in views.items()})
+            pairs = (faces.pair(index) for index in bar.track(range(count), description=kind))
+            result.kinds[kind], active = evaluator.measure(pairs, compare_people=kind != "clean")
             result.active[kind] = active / count
-    if model.config.router:
-        accuracy = torch.stack(correct).float().mean(dim=0)
-        result.right = dict(zip(operations, accuracy.tolist(), strict=True))
-    result.similarity = {row: Similarities(values) for row, values in cosines.items() if values}
+    result.right, result.similarity = evaluator.right, evaluator.similarity
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_evaluation(out, result.as_json(), sheet, max_side=SHEET_SIDE)
+        write_evaluation(out, result.as_json(), evaluator.sheet, max_side=SHEET_SIDE)
         if result.similarity:
             try:
                 plot_distributions(out / SIMILARITY, result.similarity)
             except ImportError:
                 report(f"note: {SIMILARITY} is not drawn, matplotlib is missing: pip install 'mofrr[plot]'")
     return result
+
+
+class _Evaluator:
+    """Runs the network and the baselines on faces, and collects what spans several kinds of them.
+
+    Attributes:
+        sheet: Rows of the image sheet.
+    """
+
+    def __init__(
+        self,
+        model: InferenceMoFRR,
+        baselines: Mapping[str, nn.Module],
+        embedder: Embedder | None,
+        options: EvaluationOptions,
+    ) -> None:
+        self._model, self._baselines, self._embedder = model, baselines, embedder
+        self._sampling = {"seeds": options.seed, "steps": options.steps, "samples": options.samples}
+        self._rows = (IDENTITY, *baselines, MOFRR)
+        self._correct: list[Tensor] = []
+        self._cosines: dict[str, list[float]] = {row: [] for row in self._rows}
+        self.sheet: list[dict[str, Tensor]] = []
+
+    def measure(self, pairs: Iterable[Pair], *, compare_people: bool) -> tuple[Measured, int]:
+        """Return the metrics of faces, and the number of experts that were active on them."""
+        measured = Measured(resolution=self._model.config.size, rows=self._rows)
+        device, active = self._model.device, 0
+        for index, pair in enumerate(pairs):
+            image, Y = pair.retouched, pair.original
+            output = self._model(image[None], traces=pair.traces[None], **self._sampling)
+            images = {row: _baseline_output(part, image, self._model) for row, part in self._baselines.items()}
+            images[MOFRR] = output.result[0].float()
+            measured.add(f"{index:05d}", image.to(device), Y.to(device), images, protocols=(PROTOCOL,))
+            active += int(output.gates.sum())
+            applied = torch.tensor([name in pair.applied for name in self._model.config.operations])
+            self._correct.append(output.gates[0].cpu() == applied)
+            if compare_people:
+                self._compare_people({IDENTITY: image, **images}, Y)
+            if index < SHEET_ROWS:
+                views = {"retouched": image, **images, "original": Y}
+                self.sheet.append({row: view.cpu() for row, view in views.items()})
+        return measured, active
+
+    def _compare_people(self, images: Mapping[str, Tensor], Y: Tensor) -> None:
+        """Add the cosine of each row's face to the original, if there is an embedder."""
+        if self._embedder is None:
+            return
+        for row, view in images.items():
+            both = self._embedder(torch.stack([quantise(view.cpu()), Y]))
+            self._cosines[row].append(float(both[0] @ both[1]))
+
+    @property
+    def right(self) -> dict[str, float]:
+        """Accuracy of the router by operation; empty without a router."""
+        config = self._model.config
+        if not config.router:
+            return {}
+        return dict(zip(config.operations, torch.stack(self._correct).float().mean(dim=0).tolist(), strict=True))
+
+    @property
+    def similarity(self) -> dict[str, Similarities]:
+        """Similarity of the faces to their originals, by row; empty without an embedder."""
+        return {row: Similarities(values) for row, values in self._cosines.items() if values}
+
+
+def _header(
+    weights: Path, data: str, options: EvaluationOptions, model: InferenceMoFRR, embedder: Embedder | None
+) -> dict[str, Any]:
+    from retouch_common.metrics.environment import environment
+
+    return {
+        "weights": {"sha256": sha256(weights)},
+        "data": {
+            "spec": str(data),
+            "split": options.split,
+            "limit": options.limit,
+            "styles": list(options.styles),
+            "apis": list(options.apis),
+        },
+        "sampler": {"steps": options.steps or model.config.steps, "samples": options.samples, "seed": options.seed},
+        "device": str(model.device),
+        "embedder": None if embedder is None else {"sha256": embedder.sha256, "colour": embedder.colour},
+        "environment": environment(),
+    }
 
 
 def open_baselines(run: str | None, model: InferenceMoFRR) -> dict[str, nn.Module]:
@@ -248,7 +284,7 @@ def show(result: Evaluation) -> None:
         }
         titles = list(next(iter(summary.values())))
         screen.print(draw_table("cosine to the original", summary, [(title, title, ".3f") for title in titles]))
-    screen.print(f"{PROTOCOL}: {PROTOCOLS[PROTOCOL].about}", markup=False, highlight=False)
+    screen.print(f"{PROTOCOL}: {PROTOCOLS[PROTOCOL].about}")
 
 
 def _open_kinds(

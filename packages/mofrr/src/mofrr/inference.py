@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from retouch_common.inference.network import InferenceModel
+from retouch_common.weights import require_finite
 from torch import Tensor
 
 from mofrr.model import Consultation, Restoration, to_unit
@@ -14,17 +15,29 @@ class InferenceMoFRR(InferenceModel):
 
     @torch.inference_mode()
     def forward(self, image: Tensor, *, traces: Tensor | None = None, **options: Any) -> Restoration:
-        """Restore faces; see :meth:`mofrr.model.MoFRR.restore`."""
+        """Restore faces; see :meth:`mofrr.model.MoFRR.restore`.
+
+        Raises:
+            ValueError: If probabilities are NaN.
+        """
         traces = None if traces is None else traces.to(self.device)
         with self.autocast():
-            return self.model.restore(self.to_device(image), traces=traces, **options)
+            found: Restoration = self.model.restore(self.to_device(image), traces=traces, **options)
+        require_finite(found.probabilities)
+        return found
 
     @torch.inference_mode()
     def consult(self, image: Tensor, *, traces: Tensor | None = None, **options: Any) -> Consultation:
-        """Run router and experts; see :meth:`mofrr.model.MoFRR.consult`."""
+        """Run router and experts; see :meth:`mofrr.model.MoFRR.consult`.
+
+        Raises:
+            ValueError: If probabilities are NaN.
+        """
         traces = None if traces is None else traces.to(self.device)
         with self.autocast():
-            return self.model.consult(self.to_device(image), traces=traces, **options)
+            found: Consultation = self.model.consult(self.to_device(image), traces=traces, **options)
+        require_finite(found.probabilities)
+        return found
 
     @torch.inference_mode()
     def combine(self, found: Consultation, shares: Tensor) -> Tensor:

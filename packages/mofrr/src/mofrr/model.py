@@ -164,21 +164,12 @@ class MoFRR(
         Raises:
             ValueError: Unknown experts, or another number of seeds than images.
         """
-        config = self.config
         seeds = [seeds] * len(image) if isinstance(seeds, int) else list(seeds)
         if len(seeds) != len(image):
             raise ValueError(f"{len(image)} images need as many seeds, not {len(seeds)}")
-        if traces is None and "subbands-traces" in config.backbones:
+        if traces is None and "subbands-traces" in self.config.backbones:
             traces = image_traces(image)
-        probabilities = torch.ones(len(image), len(config.operations), device=image.device)
-        if self.router is not None:
-            probabilities = torch.sigmoid(self.router(image, traces).float())
-        gates = probabilities > THRESHOLD
-        if experts is not None:
-            gates = torch.tensor(config.columns(experts), device=image.device).expand(len(image), -1)
-        # Paper: an expert's image counts or not. Here, with gates="probability": weighted by the probability.
-        weighted = config.gates == "probability" and experts is None
-        shares = gates * probabilities if weighted else gates.to(probabilities)
+        probabilities, gates, shares = self._route(image, traces, experts)
         X = ranges.to_signed(image.float())
         degrees = torch.zeros_like(probabilities)
 
@@ -188,8 +179,8 @@ class MoFRR(
             outputs = [restore([seed + SEED_STRIDE * number for seed in own]) for number in range(samples)]
             return X.index_copy(0, active, torch.stack(outputs).mean(dim=0))
 
-        outputs = dict.fromkeys(config.operations, X)
-        for column, name in enumerate(config.operations):
+        outputs = dict.fromkeys(self.config.operations, X)
+        for column, name in enumerate(self.config.operations):
             active = gates[:, column].nonzero()[:, 0]
             if len(active):
                 z = degrees[active, column] = self.degree(
@@ -209,6 +200,21 @@ class MoFRR(
             experts=outputs,
             shared=shared,
         )
+
+    def _route(
+        self, image: Tensor, traces: Tensor | None, experts: Sequence[str] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the router's probabilities, the gates of the experts (bool) and their shares, (N, operations)."""
+        config = self.config
+        probabilities = torch.ones(len(image), len(config.operations), device=image.device)
+        if self.router is not None:
+            probabilities = torch.sigmoid(self.router(image, traces).float())
+        gates = probabilities > THRESHOLD
+        if experts is not None:
+            gates = torch.tensor(config.columns(experts), device=image.device).expand(len(image), -1)
+        # Paper: an expert's image counts or not. Here, with gates="probability": weighted by the probability.
+        weighted = config.gates == "probability" and experts is None
+        return probabilities, gates, gates * probabilities if weighted else gates.to(probabilities)
 
     def degree(self, name: str, image: Tensor, traces: Tensor | None = None) -> Tensor:
         """Return the degree z of an operation, (N,) in [0, 1]; 0 without degree estimators."""

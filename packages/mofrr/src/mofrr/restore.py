@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from retouch_common.faces.alignment import FaceSquare
 from retouch_common.faces.face import Face
-from retouch_common.inference.face_plan import squares_in
-from retouch_common.inference.faces import ChangedFace, changed_image, face_change, run_on_faces
+from retouch_common.inference.face_plan import plan_faces, squares_in
+from retouch_common.inference.faces import ChangedFace, changed_face_rows, changed_image, face_change, run_on_faces
 from retouch_common.inference.names import REPORT, REPORT_PICTURES, sibling_path
-from retouch_common.inference.photos import PhotoOptions, require_strength
+from retouch_common.inference.photos import PhotoOptions, face_parts, open_photo, require_strength, write_photo
 from retouch_common.inference.workers import Work
 from retouch_common.photo.sources import ArraySource, RowSource
 
@@ -162,10 +162,6 @@ class Restorer:
             ValueError: ``src`` is not a photograph or shows no face, ``dst`` cannot hold it or is ``src`` without
                 ``overwrite``, or an option is invalid.
         """
-        from retouch_common.inference.face_plan import plan_faces
-        from retouch_common.inference.faces import changed_face_rows
-        from retouch_common.inference.photos import face_parts, open_photo, write_photo
-
         source, target, chosen = Path(src), Path(dst), RestoreOptions(**options)
         photo = open_photo(source, target, chosen)
         plan = plan_faces(photo, face_boxes=chosen.face_boxes, aligned=chosen.aligned)

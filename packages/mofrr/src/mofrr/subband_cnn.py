@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from retouch_common.layers.wavelet import haar_dwt
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
 from mofrr.traces import CHANNELS as TRACES
 
@@ -47,13 +46,13 @@ class SubbandCNN(nn.Module):
         super().__init__()
         self.register_buffer("filter", torch.tensor(RESIDUAL).expand(3, 1, 3, 3) / 4, persistent=False)
         self.width = FEATURES * (size // 2 ** len(CHANNELS)) ** 2
-        self.first = Conv2dNormActivation(24, STEM)
+        self.first = _convolution(24, STEM)
         blocks = [_Residual(STEM, CHANNELS[0], 1), *(_Residual(a, b, 2) for a, b in pairwise(CHANNELS))]
         self.traces: nn.Module | None = None
         if with_traces:
             self.traces = nn.Sequential(
                 nn.BatchNorm2d(TRACES),
-                Conv2dNormActivation(TRACES, TRACE_CHANNELS),
+                _convolution(TRACES, TRACE_CHANNELS),
                 _Residual(TRACE_CHANNELS, TRACE_CHANNELS, 1),
                 _Residual(TRACE_CHANNELS, TRACE_CHANNELS, 1),
             )
@@ -91,11 +90,23 @@ class _Residual(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.first = Conv2dNormActivation(in_channels, channels, stride=stride)
-        self.second = Conv2dNormActivation(channels, channels, activation_layer=None)
+        self.first = _convolution(in_channels, channels, stride=stride)
+        self.second = _convolution(channels, channels, activation=False)
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or channels != in_channels:
-            self.shortcut = Conv2dNormActivation(in_channels, channels, 1, stride, activation_layer=None)
+            self.shortcut = _convolution(in_channels, channels, 1, stride=stride, activation=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.second(self.first(x)) + self.shortcut(x))
+
+
+def _convolution(
+    in_channels: int, channels: int, kernel: int = 3, *, stride: int = 1, activation: bool = True
+) -> nn.Sequential:
+    """Convolution, batch normalisation and ReLU: torchvision's Conv2dNormActivation, which takes seconds to import."""
+    layers = [
+        nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(channels),
+        *([nn.ReLU(inplace=True)] if activation else []),
+    ]
+    return nn.Sequential(*layers)

@@ -37,11 +37,10 @@ VALIDATION_BATCH = 4
 
 
 def train(
-    config: Config | Mapping[str, Config],
+    configs: Mapping[str, Config],
     data: str,
     out: str | Path,
     *,
-    stages: list[str] | None = None,
     device: str = "auto",
     tensorboard: bool = False,
     report: Callable[[str], None] = print,
@@ -49,11 +48,10 @@ def train(
     """Train stages one after another, or resume the run in ``out``.
 
     Args:
-        config: Of the run, or one for each stage to train, by name, with the same ``model``.
+        configs: Configurations of the stages to train, by name, with the same ``model``; see
+            :func:`mofrr.stages.known_stages`.
         data: See :func:`mofrr.data.open_retouched_faces`.
         out: Run directory.
-        stages: Names from :func:`mofrr.stages.known_stages`; None for those with a configuration, or all but the
-            baselines.
         device: "auto", "cpu" or "cuda".
         tensorboard: Also write TensorBoard event files.
         report: Receives messages for the user.
@@ -67,20 +65,19 @@ def train(
         OSError: Nothing can be written to ``out``; the last good checkpoint stays.
     """
     out = Path(out)
-    configs = config if isinstance(config, Mapping) else {}
-    config = config if isinstance(config, Config) else next(iter(configs.values()))
-    every = stages_of(config)
-    for name in stages or list(configs) or [stage.name for stage in every]:
+    for name, config in configs.items():
         if _is_finished(out / name):
             with Runner(cpu=device == "cpu") as runner:
                 if runner.is_main:
                     report(f"{name} is finished; remove {out / name} to train it anew")
             continue
-        task = StageTask(name, configs.get(name, config), data, out)
+        task = StageTask(name, config, data, out)
         weights = fit.fit(task, out / name, device=device, tensorboard=tensorboard, report=report)
         if weights is None or task.runner.stop_requested():
             return None
+    config = next(iter(configs.values()))
     model, reused = initial_network(config)
+    every = stages_of(config)
     untrained = [stage.name for stage in every if not _is_finished(out / stage.name)]
     missing = [name for name in untrained if name not in reused]
     with Runner(cpu=device == "cpu") as runner:

@@ -6,6 +6,7 @@
     POST /api/state                a request -> strength; per face and operation the probability, degree and share
     POST /api/view                 a request with window and size -> a crop of the result, JPEG
     POST /api/export               a request with options -> a file
+    POST /api/export/change        a request -> the change alone, TIFF
 
 A request is {"photo": ID, "steps": [...]}; steps are {"step": "share", "face": index, "name": operation, "value": 0..1}
 and {"step": "strength", "value": 0..1}.
@@ -63,6 +64,7 @@ def create_tool(load: Callable[[], RestoreSession], context: ToolContext) -> Too
         Route("/api/state", handlers.state, methods=["POST"]),
         Route("/api/view", handlers.view, methods=["POST"]),
         Route("/api/export", handlers.export, methods=["POST"]),
+        Route("/api/export/change", handlers.export_change, methods=["POST"]),
     ]
     return Tool(name="restore", title="Restore", page=PAGE, routes=routes, prepare=handlers.load, order=2)
 
@@ -117,6 +119,11 @@ class _Handlers:
         suffix, options = parse_output_options(content.get("options", {}))
         args = (id, steps, self._context.folder, suffix, RestoreOptions(**options))
         return temporary_file_response(*await run_in_threadpool(self._session.export, *args))
+
+    async def export_change(self, request: Request) -> Response:
+        id, steps, _ = await _parse_request(request)
+        args = (id, steps, self._context.folder)
+        return temporary_file_response(*await run_in_threadpool(self._session.export_change, *args))
 
 
 async def _parse_request(request: Request) -> tuple[str, list[Any], dict[str, Any]]:

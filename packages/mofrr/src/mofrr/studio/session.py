@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from retouch_common.faces.alignment import FaceSquare
 from retouch_common.faces.pasting import AlignedLayer
+from retouch_common.inference.companions import write_change
 from retouch_common.inference.face_plan import plan_faces
 from retouch_common.inference.faces import ChangedFace, changed_face_rows, face_change
+from retouch_common.inference.names import CHANGE, sibling_path
 from retouch_common.inference.photos import edit_record, require_strength
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import paste_part
-from retouch_common.studio.files import PhotoCache, StoredFile
+from retouch_common.studio.files import PhotoCache, StoredFile, export_paths
 from retouch_common.studio.views import PhotoPreview, Window, encode_view
 
 from mofrr.config import NUM_DEGREES
@@ -92,10 +94,12 @@ class RestoreSession:
             ValueError: If the detector's weights are missing.
         """
         opened, network, options = self.photo(id), self.restorer.network, self.restorer.options
-        with self._network_lock:
+        preview = opened.preview
+        with self._network_lock, preview.lock:
             if not opened.faces:
-                photo = Photo.open(opened.preview.file.path)
-                squares = plan_faces(photo).squares
+                photo = preview.photo
+                squares = plan_faces(photo, overview=preview.overview).squares
+                photo.load()  # read here, and by views of parts
                 faces = []
                 for index, face, traces in read_faces(photo, squares, network.config.size):
                     image = torch.from_numpy(face).permute(2, 0, 1)[None]
@@ -195,12 +199,7 @@ class RestoreSession:
         """
         preview, (strength, shares) = self.photo(id).preview, self._state(id, steps)
         photo = Photo.open(preview.file.path)
-        original = Path(preview.file.basename)
-        if suffix is None:
-            suffixes = photo.format.suffixes
-            suffix = original.suffix if original.suffix.lower() in suffixes else suffixes[0]
-        photo.check_output(Path(f"{original.stem}{suffix}"))
-        target = folder / f"{secrets.token_hex(8)}{suffix}"
+        target, name = export_paths(photo, preview.file, folder, suffix, "restored")
         summary = "; ".join(
             " ".join(f"{name} {share:.2f}" for name, share in zip(self.operations, face, strict=True) if share)
             for face in shares
@@ -211,4 +210,15 @@ class RestoreSession:
         photo.write_stripes(
             target, rows, quality=options.quality, edit=edit if options.provenance else None, strip=options.strip
         )
-        return target, f"{original.stem}.restored{suffix}"
+        return target, name
+
+    def export_change(self, id: str, steps: Sequence[Step], folder: Path) -> tuple[Path, str]:
+        """Write the change alone, as of :func:`~retouch_common.inference.companions.write_change`; return file, name.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        file, target = self.photo(id).preview.file, folder / f"{secrets.token_hex(8)}.tif"
+        rows = changed_face_rows(Photo.open(file.path), self.restored(id, steps))
+        write_change(Photo.open(file.path), rows, target)
+        return target, sibling_path(Path(file.basename), CHANGE).name

@@ -21,7 +21,7 @@ export class Experts {
       output.value = `${range.value} %`;
       updateTrack(range);
       const certainty = `${found ? "found" : "not found"}, ${Math.round(100 * (found ? probability : 1 - probability))} % certain`;
-      note.textContent = `${certainty}; degree ${degree.toFixed(1)} of ${DEGREES}`;
+      note.textContent = found ? `${certainty}; degree ${degree.toFixed(1)} of ${DEGREES}` : certainty;
     }
   }
 

@@ -12,7 +12,6 @@ export const KEYS = {
     ]],
   ],
   note: "Two fingers move and zoom. What is shown is an estimate, not evidence.",
-  command: { s: "export" },
   plain: { "+": "zoomIn", "=": "zoomIn", "-": "zoomOut", z: "fit", 1: "actualSize", g: "face" },
   held: { c: "hold" },
 };

@@ -2,7 +2,9 @@
 
 import { openPhoto as openFile } from "../shell/api.js";
 import { EXPORT_DEFAULTS, bindExport, exportOptions, save } from "../shell/export.js";
-import { exportPhoto } from "../shell/photos.js";
+import { FaceFrames, showFaceChoice } from "../shell/faces.js";
+import { keepForPhoto, keptForPhoto } from "../shell/kept.js";
+import { exportChange, exportPhoto } from "../shell/photos.js";
 import { Pointer } from "../shell/pointer.js";
 import { attempt, byId, loadAbout, notice, start, withBusy } from "../shell/shell.js";
 import { PhotoStage } from "../shell/stage.js";
@@ -27,9 +29,11 @@ const steps = new Steps(store);
 const titles = Object.fromEntries(about.operations.map(({ name, title }) => [name, title]));
 const stepTitle = ({ step, name, value }) => `${step === "share" ? titles[name] : "Strength"} ${Math.round(100 * value)} %`;
 const currentRequest = () => store.get("photo") && { photo: store.get("photo").id, steps: store.get("steps") };
+keepForPhoto(store, ["steps", "undone", "unsaved"]);
 byId("caution").lastElementChild.textContent = about.caution;
 
-const stage = new PhotoStage(store, currentRequest);
+const stage = new PhotoStage(store, currentRequest, () => frames.layout());
+const frames = new FaceFrames(byId("face-frames"), stage.viewport, (face) => store.set({ face }));
 new Pointer(stage.element, stage.viewport, store, "pick");
 store.subscribe(["steps"], () => stage.schedule());
 
@@ -38,15 +42,8 @@ store.subscribe(["steps"], () => stage.schedule());
 const experts = new Experts(byId("experts"), about.operations, steps, () => store.get("face"));
 store.subscribe(["state", "face"], () => {
   const faces = store.get("state")?.faces ?? [];
-  byId("faces").querySelector("div").replaceChildren(
-    ...faces.map((_, index) => {
-      const label = document.createElement("label");
-      const input = Object.assign(document.createElement("input"), { type: "radio", name: "face", checked: index === store.get("face") });
-      input.addEventListener("change", () => store.set({ face: index }));
-      label.append(input, Object.assign(document.createElement("span"), { textContent: String(index + 1) }));
-      return label;
-    }),
-  );
+  showFaceChoice(byId("faces"), faces.length, store.get("face"), (face) => store.set({ face }));
+  frames.show(faces.length > 1 ? faces : [], store.get("face"));
   const face = faces[store.get("face")];
   if (!face) return;
   experts.show(face.operations);
@@ -65,14 +62,14 @@ async function openPhoto(file) {
   await attempt(async () => {
     const photo = await withBusy(`Opening ${file.name ?? "the photo"}`, () => openFile(file, about.upload_bytes));
     await stage.show(photo);
-    store.set({ face: 0, steps: [], undone: [], unsaved: false });
+    store.set({ face: 0, steps: [], undone: [], unsaved: false, ...keptForPhoto(photo) });
     await withBusy("Looking for retouching", () => stage.settled());
   });
 }
 
 await start(store, {
   keys: KEYS,
-  buttons: { export: "export", "zoom-face": "face" },
+  buttons: { export: "export", "export-change": "exportChange", "zoom-full": "actualSize", "zoom-face": "face" },
   actions: {
     ...stage.actions,
     undo: () => steps.undo(),
@@ -80,6 +77,7 @@ await start(store, {
     export: async () => {
       if (await save("Writing the photo", () => exportPhoto(currentRequest(), exportOptions(store)))) store.set({ unsaved: false });
     },
+    exportChange: () => save("Writing the change", () => exportChange(currentRequest())),
     face: () => store.get("state") && stage.viewport.zoomTo(store.get("state").faces[store.get("face")].box),
   },
   dropTargets: [[document.body, "Open this photo", openPhoto]],
