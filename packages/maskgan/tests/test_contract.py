@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from maskgan.config import PRESETS, SETTING_1, SETTING_2
+from maskgan.config import PRESETS, SETTING_1, SETTING_2, ModelConfig
 from maskgan.model import MaskGAN
 from retouch_common.config import apply_overrides
 from retouch_common.testing.contract import ModelContract
@@ -89,3 +89,9 @@ class TestForegroundPicture(MaskGANContract):
         "model.background_blocks": 1,
         "model.norm": "none",
     }
+
+
+def test_sizes_that_no_memory_holds_are_refused():
+    """Weights from anyone may state them."""
+    with pytest.raises(ValueError, match="a power of two from 64 to 4096"):
+        ModelConfig(size=8192)

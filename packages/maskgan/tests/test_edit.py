@@ -1,19 +1,25 @@
 """Photographs in memory and as files, through ``Editor`` and the commands, with tiny untrained networks."""
 
+import os
+from dataclasses import replace
+
+import maskgan.editor as editor_module
 import numpy as np
 import pytest
 import pyvips
+import torch
 from click.testing import CliRunner
 from maskgan.cli import edit, parse, swap
 from maskgan.edit_files import EditOptions, _in_face, _in_photo, open_reference, swap_file
 from maskgan.editor import Editor
-from maskgan.model import MaskGAN
+from maskgan.model import Codes, MaskGAN
 from pyarrow import parquet
 from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan, regions
 from retouch_common.parsing.labels import CLASSES, read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.io import Photo
+from retouch_common.testing.imports import check_imports
 
 BOX = (110.0, 80.0, 60.0, 80.0)
 FACE = Face(BOX, 1.0, np.full((5, 2), np.nan, np.float32))
@@ -68,6 +74,26 @@ def test_the_given_model_is_not_modified(weights, parser_weights):
     Editor(model, parser=parser_weights, device="cpu", precision="fp32")
     assert model.training and all(parameter.requires_grad for parameter in model.parameters())
     assert {name: value.stride() for name, value in model.named_parameters()} == before
+
+
+def test_strokes_decode_the_codes_and_find_the_hair_once(editor, parser_weights, labels, monkeypatch):
+    image = photo()
+    portrait = editor.open(image, face=FACE, labels=labels)
+    strokes = [np.where(np.indices(labels.shape)[0] < rows, HAIR, labels).astype(np.uint8) for rows in (20, 30)]
+    expected = []
+    for stroke in strokes:
+        fresh = Editor(editor.model, parser=parser_weights, device="cpu", precision="fp32")
+        opened = fresh.open(image, face=FACE, labels=labels)
+        expected.append(fresh.render(opened, stroke, opened.codes).finished)
+    calls = []
+    matte, decode = editor_module.hair_matte, MaskGAN.decode
+    monkeypatch.setattr(editor_module, "hair_matte", lambda *given: calls.append("hair") or matte(*given))
+    monkeypatch.setattr(MaskGAN, "decode", lambda *given: calls.append("codes") or decode(*given))
+    opened = replace(portrait, codes=Codes(portrait.codes.values, portrait.codes.present))
+    for stroke, result in zip(strokes, expected, strict=True):
+        np.testing.assert_array_equal(editor.render(opened, stroke, opened.codes).finished, result)
+    assert sorted(calls) == ["codes", "hair"]
+    assert (expected[0] != expected[1]).any()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -219,6 +245,35 @@ def test_swap_takes_parts_of_another(tmp_path, weights, parser_weights, labels, 
     assert not changed[labels == 0][:40].any()  # the background above the head
 
 
+def test_the_photo_whose_parts_are_taken_is_limited(tmp_path, weights, parser_weights):
+    large, small = written(tmp_path / "a.png", photo()), written(tmp_path / "b.png", photo(64, 64))
+    networks = ("--weights", weights, "--parser", parser_weights, "--device", "cpu", "--aligned")
+    result = run(swap, large, small, "-o", tmp_path / "out.png", *networks, "--max-pixels", "10000")
+    assert result.exit_code == 1 and "a.png: has 340x260 pixels, more than the 0.01 million" in result.output
+
+
+def test_parsed_photos_are_limited(tmp_path, parser_weights):
+    large = written(tmp_path / "a.png", photo())
+    networks = ("--parser", parser_weights, "--device", "cpu", "--face-box", "10,10,100,100")
+    result = run(parse, large, "-o", tmp_path / "out", *networks, "--max-pixels", "10000")
+    assert result.exit_code == 1 and "a.png: has 340x260 pixels, more than the 0.01 million" in result.output
+    assert run(parse, large, "-o", tmp_path / "out", *networks, "--max-pixels", "100000").exit_code == 0
+
+
+def test_edited_photo_has_the_quality_and_the_time_asked_for(tmp_path, weights, parser_weights, labels, monkeypatch):
+    monkeypatch.setattr(FaceParser, "__call__", lambda self, image: labels)
+    source = written(tmp_path / "a.png", photo(64, 64))
+    os.utime(source, (1_000_000, 1_000_000))
+    write_labels(tmp_path / "mask.png", labels)
+    networks = ("--weights", weights, "--parser", parser_weights, "--device", "cpu", "--aligned")
+    for quality in (5, 100):
+        out = ("-o", tmp_path / f"{quality}.jpg", "--quality", quality, "--keep-times")
+        result = run(edit, source, "--mask", tmp_path / "mask.png", *out, *networks)
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / f"{quality}.jpg").stat().st_mtime == 1_000_000
+    assert (tmp_path / "5.jpg").stat().st_size < 0.7 * (tmp_path / "100.jpg").stat().st_size
+
+
 def test_swap_file_changes_what_was_asked_for(tmp_path, editor, labels, monkeypatch):
     parsed = labels
     monkeypatch.setattr(editor, "parser", lambda image: parsed)
@@ -309,3 +364,20 @@ def test_many_photographs_are_parsed_by_a_list(tmp_path, parser_weights):
     assert a["weights"] == FaceParser(parser_weights, "cpu").model.weights_sha256
     assert gone["reason"].endswith("gone.png: no such file")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.aligned.png", "a.labels.png"]
+
+
+def test_parsing_and_editing_do_not_load_what_is_slow_to_import(tmp_path):
+    path = str(written(tmp_path / "a.png", photo()))
+    check_imports("maskgan.cli", "parse", [path, "-o", str(tmp_path), *BOXED])
+    labels = str(tmp_path / "a.labels.png")
+    check_imports("maskgan.cli", "edit", [path, "--mask", labels, "-o", str(tmp_path / "b.png"), *BOXED])
+
+
+def test_weights_that_explode_are_refused(weights, parser_weights, labels):
+    model = MaskGAN.from_pretrained(weights)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 1e12
+    editor = Editor(model, parser=parser_weights, device="cpu", precision="fp32")
+    with pytest.raises(ValueError, match="the network's output holds NaN or infinite values"):
+        editor.open(photo(64, 64), labels=labels, aligned=True)

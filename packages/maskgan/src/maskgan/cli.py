@@ -17,16 +17,17 @@ from retouch_common.cli.options import (
     version_option,
     weights_option,
 )
+from retouch_common.cli.photo_runs import plan_photos, process_photos, retouch_all
 from retouch_common.cli.photos import (
     batch_options,
     compare_option,
+    keep_times_option,
     many_inputs,
+    max_pixels_option,
     out_option,
     output_options,
     overwrite_option,
-    plan_photos,
-    process_photos,
-    retouch_all,
+    quality_option,
 )
 from retouch_common.cli.training import start_training, training_options
 
@@ -62,6 +63,7 @@ __all__ = [
 @aligned_option
 @click.option("--recursive", is_flag=True, help="Search subfolders; DIR keeps their tree.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files, edited labels included.")
+@max_pixels_option
 @device_option
 @version_option("maskgan")
 @friendly_errors
@@ -113,6 +115,8 @@ def parse(
 @adapt_option
 @compare_option
 @output_options
+@quality_option
+@keep_times_option
 @overwrite_option
 @device_option
 @precision_option

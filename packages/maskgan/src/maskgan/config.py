@@ -106,8 +106,8 @@ class ModelConfig:
     discriminator_norm: DiscriminatorNorm = "batch"
 
     def __post_init__(self) -> None:
-        if self.size < 64 or self.size & (self.size - 1):
-            raise ValueError(f"model.size must be a power of two from 64 on, not {self.size}")
+        if not 64 <= self.size <= 4096 or self.size & (self.size - 1):
+            raise ValueError(f"model.size must be a power of two from 64 to 4096, not {self.size}")
         if len(self.code) != 5 or min(self.code) < 1:
             raise ValueError(f"model.code must be five lengths from 1 on, not {self.code}")
         grid = self.code_grid

@@ -109,7 +109,7 @@ def parse_file(
     """
     companions = [_sibling(target, ending) for ending in ((ALIGNED, OVERLAY) if overlay else (ALIGNED,))]
     refuse_collisions(Job(src, target, tuple(companions)), overwrite=options.overwrite)
-    photo = Photo.open(src)
+    photo = Photo.open(src, max_pixels=options.max_pixels)
     square = find_face(photo, options)
     ((_, face),) = read_aligned(photo, [square], parser.size)
     labels = parser(face)
@@ -157,7 +157,7 @@ def open_reference(editor: Editor, source: Path, parts: Sequence[str], options: 
         OSError: It cannot be opened.
         ValueError: It is not a photo or shows no face, or the face lacks some of ``parts``.
     """
-    photo = Photo.open(source)
+    photo = Photo.open(source, max_pixels=options.max_pixels)
     portrait = editor.open_source(photo, find_face(photo, replace(options, face_boxes=())))
     lacking = [part for part in parts if not portrait.codes.shows(part)]
     if lacking:

@@ -10,6 +10,7 @@ Shapes: photos (H, W, 3) RGB, uint8 or uint16; aligned faces (S, S, 3) float32 i
 :data:`retouch_common.parsing.labels.CLASSES`.
 """
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import ArraySource, RowSource
 from retouch_common.ranges import to_signed, to_unit
+from retouch_common.weights import require_finite
 from torch import Tensor
 
 from maskgan.adaptation import Adaptation, Sample, random_edit
@@ -34,7 +36,7 @@ from maskgan.config import COMPONENT_NAMES
 from maskgan.filling import filled
 from maskgan.model import Codes, MaskGAN
 from maskgan.neck import neck_matte, recoloured, skin_colour
-from maskgan.seams import Repainted, edited_region, with_detail
+from maskgan.seams import Repainted, edited_region, hair_matte, with_detail
 
 NEAR_MASKS = 6  # masks of the locality regularisation of an adaptation
 
@@ -60,6 +62,11 @@ class Portrait:
     codes: Codes
     as_it_is: np.ndarray
     network: MaskGAN | None = None
+
+    @functools.cached_property
+    def matte(self) -> np.ndarray:
+        """Matte of its hair, (S, S) float32 in [0, 1], which is the same for all edits."""
+        return hair_matte(self.image, self.labels)
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,7 @@ class Editor:
         self.model = prepare_for_inference(model, self.device)
         self.parser = FaceParser(parser, device=device)
         self.size = model.config.size
+        self._decoded: tuple[MaskGAN, Codes, dict[str, Tensor]] | None = None  # the last
 
     def open(
         self, image: np.ndarray, *, face: Face | None = None, aligned: bool = False, labels: np.ndarray | None = None
@@ -203,7 +211,7 @@ class Editor:
             target = self._with_neck(portrait, target, image, labels)
             image = self._generate(network, codes, target, labels)
         region = edited_region(portrait.labels, labels)
-        finished = with_detail(portrait.image, portrait.labels, portrait.as_it_is, image, region)
+        finished = with_detail(portrait.image, portrait.labels, portrait.as_it_is, image, region, matte=portrait.matte)
         change = suppress_noise(torch.from_numpy(finished - portrait.image)).numpy()
         return Edited(image, portrait.image + change, change, region)
 
@@ -230,8 +238,15 @@ class Editor:
     def _generate(self, network: MaskGAN, codes: Codes, target: Tensor, labels: np.ndarray) -> np.ndarray:
         """Return the network's output, (S, S, 3) in [0, 1]."""
         with torch.no_grad(), self._autocast():
-            output = network.generate(codes, target, self._labels_tensor(labels))
-        return to_unit(output[0].float().cpu()).clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
+            output = network.generate_from(self._features(network, codes), target, self._labels_tensor(labels))
+        return to_unit(require_finite(output[0]).float().cpu()).clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
+
+    def _features(self, network: MaskGAN, codes: Codes) -> dict[str, Tensor]:
+        """Decode the codes of a face, once for all strokes of an edit."""
+        decoded = self._decoded
+        if decoded is None or decoded[0] is not network or decoded[1] is not codes:
+            self._decoded = decoded = network, codes, network.decode(codes, 1)  # at once: photos run in threads
+        return decoded[2]
 
     def _background(self, portrait: Portrait, labels: np.ndarray) -> Tensor:
         """Return the target with its background continued where the edit uncovers it."""

@@ -78,27 +78,21 @@ class Row:
         agreement: Share of pixels in which the judge finds the target's mask, by pair.
         outside: Mean share of pixels outside a swapped component that change by less than TOLERANCE levels.
         inside: Mean change inside a swapped component in levels.
-        fid: FID; None if not measured.
-        judge_distance: Fréchet distance in :class:`JudgeFeatures`; None if not measured.
+        distances: FID and the Fréchet distance in :class:`JudgeFeatures`, by title, if measured.
     """
 
     reconstruction: list[dict[str, float]] = field(default_factory=list)
     agreement: list[float] = field(default_factory=list)
     outside: dict[str, float] = field(default_factory=dict)
     inside: dict[str, float] = field(default_factory=dict)
-    fid: float | None = None
-    judge_distance: float | None = None
+    distances: dict[str, float] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
         """Return every metric's mean over the faces that have it, by the table's titles."""
         found = mean_figures(self.reconstruction)
         if self.agreement:
             found["agreement"] = float(np.mean(self.agreement))
-        if self.fid is not None:
-            found["FID"] = self.fid
-        if self.judge_distance is not None:
-            found["judge distance"] = self.judge_distance
-        return found
+        return found | self.distances
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -126,6 +120,22 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
 
+class JudgeFeatures(nn.Module):
+    """The deepest features of a face parser, averaged over the image: (N, 3, S, S) uint8 to (N, C).
+
+    Args:
+        judge: The parser.
+    """
+
+    def __init__(self, judge: ParsingUNet) -> None:
+        super().__init__()
+        self.judge, self.num_features = judge, judge.config.channels[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features."""
+        return self.judge.encode(images.float() / 255)[-1].mean(dim=(2, 3))
+
+
 @torch.no_grad()
 def evaluate(
     weights: Mapping[str, str | Path],
@@ -148,82 +158,44 @@ def evaluate(
         ValueError: Unusable weights, data or options, or weights of different sizes.
         OSError: ``out`` cannot be written.
     """
-    from retouch_common.metrics.environment import environment
-
     for name in (PHOTOGRAPHS, SOURCES):
         if name in weights:
             raise ValueError(f"weights called {name!r}: the tables have a row of that name; choose another")
     device = resolve_device(options.device)
-    files = {name: resolve_weights(path, bundled=BUNDLED) for name, path in weights.items()}
-    models = {name: MaskGAN.from_pretrained(file.path).to(device) for name, file in files.items()}
-    sizes = {model.config.size for model in models.values()}
-    if len(sizes) != 1:
-        raise ValueError(f"weights for faces of {' and '.join(map(str, sorted(sizes)))} pixels cannot be compared")
-    size = sizes.pop()
-    judged_by = resolve_weights(options.judge, bundled=PARSERS)
-    judge = ParsingUNet.from_pretrained(judged_by.path).to(device)
-    faces = open_faces(data, size=size, split=options.split, seed=options.seed)
-    count = min(options.limit or len(faces), len(faces))
-    if count < 2:
-        raise ValueError(f"{data}: {count} faces in the split {options.split!r}; at least two are needed")
+    files = {name: resolve_weights(path, bundled=BUNDLED).path for name, path in weights.items()}
+    models = {name: MaskGAN.from_pretrained(file).to(device) for name, file in files.items()}
+    size = _common_size(models.values())
+    judged_by = resolve_weights(options.judge, bundled=PARSERS).path
+    judge = ParsingUNet.from_pretrained(judged_by).to(device)
+    faces = _load_faces(data, size, options, device)
     inception = FID(options.fid, device=device) if options.fid else None
-    result = Evaluation(
-        header={
-            "weights": {name: sha256(file.path) for name, file in files.items()},
-            "judge": {"name": options.judge, "sha256": sha256(judged_by.path)},
-            "data": {
-                "spec": data,
-                "split": options.split,
-                "faces": count,
-                "pairs": options.pairs,
-                "seed": options.seed,
-            },
-            "resolution": size,
-            "device": str(device),
-            "environment": environment(),
-        }
-    )
-    pairs = drawn_pairs(count, options.pairs, options.seed)
-    samples = [faces[index] for index in range(count)]
-    labelled = [(sample["image"][None].to(device), sample["labels"][None].to(device)) for sample in samples]
-    for title, sources in ((PHOTOGRAPHS, [target for _, target in pairs]), (SOURCES, [source for source, _ in pairs])):
-        shown = [(labelled[source][0], labelled[target][1]) for source, (_, target) in zip(sources, pairs, strict=True)]
-        result.rows[title] = Row(agreement=[agreement(judge, image, labels) for image, labels in shown])
-    sheet = [_sheet_row(labelled, *pair) for pair in pairs[:SHEET_ROWS]]
     features = JudgeFeatures(judge) if options.judge_distance else None
-    compared = inception is not None or features is not None
-    real = open_faces(data, size=size, split="train", seed=options.seed) if compared else ()
+    real = open_faces(data, size=size, split="train", seed=options.seed) if inception or features else ()
+    result = Evaluation(header=_header(files, judged_by, data, options, size, len(faces), device))
+    pairs = drawn_pairs(len(faces), options.pairs, options.seed)
+    result.rows = _baseline_rows(judge, faces, pairs)
+    sheet = [_sheet_row(faces, *pair) for pair in pairs[:SHEET_ROWS]]
     with progress_bar(unit="faces") as bar:
         for name, model in models.items():
             row = result.rows[name] = Row()
-            codes = [model.encode(*face) for face in bar.track(labelled, description=f"{name}, appearance")]
-            others = [codes[-1], *codes[:-1]]
-            people = list(zip(labelled, codes, others, strict=True))
+            distances = _open_distances(inception, features, device)
+            codes = [model.encode(*face) for face in bar.track(faces, description=f"{name}, appearance")]
+            people = list(zip(faces, codes, [codes[-1], *codes[:-1]], strict=True))
             _measure_faces(row, model, bar.track(people, description=name))
-            fid = inception.another() if inception is not None else None
-            judged = FrechetDistance(features, device=device) if features is not None else None
-            distances = [distance for distance in (fid, judged) if distance is not None]
             for index, (source, target) in enumerate(bar.track(pairs, description=f"{name}, pairs")):
-                image, labels = labelled[target]
+                image, labels = faces[target]
                 drawn = _generate(model, codes[source], image, labels)
                 row.agreement.append(agreement(judge, drawn, labels))
                 if index < len(sheet):
                     sheet[index][name] = to_unit(drawn[0]).cpu()
-                for distance in distances:
+                for distance in distances.values():
                     distance.add(to_unit(drawn[0]), real=False)
             for index in range(len(real)):
-                shown_face = to_unit(real[index]["image"])
-                for distance in distances:
-                    distance.add(shown_face, real=True)
-            if fid is not None:
-                row.fid = fid.value()
-                result.notes.append(f"{name}: {fid.description}, real: the faces of the training split")
-            if judged is not None:
-                row.judge_distance = judged.value()
-                result.notes.append(
-                    f"{name}: judge distance: Fréchet distance in the deepest features of the judge, averaged over the "
-                    f"face, {judged.pictures} pictures a set, real: the faces of the training split; it is not FID"
-                )
+                image = to_unit(real[index]["image"])
+                for distance in distances.values():
+                    distance.add(image, real=True)
+            row.distances = {title: distance.value() for title, distance in distances.items()}
+            result.notes += [f"{name}: {_distance_note(distance)}" for distance in distances.values()]
     if options.judge == "small":
         result.notes.append(
             "agreement is judged by the bundled parser, which supervised the training of the bundled weights and "
@@ -237,20 +209,77 @@ def evaluate(
     return result
 
 
-class JudgeFeatures(nn.Module):
-    """The deepest features of a face parser, averaged over the image: (N, 3, S, S) uint8 to (N, C).
+def _common_size(models: Iterable[MaskGAN]) -> int:
+    sizes = sorted({model.config.size for model in models})
+    if len(sizes) != 1:
+        raise ValueError(f"weights for faces of {' and '.join(map(str, sizes))} pixels cannot be compared")
+    return sizes[0]
 
-    Args:
-        judge: The parser.
-    """
 
-    def __init__(self, judge: ParsingUNet) -> None:
-        super().__init__()
-        self.judge, self.num_features = judge, judge.config.channels[-1]
+def _load_faces(data: str, size: int, options: EvaluationOptions, device: torch.device) -> list[LabelledFace]:
+    faces = open_faces(data, size=size, split=options.split, seed=options.seed)
+    count = min(options.limit or len(faces), len(faces))
+    if count < 2:
+        raise ValueError(f"{data}: {count} faces in the split {options.split!r}; at least two are needed")
+    samples = (faces[index] for index in range(count))
+    return [(sample["image"][None].to(device), sample["labels"][None].to(device)) for sample in samples]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the features."""
-        return self.judge.encode(images.float() / 255)[-1].mean(dim=(2, 3))
+
+def _header(
+    files: Mapping[str, Path],
+    judge: Path,
+    data: str,
+    options: EvaluationOptions,
+    size: int,
+    count: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    from retouch_common.metrics.environment import environment
+
+    return {
+        "weights": {name: sha256(file) for name, file in files.items()},
+        "judge": {"name": options.judge, "sha256": sha256(judge)},
+        "data": {
+            "spec": data,
+            "split": options.split,
+            "faces": count,
+            "pairs": options.pairs,
+            "seed": options.seed,
+        },
+        "resolution": size,
+        "device": str(device),
+        "environment": environment(),
+    }
+
+
+def _baseline_rows(
+    judge: ParsingUNet, faces: Sequence[LabelledFace], pairs: Sequence[tuple[int, int]]
+) -> dict[str, Row]:
+    """Return the agreement of the photographs with their own masks, and of the sources with the targets' masks."""
+    photographs = [agreement(judge, *faces[target]) for _, target in pairs]
+    sources = [agreement(judge, faces[source][0], faces[target][1]) for source, target in pairs]
+    return {PHOTOGRAPHS: Row(agreement=photographs), SOURCES: Row(agreement=sources)}
+
+
+def _open_distances(
+    inception: FID | None, features: JudgeFeatures | None, device: torch.device
+) -> dict[str, FrechetDistance]:
+    """Return empty metrics of one set of weights, by title."""
+    found: dict[str, FrechetDistance] = {}
+    if inception is not None:
+        found["FID"] = inception.another()
+    if features is not None:
+        found["judge distance"] = FrechetDistance(features, device=device)
+    return found
+
+
+def _distance_note(distance: FrechetDistance) -> str:
+    if isinstance(distance, FID):
+        return f"{distance.description}, real: the faces of the training split"
+    return (
+        "judge distance: Fréchet distance in the deepest features of the judge, averaged over the face, "
+        f"{distance.pictures} pictures a set, real: the faces of the training split; it is not FID"
+    )
 
 
 def drawn_pairs(count: int, number: int, seed: int) -> list[tuple[int, int]]:
@@ -346,4 +375,4 @@ def show(result: Evaluation) -> None:
             )
         )
     for note in result.notes:
-        screen.print(note, markup=False, highlight=False)
+        screen.print(note)

@@ -37,5 +37,6 @@ def filled(image: Tensor, known: Tensor) -> Tensor:
 def _box_blur(image: Tensor) -> Tensor:
     """Average 3 x 3 pixels; F.avg_pool2d takes seven times as long on a CPU."""
     padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    rows = padded[..., :-2, :] + padded[..., 1:-1, :] + padded[..., 2:, :]
-    return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9
+    # In place: allocating takes longer than adding.
+    rows = (padded[..., :-2, :] + padded[..., 1:-1, :]).add_(padded[..., 2:, :])
+    return (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).div_(9)

@@ -7,6 +7,7 @@ CSV with a header: the file in the first column, its gender in "gender" (m or ma
 import csv
 from pathlib import Path
 
+from retouch_common.files import refuse_special
 from retouch_common.inference.names import LABELS
 
 COLUMNS = ("gender", "Male")
@@ -20,6 +21,7 @@ def read_genders(path: Path) -> dict[str, str]:
         ValueError: The file is not such a table.
         OSError: It cannot be read.
     """
+    refuse_special(path)
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     if lines and lines[0].strip().isdigit():  # CelebA's own format
         rows = [line.split() for line in lines[1:]]

@@ -158,12 +158,24 @@ class MaskGAN(
         Raises:
             ValueError: The codes are not of this model.
         """
-        self._check(target, target_labels)
+        return self.generate_from(self.decode(codes, len(target)), target, target_labels)
+
+    def decode(self, codes: Codes, number: int) -> dict[str, Tensor]:
+        """Decode the codes of ``number`` faces to the features of their components, (N, F, h / 4, w / 4).
+
+        Raises:
+            ValueError: The codes are not of this model.
+        """
         for part in self.parts:
             value, length = codes.values.get(part.name), self._coder(part.name).code
-            if value is None or tuple(value.shape) != (len(target), length):
-                raise ValueError(f"the code of {part.name} must have shape {(len(target), length)}, as encode gives it")
-        return self._compose(self._features(codes), target, target_labels)
+            if value is None or tuple(value.shape) != (number, length):
+                raise ValueError(f"the code of {part.name} must have shape {(number, length)}, as encode gives it")
+        return self._features(codes)
+
+    def generate_from(self, features: Mapping[str, Tensor], target: Tensor, target_labels: Tensor) -> Tensor:
+        """Generate faces as :meth:`generate` does, from decoded codes."""
+        self._check(target, target_labels)
+        return self._compose(features, target, target_labels)
 
     def windows(self, image: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Cut out and mask the components x_i of faces: (N, 3, h, w) by component, 0 (mid-grey) where it is not."""

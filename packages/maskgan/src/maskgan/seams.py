@@ -38,7 +38,13 @@ def edited_region(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def with_detail(
-    photo: np.ndarray, labels: np.ndarray, as_it_is: np.ndarray, edited: np.ndarray, region: np.ndarray
+    photo: np.ndarray,
+    labels: np.ndarray,
+    as_it_is: np.ndarray,
+    edited: np.ndarray,
+    region: np.ndarray,
+    *,
+    matte: np.ndarray | None = None,
 ) -> np.ndarray:
     """Composite an edit, see the module's description.
 
@@ -48,22 +54,25 @@ def with_detail(
         as_it_is: The network's image for these labels.
         edited: The network's image for the edited labels.
         region: From :func:`edited_region`.
+        matte: From :func:`hair_matte` of the photo and its labels, if it is known.
     """
-    outside = photo + soft_change(photo, labels, edited - as_it_is)
+    outside = photo + soft_change(photo, labels, edited - as_it_is, matte=matte)
     inside = torch.from_numpy(region)[None, None]
     around = filled(_tensor(photo - as_it_is), (inside < 0.5).float())
     drawn = edited + around[0].permute(1, 2, 0).numpy()
     return np.clip(outside + region[..., None] * (drawn - outside), 0, 1)
 
 
-def soft_change(photo: np.ndarray, labels: np.ndarray, change: np.ndarray) -> np.ndarray:
+def soft_change(
+    photo: np.ndarray, labels: np.ndarray, change: np.ndarray, *, matte: np.ndarray | None = None
+) -> np.ndarray:
     """Return a change (S, S, 3) of the photo whose step at the hair's border follows the photo instead of labels."""
     hair = labels == HAIR
     if not change.any() or not hair.any() or hair.all():
         return change
     sides = torch.from_numpy(np.stack([hair, ~hair]).astype(np.float32))[:, None]
     of_hair, of_others = filled(_tensor(change).expand(2, -1, -1, -1), sides)  # each one's change, everywhere
-    soft = torch.lerp(of_others, of_hair, torch.from_numpy(hair_matte(photo, labels)))
+    soft = torch.lerp(of_others, of_hair, torch.from_numpy(hair_matte(photo, labels) if matte is None else matte))
     return soft.permute(1, 2, 0).contiguous().numpy()
 
 

@@ -5,7 +5,6 @@ The loop is :mod:`retouch_common.training.fit`.
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -35,27 +34,19 @@ R1_EVERY = 16  # passes of a discriminator between two with the penalty, which c
 Batch = dict[str, Tensor]
 
 
-def train(
-    config: Config,
-    data: str,
-    out: str | Path,
-    *,
-    device: str = "auto",
-    tensorboard: bool = False,
-    report: Callable[[str], None] = print,
-) -> Path | None:
+def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | None:
     """Train on ``data``, a specification for :func:`maskgan.data.open_faces`, or resume the run in ``out``.
 
     Returns:
-        The folder of the final weights, for ``maskgan-edit --weights``; None if the run was asked to stop. For
-        arguments and errors see :func:`retouch_common.training.fit.fit`.
+        The folder of the final weights, for ``maskgan-edit --weights``; None if the run was asked to stop. For options
+        and errors see :func:`retouch_common.training.fit.fit`.
     """
-    return fit.fit(FaceTask(config, data), out, device=device, tensorboard=tensorboard, report=report)
+    return fit.fit(FaceTask(config, data), out, **options)
 
 
-def dry_run(config: Config, data: str, *, device: str = "auto", report: Callable[[str], None] = print) -> None:
+def dry_run(config: Config, data: str, **options: Any) -> None:
     """Take two steps in memory and report them; see :func:`retouch_common.training.fit.dry_run`."""
-    fit.dry_run(FaceTask(config, data), device=device, report=report)
+    fit.dry_run(FaceTask(config, data), **options)
 
 
 class FaceTask(Task):

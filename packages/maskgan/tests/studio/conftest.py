@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from maskgan.studio import session
 from maskgan.studio.server import create_tool
@@ -29,6 +30,14 @@ def one_face(monkeypatch):
         return [Face((55.0, 65.0, 40.0, 50.0), 1.0, MARKS)]
 
     monkeypatch.setattr(session, "locate_faces", locate)
+
+
+@pytest.fixture
+def two_faces(monkeypatch):
+    """Photographs show two faces."""
+    unknown = np.full((5, 2), np.nan, np.float32)
+    faces = [Face((55.0, 65.0, 40.0, 50.0), 1.0, MARKS), Face((110.0, 20.0, 24.0, 30.0), 1.0, unknown)]
+    monkeypatch.setattr(session, "locate_faces", lambda photo: faces)
 
 
 @pytest.fixture

@@ -64,6 +64,7 @@ def test_with_the_real_network(tmp_path, monkeypatch):
     """Random weights of the smallest preset: what the studio asks of an editor is what the editor offers."""
     import torch
     from maskgan.config import PRESETS
+    from maskgan.edit_files import EditOptions
     from maskgan.editor import Editor
     from maskgan.model import MaskGAN
     from maskgan.studio.session import Edit
@@ -87,5 +88,5 @@ def test_with_the_real_network(tmp_path, monkeypatch):
         data, warnings = studio.render(edit, view)
         assert data.startswith(b"\x89PNG") and all(isinstance(line, str) for line in warnings)
         assert studio.export_face(edit, view)[0].startswith(b"\x89PNG")
-    target, name = studio.export_photo(edit, tmp_path)
+    target, name = studio.export_photo(edit, tmp_path, None, EditOptions())
     assert name == "anna.edited.png" and target.stat().st_size

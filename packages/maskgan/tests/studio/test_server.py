@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+import pyvips
 from api_requests import edit, opened, picture, refused, upload
 from flat_editor import HEIGHT, SIZE, WIDTH, encoded, plain_mask, portrait_pixels
 from maskgan.config import COMPONENT_NAMES
@@ -46,6 +47,24 @@ def test_a_photo_is_opened_with_its_face_and_mask(client):
     np.testing.assert_array_equal(labels.reshape(SIZE, SIZE), plain_mask(SIZE))
     face = picture(client.get(f"/api/photos/{photo['id']}/face.png"))
     assert face.shape[0] == face.shape[1] >= SIZE  # as sharp as the photo has it
+
+
+def test_each_face_of_a_photo_can_be_edited(client, two_faces):
+    first = opened(client)
+    assert (first["faces"], first["face"]) == (2, 0)
+    second = client.post(f"/api/photos/{first['id']}/faces/1").json()
+    assert (second["faces"], second["face"]) == (2, 1) and second["id"] != first["id"]
+    views = [picture(client.get(f"/api/photos/{photo['id']}/face.png")) for photo in (first, second)]
+    assert (views[0][:SIZE, :SIZE] != views[1][:SIZE, :SIZE]).any()
+    labels = plain_mask(SIZE)
+    labels[20:40] = HAIR
+    exported = picture(client.post("/api/export/photo", json=edit(second, labels)))
+    y, x = np.argwhere((exported != portrait_pixels()).any(axis=2)).mean(axis=0)
+    assert y < 70 and x > 90  # where the second face is
+    again = client.post(f"/api/photos/{second['id']}/faces/0").json()
+    np.testing.assert_array_equal(picture(client.get(f"/api/photos/{again['id']}/face.png")), views[0])
+    assert "there is no face 3; the photo shows 2" in refused(client.post(f"/api/photos/{first['id']}/faces/2"), 422)
+    refused(client.post("/api/photos/nobody/faces/0"), 404)
 
 
 @pytest.mark.parametrize("kind, name", [("JPEG", "a.jpg"), ("WEBP", "b.webp"), ("TIFF", "c.tif"), ("PNG", "noending")])
@@ -187,6 +206,46 @@ def test_the_photo_keeps_its_metadata_and_the_pixels_around(client):
     assert len(list(client.folder.iterdir())) == 1  # the export is gone again
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "avif"])
+def test_the_photo_is_exported_in_a_format_and_quality(client, suffix):
+    photo = opened(client)
+
+    def exported(quality):
+        content = edit(photo, np.full((SIZE, SIZE), HAIR, np.uint8), options={"format": suffix, "quality": quality})
+        answer = client.post("/api/export/photo", json=content)
+        assert f"anna.edited.{suffix}" in answer.headers["content-disposition"]
+        return answer.content
+
+    fine, coarse = exported(95), exported(50)
+    assert pyvips.Image.new_from_buffer(fine, "").width == WIDTH
+    assert (len(coarse) < 0.8 * len(fine)) == (suffix not in ("png", "tif"))
+
+
+def test_metadata_and_the_note_of_the_edit_are_kept_or_left_out(client):
+    exif = Image.Exif()
+    exif[0x010E] = "Anna in Oslo"
+    photo = opened(client, data=encoded(portrait_pixels(), exif=exif.tobytes()))
+
+    def exported(**options):
+        return client.post("/api/export/photo", json=edit(photo, options=options)).content
+
+    assert b"maskgan" in exported() and b"maskgan" not in exported(provenance=False)
+    assert Image.open(io.BytesIO(exported())).getexif()[0x010E] == "Anna in Oslo"
+    assert 0x010E not in Image.open(io.BytesIO(exported(strip="all"))).getexif()
+    answer = client.post("/api/export/photo", json=edit(photo, options={"format": "bmp"}))
+    assert "no format bmp" in refused(answer, 422)
+
+
+def test_the_change_alone_gives_the_export_as_linear_light(client):
+    content = edit(opened(client), np.full((SIZE, SIZE), HAIR, np.uint8))
+    answer = client.post("/api/export/change", json=content)
+    assert "anna.change.tif" in answer.headers["content-disposition"]
+    layer = pyvips.Image.new_from_buffer(answer.content, "").numpy().astype(int)
+    assert (layer[:8] == 32768).all() and (layer != 32768).any()
+    after = np.rint(portrait_pixels() + 2 * 255 * (layer / 65535 - 0.5))
+    np.testing.assert_array_equal(after, picture(client.post("/api/export/photo", json=content)))
+
+
 def test_the_face_is_exported_alone(client):
     photo = opened(client)
     for view in ("photo", "network"):
@@ -242,7 +301,7 @@ def test_the_network_runs_one_call_at_a_time(client, editor, monkeypatch):
 
 def test_one_photo_at_a_time_is_decoded(client, monkeypatch):
     running, most = [], []
-    find = session._find_face
+    find = session._find_faces
 
     def watched(*arguments):
         running.append(1)
@@ -251,7 +310,7 @@ def test_one_photo_at_a_time_is_decoded(client, monkeypatch):
         running.pop()
         return find(*arguments)
 
-    monkeypatch.setattr(session, "_find_face", watched)
+    monkeypatch.setattr(session, "_find_faces", watched)
     threads = [threading.Thread(target=opened, args=(client,)) for _ in "1234"]
     for thread in threads:
         thread.start()

@@ -4,10 +4,13 @@
     POST /api/photos?name=&aligned=   a photo's file -> its description; ?file=ID: a photo of another tool
     GET  /api/photos/ID/face.png      the face
     GET  /api/photos/ID/labels        its mask, a byte per pixel
+    POST /api/photos/ID/faces/INDEX   -> the description of a new entry of the photo, with another of its faces
     POST /api/photos/ID/labels        a corrected mask -> the description of a new entry of the photo
     POST /api/photos/ID/adapt?steps=  -> lines of JSON: steps taken, finally the description of a new entry
     POST /api/render                  an edit (JSON) -> image and warnings (JSON)
-    POST /api/export/photo|face       an edit (JSON) -> a file
+    POST /api/export/photo            an edit (JSON) with options -> a file
+    POST /api/export/change           an edit (JSON) -> the change alone, TIFF
+    POST /api/export/face             an edit (JSON) -> the aligned face, PNG
     POST /api/labels/encode           a mask, a byte per pixel -> a PNG with a palette
     POST /api/labels/decode?name=     a PNG -> a mask, a byte per pixel
 
@@ -29,8 +32,10 @@ import numpy as np
 from retouch_common.errors import error_line
 from retouch_common.parsing.labels import CLASSES, COLOURS, NUM_CLASSES, decode_labels, encode_labels
 from retouch_common.studio.requests import (
+    OUTPUT_SUFFIXES,
     BodyTooLargeError,
     attachment,
+    parse_output_options,
     photo_file,
     read_body,
     safe_filename,
@@ -44,6 +49,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from maskgan.config import COMPONENT_NAMES
+from maskgan.edit_files import EditOptions
 from maskgan.studio.session import Edit, EditSession, OpenPhoto, encode_png
 
 PAGE = Path(__file__).parent / "page"
@@ -70,11 +76,13 @@ def create_tool(load: Callable[[], EditSession], context: ToolContext) -> Tool:
         Route("/api/about", handlers.about),
         Route("/api/photos", handlers.upload, methods=["POST"]),
         Route("/api/photos/{id}/face.png", handlers.face),
+        Route("/api/photos/{id}/faces/{index:int}", handlers.open_face, methods=["POST"]),
         Route("/api/photos/{id}/labels", handlers.labels),
         Route("/api/photos/{id}/labels", handlers.reencode, methods=["POST"]),
         Route("/api/photos/{id}/adapt", handlers.adapt, methods=["POST"]),
         Route("/api/render", handlers.render, methods=["POST"]),
         Route("/api/export/photo", handlers.export_photo, methods=["POST"]),
+        Route("/api/export/change", handlers.export_change, methods=["POST"]),
         Route("/api/export/face", handlers.export_face, methods=["POST"]),
         Route("/api/labels/encode", handlers.encode, methods=["POST"]),
         Route("/api/labels/decode", handlers.decode, methods=["POST"]),
@@ -104,6 +112,7 @@ class _Handlers:
                 "classes": CLASSES,
                 "colours": COLOURS.tolist(),
                 "components": list(COMPONENT_NAMES),
+                "formats": list(OUTPUT_SUFFIXES),
                 "upload_bytes": self._session.limits.upload_bytes,
             }
         )
@@ -118,6 +127,10 @@ class _Handlers:
     async def face(self, request: Request) -> Response:
         opened = self._photo(request)
         return Response(await run_in_threadpool(encode_png, opened.view), media_type="image/png")
+
+    async def open_face(self, request: Request) -> Response:
+        id, index = request.path_params["id"], request.path_params["index"]
+        return JSONResponse(_description(await run_in_threadpool(self._session.open_face, id, index)))
 
     async def labels(self, request: Request) -> Response:
         return _labels_response(self._photo(request).portrait.labels)
@@ -138,7 +151,7 @@ class _Handlers:
         )
 
     async def render(self, request: Request) -> Response:
-        edit, view = await self._parse_edit(request)
+        edit, view, _ = await self._parse_edit(request)
         start = time.perf_counter()
         image, warnings = await run_in_threadpool(self._session.render, edit, view)
         return JSONResponse(
@@ -150,11 +163,19 @@ class _Handlers:
         )
 
     async def export_photo(self, request: Request) -> Response:
-        edit, _ = await self._parse_edit(request)
-        return temporary_file_response(*await run_in_threadpool(self._session.export_photo, edit, self._context.folder))
+        edit, _, options = await self._parse_edit(request)
+        suffix, fields = parse_output_options(options)
+        args = (edit, self._context.folder, suffix, EditOptions(**fields))
+        return temporary_file_response(*await run_in_threadpool(self._session.export_photo, *args))
+
+    async def export_change(self, request: Request) -> Response:
+        edit, _, _ = await self._parse_edit(request)
+        return temporary_file_response(
+            *await run_in_threadpool(self._session.export_change, edit, self._context.folder)
+        )
 
     async def export_face(self, request: Request) -> Response:
-        edit, view = await self._parse_edit(request)
+        edit, view, _ = await self._parse_edit(request)
         data, name = await run_in_threadpool(self._session.export_face, edit, view)
         return Response(data, headers=attachment(name), media_type="image/png")
 
@@ -186,15 +207,15 @@ class _Handlers:
             raise ValueError(f"the mask holds the label {labels.max()}; classes go from 0 to {NUM_CLASSES - 1}")
         return labels
 
-    async def _parse_edit(self, request: Request) -> tuple[Edit, Any]:
-        """Parse the edit and the view of a request."""
+    async def _parse_edit(self, request: Request) -> tuple[Edit, Any, Any]:
+        """Parse the edit and the view of a request; return them and its options, which are not checked."""
         try:
             data = json.loads(await read_body(request, EDIT_BYTES))
             labels = base64.b64decode(data["labels"], validate=True)
             parts = {
                 str(name): (str(part["photo"]), float(part["amount"])) for name, part in data.get("parts", {}).items()
             }
-            photo, view = str(data["photo"]), data.get("view", "photo")
+            photo, view, options = str(data["photo"]), data.get("view", "photo"), data.get("options", {})
         except BodyTooLargeError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
@@ -206,7 +227,7 @@ class _Handlers:
                 raise ValueError(f"the amount of {name} must lie between 0 and 1, not {amount:g}")
         if view not in ("photo", "network"):
             raise ValueError(f"view must be photo or network, not {truncate(str(view))}")
-        return Edit(photo, self._parse_labels(labels), parts), view
+        return Edit(photo, self._parse_labels(labels), parts), view, options
 
 
 def _progress_lines(session: EditSession, id: str, steps: int) -> Iterator[bytes]:
@@ -225,6 +246,9 @@ def _description(opened: OpenPhoto) -> dict[str, Any]:
         "name": Path(opened.file.name).name,
         "width": opened.photo.width,
         "height": opened.photo.height,
+        "format": opened.photo.format.suffixes[0][1:],
+        "faces": len(opened.squares),
+        "face": opened.face,
         "present": {name: opened.portrait.codes.shows(name) for name in COMPONENT_NAMES},
     }
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -21,12 +21,14 @@ import numpy as np
 from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned, whole_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.registry import DetectorUnavailable
+from retouch_common.inference.companions import write_change
+from retouch_common.inference.names import CHANGE, sibling_path
 from retouch_common.inference.photos import edit_record
 from retouch_common.inference.regions import locate_faces
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
-from retouch_common.studio.files import DECODE_LOCK, PhotoCache, StoredFile
+from retouch_common.studio.files import DECODE_LOCK, PhotoCache, StoredFile, export_paths
 
 from maskgan.components import warnings_of
 from maskgan.edit_files import EditOptions
@@ -60,13 +62,17 @@ class OpenPhoto:
         id: Id for pages.
         file: Its file.
         photo: Its header; pixels are read from the file when needed.
-        portrait: Its largest face.
+        squares: Its faces, the largest first.
+        face: Index of the face that is open.
+        portrait: That face.
         view: The face in the photo, (V, V, 3) uint8.
     """
 
     id: str
     file: StoredFile
     photo: Photo
+    squares: Sequence[FaceSquare]
+    face: int
     portrait: Portrait
     view: np.ndarray
 
@@ -112,12 +118,30 @@ class EditSession:
         """
         with DECODE_LOCK:
             photo = Photo.open(file.path)
-            square = _find_face(photo, file.name, aligned)
-            with self._network_lock:
-                portrait = self.editor.open_source(photo, square)
-            side = min(MAX_ZOOM * self.size, max(self.size, round(square.side)))
-            ((_, view),) = read_aligned(Photo.open(file.path), [square], side)
-        return self._photos.add(OpenPhoto("", file, Photo.open(file.path), portrait, to_levels(view)))
+            photo.load()  # read twice
+            return self._open_face(file, photo, _find_faces(photo, file.name, aligned), 0)
+
+    def open_face(self, id: str, face: int) -> OpenPhoto:
+        """Encode another face of a photo, by its index; return a new entry of the same photo.
+
+        Raises:
+            ValueError: There is no such face.
+        """
+        opened = self.photo(id)
+        if not 0 <= face < len(opened.squares):
+            raise ValueError(f"there is no face {face + 1}; the photo shows {len(opened.squares)}")
+        with DECODE_LOCK:
+            photo = Photo.open(opened.file.path)
+            photo.load()  # read twice
+            return self._open_face(opened.file, photo, opened.squares, face)
+
+    def _open_face(self, file: StoredFile, photo: Photo, squares: Sequence[FaceSquare], face: int) -> OpenPhoto:
+        square = squares[face]
+        with self._network_lock:
+            portrait = self.editor.open_source(photo, square)
+        side = min(MAX_ZOOM * self.size, max(self.size, round(square.side)))
+        ((_, view),) = read_aligned(photo, [square], side)
+        return self._photos.add(OpenPhoto("", file, Photo.open(file.path), squares, face, portrait, to_levels(view)))
 
     def reencode(self, id: str, labels: np.ndarray) -> OpenPhoto:
         """Encode a face with a corrected mask (S, S); return a new entry of the same photo."""
@@ -167,22 +191,34 @@ class EditSession:
         face = edited.image if view == "network" else edited.finished
         return encode_png(to_levels(face)), f"{Path(opened.file.name).stem}.face.png"
 
-    def export_photo(self, edit: Edit, folder: Path) -> tuple[Path, str]:
-        """Write the photo with the edit to ``folder``, in its format and with its metadata; return file and name.
+    def export_photo(self, edit: Edit, folder: Path, suffix: str | None, options: EditOptions) -> tuple[Path, str]:
+        """Write the photo with the edit to ``folder``, in a format and with its metadata; return file and name.
+
+        Raises:
+            OSError: The file cannot be written.
+            ValueError: The format cannot hold the photo.
+        """
+        opened = self.photo(edit.photo)
+        photo = Photo.open(opened.file.path)
+        target, name = export_paths(photo, opened.file, folder, suffix, "edited")
+        rows = self.editor.pasted_rows(photo, opened.portrait, self._render(opened, edit))
+        history = edit_record(options, self.editor.model.weights_sha256) if options.provenance else None
+        with DECODE_LOCK:
+            photo.write_stripes(target, rows, quality=options.quality, edit=history, strip=options.strip)
+        return target, name
+
+    def export_change(self, edit: Edit, folder: Path) -> tuple[Path, str]:
+        """Write the change alone, as of :func:`~retouch_common.inference.companions.write_change`; return file, name.
 
         Raises:
             OSError: The file cannot be written.
         """
         opened = self.photo(edit.photo)
-        edited = self._render(opened, edit)
-        photo = Photo.open(opened.file.path)
-        target = folder / f"{secrets.token_hex(8)}{photo.format.suffixes[0]}"
-        history = edit_record(EditOptions(), self.editor.model.weights_sha256)
+        target = folder / f"{secrets.token_hex(8)}.tif"
+        rows = self.editor.pasted_rows(Photo.open(opened.file.path), opened.portrait, self._render(opened, edit))
         with DECODE_LOCK:
-            photo.write_stripes(target, self.editor.pasted_rows(photo, opened.portrait, edited), edit=history)
-        original = Path(opened.file.name)
-        suffix = original.suffix if original.suffix.lower() in photo.format.suffixes else photo.format.suffixes[0]
-        return target, f"{original.stem}.edited{suffix}"
+            write_change(Photo.open(opened.file.path), rows, target)
+        return target, sibling_path(Path(opened.file.basename), CHANGE).name
 
     def _render(self, opened: OpenPhoto, edit: Edit) -> Edited:
         parts = {name: (self.photo(id).portrait.codes, amount) for name, (id, amount) in edit.parts.items()}
@@ -200,17 +236,21 @@ class EditSession:
         return self.editor.paste(opened.view, portrait, edited)
 
 
-def _find_face(photo: Photo, name: str, aligned: bool) -> FaceSquare:
-    """Return the position of the largest face; for errors see :meth:`EditSession.open`."""
+def _find_faces(photo: Photo, name: str, aligned: bool) -> list[FaceSquare]:
+    """Return the positions of the faces, the largest first; for errors see :meth:`EditSession.open`."""
     if aligned:
-        return whole_square(photo.height, photo.width)
+        return [whole_square(photo.height, photo.width)]
     try:
         faces = locate_faces(photo)
         reason = "no face was found"
     except DetectorUnavailable as error:
         faces, reason = [], str(error)
     if faces:
-        return portrait_square(faces[0], photo.height, photo.width)
+        squares = [portrait_square(faces[0], photo.height, photo.width)]
+        for face in faces[1:]:
+            with contextlib.suppress(ValueError):  # it lies at the edge: no reason to refuse the others
+                squares.append(portrait_square(face, photo.height, photo.width))
+        return squares
     if photo.width == photo.height:
         raise NoFaceError(f"{name}: {reason}")
     raise ValueError(f"{name}: {reason}; a square photo that the face fills can be opened nevertheless")

@@ -8,6 +8,11 @@ export async function photoLabels(id) {
   return new Uint8Array(await (await fetchOk(`api/photos/${id}/labels`)).arrayBuffer());
 }
 
+// Open another face of a photo.
+export async function openFace(id, index) {
+  return (await post(`api/photos/${id}/faces/${index}`)).json();
+}
+
 export async function reencode(id, labels) {
   return (await post(`api/photos/${id}/labels`, labels)).json();
 }
@@ -41,18 +46,18 @@ export async function encodeLabels(labels) {
   return (await post("api/labels/encode", labels)).blob();
 }
 
-function encodeEdit({ photo, labels, parts, view }) {
+function encodeEdit({ labels, ...edit }) {
   let text = "";
   for (let at = 0; at < labels.length; at += 8192) text += String.fromCharCode(...labels.subarray(at, at + 8192));
-  return JSON.stringify({ photo, labels: btoa(text), parts, view });
+  return JSON.stringify({ ...edit, labels: btoa(text) });
 }
 
 export async function render(state) {
   return (await post("api/render", encodeEdit(state), "application/json")).json();
 }
 
-// kind: "photo" or "face"
-export async function exportResult(kind, state) {
-  const response = await post(`api/export/${kind}`, encodeEdit(state), "application/json");
+// kind: "photo", "change" or "face"
+export async function exportResult(kind, state, options = {}) {
+  const response = await post(`api/export/${kind}`, encodeEdit({ ...state, options }), "application/json");
   return readDownload(response, `edited-${kind}`);
 }

@@ -2,9 +2,10 @@
 
 import { openPhoto as openFile } from "../shell/api.js";
 import { Compare } from "../shell/compare.js";
-import { save as saveFile } from "../shell/export.js";
+import { EXPORT_DEFAULTS, bindExport, exportOptions, save } from "../shell/export.js";
+import { showFaceChoice } from "../shell/faces.js";
 import { chooseFile } from "../shell/files.js";
-import { LiveRender } from "../shell/live.js";
+import { LiveRender, formatTime } from "../shell/live.js";
 import { byId, chooseAndOpen, loadAbout, notice, reportError, start, withBusy } from "../shell/shell.js";
 import { Store } from "../shell/store.js";
 import * as api from "./api.js";
@@ -27,6 +28,7 @@ const store = new Store({
   opacity: 55,
   maskShown: true,
   view: "photo",
+  ...EXPORT_DEFAULTS,
   unsaved: false,
 });
 
@@ -57,8 +59,8 @@ const live = new LiveRender(api.render, currentEdit, {
     image.src = `data:image/png;base64,${result.image}`;
     await image.decode();
     byId("after").src = image.src;
-    byId("latency").textContent = `${Math.round(milliseconds)} ms`;
-    byId("latency").title = `${result.milliseconds} ms of them in the network`;
+    byId("latency").textContent = formatTime(milliseconds);
+    byId("latency").title = `${formatTime(result.milliseconds)} of them in the network`;
     Object.assign(byId("result").dataset, { state: "ready", revision });
     byId("warnings").replaceChildren(...result.warnings.map(warningRow));
   },
@@ -115,6 +117,25 @@ async function show(photo) {
   history.clear();
   live.schedule();
 }
+
+async function openFace(index) {
+  const photo = store.get("photo");
+  if (store.get("unsaved") && !window.confirm("Edit another face? The mask you painted has not been saved.")) return showFaces();
+  notice.clear();
+  try {
+    await show(await withBusy(`Reading face ${index + 1}`, () => api.openFace(photo.id, index)));
+  } catch (error) {
+    handleError(error);
+    showFaces();
+  }
+}
+
+function showFaces() {
+  const { faces, face } = store.get("photo") ?? { faces: 0, face: 0 };
+  showFaceChoice(byId("faces"), faces, face, openFace);
+}
+
+store.subscribe(["photo"], showFaces);
 
 const sources = new Sources(byId("slots"), about.components, {
   onChange: () => live.schedule(),
@@ -236,9 +257,10 @@ async function adapt() {
 const actions = {
   undo: () => pointer.stroke || history.undo(),
   redo: () => pointer.stroke || history.redo(),
-  save: () => saveFile("Writing the photo", () => api.exportResult("photo", currentEdit()), handleError),
-  saveFace: () => saveFile("Writing the face", () => api.exportResult("face", currentEdit()), handleError),
-  exportMask: () => saveFile("Writing the mask", maskFile, handleError),
+  export: () => save("Writing the photo", () => api.exportResult("photo", currentEdit(), exportOptions(store)), handleError),
+  exportChange: () => save("Writing the change", () => api.exportResult("change", currentEdit()), handleError),
+  exportFace: () => save("Writing the face", () => api.exportResult("face", currentEdit()), handleError),
+  exportMask: () => save("Writing the mask", maskFile, handleError),
   importMask: () => chooseAndOpen(byId("mask-file"), importMask),
   resetMask: () => changeMask(() => labels.data.set(originalLabels)),
   reencode: async () => {
@@ -260,6 +282,10 @@ const actions = {
     const under = pointer.hover && labels.at(...pointer.hover.map(Math.floor));
     store.set({ over: store.get("over") === null ? under ?? store.get("classIndex") : null });
   },
+  nextFace: () => {
+    const { faces, face } = store.get("photo");
+    if (faces > 1) openFace((face + 1) % faces);
+  },
   mask: () => store.set({ maskShown: !store.get("maskShown") }),
   smaller: () => store.set({ size: nextBrushSize(store.get("size"), -1) }),
   larger: () => store.set({ size: nextBrushSize(store.get("size"), 1) }),
@@ -269,16 +295,23 @@ const actions = {
   space: (held) => pointer.setSpace(held),
   compare: (held) => compare.hold(held),
 };
-for (const tool of ["brush", "eraser", "fill", "pick", "hand"]) actions[tool] = () => store.set({ tool });
+for (const tool of ["brush", "eraser", "fill", "pick", "hand"]) {
+  actions[tool] = () => {
+    store.set({ tool });
+    byId("stage").focus({ preventScroll: true }); // for the arrow keys
+  };
+}
 
 document.querySelectorAll('input[name="view"]').forEach((input) => {
   input.addEventListener("change", () => store.set({ view: input.value }));
 });
+for (const tab of document.querySelectorAll("#tabs a:not([aria-current])")) tab.title = "Export the mask first: what was painted is not kept";
 buildTools(store, about);
+bindExport(store, about.formats);
 await start(store, {
   keys: KEYS,
   buttons: {
-    "save-photo": "save", "save-face": "saveFace", "import-mask": "importMask", "export-mask": "exportMask",
+    export: "export", "export-change": "exportChange", "export-face": "exportFace", "import-mask": "importMask", "export-mask": "exportMask",
     "reset-mask": "resetMask", reencode: "reencode", adapt: "adapt",
   },
   actions,
