@@ -12,7 +12,7 @@
     reproduce -- PACKAGE [TABLE…]  repeat the paper's comparisons; rerun to resume (--smoke: two arms, two steps)
     fuzz [-- --minutes N --seed S]  mutated photographs of every format against independent decoders
     evidence -- PACKAGE       measure what a package promises, beside the bars (--sheets FOLDER: pictures instead)
-    benchmark [-- OPTIONS]    speed and memory, as JSON with the environment
+    benchmark [-- OPTIONS]    speed and memory, as JSON with the environment; --peers: beside other networks
 
 Environment: RETOUCH_PYTHONS="3.10 3.13" runs tests, build and smoke with these interpreters instead of the
 one that runs nox; RETOUCH_LOCKED=1 installs the versions of .ci/requirements.txt, by hash; RETOUCH_DATA is the folder
@@ -269,7 +269,14 @@ def reproduce(session: nox.Session) -> None:
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Time every stage and write docs/benchmarks/latest.json with the environment."""
+    """Time every stage and write docs/benchmarks/latest.json with the environment.
+
+    With --peers, time ABPN and BPFRe beside other people's networks instead and write docs/benchmarks/peers.*.
+    """
+    if "--peers" in session.posargs:
+        install(session, "peers")
+        session.run("python", "packages/common/benchmarks/peers.py", env=ENVIRONMENT)
+        return
     install(session, "test")
     folders = sorted({str(file.parent.relative_to(ROOT)) for file in ROOT.glob("packages/*/benchmarks/test_*.py")})
     if not folders:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import workspace
 from nox.project import dependency_groups, load_toml
 from packaging.requirements import Requirement
@@ -35,3 +36,12 @@ def test_everything_has_hashes_and_nothing_an_address():
     for package in packages:
         assert re.match(r"[a-z0-9._-]+==\S+( ; [^\n]+?)? \\\n    --hash=sha256:[0-9a-f]{64}", package), package
     assert not re.search(r"://| @ |file:|^-", LOCK, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "command"), [("ci.yml", "lint types"), ("ci.yml", "repro"), ("release.yml", 'tests -- "$PACKAGE"')]
+)
+def test_workflows_install_from_the_lock(workflow, command):
+    text = (workspace.ROOT / ".github" / "workflows" / workflow).read_text(encoding="utf-8")
+    (step,) = (step for step in re.split(r"\n      - ", text) if f"python -m nox -s {command}\n" in step + "\n")
+    assert 'RETOUCH_LOCKED: "1"' in step

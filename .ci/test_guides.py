@@ -1,0 +1,39 @@
+"""The figures that guides quote are those of the evidence."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from workspace import ROOT
+
+EVIDENCE = ROOT / "docs" / "evidence"
+GUIDES = ROOT / "docs" / "guides"
+
+
+def figures(package: str) -> dict:
+    return json.loads((EVIDENCE / f"{package}.json").read_text(encoding="utf-8"))["figures"]
+
+
+def rows(guide: Path) -> dict[str, list[float]]:
+    """The numbers of a guide's tables by their first cells."""
+    found = {}
+    for line in guide.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and re.search(r"\d", cells[1]):
+            numbers = re.findall(r"[\d.,]*\d", " ".join(cells[1:]))
+            found[cells[0]] = [float(number.replace(",", "")) for number in numbers]
+    return found
+
+
+def test_photographs_per_core_hour_and_what_follows_for_many():
+    table = rows(GUIDES / "many_photographs.md")
+    found = figures("common")["per_core_hour"]
+    rates = {"1024 x 1024": found["value"], "6000 x 4000": found["details"]["of 6000 x 4000 pixels per core-hour"]}
+    for size, rate in rates.items():
+        seconds, per_hour = table[f"{size.replace('x', chr(215))} pixels"]  # the multiplication sign
+        assert seconds == pytest.approx(3600 / rate, rel=0.02) and per_hour == pytest.approx(rate, rel=0.02)
+    for photographs in (100_000, 1_000_000, 10_000_000):
+        hours = [photographs / rate for rate in rates.values()]
+        local, ray = ([hour / (cores * share) for hour in hours] for cores, share in ((32, 0.9), (256, 0.9 * 0.85)))
+        assert table[f"{photographs:,}"] == pytest.approx([*hours, *local, *ray], rel=0.06, abs=0.06)
