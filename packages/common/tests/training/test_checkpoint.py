@@ -6,10 +6,11 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
+import textwrap
 import time
 
-import numpy as np
 import pytest
 import safetensors
 import torch
@@ -214,64 +215,70 @@ def test_full_disk_without_an_earlier_checkpoint(tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
-def forked(work):
-    """Run ``work(say)`` in a fork (importing torch anew takes seconds); return its pid and what it says."""
-    receive, send = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work(lambda text: os.write(send, f"{text}\n".encode()))
-        finally:
-            os._exit(0)
-    os.close(send)
-    return pid, os.fdopen(receive)
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_FSIZE stands in for a small disk")
 def test_the_kernel_refuses_the_write_in_the_middle_of_a_file(tmp_path):
-    import resource
-
     good = write(tmp_path, 1)
-
-    def work(say):
+    code = """
+        import resource, signal, sys
+        import torch
+        from retouch_common.training import checkpoint
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
         try:
-            checkpoint.save(tmp_path, 2, tensors={"model": {"w": torch.from_numpy(np.zeros(100_000))}}, meta={})
+            checkpoint.save(sys.argv[1], 2, tensors={"model": {"w": torch.zeros(100_000)}}, meta={})
         except OSError as error:
-            say(error)
-
-    pid, lines = forked(work)
-    with lines:
-        said = lines.read()
-    os.waitpid(pid, 0)
+            print(error)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert "disk full while writing checkpoint" in said
     assert str(good) in said
     assert names(tmp_path) == ["step-00000001"]
 
 
+@pytest.fixture
+def saving(tmp_path):
+    """A process with nothing but one thread that, for a step on its standard input, forks one that saves without end.
+
+    The fork, which need not import torch, says its pid and every step that it has saved; at its end "ended" is said.
+    """
+    code = """
+        import os, sys
+        import torch
+        from retouch_common.training import checkpoint
+        torch.set_num_threads(1)
+        for line in sys.stdin:
+            if (pid := os.fork()) == 0:
+                print(os.getpid(), flush=True)
+                step = int(line)
+                while True:
+                    step += 1
+                    full = torch.full((300_000,), float(step))
+                    tensors = {"model": {"w": full}, "ema": {"w": -full}}
+                    checkpoint.save(sys.argv[1], step, tensors=tensors, meta={"step": step}, keep=2)
+                    print(step, flush=True)
+            os.waitpid(pid, 0)
+            print("ended", flush=True)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+        yield process
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
-def test_kill_in_the_middle_of_writing(tmp_path):
+def test_kill_in_the_middle_of_writing(tmp_path, saving):
     """Killed at random instants, the newest sound checkpoint is the last one announced or the next."""
-
-    def work(say, step):
-        while True:
-            step += 1
-            full = np.full(300_000, step, dtype=np.float32)
-            tensors = {"model": {"w": torch.from_numpy(full)}, "ema": {"w": torch.from_numpy(-full)}}
-            checkpoint.save(tmp_path, step, tensors=tensors, meta={"step": step}, keep=2)
-            say(step)
-
     dice = random.Random(0)
     start = interrupted = 0
     for _ in range(40):
-        pid, lines = forked(lambda say, start=start: work(say, start))
-        with lines:
-            announced = int(lines.readline())
-            time.sleep(dice.uniform(0, 0.015))
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            announced = max([announced, *map(int, lines.read().split())])
+        print(start, file=saving.stdin)
+        pid, announced = int(saving.stdout.readline()), int(saving.stdout.readline())
+        time.sleep(dice.uniform(0, 0.015))
+        os.kill(pid, signal.SIGKILL)
+        while (said := saving.stdout.readline()) != "ended\n":
+            announced = int(said)
         interrupted += any(path.name.endswith(".tmp") for path in tmp_path.iterdir())
         found = checkpoint.latest(tmp_path)
         assert found is not None
