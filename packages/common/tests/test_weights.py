@@ -143,7 +143,7 @@ def test_a_mistyped_path_is_not_asked_of_the_hub(bundled, tmp_path, monkeypatch)
     def ask(*arguments, **options):
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr(weights, "hub_file", ask)
+    monkeypatch.setattr(weights.hub, "verified_file", ask)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     assert "the folder runs holds no mien" in message(resolve_weights, "runs/mien", bundled=bundled)

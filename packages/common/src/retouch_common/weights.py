@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from retouch_common.files import check_sha256, hub_download, hub_file, sha256, write_atomically
+from retouch_common import hub
+from retouch_common.files import check_sha256, sha256, write_atomically
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -296,9 +297,9 @@ def _file_in_folder(folder: Path) -> Path:
 def _from_hub(name: str) -> Weights:
     from huggingface_hub import errors
 
-    path = hub_file(name, FOLDER_FILE)
+    path = hub.verified_file(name, FOLDER_FILE)
     with contextlib.suppress(errors.EntryNotFoundError):  # the configuration may be in the file itself
-        hub_download(name, "config.json")
+        hub.download(name, "config.json")
     return _describe(name, path, "hub")
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from retouch_common import hub
 from retouch_common.faces import mesh
 from retouch_common.faces.alignment import FaceSquare, align
 from retouch_common.faces.face import Face
-from retouch_common.files import check_sha256, hub_file
+from retouch_common.files import check_sha256
 
 MODEL_FILE = "face_landmark.onnx"
 MODEL_SHA256 = "2ece916c568172aafde5d8beaf0198c65b10691a618e551c4b1015a32116e326"
@@ -94,5 +95,5 @@ def _model_path(name: str | Path) -> Path:
     if path.is_file():
         return path
     if isinstance(name, str) and name.count("/") == 1 and not path.suffix:
-        return hub_file(name, MODEL_FILE)
+        return hub.verified_file(name, MODEL_FILE)
     raise ValueError(f"{name}: no such file; give {MODEL_FILE}, its folder, or a hub id owner/name that holds it")
