@@ -68,6 +68,20 @@ def test_a_forehead_without_a_fringe_stays_whole(astronaut: np.ndarray, segmente
     assert at(mask, middle - (0.0, 0.7 * unit)) > 0.9 and at(mask, middle - (0.0, 0.55 * unit)) > 0.9
 
 
+def test_a_beard_is_left_out_and_the_cheeks_stay(astronaut: np.ndarray, segmenter: SkinSegmenter, face: Face) -> None:
+    left, right, nose, *corners = face.landmarks
+    unit, mouth = float(right[0] - left[0]), np.mean(corners, axis=0)
+    y, x = np.mgrid[:512, :512]
+    chin = ((x - mouth[0]) / (0.75 * unit)) ** 2 + ((y - mouth[1] - 0.1 * unit) / (0.75 * unit)) ** 2 < 1
+    chin &= (y > nose[1] + 0.3 * unit) & (abs(y - mouth[1]) > 0.18 * unit)
+    hairs = np.random.default_rng(0).uniform(0.15, 0.75, (512, 512, 1))
+    bearded = np.where(chin[..., None], (astronaut * hairs).astype(np.uint8), astronaut)
+    mask = segmenter.locate(ArraySource(bearded), face).weights(0, 0, 512, 512)
+    assert mask[chin].mean() < 0.05
+    for eye, corner in ((left, corners[0]), (right, corners[1])):
+        assert at(mask, 0.6 * eye + 0.4 * corner) > 0.9
+
+
 def test_what_is_far_from_the_face_is_exactly_zero(mask: np.ndarray, face: Face) -> None:
     x, y, width, height = face.box
     away = np.ones_like(mask, bool)
