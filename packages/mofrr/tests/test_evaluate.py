@@ -8,7 +8,7 @@ import pytest
 import pyvips
 import torch
 from click.testing import CliRunner
-from mofrr.baselines import build_baseline
+from mofrr.baselines import BASELINES, build_baseline
 from mofrr.cli import evaluate as command
 from mofrr.cli import train as train_command
 from mofrr.config import OPERATIONS, PRESETS, SINGLE
@@ -68,8 +68,8 @@ def test_an_expert_of_all_operations_is_measured_on_each_alone(published, tmp_pa
 def test_baselines_and_similarity(published, weights, tmp_path):
     pytest.importorskip("spandrel")
     config = apply_overrides(PRESETS["tiny"], {"train.steps": 1, "train.batch_size": 2, "train.sheet_every": 1})
-    for name in ("baseline-unet", "baseline-combine", "baseline-nafnet"):
-        train({name: config}, published, tmp_path / "run", device="cpu", report=print)
+    for name in BASELINES:
+        train({f"baseline-{name}": config}, published, tmp_path / "run", device="cpu", report=print)
 
     class Mean(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -81,7 +81,7 @@ def test_baselines_and_similarity(published, weights, tmp_path):
     arguments += ["--embedder-sha256", sha256(tmp_path / "mean.pt")]
     shown = CliRunner().invoke(command, [str(argument) for argument in arguments])
     assert shown.exit_code == 0, shown.output
-    rows = {"plain U-Net", "Combine Module alone", "NAFNet", "MoFRR", IDENTITY}
+    rows = {*BASELINES.values(), "MoFRR", IDENTITY}
     for row in (*rows, "right answers", "cosine to the original"):
         assert row in shown.output
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())

@@ -9,11 +9,12 @@ import pyvips
 import torch
 from click.testing import CliRunner
 from mofrr import model as model_module
+from mofrr.baselines import BASELINES
 from mofrr.cli import train as command
 from mofrr.config import PRESETS, SINGLE, stage_presets
 from mofrr.model import MoFRR
 from mofrr.stages import known_stages, stages_of
-from mofrr.train import StageTask, dry_run, initial_network
+from mofrr.train import dry_run, initial_network, stage_task
 from mofrr.train import train as train_stages
 from retouch_common.cli.training import STOPPED, chosen_configuration
 from retouch_common.config import apply_overrides
@@ -61,7 +62,7 @@ def names_of(stages):
 
 def built(name, config, data, out=None):
     """A stage's task, ready for a step."""
-    task = StageTask(name, config, data, out)
+    task = stage_task(name, config, data, out)
     task.setup(Runner(cpu=True))
     return task
 
@@ -71,7 +72,7 @@ def test_stages_of_a_configuration():
     config = configured()
     assert names_of(stages_of(config)) == names
     known = known_stages(config)
-    assert list(known) == [*names, "baseline-unet", "baseline-combine", "baseline-nafnet"]
+    assert list(known) == [*names, *(f"baseline-{name}" for name in BASELINES)]
     assert names_of(known["combine"].needs()) == names[:-1]
     assert names_of(known["expert-lift"].needs()) == ["degree-lift"] and not known["router"].needs()
     assert names_of(known["degree-lift"].needs()) == ["router"]

@@ -5,6 +5,7 @@ A method that does not beat them does not need its parts.
     unet      a plain U-Net
     combine   the Combine Module alone
     nafnet    NAFNet (Chen et al., "Simple baselines for image restoration", ECCV 2022), by spandrel
+    pix2pix   a U-Net against a PatchGAN, see :mod:`mofrr.pix2pix`
 
 Shapes: images (N, 3, S, S) in [-1, 1].
 """
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 
 from mofrr.combine import Combine
 from mofrr.config import SHARED_UNSHUFFLE, ModelConfig
+from mofrr.pix2pix import Pix2Pix
 from mofrr.shared import shared_denoiser
 
-BASELINES = {"unet": "plain U-Net", "combine": "Combine Module alone", "nafnet": "NAFNet"}
+BASELINES = {"unet": "plain U-Net", "combine": "Combine Module alone", "nafnet": "NAFNet", "pix2pix": "pix2pix"}
 """Titles by name."""
 
 
@@ -89,6 +91,8 @@ def build_baseline(name: str, config: ModelConfig) -> nn.Module:
     """
     if name not in BASELINES:
         raise ValueError(f"no baseline {name!r}; there are {', '.join(BASELINES)}")
+    if name == "unet":
+        return UNetRegression(config)
     if name == "combine":
         return CombineOnly(config.combine_channels, config.combine_depth)
-    return NAFNet() if name == "nafnet" else UNetRegression(config)
+    return NAFNet() if name == "nafnet" else Pix2Pix(config.size, config.shared_channels)

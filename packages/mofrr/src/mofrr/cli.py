@@ -42,7 +42,8 @@ steps_option = click.option(
 @click.option(
     "--operation",
     metavar="NAME",
-    help="Of a degree or expert stage: white, smooth, lift, eye; of a baseline: unet, combine, nafnet. By default all.",
+    help="Of a degree or expert stage: white, smooth, lift, eye; of a baseline: unet, combine, nafnet,"
+    " pix2pix. By default all.",
 )
 @training_options(data="faces:DIR for plain portraits, or RetouchingFFHQ as published or as mofrr-simulate writes it.")
 @version_option("mofrr")

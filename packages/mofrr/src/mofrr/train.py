@@ -19,6 +19,8 @@ from typing import Any, ClassVar
 
 import torch
 from retouch_common.config import from_dict, to_dict
+from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss, generator_loss
+from retouch_common.ranges import to_signed
 from retouch_common.training import fit
 from retouch_common.training.run_state import initial_weights
 from retouch_common.training.runner import Runner
@@ -28,7 +30,9 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from mofrr.config import Config, ModelConfig
+from mofrr.losses import l1_loss
 from mofrr.model import MoFRR
+from mofrr.pix2pix import BETAS, L1
 from mofrr.stages import BaselineStage, Batch, Rows, Stage, known_stages, stages_of
 
 logger = logging.getLogger(__name__)
@@ -71,7 +75,7 @@ def train(
                 if runner.is_main:
                     report(f"{name} is finished; remove {out / name} to train it anew")
             continue
-        task = StageTask(name, config, data, out)
+        task = stage_task(name, config, data, out)
         weights = fit.fit(task, out / name, device=device, tensorboard=tensorboard, report=report)
         if weights is None or task.runner.stop_requested():
             return None
@@ -96,7 +100,7 @@ def dry_run(
     config: Config, data: str, *, stage: str, device: str = "auto", report: Callable[[str], None] = print
 ) -> None:
     """Run one step of a stage in memory, with the other parts untrained; see :func:`retouch_common.training.fit`."""
-    fit.dry_run(StageTask(stage, config, data, None), device=device, report=report)
+    fit.dry_run(stage_task(stage, config, data, None), device=device, report=report)
 
 
 class StageTask(Task):
@@ -151,7 +155,7 @@ class StageTask(Task):
 
     def training_step(self, step: int, batches: Any) -> dict[str, Tensor]:
         """Take an optimiser step; return the losses, averaged over processes."""
-        runner, cfg, stage = self.runner, self.config.train, self.stage
+        runner, cfg = self.runner, self.config.train
         sums: dict[str, Tensor] = {}
         for round_ in range(cfg.accumulate):
             batch = self.to_device(next(batches))
@@ -159,14 +163,19 @@ class StageTask(Task):
             generator = torch.Generator().manual_seed(
                 ((cfg.seed * 1_000_003 + step) * cfg.accumulate + round_) * runner.num_processes + runner.process_index
             )
-            with runner.micro_step(self.part):
-                with runner.autocast():
-                    losses = stage.terms(self.model, self.part, batch, generator)
-                    losses["loss"] = stage.total(losses)
-                runner.backward(losses["loss"])
-            for name, value in losses.items():
+            for name, value in self.add_gradients(batch, generator).items():
                 sums[name] = sums.get(name, 0.0) + value.detach() / cfg.accumulate
         return self.apply_gradients(step, sums)
+
+    def add_gradients(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Add the gradients of a batch, and return its losses."""
+        runner, stage = self.runner, self.stage
+        with runner.micro_step(self.part):
+            with runner.autocast():
+                losses = stage.terms(self.model, self.part, batch, generator)
+                losses["loss"] = stage.total(losses)
+            runner.backward(losses["loss"])
+        return losses
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Rows]:
@@ -202,6 +211,42 @@ class StageTask(Task):
         self.calibrate()
         folder.mkdir(exist_ok=True)
         save_weights(folder / "model.safetensors", self.averaged.state_dict(), config=to_dict(self.config.model))
+
+
+class AdversarialTask(StageTask):
+    """The baseline pix2pix: L1, and a PatchGAN that rates images beside the retouched one."""
+
+    def build(self) -> None:
+        """Add the discriminator, as wide as the generator."""
+        super().build()
+        discriminator = PatchDiscriminator(6, width=self.config.model.shared_channels, norm="instance")
+        self.discriminator = self.add_network("discriminator", discriminator.to(self.runner.device), betas=BETAS)
+
+    def add_gradients(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Add the gradients of both networks, and return the losses."""
+        runner, discriminator = self.runner, self.runner.unwrap(self.discriminator)
+        X, Y = to_signed(batch["retouched"]), to_signed(batch["original"])
+        with runner.micro_step(self.part, self.discriminator):
+            discriminator.requires_grad_(False)
+            with runner.autocast():
+                restored = self.part(X)
+                logits = discriminator(torch.cat([X, restored], dim=1))
+                losses = {"adversarial": generator_loss(logits, kind="bce"), "l1": l1_loss(restored, Y)}
+                losses["loss"] = losses["adversarial"] + L1 * losses["l1"]
+            runner.backward(losses["loss"])
+            discriminator.requires_grad_(True)
+            with runner.autocast():
+                pairs = [torch.cat([X, image], dim=1) for image in (Y, restored.detach())]
+                logits = self.discriminator(torch.cat(pairs))
+                # Half of it, "which slows down the rate at which D learns" (section 3.3 of pix2pix).
+                losses["discriminator"] = discriminator_loss(*logits.chunk(2), kind="bce") / 2
+            runner.backward(losses["discriminator"])
+        return losses
+
+
+def stage_task(name: str, config: Config, data: str, out: Path | None) -> StageTask:
+    """Return the task of a stage; arguments as of :class:`StageTask`."""
+    return (AdversarialTask if name == "baseline-pix2pix" else StageTask)(name, config, data, out)
 
 
 def initial_network(config: Config) -> tuple[MoFRR, list[str]]:
