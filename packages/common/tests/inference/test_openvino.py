@@ -116,6 +116,16 @@ def test_a_cache_that_cannot_be_written_is_no_error(cache):
 
 
 @pytest.mark.usefixtures("cache")
+def test_all_modules_of_a_process_share_one_core(monkeypatch):
+    """A second one may end the process."""
+    import openvino
+
+    CompiledModule(Network())(*inputs())
+    monkeypatch.setattr(openvino, "Core", None)
+    CompiledModule(Network(bias=1.0))(*inputs())
+
+
+@pytest.mark.usefixtures("cache")
 def test_openvino_reports_nothing_to_a_server():
     """Its telemetry sends an event when it is imported, unless its package is missing."""
     CompiledModule(Network())(*inputs())

@@ -8,6 +8,7 @@ only many photographs repay: see :func:`choose_backend`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import inspect
@@ -127,7 +128,8 @@ class CompiledModule(nn.Module):
     def _load(self, signature: str, inputs: Sequence[Tensor]) -> Any:
         """Return the compiled module, from the cache if it is there."""
         openvino = _import_openvino()
-        core = openvino.Core()
+        with _making_core:
+            core = _core()
         processor = core.get_property("CPU", "FULL_DEVICE_NAME"), core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         path = cache_folder("openvino") / f"{self._key(openvino.__version__, *processor, signature)}.blob"
         if path.is_file():
@@ -161,6 +163,18 @@ class CompiledModule(nn.Module):
             digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy())
         return digest.hexdigest()
+
+
+_making_core = threading.Lock()
+
+
+@functools.cache
+def _core() -> Any:
+    """Return the only ``Core`` of this process: OpenVINO 2026 may end a process that makes a second one.
+
+    See https://github.com/ultralytics/ultralytics/pull/25864.
+    """
+    return _import_openvino().Core()
 
 
 def _import_openvino() -> Any:
