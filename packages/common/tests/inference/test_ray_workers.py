@@ -17,6 +17,7 @@ from retouch_common.inference import ray_workers
 from retouch_common.inference.ray_workers import run_in_ray
 from retouch_common.inference.workers import ATTEMPTS, DEATHS, Outcome
 
+pytestmark = pytest.mark.timeout(240)  # where Ray cannot start, it waits for ever
 HERE = Path(__file__).parent
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]),  # for drawn_work
