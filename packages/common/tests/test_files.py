@@ -114,7 +114,7 @@ def test_what_a_killed_process_left_is_deleted_and_what_a_living_one_writes_is_n
     monkeypatch.setattr("tempfile.tempdir", None)
 
     def leftovers():
-        return sorted(path.name[:9] for path in (*tmp_path.glob(".writing-*"), *temporary.iterdir()))
+        return sorted(path.name[:9] for path in (*tmp_path.glob(".retouch-writing-*"), *temporary.iterdir()))
 
     process = subprocess.Popen([sys.executable, "-c", LEAVING, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
@@ -122,11 +122,11 @@ def test_what_a_killed_process_left_is_deleted_and_what_a_living_one_writes_is_n
         (tmp_path / "folder").mkdir()
         write_atomically(tmp_path / "b", b"")
         ScratchDirectory("retouch-test-").cleanup()
-        assert leftovers() == [".writing-", "retouch-t"]  # it lives
+        assert leftovers() == [".retouch-", "retouch-t"]  # it lives
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert leftovers() == [".writing-", "retouch-t"]
+    assert leftovers() == [".retouch-", "retouch-t"]
     subprocess.run(
         [sys.executable, "-c", "import sys; from retouch_common.files import *;"
          "write_atomically(sys.argv[1] + '/b', b''); ScratchDirectory('retouch-test-').cleanup()", str(tmp_path)],
@@ -136,9 +136,34 @@ def test_what_a_killed_process_left_is_deleted_and_what_a_living_one_writes_is_n
     assert {path.name for path in tmp_path.iterdir()} == {"tmp", "folder", "b"}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX locks")
+def test_files_of_the_user_whose_names_look_like_temporary_ones_stay(tmp_path):
+    """Also old ones that nobody has locked."""
+    names = ("retouch-me.jpg", "retouch-abcd1234", "retouch-originals/IMG_1.jpg", "retouch-abcd_123/IMG_2.jpg")
+    mine = [tmp_path / "tmp" / name for name in names]
+    mine += [tmp_path / name for name in (".writing-abcd1234.png", ".retouch-writing-notes.txt")]
+    folders = [
+        tmp_path / name for name in (".retouch-writing-abcd1234", "tmp/retouch-originals", "tmp/retouch-abcd_123")
+    ]
+    for path in (*mine, folders[0] / "a.jpg"):
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(b"the only copy")
+    for path in (*mine, *folders):
+        os.utime(path, (1, 1))
+    code = """
+import sys
+from retouch_common.files import ScratchDirectory, write_atomically
+ScratchDirectory("retouch-")
+write_atomically(sys.argv[1], b"")
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out.png")], env=environment, check=True)
+    assert all(path.read_bytes() == b"the only copy" for path in (*mine, folders[0] / "a.jpg"))
+
+
 def test_a_new_temporary_file_is_never_taken_for_a_leftover(tmp_path):
     """Between its creation and its lock."""
-    fresh = tmp_path / ".writing-fresh.png"
+    fresh = tmp_path / ".retouch-writing-abcd_123.png"
     fresh.write_bytes(b"")
     write_atomically(tmp_path / "a", b"")
     assert fresh.exists() and time.time() - fresh.stat().st_mtime < 60

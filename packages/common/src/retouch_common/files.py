@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -25,7 +26,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_TEMPORARY = ".writing-"
+_TEMPORARY = ".retouch-writing-"
+_MARK = ".retouch-scratch"  # a file in every scratch directory: a folder of the user may have a name like one
+_RANDOM = r"[a-z0-9_]{8}"  # what tempfile puts into a name
 _GRACE = 60.0  # seconds between the creation of a temporary file and its lock, at most
 
 
@@ -82,11 +85,12 @@ class ScratchDirectory(tempfile.TemporaryDirectory):
     """Temporary directory that is deleted with its process, or by a later one if the process is killed.
 
     Args:
-        prefix: Start of its name; directories of the same prefix that killed processes left are deleted.
+        prefix: Start of its name; directories of this class and prefix that killed processes left are deleted.
     """
 
     def __init__(self, prefix: str) -> None:
         super().__init__(prefix=prefix)
+        Path(self.name, _MARK).touch()
         if fcntl is not None:
             descriptor = os.open(self.name, os.O_RDONLY)
             weakref.finalize(self, os.close, descriptor)
@@ -124,8 +128,10 @@ def _delete_leftovers(folder: str, prefix: str) -> None:
     if fcntl is None:
         return
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in [entry for entry in entries if entry.name.startswith(prefix)]:
+        for entry in [entry for entry in entries if re.match(re.escape(prefix) + _RANDOM + r"(\.|$)", entry.name)]:
             with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False) != (prefix != _TEMPORARY):
+                    continue
                 status = entry.stat(follow_symlinks=False)
                 if status.st_uid == os.getuid() and time.time() - status.st_mtime > _GRACE:
                     _delete_unlocked(entry)
@@ -135,7 +141,10 @@ def _delete_unlocked(entry: os.DirEntry[str]) -> None:
     descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if _lock(descriptor):
-            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+            elif os.path.isfile(os.path.join(entry.path, _MARK)):
+                shutil.rmtree(entry.path)
     finally:
         os.close(descriptor)
 

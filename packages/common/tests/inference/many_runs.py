@@ -40,7 +40,7 @@ def table(root):
 
 def contents(folder):
     """Files by name, without the temporary ones of killed processes, which a later run deletes."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".writing-"))
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".retouch-writing-"))
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 

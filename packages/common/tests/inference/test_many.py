@@ -205,7 +205,7 @@ def test_a_run_that_is_asked_to_stop_writes_its_table(tmp_path):
     statuses = [row["status"] for row in table(tmp_path).values()]
     assert 1 <= statuses.count("done") < 40  # of two workers, the last photographs may not be noted yet
     assert set(statuses) <= {"done", "started"}
-    assert not list((tmp_path / "out").glob(".writing-*"))
+    assert not list((tmp_path / "out").glob(".retouch-writing-*"))
 
 
 def test_two_runs_into_one_table_are_refused(tmp_path):

@@ -64,7 +64,7 @@ FAULTS = {
     "traceback": "{}[path]",
     "unclear": "raise ValueError('damaged')",
     "vague": "raise ValueError(f'{path}: unable to call pngload')",
-    "leftover": "(path.parent / '.writing-1').touch(); fuzz_checks.retouch(path, target)",
+    "leftover": "(path.parent / '.retouch-writing-1').touch(); fuzz_checks.retouch(path, target)",
     "memory": "data = bytearray(b'1') * (3 << 27); raise ValueError(f'{path}: is damaged')",
     "wrong": "fuzz_checks.middle = lambda *a: (slice(0, 16), slice(0, 60)); fuzz_checks.retouch(path, target)",
 }
@@ -149,7 +149,7 @@ def test_kills_in_the_middle_of_retouching_leave_nothing_after_the_next_run(tmp_
             time.sleep(0.002 * number)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            interrupted += any(name.startswith(".writing-") for name in os.listdir(here / "out"))
+            interrupted += any(name.startswith(".retouch-writing-") for name in os.listdir(here / "out"))
             for folder in ("out", "tmp"):  # as if it were a while ago
                 for entry in (here / folder).iterdir():
                     os.utime(entry, (1, 1))
