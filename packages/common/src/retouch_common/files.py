@@ -63,7 +63,8 @@ def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) ->
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         _flush(temporary)
         os.replace(temporary, path)
-        _flush(path.parent)
+        with contextlib.suppress(OSError):  # some folders can be written and not read; the output is in its place
+            _flush(path.parent)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

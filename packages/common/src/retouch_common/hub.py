@@ -51,12 +51,18 @@ def download(name: str, filename: str) -> Path:
     Raises:
         huggingface_hub.errors.HfHubHTTPError: If the hub refuses it.
         huggingface_hub.errors.EntryNotFoundError: If the repository, or without the hub the cache, lacks the file.
+        ValueError: If the download breaks off.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import errors, hf_hub_download
 
     repo, _, revision = name.partition("@")
     offline = not _answers(repo, filename, revision or None)
-    return Path(hf_hub_download(repo, filename, revision=revision or None, local_files_only=offline))
+    try:
+        return Path(hf_hub_download(repo, filename, revision=revision or None, local_files_only=offline))
+    except (errors.HfHubHTTPError, errors.EntryNotFoundError, OSError, ValueError):
+        raise
+    except Exception as error:  # of the HTTP client, which differs between releases of huggingface_hub
+        raise ValueError(f"the download of {name!r} broke off ({_first_line(error)}); try again") from error
 
 
 def _answers(repo: str, filename: str, revision: str | None) -> bool:
@@ -67,7 +73,7 @@ def _answers(repo: str, filename: str, revision: str | None) -> bool:
         get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision), timeout=_SECONDS)
     except errors.HfHubHTTPError:
         return True
-    except Exception:  # the HTTP client, and so its exceptions, differs between releases of huggingface_hub
+    except Exception:  # likewise
         return False
     return True
 

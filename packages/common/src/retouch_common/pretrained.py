@@ -85,8 +85,8 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
             config = from_dict(type(cls.presets["recommended"].model), weights.config)
         except ValueError as error:
             raise ValueError(f"{weights.path}: not weights of {cls.__name__} ({error})") from error
-        if (largest := _largest(weights.config)) > _MAX_NUMBER:
-            raise ValueError(f"{weights.path}: its configuration describes a huge network (a number is {largest:.3g})")
+        if _largest(weights.config) > _MAX_NUMBER:
+            raise ValueError(f"{weights.path}: its configuration has a number above {_MAX_NUMBER}, as no network has")
         model = cls._build_to_fit(config, weights)
         model.load_state_dict(load_state(weights, device=device))
         model.metadata = {key: text for key, text in weights.metadata.items() if key != CONFIG_KEY}

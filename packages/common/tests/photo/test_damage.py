@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import struct
+import time
 import warnings
 from pathlib import Path
 
@@ -362,7 +363,7 @@ def test_tiff_tags_that_contradict_each_other_are_refused(tmp_path):
         path = tmp_path / f"{name}.tif"
         image = np.zeros((64, 64, samples), np.uint8)
         tifffile.imwrite(path, image, photometric=photometric, tile=(32, 32) if name == "tiles" else None)
-        check_tiff(path, lambda data: None)
+        check_tiff(path, lambda data, pixels: None)
         with tifffile.TiffFile(path, mode="r+b") as file:
             entry = file.pages[0].tags[tag]
             if name == "cmyk":
@@ -373,7 +374,21 @@ def test_tiff_tags_that_contradict_each_other_are_refused(tmp_path):
             data[place : place + 2] = (65000).to_bytes(2, "little")  # a tag that nobody knows
             path.write_bytes(data)
         with pytest.raises(DamageError, match=r"lengths of its tiles|said to be grey"):
-            check_tiff(path, lambda data: None)
+            check_tiff(path, lambda data, pixels: None)
+
+
+def test_a_tile_that_holds_a_larger_image_is_refused_before_it_is_decoded(retouched):
+    data = bytearray(encoded("tiff-tiles-jpeg"))
+    huge = pyvips.Image.black(9000, 9000, bands=3).copy(interpretation="srgb").jpegsave_buffer(interlace=True)
+    (at,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, at)
+    for number in range(count):
+        tag, _, _, value = struct.unpack_from("<HHII", data, at + 2 + 12 * number)
+        if tag in (324, 325):
+            struct.pack_into("<I", data, value, len(data) if tag == 324 else len(huge))
+    begin = time.process_time()
+    assert "a part of the picture is larger than it should be" in retouched("tiff-tiles-jpeg", bytes(data) + huge)
+    assert time.process_time() - begin < 0.5
 
 
 @pytest.mark.parametrize("tag", [256, 324, 325])
@@ -391,7 +406,7 @@ def test_tiff_sizes_and_positions_of_a_wrong_type_are_refused(tmp_path, tag):
     data[place + 2 : place + 4] = (1).to_bytes(2, "little")  # BYTE
     path.write_bytes(data)
     with pytest.raises(DamageError, match=f"its tag {tag}"):
-        check_tiff(path, lambda data: None)
+        check_tiff(path, lambda data, pixels: None)
 
 
 def test_a_damaged_png_says_what_is_damaged(tmp_path):

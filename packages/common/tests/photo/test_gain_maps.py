@@ -6,9 +6,9 @@ import pyvips
 from PIL import Image
 from retouch_common.photo.io import Photo
 from retouch_common.photo.jpeg_header import append_gain_map, pack_header
-from retouch_common.photo.jpeg_segments import read_segments
+from retouch_common.photo.jpeg_segments import APP1, MAX_XMP, XMP, read_segments, segment
 from retouch_common.photo.metadata import Metadata
-from retouch_common.photo.xmp import Edit
+from retouch_common.photo.xmp import Edit, Xmp
 
 from ..conftest import smooth_pixels, write_photo
 
@@ -87,3 +87,19 @@ def test_lost_gain_map_is_named(ultra_hdr, tmp_path, caplog, suffix):
     write_photo(Photo.open(ultra_hdr), tmp_path / f"out{suffix}")
     assert f"out{suffix}: not carried over from a.jpg: gain map" in caplog.text
     assert b"hdrgm" not in (tmp_path / f"out{suffix}").read_bytes()
+
+
+def test_gain_map_stays_announced_where_the_xmp_is_too_large(ultra_hdr, tmp_path, caplog):
+    """The packet is replaced, and still says that the photo has one."""
+    announcing = Xmp()
+    announcing.announce_gain_map(9)
+    packet = announcing.serialize()
+    large = packet.replace(b"</rdf:RDF>", b"<!--%s--></rdf:RDF>" % (b"x" * (MAX_XMP - len(packet) - 20)))
+    data = ultra_hdr.read_bytes()
+    assert read_segments(ultra_hdr).xmp is None
+    ultra_hdr.write_bytes(data[:2] + segment(APP1, XMP + large) + data[2:])
+    photo = Photo.open(ultra_hdr)
+    photo.write_stripes(tmp_path / "out.jpg", [photo.read()], edit=Edit(software="test", version="1"))
+    assert "XMP (too large for JPEG)" in caplog.text
+    written = read_segments(tmp_path / "out.jpg")
+    assert Xmp(written.xmp).gain_map and written.gain_map is not None

@@ -235,3 +235,16 @@ def test_further_exif_of_a_png_is_named(tmp_path, caplog):
     assert "not carried over from a.png: further EXIF" in caplog.text
     with Image.open(out) as image:
         assert image.getexif()[271] == "one"
+
+
+def test_texts_of_a_png_that_inflate_beyond_64_mb_are_refused(tmp_path):
+    """libvips would inflate them whenever it opens the file."""
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1 << 25), 9))
+    path = png_with_xmp(tmp_path / "a.png", b"")
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + 30 * text + data[33:])
+    with (
+        cpu_time_below(1),
+        pytest.raises(ValueError, match=r"a\.png: .* its text and colour profile have more than 64 MB"),
+    ):
+        Photo.open(path)

@@ -2,7 +2,9 @@
 
 import io
 import logging
+import os
 import struct
+import zlib
 from xml.etree import ElementTree
 
 import numpy as np
@@ -272,6 +274,76 @@ def test_what_is_not_carried_is_named(tmp_path, caplog):
     rewritten(tmp_path / "c.png", ".png")
     assert "c.png: chunk vpAg" in caplog.text
     assert all(record.levelno == logging.WARNING for record in caplog.records)
+
+
+PACKET = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:p="http://ns.adobe.com/photoshop/1.0/" '
+    b'p:Instructions="one&#xA;two&#x9;three">'
+    b"<p:Headline>four&#xD;\nfive</p:Headline></rdf:Description></rdf:RDF></x:xmpmeta>"
+)
+
+
+def png_with(path, *chunks, at=-12):
+    """A PNG file with chunks inserted, by default after its pixels."""
+    plain = io.BytesIO()
+    Image.fromarray(PIXELS).save(plain, "PNG")
+    data = plain.getvalue()
+    path.write_bytes(data[:at] + b"".join(chunks) + data[at:])
+    return path
+
+
+@pytest.mark.parametrize("at", [33, -12])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_xmp_of_a_png_is_kept_wherever_it_stands_with_its_line_breaks(tmp_path, caplog, at, compressed):
+    text = b"\1\0\0\0" + zlib.compress(PACKET) if compressed else b"\0\0\0\0" + PACKET
+    path = png_with(tmp_path / "a.png", chunk(b"iTXt", b"XML:com.adobe.xmp\0" + text), at=at)
+    for _ in range(2):  # what is written is read as before
+        path = rewritten(path, ".png")
+        about = ElementTree.fromstring(Photo.open(path)._metadata.xmp)[0][0]
+        assert about.get("{http://ns.adobe.com/photoshop/1.0/}Instructions") == "one\ntwo\tthree"
+        assert about[0].text == "four\r\nfive"
+    assert not caplog.text
+
+
+def test_raw_profiles_of_a_png_are_read_or_named(tmp_path, caplog):
+    """Of ImageMagick: XMP, EXIF that is damaged, and a colour profile, which no viewer takes from there."""
+    profiles = {"xmp": PACKET, "exif": b"", "icc": b"profile"}
+    chunks = [chunk(b"zTXt", raw_profile(name, data)) for name, data in profiles.items()]
+    photo = Photo.open(png_with(tmp_path / "a.png", *chunks, at=33))
+    assert b"Headline" in photo._metadata.xmp
+    rewritten(tmp_path / "a.png", ".png")
+    assert "a.png: raw profile 'icc'; EXIF (malformed)" in caplog.text
+
+
+def test_a_bigtiff_in_exif_is_malformed(tmp_path, caplog):
+    """Its records are longer: to change them would falsify others."""
+    entry = struct.pack("<HHQQ", 34853, 4, 1, 26)
+    block = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16) + struct.pack("<Q", 1) + entry + bytes(16)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(with_segments(jpeg(), segment(0xE1, b"Exif\0\0" + block)))
+    photo = Photo.open(path)
+    photo.write_stripes(tmp_path / "out.jpg", [photo.read()], strip="gps")
+    assert "EXIF (malformed)" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_folders_whose_names_are_not_utf_8(tmp_path, suffix):
+    folder = tmp_path / os.fsdecode(b"fa\xe7ade")
+    folder.mkdir()
+    Image.fromarray(PIXELS).save(folder / f"a{suffix}")
+    assert Photo.open(rewritten(folder / f"a{suffix}", suffix)).height == PIXELS.shape[0]
+
+
+def test_a_colour_profile_that_is_too_large_for_jpeg_is_refused(tmp_path):
+    profile = bytearray(pyvips.Operation.call("profile_load", "p3"))
+    profile += bytes(17_000_000)
+    profile[:4] = struct.pack(">I", len(profile))
+    image = pyvips.Image.new_from_array(PIXELS).copy(interpretation="srgb")
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", bytes(profile))
+    image.tiffsave(str(tmp_path / "a.tif"))
+    with pytest.raises(ValueError, match=r"b\.jpg: the photo's colour profile is too large for JPEG; write it as TIFF"):
+        Photo.open(tmp_path / "a.tif").check_output(tmp_path / "b.jpg")
 
 
 def test_iptc_that_is_none_is_named(tmp_path, caplog):

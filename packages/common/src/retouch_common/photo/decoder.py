@@ -129,8 +129,8 @@ class Decoder:
             else:
                 self._scratch = ScratchDirectory("retouch-")
                 file = os.path.join(self._scratch.name, "photo.tif")
-                decoding.image.tiffsave(file, tile=True, bigtiff=True, keep="none")
-                image = pyvips.Image.tiffload(file).copy()
+                decoding.image.tiffsave(os.fsencode(file), tile=True, bigtiff=True, keep="none")
+                image = pyvips.Image.tiffload(os.fsencode(file)).copy()
                 image.set_type(pyvips.GValue.gint_type, "orientation", self._orientation)
             decoding.finish()
             self._decoded = image

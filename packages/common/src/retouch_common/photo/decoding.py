@@ -55,13 +55,16 @@ class Decoding:
                 raise DamageError(f"{unread} bytes are left over after its last row")
 
 
-def check_jpeg(data: bytes) -> None:
+def check_jpeg(data: bytes, max_pixels: int) -> None:
     """Decode a JPEG image only to check it.
 
     Raises:
-        DamageError: If it is damaged.
+        DamageError: If it is damaged, or has more than ``max_pixels``.
         pyvips.Error: Likewise.
     """
+    header = pyvips.Image.jpegload_buffer(data, access="sequential")
+    if header.width * header.height > max_pixels:
+        raise DamageError("a part of the picture is larger than it should be")
     decoding = Decoding.of_jpeg(io.BytesIO(data), end_of_picture(data), shrink=8)
     decoding.image.copy_memory()
     decoding.finish()

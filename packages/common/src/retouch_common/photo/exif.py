@@ -28,12 +28,14 @@ class Exif:
     """An EXIF block, without the header "Exif".
 
     Raises:
-        DamageError: If its first directory cannot be read.
+        DamageError: If its first directory cannot be read, or it is a BigTIFF, which EXIF never is.
     """
 
     def __init__(self, data: bytes) -> None:
         self.data = bytes(data).removeprefix(b"Exif\0\0")
         self._tiff = Tiff(io.BytesIO(self.data))
+        if self._tiff.big:
+            raise DamageError("BigTIFF in EXIF")
         self._first = self._tiff.entries(self._tiff.first)
 
     def value(self, tag: int) -> bytes | None:

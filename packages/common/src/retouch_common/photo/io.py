@@ -32,6 +32,7 @@ from retouch_common.photo.damage import DamageError, messages
 from retouch_common.photo.decoder import Decoder
 from retouch_common.photo.formats import Format, format_for_output, is_lossless_avif, is_lossless_webp, sniff
 from retouch_common.photo.imports import convert
+from retouch_common.photo.jpeg_header import MAX_PROFILE
 from retouch_common.photo.limits import MAX_PIXELS, MIN_SIDE, refuse_large
 from retouch_common.photo.metadata import UNUSED_PROFILE, orientation, outgoing_metadata, read_metadata
 from retouch_common.photo.pixels import Layout
@@ -227,6 +228,9 @@ class Photo:
                 f"{path}: {target.name} holds at most {target.max_side} pixels a side "
                 f"and the photo has {longest}; write it as TIFF"
             )
+        profile = self._metadata.profile
+        if target.name == "JPEG" and profile is not None and len(profile) > MAX_PROFILE:
+            raise ValueError(f"{path}: the photo's colour profile is too large for JPEG; write it as TIFF")
         return target
 
     def _reduction(self, target: Format) -> Reduction:

@@ -55,6 +55,10 @@ def pack_header(metadata: Metadata, *, jfif: bool) -> bytes:
     return b"".join(parts)
 
 
+MAX_PROFILE = 255 * (MAX_DATA - len(ICC) - 2)
+"""Size of the largest ICC profile that a JPEG holds, in bytes."""
+
+
 def _pieces(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 

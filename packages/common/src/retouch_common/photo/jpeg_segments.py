@@ -160,12 +160,14 @@ def _indexed_images(base: int, content: bytes) -> list[tuple[int, int]]:
 
 def is_gain_map(image: bytes) -> bool:
     """Return whether a JPEG image says that it is a gain map."""
-    for _, marker, content in _segments(image):
-        if marker == APP2 and content.startswith(_ISO_GAIN_MAP):
-            return True
-        if marker == APP1 and content.startswith(XMP) and any(name in content for name in _GAIN_MAP_XMP):
-            return True
-    return False
+    iso = any(marker == APP2 and content.startswith(_ISO_GAIN_MAP) for _, marker, content in _segments(image))
+    return iso or is_gain_map_of_xmp(image)
+
+
+def is_gain_map_of_xmp(image: bytes) -> bool:
+    """Return whether its XMP says so, as that of Ultra HDR does; the photo's XMP then announces it."""
+    packets = (content for _, marker, content in _segments(image) if marker == APP1 and content.startswith(XMP))
+    return any(name in packet for packet in packets for name in _GAIN_MAP_XMP)
 
 
 def upright_gain_map(image: bytes, orientation: int, max_pixels: int) -> bytes:

@@ -28,8 +28,14 @@ from retouch_common.photo.exif import (
 )
 from retouch_common.photo.formats import Format
 from retouch_common.photo.image_resources import join_resources, split_resources
-from retouch_common.photo.jpeg_segments import MAX_EXIF, MAX_XMP, read_segments, upright_gain_map
-from retouch_common.photo.png_chunks import read_chunks
+from retouch_common.photo.jpeg_segments import (
+    MAX_EXIF,
+    MAX_XMP,
+    is_gain_map_of_xmp,
+    read_segments,
+    upright_gain_map,
+)
+from retouch_common.photo.png_chunks import RAW_PROFILES, read_chunks
 from retouch_common.photo.tiff_exif import MALFORMED, can_be_in_tiff, read_tiff_tags
 from retouch_common.photo.tiff_structure import Entry
 from retouch_common.photo.webp_chunks import read_unknown
@@ -130,8 +136,10 @@ def _read_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     iptc, resources = (block, None) if block.startswith(b"\x1c") else split_resources(block)
     if block and not iptc and not resources:
         found.others.append("IPTC (malformed)")
-    kept = ("iptc", "exif", "app1", "xmp", "icc", "icm")
-    losses = [*found.others, *(f"raw profile {name!r}" for name in profiles if name not in kept)]
+    losses = [*found.others, *(f"raw profile {name!r}" for name in profiles if name not in RAW_PROFILES)]
+    losses += [MALFORMED] if found.exif_block is None and ("exif" in profiles or "app1" in profiles) else []
+    if "xmp" in profiles and (found.xmp is not None or not profiles["xmp"]):
+        losses.append("XMP (malformed)" if found.xmp is None else "further XMP")
     colour = found.colour
     if found.embedded_profile and (metadata.profile is None or b"cICP" in colour):
         losses.append(UNUSED_PROFILE)
@@ -142,6 +150,7 @@ def _read_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     metadata = replace(
         metadata,
         exif=found.exif_block,
+        xmp=found.xmp or profiles.get("xmp") or None,
         iptc=iptc,
         resources=resources,
         text=found.text,
@@ -263,17 +272,20 @@ def _outgoing_xmp(out: Metadata, target: Format, edit: Edit | None, losses: list
         xmp = Xmp()
     if xmp.depth_map:
         losses.append("depth map")
-    announced = xmp.gain_map
+    announced = out.gain_map is not None and (xmp.gain_map or is_gain_map_of_xmp(out.gain_map))
     xmp.update()
-    if out.gain_map is not None and announced:
-        xmp.announce_gain_map(len(out.gain_map))
+    gain_map = len(out.gain_map) if out.gain_map is not None and announced else None
+    packet = _packet(xmp, gain_map, edit)
+    if target.name == "JPEG" and packet is not None and len(packet) > MAX_XMP:
+        losses.append("XMP (too large for JPEG)")
+        packet = _packet(Xmp(), gain_map, edit)
+    return replace(out, xmp=packet)
+
+
+def _packet(xmp: Xmp, gain_map: int | None, edit: Edit | None) -> bytes | None:
+    """Return a packet that announces a gain map of so many bytes and records an edit; None if it states nothing."""
+    if gain_map is not None:
+        xmp.announce_gain_map(gain_map)
     if edit is not None:
         xmp.record(edit)
-    packet = xmp.serialize()
-    if target.name == "JPEG" and len(packet) > MAX_XMP:
-        losses.append("XMP (too large for JPEG)")
-        xmp = Xmp()
-        if edit is not None:
-            xmp.record(edit)
-        packet = xmp.serialize()
-    return replace(out, xmp=packet if not xmp.empty else None)
+    return None if xmp.empty else xmp.serialize()

@@ -26,8 +26,8 @@ _STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf", b"p
 _STALE = (b"bKGD", b"hIST", b"sBIT", b"tIME", b"sPLT")
 _C2PA = b"caBX"
 _PIECE = 1 << 20  # bytes read at a time
-_LIMIT = 1 << 26  # bytes of a chunk that is kept
-_PROFILES = ("iptc", "exif", "app1")  # raw profiles that are decoded
+_LIMIT = 1 << 26  # bytes of a chunk besides pixels, and of what all compressed ones hold
+RAW_PROFILES = ("iptc", "exif", "app1", "xmp")  # raw profiles that are decoded
 _MAX_CHUNKS = 20_000  # besides one for every kilobyte; encoders write pixels in chunks of 8 kB and more
 
 
@@ -41,8 +41,9 @@ class PngChunks:
         physical: Data of pHYs, None if missing.
         exif: EXIF block, None if missing.
         embedded_profile: Whether it has an ICC profile.
-        has_xmp: Whether it has XMP.
-        profiles: Raw profiles by name ("iptc", "exif", …), as ImageMagick keeps them; others than these two are empty.
+        xmp: XMP packet, None if missing.
+        profiles: Raw profiles by name ("iptc", "exif", "app1", "xmp", …), as ImageMagick keeps them; malformed ones and
+            those of other names are empty.
         others: Names of other chunks.
     """
 
@@ -51,7 +52,7 @@ class PngChunks:
     physical: bytes | None = None
     exif: bytes | None = None
     embedded_profile: bool = False
-    has_xmp: bool = False
+    xmp: bytes | None = None
     profiles: dict[str, bytes] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
 
@@ -90,9 +91,10 @@ def read_chunks(path: str | os.PathLike[str]) -> PngChunks:
     """Read the chunks of a PNG file.
 
     Raises:
-        DamageError: If its end is missing: chunks that follow the pixels may be, too.
+        DamageError: If its end is missing: chunks that follow the pixels may be, too. Or a chunk besides the pixels has
+            more than 64 MB, or the compressed ones hold more: libvips inflates them whenever it opens the file.
     """
-    found = PngChunks()
+    found, inflated = PngChunks(), 0
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         for at, kind, length in walk(file):
@@ -100,10 +102,19 @@ def read_chunks(path: str | os.PathLike[str]) -> PngChunks:
                 break
             if kind == b"IEND":
                 return found
+            if kind in (b"IDAT", b"PLTE"):
+                continue
+            if length > _LIMIT:
+                raise DamageError(f"its chunk {kind.decode('latin-1')} has more than {_LIMIT >> 20} MB")
+            data = file.read(length)
+            if kind in (b"zTXt", b"iTXt", b"iCCP"):
+                inflated += len(_content(kind, data, _LIMIT + 1 - inflated))
+                if inflated > _LIMIT:
+                    raise DamageError(f"its text and colour profile have more than {_LIMIT >> 20} MB")
             if kind == b"iCCP":
                 found.embedded_profile = True
-            elif kind not in (b"IDAT", b"PLTE") and length <= _LIMIT:
-                _store(found, kind, file.read(length))
+            else:
+                _store(found, kind, data)
     raise DamageError("its end is missing")
 
 
@@ -132,6 +143,7 @@ def _damage_of(path: str | os.PathLike[str]) -> str:
             if checksum != int.from_bytes(file.read(4), "big"):
                 return f"the checksum of its chunk {name} is wrong"
             if kind == b"IEND":
+                read_chunks(path)
                 return "its chunks contradict each other, or its compressed pixels are damaged"
     return "its end is missing"
 
@@ -142,12 +154,12 @@ def _store(found: PngChunks, kind: bytes, data: bytes) -> None:
         if keyword.startswith(b"Raw profile type "):
             name = keyword[17:].decode("latin-1").lower()
             if name not in found.profiles:  # of many, each could inflate to 64 MB
-                found.profiles[name] = _raw_profile(kind, data) if name in _PROFILES else b""
+                found.profiles[name] = _raw_profile(kind, data) if name in RAW_PROFILES else b""
         elif keyword != XMP_KEYWORD:
             found.text.append((kind, data))
         else:
-            found.others += ["further XMP"] if found.has_xmp else []
-            found.has_xmp = True
+            found.others += ["further XMP"] if found.xmp is not None else []
+            found.xmp = _content(kind, data) if found.xmp is None else found.xmp
     elif kind in _COLOUR:
         found.colour[kind] = data
     elif kind == b"pHYs" and len(data) == 9:
@@ -159,15 +171,33 @@ def _store(found: PngChunks, kind: bytes, data: bytes) -> None:
         found.others.append(CREDENTIALS if kind == _C2PA else f"chunk {kind.decode('latin-1')}")
 
 
+def _content(kind: bytes, data: bytes, limit: int = _LIMIT) -> bytes:
+    """Return the text of a tEXt, zTXt or iTXt chunk, or the profile of iCCP, of ``limit`` bytes at most.
+
+    Empty if it is malformed.
+    """
+    content = data.partition(b"\0")[2]
+    compressed = kind in (b"zTXt", b"iCCP")
+    if kind == b"iTXt":
+        compressed = content[:1] == b"\1"
+        content = content[:1] + content[2:].partition(b"\0")[2].partition(b"\0")[2]
+    if kind != b"tEXt":
+        content = content[1:]  # the method or flag of compression
+    if not compressed:
+        return content[:limit]
+    try:
+        return zlib.decompressobj().decompress(content, limit)
+    except zlib.error:
+        return b""
+
+
 def _raw_profile(kind: bytes, data: bytes) -> bytes:
     """Decode a raw profile: lines of its name, its length, and hexadecimal digits; empty if it is malformed."""
-    text = data.split(b"\0", 1)[-1]
+    text = _content(kind, data)
     try:
-        if kind == b"zTXt":
-            text = zlib.decompressobj().decompress(text[1:], _LIMIT)
         digits = text.split(b"\n", 3)[3] if text.startswith(b"\n") else b""
         return bytes.fromhex(re.sub(rb"\s", b"", digits).decode("ascii"))
-    except (zlib.error, ValueError, IndexError):
+    except (ValueError, IndexError):
         return b""
 
 

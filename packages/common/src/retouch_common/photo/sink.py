@@ -145,4 +145,4 @@ def write_png(path: Path, image: np.ndarray) -> None:
     """
     levels = to_levels(image)
     with atomic_image_output(path) as temporary:
-        image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(str(temporary))
+        image_from_array(np.ascontiguousarray(levels), "srgb").pngsave(os.fsencode(temporary))

@@ -54,8 +54,10 @@ def check_tiff_kind(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"its compression, {_UNSUPPORTED[compression]}, is not supported; save it with LZW or deflate")
 
 
-def check_tiff(path: str | os.PathLike[str], check_jpeg: Callable[[bytes], None]) -> None:
-    """Check the compressed data of a TIFF file's first page; ``check_jpeg`` raises if a JPEG image is damaged.
+def check_tiff(path: str | os.PathLike[str], check_jpeg: Callable[[bytes, int], None]) -> None:
+    """Check the compressed data of a TIFF file's first page.
+
+    ``check_jpeg`` raises if a JPEG image is damaged or has more pixels than it may.
 
     Raises:
         DamageError: If data are damaged; or whatever ``check_jpeg`` raises.
@@ -67,14 +69,16 @@ def check_tiff(path: str | os.PathLike[str], check_jpeg: Callable[[bytes], None]
         _check_tags(entries)
         if compression == _NONE:
             return
-        limit = 2 * _segment_bytes(entries) + _PIECE  # some writers fill up the last strip
+        pixels = _segment_pixels(entries)
+        size = pixels * _number(entries, _SAMPLES) * (_number(entries, _BITS, 8) + 7) // 8
+        limit = 2 * size + _PIECE  # some writers fill up the last strip
         for offset, length in _segments(entries, tiff.size):
             file.seek(offset)
             if compression in _DEFLATE and fill_order == 1:
                 _check_deflated(file, length, limit)
             elif compression == _JPEG:
                 tables = entries[_JPEG_TABLES].value if _JPEG_TABLES in entries else b"\xff\xd8\xff\xd9"
-                check_jpeg(tables[:-2] + file.read(length)[2:])
+                check_jpeg(tables[:-2] + file.read(length)[2:], pixels)
 
 
 def _check_tags(entries: dict[int, Entry]) -> None:
@@ -108,14 +112,12 @@ def _segments(entries: dict[int, Entry], size: int) -> list[tuple[int, int]]:
     return sorted(places)
 
 
-def _segment_bytes(entries: dict[int, Entry]) -> int:
-    """Return the number of bytes of a strip or tile when it is not compressed."""
+def _segment_pixels(entries: dict[int, Entry]) -> int:
+    """Return the number of pixels of a strip or tile."""
     if _TILE_WIDTH in entries:
-        pixels = _number(entries, _TILE_WIDTH) * _number(entries, _TILE_HEIGHT)
-    else:
-        height = _number(entries, _HEIGHT)
-        pixels = _number(entries, _WIDTH) * min(height, _number(entries, _STRIP_ROWS, height))
-    return pixels * _number(entries, _SAMPLES) * (_number(entries, _BITS, 8) + 7) // 8
+        return _number(entries, _TILE_WIDTH) * _number(entries, _TILE_HEIGHT)
+    height = _number(entries, _HEIGHT)
+    return _number(entries, _WIDTH) * min(height, _number(entries, _STRIP_ROWS, height))
 
 
 def _check_deflated(file: BinaryIO, length: int, limit: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,7 +66,7 @@ def _write_png(image: pyvips.Image, path: Path, options: dict[str, Any], metadat
 
 
 def _write_tiff(image: pyvips.Image, path: Path, options: dict[str, Any], metadata: Metadata) -> None:
-    image.tiffsave(str(path), keep="icc", **options)
+    image.tiffsave(os.fsencode(path), keep="icc", **options)
     entries = resolution_entries(metadata.resolution or (1 / 25.4, 1 / 25.4))
     if metadata.resolution is None:
         entries = [*entries[:2], Entry(RESOLUTION_UNIT, _SHORT, 1, struct.pack("<H", 1))]
@@ -102,7 +103,7 @@ def _write_avif(image: pyvips.Image, path: Path, options: dict[str, Any], metada
     if metadata.xmp is not None:
         image.set_type(pyvips.GValue.blob_type, "xmp-data", b"x")
         keep.add("xmp")
-    image.heifsave(str(path), keep=sum(_KEEP[name] for name in keep), **options)
+    image.heifsave(os.fsencode(path), keep=sum(_KEEP[name] for name in keep), **options)
     replace_items(path, metadata.exif, metadata.xmp)
 
 

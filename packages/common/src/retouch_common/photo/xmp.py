@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.dom import minidom
 from xml.parsers import expat
+from xml.sax.saxutils import escape, quoteattr
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
@@ -158,7 +159,7 @@ class Xmp:
 
     def serialize(self) -> bytes:
         """Return the packet as UTF-8."""
-        return _PACKET.format(self._root.toxml()).encode()
+        return _PACKET.format("".join(_serialized(self._root))).encode()
 
     def _element(self, parent: minidom.Element, name: str, namespace: str, text: str | None = None) -> minidom.Element:
         element: minidom.Element = self._document.createElementNS(namespace, name)
@@ -196,6 +197,22 @@ class Xmp:
         while node.firstChild:
             node.removeChild(node.firstChild)
         node.appendChild(self._document.createTextNode(value))
+
+
+def _serialized(node: Any) -> Iterator[str]:
+    """Yield the parts of an XML text that is read as this node; minidom's own loses line breaks and tabs."""
+    if node.nodeType == node.TEXT_NODE:
+        yield escape(node.data, {"\r": "&#13;"})
+    elif node.nodeType != node.ELEMENT_NODE:
+        yield node.toxml()
+    else:
+        yield f"<{node.tagName}"
+        for attribute in node.attributes.values():
+            yield f" {attribute.name}={quoteattr(attribute.value)}"
+        yield ">"
+        for child in node.childNodes:
+            yield from _serialized(child)
+        yield f"</{node.tagName}>"
 
 
 def _elements(parent: minidom.Element) -> Iterator[minidom.Element]:
