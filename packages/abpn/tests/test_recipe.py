@@ -15,6 +15,6 @@ class TestRecipe(RecipeContract):
         plain, applied = tmp_path / "plain.png", tmp_path / "applied.png"
         assert self.run(photo, "-o", plain, "--weights", weights, "--region", "photo").exit_code == 0
         result = self.run(photo, "-o", applied, "--weights", weights, "--recipe", recipe)
-        assert result.exit_code == 0 and "the whole photo, 1 steps of the recipe" in result.output
+        assert result.exit_code == 0 and "the whole photo, 1 step of the recipe" in result.output
         assert (Photo.open(plain).read() != Photo.open(photo).read()).any()
         np.testing.assert_array_equal(Photo.open(applied).read(), Photo.open(plain).read())

@@ -148,6 +148,18 @@ def test_what_is_there_is_not_replaced(photo, run, tmp_path, name):
     assert f"{tmp_path / name} is there already" in output and (tmp_path / name).read_bytes() == b"kept"
 
 
+def test_a_run_that_fails_leaves_no_damaged_image_that_would_stop_the_next(photo, run, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bpfre.inpaint_files.write_photo", fail)
+        run(photo, "--strokes", 1, "--aligned", "--damaged-out", status=1)
+    assert [path.name for path in photo.parent.iterdir()] == ["a.png"]
+    run(photo, "--strokes", 1, "--aligned", "--damaged-out", "--skip-existing")
+    assert sorted(path.name for path in photo.parent.iterdir()) == ["a.png", "out.damaged.png", "out.png"]
+
+
 def test_weights_for_retouching_are_refused(photo, mask, busy_model, tmp_path):
     """They would leave the strokes white."""
     model = busy_model()

@@ -127,6 +127,9 @@ def test_outputs_in_a_folder_get_the_format_and_quality_that_are_asked_for(folde
     assert (tmp_path / "20/a.webp").stat().st_size < (tmp_path / "90/a.webp").stat().st_size
     result = run(folder / "a.jpg", "-o", tmp_path / "b.png", "--format", "webp")
     assert result.exit_code == 2 and "contradict" in result.output
+    assert run(folder / "a.jpg", "-o", tmp_path / "b.jpeg", "--format", "jpg").exit_code == 0
+    assert run(folder / "a.jpg", "-o", tmp_path / "v.2024", "--format", "webp").exit_code == 0
+    assert [path.name for path in (tmp_path / "v.2024").iterdir()] == ["a.webp"]
 
 
 @pytest.mark.parametrize("name", ["a.png", "sea.png"])

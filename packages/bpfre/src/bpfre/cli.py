@@ -92,6 +92,8 @@ def retouch(
     if recipe is not None:
         if backend == "openvino":
             raise click.UsageError("--recipe repeats what the studio wrote, with torch; leave out --backend openvino")
+        if stage != "refined":
+            raise click.UsageError("--recipe repeats what the studio wrote, with both stages; leave out --stage")
         backend = "torch"
     from bpfre.retouch import RetouchOptions, load_retouching
 

@@ -6,6 +6,7 @@ finds; its changes are then pasted as in retouching.
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from retouch_common.faces.alignment import FaceSquare, read_aligned
 from retouch_common.faces.pasting import AlignedLayer
+from retouch_common.files import ScratchDirectory, atomic_output
 from retouch_common.inference.face_plan import FacePlan, plan_faces
 from retouch_common.inference.faces import run_on_faces
 from retouch_common.inference.masks import mask_files, open_mask
@@ -175,13 +177,18 @@ def inpaint_file(
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
     mask = _open_damage(photo, plan, options)
     damaged = DamagedPhoto(photo, mask)
-    if options.damaged_out:
-        painted = (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
-        photo.write_stripes(sibling_path(target, DAMAGED), painted, strip=options.strip)
-    rows = inpainted_rows(retoucher, photo, mask, plan.squares)
-    parts = face_parts(photo, plan.squares)
-    edit = edit_record(options, retoucher.weights_sha256, backend=retoucher.network.backend)
-    write_photo(photo, target, rows, options, parts, edit=edit)
+    with ScratchDirectory("retouch-damaged-") as scratch:
+        drawn = Path(scratch) / "damaged.png"
+        if options.damaged_out:  # now, since the photo may be replaced by its output
+            painted = (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
+            photo.write_stripes(drawn, painted, strip=options.strip)
+        rows = inpainted_rows(retoucher, photo, mask, plan.squares)
+        parts = face_parts(photo, plan.squares)
+        edit = edit_record(options, retoucher.weights_sha256, backend=retoucher.network.backend)
+        write_photo(photo, target, rows, options, parts, edit=edit)
+        if options.damaged_out:  # after the output, by which --skip-existing knows what is done
+            with atomic_output(sibling_path(target, DAMAGED)) as temporary:
+                shutil.copyfile(drawn, temporary)
     return plan
 
 

@@ -359,11 +359,12 @@ def map_layers(
 
 
 def _protection(protect: np.ndarray) -> ArraySource:
-    if protect.ndim != 2 or protect.dtype.kind not in "bfu":
+    levels = protect.dtype in (np.uint8, np.uint16)
+    if protect.ndim != 2 or not (levels or protect.dtype.kind in "bf"):
         raise ValueError(
-            f"protect must be (H, W) of bool, uint8 or float in [0, 1], not {protect.shape} of {protect.dtype}"
+            f"protect must be (H, W) of bool, uint8, uint16 or float in [0, 1], not {protect.shape} of {protect.dtype}"
         )
-    if protect.dtype != np.uint8:
+    if not levels:
         protect = np.rint(65535 * protect.astype(np.float32).clip(0, 1)).astype(np.uint16)
     return ArraySource(np.repeat(protect[..., None], 3, axis=2))
 

@@ -21,7 +21,7 @@ def draw(folder, count, prefix="photo"):
     return folder
 
 
-def run(root, *, manifest=None, work=None, out="out", workers=1, engine=None, **options):
+def run(root, *, manifest=None, work=None, out="out", workers=1, engine=None, endings=(), **options):
     from drawn_work import lighten
 
     failures = []
@@ -29,7 +29,7 @@ def run(root, *, manifest=None, work=None, out="out", workers=1, engine=None, **
     entries = read_manifest(str(manifest or root / "in"), folder.path)
     engine = engine or partial(run_in_workers, workers=workers)
     settings = ManyOptions(out=folder, engine=engine, results=root / "results.parquet", **options)
-    totals = run_many(entries, work or lighten(), partial(plan_job, endings=()), settings, report=failures.append)
+    totals = run_many(entries, work or lighten(), partial(plan_job, endings=endings), settings, report=failures.append)
     return (totals.done, totals.skipped, totals.failed), failures
 
 

@@ -1,5 +1,6 @@
 """Lists of photographs: folders, globs, text and Parquet, as paths and as URLs of pyarrow's filesystems."""
 
+import os
 import sys
 
 import pyarrow as pa
@@ -37,6 +38,22 @@ def test_outputs_in_the_folder_are_not_inputs(photos):
     assert "deep/c.png" not in relative(read_manifest(str(photos), photos / "deep", recursive=True))
 
 
+@pytest.mark.parametrize("out", [".", ".."])
+def test_an_output_folder_around_the_photographs_does_not_hide_them(photos, out):
+    assert relative(read_manifest(str(photos), photos / out)) == ["a.JPG", "b.png", "raw.cr2"]
+
+
+def test_a_glob_that_cannot_be_understood_is_named(photos, tmp_path):
+    with pytest.raises(ValueError, match=r"\[z-a\]\*\.jpg: the glob cannot be understood: bad character range"):
+        read_manifest(f"{photos}/[z-a]*.jpg", tmp_path / "out")
+
+
+def test_a_name_that_is_not_utf_8_is_named(photos, tmp_path):
+    (photos / os.fsdecode(b"fa\xe7ade.png")).write_text("")
+    with pytest.raises(ValueError, match=rf"^{photos}: the name {photos}/fa.*ade.png is not UTF-8; rename it"):
+        read_manifest(str(photos), tmp_path / "out")
+
+
 @pytest.mark.parametrize("scheme", ["", "file://"])
 @pytest.mark.parametrize(
     ("pattern", "expected"),
@@ -44,6 +61,8 @@ def test_outputs_in_the_folder_are_not_inputs(photos):
         ("*.png", ["b.png"]),
         ("**/*.png", ["b.png", "deep/c.png", "deep/er/d.png"]),
         ("deep/**/*.png", ["c.png", "er/d.png"]),
+        ("**.png", ["b.png", "deep/c.png", "deep/er/d.png"]),
+        ("deep/**", ["c.png", "er/d.png"]),
         ("*/[c].png", ["deep/c.png"]),
         ("[!b].*", ["a.JPG"]),
         ("[ab].*", ["a.JPG", "b.png"]),

@@ -99,6 +99,41 @@ def test_a_refusal_says_what_helps_and_keeps_what_is_known_of_the_output(tmp_pat
     assert table(tmp_path)["photo000.png"]["output"] == str(tmp_path / "out" / "photo000.png")
 
 
+def test_a_photograph_never_replaces_the_output_of_another_that_is_done(tmp_path):
+    """x.png and, added later, x.jpg, both written as x.jpg."""
+    draw(tmp_path / "in", 1)
+    assert run(tmp_path, suffix=".jpg")[0] == (1, 0, 0)
+    before = contents(tmp_path / "out")
+    Image.new("RGB", (32, 32)).save(tmp_path / "in" / "photo000.jpg")
+    for again in ({}, {"only_failed": True, "overwrite": True}):
+        totals, (failure,) = run(tmp_path, suffix=".jpg", **again)
+        assert totals == (0, 1, 1) and "is that of" in failure and "photo000.png, too" in failure
+        assert contents(tmp_path / "out") == before
+
+
+def test_companions_that_no_run_wrote_are_kept(tmp_path):
+    draw(tmp_path / "in", 1)
+    assert run(tmp_path)[0] == (1, 0, 0)
+    mine = tmp_path / "out" / "photo000.compare.jpg"
+    mine.write_text("mine")
+    totals, (failure,) = run(tmp_path, endings=(".compare.jpg",), keep_times=True)  # other settings: it is due
+    assert totals == (0, 0, 1) and "photo000.compare.jpg is there already" in failure
+    assert mine.read_text() == "mine"
+    mine.unlink()
+    assert run(tmp_path, endings=(".compare.jpg",), only_failed=True)[0] == (1, 0, 0)
+    mine.write_text("the run's own")
+    assert table(tmp_path)["photo000.png"]["companions"] == [str(mine)]
+    assert run(tmp_path, endings=(".compare.jpg",), keep_times=True)[0] == (1, 0, 0)
+
+
+def test_a_file_that_is_no_table_leaves_no_journal(tmp_path):
+    draw(tmp_path / "in", 1)
+    (tmp_path / "results.parquet").write_text("mine")
+    with pytest.raises(ValueError, match="choose another file"):
+        run(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "results.parquet"]
+
+
 def test_inputs_are_never_replaced(tmp_path):
     draw(tmp_path / "in", 2)
     (tmp_path / "list.txt").write_text("in/photo000.png\nin/photo001.png\n")

@@ -110,6 +110,18 @@ def test_compiling_is_cached_by_parameters_and_shapes(cache, monkeypatch):
     assert len(conversions) == 3 and file.stat().st_size > 1000
 
 
+def test_the_key_of_the_cache_depends_on_attributes():
+    """Such as the stage whose output is asked for: parameters and source files are the same."""
+
+    class Part(nn.Module):
+        def __init__(self, stage):
+            super().__init__()
+            self.stage = stage
+
+    keys = {CompiledModule(nn.Sequential(Part(stage)))._key() for stage in ("coarse", "refined", "coarse")}
+    assert len(keys) == 2
+
+
 def test_a_cache_that_cannot_be_written_is_no_error(cache):
     cache.parent.parent.joinpath("retouch-common").write_text("a file where the folder should be")
     assert CompiledModule(Network())(*inputs())[0].shape == (1, 8, 16, 16)

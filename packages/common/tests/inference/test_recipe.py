@@ -112,7 +112,7 @@ def test_a_network_for_faces_does_not_retouch_the_whole_photo(photo, tmp_path):
 
 def test_the_result_says_what_was_retouched(photo, tmp_path):
     whole = apply_recipe(recipe(WHOLE), DrawnNetwork(), photo, tmp_path / "whole.png")
-    assert str(whole) == "the whole photo, 1 steps of the recipe" and whole.num_faces == 0
+    assert str(whole) == "the whole photo, 1 step of the recipe" and whole.num_faces == 0
     assert str(apply_recipe(recipe(), DrawnNetwork(), photo, tmp_path / "face.png")).startswith("1 face, 0 steps")
 
 
@@ -179,6 +179,18 @@ def test_blemishes_on_a_coarse_grid(scale, monkeypatch):
     part = blemishes.kept_weights({patch.label}).read(50, 60, 31, 17)
     np.testing.assert_array_equal(part, weights[40:57, 10:41])
     assert blemishes.kept_weights(set()) is None
+
+
+def test_small_blemishes_in_a_large_photo_are_brought_back_whole(monkeypatch):
+    """Where a face has few cells of the grid of the whole photo."""
+    from retouch_common.inference import blemishes as module
+
+    monkeypatch.setattr(module, "MAX_CELLS", 34)  # six pixels a cell
+    face = Face((150.0, 75.0, 30.0, 30.0), 1.0, FACE.landmarks)
+    blemishes = Blemishes(DrawnChange(), face, 255)
+    (spot,) = (blemish for blemish in blemishes.all if blemish.at[0] // 6 == SPOT[0] // 6)
+    x, y = SPOT[0] - CROP[0], SPOT[1] - CROP[1]
+    assert blemishes.kept_weights({spot.label}).read(*CROP)[y, x] < 0.02
 
 
 def test_a_view_shows_what_is_written(photo):

@@ -59,6 +59,9 @@ def process_photos(
     from retouch_common.inference.batch import plan_job
 
     run = run_options()
+    is_recipe = start.keywords.get("recipe") is not None
+    if is_recipe and run.manifest is not None:
+        raise click.UsageError("--recipe repeats what was done with one photo; give that as INPUT, without --manifest")
     if run.manifest is not None:
         plan = plan or functools.partial(plan_job, endings=endings)
         options = _many_options(run, inputs, out, device=device, overwrite=overwrite, kept=kept)
@@ -73,6 +76,8 @@ def process_photos(
     if not inputs:
         raise click.UsageError(f"Missing argument '{INPUT}', or --manifest for many photos.")
     planned = jobs() if jobs else plan_photos(inputs, out, recursive=recursive, endings=endings)
+    if is_recipe and len(planned) > 1:
+        raise click.UsageError(f"--recipe repeats what was done with one photo, and {INPUT} names {len(planned)}")
     start = _with_backend(start, len(planned))
     retouch_all(planned, start().process, overwrite=overwrite, done=done, kept=kept)
 
@@ -167,9 +172,11 @@ def plan_photos(
 ) -> list[Job]:
     """Call :func:`retouch_common.inference.batch.plan_jobs`; skipped images are reported on standard error."""
     from retouch_common.inference.batch import plan_jobs
+    from retouch_common.photo.formats import format_of_name
 
     run = run_options()
-    if run.suffix and out.suffix and not out.is_dir() and out.suffix.lower() != run.suffix:
+    named = None if out.is_dir() else format_of_name(out)
+    if run.suffix and named is not None and named is not format_of_name(f"photo{run.suffix}"):
         raise click.UsageError(f"--format {run.format} and the file name {out} contradict each other; leave out one")
     return plan_jobs(inputs, out, recursive=recursive, endings=endings, suffix=run.suffix, report=_report)
 

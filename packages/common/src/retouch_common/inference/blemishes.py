@@ -28,6 +28,7 @@ MAX_CELLS = 1024  # on the longer side of the grid
 _MEDIUM, _LARGE = 1 / 30, 1 / 10  # least diameters of these sizes: 5 mm, 15 mm
 _MIN_DIAMETER = 1 / 250  # diameter of what is seen as noise
 _MARGIN = 1 / 40  # around a blemish, belongs to it
+_LEAST_MARGIN = 3  # cells; weights are blurred by one
 _BLOCK_ROWS = 256
 
 
@@ -76,7 +77,8 @@ class Blemishes:
         self._labels = seeds
         if len(kept):
             distance, (rows, columns) = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
-            self._labels = np.where(distance <= _MARGIN * face.size / self._cell, seeds[rows, columns], 0)
+            margin = max(_MARGIN * face.size / self._cell, _LEAST_MARGIN)
+            self._labels = np.where(distance <= margin, seeds[rows, columns], 0)
 
     def _strongest(self, limit: int) -> np.ndarray:
         """Return the largest change of each cell as a share of ``limit``."""

@@ -31,7 +31,7 @@ _MAX_NAME, _MAX_PATH = 255, 4096  # of file systems
 _CHUNK = 1000  # files that are looked up at once
 _PATIENCE = 60  # seconds of failed look-ups, after which no further file of a storage is looked up
 _WILDCARD = re.compile(r"[*?[]")
-_GLOB = re.compile(r"\*\*/|\*|\?|\[[^]]+\]|.", re.DOTALL)
+_GLOB = re.compile(r"\*\*/|\*\*|\*|\?|\[[^]]+\]|.", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,11 @@ def read_manifest(name: str, out: Path, *, recursive: bool = False) -> list[Entr
     """List photographs.
 
     Args:
-        name: Path or URL of a folder, a glob (``**`` for folders within folders), or a list: a text file with a path or
-            URL per line, or a Parquet file with the column "path". Relative paths of a list start at its own folder.
-        out: Output folder, as :attr:`OutputFolder.path`, whose photographs a folder or glob does not list.
+        name: Path or URL of a folder, a glob (``**`` for folders within folders, too), or a list: a text file with a
+            path or URL per line, or a Parquet file with the column "path". Relative paths of a list start at its own
+            folder.
+        out: Output folder, as :attr:`OutputFolder.path`; where it lies within the folder or that of the glob, its
+            photographs are not listed.
         recursive: Whether to search folders within a folder.
 
     Returns:
@@ -116,28 +118,46 @@ def _found(name: str, out: Path, recursive: bool) -> list[Entry]:
             raise ValueError(f"{name}: no such folder, glob or list")
         if recursive:
             raise ValueError(f"{name}: is a glob; --recursive is for folders, write ** instead")
-        pattern = re.compile("".join(_translated(token) for token in _GLOB.findall(place)))
+        try:
+            pattern = re.compile("".join(_translated(token) for token in _GLOB.findall(place)))
+        except re.error as error:
+            raise ValueError(f"{name}: the glob cannot be understood: {error}") from None
         fixed = place[: _WILDCARD.search(place).start()]  # type: ignore[union-attr]
-        deeper = "/" in place[len(fixed) :]
+        deeper = "/" in place[len(fixed) :] or "**" in place
         place = posixpath.dirname(fixed)
     else:
         deeper = recursive
-    outside = os.path.realpath(out) + os.sep
+    try:
+        found = [(info, info.path) for info in filesystem.get_file_info(FileSelector(place, recursive=deeper))]
+    except UnicodeDecodeError as error:
+        which = os.fsdecode(error.object).encode(errors="backslashreplace").decode()
+        raise ValueError(
+            f"{name}: the name {which} is not UTF-8; rename it, or list the photos in a text file"
+        ) from None
+    base, output = (_comparable(path) for path in (named(place, name), out))
+    is_output_inside = output != base and output.is_relative_to(base)
     entries = []
-    for info in filesystem.get_file_info(FileSelector(place, recursive=deeper)):
-        relative = posixpath.relpath(info.path, place)
-        if info.type != FileType.File or not _is_photo(relative) or (pattern and not pattern.fullmatch(info.path)):
+    for info, inside in found:
+        relative = posixpath.relpath(inside, place)
+        if info.type != FileType.File or not _is_photo(relative) or (pattern and not pattern.fullmatch(inside)):
             continue
-        path = named(info.path, name)
-        if storage_path(path).is_relative_to(out) if is_url(path) else os.path.realpath(path).startswith(outside):
+        path = named(inside, name)
+        if is_output_inside and _comparable(path).is_relative_to(output):
             continue
         entries.append(_entry(info, path, relative))
     return sorted(entries, key=lambda entry: entry.path)
 
 
+def _comparable(path: str | Path) -> Path:
+    """Return a path that two names of a place on this machine share, or the path that stands for a URL."""
+    if isinstance(path, str) and is_url(path):
+        return storage_path(path)
+    return path if isinstance(path, Path) and ":" in path.parts[0] else Path(os.path.realpath(path))
+
+
 def _translated(token: str) -> str:
     """Translate a token of a glob to a regular expression."""
-    known = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+    known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     if token in known:
         return known[token]
     return token.replace("[!", "[^") if len(token) > 1 else re.escape(token)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from retouch_common.inference.batch import Job, find_collisions, output_name
 from retouch_common.inference.manifest import Entry
@@ -120,26 +121,32 @@ class _Run:
         self.due = {entry.path: entry for entry in entries if self._is_due(entry)}
         self.finished = self.done = 0
         self._jobs = {entry.path: self._job(entry, plan) for entry in entries}
-        collisions = find_collisions(list(self._jobs.values()), kept=options.kept, overwrite=True)
-        self._refused = {path: collisions[index] for index, path in enumerate(self._jobs) if index in collisions}
+        order = sorted(self._jobs, key=self.due.__contains__)  # outputs that are there come first: they stay
+        collisions = find_collisions([self._jobs[path] for path in order], kept=options.kept, overwrite=True)
+        self._refused = {order[index]: reason for index, reason in collisions.items()}
 
     def tasks(self) -> Iterator[Task]:
-        """Yield the photographs to process, each when a worker is free; record those that are refused."""
+        """Yield the photographs to process, each recorded as started; record those that are refused."""
         for path, entry in self.due.items():
             job = self._jobs[path]
             reason = self._refused.get(path) or self._refusal(entry, job)
             if reason:
                 row = self._table.rows.get(path)
-                self._finish(Result(path, FAILED, reason, output=row and row.output))
+                output, companions = (row.output, row.companions) if row else (None, None)
+                self._finish(Result(path, FAILED, reason, output=output, companions=companions))
             else:
-                self._table.record(Result(path, STARTED, output=self._out.name(job.target)))
+                self._table.record(Result(path, STARTED, **self._written(job)))
                 yield Task(path, job, self._out, self._options.copy_faceless, self._options.keep_times)
 
     def record(self, task: Task, outcome: Outcome, *, version: str | None, weights: str | None) -> None:
         """Record what became of a photograph."""
         status = FAILED if outcome.reason else DONE
-        output = self._out.name(task.job.target)
-        self._finish(Result(task.path, status, *outcome, output=output, version=version, weights=weights))
+        self._finish(Result(task.path, status, *outcome, **self._written(task.job), version=version, weights=weights))
+
+    def _written(self, job: Job) -> dict[str, Any]:
+        """Return the columns of a job's outputs."""
+        output, *companions = map(self._out.name, job.outputs)
+        return {"output": output, "companions": companions}
 
     def _finish(self, result: Result) -> None:
         entry = self.due[result.path]
@@ -180,12 +187,12 @@ class _Run:
         if entry.size is None:
             return f"{entry.path}: {entry.reason or 'no such file'}"
         row = self._table.rows.get(entry.path)
-        is_own = row is not None and row.output == self._out.name(job.target)
+        own = {row.output, *(row.companions or ())} if row else set()
         for path in job.outputs:
             if path == job.source or (path.exists() and job.source.exists() and path.samefile(job.source)):
                 return f"{entry.path}: the output is the input; choose another OUT"
             name = self._out.name(path)
-            if self._holds(name) and not is_own and not self._options.overwrite:
+            if self._holds(name) and name not in own and not self._options.overwrite:
                 return (
                     f"{entry.path}: its output {name} is there already; "
                     "choose another OUT, or --retry failed --overwrite replaces it"

@@ -154,15 +154,24 @@ class CompiledModule(nn.Module):
             )
 
     def _key(self, *about: object) -> str:
-        """Return a digest of the parameters, of the source files of all layers, and of ``about``."""
+        """Return a digest of parameters, attributes and source files of all layers, and of ``about``."""
         digest = hashlib.sha256(repr((torch.__version__, self._config, *about)).encode())
-        own = {type(part) for part in self.module.modules() if not type(part).__module__.startswith("torch.")}
-        for file in sorted(map(inspect.getfile, own)):
+        parts = {name: part for name, part in self.module.named_modules() if not _is_torchs(part)}
+        for file in sorted({inspect.getfile(type(part)) for part in parts.values()}):
             digest.update(Path(file).read_bytes())
+        for name, part in parts.items():  # such as the stage whose output is asked for
+            plain = {
+                key: value for key, value in vars(part).items() if isinstance(value, (bool, int, float, str, tuple))
+            }
+            digest.update(f"{name}{type(part).__qualname__}{sorted(plain.items())}".encode())
         for name, tensor in self.module.state_dict().items():
             digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy())
         return digest.hexdigest()
+
+
+def _is_torchs(part: nn.Module) -> bool:
+    return type(part).__module__.startswith("torch.")
 
 
 _making_core = threading.Lock()

@@ -133,7 +133,8 @@ class RecipeResult:
 
     def __str__(self) -> str:
         faces = f"{self.num_faces} face{'' if self.num_faces == 1 else 's'}"
-        return f"{faces if self.region == 'faces' else 'the whole photo'}, {self.steps} steps of the recipe"
+        steps = f"{self.steps} step{'' if self.steps == 1 else 's'} of the recipe"
+        return f"{faces if self.region == 'faces' else 'the whole photo'}, {steps}"
 
 
 def apply_recipe(

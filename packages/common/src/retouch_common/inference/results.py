@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -34,6 +34,7 @@ class Result(NamedTuple):
         size: Size of the photograph in bytes.
         modified: Time of the photograph's last modification, in ns since 1970.
         settings: Digest of the options and the weights.
+        companions: Paths of the files beside the output.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Result(NamedTuple):
     size: int | None = None
     modified: int | None = None
     settings: str | None = None
+    companions: Sequence[str] | None = None
 
 
 class ResultsTable:
@@ -97,7 +99,12 @@ def open_results(path: Path) -> Iterator[ResultsTable]:
         raise ValueError(f"{path}: the folder {path.parent} does not exist; create it, or choose another file")
     journal = path.with_name(f"{path.name}.journal")
     with exclusive(journal, f"{path}"), open(journal, "r+", encoding="utf-8") as file:
-        table = ResultsTable(path, file)
+        try:
+            table = ResultsTable(path, file)
+        except BaseException:
+            if not os.path.getsize(journal):
+                os.unlink(journal)
+            raise
         try:
             yield table
         finally:
@@ -109,7 +116,7 @@ def _schema() -> Any:
     import pyarrow as pa
 
     kinds = {"faces": pa.int32(), "changed": pa.float64(), "seconds": pa.float64(), "size": pa.int64()}
-    kinds["modified"] = pa.int64()
+    kinds |= {"modified": pa.int64(), "companions": pa.list_(pa.string())}
     return pa.schema([(name, kinds.get(name, pa.string())) for name in Result._fields])
 
 

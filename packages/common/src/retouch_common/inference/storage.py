@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
+from retouch_common.errors import printable
 from retouch_common.files import ScratchDirectory
 
 if TYPE_CHECKING:
@@ -163,6 +164,10 @@ def output_folder(given: Path) -> OutputFolder:
         return OutputFolder(storage_path(url), url)
     if (slash and len(scheme) > 1) or (given.exists() and not given.is_dir()):
         raise ValueError(f"--out {given}: must be a folder on this machine, or one at s3:// or gs://")
+    if os.path.abspath(given).encode(errors="ignore") != os.fsencode(os.path.abspath(given)):
+        raise ValueError(
+            f"--out {printable(str(given))}: its name is not UTF-8, which a results table needs; rename it"
+        )
     return OutputFolder(Path(os.path.abspath(given)))  # the same from another working folder
 
 

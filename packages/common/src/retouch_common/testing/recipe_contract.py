@@ -107,6 +107,17 @@ class RecipeContract:
         result = self.run(*arguments, *options)
         assert result.exit_code == 1 and f"leave out {name}" in result.output
 
+    def test_it_is_for_one_photo(self, photo: Path, weights: str, retoucher: Any, tmp_path: Path) -> None:
+        """Faces and strokes of one photo would be applied to others of its size."""
+        options = ("-o", tmp_path / "out", "--weights", weights, "--recipe", self.recipe(photo, retoucher).write(photo))
+        other = make_photo(tmp_path / "bea.png")
+        (tmp_path / "list.txt").write_text("anna.png")
+        table = ("--manifest", tmp_path / "list.txt", "--results", tmp_path / "results.parquet")
+        for inputs in ((photo, other), table):
+            result = self.run(*inputs, *options)
+            assert result.exit_code == 2 and "--recipe repeats what was done with one photo" in result.output
+            assert not (tmp_path / "out").exists()
+
     def test_a_file_that_is_not_a_recipe_is_refused(self, photo: Path, weights: str, tmp_path: Path) -> None:
         """The message names the file and what is wrong."""
         result = self.run(photo, "-o", tmp_path / "x.png", "--weights", weights, "--recipe", photo)
