@@ -128,6 +128,7 @@ def test_stages_differ(tmp_path, weights):
     path = make_photo(tmp_path / "a.png")
     for stage in ("coarse", "refined"):
         run(path, "-o", tmp_path / stage, "--weights", weights, "--stage", stage, *BOX)
+        assert (b"stage=coarse" in (tmp_path / stage / "a.png").read_bytes()) == (stage == "coarse")
     assert (read_pixels(tmp_path / "coarse" / "a.png") != read_pixels(tmp_path / "refined" / "a.png")).any()
 
 

@@ -341,10 +341,14 @@ def test_a_mask_is_not_written_over(tmp_path, weights, parser_weights):
     assert mask.read_bytes() == before
 
 
-def test_labels_of_the_whole_photo_without_an_edit_change_nothing(weights, parser_weights, tmp_path):
-    """The face is smaller than the network's: its labels are resampled twice, which is no edit."""
-    source = written(tmp_path / "a.png", photo(120, 160))
-    options = ("--face-box", "60,40,24,32", "--device", "cpu", "--parser", parser_weights)
+@pytest.mark.parametrize(("size", "box"), [((120, 160), "60,40,24,32"), ((64, 64), "20,16,24,32")])
+def test_labels_of_the_whole_photo_without_an_edit_change_nothing(weights, parser_weights, tmp_path, size, box):
+    """The face is smaller than the network's: its labels are resampled twice, which is no edit.
+
+    Also of a photo that is as large as the aligned face.
+    """
+    source = written(tmp_path / "a.png", photo(*size))
+    options = ("--face-box", box, "--device", "cpu", "--parser", parser_weights)
     assert run(parse, source, "-o", tmp_path / "labels", "--whole", *options).exit_code == 0
     mask = tmp_path / "labels" / "a.labels.png"
     assert len(np.unique(read_labels(mask))) > 1

@@ -184,7 +184,7 @@ def inpaint_file(
             photo.write_stripes(drawn, painted, strip=options.strip)
         rows = inpainted_rows(retoucher, photo, mask, plan.squares)
         parts = face_parts(photo, plan.squares)
-        edit = edit_record(options, retoucher.weights_sha256, backend=retoucher.network.backend)
+        edit = edit_record(options, retoucher.weights_sha256, further=retoucher.settings)
         write_photo(photo, target, rows, options, parts, edit=edit)
         if options.damaged_out:  # after the output, by which --skip-existing knows what is done
             with atomic_output(sibling_path(target, DAMAGED)) as temporary:

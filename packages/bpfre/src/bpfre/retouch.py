@@ -255,13 +255,19 @@ class Retoucher:
         faces = self.retouch_faces(photo, plan.squares, confine=opts.confine)
         rows = changed_face_rows(photo, faces, strength=opts.strength, protect=protect)
         parts = face_parts(photo, plan.squares)
-        edit = edit_record(opts, self.weights_sha256, backend=self.network.backend)
+        edit = edit_record(opts, self.weights_sha256, further=self.settings)
         changed = write_photo(photo, target, rows, opts, parts, edit=edit)
         for suffix, names in opts.maps.items():
             layers = map_layers(faces, names, photo.height, photo.width, within_skin=suffix == MASK)
             if layers:  # the coarse stage has no second map
                 write_map(sibling_path(target, suffix), photo.height, photo.width, layers)
         return replace(plan, changed=changed)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """How the network is run, where it is not as by default, for the history of photographs."""
+        stage = {"stage": self.stage} if self.stage != "refined" else {}
+        return stage | ({"backend": self.network.backend} if self.network.backend != "torch" else {})
 
     @property
     def weights_sha256(self) -> str | None:

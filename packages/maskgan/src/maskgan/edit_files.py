@@ -135,8 +135,9 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Edit
     labels = read_labels(mask)
     photo = open_photo(src, target, options, kept=[mask])
     portrait = editor.open_source(photo, find_face(photo, options))
-    if labels.shape == (photo.height, photo.width) and labels.shape != portrait.labels.shape:
-        painted = labels != _in_photo(portrait.labels, portrait.square, photo)  # resampling is not an edit
+    in_photo = _in_photo(portrait.labels, portrait.square, photo)
+    if _is_of_photo(labels, in_photo, portrait.labels):
+        painted = labels != in_photo  # resampling is not an edit
         inside = _in_face(painted, portrait.square, editor.size).astype(bool)
         labels = np.where(inside, _in_face(labels, portrait.square, editor.size), portrait.labels)
     elif labels.shape != portrait.labels.shape:
@@ -148,6 +149,13 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Edit
     edited = editor.render(portrait, labels, portrait.codes)
     _write(photo, target, editor, editor.pasted_rows(photo, portrait, edited), portrait, options)
     return "; ".join([f"{np.mean(labels != portrait.labels):.1%} of the labels differ", *warnings_of(labels)])
+
+
+def _is_of_photo(labels: np.ndarray, in_photo: np.ndarray, in_face: np.ndarray) -> bool:
+    """Return whether labels are of the photo, and not of the aligned face; if both have one size, by what they show."""
+    if in_photo.shape == in_face.shape == labels.shape:
+        return bool(np.mean(labels == in_photo) > np.mean(labels == in_face))
+    return labels.shape == in_photo.shape
 
 
 def open_reference(editor: Editor, source: Path, parts: Sequence[str], options: EditOptions) -> Portrait:

@@ -188,7 +188,7 @@ def edit_record(
     package: str | None = None,
     settings: Mapping[str, object] | None = None,
     when: str | None = None,
-    backend: str = "torch",
+    further: Mapping[str, object] | None = None,
 ) -> Edit:
     """Return what an output's history says of an edit.
 
@@ -198,7 +198,7 @@ def edit_record(
         package: Package that edits; by default that of the options.
         settings: Settings; by default the options that matter.
         when: Time of the edit in UTC, as ISO 8601; None for now.
-        backend: What ran the network; recorded with the settings unless it was PyTorch.
+        further: Settings that are no options of ``options``.
     """
     from retouch_common.photo.xmp import Edit
 
@@ -210,8 +210,7 @@ def edit_record(
             if entry.name not in _NOT_RECORDED
             and isinstance(value := getattr(options, entry.name), (bool, int, float, str))
         }
-    if backend != "torch":
-        settings = {**settings, "backend": backend}
+    settings = {**settings, **(further or {})}
     try:
         version = metadata.version(package.replace("_", "-"))
     except metadata.PackageNotFoundError:
