@@ -14,6 +14,7 @@ from mofrr.restore import CAUTION, Restorer
 from pyarrow import parquet
 from retouch_common.faces.alignment import align, whole_square
 from retouch_common.faces.face import Face
+from retouch_common.files import sha256
 from retouch_common.inference import face_plan, regions
 from retouch_common.inference.faces import NOISE_LEVEL
 from retouch_common.photo.sources import ArraySource
@@ -150,6 +151,9 @@ def test_the_command_writes_what_it_says(tmp_path, weights):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "out.report.json").read_text())
+    assert report["photo_sha256"] == sha256(tmp_path / "a.png")
+    assert report["weights_sha256"] == MoFRR.from_pretrained(weights).weights_sha256
+    assert report["program"].startswith("mofrr 0.")
     assert report["caution"] == CAUTION and report["steps"] == 3 and report["seed"] == 4 and report["samples"] == 2
     (face,) = report["faces"]
     assert set(face["undone"]) == {"white", "eye"} and 1 <= face["undone"]["eye"]["degree"] <= 5

@@ -18,7 +18,10 @@ aligned_option = click.option(
 
 
 @click.command()
-@training_options(data="Folder with raw/ and target/, FFHQR as published, or faces:DIR for plain portraits.")
+@training_options(
+    data="Folder with raw/ and target/, FFHQR as published, or faces:DIR for plain portraits; pictures:DIR to inpaint.",
+    presets=("paper", "recommended", "small", "inpainting", "tiny"),
+)
 @click.option(
     "--paired-fraction",
     type=click.FloatRange(0, 1, min_open=True),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from retouch_common.faces.alignment import FaceSquare
 from retouch_common.faces.face import Face
+from retouch_common.files import sha256
 from retouch_common.inference.face_plan import plan_faces, squares_in
 from retouch_common.inference.faces import ChangedFace, changed_face_rows, changed_image, face_change, run_on_faces
 from retouch_common.inference.names import REPORT, REPORT_PICTURES, sibling_path
@@ -168,10 +170,10 @@ class Restorer:
         faces = self.restore_faces(photo, plan.squares)
         rows = changed_face_rows(photo, faces, strength=chosen.strength)
         parts = face_parts(photo, plan.squares)
-        credentials = _content_credentials(source) if chosen.report else None  # before the photo may be replaced
+        given = _description_of(source) if chosen.report else {}  # before the photo may be replaced
         changed = write_photo(photo, target, rows, chosen, parts, weights=self.network.model.weights_sha256)
         if chosen.report:
-            self._write_report(faces, source, target, credentials)
+            self._write_report(faces, given, target)
         return replace(plan, changed=changed)
 
     def restore_faces(self, source: RowSource, squares: Sequence[FaceSquare]) -> list[RestoredFace]:
@@ -211,22 +213,21 @@ class Restorer:
             images={name: view[0].float().cpu().permute(1, 2, 0).contiguous().numpy() for name, view in images.items()},
         )
 
-    def _write_report(
-        self, faces: Sequence[RestoredFace], source: Path, target: Path, credentials: dict[str, Any] | None
-    ) -> None:
+    def _write_report(self, faces: Sequence[RestoredFace], given: Mapping[str, Any], target: Path) -> None:
         from retouch_common.files import write_atomically
         from retouch_common.training.sheets import save_sheet
 
         experts = self.options["experts"]
         report = {
             "caution": CAUTION,
-            "photo": source.name,
+            **given,
+            "program": f"mofrr {metadata.version('mofrr')}",
+            "weights_sha256": self.network.model.weights_sha256,
             "threshold": THRESHOLD,
             "steps": self.options["steps"] or self.network.config.steps,
             "seed": self.options["seeds"],
             "samples": self.options["samples"],
             "experts": "auto" if experts is None else list(experts),
-            "content_credentials": credentials,
             "faces": [face.as_json() for face in faces],
         }
         write_atomically(sibling_path(target, REPORT), (json.dumps(report, indent=2) + "\n").encode())
@@ -235,6 +236,15 @@ class Restorer:
             views = {"as given": (face.images["restored"] - face.change).clip(0, 1), **face.images}
             rows.append({name: torch.from_numpy(view).permute(2, 0, 1) for name, view in views.items()})
         save_sheet(sibling_path(target, REPORT_PICTURES), rows)
+
+
+def _description_of(photo: Path) -> dict[str, Any]:
+    """Return what the report says of a photo's file."""
+    return {
+        "photo": photo.name,
+        "photo_sha256": sha256(photo),
+        "content_credentials": _content_credentials(photo),
+    }
 
 
 def _content_credentials(photo: Path) -> dict[str, Any] | None:

@@ -67,7 +67,7 @@ set_option = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change one value of the configuration, e.g. model.blend=soft_light; may be repeated.",
+    help="Change one value of the configuration, e.g. train.lr=3e-4; may be repeated.",
 )
 
 
