@@ -33,7 +33,7 @@ def test_other_sizes(size, depth):
 
 
 def test_a_size_that_cannot_be_halved_is_refused():
-    with pytest.raises(ValueError, match="side is 40; it needs 4"):
+    with pytest.raises(ValueError, match="side 40 can be halved only 3 times"):
         Pix2Pix(40)
 
 

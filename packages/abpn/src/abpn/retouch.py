@@ -60,7 +60,7 @@ class RetouchOptions(PhotoOptions):
 
     @property
     def companions(self) -> tuple[str, ...]:
-        """Return the suffix of the mask's file, if it is written."""
+        """Return the ending of the mask's file, if it is written."""
         return (MASK,) if self.mask_out else ()
 
     @property

@@ -49,7 +49,7 @@ class InpaintOptions(PhotoOptions):
 
     @property
     def companions(self) -> tuple[str, ...]:
-        """Return the suffix of the damaged photo's file, if it is written."""
+        """Return the ending of the damaged photo's file, if it is written."""
         return (DAMAGED,) if self.damaged_out else ()
 
     @property

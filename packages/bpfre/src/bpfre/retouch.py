@@ -91,7 +91,7 @@ class RetouchOptions(PhotoOptions):
 
     @property
     def companions(self) -> tuple[str, ...]:
-        """Return the suffixes of the maps' files."""
+        """Return the endings of the maps' files."""
         return tuple(self.maps)
 
     @property
@@ -101,13 +101,13 @@ class RetouchOptions(PhotoOptions):
 
     @property
     def maps(self) -> dict[str, Sequence[str]]:
-        """Return which of ``MAPS`` to write, by suffix of the file."""
-        suffixes: dict[str, Sequence[str]] = {}
+        """Return which of ``MAPS`` to write, by ending of the file."""
+        endings: dict[str, Sequence[str]] = {}
         if self.attention_out:
-            suffixes = {ATTENTION_COARSE: MAPS[:1], ATTENTION_REFINED: MAPS[1:]}
+            endings = {ATTENTION_COARSE: MAPS[:1], ATTENTION_REFINED: MAPS[1:]}
         if self.mask_out:
-            suffixes[MASK] = MAPS
-        return suffixes
+            endings[MASK] = MAPS
+        return endings
 
 
 @dataclass(frozen=True)
@@ -257,10 +257,10 @@ class Retoucher:
         parts = face_parts(photo, plan.squares)
         edit = edit_record(opts, self.weights_sha256, further=self.settings)
         changed = write_photo(photo, target, rows, opts, parts, edit=edit)
-        for suffix, names in opts.maps.items():
-            layers = map_layers(faces, names, photo.height, photo.width, within_skin=suffix == MASK)
+        for ending, names in opts.maps.items():
+            layers = map_layers(faces, names, photo.height, photo.width, within_skin=ending == MASK)
             if layers:  # the coarse stage has no second map
-                write_map(sibling_path(target, suffix), photo.height, photo.width, layers)
+                write_map(sibling_path(target, ending), photo.height, photo.width, layers)
         return replace(plan, changed=changed)
 
     @property

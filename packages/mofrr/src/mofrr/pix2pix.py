@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 L1 = 100.0  # weight of L1 beside the adversarial loss
 BETAS = (0.5, 0.999)  # Adam's, of the discriminator
-MAX_DEPTH = 8  # layers down to one pixel, of an image of 256
+MAX_DEPTH = 8  # halvings: an image of 256 comes down to one pixel
 DROPOUT_LAYERS = 3  # the innermost ones on the way up
 
 
 class Pix2Pix(nn.Module):
-    """U-Net of 4x4 convolutions with stride 2, from the image to one pixel and back.
+    """U-Net of 4x4 convolutions with stride 2, down to one pixel of an image of 256 and back.
 
     Paper: "C64-C128-C256-C512-C512-C512-C512-C512", and dropout at test time too. Here: any width, and no dropout at
     test time, so that results repeat.
@@ -32,13 +32,13 @@ class Pix2Pix(nn.Module):
         super().__init__()
         depth = min(MAX_DEPTH, (size & -size).bit_length() - 1)
         if depth < 4:
-            raise ValueError(f"pix2pix halves images {depth} times only if their side is {size}; it needs 4")
+            raise ValueError(f"an image of side {size} can be halved only {depth} times; pix2pix needs at least 4")
         channels = [width * min(2**level, 8) for level in range(depth)]
         self.down = nn.ModuleList([nn.Conv2d(3, width, 4, 2, 1)])
         self.up = nn.ModuleList()
         for level in range(1, depth):
             shallow, deep = channels[level - 1], channels[level]
-            innermost = level == depth - 1  # whose one pixel cannot be normalised
+            innermost = level == depth - 1  # a single pixel cannot be normalised
             norm = nn.Identity() if innermost else nn.InstanceNorm2d(deep)
             self.down.append(nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(shallow, deep, 4, 2, 1), norm))
             skip = 0 if innermost else deep

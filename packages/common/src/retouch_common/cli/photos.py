@@ -116,7 +116,7 @@ max_pixels_option = click.option(
     type=click.IntRange(min=1),
     default=MAX_PIXELS,
     show_default=True,
-    help="Refuse larger photos (WebP and AVIF: a fifth), which small files can claim to be.",
+    help="Refuse larger photos (a fifth for WebP, AVIF, HEIC, JPEG XL and raw), which small files can claim to be.",
 )
 
 output_options = option_group(

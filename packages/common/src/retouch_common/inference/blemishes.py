@@ -50,7 +50,7 @@ class Blemish:
 
 
 class Blemishes:
-    """The blemishes of a face.
+    """The blemishes of a face, or of a whole photo.
 
     Args:
         change: Change of the face.

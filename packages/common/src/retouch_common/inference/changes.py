@@ -95,7 +95,7 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 class ReducedChange:
-    """Change of a face in a photo that is reduced by a whole number, for views: means of cells, in 8-bit levels.
+    """Change of a part of a photo that is reduced by a whole number, for views: means of cells, in 8-bit levels.
 
     Args:
         change: Change in the photo.

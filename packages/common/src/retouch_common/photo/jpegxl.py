@@ -113,8 +113,10 @@ def _run(path: Path, folder: Path, num_pixels: int) -> dict[str, Any]:
     seconds = round(SECONDS + SECONDS_PER_PIXEL * num_pixels)
     command = [sys.executable, "-I", jpegxl_worker.__file__, json.dumps(sys.path), str(memory), str(seconds)]
     result = subprocess.run([*command, path.absolute(), folder], stdin=subprocess.DEVNULL, capture_output=True)
-    if result.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise ValueError(f"{path}: decoding takes more than {seconds} seconds, too long for its size; convert it")
+    if result.returncode in (-signal.SIGXCPU, -signal.SIGKILL):  # the latter also where memory is short
+        too_long = f"decoding takes more than {seconds} seconds, too long for its size"
+        killed = "" if result.returncode == -signal.SIGXCPU else ", or the system ended it for want of memory"
+        raise ValueError(f"{path}: {too_long}{killed}; convert it")
     if result.returncode:
         raise ValueError(
             f"{path}: cannot be read, it is damaged or cut off, or needs more than {memory // 1_000_000} MB of memory"

@@ -9,7 +9,7 @@ MAX_PIXELS = 500_000_000
 """Default of the largest number of pixels; a small file can claim any size."""
 
 IN_MEMORY_SHARE = 5
-"""WebP and AVIF, which are decoded in memory, are limited to a fifth."""
+"""WebP, AVIF, HEIC, JPEG XL and raw, which are decoded in memory, are limited to a fifth."""
 
 
 def refuse_large(path: str | os.PathLike[str], name: str, width: int, height: int, limit: int | None) -> None:
