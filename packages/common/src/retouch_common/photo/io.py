@@ -4,11 +4,11 @@ A :class:`Photo` is opened lazily. Its pixels are read upright and as sRGB, as c
 bottom in bounded memory. Written pixels go back into the stored channels and colour space (see
 :mod:`retouch_common.photo.pixels`), together with alpha and metadata (see :mod:`retouch_common.photo.metadata`).
 
-Refused are files of several pages or frames, floating-point pixels, Lab colours, sides below 16 pixels, and outputs that
-cannot hold the photo (CMYK; 16 bits and transparency unless they are to be converted). Some damage shows only after the
-last row; reading that row raises then, so that no output is left. Losslessly coded WebP and AVIF are written losslessly;
-JPEG and other WebP and AVIF are lossy, also for unchanged pixels. WebP and AVIF encoders and the decoders of progressive
-JPEG and interlaced PNG keep the whole photo in memory.
+Refused are files of several pages or frames, floating-point pixels, Lab colours, sides below 16 pixels, and outputs
+that cannot hold the photo (CMYK; 16 bits and transparency unless they are to be converted). Some damage shows only
+after the last row; reading that row raises then, so that no output is left. Losslessly coded WebP and AVIF are written
+losslessly; JPEG and other WebP and AVIF are lossy, also for unchanged pixels. WebP and AVIF encoders and the decoders
+of progressive JPEG and interlaced PNG keep the whole photo in memory.
 """
 
 from __future__ import annotations
