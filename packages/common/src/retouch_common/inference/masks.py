@@ -42,7 +42,7 @@ def open_mask(given: Path, photo: Photo, meaning: str) -> RowSource:
     from retouch_common.photo.io import Photo
 
     if given.is_dir():
-        named = [file for file in sorted(given.iterdir()) if file.is_file() and file.stem == photo.path.stem]
+        named = [file for file in sorted(given.iterdir()) if file.stem == photo.path.stem and file.is_file()]
         if len(named) != 1:
             there = f"{len(named)} images are" if named else "no image is"
             raise ValueError(f"{photo.path}: in the folder {given} {there} named like it; one must say {meaning}")

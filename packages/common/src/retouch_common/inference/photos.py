@@ -9,6 +9,7 @@ A run over many files is :func:`retouch_common.cli.photo_runs.retouch_all`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
@@ -100,7 +101,9 @@ def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Seque
     from retouch_common.photo.io import Photo
 
     job = plan_job(source, target, options.endings)
-    refuse_collisions(job, kept=[*options.kept, *kept], overwrite=options.overwrite)
+    # A folder may have thousands of masks; an output that is not there is none of them.
+    masks = options.kept if any(map(os.path.lexists, job.outputs)) else ()
+    refuse_collisions(job, kept=[*masks, *kept], overwrite=options.overwrite)
     photo = Photo.open(source, max_pixels=options.max_pixels)
     photo.check_output(target, convert=options.convert)
     if options.sign is not None:
