@@ -119,8 +119,9 @@ def tests(session: nox.Session) -> None:
     command = ("python", "-m", "pytest", "-m", "not repro", "--durations=10", *folders)
     again = bool(os.environ.get("CI"))  # what fails, fails twice there: the second time alone, not on a busy machine
     several = (f"--numprocesses={processes}", "--dist=loadfile")  # which repeats what ran when a process died
-    session.run(*command, *coverage, *several, env=env, success_codes=[0, 1] if again else [0])
     failures = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
+    failures.unlink(missing_ok=True)  # of other sessions
+    session.run(*command, *coverage, *several, env=env, success_codes=[0, 1] if again else [0])
     if again and failures.is_file() and json.loads(failures.read_text(encoding="utf-8")):
         session.run(*command, "--last-failed", env=env)
 

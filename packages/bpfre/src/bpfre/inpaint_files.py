@@ -178,7 +178,8 @@ def inpaint_file(
     mask = _open_damage(photo, plan, options)
     damaged = DamagedPhoto(photo, mask)
     with ScratchDirectory("retouch-damaged-") as scratch:
-        drawn = Path(scratch) / "damaged.png"
+        companion = sibling_path(target, DAMAGED)
+        drawn = Path(scratch) / companion.name
         if options.damaged_out:  # now, since the photo may be replaced by its output
             painted = (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
             photo.write_stripes(drawn, painted, strip=options.strip)
@@ -187,7 +188,7 @@ def inpaint_file(
         edit = edit_record(options, retoucher.weights_sha256, further=retoucher.settings)
         write_photo(photo, target, rows, options, parts, edit=edit)
         if options.damaged_out:  # after the output, by which --skip-existing knows what is done
-            with atomic_output(sibling_path(target, DAMAGED)) as temporary:
+            with atomic_output(companion) as temporary:
                 shutil.copyfile(drawn, temporary)
     return plan
 

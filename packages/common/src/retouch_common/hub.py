@@ -51,7 +51,7 @@ def download(name: str, filename: str) -> Path:
     Raises:
         huggingface_hub.errors.HfHubHTTPError: If the hub refuses it.
         huggingface_hub.errors.EntryNotFoundError: If the repository, or without the hub the cache, lacks the file.
-        ValueError: If the download breaks off.
+        ValueError: If the download breaks off; with some releases of huggingface_hub, OSError.
     """
     from huggingface_hub import errors, hf_hub_download
 

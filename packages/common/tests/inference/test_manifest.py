@@ -38,6 +38,14 @@ def test_outputs_in_the_folder_are_not_inputs(photos):
     assert "deep/c.png" not in relative(read_manifest(str(photos), photos / "deep", recursive=True))
 
 
+@pytest.mark.parametrize("out", ["photos/results", "disk/results"])
+def test_outputs_behind_a_link_in_the_folder_are_not_inputs(photos, tmp_path, out):
+    (tmp_path / "disk" / "results").mkdir(parents=True)
+    (tmp_path / "disk" / "results" / "b.png").write_text("an output")
+    (photos / "results").symlink_to(tmp_path / "disk" / "results")
+    assert "results/b.png" not in relative(read_manifest(str(photos), tmp_path / out, recursive=True))
+
+
 @pytest.mark.parametrize("out", [".", ".."])
 def test_an_output_folder_around_the_photographs_does_not_hide_them(photos, out):
     assert relative(read_manifest(str(photos), photos / out)) == ["a.JPG", "b.png", "raw.cr2"]

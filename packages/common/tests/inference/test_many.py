@@ -111,9 +111,46 @@ def test_a_photograph_never_replaces_the_output_of_another_that_is_done(tmp_path
         assert contents(tmp_path / "out") == before
 
 
+def test_a_photograph_that_never_had_an_output_does_not_hold_one_back(tmp_path):
+    """x.png and x.jpg, of which the first was done and is then changed."""
+    draw(tmp_path / "in", 1)
+    Image.new("RGB", (32, 32)).save(tmp_path / "in" / "photo000.jpg")
+    (tmp_path / "list.txt").write_text("in/photo000.png\nin/photo000.jpg\n")
+    options = {"manifest": tmp_path / "list.txt", "suffix": ".tif"}
+    assert run(tmp_path, **options)[0] == (1, 0, 1)
+    Image.new("RGB", (48, 48)).save(tmp_path / "in" / "photo000.png")
+    assert run(tmp_path, **options)[0] == (1, 1, 1)
+    assert table(tmp_path)["photo000.png"]["status"] == "done"
+
+
+def test_companions_of_others_are_not_replaced_even_with_overwrite(tmp_path):
+    draw(tmp_path / "in", 1)
+    (tmp_path / "list.txt").write_text("in/photo000.png\n")
+    options = {"manifest": tmp_path / "list.txt", "endings": (".mask.png",)}
+    assert run(tmp_path, **options)[0] == (1, 0, 0)
+    mine = tmp_path / "out" / "in" / "photo000.mask.png"
+    mine.write_text("the mask of photo000")
+    draw(tmp_path / "in", 1, prefix="other").joinpath("other000.png").rename(tmp_path / "in" / "photo000.mask.png")
+    (tmp_path / "list.txt").write_text("in/photo000.png\nin/photo000.mask.png\n")
+    totals, (failure,) = run(tmp_path, **options, overwrite=True)
+    assert totals == (0, 1, 1) and "is that of" in failure
+    assert mine.read_text() == "the mask of photo000"
+
+
+def test_tables_that_do_not_name_companions_are_read(tmp_path):
+    draw(tmp_path / "in", 1)
+    assert run(tmp_path, endings=(".compare.jpg",))[0] == (1, 0, 0)
+    (tmp_path / "out" / "photo000.compare.jpg").write_text("the run's own")
+    old = parquet.read_table(tmp_path / "results.parquet").drop_columns("companions")
+    parquet.write_table(old, tmp_path / "results.parquet")
+    assert run(tmp_path, endings=(".compare.jpg",))[0] == (0, 1, 0)
+    assert run(tmp_path, endings=(".compare.jpg",), keep_times=True)[0] == (1, 0, 0)  # other settings
+
+
 def test_companions_that_no_run_wrote_are_kept(tmp_path):
     draw(tmp_path / "in", 1)
     assert run(tmp_path)[0] == (1, 0, 0)
+    assert table(tmp_path)["photo000.png"]["companions"] == []
     mine = tmp_path / "out" / "photo000.compare.jpg"
     mine.write_text("mine")
     totals, (failure,) = run(tmp_path, endings=(".compare.jpg",), keep_times=True)  # other settings: it is due

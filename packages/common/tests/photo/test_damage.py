@@ -391,6 +391,22 @@ def test_a_tile_that_holds_a_larger_image_is_refused_before_it_is_decoded(retouc
     assert time.process_time() - begin < 0.5
 
 
+def test_a_strip_that_is_filled_up_is_no_damage(tmp_path):
+    """libtiff takes the rows of the picture of a JPEG strip that has more, up to those of a strip."""
+    pixels = smooth_pixels(104, 96, 3, np.uint8)
+    strip = pyvips.Image.new_from_array(pixels).copy(interpretation="srgb").jpegsave_buffer(Q=95)
+    entries = [
+        (256, 3, 1, 96), (257, 3, 1, 100), (258, 3, 3, 158), (259, 3, 1, 7), (262, 3, 1, 6), (273, 4, 1, 164),
+        (277, 3, 1, 3), (278, 3, 1, 104), (279, 4, 1, len(strip)), (284, 3, 1, 1), (530, 3, 2, 1 << 16 | 1),
+        (296, 3, 1, 1),
+    ]  # fmt: skip
+    records = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + records + bytes(4)
+    path = tmp_path / "a.tif"
+    path.write_bytes(head + struct.pack("<HHH", 8, 8, 8) + strip)
+    assert len(head) == 158 and Photo.open(path).read().shape == (100, 96, 3)
+
+
 @pytest.mark.parametrize("tag", [256, 324, 325])
 def test_tiff_sizes_and_positions_of_a_wrong_type_are_refused(tmp_path, tag):
     """Positions as single bytes: libtiff reads pixels from elsewhere in the file."""

@@ -103,3 +103,16 @@ def test_gain_map_stays_announced_where_the_xmp_is_too_large(ultra_hdr, tmp_path
     assert "XMP (too large for JPEG)" in caplog.text
     written = read_segments(tmp_path / "out.jpg")
     assert Xmp(written.xmp).gain_map and written.gain_map is not None
+
+
+def test_other_gain_maps_are_not_announced_as_ultra_hdr(ultra_hdr, tmp_path):
+    """Such as Apple's, which the photo's XMP does not announce."""
+    image = pyvips.Image.black(8, 8).jpegsave_buffer()
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/><!-- urn:com:apple:photo:2020:aux:hdrgainmap -->'
+    apple = image[:2] + segment(APP1, XMP + packet) + image[2:]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(pyvips.Image.black(96, 64, bands=3).copy(interpretation="srgb").jpegsave_buffer() + apple)
+    photo = Photo.open(path)
+    assert photo._metadata.gain_map == apple
+    photo.write_stripes(tmp_path / "out.jpg", [photo.read()], edit=Edit(software="test", version="1"))
+    assert not Xmp(read_segments(tmp_path / "out.jpg").xmp).gain_map

@@ -306,6 +306,22 @@ def test_xmp_of_a_png_is_kept_wherever_it_stands_with_its_line_breaks(tmp_path, 
     assert not caplog.text
 
 
+def test_of_several_xmp_chunks_the_first_sound_one_is_kept(tmp_path, caplog):
+    damaged = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + b"not deflated")
+    sound = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + PACKET)
+    for number, chunks in enumerate([(damaged, sound, sound), (damaged,)]):
+        path = png_with(tmp_path / f"{number}.png", *chunks, at=33)
+        assert (Photo.open(path)._metadata.xmp or b"") == (PACKET if sound in chunks else b"")
+        rewritten(path, ".png")
+    assert "0.png: XMP (malformed); further XMP" in caplog.text and "1.png: XMP (malformed)" in caplog.text
+
+
+def test_large_chunks_that_are_not_compressed_are_named(tmp_path, caplog):
+    path = png_with(tmp_path / "a.png", chunk(b"prVt", bytes((1 << 26) + 1)), at=33)
+    rewritten(path, ".png")
+    assert "a.png: chunk prVt" in caplog.text
+
+
 def test_raw_profiles_of_a_png_are_read_or_named(tmp_path, caplog):
     """Of ImageMagick: XMP, EXIF that is damaged, and a colour profile, which no viewer takes from there."""
     profiles = {"xmp": PACKET, "exif": b"", "icc": b"profile"}

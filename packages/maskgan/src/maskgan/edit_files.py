@@ -135,8 +135,10 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Edit
     labels = read_labels(mask)
     photo = open_photo(src, target, options, kept=[mask])
     portrait = editor.open_source(photo, find_face(photo, options))
-    in_photo = _in_photo(portrait.labels, portrait.square, photo)
-    if _is_of_photo(labels, in_photo, portrait.labels):
+    in_photo = None
+    if labels.shape == (photo.height, photo.width):
+        in_photo = _in_photo(portrait.labels, portrait.square, photo)
+    if in_photo is not None and _is_of_photo(labels, in_photo, portrait.labels):
         painted = labels != in_photo  # resampling is not an edit
         inside = _in_face(painted, portrait.square, editor.size).astype(bool)
         labels = np.where(inside, _in_face(labels, portrait.square, editor.size), portrait.labels)
@@ -152,10 +154,8 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Edit
 
 
 def _is_of_photo(labels: np.ndarray, in_photo: np.ndarray, in_face: np.ndarray) -> bool:
-    """Return whether labels are of the photo, and not of the aligned face; if both have one size, by what they show."""
-    if in_photo.shape == in_face.shape == labels.shape:
-        return bool(np.mean(labels == in_photo) > np.mean(labels == in_face))
-    return labels.shape == in_photo.shape
+    """Return whether labels of the photo's size are of the photo, and not of an aligned face of the same size."""
+    return labels.shape != in_face.shape or bool(np.mean(labels == in_photo) > np.mean(labels == in_face))
 
 
 def open_reference(editor: Editor, source: Path, parts: Sequence[str], options: EditOptions) -> Portrait:

@@ -85,6 +85,8 @@ def read_manifest(name: str, out: Path, *, recursive: bool = False) -> list[Entr
         ValueError: If ``name`` is none of these, lists nothing, or pyarrow is missing.
     """
     require_pyarrow()
+    if name.encode(errors="ignore") != os.fsencode(name):
+        raise ValueError(f"{name.encode(errors='backslashreplace').decode()}: its name is not UTF-8; rename it")
     if Path(urlsplit(name).path if is_url(name) else name).suffix.lower() in LISTS:
         if recursive:
             raise ValueError(f"{name}: is a list; --recursive is for folders, leave it out")
@@ -135,14 +137,14 @@ def _found(name: str, out: Path, recursive: bool) -> list[Entry]:
             f"{name}: the name {which} is not UTF-8; rename it, or list the photos in a text file"
         ) from None
     base, output = (_comparable(path) for path in (named(place, name), out))
-    is_output_inside = output != base and output.is_relative_to(base)
+    is_around = base.is_relative_to(output)  # then all photographs lie below it
     entries = []
     for info, inside in found:
         relative = posixpath.relpath(inside, place)
         if info.type != FileType.File or not _is_photo(relative) or (pattern and not pattern.fullmatch(inside)):
             continue
         path = named(inside, name)
-        if is_output_inside and _comparable(path).is_relative_to(output):
+        if not is_around and _comparable(path).is_relative_to(output):
             continue
         entries.append(_entry(info, path, relative))
     return sorted(entries, key=lambda entry: entry.path)
@@ -150,9 +152,10 @@ def _found(name: str, out: Path, recursive: bool) -> list[Entry]:
 
 def _comparable(path: str | Path) -> Path:
     """Return a path that two names of a place on this machine share, or the path that stands for a URL."""
-    if isinstance(path, str) and is_url(path):
-        return storage_path(path)
-    return path if isinstance(path, Path) and ":" in path.parts[0] else Path(os.path.realpath(path))
+    if isinstance(path, str):
+        return storage_path(path) if is_url(path) else Path(os.path.realpath(path))
+    stands_for_url = path.parts[0].endswith(":") and not path.is_absolute()
+    return path if stands_for_url else Path(os.path.realpath(path))
 
 
 def _translated(token: str) -> str:

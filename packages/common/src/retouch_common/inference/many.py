@@ -120,10 +120,12 @@ class _Run:
         self._out = options.out
         self.due = {entry.path: entry for entry in entries if self._is_due(entry)}
         self.finished = self.done = 0
-        self._jobs = {entry.path: self._job(entry, plan) for entry in entries}
-        order = sorted(self._jobs, key=self.due.__contains__)  # outputs that are there come first: they stay
-        collisions = find_collisions([self._jobs[path] for path in order], kept=options.kept, overwrite=True)
-        self._refused = {order[index]: reason for index, reason in collisions.items()}
+        others = [entry.path for entry in entries if entry.path not in self.due]
+        owners = {path: job for path in others if (job := self._finished_job(path))}  # first: their outputs stay
+        self._jobs = owners | {path: self._job(entry, plan) for path, entry in self.due.items()}
+        kept = [*options.kept, *(_path(path) for path in others if path not in owners)]
+        collisions = find_collisions(list(self._jobs.values()), kept=kept, overwrite=True)
+        self._refused = {path: collisions[index] for index, path in enumerate(self._jobs) if index in collisions}
 
     def tasks(self) -> Iterator[Task]:
         """Yield the photographs to process, each recorded as started; record those that are refused."""
@@ -177,10 +179,14 @@ class _Run:
 
     def _job(self, entry: Entry, plan: Plan) -> Job:
         source, relative = _path(entry.path), Path(entry.relative)
-        row = self._table.rows.get(entry.path)
-        if entry.path not in self.due:  # its output is known, and only compared with those of others
-            return Job(source, _path(row.output) if row and row.output else self._out.path / relative)
         return plan(source, self._out.path / output_name(source, relative, self._options.suffix))
+
+    def _finished_job(self, path: str) -> Job | None:
+        """Return the job whose outputs are there, None if there are none."""
+        row = self._table.rows.get(path)
+        if row is None or not row.output or not self._holds(row.output):
+            return None
+        return Job(_path(path), _path(row.output), tuple(map(_path, row.companions or ())))
 
     def _refusal(self, entry: Entry, job: Job) -> str | None:
         """Return why a photograph cannot be processed, before a worker tries."""
@@ -188,6 +194,8 @@ class _Run:
             return f"{entry.path}: {entry.reason or 'no such file'}"
         row = self._table.rows.get(entry.path)
         own = {row.output, *(row.companions or ())} if row else set()
+        if row is not None and row.companions is None and row.output == self._out.name(job.target):
+            own |= set(map(self._out.name, job.companions))  # tables did not always name them
         for path in job.outputs:
             if path == job.source or (path.exists() and job.source.exists() and path.samefile(job.source)):
                 return f"{entry.path}: the output is the input; choose another OUT"

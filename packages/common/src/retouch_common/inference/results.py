@@ -130,7 +130,8 @@ def _read(path: Path) -> dict[str, Result]:
         raise ValueError(
             f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}); choose another file"
         ) from None
-    if table.schema.names != list(Result._fields):
+    names = table.schema.names  # those of earlier versions lack the last column
+    if names not in (list(Result._fields), list(Result._fields[:-1])):
         raise ValueError(f"{path}: is not a results table of this program; choose another file")
     columns = [column.to_pylist() for column in table.columns]
-    return {row.path: row for row in map(Result._make, zip(*columns, strict=True))}
+    return {row[0]: Result(*row) for row in zip(*columns, strict=True)}

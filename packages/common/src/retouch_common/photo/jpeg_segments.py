@@ -25,7 +25,8 @@ ICC, MPF, _ISO_GAIN_MAP = b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496
 PHOTOSHOP = b"Photoshop 3.0\0"
 APP0, APP1, APP2, _APP11, APP13, _APP14, COM, _SOS = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE, 0xDA
 MAX_DATA = 65533  # bytes of a segment's data
-_GAIN_MAP_XMP = (b"http://ns.adobe.com/hdr-gain-map/1.0/", b"urn:com:apple:photo:2020:aux:hdrgainmap")
+_ULTRA_HDR = b"http://ns.adobe.com/hdr-gain-map/1.0/"
+_GAIN_MAP_XMP = (_ULTRA_HDR, b"urn:com:apple:photo:2020:aux:hdrgainmap")
 MP_ENTRIES = 0xB002
 _MAX_IMAGES = 64  # of an index
 
@@ -161,13 +162,16 @@ def _indexed_images(base: int, content: bytes) -> list[tuple[int, int]]:
 def is_gain_map(image: bytes) -> bool:
     """Return whether a JPEG image says that it is a gain map."""
     iso = any(marker == APP2 and content.startswith(_ISO_GAIN_MAP) for _, marker, content in _segments(image))
-    return iso or is_gain_map_of_xmp(image)
+    return iso or any(name in packet for packet in _xmp_packets(image) for name in _GAIN_MAP_XMP)
 
 
-def is_gain_map_of_xmp(image: bytes) -> bool:
-    """Return whether its XMP says so, as that of Ultra HDR does; the photo's XMP then announces it."""
-    packets = (content for _, marker, content in _segments(image) if marker == APP1 and content.startswith(XMP))
-    return any(name in packet for packet in packets for name in _GAIN_MAP_XMP)
+def is_ultra_hdr_gain_map(image: bytes) -> bool:
+    """Return whether its XMP says that it is one of Ultra HDR, which the photo's XMP then announces."""
+    return any(_ULTRA_HDR in packet for packet in _xmp_packets(image))
+
+
+def _xmp_packets(image: bytes) -> Iterator[bytes]:
+    return (content for _, marker, content in _segments(image) if marker == APP1 and content.startswith(XMP))
 
 
 def upright_gain_map(image: bytes, orientation: int, max_pixels: int) -> bytes:

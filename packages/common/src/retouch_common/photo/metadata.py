@@ -31,7 +31,7 @@ from retouch_common.photo.image_resources import join_resources, split_resources
 from retouch_common.photo.jpeg_segments import (
     MAX_EXIF,
     MAX_XMP,
-    is_gain_map_of_xmp,
+    is_ultra_hdr_gain_map,
     read_segments,
     upright_gain_map,
 )
@@ -139,7 +139,7 @@ def _read_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     losses = [*found.others, *(f"raw profile {name!r}" for name in profiles if name not in RAW_PROFILES)]
     losses += [MALFORMED] if found.exif_block is None and ("exif" in profiles or "app1" in profiles) else []
     if "xmp" in profiles and (found.xmp is not None or not profiles["xmp"]):
-        losses.append("XMP (malformed)" if found.xmp is None else "further XMP")
+        losses.append("further XMP" if profiles["xmp"] else "XMP (malformed)")
     colour = found.colour
     if found.embedded_profile and (metadata.profile is None or b"cICP" in colour):
         losses.append(UNUSED_PROFILE)
@@ -272,7 +272,7 @@ def _outgoing_xmp(out: Metadata, target: Format, edit: Edit | None, losses: list
         xmp = Xmp()
     if xmp.depth_map:
         losses.append("depth map")
-    announced = out.gain_map is not None and (xmp.gain_map or is_gain_map_of_xmp(out.gain_map))
+    announced = out.gain_map is not None and (xmp.gain_map or is_ultra_hdr_gain_map(out.gain_map))
     xmp.update()
     gain_map = len(out.gain_map) if out.gain_map is not None and announced else None
     packet = _packet(xmp, gain_map, edit)

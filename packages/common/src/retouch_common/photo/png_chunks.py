@@ -20,6 +20,7 @@ from retouch_common.photo.damage import DamageError
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
 _COLOUR = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
 _STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf", b"pHYs")
 # What describes the old pixels or their coding.
@@ -91,8 +92,8 @@ def read_chunks(path: str | os.PathLike[str]) -> PngChunks:
     """Read the chunks of a PNG file.
 
     Raises:
-        DamageError: If its end is missing: chunks that follow the pixels may be, too. Or a chunk besides the pixels has
-            more than 64 MB, or the compressed ones hold more: libvips inflates them whenever it opens the file.
+        DamageError: If its end is missing: chunks that follow the pixels may be, too. Or compressed text and profile
+            hold more than 64 MB: libvips inflates them whenever it opens the file.
     """
     found, inflated = PngChunks(), 0
     size = os.path.getsize(path)
@@ -105,9 +106,12 @@ def read_chunks(path: str | os.PathLike[str]) -> PngChunks:
             if kind in (b"IDAT", b"PLTE"):
                 continue
             if length > _LIMIT:
-                raise DamageError(f"its chunk {kind.decode('latin-1')} has more than {_LIMIT >> 20} MB")
+                if kind in _COMPRESSED:
+                    raise DamageError(f"its chunk {kind.decode('latin-1')} has more than {_LIMIT >> 20} MB")
+                found.others.append(CREDENTIALS if kind == _C2PA else f"chunk {kind.decode('latin-1')}")
+                continue
             data = file.read(length)
-            if kind in (b"zTXt", b"iTXt", b"iCCP"):
+            if kind in _COMPRESSED and (kind != b"iTXt" or data.partition(b"\0")[2][:1] == b"\1"):
                 inflated += len(_content(kind, data, _LIMIT + 1 - inflated))
                 if inflated > _LIMIT:
                     raise DamageError(f"its text and colour profile have more than {_LIMIT >> 20} MB")
@@ -158,8 +162,10 @@ def _store(found: PngChunks, kind: bytes, data: bytes) -> None:
         elif keyword != XMP_KEYWORD:
             found.text.append((kind, data))
         else:
-            found.others += ["further XMP"] if found.xmp is not None else []
-            found.xmp = _content(kind, data) if found.xmp is None else found.xmp
+            packet = _content(kind, data)
+            if found.xmp or not packet:
+                found.others.append("further XMP" if packet else "XMP (malformed)")
+            found.xmp = found.xmp or packet or None
     elif kind in _COLOUR:
         found.colour[kind] = data
     elif kind == b"pHYs" and len(data) == 9:

@@ -30,6 +30,7 @@ _UNSUPPORTED = {
     34925: "LZMA", 50000: "Zstandard", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
 _NONE, _DEFLATE, _OLD_JPEG, _JPEG = 1, (8, 32946), 6, 7
+_JPEG_UNIT = 16  # a strip's rows may be filled up to a multiple
 _PIECE = 1 << 20  # bytes read and inflated at a time
 
 
@@ -113,10 +114,10 @@ def _segments(entries: dict[int, Entry], size: int) -> list[tuple[int, int]]:
 
 
 def _segment_pixels(entries: dict[int, Entry]) -> int:
-    """Return the number of pixels of a strip or tile."""
+    """Return the number of pixels of a strip or tile, as some writers pad it."""
     if _TILE_WIDTH in entries:
         return _number(entries, _TILE_WIDTH) * _number(entries, _TILE_HEIGHT)
-    height = _number(entries, _HEIGHT)
+    height = -(-_number(entries, _HEIGHT) // _JPEG_UNIT) * _JPEG_UNIT
     return _number(entries, _WIDTH) * min(height, _number(entries, _STRIP_ROWS, height))
 
 
