@@ -131,7 +131,8 @@ def _delete_leftovers(folder: str, prefix: str) -> None:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in [entry for entry in entries if re.match(re.escape(prefix) + _RANDOM + r"(\.|$)", entry.name)]:
             with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False) != (prefix != _TEMPORARY):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder == (prefix == _TEMPORARY):  # files beside outputs, folders elsewhere
                     continue
                 status = entry.stat(follow_symlinks=False)
                 if status.st_uid == os.getuid() and time.time() - status.st_mtime > _GRACE:
