@@ -216,7 +216,7 @@ _SMALL = Config(
         schedule="cosine",
         warmup=200,
         clip=1.0,
-        precision="bf16",
+        precision="auto",
         channels_last=True,
         workers=1,
         sheet_every=400,
@@ -236,7 +236,7 @@ PRESETS: dict[str, Config] = {
     "recommended": Config(
         model=ModelConfig(attention_norm=True),
         loss=LossConfig(pixel=10.0, adversarial=0.1, identity=0.1),
-        train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="bf16", channels_last=True),
+        train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="auto", channels_last=True),
     ),
     "small": _SMALL,
     # The bundled weights for inpainting (section 4.7): 256 pixels, finest features at 128.

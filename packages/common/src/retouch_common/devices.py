@@ -46,21 +46,20 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
     if name not in PRECISIONS:
         raise ValueError(f"precision {name!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-    native_bf16 = (
-        torch.cuda.get_device_capability(device) >= (8, 0) if device.type == "cuda" else _cpu_computes_in_bf16()
-    )
     if name == "auto":
-        return torch.bfloat16 if native_bf16 else torch.float32
-    if name == "bf16" and device.type == "cuda" and not native_bf16:
+        return torch.bfloat16 if computes_in_bf16(device) else torch.float32
+    if name == "bf16" and device.type == "cuda" and not computes_in_bf16(device):
         raise ValueError("precision bf16 needs a GPU of compute capability 8.0 or newer; use fp16 or fp32")
     if name == "fp16" and device.type == "cpu":
         raise ValueError("precision fp16 needs a GPU; use fp32 or bf16 on the CPU")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
-def _cpu_computes_in_bf16() -> bool:
-    """Return whether the CPU has bf16 instructions; without them bf16 convolutions are slower than fp32."""
+def computes_in_bf16(device: torch.device) -> bool:
+    """Return whether a GPU or the CPU has bf16 instructions; without them bf16 convolutions are slower than fp32."""
     import torch
 
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public name for them yet
     return any(getattr(torch.cpu, name, bool)() for name in tests)

@@ -99,7 +99,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
     assert not (tmp_path / "parts" / "weights").exists()
     monkeypatch.undo()
     fit(task(), tmp_path / "parts", device="cpu", report=said.append)
-    assert f"resuming {tmp_path / 'parts'} after step 1" in said
+    assert f"resuming {tmp_path / 'parts'} after step 1, on cpu in fp32" in said
     a, b = (torch.load(tmp_path / run / "weights" / "model.pt", weights_only=True) for run in ("whole", "parts"))
     assert torch.equal(a["weight"], b["weight"]) and torch.equal(a["bias"], b["bias"])
 

@@ -132,6 +132,19 @@ def test_precision_and_several_runners_in_one_process(precision):
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
 
 
+@pytest.mark.parametrize(("instructions", "precision"), [(False, "fp32"), (True, "bf16")])
+def test_auto_is_what_the_cpu_computes_in_and_emulation_is_warned_of(monkeypatch, caplog, instructions, precision):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions, raising=False)
+    with Runner(precision="auto", cpu=True) as runner:
+        assert runner.precision == precision
+    assert not caplog.records
+    with Runner(precision="bf16", cpu=True) as runner:
+        assert runner.precision == "bf16"
+    assert [record for record in caplog.messages if "only emulates bf16" in record] == caplog.messages
+    assert bool(caplog.messages) == (not instructions)
+
+
 def test_clip_returns_the_norm_before():
     with Runner(cpu=True) as runner:
         model = runner.prepare(torch.nn.Linear(1, 1, bias=False))
@@ -143,8 +156,8 @@ def test_clip_returns_the_norm_before():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "half"}, "'half' is not one of fp32, bf16, fp16"),
-        ({"precision": "fp16", "cpu": True}, "fp16 needs a CUDA device"),
+        ({"precision": "half"}, "'half' is unknown; choose one of auto, fp32, bf16, fp16"),
+        ({"precision": "fp16", "cpu": True}, "fp16 needs a GPU"),
         ({"accumulate": 0}, "at least 1"),
     ],
 )

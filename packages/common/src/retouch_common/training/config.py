@@ -25,7 +25,7 @@ class TrainConfig:
         warmup: Steps of linear warm-up.
         clip: Largest gradient norm; 0 does not clip.
         ema: Decay of the weights' moving average, which is what is evaluated and kept; 0 keeps none.
-        precision: "fp32", "bf16" or "fp16".
+        precision: "fp32", "bf16", "fp16" or "auto": bf16 where the hardware computes in it, else fp32.
         channels_last: Keep tensors in channels-last memory order.
         workers: Data loading processes.
         seed: Seed of weights and data order.
@@ -45,7 +45,7 @@ class TrainConfig:
     warmup: int = 0
     clip: float = 0.0
     ema: float = 0.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
     workers: int = 4
     seed: int = 0

@@ -56,7 +56,8 @@ def fit(
         if runner.is_main:
             for name, text in {"config.yaml": dump_yaml(task.config), **task.run_files()}.items():
                 (out / name).write_text(text, encoding="utf-8")
-            report(f"resuming {out} after step {start_step}" if start_step else f"training {out}: {cfg.steps} steps")
+            begun = f"resuming {out} after step {start_step}" if start_step else f"training {out}: {cfg.steps} steps"
+            report(f"{begun}, on {runner.device} in {runner.precision}")
         batches = task.batches(start_step)
         monitor = Monitor(
             out, total_steps=cfg.steps, start_step=start_step, items_per_step=cfg.batch_size, every=cfg.log_every,
@@ -101,7 +102,7 @@ def dry_run(task: Task, *, device: str = "auto", report: Callable[[str], None] =
         report(dump_yaml(task.config).rstrip())
         report(f"data: {task.describe_data()}")
         report(f"parameters: {sum(p.numel() for p in task.networks[task.kept].parameters()):,}")
-        report(f"device: {runner.device}, {runner.num_processes} process(es)")
+        report(f"device: {runner.device}, {runner.num_processes} process(es), {runner.precision}")
         report("losses: " + ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()))
         report("dry run: no run directory was written")
 

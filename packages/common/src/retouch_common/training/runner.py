@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -28,10 +29,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from retouch_common.devices import computes_in_bf16, resolve_precision
 from retouch_common.training.checkpoint import Tensors
 from retouch_common.training.state import random_state, set_random_state
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+logger = logging.getLogger(__name__)
 
 
 class Runner:
@@ -41,7 +45,8 @@ class Runner:
     ends after its step and saves; the second ends the process at once.
 
     Args:
-        precision: "fp32", "bf16" (autocast), or "fp16" (autocast and loss scaling, CUDA only).
+        precision: "fp32", "bf16" (autocast), "fp16" (autocast and loss scaling, CUDA only), or "auto", see
+            :func:`retouch_common.devices.resolve_precision`.
         accumulate: Number of micro-batches whose gradients are averaged in one step.
         cpu: Stay on the CPU even where there is a GPU.
         find_unused_parameters: Needed where a step leaves some parameters without a gradient.
@@ -51,6 +56,7 @@ class Runner:
         num_processes: Processes that train together.
         process_index: Number of this one.
         is_main: Whether this is the one that writes files.
+        precision: "fp32", "bf16" or "fp16".
         accelerator: accelerate's object, for anything not offered here.
 
     Raises:
@@ -68,7 +74,9 @@ class Runner:
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 
-        _check(precision, accumulate, cpu)
+        precision = _resolve(precision, cpu)
+        if accumulate < 1:
+            raise ValueError(f"gradient accumulation over {accumulate} micro-batches: it must be at least 1")
         _forget_previous()
         self.accelerator = Accelerator(
             mixed_precision="no" if precision == "fp32" else precision,
@@ -210,16 +218,13 @@ def _leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _check(precision: str, accumulate: int, cpu: bool) -> None:
-    on_gpu = torch.cuda.is_available() and not cpu
-    if precision not in ("fp32", "bf16", "fp16"):
-        raise ValueError(f"precision '{precision}' is not one of fp32, bf16, fp16")
-    if precision == "fp16" and not on_gpu:
-        raise ValueError("precision fp16 needs a CUDA device; use bf16 or fp32 on the CPU")
-    if precision == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ValueError("precision bf16 is not supported by this GPU; use fp32 or fp16")
-    if accumulate < 1:
-        raise ValueError(f"gradient accumulation over {accumulate} micro-batches: it must be at least 1")
+def _resolve(precision: str, cpu: bool) -> str:
+    """Return the precision to train in, "fp32", "bf16" or "fp16"; warn of one that the device only emulates."""
+    device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
+    dtype = resolve_precision(precision, device)
+    if dtype == torch.bfloat16 and not computes_in_bf16(device):
+        logger.warning("this CPU only emulates bf16, many times slower than fp32; train.precision=auto avoids it")
+    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
 
 
 def _forget_previous() -> None:
