@@ -284,7 +284,7 @@ PRESETS: dict[str, Config] = {
     # What works best on one GPU.
     "recommended": Config(
         model=ModelConfig(combine_base="experts", gates="probability"),
-        train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="bf16", channels_last=True),
+        train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="auto", channels_last=True),
     ),
     # The bundled weights: nine million parameters.
     "small": Config(
@@ -318,7 +318,7 @@ PRESETS: dict[str, Config] = {
             warmup=100,
             clip=1.0,
             ema=0.998,
-            precision="bf16",
+            precision="auto",
             channels_last=True,
             workers=1,
             sheet_every=500,
@@ -365,11 +365,11 @@ PRESETS: dict[str, Config] = {
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "small": {
-        "router": {"train.steps": 6000, "train.batch_size": 16, "train.lr": 2e-3, "train.sheet_every": 1000},
-        "degree": {"train.steps": 1200, "train.batch_size": 16, "train.sheet_every": 400},
-        "expert": {"train.steps": 2000, "train.sheet_every": 500, "loss.simple": 10.0, "loss.ssim": 0.3},
-        "shared": {"train.steps": 3000, "train.sheet_every": 1000, "loss.simple": 10.0, "loss.ssim": 0.3},
-        "combine": {"train.steps": 1500, "train.sheet_every": 500, "loss.ssim": 0.3},
+        "router": {"train.steps": 2400, "train.batch_size": 16, "train.lr": 2e-3, "train.sheet_every": 1000},
+        "degree": {"train.steps": 400, "train.batch_size": 16, "train.sheet_every": 200},
+        "expert": {"train.steps": 600, "train.sheet_every": 200, "loss.simple": 10.0, "loss.ssim": 0.3},
+        "shared": {"train.steps": 1200, "train.sheet_every": 400, "loss.simple": 10.0, "loss.ssim": 0.3},
+        "combine": {"train.steps": 300, "train.sheet_every": 100, "loss.ssim": 0.3},
     },
 }
 """Overrides of presets for kinds of stages, by preset and kind."""
