@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the tests beside it
 from api_requests import ADDRESS
-from edit_page import address, browser, edit_page, files  # noqa: F401
+from edit_page import address, browser, edit_page, edit_page_of_two, files  # noqa: F401
 from flat_editor import HEIGHT, MARKS, WIDTH, FlatEditor
 
 

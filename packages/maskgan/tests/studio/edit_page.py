@@ -1,5 +1,7 @@
 """Page object of the Edit tool in headless Chromium."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from flat_editor import SIZE, encoded, portrait_pixels
@@ -65,3 +67,14 @@ def edit_page(browser, address, files):
     """The page with anna.png open."""
     with open_tool(EditPage, browser, address, files / "anna.png", height=800) as page:
         yield page
+
+
+@pytest.fixture
+def edit_page_of_two(browser, files, editor):
+    """As edit_page, in a studio that has a second tool."""
+    context = ToolContext(folder=files)
+    tool = create_tool(lambda: EditSession(editor), context)
+    tools = [tool, replace(tool, name="second", title="Second", order=tool.order + 1)]
+    with serve(create_app(tools, context, TOKEN, one_time_token=ONE_TIME_TOKEN)) as address:
+        with open_tool(EditPage, browser, address, files / "anna.png", height=800) as page:
+            yield page

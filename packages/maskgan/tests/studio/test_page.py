@@ -325,6 +325,46 @@ def test_everything_can_be_named_and_reached_by_keys(edit_page):
     assert edit_page.page.locator("#labels").evaluate("(c) => c.style.opacity") == "0"
 
 
+def visit_another_tool(page):
+    """Follow the tabs to the second tool and back."""
+    for name in ("second", "edit"):
+        page.page.click(f"#tabs a[href*='/{name}/']")  # a warning before leaving would keep the page
+        page.page.wait_for_url(f"**/{name}/?file=*")
+        page.page.wait_for_selector("html[data-ready]")
+    page.rendered()
+
+
+def test_what_was_painted_is_there_again_after_a_visit_of_another_tool(edit_page_of_two):
+    page = edit_page_of_two
+    page.choose(".slot[data-component=hair] .thumb", page.folder / "ben.png")
+    page.page.wait_for_selector(".slot[data-component=hair].assigned")
+    revision = page.rendered()
+    page.keys("h")
+    page.stroke((5, 50), (20, 50))
+    page.rendered(revision)
+    painted, face = page.mask(), page.pixels()
+    assert page.unsaved()
+    visit_another_tool(page)
+    np.testing.assert_array_equal(page.mask(), painted)
+    np.testing.assert_array_equal(page.pixels(), face)
+    assert page.page.locator(".slot[data-component=hair].assigned").count() == 1
+    assert page.unsaved()
+    page.page.click("#reset-mask")
+    np.testing.assert_array_equal(page.mask(), plain_mask(SIZE))
+
+
+def test_a_mask_is_there_again_if_the_server_has_closed_the_photo(edit_page_of_two):
+    page = edit_page_of_two
+    page.errors_expected = True
+    page.keys("h")
+    page.stroke((5, 50), (20, 50))
+    painted = page.mask()
+    assert (painted != plain_mask(SIZE)).any()
+    page.page.route("**/edit/**/labels", lambda route: route.fulfill(status=404, json={"error": "closed"}), times=1)
+    visit_another_tool(page)
+    np.testing.assert_array_equal(page.mask(), painted)
+
+
 def test_it_fits_small_windows_and_tablets(edit_page):
     (edit_page.folder / LONG_NAME).write_bytes(encoded(portrait_pixels()))
     edit_page.choose("#open", edit_page.folder / LONG_NAME)

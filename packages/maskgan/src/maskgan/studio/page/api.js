@@ -1,6 +1,6 @@
 // Requests of the Edit tool.
 
-import { RequestError, fetchOk, post, readDownload } from "../shell/api.js";
+import { RequestError, fetchOk, post, postJson, readDownload } from "../shell/api.js";
 
 export const faceUrl = (id) => `api/photos/${id}/face.png`;
 
@@ -46,18 +46,12 @@ export async function encodeLabels(labels) {
   return (await post("api/labels/encode", labels)).blob();
 }
 
-function encodeEdit({ labels, ...edit }) {
-  let text = "";
-  for (let at = 0; at < labels.length; at += 8192) text += String.fromCharCode(...labels.subarray(at, at + 8192));
-  return JSON.stringify({ ...edit, labels: btoa(text) });
-}
-
-export async function render(state) {
-  return (await post("api/render", encodeEdit(state), "application/json")).json();
+export async function render(edit) {
+  return (await postJson("api/render", edit)).json();
 }
 
 // kind: "photo", "change" or "face"
-export async function exportResult(kind, state, options = {}) {
-  const response = await post(`api/export/${kind}`, encodeEdit({ ...state, options }), "application/json");
+export async function exportResult(kind, edit, options = {}) {
+  const response = await postJson(`api/export/${kind}`, { ...edit, options });
   return readDownload(response, `edited-${kind}`);
 }

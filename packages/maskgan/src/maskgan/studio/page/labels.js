@@ -8,6 +8,17 @@ export class Labels {
     this.data = new Uint8Array(size * size);
   }
 
+  // The classes as base64.
+  get text() {
+    let text = "";
+    for (let at = 0; at < this.data.length; at += 8192) text += String.fromCharCode(...this.data.subarray(at, at + 8192));
+    return btoa(text);
+  }
+
+  set text(value) {
+    this.data.set(Uint8Array.from(atob(value), (letter) => letter.charCodeAt(0)));
+  }
+
   contains(x, y) {
     return x >= 0 && y >= 0 && x < this.size && y < this.size;
   }

@@ -5,6 +5,7 @@ import { Compare } from "../shell/compare.js";
 import { EXPORT_DEFAULTS, bindExport, exportOptions, save } from "../shell/export.js";
 import { showFaceChoice } from "../shell/faces.js";
 import { chooseFile } from "../shell/files.js";
+import { keepForPhoto, keptForPhoto } from "../shell/kept.js";
 import { LiveRender, formatTime } from "../shell/live.js";
 import { byId, chooseAndOpen, loadAbout, notice, reportError, start, withBusy } from "../shell/shell.js";
 import { Store } from "../shell/store.js";
@@ -20,6 +21,8 @@ import { MaskView } from "./view.js";
 const about = await loadAbout();
 const store = new Store({
   photo: null, // description of the edited photo
+  mask: "", // as of Labels.text, for keeping
+  sources: null, // as of Sources.kept
   tool: "brush",
   classIndex: about.classes.indexOf("hair"),
   lastClass: 1,
@@ -31,6 +34,7 @@ const store = new Store({
   ...EXPORT_DEFAULTS,
   unsaved: false,
 });
+keepForPhoto(store, ["photo", "mask", "sources", "unsaved"]);
 
 const labels = new Labels(about.size);
 let originalLabels = labels.data.slice(); // the photo's original mask
@@ -40,17 +44,19 @@ const history = new History(labels, (box) => {
   if (box) {
     view.draw(box);
     live.schedule();
-    store.set({ unsaved: true });
+    maskChanged();
   }
   byId("undo").disabled = !history.canUndo;
   byId("redo").disabled = !history.canRedo;
 });
 
+const maskChanged = () => store.set({ mask: labels.text, unsaved: true });
+
 // --- live rendering
 
 const currentEdit = () => {
   const photo = store.get("photo");
-  return photo && { photo: photo.id, labels: labels.data, parts: sources.parts, view: store.get("view") };
+  return photo && { photo: photo.id, labels: labels.text, parts: sources.parts, view: store.get("view") };
 };
 
 const live = new LiveRender(api.render, currentEdit, {
@@ -93,17 +99,36 @@ const uploadPhoto = (file, aligned) => openFile(file, about.upload_bytes, { alig
 async function openPhoto(file, aligned = false) {
   if (store.get("unsaved") && !aligned && !window.confirm("Open another photo? The mask you painted has not been saved.")) return;
   notice.clear();
+  const kept = typeof file === "string" ? keptForPhoto({ file }) : null;
   try {
-    await show(await withBusy(`Finding the face${file.name ? ` in ${file.name}` : ""}`, () => uploadPhoto(file, aligned)));
+    await withBusy(`Finding the face${file.name ? ` in ${file.name}` : ""}`, async () => {
+      if (kept) await reopen(file, aligned, kept);
+      else await show(await uploadPhoto(file, aligned));
+    });
   } catch (error) {
     handleError(error, () => openPhoto(file, true));
   }
 }
 
-async function show(photo) {
-  const mask = await api.photoLabels(photo.id);
-  labels.data.set(mask);
-  originalLabels = mask;
+// Show a photo as it was left. The server may have closed it, and with it a network that was adapted to the face.
+async function reopen(file, aligned, kept) {
+  try {
+    await show(kept.photo, kept.mask);
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    const photo = await uploadPhoto(file, aligned);
+    const { face } = kept.photo;
+    await show(face ? await api.openFace(photo.id, face) : photo, kept.mask);
+  }
+  if (kept.sources) sources.kept = kept.sources;
+  store.set({ unsaved: kept.unsaved });
+}
+
+// mask: what was painted, as of Labels.text
+async function show(photo, mask = "") {
+  originalLabels = await api.photoLabels(photo.id);
+  labels.data.set(originalLabels);
+  if (mask) labels.text = mask;
   pointer.lastPoint = null;
   delete document.body.dataset.empty;
   byId("welcome").hidden = true;
@@ -112,7 +137,7 @@ async function show(photo) {
   compare.set(0);
   view.draw();
   view.fit();
-  store.set({ photo, unsaved: false });
+  store.set({ photo, mask, unsaved: false });
   sources.setOwn(photo);
   history.clear();
   live.schedule();
@@ -138,7 +163,10 @@ function showFaces() {
 store.subscribe(["photo"], showFaces);
 
 const sources = new Sources(byId("slots"), about.components, {
-  onChange: () => live.schedule(),
+  onChange() {
+    live.schedule();
+    store.set({ sources: sources.kept });
+  },
   choose: () => chooseFile(byId("photo-file")),
   // a photo without a face can still be opened by the notice's button
   async open(file, onOpened, aligned = false) {
@@ -159,7 +187,7 @@ const pointer = new MaskPointer(byId("stage"), view, labels, store, {
     live.schedule();
   },
   finished(before) {
-    if (history.commit(before)) store.set({ unsaved: true });
+    if (history.commit(before)) maskChanged();
   },
   pick(x, y, wasTool) {
     const classIndex = labels.at(x, y);
@@ -192,7 +220,7 @@ function changeMask(change) {
   if (!history.commit(before)) return;
   view.draw();
   live.schedule();
-  store.set({ unsaved: true });
+  maskChanged();
 }
 
 view.onChange = () => {
@@ -305,7 +333,6 @@ for (const tool of ["brush", "eraser", "fill", "pick", "hand"]) {
 document.querySelectorAll('input[name="view"]').forEach((input) => {
   input.addEventListener("change", () => store.set({ view: input.value }));
 });
-for (const tab of document.querySelectorAll("#tabs a:not([aria-current])")) tab.title = "Export the mask first: what was painted is not kept";
 buildTools(store, about);
 bindExport(store, about.formats);
 await start(store, {

@@ -32,6 +32,16 @@ export class Sources {
     return Object.fromEntries(assigned.map(([name, { photo, amount }]) => [name, { photo, amount }]));
   }
 
+  // Photos and assignments, as JSON has them.
+  get kept() {
+    return { photos: this.photos, slots: this.slots };
+  }
+
+  set kept({ photos, slots }) {
+    Object.assign(this, { photos, slots });
+    this.#update();
+  }
+
   // Set the edited photo; the sources stay.
   setOwn(own) {
     this.own = own;
