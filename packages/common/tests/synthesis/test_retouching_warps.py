@@ -126,6 +126,19 @@ def test_the_border_stays() -> None:
     assert 0 < flow[50, 2, 0] < 7
 
 
+@pytest.mark.parametrize("radius", [6.0, 30.0])
+def test_what_is_left_out_for_speed_would_not_have_moved(radius):
+    """Beside the bounding box of a warp, pixel by pixel."""
+    places = [np.array([71.3, 33.8]), np.array([12.0, 60.5])]
+    warps = [lambda points, at=at: enlarge(points, at, radius, 0.3) for at in places]
+    grid = np.stack(np.meshgrid(np.arange(100), np.arange(80)), axis=-1).astype(np.float32)
+    whole = warps[0](warps[1](grid)) - grid
+    flow = displacement(80, 100, warps)
+    inner = np.s_[5:-5, 5:-5]  # flows fade out at the border
+    assert (whole[inner] != 0).any()
+    assert np.array_equal(flow[inner] != 0, whole[inner] != 0)
+
+
 def test_an_empty_flow_returns_the_picture_to_the_bit() -> None:
     image = np.random.default_rng(0).random((37, 41, 3), dtype=np.float32)
     still = warp_image(image, np.zeros((37, 41, 2), np.float32))

@@ -75,6 +75,8 @@ def edit_page_of_two(browser, files, editor):
     context = ToolContext(folder=files)
     tool = create_tool(lambda: EditSession(editor), context)
     tools = [tool, replace(tool, name="second", title="Second", order=tool.order + 1)]
-    with serve(create_app(tools, context, TOKEN, one_time_token=ONE_TIME_TOKEN)) as address:
-        with open_tool(EditPage, browser, address, files / "anna.png", height=800) as page:
-            yield page
+    with (
+        serve(create_app(tools, context, TOKEN, one_time_token=ONE_TIME_TOKEN)) as address,
+        open_tool(EditPage, browser, address, files / "anna.png", height=800) as page,
+    ):
+        yield page

@@ -10,8 +10,9 @@ Images are (H, W, 3) float32 in [0, 1]; points (n, 2) x, y in pixels, the centre
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -120,9 +121,7 @@ class History:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Return the processed photograph, (H', W', 3) uint8."""
-        generator = np.random.default_rng(self.seed)
-        height, width = image.shape[:2]
-        flow = self._flow(height, width, generator)
+        flow, generator = self._flow(*image.shape[:2])
         if flow is not None:
             image = warp_image(image, flow, self.warping)
         if self.scale != 1.0:
@@ -137,7 +136,7 @@ class History:
 
     def moved(self, points: np.ndarray, height: int, width: int) -> np.ndarray:
         """Return where points of a photograph of this size lie afterwards."""
-        flow = self._flow(height, width, np.random.default_rng(self.seed))
+        flow, _ = self._flow(height, width)
         if flow is not None:
             target = points.copy()
             for _ in range(4):  # fixed-point inversion: the flow is defined on the output
@@ -145,24 +144,34 @@ class History:
                 points = target - flow[y.clip(0, height - 1), x.clip(0, width - 1)]
         return (points + 0.5) * self.scale - 0.5
 
-    def _flow(self, height: int, width: int, generator: np.random.Generator) -> np.ndarray | None:
-        """Return the displacement to the source of each pixel, (H, W, 2) as x, y in pixels."""
-        if not (self.turn or self.bend or self.bumps):
-            return None
-        y, x = np.mgrid[:height, :width].astype(np.float32)
-        grid = np.stack([x, y], axis=-1)
-        centre = np.array([width - 1, height - 1], np.float32) / 2
-        cos, sin = np.float32(np.cos(self.turn)), np.float32(np.sin(self.turn))
-        points = (grid - centre) @ np.array([[cos, sin], [-sin, cos]], np.float32) + centre
-        if self.bend:
-            field = smooth_noise(height, width, max(height, width) / 2.5, generator, channels=2)
-            points = points + np.float32(self.bend / 2) * field
-        side = min(height, width)
-        for _ in range(self.bumps):
-            centre = generator.uniform(0, [width, height])
-            amount = float(generator.uniform(-0.25, 0.25))
-            points = enlarge(points, centre, float(generator.uniform(0.05, 0.25)) * side, amount)
-        return points - grid
+    def _flow(self, height: int, width: int) -> tuple[np.ndarray | None, np.random.Generator]:
+        """Return the displacement to the source of each pixel, (H, W, 2) as x, y in pixels, and a generator."""
+        flow, state = _flow(self, height, width)
+        generator = np.random.default_rng()
+        generator.bit_generator.state = state
+        return flow, generator
+
+
+@functools.lru_cache(maxsize=1)  # both pictures of a pair and their landmarks have the same
+def _flow(history: History, height: int, width: int) -> tuple[np.ndarray | None, Any]:
+    """Return the displacement and the state of the generator that drew it."""
+    generator = np.random.default_rng(history.seed)
+    if not (history.turn or history.bend or history.bumps):
+        return None, generator.bit_generator.state
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    grid = np.stack([x, y], axis=-1)
+    centre = np.array([width - 1, height - 1], np.float32) / 2
+    cos, sin = np.float32(np.cos(history.turn)), np.float32(np.sin(history.turn))
+    points = (grid - centre) @ np.array([[cos, sin], [-sin, cos]], np.float32) + centre
+    if history.bend:
+        field = smooth_noise(height, width, max(height, width) / 2.5, generator, channels=2)
+        points = points + np.float32(history.bend / 2) * field
+    side = min(height, width)
+    for _ in range(history.bumps):
+        centre = generator.uniform(0, [width, height])
+        amount = float(generator.uniform(-0.25, 0.25))
+        points = enlarge(points, centre, float(generator.uniform(0.05, 0.25)) * side, amount)
+    return points - grid, generator.bit_generator.state
 
 
 def _log_uniform(generator: np.random.Generator, low: float, high: float) -> float:

@@ -27,6 +27,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 BORDER = 0.06  # displacements fade out within this share of the image's side from its border
 CHEEK, CHEEK_WIDTH = 0.2, 0.13  # where along the jaw, counted from the chin, it is drawn in most, and how far around
 MLS_CELLS = 40  # moving least squares are solved on a grid of this many cells a side, and interpolated
+COARSE = 4  # distance in pixels of the points at which it is looked up where warps move anything
 JAW_STEPS = (0.1, 0.18, 0.26, 0.34)  # control points along the jaw, counted likewise
 
 
@@ -211,11 +212,27 @@ def displacement(height: int, width: int, warps: Sequence[Warp]) -> np.ndarray:
     """
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     grid = np.stack([columns, rows], axis=-1)
-    points = grid
+    coarse = grid[::COARSE, ::COARSE]
+    moved = _bounds((_warped(coarse, warps) != coarse).any(axis=-1))  # most warps leave most of the image alone
+    part = tuple(slice(max(0, at.start - 1) * COARSE, (at.stop + 1) * COARSE) for at in moved)
+    rows, columns, grid = rows[part], columns[part], grid[part]
+    edge = np.minimum(np.minimum(columns, width - 1 - columns), np.minimum(rows, height - 1 - rows))
+    flow = np.zeros((height, width, 2), np.float32)
+    flow[part] = (_warped(grid, warps) - grid) * smoothstep(edge, 0.0, BORDER * min(height, width))[..., None]
+    return flow
+
+
+def _warped(points: np.ndarray, warps: Sequence[Warp]) -> np.ndarray:
     for warp in reversed(warps):
         points = warp(points)
-    edge = np.minimum(np.minimum(columns, width - 1 - columns), np.minimum(rows, height - 1 - rows))
-    return (points - grid) * smoothstep(edge, 0.0, BORDER * min(height, width))[..., None]
+    return points
+
+
+def _bounds(mask: np.ndarray) -> tuple[slice, slice]:
+    """Return the rows and columns of a mask's bounding box, empty where the mask is."""
+    found = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
+    rows, columns = (slice(int(at[0]), int(at[-1]) + 1) if len(at) else slice(0, 0) for at in found)
+    return rows, columns
 
 
 def warp_image(image: np.ndarray, flow: np.ndarray, interpolation: Interpolation = "bicubic") -> np.ndarray:
@@ -224,15 +241,18 @@ def warp_image(image: np.ndarray, flow: np.ndarray, interpolation: Interpolation
     ``flow`` is the result of :func:`displacement`. Beyond its borders the image is reflected.
     """
     height, width = image.shape[:2]
-    moves = (flow != 0).any(axis=-1)
-    if not moves.any():
-        return image.copy()
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    result, moves = image.copy(), (flow != 0).any(axis=-1)
+    part = _bounds(moves)
+    moves, flow = moves[part], flow[part]
+    if not moves.size:
+        return result
+    rows, columns = (at.astype(np.float32) for at in np.mgrid[part])
     x, y = (columns + flow[..., 0] + 0.5) / width, (rows + flow[..., 1] + 0.5) / height
     grid = torch.from_numpy(np.stack([2 * x - 1, 2 * y - 1], axis=-1).astype(np.float32))[None]
     planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
     moved = F.grid_sample(planes, grid, mode=interpolation, padding_mode="reflection", align_corners=False)
-    return np.where(moves[..., None], moved[0].clamp(0, 1).permute(1, 2, 0).numpy(), image)
+    result[part] = np.where(moves[..., None], moved[0].clamp(0, 1).permute(1, 2, 0).numpy(), image[part])
+    return result
 
 
 def _bump(points: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
