@@ -53,12 +53,7 @@ class ABPNOutput:
         return None if self.mask_logits is None else torch.sigmoid(self.mask_logits)
 
 
-class ABPN(
-    Pretrained,
-    library_name="abpn",
-    tags=["face-retouching", "image-to-image"],
-    license="apache-2.0",
-):
+class ABPN(Pretrained):
     """Adaptive blend pyramid network.
 
     Args:
@@ -66,6 +61,7 @@ class ABPN(
     """
 
     presets, bundled = PRESETS, resources.files("abpn") / "weights"
+    tags = ("face-retouching", "image-to-image")
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()

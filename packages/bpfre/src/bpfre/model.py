@@ -51,12 +51,7 @@ class BPFReOutput:
         return result
 
 
-class BPFRe(
-    Pretrained,
-    library_name="bpfre",
-    tags=["face-retouching", "image-to-image"],
-    license="apache-2.0",
-):
+class BPFRe(Pretrained):
     """Both stages, without the discriminator.
 
     Args:
@@ -64,6 +59,7 @@ class BPFRe(
     """
 
     presets, bundled = PRESETS, resources.files("bpfre") / "weights"
+    tags = ("face-retouching", "image-to-image")
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()

@@ -1,15 +1,18 @@
 """Base class of the networks: presets, and weights that carry their configuration.
 
-class ABPN(Pretrained, library_name="abpn", license="apache-2.0"):
+class ABPN(Pretrained):
     presets, bundled = PRESETS, resources.files("abpn") / "weights"
+    tags = ("face-retouching", "image-to-image")
 
     def __init__(self, config: ModelConfig | None = None) -> None: ...
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +20,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from retouch_common.config import from_dict, to_dict
-from retouch_common.files import sha256
+from retouch_common.files import sha256, write_atomically
 from retouch_common.weights import (
     CONFIG_KEY,
     FOLDER_FILE,
@@ -43,12 +45,13 @@ _SPARE = 50_000_000  # elements of buffers that are not stored
 _PER_TENSOR = 10_000  # elements that count for a tensor of any size, so that endless layers of a few are refused, too
 
 
-class Pretrained(nn.Module, PyTorchModelHubMixin):
+class Pretrained(nn.Module):
     """Network that is built from a configuration and saved as one safetensors file with it.
 
     Attributes:
         presets: Configurations by name, "recommended" among them; the class is built from their ``model``.
         bundled: Folder of the package's weights.
+        tags: Of its repositories on the Hugging Face hub.
         config: Configuration of the network.
         metadata: Further text for the header of the weights' file, by key.
         weights_sha256: SHA-256 of the file that the weights were loaded from; None without one.
@@ -56,6 +59,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
 
     presets: ClassVar[Mapping[str, Any]]
     bundled: ClassVar[Traversable]
+    tags: ClassVar[tuple[str, ...]] = ()
     config: Any
     metadata: Mapping[str, str] = MappingProxyType({})
     weights_sha256: str | None = None
@@ -72,7 +76,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         return cls(cls.presets[name].model)
 
     @classmethod
-    def from_pretrained(cls: type[P], name: str | os.PathLike[str], *, device: str = "cpu") -> P:  # type: ignore[override]
+    def from_pretrained(cls: type[P], name: str | os.PathLike[str], *, device: str = "cpu") -> P:
         """Load weights, in evaluation mode, by a name of :func:`retouch_common.weights.resolve_weights`.
 
         Raises:
@@ -114,11 +118,39 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
             )
         return model
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        save_weights(
-            save_directory / FOLDER_FILE, self.state_dict(), config=to_dict(self.config), metadata=self.metadata
-        )
-        self._hub_mixin_config = self.config  # of which the mixin writes config.json; it may have changed
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``model.safetensors``, with the configuration inside, and ``config.json`` to a folder.
+
+        Raises:
+            ValueError: If a tensor holds NaN or infinite values.
+            OSError: If a file cannot be written.
+        """
+        folder, config = Path(folder), to_dict(self.config)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(folder / FOLDER_FILE, self.state_dict(), config=config, metadata=self.metadata)
+        write_atomically(folder / "config.json", json.dumps(config, sort_keys=True, indent=2).encode())
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Upload what :meth:`save_pretrained` writes, and a card with the tags, to a hub repository; return its URL.
+
+        Args:
+            repo_id: ``owner/name``; created if it does not exist.
+            private: Whether a new repository is private; None takes the owner's default.
+            token: By default that of ``hf auth login``.
+
+        Raises:
+            huggingface_hub.errors.HfHubHTTPError: If the hub refuses it.
+        """
+        from huggingface_hub import HfApi, ModelCard, ModelCardData  # a quarter of a second, which no photograph needs
+
+        library = type(self).__module__.partition(".")[0].replace("_", "-")
+        about = ModelCardData(library_name=library, tags=list(self.tags), license="apache-2.0")
+        api = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            ModelCard(f"---\n{about}\n---\n\nWeights of `{type(self).__name__}`.\n").save(Path(folder) / "README.md")
+            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
 
 
 class _Budget(TorchFunctionMode):

@@ -75,12 +75,7 @@ class MaskGANOutput:
     reconstructions: Mapping[str, Tensor]
 
 
-class MaskGAN(
-    Pretrained,
-    library_name="maskgan",
-    tags=["portrait-editing", "image-to-image"],
-    license="apache-2.0",
-):
+class MaskGAN(Pretrained):
     """The whole generator G.
 
     Args:
@@ -88,6 +83,7 @@ class MaskGAN(
     """
 
     presets, bundled = PRESETS, BUNDLED
+    tags = ("portrait-editing", "image-to-image")
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()

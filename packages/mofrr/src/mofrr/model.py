@@ -72,12 +72,7 @@ class Restoration(Consultation):
     operations: tuple[str, ...]
 
 
-class MoFRR(
-    Pretrained,
-    library_name="mofrr",
-    tags=["face-retouching-restoration", "image-to-image"],
-    license="apache-2.0",
-):
+class MoFRR(Pretrained):
     """The whole network.
 
     Args:
@@ -85,6 +80,7 @@ class MoFRR(
     """
 
     presets, bundled = PRESETS, resources.files("mofrr") / "weights"
+    tags = ("face-retouching-restoration", "image-to-image")
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()

@@ -25,12 +25,7 @@ from retouch_common.ranges import to_signed
 BUNDLED = resources.files("retouch_common.parsing") / "weights"  # folder of the bundled weights
 
 
-class ParsingUNet(
-    Pretrained,
-    library_name="retouch-common",
-    tags=["face-parsing", "image-segmentation"],
-    license="apache-2.0",
-):
+class ParsingUNet(Pretrained):
     """U-Net of the face parser.
 
     Args:
@@ -38,6 +33,7 @@ class ParsingUNet(
     """
 
     presets, bundled = PRESETS, BUNDLED
+    tags = ("face-parsing", "image-segmentation")
 
     def __init__(self, config: ParsingConfig | None = None) -> None:
         super().__init__()

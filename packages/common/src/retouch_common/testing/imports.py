@@ -4,7 +4,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-HEAVY = ("kornia", "torchvision", "torch._dynamo", "torch._inductor", "sympy", "lightning", "matplotlib", "diffusers")
+HEAVY = (
+    "kornia",
+    "torchvision",
+    "torch._dynamo",
+    "torch._inductor",
+    "sympy",
+    "lightning",
+    "matplotlib",
+    "diffusers",
+    "huggingface_hub",
+)
 
 # Detection is run on made-up candidates, since its weights may be missing.
 _CODE = """

@@ -218,13 +218,14 @@ def _leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _resolve(precision: str, cpu: bool) -> str:
+def _resolve(precision: str, cpu: bool) -> Precision:
     """Return the precision to train in, "fp32", "bf16" or "fp16"; warn of one that the device only emulates."""
     device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
     dtype = resolve_precision(precision, device)
     if dtype == torch.bfloat16 and not computes_in_bf16(device):
         logger.warning("this CPU only emulates bf16, many times slower than fp32; train.precision=auto avoids it")
-    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    names: dict[torch.dtype, Precision] = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+    return names[dtype]
 
 
 def _forget_previous() -> None:
