@@ -35,7 +35,7 @@ from mofrr.traces import image_traces, packed, photo_traces, unpacked
 VERSION = 1  # of cached samples; raise it when they are made in another way
 MEASURED = 200  # images of an operation from which its degree edges are computed
 LARGE = (600.0, 1100.0)  # faces with larger squares, in pixels, are sampled twice and four times as often
-KEPT_MIXED, KEPT_SINGLE = 4, 2  # cached samples of a portrait
+KEPT_MIXED, KEPT_SINGLE = 4, 1  # cached samples of a portrait
 COUNTS = (0.3, 0.4, 0.12, 0.1, 0.08)  # shares of training samples with 0 to 4 operations
 JITTER = 0.015  # standard deviation of the detected landmarks over the square's side
 LIGHT = (0.06, 0.08, 0.02)  # standard deviations of log exposure, log gamma and log white balance of augmentation
