@@ -102,8 +102,7 @@ def test_degrees_are_quantiles_of_the_psnr(published):
 
 
 def test_degrees_are_measured_all_over_the_set(published, monkeypatch):
-    """Files are sorted, and with them strengths: the first are not like all."""
-    monkeypatch.setattr(data_module, "MEASURED", 10)
+    monkeypatch.setattr(data_module, "MEASURED_FILES", 10)
     faces = opened(published, kind="single:white", split="all")
     measured = [0, 1, 3, 4, 6, 8, 9, 11, 12, 14]
     expected = degree_edges([faces.pair(index).psnr for index in measured])
@@ -238,8 +237,22 @@ def told_apart(touched, untouched):
 def test_processing_does_not_tell_whether_a_photograph_was_retouched(portraits, monkeypatch):
     """A router that learnt resampling, noise or compression would be wrong on other photographs."""
     monkeypatch.setattr(data_module, "photographed", lambda image, side, generator: (image, 1.0))
+    monkeypatch.setattr(data_module, "KEPT_SINGLE", SAMPLES)
     touched = opened(portraits, kind="multi", seed=1)
     assert told_apart(touched, opened(portraits, kind="clean", seed=2)) < CHANCE
     # with a history on one side only, the same classifier tells them apart
     monkeypatch.setattr(data_module.History, "random", lambda generator, side: data_module.History())
     assert told_apart(touched, opened(portraits, kind="clean", seed=3)) > 0.68
+
+
+def test_the_first_images_of_a_folder_are_of_all_operations(published):
+    """Metrics, calibration and evaluation take the first ones; in path order those would be of one operation."""
+    faces = opened(published, split="all")
+    first = {operation for image in faces.images[: len(faces) // 2] for operation in image.magnitudes}
+    assert first == {operation for image in faces.images for operation in image.magnitudes}
+
+
+def test_what_is_measured_is_never_the_same_twice(portraits):
+    """Of three people there are as many different faces as are asked for."""
+    faces = opened(portraits, split="val", kind="single:white")
+    assert len({faces[index]["retouched"].numpy().tobytes() for index in range(3 * len(faces))}) == 3 * len(faces)

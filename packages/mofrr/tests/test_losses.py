@@ -45,9 +45,10 @@ def test_hybrid_loss():
     two = torch.cat([filled(0.5), filled(0.2)])
     assert l1_loss(two, filled(0, batch=2)).item() == pytest.approx(0.35)
     assert l1_loss(two, filled(0, batch=2), torch.tensor([1.0, 0.5])).item() == pytest.approx((0.5 + 0.1) / 2)
-    # For constants SSIM is its first factor, with C1 = (0.01 * 2)^2.
-    similarity = (2 * 0.5 * 0.3 + 4e-4) / (0.25 + 0.09 + 4e-4)
+    # For constants SSIM is its first factor, of images in [0, 1]: 0.75 and 0.65, with C1 = 0.01^2.
+    similarity = (2 * 0.75 * 0.65 + 1e-4) / (0.75**2 + 0.65**2 + 1e-4)
     assert ssim_loss(filled(0.5), filled(0.3)).item() == pytest.approx(1 - similarity, rel=1e-4)
+    assert ssim_loss(filled(0.03), filled(-0.03)).item() < 0.01, "mid-grey is not black"
     weighted = ssim_loss(filled(0.5, batch=2), filled(0.3, batch=2), torch.tensor([1.0, 0.0])).item()
     assert weighted == pytest.approx((1 - similarity) / 2, rel=1e-4)
 
@@ -77,7 +78,7 @@ def passed(**changes):
 
 def test_the_expert_adds_its_terms():
     terms = expert_losses(passed(), filled(0.3))
-    similarity = (2 * 0.5 * 0.3 + 4e-4) / (0.25 + 0.09 + 4e-4)
+    similarity = (2 * 0.75 * 0.65 + 1e-4) / (0.75**2 + 0.65**2 + 1e-4)
     expected = {"simple": 0.04, "idem": 0.09, "high": 0.09, "tv": 0.0, "l1": 0.1, "ssim": (1 - similarity) / 2}
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-4)
     total = 0.04 + 0.1 * 0.09 + 0.1 * 0.09 + 0.1 + (1 - similarity) / 2

@@ -355,6 +355,18 @@ def test_the_papers_ten_steps_are_ddims():
         assert seen == expected
 
 
+def test_the_papers_shared_expert_works_on_every_face():
+    """Fig. 3: it is continuously engaged; elsewhere a face without retouching keeps its bits."""
+    assert PRESETS["paper"].model.always_shared and not PRESETS["recommended"].model.always_shared
+    image = pictures(2)
+    for always in (True, False):
+        model = built(replace(TINY, always_shared=always))
+        result = model.restore(image, experts=[]).result
+        assert torch.equal(result, image) != always
+        without = built(replace(TINY, always_shared=always, shared=False))
+        assert torch.equal(without.restore(image, experts=[]).result, image)
+
+
 @pytest.mark.parametrize("section", [ModelConfig, LossConfig, TrainConfig])
 def test_configurations_of_earlier_releases_load(section):
     assert section.RETIRED and from_dict(section, section.RETIRED) == section()

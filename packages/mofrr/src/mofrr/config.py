@@ -78,6 +78,8 @@ class ModelConfig:
         idem: False leaves out IDEM.
         hfcam: False keeps the high bands of the input.
         shared: False leaves out the shared expert.
+        always_shared: The shared expert and the Combine Module also work on faces in which the router finds nothing, as
+            in the paper, instead of leaving them as they are.
         combine: False returns the output of the only expert.
     """
 
@@ -123,6 +125,7 @@ class ModelConfig:
     idem: bool = True
     hfcam: bool = True
     shared: bool = True
+    always_shared: bool = False
     combine: bool = True
 
     def __post_init__(self) -> None:
@@ -277,6 +280,7 @@ PRESETS: dict[str, Config] = {
             clip=False,
             warm_start=False,
             refine_all=False,
+            always_shared=True,
         ),
         loss=LossConfig(idem=1.0, order=0.0, rollout="full"),
         train=TrainConfig(shared_faces="multi"),

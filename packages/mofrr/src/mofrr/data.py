@@ -6,6 +6,7 @@ Samples: ``retouched`` and ``original`` (3, S, S) in [0, 1]; ``traces`` (C, G, G
 """
 
 import hashlib
+import sys
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from mofrr.retouching_ffhq import Retouched, find_retouched
 from mofrr.traces import image_traces, packed, photo_traces, unpacked
 
 VERSION = 1  # of cached samples; raise it when they are made in another way
-MEASURED = 200  # images of an operation from which its degree edges are computed
+MEASURED, MEASURED_FILES = 200, 2000  # images of an operation from which its degree edges are computed
 LARGE = (600.0, 1100.0)  # faces with larger squares, in pixels, are sampled twice and four times as often
 KEPT_MIXED, KEPT_SINGLE = 4, 1  # cached samples of a portrait
 COUNTS = (0.3, 0.4, 0.12, 0.1, 0.08)  # shares of training samples with 0 to 4 operations
@@ -92,6 +93,8 @@ def open_retouched_faces(
         found = [image for image in found if set(image.magnitudes) <= set(operations)]
     if not found:
         raise NoImages(f"{spec}: no {kind} images in the split {split!r}")
+    # They are sorted by program and operation, and who measures takes the first ones.
+    found = [found[at] for at in np.random.default_rng(0).permutation(len(found))]
     return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations, kind=kind)
 
 
@@ -158,7 +161,7 @@ class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
         Raises:
             ValueError: Too few images.
         """
-        count = min(MEASURED, 4 * len(self))
+        count = min(self.measured, 4 * len(self))
         pairs = (self.pair(number * max(count, len(self)) // count) for number in range(count))
         return degree_edges([pair.psnr for pair in pairs]).tolist()
 
@@ -166,6 +169,11 @@ class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
     def different(self) -> int:
         """Number of samples that differ by more than augmentation."""
         return len(self)
+
+    @property
+    def measured(self) -> int:
+        """Number of images from which degree edges are computed."""
+        return MEASURED
 
     @abstractmethod
     def pair(self, index: int) -> Pair:
@@ -192,6 +200,11 @@ class PublishedFaces(RetouchedFaces):
     def __len__(self) -> int:
         """Return the number of files."""
         return len(self.images)
+
+    @property
+    def measured(self) -> int:
+        """See :class:`RetouchedFaces`; reading costs less than retouching."""
+        return MEASURED_FILES
 
     def pair(self, index: int) -> Pair:
         """See :class:`RetouchedFaces`."""
@@ -246,12 +259,12 @@ class SimulatedFaces(RetouchedFaces):
 
     @property
     def different(self) -> int:
-        """Number of cached samples."""
-        return self._kept
+        """Number of cached samples; where nothing is augmented, every index is retouched in another way."""
+        return self._kept if self.augment else sys.maxsize
 
     def pair(self, index: int) -> Pair:
         """See :class:`RetouchedFaces`."""
-        sample = self._sample(index % self._kept)
+        sample = self._sample(index % self._kept if self.augment else index)
         retouched, original, traces = sample.retouched, sample.original, unpacked(sample.traces)
         if self.augment:
             generator = np.random.default_rng((self.seed, index, 0x40F))

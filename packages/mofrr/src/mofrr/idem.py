@@ -18,7 +18,8 @@ from mofrr.denoiser import group_norm, zero
 class MCA(nn.Module):
     """Multi-scale channel attention: sigmoid(local(x) + global(x)), (N, C, h, w) in [0, 1].
 
-    Dai et al. use batch normalisation, which pooled features of a single image do not allow; here group normalisation.
+    Dai et al. use batch normalisation after both convolutions, which pooled features of a single image do not allow;
+    here group normalisation after the first.
     """
 
     def __init__(self, channels: int) -> None:

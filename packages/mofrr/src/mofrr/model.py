@@ -43,6 +43,7 @@ class Consultation:
         degrees: Expected degree over 5, (N, operations); 0 for inactive experts.
         experts: Y^_M by operation, (N, 3, H, W), nominally in [-1, 1]; X where the expert is inactive.
         shared: Y^_se likewise; None without the shared expert.
+        active: Faces that the Combine Module works on, (N,) bool; the others stay as they are.
     """
 
     X: Tensor
@@ -52,11 +53,7 @@ class Consultation:
     degrees: Tensor
     experts: dict[str, Tensor]
     shared: Tensor | None
-
-    @property
-    def active(self) -> Tensor:
-        """Faces with any active expert, (N,) bool."""
-        return self.gates.any(dim=1)
+    active: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +89,11 @@ class MoFRR(Pretrained):
         self.experts = nn.ModuleDict({name: WaveFRR.from_config(config) for name in config.operations})
         self.shared = SharedExpert.from_config(config) if config.shared else None
         self.combine = Combine.from_config(config) if config.combine else None
+
+    @property
+    def always_works(self) -> bool:
+        """Whether faces in which the router finds nothing are worked on."""
+        return self.shared is not None and self.config.always_shared
 
     def _estimator(self) -> DegreeEstimator:
         return DegreeEstimator(self.config.estimator_backbone, self.config.backbone_size)
@@ -184,7 +186,8 @@ class MoFRR(Pretrained):
                 )
                 expert = cast(WaveFRR, self.experts[name])
                 outputs[name] = average(partial(expert.restore, X[active], z, steps=steps), active)
-        shared, active = None, gates.any(dim=1).nonzero()[:, 0]
+        worked_on = gates.any(dim=1) | self.always_works
+        shared, active = None, worked_on.nonzero()[:, 0]
         if self.shared is not None:
             shared = average(partial(self.shared.restore, X[active], steps=steps), active) if len(active) else X
         return Consultation(
@@ -195,6 +198,7 @@ class MoFRR(Pretrained):
             degrees=degrees,
             experts=outputs,
             shared=shared,
+            active=worked_on,
         )
 
     def _route(

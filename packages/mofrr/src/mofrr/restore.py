@@ -198,7 +198,7 @@ class Restorer:
         output = self.network(image, traces=torch.from_numpy(traces)[None], **self.options)
         active = [name for name, gate in zip(output.operations, output.gates[0].tolist(), strict=True) if gate]
         images = {name: output.experts[name] for name in active}
-        if output.shared is not None and active:
+        if output.shared is not None and output.active[0]:
             images["shared"] = output.shared
         images["restored"] = output.result
 

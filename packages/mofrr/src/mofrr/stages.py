@@ -408,6 +408,6 @@ def _seeds(images: Tensor, generator: torch.Generator) -> list[int]:
 
 
 def _combine(combine: Any, found: Consultation, shares: Tensor) -> Tensor:
-    """Return the combined images in [-1, 1]; faces without an active expert stay as they are."""
+    """Return the combined images in [-1, 1]; faces that it does not work on stay as they are."""
     output = combine(found.X, found.shared, found.experts, shares)
     return torch.where(found.active.view(-1, 1, 1, 1), output, found.X)

@@ -3,8 +3,8 @@
 DWT; the low band is sampled by conditional DDIM, guided by IDEM and the degree; HFCAM corrects the high bands; IDWT.
 With several levels HFCAM works from the coarsest to the finest, each time on the low band restored so far.
 
-Shapes: X and Y (N, 3, H, W) in [-1, 1]; z (N,) in [0, 1], the degree over 5; low bands are divided by 2^levels and high
-bands by 2^(level - 1), which brings them to the image's range.
+Shapes: X and Y (N, 3, H, W) in [-1, 1]; z (N,) in [0, 1], the degree over 5; low bands are divided by 2^levels,
+which brings them to the image's range, and high bands by 2^(level - 1), which brings them all to that of the first.
 """
 
 from __future__ import annotations
