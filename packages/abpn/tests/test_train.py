@@ -114,6 +114,14 @@ def test_the_learning_rate_drops_after_epochs_of_the_data_at_hand(pairs):
     assert PRESETS["paper"].train.step_at_epoch == 100 and PRESETS["paper"].train.schedule == "step"
 
 
+@pytest.mark.parametrize(("steps", "warned"), [(3, True), (4, False)])
+def test_a_run_that_ends_before_the_drop_is_warned_of(pairs, caplog, steps, warned):
+    config = configured(train__schedule="step", train__step_at_epoch=2, train__steps=steps)
+    RetouchingTask(config, pairs).setup(Runner(cpu=True))
+    assert [text for text in caplog.messages if "would drop after step 3" in text] == caplog.messages
+    assert bool(caplog.messages) == warned
+
+
 def test_levels_depend_on_the_step_alone():
     cfg = TrainConfig(levels=(0, 1, 2))
     drawn = [levels_of_step(step, cfg) for step in range(50)]

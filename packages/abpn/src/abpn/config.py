@@ -133,12 +133,12 @@ _SELF_CONTAINED = LossConfig(
 )
 
 PRESETS: dict[str, Config] = {
-    # The equations as printed and the widths that match the paper's cost.
+    # The equations as printed, with means for the norms of Eq. 6, and widths that match the paper's times.
     "paper": Config(
         model=ModelConfig(blend="adaptive", pyramid="burt", residual=False),
         train=TrainConfig(fit="whole", step_at_epoch=100),
     ),
-    # The paper's network with the neutral blend and a residual branch, trained for fidelity.
+    # The same widths with the neutral blend, a residual branch and a pyramid of means, trained for fidelity.
     "recommended": Config(
         loss=LossConfig(mse=100.0, l1=10.0, mask_emphasis=2.0, adversarial=0.0, bce=0.1, tv=0.001),
         train=TrainConfig(

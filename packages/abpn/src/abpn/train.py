@@ -1,5 +1,6 @@
 """Training of ABPN with Eq. 6; the loop is :mod:`retouch_common.training.fit`."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from torch import Tensor
 from abpn.config import Config, TrainConfig
 from abpn.losses import JointLoss, with_condition
 from abpn.model import ABPN, ABPNOutput
+
+logger = logging.getLogger(__name__)
 
 FACE_WIDTHS = (450.0, 950.0)
 """Of faces:DIR, pixels in a crop of 512; at l = 1 as wide in the thumbnail as faces that `abpn-retouch` crops."""
@@ -67,6 +70,8 @@ class RetouchingTask(Task):
             # Paper: pix2pix's discriminator, with batch normalisation. Here: with instance normalisation, so that real
             # and fake images in one batch (distributed training needs one pass) do not influence each other.
             self.discriminator = self.add_network("discriminator", PatchDiscriminator(6, norm="instance"))
+        if cfg.schedule == "step" and self.step_at >= cfg.steps:
+            logger.warning("the learning rate would drop after step %d, but the run ends at %d", self.step_at, cfg.steps)
 
     @property
     def step_at(self) -> int:
@@ -129,7 +134,7 @@ def cut(image: Tensor, num_levels: int, cfg: TrainConfig) -> Tensor:
 
 
 def _sheet_row(raw: Tensor, target: Tensor, output: ABPNOutput) -> dict[str, Tensor]:
-    """Return a row of the image sheet; the blend layer is amplified four times around grey."""
-    result, blend = output.results[0].clamp(0, 1), (0.5 + 4 * output.blends[0]).clamp(0, 1)
-    row = {"raw": raw, "mask": output.mask, "output": result, "target": target, "blend": blend}
+    """Return a row of the image sheet; the change is amplified four times around grey."""
+    result, change = output.results[0].clamp(0, 1), (0.5 + 4 * (output.results[0] - raw)).clamp(0, 1)
+    row = {"raw": raw, "mask": output.mask, "output": result, "target": target, "change": change}
     return {name: image[0].float().cpu() for name, image in row.items() if image is not None}

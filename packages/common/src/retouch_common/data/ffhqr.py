@@ -1,8 +1,6 @@
 """FFHQR: FFHQ's 70,000 portraits and their professionally retouched versions, in the published layout.
 
 Shafaei, Little, Schmidt, "AutoRetouch: automatic professional face retouching", WACV 2021; CC BY-NC-SA 4.0.
-The raw images are FFHQ's ``images1024x1024``, the retouched ones come in seven tar files of 10,000
-(``00000`` to ``69000``, folders of a thousand). Both name an image by its number, with or without the folder
 The raw images are FFHQ's ``images1024x1024``; the retouched ones come in seven tar files of 10,000. Both name an image
 by its number, with or without the folder of its thousand::
 

@@ -28,9 +28,8 @@ def soft_dice_loss(probabilities: torch.Tensor, mask: torch.Tensor, *, smooth: f
     """Return 1 - Dice with squares in the denominator (Milletari et al., V-Net, 2016), averaged over samples.
 
     ``1 - (2 Σ p m + s) / (Σ p² + Σ m² + s)`` over each sample's pixels, p and m (N, 1, H, W) in [0, 1]. ``smooth`` is
-    s, in
-    pixels: an empty prediction for an empty mask costs 0, and gradients stay finite. kornia's Dice losses have no
-        squares.
+    s, in pixels: an empty prediction for an empty mask costs 0, and gradients stay finite. kornia's Dice losses have
+    no squares.
 
     Raises:
         ValueError: If the shapes differ.
