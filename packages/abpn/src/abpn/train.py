@@ -70,8 +70,8 @@ class RetouchingTask(Task):
             # Paper: pix2pix's discriminator, with batch normalisation. Here: with instance normalisation, so that real
             # and fake images in one batch (distributed training needs one pass) do not influence each other.
             self.discriminator = self.add_network("discriminator", PatchDiscriminator(6, norm="instance"))
-        if cfg.schedule == "step" and self.step_at >= cfg.steps:
-            logger.warning("the learning rate would drop after step %d, but the run ends at %d", self.step_at, cfg.steps)
+        if cfg.schedule == "step" and cfg.step_at_epoch and self.step_at >= cfg.steps:
+            logger.warning("the learning rate would drop after step %d; the run ends at %d", self.step_at, cfg.steps)
 
     @property
     def step_at(self) -> int:

@@ -67,8 +67,8 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
     Args:
         pairs: Files before and after.
         size: Side of the samples in pixels, at least 16.
-        fit: "whole" resizes the longer side to ``size`` and pads the shorter one on both sides by repeating its edge (the
-            ABPN paper pads and resizes, and does not say how it pads); "crop" cuts at full resolution and pads smaller photos.
+        fit: "whole" resizes the longer side to ``size`` and pads the shorter one on both sides by repeating its edge
+            (ABPN's paper does not say how it pads); "crop" cuts at full resolution and pads smaller photos.
         augment: Mirror at random, and place crops at random instead of in the middle.
         seed: Seed of both.
 
