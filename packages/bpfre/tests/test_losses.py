@@ -104,10 +104,10 @@ def test_the_papers_difference_is_not_stretched():
 
 
 def test_r1_of_a_linear_discriminator():
-    """Logits a * sum over channels: the pixel mean has the gradient a / (S * S) everywhere."""
+    """Logits a * sum over channels: the pixel mean has the gradient a / (S * S) everywhere, half of it in [-1, 1]."""
     image = torch.rand(2, 3, 4, 4, requires_grad=True)
     logits = 8 * image.sum(dim=1, keepdim=True)
-    expected = 3 * 16 * (8 / 16) ** 2 / 2
+    expected = 3 * 16 * (8 / 16 / 2) ** 2 / 2
     assert r1_penalty(logits, image).item() == pytest.approx(expected)
 
 

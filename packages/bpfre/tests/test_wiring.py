@@ -85,6 +85,16 @@ def test_equation_11_makes_results_look_retouched(pairs, batches):
     assert retouched() > before
 
 
+def test_parts_of_a_batch_go_through_the_discriminator_as_if_alone(pairs, batches):
+    """Real and fake images in one group would share a standard deviation that tells them apart."""
+    task = built(pairs, loss__adversarial=1.0)
+    parts = [torch.rand(count, 3, 64, 64) for count in (4, 2, 4)]
+    alone = torch.cat([task.discriminator(part) for part in parts])
+    together = torch.cat(parts)
+    torch.testing.assert_close(task.discriminator(together, [4, 2, 4]), alone)
+    assert not torch.allclose(task.discriminator(together), alone)
+
+
 def test_r1_flattens_the_discriminator_at_retouched_images(pairs, batches):
     task = built(pairs, loss__adversarial=1e-6, loss__r1=1e6, loss__r1_every=1)
     retouched = groups(task, batches)[2].requires_grad_(True)

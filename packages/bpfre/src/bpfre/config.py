@@ -204,7 +204,7 @@ _SMALL = Config(
         blemish_distance="cross_entropy",
         difference_floor=1.0,
         adversarial=0.05,
-        r1=1.0,
+        r1=4.0,
         r1_every=8,
     ),
     train=TrainConfig(
@@ -257,7 +257,7 @@ PRESETS: dict[str, Config] = {
             discriminator_base=256,
             discriminator_max=16,
         ),
-        loss=LossConfig(pixel=10.0, perceptual=0.0, adversarial=0.01, r1=1.0, r1_every=2),
+        loss=LossConfig(pixel=10.0, perceptual=0.0, adversarial=0.01, r1=4.0, r1_every=2),
         train=TrainConfig(
             steps=20,
             lr=5e-3,

@@ -101,5 +101,8 @@ def limit_pairs(data: Dataset[Any], *, fraction: float, seed: int) -> LimitedPai
     lists = {"paired": paired, "raw": raw, "retouched": retouched}
     streams = {name: subset(data, positions) for name, positions in lists.items()}
     for number, stream in enumerate(streams.values()):
-        stream.seed = 3 * seed + number  # or the n-th samples of all streams would be augmented alike
+        # Or the n-th samples of all streams would be augmented alike.
+        stream.seed = 3 * seed + number
+        if isinstance(stream, InpaintingPairs):
+            stream.data.seed = stream.seed
     return LimitedPairs(lists=lists, **streams)

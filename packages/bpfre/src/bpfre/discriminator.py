@@ -6,6 +6,8 @@ residual discriminator.
 Shapes: images (N, 3, S, S) in [0, 1]; logits (N, 1, S, S), large for retouched pixels.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from retouch_common.layers.equalised import EqualConv2d
@@ -39,14 +41,20 @@ class Discriminator(nn.Module):
         )
         self.logits = EqualConv2d(channels[finest], patch**2, 1)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits (N, 1, S, S) for images (N, 3, S, S) in [0, 1]."""
+    def forward(self, image: Tensor, parts: Sequence[int] | None = None) -> Tensor:
+        """Return logits (N, 1, S, S).
+
+        Args:
+            image: (N, 3, S, S) in [0, 1].
+            parts: Numbers of raw, output and retouched images in the batch; standard deviations are measured within a
+                part, as if each went through the network alone.
+        """
         x = self.stem(F.pixel_unshuffle(to_signed(image), self.patch))
         skips = []
         for stage in self.down.values():
             skips.append(x)
             x = stage(x)
-        x = self.bottom(minibatch_stddev(x))
+        x = self.bottom(torch.cat([minibatch_stddev(part) for part in x.split(list(parts or [len(x)]))]))
         for stage in self.up.values():
             x = stage(torch.cat([upsample2d(x), skips.pop()], dim=1))
         return F.pixel_shuffle(self.logits(x), self.patch)

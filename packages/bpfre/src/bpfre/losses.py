@@ -103,11 +103,11 @@ def synthesis_loss(logits_refined: Tensor, M: Tensor, *, saturating: bool = Fals
 
 
 def r1_penalty(logits: Tensor, image: Tensor) -> Tensor:
-    """R1 of Mescheder et al. (ICML 2018) on pixel-mean logits: mean over images of |d mean(l) / d image|^2 / 2.
+    """R1 of Mescheder et al. (ICML 2018) on pixel-mean logits: mean over images of |d mean(l) / d (2 image - 1)|^2 / 2.
 
     Args:
         logits: Of ``image``.
-        image: (N, 3, S, S) that requires a gradient.
+        image: (N, 3, S, S) in [0, 1] that requires a gradient; StyleGAN2's gamma is for images in [-1, 1].
     """
     (gradient,) = torch.autograd.grad(logits.float().mean(dim=(1, 2, 3)).sum(), image, create_graph=True)
-    return gradient.float().square().sum(dim=(1, 2, 3)).mean() / 2
+    return (gradient.float() / 2).square().sum(dim=(1, 2, 3)).mean() / 2

@@ -7,7 +7,7 @@ Between encoder and decoder and between decoder and generator, an attention modu
 them in the features.
 
 Shapes: x_raw, x~ (coarse) and x^ (refined) are (N, 3, S, S), in [0, 1] at the interface and in [-1, 1] inside; maps M
-are (N, 1, r, r) in [0, 1] for every resolution r of the features, finest first.
+are (N, 1, r, r) in [0, 1] for every resolution r of the features of at least 8, finest first.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Retouching of the faces in photographs of any size (:mod:`retouch_common.inference.faces`).
 
-The paper retouches aligned faces of 512 pixels. Here the network's change of each aligned face is resized to the face
+The paper retouches aligned faces. Here the network's change of each aligned face is resized to the face
 and added to the photograph, limited to skin unless ``confine`` is off. Faces larger than S keep their fine detail, and
 blemishes finer than a pixel at S.
 

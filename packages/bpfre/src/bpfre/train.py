@@ -155,8 +155,9 @@ class RetouchingTask(Task):
             runner.backward(config.r1 * config.r1_every * losses["r1"])
         fake = self.output.result.detach()
         with runner.autocast():
-            logits = self.discriminator(torch.cat([all_raw, fake.to(all_raw.dtype), all_retouched]))
-        on_raw, on_fake, on_retouched = logits.split([len(all_raw), len(fake), len(all_retouched)])
+            parts = [len(all_raw), len(fake), len(all_retouched)]
+            logits = self.discriminator(torch.cat([all_raw, fake.to(all_raw.dtype), all_retouched]), parts)
+        on_raw, on_fake, on_retouched = logits.split(parts)
         M = full_size_map(self.output, logits.shape[-1]).detach()
         losses |= {"discriminator": discriminator_loss(on_raw, M, on_fake, M, on_retouched), "mask_mean": M.mean()}
         runner.backward(losses["discriminator"])
