@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import pyvips
 from click.testing import CliRunner
+from maskgan.augment import refuse_test_masks
 from maskgan.cli import synthesize as command
+from maskgan.data import open_faces
 from maskgan.editor import Editor
 from maskgan.genders import read_genders
 from maskgan.synthesize import find_masks, image_of, synthesize
+from PIL import Image
 from retouch_common.inference.names import ALIGNED, LABELS
 from retouch_common.parsing.data import find_pairs, open_data
 from retouch_common.parsing.labels import read_labels, write_labels
@@ -85,6 +88,35 @@ def test_masks_of_a_split(editor, faces, tmp_path):
     options = {"number": 20, "aligned": True, "report": lambda line: None, "split": "train"}
     synthesize(editor, flat, faces / "val" / "images", tmp_path / "out", **options)
     assert set(masks_of(tmp_path / "out")) == masks
+
+
+@pytest.fixture
+def photos(faces, tmp_path):
+    """Photographs of other sizes with their labels, as a converted Helen has them: a face in the middle of a frame."""
+    for split in ("train", "val", "test"):
+        for name in ("images", "labels"):
+            (tmp_path / "helen" / split / name).mkdir(parents=True)
+            for file in (faces / split / name).iterdir():
+                levels = np.asarray(Image.open(file))
+                room = ((30, 50), (20, 40), *[(0, 0)] * (levels.ndim - 2))
+                large = np.pad(np.kron(levels, np.ones((2, 2, *[1] * (levels.ndim - 2)), np.uint8)), room)
+                if name == "labels":
+                    write_labels(tmp_path / "helen" / split / name / file.name, large)
+                else:
+                    Image.fromarray(large).save(tmp_path / "helen" / split / name / file.name)
+    return tmp_path / "helen"
+
+
+def test_masks_of_photographs_are_aligned(photos, drawn, faces, editor, tmp_path):
+    options = {"number": 3, "aligned": True, "report": lambda line: None}
+    synthesize(editor, photos, faces / "val" / "images", tmp_path / "out", split="train", **options)
+    known = open_faces(str(photos), size=64, split="train", seed=0)
+    trained = [known[index]["labels"].numpy() for index in range(len(known))]
+    for file in (tmp_path / "out" / "labels").iterdir():
+        assert any(np.array_equal(read_labels(file), labels) for labels in trained), "as in training"
+    synthesize(editor, photos, faces / "val" / "images", tmp_path / "leaked", split="test", **options)
+    with pytest.raises(ValueError, match="is the mask of a test face"):
+        refuse_test_masks(str(photos), tmp_path / "leaked")
 
 
 def test_a_mask_gets_sources_of_its_gender(drawn, editor, faces, tmp_path):

@@ -21,6 +21,8 @@ from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.labels import read_labels
 from retouch_common.parsing.train import train
 
+from maskgan.data import read_aligned_pair
+
 ARMS = ("no augmentation", "augmentation", "augmentation + drawn")
 METRICS = {
     "pixel_accuracy": "pixel accuracy",
@@ -113,10 +115,12 @@ def refuse_test_masks(data: str, generated: Path) -> None:
     Raises:
         ValueError: There is one; both files are named.
     """
-    truth = [labels for _, labels in find_pairs(data, "test") if labels.suffix == ".png"]  # not templates and meshes
-    tested = {read_labels(labels).tobytes(): labels for labels in truth}
-    for file in sorted((generated / "labels").glob("*.png")):
-        leaked = tested.get(read_labels(file).tobytes())
+    truth = [pair for pair in find_pairs(data, "test") if pair[1].suffix == ".png"]  # not templates and meshes
+    drawn = {file: read_labels(file) for file in sorted((generated / "labels").glob("*.png"))}
+    sizes = {labels.shape[0] for labels in drawn.values()}
+    tested = {read_aligned_pair(labels, image, size)[0].tobytes(): labels for image, labels in truth for size in sizes}
+    for file, mask in drawn.items():
+        leaked = tested.get(mask.tobytes())
         if leaked is not None:
             raise ValueError(
                 f"{file}: is the mask of a test face, {leaked}; synthesize with masks of training faces only "

@@ -131,7 +131,7 @@ class LossConfig:
     """Weights and forms of the terms of Eq. 9. Squared errors are halves of means, not sums.
 
     Attributes:
-        local: lambda_local of Eq. 1, mean over the components present; 10 in the paper.
+        local: lambda_local of Eq. 1, a sum over the components present; 10 in the paper.
         reconstruction: lambda_global of Eq. 2, on paired data only; 1 in the paper.
         region: Eq. 2 once more over every component's pixels, on paired data; not in the paper.
         region_weights: Weights of left eye, right eye, mouth, skin and hair in ``region``.
@@ -244,10 +244,10 @@ _MODERN = ModelConfig(
 )
 
 PRESETS: dict[str, Config] = {
-    # The equations as printed, with the official code's layers where the paper is silent.
+    # The equations as printed, with the official code's layer sizes where the paper is silent.
     "paper": Config(train=TrainConfig(augment=False)),
-    # What the official code does; its weights contain the factors inside its losses, and twice those of squares,
-    # of which Eq. 1 and 2 take halves.
+    # More of the official code; its weights contain the factors inside its losses, and twice those of squares, of which
+    # Eq. 1 and 2 take halves. Its weights of classes, layers and components are not followed.
     "official": Config(
         model=ModelConfig(
             mask_eyes=False,

@@ -28,7 +28,7 @@ from retouch_common.faces.mesh import landmarks_from_mesh
 from retouch_common.files import sha256
 from retouch_common.parsing.augmentation import Augmenter, Framed, Pose, cut
 from retouch_common.parsing.data import FACES, find_pairs
-from retouch_common.parsing.labels import CLASSES, write_labels
+from retouch_common.parsing.labels import CLASSES, read_labels, write_labels
 from retouch_common.parsing.meshes import points_in_square, with_mesh_parts
 from retouch_common.parsing.model import BUNDLED
 from retouch_common.parsing.parser import FaceParser
@@ -36,7 +36,7 @@ from retouch_common.parsing.portraits import load_portrait, prepare_portraits
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.sink import write_png
 from retouch_common.progress import progress_bar
-from retouch_common.ranges import to_signed
+from retouch_common.ranges import to_levels, to_signed
 from retouch_common.synthesis.photometric import colour_shift
 from retouch_common.weights import resolve_weights
 from torch import Tensor
@@ -128,6 +128,31 @@ class Faces(Dataset[dict[str, Tensor]]):
         if self.moved:
             sample |= {"source": _image_tensor(source), "source_labels": _label_tensor(source_labels)}
         return sample
+
+
+def read_aligned_pair(labels: Path, image: Path | None, size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return a label image and its photo, as they are if they have an aligned face's size, else aligned by the labels.
+
+    Args:
+        labels: The label image.
+        image: The photo, if there is one; without it the labels must have that size.
+        size: S.
+
+    Returns:
+        Labels (S, S) uint8, and the face (S, S, 3) uint8 or None.
+
+    Raises:
+        ValueError: A file cannot be read, the two differ in size, or labels without a photo have another size.
+    """
+    found = read_labels(labels)
+    if found.shape == (size, size):
+        return found, None if image is None else read_levels(image)
+    if image is None:
+        shape = f"{found.shape[1]}x{found.shape[0]}"
+        raise ValueError(f"{labels}: has {shape} pixels, not {size}x{size} as an aligned face, and no photo beside it")
+    (entry,) = prepare_portraits([(image, labels)])
+    framed = cut(load_portrait(entry), size)
+    return framed.labels, to_levels(framed.image)
 
 
 def parsed_pairs(paths: Sequence[Path], parser: str, size: int) -> list[tuple[Path, Path]]:

@@ -17,17 +17,20 @@ import numpy as np
 from retouch_common.data.pair_files import Split
 from retouch_common.data.portraits import SUFFIXES, find_portraits
 from retouch_common.errors import error_line
+from retouch_common.faces.alignment import whole_square
 from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.inference.names import ALIGNED, LABELS
 from retouch_common.parsing.data import find_pairs
-from retouch_common.parsing.labels import read_labels, write_labels
+from retouch_common.parsing.labels import write_labels
 from retouch_common.photo.io import Photo
 from retouch_common.photo.sink import write_png
+from retouch_common.photo.sources import ArraySource
 from retouch_common.progress import progress_bar
 from retouch_common.weights import state_hash
 
 from maskgan.components import COMPONENTS
 from maskgan.config import COMPONENT_NAMES
+from maskgan.data import read_aligned_pair
 from maskgan.edit_files import EditOptions, find_face
 from maskgan.editor import Editor, Portrait
 from maskgan.genders import person_name
@@ -58,7 +61,8 @@ def synthesize(
     Args:
         editor: The network.
         masks: A folder of label images of aligned faces, or one with ``images/`` and ``labels/``, whose images give the
-            background; without an image the background is the source's.
+            background, and which are aligned first if they have another size than the network's; without an image the
+            background is the source's.
         sources: Folder of photos whose faces give the appearance.
         out: Folder of the set.
         number: Number of faces. Masks are drawn without replacement; once all are used, all are drawn again.
@@ -104,7 +108,7 @@ def synthesize(
             name = f"{index:06d}.png"
             generator = np.random.default_rng((seed, index))
             mask = chosen_masks[order[index]]
-            labels = _labels(mask, editor.size)
+            labels, image = read_aligned_pair(mask, image_of(mask), editor.size)
             gender = None if genders is None else genders[0][person_name(mask)]
             chosen = pool.draw(labels, generator, mix=mix, gender=gender)
             names = {part: path.relative_to(sources).as_posix() for part, path in chosen.items()}
@@ -112,7 +116,7 @@ def synthesize(
             # The label image is written last: its presence marks the face as complete.
             if not (out / "labels" / name).is_file():
                 faces = {part: pool.open(path) for part, path in chosen.items()}
-                write_png(out / "images" / name, _generate(editor, mask, labels, faces))
+                write_png(out / "images" / name, _generate(editor, labels, image, faces))
                 write_labels(out / "labels" / name, labels)
     write_atomically(out / "pairs.jsonl", ("\n".join(pairs) + "\n").encode())
     report(f"wrote {number} faces to {out}")
@@ -211,20 +215,11 @@ def _portrait(editor: Editor, path: Path, aligned: bool) -> Portrait:
     return editor.open_source(photo, find_face(photo, EditOptions(aligned=aligned)))
 
 
-def _labels(mask: Path, size: int) -> np.ndarray:
-    labels = read_labels(mask)
-    if labels.shape != (size, size):
-        shape = f"{labels.shape[1]}x{labels.shape[0]}"
-        raise ValueError(f"{mask}: has {shape} pixels, not {size}x{size} as an aligned face")
-    return labels
-
-
-def _generate(editor: Editor, mask: Path, labels: np.ndarray, faces: Mapping[str, Portrait]) -> np.ndarray:
-    image = image_of(mask)
-    if image is None:
-        target = faces["skin"]
-    else:
-        photo = Photo.open(image)
-        target = editor.open_source(photo, find_face(photo, EditOptions(aligned=True)), labels=labels)
+def _generate(
+    editor: Editor, labels: np.ndarray, image: np.ndarray | None, faces: Mapping[str, Portrait]
+) -> np.ndarray:
+    target = faces["skin"]
+    if image is not None:
+        target = editor.open_source(ArraySource(image), whole_square(*image.shape[:2]), labels=labels)
     parts = {part: (face.codes, 1.0) for part, face in faces.items() if face.codes.shows(part)}
     return editor.render(target, labels, editor.blend(faces["skin"].codes, parts)).image

@@ -69,7 +69,8 @@ class Framed:
 def random_pose(generator: np.random.Generator, *, strong: bool) -> Pose:
     """Draw a pose, mostly near the alignment, sometimes far from it; scale 0.6 to 1.5, rotation up to 30 degrees.
 
-    Not ``strong``, it is what the paper names: mirroring and slight shift, scale and rotation.
+    Not ``strong``, it is what the paper names: mirroring, and slight scale, rotation and shift, as which we read its
+    "geometry transform".
     """
     mirror = bool(generator.random() < 0.5)
     if not strong:

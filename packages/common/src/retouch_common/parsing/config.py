@@ -15,7 +15,7 @@ class ParsingConfig:
         size: Side in pixels of the faces in training; others can be parsed, too.
         channels: Channels after each downsampling.
         blocks: Residual blocks at every resolution of encoder and decoder; 0 is pix2pix's U-Net.
-        dropout: Dropout probability in the two innermost decoder steps.
+        dropout: Dropout probability in the three innermost decoder steps.
     """
 
     size: int = 256

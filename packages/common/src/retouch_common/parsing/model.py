@@ -1,8 +1,8 @@
 """P_F: the U-Net for face parsing.
 
 Gu, Bao, Yang, Chen, Wen, Yuan. "Mask-Guided Portrait Editing with Conditional GANs." CVPR 2019, section 3.2: the face
-parsing network "is a U-Net" (Ronneberger et al., MICCAI 2015), trained by the cross entropy of every pixel (Eq. 7) and
-frozen while it supervises generated faces.
+parsing network has "a U-Net network structure" (Ronneberger et al., MICCAI 2015), is trained by the cross entropy of
+every pixel (Eq. 7), and is frozen while it supervises generated faces.
 
 The preset "paper" has the shape of pix2pix's generator (Isola et al., CVPR 2017), which the paper builds on: strided
 4x4 convolutions down, transposed ones up, skip connections. The others add residual blocks at every resolution, which
