@@ -22,7 +22,7 @@ def train(**settings: Any) -> None:
     """Train ABPN. Rerun the same command to resume a run that was stopped or killed.
 
     On several GPUs or nodes: accelerate launch "$(which abpn-train)" with the same options, or torchrun --no-python
-    abpn-train; scripts/ in the package has examples, for SLURM too.
+    abpn-train; docs/guides/training.md has examples, for SLURM too.
     """
     from abpn.config import PRESETS
     from abpn.train import dry_run, train

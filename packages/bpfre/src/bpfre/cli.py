@@ -34,7 +34,7 @@ def train(**settings: Any) -> None:
     """Train BPFRe. Rerun the same command to resume a run that was stopped or killed.
 
     On several GPUs or nodes: accelerate launch "$(which bpfre-train)" with the same options, or torchrun --no-python
-    bpfre-train; scripts/ in the package has examples, for SLURM too.
+    bpfre-train; docs/guides/training.md has examples, for SLURM too.
     """
     from bpfre.config import PRESETS
     from bpfre.train import dry_run, train
