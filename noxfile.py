@@ -1,18 +1,4 @@
-"""The list of things you can do here: `python -m pip install nox uv`, then `python -m nox -s NAME`.
-
-    demo [-- FOLDER]          retouch a portrait with the bundled weights: pictures and tables
-    tests [-- PACKAGE…]       the test suites (RETOUCH_COVERAGE=1: with coverage)
-    lint, types               ruff, imports between rooms, and the workflows' schema; mypy
-    build [-- PACKAGE…]       sdists and wheels into dist/, checked
-    smoke                     the built wheels in an empty environment: commands, imports, a portrait
-    repro                     same run, resume, schema, golden forward, golden loss curve
-    lock                      versions and hashes of what development needs, into .ci/requirements.txt
-    golden [-- --update]      only the golden files: compare, or write them anew
-    weights -- PACKAGE [NAME] train what the package bundles, from portraits to file; rerun to resume
-    reproduce -- PACKAGE [TABLE…]  repeat the paper's comparisons; rerun to resume (--smoke: two arms, two steps)
-    fuzz [-- --minutes N --seed S]  mutated photographs of every format against independent decoders
-    evidence -- PACKAGE       measure what a package promises, beside the bars (--sheets FOLDER: pictures instead)
-    benchmark [-- OPTIONS]    speed and memory, as JSON with the environment; --peers: beside other networks
+"""Sessions: `python -m pip install nox uv`, then `python -m nox -l` lists them, and CONTRIBUTING.md their options.
 
 Environment: RETOUCH_PYTHONS="3.10 3.13" runs tests, build and smoke with these interpreters instead of the
 one that runs nox; RETOUCH_LOCKED=1 installs the versions of .ci/requirements.txt, by hash; RETOUCH_DATA is the folder

@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
 from retouch_common.files import sha256, write_atomically
-from retouch_common.weights import SUMS_FILE
+from retouch_common.weights import SUMS_FILE, non_finite
 from safetensors.torch import load_file
 
 
@@ -30,8 +29,7 @@ def bundle(trained: Path, bundled: Path, megabytes: float) -> None:
     size = trained.stat().st_size / 1e6
     if size > megabytes:
         raise ValueError(f"{trained}: {size:.1f} MB, more than the {megabytes:g} MB allowed")
-    bad = [name for name, tensor in load_file(trained).items() if not torch.isfinite(tensor).all()]
-    if bad:
+    if bad := non_finite(load_file(trained)):
         raise ValueError(f"{trained}: {', '.join(bad[:3])} not finite")
     write_atomically(bundled, trained.read_bytes())
     files = sorted(bundled.parent.glob("*.safetensors"))

@@ -12,6 +12,7 @@ from maskgan.data import HAIR, MOUTH, open_faces
 from maskgan.model import MaskGAN
 from maskgan.train import FaceTask, dry_run, train
 from retouch_common.config import apply_overrides
+from retouch_common.faces.alignment import points_in_square
 from retouch_common.faces.face import Face
 from retouch_common.faces.landmarks import portrait_square_of
 from retouch_common.faces.mesh import (
@@ -26,7 +27,6 @@ from retouch_common.faces.mesh import (
     landmarks_from_mesh,
     write_mesh_file,
 )
-from retouch_common.parsing.meshes import points_in_square
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived

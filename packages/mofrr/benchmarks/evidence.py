@@ -53,7 +53,7 @@ def sampler():
 @evidence.figure("warm start: error of the mean brightness", at_most=1e-3)
 def brightness():
     """The paper's 200 times, ten leading steps, the ideal predictor of pixels with mean 0.5 and deviation 0.1."""
-    schedule, mean, variance = make_schedule("linear", 200), 0.5, 0.01
+    schedule, mean, variance = make_schedule(200), 0.5, 0.01
     noise = torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     noise -= noise.mean()
 

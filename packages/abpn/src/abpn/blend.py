@@ -129,13 +129,13 @@ class ConvolutionalBlend(nn.Module):
         return self.recover_layer(torch.cat([I, R], dim=1))
 
 
-def _pixelwise_network(width: int = 16) -> nn.Sequential:
+def _pixelwise_network() -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(6, width, 1),
+        nn.Conv2d(6, 16, 1),
         nn.LeakyReLU(0.2),
-        nn.Conv2d(width, width, 1),
+        nn.Conv2d(16, 16, 1),
         nn.LeakyReLU(0.2),
-        nn.Conv2d(width, 3, 1),
+        nn.Conv2d(16, 3, 1),
     )
 
 

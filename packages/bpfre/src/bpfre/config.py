@@ -239,7 +239,7 @@ PRESETS: dict[str, Config] = {
         train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="auto", channels_last=True),
     ),
     "small": _SMALL,
-    # The bundled weights for inpainting (section 4.7): 256 pixels, finest features at 128.
+    # Inpainting (section 4.7): 256 pixels, finest features at 128.
     "inpainting": Config(
         model=replace(_SMALL.model, size=256, patch=2),
         loss=replace(_SMALL.loss, emphasis=4.0),

@@ -139,8 +139,8 @@ def open_inpainter(
     model = BPFRe.from_pretrained(weights)
     if model.metadata.get("task") != "inpainting":
         raise ValueError(
-            f"{os.fspath(weights)}: these weights were not trained for inpainting; leave --weights out, or train some "
-            "with bpfre-train --task inpainting"
+            f"{os.fspath(weights)}: these weights were not trained for inpainting; train some with "
+            "bpfre-train --preset inpainting"
         )
     return Retoucher(model, device=device, precision=precision, backend=backend)
 

@@ -146,7 +146,7 @@ class Retoucher:
         device: "auto", "cpu", "cuda" or a torch device.
         precision: Number format of the convolutions: "auto", "fp32", "bf16" or "fp16".
         stage: "refined", or "coarse" to stop after the first stage.
-        backend: "torch", or "openvino" on the CPU (extra ``openvino``): three fifths of the time of a face, after
+        backend: "torch", or "openvino" on the CPU (extra ``openvino``): two thirds of the time of a face, after
             half a second to load. Results differ by up to one 8-bit level.
 
     Raises:

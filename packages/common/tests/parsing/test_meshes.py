@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from retouch_common.faces import mesh
-from retouch_common.faces.alignment import FaceSquare
+from retouch_common.faces.alignment import FaceSquare, points_in_square
 from retouch_common.faces.mesh import write_mesh_file
 from retouch_common.parsing.augmentation import draw_glasses
 from retouch_common.parsing.data import find_pairs, open_data
@@ -14,7 +14,6 @@ from retouch_common.parsing.losses import dice_loss, parsing_loss
 from retouch_common.parsing.meshes import (
     certain_background,
     labels_from_mesh,
-    points_in_square,
     teacher_labels,
     with_mesh_parts,
     with_open_surroundings,

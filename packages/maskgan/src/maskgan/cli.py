@@ -33,22 +33,6 @@ from retouch_common.cli.training import start_training, training_options
 
 from maskgan.cli_options import NamedWeights, Parts, adapt_option, aligned_option, face_box_option, parser_option
 from maskgan.config import COMPONENT_NAMES, PRESETS
-from maskgan.parser_cli import convert as convert_labels
-from maskgan.parser_cli import train_parser
-from maskgan.studio.cli import studio
-
-__all__ = [
-    "augment",
-    "convert_labels",
-    "edit",
-    "evaluate",
-    "parse",
-    "studio",
-    "swap",
-    "synthesize",
-    "train",
-    "train_parser",
-]
 
 
 @click.command()

@@ -21,7 +21,7 @@ import torch
 from retouch_common.data.face_cache import default_cache, portrait_key, read_levels
 from retouch_common.data.pair_files import Split
 from retouch_common.data.portraits import find_portraits, mesh_of, split_portraits
-from retouch_common.faces.alignment import FaceSquare, align, portrait_square
+from retouch_common.faces.alignment import FaceSquare, align, points_in_square, portrait_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.landmarks import portrait_square_of
 from retouch_common.faces.mesh import landmarks_from_mesh
@@ -29,7 +29,7 @@ from retouch_common.files import sha256
 from retouch_common.parsing.augmentation import Augmenter, Framed, Pose, cut
 from retouch_common.parsing.data import FACES, find_pairs
 from retouch_common.parsing.labels import CLASSES, read_labels, write_labels
-from retouch_common.parsing.meshes import points_in_square, with_mesh_parts
+from retouch_common.parsing.meshes import with_mesh_parts
 from retouch_common.parsing.model import BUNDLED
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits

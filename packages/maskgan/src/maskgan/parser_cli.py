@@ -7,8 +7,6 @@ import click
 from retouch_common.cli.options import friendly_errors, version_option
 from retouch_common.cli.training import start_training, training_options
 
-__all__ = ["convert", "train_parser"]
-
 KINDS = ("helen", "helen-relabelled", "celebamask-hq", "lapa", "templates")
 
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from retouch_common.photo.filters import gaussian_blur, smooth_noise
 from retouch_common.ranges import to_levels
+from retouch_common.synthesis.blemish_canvas import log_uniform
 from retouch_common.synthesis.jpeg import compress
 from retouch_common.synthesis.photometric import colour_shift
 from retouch_common.synthesis.retouching_warps import enlarge, warp_image
@@ -52,13 +53,13 @@ def photographed(image: np.ndarray, side: float, generator: np.random.Generator)
     factor = 1.0
     if generator.random() < 0.65:
         low, high = min(max(SMALLEST_RETOUCHED, 0.4 * side), side), max(min(USUAL, 2.5 * side), side)
-        factor = _log_uniform(generator, low, high) / side
+        factor = log_uniform(generator, low, high) / side
         image = resized(image, factor)
     image = _relit(image, generator)
     if generator.random() < 0.3:
         image = _sharpened(image, float(generator.uniform(0.6, 1.6)), float(generator.uniform(0.2, 1.0)))
     if factor > 1.0 or generator.random() < 0.5:  # upsampled images are too smooth
-        image = _grained(image, _log_uniform(generator, 0.003, 0.025), generator)
+        image = _grained(image, log_uniform(generator, 0.003, 0.025), generator)
     if generator.random() < 0.4:
         image = compress(image, int(generator.integers(85, 99)), subsample=generator.random() < 0.5)
     return image, factor
@@ -107,11 +108,11 @@ class History:
             bend=float(generator.uniform(0.0, 0.008)) * side if chance[1] < 0.25 else 0.0,
             bumps=int(generator.integers(1, 4)) if chance[2] < 0.25 else 0,
             warping=modes[int(generator.integers(2))],
-            scale=_log_uniform(generator, low, max(high, low)) if chance[3] < 0.6 else 1.0,
+            scale=log_uniform(generator, low, max(high, low)) if chance[3] < 0.6 else 1.0,
             resampling=modes[int(generator.integers(2))],
             sharpening=float(generator.uniform(-0.6, 1.0)) if chance[4] < 0.3 else 0.0,
             radius=float(generator.uniform(0.6, 1.6)),
-            grain=_log_uniform(generator, 0.002, 0.02) if chance[5] < 0.3 else 0.0,
+            grain=log_uniform(generator, 0.002, 0.02) if chance[5] < 0.3 else 0.0,
             seed=int(generator.integers(2**31)),
         )
         if generator.random() < 0.5:
@@ -172,10 +173,6 @@ def _flow(history: History, height: int, width: int) -> tuple[np.ndarray | None,
         amount = float(generator.uniform(-0.25, 0.25))
         points = enlarge(points, centre, float(generator.uniform(0.05, 0.25)) * side, amount)
     return points - grid, generator.bit_generator.state
-
-
-def _log_uniform(generator: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(generator.uniform(np.log(low), np.log(high))))
 
 
 def _relit(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -72,7 +72,7 @@ class Diffusion:
     @cached_property
     def schedule(self) -> Schedule:
         """The noise schedule."""
-        return make_schedule("linear", self.T, zero_terminal_snr=self.zero_terminal_snr)
+        return make_schedule(self.T, zero_terminal_snr=self.zero_terminal_snr)
 
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw antithetic training timesteps, (N,): half are t, half T - 1 - t, so that a batch has early and late."""

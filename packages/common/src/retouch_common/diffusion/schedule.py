@@ -6,7 +6,6 @@ Probabilistic Models", NeurIPS 2020).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +13,8 @@ import torch
 from torch import Tensor
 
 Prediction = Literal["epsilon", "x0", "v"]
+
+BETAS = (1e-4, 0.02)  # beta_0 and beta_{T-1}
 
 
 @dataclass(frozen=True)
@@ -60,41 +61,21 @@ def clean_image(
     return model_output if prediction == "x0" else signal * x_t - sigma * model_output
 
 
-def make_schedule(
-    kind: Literal["linear", "cosine"] = "linear",
-    T: int = 1000,
-    *,
-    beta_start: float = 1e-4,
-    beta_end: float = 0.02,
-    zero_terminal_snr: bool = False,
-) -> Schedule:
-    """Return a schedule by name.
+def make_schedule(T: int, *, zero_terminal_snr: bool = False) -> Schedule:
+    """Return the schedule of Ho et al.: beta_t is linear, from 10^-4 to 0.02.
 
     Args:
-        kind: "linear": beta_t is linear (Ho et al.). "cosine": abar_t is a squared cosine (Nichol, Dhariwal, ICML
-            2021).
         T: Number of timesteps.
-        beta_start: beta_0 of "linear".
-        beta_end: beta_{T-1} of "linear".
         zero_terminal_snr: Rescale sqrt(abar) so that the last timestep is pure noise (Lin et al., WACV 2024). T = 200
-            with the usual betas leaves 13 % of the image's variance there, which sampling from noise cannot know. Needs
-            a network that predicts x0 or v.
+            leaves 13 % of the image's variance there, which sampling from noise cannot know. Needs a network that
+            predicts x0 or v.
 
     Raises:
-        ValueError: If the kind is unknown, T is below 2, or the betas do not ascend within (0, 1).
+        ValueError: If T is below 2.
     """
     if T < 2:
         raise ValueError(f"a schedule needs at least 2 times, not {T}")
-    if kind == "linear":
-        if not 0 < beta_start <= beta_end < 1:
-            raise ValueError(f"betas must rise within (0, 1), not from {beta_start} to {beta_end}")
-        beta = torch.linspace(beta_start, beta_end, T, dtype=torch.float64)
-    elif kind == "cosine":
-        f = [math.cos((i / T + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(T + 1)]
-        beta = torch.tensor([min(1 - f[i + 1] / f[i], 0.999) for i in range(T)], dtype=torch.float64)
-    else:
-        raise ValueError(f"schedule {kind!r} is unknown; there are linear and cosine")
-    alpha_bar = (1 - beta).cumprod(0)
+    alpha_bar = (1 - torch.linspace(*BETAS, T, dtype=torch.float64)).cumprod(0)
     if zero_terminal_snr:
         root = alpha_bar.sqrt()
         alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()

@@ -193,6 +193,12 @@ def align(image: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
     return face
 
 
+def points_in_square(points: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
+    """Return points of a photo in the pixels of ``align(photo, square, size)``."""
+    shares = np.stack(square.from_photo(points[:, 0] + 0.5, points[:, 1] + 0.5), axis=1)
+    return (shares * size - 0.5).astype(np.float32)
+
+
 def read_aligned(source: RowSource, squares: Sequence[FaceSquare], size: int) -> Iterator[tuple[int, np.ndarray]]:
     """Crop aligned faces of size x size pixels from a photo that is read once, from top to bottom, in bounded memory.
 

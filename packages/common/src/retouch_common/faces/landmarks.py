@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from retouch_common.faces.alignment import FaceSquare, fit_portrait
+from retouch_common.faces.alignment import FaceSquare, fit_portrait, points_in_square
 from retouch_common.faces.webmorph import Template, read_template
 from retouch_common.files import refuse_special
 
@@ -200,12 +200,7 @@ def portrait_square_of(landmarks: FaceLandmarks) -> FaceSquare:
 
 def to_aligned(landmarks: FaceLandmarks, square: FaceSquare, size: int) -> FaceLandmarks:
     """Map landmarks of a photo to the image that `alignment.align(photo, square, size)` crops."""
-
-    def moved(points: np.ndarray) -> np.ndarray:
-        shares = np.stack(square.from_photo(points[:, 0] + 0.5, points[:, 1] + 0.5), axis=1)
-        return (shares * size - 0.5).astype(np.float32)
-
-    return landmarks.mapped(moved)
+    return landmarks.mapped(lambda points: points_in_square(points, square, size))
 
 
 def read_landmarks(path: str | Path) -> FaceLandmarks:

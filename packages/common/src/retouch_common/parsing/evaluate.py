@@ -10,12 +10,12 @@ import numpy as np
 from retouch_common.data.face_cache import read_levels
 from retouch_common.data.pair_files import Split
 from retouch_common.data.portraits import mesh_of
-from retouch_common.faces.alignment import align
+from retouch_common.faces.alignment import align, points_in_square
 from retouch_common.faces.landmarks import portrait_square_of
 from retouch_common.faces.mesh import landmarks_from_mesh
 from retouch_common.parsing.data import open_data
 from retouch_common.parsing.labels import CLASSES, NUM_CLASSES
-from retouch_common.parsing.meshes import labels_from_mesh, points_in_square
+from retouch_common.parsing.meshes import labels_from_mesh
 from retouch_common.parsing.metrics import confusion, figures
 from retouch_common.parsing.parser import FaceParser
 

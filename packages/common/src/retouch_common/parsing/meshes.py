@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from retouch_common.faces import mesh
-from retouch_common.faces.alignment import FaceSquare
 from retouch_common.parsing.labels import CLASSES, NOT_FACE, UNKNOWN
 from retouch_common.parsing.templates import ColourMixture, colour_features, connected_part
 from retouch_common.photo.filters import dilate, fill_polygon
@@ -118,12 +117,6 @@ def teacher_labels(image: np.ndarray, labels: np.ndarray, points: np.ndarray, li
         doubtful = (labels >= NOT_FACE) & (result == 0) & similar
         result[connected_part(doubtful | on_head | (result >= NOT_FACE), on_head) & doubtful] = NOT_FACE
     return result
-
-
-def points_in_square(points: np.ndarray, square: FaceSquare, size: int) -> np.ndarray:
-    """Return points of a photo in the pixels of `alignment.align(photo, square, size)`."""
-    shares = np.stack(square.from_photo(points[:, 0] + 0.5, points[:, 1] + 0.5), axis=1)
-    return (shares * size - 0.5).astype(np.float32)
 
 
 def _edges(points: np.ndarray, outline: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
