@@ -117,12 +117,10 @@ class RetouchedFace(ChangedFace):
     Attributes:
         attention_coarse: M^{E2D}, (S, S) float32 in [0, 1]; None without the module.
         attention_refined: M^{D2G}, likewise; also None if only the first stage was run.
-        skin: Matte to which ``change`` is confined, (S, S) float32 in [0, 1]; None without confinement.
     """
 
     attention_coarse: np.ndarray | None
     attention_refined: np.ndarray | None
-    skin: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -283,7 +281,7 @@ class Retoucher:
         squares = [face_square(face, photo.height, photo.width) for face in faces]
         levels = np.float32(np.iinfo(photo.dtype).max)
         return [
-            AlignedLayer(found.square, found.change * levels, photo.height, photo.width)
+            AlignedLayer(found.square, found.change * levels, photo.height, photo.width, found.skin)
             for found in self.retouch_faces(photo, squares)
         ]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from retouch_common.faces.alignment import FaceSquare, whole_square
-from retouch_common.faces.pasting import AlignedLayer
+from retouch_common.faces.pasting import AlignedLayer, changed_rows
 from retouch_common.photo.pasting import map_rows, pasted_rows
 from retouch_common.photo.sources import ArraySource
 
@@ -55,6 +55,23 @@ def test_overlapping_faces_share_their_pixels():
     ]
     change = pasted(image, layers).astype(int) - image
     assert change.max() == 20 and (change[140:160, 190:210] == 20).all()
+
+
+def test_a_face_beside_another_takes_nothing_from_it():
+    """Squares overlap far beyond the faces: what is another's background, or does not change, has no say."""
+    image, skin = grey(), np.zeros((64, 64), np.float32)
+    skin[16:48, 16:48] = 1.0
+    left, right = FaceSquare((160.0, 150.0), 120.0), FaceSquare((220.0, 150.0), 120.0)
+    confined = np.full((64, 64, 3), 0.2, np.float32) * skin[..., None]
+    alone = np.concatenate(list(changed_rows(ArraySource(image), [(left, confined, skin)])))
+    assert abs(int((alone.astype(int) - image).max()) - 51) <= 1
+    for other in ((confined, skin), (np.zeros_like(confined), None)):
+        both = np.concatenate(list(changed_rows(ArraySource(image), [(left, confined, skin), (right, *other)])))
+        assert np.array_equal(both[:, :180], alone[:, :180])
+    unconfined = np.concatenate(
+        list(changed_rows(ArraySource(image), [(left, confined, None), (right, confined, None)]))
+    )
+    assert not np.array_equal(unconfined[:, :180], alone[:, :180]), "the squares do overlap there"
 
 
 def test_no_change_keeps_every_bit():

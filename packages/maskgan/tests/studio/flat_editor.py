@@ -96,7 +96,7 @@ class FlatEditor:
         return np.concatenate(list(self.pasted_rows(ArraySource(image), portrait, edited)))
 
     def pasted_rows(self, source, portrait, edited):
-        yield from changed_rows(source, [(portrait.square, edited.change)])
+        yield from changed_rows(source, [(portrait.square, edited.change, None)])
 
 
 def plain_mask(size: int) -> np.ndarray:

@@ -14,6 +14,8 @@ from retouch_common.faces.alignment import FaceSquare, sampled
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import RowSource
 
+LEAST_SKIN = 1e-3  # of the matte, by which a change is divided
+
 
 @dataclass(frozen=True)
 class AlignedMask:
@@ -37,11 +39,23 @@ class AlignedLayer:
 
     A change larger than the face in the photo is downsampled with antialiasing, a smaller one is interpolated
     bicubically: the photo keeps its detail, only the difference is smooth.
+
+    Args:
+        square: The face's square.
+        change: The change.
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+        skin: Matte to which the change is confined, (S, S) in [0, 1]; overlapping faces share the pixels of their skin.
+            None for the whole square.
     """
 
-    def __init__(self, square: FaceSquare, change: np.ndarray, height: int, width: int) -> None:
+    def __init__(
+        self, square: FaceSquare, change: np.ndarray, height: int, width: int, skin: np.ndarray | None = None
+    ) -> None:
         self.x, self.y, self.width, self.height = square.bounds(height, width)
-        self._square = square
+        self._square, self._confined = square, skin is not None
+        if skin is not None:
+            change = np.concatenate([change, skin[..., None]], axis=2)
         self._change = torch.from_numpy(np.ascontiguousarray(change, np.float32)).permute(2, 0, 1)[None]
         side = max(1, math.ceil(square.side))
         if side < change.shape[0]:
@@ -57,17 +71,23 @@ class AlignedLayer:
         rows = np.arange(y, y + height)[:, None] + 0.5
         u, v = self._square.from_photo(columns, rows)
         change = sampled(self._change, np.stack([u, v], axis=-1))[0].permute(1, 2, 0).numpy()
-        return change, self._square.weights(u, v)
+        weights = self._square.weights(u, v)
+        if not self._confined:
+            return change, weights
+        skin = change[..., -1]
+        return change[..., :-1] / np.maximum(skin, LEAST_SKIN)[..., None], weights * skin.clip(0, 1)
 
 
 def changed_rows(
     photo: RowSource,
-    changes: Iterable[tuple[FaceSquare, np.ndarray]],
+    changes: Iterable[tuple[FaceSquare, np.ndarray, np.ndarray | None]],
     *,
     strength: float = 1.0,
     protect: RowSource | None = None,
 ) -> Iterator[np.ndarray]:
     """Paste changes of aligned faces, (S, S, 3) float32 in [-1, 1], times ``strength`` into their photo, in one pass.
+
+    Each comes with its square and the matte of :class:`AlignedLayer`. Faces without a change leave overlaps to others.
 
     Yield consecutive blocks of rows, (n, W, 3) of the photo's dtype. Where ``protect``, an image of the photo's size,
     is white, nothing changes.
@@ -78,5 +98,9 @@ def changed_rows(
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must lie between 0 and 1, not {strength}")
     levels = np.float32(strength * np.iinfo(photo.dtype).max)
-    layers = [AlignedLayer(square, change * levels, photo.height, photo.width) for square, change in changes]
+    layers = [
+        AlignedLayer(square, change * levels, photo.height, photo.width, skin)
+        for square, change, skin in changes
+        if change.any()
+    ]
     yield from pasted_rows(photo, layers, protect=protect)

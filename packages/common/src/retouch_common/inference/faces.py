@@ -14,7 +14,7 @@ Shapes: photographs are (H, W, 3) RGB, uint8 or uint16; faces (S, S, 3) float32 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,10 +39,17 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ChangedFace:
-    """The change of one face, (S, S, 3) float32 in [-1, 1], and its square in the photograph."""
+    """The change of one face.
+
+    Attributes:
+        square: Its square in the photograph.
+        change: (S, S, 3) float32 in [-1, 1].
+        skin: Matte to which the change is confined, (S, S) float32 in [0, 1]; None if it is not.
+    """
 
     square: FaceSquare
     change: np.ndarray
+    skin: np.ndarray | None = field(default=None, kw_only=True)
 
 
 def run_on_faces(
@@ -77,7 +84,8 @@ def changed_face_rows(
     source: RowSource, faces: Sequence[ChangedFace], *, strength: float = 1.0, protect: RowSource | None = None
 ) -> Iterator[np.ndarray]:
     """Paste the change of every face; see :func:`retouch_common.faces.pasting.changed_rows`."""
-    yield from changed_rows(source, [(face.square, face.change) for face in faces], strength=strength, protect=protect)
+    changes = [(face.square, face.change, face.skin) for face in faces]
+    yield from changed_rows(source, changes, strength=strength, protect=protect)
 
 
 def changed_image(
