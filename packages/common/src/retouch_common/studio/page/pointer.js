@@ -45,6 +45,7 @@ export class Pointer {
   #down(event) {
     if (!this.store.get("photo") || event.target.closest("button, .divider")) return;
     this.stage.setPointerCapture(event.pointerId);
+    if (this.stroke?.pointerId === BY_KEYBOARD) this.#cancel();
     if (event.pointerType === "touch") {
       this.#touches.set(event.pointerId, [event.clientX, event.clientY]);
       if (this.#touches.size > 1) {

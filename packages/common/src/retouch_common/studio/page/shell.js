@@ -25,6 +25,12 @@ export async function attempt(task, onError = reportError) {
   }
 }
 
+// Return a function that wraps async functions so that their calls, of all of them, run one after the other.
+export function inTurn() {
+  let last = Promise.resolve();
+  return (task) => (...args) => (last = last.catch(() => {}).then(() => task(...args)));
+}
+
 // Actions of buttons that all tools have.
 const BUTTONS = {
   open: "open", "open-first": "open", undo: "undo", redo: "redo", "zoom-in": "zoomIn", "zoom-out": "zoomOut", "zoom-fit": "fit",

@@ -34,6 +34,8 @@ from retouch_common.studio.files import PhotoCache, StoredFile, export_paths
 from retouch_common.studio.retouch.networks import Overlay, StudioNetwork
 from retouch_common.studio.views import PhotoPreview, Window, encode_view
 
+KEPT_CHANGES = 4  # changes of a photo that are kept, for different networks and faces
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -205,6 +207,8 @@ class RetouchSession:
                 factor, limit = opened.preview.factor, opened.preview.max_level
                 reduced = [ReducedChange(change, factor, limit) for change in full.changes] if factor > 1 else None
                 opened.retouched[key] = _Retouched(full, reduced)
+                while len(opened.retouched) > KEPT_CHANGES:
+                    del opened.retouched[next(iter(opened.retouched))]
             return opened.retouched[key]
 
     def describe(self, request: RetouchRequest) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import { showFaceChoice } from "../shell/faces.js";
 import { chooseFile } from "../shell/files.js";
 import { keepForPhoto, keptForPhoto } from "../shell/kept.js";
 import { LiveRender, formatTime } from "../shell/live.js";
-import { byId, chooseAndOpen, loadAbout, notice, reportError, start, withBusy } from "../shell/shell.js";
+import { byId, chooseAndOpen, inTurn, loadAbout, notice, reportError, start, withBusy } from "../shell/shell.js";
 import { Store } from "../shell/store.js";
 import * as api from "./api.js";
 import { History } from "./history.js";
@@ -91,12 +91,17 @@ function warningRow(line) {
 // Report an error; retry() opens the photo as an aligned face.
 function handleError(error, retry = null) {
   reportError(error, error.hints?.aligned && retry ? ["Open it as a picture that the face fills", retry] : null);
-  if (error.status === 404) sources.forget(sources.photos.map(({ id }) => id));
+  if (error.status === 404) {
+    sources.forget(sources.photos.map(({ id }) => id));
+    store.set({ sources: sources.kept });
+  }
 }
 
 const uploadPhoto = (file, aligned) => openFile(file, about.upload_bytes, { aligned: aligned ? "1" : "0" });
 
-async function openPhoto(file, aligned = false) {
+const oneByOne = inTurn(); // of what changes which face is open
+
+const openPhoto = oneByOne(async (file, aligned = false) => {
   if (store.get("unsaved") && !aligned && !window.confirm("Open another photo? The mask you painted has not been saved.")) return;
   notice.clear();
   const kept = typeof file === "string" ? keptForPhoto({ file }) : null;
@@ -108,7 +113,7 @@ async function openPhoto(file, aligned = false) {
   } catch (error) {
     handleError(error, () => openPhoto(file, true));
   }
-}
+});
 
 // Show a photo as it was left. The server may have closed it, and with it a network that was adapted to the face.
 async function reopen(file, aligned, kept) {
@@ -143,7 +148,7 @@ async function show(photo, mask = "") {
   live.schedule();
 }
 
-async function openFace(index) {
+const openFace = oneByOne(async (index) => {
   const photo = store.get("photo");
   if (store.get("unsaved") && !window.confirm("Edit another face? The mask you painted has not been saved.")) return showFaces();
   notice.clear();
@@ -153,7 +158,7 @@ async function openFace(index) {
     handleError(error);
     showFaces();
   }
-}
+});
 
 function showFaces() {
   const { faces, face } = store.get("photo") ?? { faces: 0, face: 0 };
@@ -291,10 +296,11 @@ const actions = {
   exportMask: () => save("Writing the mask", maskFile, handleError),
   importMask: () => chooseAndOpen(byId("mask-file"), importMask),
   resetMask: () => changeMask(() => labels.data.set(originalLabels)),
-  reencode: async () => {
+  reencode: oneByOne(async () => {
     try {
-      const photo = await withBusy("Reading the face anew", () => api.reencode(store.get("photo").id, labels.data));
-      originalLabels = labels.data.slice();
+      const sent = labels.data.slice();
+      const photo = await withBusy("Reading the face anew", () => api.reencode(store.get("photo").id, sent));
+      originalLabels = sent;
       store.set({ photo });
       sources.setOwn(photo);
       live.schedule();
@@ -302,7 +308,7 @@ const actions = {
     } catch (error) {
       handleError(error);
     }
-  },
+  }),
   adapt: () => (adapting ? adapting.abort() : adapt()),
   selectClass: (classIndex) => selectClass(store, classIndex),
   lastClass: () => selectClass(store, store.get("lastClass")),

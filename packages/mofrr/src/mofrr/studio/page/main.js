@@ -6,7 +6,7 @@ import { FaceFrames, showFaceChoice } from "../shell/faces.js";
 import { keepForPhoto, keptForPhoto } from "../shell/kept.js";
 import { exportChange, exportPhoto } from "../shell/photos.js";
 import { Pointer } from "../shell/pointer.js";
-import { attempt, byId, loadAbout, notice, start, withBusy } from "../shell/shell.js";
+import { attempt, byId, inTurn, loadAbout, notice, start, withBusy } from "../shell/shell.js";
 import { PhotoStage } from "../shell/stage.js";
 import { Steps, bindStepList, bindStrength } from "../shell/steps.js";
 import { Store } from "../shell/store.js";
@@ -56,16 +56,17 @@ bindStepList(store, steps, stepTitle);
 
 // --- photos
 
-async function openPhoto(file) {
+const openPhoto = inTurn()(async (file) => {
   if (store.get("unsaved") && !window.confirm("Open another photo? The result has not been exported.")) return;
   notice.clear();
   await attempt(async () => {
     const photo = await withBusy(`Opening ${file.name ?? "the photo"}`, () => openFile(file, about.upload_bytes));
+    store.set({ photo: null, steps: [], undone: [], unsaved: false });
     await stage.show(photo);
     store.set({ face: 0, steps: [], undone: [], unsaved: false, ...keptForPhoto(photo) });
     await withBusy("Looking for retouching", () => stage.settled());
   });
-}
+});
 
 await start(store, {
   keys: KEYS,
@@ -75,7 +76,9 @@ await start(store, {
     undo: () => steps.undo(),
     redo: () => steps.redo(),
     export: async () => {
-      if (await save("Writing the photo", () => exportPhoto(currentRequest(), exportOptions(store)))) store.set({ unsaved: false });
+      const sent = store.get("steps");
+      const saved = await save("Writing the photo", () => exportPhoto(currentRequest(), exportOptions(store)));
+      if (saved && store.get("steps") === sent) store.set({ unsaved: false });
     },
     exportChange: () => save("Writing the change", () => exportChange(currentRequest())),
     face: () => store.get("state") && stage.viewport.zoomTo(store.get("state").faces[store.get("face")].box),

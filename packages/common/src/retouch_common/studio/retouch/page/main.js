@@ -7,7 +7,7 @@ import { keepForPhoto, keptForPhoto } from "../shell/kept.js";
 import { exportChange, exportPhoto } from "../shell/photos.js";
 import { Pointer } from "../shell/pointer.js";
 import { bindSlider } from "../shell/range.js";
-import { attempt, byId, chooseAndOpen, loadAbout, notice, start, withBusy } from "../shell/shell.js";
+import { attempt, byId, chooseAndOpen, inTurn, loadAbout, notice, start, withBusy } from "../shell/shell.js";
 import { PhotoStage } from "../shell/stage.js";
 import { Steps, bindStepList, bindStrength, timestamp } from "../shell/steps.js";
 import { Store } from "../shell/store.js";
@@ -75,7 +75,7 @@ const pointer = new Pointer(stage.element, viewport, store, "pick", {
     if (Math.hypot(point[0] - last[0], point[1] - last[1]) * viewport.scale >= MIN_DISTANCE) points.push(point);
   },
   onEnd({ tool, points }, point) {
-    if (tool === "frame") addFace(frameOf(points[0], point));
+    if (tool === "frame") addFace(frameOf(...[points[0], point].map(withinPhoto)));
     else steps.add({ step: tool, radius: store.get("radius"), points: points.map((each) => each.map(toHundredths)) });
     draw();
   },
@@ -84,9 +84,14 @@ const pointer = new Pointer(stage.element, viewport, store, "pick", {
   onToolChange: draw,
 });
 
+const withinPhoto = ([x, y]) => {
+  const { width, height } = store.get("photo");
+  return [Math.min(width, Math.max(0, x)), Math.min(height, Math.max(0, y))];
+};
+
 function addFace(box) {
   store.set({ tool: "pick" });
-  if (Math.min(box[2], box[3]) < MIN_FACE) return;
+  if (Math.min(box[2], box[3]) < MIN_FACE) return; // also where little of it lies in the photo
   setRegion("faces");
   steps.add({ step: "add_face", box: box.map(toHundredths) });
 }
@@ -126,7 +131,9 @@ store.subscribe(["state", "outlines", "faceOutlines"], () => {
 
 // --- photos
 
-async function openPhoto(file) {
+const oneByOne = inTurn(); // of what changes which photo is open
+
+const openPhoto = oneByOne(async (file) => {
   if (store.get("unsaved") && !window.confirm("Open another photo? The steps you took have not been saved.")) return;
   notice.clear();
   await attempt(async () => {
@@ -135,12 +142,12 @@ async function openPhoto(file) {
     if (kept?.recipe) photo = await api.openRecipe(photo.id, new File([kept.recipe.text], kept.recipe.name));
     await show(photo, kept);
   });
-}
+});
 
 // values: of the store, in place of those of a photo as it was found
 async function show(photo, values = null) {
   const { network, steps } = photo.recipe ?? { network: store.get("network"), steps: [] };
-  store.set({ overlay: "" });
+  store.set({ photo: null, overlay: "", recipe: null, steps: [], undone: [], unsaved: false });
   await stage.show(photo);
   const faces = await withBusy("Finding the faces", () => api.faces(photo.id));
   const face = Math.max(...faces.map(({ box }) => Math.max(box[2], box[3])), Math.min(photo.width, photo.height) / 8);
@@ -155,19 +162,20 @@ async function show(photo, values = null) {
 
 const renderNetwork = () => withBusy(`Retouching with ${currentNetwork().title}`, () => stage.settled());
 
-const openRecipe = (file) =>
+const openRecipe = oneByOne((file) =>
   attempt(async () => {
     const recipe = { name: file.name, text: await file.text() };
     await show(await api.openRecipe(store.get("photo").id, file), { recipe });
     notice.info(`${file.name} is applied.`);
-  });
+  }));
 
 const saveRecipe = () =>
   attempt(async () => {
+    const sent = store.get("steps");
     const { saved, blob, name } = await withBusy("Writing the recipe", () => api.saveRecipe(currentRequest()));
     if (saved) notice.info(`Written: ${saved}`);
     else download(blob, name);
-    store.set({ unsaved: false });
+    if (store.get("steps") === sent) store.set({ unsaved: false });
   });
 
 // --- overlays
