@@ -216,7 +216,8 @@ batch_options = option_group(
         type=click.Choice(["refuse", "copy"]),
         default="refuse",
         show_default=True,
-        help="Refuse photos without a face, or copy them, so that the folder stays whole.",
+        help="Refuse photos without a face, or copy them, so that the folder stays whole; abpn-retouch --region auto "
+        "always copies them.",
     ),
     quality_option,
 )

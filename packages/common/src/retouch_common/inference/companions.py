@@ -35,10 +35,10 @@ class Comparison:
             ValueError: If the retouched photo cannot be read.
         """
         after = [result.thumbnail(COMPARE_SIDE, part) for part in self._parts]
-        width = max(view.shape[1] for view in self._before)
+        width = max(view.shape[1] for view in (*self._before, *after))  # formats differ in how they reduce, by a pixel
         rows = []
         for pair in zip(self._before, after, strict=True):
-            row = np.full((pair[0].shape[0] + 8, 2 * width + 8, 3), 255, np.uint8)
+            row = np.full((max(view.shape[0] for view in pair) + 8, 2 * width + 8, 3), 255, np.uint8)
             for left, view in zip((0, width + 8), pair, strict=True):
                 row[: view.shape[0], left : left + view.shape[1]] = view
             rows.append(row)
