@@ -43,6 +43,11 @@ class InpaintingPairs(Dataset[dict[str, Tensor]]):
         self.data: Any = data
         self.seed = seed
 
+    @property
+    def different(self) -> int:
+        """Number of samples that differ by more than augmentation."""
+        return len(self)
+
     def __len__(self) -> int:
         return len(cast(Sized, self.data))
 

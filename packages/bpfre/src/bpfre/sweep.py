@@ -10,6 +10,7 @@ from retouch_common.config import load_yaml
 from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.metrics.evaluation import HARD, IDENTITY, console
 from retouch_common.metrics.protocols import PROTOCOLS
+from retouch_common.training.fingerprint import fingerprint
 from retouch_common.training.run_state import refuse_other_run
 
 from bpfre.config import Config
@@ -62,10 +63,11 @@ def sweep(
         OSError: If ``out`` cannot be written.
     """
     points: list[dict[str, Any]] = []
-    refuse_other_settings(out / "sweep.json", {"data": data})
+    settings = {"data": data, "images": [fingerprint(data), fingerprint(test_data or data)]}
+    refuse_other_settings(out / "sweep.json", settings)
     if not (out / "sweep.json").is_file():
         out.mkdir(parents=True, exist_ok=True)
-        _write(out, data, [])
+        _write(out, settings, [])
     for fraction in sorted(set(fractions)):
         run = out / f"pairs-{fraction:g}"
         run_config = replace(config, train=replace(config.train, paired_fraction=fraction))
@@ -75,7 +77,7 @@ def sweep(
             break
         values = _evaluate(weights, test_data or data, run / "evaluation", options, report)
         points.append({"fraction": fraction, "subsets": values["subsets"], "fid": values["fid"]})
-        _write(out, data, points)
+        _write(out, settings, points)
     return points
 
 
@@ -129,6 +131,6 @@ def _evaluate(
     return as_json(evaluate(weights, data, options, out=out, report=report))
 
 
-def _write(out: Path, data: str, points: Sequence[Mapping[str, Any]]) -> None:
-    text = json.dumps({"data": data, "points": list(points)}, indent=2) + "\n"
+def _write(out: Path, settings: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> None:
+    text = json.dumps({**settings, "points": list(points)}, indent=2) + "\n"
     write_atomically(out / "sweep.json", text.encode())

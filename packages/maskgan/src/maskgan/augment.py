@@ -20,6 +20,7 @@ from retouch_common.parsing.data import find_pairs
 from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.labels import read_labels
 from retouch_common.parsing.train import train
+from retouch_common.training.fingerprint import fingerprint
 
 from maskgan.data import read_aligned_pair
 
@@ -85,7 +86,8 @@ def compare(
         raise ValueError(f"--preset {preset}: there are {', '.join(PRESETS)}")
     if not (generated / "images").is_dir() or not (generated / "labels").is_dir():
         raise ValueError(f"{generated}: needs the folders images and labels; maskgan-synthesize writes them")
-    settings = {"data": data, "generated": str(generated), "preset": preset, "steps": steps}
+    images = [fingerprint(data), fingerprint(generated)]
+    settings = {"data": data, "generated": str(generated), "images": images, "preset": preset, "steps": steps}
     refuse_other_settings(out / "comparison.json", settings)
     refuse_test_masks(data, generated)
     out.mkdir(parents=True, exist_ok=True)

@@ -78,20 +78,29 @@ def open_faces(
         DetectorUnavailable: The face detector is needed but not available.
         OSError: The cache folder cannot be written.
     """
-    known: list[tuple[Path, Path]]
-    others: list[Path] = []
     if spec.startswith(FACES):
-        paths = split_portraits(find_portraits(spec.removeprefix(FACES)), "val" if split == "test" else split)
-        known = [(path, path.with_suffix(".tem")) for path in paths if path.with_suffix(".tem").is_file()]
-        others = [path for path in paths if not path.with_suffix(".tem").is_file()]
+        known, others = _portraits(spec, split)
     else:
-        known = find_pairs(spec, "val" if split == "dev" else split)
+        known, others = find_pairs(spec, "val" if split == "dev" else split), []
     if others and parser is not None:
         known += parsed_pairs(others, parser, size)
     entries = prepare_portraits(known)
     if not entries:
         raise ValueError(f"{spec}: no face in the split {split!r}")
     return Faces(entries, size=size, seed=seed, augment=augment, moved=moved)
+
+
+def num_parsed(spec: str, split: Split) -> int:
+    """Return the number of faces of a split whose labels are the parser's."""
+    return len(_portraits(spec, split)[1]) if spec.startswith(FACES) else 0
+
+
+def _portraits(spec: str, split: Split) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Return the portraits of a split with their templates, and those without any."""
+    paths = split_portraits(find_portraits(spec.removeprefix(FACES)), "val" if split == "test" else split)
+    templates = {path: path.with_suffix(".tem") for path in paths}
+    known = [(path, template) for path, template in templates.items() if template.is_file()]
+    return known, [path for path, template in templates.items() if not template.is_file()]
 
 
 class Faces(Dataset[dict[str, Tensor]]):

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from maskgan.components import masks
 from maskgan.config import COMPONENT_NAMES
-from maskgan.data import open_faces
+from maskgan.data import num_parsed, open_faces
 from maskgan.model import BUNDLED, Codes, MaskGAN
 from maskgan.seams import REACH
 
@@ -196,6 +196,11 @@ def evaluate(
                     distance.add(image, real=True)
             row.distances = {title: distance.value() for title, distance in distances.items()}
             result.notes += [f"{name}: {_distance_note(distance)}" for distance in distances.values()]
+    if parsed := num_parsed(data, options.split):
+        result.notes.append(
+            f"{parsed} faces without a landmark template have masks of the bundled parser: agreement with these is "
+            "agreement with it"
+        )
     if options.judge == "small":
         result.notes.append(
             "agreement is judged by the bundled parser, which supervised the training of the bundled weights and "

@@ -20,7 +20,7 @@ from retouch_common.data.pairs import ImagePairs
 from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.faces.alignment import align
 from retouch_common.files import write_atomically
-from retouch_common.metrics.quality import psnr
+from retouch_common.metrics.quality import PSNR_CEILING, psnr
 from retouch_common.photo.filters import resize
 from retouch_common.ranges import from_levels, to_levels
 from retouch_common.synthesis.retouching import ANY, OPERATIONS, RetouchConfig, random_recipe, retouch_face
@@ -156,14 +156,14 @@ class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
         }
 
     def measured_edges(self) -> list[float]:
-        """Return the PSNRs between degrees, of images spread over the whole set.
+        """Return the PSNRs between degrees, of images spread over the whole set that differ from their originals.
 
         Raises:
             ValueError: Too few images.
         """
         count = min(self.measured, 4 * len(self))
         pairs = (self.pair(number * max(count, len(self)) // count) for number in range(count))
-        return degree_edges([pair.psnr for pair in pairs]).tolist()
+        return degree_edges([value for pair in pairs if (value := pair.psnr) < PSNR_CEILING]).tolist()
 
     @property
     def different(self) -> int:
@@ -248,6 +248,8 @@ class SimulatedFaces(RetouchedFaces):
         entries = prepare_portraits(paths)
         if not entries:
             raise ValueError(f"{folders}: no face in {len(paths)} portraits of the split {split!r}")
+        if not self.augment:  # those who measure take the first ones, which should not be of one folder
+            entries = [entries[at] for at in np.random.default_rng(0).permutation(len(entries))]
         self.entries = [entry for entry in entries for _ in range(_weight(entry) if self.augment else 1)]
         self._kept = len(self.entries) * (KEPT_MIXED if kind == "mixed" else KEPT_SINGLE)
         self._folder = default_cache().with_name("retouched")

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from retouch_common.data.pair_files import Split
 from retouch_common.files import sha256
@@ -160,7 +161,7 @@ class _Evaluator:
         options: EvaluationOptions,
     ) -> None:
         self._model, self._baselines, self._embedder = model, baselines, embedder
-        self._sampling = {"seeds": options.seed, "steps": options.steps, "samples": options.samples}
+        self._seed, self._sampling = options.seed, {"steps": options.steps, "samples": options.samples}
         self._rows = (IDENTITY, *baselines, MOFRR)
         self._correct: list[Tensor] = []
         self._cosines: dict[str, list[float]] = {row: [] for row in self._rows}
@@ -172,7 +173,8 @@ class _Evaluator:
         device, active = self._model.device, 0
         for index, pair in enumerate(pairs):
             image, Y = pair.retouched, pair.original
-            output = self._model(image[None], traces=pair.traces[None], **self._sampling)
+            seed = int(np.random.default_rng((self._seed, index)).integers(2**31))
+            output = self._model(image[None], traces=pair.traces[None], seeds=seed, **self._sampling)
             images = {row: _baseline_output(part, image, self._model) for row, part in self._baselines.items()}
             images[MOFRR] = output.result[0].float()
             measured.add(f"{index:05d}", image.to(device), Y.to(device), images, protocols=(PROTOCOL,))

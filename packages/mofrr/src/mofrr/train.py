@@ -19,13 +19,14 @@ from typing import Any, ClassVar
 
 import torch
 from retouch_common.config import from_dict, to_dict
+from retouch_common.files import sha256
 from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss, generator_loss
 from retouch_common.ranges import to_signed
 from retouch_common.training import fit
 from retouch_common.training.run_state import initial_weights
 from retouch_common.training.runner import Runner
 from retouch_common.training.task import Task
-from retouch_common.weights import load_state, resolve_weights, save_weights
+from retouch_common.weights import FOLDER_FILE, load_state, resolve_weights, save_weights
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -38,6 +39,7 @@ from mofrr.stages import BaselineStage, Batch, Rows, Stage, known_stages, stages
 logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH = 4
+BESIDE = "trained_beside"  # metadata: checksums of the parts that a part was trained with
 
 
 def train(
@@ -210,7 +212,11 @@ class StageTask(Task):
         """Write the averaged, calibrated part with the configuration of the whole network."""
         self.calibrate()
         folder.mkdir(exist_ok=True)
-        save_weights(folder / "model.safetensors", self.averaged.state_dict(), config=to_dict(self.config.model))
+        beside = {} if self.out is None else _checksums(self.stage, self.out)
+        save_weights(
+            folder / FOLDER_FILE, self.averaged.state_dict(), config=to_dict(self.config.model),
+            metadata={BESIDE: json.dumps(beside)},
+        )  # fmt: skip
 
 
 class AdversarialTask(StageTask):
@@ -299,9 +305,18 @@ def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path, reused: Collect
         weights = resolve_weights(folder / "weights", bundled=None)
         if weights.config is None or not stage.fits(from_dict(ModelConfig, weights.config)):
             raise ValueError(f"{folder} was trained with another model configuration; train it anew, or use that")
+        now, then = _checksums(stage, out), json.loads(weights.metadata.get(BESIDE, "{}"))
+        if changed := [name for name, checksum in then.items() if now.get(name) != checksum]:
+            logger.warning("%s was trained beside another %s; remove it to train it anew", folder, ", ".join(changed))
         stage.part_of(model).load_state_dict(load_state(weights))
     return model
 
 
 def _is_finished(folder: Path) -> bool:
-    return (folder / "weights" / "model.safetensors").is_file()
+    return (folder / "weights" / FOLDER_FILE).is_file()
+
+
+def _checksums(stage: Stage, out: Path) -> dict[str, str]:
+    """Return the SHA-256 of the finished parts in a run directory that a stage needs."""
+    files = {needed.name: out / needed.name / "weights" / FOLDER_FILE for needed in stage.needs()}
+    return {name: sha256(file) for name, file in files.items() if file.is_file()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -84,6 +85,11 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         self.crop = crop or CropConfig()
         self.synthesizer = BlemishSynthesizer(config)
         self.noise = NoiseBank()
+
+    @property
+    def different(self) -> int:
+        """Number of different samples: every index has blemishes of its own."""
+        return sys.maxsize
 
     def __len__(self) -> int:
         return len(self.faces)

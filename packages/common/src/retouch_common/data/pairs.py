@@ -85,6 +85,11 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
             raise ValueError(f"fit '{fit}' is not one of whole, crop")
         self.pairs, self.size, self.fit, self.augment, self.seed = list(pairs), size, fit, augment, seed
 
+    @property
+    def different(self) -> int:
+        """Number of samples that differ by more than augmentation."""
+        return len(self)
+
     def __len__(self) -> int:
         return len(self.pairs)
 

@@ -78,12 +78,13 @@ def find_pairs(spec: str, split: Split) -> list[tuple[Path, Path]]:
     part: Split = "val" if split == "test" else split
     if spec.startswith(FACES):
         portraits = find_portraits(spec.removeprefix(FACES))
-        usable = [path for path in portraits if path.with_suffix(".tem").is_file() or mesh_of(path) is not None]
+        usable = {path for path in portraits if path.with_suffix(".tem").is_file() or mesh_of(path) is not None}
         if not usable:
             raise ValueError(
                 f"{spec}: none of the {len(portraits)} portraits has a .tem template or a {LANDMARKS_FILE} beside it"
             )
-        found = [(path, _truth(path)) for path in split_portraits(usable, part)]
+        # Split before the others are left out, as whoever trains on all portraits splits them.
+        found = [(path, _truth(path)) for path in split_portraits(portraits, part) if path in usable]
         if not found:
             raise ValueError(f"{spec}: too few people for split {split!r}")
         return found

@@ -145,9 +145,18 @@ class Runner:
         """Add the gradients of ``loss``, divided by the number of micro-batches."""
         self.accelerator.backward(loss)
 
-    def clip(self, parameters: nn.Module | Iterable[torch.Tensor], max_norm: float) -> torch.Tensor:
-        """Clip the norm of all gradients together; return the norm before."""
+    def clip(
+        self, parameters: nn.Module | Iterable[torch.Tensor], max_norm: float, optimizer: Any = None
+    ) -> torch.Tensor:
+        """Clip the norm of all gradients together; return the norm before.
+
+        ``optimizer`` is that of these parameters. Where there are several, fp16 needs it: accelerate would unscale the
+        gradients of all, and the next one's again in its own step.
+        """
         parameters = parameters.parameters() if isinstance(parameters, nn.Module) else parameters
+        if optimizer is not None and self.precision == "fp16":
+            self.accelerator.unscale_gradients(optimizer)
+            return nn.utils.clip_grad_norm_(parameters, max_norm)
         norm = self.accelerator.clip_grad_norm_(parameters, max_norm)
         assert norm is not None, "clip belongs after a step's last micro-batch"
         return norm

@@ -176,7 +176,8 @@ class Task(ABC):
         means = self.runner.mean(losses)
         self.state.check_step(step, means)
         if self.config.train.clip:
-            means["gradient_norm"] = self.runner.clip(self.networks[self.kept], self.config.train.clip)
+            kept = self.networks[self.kept], self.optimizers[self.kept]
+            means["gradient_norm"] = self.runner.clip(kept[0], self.config.train.clip, kept[1])
         for name, optimizer in self.optimizers.items():
             if name not in resting:
                 optimizer.step()

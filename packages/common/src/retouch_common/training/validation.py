@@ -23,7 +23,7 @@ def validate_pairs(
     images: Callable[[Any], Mapping[str, Tensor | None]],
     sheet_row: Callable[[Tensor, Tensor, Any], Mapping[str, Tensor]],
 ) -> tuple[dict[str, float], Sheet]:
-    """Measure the network to keep on the first pairs of the validation set, with the identity for comparison.
+    """Measure the network to keep on pairs of the validation set, with the identity for comparison.
 
     Args:
         task: Task whose network is measured, in evaluation mode meanwhile.
@@ -40,7 +40,7 @@ def validate_pairs(
     model.eval()
     errors: dict[str, list[Tensor]] = {}
     rows: list[Mapping[str, Tensor]] = []
-    for index in range(SAMPLES):
+    for index in _spread(task.validation):
         sample = task.validation[index]
         batch = task.to_device({name: sample[name][None] for name in ("raw", "target")})
         raw, target = batch["raw"], batch["target"]
@@ -59,3 +59,10 @@ def validate_pairs(
     model.train(was_training)
     means = {name: float(torch.stack(values).mean()) for name, values in errors.items()}
     return {f"val_psnr_{name}": -10 * math.log10(max(mean, 1e-12)) for name, mean in means.items()}, rows
+
+
+def _spread(data: Any) -> list[int]:
+    """Return the indices of up to ``SAMPLES`` different samples, spread over all images."""
+    number = min(SAMPLES, data.different)
+    count = max(number, len(data))
+    return [index * count // number for index in range(number)]
