@@ -14,7 +14,7 @@ from mofrr.cli import train as command
 from mofrr.config import PRESETS, SINGLE, stage_presets
 from mofrr.model import MoFRR
 from mofrr.stages import known_stages, stages_of
-from mofrr.train import dry_run, initial_network, stage_task
+from mofrr.train import dry_run, initial_network, load_parts, stage_task
 from mofrr.train import train as train_stages
 from retouch_common.cli.training import STOPPED, chosen_configuration
 from retouch_common.config import apply_overrides
@@ -248,6 +248,25 @@ def test_goes_on_as_if_it_had_never_stopped(faces, tmp_path, stage):
     train(whole, faces, tmp_path / "parts", stages=[stage], device="cpu", report=print)
     a, b = ((tmp_path / run / stage / "weights" / "model.safetensors").read_bytes() for run in ("whole", "parts"))
     assert a == b
+
+
+def test_a_part_that_was_trained_beside_another_one_is_warned_of(faces, tmp_path, caplog):
+    config = configured(model__router=False)
+    train(config, faces, tmp_path, stages=["degree-white", "expert-white"], device="cpu", report=print)
+    expert = [known_stages(config)["expert-white"]]
+    load_parts(MoFRR(config.model), expert, tmp_path)
+    assert "trained beside" not in caplog.text
+    shutil.rmtree(tmp_path / "degree-white")
+    train(
+        configured(model__router=False, train__lr=1e-3),
+        faces,
+        tmp_path,
+        stages=["degree-white"],
+        device="cpu",
+        report=print,
+    )
+    load_parts(MoFRR(config.model), expert, tmp_path)
+    assert "expert-white was trained beside another degree-white" in caplog.text
 
 
 def test_full_rollout(faces, tmp_path):

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import torch
 from retouch_common.config import from_dict, to_dict
-from retouch_common.files import sha256
+from retouch_common.files import sha256, write_atomically
 from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss, generator_loss
 from retouch_common.ranges import to_signed
 from retouch_common.training import fit
@@ -39,7 +39,7 @@ from mofrr.stages import BaselineStage, Batch, Rows, Stage, known_stages, stages
 logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH = 4
-BESIDE = "trained_beside"  # metadata: checksums of the parts that a part was trained with
+BESIDE = "trained_beside.json"  # checksums of the parts that a part was trained with
 
 
 def train(
@@ -212,11 +212,9 @@ class StageTask(Task):
         """Write the averaged, calibrated part with the configuration of the whole network."""
         self.calibrate()
         folder.mkdir(exist_ok=True)
-        beside = {} if self.out is None else _checksums(self.stage, self.out)
-        save_weights(
-            folder / FOLDER_FILE, self.averaged.state_dict(), config=to_dict(self.config.model),
-            metadata={BESIDE: json.dumps(beside)},
-        )  # fmt: skip
+        save_weights(folder / FOLDER_FILE, self.averaged.state_dict(), config=to_dict(self.config.model))
+        if self.out is not None and (beside := _checksums(self.stage, self.out)):
+            write_atomically(folder / BESIDE, json.dumps(beside, indent=2).encode())
 
 
 class AdversarialTask(StageTask):
@@ -305,9 +303,12 @@ def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path, reused: Collect
         weights = resolve_weights(folder / "weights", bundled=None)
         if weights.config is None or not stage.fits(from_dict(ModelConfig, weights.config)):
             raise ValueError(f"{folder} was trained with another model configuration; train it anew, or use that")
-        now, then = _checksums(stage, out), json.loads(weights.metadata.get(BESIDE, "{}"))
-        if changed := [name for name, checksum in then.items() if now.get(name) != checksum]:
-            logger.warning("%s was trained beside another %s; remove it to train it anew", folder, ", ".join(changed))
+        if (beside := folder / "weights" / BESIDE).is_file():
+            now, then = _checksums(stage, out), json.loads(beside.read_bytes())
+            if changed := [name for name, checksum in then.items() if now.get(name) != checksum]:
+                logger.warning(
+                    "%s was trained beside another %s; remove it to train it anew", folder, ", ".join(changed)
+                )
         stage.part_of(model).load_state_dict(load_state(weights))
     return model
 
