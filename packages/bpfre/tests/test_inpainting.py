@@ -58,6 +58,7 @@ def test_pairs_are_limited_like_those_of_retouching(folder):
     levels = [{round(float(stream[i]["target"].mean()), 3) for i in range(len(stream))} for stream in
               (streams.paired, streams.retouched)]  # fmt: skip
     assert not levels[0] & levels[1]
+    assert len({stream.data.seed for stream in (streams.paired, streams.raw, streams.retouched)}) == 3
 
 
 def test_a_file_that_is_no_folder_is_refused(tmp_path):

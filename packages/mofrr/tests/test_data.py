@@ -245,6 +245,15 @@ def test_processing_does_not_tell_whether_a_photograph_was_retouched(portraits, 
     assert told_apart(touched, opened(portraits, kind="clean", seed=3)) > 0.68
 
 
+def test_images_that_equal_their_originals_have_no_degree(published, monkeypatch):
+    faces = opened(published, kind="single:white", split="all")
+    edges = faces.measured_edges()
+    monkeypatch.setattr(data_module.Pair, "psnr", property(lambda pair: 100.0))
+    with pytest.raises(ValueError, match="at least five"):
+        faces.measured_edges()
+    assert max(edges) < 100
+
+
 def test_the_first_images_of_a_folder_are_of_all_operations(published):
     """Metrics, calibration and evaluation take the first ones; in path order those would be of one operation."""
     faces = opened(published, split="all")

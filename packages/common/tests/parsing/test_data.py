@@ -198,3 +198,15 @@ def test_a_copied_folder_is_not_prepared_again(people, tmp_path, monkeypatch):
     shutil.copytree(people.removeprefix("faces:"), tmp_path / "copy", copy_function=shutil.copyfile)
     monkeypatch.setattr("retouch_common.parsing.portraits._prepared", lambda *_: pytest.fail("prepared again"))
     assert prepare_portraits(find_pairs(f"faces:{tmp_path / 'copy'}", "val"))[0] == entry
+
+
+def test_portraits_without_landmarks_do_not_change_who_is_held_out(people, tmp_path):
+    """Whoever trains on all portraits, with or without landmarks, must hold out the same people."""
+    folder = tmp_path / "people"
+    shutil.copytree(people.removeprefix("faces:"), folder)
+    spec = f"faces:{folder}"
+    before = {picture.name for picture, _ in find_pairs(spec, "val")}
+    lost = sorted(picture for picture, _ in find_pairs(spec, "train"))[0]
+    lost.with_suffix(".tem").unlink()
+    assert {picture.name for picture, _ in find_pairs(spec, "val")} == before
+    assert lost.name not in {picture.name for picture, _ in find_pairs(spec, "all")}
