@@ -14,7 +14,7 @@ from retouch_common.faces.alignment import FaceSquare, sampled
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import RowSource
 
-LEAST_SKIN = 1e-3  # of the matte, by which a change is divided
+LEAST_SKIN = 1e-3  # smallest value of the matte by which a change is divided
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class AlignedLayer:
     """A change (S, S, C) of an aligned face, float32 in levels of the photo, mapped back to the photo.
 
     A change larger than the face in the photo is downsampled with antialiasing, a smaller one is interpolated
-    bicubically: the photo keeps its detail, only the difference is smooth.
+    bicubically: the photo keeps its detail, only the difference is smooth. A face without a change has no weight: it
+    leaves pixels to others.
 
     Args:
         square: The face's square.
@@ -53,7 +54,8 @@ class AlignedLayer:
         self, square: FaceSquare, change: np.ndarray, height: int, width: int, skin: np.ndarray | None = None
     ) -> None:
         self.x, self.y, self.width, self.height = square.bounds(height, width)
-        self._square, self._confined = square, skin is not None
+        self._square, self._confined, self._changes = square, skin is not None, bool(change.any())
+        self._channels = change.shape[2]
         if skin is not None:
             change = np.concatenate([change, skin[..., None]], axis=2)
         self._change = torch.from_numpy(np.ascontiguousarray(change, np.float32)).permute(2, 0, 1)[None]
@@ -67,6 +69,8 @@ class AlignedLayer:
 
     def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`retouch_common.photo.pasting.RandomLayer`."""
+        if not self._changes:
+            return np.zeros((height, width, self._channels), np.float32), np.zeros((height, width), np.float32)
         columns = np.arange(x, x + width)[None, :] + 0.5
         rows = np.arange(y, y + height)[:, None] + 0.5
         u, v = self._square.from_photo(columns, rows)
@@ -87,7 +91,7 @@ def changed_rows(
 ) -> Iterator[np.ndarray]:
     """Paste changes of aligned faces, (S, S, 3) float32 in [-1, 1], times ``strength`` into their photo, in one pass.
 
-    Each comes with its square and the matte of :class:`AlignedLayer`. Faces without a change leave overlaps to others.
+    Each comes with its square and the matte of :class:`AlignedLayer`.
 
     Yield consecutive blocks of rows, (n, W, 3) of the photo's dtype. Where ``protect``, an image of the photo's size,
     is white, nothing changes.
@@ -99,8 +103,6 @@ def changed_rows(
         raise ValueError(f"strength must lie between 0 and 1, not {strength}")
     levels = np.float32(strength * np.iinfo(photo.dtype).max)
     layers = [
-        AlignedLayer(square, change * levels, photo.height, photo.width, skin)
-        for square, change, skin in changes
-        if change.any()
+        AlignedLayer(square, change * levels, photo.height, photo.width, skin) for square, change, skin in changes
     ]
     yield from pasted_rows(photo, layers, protect=protect)

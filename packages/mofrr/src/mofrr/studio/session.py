@@ -184,8 +184,7 @@ class RestoreSession:
                 centre=(face.square.centre[0] / factor, face.square.centre[1] / factor),
                 side=face.square.side / factor,
             )
-            if face.change.any():
-                layers.append(AlignedLayer(square, face.change * np.float32(limit), *size))
+            layers.append(AlignedLayer(square, face.change * np.float32(limit), *size))
         paste_part(pixels, window[0] // factor, window[1] // factor, layers)
         return encode_view(pixels, width, height)
 
