@@ -64,7 +64,7 @@ def open_face_pairs(spec: str, *, size: int, split: Split, seed: int, task: str 
             data = _plain_images(spec.removeprefix("pictures:"), size=size, split=split, seed=seed)
         else:
             data = open_face_pairs(spec, size=size, split=split, seed=seed)
-        return InpaintingPairs(data, seed=seed)
+        return InpaintingPairs(data)
     if not str(spec).startswith("faces:"):
         return open_pairs(spec, size=size, split=split, seed=seed, fit="whole")
     crop = CropConfig(
@@ -101,8 +101,5 @@ def limit_pairs(data: Dataset[Any], *, fraction: float, seed: int) -> LimitedPai
     lists = {"paired": paired, "raw": raw, "retouched": retouched}
     streams = {name: subset(data, positions) for name, positions in lists.items()}
     for number, stream in enumerate(streams.values()):
-        # Or the n-th samples of all streams would be augmented alike.
-        stream.seed = 3 * seed + number
-        if isinstance(stream, InpaintingPairs):
-            stream.data.seed = stream.seed
+        stream.seed = 3 * seed + number  # or the n-th samples of all streams would be augmented alike
     return LimitedPairs(lists=lists, **streams)

@@ -32,16 +32,24 @@ STROKES_SEED = 0x5701  # separates the strokes' random numbers from those of the
 class InpaintingPairs(Dataset[dict[str, Tensor]]):
     """Images with and without white strokes.
 
-    The strokes of a sample depend on seed and index only, so that those of validation images are fixed.
+    The strokes of a sample depend on the seed of the data and the index only, so that those of validation images are
+    fixed.
 
     Args:
         data: Pairs, of which the retouched images are used.
-        seed: Of the strokes.
     """
 
-    def __init__(self, data: Dataset[dict[str, Tensor]], *, seed: int = 0) -> None:
+    def __init__(self, data: Dataset[dict[str, Tensor]]) -> None:
         self.data: Any = data
-        self.seed = seed
+
+    @property
+    def seed(self) -> int:
+        """Seed of augmentation and strokes, that of the data."""
+        return int(self.data.seed)
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self.data.seed = seed
 
     @property
     def different(self) -> int:
