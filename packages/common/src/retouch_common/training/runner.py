@@ -150,16 +150,12 @@ class Runner:
     ) -> torch.Tensor:
         """Clip the norm of all gradients together; return the norm before.
 
-        ``optimizer`` is that of these parameters. Where there are several, fp16 needs it: accelerate would unscale the
-        gradients of all, and the next one's again in its own step.
+        ``optimizer`` is that of the parameters, None if there is only one. In fp16 the gradients of others stay scaled:
+        each optimiser unscales its own in its step.
         """
         parameters = parameters.parameters() if isinstance(parameters, nn.Module) else parameters
-        if optimizer is not None and self.precision == "fp16":
-            self.accelerator.unscale_gradients(optimizer)
-            return nn.utils.clip_grad_norm_(parameters, max_norm)
-        norm = self.accelerator.clip_grad_norm_(parameters, max_norm)
-        assert norm is not None, "clip belongs after a step's last micro-batch"
-        return norm
+        self.accelerator.unscale_gradients(optimizer)
+        return nn.utils.clip_grad_norm_(parameters, max_norm)
 
     def mean(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the means of scalar losses over all processes; every process must call it."""
