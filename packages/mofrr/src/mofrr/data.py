@@ -93,7 +93,7 @@ def open_retouched_faces(
         found = [image for image in found if set(image.magnitudes) <= set(operations)]
     if not found:
         raise NoImages(f"{spec}: no {kind} images in the split {split!r}")
-    # They are sorted by program and operation, and who measures takes the first ones.
+    # They are sorted by program and operation, and metrics are computed on the first ones.
     found = [found[at] for at in np.random.default_rng(0).permutation(len(found))]
     return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations, kind=kind)
 
@@ -248,10 +248,11 @@ class SimulatedFaces(RetouchedFaces):
         entries = prepare_portraits(paths)
         if not entries:
             raise ValueError(f"{folders}: no face in {len(paths)} portraits of the split {split!r}")
-        if not self.augment:  # those who measure take the first ones, which should not be of one folder
+        if not self.augment:  # metrics are computed on the first ones, which should not be of one folder
             entries = [entries[at] for at in np.random.default_rng(0).permutation(len(entries))]
         self.entries = [entry for entry in entries for _ in range(_weight(entry) if self.augment else 1)]
-        self._kept = len(self.entries) * (KEPT_MIXED if kind == "mixed" else KEPT_SINGLE)
+        kept = KEPT_MIXED if kind == "mixed" else KEPT_SINGLE
+        self._kept = kept * len(self.entries) if self.augment else sys.maxsize
         self._folder = default_cache().with_name("retouched")
         self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -262,11 +263,11 @@ class SimulatedFaces(RetouchedFaces):
     @property
     def different(self) -> int:
         """Number of cached samples; where nothing is augmented, every index is retouched in another way."""
-        return self._kept if self.augment else sys.maxsize
+        return self._kept
 
     def pair(self, index: int) -> Pair:
         """See :class:`RetouchedFaces`."""
-        sample = self._sample(index % self._kept if self.augment else index)
+        sample = self._sample(index % self._kept)
         retouched, original, traces = sample.retouched, sample.original, unpacked(sample.traces)
         if self.augment:
             generator = np.random.default_rng((self.seed, index, 0x40F))

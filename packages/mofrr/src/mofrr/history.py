@@ -10,9 +10,10 @@ Images are (H, W, 3) float32 in [0, 1]; points (n, 2) x, y in pixels, the centre
 
 from __future__ import annotations
 
+import copy
 import functools
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -147,18 +148,15 @@ class History:
 
     def _flow(self, height: int, width: int) -> tuple[np.ndarray | None, np.random.Generator]:
         """Return the displacement to the source of each pixel, (H, W, 2) as x, y in pixels, and a generator."""
-        flow, state = _flow(self, height, width)
-        generator = np.random.default_rng()
-        generator.bit_generator.state = state
-        return flow, generator
+        flow, generator = _draw_flow(self, height, width)
+        return flow, copy.deepcopy(generator)
 
 
 @functools.lru_cache(maxsize=1)  # both pictures of a pair and their landmarks have the same
-def _flow(history: History, height: int, width: int) -> tuple[np.ndarray | None, Any]:
-    """Return the displacement and the state of the generator that drew it."""
+def _draw_flow(history: History, height: int, width: int) -> tuple[np.ndarray | None, np.random.Generator]:
     generator = np.random.default_rng(history.seed)
     if not (history.turn or history.bend or history.bumps):
-        return None, generator.bit_generator.state
+        return None, generator
     y, x = np.mgrid[:height, :width].astype(np.float32)
     grid = np.stack([x, y], axis=-1)
     centre = np.array([width - 1, height - 1], np.float32) / 2
@@ -172,7 +170,7 @@ def _flow(history: History, height: int, width: int) -> tuple[np.ndarray | None,
         centre = generator.uniform(0, [width, height])
         amount = float(generator.uniform(-0.25, 0.25))
         points = enlarge(points, centre, float(generator.uniform(0.05, 0.25)) * side, amount)
-    return points - grid, generator.bit_generator.state
+    return points - grid, generator
 
 
 def _relit(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:

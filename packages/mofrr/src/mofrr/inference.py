@@ -48,7 +48,7 @@ class InferenceMoFRR(InferenceModel):
         """
         if self.model.combine is None:
             raise ValueError("this network has no Combine Module (model.combine=false)")
-        if not shares.any() and not self.model.always_works:
+        if not shares.any() and not self.model.always_active:
             return to_unit(found.X)
         names = [name for name, share in zip(self.model.config.operations, shares[0].tolist(), strict=True) if share]
         experts = {name: found.experts[name] for name in names}

@@ -91,8 +91,8 @@ class MoFRR(Pretrained):
         self.combine = Combine.from_config(config) if config.combine else None
 
     @property
-    def always_works(self) -> bool:
-        """Whether faces in which the router finds nothing are worked on."""
+    def always_active(self) -> bool:
+        """Whether the Combine Module also works on faces in which the router finds nothing."""
         return self.shared is not None and self.config.always_shared
 
     def _estimator(self) -> DegreeEstimator:
@@ -186,8 +186,8 @@ class MoFRR(Pretrained):
                 )
                 expert = cast(WaveFRR, self.experts[name])
                 outputs[name] = average(partial(expert.restore, X[active], z, steps=steps), active)
-        worked_on = gates.any(dim=1) | self.always_works
-        shared, active = None, worked_on.nonzero()[:, 0]
+        is_active = gates.any(dim=1) | self.always_active
+        shared, active = None, is_active.nonzero()[:, 0]
         if self.shared is not None:
             shared = average(partial(self.shared.restore, X[active], steps=steps), active) if len(active) else X
         return Consultation(
@@ -198,7 +198,7 @@ class MoFRR(Pretrained):
             degrees=degrees,
             experts=outputs,
             shared=shared,
-            active=worked_on,
+            active=is_active,
         )
 
     def _route(

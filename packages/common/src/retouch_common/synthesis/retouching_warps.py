@@ -27,7 +27,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 BORDER = 0.06  # displacements fade out within this share of the image's side from its border
 CHEEK, CHEEK_WIDTH = 0.2, 0.13  # where along the jaw, counted from the chin, it is drawn in most, and how far around
 MLS_CELLS = 40  # moving least squares are solved on a grid of this many cells a side, and interpolated
-COARSE = 4  # distance in pixels of the points at which it is looked up where warps move anything
+COARSE = 4  # spacing in pixels of the grid on which the extent of warps is found
 JAW_STEPS = (0.1, 0.18, 0.26, 0.34)  # control points along the jaw, counted likewise
 
 
