@@ -141,7 +141,7 @@ class Pretrained(nn.Module):
         Raises:
             huggingface_hub.errors.HfHubHTTPError: If the hub refuses it.
         """
-        from huggingface_hub import HfApi, ModelCard, ModelCardData  # a quarter of a second, which no photograph needs
+        from huggingface_hub import HfApi, ModelCard, ModelCardData  # slow to import, and no photograph needs it
 
         library = type(self).__module__.partition(".")[0].replace("_", "-")
         about = ModelCardData(library_name=library, tags=list(self.tags), license="apache-2.0")
