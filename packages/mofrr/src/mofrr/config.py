@@ -33,7 +33,7 @@ PATCH = 8  # side of HFCAM's patches in pixels of the band: 4096 tokens for a fa
 SHARED_UNSHUFFLE = 4  # the shared expert's pixel unshuffling: at full resolution a step costs 16 times as much
 
 
-BackboneName = Literal["resnet50", "resnet18", "subbands", "subbands-traces", "mam"]
+BackboneName = Literal["resnet50", "resnet18", "subbands", "subbands-traces", "subbands-traces-imagenet", "mam"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,9 @@ class ModelConfig:
         size: Side of the aligned training faces in pixels; a multiple of ``multiple``.
         operations: Names of the retouching operations; each has an expert.
         backbone: Of the router: torchvision's "resnet50" or "resnet18", "mam" (:mod:`mofrr.mam`), "subbands"
-            (:mod:`mofrr.subband_cnn`), or "subbands-traces", which also sees :mod:`mofrr.traces`.
+            (:mod:`mofrr.subband_cnn`), "subbands-traces", which also sees :mod:`mofrr.traces`, or
+            "subbands-traces-imagenet", beside which stands a network trained on ImageNet
+            (:mod:`mofrr.efficientnet`).
         degree_backbone: Likewise, of the degree estimators; "router" takes the router's, and starts from its weights.
         backbone_size: Side in pixels to which faces are resized for the backbones.
         levels: Levels of the wavelet transform; the last low band is diffused.
@@ -148,6 +150,11 @@ class ModelConfig:
             raise ValueError(
                 f"model.backbone_size must be a multiple of 32 for model.backbone=subbands, not {self.backbone_size}"
             )
+        if any(name.endswith("imagenet") for name in self.backbones) and self.backbone_size % 128:
+            raise ValueError(
+                "model.backbone_size must be a multiple of 128 for model.backbone=subbands-traces-imagenet, "
+                f"not {self.backbone_size}"
+            )
         if max(self.size, self.backbone_size) > 4096:
             raise ValueError(f"model.size={self.size} and model.backbone_size={self.backbone_size}: at most 4096")
         if self.size % self.multiple:
@@ -169,6 +176,11 @@ class ModelConfig:
         """Names of the backbones in use."""
         used = [self.backbone] * self.router + [self.estimator_backbone] * self.degree
         return set(used)
+
+    @property
+    def traces(self) -> bool:
+        """Whether a backbone sees the photograph's traces."""
+        return any("traces" in name for name in self.backbones)
 
     @property
     def multiple(self) -> int:
@@ -294,7 +306,7 @@ PRESETS: dict[str, Config] = {
     "small": Config(
         model=ModelConfig(
             size=256,
-            backbone="subbands-traces",
+            backbone="subbands-traces-imagenet",
             backbone_size=256,
             levels=1,
             channels=16,
@@ -369,7 +381,7 @@ PRESETS: dict[str, Config] = {
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "small": {
-        "router": {"train.steps": 2400, "train.batch_size": 16, "train.lr": 2e-3, "train.sheet_every": 1000},
+        "router": {"train.steps": 2000, "train.batch_size": 16, "train.lr": 1e-3, "train.sheet_every": 1000},
         "degree": {"train.steps": 400, "train.batch_size": 16, "train.sheet_every": 200},
         "expert": {"train.steps": 600, "train.sheet_every": 200, "loss.simple": 10.0, "loss.ssim": 0.3},
         "shared": {"train.steps": 1200, "train.sheet_every": 400, "loss.simple": 10.0, "loss.ssim": 0.3},

@@ -69,7 +69,8 @@ def open_retouched_faces(
         seed: Seed of everything random.
         operations: Names of the columns of ``applied``.
         kind: "mixed" for all faces, "single:OPERATION" for those with that operation alone, "multi" for those with
-            several, "clean" for those without any.
+            several, "clean" for those without any; "every" for mixed and single ones in turn, where portraits are
+            retouched for training, else as "mixed".
         styles: Styles of retouching, for ``faces:`` only; empty takes all.
         apis: Programs that retouched the images, for folders only, see :data:`mofrr.retouching_ffhq.APIS`; empty takes
             all.
@@ -78,6 +79,12 @@ def open_retouched_faces(
         NoImages: None of that kind.
         ValueError: Unusable data or options.
     """
+    if kind == "every":
+        options = {"size": size, "split": split, "seed": seed, "operations": operations, "styles": styles, "apis": apis}
+        mixed = open_retouched_faces(spec, **options)
+        if not spec.startswith(FACES) or split != "train":
+            return mixed
+        return EveryFace(mixed, [open_retouched_faces(spec, **options, kind=f"single:{name}") for name in OPERATIONS])
     if spec.startswith(FACES):
         if apis:
             raise ValueError(f"{spec}: APIs can be chosen for a folder laid out as RetouchingFFHQ only; choose styles")
@@ -317,6 +324,31 @@ class SimulatedFaces(RetouchedFaces):
         square = square_of(points, *photo.shape[:2])
         faces = [to_levels(align(levels, square, self.size)) for levels in (photo, untouched)]
         return _Sample(faces[0], faces[1], packed(photo_traces(photo, square)), applied)
+
+
+class EveryFace(RetouchedFaces):
+    """Mixed faces and those with a single operation in turn.
+
+    Args:
+        mixed: Faces with any number of operations.
+        single: Faces of each operation.
+    """
+
+    def __init__(self, mixed: RetouchedFaces, single: Sequence[RetouchedFaces]) -> None:
+        super().__init__(mixed.operations, "every")
+        self.mixed, self.single = mixed, list(single)
+
+    def __len__(self) -> int:
+        """Return the number of samples in which every single one comes once for each portrait."""
+        return 2 * len(self.single) * len(self.mixed)
+
+    def pair(self, index: int) -> Pair:
+        """See :class:`RetouchedFaces`."""
+        number, odd = divmod(index, 2)
+        if not odd:
+            return self.mixed.pair(number)
+        number, which = divmod(number, len(self.single))
+        return self.single[which].pair(number)
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ class MoFRR(Pretrained):
         seeds = [seeds] * len(image) if isinstance(seeds, int) else list(seeds)
         if len(seeds) != len(image):
             raise ValueError(f"{len(image)} images need as many seeds, not {len(seeds)}")
-        if traces is None and "subbands-traces" in self.config.backbones:
+        if traces is None and self.config.traces:
             traces = image_traces(image)
         probabilities, gates, shares = self._route(image, traces, experts)
         X = ranges.to_signed(image.float())

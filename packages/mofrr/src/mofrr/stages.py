@@ -1,6 +1,6 @@
 """Section 3.4, the stages of training: data, prerequisites and losses of each part.
 
-    router            faces with 0-4 operations, which were applied
+    router            faces with 0-4 operations and those of the degree stages, which were applied
     degree-OPERATION  faces with that operation only, how strongly; may start from the router's backbone
     expert-OPERATION  the same faces and their originals; needs degree-OPERATION
     shared            faces with 0-4 or 2-4 operations and their originals
@@ -155,6 +155,15 @@ class RouterStage(Stage):
     validation_batches = 75  # metrics are cheaper than images
     calibration_batches = 150
 
+    @property
+    def faces(self) -> str:
+        """Mixed ones, and those of the other stages, which are made anyway."""
+        return "every"
+
+    def initialize(self, model: MoFRR) -> None:
+        """Load weights trained on ImageNet if the backbone has such a network. Modified in place."""
+        cast(Router, self.part_of(model)).backbone.load_imagenet()
+
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return L_class."""
         return {"class": router_loss(part(batch["retouched"], batch["traces"]), batch["applied"])}
@@ -216,10 +225,12 @@ class DegreeStage(Stage):
         return train, dev
 
     def initialize(self, model: MoFRR) -> None:
-        """Copy the router's backbone. Modified in place."""
+        """Copy the router's backbone, else load weights trained on ImageNet. Modified in place."""
+        backbone = cast(DegreeEstimator, self.part_of(model)).backbone
         if model.router is not None and self.starts_from_router:
-            estimator = cast(DegreeEstimator, self.part_of(model))
-            estimator.backbone.load_state_dict(model.router.backbone.state_dict())
+            backbone.load_state_dict(model.router.backbone.state_dict())
+        else:
+            backbone.load_imagenet()
 
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return L_class and the order term."""
