@@ -82,13 +82,8 @@ def open_retouched_faces(
     """
     if kind == "every":
         options: dict[str, Any] = {
-            "size": size,
-            "split": split,
-            "seed": seed,
-            "operations": operations,
-            "styles": styles,
-            "apis": apis,
-        }
+            "size": size, "split": split, "seed": seed, "operations": operations, "styles": styles, "apis": apis,
+        }  # fmt: skip
         mixed = open_retouched_faces(spec, **options)
         if not spec.startswith(FACES) or split != "train":
             return mixed
