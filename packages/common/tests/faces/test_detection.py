@@ -1,5 +1,7 @@
 import hashlib
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,9 +196,7 @@ def test_image_must_be_8_bit_rgb():
 @pytest.fixture
 def yunet_weights(tmp_path):
     """The real detector, from a weights file in the torch hub folder or in the shared data."""
-    import os
     import shutil
-    from pathlib import Path
 
     shared = Path(os.environ.get("RETOUCH_DATA", "../shared/data")) / "models" / yunet.WEIGHTS_NAME
     installed = Path(torch.hub.get_dir()) / "checkpoints" / yunet.WEIGHTS_NAME
@@ -226,6 +226,16 @@ def test_astronaut_is_found_at_every_size_and_nothing_else_is(yunet_weights):
         assert found.landmarks[0, 0] < found.landmarks[1, 0]
         assert (found.landmarks[:2, 1] < found.landmarks[3:, 1]).all()
     assert detect_faces(data.chelsea()) == []
+
+
+def test_one_drawn_face_is_not_detected_as_two_halves(yunet_weights):
+    pyvips = pytest.importorskip("pyvips")
+    path = Path(os.environ.get("RETOUCH_DATA", "../shared/data")) / "faults" / "two_half_faces.jpg"
+    if not path.is_file():
+        pytest.skip(f"needs RETOUCH_DATA with faults/{path.name}")
+    (found,) = detect_faces(pyvips.Image.new_from_file(str(path)).numpy()[..., :3])
+    x, y, w, h = found.box
+    assert x < 220 and y < 210 and x + w > 560 and y + h > 680  # both halves
 
 
 @pytest.mark.parametrize("side", [320, 512, 832])  # less and more than the rows that are computed at once
@@ -259,9 +269,6 @@ def test_small_and_large_faces_in_one_photo(yunet_weights):
 @pytest.fixture(scope="module")
 def portraits():
     """25 frontal portraits of one studio, 256x256."""
-    import os
-    from pathlib import Path
-
     pyvips = pytest.importorskip("pyvips")
     folder = Path(os.environ.get("RETOUCH_DATA", "../shared/data")) / "faces" / "london_neutral"
     files = sorted(folder.glob("*.jpg"))[:25]
