@@ -80,6 +80,15 @@ def test_figures_that_are_not_finite_are_valid_json(tmp_path):
     }
 
 
+def test_numbers_that_are_not_finite_are_valid_json_after_resuming(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 1e999, "mse": NaN, "psnr": [-Infinity, 2.5]}\n')
+    with Monitor(tmp_path, total_steps=9, start_step=1, console=console()):
+        pass
+    resumed = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert resumed == {"step": 1, "loss": None, "mse": None, "psnr": [None, 2.5]} == read_metrics(path)[0]
+
+
 def test_a_log_file_gets_few_plain_lines(tmp_path):
     screen = console()
     run(tmp_path, range(1, 31), every=1, interval=3600, console=screen)

@@ -25,15 +25,20 @@ logger = logging.getLogger(__name__)
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Read a metrics.jsonl; incomplete lines are skipped with a warning."""
+    """Read a metrics.jsonl: NaN and infinite numbers are None, incomplete lines are skipped with a warning."""
     lines = []
     for number, text in enumerate(Path(path).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
-            line = json.loads(text)
+            line = json.loads(text, parse_float=_finite, parse_constant=_finite)
             lines.append({"step": int(line["step"]), **line})
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             logger.warning("%s: line %d is not a complete line of metrics; skipped", path, number)
     return lines
+
+
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if math.isfinite(value) else None
 
 
 class Monitor:
