@@ -228,7 +228,7 @@ def test_astronaut_is_found_at_every_size_and_nothing_else_is(yunet_weights):
     assert detect_faces(data.chelsea()) == []
 
 
-def test_one_drawn_face_is_not_detected_as_two_halves(yunet_weights):
+def test_one_face_of_a_photo_is_not_detected_as_two_halves(yunet_weights):
     pyvips = pytest.importorskip("pyvips")
     path = Path(os.environ.get("RETOUCH_DATA", "../shared/data")) / "faults" / "two_half_faces.jpg"
     if not path.is_file():
