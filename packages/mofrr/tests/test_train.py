@@ -21,6 +21,7 @@ from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 from retouch_common.training.monitor import read_metrics
 from retouch_common.training.runner import Runner
+from safetensors.torch import load_file
 
 OPERATIONS = ["white", "lift"]
 
@@ -236,6 +237,26 @@ def test_an_estimator_that_initial_weights_have_keeps_its_backbone(faces, full):
     run = built("degree-lift", configured(train__init=str(full)), faces, full)
     own = MoFRR.from_pretrained(full / "weights").estimators["lift"].state_dict()
     assert all(torch.equal(value, own[name]) for name, value in run.part.state_dict().items())
+
+
+def test_a_run_without_all_stages_is_a_start(faces, tmp_path):
+    """A backbone's tensors that fit are taken into another one; finished parts of the same kind as they are."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(configured(model__router=False), faces, first, stages=["degree-white"], device="cpu", report=print)
+    config = configured(model__router=False, train__init=str(first))
+    model, reused = initial_network(config)
+    assert reused == ["degree-white"]
+    trained = load_file(first / "degree-white" / "weights" / "model.safetensors")
+    assert all(torch.equal(value, trained[name]) for name, value in model.estimators["white"].state_dict().items())
+    train(configured(), faces, second, stages=["router"], device="cpu", report=print)
+    other = apply_overrides(
+        configured(train__init=str(second)),
+        {"model.backbone": "subbands-traces-imagenet", "model.backbone_size": 128, "model.size": 128},
+    )
+    model, reused = initial_network(other)
+    trained = load_file(second / "router" / "weights" / "model.safetensors")
+    name = "backbone.network.first.0.weight"
+    assert reused == [] and torch.equal(model.router.state_dict()[name], trained[name])
 
 
 @pytest.mark.parametrize("stage", ["router", "shared"])

@@ -256,8 +256,8 @@ def stage_task(name: str, config: Config, data: str, out: Path | None) -> StageT
 def initial_network(config: Config) -> tuple[MoFRR, list[str]]:
     """Return the network that a run starts from, and the stages whose parts are usable as ``train.init`` has them.
 
-    Of its other parts, tensors of the same name and shape are taken. With ``train.only`` it must be a network of the
-    same configuration, none of whose parts stands for a stage.
+    Of its other parts, tensors of the same name and shape are taken. A run directory may lack stages. With
+    ``train.only`` it must be a network of the same configuration, none of whose parts stands for a stage.
 
     Raises:
         ValueError: No part of ``train.init`` fits.
@@ -266,10 +266,14 @@ def initial_network(config: Config) -> tuple[MoFRR, list[str]]:
     if not init or config.train.only:
         initial_weights(model, init)
         return model, []
-    start = MoFRR.from_pretrained(init)
+    parts = sorted(folder for folder in Path(init).glob("*") if _is_finished(folder))
+    unfinished = bool(parts) and not _is_finished(Path(init))
+    start = _parts_of_run(config, parts) if unfinished else MoFRR.from_pretrained(init)
     theirs = {stage.name for stage in stages_of(replace(config, model=start.config))}
+    if unfinished:
+        theirs &= {folder.name for folder in parts}
     fitting = [stage.name for stage in stages_of(config) if stage.name in theirs and stage.fits(start.config)]
-    if not fitting:
+    if not fitting and not unfinished:
         raise ValueError(
             f"train.init={init} was trained with another model configuration ({start.config}); "
             "choose its preset, or the --set model.… options that it was trained with"
@@ -311,6 +315,15 @@ def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path, reused: Collect
                 )
         stage.part_of(model).load_state_dict(load_state(weights))
     return model
+
+
+def _parts_of_run(config: Config, parts: Sequence[Path]) -> MoFRR:
+    """Return a network with the finished stages of a run directory, the first of which says its configuration."""
+    recorded = resolve_weights(parts[0] / "weights", bundled=MoFRR.bundled).config
+    model = MoFRR(from_dict(ModelConfig, dict(recorded or {})))
+    names = {part.name for part in parts}
+    stages = [stage for stage in stages_of(replace(config, model=model.config)) if stage.name in names]
+    return load_parts(model, stages, parts[0].parent)
 
 
 def _is_finished(folder: Path) -> bool:
