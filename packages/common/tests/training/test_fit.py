@@ -65,6 +65,19 @@ def test_a_run_leaves_metrics_checkpoints_and_the_averaged_weights(tmp_path):
     assert (tmp_path / "config.yaml").is_file() and (tmp_path / "checkpoints" / "step-00000004").is_dir()
 
 
+def test_the_configuration_of_a_run_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    fit(task(steps=2), tmp_path, **QUIET)
+    before = (tmp_path / "config.yaml").read_bytes()
+
+    def full(temporary, path):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        fit(task(), tmp_path, **QUIET)
+    assert (tmp_path / "config.yaml").read_bytes() == before
+
+
 def test_what_is_validated_is_the_moving_average(tmp_path):
     run = task()
     fit(run, tmp_path, **QUIET)

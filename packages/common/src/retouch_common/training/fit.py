@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retouch_common.config import dump_yaml
 from retouch_common.devices import resolve_device
-from retouch_common.files import exclusive
+from retouch_common.files import exclusive, write_atomically
 from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
 from retouch_common.training.task import Task
@@ -55,7 +55,7 @@ def fit(
         start_step = task.state.resume(out)
         if runner.is_main:
             for name, text in {"config.yaml": dump_yaml(task.config), **task.run_files()}.items():
-                (out / name).write_text(text, encoding="utf-8")
+                write_atomically(out / name, text.encode())
             begun = f"resuming {out} after step {start_step}" if start_step else f"training {out}: {cfg.steps} steps"
             report(f"{begun}, on {runner.device} in {runner.precision}")
         batches = task.batches(start_step)

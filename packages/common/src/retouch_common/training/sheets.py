@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from retouch_common.files import atomic_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,18 +24,15 @@ def save_sheet(path: str | Path, rows: Sequence[Mapping[str, torch.Tensor]], *, 
 
     Raises:
         ValueError: No rows, or a tensor of another shape.
+        OSError: It cannot be written.
     """
     import pyvips
 
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp.png")
-    try:
-        pyvips.Image.new_from_array(draw_sheet(rows, max_side=max_side)).pngsave(str(temporary))
-        os.replace(temporary, path)
-    except pyvips.Error as error:
-        raise OSError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_output(path) as temporary:
+        try:
+            pyvips.Image.new_from_array(draw_sheet(rows, max_side=max_side)).pngsave(str(temporary))
+        except pyvips.Error as error:
+            raise OSError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
 
 
 def draw_sheet(rows: Sequence[Mapping[str, torch.Tensor]], *, max_side: int = 384) -> np.ndarray:
