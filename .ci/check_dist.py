@@ -1,13 +1,15 @@
 """Check the built sdists and wheels in dist/: `python .ci/check_dist.py PACKAGE…`.
 
 A dependency with a path or address (` @ `, `file:`) works on the machine that built it and nowhere else; pip
-refuses it in a published wheel. Licence, typing marker, version and bill of materials must be in place too.
+refuses it in a published wheel. Licence, typing marker, version and bill of materials must be in place too, and where
+RETOUCH_ADDRESS is set, as in a release, that address of the repository.
 """
 
 from __future__ import annotations
 
 import email
 import json
+import os
 import sys
 import tarfile
 import zipfile
@@ -52,6 +54,9 @@ def metadata_problems(text: str) -> list[str]:
     for field in ("Summary", "License-Expression", "Requires-Python"):
         if not message[field]:
             problems.append(f"metadata has no {field}")
+    address = os.environ.get("RETOUCH_ADDRESS")
+    if address and f"Repository, {address}" not in message.get_all("Project-URL", []):
+        problems.append(f"metadata does not name the repository {address}; `python .ci/workspace.py address` adds it")
     if not (message.get_payload() or "").strip():
         problems.append("metadata has no description (README.md)")
     return problems

@@ -71,6 +71,13 @@ def test_a_release_needs_its_changelog(root):
         workspace.release("abpn-v0.2.1", root)
 
 
+def test_the_address_of_the_repository_becomes_metadata(root):
+    file = root / "packages" / "abpn" / "pyproject.toml"
+    workspace.write_address("https://example.org/retouch", root)
+    project = workspace.load_toml(file)["project"]
+    assert project["version"] == "0.2.1" and project["urls"] == {"Repository": "https://example.org/retouch"}
+
+
 GOOD = """Metadata-Version: 2.4
 Name: abpn
 Version: 0.2.1
@@ -91,6 +98,13 @@ Requires-Python: >=3.10
 def test_a_path_in_the_metadata_is_found(extra, says):
     problems = check_dist.metadata_problems(f"{GOOD}{extra}\n# Title\n")
     assert (says is None and problems == []) or (len(problems) == 1 and says in problems[0])
+
+
+@pytest.mark.parametrize(("line", "count"), [("Project-URL: Repository, https://here/a\n", 0), ("", 1)])
+def test_a_release_without_the_address_of_its_repository_is_found(monkeypatch, line, count):
+    monkeypatch.setenv("RETOUCH_ADDRESS", "https://here/a")
+    problems = check_dist.metadata_problems(f"{GOOD}{line}\n# Title\n")
+    assert len(problems) == count and all("https://here/a" in problem for problem in problems)
 
 
 def test_metadata_without_a_readme_or_licence_is_found():

@@ -2,6 +2,7 @@
 
 python .ci/workspace.py changed BASE     # folders of packages to test: changed since BASE, and dependents
 python .ci/workspace.py release TAG      # folder of the package that a tag such as abpn-v0.2.1 releases
+python .ci/workspace.py address URL      # nothing; writes the repository's address into all packages' metadata
 """
 
 from __future__ import annotations
@@ -75,6 +76,13 @@ def release(tag: str, root: Path = ROOT) -> str:
     return folder
 
 
+def write_address(url: str, root: Path = ROOT) -> None:
+    """Add the repository's address to the metadata of all packages; only a release knows where it comes from."""
+    for file in root.glob("packages/*/pyproject.toml"):
+        text = file.read_text(encoding="utf-8").rstrip()
+        file.write_text(f'{text}\n\n[project.urls]\nRepository = "{url}"\n', encoding="utf-8")
+
+
 def main(arguments: list[str]) -> None:
     """Answer one question on standard output."""
     match arguments:
@@ -82,6 +90,8 @@ def main(arguments: list[str]) -> None:
             print(*changed(base))
         case ["release", tag]:
             print(release(tag))
+        case ["address", url]:
+            write_address(url)
         case _:
             sys.exit(__doc__)
 
