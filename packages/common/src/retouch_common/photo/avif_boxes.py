@@ -15,6 +15,12 @@ from retouch_common.photo.content_credentials import CREDENTIALS
 from retouch_common.photo.damage import DamageError
 
 _C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+_ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
+_AUXILIARY = {
+    b"urn:mpeg:mpegB:cicp:systems:auxiliary:depth": "depth map",
+    b"urn:mpeg:hevc:2015:auxid:2": "depth map",
+    b"urn:com:apple:photo:2020:aux:hdrgainmap": "gain map",
+}
 _HEAD = 1 << 24  # bytes at the start of a file that are searched for boxes
 _MAX_BOXES = 20_000  # side by side; an image of a gigapixel has a few thousand tiles
 
@@ -50,8 +56,8 @@ def read_properties(path: str | os.PathLike[str]) -> AvifProperties:
             cicp = struct.unpack_from(">HHH", body, 4)
         elif kind == b"av1C" and len(body) >= 3 and not has_auxiliary:
             monochrome = bool(body[2] & 0x10)
-        elif kind == b"auxC" and b"alpha" not in body:
-            others.add("depth map" if b"depth" in body else "auxiliary image")
+        elif kind == b"auxC" and (name := body[4:].split(b"\0")[0]) not in _ALPHA:
+            others.add(_AUXILIARY.get(name, "auxiliary image"))
     if any(kind == b"moov" for kind, _ in top):
         others.add("image sequence")
     if b"tmap" in _item_types(boxes).values():
