@@ -150,7 +150,9 @@ def build(session: nox.Session) -> None:
 @nox.session(python=PYTHONS, reuse_venv=False)  # a wheel built anew has the old one's name
 def smoke(session: nox.Session) -> None:
     """Install the built wheels into an empty environment and use them as a user would."""
-    session.install(*[str(wheel(session, package)) for package in PACKAGES])
+    session.install(
+        *[str(wheel(session, package)) + ("[studio]" if package == "common" else "") for package in PACKAGES]
+    )
     folder = Path(session.create_tmp())
     # the portrait comes out of scikit-image's wheel, unpacked apart so that nothing else is installed
     session.install("--quiet", "--no-deps", "--target", str(folder / "portrait"), "scikit-image")

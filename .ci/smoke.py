@@ -12,6 +12,8 @@ import subprocess
 import sys
 import sysconfig
 import time
+import urllib.error
+import urllib.request
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -100,6 +102,46 @@ def check_picture(command: str, portrait: Path, *options: str) -> None:
         sys.exit(f"FAILED: {command} changed {changed.mean():.1%} of the pixels")
 
 
+def check_studio(portrait: Path) -> None:
+    """The studio opens with a portrait and serves its page to the address that it prints, and to no other."""
+    command = (script("retouch-studio"), str(portrait), "--no-browser", "--port", "0", "--device", "cpu")
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as studio:
+        try:
+            assert studio.stdout is not None
+            line = studio.stdout.readline()
+            address = next((word for word in line.split() if word.startswith("http://")), "")
+            if not address:
+                sys.exit(f"FAILED: retouch-studio prints no address but {line!r}")
+            page = _get(address)
+            if page[0] != 200 or 'http-equiv="refresh"' not in page[1]:
+                sys.exit(f"FAILED: retouch-studio answers {page[0]} at its address")
+            if (status := _get(address.partition("?")[0])[0]) != 403:
+                sys.exit(f"FAILED: retouch-studio answers {status} without its token")
+        finally:
+            studio.terminate()
+    print(f"retouch-studio: page in {time.perf_counter() - start:.1f} s")
+
+
+def _get(address: str) -> tuple[int, str]:
+    """Status and body of an address; cookies are kept on the way."""
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    try:
+        for _ in range(100):
+            try:
+                with opener.open(address, timeout=10) as response:
+                    return response.status, response.read().decode()
+            except ConnectionRefusedError:
+                time.sleep(0.1)
+            except urllib.error.URLError as error:
+                if not isinstance(error.reason, ConnectionRefusedError):
+                    raise
+                time.sleep(0.1)
+    except urllib.error.HTTPError as error:
+        return error.code, ""
+    sys.exit(f"FAILED: nothing listens at {address}")
+
+
 def main() -> None:
     """Check all distributions; ends at the first failure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -123,6 +165,7 @@ def main() -> None:
             check_picture(command, portrait, "--mask", str(painted_mask(portrait)))
         else:
             check_picture(command, portrait)
+    check_studio(portrait)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ uvicorn = pytest.importorskip("uvicorn")
 QUIET = ["--port", "0", "--no-browser"]
 # The command without a network: its application answers one request and puts a file into its folder.
 SCRIPT = """
+import atexit
+atexit.register(print, "interpreter ended")
 import sys
 from retouch_common.studio import cli
 from starlette.responses import PlainTextResponse
@@ -34,6 +36,13 @@ def application(photo, factories, first, device, folder, token, one_time_token):
 cli._create_app = application
 cli.studio(["--port", "0", "--no-browser"])
 """
+# Likewise, with a thread that loads networks all the time.
+LOADING_SCRIPT = SCRIPT.replace(
+    "cli._create_app = application",
+    "import threading, time\n"
+    "cli._create_app = application\n"
+    "threading.Thread(target=time.sleep, args=(60,), name=cli.PREPARATION, daemon=True).start()",
+)
 # Likewise; it answers with its folder, and then to the path /slow with nothing.
 SLOW_SCRIPT = """
 import time
@@ -154,9 +163,11 @@ def test_the_browser_is_opened_unless_it_is_not_wanted(monkeypatch, factory):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 0), (signal.SIGTERM, 128 + signal.SIGTERM)])
-def test_it_ends_in_good_order_and_leaves_nothing(number, status):
+@pytest.mark.parametrize("script", [SCRIPT, LOADING_SCRIPT], ids=["idle", "loading"])
+def test_it_ends_in_good_order_and_leaves_nothing(script, number, status):
+    """Also while networks are loaded: the interpreter would abort in their thread."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         address = printed_address(process.stdout.readline())
@@ -168,6 +179,7 @@ def test_it_ends_in_good_order_and_leaves_nothing(number, status):
         process.kill()
     assert process.returncode == status, errors
     assert "Traceback" not in errors and not folder.exists()
+    assert ("interpreter ended" in output) == (script == SCRIPT)
     if number == signal.SIGINT:
         assert "has ended" in output
 

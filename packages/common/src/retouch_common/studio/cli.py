@@ -31,6 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 PORT = 8765
 HOST = "127.0.0.1"
 SHUTDOWN_TIMEOUT = 2  # seconds for running responses after Ctrl+C
+PREPARATION = "prepare"  # name of the thread that loads the networks of the first tool
 
 
 def studio_options(command: F) -> F:
@@ -124,7 +125,7 @@ def run_studio(
         click.echo("The studio has ended.")
     if status is not None:
         sys.stdout.flush()
-        os._exit(status)  # the interpreter would wait for the threads of requests, in which networks run
+        os._exit(status)  # the interpreter would wait for, or abort in, threads in which networks run or load
 
 
 def write_redirect_page(folder: Path, address: str) -> Path:
@@ -160,15 +161,17 @@ def _create_app(
     tools = create_tools(factories, context)
     for tool in tools:
         if tool.prepare is not None and tool.name == (first or tools[0].name):
-            threading.Thread(target=tool.prepare, daemon=True).start()
+            threading.Thread(target=tool.prepare, name=PREPARATION, daemon=True).start()
     return create_app(tools, context, token, one_time_token=one_time_token, first=first, start=start)
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> int | None:
-    """Serve ``app`` on a listening socket until Ctrl+C; return the exit status if requests are still running.
+    """Serve ``app`` on a listening socket until Ctrl+C; return the exit status if other threads are still busy.
+
+    These are running requests and the loading of networks.
 
     Raises:
-        SystemExit: On SIGTERM, if no requests are running.
+        SystemExit: On SIGTERM, if none is.
     """
     import uvicorn
 
@@ -186,10 +189,14 @@ def serve(app: ASGIApp, listener: socket.socket) -> int | None:
     except KeyboardInterrupt:
         pass  # raised again by uvicorn after a clean shutdown, as is SystemExit
     except SystemExit as ending:
-        if not server.interrupted:
+        if not (server.interrupted or _is_preparing()):
             raise
         status = int(ending.code or 0)
-    return status if server.interrupted else None
+    return status if server.interrupted or _is_preparing() else None
+
+
+def _is_preparing() -> bool:
+    return any(thread.name == PREPARATION for thread in threading.enumerate())
 
 
 def server_config(app: ASGIApp) -> uvicorn.Config:
