@@ -12,6 +12,7 @@ import pytest
 from many_runs import contents, draw, planned, run, table
 from PIL import Image
 from pyarrow import parquet
+from retouch_common.inference import workers
 from retouch_common.inference.workers import run_in_workers
 
 HERE = Path(__file__).parent
@@ -334,3 +335,15 @@ def test_photographs_of_object_storage_are_fetched(tmp_path):
     below = tmp_path / "out" / str(tmp_path).lstrip("/") / "in"
     assert sorted(contents(below)) == ["photo000.png", "photo001.png"]
     assert run(tmp_path, manifest=tmp_path / "list.txt")[0] == (0, 4, 2)
+
+
+def test_no_more_workers_are_started_than_have_memory(tmp_path, monkeypatch):
+    """A container's limit counts where it is less than the machine's memory."""
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(workers, "CGROUP_LIMIT", limit)
+    monkeypatch.setattr(workers.os, "sysconf", {"SC_PHYS_PAGES": 2_000_000, "SC_PAGE_SIZE": 4096}.get, raising=False)
+    assert workers.default_workers() == 5
+    for text, count in (("max\n", 5), ("3000000000\n", 2), ("1000000\n", 1)):
+        limit.write_text(text)
+        assert workers.default_workers() == count

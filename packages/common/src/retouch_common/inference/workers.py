@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -24,6 +25,8 @@ from retouch_common.inference.storage import OutputFolder, local_copy
 
 ATTEMPTS = 2  # at a photograph whose worker dies
 PHOTOS_PER_PROCESS = 1000  # then it is replaced, and with it what libraries have leaked
+WORKER_MEMORY = 1_500_000_000  # bytes that a worker needs at most (docs/evidence/common.json)
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 DEATHS = 20  # of workers in a row without a finished photograph: then the machine is at fault
 
 
@@ -65,8 +68,21 @@ class Outcome(NamedTuple):
 
 
 def default_workers() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use, or fewer where memory is short."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, memory_limit() // WORKER_MEMORY))
+
+
+def memory_limit() -> int:
+    """Return the bytes of memory of this machine, or of the container (cgroup v2) if that has less."""
+    try:
+        installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # not on POSIX
+        installed = sys.maxsize
+    try:
+        return min(installed, int(CGROUP_LIMIT.read_text()))
+    except (OSError, ValueError):  # no such file, or "max"
+        return installed
 
 
 def run_in_workers(start: Start, tasks: Iterable[Task], workers: int) -> Iterator[tuple[Task, Outcome]]:
