@@ -6,18 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 from bpfre.config import PRESETS, LossConfig, ModelConfig
-from bpfre.losses import (
-    blemish_loss,
-    discriminator_loss,
-    emphasis_weight,
-    pixel_loss,
-    psnr_loss,
-    r1_penalty,
-    synthesis_loss,
-)
+from bpfre.losses import blemish_loss, discriminator_loss, pixel_loss, r1_penalty, synthesis_loss
 from bpfre.model import BPFReOutput
-from bpfre.objective import PSNR_FLOOR, Objective, full_size_map
+from bpfre.objective import Objective, full_size_map
 from retouch_common.config import from_dict
+from retouch_common.losses.reconstruction import PSNR_FLOOR
 
 
 def sp(x):
@@ -47,20 +40,8 @@ def test_cross_entropy_of_the_maps():
 def test_pixel_terms_of_equations_6_and_9():
     output, target = torch.tensor([0.1, 0.5]).view(1, 1, 1, 2), torch.tensor([0.3, 0.4]).view(1, 1, 1, 2)
     assert pixel_loss(output, target).item() == pytest.approx(0.15)
-    weight = emphasis_weight(torch.tensor([1.0, 0.0]).view(1, 1, 1, 2), 3.0)
-    assert weight.flatten().tolist() == pytest.approx([1.6, 0.4])
+    weight = torch.tensor([1.6, 0.4]).view(1, 1, 1, 2)
     assert pixel_loss(output, target, weight).item() == pytest.approx((1.6 * 0.2 + 0.4 * 0.1) / 2)
-    assert emphasis_weight(weight, 0.0) is None
-
-
-def test_psnr_term_takes_the_logarithm_sample_by_sample():
-    """Squared errors of 0.01 and 0.0001, with a floor of 0.001."""
-    output, target = filled(0.5, batch=2), torch.cat([filled(0.6), filled(0.51)])
-    expected = (math.log10(0.011) + math.log10(0.0011)) / 2
-    assert psnr_loss(output, target, floor=0.001).item() == pytest.approx(expected, rel=1e-4)
-    weight = torch.tensor([1.6, 0.4]).view(2, 1, 1, 1)
-    expected = (math.log10(0.016 + 0.001) + math.log10(0.00004 + 0.001)) / 2
-    assert psnr_loss(output, target, weight, floor=0.001).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_equation_10():
@@ -130,18 +111,15 @@ def test_equation_12_puts_the_terms_together():
     assert objective.total(terms).item() == pytest.approx(total, rel=1e-5)
 
 
-def test_emphasis_on_what_is_changed_weighs_false_changes_like_missed_ones():
+def test_emphasised_are_the_retouched_pixels():
+    """Delta is 0.2 in the left half, and the weight 1 + 5 * 0.2 = 2, of mean 1.5; errors 0.2 there and in a quarter."""
     raw, target, output = filled(0.5, 32, 3), filled(0.5, 32, 3), output_of(0.5, 0.5)
     target[..., :16] = 0.7  # missed
     output.refined[..., 24:] = 0.7  # a false change of a quarter
-    terms = {}
-    for pixels in ("retouched", "changed"):
-        config = LossConfig(perceptual=0.0, difference="raw", emphasis=5.0, emphasis_on=pixels)
-        terms[pixels] = Objective(config)(output, raw, target)
-    # Delta is 0.2 there and the weight 1 + 5 * 0.2 = 2, of mean 1.5, or 1.75 with the false change.
-    assert terms["retouched"]["pixel_refined"].item() == pytest.approx((2 * 0.2 / 2 + 0.2 / 4) / 1.5, rel=1e-5)
-    assert terms["changed"]["pixel_refined"].item() == pytest.approx((2 * 0.2 / 2 + 2 * 0.2 / 4) / 1.75, rel=1e-5)
-    assert terms["changed"]["pixel_coarse"].item() == pytest.approx(2 * 0.2 / 2 / 1.5, rel=1e-5)
+    terms = Objective(LossConfig(perceptual=0.0, difference="raw", emphasis=5.0, psnr=1.0))(output, raw, target)
+    assert terms["pixel_refined"].item() == pytest.approx((2 * 0.2 / 2 + 0.2 / 4) / 1.5, rel=1e-5)
+    squared = (2 * 0.04 / 2 + 0.04 / 4) / 1.5
+    assert terms["psnr_refined"].item() == pytest.approx(math.log10(squared + PSNR_FLOOR), rel=1e-5)
 
 
 def test_the_refined_difference_is_what_stage_one_left():

@@ -62,8 +62,6 @@ class LossConfig:
         reduction: Of squared and absolute error and total variation: "mean" over pixels and channels, or "sum" over
             them (the paper's norm) and mean over the batch.
         mask_emphasis: Retouched pixels weigh 1 + mask_emphasis times as much as others in the reconstruction terms.
-        emphasis_on: Which pixels those are: "retouched" in the target, or "changed" by target or result, so that
-            a false change costs as much as a missed one.
         perceptual: lambda_2, VGG features of R_l.
         perceptual_weights: File of torchvision's VGG-16 weights; if empty, they are looked up in torch.hub's cache.
         adversarial: lambda_3, patch discriminator on R_0.
@@ -72,14 +70,17 @@ class LossConfig:
         tv: lambda_5, total variation of every blend layer.
     """
 
-    RETIRED: ClassVar[dict[str, Any]] = {"psnr_floor": 3e-4, "mask_threshold": 0.02}  # constants of abpn.losses
+    RETIRED: ClassVar[dict[str, Any]] = {
+        "psnr_floor": 3e-4,
+        "mask_threshold": 0.02,
+        "emphasis_on": "retouched",
+    }  # of abpn.losses
 
     mse: float = 1.0
     l1: float = 0.0
     psnr: float = 0.0
     reduction: Literal["mean", "sum"] = "mean"
     mask_emphasis: float = 0.0
-    emphasis_on: Literal["retouched", "changed"] = "retouched"
     perceptual: float = 0.1
     perceptual_weights: str = ""
     adversarial: float = 0.1
@@ -98,8 +99,9 @@ class TrainConfig(BaseTrainConfig):
         levels: Values of l, one of which is drawn for every step.
         thumbnail: Largest side of a training thumbnail; samples are center-cropped to it, so that steps with a small l
             cost no more than others. 0 keeps whole samples.
-        step_at_epoch: Passes over the training data after which the schedule "step" divides the learning rate by ten; 0
-            divides after ``step_at`` steps.
+        schedule: Also "step": divide the learning rate by ten after ``step_at_epoch`` or ``step_at``.
+        step_at_epoch: Passes over the training data; 0 counts ``step_at`` steps instead.
+        step_at: See ``step_at_epoch``.
     """
 
     size: int = 1024
@@ -107,8 +109,9 @@ class TrainConfig(BaseTrainConfig):
     levels: tuple[int, ...] = (2,)
     thumbnail: int = 0
     step_at_epoch: int = 0
+    step_at: int = 50_000
     lr: float = 5e-4
-    schedule: Literal["constant", "cosine", "step"] = "step"
+    schedule: Literal["constant", "cosine", "step"] = "step"  # type: ignore[assignment]  # one more
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from retouch_common.losses.adversarial import PatchDiscriminator, generator_loss
 from retouch_common.losses.perceptual import PerceptualLoss
-from retouch_common.losses.reconstruction import total_variation
+from retouch_common.losses.reconstruction import emphasis_weight, psnr_loss, total_variation
 from retouch_common.losses.region import difference_mask, soft_dice_loss
 from retouch_common.ranges import to_signed
 from retouch_common.weights import read_vgg
@@ -20,7 +20,6 @@ from abpn.config import LossConfig, PyramidKernel
 from abpn.model import ABPNOutput
 
 MASK_THRESHOLD = 0.02  # a pixel belongs to the true mask if one of its channels changes by more
-PSNR_FLOOR = 3e-4  # added to squared errors before the logarithm: nearly perfect samples stop counting
 
 
 class JointLoss(nn.Module):
@@ -76,20 +75,15 @@ class JointLoss(nn.Module):
         return {"loss": loss, **terms}
 
     def _reconstruction(self, output: ABPNOutput, targets: list[Tensor]) -> dict[str, Tensor]:
-        """Sum the errors over the levels, with larger weights where blemishes are, or anything changes."""
+        """Sum the errors over the levels, with larger weights where blemishes are."""
         mse, l1, psnr = [], [], []
         for R, R_gt, I in zip(_supervised(output), targets, output.images, strict=True):
             mask = difference_mask(I, R_gt, threshold=MASK_THRESHOLD)
-            if self.config.emphasis_on == "changed":
-                mask = torch.maximum(mask, difference_mask(I, R.detach(), threshold=MASK_THRESHOLD))
-            # The mean weight is 1, so that batches with many blemishes do not take larger steps.
-            weight = 1 + self.config.mask_emphasis * mask
-            weight = weight / weight.mean()
+            weight = emphasis_weight(mask, self.config.mask_emphasis)
             error = R - R_gt
             mse.append(_reduce(weight * error.square(), self.config.reduction))
             l1.append(_reduce(weight * error.abs(), self.config.reduction))
-            per_sample = (weight * error.square()).mean(dim=(1, 2, 3))
-            psnr.append(torch.log10(per_sample + PSNR_FLOOR).mean())
+            psnr.append(psnr_loss(R, R_gt, weight))
         sums = {"mse": mse, "l1": l1, "psnr": psnr}
         return {name: torch.stack(values).sum() for name, values in sums.items() if getattr(self.config, name)}
 

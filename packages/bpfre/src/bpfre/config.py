@@ -101,8 +101,6 @@ class LossConfig:
         psnr: log10 of each sample's squared error, both stages, which gives weight to faint changes; not in the paper.
         emphasis: In the L1 and ``psnr`` terms, retouched pixels weigh 1 + emphasis times as much as others; 0 in the
             paper.
-        emphasis_on: Which pixels those are: "retouched" in the target, or "changed" by target or result, so that
-            a false change costs as much as a missed one.
         identity: lambda of Eq. 6: the first stage should reproduce retouched images.
         blemish: Eq. 4 and 5.
         blemish_distance: "l1" or "cross_entropy". Blemishes cover about 2 % of the pixels, so that L1 first drives M
@@ -117,14 +115,17 @@ class LossConfig:
         r1_every: Steps between penalties, each of r1_every times the weight.
     """
 
-    RETIRED: ClassVar[dict[str, Any]] = {"psnr_floor": 3e-4, "perceptual_normalise": True}  # see bpfre.objective
+    RETIRED: ClassVar[dict[str, Any]] = {
+        "psnr_floor": 3e-4,
+        "perceptual_normalise": True,
+        "emphasis_on": "retouched",
+    }  # of bpfre.objective
 
     pixel: float = 1.0
     perceptual: float = 1.0
     perceptual_weights: str = ""
     psnr: float = 0.0
     emphasis: float = 0.0
-    emphasis_on: Literal["retouched", "changed"] = "retouched"
     identity: float = 0.001
     blemish: float = 1.0
     blemish_distance: Literal["l1", "cross_entropy"] = "l1"
@@ -150,6 +151,8 @@ class TrainConfig(BaseTrainConfig):
         unet_lr: Learning rate of the U-Net as a factor of ``lr``; it is deep, and its layers are not equalised.
     """
 
+    RETIRED: ClassVar[dict[str, Any]] = {"step_at": 100_000}
+
     task: Literal["retouching", "inpainting"] = "retouching"
     paired_fraction: float = 1.0
     steps: int = 120_000
@@ -158,7 +161,6 @@ class TrainConfig(BaseTrainConfig):
     lr: float = 2e-3
     unet_lr: float = 0.1
     betas: tuple[float, ...] = (0.0, 0.99)
-    step_at: int = 100_000
     ema: float = 0.998
     workers: int = 2
 

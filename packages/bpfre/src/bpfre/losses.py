@@ -3,10 +3,9 @@
 Shapes: images (N, 3, S, S) in [0, 1]; maps M of one module, a list of (N, 1, s, s) in [0, 1], finest first; logits of
 the discriminator (N, 1, S, S), large for retouched pixels. sp is softplus, -log sigma(l) = sp(-l).
 
-Deviations: ``psnr_loss`` and the cross-entropy of M are additions. Means are taken over pixels. The generator's loss is
-non-saturating by default, and M has no gradient in it, since Eq. 11 drives it to 1 (saturating) or 0 (non-saturating)
-regardless of the truth; the preset ``paper`` has both as printed. Eq. 12 lists the discriminator among what minimises,
-a misprint.
+Deviations: the cross-entropy of M is an addition. Means are taken over pixels. The generator's loss is non-saturating
+by default, and M has no gradient in it, since Eq. 11 drives it to 1 (saturating) or 0 (non-saturating) regardless of
+the truth; the preset ``paper`` has both as printed. Eq. 12 lists the discriminator among what minimises, a misprint.
 """
 
 from collections.abc import Sequence
@@ -44,29 +43,6 @@ def pixel_loss(output: Tensor, target: Tensor, weight: Tensor | None = None) -> 
     """
     error = (output.float() - target).abs()
     return error.mean() if weight is None else (weight * error).mean()
-
-
-def psnr_loss(output: Tensor, target: Tensor, weight: Tensor | None = None, *, floor: float) -> Tensor:
-    """log10 of each sample's mean squared error, mean over samples; not in the paper.
-
-    Args:
-        output: See :func:`pixel_loss`.
-        target: See :func:`pixel_loss`.
-        weight: See :func:`pixel_loss`.
-        floor: Added to the error, so that nearly perfect samples stop counting.
-    """
-    error = (output.float() - target).square()
-    if weight is not None:
-        error = weight * error
-    return torch.log10(error.mean(dim=(1, 2, 3)) + floor).mean()
-
-
-def emphasis_weight(difference: Tensor, emphasis: float) -> Tensor | None:
-    """Return weights 1 + emphasis * Delta, scaled to mean 1, or None if ``emphasis`` is 0."""
-    if not emphasis:
-        return None
-    weight = 1 + emphasis * difference
-    return weight / weight.mean()
 
 
 def discriminator_loss(

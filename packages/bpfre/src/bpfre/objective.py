@@ -3,19 +3,16 @@
 from typing import Any
 
 import torch
-from retouch_common.losses.perceptual import PerceptualLoss
+from retouch_common.losses.perceptual import VGG19_LAYERS, PerceptualLoss
+from retouch_common.losses.reconstruction import emphasis_weight, psnr_loss
 from retouch_common.weights import read_vgg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bpfre.attention import true_difference
 from bpfre.config import LossConfig
-from bpfre.losses import blemish_loss, emphasis_weight, pixel_loss, psnr_loss, synthesis_loss
+from bpfre.losses import blemish_loss, pixel_loss, synthesis_loss
 from bpfre.model import BPFReOutput
-
-PSNR_FLOOR = 3e-4  # added to squared errors before the logarithm: nearly perfect samples stop counting
-# Paper: "a VGG network pre-trained on ImageNet". Here: VGG-19, five layers, images normalised with ImageNet's moments.
-VGG_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 class Objective(nn.Module):
@@ -33,12 +30,10 @@ class Objective(nn.Module):
         self.config = config
         self.perceptual: PerceptualLoss | None = None
         if config.perceptual:
-            self.perceptual = PerceptualLoss(
-                "vgg19",
-                state_dict=read_vgg("vgg19", config.perceptual_weights or None),
-                layers=VGG_LAYERS,
-                distance="l1",
-            )
+            # Paper: "a VGG network pre-trained on ImageNet". Here: five layers of VGG-19, images normalised with
+            # ImageNet's moments.
+            state = read_vgg("vgg19", config.perceptual_weights or None)
+            self.perceptual = PerceptualLoss("vgg19", state_dict=state, layers=VGG19_LAYERS, distance="l1")
         both = ("blemish", "pixel", "psnr", "perceptual")  # of both stages
         self.weights = {f"{term}_{stage}": getattr(config, term) for term in both for stage in ("coarse", "refined")}
         self.weights |= {
@@ -60,18 +55,12 @@ class Objective(nn.Module):
         """
         options: dict[str, Any] = {"kind": self.config.difference, "floor": self.config.difference_floor}
         difference, distance = true_difference(raw, target, **options), self.config.blemish_distance
-
-        def weight(result: Tensor) -> Tensor | None:
-            emphasised = difference
-            if self.config.emphasis_on == "changed":
-                emphasised = torch.maximum(difference, true_difference(raw, result.detach().clamp(0, 1), **options))
-            return emphasis_weight(emphasised, self.config.emphasis)
-
+        weight = emphasis_weight(difference, self.config.emphasis)
         terms: dict[str, Tensor] = {}
         if output.attention_coarse:
             terms["blemish_coarse"] = blemish_loss(output.attention_coarse, difference, distance=distance)
         if output.coarse is not None:
-            terms |= self._consistency("coarse", output.coarse, target, weight(output.coarse))
+            terms |= self._consistency("coarse", output.coarse, target, weight)
         if output.refined is not None:
             if output.attention_refined:
                 # The target is what stage one has left, not to be trained through. Paper: what it is without D_deco
@@ -79,7 +68,7 @@ class Objective(nn.Module):
                 base = raw if output.coarse is None else output.coarse.detach().clamp(0, 1)
                 remaining = true_difference(base, target, **options)
                 terms["blemish_refined"] = blemish_loss(output.attention_refined, remaining, distance=distance)
-            terms |= self._consistency("refined", output.refined, target, weight(output.refined))
+            terms |= self._consistency("refined", output.refined, target, weight)
         return terms
 
     def identity(self, output: BPFReOutput, retouched: Tensor) -> dict[str, Tensor]:
@@ -101,10 +90,10 @@ class Objective(nn.Module):
         """Return the weighted sum of the given terms."""
         return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
 
-    def _consistency(self, stage: str, output: Tensor, target: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
+    def _consistency(self, stage: str, output: Tensor, target: Tensor, weight: Tensor) -> dict[str, Tensor]:
         terms = {f"pixel_{stage}": pixel_loss(output, target, weight)}
         if self.config.psnr:
-            terms[f"psnr_{stage}"] = psnr_loss(output, target, weight, floor=PSNR_FLOOR)
+            terms[f"psnr_{stage}"] = psnr_loss(output, target, weight)
         if self.perceptual is not None:
             terms[f"perceptual_{stage}"] = self.perceptual(output.clamp(0, 1), target)
         return terms

@@ -23,8 +23,8 @@ def asked(**changes):
 
 def test_a_longer_run_is_the_same_run_and_options_that_were_added_have_their_defaults():
     refuse_other_run(SAVED, asked(steps=20), Path("run"))
-    with pytest.raises(ValueError, match=r"run holds a run with train.step_at=50000, now 3 is asked for"):
-        refuse_other_run(SAVED, asked(step_at=3), Path("run"))
+    with pytest.raises(ValueError, match=r"run holds a run with train.warmup=0, now 3 is asked for"):
+        refuse_other_run(SAVED, asked(warmup=3), Path("run"))
 
 
 def test_another_learning_rate_is_another_run_but_may_mend_an_unfinished_one(caplog):

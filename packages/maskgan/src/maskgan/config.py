@@ -189,6 +189,8 @@ class TrainConfig(BaseTrainConfig):
         discriminator_lr: Learning rate of the discriminators relative to ``lr``.
     """
 
+    RETIRED: ClassVar[Mapping[str, Any]] = {"step_at": 100_000}
+
     pairing: Literal["alternate", "overlap"] = "alternate"
     parser: str = "small"
     steps: int = 200_000
@@ -198,7 +200,6 @@ class TrainConfig(BaseTrainConfig):
     neck: bool = False
     discriminator_lr: float = 1.0
     betas: tuple[float, ...] = (0.5, 0.999)
-    step_at: int = 100_000
     sheet_every: int = 2000
 
     def __post_init__(self) -> None:

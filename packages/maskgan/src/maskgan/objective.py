@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from retouch_common.losses.perceptual import PerceptualLoss
+from retouch_common.losses.perceptual import VGG19_LAYERS, PerceptualLoss
 from retouch_common.parsing.losses import parsing_loss
 from retouch_common.ranges import to_unit
 from retouch_common.weights import read_vgg
@@ -25,8 +25,6 @@ from maskgan.model import MaskGANOutput
 
 Parser = Callable[[Tensor], Tensor]
 """P_F: images (N, 3, S, S) in [0, 1] to logits (N, 11, S, S), differentiable."""
-
-VGG_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 def situations(step: int, pairing: str) -> tuple[Situation, ...]:
@@ -70,7 +68,7 @@ class Objective(nn.Module):
         self.perceptual: PerceptualLoss | None = None
         if config.perceptual:
             state = read_vgg("vgg19", config.perceptual_weights or None)
-            self.perceptual = PerceptualLoss("vgg19", state_dict=state, layers=VGG_LAYERS, distance="l1")
+            self.perceptual = PerceptualLoss("vgg19", state_dict=state, layers=VGG19_LAYERS, distance="l1")
         self.weights = {
             "local": config.local,
             "reconstruction": config.reconstruction,

@@ -241,7 +241,7 @@ class TrainConfig(BaseTrainConfig):
             those of ``init`` for everything else; empty trains all.
     """
 
-    RETIRED: ClassVar[dict[str, Any]] = {"checkpointing": True, "drop_experts": 0.1}
+    RETIRED: ClassVar[dict[str, Any]] = {"checkpointing": True, "drop_experts": 0.1, "step_at": 100_000}
 
     styles: tuple[str, ...] = ()
     apis: tuple[str, ...] = ()
@@ -250,7 +250,6 @@ class TrainConfig(BaseTrainConfig):
     only: str = ""
     batch_size: int = 16
     lr: float = 1e-4
-    step_at: int = 100_000
     ema: float = 0.9999
     sheet_every: int = 2000
 

@@ -1,7 +1,7 @@
 """Configuration of the face parser and its presets."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from retouch_common.parsing.labels import NUM_CLASSES
 from retouch_common.training.config import TrainConfig as BaseTrainConfig
@@ -67,6 +67,8 @@ class TrainConfig(BaseTrainConfig):
             pixels out of the loss.
         half: Write the weights as float16; networks compute in float32 all the same.
     """
+
+    RETIRED: ClassVar[dict[str, Any]] = {"step_at": 50_000}
 
     steps: int = 40_000
     augmentation: Literal["strong", "paper", "none"] = "strong"

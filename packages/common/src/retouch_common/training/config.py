@@ -20,8 +20,7 @@ class TrainConfig:
         accumulate: Gradient accumulation rounds in a step.
         lr: Peak learning rate of Adam.
         betas: Adam's momentum coefficients.
-        schedule: "constant", "cosine" or "step" (divides by ten after ``step_at`` steps).
-        step_at: See ``schedule``.
+        schedule: "constant", or "cosine" (decays to 1 % at the end of the run).
         warmup: Steps of linear warm-up.
         clip: Largest gradient norm; 0 does not clip.
         ema: Decay of the weights' moving average, which is what is evaluated and kept; 0 keeps none.
@@ -40,8 +39,7 @@ class TrainConfig:
     accumulate: int = 1
     lr: float = 2e-4
     betas: tuple[float, ...] = (0.9, 0.999)
-    schedule: Literal["constant", "cosine", "step"] = "constant"
-    step_at: int = 50_000
+    schedule: Literal["constant", "cosine"] = "constant"
     warmup: int = 0
     clip: float = 0.0
     ema: float = 0.0

@@ -116,8 +116,8 @@ class Task(ABC):
 
     @property
     def step_at(self) -> int:
-        """Steps after which the schedule "step" divides; the data are open when it is first needed."""
-        return self.config.train.step_at
+        """Steps after which the schedule "step" of a paper divides; the data are open when it is first needed."""
+        return 0
 
     def _schedule(self, every: int) -> Callable[[int], float]:
         cfg, step_at = self.config.train, self.step_at
