@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from bpfre.config import PRESETS, LossConfig, ModelConfig, TrainConfig
+from bpfre.config import PRESETS, LossConfig
 from bpfre.losses import r1_penalty
 from bpfre.model import BPFRe, BPFReOutput
 from bpfre.objective import Objective
@@ -193,18 +193,21 @@ def test_validation_measures_the_moving_average(pairs):
 
 
 def test_the_preset_paper_is_what_is_printed():
-    """Eq. 4-12 and section 4.2; comments name what the paper does not state."""
+    """Eq. 4-12 and section 4.2, every option; comments name what the paper does not state."""
     paper = PRESETS["paper"]
-    assert paper.loss == LossConfig(
+    assert vars(paper.loss) == dict(
         pixel=1.0, perceptual=1.0, psnr=0.0, emphasis=0.0, identity=0.001, blemish=1.0, blemish_distance="l1",
-        difference="raw", adversarial=1.0, saturating=True, detach_map=False,
+        difference="raw", adversarial=1.0, saturating=True, detach_map=False, perceptual_weights="",
         r1=10.0, r1_every=16,  # StyleGAN2's
+        difference_floor=4 / 255,  # without effect on "raw"
     )  # fmt: skip
-    assert paper.train == TrainConfig(
+    assert vars(paper.train) == dict(
         steps=120_000, batch_size=2, lr=2e-3, unet_lr=1.0, unpaired_every=1, schedule="constant", warmup=0, clip=0.0,
         precision="fp32", betas=(0.0, 0.99), ema=0.998,  # the last two StyleGAN2's
+        task="retouching", paired_fraction=1.0, init="", accumulate=1, channels_last=False, workers=2, seed=0,
+        log_every=20, sheet_every=1000, checkpoint_every=1000,
     )  # fmt: skip
-    assert paper.model == ModelConfig(
+    assert vars(paper.model) == dict(
         residual="none", detach_coarse=True, attention_norm=False, decoder=True, generator=True, attention=True,
         size=512, patch=1, channel_base=32768, max_channels=512, style_dim=512, mapping_layers=8,  # StyleGAN2's
         attention_width=32, norm="group", activation="prelu", refined_input="coarse",

@@ -9,7 +9,7 @@ import torch
 from mofrr.backbones import Backbone
 from mofrr.combine import Combine
 from mofrr.config import OPERATIONS, PRESETS, SINGLE, LossConfig, ModelConfig, TrainConfig
-from mofrr.losses import expert_losses, shared_losses
+from mofrr.losses import HIGH, L1, TV, expert_losses, shared_losses
 from mofrr.mam import GROUPS, WIDTH, Grouping, ResNetMAM, assignment
 from mofrr.model import SEED_STRIDE, MoFRR
 from mofrr.sampling import Diffusion, generators_for
@@ -327,6 +327,31 @@ def test_degree_estimators_may_have_another_backbone_than_the_router():
     assert other.restore(pictures(1), experts=["white"]).degrees[0, 0] > 0
     with pytest.raises(ValueError, match="multiple of 32"):
         replace(TINY, backbone="resnet18", degree_backbone="subbands", backbone_size=72)
+
+
+def test_the_preset_paper_is_what_is_printed():
+    """Section 3 and 4.1, every option; comments name what the paper does not state."""
+    paper = PRESETS["paper"]
+    assert vars(paper.model) == dict(
+        size=1024, operations=("white", "smooth", "lift", "eye"), backbone="mam", degree_backbone="resnet50", levels=1,
+        idem_width=0, degree_map=False, prediction="epsilon", residual=False, warm_start=False, clip=False,
+        zero_terminal_snr=False, refine_all=False, gates="binary", always_shared=True, router=True, degree=True,
+        idem=True, hfcam=True, shared=True, combine=True,
+        # The authors' code.
+        T=200, steps=10, spacing="leading", channels=64, multipliers=(1, 2, 3, 4), blocks=2, attention_levels=(2,),
+        combine_base="input",
+        # Ours.
+        backbone_size=512, attention_width=256, attention_heads=8, shared_channels=64, shared_multipliers=(1, 2, 3, 4),
+        combine_channels=32, combine_depth=4,
+    )  # fmt: skip
+    assert vars(paper.loss) == dict(idem=1.0, simple=1.0, ssim=1.0, order=0.0, rollout="full")
+    assert (HIGH, TV, L1) == (0.1, 0.01, 1.0)
+    assert vars(paper.train) == dict(
+        batch_size=16, lr=1e-4, steps=200_000, schedule="constant", shared_faces="multi", styles=(), apis=(), only="",
+        betas=(0.9, 0.999), ema=0.9999, warmup=0, clip=0.0, precision="fp32",  # Adam's betas; the authors' average
+        init="", accumulate=1, channels_last=False, workers=4, seed=0, log_every=20, sheet_every=2000,
+        checkpoint_every=1000,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("preset", "highest"), [("paper", 1.5), ("recommended", 1.0)])
