@@ -31,6 +31,9 @@ _MARK = ".retouch-scratch"  # a file in every scratch directory: a folder of the
 _RANDOM = r"[a-z0-9_]{8}"  # what tempfile puts into a name
 _GRACE = 60.0  # seconds between the creation of a temporary file and its lock, at most
 
+DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""Numbers of the OSErrors of writing where there is no space: a full disk, a used quota, a file at its limit."""
+
 
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) -> Iterator[Path]:
@@ -97,6 +100,27 @@ class ScratchDirectory(tempfile.TemporaryDirectory):
             weakref.finalize(self, os.close, descriptor)
             _lock(descriptor)
         _delete_leftovers(os.path.dirname(self.name), prefix)
+
+
+@contextlib.contextmanager
+def scratch_output(name: str | os.PathLike[str]) -> Iterator[None]:
+    """Let what is written in the temporary folder fail with a message that names the folder if its disk is full.
+
+    Args:
+        name: The photo or other file that is written there.
+
+    Raises:
+        OSError: If the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise OSError(
+            f"{os.fspath(name)}: does not fit into the temporary folder {tempfile.gettempdir()}: the disk is full; "
+            "set TMPDIR to a folder on another disk"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -369,19 +369,20 @@ class FullDisk(io.FileIO):
 
     def write(self, data):
         if self.tell() + len(data) > 1000:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(self.number, "No space left on device")
         return super().write(data)
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif"])
-def test_full_disk_is_named_and_leaves_no_output(make_photo, tmp_path, monkeypatch, suffix):
+def test_full_disk_is_named_and_leaves_no_output(make_photo, tmp_path, monkeypatch, suffix, number):
+    monkeypatch.setattr(FullDisk, "number", number, raising=False)
     photo = Photo.open(make_photo("a.png", size=(600, 500))[0])
 
     def fail(self, *arguments, **options):
         raise pyvips.Error("unable to call save", "wbuffer_write: write failed\nunix error: Unknown error -1")
 
-    monkeypatch.setattr(writing, "open", lambda path, mode: FullDisk(path, mode), raising=False)
-    monkeypatch.setattr(pyvips.Image, "tiffsave", fail, raising=False)
+    monkeypatch.setattr(writing, "open", lambda path, mode, **options: FullDisk(path, mode), raising=False)
     monkeypatch.setattr(pyvips.Image, "heifsave", fail, raising=False)
     monkeypatch.setattr(sink.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     with pytest.raises(OSError, match=rf"out{suffix}: cannot be written: the disk is full$"):

@@ -1,3 +1,4 @@
+import io
 import os
 import struct
 import zlib
@@ -9,6 +10,7 @@ from PIL import Image
 from retouch_common.photo import png_chunks
 from retouch_common.photo.formats import sniff
 from retouch_common.photo.io import Photo
+from retouch_common.photo.jpeg_segments import segment
 from retouch_common.photo.png_chunks import SIGNATURE, chunk
 
 
@@ -33,6 +35,41 @@ def test_formats_decoded_in_memory_have_a_fifth(tmp_path):
         ValueError, match=r"a.webp: has 100x100 pixels, more than the 0.009999 million allowed for WebP"
     ):
         Photo.open(tmp_path / "a.webp", max_pixels=49_999)
+
+
+def jpeg_of_three_scans(path, side):
+    """Write a sequential JPEG that has a scan for each colour, of those of three grey files."""
+    files = []
+    for colour in range(3):
+        file = io.BytesIO()
+        Image.fromarray(np.full((side, side), 80 * colour, np.uint8)).save(file, "JPEG")
+        files.append(file.getvalue())
+    frame, scan = files[0].index(b"\xff\xc0"), files[0].index(b"\xff\xda")
+    components = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+    header = files[0][:frame] + segment(0xC0, struct.pack(">BHHB", 8, side, side, 3) + components)
+    header += files[0][frame + 13 : scan]
+    scans = (
+        segment(0xDA, bytes([1, number, 0, 0, 63, 0])) + data[data.index(b"\xff\xda") + 10 : -2]
+        for number, data in enumerate(files, 1)
+    )
+    path.write_bytes(header + b"".join(scans) + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("kind", ["progressive", "three scans", "interlaced"])
+def test_files_decoded_in_memory_have_a_fifth_in_any_format(tmp_path, kind):
+    name, coding = ("a.png", "interlaced PNG") if kind == "interlaced" else ("a.jpg", "progressive JPEG")
+    image = pyvips.Image.black(100, 100, bands=3).copy(interpretation="srgb")
+    if kind == "three scans":
+        jpeg_of_three_scans(tmp_path / name, 100)
+    else:
+        image.write_to_file(str(tmp_path / name), interlace=True)
+    assert Photo.open(tmp_path / name, max_pixels=50_000).read().shape == (100, 100, 3)
+    with pytest.raises(
+        ValueError, match=rf"{name}: has 100x100 pixels, more than the 0.009999 million allowed for {coding}"
+    ):
+        Photo.open(tmp_path / name, max_pixels=49_999)
+    image.write_to_file(str(tmp_path / name))
+    assert Photo.open(tmp_path / name, max_pixels=10_000).width == 100
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

@@ -6,6 +6,7 @@ once and read as often as they look.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from retouch_common.faces.face import Face, face_crop
 from retouch_common.faces.pasting import AlignedMask
+from retouch_common.files import scratch_output
 from retouch_common.inference.regions import (
     FACE_MARGIN,
     ArrayRetoucher,
@@ -26,6 +28,7 @@ from retouch_common.photo.pasting import RandomLayer
 from retouch_common.photo.sources import ArraySource
 
 IN_MEMORY_BYTES = 200_000_000  # of one change; larger ones lie in a temporary file
+_ZEROS = 1 << 20  # bytes written at a time
 
 
 class CropChange:
@@ -58,6 +61,7 @@ def crop_changes(
     """Retouch the crop around each face as :func:`retouch_common.inference.regions.retouched_rows` does.
 
     Raises:
+        OSError: If a change needs a temporary file, and the disk is full.
         ValueError: If the photo is damaged, or a face lies outside.
     """
     changes = []
@@ -66,7 +70,7 @@ def crop_changes(
         source = ArraySource(photo.read(*crop))
         mask = None if skin is None else skin.locate(source, face_in_crop(face, *crop[:2]))
         wide = np.int16 if photo.dtype == np.uint8 else np.int32
-        difference = _allocate(source.image.shape, np.dtype(wide))
+        difference = _allocate(photo, source.image.shape, np.dtype(wide))
         np.subtract(retoucher(source.image, strength=1.0), source.image, out=difference, dtype=wide)
         changes.append(CropChange(photo, crop, difference, mask))
     return changes
@@ -76,10 +80,11 @@ def photo_change(photo: Photo, retoucher: ArrayRetoucher) -> CropChange:
     """Retouch the whole photo as :func:`retouch_common.inference.regions.retouched_rows` does.
 
     Raises:
+        OSError: If the change needs a temporary file, and the disk is full.
         ValueError: If the photo is damaged.
     """
     wide = np.int16 if photo.dtype == np.uint8 else np.int32
-    difference = _allocate((photo.height, photo.width, 3), np.dtype(wide))
+    difference = _allocate(photo, (photo.height, photo.width, 3), np.dtype(wide))
     before, y = Photo.open(photo.path, max_pixels=None), 0
     for after in retoucher.stripes(photo, strength=1.0):
         rows = slice(y, y + len(after))
@@ -88,10 +93,23 @@ def photo_change(photo: Photo, retoucher: ArrayRetoucher) -> CropChange:
     return CropChange(photo, (0, 0, photo.width, photo.height), difference, None)
 
 
-def _allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    if np.prod(shape) * dtype.itemsize <= IN_MEMORY_BYTES:
+def _allocate(photo: Photo, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return an array of a change of a photo, in memory or in a temporary file.
+
+    Raises:
+        OSError: If the disk is full; without space on the disk, writing to a mapped file would end the process.
+    """
+    num_bytes = int(np.prod(shape)) * dtype.itemsize
+    if num_bytes <= IN_MEMORY_BYTES:
         return np.empty(shape, dtype)
-    return np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)
+    with scratch_output(photo.path), tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+        else:
+            for at in range(0, num_bytes, _ZEROS):
+                file.write(bytes(min(_ZEROS, num_bytes - at)))
+            file.flush()
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 class ReducedChange:

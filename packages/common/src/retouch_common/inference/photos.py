@@ -47,7 +47,7 @@ class PhotoOptions:
         sign: PEM file of a certificate chain and its key, to add content credentials (extra ``c2pa``); None for none.
         strip: Metadata that outputs do not carry: "gps", "all", or None; see :meth:`Photo.write_stripes`.
         convert: Whether 16 bits may be rounded to 8 and transparency laid on white, where the output's format needs it.
-        max_pixels: Largest photo that is opened, in pixels, a fifth for formats decoded in memory; None for any.
+        max_pixels: Largest photo that is opened, in pixels, a fifth for those decoded in memory; None for any.
         measure: Whether to measure the share of pixels that are changed, which takes decoding the photo once more.
     """
 

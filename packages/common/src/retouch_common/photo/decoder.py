@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyvips
 
-from retouch_common.files import ScratchDirectory
+from retouch_common.files import ScratchDirectory, scratch_output
 from retouch_common.photo.avif_boxes import read_properties
 from retouch_common.photo.damage import DamageError, messages
 from retouch_common.photo.decoding import Decoding, check_jpeg
@@ -24,6 +24,7 @@ from retouch_common.photo.rows import RowReader
 from retouch_common.photo.sources import blocks
 from retouch_common.photo.tiff_check import check_tiff, check_tiff_kind
 from retouch_common.photo.webp_chunks import read_unknown
+from retouch_common.photo.writing import save_tiff
 
 _TILE = 256
 _IN_MEMORY_BYTES = 100_000_000
@@ -121,15 +122,22 @@ class Decoder:
         return Decoding(image.tilecache(tile_width=_TILE, tile_height=_TILE, max_tiles=tiles))
 
     def any_order(self) -> pyvips.Image:
-        """Return the upright photo for random access: in memory, or if large in a tiled temporary file."""
+        """Return the upright photo for random access: in memory, or if large in a tiled temporary file.
+
+        Raises:
+            DamageError: If the file is damaged.
+            OSError: If the temporary file cannot be written.
+            pyvips.Error: If the file is damaged.
+        """
         if self._decoded is None:
             decoding = self.decode()
             if _num_bytes(self.header) <= _IN_MEMORY_BYTES:
                 image = decoding.image.copy_memory()
             else:
                 self._scratch = ScratchDirectory("retouch-")
-                file = os.path.join(self._scratch.name, "photo.tif")
-                decoding.image.tiffsave(os.fsencode(file), tile=True, bigtiff=True, keep="none")
+                file = Path(self._scratch.name, "photo.tif")
+                with scratch_output(self._name):
+                    save_tiff(decoding.image, file, tile=True, bigtiff=True, keep="none")
                 image = pyvips.Image.tiffload(os.fsencode(file)).copy()
                 image.set_type(pyvips.GValue.gint_type, "orientation", self._orientation)
             decoding.finish()

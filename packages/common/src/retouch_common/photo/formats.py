@@ -28,6 +28,8 @@ class Format:
         cmyk: Whether it supports CMYK.
         max_side: Maximum width and height in pixels, None if no photo reaches the limit.
         in_memory: Whether the decoder keeps the whole photo in memory.
+        interlaced: Name of files that the decoder keeps in memory, where it does not keep others; empty if there are
+            none.
         options: Options of the saver.
         quality: Default quality in 1..100, None for a lossless format.
         extra: Extra of the package that reads it, and nothing writes it; None for libvips.
@@ -42,14 +44,18 @@ class Format:
     cmyk: bool = False
     max_side: int | None = None
     in_memory: bool = False
+    interlaced: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     quality: int | None = None
     extra: str | None = None
     description: str = ""
 
-    def limit(self, max_pixels: int | None) -> int | None:
-        """Return the largest number of pixels, of those decoded in memory a fifth of ``max_pixels``."""
-        return max_pixels and max_pixels // (IN_MEMORY_SHARE if self.in_memory else 1)
+    def limit(self, max_pixels: int | None, *, interlaced: bool = False) -> int | None:
+        """Return the largest number of pixels, of those decoded in memory a fifth of ``max_pixels``.
+
+        ``interlaced`` says that the file is one that :attr:`interlaced` names.
+        """
+        return max_pixels and max_pixels // (IN_MEMORY_SHARE if self.in_memory or interlaced else 1)
 
 
 FORMATS = {
@@ -63,10 +69,18 @@ FORMATS = {
             alpha=False,
             cmyk=True,
             max_side=65500,
+            interlaced="progressive JPEG",
             options={"subsample_mode": "off"},  # 4:4:4
             quality=95,
         ),
-        Format(name="PNG", suffixes=(".png",), vips="png", bits=16, options={"filter": "all"}),  # libvips: none
+        Format(
+            name="PNG",
+            suffixes=(".png",),
+            vips="png",
+            bits=16,
+            interlaced="interlaced PNG",
+            options={"filter": "all"},  # libvips: none
+        ),
         Format(
             name="TIFF",
             suffixes=(".tif", ".tiff"),

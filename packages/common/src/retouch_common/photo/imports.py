@@ -34,6 +34,7 @@ def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) ->
         has.
 
     Raises:
+        OSError: If the folder cannot be written to.
         ValueError: If the extra is missing, or the file is damaged or has more than ``max_pixels``.
     """
     try:

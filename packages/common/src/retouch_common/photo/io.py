@@ -25,7 +25,7 @@ import numpy as np
 import pyvips
 
 from retouch_common.errors import joined
-from retouch_common.files import ScratchDirectory, atomic_output
+from retouch_common.files import ScratchDirectory, atomic_output, scratch_output
 from retouch_common.photo.content_credentials import Signature
 from retouch_common.photo.damage import DamageError, messages
 from retouch_common.photo.decoder import Decoder
@@ -55,7 +55,7 @@ class Photo:
 
     Args:
         path: File.
-        max_pixels: Largest number of pixels, a fifth for formats that are decoded in memory; None for any.
+        max_pixels: Largest number of pixels, a fifth for photos that are decoded in memory; None for any.
 
     Attributes:
         path: File.
@@ -66,7 +66,7 @@ class Photo:
         kind: "grey", "rgb" or "cmyk".
 
     Raises:
-        OSError: If the file does not exist or cannot be opened.
+        OSError: If the file does not exist or cannot be opened, or a temporary file cannot be written.
         ValueError: If it is not a supported still photograph; the message names file and reason.
     """
 
@@ -77,7 +77,8 @@ class Photo:
         losses: tuple[str, ...] = ()
         if self.format.extra is not None:
             self._scratch = ScratchDirectory("retouch-")
-            file, stored, losses = convert(self.path, self.format, Path(self._scratch.name), max_pixels)
+            with scratch_output(self.path):
+                file, stored, losses = convert(self.path, self.format, Path(self._scratch.name), max_pixels)
         self._file = Decoder(file, stored, self.path)
         with self._file.reading():
             header = self._file.header
@@ -106,7 +107,10 @@ class Photo:
             raise ValueError(
                 f"{self.path}: is {self.width}x{self.height} pixels; at least {MIN_SIDE}x{MIN_SIDE} are needed"
             )
-        refuse_large(self.path, self.format.name, self.width, self.height, self.format.limit(max_pixels))
+        interlaced = header.get_typeof("interlaced") != 0  # also a JPEG of several scans
+        name = stored.interlaced if interlaced else self.format.name
+        limit = self.format.limit(max_pixels, interlaced=interlaced)
+        refuse_large(self.path, name, self.width, self.height, limit)
         self._rows = RowReader(self._file.upright_rows)
 
     @classmethod
@@ -120,6 +124,7 @@ class Photo:
         Later requests in full resolution read from there.
 
         Raises:
+            OSError: If the temporary file cannot be written.
             ValueError: If the file is damaged or truncated.
         """
         with self._file.reading():

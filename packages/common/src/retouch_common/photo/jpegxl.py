@@ -7,6 +7,7 @@ several times what libjxl needs for a photograph of one layer.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import signal
@@ -62,6 +63,7 @@ def decode(path: Path, folder: Path, limit: int | None) -> JpegXl:
 
     Raises:
         ImportError: If pillow-jxl-plugin is not installed.
+        OSError: If the folder's disk is full.
         ValueError: If the system cannot limit a process, or the file is damaged, too large, takes too long, or is of a
             kind that is not supported.
     """
@@ -113,6 +115,8 @@ def _run(path: Path, folder: Path, num_pixels: int) -> dict[str, Any]:
     seconds = round(SECONDS + SECONDS_PER_PIXEL * num_pixels)
     command = [sys.executable, "-I", jpegxl_worker.__file__, json.dumps(sys.path), str(memory), str(seconds)]
     result = subprocess.run([*command, path.absolute(), folder], stdin=subprocess.DEVNULL, capture_output=True)
+    if result.returncode == jpegxl_worker.FULL:
+        raise OSError(errno.ENOSPC, "the disk is full", str(folder))
     if result.returncode in (-signal.SIGXCPU, -signal.SIGKILL):  # the latter also where memory is short
         too_long = f"decoding takes more than {seconds} seconds, too long for its size"
         killed = "" if result.returncode == -signal.SIGXCPU else ", or the system ended it for want of memory"

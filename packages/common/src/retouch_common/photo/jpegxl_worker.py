@@ -3,13 +3,17 @@
 Arguments: the module path as JSON, bytes of address space, seconds of CPU time, the file, a folder. The samples go to
 ``pixels`` in the folder, or a JPEG file that was recompressed to ``photo.jpg``; the profile to ``icc``, boxes to files
 that are called as they are. Standard output is a JSON object: jpeg, mode, width, height, others (kinds of further
-boxes, of compressed ones after "brob"). It imports nothing of its package, which would count against the limits.
+boxes, of compressed ones after "brob"). The exit status is ``FULL`` if the folder's disk is full. It imports nothing
+of its package, which would count against the limits.
 """
 
+import errno
 import json
 import resource
 import sys
 from pathlib import Path
+
+FULL = 3
 
 
 def main(path: Path, folder: Path) -> None:
@@ -36,4 +40,7 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    main(Path(sys.argv[4]), Path(sys.argv[5]))
+    try:
+        main(Path(sys.argv[4]), Path(sys.argv[5]))
+    except OSError as error:
+        sys.exit(FULL if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) else 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import queue
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
-from retouch_common.files import atomic_output
+from retouch_common.files import DISK_FULL, atomic_output
 from retouch_common.photo.damage import messages, reason
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.photo.png_chunks import SIGNATURE, chunk
@@ -38,7 +37,7 @@ def atomic_image_output(path: str | os.PathLike[str]) -> Iterator[Path]:
                 raise OSError(f"{path}: cannot be written: the disk is full") from error
             raise OSError(f"{path}: cannot be written: {why}") from error
         except OSError as error:
-            if error.errno == errno.ENOSPC and str(path) not in str(error):
+            if error.errno in DISK_FULL and str(path) not in str(error):
                 raise OSError(f"{path}: cannot be written: the disk is full") from error
             raise
 

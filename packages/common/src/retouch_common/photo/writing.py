@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyvips
 
@@ -40,6 +40,23 @@ def write_file(image: pyvips.Image, path: Path, target: Format, options: dict[st
     _WRITERS[target.name](image, path, options, metadata)
 
 
+def save_tiff(image: pyvips.Image, path: Path, **options: Any) -> None:
+    """Write an image as a TIFF file with options of libvips' saver, without other metadata than that saves.
+
+    Raises:
+        OSError: If the file cannot be written; libvips would not say why.
+        pyvips.Error: If the pixels cannot be computed.
+    """
+    with open(path, "w+b", buffering=0) as file:
+
+        def write(data: bytes) -> None:
+            while data:
+                data = data[file.write(data) :]
+
+        with _target(write, file) as target:
+            image.tiffsave_target(target, **options)
+
+
 def _write_jpeg(image: pyvips.Image, path: Path, options: dict[str, Any], metadata: Metadata) -> None:
     header = pack_header(metadata, jfif=image.interpretation != "cmyk")
     with open(path, "wb") as file, _target(SegmentInserter(file.write, header)) as target:
@@ -66,7 +83,7 @@ def _write_png(image: pyvips.Image, path: Path, options: dict[str, Any], metadat
 
 
 def _write_tiff(image: pyvips.Image, path: Path, options: dict[str, Any], metadata: Metadata) -> None:
-    image.tiffsave(os.fsencode(path), keep="icc", **options)
+    save_tiff(image, path, keep="icc", **options)
     entries = resolution_entries(metadata.resolution or (1 / 25.4, 1 / 25.4))
     if metadata.resolution is None:
         entries = [*entries[:2], Entry(RESOLUTION_UNIT, _SHORT, 1, struct.pack("<H", 1))]
@@ -118,8 +135,11 @@ _WRITERS: dict[str, Callable[[pyvips.Image, Path, dict[str, Any], Metadata], Non
 
 
 @contextlib.contextmanager
-def _target(write: Callable[[bytes], None]) -> Iterator[pyvips.TargetCustom]:
-    """Yield a target of libvips that passes bytes on; an exception of ``write`` is raised at the end."""
+def _target(write: Callable[[bytes], None], file: BinaryIO | None = None) -> Iterator[pyvips.TargetCustom]:
+    """Yield a target of libvips that passes bytes on; an exception of ``write`` is raised at the end.
+
+    ``file`` is the unbuffered file that the bytes are written to, for formats whose saver moves in it.
+    """
     failures: list[Exception] = []
 
     def on_write(data: Any) -> int:
@@ -134,6 +154,9 @@ def _target(write: Callable[[bytes], None]) -> Iterator[pyvips.TargetCustom]:
 
     target = pyvips.TargetCustom()
     target.on_write(on_write)
+    if file is not None:
+        target.on_seek(file.seek)
+        target.on_read(file.read)
     try:
         yield target
     except pyvips.Error:

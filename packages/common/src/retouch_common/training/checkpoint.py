@@ -7,7 +7,6 @@ It is written under a temporary name, flushed to disk, and renamed; the manifest
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -23,7 +22,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from retouch_common.files import sha256
+from retouch_common.files import DISK_FULL, sha256
 from retouch_common.training.finite import check_state, listed
 from retouch_common.weights import non_finite
 
@@ -31,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 Tensors = dict[str, Any]  # names to tensors or to further such dicts
 _NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")  # the second number: the same step saved again
-_DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _CHUNK = 8 << 20  # bytes
 
 
@@ -103,7 +101,7 @@ def save(
         _sync_directory(folder)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             good = latest(folder)
             last = f"the last good checkpoint is {good.path}" if good else "there is no earlier checkpoint"
             raise OSError(error.errno, f"disk full while writing checkpoint {target}; {last}") from None
