@@ -11,12 +11,15 @@ from retouch_common.photo.io import Photo
 SIDE = 2500
 
 
+def saved(path, width, height=100):
+    """Write and open a plain photo."""
+    pyvips.Image.black(width, height, bands=3).copy(interpretation="srgb").write_to_file(str(path))
+    return Photo.open(path)
+
+
 @pytest.fixture
 def photo(tmp_path):
-    """A large plain photo."""
-    path = tmp_path / "photo.png"
-    pyvips.Image.black(SIDE, SIDE, bands=3).copy(interpretation="srgb").pngsave(str(path))
-    return Photo.open(path)
+    return saved(tmp_path / "photo.png", SIDE, SIDE)
 
 
 @pytest.mark.parametrize("kind", ["white", "strokes", "ones"])
@@ -43,3 +46,24 @@ def test_a_mask_of_another_size_is_refused(tmp_path, photo):
     pyvips.Image.black(40, 50).pngsave(str(tmp_path / "mask.png"))
     with pytest.raises(ValueError, match=r"has 2500x2500 pixels and the image of what to protect, .* has 40x50"):
         open_mask(tmp_path / "mask.png", photo, "what to protect")
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".heic"])
+def test_a_mask_larger_than_the_photo_is_refused_before_it_is_decoded(tmp_path, monkeypatch, suffix):
+    """Formats that are decoded in memory could need any amount of it."""
+    photo = saved(tmp_path / "photo.png", 100)
+    given = tmp_path / f"mask{suffix}"
+    if suffix == ".heic":
+        pillow_heif = pytest.importorskip("pillow_heif")
+        monkeypatch.setattr(pillow_heif.HeifFile, "__array_interface__", property(lambda image: pytest.fail("decoded")))
+        pillow_heif.from_bytes("L", (101, 100), bytes(10_100)).save(given)
+    else:
+        saved(given, 101)
+    with pytest.raises(ValueError, match=rf"photo.png: has 100x100 pixels and the image of .*{given.name}, has more"):
+        open_mask(given, photo, "what to protect")
+
+
+def test_a_mask_of_any_format_may_be_as_large_as_the_photo(tmp_path):
+    photo = saved(tmp_path / "photo.png", 100)
+    saved(tmp_path / "mask.webp", 100)
+    assert open_mask(tmp_path / "mask.webp", photo, "what to protect").read_rows(0, 100).shape == (100, 100, 3)

@@ -40,6 +40,7 @@ def open_mask(given: Path, photo: Photo, meaning: str) -> RowSource:
         ValueError: If the folder has no or several masks for the photo, or the mask has another size or is damaged.
     """
     from retouch_common.photo.io import Photo
+    from retouch_common.photo.limits import IN_MEMORY_SHARE, LargePhotoError
 
     if given.is_dir():
         named = [file for file in sorted(given.iterdir()) if file.stem == photo.path.stem and file.is_file()]
@@ -47,12 +48,13 @@ def open_mask(given: Path, photo: Photo, meaning: str) -> RowSource:
             there = f"{len(named)} images are" if named else "no image is"
             raise ValueError(f"{photo.path}: in the folder {given} {there} named like it; one must say {meaning}")
         given = named[0]
-    mask = Photo.open(given, max_pixels=None)  # the photo's size, which is within its limit
+    sides = f"{photo.path}: has {photo.width}x{photo.height} pixels and the image of {meaning}, {given},"
+    try:  # one that is decoded in memory may have as many pixels as the photo, which is within its own limit
+        mask = Photo.open(given, max_pixels=IN_MEMORY_SHARE * photo.width * photo.height)
+    except LargePhotoError as error:
+        raise ValueError(f"{sides} has more; they must be equal") from error
     if (mask.width, mask.height) != (photo.width, photo.height):
-        raise ValueError(
-            f"{photo.path}: has {photo.width}x{photo.height} pixels and the image of {meaning}, {given}, "
-            f"has {mask.width}x{mask.height}; they must be equal"
-        )
+        raise ValueError(f"{sides} has {mask.width}x{mask.height}; they must be equal")
     return _Mask(mask)
 
 
