@@ -1,6 +1,8 @@
 """Formats that are read through extras."""
 
+import contextlib
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,9 +84,14 @@ def test_missing_extra_is_named(tmp_path, monkeypatch):
         Photo.open(tmp_path / "a.heic")
 
 
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+XMP += b'<r:Description xmlns:m="urn:mine" m:note="mine"/></r:RDF></x:xmpmeta>'
+IPTC = b"\x1c\x02\x78\x00\x07caption"
+
+
 @pytest.fixture
 def dng(tmp_path):
-    """Write a Bayer mosaic of a neutral grey, half as bright on the right."""
+    """Write a Bayer mosaic of a neutral grey, half as bright on the right, with XMP, IPTC and a private tag."""
     pytest.importorskip("rawpy")
     mosaic = np.full((100, 120), 20_000, np.uint16)
     mosaic[:, 60:] //= 2
@@ -94,6 +101,9 @@ def dng(tmp_path):
         (272, 2, 0, "Model", False),
         (33421, 3, 2, (2, 2), False),
         (33422, 1, 4, (0, 1, 1, 2), False),
+        (700, 1, len(XMP), XMP, False),
+        (33723, 7, len(IPTC), IPTC, False),
+        (65000, 3, 1, 7, False),
         (50706, 1, 4, (1, 4, 0, 0), False),
         (50708, 2, 0, "Maker Model", False),
         (50714, 4, 1, 0, False),
@@ -103,7 +113,7 @@ def dng(tmp_path):
         (50778, 3, 1, 21, False),
     ]
     path = tmp_path / "a.dng"
-    tifffile.imwrite(path, mosaic, photometric=32803, extratags=tags, metadata=None, software=False)
+    tifffile.imwrite(path, mosaic, photometric=32803, extratags=tags, metadata=None, software=False, resolution=(300, 300))
     return path
 
 
@@ -115,6 +125,35 @@ def test_raw_files_are_rendered_in_16_bits(dng, tmp_path):
     write_photo(photo, tmp_path / "out.tif")
     with tifffile.TiffFile(tmp_path / "out.tif") as file:
         assert file.pages[0].asarray().dtype == np.uint16 and file.pages[0].tags["Make"].value == "Maker"
+
+
+def test_xmp_iptc_and_resolution_of_raw_files_are_kept_and_the_rest_named(dng, tmp_path, caplog):
+    write_photo(Photo.open(dng), tmp_path / "out.tif")
+    assert caplog.messages == [f"{tmp_path / 'out.tif'}: not carried over from a.dng: tag 65000"]
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        tags = file.pages[0].tags
+        assert b'm:note="mine"' in tags["XMP"].value and tags["IPTCNAA"].value == IPTC
+        assert file.pages[0].get_resolution("INCH") == (300, 300)
+
+
+def test_metadata_of_raw_files_without_a_tiff_structure_are_named(tmp_path, monkeypatch, caplog):
+    rawpy = pytest.importorskip("rawpy")
+
+    class Raw(contextlib.nullcontext):
+        """What libraw gives of a file that it can read."""
+
+        sizes = SimpleNamespace(width=40, height=30)
+
+        def __enter__(self):
+            return self
+
+        def postprocess(self, **options):
+            return smooth_pixels(30, 40, 3, np.uint16)
+
+    monkeypatch.setattr(rawpy, "imread", lambda path: Raw())
+    (tmp_path / "a.raf").write_bytes(b"FUJIFILMCCD-RAW 0201" + bytes(100))
+    write_photo(Photo.open(tmp_path / "a.raf"), tmp_path / "out.tif")
+    assert "not carried over from a.raf: metadata outside a readable TIFF structure" in caplog.text
 
 
 def test_raw_file_that_libraw_cannot_read_is_named(dng):

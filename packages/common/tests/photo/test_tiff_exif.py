@@ -100,6 +100,12 @@ def test_damaged_directories_are_no_exif(tmp_path):
         assert read_tiff_tags(path).exif is None
 
 
+def test_a_directory_that_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0\x08\0\0\0\xff\xff" + b"\0" * 20)
+    assert read_tiff_tags(path).losses == ("metadata outside a readable TIFF structure",)
+
+
 def test_block_is_a_readable_exif_block(tmp_path, pixels):
     Image.fromarray(pixels).save(tmp_path / "a.tif", exif=camera_exif())
     exif = Image.Exif()

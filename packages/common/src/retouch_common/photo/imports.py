@@ -1,12 +1,11 @@
 """Formats that are read through extras, HEIC, JPEG XL and camera raw: decoded once, into a temporary TIFF file.
 
-Raw files are rendered by libraw: the camera's white balance, sRGB, 16 bits, no automatic brightening. Their EXIF is
-kept where the file is a TIFF file (DNG, NEF, ARW, CR2 and others).
+Raw files are rendered by libraw: the camera's white balance, sRGB, 16 bits, no automatic brightening. Their EXIF, XMP
+and IPTC are kept where the file has the structure of a TIFF file (DNG, NEF, ARW, CR2 and others).
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +18,17 @@ from retouch_common.photo.cicp import cicp_profile
 from retouch_common.photo.damage import DamageError
 from retouch_common.photo.exif import Exif
 from retouch_common.photo.formats import FORMATS, Format
+from retouch_common.photo.image_resources import split_resources
 from retouch_common.photo.limits import refuse_large
 from retouch_common.photo.metadata import Metadata
 from retouch_common.photo.pixels import image_from_array
+from retouch_common.photo.raw_files import RENDERED_TAGS
 from retouch_common.photo.tiff_exif import MALFORMED, read_tiff_tags
 from retouch_common.photo.writing import write_file
 
 
 def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) -> tuple[Path, Format, tuple[str, ...]]:
-    """Decode a file into an upright TIFF file in a folder, with profile, EXIF and XMP.
+    """Decode a file into an upright TIFF file in a folder, with its metadata.
 
     Returns:
         The TIFF file, or the JPEG file that a JPEG XL file is made of; its format; and the names of what else the file
@@ -113,10 +114,16 @@ def _read_raw(path: Path, format: Format, max_pixels: int | None, folder: Path) 
     except rawpy.LibRawError as error:
         why = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         raise ValueError(f"{path}: is {format.description} that libraw cannot read: {why}") from error
-    exif = None
-    with contextlib.suppress(DamageError):
-        exif = read_tiff_tags(path).exif
-    return levels, Metadata(exif=exif)
+    found = read_tiff_tags(path, RENDERED_TAGS)
+    iptc, resources = split_resources(found.resources)
+    return levels, Metadata(
+        exif=found.exif,
+        xmp=found.xmp,
+        iptc=found.iptc or iptc,
+        resources=resources,
+        resolution=found.resolution,
+        losses=found.losses,
+    )
 
 
 _READERS: dict[str, Callable[[Path, Format, int | None, Path], tuple[np.ndarray | Path, Metadata]]] = {

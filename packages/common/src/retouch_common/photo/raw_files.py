@@ -18,6 +18,13 @@ RAW_SUFFIXES = (
 _SIGNATURES = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM", b"HEAPCCDR")
 _SUB_IMAGES, _PHOTOMETRIC, _DNG_VERSION = 330, 262, 50706
 _SENSOR = (32803, 34892)  # colour filter array, linear raw
+_SERIAL_NUMBER, _LENS, _PRIVATE, _ORIGINAL_NAME, _ORIGINAL = 50735, 50736, 50740, 50827, 50828
+
+RENDERED_TAGS = frozenset(
+    {_SUB_IMAGES, 33421, 33422, 37398, *range(50706, 51126), *range(51177, 51183), *range(52525, 52554)}
+    - {_SERIAL_NUMBER, _LENS, _PRIVATE, _ORIGINAL_NAME, _ORIGINAL}
+)
+"""Tags that say how the sensor's data and the previews of a raw file are stored, and how to render the data."""
 
 
 def raw_kind(path: Path, head: bytes) -> str | None:

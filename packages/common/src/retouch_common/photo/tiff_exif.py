@@ -13,14 +13,16 @@ import contextlib
 import io
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from retouch_common.errors import joined
 from retouch_common.photo.content_credentials import CREDENTIALS
 from retouch_common.photo.damage import DamageError
 from retouch_common.photo.tiff_structure import Entry, Tiff, swapped
 
 MALFORMED = "EXIF (malformed)"  # in messages
+_UNREADABLE = "metadata outside a readable TIFF structure"
 _LONG = 4
 _EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
 _PIXELS_ACROSS, _PIXELS_DOWN = 40962, 40963
@@ -43,6 +45,7 @@ class TiffTags:
 
     Attributes:
         exif: EXIF block, without the "Exif" header.
+        xmp: XMP packet.
         iptc: IPTC-IIM records.
         resources: Photoshop's image resources.
         resolution: Pixels per millimetre across and down.
@@ -51,6 +54,7 @@ class TiffTags:
     """
 
     exif: bytes | None = None
+    xmp: bytes | None = None
     iptc: bytes | None = None
     resources: bytes = b""
     resolution: tuple[float, float] | None = None
@@ -58,16 +62,21 @@ class TiffTags:
     losses: tuple[str, ...] = ()
 
 
-def read_tiff_tags(path: str | os.PathLike[str]) -> TiffTags:
-    """Read the metadata of a TIFF or BigTIFF file; damaged parts count as missing."""
+def read_tiff_tags(path: str | os.PathLike[str], rendered: Collection[int] = ()) -> TiffTags:
+    """Read the metadata of a TIFF or BigTIFF file; damaged parts count as missing.
+
+    Args:
+        path: File.
+        rendered: Tags that besides TIFF's own say how pixels are stored, and are no loss.
+    """
     exif, complete = _read_exif(path)
     try:
         with open(path, "rb") as file:
             tiff = Tiff(file)
-            tags = {tiff.tag(record) for record in tiff.records(tiff.first)}
-            entries = tiff.entries(tiff.first, {_UNIT, *_RESOLUTIONS, _EXTRA_SAMPLES, _IPTC, _RESOURCES})
+            tags = {tiff.tag(record) for record in tiff.records(tiff.first)}.difference(rendered)
+            entries = tiff.entries(tiff.first, {_UNIT, *_RESOLUTIONS, _EXTRA_SAMPLES, _XMP, _IPTC, _RESOURCES})
     except ValueError:
-        return TiffTags(exif)
+        return TiffTags(exif, losses=(_UNREADABLE if exif is None else f"{_UNREADABLE} besides EXIF",))
     losses = [] if complete else [MALFORMED]
     iptc = entries[_IPTC].value if _IPTC in entries else None
     if iptc and entries[_IPTC].type == _LONG and not iptc.startswith(b"\x1c"):
@@ -76,9 +85,16 @@ def read_tiff_tags(path: str | os.PathLike[str]) -> TiffTags:
     losses += [CREDENTIALS] if _C2PA in tags else []
     unknown = sorted(tags - _STRUCTURE - _DESCRIPTIVE - {*_POINTERS, _SUB_IMAGES, _C2PA})
     if unknown:
-        losses.append(f"tag{'s' if len(unknown) > 1 else ''} {', '.join(map(str, unknown))}")
-    resources = entries[_RESOURCES].value if _RESOURCES in entries else b""
-    return TiffTags(exif, iptc, resources, _resolution(entries), entries.get(_EXTRA_SAMPLES), tuple(losses))
+        losses.append(f"tag{'s' if len(unknown) > 1 else ''} {joined(map(str, unknown), ', ')}")
+    return TiffTags(
+        exif=exif,
+        xmp=entries[_XMP].value if _XMP in entries else None,
+        iptc=iptc,
+        resources=entries[_RESOURCES].value if _RESOURCES in entries else b"",
+        resolution=_resolution(entries),
+        extra_samples=entries.get(_EXTRA_SAMPLES),
+        losses=tuple(losses),
+    )
 
 
 def _resolution(entries: dict[int, Entry]) -> tuple[float, float] | None:
