@@ -8,6 +8,8 @@ import pytest
 import pyvips
 from PIL import Image
 from retouch_common.photo import png_chunks
+from retouch_common.photo.damage import DamageError
+from retouch_common.photo.decoding import check_jpeg
 from retouch_common.photo.formats import sniff
 from retouch_common.photo.io import Photo
 from retouch_common.photo.jpeg_segments import segment
@@ -70,6 +72,17 @@ def test_files_decoded_in_memory_have_a_fifth_in_any_format(tmp_path, kind):
         Photo.open(tmp_path / name, max_pixels=49_999)
     image.write_to_file(str(tmp_path / name))
     assert Photo.open(tmp_path / name, max_pixels=10_000).width == 100
+
+
+def test_a_progressive_part_of_a_tiff_is_not_decoded_in_memory(tmp_path):
+    """Of a TIFF in itself, which has the whole limit."""
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(file, "JPEG", progressive=True)
+    data = bytearray(file.getvalue())
+    check_jpeg(bytes(data), 4096)
+    struct.pack_into(">HH", data, data.index(b"\xff\xc2") + 5, 6000, 5000)
+    with pytest.raises(DamageError, match="a progressive JPEG image that is too large for TIFF"):
+        check_jpeg(bytes(data), 30_000_000)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
