@@ -113,7 +113,9 @@ def dng(tmp_path):
         (50778, 3, 1, 21, False),
     ]
     path = tmp_path / "a.dng"
-    tifffile.imwrite(path, mosaic, photometric=32803, extratags=tags, metadata=None, software=False, resolution=(300, 300))
+    tifffile.imwrite(
+        path, mosaic, photometric=32803, extratags=tags, metadata=None, software=False, resolution=(300, 300)
+    )
     return path
 
 

@@ -9,9 +9,7 @@ import pyvips
 
 from retouch_common.photo.damage import DamageError, decoder_warnings
 from retouch_common.photo.jpeg_source import JpegSource, end_of_picture
-
-
-_MAX_COEFFICIENTS = 100_000_000  # bytes
+from retouch_common.photo.limits import IN_MEMORY_SHARE, MAX_PIXELS
 
 
 class Decoding:
@@ -62,15 +60,15 @@ def check_jpeg(data: bytes, max_pixels: int) -> None:
     """Decode a JPEG image only to check it.
 
     Raises:
-        DamageError: If it is damaged, has more than ``max_pixels``, or would need more than 100 MB as a whole in memory,
-            as progressive ones do: libtiff refuses those.
+        DamageError: If it is damaged, has more than ``max_pixels``, or is progressive, which is decoded in memory, and
+            has more than 100 million pixels.
         pyvips.Error: Likewise.
     """
     header = pyvips.Image.jpegload_buffer(data, access="sequential")
     if header.width * header.height > max_pixels:
         raise DamageError("a part of the picture is larger than it should be")
-    if header.get_typeof("interlaced") and 2 * header.width * header.height * header.bands > _MAX_COEFFICIENTS:
-        raise DamageError("a part of the picture is a progressive JPEG image that is too large for TIFF")
+    if header.get_typeof("interlaced") and header.width * header.height > MAX_PIXELS // IN_MEMORY_SHARE:
+        raise DamageError("a part of the picture is a progressive JPEG image of more than 100 million pixels")
     decoding = Decoding.of_jpeg(io.BytesIO(data), end_of_picture(data), shrink=8)
     decoding.image.copy_memory()
     decoding.finish()
