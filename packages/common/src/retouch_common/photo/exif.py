@@ -15,6 +15,7 @@ from retouch_common.photo.tiff_structure import Entry, Tiff, value_size
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 274, 282, 283, 296
 IPTC, IMAGE_RESOURCES = 33723, 34377
+_PER_MM = {2: 1 / 25.4, 3: 1 / 10}  # by unit
 _GPS = 34853
 _EXIF, _MAKER_NOTE = 34665, 37500
 _PIXELS_ACROSS, _PIXELS_DOWN = 40962, 40963
@@ -41,6 +42,11 @@ class Exif:
     def value(self, tag: int) -> bytes | None:
         """Return the value of a tag of the first directory, little-endian; None if it is missing."""
         return self._first[tag].value if tag in self._first else None
+
+    @property
+    def resolution(self) -> tuple[float, float] | None:
+        """Pixels per millimetre across and down; None if they are not stated."""
+        return resolution_of(self._first)
 
     @property
     def has_maker_notes(self) -> bool:
@@ -176,3 +182,18 @@ def resolution_entries(resolution: tuple[float, float]) -> list[Entry]:
         Entry(Y_RESOLUTION, _RATIONAL, 1, values[1]),
         Entry(RESOLUTION_UNIT, _SHORT, 1, struct.pack("<H", 2)),
     ]
+
+
+def resolution_of(entries: dict[int, Entry]) -> tuple[float, float] | None:
+    """Return the resolution that entries of a first directory state, in pixels per millimetre; None if none."""
+    unit = entries.get(RESOLUTION_UNIT)
+    per_mm = _PER_MM.get(int(unit.integers()[0]) if unit is not None and unit.type in (1, 3, 4) else 2)
+    values = []
+    for tag in (X_RESOLUTION, Y_RESOLUTION):
+        if tag not in entries or len(entries[tag].value) != 8 or per_mm is None:
+            return None
+        numerator, denominator = struct.unpack("<II", entries[tag].value)
+        if not numerator or not denominator:
+            return None
+        values.append(numerator / denominator * per_mm)
+    return values[0], values[1]

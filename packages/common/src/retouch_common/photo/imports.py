@@ -50,7 +50,9 @@ def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) ->
     height, width, bands = levels.shape
     if metadata.exif is not None:
         try:
-            metadata = replace(metadata, exif=Exif(metadata.exif).updated(width, height))
+            exif = Exif(metadata.exif)
+            resolution = metadata.resolution or exif.resolution
+            metadata = replace(metadata, exif=exif.updated(width, height), resolution=resolution)
         except DamageError:
             metadata = replace(metadata, exif=None, losses=(*metadata.losses, MALFORMED))
     space = {1: ("b-w", "grey16"), 2: ("b-w", "grey16")}.get(bands, ("srgb", "rgb16"))[levels.itemsize - 1]

@@ -98,8 +98,8 @@ def read_metadata(path: str | os.PathLike[str], format: Format, header: pyvips.I
             exif = Exif(metadata.exif)
         except DamageError:
             return replace(metadata, exif=None, losses=(*metadata.losses, MALFORMED))
-        if exif.value(X_RESOLUTION) and metadata.resolution is None:
-            metadata = replace(metadata, resolution=(header.xres, header.yres))
+        if metadata.resolution is None:
+            metadata = replace(metadata, resolution=exif.resolution)
         if format.name in ("WebP", "AVIF"):
             iptc, resources = exif.value(IPTC), exif.value(IMAGE_RESOURCES)
             metadata = replace(metadata, iptc=iptc, resources=resources and split_resources(resources)[1])

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from retouch_common.errors import joined
 from retouch_common.photo.content_credentials import CREDENTIALS
 from retouch_common.photo.damage import DamageError
+from retouch_common.photo.exif import resolution_of
 from retouch_common.photo.tiff_structure import Entry, Tiff, swapped
 
 MALFORMED = "EXIF (malformed)"  # in messages
@@ -31,7 +32,6 @@ _DESCRIPTIVE = {269, 270, 271, 272, 285, 305, 306, 315, 316, 18246, 18249, 33432
 _POINTERS = (_EXIF, _GPS, _INTEROPERABILITY)
 _UNIT, _RESOLUTIONS, _EXTRA_SAMPLES, _XMP, _IPTC, _RESOURCES = 296, (282, 283), 338, 700, 33723, 34377
 _SUB_IMAGES, _C2PA = 330, 52545
-_PER_MM = {2: 1 / 25.4, 3: 1 / 10}
 # How the file stores its pixels, and what is carried otherwise.
 _STRUCTURE = {
     *range(254, 267), 273, 274, *range(277, 285), *range(287, 293), 292, 293, _UNIT, 297, 301, 317, *range(318, 326),
@@ -91,23 +91,10 @@ def read_tiff_tags(path: str | os.PathLike[str], rendered: Collection[int] = ())
         xmp=entries[_XMP].value if _XMP in entries else None,
         iptc=iptc,
         resources=entries[_RESOURCES].value if _RESOURCES in entries else b"",
-        resolution=_resolution(entries),
+        resolution=resolution_of(entries),
         extra_samples=entries.get(_EXTRA_SAMPLES),
         losses=tuple(losses),
     )
-
-
-def _resolution(entries: dict[int, Entry]) -> tuple[float, float] | None:
-    unit = int(entries[_UNIT].integers()[0]) if _UNIT in entries and entries[_UNIT].type in (1, 3, 4) else 2
-    values = []
-    for tag in _RESOLUTIONS:
-        if tag not in entries or len(entries[tag].value) != 8 or unit not in _PER_MM:
-            return None
-        numerator, denominator = struct.unpack("<II", entries[tag].value)
-        if not numerator or not denominator:
-            return None
-        values.append(numerator / denominator * _PER_MM[unit])
-    return values[0], values[1]
 
 
 def _pack_all(tiff: Tiff, parts: dict[int, list[Entry]], at: int, kept: Sequence[bytes] = ()) -> tuple[bytes, int]:
