@@ -1,5 +1,7 @@
 """The Restore tool: what was found, shares of the experts, and that its export is the command's; and its page."""
 
+import threading
+
 import numpy as np
 import pytest
 import pyvips
@@ -10,6 +12,8 @@ from retouch_common.inference import face_plan, regions
 pytest.importorskip("starlette")
 from mofrr.studio.server import create_tool
 from mofrr.studio.session import RestoreSession
+from retouch_common.studio import views
+from retouch_common.studio.files import DECODE_LOCK
 from retouch_common.studio.server import create_app
 from retouch_common.studio.tools import ToolContext
 from retouch_common.testing.studio import LONG_NAME, ROOT, TOKEN, WINDOWS, ToolPage, chromium, open_tool, serve
@@ -38,7 +42,8 @@ def pixels(width=WIDTH):
 
 
 def encoded(levels):
-    return pyvips.Image.new_from_array(levels).copy(interpretation="srgb").pngsave_buffer()
+    space = "rgb16" if levels.dtype == np.uint16 else "srgb"
+    return pyvips.Image.new_from_array(levels).copy(interpretation=space).pngsave_buffer()
 
 
 def decoded(data):
@@ -139,6 +144,38 @@ def test_the_change_alone_gives_the_export_as_linear_light(client):
     assert layer.max() > 32768 and (layer[:40] == 32768).all()
     after = np.rint(pixels() + 2 * 255 * (layer / 65535 - 0.5))
     np.testing.assert_array_equal(after, exported(client, photo, *steps))
+
+
+def test_a_large_photo_is_seen_in_the_resolution_of_the_screen(client, monkeypatch):
+    monkeypatch.setattr(views, "PROXY_SIDE", WIDTH // 4)
+    photo, steps = opened(client), [share("white", 1), share("smooth", 0)]
+    half = exported(client, photo, *steps).reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).mean(axis=(1, 3))
+    content = request_body(photo, *steps, window=[0, 0, WIDTH, HEIGHT], size=[WIDTH // 2, HEIGHT // 2])
+    seen = decoded(client.post("/api/view", json=content).content)
+    assert np.abs(seen - half).mean() < 3
+
+
+def test_16_bits_are_converted_for_jpeg_if_that_is_allowed(client):
+    photo = opened(client, encoded(pixels().astype(np.uint16) * 257))
+    content = request_body(photo, options={"format": "jpg"})
+    assert "16 bits per channel" in client.post("/api/export", json=content).json()["error"]
+    content["options"]["convert"] = True
+    assert decoded(client.post("/api/export", json=content).content).max() < 256
+
+
+@pytest.mark.parametrize("path", ["/api/export", "/api/export/change"])
+def test_one_photo_at_a_time_is_exported_while_others_are_seen(client, path):
+    photo = opened(client)
+    content = request_body(photo, window=[0, 0, WIDTH, HEIGHT], size=[WIDTH, HEIGHT])
+    client.post("/api/view", json=content)
+    exporting = threading.Thread(target=client.post, args=(path,), kwargs={"json": request_body(photo)})
+    with DECODE_LOCK:  # as of the export of another photo
+        exporting.start()
+        seeing = threading.Thread(target=client.post, args=("/api/view",), kwargs={"json": content})
+        seeing.start()
+        seeing.join(60)
+        assert not seeing.is_alive() and exporting.is_alive()
+    exporting.join()
 
 
 def test_requests_that_make_no_sense_are_refused(client):

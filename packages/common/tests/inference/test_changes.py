@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pyvips
 from retouch_common.inference import changes
-from retouch_common.inference.changes import photo_change
+from retouch_common.inference.changes import ReducedChange, photo_change
 from retouch_common.photo.io import Photo
 
 
@@ -36,6 +36,19 @@ def reserving(request, monkeypatch):
 def test_a_change_in_a_temporary_file(photo, reserving):
     change = photo_change(photo, Brighter())
     assert isinstance(change._difference, np.memmap) and (change.read(0, 0, 160, 120)[0] == 1).all()
+
+
+def test_a_reduced_change_in_a_temporary_file(photo):
+    reduced = ReducedChange(photo_change(photo, Brighter()), 8, photo)
+    difference, weights = reduced.read(0, 0, 15, 20)
+    assert isinstance(reduced._change, np.memmap) and (difference == 1).all() and (weights == 1).all()
+
+
+def test_a_photo_is_decoded_once_for_the_change_of_the_whole(photo, monkeypatch):
+    """In the studio it is decoded by whoever opens it, one photo at a time."""
+    photo.load()
+    monkeypatch.setattr(Photo, "open", lambda *arguments, **options: pytest.fail("opened again"))
+    assert (photo_change(photo, Brighter()).read(0, 0, 120, 160)[0] == 1).all()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no numbers of blocks there")

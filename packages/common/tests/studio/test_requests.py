@@ -12,6 +12,6 @@ def test_options_of_any_wrong_type_are_refused(name, value):
 
 
 def test_options_are_parsed():
-    options = {"quality": 80, "strip": "gps", "provenance": False}
+    options = {"quality": 80, "strip": "gps", "provenance": False, "convert": True}
     assert parse_output_options({**options, "format": "png"}) == (".png", options)
-    assert parse_output_options({})[0] is None
+    assert parse_output_options({}) == (None, {"quality": None, "strip": None, "provenance": True, "convert": False})

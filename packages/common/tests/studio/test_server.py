@@ -23,6 +23,8 @@ def test_the_first_page_is_the_first_tools_in_the_frame(client):
     assert page.url.path == "/echo/" and page.headers["content-type"].startswith("text/html")
     assert "<main>the context</main>" in page.text and 'href="echo.css"' in page.text
     assert "<!--" not in page.text and "Echo &lt;1&gt;" in page.text
+    accepted = page.text.partition('accept="')[2].partition('"')[0].split(",")
+    assert {".jpg", ".avif", ".heic", ".heif", ".jxl", ".cr3", ".dng"} <= set(accepted)
     assert client.get("/echo/main.js").headers["content-type"].startswith("text/javascript")
     assert client.get("/shell/style.css").headers["content-type"].startswith("text/css")
     for path in ("/echo/tool.html", "/shell/shell.html", "/echo/../server.py", "/echo/%2e%2e/uploads", "/other/"):
@@ -85,6 +87,13 @@ def test_what_is_no_photo_is_refused_by_its_name_and_not_kept(client, studio, re
 def test_names_cannot_leave_the_folder(client, studio):
     assert upload(client, name="../../etc/..\\evil\n.png").json()["name"] == "evil.png"
     assert [file.parent for file in studio.folder.iterdir()] == [studio.folder]
+
+
+@pytest.mark.parametrize("name, suffix", [("a.NEF", ".nef"), ("a.heic", ".heic"), ("a.jxl", ".jxl"), ("a.exe", "")])
+def test_uploads_keep_the_suffix_of_a_photo(client, studio, name, suffix):
+    """Raw files are recognised by it."""
+    upload(client, name=name)
+    assert [file.suffix for file in studio.folder.iterdir()] == [suffix]
 
 
 def test_uploads_are_limited_before_and_while_they_are_read(client, studio, refused):

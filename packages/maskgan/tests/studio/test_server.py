@@ -15,7 +15,7 @@ from maskgan.studio import session
 from maskgan.studio.session import Edit, EditSession
 from PIL import Image
 from retouch_common.parsing.labels import CLASSES, COLOURS, decode_labels
-from retouch_common.studio.files import StoredFile
+from retouch_common.studio.files import DECODE_LOCK, StoredFile
 from retouch_common.testing.studio import ROOT
 
 HAIR, SKIN = CLASSES.index("hair"), CLASSES.index("skin")
@@ -317,6 +317,29 @@ def test_one_photo_at_a_time_is_decoded(client, monkeypatch):
     for thread in threads:
         thread.join()
     assert most == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["photo", "change"])
+def test_files_are_exported_while_no_other_is_decoded(client, monkeypatch, kind):
+    photo, held, open_photo = opened(client), [], session.Photo.open
+
+    def watched(path):
+        held.append(DECODE_LOCK.locked())
+        return open_photo(path)
+
+    monkeypatch.setattr(session.Photo, "open", watched)
+    assert client.post(f"/api/export/{kind}", json=edit(photo)).status_code == 200
+    assert held and all(held)
+
+
+def test_16_bits_are_converted_for_jpeg_if_that_is_allowed(client):
+    deep = pyvips.Image.new_from_array(np.asarray(portrait_pixels(), np.uint16) * 257).copy(interpretation="rgb16")
+    photo = opened(client, data=deep.pngsave_buffer())
+    assert (photo["format"], photo["bits"], photo["opacity"]) == ("png", 16, False)
+    answer = client.post("/api/export/photo", json=edit(photo, options={"format": "jpg"}))
+    assert "16 bits per channel" in refused(answer, 422)
+    answer = client.post("/api/export/photo", json=edit(photo, options={"format": "jpg", "convert": True}))
+    assert pyvips.Image.new_from_buffer(answer.content, "").format == "uchar"
 
 
 def test_two_tabs_do_not_meet(client):

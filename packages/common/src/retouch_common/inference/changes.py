@@ -85,10 +85,11 @@ def photo_change(photo: Photo, retoucher: ArrayRetoucher) -> CropChange:
     """
     wide = np.int16 if photo.dtype == np.uint8 else np.int32
     difference = _allocate(photo, (photo.height, photo.width, 3), np.dtype(wide))
-    before, y = Photo.open(photo.path, max_pixels=None), 0
+    photo.load()  # read twice, a few rows apart
+    y = 0
     for after in retoucher.stripes(photo, strength=1.0):
-        rows = slice(y, y + len(after))
-        np.subtract(after, before.read_rows(rows.start, rows.stop), out=difference[rows], dtype=wide)
+        before = photo.read(0, y, photo.width, len(after))
+        np.subtract(after, before, out=difference[y : y + len(after)], dtype=wide)
         y += len(after)
     return CropChange(photo, (0, 0, photo.width, photo.height), difference, None)
 
@@ -118,27 +119,30 @@ class ReducedChange:
     Args:
         change: Change in the photo.
         factor: Number of pixels that become one, in each direction.
-        limit: Largest level of the photo.
+        photo: Photo.
+
+    Raises:
+        OSError: If it needs a temporary file, and the disk is full.
     """
 
-    def __init__(self, change: RandomLayer, factor: int, limit: int) -> None:
+    def __init__(self, change: RandomLayer, factor: int, photo: Photo) -> None:
         self.x, self.y = change.x // factor, change.y // factor
         self.width = -(-(change.x + change.width) // factor) - self.x
         self.height = -(-(change.y + change.height) // factor) - self.y
         before = change.x - self.x * factor
         after = self.width * factor - before - change.width
-        self._change = np.empty((self.height, self.width, 3), np.float32)
-        self._weights = np.empty((self.height, self.width), np.float32)
+        self._change = _allocate(photo, (self.height, self.width, 3), np.dtype(np.float32))
+        self._weights = _allocate(photo, (self.height, self.width), np.dtype(np.float32))
+        levels = 255 / np.iinfo(photo.dtype).max
         for row in range(self.height):
             top = max(change.y, (self.y + row) * factor)
             count = min(change.y + change.height, (self.y + row + 1) * factor) - top
             difference, weights = change.read(change.x, top, change.width, count)
             change_row = np.pad((difference * weights[..., None]).sum(axis=0), ((before, after), (0, 0)))
             weight_row = np.pad(weights.sum(axis=0), (before, after))
-            self._change[row] = change_row.reshape(self.width, factor, 3).sum(axis=1)
-            self._weights[row] = weight_row.reshape(self.width, factor).sum(axis=1)
-        self._change *= 255 / limit / np.maximum(self._weights, 1e-6)[..., None]
-        self._weights /= factor**2
+            sums = weight_row.reshape(self.width, factor).sum(axis=1)
+            means = change_row.reshape(self.width, factor, 3).sum(axis=1) / np.maximum(sums, 1e-6)[:, None]
+            self._change[row], self._weights[row] = levels * means, sums / factor**2
 
     def read(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`retouch_common.photo.pasting.RandomLayer`."""

@@ -61,7 +61,8 @@ def studio_options(command: F) -> F:
 def studio(photo: Path | None, port: int, device: str, no_browser: bool, tool: str | None) -> None:
     """Open a page on this computer to retouch, restore and edit photos; PHOTO is opened in it.
 
-    Photos (JPEG, PNG, TIFF, WebP, AVIF) stay on this computer. Press Ctrl+C to stop.
+    Photos (JPEG, PNG, TIFF, WebP, AVIF; with extras HEIC, JPEG XL, camera raw) stay on this computer. Press Ctrl+C to
+    stop.
     """
     require_extra("retouch-common[studio]")
     from retouch_common.studio.tools import installed_factories

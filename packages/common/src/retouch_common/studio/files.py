@@ -10,11 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
+from retouch_common.photo.formats import SUFFIXES, format_of_name
+from retouch_common.photo.raw_files import RAW_SUFFIXES
+
 if TYPE_CHECKING:
     from retouch_common.photo.io import Photo
 
+PHOTO_SUFFIXES = (*SUFFIXES, ".heic", ".heif", ".jxl", *RAW_SUFFIXES)
+"""Suffixes of photos that can be opened, some with an extra; their content decides."""
+
 DECODE_LOCK = threading.Lock()
-"""Held while a photo is opened: some formats are decoded into memory, which only one tool at a time may do."""
+"""Held while a file is decoded or encoded, which takes the memory of a whole photo in some formats.
+
+Only one photo at a time may do so. It is acquired before the locks of a session, never while one is held: whoever waits
+for another photo's export then keeps nobody from what is decoded already. Networks run without it where they can.
+"""
 
 
 class _HasId(Protocol):
@@ -48,23 +58,44 @@ class StoredFile:
             self._delete()
 
 
-def export_paths(photo: Photo, file: StoredFile, folder: Path, suffix: str | None, ending: str) -> tuple[Path, str]:
+def default_suffix(photo: Photo) -> str:
+    """Return the suffix of a photo's exports, as of the commands: TIFF's for formats that are only read."""
+    return photo.format.suffixes[0] if photo.format.extra is None else ".tif"
+
+
+def describe_photo(photo: Photo, file: StoredFile) -> dict[str, Any]:
+    """Return the description of an open photo for pages; ``format`` is that of its exports by default."""
+    return {
+        "file": file.id,
+        "name": file.basename,
+        "width": photo.width,
+        "height": photo.height,
+        "format": default_suffix(photo)[1:],
+        "bits": 8 * photo.dtype.itemsize,
+        "opacity": photo.has_opacity,
+    }
+
+
+def export_paths(
+    photo: Photo, file: StoredFile, folder: Path, suffix: str | None, ending: str, *, convert: bool = False
+) -> tuple[Path, str]:
     """Return a new path in ``folder`` for an export of a photo, and the name ``STEM.ending.suffix`` for its download.
 
     Args:
         photo: The photo.
         file: Its file.
         folder: Directory of temporary exports.
-        suffix: Suffix of the format; None for that of the photo.
+        suffix: Suffix of the format; None for :func:`default_suffix`.
         ending: What was done, for the name.
+        convert: Whether the pixels may be converted, see :meth:`Photo.write_stripes`.
 
     Raises:
         ValueError: If the format cannot hold the photo.
     """
-    original, suffixes = Path(file.basename), photo.format.suffixes
+    original = Path(file.basename)
     if suffix is None:
-        suffix = original.suffix if original.suffix.lower() in suffixes else suffixes[0]
-    photo.check_output(Path(f"{original.stem}{suffix}"))
+        suffix = original.suffix if format_of_name(original) is photo.format else default_suffix(photo)
+    photo.check_output(Path(f"{original.stem}{suffix}"), convert=convert)
     return folder / f"{secrets.token_hex(8)}{suffix}", f"{original.stem}.{ending}{suffix}"
 
 

@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from retouch_common.errors import error_line
-from retouch_common.photo.formats import SUFFIXES
-from retouch_common.studio.files import StoredFile
+from retouch_common.photo.formats import format_for_output
+from retouch_common.studio.files import PHOTO_SUFFIXES, StoredFile
 from retouch_common.studio.tools import ToolContext
 from retouch_common.studio.views import Window, parse_view
 
@@ -110,7 +110,7 @@ async def photo_file(request: Request, context: ToolContext, limit: int) -> Asyn
         return
     name = safe_filename(request.query_params.get("name", ""))
     suffix = Path(name).suffix.lower()
-    path = context.folder / f"{secrets.token_hex(8)}{suffix if suffix in SUFFIXES else ''}"
+    path = context.folder / f"{secrets.token_hex(8)}{suffix if suffix in PHOTO_SUFFIXES else ''}"
     file = StoredFile(path, name, owned=True)
     try:
         with open(path, "wb") as target:
@@ -152,6 +152,18 @@ def temporary_file_response(path: Path, name: str) -> Response:
     return FileResponse(path, headers=attachment(name), media_type="application/octet-stream", background=task)
 
 
+def export_formats() -> dict[str, dict[str, Any]]:
+    """Return by name what pages need to know of the formats of exports.
+
+    ``quality`` is the default quality, None if the format is lossless; ``bits`` the maximum bits per channel;
+    ``alpha`` whether it supports transparency.
+    """
+    formats = {name: format_for_output(f"photo{suffix}") for name, suffix in OUTPUT_SUFFIXES.items()}
+    return {
+        name: {"quality": entry.quality, "bits": entry.bits, "alpha": entry.alpha} for name, entry in formats.items()
+    }
+
+
 def parse_output_options(content: Any) -> tuple[str | None, dict[str, Any]]:
     """Parse the options of an export: the suffix, None for that of the photo, and fields of :class:`PhotoOptions`.
 
@@ -167,7 +179,12 @@ def parse_output_options(content: Any) -> tuple[str | None, dict[str, Any]]:
         raise ValueError(f"quality must be between 1 and 100, not {truncate(str(quality))}")
     if strip not in (None, "gps", "all"):
         raise ValueError(f"strip must be gps or all, not {truncate(str(strip))}")
-    options = {"quality": quality, "strip": strip, "provenance": content.get("provenance") is not False}
+    options = {
+        "quality": quality,
+        "strip": strip,
+        "provenance": content.get("provenance") is not False,
+        "convert": content.get("convert") is True,
+    }
     return (None if suffix is None else OUTPUT_SUFFIXES[suffix]), options
 
 

@@ -24,7 +24,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from retouch_common.errors import error_line
-from retouch_common.studio.files import StoredFile, UnknownPhotoError
+from retouch_common.studio.files import PHOTO_SUFFIXES, StoredFile, UnknownPhotoError
 from retouch_common.studio.guard import Guard
 from retouch_common.studio.requests import BodyTooLargeError
 from retouch_common.studio.tools import Tool, ToolContext
@@ -103,6 +103,7 @@ def _page_handler(tool: Tool, tools: Sequence[Tool]) -> Callable[[Request], Resp
         "title": escape(tool.title),
         "styles": "".join(f'<link rel="stylesheet" href="{escape(file.name)}">' for file in tool.page.glob("*.css")),
         "tabs": "".join(map(link, tools)) if len(tools) > 1 else "",
+        "photo-suffixes": ",".join(PHOTO_SUFFIXES),
         "actions": part("actions.html"),
         "tool": part("tool.html"),
     }

@@ -1,6 +1,7 @@
-"""Previews of open photos: a reduced proxy, and crops in full resolution where the screen can show them.
+"""Previews of open photos: a reduced proxy, and crops in the resolution that the screen can show.
 
-The proxy is reduced by an integer factor to at most ``PROXY_SIDE`` pixels.
+The proxy is reduced by an integer factor to at most ``PROXY_SIDE`` pixels. Where the screen shows more, crops are
+reduced by a power of two that leaves at least the screen's resolution, in bounded memory.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import numpy as np
 
 from retouch_common.faces.yunet import DETECTION_SIDE
 from retouch_common.photo.io import Photo
+from retouch_common.photo.pasting import RandomLayer, paste_part
 from retouch_common.photo.pixels import image_from_array
-from retouch_common.studio.files import DECODE_LOCK, StoredFile
+from retouch_common.studio.files import DECODE_LOCK, StoredFile, describe_photo
 
 PROXY_SIDE = 2048
-MAX_FULL_PIXELS = 6_000_000  # of a crop in full resolution
+STRIP_PIXELS = 4_000_000  # that are reduced or changed at once
 MAX_VIEW_SIDE = 4096  # largest side of a view
 QUALITY = 97  # of views, JPEG
 
@@ -43,6 +45,7 @@ class PhotoPreview:
     proxy: np.ndarray
     factor: int
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _decoded: threading.Event = field(default_factory=threading.Event, init=False, repr=False)  # in full
 
     @classmethod
     def open(cls, file: StoredFile) -> PhotoPreview:
@@ -56,27 +59,34 @@ class PhotoPreview:
         """
         with DECODE_LOCK:
             photo = Photo.open(file.path)
-            if photo.reduction(DETECTION_SIDE) == 1:
+            in_full = photo.reduction(DETECTION_SIDE) == 1
+            if in_full:
                 photo.load()
             overview = photo.thumbnail(DETECTION_SIDE)
             factor = -(-max(photo.width, photo.height) // PROXY_SIDE)
             proxy = _resize(overview, -(-photo.width // factor), -(-photo.height // factor))
-            return cls(file, photo, overview, proxy, factor)
+        preview = cls(file, photo, overview, proxy, factor)
+        if in_full:
+            preview._decoded.set()
+        return preview
 
-    @property
-    def max_level(self) -> int:
-        """Largest value of a pixel: 255 or 65535."""
-        return int(np.iinfo(self.photo.dtype).max)
+    def load(self) -> None:
+        """Decode the photo in full at the first call, while no other is decoded; no lock of a session may be held."""
+        if not self._decoded.is_set():
+            with DECODE_LOCK, self.lock:
+                self.photo.load()
+            self._decoded.set()
 
-    def crop(self, window: Window, width: int) -> tuple[np.ndarray, bool]:
-        """Return a crop of the photo, or of its proxy if that suffices for a view ``width`` pixels wide.
+    def crop(self, window: Window, size: tuple[int, int]) -> tuple[np.ndarray, int]:
+        """Return a crop of the photo, reduced no further than a view of it needs.
 
         Args:
             window: (x, y, w, h) in pixels of the photo.
-            width: Width of the view in pixels.
+            size: Largest width and height of the view in pixels.
 
         Returns:
-            The crop (h, w, 3), and whether it is in full resolution.
+            The crop (h, w, 3), uint8 if it is reduced, and the factor by which it is reduced. Its pixels are means of
+            cells of the photo, from the cell that holds the window's first pixel on.
 
         Raises:
             ValueError: If the window is not inside the photo.
@@ -85,31 +95,50 @@ class PhotoPreview:
         right, bottom = x + w, y + h
         if not (0 <= x < right <= self.photo.width and 0 <= y < bottom <= self.photo.height):
             raise ValueError(f"the part {x},{y},{w},{h} is not inside the photo")
-        factor = self.factor
+        factor, reduction = self.factor, max(w / size[0], h / size[1])
         if factor == 1 and self.photo.dtype == np.uint8:
-            return self.proxy[y:bottom, x:right].copy(), True
-        if factor > 1 and (w * h > MAX_FULL_PIXELS or w >= factor * width):
-            return self.proxy[y // factor : -(-bottom // factor), x // factor : -(-right // factor)].copy(), False
+            return self.proxy[y:bottom, x:right].copy(), 1
+        if 1 < factor <= reduction:
+            return self.proxy[y // factor : -(-bottom // factor), x // factor : -(-right // factor)].copy(), factor
+        factor = 1
+        while 2 * factor <= reduction:
+            factor *= 2
+        self.load()
         with self.lock:
-            return self.photo.read(x, y, w, h), True
+            return (self.photo.read(x, y, w, h) if factor == 1 else self._read_reduced(window, factor)), factor
+
+    def _read_reduced(self, window: Window, factor: int) -> np.ndarray:
+        """Return the means of cells of ``factor`` x ``factor`` pixels that a window touches, (h, w, 3) uint8."""
+        x, y, w, h = window
+        left, right = x - x % factor, min(self.photo.width, -(-(x + w) // factor) * factor)
+        top, bottom = y - y % factor, min(self.photo.height, -(-(y + h) // factor) * factor)
+        rows = factor * max(1, STRIP_PIXELS // (factor * (right - left)))
+        strips = []
+        for first in range(top, bottom, rows):
+            strip = _eight_bits(self.photo.read(left, first, right - left, min(rows, bottom - first)))
+            strips.append(image_from_array(strip, "srgb").shrink(factor, factor, ceil=True).numpy())
+        return np.concatenate(strips)
 
     def describe(self) -> dict[str, Any]:
         """Return the description of the photo for the page."""
-        return {
-            "file": self.file.id,
-            "name": self.file.basename,
-            "width": self.photo.width,
-            "height": self.photo.height,
-            "format": self.photo.format.suffixes[0][1:],
-            "bits": 8 * self.photo.dtype.itemsize,
-            "factor": self.factor,
-        }
+        return {**describe_photo(self.photo, self.file), "factor": self.factor}
+
+
+def paste_layers(pixels: np.ndarray, window: Window, factor: int, layers: Sequence[RandomLayer]) -> None:
+    """Paste layers of the reduced photo over what :meth:`PhotoPreview.crop` has returned for a window; in place."""
+    x, y = window[0] // factor, window[1] // factor
+    rows = max(1, STRIP_PIXELS // pixels.shape[1])
+    for top in range(0, len(pixels), rows):
+        paste_part(pixels[top : top + rows], x, y + top, layers)
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
 def encode_view(pixels: np.ndarray, width: int, height: int) -> bytes:
     """Encode (h, w, 3) uint8 or uint16 as JPEG, reduced to at most this width and height."""
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
+    pixels = _eight_bits(pixels)
     image = image_from_array(_resize(pixels, min(width, pixels.shape[1]), min(height, pixels.shape[0])), "srgb")
     data: bytes = image.jpegsave_buffer(Q=QUALITY, subsample_mode="off")
     return data

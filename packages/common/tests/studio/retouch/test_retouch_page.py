@@ -7,6 +7,7 @@ import pytest
 from drawn_network import HEIGHT, MOLE, OUTSIDE, PATCH, SPOT, WIDTH, DrawnNetwork, decoded, encoded, pixels
 from retouch_common.inference.recipe import Recipe
 from retouch_common.inference.recipe_retouching import apply_recipe
+from retouch_common.studio import views
 from retouch_common.testing.studio import LONG_NAME, WINDOWS, ToolPage, chromium, open_tool, serve
 
 
@@ -345,6 +346,49 @@ def test_there_is_no_quality_without_loss(retouch_page):
     assert quality.is_enabled() and value.text_content() == "95"
     page.select_option("#format", "tif")
     assert quality.is_disabled() and value.text_content() == "TIF loses nothing"
+
+
+@pytest.mark.parametrize("format", ["jpg", "png", "tif", "webp", "avif"])
+def test_the_export_of_every_format_is_what_the_command_replays_by_default(retouch_page, format):
+    """The quality is the format's own until the slider is moved."""
+    page = retouch_page.page
+    page.select_option("#format", format)
+    quality = {"jpg": "95", "webp": "95", "avif": "90"}.get(format, f"{format.upper()} loses nothing")
+    assert page.locator("#quality-value").text_content() == quality
+    exported, recipe = retouch_page.download("#export"), Recipe.read(retouch_page.download("#save-recipe"))
+    replayed = retouch_page.folder / f"replayed.{format}"
+    apply_recipe(recipe, DrawnNetwork("cpu"), retouch_page.folder / "anna.png", replayed)
+    assert replayed.read_bytes() == exported.read_bytes()
+    if format == "avif":
+        page.fill("#quality", "60")
+        assert page.locator("#quality-value").text_content() == "60"
+        assert retouch_page.download("#export").stat().st_size < replayed.stat().st_size
+
+
+def test_what_a_format_cannot_hold_is_converted_when_that_is_chosen(retouch_page):
+    page, convert = retouch_page.page, retouch_page.page.locator("#convert")
+    page.select_option("#format", "jpg")
+    assert not convert.is_visible()  # the photo has 8 bits
+    (retouch_page.folder / "deep.png").write_bytes(encoded(pixels().astype(np.uint16) * 257))
+    retouch_page.choose("#open", retouch_page.folder / "deep.png")
+    page.get_by_label("Convert: round 16 bits to 8").check()
+    retouch_page.rendered()
+    exported = retouch_page.download("#export")
+    assert exported.name == "deep.retouched.jpg" and decoded(exported.read_bytes())[MOLE[::-1]][0] > 130
+    page.select_option("#format", "tif")
+    assert not convert.is_visible()
+    page.select_option("#format", "jpg")
+    convert.uncheck()
+    retouch_page.errors_expected = True
+    page.click("#export")
+    page.locator("#notice-text", has_text="the photo has 16 bits per channel").wait_for()
+
+
+def test_more_than_the_proxy_is_shown_where_the_screen_has_room(request, monkeypatch):
+    monkeypatch.setattr(views, "PROXY_SIDE", WIDTH // 4)
+    page = request.getfixturevalue("retouch_page").page
+    page.wait_for_function(f"document.querySelector('#after-layer .detail').naturalWidth === {WIDTH}")
+    assert page.locator("#after").evaluate("(image) => image.naturalWidth") == WIDTH // 4
 
 
 def test_an_empty_page_shows_neither_zoom_nor_steps(retouch_page):

@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from retouch_common.inference.recipe import Recipe
 from retouch_common.inference.recipe_retouching import apply_recipe
 from retouch_common.photo.io import Photo
+from retouch_common.studio.files import DECODE_LOCK
 
 OFF = {"step": "blemish", "at": list(MOLE), "on": False}
 PROTECT = {"step": "protect", "radius": 20, "points": [[PATCH[0], PATCH[1] - 3], [PATCH[0], PATCH[1] + 3]]}
@@ -47,7 +50,9 @@ def test_about_names_networks_and_formats(client):
     assert [network["name"] for network in about["networks"]] == ["drawn", "other"]
     assert about["networks"][0]["overlays"] == {"heat": "Heat", "layer": "Layer"}
     assert [network["whole_photo"] for network in about["networks"]] == [True, False]
-    assert about["formats"] == ["jpg", "png", "tif", "webp", "avif"]
+    assert list(about["formats"]) == ["jpg", "png", "tif", "webp", "avif"]
+    assert about["formats"]["avif"] == {"quality": 90, "bits": 12, "alpha": True}
+    assert about["formats"]["tif"]["quality"] is None and not about["formats"]["jpg"]["alpha"]
 
 
 def test_a_photo_is_described(client):
@@ -134,8 +139,9 @@ def test_the_whole_photo(client, width, tmp_path, refused):
     assert "other retouches faces" in refused(answer, 422)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", None])
-def test_formats_and_depth(client, suffix):
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "avif", None])
+def test_formats_and_depth(client, suffix, tmp_path):
+    """Without a quality the export is what the command replays with its default options."""
     deep = (pixels().astype(np.uint16) * 257) if suffix in ("png", "tif", None) else pixels()
     photo = opened(client, encoded(deep), "anna.png")
     answer = client.post("/api/export", json=request_body(photo, options={"format": suffix}))
@@ -146,6 +152,69 @@ def test_formats_and_depth(client, suffix):
     if deep.dtype == np.uint16:
         added = stored.numpy().astype(int) - deep
         assert added[MOLE[::-1]][0] == 60 * 257 and not added[:50].any()
+    recipe = Recipe.from_json(client.post("/api/recipe", json=request_body(photo)).json())
+    (tmp_path / "anna.png").write_bytes(encoded(deep))
+    replayed = tmp_path / f"replayed.{suffix or 'png'}"
+    apply_recipe(recipe, DrawnNetwork("cpu"), tmp_path / "anna.png", replayed)
+    assert replayed.read_bytes() == answer.content
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "avif"])
+@pytest.mark.parametrize("kind", ["16 bits", "transparency"])
+def test_what_a_format_cannot_hold_is_converted_if_that_is_allowed(client, suffix, kind, refused):
+    if kind == "16 bits":
+        levels = pixels().astype(np.uint16) * 257
+    else:
+        levels = np.dstack([pixels(), np.full((HEIGHT, WIDTH), 128, np.uint8)])
+    photo = opened(client, encoded(levels))
+    assert (photo["bits"], photo["opacity"]) == ((16, False) if kind == "16 bits" else (8, True))
+
+    def export(**options):
+        return client.post("/api/export", json=request_body(photo, options={"format": suffix, **options}))
+
+    if kind == "16 bits" or suffix == "jpg":
+        assert kind in refused(export(), 422)
+    stored = pyvips.Image.new_from_buffer(export(convert=True).content, "")
+    assert stored.format == "uchar" and stored.hasalpha() == (kind == "transparency" and suffix != "jpg")
+    expected = (pixels().astype(int) + 255) / 2 if kind == "transparency" and suffix == "jpg" else pixels()
+    np.testing.assert_allclose(stored.numpy()[:50, ..., :3], expected[:50], atol=6)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_what_is_only_read_is_exported_as_tiff(client, bits):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    levels = pixels() if bits == 8 else pixels().astype(np.uint16) * 257
+    image, file = (
+        pillow_heif.from_bytes("RGB" if bits == 8 else "RGB;16", (WIDTH, HEIGHT), levels.tobytes()),
+        io.BytesIO(),
+    )
+    image.save(file, quality=-1, chroma=444, matrix_coefficients=0)
+    photo = opened(client, file.getvalue(), "anna.heic")
+    assert (photo["format"], photo["bits"]) == ("tif", bits)
+    answer = client.post("/api/export", json=request_body(photo))
+    assert "anna.retouched.tif" in answer.headers["content-disposition"]
+    assert pyvips.Image.new_from_buffer(answer.content, "").format == ("uchar" if bits == 8 else "ushort")
+
+
+def test_a_raw_file_is_recognised_by_its_name(client, monkeypatch, refused):
+    """It starts like a TIFF file, as which its small preview would be opened."""
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    answer = client.post("/api/photos", params={"name": "anna.nef"}, content=encoded(pixels(), ".tif"))
+    assert "anna.nef: is a camera raw file (NEF), which needs an extra" in refused(answer, 422)
+
+
+@pytest.mark.parametrize("path", ["/api/export", "/api/export/change"])
+def test_one_photo_at_a_time_is_exported_while_others_are_seen(client, path):
+    photo = opened(client)
+    view(client, photo)
+    exporting = threading.Thread(target=client.post, args=(path,), kwargs={"json": request_body(photo)})
+    with DECODE_LOCK:  # as of the export of another photo
+        exporting.start()
+        seeing = threading.Thread(target=view, args=(client, photo, OFF))
+        seeing.start()
+        seeing.join(60)
+        assert not seeing.is_alive() and exporting.is_alive()
+    exporting.join()
 
 
 def test_metadata_is_kept_or_left_out(client):
@@ -189,6 +258,9 @@ def test_a_large_photo_is_shown_by_its_proxy_and_in_full(client, monkeypatch):
     assert abs(added[MOLE[::-1]]).max() <= 4 and abs(added[PATCH[::-1]]).max() <= 4 and added[SPOT[::-1]].max() > 20
     window = (3 * 140, 3 * 90, 120, 90)
     exported = decoded(client.post("/api/export", json=request_body(photo, off)).content)
+    half = exported[2:, 2:].reshape(3 * HEIGHT // 2 - 1, 2, 3 * WIDTH // 2 - 1, 2, 3).mean(axis=(1, 3))
+    part = view(client, photo, off, window=(2, 2, 3 * WIDTH - 2, 3 * HEIGHT - 2), size=half.shape[1::-1])
+    np.testing.assert_allclose(part, half, atol=8)
     np.testing.assert_allclose(view(client, photo, off, window=window), exported[270:360, 420:540], atol=8)
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def studio(photo: Path | None, weights: str, parser: str, port: int, device: str, no_browser: bool) -> None:
     """Open a page on this computer to paint a face's mask with live rendering; PHOTO is opened in it.
 
-    Photos (JPEG, PNG, TIFF, WebP, AVIF) stay on this computer. Press Ctrl+C to stop.
+    Photos (JPEG, PNG, TIFF, WebP, AVIF; with extras HEIC, JPEG XL, camera raw) stay on this computer. Press Ctrl+C to
+    stop.
     """
     require_extra("maskgan[studio]")
     from retouch_common.studio.tools import installed_factories

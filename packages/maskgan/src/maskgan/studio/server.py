@@ -31,10 +31,11 @@ from typing import Any
 import numpy as np
 from retouch_common.errors import error_line
 from retouch_common.parsing.labels import CLASSES, COLOURS, NUM_CLASSES, decode_labels, encode_labels
+from retouch_common.studio.files import describe_photo
 from retouch_common.studio.requests import (
-    OUTPUT_SUFFIXES,
     BodyTooLargeError,
     attachment,
+    export_formats,
     parse_output_options,
     photo_file,
     read_body,
@@ -112,7 +113,7 @@ class _Handlers:
                 "classes": CLASSES,
                 "colours": COLOURS.tolist(),
                 "components": list(COMPONENT_NAMES),
-                "formats": list(OUTPUT_SUFFIXES),
+                "formats": export_formats(),
                 "upload_bytes": self._session.limits.upload_bytes,
             }
         )
@@ -242,11 +243,7 @@ def _progress_lines(session: EditSession, id: str, steps: int) -> Iterator[bytes
 def _description(opened: OpenPhoto) -> dict[str, Any]:
     return {
         "id": opened.id,
-        "file": opened.file.id,
-        "name": Path(opened.file.name).name,
-        "width": opened.photo.width,
-        "height": opened.photo.height,
-        "format": opened.photo.format.suffixes[0][1:],
+        **describe_photo(opened.photo, opened.file),
         "faces": len(opened.squares),
         "face": opened.face,
         "present": {name: opened.portrait.codes.shows(name) for name in COMPONENT_NAMES},

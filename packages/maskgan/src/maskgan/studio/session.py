@@ -108,7 +108,7 @@ class EditSession:
         """Open a photo and encode its largest face.
 
         Args:
-            file: The photo: JPEG, PNG, TIFF, WebP or AVIF.
+            file: The photo.
             aligned: It is an aligned face.
 
         Raises:
@@ -199,12 +199,19 @@ class EditSession:
             ValueError: The format cannot hold the photo.
         """
         opened = self.photo(edit.photo)
-        photo = Photo.open(opened.file.path)
-        target, name = export_paths(photo, opened.file, folder, suffix, "edited")
-        rows = self.editor.pasted_rows(photo, opened.portrait, self._render(opened, edit))
+        target, name = export_paths(opened.photo, opened.file, folder, suffix, "edited", convert=options.convert)
+        edited = self._render(opened, edit)
         history = edit_record(options, self.editor.model.weights_sha256) if options.provenance else None
         with DECODE_LOCK:
-            photo.write_stripes(target, rows, quality=options.quality, edit=history, strip=options.strip)
+            photo = Photo.open(opened.file.path)
+            photo.write_stripes(
+                target,
+                self.editor.pasted_rows(photo, opened.portrait, edited),
+                quality=options.quality,
+                edit=history,
+                strip=options.strip,
+                convert=options.convert,
+            )
         return target, name
 
     def export_change(self, edit: Edit, folder: Path) -> tuple[Path, str]:
@@ -215,8 +222,9 @@ class EditSession:
         """
         opened = self.photo(edit.photo)
         target = folder / f"{secrets.token_hex(8)}.tif"
-        rows = self.editor.pasted_rows(Photo.open(opened.file.path), opened.portrait, self._render(opened, edit))
+        edited = self._render(opened, edit)
         with DECODE_LOCK:
+            rows = self.editor.pasted_rows(Photo.open(opened.file.path), opened.portrait, edited)
             write_change(Photo.open(opened.file.path), rows, target)
         return target, sibling_path(Path(opened.file.basename), CHANGE).name
 

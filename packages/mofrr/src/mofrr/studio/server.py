@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from retouch_common.studio.requests import (
-    OUTPUT_SUFFIXES,
+    export_formats,
     jpeg_response,
     parse_output_options,
     photo_file,
@@ -89,7 +89,7 @@ class _Handlers:
         content = {
             "caution": CAUTION,
             "operations": operations,
-            "formats": list(OUTPUT_SUFFIXES),
+            "formats": export_formats(),
             "upload_bytes": UPLOAD_BYTES,
         }
         return JSONResponse(content)

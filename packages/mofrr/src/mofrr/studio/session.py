@@ -22,9 +22,8 @@ from retouch_common.inference.faces import ChangedFace, changed_face_rows, face_
 from retouch_common.inference.names import CHANGE, sibling_path
 from retouch_common.inference.photos import edit_record, require_strength
 from retouch_common.photo.io import Photo
-from retouch_common.photo.pasting import paste_part
-from retouch_common.studio.files import PhotoCache, StoredFile, export_paths
-from retouch_common.studio.views import PhotoPreview, Window, encode_view
+from retouch_common.studio.files import DECODE_LOCK, PhotoCache, StoredFile, export_paths
+from retouch_common.studio.views import PhotoPreview, Window, encode_view, paste_layers
 
 from mofrr.config import NUM_DEGREES
 from mofrr.restore import RestoreOptions
@@ -57,11 +56,13 @@ class OpenPhoto:
     Attributes:
         id: Id for pages.
         preview: The photo and its proxy.
-        faces: Its faces; empty until they are detected.
+        squares: The squares of its faces; empty until they are detected.
+        faces: Its faces; empty until the network has seen them.
     """
 
     id: str
     preview: PhotoPreview
+    squares: list[FaceSquare] = field(default_factory=list, repr=False)
     faces: list[OpenFace] = field(default_factory=list, repr=False)
 
 
@@ -94,19 +95,21 @@ class RestoreSession:
             ValueError: If the detector's weights are missing.
         """
         opened, network, options = self.photo(id), self.restorer.network, self.restorer.options
-        preview = opened.preview
+        preview, photo = opened.preview, opened.preview.photo
+        if not opened.squares:
+            with DECODE_LOCK, preview.lock:  # panoramas are decoded again
+                if not opened.squares:
+                    opened.squares.extend(plan_faces(photo, overview=preview.overview).squares)
+        preview.load()  # read here, and by views of parts
         with self._network_lock, preview.lock:
             if not opened.faces:
-                photo = preview.photo
-                squares = plan_faces(photo, overview=preview.overview).squares
-                photo.load()  # read here, and by views of parts
                 faces = []
-                for index, face, traces in read_faces(photo, squares, network.config.size):
+                for index, face, traces in read_faces(photo, opened.squares, network.config.size):
                     image = torch.from_numpy(face).permute(2, 0, 1)[None]
                     found = network.consult(
                         image, traces=torch.from_numpy(traces)[None], **{**options, "experts": self.operations}
                     )
-                    faces.append((index, OpenFace(squares[index], image, found)))
+                    faces.append((index, OpenFace(opened.squares[index], image, found)))
                 opened.faces.extend(face for _, face in sorted(faces, key=lambda pair: pair[0]))
         return opened.faces
 
@@ -167,16 +170,16 @@ class RestoreSession:
 
     def before(self, id: str, window: Window, width: int, height: int) -> bytes:
         """Return a part of the photo (x, y, w, h) as JPEG, of at most these sides."""
-        pixels, _ = self.photo(id).preview.crop(window, width)
+        pixels, _ = self.photo(id).preview.crop(window, (width, height))
         return encode_view(pixels, width, height)
 
     def view(self, id: str, steps: Sequence[Step], window: Window, width: int, height: int) -> bytes:
         """Return a part of the restored photo; arguments as of :meth:`before`."""
         preview = self.photo(id).preview
         faces = self.restored(id, steps)
-        pixels, full = preview.crop(window, width)
-        factor, limit = (1, preview.max_level) if full else (preview.factor, 255)
-        size = (preview.photo.height, preview.photo.width) if full else preview.proxy.shape[:2]
+        pixels, factor = preview.crop(window, (width, height))
+        limit = np.iinfo(pixels.dtype).max
+        rows, columns = -(-preview.photo.height // factor), -(-preview.photo.width // factor)
         layers = []
         for face in faces:
             square = replace(
@@ -184,8 +187,8 @@ class RestoreSession:
                 centre=(face.square.centre[0] / factor, face.square.centre[1] / factor),
                 side=face.square.side / factor,
             )
-            layers.append(AlignedLayer(square, face.change * np.float32(limit), *size))
-        paste_part(pixels, window[0] // factor, window[1] // factor, layers)
+            layers.append(AlignedLayer(square, face.change * np.float32(limit), rows, columns))
+        paste_layers(pixels, window, factor, layers)
         return encode_view(pixels, width, height)
 
     def export(
@@ -198,18 +201,24 @@ class RestoreSession:
             ValueError: The format cannot hold the photo.
         """
         preview, (strength, shares) = self.photo(id).preview, self._state(id, steps)
-        photo = Photo.open(preview.file.path)
-        target, name = export_paths(photo, preview.file, folder, suffix, "restored")
+        target, name = export_paths(preview.photo, preview.file, folder, suffix, "restored", convert=options.convert)
         summary = "; ".join(
             " ".join(f"{name} {share:.2f}" for name, share in zip(self.operations, face, strict=True) if share)
             for face in shares
         )
         settings = {"strength": strength, "experts": summary or "none"}
         edit = edit_record(options, self.restorer.network.model.weights_sha256, settings=settings)
-        rows = changed_face_rows(photo, self.restored(id, steps))
-        photo.write_stripes(
-            target, rows, quality=options.quality, edit=edit if options.provenance else None, strip=options.strip
-        )
+        faces = self.restored(id, steps)
+        with DECODE_LOCK:
+            photo = Photo.open(preview.file.path)
+            photo.write_stripes(
+                target,
+                changed_face_rows(photo, faces),
+                quality=options.quality,
+                edit=edit if options.provenance else None,
+                strip=options.strip,
+                convert=options.convert,
+            )
         return target, name
 
     def export_change(self, id: str, steps: Sequence[Step], folder: Path) -> tuple[Path, str]:
@@ -219,6 +228,7 @@ class RestoreSession:
             OSError: The file cannot be written.
         """
         file, target = self.photo(id).preview.file, folder / f"{secrets.token_hex(8)}.tif"
-        rows = changed_face_rows(Photo.open(file.path), self.restored(id, steps))
-        write_change(Photo.open(file.path), rows, target)
+        faces = self.restored(id, steps)
+        with DECODE_LOCK:
+            write_change(Photo.open(file.path), changed_face_rows(Photo.open(file.path), faces), target)
         return target, sibling_path(Path(file.basename), CHANGE).name

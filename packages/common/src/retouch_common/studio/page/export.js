@@ -1,25 +1,44 @@
 // The panel of export options, and downloads.
 
 import { download } from "./files.js";
-import { bindSlider } from "./range.js";
+import { showSlider } from "./range.js";
 import { attempt, byId, withBusy } from "./shell.js";
 
-const LOSSLESS = ["png", "tif"]; // formats without a quality
+export const EXPORT_DEFAULTS = {
+  format: "", // that of the photo
+  quality: null, // that of the format, until the slider is moved
+  strip: "",
+  provenance: true,
+  convert: false, // whether the pixels may lose what the format cannot hold
+};
 
-export const EXPORT_DEFAULTS = { format: "", quality: 95, strip: "", provenance: true };
-
+// formats: by name, the default quality, null if lossless, the bits per channel, and whether there is transparency
 export function bindExport(store, formats) {
-  byId("format").append(new Option("as the photo", ""), ...formats.map((format) => new Option(format.toUpperCase(), format)));
+  byId("format").append(new Option("as the photo", ""), ...Object.keys(formats).map((name) => new Option(name.toUpperCase(), name)));
   for (const name of ["format", "strip"]) byId(name).addEventListener("change", () => store.set({ [name]: byId(name).value }));
-  byId("provenance").addEventListener("change", ({ target }) => store.set({ provenance: target.checked }));
-  bindSlider("quality", store, String);
+  for (const name of ["provenance", "convert"]) {
+    byId(name).addEventListener("change", ({ target }) => store.set({ [name]: target.checked }));
+  }
+  byId("quality").addEventListener("input", ({ target }) => store.set({ quality: Number(target.value) }));
   store.subscribe(["format", "photo", "quality"], () => {
-    const format = store.get("format") || store.get("photo")?.format;
-    const lossless = LOSSLESS.includes(format);
-    byId("quality").disabled = lossless;
-    byId("quality-value").value = lossless ? `${format.toUpperCase()} loses nothing` : store.get("quality");
+    const photo = store.get("photo");
+    if (!photo) return;
+    const name = store.get("format") || photo.format;
+    const { quality } = formats[name];
+    byId("quality").disabled = quality === null;
+    const shown = store.get("quality") ?? quality ?? 100;
+    showSlider("quality", shown, quality === null ? `${name.toUpperCase()} loses nothing` : String(shown));
+    const losses = lossesOf(photo, name, formats[name]);
+    byId("convert-row").hidden = !losses.length;
+    byId("convert-row").lastElementChild.textContent = `Convert: ${losses.join(", ")}`;
   });
 }
+
+// What the pixels of a photo lose in a format, which has to be allowed.
+const lossesOf = (photo, name, { bits, alpha }) => [
+  ...(photo.bits > bits && name !== photo.format ? ["round 16 bits to 8"] : []),
+  ...(photo.opacity && !alpha ? ["lay transparency on white"] : []),
+];
 
 // Options of an export for the server.
 export const exportOptions = (store) => ({
@@ -27,6 +46,7 @@ export const exportOptions = (store) => ({
   quality: store.get("quality"),
   strip: store.get("strip") || null,
   provenance: store.get("provenance"),
+  convert: store.get("convert"),
 });
 
 // Download what makeFile() returns, {blob, name}; return whether it succeeded.

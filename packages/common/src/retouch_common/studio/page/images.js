@@ -1,4 +1,4 @@
-// A layer of the stage: an image of the whole photo, and over it one of the visible part in full resolution.
+// A layer of the stage: an image of the whole photo, and over it one of the visible part in the screen's resolution.
 
 export class Layer {
   constructor(element) {

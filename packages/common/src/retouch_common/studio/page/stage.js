@@ -8,7 +8,7 @@ import { byId, reportError } from "./shell.js";
 import { Viewport } from "./viewport.js";
 
 export class PhotoStage {
-  #details; // LiveRender of the visible part in full resolution
+  #details; // LiveRender of the visible part in the screen's resolution
   #live; // LiveRender of the state and the whole photo
   #layers = { after: new Layer(byId("after-layer")), before: new Layer(byId("before-layer")) };
 
@@ -84,14 +84,15 @@ export class PhotoStage {
     Object.values(this.#layers).forEach((layer) => layer.clear());
     this.compare.set(0);
     this.store.set({ photo: null, state: null });
-    this.viewport.show(photo.width, photo.height);
+    this.viewport.show(photo);
     const image = await fetchBefore(photo.id, this.viewport.whole);
     await Promise.all(Object.values(this.#layers).map((layer) => layer.showBase(image)));
     this.store.set({ photo });
   }
 
-  get #zoomedIn() {
-    return this.viewport.scale > 1.02 * this.viewport.fitScale;
+  // Whether the screen shows more than the image of the whole photo has.
+  get #needsDetail() {
+    return this.viewport.scale > 1.02 * this.viewport.fitScale || this.viewport.exceedsProxy;
   }
 
   async #render(request) {
@@ -107,7 +108,7 @@ export class PhotoStage {
   }
 
   async #renderDetails(request) {
-    if (!this.#zoomedIn) return null;
+    if (!this.#needsDetail) return null;
     const view = this.viewport.visible;
     const [before, after] = await Promise.all([fetchBefore(request.photo, view), fetchAfter(request, view)]);
     return { window: view.window, before, after };
@@ -116,7 +117,7 @@ export class PhotoStage {
   async #showDetails(details, revision) {
     const { width, height } = this.store.get("photo");
     for (const [name, layer] of Object.entries(this.#layers)) {
-      if (details && this.#zoomedIn) await layer.showDetail(details[name], details.window, width, height);
+      if (details && this.#needsDetail) await layer.showDetail(details[name], details.window, width, height);
       else layer.hideDetail();
     }
     this.element.dataset.detail = details ? revision : "";

@@ -1,20 +1,23 @@
 // Pan and zoom of the photo on the stage: scale (CSS pixels per pixel of the photo) and position.
 
 const MIN_VISIBLE = 60; // of the photo when it is panned, in CSS pixels
+const CELL = 16; // pixels of the photo; windows begin and end at multiples, where the server reduces by whole cells
+const MAX_SIDE = 4096; // of an image
 
 export class Viewport {
   // elements: laid out over the photo; onChange(): called after every change
   constructor(stage, elements, onChange, { maxScale = 16, margin = 20 } = {}) {
     Object.assign(this, { stage, elements, onChange, maxScale, margin });
-    this.width = this.height = 1; // of the photo
+    this.width = this.height = this.factor = 1; // of the photo, and of its proxy
     this.scale = 1;
     this.x = this.y = 0;
     this.fitted = true; // whether the photo is kept fitted to the stage
     new ResizeObserver(() => (this.fitted ? this.fit() : this.#update())).observe(stage);
   }
 
-  show(width, height) {
-    Object.assign(this, { width, height });
+  // photo: its width, height, and the factor by which its proxy is reduced
+  show({ width, height, factor }) {
+    Object.assign(this, { width, height, factor });
     this.fit();
   }
 
@@ -83,21 +86,31 @@ export class Viewport {
     return [(event.clientX - box.left - this.x) / this.scale, (event.clientY - box.top - this.y) / this.scale];
   }
 
+  // Pixels of an image of the photo per pixel of the photo that the screen can show.
+  get ratio() {
+    return Math.min(1, this.scale * (window.devicePixelRatio || 1));
+  }
+
+  // Whether the screen shows more than the proxy has.
+  get exceedsProxy() {
+    return this.ratio * this.factor > 1.02;
+  }
+
   // Window [x, y, w, h] of the visible part in pixels of the photo, and the size of an image of it.
   get visible() {
-    const left = Math.max(0, Math.floor(-this.x / this.scale));
-    const top = Math.max(0, Math.floor(-this.y / this.scale));
-    const right = Math.min(this.width, Math.ceil((this.stage.clientWidth - this.x) / this.scale));
-    const bottom = Math.min(this.height, Math.ceil((this.stage.clientHeight - this.y) / this.scale));
+    const left = Math.max(0, CELL * Math.floor(-this.x / this.scale / CELL));
+    const top = Math.max(0, CELL * Math.floor(-this.y / this.scale / CELL));
+    const right = Math.min(this.width, CELL * Math.ceil((this.stage.clientWidth - this.x) / this.scale / CELL));
+    const bottom = Math.min(this.height, CELL * Math.ceil((this.stage.clientHeight - this.y) / this.scale / CELL));
     const [w, h] = [Math.max(1, right - left), Math.max(1, bottom - top)];
-    const ratio = Math.min(1, this.scale * (window.devicePixelRatio || 1), 4096 / Math.max(w, h));
+    const ratio = Math.min(this.ratio, MAX_SIDE / Math.max(w, h));
     return { window: [left, top, w, h], size: [Math.max(1, Math.round(w * ratio)), Math.max(1, Math.round(h * ratio))] };
   }
 
-  // Window and image size of the whole photo, fitted to the stage.
+  // Window and image size of the whole photo, fitted to the stage as far as the proxy suffices.
   get whole() {
-    const ratio = Math.min(1, this.fitScale * (window.devicePixelRatio || 1), 4096 / Math.max(this.width, this.height));
-    const size = [this.width, this.height].map((side) => Math.max(1, Math.round(side * ratio)));
+    const ratio = Math.min(1 / this.factor, this.fitScale * (window.devicePixelRatio || 1));
+    const size = [this.width, this.height].map((side) => Math.max(1, Math.floor(side * ratio)));
     return { window: [0, 0, this.width, this.height], size };
   }
 

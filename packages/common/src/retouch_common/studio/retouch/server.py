@@ -31,8 +31,8 @@ from starlette.routing import Route
 from retouch_common.inference.photos import PhotoOptions
 from retouch_common.inference.recipe import MAX_BYTES, MAX_STEPS, Recipe
 from retouch_common.studio.requests import (
-    OUTPUT_SUFFIXES,
     attachment,
+    export_formats,
     jpeg_response,
     parse_output_options,
     photo_file,
@@ -92,7 +92,7 @@ class _Handlers:
             for name, network in self._session.networks.items()
         ]
         limit = self._session.limits.upload_bytes
-        return JSONResponse({"networks": networks, "formats": list(OUTPUT_SUFFIXES), "upload_bytes": limit})
+        return JSONResponse({"networks": networks, "formats": export_formats(), "upload_bytes": limit})
 
     async def upload(self, request: Request) -> Response:
         async with photo_file(request, self._context, self._session.limits.upload_bytes) as file:

@@ -24,15 +24,16 @@ from retouch_common.inference.companions import write_change
 from retouch_common.inference.names import CHANGE, RECIPE, sibling_path
 from retouch_common.inference.photos import PhotoOptions
 from retouch_common.inference.recipe import Recipe, require_same_size
-from retouch_common.inference.recipe_retouching import RetouchedParts, apply_recipe
+from retouch_common.inference.recipe_retouching import EditedChange, RetouchedParts, apply_recipe
+from retouch_common.inference.recipe_steps import RecipeState
 from retouch_common.inference.regions import faces_from_boxes, locate_faces
 from retouch_common.photo.io import Photo
-from retouch_common.photo.pasting import paste_part, pasted_rows
+from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
-from retouch_common.studio.files import PhotoCache, StoredFile, export_paths
+from retouch_common.studio.files import DECODE_LOCK, PhotoCache, StoredFile, export_paths
 from retouch_common.studio.retouch.networks import Overlay, StudioNetwork
-from retouch_common.studio.views import PhotoPreview, Window, encode_view
+from retouch_common.studio.views import PhotoPreview, Window, encode_view, paste_layers
 
 KEPT_CHANGES = 4  # changes of a photo that are kept, for different networks and faces
 
@@ -72,12 +73,22 @@ class OpenPhoto:
         return self.preview.photo
 
 
-@dataclass(frozen=True)
 class _Retouched:
-    """The change of a network, in full resolution and on the proxy."""
+    """The change of a photo by a network in full resolution, and reduced by the factors that views have asked for."""
 
-    full: RetouchedParts
-    reduced: Sequence[ReducedChange] | None
+    def __init__(self, full: RetouchedParts, photo: Photo) -> None:
+        self.full = full
+        self._photo, self._lock = photo, threading.Lock()
+        self._reduced: dict[int, Sequence[ReducedChange]] = {}
+
+    def edited(self, state: RecipeState, factor: int) -> list[EditedChange]:
+        """Return the changes after the steps of a recipe, on the photo reduced by a factor."""
+        if factor == 1:
+            return self.full.edited(state)
+        with self._lock:
+            if factor not in self._reduced:
+                self._reduced[factor] = [ReducedChange(part, factor, self._photo) for part in self.full.changes]
+        return self.full.edited(state, factor=factor, changes=self._reduced[factor])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +155,10 @@ class RetouchSession:
         opened = self.photo(id)
         if opened.recipe is not None:
             return opened.recipe.faces
-        with self._network_lock, opened.preview.lock:
-            if not opened.located:
-                opened.located.append(tuple(locate_faces(opened.photo, opened.preview.overview)))
+        if not opened.located:
+            with DECODE_LOCK, self._network_lock, opened.preview.lock:  # panoramas are decoded again
+                if not opened.located:
+                    opened.located.append(tuple(locate_faces(opened.photo, opened.preview.overview)))
         return opened.located[0]
 
     def _recipe_beside(self, file: StoredFile, photo: Photo) -> Recipe | None:
@@ -200,13 +212,12 @@ class RetouchSession:
         """Return the change of the network on the parts of a recipe, from the cache or computed."""
         state = recipe.state
         key = (recipe.network, state.region, tuple(face.box for face in state.part_faces))
+        opened.preview.load()
         with self._network_lock:
             if key not in opened.retouched:
                 with opened.preview.lock:
                     full = RetouchedParts.compute(self._network(recipe.network), opened.photo, state)
-                factor, limit = opened.preview.factor, opened.preview.max_level
-                reduced = [ReducedChange(change, factor, limit) for change in full.changes] if factor > 1 else None
-                opened.retouched[key] = _Retouched(full, reduced)
+                opened.retouched[key] = _Retouched(full, opened.photo)
                 while len(opened.retouched) > KEPT_CHANGES:
                     del opened.retouched[next(iter(opened.retouched))]
             return opened.retouched[key]
@@ -234,26 +245,21 @@ class RetouchSession:
 
     def before(self, id: str, window: Window, width: int, height: int) -> bytes:
         """Return a part of the photo (x, y, w, h) as JPEG, of at most these sides."""
-        pixels, _ = self.photo(id).preview.crop(window, width)
+        pixels, _ = self.photo(id).preview.crop(window, (width, height))
         return encode_view(pixels, width, height)
 
     def view(self, request: RetouchRequest, window: Window, width: int, height: int) -> bytes:
         """Return a part of the retouched photo; arguments as of :meth:`before`."""
         opened, recipe = self.photo(request.photo), self.recipe(request)
         retouched = self._retouched(opened, recipe)
-        pixels, full = opened.preview.crop(window, width)
-        if full:
-            paste_part(pixels, window[0], window[1], retouched.full.edited(recipe.state))
-        else:
-            factor = opened.preview.factor
-            layers = retouched.full.edited(recipe.state, factor=factor, changes=retouched.reduced)
-            paste_part(pixels, window[0] // factor, window[1] // factor, layers)
+        pixels, factor = opened.preview.crop(window, (width, height))
+        paste_layers(pixels, window, factor, retouched.edited(recipe.state, factor))
         return encode_view(pixels, width, height)
 
     def overlay(self, request: RetouchRequest, name: str) -> list[Overlay]:
         """Return an overlay of the network."""
         opened, recipe = self.photo(request.photo), self.recipe(request)
-        with self._network_lock, opened.preview.lock:
+        with DECODE_LOCK, self._network_lock, opened.preview.lock:  # it may decode the photo reduced
             network = self._network(request.network)
             if name not in network.overlays:
                 raise ValueError(f"{request.network} has no overlay {name[:40]}")
@@ -272,9 +278,10 @@ class RetouchSession:
             ValueError: The format cannot hold the photo.
         """
         opened, recipe = self.photo(request.photo), self.recipe(request)
-        target, name = export_paths(opened.photo, opened.file, folder, suffix, "retouched")
-        retouched = self._retouched(opened, recipe)
-        apply_recipe(recipe, self._loaded[recipe.network], opened.file.path, target, options, retouched=retouched.full)
+        target, name = export_paths(opened.photo, opened.file, folder, suffix, "retouched", convert=options.convert)
+        retouched, network = self._retouched(opened, recipe).full, self._loaded[recipe.network]
+        with DECODE_LOCK:
+            apply_recipe(recipe, network, opened.file.path, target, options, retouched=retouched)
         return target, name
 
     def export_change(self, request: RetouchRequest, folder: Path) -> tuple[Path, str]:
@@ -286,8 +293,9 @@ class RetouchSession:
         opened, recipe = self.photo(request.photo), self.recipe(request)
         retouched = self._retouched(opened, recipe)
         target = folder / f"{secrets.token_hex(8)}.tif"
-        rows = pasted_rows(Photo.open(opened.file.path), retouched.full.edited(recipe.state))
-        write_change(Photo.open(opened.file.path), rows, target)
+        with DECODE_LOCK:
+            rows = pasted_rows(Photo.open(opened.file.path), retouched.full.edited(recipe.state))
+            write_change(Photo.open(opened.file.path), rows, target)
         return target, sibling_path(Path(opened.file.basename), CHANGE).name
 
     def save_recipe(self, request: RetouchRequest) -> tuple[Path | None, str, Recipe]:

@@ -1,4 +1,5 @@
-// The Edit tool: connects its parts.
+// The Edit tool: connects its parts. Its state is the store, and apart from it the painted mask with its undo history and
+// the sources of appearance; of these the store holds what is kept when another tool is opened.
 
 import { openPhoto as openFile } from "../shell/api.js";
 import { Compare } from "../shell/compare.js";
@@ -31,6 +32,7 @@ const store = new Store({
   opacity: 55,
   maskShown: true,
   view: "photo",
+  adapting: null, // AbortController of a running adaptation
   ...EXPORT_DEFAULTS,
   unsaved: false,
 });
@@ -263,14 +265,12 @@ async function maskFile() {
 // --- adaptation to the face
 
 const STEPS = 80;
-let adapting = null; // AbortController of a running adaptation
 
 async function adapt() {
   const photo = store.get("photo");
-  adapting = new AbortController();
-  byId("adapt").textContent = "Cancel";
-  byId("adapted").hidden = false;
+  const adapting = new AbortController();
   byId("adapted").value = 0;
+  store.set({ adapting });
   try {
     const adapted = await api.adapt(photo.id, STEPS, adapting.signal, (fraction) => (byId("adapted").value = fraction));
     if (store.get("photo") !== photo) return; // another photo has been opened
@@ -281,11 +281,15 @@ async function adapt() {
   } catch (error) {
     if (error.name !== "AbortError") handleError(error);
   } finally {
-    adapting = null;
-    byId("adapt").textContent = "Adapt to this face";
-    byId("adapted").hidden = true;
+    store.set({ adapting: null });
   }
 }
+
+store.subscribe(["adapting"], () => {
+  const running = store.get("adapting") !== null;
+  byId("adapt").textContent = running ? "Cancel" : "Adapt to this face";
+  byId("adapted").hidden = !running;
+});
 
 const actions = {
   undo: () => pointer.stroke || history.undo(),
@@ -309,7 +313,7 @@ const actions = {
       handleError(error);
     }
   }),
-  adapt: () => (adapting ? adapting.abort() : adapt()),
+  adapt: () => (store.get("adapting") ? store.get("adapting").abort() : adapt()),
   selectClass: (classIndex) => selectClass(store, classIndex),
   lastClass: () => selectClass(store, store.get("lastClass")),
   limitToClass: () => {

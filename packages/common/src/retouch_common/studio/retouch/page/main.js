@@ -38,6 +38,7 @@ const store = new Store({
   outlines: false, // of blemishes
   faceOutlines: true,
   overlay: "", // name
+  nextFace: 0, // to zoom to
   ...EXPORT_DEFAULTS,
   unsaved: false,
 });
@@ -147,7 +148,7 @@ const openPhoto = oneByOne(async (file) => {
 // values: of the store, in place of those of a photo as it was found
 async function show(photo, values = null) {
   const { network, steps } = photo.recipe ?? { network: store.get("network"), steps: [] };
-  store.set({ photo: null, overlay: "", recipe: null, steps: [], undone: [], unsaved: false });
+  store.set({ photo: null, overlay: "", nextFace: 0, recipe: null, steps: [], undone: [], unsaved: false });
   await stage.show(photo);
   const faces = await withBusy("Finding the faces", () => api.faces(photo.id));
   const face = Math.max(...faces.map(({ box }) => Math.max(box[2], box[3])), Math.min(photo.width, photo.height) / 8);
@@ -211,7 +212,6 @@ store.subscribe(["overlay"], showOverlay);
 
 // --- controls
 
-let nextFace = 0;
 const actions = {
   ...stage.actions,
   undo: () => pointer.stroke || steps.undo(),
@@ -236,7 +236,9 @@ const actions = {
   },
   face: () => {
     const faces = store.get("state")?.faces ?? [];
-    if (faces.length) viewport.zoomTo(faces[nextFace++ % faces.length].box);
+    if (!faces.length) return;
+    viewport.zoomTo(faces[store.get("nextFace") % faces.length].box);
+    store.set({ nextFace: store.get("nextFace") + 1 });
   },
   space: (held) => pointer.setSpace(held),
 };
