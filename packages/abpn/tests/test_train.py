@@ -92,7 +92,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(pairs, 
     assert sorted((tmp_path / "checkpoints").iterdir()) == before
 
 
-def test_dry_run_writes_nothing(pairs, tmp_path):
+def test_dry_run_writes_nothing(pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     said = []
     dry_run(configured(), pairs, device="cpu", report=said.append)
     assert "dry run: no run directory was written" in said

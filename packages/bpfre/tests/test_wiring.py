@@ -12,6 +12,7 @@ from bpfre.model import BPFRe, BPFReOutput
 from bpfre.objective import Objective
 from bpfre.train import RetouchingTask
 from retouch_common.config import apply_overrides
+from retouch_common.testing.parameters import randomize_parameters
 from retouch_common.testing.training_runs import draw_pairs
 from retouch_common.training.runner import Runner
 
@@ -168,6 +169,20 @@ def test_without_a_decoder_the_second_stage_trains_the_encoder_of_the_paper():
     model = BPFRe(apply_overrides(PRESETS["tiny"], {"model.detach_coarse": True, "model.decoder": False}).model)
     model(torch.rand(2, 3, 64, 64)).refined.square().mean().backward()
     assert all(p.grad is not None and p.grad.any() for p in model.encoder.stem.parameters())
+
+
+def test_without_attention_there_are_no_modules_and_other_results():
+    """Table 1, with the same weights everywhere else."""
+    whole, without = (BPFRe(apply_overrides(PRESETS["tiny"], {"model.attention": on}).model) for on in (True, False))
+    weights = randomize_parameters(whole).state_dict()
+    attention = {name for name in weights if name.startswith(("attention_coarse.", "attention_refined."))}
+    assert attention and set(weights) - set(without.state_dict()) == attention
+    without.load_state_dict({name: value for name, value in weights.items() if name not in attention})
+    with torch.no_grad():
+        expected, output = (model.eval()(images(0, 0.2)) for model in (whole, without))
+    assert output.attention_coarse == [] == output.attention_refined
+    for stage in ("coarse", "refined"):
+        assert (getattr(output, stage) - getattr(expected, stage)).abs().max() > 1e-3
 
 
 def test_each_perceptual_term_has_its_own_images():

@@ -1,11 +1,11 @@
 """The baseline pix2pix: the generator of its paper, and a step of both networks."""
 
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 import pytest
 import torch
 from mofrr.config import PRESETS
-from mofrr.pix2pix import Pix2Pix
+from mofrr.pix2pix import BETAS, Pix2Pix
 from mofrr.train import stage_task
 from retouch_common.config import apply_overrides
 from retouch_common.training.runner import Runner
@@ -37,13 +37,33 @@ def test_a_size_that_cannot_be_halved_is_refused():
         Pix2Pix(40)
 
 
-def test_a_step_adds_the_gradients_of_both_losses_to_their_networks(monkeypatch):
-    config = apply_overrides(PRESETS["tiny"], {"train.batch_size": 2})
-    task = stage_task("baseline-pix2pix", config, "", None)
-    data = [{"retouched": torch.rand(3, 64, 64), "original": torch.rand(3, 64, 64)}]
-    monkeypatch.setattr(task.stage, "open_data", lambda spec: (data, data))
+@pytest.fixture
+def batch():
+    return {name: torch.rand(1, 3, 64, 64) for name in ("retouched", "original")}
+
+
+@pytest.fixture
+def task(monkeypatch):
+    """The baseline's task, ready for a step."""
+    task = stage_task("baseline-pix2pix", apply_overrides(PRESETS["tiny"], {"train.batch_size": 2}), "", None)
+    monkeypatch.setattr(task.stage, "open_data", lambda spec: ([{}], [{}]))
     task.setup(Runner(cpu=True))
-    batch = {name: image[None] for name, image in data[0].items()}
+    return task
+
+
+def test_a_step_moves_both_networks(task, batch):
+    """Adam's first step is as long as its rate."""
+    before = {name: [p.detach().clone() for p in n.parameters()] for name, n in task.networks.items()}
+    task.training_step(1, repeat(batch))
+    assert set(before) == {"part", "discriminator"}
+    for name, parameters in before.items():
+        pairs = zip(task.networks[name].parameters(), parameters, strict=True)
+        longest = max(float((new.detach() - old).abs().max()) for new, old in pairs)
+        assert longest == pytest.approx(task.config.train.lr, rel=0.01), name
+    assert [o.param_groups[0]["betas"][0] for o in task.optimizers.values()] == [task.config.train.betas[0], BETAS[0]]
+
+
+def test_a_step_adds_the_gradients_of_both_losses_to_their_networks(task, batch):
     generator, critic = task.networks["part"].eval(), task.networks["discriminator"]  # without dropout
     losses = task.add_gradients(batch, torch.Generator())
     assert losses["loss"].item() == pytest.approx(losses["adversarial"].item() + 100 * losses["l1"].item())

@@ -323,11 +323,15 @@ def test_the_command(faces, tmp_path, monkeypatch):
     assert refused.exit_code == 1 and "Error: no such stage" in refused.output
 
 
-def test_a_dry_run_needs_no_other_stage(faces):
+def test_a_dry_run_needs_no_other_stage_and_writes_nothing(faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     said = []
     dry_run(configured(), faces, stage="combine", device="cpu", report=said.append)
-    assert any(line.startswith("losses: ") and " nan" not in line for line in said)
-    assert said[-1] == "dry run: no run directory was written"
+    (losses,) = [line.removeprefix("losses: ").split(", ") for line in said if line.startswith("losses: ")]
+    values = {name: float(value) for name, value in (loss.split() for loss in losses)}
+    assert set(values) == {"l1", "ssim", "loss"} and all(np.isfinite(value) for value in values.values())
+    assert values["loss"] == pytest.approx(values["l1"] + values["ssim"], rel=1e-3) and values["l1"] > 0
+    assert said[-1] == "dry run: no run directory was written" and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("stage", ["router", "shared"])

@@ -158,9 +158,10 @@ def test_a_rollout_trains_the_noise_predictor_by_the_restored_face(batch, last_o
     assert passed.weight.tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize(("share", "about"), [(0.0, 0.0), (0.3, 0.3)])
-def test_some_experts_are_withheld_from_the_combine_module(batch, share, about, monkeypatch):
-    monkeypatch.setattr(stages, "DROP_EXPERTS", share)
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_a_tenth_of_the_experts_is_withheld_from_the_combine_module(batch, share, monkeypatch):
+    if not share:
+        monkeypatch.setattr(stages, "DROP_EXPERTS", 0.0)
     config, drawn, counted = configured(), generator(), []
     shares = torch.tensor([[0.5, 1.0], [1.0, 0.5]])
     found = SimpleNamespace(
@@ -176,7 +177,7 @@ def test_some_experts_are_withheld_from_the_combine_module(batch, share, about, 
 
     for _ in range(150):
         terms = known_stages(config)["combine"].terms(model, combine, batch, drawn)
-    assert float(torch.stack(counted).mean()) == pytest.approx(about, abs=0.06 if share else 0)
+    assert float(torch.stack(counted).mean()) == pytest.approx(share, abs=0.03 if share else 0)
     Y = 2 * batch["original"] - 1  # the first face is combined, the second one, without an operation, stays
     expected = (Y[0].abs().mean() + (found.X[1] - Y[1]).abs().mean()) / 2
     assert terms["l1"].item() == pytest.approx(expected.item(), rel=1e-5)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 import torch
+from retouch_common.testing import machine
 from retouch_common.testing.machine import copy_bandwidth, device_seconds, matmul_peak, run_measured
 
 MB = 1_000_000
@@ -43,9 +45,26 @@ def test_times_are_those_of_the_call():
     assert len(times) == 4 and len(calls) == 7 and min(times) > 0
 
 
-def test_the_machines_limits_are_plausible(monkeypatch):
-    monkeypatch.setattr("retouch_common.testing.machine._COPY_BYTES", {"cpu": 1 << 24})
-    monkeypatch.setattr("retouch_common.testing.machine._MATRIX_SIDE", {"cpu": 256})
-    device = torch.device("cpu")
-    assert 1e7 < copy_bandwidth(device) < 1e13
-    assert 1e7 < matmul_peak(device, torch.float32) < 1e15
+@pytest.fixture
+def small(monkeypatch):
+    """Benchmarks of 16 MiB and of matrices of 256 x 256."""
+    monkeypatch.setattr(machine, "_COPY_BYTES", {"cpu": 1 << 24})
+    monkeypatch.setattr(machine, "_MATRIX_SIDE", {"cpu": 256})
+    return torch.device("cpu")
+
+
+def test_limits_are_of_the_fastest_round(small, monkeypatch):
+    monkeypatch.setattr(machine, "device_seconds", lambda call, device, rounds: [0.5, 0.25, 1.0])
+    assert copy_bandwidth(small) == 2 * (1 << 24) / 0.25
+    assert matmul_peak(small, torch.float32) == 2 * 256**3 / 0.25
+
+
+def test_limits_are_those_of_a_copy_and_a_product(small, monkeypatch):
+    """In processor time, which does not pass while other processes run."""
+    monkeypatch.setattr(time, "perf_counter", time.thread_time)
+    source, a = torch.ones(1 << 22), torch.randn(256, 256)
+    target = torch.empty_like(source)
+    copied = 2 * (1 << 24) / min(device_seconds(lambda: target.copy_(source), small, rounds=10))
+    multiplied = 2 * 256**3 / min(device_seconds(lambda: a @ a, small, rounds=10))
+    assert copied / 4 < copy_bandwidth(small) < 4 * copied
+    assert multiplied / 4 < matmul_peak(small, torch.float32) < 4 * multiplied
