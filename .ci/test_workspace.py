@@ -46,6 +46,14 @@ def test_an_unknown_base_tests_everything():
     assert workspace.changed("no-such-commit") == sorted(workspace.read_projects())
 
 
+@pytest.mark.parametrize("name", ["ci", "release"])
+def test_workflows_test_the_pages_in_a_browser_that_must_be_there(name):
+    """Tests that need one are skipped otherwise."""
+    before, _, after = (workspace.ROOT / f".github/workflows/{name}.yml").read_text().partition("nox -s tests")
+    step = before.rpartition("      - ")[2] + after.partition("      - ")[0]
+    assert "RETOUCH_BROWSER: required" in step and "google-chrome" in before
+
+
 @pytest.fixture
 def root(tmp_path):
     folder = tmp_path / "packages" / "abpn"
