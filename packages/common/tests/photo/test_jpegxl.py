@@ -2,6 +2,8 @@
 
 import base64
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +150,16 @@ def test_memory_and_time_are_limited(path, monkeypatch, limit, value, message):
         monkeypatch.setattr(jpegxl.jpegxl_worker, "__file__", str(script))
     with pytest.raises(ValueError, match=f"a.jxl: .*{message}"):
         Photo.open(path)
+
+
+@needs_plugin
+def test_stricter_limits_of_the_calling_process_stay(write, path):
+    """Only the superuser may raise them, in which case this shows nothing."""
+    write()
+    code = "import resource, sys\nfrom retouch_common.photo.io import Photo\n"
+    code += "resource.setrlimit(resource.RLIMIT_CPU, (9, 9))\nprint(Photo.open(sys.argv[1]).width)"
+    result = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert result.stdout == "80\n", result.stderr
 
 
 @needs_plugin

@@ -34,12 +34,20 @@ def main(path: Path, folder: Path) -> None:
     print(json.dumps({"jpeg": jpeg, "mode": info.mode, "width": info.width, "height": info.height, "others": others}))
 
 
+def limit(kind: int, soft: int, hard: int) -> None:
+    """Limit this process, more where it is limited more already, as only the superuser can raise that."""
+    _, present = resource.getrlimit(kind)
+    if present != resource.RLIM_INFINITY:
+        soft, hard = min(soft, present), min(hard, present)
+    resource.setrlimit(kind, (soft, hard))
+
+
 if __name__ == "__main__":
     sys.path[:] = json.loads(sys.argv[1])
     memory, seconds = int(sys.argv[2]), int(sys.argv[3])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit(resource.RLIMIT_AS, memory, memory)
+    limit(resource.RLIMIT_CPU, seconds, seconds + 1)
+    limit(resource.RLIMIT_CORE, 0, 0)
     try:
         main(Path(sys.argv[4]), Path(sys.argv[5]))
     except OSError as error:
