@@ -1,18 +1,20 @@
 """Mutate photographs of every format, and check what becomes of them: `nox -s fuzz [-- --minutes N] [--seed S]`.
 
 Each mutated file is retouched (a block in its middle is inverted) in a child process with limits on processor time,
-elapsed time, address space and resident memory. It must be refused in one line, or the output must have the pixels
-outside the block that an independent decoder (tifffile or Pillow, in another child) finds in the mutated file, or in
-the sound one, where that decoder refuses the mutated one. Crashes, hangs, exceeded limits, tracebacks, wrong outputs
+elapsed time, address space and resident memory, and written as TIFF, PNG, JPEG, WebP and AVIF by turns. It must be
+refused in one line, or the output must have the pixels outside the block that an independent decoder (tifffile, Pillow,
+pillow-heif or rawpy, in another child) finds in the mutated file, or in the sound one, where that decoder refuses the
+mutated one. Crashes, hangs, exceeded limits, tracebacks, wrong outputs
 and leftovers are failures.
 
-A case is determined by the seed and its number. Files that failed are saved; `--seed S --only NUMBER` repeats one.
+A case is determined by the seed, its number and which extras are installed. Files that failed are saved; `--seed S --only NUMBER` repeats one.
 `--summary docs/evidence/fuzz.json` adds the run to that file: how many files of each kind ended how, the largest use of
 time and memory, the limits, the commit and the versions.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -22,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import click
@@ -36,7 +39,7 @@ from retouch_common.metrics.environment import commit, environment, work_tree_ch
 
 @dataclass
 class Tally:
-    """What became of the cases of a run.
+    """Results of a run's cases.
 
     Attributes:
         endings: Number of cases by ending.
@@ -142,7 +145,11 @@ def decoders() -> dict[str, str]:
     import pyvips
 
     libvips = ".".join(str(pyvips.version(i)) for i in range(3))
-    return {"libvips": libvips, "pillow": PIL.__version__, "tifffile": tifffile.__version__}
+    found = {"libvips": libvips, "pillow": PIL.__version__, "tifffile": tifffile.__version__}
+    for name in ("pillow-heif", "pillow-jxl-plugin", "rawpy"):
+        with contextlib.suppress(PackageNotFoundError):  # the extra is not installed
+            found[name] = version(name)
+    return found
 
 
 @click.command()

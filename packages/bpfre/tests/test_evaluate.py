@@ -151,7 +151,7 @@ def test_fid_is_measured_for_every_row_with_the_given_network(pairs, weights, mo
     # mean colours: target 128 always; raw 128 - 4 (n + 1) / 16
     means = 128 - 4 * (np.arange(20) + 1) / 16
     assert result.fid[IDENTITY] == pytest.approx(3 * ((128 - means.mean()) ** 2 + means.var(ddof=1)), rel=1e-3)
-    assert "20 pictures a set; strongly biased" in result.notes[-1]
+    assert "20 images a set; strongly biased" in result.notes[-1]
 
 
 def test_fid_without_inception_fails_at_once(pairs, weights, tmp_path):
@@ -217,7 +217,7 @@ def test_a_stopped_training_ends_the_sweep(pairs, tmp_path, monkeypatch):
     assert (
         sweep(PRESETS["tiny"], pairs, tmp_path, [0.1, 1.0], EvaluationOptions(device="cpu"), report=lines.append) == []
     )
-    assert lines == ["stopped; the same command continues"]
+    assert lines == ["stopped; rerun the same command to resume"]
 
 
 def test_the_sweep_is_one_command(swept, pairs, monkeypatch):

@@ -205,7 +205,7 @@ def test_wrong_arguments_are_refused(busy_model):
     retoucher = Retoucher(busy_model(), device="cpu")
     with pytest.raises(ValueError, match="uint8 or uint16"):
         retoucher(np.zeros((64, 64, 3), np.float32), aligned=True)
-    with pytest.raises(ValueError, match="a square picture"):
+    with pytest.raises(ValueError, match="a square image"):
         retoucher(photo(64, 80), aligned=True)
     with pytest.raises(ValueError, match="exclude each other"):
         retoucher(photo(64, 64), aligned=True, faces=[])

@@ -121,7 +121,7 @@ def test_aligned_photos(tmp_path, retoucher, weights):
     assert run(path, "-o", tmp_path / "o", "--weights", weights, "--precision", "fp32", "--aligned").exit_code == 0
     np.testing.assert_array_equal(read_pixels(tmp_path / "o" / "a.png"), retoucher(read_pixels(path), aligned=True))
     result = run(make_photo(tmp_path / "b.png"), "-o", tmp_path / "o", "--weights", weights, "--aligned")
-    assert result.exit_code == 1 and "b.png: an aligned face is a square picture, not one of 340x260" in result.output
+    assert result.exit_code == 1 and "b.png: an aligned face is a square image, not one of 340x260" in result.output
 
 
 def test_stages_differ(tmp_path, weights):
@@ -320,6 +320,6 @@ def test_many_photographs_by_a_folder(tmp_path, weights):
     assert result.exit_code == 1 and "1 of 2 photos retouched, 0 skipped, 1 failed" in result.output
     a, b = sorted(parquet.read_table(tmp_path / "r.parquet").to_pylist(), key=lambda row: row["path"])
     assert (a["status"], a["faces"], b["status"]) == ("done", 1, "failed")
-    assert "an aligned face is a square picture" in b["reason"]
+    assert "an aligned face is a square image" in b["reason"]
     before, after = (read_pixels(tmp_path / folder / "a.png") for folder in ("in", "out"))
     assert a["changed"] == pytest.approx((before != after).any(axis=2).mean()) and a["changed"] > 0

@@ -19,7 +19,7 @@ def test_pictures_and_the_figure(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.png" for name in names]
     result = pyvips.Image.new_from_file(str(tmp_path / "without_brows.png"))
     assert (result.width, result.height) == (512, 512)
-    assert "drawn as she is: PSNR" in capsys.readouterr().out
+    assert "reconstruction: PSNR" in capsys.readouterr().out
 
 
 def test_weights_that_are_not_there_are_an_error():

@@ -117,7 +117,7 @@ def gain_multi():
         kind: {row: {name: round(value, 4) for name, value in means(measured, row).items()} for row in measured.rows}
         for kind, measured in found.kinds.items()
     }
-    return _gain("multi"), {"kinds": tables, "experts at work": found.active}
+    return _gain("multi"), {"kinds": tables, "active experts": found.active}
 
 
 @evidence.figure("studio people, one operation: the least of the gains over the input", at_least=0.29, unit="dB")
@@ -127,7 +127,7 @@ def gain_single():
     return min(gains.values()), gains
 
 
-@evidence.figure("router, studio people: the least share of right answers", at_least=0.9)
+@evidence.figure("router, studio people: the least accuracy", at_least=0.9)
 def router():
     """Over the same faces: every operation alone, several and none."""
     right = _evaluated().right

@@ -1,4 +1,4 @@
-"""What the benchmarks time: MoFRR on a few faces, by number of experts at work and of DDIM steps.
+"""What the benchmarks time: MoFRR on a few faces, by number of active experts and of DDIM steps.
 
 Run as a script it carries out one case once, so that a fresh process shows how much memory it takes:
 

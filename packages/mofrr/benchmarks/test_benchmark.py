@@ -1,4 +1,4 @@
-"""Speed and memory of MoFRR on four faces, by experts at work and DDIM steps, beside the naive form.
+"""Speed and memory of MoFRR on four faces, by active experts and DDIM steps, beside the naive form.
 
 ``nox -s benchmark`` runs it; :mod:`retouch_common.testing.benchmarks` says what is in the JSON. Every case also has
 ``seconds_per_face`` and ``times_as_fast_as_naive``: against every expert, one face after the other, fp32, attention

@@ -82,7 +82,7 @@ def test_baselines_and_similarity(published, weights, tmp_path):
     shown = CliRunner().invoke(command, [str(argument) for argument in arguments])
     assert shown.exit_code == 0, shown.output
     rows = {*BASELINES.values(), "MoFRR", IDENTITY}
-    for row in (*rows, "right answers", "cosine to the original"):
+    for row in (*rows, "accuracy", "cosine to the original"):
         assert row in shown.output
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert set(written["similarity"]) == rows

@@ -73,7 +73,7 @@ def sweep(
         run_config = replace(config, train=replace(config.train, paired_fraction=fraction))
         weights = _train(run_config, data, run, options, report)
         if weights is None:
-            report("stopped; the same command continues")
+            report("stopped; rerun the same command to resume")
             break
         values = _evaluate(weights, test_data or data, run / "evaluation", options, report)
         points.append({"fraction": fraction, "subsets": values["subsets"], "fid": values["fid"]})

@@ -114,7 +114,7 @@ class RetouchingTask(Task):
                     losses |= self._update_discriminator(step, all_raw, all_retouched)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() / cfg.accumulate
-        return self.apply_gradients(step, sums, resting=() if adversarial else ("discriminator",))
+        return self.apply_gradients(step, sums, skip=() if adversarial else ("discriminator",))
 
     def _update_networks(
         self, all_raw: Tensor, target: Tensor, all_retouched: Tensor | None, adversarial: bool

@@ -66,7 +66,7 @@ def download(name: str, filename: str) -> Path:
 
 
 def _answers(repo: str, filename: str, revision: str | None) -> bool:
-    """Whether the hub answers at all; a download would try for half a minute."""
+    """Whether the hub is reachable; a download would try for half a minute."""
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
     try:

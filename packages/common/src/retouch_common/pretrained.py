@@ -90,7 +90,7 @@ class Pretrained(nn.Module):
         except ValueError as error:
             raise ValueError(f"{weights.path}: not weights of {cls.__name__} ({error})") from error
         if _largest(weights.config) > _MAX_NUMBER:
-            raise ValueError(f"{weights.path}: its configuration has a number above {_MAX_NUMBER}, as no network has")
+            raise ValueError(f"{weights.path}: its configuration has an implausibly large number, above {_MAX_NUMBER}")
         model = cls._build_to_fit(config, weights)
         model.load_state_dict(load_state(weights, device=device))
         model.metadata = {key: text for key, text in weights.metadata.items() if key != CONFIG_KEY}

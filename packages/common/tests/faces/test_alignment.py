@@ -65,7 +65,7 @@ def test_unusable_faces_are_refused():
         face_square(Face((400.0, 0.0, 9.0, 9.0), 1.0, UNKNOWN), 200, 300)
     with pytest.raises(ValueError, match="fall into one point"):
         face_square(Face((10.0, 10.0, 9.0, 9.0), 1.0, np.ones((5, 2), np.float32)), 200, 300)
-    with pytest.raises(ValueError, match="a square picture, not one of 300x200"):
+    with pytest.raises(ValueError, match="a square image, not one of 300x200"):
         whole_square(200, 300)
     with pytest.raises(ValueError, match="outside the photo"):
         FaceSquare((-100.0, 50.0), 60.0).bounds(200, 300)

@@ -30,7 +30,7 @@ def test_frechet_distance_by_hand():
         distance.add(flat(60, level, 30), real=True)
     for level in (90, 110):
         distance.add(flat(70, level, 30), real=False)
-    assert distance.pictures == 2
+    assert distance.images == 2
     assert distance.value() == pytest.approx(100 + (50**0.5 - 200**0.5) ** 2, rel=1e-4)
 
 
@@ -46,7 +46,7 @@ def test_a_single_picture_has_no_covariance():
     distance = FrechetDistance(MeanColour())
     distance.add(flat(1, 2, 3), real=True)
     distance.add(flat(1, 2, 3), real=False)
-    with pytest.raises(ValueError, match="at least two pictures"):
+    with pytest.raises(ValueError, match="at least two images"):
         distance.value()
 
 
@@ -77,4 +77,4 @@ def test_the_network_takes_a_files_weights(tmp_path, monkeypatch):
         image = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(seed))
         distance.add(image, real=seed < 2)
     assert distance.metric.real_features_sum.shape == (2048,)
-    assert distance.pictures == 2
+    assert distance.images == 2

@@ -17,7 +17,7 @@ from retouch_common.metrics.quality import (
     average_precision,
     counts,
     delta_e,
-    mean_figures,
+    mean_metrics,
     psnr,
     ssim,
     ssim_uniform,
@@ -163,7 +163,7 @@ def test_what_has_no_value_is_left_out(pair):
 
 def test_means_are_over_the_images_that_have_the_figure():
     images = [{"psnr-rgb8": 30.0, "psnr-rgb8-inside": 20.0}, {"psnr-rgb8": 50.0}]
-    assert mean_figures(images) == {"psnr-rgb8": 40.0, "psnr-rgb8-inside": 20.0}
+    assert mean_metrics(images) == {"psnr-rgb8": 40.0, "psnr-rgb8-inside": 20.0}
     assert counts(images) == {"psnr-rgb8": 2, "psnr-rgb8-inside": 1}
 
 

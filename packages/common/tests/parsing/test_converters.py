@@ -202,7 +202,7 @@ def test_the_command_tells_what_is_wrong(tmp_path):
     answer = run.invoke(command, ["lapa", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
     assert answer.exit_code == 1 and f"Error: {tmp_path / 'none'}: no such folder" in answer.output
     answer = run.invoke(command, ["lapa", str(tmp_path), "--out", str(tmp_path / "out")])
-    assert answer.exit_code == 1 and "holds no pictures laid out as lapa is published" in answer.output
+    assert answer.exit_code == 1 and "no images in the published layout of lapa" in answer.output
     picture(tmp_path / "x_image.png")
     grey(tmp_path / "x_label.png", np.zeros((9, 20)))
     answer = run.invoke(command, ["helen-relabelled", str(tmp_path), "--out", str(tmp_path / "out")])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from retouch_common.parsing.labels import CLASSES, NUM_CLASSES
-from retouch_common.parsing.metrics import PARTS, confusion, figures
+from retouch_common.parsing.metrics import PARTS, confusion, segmentation_metrics
 
 
 def test_counted_by_hand():
@@ -13,7 +13,7 @@ def test_counted_by_hand():
     matrix = confusion(found, truth)
     assert matrix[0, 0] == 3 and matrix[0, 1] == 1 and matrix[1, 1] == 2 and matrix[1, 0] == 1 and matrix[10, 10] == 1
     assert matrix.sum() == 8
-    measured = figures(matrix)
+    measured = segmentation_metrics(matrix)
     assert measured["pixel_accuracy"] == pytest.approx(6 / 8)
     assert measured["class_accuracy"] == pytest.approx((3 / 4 + 2 / 3 + 1) / 3)
     assert measured["miou"] == pytest.approx((3 / 5 + 2 / 4 + 1) / 3)
@@ -25,14 +25,14 @@ def test_counted_by_hand():
 def test_helen_does_not_mind_left_and_right_nor_which_lip():
     truth = np.array([2, 2, 3, 4, 5, 6, 7, 8, 9, 1, 10])
     found = np.array([3, 2, 2, 5, 5, 6, 9, 7, 9, 10, 1])
-    measured = figures(confusion(found, truth))
+    measured = segmentation_metrics(confusion(found, truth))
     assert measured["f1_helen"] == 1
     assert measured["f1_brow_right"] == 0 and measured["f1_hair"] == 0
 
 
 def test_helen_counts_pixels_of_all_parts_together():
     truth, found = np.array([2, 2, 6, 0]), np.array([2, 0, 6, 6])
-    assert figures(confusion(found, truth))["f1_helen"] == pytest.approx(2 * 2 / (3 + 3))
+    assert segmentation_metrics(confusion(found, truth))["f1_helen"] == pytest.approx(2 * 2 / (3 + 3))
 
 
 def test_agrees_with_torchmetrics():
@@ -48,7 +48,7 @@ def test_agrees_with_torchmetrics():
     found = torch.where(torch.rand(truth.shape, generator=generator) < 0.7, truth, truth.roll(1, 0))
     matrix = confusion(found, truth)
     np.testing.assert_array_equal(matrix, multiclass_confusion_matrix(found, truth, NUM_CLASSES).numpy())
-    measured = figures(matrix)
+    measured = segmentation_metrics(matrix)
     f1 = multiclass_f1_score(found, truth, NUM_CLASSES, average="none").tolist()
     for name, value in zip(CLASSES, f1, strict=True):
         assert measured[f"f1_{name}"] == pytest.approx(value, abs=1e-6)
@@ -66,4 +66,4 @@ def test_other_shapes_and_classes_are_refused():
 
 
 def test_nothing_is_no_number():
-    assert np.isnan(figures(np.zeros((11, 11)))["pixel_accuracy"])
+    assert np.isnan(segmentation_metrics(np.zeros((11, 11)))["pixel_accuracy"])

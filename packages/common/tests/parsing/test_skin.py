@@ -99,5 +99,5 @@ def test_parts_of_the_mask_are_those_of_the_whole(
 def test_a_picture_without_a_face_is_refused_by_its_shape_only(segmenter: SkinSegmenter) -> None:
     grey = segmenter(np.full((64, 64, 3), 0.5, np.float32))
     assert grey.shape == (segmenter.size, segmenter.size) and grey.min() >= 0 and grey.max() <= 1
-    with pytest.raises(ValueError, match="a face is a square picture"):
+    with pytest.raises(ValueError, match="a face is a square image"):
         segmenter(np.zeros((64, 32, 3), np.float32))

@@ -40,7 +40,7 @@ class LineTask(Task):
         with self.runner.micro_step(self.model, self.other):
             loss = (self.model(batch["x"] + 0.1 * torch.randn(2, 1)) - batch["y"]).square().mean()
             self.runner.backward(loss + self.other(batch["x"]).square().mean())
-        return self.apply_gradients(step, {"loss": loss}, resting=("other",) if step % 2 else ())
+        return self.apply_gradients(step, {"loss": loss}, skip=("other",) if step % 2 else ())
 
     def validate(self):
         self.validated.append(self.averaged)

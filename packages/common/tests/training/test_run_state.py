@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from retouch_common.training.config import TrainConfig
-from retouch_common.training.run_state import FREE_FIELDS, MENDING_FIELDS, refuse_other_run, set_base_rates
+from retouch_common.training.run_state import FREE_FIELDS, RECOVERY_FIELDS, refuse_other_run, set_base_rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ def test_a_longer_run_is_the_same_run_and_options_that_were_added_have_their_def
 def test_another_learning_rate_is_another_run_but_may_mend_an_unfinished_one(caplog):
     with pytest.raises(ValueError, match=r"run holds a run with train.lr=0.1, now 0.2"):
         refuse_other_run(SAVED, asked(lr=0.2), Path("run"))
-    refuse_other_run(SAVED, asked(lr=0.2), Path("run"), free=FREE_FIELDS | MENDING_FIELDS)
+    refuse_other_run(SAVED, asked(lr=0.2), Path("run"), free=FREE_FIELDS | RECOVERY_FIELDS)
     assert "run resumes with train.lr=0.2 instead of 0.1" in caplog.text
 
 

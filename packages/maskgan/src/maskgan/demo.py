@@ -50,7 +50,7 @@ def main(folder: str = "outputs/demo", weights: MaskGAN | str | os.PathLike[str]
         rows.append({name: torch.from_numpy(image).permute(2, 0, 1) for name, image in images.items()})
     save_sheet(out / "astronaut.png", rows, max_side=320)
     error = np.square(portrait.as_it_is - portrait.image).mean()
-    print(f"drawn as she is: PSNR {-10 * np.log10(error):.2f} dB, the aligned face, float RGB")
+    print(f"reconstruction: PSNR {-10 * np.log10(error):.2f} dB, the aligned face, float RGB")
     print(f"The images are in {out}; look at astronaut.png first.")
 
 

@@ -21,7 +21,7 @@ from retouch_common.devices import resolve_device
 from retouch_common.files import sha256
 from retouch_common.metrics.distribution import FID, FrechetDistance
 from retouch_common.metrics.evaluation import console, draw_table, write_evaluation
-from retouch_common.metrics.quality import mean_figures, psnr, quantise, ssim
+from retouch_common.metrics.quality import mean_metrics, psnr, quantise, ssim
 from retouch_common.parsing.labels import coloured
 from retouch_common.parsing.model import BUNDLED as PARSERS
 from retouch_common.parsing.model import ParsingUNet
@@ -89,7 +89,7 @@ class Row:
 
     def means(self) -> dict[str, float]:
         """Return every metric's mean over the faces that have it, by the table's titles."""
-        found = mean_figures(self.reconstruction)
+        found = mean_metrics(self.reconstruction)
         if self.agreement:
             found["agreement"] = float(np.mean(self.agreement))
         return found | self.distances
@@ -283,7 +283,7 @@ def _distance_note(distance: FrechetDistance) -> str:
         return f"{distance.description}, real: the faces of the training split"
     return (
         "judge distance: Fréchet distance in the deepest features of the judge, averaged over the face, "
-        f"{distance.pictures} pictures a set, real: the faces of the training split; it is not FID"
+        f"{distance.images} images a set, real: the faces of the training split; it is not FID"
     )
 
 

@@ -126,7 +126,7 @@ def initialise(module: nn.Module, norm: Norm) -> None:
                 last.weight.mul_(0.1)
 
 
-def num_halvings(size: int, smallest: int) -> int:
+def num_downsamplings(size: int, smallest: int) -> int:
     """Return how often ``size`` is halved to reach ``smallest``.
 
     Raises:

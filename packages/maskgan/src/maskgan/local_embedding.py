@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from maskgan.components import COMPONENTS, Component
 from maskgan.config import ModelConfig, Norm, Upsampling
-from maskgan.layers import ToImage, convolution, downsample, num_halvings, res_blocks, upsample
+from maskgan.layers import ToImage, convolution, downsample, num_downsamplings, res_blocks, upsample
 
 FACE = Component("face", "face", tuple(name for part in COMPONENTS for name in part.classes), 256, 256, (128, 128))
 """The whole face, which section 4.1's setting 1 encodes at once."""
@@ -56,13 +56,13 @@ class Layout:
     def of(cls, component: Component, config: ModelConfig) -> "Layout":
         """Return the layout of a component's networks in a model."""
         bottom = component.bottom or (config.code_grid or 2,) * 2
-        num_down = num_halvings(component.size(config.size)[0] // config.fold, bottom[0])
+        num_down = num_downsamplings(component.size(config.size)[0] // config.fold, bottom[0])
         return cls(
             code=config.code[COMPONENTS.index(component) if component in COMPONENTS else -1],
             bottom=bottom,
             is_map=bool(config.code_grid),
             num_down=num_down,
-            num_up=num_halvings(component.feature_size(config.size)[0], bottom[0]),
+            num_up=num_downsamplings(component.feature_size(config.size)[0], bottom[0]),
             widths=tuple(min(config.width * 2**level, config.max_width) for level in range(max(1, num_down))),
             features=config.features,
             fold=config.fold,

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from maskgan.components import FEATURE_STRIDE
 from maskgan.config import Norm, Upsampling
-from maskgan.layers import convolution, downsample, num_halvings, outer_kernel, res_blocks, upsample
+from maskgan.layers import convolution, downsample, num_downsamplings, outer_kernel, res_blocks, upsample
 
 
 def mask_widths(width: int, fold: int) -> list[int]:
     """Return the channels of E_m's features, finest first; ``width`` is the coarsest's."""
-    scales = num_halvings(FEATURE_STRIDE, fold)
+    scales = num_downsamplings(FEATURE_STRIDE, fold)
     return [max(4, width >> (scales - level)) for level in range(scales + 1)]
 
 

@@ -249,6 +249,6 @@ class MaskGAN(Pretrained):
         side = self.config.size
         if tuple(image.shape[1:]) != (3, side, side) or labels.shape != image[:, 0].shape:
             raise ValueError(
-                f"pictures must be (N, 3, {side}, {side}) and labels (N, {side}, {side}), "
+                f"images must be (N, 3, {side}, {side}) and labels (N, {side}, {side}), "
                 f"not {tuple(image.shape)} and {tuple(labels.shape)}"
             )

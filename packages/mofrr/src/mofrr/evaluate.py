@@ -91,7 +91,7 @@ class Evaluation:
         return {
             **self.header,
             "router": self.right,
-            "experts at work": self.active,
+            "active experts": self.active,
             "similarity": {row: similarities.as_json() for row, similarities in self.similarity.items()},
             "kinds": {name: measured.as_json() for name, measured in self.kinds.items()},
         }
@@ -277,7 +277,7 @@ def show(result: Evaluation) -> None:
         }
         screen.print(draw_table(metric, rows, [(kind, kind, style) for kind in kinds]))
     if result.right:
-        accuracy = {"right answers": result.right}
+        accuracy = {"accuracy": result.right}
         screen.print(draw_table("router", accuracy, [(name, name, ".1%") for name in result.right]))
     if result.similarity:
         summary = {

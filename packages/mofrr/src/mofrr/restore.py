@@ -22,7 +22,7 @@ from retouch_common.faces.face import Face
 from retouch_common.files import sha256
 from retouch_common.inference.face_plan import plan_faces, squares_in
 from retouch_common.inference.faces import ChangedFace, changed_face_rows, changed_image, face_change, run_on_faces
-from retouch_common.inference.names import REPORT, REPORT_PICTURES, sibling_path
+from retouch_common.inference.names import REPORT, REPORT_IMAGES, sibling_path
 from retouch_common.inference.photos import PhotoOptions, face_parts, open_photo, require_strength, write_photo
 from retouch_common.inference.workers import Work
 from retouch_common.photo.sources import ArraySource, RowSource
@@ -83,7 +83,7 @@ class RestoreOptions(PhotoOptions):
     @property
     def companions(self) -> tuple[str, ...]:
         """Endings of the report."""
-        return (REPORT, REPORT_PICTURES) if self.report else ()
+        return (REPORT, REPORT_IMAGES) if self.report else ()
 
 
 class Restorer:
@@ -235,7 +235,7 @@ class Restorer:
         for face in faces:
             views = {"as given": (face.images["restored"] - face.change).clip(0, 1), **face.images}
             rows.append({name: torch.from_numpy(view).permute(2, 0, 1) for name, view in views.items()})
-        save_sheet(sibling_path(target, REPORT_PICTURES), rows)
+        save_sheet(sibling_path(target, REPORT_IMAGES), rows)
 
 
 def _description_of(photo: Path) -> dict[str, Any]:

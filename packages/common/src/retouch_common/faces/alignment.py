@@ -176,7 +176,7 @@ def whole_square(height: int, width: int) -> FaceSquare:
         ValueError: If the image is not square.
     """
     if height != width:
-        raise ValueError(f"an aligned face is a square picture, not one of {width}x{height} pixels")
+        raise ValueError(f"an aligned face is a square image, not one of {width}x{height} pixels")
     return FaceSquare((width / 2, height / 2), float(width), feather=0.0)
 
 

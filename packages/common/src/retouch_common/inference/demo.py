@@ -62,7 +62,7 @@ def retouch_astronaut(
         rows.append(row)
     save_sheet(out / "astronaut.png", rows, max_side=640)
     _print_table({name: outputs})
-    print(f"\nThe pictures are in {out}; look at astronaut.png first.")
+    print(f"\nImages are in {out}; look at astronaut.png first.")
 
 
 def compare(folder: str | Path, papers: Sequence[str]) -> None:

@@ -100,5 +100,5 @@ def squares_in(
     if faces is None:
         faces = detect_faces(image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8))
         if not faces:
-            raise ValueError("no face was found; say where it is with faces=, or aligned=True if it fills the picture")
+            raise ValueError("no face was found; say where it is with faces=, or aligned=True if it fills the image")
     return [frame(face, height, width) for face in faces]

@@ -7,11 +7,11 @@ from pathlib import Path
 COMPARISON, MASK = ".compare.jpg", ".mask.png"
 ATTENTION_COARSE, ATTENTION_REFINED = ".attention-coarse.png", ".attention-refined.png"
 DAMAGED = ".damaged.png"
-REPORT, REPORT_PICTURES = ".report.json", ".report.png"
+REPORT, REPORT_IMAGES = ".report.json", ".report.png"
 RECIPE, CHANGE = ".recipe.json", ".change.tif"
 LABELS, ALIGNED, OVERLAY = ".labels.png", ".aligned.png", ".overlay.png"
 COMPANION_ENDINGS = (
-    COMPARISON, MASK, ATTENTION_COARSE, ATTENTION_REFINED, DAMAGED, REPORT, REPORT_PICTURES, LABELS, ALIGNED, OVERLAY,
+    COMPARISON, MASK, ATTENTION_COARSE, ATTENTION_REFINED, DAMAGED, REPORT, REPORT_IMAGES, LABELS, ALIGNED, OVERLAY,
     CHANGE,
 )  # fmt: skip
 """Endings of all companions; a folder does not stand for such images."""

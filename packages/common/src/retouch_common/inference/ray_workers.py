@@ -114,7 +114,7 @@ def _outcomes(
 
 
 class _Ledger:
-    """What became of the photographs of unfinished blocks."""
+    """Results of the photographs of unfinished blocks."""
 
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()

@@ -59,7 +59,7 @@ class Task:
 
 
 class Outcome(NamedTuple):
-    """What became of a photograph: ``reason`` of a failure, else faces, share of changed pixels; seconds."""
+    """Result of processing a photograph: ``reason`` of a failure, else faces, share of changed pixels; seconds."""
 
     reason: str | None
     faces: int | None = None

@@ -44,14 +44,14 @@ class FrechetDistance:
         self.metric.update(levels[None], real=real)
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """Number of images in the smaller set."""
         return int(min(self.metric.real_features_num_samples, self.metric.fake_features_num_samples))
 
     def value(self) -> float:
         """Return the distance; ValueError if one of the sets has fewer than two images."""
-        if self.pictures < 2:
-            raise ValueError(f"a Fréchet distance needs at least two pictures in each set, not {self.pictures}")
+        if self.images < 2:
+            raise ValueError(f"a Fréchet distance needs at least two images in each set, not {self.images}")
         return max(0.0, float(self.metric.compute()))
 
 
@@ -93,11 +93,11 @@ class FID(FrechetDistance):
         """Implementation and number of images, to report beside the metric."""
         from importlib.metadata import version
 
-        few = f"; strongly biased below {FEW} pictures" if self.pictures < FEW else ""
+        few = f"; strongly biased below {FEW} images" if self.images < FEW else ""
         return (
             f"FID: torchmetrics {version('torchmetrics')} with torch-fidelity {version('torch-fidelity')}, "
             f"Inception {INCEPTION_SHA256[:8]}, 2048 features, antialiased to 299 x 299, "
-            f"{self.pictures} pictures a set{few}"
+            f"{self.images} images a set{few}"
         )
 
 

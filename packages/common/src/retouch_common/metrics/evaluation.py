@@ -19,7 +19,7 @@ from retouch_common.data.pairs import ImagePairs
 from retouch_common.files import refuse_existing, write_atomically
 from retouch_common.losses.region import CHANGED_LEVELS
 from retouch_common.metrics.protocols import METRICS, PROTOCOLS
-from retouch_common.metrics.quality import LPIPS, LPIPSUnavailable, counts, mean_figures, quantise, true_mask
+from retouch_common.metrics.quality import LPIPS, LPIPSUnavailable, counts, mean_metrics, quantise, true_mask
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,7 +129,7 @@ class Measured:
 
     def means(self, row: str) -> dict[str, float]:
         """Return each metric's mean over the images that have it."""
-        return mean_figures([image[row] for image in self.images])
+        return mean_metrics([image[row] for image in self.images])
 
     def hardest(self, share: float = HARD_SHARE) -> Measured:
         """Return the subset of pairs whose raw photographs have the lowest PSNR: a ``share`` of them, at least one."""
@@ -164,7 +164,7 @@ class Measured:
             number = len(self.images)
             lines.append(f"inside: mean over {number - empty} of {number} pairs; the others' masks are empty")
         if self.clean:
-            own = mean_figures([image[last] for image in self.clean])
+            own = mean_metrics([image[last] for image in self.clean])
             psnr = next(own[protocol.psnr] for protocol in PROTOCOLS.values() if protocol.psnr in own)
             lines.append(
                 f"not in the table: {len(self.clean)} pairs whose target equals raw; there the output reaches "

@@ -171,7 +171,7 @@ class LPIPS:
         return float(self.network(a, b, normalize=True))
 
 
-def mean_figures(images: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def mean_metrics(images: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return each metric's mean over the images that have it; :func:`counts` says how many do."""
     number = counts(images)
     return {name: sum(image[name] for image in images if name in image) / number[name] for name in number}

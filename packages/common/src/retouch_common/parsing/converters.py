@@ -100,7 +100,7 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
         raise ValueError(f"{source}: no such folder")
     items = list(KINDS[kind](source))
     if not items:
-        raise ValueError(f"{source}: holds no pictures laid out as {kind} is published")
+        raise ValueError(f"{source}: no images in the published layout of {kind}")
     _by_name(((item.split, item.name), item.picture) for item in items)
     left_out = []
     with progress_bar(unit="pictures") as bar:

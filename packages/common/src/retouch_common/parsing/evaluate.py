@@ -16,7 +16,7 @@ from retouch_common.faces.mesh import landmarks_from_mesh
 from retouch_common.parsing.data import open_data
 from retouch_common.parsing.labels import CLASSES, NUM_CLASSES
 from retouch_common.parsing.meshes import labels_from_mesh
-from retouch_common.parsing.metrics import confusion, figures
+from retouch_common.parsing.metrics import confusion, segmentation_metrics
 from retouch_common.parsing.parser import FaceParser
 
 MESH_PARTS = {
@@ -44,7 +44,7 @@ def evaluate(
         device: "auto", "cpu" or "cuda".
 
     Returns:
-        The metrics of :func:`retouch_common.parsing.metrics.figures` over all pixels, and the number of "faces".
+        The metrics of :func:`retouch_common.parsing.metrics.segmentation_metrics` over all pixels, and the number of "faces".
 
     Raises:
         ValueError: Unusable weights, data or options.
@@ -56,7 +56,7 @@ def evaluate(
         sample = faces[index]
         image = sample["image"].permute(1, 2, 0).contiguous().numpy()
         matrix += confusion(parser(image), sample["labels"])
-    return {"faces": len(faces), **figures(matrix)}
+    return {"faces": len(faces), **segmentation_metrics(matrix)}
 
 
 def mesh_f1(parser: FaceParser, portraits: Iterable[Path]) -> dict[str, float]:

@@ -43,7 +43,7 @@ def confusion(predicted: np.ndarray | Tensor, truth: np.ndarray | Tensor) -> np.
     return counts.reshape(NUM_CLASSES, NUM_CLASSES)
 
 
-def figures(matrix: np.ndarray) -> dict[str, float]:
+def segmentation_metrics(matrix: np.ndarray) -> dict[str, float]:
     """Return all metrics of a confusion matrix (11, 11) whose rows are the truth.
 
     Returns:

@@ -82,7 +82,7 @@ class SkinSegmenter:
             clothes, background and other people, smooth in between.
         """
         if face.ndim != 3 or face.shape[0] != face.shape[1]:
-            raise ValueError(f"a face is a square picture (S, S, 3), not {face.shape}")
+            raise ValueError(f"a face is a square image (S, S, 3), not {face.shape}")
         if face.shape[0] != self.size:
             face = resize(face, self.size, self.size, antialias=True)
         likely = self.parser.probabilities(face)

@@ -83,7 +83,7 @@ def _before_background(image: np.ndarray, template: Template) -> tuple[FaceGeome
     geometry = geometry_from_template(template, *image.shape[:2])
     background = plain_background(image, geometry)
     if background.mean() < 0.02:
-        raise NotPlain("its background is not plain, so where hair ends cannot be told")
+        raise NotPlain("its background is not plain, so where hair ends cannot be determined")
     return geometry, background
 
 

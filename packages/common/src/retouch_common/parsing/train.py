@@ -15,7 +15,7 @@ from retouch_common.parsing.data import find_pairs, open_data
 from retouch_common.parsing.evaluate import MESH_PARTS, mesh_f1
 from retouch_common.parsing.labels import COLOURS, NUM_CLASSES
 from retouch_common.parsing.losses import dice_loss, parsing_loss
-from retouch_common.parsing.metrics import confusion, figures
+from retouch_common.parsing.metrics import confusion, segmentation_metrics
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.training import fit
@@ -106,7 +106,10 @@ class ParsingTask(Task):
                 matrix += confusion(found, batch["labels"])
                 if first < SHOWN_BATCHES * VALIDATION_BATCH:
                     rows += [_row(*triple) for triple in zip(batch["image"], batch["labels"], found, strict=True)][::2]
-            measured |= {f"{name}_loss": loss, **{f"{name}_{key}": value for key, value in figures(matrix).items()}}
+            measured |= {
+                f"{name}_loss": loss,
+                **{f"{name}_{key}": value for key, value in segmentation_metrics(matrix).items()},
+            }
         if self.meshed:
             found_parts = mesh_f1(FaceParser(model, str(self.runner.device)), self.meshed)
             measured |= {f"mesh_f1_{name}": value for name, value in found_parts.items()}

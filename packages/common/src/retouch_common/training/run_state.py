@@ -25,7 +25,7 @@ from retouch_common.training.state import (
 # May differ in a resumed run: its length, and what changes neither weights nor data.
 FREE_FIELDS = frozenset({"steps", "workers", "log_every", "sheet_every", "checkpoint_every"})
 # May also differ, with a warning, while a run is unfinished: remedies for one that ran into NaN.
-MENDING_FIELDS = frozenset({"lr", "clip", "precision"})
+RECOVERY_FIELDS = frozenset({"lr", "clip", "precision"})
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class RunState:
             if (out / "weights").exists():
                 raise ValueError(f"{out} holds weights but no checkpoint to resume from; choose another --out")
             return 0
-        free = FREE_FIELDS | MENDING_FIELDS if found.step < self.config.train.steps else FREE_FIELDS
+        free = FREE_FIELDS | RECOVERY_FIELDS if found.step < self.config.train.steps else FREE_FIELDS
         refuse_other_run(found.meta["config"], self.config, out, free=free)
         before = found.meta.get("data")  # runs of earlier releases have no fingerprint
         if before and self.data and before != self.data:
@@ -161,7 +161,7 @@ def refuse_other_run(saved: Mapping[str, Any], config: Any, out: Path, *, free: 
         saved: Options of the run by section; missing ones count as defaults.
         config: The present configuration, a dataclass of sections.
         out: Run directory, for the message.
-        free: Options that may differ; those in ``MENDING_FIELDS`` with a warning.
+        free: Options that may differ; those in ``RECOVERY_FIELDS`` with a warning.
 
     Raises:
         ValueError: Another option differs; names it.
@@ -177,5 +177,5 @@ def refuse_other_run(saved: Mapping[str, Any], config: Any, out: Path, *, free: 
                     f"{out} holds a run with {section}.{name}={before[name]}, now {value} is asked for; "
                     "choose another --out, or repeat the command that started the run"
                 )
-            if name in MENDING_FIELDS:
+            if name in RECOVERY_FIELDS:
                 logger.warning("%s resumes with %s.%s=%s instead of %s", out, section, name, value, before[name])

@@ -157,15 +157,13 @@ class Task(ABC):
             for name, value in moved.items()
         }
 
-    def apply_gradients(
-        self, step: int, losses: dict[str, Tensor], *, resting: Collection[str] = ()
-    ) -> dict[str, Tensor]:
+    def apply_gradients(self, step: int, losses: dict[str, Tensor], *, skip: Collection[str] = ()) -> dict[str, Tensor]:
         """Check and clip gradients, step optimisers and schedules, update the moving average.
 
         Args:
             step: Number of the step.
             losses: Losses of this process.
-            resting: Networks that take no step; their gradients are dropped.
+            skip: Networks that take no step; their gradients are dropped.
 
         Returns:
             The losses averaged over processes, and ``gradient_norm`` of the kept network where gradients are clipped.
@@ -179,7 +177,7 @@ class Task(ABC):
             kept = self.networks[self.kept], self.optimizers[self.kept]
             means["gradient_norm"] = self.runner.clip(kept[0], self.config.train.clip, kept[1])
         for name, optimizer in self.optimizers.items():
-            if name not in resting:
+            if name not in skip:
                 optimizer.step()
                 self.schedulers[name].step()
             optimizer.zero_grad()
