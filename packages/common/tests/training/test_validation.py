@@ -1,26 +1,41 @@
-"""Which samples of a validation set are measured."""
+"""Which samples of a validation set are measured, and where."""
 
+import math
 import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+import torch
+from retouch_common.losses.region import CHANGED_LEVELS
 from retouch_common.training import validation
-from torch import Tensor
+
+GREY = torch.tensor([[[0.5]]])
 
 
 class Images:
     """A data set of ``number`` images, ``different`` samples of which differ."""
 
-    def __init__(self, number, different):
-        self.number, self.different, self.asked = number, different, []
+    def __init__(self, number, different, raw=GREY):
+        self.number, self.different, self.raw, self.asked = number, different, raw, []
 
     def __len__(self):
         return self.number
 
     def __getitem__(self, index):
         self.asked.append(index)
-        return {"raw": Tensor([[[0.5]]]).expand(3, 8, 8), "target": Tensor([[[0.5]]]).expand(3, 8, 8)}
+        return {"raw": self.raw.expand(3, 8, 8), "target": GREY.expand(3, 8, 8)}
+
+
+def measured(data):
+    """Metrics of a network that returns its input."""
+    network = SimpleNamespace(training=False, eval=lambda: None, train=lambda mode: None)
+    task = SimpleNamespace(
+        validation=data, averaged=network, to_device=lambda batch: batch, runner=SimpleNamespace(autocast=nullcontext)
+    )
+    return validation.validate_pairs(
+        task, lambda model, raw: raw, lambda output: {"output": output}, lambda raw, target, output: {"raw": raw[0]}
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,12 +48,12 @@ class Images:
 )
 def test_no_sample_is_measured_twice_and_all_images_count(number, different, expected):
     data = Images(number, different)
-    network = SimpleNamespace(training=False, eval=lambda: None, train=lambda mode: None)
-    task = SimpleNamespace(
-        validation=data, averaged=network, to_device=lambda batch: batch, runner=SimpleNamespace(autocast=nullcontext)
-    )
-    metrics, rows = validation.validate_pairs(
-        task, lambda model, raw: raw, lambda output: {"output": output}, lambda raw, target, output: {"raw": raw[0]}
-    )
+    metrics, rows = measured(data)
     assert data.asked == expected
     assert metrics["val_psnr_identity"] == metrics["val_psnr_output"] and len(rows) == validation.SHEET_ROWS
+
+
+def test_inside_the_mask_is_what_differs_by_more_than_the_metrics_levels():
+    levels = torch.tensor([CHANGED_LEVELS, CHANGED_LEVELS + 1]).repeat(4)
+    metrics, _ = measured(Images(1, 1, GREY + levels / 255))
+    assert metrics["val_psnr_identity_inside"] == pytest.approx(20 * math.log10(255 / (CHANGED_LEVELS + 1)), abs=1e-3)

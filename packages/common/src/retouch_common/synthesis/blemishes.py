@@ -61,7 +61,6 @@ NOTHING_KEPT: dict[str, Any] = {
 
 SOFTENED = 0.25  # share of pairs whose blemishes are blurred, as by a lens
 SMALLEST, LARGEST = 0.7, 32.0  # radii of single spots; areas are up to nine times as large
-MASK_THRESHOLD = 2.0 / 255.0  # a pixel belongs to the mask if a channel differs by more than this
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,10 @@ class BlemishPair:
     Attributes:
         raw: (H, W, 3) float32 in [0, 1], with blemishes.
         target: The same without; moles, freckles and hair are in both.
-        mask: (H, W) float32, 1 where they differ by more than the threshold.
     """
 
     raw: np.ndarray
     target: np.ndarray
-    mask: np.ndarray
 
 
 class BlemishSynthesizer:
@@ -107,11 +104,11 @@ class BlemishSynthesizer:
         places = np.flatnonzero(skin > 0.4)
         target = image.astype(np.float32, copy=True)
         if len(places) < 30:
-            return BlemishPair(target.copy(), target, np.zeros(skin.shape, dtype=np.float32))
+            return BlemishPair(target.copy(), target)
         canvas = Canvas(target, skin, light, 1.0, self.noise, self.config.red_variety)
         self._draw_kept(canvas, places, scale, generator)
         if generator.random() < self.config.clean_probability:
-            return BlemishPair(target.copy(), target, np.zeros(skin.shape, dtype=np.float32))
+            return BlemishPair(target.copy(), target)
         canvas.image = target.copy()
         self._draw_spots(canvas, places, scale, generator)
         self._draw_areas(canvas, places, scale, generator)
@@ -119,13 +116,7 @@ class BlemishSynthesizer:
         if generator.random() < SOFTENED:
             softened = gaussian_blur(raw - target, float(generator.uniform(0.5, 1.6)))
             raw = np.clip(target + softened * (skin > 0)[..., None], 0.0, 1.0)
-        return BlemishPair(raw, target, self.mask(raw, target))
-
-    def mask(self, raw: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Return (H, W) float32, 1 where a channel differs by more than MASK_THRESHOLD."""
-        difference = np.abs(raw - target)
-        largest = np.maximum(np.maximum(difference[..., 0], difference[..., 1]), difference[..., 2])
-        return (largest > MASK_THRESHOLD).astype(np.float32)
+        return BlemishPair(raw, target)
 
     def _draw_kept(self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator) -> None:
         config = self.config

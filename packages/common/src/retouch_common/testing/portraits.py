@@ -17,7 +17,7 @@ from retouch_common.synthesis.blemishes import NOTHING_KEPT, BlemishConfig, Blem
 from retouch_common.synthesis.preparation import prepare_face
 
 SIDE = 1024
-VISIBLE = 5  # 8-bit levels: a pixel whose channels differ by more belongs to the mask
+VISIBLE = 5  # 8-bit levels: a pixel whose channels differ by more belongs to the mask of evidence, in all its figures
 MIN_SHARE = 0.005  # of the pixels of an image with drawn blemishes differ visibly
 MARGIN = 2.0  # longer sides of the face
 

@@ -13,7 +13,6 @@ from retouch_common.losses.region import difference_mask
 from retouch_common.training.task import Sheet, Task
 
 SAMPLES, SHEET_ROWS = 24, 6
-MASK_THRESHOLD = 0.02  # a pixel is inside the mask if one of its channels changes by more
 
 
 @torch.no_grad()
@@ -46,7 +45,7 @@ def validate_pairs(
         raw, target = batch["raw"], batch["target"]
         with task.runner.autocast():
             output = predict(model, raw)
-        inside = difference_mask(raw, target, threshold=MASK_THRESHOLD) > 0
+        inside = difference_mask(raw, target) > 0
         for name, image in {"identity": raw, **images(output)}.items():
             if image is None:
                 continue
