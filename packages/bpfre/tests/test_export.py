@@ -67,12 +67,13 @@ def test_every_part_exports(changes, outputs, tmp_path):
     assert set(differences) == outputs and max(differences.values()) < 1e-4
 
 
-def test_a_graph_that_differs_is_not_written(exported, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("part", "change"), [("decoder.to_rgb", 0.5), ("generator.stages.32.to_rgb", torch.nan)])
+def test_a_graph_that_differs_is_not_written(exported, tmp_path, monkeypatch, part, change):
     graph = exported[1].read_bytes()
     monkeypatch.setattr(export_module, "to_onnx", lambda *args, **kwargs: graph)
     other = busy_model()
     with torch.no_grad():
-        other.decoder.to_rgb.bias.add_(0.5)
+        other.get_submodule(part).bias.add_(change)
     with pytest.raises(ValueError, match="differ by"):
         export(other, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())

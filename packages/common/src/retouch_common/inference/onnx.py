@@ -6,9 +6,11 @@ import contextlib
 import importlib.util
 import inspect
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 OPSET = 18
 AXES = ("batch", "channels", "height", "width")
+CHECK_TOLERANCE = 1e-3  # between onnxruntime and PyTorch
 
 
 def require_onnx(package: str) -> None:
@@ -31,6 +34,36 @@ def require_onnx(package: str) -> None:
         raise ValueError(
             f"exporting needs a newer torch than {torch.__version__}; install it with: pip install -U torch"
         )
+
+
+def checked_output(out: str | os.PathLike[str]) -> Path:
+    """Return the path of an ONNX file to write.
+
+    Raises:
+        ValueError: If it has another suffix or no folder.
+    """
+    out = Path(out)
+    if out.suffix.lower() != ".onnx":
+        raise ValueError(f"{out}: the output's name must end in .onnx")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out}: there is no folder {out.parent}; make it first")
+    return out
+
+
+def check_graph(graph: bytes, inputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the largest difference between each output of a graph and PyTorch's.
+
+    Raises:
+        ValueError: If one is larger than ``CHECK_TOLERANCE``.
+    """
+    found = run_onnx(graph, inputs)
+    differences = {name: float((found[name] - value).abs().max()) for name, value in expected.items()}
+    for name, difference in differences.items():
+        if not difference <= CHECK_TOLERANCE:
+            raise ValueError(
+                f"onnxruntime and PyTorch differ by {difference:.1g} in {name} on these weights; nothing was written"
+            )
+    return differences
 
 
 def to_onnx(
