@@ -32,6 +32,12 @@ LARGE = 200  # photographs of 1024 x 1024 pixels with a face, for throughput
 FULL = 10  # photographs of 6000 x 4000 pixels with a face
 SMALL = 5000  # drawn photographs of 96 x 64 pixels, for losses
 KILLED = 3  # workers
+EXPORTS = {  # file, factor by which the astronaut is enlarged, suffix of the export
+    "PNG": ("portrait.png", 1, ".png"),
+    "PNG as AVIF": ("portrait.png", 1, ".avif"),
+    "JPEG of 2560 pixels": ("large.jpg", 5, ".jpg"),
+    "TIFF of 16 bits": ("deep.tif", 1, ".tif"),
+}
 ENGINES = {"one core": ["--workers", "1"], "local": ["--workers", "2"], "ray": ["--workers", "2", "--engine", "ray"]}
 
 
@@ -253,28 +259,65 @@ def recipes() -> list[tuple[str, str]]:
 
 
 def replayed_differently() -> tuple[int, dict[str, str]]:
-    """Export the astronaut from the studio, a blemish brought back, and replay the recipe by the network's command."""
+    """Export the astronaut from the studio after steps of every kind, and replay the recipes by the commands."""
     results = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        photo = folder / "astronaut.png"
-        pyvips.Image.new_from_array(astronaut()).write_to_file(str(photo))
+        save_astronauts(folder)
         context = ToolContext(folder=folder, device="cpu")
         with TestClient(Starlette(routes=list(retouch_tool(context).routes))) as studio:
-            opened = studio.post("/api/photos", params={"name": photo.name}, content=photo.read_bytes()).json()
-            for network, region in recipes():
-                asked = {"photo": opened["id"], "network": network, "time": "2026-01-02T03:04:05+00:00", "steps": []}
-                asked["steps"] += [{"step": "region", "value": region}, {"step": "strength", "value": 0.8}]
-                for blemish in studio.post("/api/state", json=asked).json()["blemishes"][:1]:
-                    asked["steps"].append({"step": "blemish", "at": blemish["at"], "on": False})
-                exported = studio.post("/api/export", json={**asked, "options": {"format": "png"}})
-                recipe, replayed = folder / f"{network}.{region}.recipe.json", folder / f"{network}.{region}.png"
-                recipe.write_bytes(studio.post("/api/recipe", json=asked).content)
-                script = f"from {network}.cli import retouch; retouch()"
-                command = [sys.executable, "-c", script, photo, "-o", replayed, "--recipe", recipe, "--device", "cpu"]
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                same = exported.status_code == 200 and replayed.read_bytes() == exported.content
-                results[f"{network}, {region}"] = f"{len(asked['steps'])} steps, {'same' if same else 'OTHER'} bytes"
+            for title, (file, scale, suffix) in EXPORTS.items():
+                photo = folder / file
+                opened = studio.post("/api/photos", params={"name": file}, content=photo.read_bytes()).json()
+                for network, region in recipes():
+                    asked = {"photo": opened["id"], "network": network, "time": "2026-01-02T03:04:05+00:00"}
+                    asked["steps"] = recipe_steps(studio, asked, region, scale)
+                    options = {"format": None if suffix == photo.suffix else suffix[1:]}
+                    exported = studio.post("/api/export", json={**asked, "options": options})
+                    recipe, replayed = folder / "recipe.json", folder / f"{title}.{network}.{region}{suffix}"
+                    recipe.write_bytes(studio.post("/api/recipe", json=asked).content)
+                    replay(network, photo, recipe, replayed)
+                    same = exported.status_code == 200 and replayed.read_bytes() == exported.content
+                    steps = f"{len(asked['steps'])} steps, {'same' if same else 'OTHER'} bytes"
+                    results[f"{title}, {network}, {region}"] = steps
     if not results:
         raise NotMeasured("no network of the Retouch tool is installed")
     return sum("OTHER" in result for result in results.values()), results
+
+
+def replay(network: str, photo: Path, recipe: Path, target: Path) -> None:
+    """Run a network's command with a recipe."""
+    script = f"from {network}.cli import retouch; retouch()"
+    command = [sys.executable, "-c", script, photo, "-o", target, "--recipe", recipe, "--device", "cpu"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def save_astronauts(folder: Path) -> None:
+    """Write the photographs of ``EXPORTS``."""
+    portrait = pyvips.Image.new_from_array(astronaut())
+    portrait.write_to_file(str(folder / "portrait.png"))
+    portrait.resize(5).write_to_file(str(folder / "large.jpg"), Q=92)
+    deep = pyvips.Image.new_from_array(astronaut().astype(np.uint16) * 257)
+    deep.copy(interpretation="rgb16").write_to_file(str(folder / "deep.tif"))
+
+
+def recipe_steps(studio: TestClient, asked: dict, region: str, scale: int) -> list[dict]:
+    """Return one of every kind of step: another face framed over hers, a third switched off, places, brushes."""
+
+    def scaled(*values: float) -> list[float]:
+        return [scale * value for value in values]
+
+    steps = [{"step": "region", "value": region}, {"step": "strength", "value": 0.8}]
+    steps += [{"step": "add_face", "box": scaled(*box)} for box in ((188, 64, 80, 104), (380, 40, 60, 70))]
+    found = studio.post("/api/state", json={**asked, "steps": steps}).json()
+    if not found["blemishes"]:
+        raise NotMeasured(f"{asked['network']} changes no place of the astronaut")
+    place = found["blemishes"][0]
+    return [
+        *steps,
+        {"step": "face", "face": len(found["faces"]) - 1, "on": False},
+        {"step": "size", "size": "small", "on": False},
+        {"step": "blemish", "at": place["at"], "on": place["size"] == "small"},
+        {"step": "protect", "radius": scale * 9.5, "points": [scaled(200, 130), scaled(212.25, 134)]},
+        {"step": "restore", "radius": scale * 3, "points": [scaled(206, 132)]},
+    ]
