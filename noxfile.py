@@ -187,7 +187,7 @@ def fuzz(session: nox.Session) -> None:
 
     `--summary docs/evidence/fuzz.json` adds the run to the evidence.
     """
-    session.install("-e", "packages/common", "tifffile>=2024.8")
+    session.install("-e", "packages/common[heif,jxl,raw]", "tifffile>=2024.8")
     session.run("python", ".ci/fuzz.py", *session.posargs, env=ENVIRONMENT)
 
 

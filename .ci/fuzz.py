@@ -7,9 +7,9 @@ pillow-heif or rawpy, in another child) finds in the mutated file, or in the sou
 mutated one. Crashes, hangs, exceeded limits, tracebacks, wrong outputs
 and leftovers are failures.
 
-A case is determined by the seed, its number and which extras are installed. Files that failed are saved; `--seed S --only NUMBER` repeats one.
-`--summary docs/evidence/fuzz.json` adds the run to that file: how many files of each kind ended how, the largest use of
-time and memory, the limits, the commit and the versions.
+A case is determined by the seed, its number and which extras are installed. Files that failed are saved;
+`--seed S --only NUMBER` repeats one. `--summary docs/evidence/fuzz.json` adds the run to that file: how many files of
+each kind ended how, the largest use of time and memory, the limits, the commit and the versions.
 """
 
 from __future__ import annotations

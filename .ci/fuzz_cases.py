@@ -1,7 +1,11 @@
-"""Cases of the fuzzer: photographs of every format, drawn, and mutations of their files."""
+"""Cases of the fuzzer: photographs of every format, drawn, and mutations of their files.
+
+HEIC, JPEG XL and camera raw (DNG) are among them where their extras are installed.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -16,23 +20,34 @@ GAIN_MAP_XMP = XMP.replace(
     b"/></x", b'><rdf:Description xmlns:g="http://ns.adobe.com/hdr-gain-map/1.0/" g:Version="1.0"/></rdf:RDF></x'
 )
 _XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"
+OUTPUTS = (".tif", ".png", ".jpg", ".webp", ".avif")
 INTERESTING = (0, 1, 2, 3, 4, 7, 8, 16, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A mutated file, and the sound one."""
+    """A mutated file, the sound one, and the suffix of the output."""
 
     number: int
     kind: str
     data: bytes
     sound: bytes
+    output: str = ".tif"
 
     @property
     def name(self) -> str:
         """File name."""
         suffix = {"jpeg": ".jpg", "tiff": ".tif"}.get(family := self.kind.split("-")[0], f".{family}")
         return f"{self.number}-{self.kind}{suffix}"
+
+
+def outputs(kind: str) -> tuple[str, ...]:
+    """Return the suffixes of the formats that hold photographs of a kind."""
+    if kind.endswith("cmyk"):
+        return ".tif", ".jpg"
+    if kind == "avif-12":
+        return ".tif", ".png", ".avif"
+    return OUTPUTS[:2] if kind.endswith(("10", "16")) or kind == "dng" else OUTPUTS
 
 
 def drawn(dtype: type = np.uint8) -> np.ndarray:
@@ -82,7 +97,74 @@ def sound_files() -> dict[str, bytes]:
         "avif-8": picture.heifsave_buffer(compression="av1", Q=90, effort=1, subsample_mode="off"),
         "avif-12": picture16.heifsave_buffer(compression="av1", Q=90, effort=1, bitdepth=12),
     }
-    return files | _with_metadata(pixels)
+    if pyvips.type_find("VipsOperation", "uhdrsave"):
+        files["jpeg-gainmap"] = (picture.colourspace("scrgb") * 2.5).copy(interpretation="scrgb").uhdrsave_buffer(Q=90)
+    files |= _with_metadata(pixels)
+    for made in (_heic_files, _jpegxl_files, _raw_files):
+        with contextlib.suppress(ImportError):  # the extra is not installed
+            files |= made(pixels, deep)
+    return files
+
+
+def _heic_files(pixels: np.ndarray, deep: np.ndarray) -> dict[str, bytes]:
+    import pillow_heif
+
+    exif = Image.Exif()
+    exif[271], exif[274] = "Maker", 6
+    files = {}
+    for kind, mode, levels, info in (
+        ("heic-8", "RGB", pixels, {}),
+        ("heic-10", "RGB;16", deep, {}),
+        ("heic-metadata", "RGB", pixels, {"exif": exif.tobytes(), "xmp": XMP}),
+    ):
+        target, image = io.BytesIO(), pillow_heif.from_bytes(mode, (WIDTH, HEIGHT), levels.tobytes())
+        image.info.update(info)
+        image.save(target, quality=90, chroma=444)
+        files[kind] = target.getvalue()
+    return files
+
+
+def _jpegxl_files(pixels: np.ndarray, deep: np.ndarray) -> dict[str, bytes]:
+    import pillow_jxl
+
+    jpeg = io.BytesIO()
+    Image.fromarray(pixels).save(jpeg, "JPEG", quality=90)
+    encode = pillow_jxl.Encoder("RGB", lossless=True, use_container=True, num_threads=0)
+    files = {"jxl-jpeg": encode(jpeg.getvalue(), WIDTH, HEIGHT, jpeg_encode=True)}
+    for kind, levels, options in (
+        ("jxl-8", pixels, {"quality": 90}),
+        ("jxl-grey16", deep[..., 1], {"lossless": True, "xmp": XMP, "use_container": True}),
+    ):
+        target = io.BytesIO()
+        Image.fromarray(levels).save(target, "JXL", num_threads=0, **options)
+        files[kind] = target.getvalue()
+    return files
+
+
+def _raw_files(pixels: np.ndarray, deep: np.ndarray) -> dict[str, bytes]:
+    """Return a DNG with a Bayer mosaic, where rawpy reads it."""
+    import rawpy  # noqa: F401
+    import tifffile
+
+    mosaic = deep[..., 1].copy()
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = deep[::2, ::2, 0], deep[1::2, 1::2, 2]
+    one = (1, 1)
+    tags = [
+        (271, 2, 0, "Maker", False),
+        (272, 2, 0, "Model", False),
+        (33421, 3, 2, (2, 2), False),
+        (33422, 1, 4, (0, 1, 1, 2), False),
+        (50706, 1, 4, (1, 4, 0, 0), False),
+        (50708, 2, 0, "Maker Model", False),
+        (50714, 4, 1, 0, False),
+        (50717, 4, 1, 65535, False),
+        (50721, 10, 9, (*one, 0, 1, 0, 1, 0, 1, *one, 0, 1, 0, 1, 0, 1, *one), False),
+        (50728, 5, 3, one * 3, False),
+        (50778, 3, 1, 21, False),
+    ]
+    target = io.BytesIO()
+    tifffile.imwrite(target, mosaic, photometric=32803, extratags=tags, metadata=None, software=False)
+    return {"dng": target.getvalue()}
 
 
 def _with_metadata(pixels: np.ndarray) -> dict[str, bytes]:
@@ -91,6 +173,7 @@ def _with_metadata(pixels: np.ndarray) -> dict[str, bytes]:
     exif.get_ifd(0x8769).update({33434: 0.01, 37500: b"maker notes" * 9, 40962: WIDTH})
     exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 29.5)})
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile[:24] + bytes(12) + profile[36:]  # without the time at which it was made
     files = {}
     for name, options in (
         ("jpeg", {"xmp": XMP, "comment": b"comment"}),
@@ -105,7 +188,7 @@ def _with_metadata(pixels: np.ndarray) -> dict[str, bytes]:
 
 
 def parts(data: bytes, kind: str) -> list[tuple[int, int]]:
-    """Return (begin, end) of the chunks, segments or boxes of a file; of TIFF those of 64 bytes."""
+    """Return (begin, end) of the chunks, segments or boxes of a file; of others those of 64 bytes."""
     found, at = [], 0
     family = kind.split("-")[0]
     at = {"jpeg": 2, "png": 8, "webp": 12}.get(family, 0)
@@ -119,7 +202,7 @@ def parts(data: bytes, kind: str) -> list[tuple[int, int]]:
         elif family == "webp":
             size = int.from_bytes(data[at + 4 : at + 8], "little")
             length = 8 + size + size % 2
-        elif family == "avif":
+        elif family in ("avif", "heic", "jxl"):
             length = int.from_bytes(data[at : at + 4], "big") or len(data)
         else:
             length = 64
@@ -178,7 +261,7 @@ def repeat_part(data: bytes, kind: str, generator: np.random.Generator) -> bytes
 def set_field(data: bytes, kind: str, generator: np.random.Generator) -> bytes:
     """Set a field of 1, 2 or 4 bytes in a header, or in a TIFF's directory, to an extreme value."""
     begin = 0
-    if kind.startswith("tiff"):
+    if kind.startswith(("tiff", "dng")):
         begin = int.from_bytes(data[8:16] if data[2] == 43 else data[4:8], "little") % len(data)
     at = begin + int(generator.integers(2, max(3, min(400, len(data) - begin - 4))))
     size = int(generator.choice([1, 2, 4]))
@@ -209,6 +292,9 @@ def add_metadata(data: bytes, kind: str, generator: np.random.Generator) -> byte
     if family == "webp":
         name = b"XMP " if what == "xmp" else b"EXIF"
         return data + name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+    if family == "jxl":
+        name = {"exif": b"Exif", "xmp": b"xml "}.get(what, b"jumb")
+        return data + struct.pack(">I4s", 8 + len(content), name) + content
     return _with_tag(data, 700 if what == "xmp" else 34377, content) if data[:4] == b"II*\0" else data
 
 
@@ -259,12 +345,14 @@ def with_png_checksums(data: bytes) -> bytes:
 
 
 def make_case(files: dict[str, bytes], seed: int, number: int) -> Case:
-    """Return a case."""
+    """Return a case; each kind takes turns with the formats of the output."""
     generator = np.random.default_rng([seed, number])
-    kind = sorted(files)[number % len(files)]
+    turn, index = divmod(number, len(files))
+    kind = sorted(files)[index]
     data = files[kind]
     for _ in range(1 + int(generator.random() < 0.2)):
         data = MUTATIONS[generator.integers(len(MUTATIONS))](data, kind, generator)
     if kind.startswith("png") and generator.random() < 0.5:
         data = with_png_checksums(data)
-    return Case(number, kind, data, files[kind])
+    suffixes = outputs(kind)
+    return Case(number, kind, data, files[kind], suffixes[(turn + index) % len(suffixes)])

@@ -52,6 +52,19 @@ def middle(height: int, width: int, top: int = 0) -> tuple[slice, slice]:
 
 def oracle_pixels(path: Path) -> tuple[np.ndarray, bool]:
     """Decode a file independently: the upright stored levels (H, W, C), and whether they must be met exactly."""
+    if path.suffix == ".heic":
+        import pillow_heif
+
+        levels = np.asarray(pillow_heif.open_heif(path, convert_hdr_to_8bit=False))
+        return levels.reshape(*levels.shape[:2], -1), True
+    if path.suffix == ".dng":
+        import rawpy
+
+        with rawpy.imread(str(path)) as raw:
+            space = rawpy.ColorSpace.sRGB
+            return raw.postprocess(use_camera_wb=True, output_bps=16, no_auto_bright=True, output_color=space), True
+    if path.suffix == ".jxl":
+        import pillow_jxl  # noqa: F401 (a plugin of Pillow)
     if path.suffix == ".tif":
         with contextlib.suppress(Exception), tifffile.TiffFile(path) as file:
             page = file.pages[0]
@@ -67,7 +80,8 @@ def oracle_pixels(path: Path) -> tuple[np.ndarray, bool]:
     with Image.open(path) as image:
         image.load()
         exact = image.format in ("PNG", "TIFF") and image.info.get("compression") != "jpeg"
-        upright = ImageOps.exif_transpose(image)
+        upright_already = image.format == "JXL" and not image.jpeg  # whatever its EXIF says
+        upright = image if upright_already else ImageOps.exif_transpose(image)
         if upright.mode in ("P", "PA", "1"):
             upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
         levels = np.asarray(upright)
@@ -89,12 +103,13 @@ def _turned(levels: np.ndarray, orientation: int) -> np.ndarray:
 def judge(path: Path, target: Path) -> None:
     """Compare an output with what an independent decoder finds in the mutated file.
 
+    Lossy outputs may differ more, above all around the block that was inverted.
+
     Raises:
         AssertionError: If they differ.
         Exception: If the decoder refuses the file.
     """
-    output = tifffile.imread(target)
-    output = output.reshape(*output.shape[:2], -1)
+    output, lossless = oracle_pixels(target)
     expected, exact = oracle_pixels(path)
     assert output.shape[:2] == expected.shape[:2], f"{output.shape} instead of {expected.shape}"
     if output.shape[2] != expected.shape[2]:  # grey of three channels, transparency that is only one decoder's
@@ -105,9 +120,11 @@ def judge(path: Path, target: Path) -> None:
         depth = 8 if expected.max() <= 255 else 0
         output, expected = output >> depth, expected >> (8 - depth)
     differences = np.abs(output - expected).max(axis=2)
-    differences[middle(*differences.shape)] = 0
-    wrong = differences > (0 if exact else 16)
-    assert wrong.mean() <= (0 if exact else 0.005), f"{100 * wrong.mean():.1f} % of its pixels are wrong"
+    tolerance, share, margin = (32, 0.01, BLOCK) if not lossless else (0, 0, 0) if exact else (16, 0.005, 0)
+    rows, columns = (slice(max(0, part.start - margin), part.stop + margin) for part in middle(*differences.shape))
+    differences[rows, columns] = 0
+    wrong = differences > tolerance
+    assert wrong.mean() <= share, f"{100 * wrong.mean():.1f} % of its pixels are wrong"
 
 
 @dataclass(frozen=True)
@@ -170,13 +187,17 @@ def _run_child(work: Callable[[], Any], writer: int, log: Path) -> None:
 
 def run_case(case: Case, folder: Path, work: Callable[[Path, Path], None] = retouch) -> Ending:
     """Run a case in an empty folder, which is its temporary folder, too; "done" and "refused" are right endings."""
-    path, target, log = folder / case.name, folder / "output.tif", folder.with_suffix(".log")
+    path, target, log = folder / case.name, folder / f"output{case.output}", folder.with_suffix(".log")
     path.write_bytes(case.data)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     ending = in_child(lambda: work(path, target), log)
     there = {entry.name for entry in folder.iterdir()} - {path.name}
     if ending.kind == "refused":
-        if not ending.message.startswith(str(path)) or "\n" in ending.message or VAGUE.search(ending.message):
+        if (
+            not ending.message.startswith((str(path), str(target)))
+            or "\n" in ending.message
+            or VAGUE.search(ending.message)
+        ):
             return replace(ending, kind="unclear")
     elif ending.kind == "done":
         there.discard(target.name)
