@@ -188,6 +188,25 @@ def test_rows_of_table_4_and_other_forms(name):
     assert (found.shared is None) == (not config.shared)
 
 
+@pytest.mark.parametrize(
+    ("flag", "part"), [("idem", "idem"), ("degree", "estimators"), ("hfcam", "hfcam"), ("shared", "shared")]
+)
+def test_a_part_that_is_left_out_is_absent_and_missing_in_the_result(flag, part):
+    """With the same weights everywhere else."""
+    config = replace(TINY, operations=("white",))
+    whole, without = built(config), built(replace(config, **{flag: False}))
+    weights, kept = whole.state_dict(), without.state_dict()
+    absent = {name for name in weights if part in name.split(".")}
+    assert absent and set(kept) == set(weights) - absent
+    for name, value in kept.items():
+        own = weights[name]
+        if own.shape != value.shape:  # of the noise predictor's first convolution, which sees no R^ after y_t and x_LL
+            own = torch.cat([own[:, :6], own[:, 9:]], dim=1)
+        value.copy_(own)
+    results = [model.restore(pictures(1), experts=["white"]).result for model in (whole, without)]
+    assert (results[0] - results[1]).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("name", ["tiny", *ABLATIONS])
 def test_every_parameter_of_an_expert_gets_a_gradient(name):
     config = apply_overrides(PRESETS["tiny"], ABLATIONS.get(name, {})).model
