@@ -380,7 +380,7 @@ PRESETS: dict[str, Config] = {
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "small": {
-        "router": {"train.steps": 2000, "train.batch_size": 16, "train.lr": 1e-3, "train.sheet_every": 1000},
+        "router": {"train.steps": 1500, "train.batch_size": 16, "train.lr": 5e-4, "train.sheet_every": 500},
         "degree": {"train.steps": 400, "train.batch_size": 16, "train.sheet_every": 200},
         "expert": {"train.steps": 600, "train.sheet_every": 200, "loss.simple": 10.0, "loss.ssim": 0.3},
         "shared": {"train.steps": 1200, "train.sheet_every": 400, "loss.simple": 10.0, "loss.ssim": 0.3},
