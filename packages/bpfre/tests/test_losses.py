@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bpfre.config import PRESETS, LossConfig, ModelConfig
+from bpfre.config import PRESETS, LossConfig, ModelConfig, TrainConfig
 from bpfre.losses import blemish_loss, discriminator_loss, pixel_loss, r1_penalty, synthesis_loss
 from bpfre.model import BPFReOutput
 from bpfre.objective import Objective, full_size_map
@@ -145,6 +145,8 @@ def test_perceptual_terms_need_their_weights(monkeypatch, tmp_path):
 def test_options_of_earlier_releases_are_constants():
     assert LossConfig.RETIRED["psnr_floor"] == PSNR_FLOOR
     assert from_dict(ModelConfig, {"size": 256, "parameters": "pixel"}) == ModelConfig(size=256)
+    assert from_dict(LossConfig, {"emphasis_on": "retouched"}) == LossConfig()
+    assert from_dict(TrainConfig, {"step_at": 100_000}) == TrainConfig()
     for cls, option in (
         (ModelConfig, {"parameters": "channel"}),
         (ModelConfig, {"weight_activation": "sigmoid"}),

@@ -152,7 +152,7 @@ def test_options_that_became_constants_still_load():
     before = to_dict(PRESETS["small"])
     before["model"] |= {"hidden": 1024, "discriminator_scales": 2}
     before["loss"] |= {"distance": "l2", "parsing_weights": [], "kl": 0.0, "r1_every": 16}
-    before["train"] |= {"augment": True}
+    before["train"] |= {"augment": True, "step_at": 100_000}
     assert from_dict(Config, before) == PRESETS["small"]
     before["loss"]["kl"] = 1.0
     with pytest.raises(ValueError, match=r"loss\.kl"):
