@@ -63,6 +63,16 @@ def test_heic_is_limited_in_pixels_and_refused_if_damaged(heic):
         Photo.open(path).read()
 
 
+def test_heic_without_a_decodable_image_is_refused(heic):
+    """Its coding parameters are missing, of which pillow-heif says nothing."""
+    path, _ = heic()
+    data = path.read_bytes()
+    assert data.count(b"hvcC") == 1
+    path.write_bytes(data.replace(b"hvcC", b"none"))
+    with pytest.raises(ValueError, match=r"a.heic: cannot be read, it is damaged or cut off: it holds no image$"):
+        Photo.open(path)
+
+
 def test_what_a_heic_loses_is_named(heic, tmp_path, caplog):
     path, _ = heic(exif=b"Exif\0\0 nonsense")
     credentials = bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + b"\0\0\0\0manifest\0"

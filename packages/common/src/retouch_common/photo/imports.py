@@ -71,6 +71,8 @@ def _read_heif(path: Path, format: Format, max_pixels: int | None, folder: Path)
         image = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
     except damage as error:
         raise _damaged(path, error) from error
+    if not len(image):
+        raise _damaged(path, DamageError("it holds no image"))
     if len(image) > 1:
         raise ValueError(f"{path}: holds {len(image)} images; only still photographs of one image are supported")
     width, height = image.size
