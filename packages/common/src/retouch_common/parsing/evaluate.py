@@ -44,7 +44,8 @@ def evaluate(
         device: "auto", "cpu" or "cuda".
 
     Returns:
-        The metrics of :func:`retouch_common.parsing.metrics.segmentation_metrics` over all pixels, and the number of "faces".
+        The metrics of :func:`retouch_common.parsing.metrics.segmentation_metrics` over all pixels, and the number of
+        "faces".
 
     Raises:
         ValueError: Unusable weights, data or options.
