@@ -33,7 +33,7 @@ def run(code, *arguments, **options):
 def test_no_mutated_file_does_harm():
     found = run("""
         import time, fuzz
-        tally = fuzz.fuzz(20, iter(range(56)), time.monotonic() + 8)
+        tally = fuzz.fuzz(20, iter(range(40)), time.monotonic() + 60)
         print(*tally.failures, sep="\\n")
         print(tally.endings["done"], tally.endings["refused"])
     """)
@@ -47,7 +47,7 @@ def test_no_file_with_metadata_of_absurd_size_does_harm():
     found = run("""
         import time, fuzz, fuzz_cases
         fuzz_cases.MUTATIONS = (fuzz_cases.add_metadata,)
-        tally = fuzz.fuzz(3, iter(range(84)), time.monotonic() + 8)
+        tally = fuzz.fuzz(3, iter(range(40)), time.monotonic() + 60)
         print(*tally.failures, sep="\\n")
         print(tally.endings["done"], tally.seconds)
     """)
@@ -94,7 +94,7 @@ EXTRAS = {"heic-8": "pillow_heif", "jxl-8": "pillow_jxl", "dng": "rawpy"}
 
 
 def test_formats_of_the_extras_and_gain_maps_are_judged():
-    """Of sound files: right outputs are done, and wrong ones are noticed, in two formats of each kind."""
+    """Of sound files: right outputs are done, in two formats of each kind, and wrong ones are noticed."""
     installed = {kind for kind, module in EXTRAS.items() if importlib.util.find_spec(module)}
     if not installed:
         pytest.skip("needs one of the extras heif, jxl and raw")
@@ -106,8 +106,8 @@ def test_formats_of_the_extras_and_gain_maps_are_judged():
         def wrong(path, target):
             fuzz_checks.middle = lambda *a: (slice(0, 16), slice(0, 60))
             fuzz_checks.retouch(path, target)
-        for work in (fuzz_checks.retouch, wrong):
-            tally = fuzz.fuzz(1, iter(range(16)), time.monotonic() + 60, None, work)
+        for work, count in ((fuzz_checks.retouch, 16), (wrong, 8)):
+            tally = fuzz.fuzz(1, iter(range(count)), time.monotonic() + 60, None, work)
             print(json.dumps(tally.kinds))
     """)
     right, wrong = (json.loads(line) for line in found.splitlines() if line.startswith("{"))
@@ -127,8 +127,10 @@ def test_outputs_take_turns_among_the_formats_that_hold_the_photo():
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
-def test_lossy_outputs_may_differ_a_little(tmp_path, suffix):
-    levels = fuzz_cases.drawn()
+@pytest.mark.parametrize("noise", [0, 60])
+def test_lossy_outputs_may_differ_a_little(tmp_path, suffix, noise):
+    added = np.random.default_rng(0).normal(0, noise, fuzz_cases.drawn().shape)
+    levels = np.clip(fuzz_cases.drawn() + added, 0, 255).astype(np.uint8)
     Image.fromarray(levels).save(tmp_path / "a.png")
     Image.fromarray(levels).save(tmp_path / f"right{suffix}", quality=90)
     fuzz_checks.judge(tmp_path / "a.png", tmp_path / f"right{suffix}")
