@@ -100,6 +100,16 @@ def test_a_recompressed_jpeg_is_read_as_that_jpeg(path, tmp_path):
 
 
 @needs_plugin
+def test_a_recompressed_jpeg_of_another_size_is_refused(path):
+    """The plugin's encoder writes such files where it is to be lossy."""
+    pillow_jxl = importlib.import_module("pillow_jxl")
+    Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(path.with_suffix(".jpg"))
+    path.write_bytes(pillow_jxl.Encoder("RGB")(path.with_suffix(".jpg").read_bytes(), 80, 60, jpeg_encode=True))
+    with pytest.raises(ValueError, match=r"a.jxl: holds a JPEG photo of another size; convert it"):
+        Photo.open(path)
+
+
+@needs_plugin
 def test_depth_that_the_decoder_does_not_give_and_animations_are_refused(path):
     path.write_bytes(TEN_BITS)
     with pytest.raises(ValueError, match=r"a.jxl: has 10 bits per channel, of which the decoder gives 8; convert it"):

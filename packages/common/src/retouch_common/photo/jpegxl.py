@@ -77,6 +77,8 @@ def decode(path: Path, folder: Path, limit: int | None) -> JpegXl:
         raise ValueError(f"{path}: {header.unsupported}, which is not supported for JPEG XL; convert it")
     found = _run(path, folder, header.width * header.height)
     others = found["others"]
+    if sorted((found["width"], found["height"])) != sorted((header.width, header.height)):
+        raise ValueError(f"{path}: holds a JPEG photo of another size; convert it")
     if found["jpeg"]:  # holds its EXIF and XMP, which the boxes repeat
         others = [kind for kind in others if not kind.startswith("brob")]
         return JpegXl(jpeg=folder / "photo.jpg", losses=_names(others))

@@ -2,12 +2,13 @@
 
 Arguments: the module path as JSON, bytes of address space, seconds of CPU time, the file, a folder. The samples go to
 ``pixels`` in the folder, or a JPEG file that was recompressed to ``photo.jpg``; the profile to ``icc``, boxes to files
-that are called as they are. Standard output is a JSON object: jpeg, mode, width, height, others (kinds of further
-boxes, of compressed ones after "brob"). The exit status is ``FULL`` if the folder's disk is full. It imports nothing
-of its package, which would count against the limits.
+that are called as they are. Standard output is a JSON object: jpeg, mode, width and height of either, others (kinds of
+further boxes, of compressed ones after "brob"). The exit status is ``FULL`` if the folder's disk is full. It imports
+nothing of its package, which would count against the limits.
 """
 
 import errno
+import io
 import json
 import resource
 import sys
@@ -18,9 +19,12 @@ FULL = 3
 
 def main(path: Path, folder: Path) -> None:
     """Decode a file into a folder."""
+    from PIL import Image
     from pillow_jxl import Decoder
 
+    Image.MAX_IMAGE_PIXELS = None  # the caller limits them
     jpeg, info, data, profile, boxes = Decoder(num_threads=0)(path.read_bytes())
+    size = Image.open(io.BytesIO(data)).size if jpeg else (info.width, info.height)
     (folder / ("photo.jpg" if jpeg else "pixels")).write_bytes(data)
     if profile:
         (folder / "icc").write_bytes(profile)
@@ -31,7 +35,7 @@ def main(path: Path, folder: Path) -> None:
             (folder / kind.decode().strip()).write_bytes(box.data)
         else:
             others.append((kind if kind != b"brob" else kind + bytes(box.data[:4])).decode("latin-1"))
-    print(json.dumps({"jpeg": jpeg, "mode": info.mode, "width": info.width, "height": info.height, "others": others}))
+    print(json.dumps({"jpeg": jpeg, "mode": info.mode, "width": size[0], "height": size[1], "others": others}))
 
 
 def limit(kind: int, soft: int, hard: int) -> None:
