@@ -78,7 +78,7 @@ def test_stages_of_a_configuration():
     assert names_of(known["expert-lift"].needs()) == ["degree-lift"] and not known["router"].needs()
     assert names_of(known["degree-lift"].needs()) == ["router"]
     assert [known[name].faces for name in ("router", "degree-white", "expert-lift", "shared", "baseline-unet")] == [
-        "mixed",
+        "every",
         "single:white",
         "single:lift",
         "mixed",

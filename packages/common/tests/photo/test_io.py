@@ -367,6 +367,8 @@ def test_unwritable_output_is_an_os_error(make_photo, tmp_path):
 class FullDisk(io.FileIO):
     """A file that takes a few bytes only."""
 
+    number = errno.ENOSPC
+
     def write(self, data):
         if self.tell() + len(data) > 1000:
             raise OSError(self.number, "No space left on device")
@@ -376,7 +378,7 @@ class FullDisk(io.FileIO):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif"])
 def test_full_disk_is_named_and_leaves_no_output(make_photo, tmp_path, monkeypatch, suffix, number):
-    monkeypatch.setattr(FullDisk, "number", number, raising=False)
+    monkeypatch.setattr(FullDisk, "number", number)
     photo = Photo.open(make_photo("a.png", size=(600, 500))[0])
 
     def fail(self, *arguments, **options):
