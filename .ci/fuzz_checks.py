@@ -18,9 +18,11 @@ os.environ.setdefault("VIPS_CONCURRENCY", "1")  # before libvips is loaded
 import numpy as np
 import tifffile
 from fuzz_cases import Case
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 from retouch_common.photo.io import Photo
 from retouch_common.photo.sources import blocks
+
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # profiles and text of 1 MB and more are read, too
 
 BLOCK = 16  # side of the block that is inverted
 SECONDS, ELAPSED = 10, 120  # limits of a child: processor time and elapsed time, the latter for a busy machine
