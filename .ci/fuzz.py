@@ -4,8 +4,7 @@ Each mutated file is retouched (a block in its middle is inverted) in a child pr
 elapsed time, address space and resident memory, and written as TIFF, PNG, JPEG, WebP and AVIF by turns. It must be
 refused in one line, or the output must have the pixels outside the block that an independent decoder (tifffile, Pillow,
 pillow-heif or rawpy, in another child) finds in the mutated file, or in the sound one, where that decoder refuses the
-mutated one. Crashes, hangs, exceeded limits, tracebacks, wrong outputs
-and leftovers are failures.
+mutated one. Crashes, hangs, exceeded limits, tracebacks, wrong outputs and leftovers are failures.
 
 A case is determined by the seed, its number and which extras are installed. Files that failed are saved;
 `--seed S --only NUMBER` repeats one. `--summary docs/evidence/fuzz.json` adds the run to that file: how many files of

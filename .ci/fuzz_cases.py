@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageCms
+from retouch_common.testing.photos import make_dng
 
 HEIGHT, WIDTH = 96, 80
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/></x:xmpmeta>'
@@ -144,26 +145,11 @@ def _jpegxl_files(pixels: np.ndarray, deep: np.ndarray) -> dict[str, bytes]:
 def _raw_files(pixels: np.ndarray, deep: np.ndarray) -> dict[str, bytes]:
     """Return a DNG with a Bayer mosaic, where rawpy reads it."""
     import rawpy  # noqa: F401
-    import tifffile
 
     mosaic = deep[..., 1].copy()
     mosaic[::2, ::2], mosaic[1::2, 1::2] = deep[::2, ::2, 0], deep[1::2, 1::2, 2]
-    one = (1, 1)
-    tags = [
-        (271, 2, 0, "Maker", False),
-        (272, 2, 0, "Model", False),
-        (33421, 3, 2, (2, 2), False),
-        (33422, 1, 4, (0, 1, 1, 2), False),
-        (50706, 1, 4, (1, 4, 0, 0), False),
-        (50708, 2, 0, "Maker Model", False),
-        (50714, 4, 1, 0, False),
-        (50717, 4, 1, 65535, False),
-        (50721, 10, 9, (*one, 0, 1, 0, 1, 0, 1, *one, 0, 1, 0, 1, 0, 1, *one), False),
-        (50728, 5, 3, one * 3, False),
-        (50778, 3, 1, 21, False),
-    ]
     target = io.BytesIO()
-    tifffile.imwrite(target, mosaic, photometric=32803, extratags=tags, metadata=None, software=False)
+    make_dng(target, mosaic)
     return {"dng": target.getvalue()}
 
 

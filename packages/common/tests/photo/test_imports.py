@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image, ImageCms
 from retouch_common.inference.batch import plan_jobs
 from retouch_common.photo.io import Photo
+from retouch_common.testing.photos import make_dng
 
 from ..conftest import smooth_pixels, write_photo
 
@@ -105,27 +106,13 @@ def dng(tmp_path):
     pytest.importorskip("rawpy")
     mosaic = np.full((100, 120), 20_000, np.uint16)
     mosaic[:, 60:] //= 2
-    one = (1, 1)
     tags = [
-        (271, 2, 0, "Maker", False),
-        (272, 2, 0, "Model", False),
-        (33421, 3, 2, (2, 2), False),
-        (33422, 1, 4, (0, 1, 1, 2), False),
         (700, 1, len(XMP), XMP, False),
         (33723, 7, len(IPTC), IPTC, False),
         (65000, 3, 1, 7, False),
-        (50706, 1, 4, (1, 4, 0, 0), False),
-        (50708, 2, 0, "Maker Model", False),
-        (50714, 4, 1, 0, False),
-        (50717, 4, 1, 65535, False),
-        (50721, 10, 9, (*one, 0, 1, 0, 1, 0, 1, *one, 0, 1, 0, 1, 0, 1, *one), False),
-        (50728, 5, 3, one * 3, False),
-        (50778, 3, 1, 21, False),
     ]
     path = tmp_path / "a.dng"
-    tifffile.imwrite(
-        path, mosaic, photometric=32803, extratags=tags, metadata=None, software=False, resolution=(300, 300)
-    )
+    make_dng(path, mosaic, tags=tags, resolution=(300, 300))
     return path
 
 

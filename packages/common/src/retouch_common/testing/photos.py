@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import numpy as np
@@ -31,6 +32,36 @@ def make_photo(
     path.parent.mkdir(parents=True, exist_ok=True)
     image.copy(interpretation=grey if bands < 3 else colour).write_to_file(str(path), **options)
     return path
+
+
+def make_dng(target: Path | BinaryIO, mosaic: np.ndarray, *, tags: Sequence[tuple] = (), **options: Any) -> None:
+    """Write a camera raw file (DNG 1.4) that rawpy reads; needs tifffile.
+
+    Args:
+        target: File.
+        mosaic: (H, W) uint16, red, green, green and blue in 2 x 2 pixels.
+        tags: More tags, as tifffile's ``extratags``.
+        options: Options of ``tifffile.imwrite``.
+    """
+    import tifffile
+
+    matrix = (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1)  # the camera's colours are XYZ
+    own = [
+        (271, 2, 0, "Maker", False),
+        (272, 2, 0, "Model", False),
+        (33421, 3, 2, (2, 2), False),  # the mosaic's size and colours
+        (33422, 1, 4, (0, 1, 1, 2), False),
+        (50706, 1, 4, (1, 4, 0, 0), False),  # DNGVersion
+        (50708, 2, 0, "Maker Model", False),
+        (50714, 4, 1, 0, False),  # black and white levels
+        (50717, 4, 1, 65535, False),
+        (50721, 10, 9, matrix, False),
+        (50728, 5, 3, (1, 1) * 3, False),  # AsShotNeutral
+        (50778, 3, 1, 21, False),  # CalibrationIlluminant1: D65
+    ]
+    tifffile.imwrite(
+        target, mosaic, photometric=32803, extratags=[*own, *tags], metadata=None, software=False, **options
+    )
 
 
 def read_pixels(path: Path) -> np.ndarray:
