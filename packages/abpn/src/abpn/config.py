@@ -74,7 +74,7 @@ class LossConfig:
         "psnr_floor": 3e-4,
         "mask_threshold": 0.02,
         "emphasis_on": "retouched",
-    }  # of abpn.losses
+    }
 
     mse: float = 1.0
     l1: float = 0.0

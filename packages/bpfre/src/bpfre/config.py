@@ -119,7 +119,7 @@ class LossConfig:
         "psnr_floor": 3e-4,
         "perceptual_normalise": True,
         "emphasis_on": "retouched",
-    }  # of bpfre.objective
+    }
 
     pixel: float = 1.0
     perceptual: float = 1.0
