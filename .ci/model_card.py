@@ -8,8 +8,9 @@ MODEL_CARD.md has sections that this script replaces, and nothing else in it::
     <!-- end -->
 
 Training figures come from the files `metrics.jsonl` below RUNS/PACKAGE/NAME, of all recipes or those named. Without
-`--runs` only the evidence is written. In `weights.toml` a recipe may name its card (`card`, default MODEL_CARD.md) and
-the figures to show (`curve`, default: the first six). Needs nox installed, for its TOML reader.
+`--runs` only the evidence is written. In `weights.toml` a recipe may name its card (`card`, default MODEL_CARD.md), the
+training figures to show (`curve`, default: the first six) and the figures of the evidence that are of its weights
+(`evidence`, wildcards, default: all). Needs nox installed, for its TOML reader.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +123,18 @@ def _curve(metrics: Iterable[Mapping[str, Any]], wanted: Sequence[str]) -> str:
     return table(head, [(f"{line['step']:,}", *(number(line.get(name)) for name in names)) for line in chosen])
 
 
-def evidence_section(evidence: Mapping[str, Any]) -> str:
-    """Set every figure of an evidence file beside its bar, people of both test sets apart, and gains by skin tone."""
+def evidence_section(evidence: Mapping[str, Any], chosen: Sequence[str] = ("*",)) -> str:
+    """Set every figure of an evidence file beside its bar, people of both test sets apart, and gains by skin tone.
+
+    Args:
+        evidence: Contents of docs/evidence/PACKAGE.json.
+        chosen: Wildcards for the names of the figures to show.
+    """
     groups: dict[str, list[tuple[str, ...]]] = {}
     tones: list[tuple[str, ...]] = []
-    for figure in evidence["figures"].values():
+    for name, figure in evidence["figures"].items():
+        if not any(fnmatch(name, pattern) for pattern in chosen):
+            continue
         group = next((title for words, title in GROUPS.items() if words in figure["title"]), OTHERS)
         value = "not measured" if figure["value"] is None else f"{number(figure['value'])} {figure['unit']}".strip()
         verdict = "" if figure["holds"] else "missed"
@@ -170,15 +179,16 @@ def write_card(package: Path, runs: Path | None, names: Sequence[str] = (), *, r
     """
     recipes = load_toml(package / "weights.toml")
     evidence = root / "docs" / "evidence" / f"{package.name}.json"
-    cards = {package / recipe.get("card", "MODEL_CARD.md") for recipe in recipes.values()}
-    for card in cards:
+    cards = {package / recipe.get("card", "MODEL_CARD.md"): recipe.get("evidence", ["*"]) for recipe in recipes.values()}
+    for card, chosen in cards.items():
         text = card.read_text(encoding="utf-8")
         for name, recipe in recipes.items():
             if runs is not None and name in (names or recipes) and f"<!-- training: {name} -->" in text:
                 section = training_section(package, name, recipe, runs / package.name / name)
                 text = replace_section(text, f"training: {name}", section)
         if evidence.is_file():
-            text = replace_section(text, "evidence", evidence_section(json.loads(evidence.read_text(encoding="utf-8"))))
+            section = evidence_section(json.loads(evidence.read_text(encoding="utf-8")), chosen)
+            text = replace_section(text, "evidence", section)
         card.write_text(text, encoding="utf-8")
     return sorted(cards)
 

@@ -91,6 +91,14 @@ def test_without_runs_only_the_evidence_is_written(workspace: Path) -> None:
     assert "\nold\n" in text and "6.43 dB" in text
 
 
+def test_a_card_shows_the_figures_of_its_weights(workspace: Path) -> None:
+    package = workspace / "packages" / "x"
+    (package / "weights.toml").write_text(RECIPE.replace("[small.files]", 'evidence = ["ga*", "size"]\n[small.files]'))
+    module.write_card(package, None, root=workspace)
+    text = (package / "MODEL_CARD.md").read_text()
+    assert "6.43 dB" in text and "| size |" in text and "pictures that are worse" not in text
+
+
 def test_stages_are_told_apart_in_the_order_of_training(workspace: Path) -> None:
     run = workspace / "runs" / "x" / "small"
     for number, stage in enumerate(("router", "expert-eye")):
