@@ -179,7 +179,9 @@ def write_card(package: Path, runs: Path | None, names: Sequence[str] = (), *, r
     """
     recipes = load_toml(package / "weights.toml")
     evidence = root / "docs" / "evidence" / f"{package.name}.json"
-    cards = {package / recipe.get("card", "MODEL_CARD.md"): recipe.get("evidence", ["*"]) for recipe in recipes.values()}
+    cards = {
+        package / recipe.get("card", "MODEL_CARD.md"): recipe.get("evidence", ["*"]) for recipe in recipes.values()
+    }
     for card, chosen in cards.items():
         text = card.read_text(encoding="utf-8")
         for name, recipe in recipes.items():
