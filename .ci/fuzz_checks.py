@@ -83,7 +83,10 @@ def oracle_pixels(path: Path) -> tuple[np.ndarray, bool]:
         image.load()
         exact = image.format in ("PNG", "TIFF") and image.info.get("compression") != "jpeg"
         upright_already = image.format == "JXL" and not image.jpeg  # whatever its EXIF says
-        upright = image if upright_already else ImageOps.exif_transpose(image)
+        upright = image
+        if not upright_already:
+            with contextlib.suppress(SyntaxError):  # EXIF without a TIFF header, and so without an orientation
+                upright = ImageOps.exif_transpose(image)
         if upright.mode in ("P", "PA", "1"):
             upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
         levels = np.asarray(upright)

@@ -55,6 +55,23 @@ def test_exif_that_points_nowhere_is_carried(tmp_path, caplog):
     assert lines[0].startswith(str(tmp_path / "out.tif"))
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_exif_without_a_header_turns_nothing_and_is_named(tmp_path, caplog, suffix):
+    """Other readers refuse it; an orientation set upright in it would belie the pixels, which were not turned."""
+    levels = smooth_pixels(60, 80, 3, np.uint8)
+    exif = Image.Exif()
+    exif[274] = 6
+    block = exif.tobytes().replace(b"MM\0\x2a", b"MM\0\x80")
+    assert b"\x80" in block
+    Image.fromarray(levels).save(tmp_path / f"a{suffix}", exif=block)
+    photo = Photo.open(tmp_path / f"a{suffix}")
+    assert (photo.height, photo.width) == (60, 80)
+    write_photo(photo, tmp_path / f"out{suffix}")
+    assert f"not carried over from a{suffix}: EXIF (malformed)" in caplog.text
+    with Image.open(tmp_path / f"out{suffix}") as image:
+        assert image.size == (80, 60) and "exif" not in image.info
+
+
 def written_png(path, *chunks):
     """Write a PNG with chunks after its header."""
     Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(path)

@@ -21,7 +21,8 @@ _EXIF, _MAKER_NOTE = 34665, 37500
 _PIXELS_ACROSS, _PIXELS_DOWN = 40962, 40963
 _SHORT, _LONG, _RATIONAL, _UNDEFINED = 3, 4, 5, 7
 _STRIP_OFFSETS, _STRIP_BYTES = 273, 279
-_EMPTY = struct.pack("<2sHIHI", b"II", 42, 8, 0, 0)
+_VERSION = 42
+_EMPTY = struct.pack("<2sHIHI", b"II", _VERSION, 8, 0, 0)
 _JPEG_START, _JPEG_END = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]"), b"\xff\xd9"
 
 
@@ -29,14 +30,15 @@ class Exif:
     """An EXIF block, without the header "Exif".
 
     Raises:
-        DamageError: If its first directory cannot be read, or it is a BigTIFF, which EXIF never is.
+        DamageError: If its first directory cannot be read, or its header is not that of a TIFF, which other readers
+            refuse (a BigTIFF is none here).
     """
 
     def __init__(self, data: bytes) -> None:
         self.data = bytes(data).removeprefix(b"Exif\0\0")
         self._tiff = Tiff(io.BytesIO(self.data))
-        if self._tiff.big:
-            raise DamageError("BigTIFF in EXIF")
+        if struct.unpack(self._tiff.order + "H", self.data[2:4]) != (_VERSION,):
+            raise DamageError("no header of TIFF in EXIF")
         self._first = self._tiff.entries(self._tiff.first)
 
     def value(self, tag: int) -> bytes | None:
