@@ -5,6 +5,7 @@ import struct
 import numpy as np
 import pytest
 import pyvips
+import tifffile
 from PIL import Image, ImageOps
 from retouch_common.photo.io import Photo
 from retouch_common.photo.png_chunks import SIGNATURE, chunk
@@ -70,6 +71,21 @@ def test_exif_without_a_header_turns_nothing_and_is_named(tmp_path, caplog, suff
     assert f"not carried over from a{suffix}: EXIF (malformed)" in caplog.text
     with Image.open(tmp_path / f"out{suffix}") as image:
         assert image.size == (80, 60) and "exif" not in image.info
+
+
+@pytest.mark.parametrize("offset", [10**6, 2**63, 2**64 - 1])
+def test_a_strip_after_the_end_of_a_bigtiff_is_damage(tmp_path, offset):
+    path = tmp_path / "a.tif"
+    pyvips.Image.new_from_array(smooth_pixels(60, 80, 3, np.uint8)).tiffsave(
+        str(path), bigtiff=True, compression="deflate"
+    )
+    with tifffile.TiffFile(path) as file:
+        at = file.pages[0].tags["StripOffsets"].valueoffset
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<Q", data, at, offset)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.tif: .+ parts of the picture overlap or lie outside the file$"):
+        Photo.open(path).read_rows(0, 60)
 
 
 def written_png(path, *chunks):

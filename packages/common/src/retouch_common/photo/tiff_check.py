@@ -108,7 +108,7 @@ def _segments(entries: dict[int, Entry], size: int) -> list[tuple[int, int]]:
             places.update(pairs)
     if any(length == 0 for _, length in places):
         raise DamageError("a part of the picture is missing")
-    if sum(length for _, length in places) > size:
+    if sum(length for _, length in places) > size or any(offset >= size for offset, _ in places):
         raise DamageError("parts of the picture overlap or lie outside the file")
     return sorted(places)
 
