@@ -19,12 +19,13 @@ os.environ.setdefault("VIPS_CONCURRENCY", "1")  # before libvips is loaded
 import numpy as np
 import tifffile
 from fuzz_cases import Case
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin
 from retouch_common.photo.io import Photo
 from retouch_common.photo.sources import blocks
 
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # profiles and text of 1 MB and more are read, too
 
+ORIENTATION = 274  # of EXIF and TIFF
 BLOCK = 16  # side of the block that is inverted
 SECONDS, ELAPSED = 10, 120  # limits of a child: processor time and elapsed time, the latter for a busy machine
 ADDRESS_SPACE, RESIDENT = 4 << 30, 512 << 20  # limits of a child in bytes
@@ -78,21 +79,28 @@ def oracle_pixels(path: Path) -> tuple[np.ndarray, bool]:
                 levels = np.iinfo(levels.dtype).max - levels
             if page.photometric == 3:
                 raise ValueError("palette")
-            orientation = page.tags[274].value if 274 in page.tags else 1
+            orientation = page.tags[ORIENTATION].value if ORIENTATION in page.tags else 1
             return _turned(levels.reshape(*levels.shape[:2], -1), int(orientation)), page.compression != 7
     with Image.open(path) as image:
         image.load()
         exact = image.format in ("PNG", "TIFF") and image.info.get("compression") != "jpeg"
         upright_already = image.format == "JXL" and not image.jpeg  # whatever its EXIF says
-        upright = image
-        if not upright_already:
-            with contextlib.suppress(SyntaxError):  # EXIF without a TIFF header, and so without an orientation
-                upright = ImageOps.exif_transpose(image)
-        if upright.mode in ("P", "PA", "1"):
-            upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
-        levels = np.asarray(upright)
+        orientation = 1 if upright_already else _orientation(image)
+        if image.mode in ("P", "PA", "1"):
+            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        levels = np.asarray(image)
         levels = levels.astype(np.uint16) if levels.dtype == np.int32 else levels
-        return levels.reshape(*levels.shape[:2], -1), exact
+        return _turned(levels.reshape(*levels.shape[:2], -1), orientation), exact
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the orientation that EXIF states, as tifffile reads it where Pillow stops at a damaged entry."""
+    with contextlib.suppress(SyntaxError):  # EXIF without a header of TIFF
+        if (stated := image.getexif().get(ORIENTATION)) is not None:
+            return int(stated)
+    with contextlib.suppress(Exception), tifffile.TiffFile(io.BytesIO(image.info["exif"][len("Exif__") :])) as file:
+        return int(file.pages[0].tags[ORIENTATION].value)
+    return 1
 
 
 def _turned(levels: np.ndarray, orientation: int) -> np.ndarray:

@@ -88,6 +88,23 @@ def test_a_strip_after_the_end_of_a_bigtiff_is_damage(tmp_path, offset):
         Photo.open(path).read_rows(0, 60)
 
 
+@pytest.mark.parametrize("tiles", [False, True])
+def test_pixels_whose_positions_cannot_be_read_are_damage(tmp_path, tiles):
+    """libtiff reads what it finds."""
+    path = tmp_path / "a.tif"
+    image = pyvips.Image.new_from_array(smooth_pixels(60, 80, 3, np.uint8))
+    image.tiffsave(str(path), compression="lzw", tile=tiles, tile_width=32, tile_height=16)
+    with tifffile.TiffFile(path) as file:
+        tags = file.pages[0].tags
+        positions, compression = tags["TileOffsets" if tiles else "StripOffsets"].offset, tags["Compression"].offset
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, positions + 4, 1 << 18)  # their number
+    struct.pack_into("<H", data, compression, 60001)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.tif: .+ the positions of its strips or tiles are missing$"):
+        Photo.open(path).read_rows(0, 60)
+
+
 def written_png(path, *chunks):
     """Write a PNG with chunks after its header."""
     Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(path)

@@ -87,6 +87,9 @@ def _check_tags(entries: dict[int, Entry]) -> None:
     odd = [tag for tag in sorted(_NUMBERS & entries.keys()) if entries[tag].type not in _SIZE_TYPES]
     if odd:
         raise DamageError(f"its tag {odd[0]}, a size or position, is of type {entries[odd[0]].type}")
+    offsets = {pair[0] for pair in _PLACES} & entries.keys()
+    if not offsets and _number(entries, _COMPRESSION) != _OLD_JPEG:  # which has a tag of its own
+        raise DamageError("the positions of its strips or tiles are missing")
     if _PLACES[1][0] in entries and _PLACES[1][1] not in entries:
         raise DamageError("the lengths of its tiles are missing")
     extra = len(entries[_EXTRA_SAMPLES].integers()) if _EXTRA_SAMPLES in entries else 0
