@@ -142,6 +142,7 @@ def test_metadata_of_raw_files_without_a_tiff_structure_are_named(tmp_path, monk
         """What libraw gives of a file that it can read."""
 
         sizes = SimpleNamespace(width=40, height=30)
+        black_level_per_channel, white_level = [0, 0, 0, 0], 65535
 
         def __enter__(self):
             return self
@@ -158,4 +159,14 @@ def test_metadata_of_raw_files_without_a_tiff_structure_are_named(tmp_path, monk
 def test_raw_file_that_libraw_cannot_read_is_named(dng):
     dng.write_bytes(dng.read_bytes()[:5000])
     with pytest.raises(ValueError, match=r"a.dng: is a camera raw file \(DNG\) that libraw cannot read: ."):
+        Photo.open(dng)
+
+
+def test_raw_file_whose_black_is_brighter_than_white_is_damaged(dng):
+    with tifffile.TiffFile(dng) as file:
+        at = file.pages[0].tags[50714].valueoffset
+    data = bytearray(dng.read_bytes())
+    data[at : at + 4] = (70_000).to_bytes(4, "little")
+    dng.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.dng: .+ level of black, 70000, is not below that of white, 65535$"):
         Photo.open(dng)

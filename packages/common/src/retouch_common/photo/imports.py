@@ -112,6 +112,11 @@ def _read_raw(path: Path, format: Format, max_pixels: int | None, folder: Path) 
     try:
         with rawpy.imread(str(path)) as raw:
             refuse_large(path, format.name, raw.sizes.width, raw.sizes.height, format.limit(max_pixels))
+            black, white = max(raw.black_level_per_channel), raw.white_level
+            if black >= white:  # libraw renders that as black, with random pixels
+                raise ValueError(
+                    f"{path}: is damaged: its level of black, {black}, is not below that of white, {white}"
+                )
             levels = raw.postprocess(
                 use_camera_wb=True, output_bps=16, no_auto_bright=True, output_color=rawpy.ColorSpace.sRGB
             )
