@@ -98,7 +98,8 @@ def _orientation(image: Image.Image) -> int:
     with contextlib.suppress(SyntaxError):  # EXIF without a header of TIFF
         if (stated := image.getexif().get(ORIENTATION)) is not None:
             return int(stated)
-    with contextlib.suppress(Exception), tifffile.TiffFile(io.BytesIO(image.info["exif"][len("Exif__") :])) as file:
+    block = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    with contextlib.suppress(Exception), tifffile.TiffFile(io.BytesIO(block)) as file:
         return int(file.pages[0].tags[ORIENTATION].value)
     return 1
 
