@@ -347,3 +347,36 @@ def test_no_more_workers_are_started_than_have_memory(tmp_path, monkeypatch):
     for text, count in (("max\n", 5), ("3000000000\n", 2), ("1000000\n", 1)):
         limit.write_text(text)
         assert workers.default_workers() == count
+
+
+def test_a_photograph_costs_the_table_0_1_ms_twice_and_5_kb(tmp_path):
+    """What docs/guides/many_photographs.md says; in a process of its own, whose memory nothing else uses."""
+    script = """
+import sys, time
+from pathlib import Path
+import psutil
+import pyarrow.parquet
+from retouch_common.inference.results import Result, open_results
+
+def resident():
+    return psutil.Process().memory_info().rss
+
+def row(number):
+    path = f"s3://archive/2026/{number % 100:03}/IMG_{number:08}.jpg"
+    known = {"version": "0.1.0", "weights": "%064d" % number, "size": number, "modified": number, "companions": []}
+    return Result(path, "done", None, 1, 0.01, 0.86, path + ".retouched.jpg", settings="%064d" % number, **known)
+
+count, before, recording = 30_000, resident(), 0.0
+with open_results(Path(sys.argv[1])) as table:
+    for number in range(count):
+        result = row(number)
+        start = time.process_time()
+        table.record(result)
+        recording += time.process_time() - start
+    rows = resident() - before
+print((rows + pyarrow.default_memory_pool().max_memory()) / count, 1000 * recording / count)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "results.parquet")]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    held, milliseconds = map(float, printed.split())
+    assert 200 < held < 5000 and milliseconds < 0.1, printed
