@@ -159,9 +159,8 @@ def _through_webp(levels: np.ndarray) -> np.ndarray:
     image = pyvips.Image.new_from_array(levels.astype(np.uint8)).copy(interpretation="srgb")
     stored = image.webpsave_buffer(Q=100, smart_subsample=True)
     with Image.open(io.BytesIO(stored)) as decoded:
-        return np.asarray(decoded.convert("RGBA" if levels.shape[2] == 4 else "RGB"))[..., : levels.shape[2]].astype(
-            np.int64
-        )
+        shown = np.asarray(decoded.convert("RGBA"))
+    return shown[..., : levels.shape[2]].astype(np.int64)
 
 
 def _block_means(levels: np.ndarray, side: int = 4) -> np.ndarray:

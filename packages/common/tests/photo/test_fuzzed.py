@@ -90,7 +90,7 @@ def test_a_strip_after_the_end_of_a_bigtiff_is_damage(tmp_path, offset):
 
 @pytest.mark.parametrize("tiles", [False, True])
 def test_pixels_whose_positions_cannot_be_read_are_damage(tmp_path, tiles):
-    """libtiff reads what it finds."""
+    """libtiff reads the positions that it finds, whatever their number."""
     path = tmp_path / "a.tif"
     image = pyvips.Image.new_from_array(smooth_pixels(60, 80, 3, np.uint8))
     image.tiffsave(str(path), compression="lzw", tile=tiles, tile_width=32, tile_height=16)
