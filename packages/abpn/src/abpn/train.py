@@ -62,7 +62,7 @@ class RetouchingTask(Task):
         self.data = open_pairs(self.spec, split="train", **options)
         self.validation = open_pairs(self.spec, split="dev", **options)
         model = ABPN(config.model)
-        initial_weights(model, cfg.init)
+        initial_weights(model, cfg)
         self.criterion = JointLoss(config.loss, config.model.pyramid).to(self.runner.device)
         self.model = self.add_network("model", model)
         self.discriminator = None

@@ -64,7 +64,7 @@ class RetouchingTask(Task):
         self.validation = open_face_pairs(self.spec, size=size, split="dev", seed=cfg.seed, task=cfg.task)
         model = BPFRe(config.model)
         model.metadata = {"task": cfg.task}
-        initial_weights(model, cfg.init)
+        initial_weights(model, cfg)
         self.objective = Objective(config.loss).to(self.runner.device)
         self.model = self.add_network("model", model, _parameter_groups(model, cfg.lr, cfg.unet_lr))
         self.discriminator: nn.Module | None = None

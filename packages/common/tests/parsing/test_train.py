@@ -11,10 +11,12 @@ from retouch_common.config import apply_overrides
 from retouch_common.parsing.config import PRESETS
 from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.losses import parsing_loss
+from retouch_common.parsing.model import ParsingUNet
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.parsing.train import dry_run, train
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
 from retouch_common.training.monitor import read_metrics
+from retouch_common.training.run_state import initial_weights
 
 
 def configured(**changes):
@@ -105,6 +107,19 @@ def test_training_starts_from_weights(run, people, tmp_path):
     assert torch.allclose(start["ups.2.weight"], end["ups.2.weight"], atol=1e-6)
     with pytest.raises(ValueError, match="another model configuration"):
         train(configured(train__init=str(run / "weights"), model__blocks=0), people, tmp_path / "x", device="cpu")
+
+
+def test_tensors_that_fit_are_taken_from_another_configuration(run, caplog):
+    options = {"train__init": str(run / "weights"), "train__ignore_mismatched_sizes": True}
+    network = ParsingUNet(configured(model__blocks=0).model)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    initial_weights(network, configured(**options).train)
+    trained, after = FaceParser(run / "weights", "cpu").model.state_dict(), network.state_dict()
+    fitting = {name for name, value in after.items() if name in trained and trained[name].shape == value.shape}
+    assert 0 < len(fitting) < len(trained)
+    for name, value in after.items():
+        assert torch.equal(value, trained[name] if name in fitting else before[name]), name
+    assert f"initialises {len(fitting)} of {len(after)} tensors" in caplog.text
 
 
 def test_weights_in_half_the_space_parse_alike(people, tmp_path):

@@ -74,7 +74,7 @@ class FaceTask(Task):
         )
         self.validation = open_faces(self.spec, size=size, split="dev", seed=cfg.seed, parser=parser)
         model = MaskGAN(config.model)
-        initial_weights(model, cfg.init)
+        initial_weights(model, cfg)
         self.parser: nn.Module | None = None
         if config.loss.parsing:
             self.parser = ParsingUNet.from_pretrained(cfg.parser).requires_grad_(False).to(self.runner.device)

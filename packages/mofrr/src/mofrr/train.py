@@ -264,7 +264,7 @@ def initial_network(config: Config) -> tuple[MoFRR, list[str]]:
     """
     model, init = MoFRR(config.model), config.train.init
     if not init or config.train.only:
-        initial_weights(model, init)
+        initial_weights(model, config.train)
         return model, []
     parts = sorted(folder for folder in Path(init).glob("*") if _is_finished(folder))
     unfinished = bool(parts) and not _is_finished(Path(init))

@@ -56,7 +56,7 @@ class ParsingTask(Task):
         self.hard = open_data(self.spec, size=size, split="dev", seed=1, augmentation="strong", teacher=cfg.teacher)
         self.meshed = [picture for picture, _ in find_pairs(self.spec, "dev") if mesh_of(picture) is not None]
         model = ParsingUNet(self.config.model)
-        initial_weights(model, cfg.init)
+        initial_weights(model, cfg)
         self.model = self.add_network("model", model.train())
 
     def training_step(self, step: int, batches: Any) -> dict[str, Tensor]:

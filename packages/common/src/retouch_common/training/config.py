@@ -16,6 +16,8 @@ class TrainConfig:
         steps: Optimiser steps.
         init: Weights of the same model configuration to start from (bundled name, path or hub id); empty for random
             initialisation.
+        ignore_mismatched_sizes: Accept ``init`` of another model configuration: take its tensors whose names and shapes
+            fit, and initialise the others at random.
         batch_size: Samples in a step over all processes and accumulation rounds.
         accumulate: Gradient accumulation rounds in a step.
         lr: Peak learning rate of Adam.
@@ -35,6 +37,7 @@ class TrainConfig:
 
     steps: int = 100_000
     init: str = ""
+    ignore_mismatched_sizes: bool = False
     batch_size: int = 8
     accumulate: int = 1
     lr: float = 2e-4

@@ -13,6 +13,7 @@ from torch import nn
 
 from retouch_common.config import to_dict
 from retouch_common.training import checkpoint, finite
+from retouch_common.training.config import TrainConfig
 from retouch_common.training.ema import EMA
 from retouch_common.training.runner import Runner
 from retouch_common.training.state import (
@@ -128,21 +129,32 @@ class RunState:
         return tensors, meta
 
 
-def initial_weights(network: nn.Module, init: str) -> None:
-    """Initialise a network with ``init``, what its ``from_pretrained`` takes; empty leaves it as it is.
+def initial_weights(network: nn.Module, config: TrainConfig) -> None:
+    """Initialise a network with ``train.init``, what its ``from_pretrained`` takes; empty leaves it as it is.
+
+    Args:
+        network: Modified in place.
+        config: Uses ``init`` and ``ignore_mismatched_sizes``.
 
     Raises:
-        ValueError: No such weights, or of another configuration.
+        ValueError: No such weights, or of another configuration; with ``ignore_mismatched_sizes``, no tensor fits.
     """
-    if not init:
+    if not config.init:
         return
-    start = type(network).from_pretrained(init)  # type: ignore[attr-defined]
-    if start.config != network.config:
+    start = type(network).from_pretrained(config.init)  # type: ignore[attr-defined]
+    if start.config != network.config and not config.ignore_mismatched_sizes:
         raise ValueError(
-            f"train.init={init} was trained with another model configuration ({start.config}); "
-            "choose its preset, or the --set model.… options that it was trained with"
+            f"train.init={config.init} was trained with another model configuration ({start.config}); choose its "
+            "preset, or the --set model.… options that it was trained with, or take what fits with "
+            "--set train.ignore_mismatched_sizes=true"
         )
-    network.load_state_dict(start.state_dict())
+    own = network.state_dict()
+    fitting = {key: value for key, value in start.state_dict().items() if key in own and value.shape == own[key].shape}
+    if not fitting:
+        raise ValueError(f"train.init={config.init}: no tensor fits this model configuration")
+    if len(fitting) < len(own):
+        logger.warning("train.init=%s initialises %d of %d tensors", config.init, len(fitting), len(own))
+    network.load_state_dict(own | fitting)
 
 
 def set_base_rates(scheduler: Any, rates: Sequence[float]) -> None:
