@@ -19,7 +19,7 @@ from mofrr.evaluate import MOFRR, PROTOCOL, Evaluation, EvaluationOptions, evalu
 from mofrr.model import MoFRR
 from mofrr.restore import Restorer
 from mofrr.sampling import Diffusion
-from restored_anywhere import FULL_SIZE, MULTI, SIZES, Measured
+from restored_anywhere import FULL_SIZE, MULTI, SIZES, Measured, mean_gain
 from retouch_common.diffusion.ddim import ddim
 from retouch_common.diffusion.schedule import make_schedule
 from retouch_common.metrics import protocols
@@ -202,6 +202,15 @@ def eye_anywhere():
 @evidence.figure("people anywhere, several operations of another program: gain over the input", at_least=2.5, unit="dB")
 def several_anywhere():
     return _anywhere().gain(MULTI)
+
+
+@evidence.figure("people anywhere, each expert named for its operation: the least of the gains", at_least=0, unit="dB")
+def named_experts():
+    """``--experts`` names the operation of another program that was applied; no router is asked. The bar is ours."""
+    rows = restored_anywhere.named_experts(_restorer().network.model, portraits_with_mesh(face_sets(ANYWHERE)))
+    gains = {name: mean_gain(photographs) for name, photographs in rows.items()}
+    details = {name: {"gain": gain, **rest} for name, (gain, rest) in gains.items()}
+    return min(gain for gain, _ in gains.values()), details
 
 
 @evidence.figure("people anywhere, untouched photographs: share that comes back to the bit", at_least=0.9)

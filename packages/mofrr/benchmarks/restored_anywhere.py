@@ -2,7 +2,7 @@
 
 For every photograph: each operation alone, several at once, and none; what the router found, and how the result
 compares with doing nothing, in PSNR around the face. The router is also asked about untouched and retouched photographs
-reduced and enlarged.
+reduced and enlarged. ``--experts named`` measures each expert on its own operation without the router instead.
 
 ``evidence.py`` measures with it. ``python packages/mofrr/benchmarks/restored_anywhere.py --every 3`` prints a table of
 a third of the photographs, in some ten minutes.
@@ -11,7 +11,7 @@ a third of the photographs, in some ten minutes.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -119,14 +119,9 @@ class Measured:
 
     def gain(self, operation: str) -> tuple[float, dict[str, Any]]:
         """Mean gain of an operation alone, or of several at once, in dB, and details."""
-        rows = self.several if operation == MULTI else [row for row in self.alone if operation in row.applied]
-        return statistics.mean(row.gain for row in rows), {
-            "identity": statistics.mean(row.before for row in rows),
-            "result": statistics.mean(row.after for row in rows),
-            "pictures": len(rows),
-            "worse": sum(row.gain < 0 for row in rows),
-            "worst": min(row.gain for row in rows),
-        }
+        return mean_gain(
+            self.several if operation == MULTI else [row for row in self.alone if operation in row.applied]
+        )
 
     def found(self, operation: str, *, size: float = 1.0, full_size: bool = True) -> float:
         """Share of the photographs with that operation alone in which the router found it."""
@@ -144,6 +139,29 @@ class Measured:
         return [a for a in self.answers if a.size == size and (a.full_size or not full_size)]
 
 
+def mean_gain(rows: Sequence[Restored]) -> tuple[float, dict[str, Any]]:
+    """Mean gain of photographs in dB, and details."""
+    return statistics.mean(row.gain for row in rows), {
+        "identity": statistics.mean(row.before for row in rows),
+        "result": statistics.mean(row.after for row in rows),
+        "pictures": len(rows),
+        "worse": sum(row.gain < 0 for row in rows),
+        "worst": min(row.gain for row in rows),
+    }
+
+
+def named_experts(model: MoFRR, portraits: Iterable[MeshPortrait]) -> dict[str, list[Restored]]:
+    """Retouch photographs by each operation alone and restore them with its expert, without asking the router."""
+    restorers = {name: Restorer(model, device="cpu", experts=[name]) for name in OPERATIONS}
+    rows: dict[str, list[Restored]] = {name: [] for name in OPERATIONS}
+    for portrait, drawn in _ahead(_retouched, enumerate(portraits)):
+        for strengths, levels in drawn[: len(OPERATIONS)]:
+            (name,) = strengths
+            result, found = _restored(restorers[name], portrait, levels)
+            rows[name].append(_compared(portrait, strengths, found, levels, result))
+    return rows
+
+
 def measure(restorer: Restorer, portraits: Iterable[MeshPortrait]) -> Measured:
     """Retouch and restore photographs; the next one is retouched while one is restored."""
     measured = Measured()
@@ -158,16 +176,14 @@ def measure(restorer: Restorer, portraits: Iterable[MeshPortrait]) -> Measured:
             ask(compressed(portrait.levels, index), {}, size)
         for strengths, levels in drawn[len(OPERATIONS) + 1 :]:
             ask(levels, strengths)
-        window = face_window(portrait, MARGIN)
         for strengths, levels in drawn[: len(OPERATIONS) + 1]:
             result, found = _restored(restorer, portrait, levels)
             if len(strengths) == 1:
                 ask.note(found, strengths)
                 ask(levels, strengths, 3.0 if portrait.face_width < SMALL else 0.3)
             if anywhere:
-                before, after = (psnr(picture[window], portrait.levels[window]) for picture in (levels, result))
                 rows = measured.alone if len(strengths) == 1 else measured.several
-                rows.append(Restored(portrait.name, strengths, found, before, after))
+                rows.append(_compared(portrait, strengths, found, levels, result))
             if anywhere and len(strengths) > 1:
                 size = restorer.network.config.size
                 image, truth = (align(picture, ask.square, size) for picture in (levels, portrait.levels))
@@ -241,6 +257,14 @@ def _restored(restorer: Restorer, portrait: MeshPortrait, levels: np.ndarray) ->
     return np.concatenate(list(changed_face_rows(source, faces))), frozenset(own.degrees)
 
 
+def _compared(
+    portrait: MeshPortrait, strengths: Strengths, found: frozenset[str], levels: np.ndarray, result: np.ndarray
+) -> Restored:
+    window = face_window(portrait, MARGIN)
+    before, after = (psnr(picture[window], portrait.levels[window]) for picture in (levels, result))
+    return Restored(portrait.name, strengths, found, before, after)
+
+
 @torch.inference_mode()
 def combined(model: MoFRR, faces: Iterable[Aligned]) -> dict[str, float]:
     """Mean PSNR in dB of the Combine Module's picture and of others from the same experts.
@@ -304,8 +328,16 @@ def _ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
 @click.command()
 @click.option("--weights", default="small", show_default=True, help="A bundled name, a run or a file.")
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Measure every n-th photograph.")
-def main(weights: str, every: int) -> None:
+@click.option("--experts", type=click.Choice(["auto", "named"]), default="auto", show_default=True,
+              help="Undo what the router finds, or what was applied.")  # fmt: skip
+def main(weights: str, every: int, experts: str) -> None:
     """Print the gain of each operation, and what the router finds in photographs of full size."""
+    if experts == "named":
+        model = MoFRR.from_pretrained(weights)
+        for name, rows in named_experts(model, portraits_with_mesh(face_sets(ANYWHERE))[::every]).items():
+            gain, details = mean_gain(rows)
+            print(f"{name:8} {gain:+.1f} dB, {details['worse']} of {details['pictures']} worse", flush=True)
+        return
     people = portraits_with_mesh(face_sets([*ANYWHERE, "london_neutral"]))[::every]
     measured = measure(Restorer(weights, device="cpu"), people)
     for operation in (*OPERATIONS, MULTI):
