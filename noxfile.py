@@ -2,7 +2,7 @@
 
 Environment: RETOUCH_PYTHONS="3.10 3.13" runs tests, build and smoke with these interpreters instead of the
 one that runs nox; RETOUCH_LOCKED=1 installs the versions of .ci/requirements.txt, by hash; RETOUCH_DATA is the folder
-of portraits (default ../shared/data), RETOUCH_RUNS that of the training runs of `weights` (default runs).
+of portraits (default ../shared/data), RETOUCH_RUNS that of the training runs of `weights` and `reproduce` (default runs).
 """
 
 from __future__ import annotations
@@ -73,10 +73,7 @@ def demo(session: nox.Session) -> None:
     if len(session.posargs) > 1:
         session.error("usage: nox -s demo [-- FOLDER]")
     folder = Path(session.posargs[0] if session.posargs else "outputs/demo")
-    demos = [package for package in PACKAGES if (ROOT / f"packages/{package}/src/{package}/demo.py").is_file()]
-    papers = [paper for paper in demos if (ROOT / f"packages/{paper}/src/{paper}/weights/small.safetensors").is_file()]
-    for paper in sorted(set(demos) - set(papers)):
-        session.warn(f"{paper} brings no weights yet and is left out")
+    papers = [package for package in PACKAGES if (ROOT / f"packages/{package}/src/{package}/demo.py").is_file()]
     local = [part for package in ("common", *papers) for part in ("-e", f"packages/{package}")]
     session.install(*local, "scikit-image")
     for paper in papers:
@@ -91,7 +88,7 @@ def tests(session: nox.Session) -> None:
     packages = chosen_packages(session)
     folders = [f"packages/{package}/tests" for package in packages if (ROOT / f"packages/{package}/tests").is_dir()]
     if not session.posargs:
-        folders.append(".ci")  # the workspace's own scripts
+        folders.append(".ci")
     if not folders:
         session.skip(f"no tests yet in {', '.join(packages)}")
     install(session, "test")
@@ -110,6 +107,13 @@ def tests(session: nox.Session) -> None:
     session.run(*command, *coverage, *several, env=env, success_codes=[0, 1] if again else [0])
     if again and failures.is_file() and json.loads(failures.read_text(encoding="utf-8")):
         session.run(*command, "--last-failed", env=env)
+
+
+@nox.session
+def scripts(session: nox.Session) -> None:
+    """Run the tests of the scripts in .ci/, which `tests` without packages runs, too."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", ".ci", env=ENVIRONMENT)
 
 
 @nox.session
@@ -171,7 +175,7 @@ def repro(session: nox.Session) -> None:
 
 @nox.session
 def golden(session: nox.Session) -> None:
-    """Compare with the golden files; `-- --update` writes them anew (commit them on their own)."""
+    """Compare with the golden files; `-- --update` regenerates them (commit them on their own)."""
     if session.posargs not in ([], ["--update"]):
         session.error("usage: nox -s golden [-- --update]")
     install(session, "test")
@@ -183,7 +187,7 @@ def golden(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Mutate photographs of every format and check what becomes of them; `-- --minutes N --seed S`.
+    """Mutate photographs of every format and check how they are handled; `-- --minutes N --seed S`.
 
     `--summary docs/evidence/fuzz.json` adds the run to the evidence.
     """
@@ -216,8 +220,7 @@ def weights(session: nox.Session) -> None:
     if not session.posargs or session.posargs[0] not in available:
         session.error(f"usage: nox -s weights -- PACKAGE [NAME…]; with recipes: {', '.join(available)}")
     package, *names = session.posargs
-    install(session)
-    session.install("nox")  # the script reads TOML with it
+    install(session, "test")
     runs = os.environ.get("RETOUCH_RUNS", str(ROOT / "runs"))
     faces = str(Path(ENVIRONMENT["RETOUCH_DATA"]) / "faces")
     script = ("python", ".ci/weights.py", f"packages/{package}", runs, "--portraits", faces)
@@ -231,14 +234,13 @@ def evidence(session: nox.Session) -> None:
     scripts = {package: ROOT / f"packages/{package}/benchmarks/evidence.py" for package in PACKAGES}
     available = [package for package, script in scripts.items() if script.is_file()]
     if not session.posargs or session.posargs[0] not in available:
-        session.error(f"usage: nox -s evidence -- PACKAGE; with evidence: {', '.join(available) or 'none yet'}")
+        session.error(f"usage: nox -s evidence -- PACKAGE; with evidence: {', '.join(available)}")
     package, *options = session.posargs
     install(session, "test")
     try:
         session.run("python", str(scripts[package]), *options, env=ENVIRONMENT)
     finally:  # figures that fall short stand in the card too
         if not options and (ROOT / f"packages/{package}/weights.toml").is_file():
-            session.install("nox")  # the script reads TOML with it
             session.run("python", ".ci/model_card.py", f"packages/{package}", env=ENVIRONMENT)
 
 
@@ -252,7 +254,6 @@ def reproduce(session: nox.Session) -> None:
     if not packages or packages[0] not in available:
         session.error(f"usage: nox -s reproduce -- [PACKAGE] [TABLE…] [--smoke]; with tables: {', '.join(available)}")
     install(session, "test")
-    session.install("nox")  # the script reads TOML with it
     runs = Path(os.environ.get("RETOUCH_RUNS", str(ROOT / "runs"))) / "reproduction"
     faces = str(Path(ENVIRONMENT["RETOUCH_DATA"]) / "faces")
     for package in packages:
