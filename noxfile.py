@@ -2,7 +2,7 @@
 
 Environment: RETOUCH_PYTHONS="3.10 3.13" runs tests, build and smoke with these interpreters instead of the
 one that runs nox; RETOUCH_LOCKED=1 installs the versions of .ci/requirements.txt, by hash; RETOUCH_DATA is the folder
-of portraits (default ../shared/data), RETOUCH_RUNS that of the training runs of `weights` and `reproduce` (default runs).
+of portraits (default ../shared/data), RETOUCH_RUNS that of the runs of `weights` and `reproduce` (default runs).
 """
 
 from __future__ import annotations

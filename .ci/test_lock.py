@@ -39,7 +39,8 @@ def test_everything_has_hashes_and_nothing_an_address():
 
 
 @pytest.mark.parametrize(
-    ("workflow", "command"), [("ci.yml", "lint types"), ("ci.yml", "repro"), ("release.yml", 'tests -- "$PACKAGE"')]
+    ("workflow", "command"),
+    [("ci.yml", "scripts lint types"), ("ci.yml", "repro"), ("release.yml", 'tests -- "$PACKAGE"')],
 )
 def test_workflows_install_from_the_lock(workflow, command):
     text = (workspace.ROOT / ".github" / "workflows" / workflow).read_text(encoding="utf-8")
