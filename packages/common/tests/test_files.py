@@ -6,7 +6,9 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from retouch_common.config import load_yaml
@@ -54,6 +56,22 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         temporary.write_bytes(b"new")
         raise ZeroDivisionError
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.bin", b"old")]
+
+
+def test_a_read_only_output_is_replaced_and_stays_read_only():
+    with tempfile.TemporaryDirectory() as folder:  # others may not enter pytest's
+        path = Path(folder) / "a.bin"
+        path.write_bytes(b"old")
+        path.chmod(0o444)
+        if os.getuid() == 0:  # nothing is read-only for root
+            for name in (folder, path):
+                os.chown(name, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            write_atomically(path, b"new")
+        finally:
+            os.seteuid(os.getuid())
+        assert path.read_bytes() == b"new" and stat.S_IMODE(path.stat().st_mode) == 0o444
 
 
 def test_file_and_folder_are_flushed_before_and_after_the_rename(tmp_path, monkeypatch):

@@ -137,6 +137,7 @@ def test_an_unknown_name_gets_the_nearest_one(bundled, tmp_path):
     assert "bundles none" in message(resolve_weights, "small", bundled=tmp_path / "nowhere")
     assert "no such file" in message(resolve_weights, "./runs/small.safetensors", bundled=bundled)
     assert "no such file" in message(resolve_weights, "runs/small.safetensors", bundled=bundled)
+    assert "no such file" in message(resolve_weights, "~nosuchuser/small.safetensors", bundled=bundled)
 
 
 def test_a_mistyped_path_is_not_asked_of_the_hub(bundled, tmp_path, monkeypatch):

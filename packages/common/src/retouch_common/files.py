@@ -63,8 +63,8 @@ def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) ->
             os.close(descriptor)
         _delete_leftovers(str(path.parent), _TEMPORARY)
         yield temporary
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         _flush(temporary)
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         os.replace(temporary, path)
         with contextlib.suppress(OSError):  # some folders can be written and not read; the output is in its place
             _flush(path.parent)

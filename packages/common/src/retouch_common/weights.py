@@ -87,7 +87,7 @@ def resolve_weights(name: str | os.PathLike[str], *, bundled: Traversable | Path
     text = os.fspath(name)
     if isinstance(name, str) and text in bundled_names(bundled):
         return _from_bundled(text, bundled)
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if path.is_file():
         return _describe(text, path, "file")
     if path.is_dir():

@@ -1,4 +1,6 @@
 import hashlib
+import http.client
+import io
 import os
 import threading
 from pathlib import Path
@@ -172,6 +174,17 @@ def first_download():
     yunet._download.cache_clear()
     yield
     yunet._download.cache_clear()
+
+
+def test_a_download_that_breaks_off_counts_as_none(first_download, monkeypatch):
+    class Broken(io.BytesIO):
+        def read(self, *_):
+            raise http.client.IncompleteRead(b"")
+
+    faults = []
+    monkeypatch.setattr(yunet.urllib.request, "urlopen", lambda *_, **__: Broken())
+    monkeypatch.setattr(threading, "excepthook", faults.append)
+    assert yunet._download() is None and not faults
 
 
 def test_slow_download_gives_up_once(first_download, monkeypatch):

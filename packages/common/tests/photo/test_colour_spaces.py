@@ -104,10 +104,11 @@ def png_with(path, *chunks):
 
 P3 = chunk(b"cICP", bytes([12, 13, 0, 1]))
 CHRM = chunk(b"cHRM", np.array([31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000], ">u4").tobytes())
+LINEAR = chunk(b"gAMA", (100_000).to_bytes(4, "big"))
 GAMMA = chunk(b"gAMA", (45455).to_bytes(4, "big"))
 
 
-@pytest.mark.parametrize("chunks", [(P3,), (GAMMA, CHRM), (chunk(b"gAMA", (100000).to_bytes(4, "big")),)])
+@pytest.mark.parametrize("chunks", [(P3,), (GAMMA, CHRM), (LINEAR,)])
 def test_colour_chunks_of_png_are_carried(tmp_path, chunks):
     photo = Photo.open(png_with(tmp_path / "a.png", *chunks))
     seen = photo.read()
@@ -121,6 +122,28 @@ def test_colour_chunks_of_png_are_carried(tmp_path, chunks):
     with Image.open(tmp_path / "out.tif") as image:
         carried = as_srgb(np.asarray(image), image.info["icc_profile"])
     assert np.abs(carried - seen).mean() < 1.5
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("chunks", [(LINEAR,), (chunk(b"cICP", bytes([1, 8, 0, 1])),), (GAMMA, CHRM)])
+def test_colour_chunks_of_a_grey_png_are_carried(tmp_path, caplog, chunks, suffix):
+    file, grey = io.BytesIO(), skin()[..., 0]
+    Image.fromarray(grey).save(file, "PNG")
+    plain = file.getvalue()
+    (tmp_path / "a.png").write_bytes(plain[:33] + b"".join(chunks) + plain[33:])
+    photo = Photo.open(tmp_path / "a.png")
+    seen = photo.read()
+    if chunks == (GAMMA, CHRM):
+        np.testing.assert_array_equal(seen, np.dstack([grey] * 3))  # greys have no primaries
+    else:
+        light = grey / 255.0
+        expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+        assert np.abs(seen - expected[..., None]).max() < 2
+    photo.write_stripes(tmp_path / f"out{suffix}", [seen])
+    tolerance = {".jpg": 3}.get(suffix, 0)
+    again = Photo.open(tmp_path / f"out{suffix}").read().astype(int)
+    assert np.abs(again - seen).max() <= tolerance
+    assert "colour" not in caplog.text and "ICC" not in caplog.text
 
 
 def test_usual_gamma_is_srgb_and_its_chunk_stays(tmp_path):

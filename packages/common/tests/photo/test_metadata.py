@@ -391,6 +391,42 @@ def test_extra_channels_of_a_tiff_keep_their_meaning(tmp_path, extra):
             rewritten(path, ".png")
 
 
+@pytest.mark.parametrize("tag", [True, False])
+def test_further_channels_of_a_tiff_are_refused_by_other_formats(tmp_path, tag):
+    """Two channels besides the colours, both opacities as libvips tags them, or without a tag."""
+    path = tmp_path / "a.tif"
+    if tag:
+        image = pyvips.Image.new_from_array(np.dstack([PIXELS, PIXELS[..., :2]]), interpretation="srgb")
+        image.tiffsave(str(path))
+    else:
+        tifffile.imwrite(path, np.dstack([PIXELS, PIXELS[..., :2]]), photometric="rgb")
+    assert Photo.open(rewritten(path, ".tif")).read().shape == PIXELS.shape
+    for suffix in (".png", ".webp", ".avif", ".jpg"):
+        with pytest.raises(ValueError, match="the photo has channels besides colours"):
+            rewritten(path, suffix)
+
+
+def test_tags_that_a_tiff_does_not_take_over_are_named(tmp_path, caplog):
+    exif = Image.Exif()
+    exif[271], exif[50341] = "Maker", b"PrintIM\0"
+    (tmp_path / "a.jpg").write_bytes(jpeg(exif=exif))
+    with Image.open(rewritten(tmp_path / "a.jpg", ".tif")) as image:
+        assert image.getexif()[271] == "Maker"
+    assert "not carried over from a.jpg: tag 50341" in caplog.text
+    caplog.clear()
+    with Image.open(rewritten(tmp_path / "a.jpg", ".png")) as image:
+        assert 50341 in image.getexif()
+    assert not caplog.text
+
+
+def test_size_in_the_first_directory_of_exif_is_that_of_the_upright_photo(tmp_path):
+    exif = Image.Exif()
+    exif[256], exif[257], exif[274] = 80, 60, 6
+    (tmp_path / "a.jpg").write_bytes(jpeg(exif=exif))
+    with Image.open(rewritten(tmp_path / "a.jpg", ".jpg")) as image:
+        assert (image.size, image.getexif()[256], image.getexif()[257]) == ((60, 80), 60, 80)
+
+
 def test_grey_avif_stays_grey_and_lossless_avif_lossless(tmp_path):
     Image.fromarray(PIXELS[..., 0]).save(tmp_path / "grey.avif", quality=95)
     photo = Photo.open(tmp_path / "grey.avif")

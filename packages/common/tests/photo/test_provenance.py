@@ -89,3 +89,19 @@ def test_second_edit_adds_an_entry_and_text_is_escaped():
     assert [entry.text for entry in root.iter(f"{EVENT}softwareAgent")] == ["a<b>& 0", "a<b>& 1"]
     assert [entry.text for entry in root.iter(f"{EVENT}parameters")] == ["strength=0.5"] * 2
     assert len(list(root.iter(f"{IPTC_EXT}DigitalSourceType"))) == 1
+
+
+def test_the_history_of_an_ingredient_is_left_alone():
+    """A composite lists what it was made of, with properties of their own, in ``xmpMM:Pantry``."""
+    own = CAPTURE.format(attribute=f'e:DigitalSourceType="{DIGITAL}"', element="")
+    pantry = own[own.index("<xmpMM:History>") : own.index("</rdf:Description>")]
+    ingredient = f'<rdf:li><rdf:Description e:DigitalSourceType="{DIGITAL}">{pantry}</rdf:Description></rdf:li>'
+    text = own.replace(pantry, f"<xmpMM:Pantry><rdf:Bag>{ingredient}</rdf:Bag></xmpMM:Pantry>")
+    xmp = Xmp(text.encode())
+    xmp.record(Edit(software="a", version="1"))
+    root = ElementTree.fromstring(xmp.serialize())
+    (kept,) = root.iter(f"{MM}Pantry")
+    assert [action.text for action in kept.iter(f"{EVENT}action")] == ["created"]
+    assert [node.get(f"{IPTC_EXT}DigitalSourceType") for node in kept.iter(f"{RDF}Description")] == [DIGITAL]
+    assert [action.text for action in root.iter(f"{EVENT}action")].count("edited") == 1
+    assert [node.text for node in root.iter(f"{IPTC_EXT}DigitalSourceType")] == [COMPOSITE]

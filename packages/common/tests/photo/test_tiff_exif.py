@@ -69,6 +69,18 @@ def test_exif_is_appended_to_both_kinds_of_tiff(tmp_path, pixels, big):
         assert image.n_frames == 1
 
 
+def test_directories_beyond_four_gigabytes_are_found(tmp_path, pixels):
+    path = tmp_path / "a.tif"
+    pyvips.Image.new_from_array(pixels).tiffsave(str(path), bigtiff=True)
+    with open(path, "r+b") as file:
+        file.truncate((1 << 32) + 10)  # sparse
+    append_tiff_tags(path, camera_exif().tobytes(), 90, 60)
+    tags = read_tiff_tags(path)
+    exif = Image.Exif()
+    exif.load(b"Exif\0\0" + tags.exif)
+    assert exif.get_ifd(EXIF)[ISO] == 400 and exif.get_ifd(GPS)[1] == "N"
+
+
 def test_big_endian_values_are_turned_around(tmp_path, pixels):
     exif = camera_exif()
     exif.endian = ">"

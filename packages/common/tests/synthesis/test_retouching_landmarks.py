@@ -164,6 +164,8 @@ def test_reading(person: Person, tmp_path: Path) -> None:
         ("a.txt", b"", "landmarks are read from .tem templates and .npy arrays"),
         ("a.tem", b"2\n1 2\n3 4\n0\n", "189-point"),
         ("a.npy", b"nothing", "a.npy"),
+        ("a.npy", b"", "a.npy"),
+        ("a.npy", b"PK\3\4cut off", "a.npy"),
         ("a.npy", np.zeros((5, 2)), r"expected 68 landmarks as an array \(68, 2\), got \(5, 2\)"),
         ("a.npy", np.full((68, 2), np.nan), "eyes must be finite"),
         ("a.npy", np.zeros((68, 2)), "both eyes of the landmarks lie in one place"),

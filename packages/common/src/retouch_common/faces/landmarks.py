@@ -7,6 +7,7 @@ mean face in FFHQ's framing. Points are x, y in pixels, the centre of the first 
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,6 +218,6 @@ def read_landmarks(path: str | Path) -> FaceLandmarks:
             return landmarks_from_template(read_template(path))
         if path.suffix.lower() == ".npy":
             return landmarks_from_68(np.load(path, allow_pickle=False))
-    except ValueError as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:  # the latter two of numpy, for damaged files
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     raise ValueError(f"{path}: landmarks are read from .tem templates and .npy arrays")

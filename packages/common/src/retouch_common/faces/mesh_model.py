@@ -7,6 +7,7 @@ network (Apache-2.0) is not bundled; it runs in onnxruntime, the extra `retouch-
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def _angle(left: np.ndarray, right: np.ndarray) -> float:
 
 
 def _model_path(name: str | Path) -> Path:
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         path /= MODEL_FILE
     if path.is_file():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import http.client
 import os
 import threading
 import urllib.request
@@ -28,6 +29,7 @@ from retouch_common.files import sha256, write_atomically
 WEIGHTS_NAME = "yunet_final.pth"
 WEIGHTS_SHA256 = "ee0a3035c5cbfc9484a31332223c9fd9c0ddcdb7c46b6a19e558ed393b6f2c67"
 _WEIGHTS_URL = "https://github.com/kornia/data/raw/main/yunet_final.pth"
+_OFFLINE = ("1", "ON", "YES", "TRUE")  # of HF_HUB_OFFLINE, as the Hugging Face hub reads it
 _DOWNLOAD_SECONDS = 15.0
 
 DETECTION_SIDE = 2560  # photos are shown to the detector no larger than this
@@ -192,7 +194,8 @@ def weights_path() -> Path:
 def _ensure_weights(path: Path) -> None:
     """Verify the weights; download them if they are missing."""
     if not path.exists():
-        content = None if os.environ.get("HF_HUB_OFFLINE") == "1" else _download()
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE
+        content = None if offline else _download()
         if content is None or hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
             raise DetectorUnavailable(
                 f"the face detector's weights could not be downloaded; put {WEIGHTS_NAME} "
@@ -219,7 +222,7 @@ def _download() -> bytes | None:
         try:
             with urllib.request.urlopen(_WEIGHTS_URL, timeout=_DOWNLOAD_SECONDS) as response:
                 result.append(response.read())
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return
 
     worker = threading.Thread(target=fetch, daemon=True)  # looking up the host's name has no timeout of its own

@@ -24,18 +24,15 @@ _PRIMARIES: dict[int, tuple[tuple[float, float], ...]] = {
 }
 # Exponent, and a, b, c, d of ICC's parametric curve 3: (a x + b)^g from d on, c x below.
 _SRGB = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
-_BT709 = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
-_CURVES: dict[int, Sequence[float]] = {
-    1: _BT709, 4: (2.2,), 5: (2.8,), 6: _BT709, 8: (1.0,), 13: _SRGB, 14: _BT709, 15: _BT709,
-}  # fmt: skip
+_CURVES: dict[int, Sequence[float]] = {4: (2.2,), 5: (2.8,), 8: (1.0,), 13: _SRGB}
 _UNSPECIFIED = 2
 _HDR = {16: "PQ", 18: "HLG"}
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _D50 = np.array([0.9642, 1.0, 0.8249])
 
 
-def cicp_profile(primaries: int, transfer: int) -> bytes | None:
-    """Return the ICC profile of code points of ITU-T H.273; None for sRGB, which needs none.
+def cicp_profile(primaries: int, transfer: int, *, grey: bool = False) -> bytes | None:
+    """Return the ICC profile of code points of ITU-T H.273, of RGB or of its greys; None for sRGB, which needs none.
 
     Photographs that name Rec. 709's transfer are treated as sRGB, as viewers do.
 
@@ -50,11 +47,13 @@ def cicp_profile(primaries: int, transfer: int) -> bytes | None:
         return None
     if primaries not in _PRIMARIES or transfer not in _CURVES:
         raise ValueError(f"its colour space (CICP {primaries}/{transfer}) is not supported; convert it to sRGB")
+    if grey:
+        return None if transfer == 13 else grey_profile(_CURVES[transfer])
     return matrix_profile(_PRIMARIES[primaries], _CURVES[transfer])
 
 
-def png_profile(chunks: Mapping[bytes, bytes]) -> bytes | None:
-    """Return the ICC profile that a PNG's cICP, or gAMA and cHRM, stand for; None for sRGB.
+def png_profile(chunks: Mapping[bytes, bytes], *, grey: bool = False) -> bytes | None:
+    """Return the ICC profile that a PNG's cICP, or gAMA and cHRM, stand for, of RGB or of its greys; None for sRGB.
 
     Raises:
         ValueError: If the colour space is not supported.
@@ -63,7 +62,7 @@ def png_profile(chunks: Mapping[bytes, bytes]) -> bytes | None:
         primaries, transfer, matrix, full_range = chunks[b"cICP"]
         if matrix or not full_range:
             raise ValueError("its cICP names a matrix or a limited range, which are not supported; convert it to sRGB")
-        return cicp_profile(primaries, transfer)
+        return cicp_profile(primaries, transfer, grey=grey)
     if b"sRGB" in chunks or not {b"gAMA", b"cHRM"}.intersection(chunks):
         return None
     chromaticities = _PRIMARIES[1]
@@ -74,10 +73,10 @@ def png_profile(chunks: Mapping[bytes, bytes]) -> bytes | None:
     gamma = struct.unpack(">I", chunks[b"gAMA"])[0] if len(chunks.get(b"gAMA", b"")) == 4 else 45455
     same = np.abs(np.array(chromaticities) - np.array(_PRIMARIES[1])).max() < 0.002
     curve = _SRGB if abs(gamma - 45455) < 500 else (100_000 / max(gamma, 1),)
-    if same and curve is _SRGB:
+    if (same or grey) and curve is _SRGB:
         return None
     try:
-        return matrix_profile(chromaticities, curve)
+        return grey_profile(curve) if grey else matrix_profile(chromaticities, curve)
     except (ValueError, ArithmeticError, np.linalg.LinAlgError, struct.error):
         raise ValueError("its gAMA or cHRM are not those of a colour space; remove them") from None
 
@@ -100,20 +99,30 @@ def matrix_profile(chromaticities: Sequence[tuple[float, float]], curve: Sequenc
     adapted = np.linalg.inv(_BRADFORD) @ np.diag(_BRADFORD @ _D50 / cone) @ _BRADFORD @ columns
     if not np.isfinite(adapted).all():
         raise ValueError("no colour space")
-    trc = struct.pack(">4sIHH", b"para", 0, 0 if len(curve) == 1 else 3, 0) + b"".join(map(_fixed, curve))
-    tags = {
-        b"desc": _text("RGB"), b"cprt": _text("CC0"), b"wtpt": _xyz(_D50),
-        b"rXYZ": _xyz(adapted[:, 0]), b"gXYZ": _xyz(adapted[:, 1]), b"bXYZ": _xyz(adapted[:, 2]),
-        b"rTRC": trc, b"gTRC": trc, b"bTRC": trc,
-    }  # fmt: skip
+    trc, (red, green, blue) = _trc(curve), map(_xyz, adapted.T)
+    return _packed(b"RGB ", {b"rXYZ": red, b"gXYZ": green, b"bXYZ": blue, b"rTRC": trc, b"gTRC": trc, b"bTRC": trc})
+
+
+def grey_profile(curve: Sequence[float]) -> bytes:
+    """Return the ICC profile of greys of a curve; see :func:`matrix_profile`."""
+    return _packed(b"GRAY", {b"kTRC": _trc(curve)})
+
+
+def _packed(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    tags = {b"desc": _text(space.decode().strip()), b"cprt": _text("CC0"), b"wtpt": _xyz(_D50)} | tags
     table, data = b"", b""
     for name, value in tags.items():
         table += struct.pack(">4sII", name, 132 + 12 * len(tags) + len(data), len(value))
         data += value + b"\0" * (-len(value) % 4)
     body = struct.pack(">I", len(tags)) + table + data
-    head = struct.pack(">II4s4s4s", 128 + len(body), 0, b"\x04\x40\0\0", b"mntr", b"RGB ") + b"XYZ "
+    head = struct.pack(">II4s4s4s", 128 + len(body), 0, b"\x04\x40\0\0", b"mntr", space) + b"XYZ "
     head += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp")
     return head.ljust(68, b"\0") + b"".join(map(_fixed, _D50)) + b"\0" * 48 + body
+
+
+def _trc(curve: Sequence[float]) -> bytes:
+    kind = 0 if len(curve) == 1 else 3
+    return struct.pack(">4sIHH", b"para", 0, kind, 0) + b"".join(map(_fixed, curve))
 
 
 def _fixed(value: float) -> bytes:

@@ -19,6 +19,7 @@ _PER_MM = {2: 1 / 25.4, 3: 1 / 10}  # by unit
 _GPS = 34853
 _EXIF, _MAKER_NOTE = 34665, 37500
 _PIXELS_ACROSS, _PIXELS_DOWN = 40962, 40963
+_WIDTH, _HEIGHT = 256, 257
 _SHORT, _LONG, _RATIONAL, _UNDEFINED = 3, 4, 5, 7
 _STRIP_OFFSETS, _STRIP_BYTES = 273, 279
 _VERSION = 42
@@ -63,7 +64,7 @@ class Exif:
         data = bytearray(self.data)
         _blank(data, _embedded_jpegs(self.data))
         sizes = {_PIXELS_ACROSS: width, _PIXELS_DOWN: height}
-        self._set(data, self._tiff.first, {ORIENTATION: 1})
+        self._set(data, self._tiff.first, {ORIENTATION: 1, _WIDTH: width, _HEIGHT: height})
         if (exposure := self._exposure()) is not None:
             self._set(data, exposure, sizes)
         self._drop_thumbnail(data)

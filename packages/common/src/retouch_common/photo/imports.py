@@ -23,7 +23,7 @@ from retouch_common.photo.limits import refuse_large
 from retouch_common.photo.metadata import Metadata
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.photo.raw_files import RENDERED_TAGS
-from retouch_common.photo.tiff_exif import MALFORMED, read_tiff_tags
+from retouch_common.photo.tiff_exif import MALFORMED, losses_in_tiff, read_tiff_tags
 from retouch_common.photo.writing import write_file
 
 
@@ -52,7 +52,8 @@ def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) ->
         try:
             exif = Exif(metadata.exif)
             resolution = metadata.resolution or exif.resolution
-            metadata = replace(metadata, exif=exif.updated(width, height), resolution=resolution)
+            losses = (*metadata.losses, *losses_in_tiff(exif.data))
+            metadata = replace(metadata, exif=exif.updated(width, height), resolution=resolution, losses=losses)
         except DamageError:
             metadata = replace(metadata, exif=None, losses=(*metadata.losses, MALFORMED))
     space = {1: ("b-w", "grey16"), 2: ("b-w", "grey16")}.get(bands, ("srgb", "rgb16"))[levels.itemsize - 1]
@@ -85,7 +86,9 @@ def _read_heif(path: Path, format: Format, max_pixels: int | None, folder: Path)
     profile, nclx = info.get("icc_profile"), info.get("nclx_profile")
     if not profile and nclx:
         try:
-            profile = cicp_profile(nclx["color_primaries"], nclx["transfer_characteristics"])
+            profile = cicp_profile(
+                nclx["color_primaries"], nclx["transfer_characteristics"], grey=image.mode in ("L", "LA", "I;16")
+            )
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     metadata = Metadata(profile=profile or None, exif=info.get("exif"), xmp=info.get("xmp") or None, losses=losses)

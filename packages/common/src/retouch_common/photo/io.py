@@ -216,7 +216,7 @@ class Photo:
             wants = f"the photo is CMYK and {target.name} is not"
         elif self._has_extra_channels and target.name != "TIFF":
             wants = f"the photo has channels besides colours and transparency and {target.name} does not"
-        elif reduction.opacity and (self.kind == "cmyk" or self._layout.bands > self._layout.colour_bands + 1):
+        elif reduction.opacity and self.kind == "cmyk":
             wants = f"the photo has transparency and {target.name} does not"
         elif reduction and not convert:
             better = ("TIFF" if self.kind == "cmyk" else "PNG or TIFF") + ", or convert it with --convert"
@@ -246,8 +246,8 @@ class Photo:
 
     @property
     def _has_extra_channels(self) -> bool:
-        extra = self._metadata.extra_samples
-        return extra is not None and bool((extra.integers() == 0).any())
+        extra, bands = self._metadata.extra_samples, self._layout.bands - self._layout.colour_bands
+        return bands > 1 or (extra is not None and bool((extra.integers() == 0).any()))
 
     def write_stripes(
         self,
@@ -306,6 +306,8 @@ class Photo:
                 try:
                     signature.add_to(temporary, target.name, self.path, self.format.name)
                 except OSError as error:
+                    if error.errno is not None:  # a full disk, which the caller names
+                        raise
                     raise OSError(f"{path}: {error}") from error
         if reduction:
             logger.warning("%s: converted for %s: %s", path, target.name, reduction)

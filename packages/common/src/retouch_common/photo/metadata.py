@@ -36,7 +36,7 @@ from retouch_common.photo.jpeg_segments import (
     upright_gain_map,
 )
 from retouch_common.photo.png_chunks import RAW_PROFILES, read_chunks
-from retouch_common.photo.tiff_exif import MALFORMED, can_be_in_tiff, read_tiff_tags
+from retouch_common.photo.tiff_exif import MALFORMED, losses_in_tiff, read_tiff_tags
 from retouch_common.photo.tiff_structure import Entry
 from retouch_common.photo.webp_chunks import read_unknown
 from retouch_common.photo.xmp import Edit, Xmp, XmpSizeError
@@ -92,7 +92,7 @@ def read_metadata(path: str | os.PathLike[str], format: Format, header: pyvips.I
     """
     profile = _blob(header, "icc-profile-data")
     metadata = Metadata(profile=profile, exif=_blob(header, "exif-data"), xmp=_blob(header, "xmp-data"))
-    metadata = _READERS[format.name](path, metadata)
+    metadata = _READERS[format.name](path, metadata, header.bands < 3)
     if metadata.exif is not None:
         try:
             exif = Exif(metadata.exif)
@@ -112,7 +112,7 @@ def _blob(image: pyvips.Image, name: str) -> bytes | None:
     return bytes(image.get(name)) if image.get_typeof(name) else None
 
 
-def _read_jpeg(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+def _read_jpeg(path: str | os.PathLike[str], metadata: Metadata, grey: bool) -> Metadata:
     found = read_segments(path)
     iptc, resources = split_resources(bytes(found.resources))
     return replace(
@@ -129,7 +129,7 @@ def _read_jpeg(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     )
 
 
-def _read_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+def _read_png(path: str | os.PathLike[str], metadata: Metadata, grey: bool) -> Metadata:
     found = read_chunks(path)
     profiles = found.profiles
     block = profiles.get("iptc", b"")
@@ -158,11 +158,11 @@ def _read_png(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
         losses=tuple(losses),
     )
     if metadata.profile is None or b"cICP" in colour:
-        return replace(metadata, profile=png_profile(colour), colour=colour)
+        return replace(metadata, profile=png_profile(colour, grey=grey), colour=colour)
     return metadata
 
 
-def _read_tiff(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+def _read_tiff(path: str | os.PathLike[str], metadata: Metadata, grey: bool) -> Metadata:
     found = read_tiff_tags(path)
     premultiplied = found.extra_samples is not None and bool((found.extra_samples.integers() == 1).any())
     iptc, resources = split_resources(found.resources)
@@ -177,19 +177,19 @@ def _read_tiff(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     )
 
 
-def _read_webp(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+def _read_webp(path: str | os.PathLike[str], metadata: Metadata, grey: bool) -> Metadata:
     return replace(metadata, losses=read_unknown(path))
 
 
-def _read_avif(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
+def _read_avif(path: str | os.PathLike[str], metadata: Metadata, grey: bool) -> Metadata:
     found = read_properties(path)
     metadata = replace(metadata, losses=found.others)
     if metadata.profile is None and found.cicp is not None:
-        return replace(metadata, profile=cicp_profile(*found.cicp[:2]))
+        return replace(metadata, profile=cicp_profile(*found.cicp[:2], grey=grey))
     return metadata
 
 
-_READERS: dict[str, Callable[[str | os.PathLike[str], Metadata], Metadata]] = {
+_READERS: dict[str, Callable[[str | os.PathLike[str], Metadata, bool], Metadata]] = {
     "JPEG": _read_jpeg,
     "PNG": _read_png,
     "TIFF": _read_tiff,
@@ -248,8 +248,8 @@ def _outgoing_exif(
     block = None if exif is None else exif.updated(width, height)
     if exif is not None and exif.has_maker_notes and target.name == "TIFF" != source.name:
         losses.append("places that the maker notes point to")
-    if block is not None and target.name == "TIFF" and not can_be_in_tiff(block):
-        losses.append(MALFORMED)
+    if block is not None and target.name == "TIFF" != source.name:
+        losses += losses_in_tiff(block)
     if target.name in ("WebP", "AVIF"):
         entries = [bytes_entry(IPTC, out.iptc)] if out.iptc else []
         entries += [bytes_entry(IMAGE_RESOURCES, join_resources(None, out.resources))] if out.resources else []

@@ -24,7 +24,7 @@ from retouch_common.photo.tiff_structure import Entry, Tiff, swapped
 
 MALFORMED = "EXIF (malformed)"  # in messages
 _UNREADABLE = "metadata outside a readable TIFF structure"
-_LONG = 4
+_LONG, _IFD8 = 4, 18  # the latter in BigTIFF only, and not read by all programs
 _EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
 _PIXELS_ACROSS, _PIXELS_DOWN = 40962, 40963
 # Tags of the first directory that describe the photo and not how this file stores it.
@@ -83,9 +83,7 @@ def read_tiff_tags(path: str | os.PathLike[str], rendered: Collection[int] = ())
         iptc = swapped(iptc, _LONG, ">")  # bytes, whatever the type says
     losses += ["smaller versions or other images in it"] if _SUB_IMAGES in tags else []
     losses += [CREDENTIALS] if _C2PA in tags else []
-    unknown = sorted(tags - _STRUCTURE - _DESCRIPTIVE - {*_POINTERS, _SUB_IMAGES, _C2PA})
-    if unknown:
-        losses.append(f"tag{'s' if len(unknown) > 1 else ''} {joined(map(str, unknown), ', ')}")
+    losses += _named(tags - {_SUB_IMAGES, _C2PA})
     return TiffTags(
         exif=exif,
         xmp=entries[_XMP].value if _XMP in entries else None,
@@ -105,7 +103,8 @@ def _pack_all(tiff: Tiff, parts: dict[int, list[Entry]], at: int, kept: Sequence
         entries = parts.get(number, []) + pointers.get(number, [])
         if entries:
             here = at + len(data)
-            pointers[parent].append(Entry(number, _LONG, 1, struct.pack("<I", here)))
+            kind, size = (_LONG, 4) if here < 1 << 32 else (_IFD8, 8)
+            pointers[parent].append(Entry(number, kind, 1, here.to_bytes(size, "little")))
             data += tiff.pack(entries, here)
     first = at + len(data)
     return data + tiff.pack(parts.get(0, []) + pointers[0], first, kept), first
@@ -133,12 +132,20 @@ def _parts(tiff: Tiff) -> tuple[dict[int, list[Entry]], bool]:
     return parts, complete
 
 
-def can_be_in_tiff(exif: bytes) -> bool:
-    """Whether all directories of an EXIF block can be read, and so be written into a TIFF file."""
+def losses_in_tiff(exif: bytes) -> list[str]:
+    """Return what of an EXIF block :func:`append_tiff_tags` leaves out: unreadable directories, tags by number."""
     try:
-        return _parts(Tiff(io.BytesIO(exif)))[1]
+        tiff = Tiff(io.BytesIO(exif))
+        complete, tags = _parts(tiff)[1], {tiff.tag(record) for record in tiff.records(tiff.first)}
     except DamageError:
-        return False
+        return [MALFORMED]
+    return ([] if complete else [MALFORMED]) + _named(tags)
+
+
+def _named(tags: Collection[int]) -> list[str]:
+    """Return the name of those tags of a first directory that neither describe the photo nor how it is stored."""
+    unknown = sorted(set(tags) - _STRUCTURE - _DESCRIPTIVE - {*_POINTERS})
+    return [f"tag{'s' if len(unknown) > 1 else ''} {joined(map(str, unknown), ', ')}"] if unknown else []
 
 
 def _read_exif(path: str | os.PathLike[str]) -> tuple[bytes | None, bool]:

@@ -137,10 +137,10 @@ class Xmp:
 
     def record(self, edit: Edit) -> None:
         """Set the digital source type of an edited photo, and add the edit to the history."""
-        _remove(self._properties((_IPTC_EXTENSION, "DigitalSourceType")))
+        _remove(filter(self._is_of_photo, self._properties((_IPTC_EXTENSION, "DigitalSourceType"))))
         about = self._description({"Iptc4xmpExt": _IPTC_EXTENSION, "xmpMM": _MM})
         self._element(about, "Iptc4xmpExt:DigitalSourceType", _IPTC_EXTENSION, _SOURCE_TYPE)
-        history = self._document.getElementsByTagNameNS(_MM, "History")
+        history = [node for node in self._properties((_MM, "History")) if self._is_of_photo(node)]
         events = history[0].getElementsByTagNameNS(_RDF, "Seq") if history else []
         if not events:
             events = [self._element(self._element(about, "xmpMM:History", _MM), "rdf:Seq", _RDF)]
@@ -189,6 +189,11 @@ class Xmp:
                 space, name = node.namespaceURI, node.localName
                 if not wanted.isdisjoint(((space, name), (space, "*"), ("*", "*"))):
                     yield node
+
+    def _is_of_photo(self, node: Any) -> bool:
+        """Whether a property is the photo's and not, e.g., an ingredient's (``xmpMM:Pantry``)."""
+        description = node.ownerElement if isinstance(node, minidom.Attr) else node.parentNode
+        return description.parentNode is self._rdf
 
     def _set_value(self, node: Any, value: str) -> None:
         if isinstance(node, minidom.Attr):
