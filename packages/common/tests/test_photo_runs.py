@@ -42,6 +42,7 @@ copy()
 @click.command()
 @photos.inputs_argument
 @photos.out_option
+@photos.compare_option
 @photos.output_options
 @photos.batch_options
 @friendly_errors
@@ -57,7 +58,7 @@ def lighten(inputs, out, recursive, **settings):
         write_photo(photo, job.target, iter([np.clip(pixels, 0, 205) + np.uint8(50)]), how, ())
         return "lightened"
 
-    jobs = photo_runs.plan_photos(inputs, out, recursive=recursive)
+    jobs = photo_runs.plan_photos(inputs, out, recursive=recursive, endings=how.endings)
     photo_runs.retouch_all(jobs, work, overwrite=how.overwrite)
 
 
@@ -87,6 +88,16 @@ def test_what_is_there_can_be_skipped(folder, tmp_path):
     assert run(folder, "-o", out, "--skip-existing").exit_code == 0
     result = run(folder, "-o", out, "--skip-existing", "--overwrite")
     assert result.exit_code == 2 and "exclude each other" in result.output
+
+
+def test_an_output_without_its_comparison_is_named_not_skipped_in_silence(folder, tmp_path):
+    """A run was killed between the two."""
+    out = tmp_path / "out"
+    assert run(folder / "a.jpg", "-o", out, "--compare").exit_code == 0
+    (out / "a.compare.jpg").unlink()
+    result = run(folder / "a.jpg", "-o", out, "--compare", "--skip-existing")
+    assert "a.jpg: is there without what is written beside it; --overwrite" in result.output
+    assert "without" not in run(folder / "a.jpg", "-o", out, "--skip-existing").output
 
 
 def test_photos_without_a_face_are_refused_or_copied(folder, tmp_path):

@@ -155,7 +155,7 @@ class Retoucher:
         changed = write_photo(photo, target, rows, opts, plan.crops, weights=self.weights_sha256)
         if mask is not None:
             with atomic_image_output(sibling_path(target, MASK)) as temporary:
-                mask.pngsave(str(temporary))
+                mask.pngsave(os.fsencode(temporary))
         return replace(plan, changed=changed)
 
     @property

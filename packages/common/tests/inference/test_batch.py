@@ -1,3 +1,6 @@
+import contextlib
+import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -38,6 +41,36 @@ def test_folder_stands_for_its_pictures(tmp_path):
 def test_pictures_of_other_formats_are_not_passed_over_in_silence(tmp_path):
     touch(tmp_path / "in" / "phone.heic")
     assert len(plan_jobs([tmp_path / "in"], tmp_path / "o")) == 1
+
+
+@contextlib.contextmanager
+def as_somebody(folder):
+    """Be a user who may not enter ``folder``, root included."""
+    folder.chmod(0)
+    if os.getuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(os.getuid())
+        folder.chmod(0o755)
+
+
+def test_what_may_not_be_read_does_not_stop_the_others():
+    with tempfile.TemporaryDirectory() as name:  # others may not enter pytest's
+        base = Path(name)
+        base.chmod(0o777)
+        good, bad = touch(base / "good.png"), touch(base / "closed" / "bad.png")
+        with as_somebody(base / "closed"):
+            jobs = plan_jobs([good, bad], base / "out")
+            lines = []
+            (failure,) = run_jobs(
+                jobs, lambda job: "done" if job.source == good else job.source.read_bytes(), overwrite=False,
+                report=lines.append,
+            )  # fmt: skip
+            assert len(lines) == 1 and "bad.png" in failure
+            with pytest.raises(PermissionError, match="closed"):
+                plan_jobs([base], base / "out", recursive=True)
 
 
 def test_results_of_an_earlier_run_are_no_inputs(tmp_path):

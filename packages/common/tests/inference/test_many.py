@@ -76,6 +76,28 @@ def test_files_that_no_run_wrote_are_kept(tmp_path):
     assert run(tmp_path, only_failed=True, overwrite=True)[0] == (1, 1, 0)
 
 
+def test_a_file_put_where_a_failed_photograph_wrote_nothing_is_kept(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "late.png").write_text("no photograph")
+    assert run(tmp_path)[0] == (0, 0, 1)
+    assert table(tmp_path)["late.png"]["output"] is None
+    (tmp_path / "out").mkdir(exist_ok=True)
+    (tmp_path / "out" / "late.png").write_text("mine")
+    Image.new("RGB", (32, 32)).save(tmp_path / "in" / "late.png")
+    totals, (failure,) = run(tmp_path)
+    assert totals == (0, 0, 1) and "there already" in failure
+    assert (tmp_path / "out" / "late.png").read_text() == "mine"
+
+
+def test_workers_use_one_thread_of_libvips():
+    script = (
+        "from retouch_common.inference.workers import _prepare; _prepare(); "
+        "import pyvips; print(pyvips.vips_lib.vips_concurrency_get())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1"]
+
+
 def test_the_working_folder_does_not_matter(tmp_path, monkeypatch):
     draw(tmp_path / "in", 2)
     monkeypatch.chdir(tmp_path)

@@ -354,6 +354,8 @@ def test_what_was_painted_is_there_again_after_a_visit_of_another_tool(edit_page
     np.testing.assert_array_equal(page.pixels(), face)
     assert page.page.locator(".slot[data-component=hair].assigned").count() == 1
     assert page.unsaved()
+    visit_another_tool(page)  # what came back is kept in its turn
+    page.page.wait_for_selector(".slot[data-component=hair].assigned")
     page.page.click("#reset-mask")
     np.testing.assert_array_equal(page.mask(), plain_mask(SIZE))
 

@@ -211,6 +211,13 @@ def retouch_all(
         left = [job for job in jobs if not os.path.lexists(job.target)]
         if len(left) < len(jobs):
             click.echo(f"skipping {len(jobs) - len(left)} of {len(jobs)} photos, whose outputs are there", err=True)
+        lacking = [job for job in jobs if job not in left and not all(map(os.path.lexists, job.outputs))]
+        if lacking:
+            click.echo(
+                f"{lacking[0].target}{f' and {len(lacking) - 1} more' if lacking[1:] else ''}: is there without "
+                "what is written beside it; --overwrite instead of --skip-existing writes both",
+                err=True,
+            )
         jobs = left
     signal.signal(signal.SIGTERM, _stop)  # or a temporary file would be left behind
     failures = run_jobs(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line, printable
 from retouch_common.faces.face import NoFaceFound
@@ -99,9 +99,10 @@ def plan_jobs(
         Jobs in the order of the inputs, those of a folder sorted by name.
 
     Raises:
+        OSError: If a folder cannot be read.
         ValueError: If a folder holds no image, or ``out`` is not what the inputs need.
     """
-    if len(inputs) == 1 and not inputs[0].is_dir() and format_of_name(out) is not None and not out.is_dir():
+    if len(inputs) == 1 and not os.path.isdir(inputs[0]) and format_of_name(out) is not None and not out.is_dir():
         return [plan_job(inputs[0], out, endings)]
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: is a file, but the output of folders or several photos is a folder")
@@ -131,12 +132,12 @@ def _place(path: Path) -> str:
 
 def _images(given: Path, out: Path, recursive: bool, report: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
     """Yield the images of an input, each with its path relative to the output folder."""
-    if not given.is_dir():
+    if not os.path.isdir(given):
         yield given, Path(given.name)
         return
     outside = out.resolve()
     found = False
-    for folder, folders, names in os.walk(given):
+    for folder, folders, names in os.walk(given, onerror=_refuse_folder):
         here = Path(folder)
         folders[:] = sorted(
             name for name in folders if recursive and not name.startswith(".") and (here / name).resolve() != outside
@@ -156,6 +157,11 @@ def _images(given: Path, out: Path, recursive: bool, report: Callable[[str], Non
     if not found:
         hint = "" if recursive else "; use --recursive to search the folders in it"
         raise ValueError(f"{given}: no photo in this folder{hint}")
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    """Refuse a folder that cannot be read: its photos would be missing without a word."""
+    raise error
 
 
 def output_name(source: Path, relative: Path, suffix: str | None) -> Path:
@@ -182,20 +188,20 @@ def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite
     Returns:
         The reason in one line, by index of the job.
     """
-    read = {key for path in (*(job.source for job in jobs), *kept) for key in _file_keys(path)}
+    read = {key for path in (*(job.source for job in jobs), *kept) for key in file_keys(path)}
     planned: dict[str, Job] = {}
     reasons: dict[int, str] = {}
     for index, job in enumerate(jobs):
-        own = _file_keys(job.source)
+        own = file_keys(job.source)
         for path in job.outputs:
-            there = os.path.lexists(path) and not path.is_dir()  # a folder is refused when it is written to
+            there = os.path.lexists(path) and not os.path.isdir(path)  # a folder is refused when it is written to
             first = planned.setdefault(_place(path), job)
-            if path == job.target and own & _file_keys(path):
+            if path == job.target and own & file_keys(path):
                 if overwrite:
                     continue
                 reason = "the output is the input; choose another OUT or give --overwrite"
-            elif read & _file_keys(path):
-                which = "the" if own & _file_keys(path) else "another"
+            elif read & file_keys(path):
+                which = "the" if own & file_keys(path) else "another"
                 reason = f"its output {path} is {which} input; choose another OUT"
             elif first is not job:
                 reason = f"its output {path} is that of {first.source}, too; choose another OUT for one"
@@ -217,10 +223,10 @@ def refuse_collisions(job: Job, *, kept: Iterable[Path] = (), overwrite: bool = 
         raise ValueError(reason)
 
 
-def _file_keys(path: Path) -> set[object]:
-    """Return keys of a file of which two names share at least one: its path, and its inode if it exists."""
+def file_keys(path: Path) -> set[object]:
+    """Return keys of a file of which two names share at least one: its path, and its inode if that can be read."""
     keys: set[object] = {os.path.join(os.path.realpath(path.parent), path.name)}
-    if path.exists():
+    with contextlib.suppress(OSError):
         status = path.stat()
         keys.add((status.st_dev, status.st_ino))
     return keys
@@ -318,7 +324,7 @@ def run_job(
     job: Job, work: Callable[[Job], P], *, copy_faceless: Callable[[Job], object] | None, keep_times: bool
 ) -> P | Summary:
     """Process one photo and return what ``work`` returns; arguments as of :func:`run_jobs`."""
-    before = os.stat(job.source) if keep_times and job.source.exists() else None
+    before = os.stat(job.source) if keep_times and os.path.exists(job.source) else None
     job.target.parent.mkdir(parents=True, exist_ok=True)
     try:
         done: P | Summary = work(job)

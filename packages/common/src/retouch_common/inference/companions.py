@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ class Comparison:
             rows.append(row)
         image = image_from_array(np.concatenate(rows)[:-8], "srgb")
         with atomic_image_output(path) as temporary:
-            image.jpegsave(str(temporary), Q=92, subsample_mode="off")
+            image.jpegsave(os.fsencode(temporary), Q=92, subsample_mode="off")
 
 
 def write_map(path: Path, height: int, width: int, layers: Sequence[AlignedLayer]) -> None:
@@ -63,7 +64,7 @@ def write_map(path: Path, height: int, width: int, layers: Sequence[AlignedLayer
             height,
             1,
             np.dtype(np.uint8),
-            lambda image: image.copy(interpretation="b-w").pngsave(str(temporary)),
+            lambda image: image.copy(interpretation="b-w").pngsave(os.fsencode(temporary)),
         )
 
 
@@ -93,7 +94,7 @@ def write_change(photo: Photo, rows: Iterable[np.ndarray], path: Path) -> None:
 
     def save(image: pyvips.Image) -> None:
         image = image.copy(interpretation="rgb16")
-        image.tiffsave(str(temporary), compression="deflate", predictor="horizontal", profile="srgb")
+        image.tiffsave(os.fsencode(temporary), compression="deflate", predictor="horizontal", profile="srgb")
 
     with atomic_image_output(path) as temporary:
         stream_rows(layer(), photo.width, photo.height, 3, np.dtype(np.uint16), save)

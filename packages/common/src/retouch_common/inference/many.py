@@ -5,18 +5,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from retouch_common.inference.batch import Job, find_collisions, output_name
+from retouch_common.inference.batch import Job, file_keys, find_collisions, output_name
 from retouch_common.inference.manifest import Entry
 from retouch_common.inference.results import DONE, FAILED, STARTED, Result, ResultsTable, open_results
 from retouch_common.inference.storage import OutputFolder, is_url, storage_path
 from retouch_common.inference.workers import Outcome, Start, Task, Work
 from retouch_common.progress import progress_bar
+from retouch_common.versions import package_version
 
 Plan = Callable[[Path, Path], Job]
 """Returns the job of a photo by its path and that of its output."""
@@ -87,12 +87,14 @@ def run_many(
     """
     weights = start().weights
     with open_results(options.results) as table:
-        run = _Run(entries, table, plan, options, _digest(start, weights, options), report)
+        package = start.func.__module__.partition(".")[0]
+        made_with = {"version": package_version(package), "weights": weights}
+        run = _Run(entries, table, plan, options, _digest(start, weights, options), made_with, report)
         prepared = functools.partial(start, overwrite=True, measure=True)  # collisions are refused before
         with progress_bar(disable=not run.due) as bar:
             progress = bar.add_task("Photos", total=len(run.due))
             for task, outcome in options.engine(prepared, run.tasks()):
-                run.record(task, outcome, version=_version(start), weights=weights)
+                run.record(task, outcome)
                 bar.update(progress, completed=run.finished)
         failed = sum(table.rows[entry.path].status == FAILED for entry in entries if entry.path in table.rows)
         return Totals(run.done, len(entries) - len(run.due), failed)
@@ -114,9 +116,11 @@ class _Run:
         plan: Plan,
         options: ManyOptions,
         digest: str,
+        made_with: Mapping[str, str | None],
         report: Callable[[str], None],
     ) -> None:
         self._table, self._options, self._digest, self._report = table, options, digest, report
+        self._made_with = made_with
         self._out = options.out
         self.due = {entry.path: entry for entry in entries if self._is_due(entry)}
         self.finished = self.done = 0
@@ -140,10 +144,14 @@ class _Run:
                 self._table.record(Result(path, STARTED, **self._written(job)))
                 yield Task(path, job, self._out, self._options.copy_faceless, self._options.keep_times)
 
-    def record(self, task: Task, outcome: Outcome, *, version: str | None, weights: str | None) -> None:
-        """Record what became of a photograph."""
-        status = FAILED if outcome.reason else DONE
-        self._finish(Result(task.path, status, *outcome, **self._written(task.job), version=version, weights=weights))
+    def record(self, task: Task, outcome: Outcome) -> None:
+        """Record the outcome of a photograph."""
+        status, written = (FAILED if outcome.reason else DONE), self._written(task.job)
+        if outcome.reason and not self._out.url:  # what was not written must not be taken for ours by a later run
+            there = [name for name in (written["output"], *written["companions"]) if os.path.lexists(name)]
+            output = written["output"] if written["output"] in there else None
+            written = {"output": output, "companions": [name for name in there if name != output]}
+        self._finish(Result(task.path, status, *outcome, **written, **self._made_with))
 
     def _written(self, job: Job) -> dict[str, Any]:
         """Return the columns of a job's outputs."""
@@ -197,7 +205,7 @@ class _Run:
         if row is not None and row.companions is None and row.output == self._out.name(job.target):
             own |= set(map(self._out.name, job.companions))  # tables did not always name them
         for path in job.outputs:
-            if path == job.source or (path.exists() and job.source.exists() and path.samefile(job.source)):
+            if path == job.source or not file_keys(path).isdisjoint(file_keys(job.source)):
                 return f"{entry.path}: the output is the input; choose another OUT"
             name = self._out.name(path)
             if self._holds(name) and name not in own and not self._options.overwrite:
@@ -219,10 +227,3 @@ def _digest(start: functools.partial[Work], weights: str | None, options: ManyOp
     run = out, options.suffix, options.copy_faceless is not None, options.keep_times
     name = f"{start.func.__module__}.{start.func.__qualname__}"
     return hashlib.sha256(repr((name, start.args, settings, weights, run)).encode()).hexdigest()[:16]
-
-
-def _version(start: functools.partial[Work]) -> str | None:
-    try:
-        return metadata.version(start.func.__module__.partition(".")[0].replace("_", "-"))
-    except metadata.PackageNotFoundError:
-        return None

@@ -12,12 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retouch_common.inference.names import COMPARISON, sibling_path
 from retouch_common.photo.limits import MAX_PIXELS
+from retouch_common.versions import package_version
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,7 +177,7 @@ class _Changes:
 
     def counted(self, rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the rows; when they are exhausted, ``count`` holds the changed pixels."""
-        before, y = type(self._photo).open(self._photo.path, max_pixels=None), 0
+        before, y = self._photo.reopen(), 0
         for block in rows:
             self.count += int((block != before.read_rows(y, y + len(block))).any(axis=2).sum())
             y += len(block)
@@ -214,10 +214,7 @@ def edit_record(
             and isinstance(value := getattr(options, entry.name), (bool, int, float, str))
         }
     settings = {**settings, **(further or {})}
-    try:
-        version = metadata.version(package.replace("_", "-"))
-    except metadata.PackageNotFoundError:
-        version = ""
+    version = package_version(package) or ""
     return Edit(software=package, version=version, weights=weights, settings=settings, when=when)
 
 

@@ -250,7 +250,7 @@ def retouched_rows(
 
 
 def _protected_rows(photo: Photo, stripes: Iterator[np.ndarray], protect: RowSource) -> Iterator[np.ndarray]:
-    before, y = Photo.open(photo.path, max_pixels=None), 0
+    before, y = photo.reopen(), 0
     limit = np.iinfo(protect.dtype).max
     for block in stripes:
         rows, keep = before.read_rows(y, y + len(block)), protect.read_rows(y, y + len(block))
@@ -263,7 +263,7 @@ class _CropSource:
     """A crop of a photo as a source of rows, decoded independently of other readers."""
 
     def __init__(self, photo: Photo, crop: Crop) -> None:
-        self._photo = Photo.open(photo.path, max_pixels=None)
+        self._photo = photo.reopen()
         self._x, self._y, self.width, self.height = crop
         self.dtype = photo.dtype
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import pyvips
+
 from retouch_common.inference.batch import Job, Processed, failure_line, run_job
 from retouch_common.inference.storage import OutputFolder, local_copy
 
@@ -173,8 +175,9 @@ _work: Work | None = None  # of this worker process
 
 
 def _prepare() -> None:
-    """Set up a worker process, before it imports torch and libvips."""
+    """Set up a worker process: one thread for torch, which is not imported yet, and for libvips, which is."""
     os.environ["OMP_NUM_THREADS"] = os.environ["VIPS_CONCURRENCY"] = "1"
+    pyvips.vips_lib.vips_concurrency_set(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all; the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

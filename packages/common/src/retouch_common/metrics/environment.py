@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from retouch_common.versions import package_version
+
 COMMON = "retouch-common"
 LIBRARIES = ("torch", "torchvision", "kornia", "numpy", "pyvips", "onnxruntime", "openvino")
 
@@ -41,7 +43,7 @@ def environment() -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "huge_pages": _huge_pages(),
         "gpu": gpu,
-        "packages": {name: version for name in (*_own_packages(), *LIBRARIES) if (version := _version(name))},
+        "packages": {name: version for name in (*_own_packages(), *LIBRARIES) if (version := package_version(name))},
     }
 
 
@@ -58,13 +60,6 @@ def _own_packages() -> list[str]:
         if any(re.match(rf"{COMMON}\b", requirement) for requirement in distribution.requires or ()):
             found.add(distribution.metadata["Name"])
     return sorted(found)
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

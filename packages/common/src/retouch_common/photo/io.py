@@ -73,6 +73,7 @@ class Photo:
     def __init__(self, path: str | os.PathLike[str], *, max_pixels: int | None = MAX_PIXELS) -> None:
         self.path = Path(path)
         self.format = sniff(path)
+        self._stamp = _stamp(self.path)
         file, stored = self.path, self.format
         losses: tuple[str, ...] = ()
         if self.format.extra is not None:
@@ -117,6 +118,26 @@ class Photo:
     def open(cls, path: str | os.PathLike[str], *, max_pixels: int | None = MAX_PIXELS) -> Photo:
         """Open a photograph and read its header; see the class."""
         return cls(path, max_pixels=max_pixels)
+
+    def reopen(self) -> Photo:
+        """Open the file again, to be read independently.
+
+        Raises:
+            OSError: If it cannot be opened.
+            ValueError: As of :meth:`check_unchanged`.
+        """
+        self.check_unchanged()
+        return type(self)(self.path, max_pixels=None)
+
+    def check_unchanged(self) -> None:
+        """Refuse a file that was written since it was opened: what was computed from it does not fit any longer.
+
+        Raises:
+            OSError: If it is gone.
+            ValueError: If its size or time differs.
+        """
+        if _stamp(self.path) != self._stamp:
+            raise ValueError(f"{self.path}: has changed since it was opened; open it again")
 
     def load(self) -> None:
         """Decode the whole photo now, into memory or, above 100 MB, a temporary file.
@@ -377,3 +398,8 @@ class Photo:
         elif target.name == "WebP" and self.format is target and is_lossless_webp(self.path):
             options["lossless"] = True
         return options
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

@@ -150,14 +150,14 @@ def _create_app(
     one_time_token: str,
 ) -> ASGIApp:
     from retouch_common.photo.io import Photo
-    from retouch_common.studio.files import StoredFile
+    from retouch_common.studio.files import StoredFile, displayed
     from retouch_common.studio.server import create_app
     from retouch_common.studio.tools import ToolContext, create_tools
 
     start = None
     if photo is not None:
         Photo.open(photo)
-        start = StoredFile(photo.absolute(), str(photo), owned=False)
+        start = StoredFile(photo.absolute(), displayed(photo), owned=False)
     context = ToolContext(folder=folder, device=device)
     tools = create_tools(factories, context)
     for tool in tools:

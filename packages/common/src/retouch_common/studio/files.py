@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import weakref
@@ -56,6 +57,11 @@ class StoredFile:
         """Delete the file now if it is owned."""
         if self._delete is not None:
             self._delete()
+
+
+def displayed(path: Path) -> str:
+    """Return a path as text for pages, which cannot show the bytes of names that are not UTF-8."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def default_suffix(photo: Photo) -> str:

@@ -74,6 +74,7 @@ class PhotoPreview:
         """Decode the photo in full at the first call, while no other is decoded; no lock of a session may be held."""
         if not self._decoded.is_set():
             with DECODE_LOCK, self.lock:
+                self.photo.check_unchanged()
                 self.photo.load()
             self._decoded.set()
 

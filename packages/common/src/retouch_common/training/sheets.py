@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ def save_sheet(path: str | Path, rows: Sequence[Mapping[str, torch.Tensor]], *, 
 
     with atomic_output(path) as temporary:
         try:
-            pyvips.Image.new_from_array(draw_sheet(rows, max_side=max_side)).pngsave(str(temporary))
+            pyvips.Image.new_from_array(draw_sheet(rows, max_side=max_side)).pngsave(os.fsencode(temporary))
         except pyvips.Error as error:
             raise OSError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import sys
 import threading
 
@@ -283,8 +284,74 @@ def test_a_recipe_beside_the_photo_is_opened_and_written(client, context, tmp_pa
     saved = client.post("/api/recipe", json=request_body(photo, OFF)).json()["saved"]
     assert saved == str(tmp_path / "anna.recipe.json")
     again = client.post("/api/photos", params={"file": file.id}).json()
-    assert again["recipe"] == {"network": "drawn", "steps": [OFF]}
+    assert again["recipe"] == {"network": "drawn", "steps": [OFF], "time": "2026-01-02T03:04:05+00:00"}
+    assert again["notice"] is None
     assert Photo.open(path).read().tobytes() == pixels().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (None, "is not JSON"),
+        ({"photo": {"width": 100, "height": 600}, "faces": [], "steps": []}, "for a photo of 100x600"),
+        ({"network": "nobody"}, "nobody, which is not installed"),
+        ({"photo": {"name": "anna.tif", "width": WIDTH, "height": HEIGHT}}, "it is for anna.tif"),
+    ],
+)
+def test_a_recipe_that_is_not_for_the_photo_stays_as_it_is(client, context, tmp_path, change, words):
+    from retouch_common.studio.files import StoredFile
+
+    uploaded = opened(client)
+    data = client.post("/api/recipe", json=request_body(uploaded, OFF)).content
+    content = b"{" if change is None else json.dumps(json.loads(data) | change).encode()
+    path, beside = tmp_path / "anna.png", tmp_path / "anna.recipe.json"
+    path.write_bytes(encoded(pixels()))
+    (tmp_path / "anna.tif").touch()
+    beside.write_bytes(content)
+    file = context.files.add(StoredFile(path, str(path), owned=False))
+    photo = client.post("/api/photos", params={"file": file.id}).json()
+    assert photo["recipe"] is None and words in photo["notice"] and "will not be replaced" in photo["notice"]
+    saved = client.post("/api/recipe", json=request_body(photo, OFF))
+    assert "anna.recipe.json" in saved.headers["content-disposition"] and json.loads(saved.content)["steps"] == [OFF]
+    assert beside.read_bytes() == content
+
+
+def test_a_recipe_made_with_other_weights_says_so(client):
+    photo = opened(client)
+    content = client.post("/api/recipe", json=request_body(photo, OFF)).json()
+
+    def send(**change):
+        data = json.dumps(content | change).encode()
+        return client.post(f"/api/photos/{photo['id']}/recipe", params={"name": "a.json"}, content=data).json()
+
+    assert send()["notice"] is None
+    assert "other weights" in send(weights="0" * 64)["notice"]
+
+
+@pytest.mark.parametrize("kind", ["export", "export/change"])
+def test_a_photo_that_changed_on_disk_is_not_exported(client, context, refused, tmp_path, kind):
+    """The change was computed from other pixels."""
+    from retouch_common.studio.files import StoredFile
+
+    path = tmp_path / "anna.png"
+    path.write_bytes(encoded(pixels()))
+    file = context.files.add(StoredFile(path, str(path), owned=False))
+    photo = client.post("/api/photos", params={"file": file.id}).json()
+    assert client.post(f"/api/{kind}", json=request_body(photo)).status_code == 200
+    path.write_bytes(encoded(pixels() // 2))
+    assert "has changed since it was opened" in refused(client.post(f"/api/{kind}", json=request_body(photo)), 422)
+
+
+def test_names_that_are_not_utf_8_are_shown(client, context, tmp_path):
+    from retouch_common.studio.files import StoredFile, displayed
+
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    path.write_bytes(encoded(pixels()))
+    file = context.files.add(StoredFile(path, displayed(path), owned=False))
+    photo = client.post("/api/photos", params={"file": file.id}).json()
+    assert photo["name"] == "caf\N{REPLACEMENT CHARACTER}.png"
+    saved = client.post("/api/recipe", json=request_body(photo, OFF)).json()["saved"]
+    assert saved.endswith("caf\N{REPLACEMENT CHARACTER}.recipe.json")
 
 
 def test_a_saved_recipe_is_opened(client, refused):
@@ -295,7 +362,8 @@ def test_a_saved_recipe_is_opened(client, refused):
         return client.post(f"/api/photos/{photo['id']}/recipe", params={"name": "a.json"}, content=data)
 
     described = send(data).json()
-    assert described["recipe"] == {"network": "drawn", "steps": [OFF]} and described["id"] != photo["id"]
+    assert described["recipe"]["steps"] == [OFF] and described["recipe"]["network"] == "drawn"
+    assert described["id"] != photo["id"]
     content = json.loads(data)
     for change, words in (
         ({"network": "nobody"}, "nobody, which is not installed"),

@@ -131,7 +131,7 @@ class EditSession:
         if not 0 <= face < len(opened.squares):
             raise ValueError(f"there is no face {face + 1}; the photo shows {len(opened.squares)}")
         with DECODE_LOCK:
-            photo = Photo.open(opened.file.path)
+            photo = opened.photo.reopen()
             photo.load()  # read twice
             return self._open_face(opened.file, photo, opened.squares, face)
 
@@ -141,14 +141,13 @@ class EditSession:
             portrait = self.editor.open_source(photo, square)
         side = min(MAX_ZOOM * self.size, max(self.size, round(square.side)))
         ((_, view),) = read_aligned(photo, [square], side)
-        return self._photos.add(OpenPhoto("", file, Photo.open(file.path), squares, face, portrait, to_levels(view)))
+        return self._photos.add(OpenPhoto("", file, photo.reopen(), squares, face, portrait, to_levels(view)))
 
     def reencode(self, id: str, labels: np.ndarray) -> OpenPhoto:
         """Encode a face with a corrected mask (S, S); return a new entry of the same photo."""
         opened = self.photo(id)
         with DECODE_LOCK, self._network_lock:
-            source = Photo.open(opened.file.path)
-            portrait = self.editor.open_source(source, opened.portrait.square, labels=labels)
+            portrait = self.editor.open_source(opened.photo.reopen(), opened.portrait.square, labels=labels)
         return self._photos.add(replace(opened, portrait=portrait))
 
     def adapt(self, id: str, steps: int) -> Iterator[tuple[int, OpenPhoto | None]]:
@@ -203,7 +202,7 @@ class EditSession:
         edited = self._render(opened, edit)
         history = edit_record(options, self.editor.model.weights_sha256) if options.provenance else None
         with DECODE_LOCK:
-            photo = Photo.open(opened.file.path)
+            photo = opened.photo.reopen()
             photo.write_stripes(
                 target,
                 self.editor.pasted_rows(photo, opened.portrait, edited),
@@ -224,8 +223,8 @@ class EditSession:
         target = folder / f"{secrets.token_hex(8)}.tif"
         edited = self._render(opened, edit)
         with DECODE_LOCK:
-            rows = self.editor.pasted_rows(Photo.open(opened.file.path), opened.portrait, edited)
-            write_change(Photo.open(opened.file.path), rows, target)
+            rows = self.editor.pasted_rows(opened.photo.reopen(), opened.portrait, edited)
+            write_change(opened.photo.reopen(), rows, target)
         return target, sibling_path(Path(opened.file.basename), CHANGE).name
 
     def _render(self, opened: OpenPhoto, edit: Edit) -> Edited:

@@ -21,7 +21,6 @@ from retouch_common.inference.face_plan import plan_faces
 from retouch_common.inference.faces import ChangedFace, changed_face_rows, face_change
 from retouch_common.inference.names import CHANGE, sibling_path
 from retouch_common.inference.photos import edit_record, require_strength
-from retouch_common.photo.io import Photo
 from retouch_common.studio.files import DECODE_LOCK, PhotoCache, StoredFile, export_paths
 from retouch_common.studio.views import PhotoPreview, Window, encode_view, paste_layers
 
@@ -210,7 +209,7 @@ class RestoreSession:
         edit = edit_record(options, self.restorer.network.model.weights_sha256, settings=settings)
         faces = self.restored(id, steps)
         with DECODE_LOCK:
-            photo = Photo.open(preview.file.path)
+            photo = preview.photo.reopen()
             photo.write_stripes(
                 target,
                 changed_face_rows(photo, faces),
@@ -227,8 +226,8 @@ class RestoreSession:
         Raises:
             OSError: The file cannot be written.
         """
-        file, target = self.photo(id).preview.file, folder / f"{secrets.token_hex(8)}.tif"
+        preview, target = self.photo(id).preview, folder / f"{secrets.token_hex(8)}.tif"
         faces = self.restored(id, steps)
         with DECODE_LOCK:
-            write_change(Photo.open(file.path), changed_face_rows(Photo.open(file.path), faces), target)
-        return target, sibling_path(Path(file.basename), CHANGE).name
+            write_change(preview.photo.reopen(), changed_face_rows(preview.photo.reopen(), faces), target)
+        return target, sibling_path(Path(preview.file.basename), CHANGE).name

@@ -30,6 +30,7 @@ from starlette.routing import Route
 
 from retouch_common.inference.photos import PhotoOptions
 from retouch_common.inference.recipe import MAX_BYTES, MAX_STEPS, Recipe
+from retouch_common.studio.files import displayed
 from retouch_common.studio.requests import (
     attachment,
     export_formats,
@@ -150,7 +151,7 @@ class _Handlers:
         retouch_request, _ = await _parse_request(request)
         saved, name, recipe = await run_in_threadpool(self._session.save_recipe, retouch_request)
         if saved is not None:
-            return JSONResponse({"saved": str(saved)})
+            return JSONResponse({"saved": displayed(saved)})
         return Response(recipe.to_json(), headers=attachment(name), media_type="application/octet-stream")
 
 
@@ -172,6 +173,7 @@ def _description(opened: OpenPhoto) -> dict[str, Any]:
     return {
         "id": opened.id,
         **opened.preview.describe(),
-        "recipe": None if recipe is None else {"network": recipe.network, "steps": list(recipe.steps)},
+        "recipe": None if recipe is None else {name: getattr(recipe, name) for name in ("network", "steps", "time")},
+        "notice": opened.notice,
         "beside": not opened.file.owned,
     }

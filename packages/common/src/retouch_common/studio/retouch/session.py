@@ -6,6 +6,7 @@ Independent of HTTP. The change of a network is computed once, in full resolutio
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -54,11 +55,13 @@ class OpenPhoto:
         id: Id for pages.
         preview: The photo and its proxy.
         recipe: Recipe found beside the photo or opened for it.
+        notice: What the user should know about that recipe, or about one that was not opened.
     """
 
     id: str
     preview: PhotoPreview
     recipe: Recipe | None = None
+    notice: str | None = None
     located: list[tuple[Face, ...]] = field(default_factory=list, repr=False)
     retouched: dict[Any, _Retouched] = field(default_factory=dict, repr=False)
 
@@ -126,6 +129,7 @@ class RetouchSession:
         self.networks, self.limits = dict(networks), limits or Limits()
         self._device = device
         self._loaded: dict[str, StudioNetwork] = {}
+        self._recipes: set[Path] = set()  # beside photos, read or written here
         self._photos: PhotoCache[OpenPhoto] = PhotoCache(self.limits.photos)
         self._network_lock = threading.Lock()
 
@@ -144,7 +148,7 @@ class RetouchSession:
             ValueError: It is not a photo, or too large.
         """
         preview = PhotoPreview.open(file)
-        return self._photos.add(OpenPhoto("", preview, self._recipe_beside(file, preview.photo)))
+        return self._photos.add(OpenPhoto("", preview, *self._recipe_beside(file, preview.photo)))
 
     def faces(self, id: str) -> tuple[Face, ...]:
         """Return the faces of an open photo's recipe, or those detected; detection runs at the first call.
@@ -161,13 +165,30 @@ class RetouchSession:
                     opened.located.append(tuple(locate_faces(opened.photo, opened.preview.overview)))
         return opened.located[0]
 
-    def _recipe_beside(self, file: StoredFile, photo: Photo) -> Recipe | None:
+    def _recipe_beside(self, file: StoredFile, photo: Photo) -> tuple[Recipe | None, str | None]:
+        """Return the recipe beside a photo and a notice about it; one that is not for this photo is left alone."""
         path = sibling_path(file.path, RECIPE)
         if file.owned or not path.is_file():
-            return None
-        recipe = Recipe.read(path)
+            return None, None
+        try:
+            recipe = Recipe.read(path)
+            self._require_usable(recipe, photo)
+            if recipe.name != file.path.name and file.path.with_name(recipe.name).is_file():
+                raise ValueError(f"it is for {recipe.name}")
+        except (ValueError, OSError) as error:
+            return None, f"{path.name} beside the photo is not opened, and will not be replaced: {error}"
+        self._recipes.add(path)
+        return recipe, self._weights_notice(recipe)
+
+    def _require_usable(self, recipe: Recipe, photo: Photo) -> None:
         require_same_size(recipe, photo)
-        return recipe if recipe.network in self.networks else None
+        if recipe.network not in self.networks:
+            raise ValueError(f"the recipe is for {recipe.network}, which is not installed")
+
+    def _weights_notice(self, recipe: Recipe) -> str | None:
+        with self._network_lock:
+            same = recipe.weights in (None, self._network(recipe.network).weights_sha256)
+        return None if same else "The recipe was made with other weights; the result may differ."
 
     def open_recipe(self, id: str, recipe: Recipe) -> OpenPhoto:
         """Open a recipe for a photo; return a new entry of the photo with the recipe's faces.
@@ -176,10 +197,8 @@ class RetouchSession:
             ValueError: If it is for another photo, or a network that is not installed.
         """
         opened = self.photo(id)
-        require_same_size(recipe, opened.photo)
-        if recipe.network not in self.networks:
-            raise ValueError(f"the recipe is for {recipe.network}, which is not installed")
-        return self._photos.add(replace(opened, recipe=recipe, retouched={}))
+        self._require_usable(recipe, opened.photo)
+        return self._photos.add(replace(opened, recipe=recipe, notice=self._weights_notice(recipe), retouched={}))
 
     def photo(self, id: str) -> OpenPhoto:
         """Return an open photo."""
@@ -281,6 +300,7 @@ class RetouchSession:
         target, name = export_paths(opened.photo, opened.file, folder, suffix, "retouched", convert=options.convert)
         retouched, network = self._retouched(opened, recipe).full, self._loaded[recipe.network]
         with DECODE_LOCK:
+            opened.photo.check_unchanged()
             apply_recipe(recipe, network, opened.file.path, target, options, retouched=retouched)
         return target, name
 
@@ -294,19 +314,25 @@ class RetouchSession:
         retouched = self._retouched(opened, recipe)
         target = folder / f"{secrets.token_hex(8)}.tif"
         with DECODE_LOCK:
-            rows = pasted_rows(Photo.open(opened.file.path), retouched.full.edited(recipe.state))
-            write_change(Photo.open(opened.file.path), rows, target)
+            rows = pasted_rows(opened.photo.reopen(), retouched.full.edited(recipe.state))
+            write_change(opened.photo.reopen(), rows, target)
         return target, sibling_path(Path(opened.file.basename), CHANGE).name
 
     def save_recipe(self, request: RetouchRequest) -> tuple[Path | None, str, Recipe]:
-        """Write the recipe beside the photo unless it was uploaded; return the file or None, a name, and the recipe.
+        """Write the recipe beside the photo; return its file, a name, and the recipe.
+
+        The file is None, and nothing is written, for a photo that was uploaded, and where another recipe is beside it.
 
         Raises:
             OSError: It cannot be written.
         """
         opened, recipe = self.photo(request.photo), self.recipe(request)
         name = sibling_path(Path(opened.file.basename), RECIPE).name
-        return (None if opened.file.owned else recipe.write(opened.file.path)), name, recipe
+        beside = sibling_path(opened.file.path, RECIPE)
+        if opened.file.owned or (os.path.lexists(beside) and beside not in self._recipes):
+            return None, name, recipe
+        self._recipes.add(recipe.write(opened.file.path))
+        return beside, name, recipe
 
 
 def encode_overlay(image: np.ndarray) -> bytes:

@@ -128,7 +128,7 @@ async function reopen(file, aligned, kept) {
     await show(face ? await api.openFace(photo.id, face) : photo, kept.mask);
   }
   if (kept.sources) sources.kept = kept.sources;
-  store.set({ unsaved: kept.unsaved });
+  store.set({ sources: sources.kept, unsaved: kept.unsaved });
 }
 
 // mask: what was painted, as of Labels.text

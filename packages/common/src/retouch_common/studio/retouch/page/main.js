@@ -153,9 +153,10 @@ async function show(photo, values = null) {
   const faces = await withBusy("Finding the faces", () => api.faces(photo.id));
   const face = Math.max(...faces.map(({ box }) => Math.max(box[2], box[3])), Math.min(photo.width, photo.height) / 8);
   byId("radius").max = Math.max(4, Math.round(face / 4));
+  if (photo.notice) notice.info(photo.notice);
   if (!faces.length) notice.error("No face was found. Frame one with the tool Frame a face (F), or retouch the whole photo.", ["Frame a face", () => actions.tool("frame")]);
   store.set({
-    recipe: null, firstNetwork: network, steps, undone: [], time: timestamp(), unsaved: false,
+    recipe: null, firstNetwork: network, steps, undone: [], time: photo.recipe?.time ?? timestamp(), unsaved: false,
     state: { faces, blemishes: [], sizes: {} }, radius: Math.max(2, Math.round(face / 30)), ...values,
   });
   await renderNetwork();
