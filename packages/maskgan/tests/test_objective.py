@@ -34,6 +34,7 @@ def test_the_strategy_of_one_plus_one():
     assert overlapping == [("paired", "unpaired"), ("unpaired",), ("paired", "unpaired")]
     with pytest.raises(ValueError, match="not one of alternate, overlap"):
         situations(1, "both")
+    assert {situations(step, "paired") for step in range(1, 4)} == {("paired",)}
 
 
 def test_paired_data_use_all_terms_and_unpaired_two_less(drawn_labels, drawn_pictures):

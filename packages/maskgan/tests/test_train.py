@@ -125,9 +125,18 @@ def test_the_parser_is_frozen(configured, faces, tmp_path, parser_weights):
         {"loss.parsing": 0.0},
         {"train.pairing": "overlap", "model.discriminators": 2},
         {"loss.adversarial": 0.0},
+        {"loss.adversarial": 0.0, "loss.parsing": 0.0, "train.pairing": "paired"},
         {"model.variational": True},
     ],
-    ids=["setting 1", "setting 2", "without parsing", "official schedule", "no game", "variational"],
+    ids=[
+        "setting 1",
+        "setting 2",
+        "without parsing",
+        "official schedule",
+        "no adversary",
+        "first stage",
+        "variational",
+    ],
 )
 def test_every_configuration_trains(configured, faces, changes):
     lines = []

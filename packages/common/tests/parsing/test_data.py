@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from retouch_common.faces.alignment import FaceSquare
+from retouch_common.faces.alignment import FaceSquare, fit_portrait
 from retouch_common.parsing.augmentation import Augmenter, Pose, cut, dead_leaves, random_pose
 from retouch_common.parsing.data import find_pairs, open_data
 from retouch_common.parsing.labels import CLASSES, COLOURS, exchanged, mirrored, write_labels
@@ -178,6 +178,19 @@ def test_labels_tell_where_the_face_is():
     x, y = square.from_photo(np.array([198.0, 312.0]), np.array([232.0, 232.0]))
     assert x == pytest.approx([99 / 256, 156 / 256], abs=0.01) and y == pytest.approx([116 / 256] * 2, abs=0.01)
     assert labels_square(np.where(labels == 4, 0, labels)) is None
+
+
+def test_labels_frame_the_face_as_its_landmarks_do():
+    """The corners of the mouth lie above the middle of the lips; a box around these would frame the face wider."""
+    eyes, corners = np.array([[198.0, 232.0], [312.0, 232.0]]), np.array([[215.0, 340.0], [295.0, 340.0]])
+    y, x = np.mgrid[:512, :512] + 0.5
+    labels = np.zeros((512, 512), np.uint8)
+    for label, (cx, cy) in zip((4, 5), eyes, strict=True):
+        labels[np.hypot(x - cx, 2 * (y - cy)) < 8] = label
+    across = np.abs(x - 255) / 40
+    labels[(across < 1) & (y > 340 - 8 * (1 - across)) & (y < 341 + 40 * (1 - across**2))] = 9
+    expected = fit_portrait(eyes, corners.mean(axis=0))
+    assert labels_square(labels).side == pytest.approx(expected.side, rel=0.015)
 
 
 def test_a_damaged_entry_is_named(tmp_path):

@@ -179,7 +179,7 @@ class TrainConfig(BaseTrainConfig):
 
     Attributes:
         pairing: The (1+1) strategy of section 3.3: "alternate" paired and unpaired steps, or "overlap": unpaired data
-            in every step and paired data also in every second one, as in the official code.
+            in every step and paired data also in every second one, as in the official code; or "paired" data only.
         parser: Weights of the frozen face parser of Eq. 8: bundled name, path or hub id.
         augment: Rotate, shift, mirror and recolour training faces slightly and replace backgrounds; not in the paper.
         moved: Share of paired samples whose source is the same portrait in another pose with parts hidden; not in the
@@ -191,7 +191,7 @@ class TrainConfig(BaseTrainConfig):
 
     RETIRED: ClassVar[Mapping[str, Any]] = {"step_at": 100_000}
 
-    pairing: Literal["alternate", "overlap"] = "alternate"
+    pairing: Literal["alternate", "overlap", "paired"] = "alternate"
     parser: str = "small"
     steps: int = 200_000
     batch_size: int = 4
@@ -287,7 +287,7 @@ PRESETS: dict[str, Config] = {
             neck=True,
             schedule="cosine",
             warmup=500,
-            clip=1.0,
+            clip=50.0,  # an outlier guard: at 1 every step had the same length, whatever the weights of its losses
             ema=0.999,
             precision="auto",
             channels_last=True,
@@ -328,7 +328,7 @@ PRESETS: dict[str, Config] = {
             betas=(0.5, 0.99),
             schedule="cosine",
             warmup=200,
-            clip=1.0,
+            clip=50.0,  # an outlier guard: at 1 every step had the same length, whatever the weights of its losses
             ema=0.999,
             precision="auto",
             channels_last=True,

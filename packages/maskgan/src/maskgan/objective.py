@@ -33,7 +33,7 @@ def situations(step: int, pairing: str) -> tuple[Situation, ...]:
     Args:
         step: From 1 on.
         pairing: "alternate": paired data in odd steps, unpaired data in even ones; "overlap": unpaired data in all
-            steps, after paired data in the odd ones.
+            steps, after paired data in the odd ones; "paired": no unpaired data, for a first stage without adversary.
 
     Raises:
         ValueError: Unknown strategy.
@@ -43,7 +43,9 @@ def situations(step: int, pairing: str) -> tuple[Situation, ...]:
         return ("paired",) if odd else ("unpaired",)
     if pairing == "overlap":
         return ("paired", "unpaired") if odd else ("unpaired",)
-    raise ValueError(f"pairing '{pairing}' is not one of alternate, overlap")
+    if pairing == "paired":
+        return ("paired",)
+    raise ValueError(f"pairing '{pairing}' is not one of alternate, overlap, paired")
 
 
 class Objective(nn.Module):

@@ -33,7 +33,7 @@ from retouch_common.ranges import from_levels, to_levels
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of the cached arrays; raise it when labels or mattes change
+VERSION = 3  # of the cached arrays; raise it when labels, mattes or squares change
 STORED = 96 / PORTRAIT_EYES  # side in pixels of a cached face's square: 96 pixels between the eyes
 TEACHING = 2  # version of the labels by a teacher
 REACH = 1.2  # half side of the cached part of a photo with a mesh, in sides of the face's square
@@ -100,15 +100,22 @@ def load_portrait(entry: Path) -> LabelledPortrait:
 
 
 def labels_square(labels: np.ndarray) -> FaceSquare | None:
-    """Return the square of the face in labels (H, W) uint8; None if an eye or the mouth is missing."""
-    centres = []
+    """Return the square of the face in labels (H, W) uint8; None if an eye or the mouth is missing.
+
+    The mouth's point is between its corners, as in :func:`~retouch_common.faces.landmarks.portrait_square_of`, and not
+    the middle of the lips, which is lower.
+    """
+    eyes, corners = [], []
     for names in (("eye_left",), ("eye_right",), ("upper_lip", "mouth", "lower_lip")):
         rows, columns = np.nonzero(np.isin(labels, [CLASSES.index(name) for name in names]))
         if not len(rows):
             return None
-        centres.append([(columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2])
+        if names[1:]:
+            corners = [[end + 0.5, rows[columns == end].mean() + 0.5] for end in (columns.min(), columns.max())]
+        else:
+            eyes.append([(columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2])
     try:
-        return fit_portrait(np.array(centres[:2]), np.array(centres[2]))
+        return fit_portrait(np.array(eyes), np.mean(corners, axis=0))
     except ValueError:
         return None
 
