@@ -22,6 +22,7 @@ import torch
 from mofrr.config import OPERATIONS
 from mofrr.model import MoFRR, to_unit
 from mofrr.restore import Restorer
+from mofrr.traces import photo_traces
 from PIL import Image
 from retouch_common.faces.alignment import align
 from retouch_common.inference.face_plan import squares_in
@@ -90,11 +91,13 @@ class Aligned:
 
     Attributes:
         image: Retouched.
+        traces: Of the photograph at its own resolution, see :mod:`mofrr.traces`.
         truth: As photographed.
         applied: Operations.
     """
 
     image: np.ndarray
+    traces: np.ndarray
     truth: np.ndarray
     applied: frozenset[str]
 
@@ -187,7 +190,7 @@ def measure(restorer: Restorer, portraits: Iterable[MeshPortrait]) -> Measured:
             if anywhere and len(strengths) > 1:
                 size = restorer.network.config.size
                 image, truth = (align(picture, ask.square, size) for picture in (levels, portrait.levels))
-                measured.faces.append(Aligned(image, truth, frozenset(strengths)))
+                measured.faces.append(Aligned(image, photo_traces(levels, ask.square), truth, frozenset(strengths)))
     return measured
 
 
@@ -280,8 +283,9 @@ def combined(model: MoFRR, faces: Iterable[Aligned]) -> dict[str, float]:
 
     for face in faces:
         image, truth = (torch.from_numpy(part).permute(2, 0, 1)[None] for part in (face.image, face.truth))
-        found = model.consult(image)
-        once = model.restore(image, steps=1).result
+        traces = torch.from_numpy(face.traces)[None]
+        found = model.consult(image, traces=traces)
+        once = model.restore(image, traces=traces, steps=1).result
         working = {name: found.experts[name] for name, gate in zip(model.config.operations, found.gates[0], strict=True)
                    if gate}  # fmt: skip
 

@@ -9,6 +9,7 @@ import torch
 from mofrr.backbones import Backbone
 from mofrr.combine import Combine
 from mofrr.config import OPERATIONS, PRESETS, SINGLE, LossConfig, ModelConfig, TrainConfig
+from mofrr.denoiser import _SelfAttention
 from mofrr.losses import HIGH, L1, TV, expert_losses, shared_losses
 from mofrr.mam import GROUPS, WIDTH, Grouping, ResNetMAM, assignment
 from mofrr.model import SEED_STRIDE, MoFRR
@@ -145,6 +146,10 @@ def test_a_new_operation_leaves_the_others_as_they_are(tmp_path):
     logits = model.router(image)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     model.add_operation("lip_plumping")
+    backbones = (model.router.backbone, model.estimators["lip_plumping"].backbone)
+    assert all(
+        torch.equal(*pair) for pair in zip(*(part.state_dict().values() for part in backbones), strict=True)
+    )  # an estimator starts as the router's
     assert not any(module.training for module in model.modules())
     assert torch.equal(model.router(image)[:, :4], logits) and (model.router(image)[:, 4] == -4).all()
     assert torch.allclose(model.restore(image).result, before, atol=1e-6)
@@ -425,3 +430,9 @@ def test_weights_come_back(tmp_path):
     again = MoFRR.from_pretrained(tmp_path / "weights")
     image = pictures(1)
     assert torch.equal(again.restore(image, experts=["lift"]).result, model.restore(image, experts=["lift"]).result)
+
+
+@pytest.mark.parametrize("channels", [56, 88])
+def test_heads_of_attention_divide_the_channels(channels):
+    attention = _SelfAttention(4 * channels)
+    assert attention(torch.randn(1, 4 * channels, 4, 4)).shape == (1, 4 * channels, 4, 4)

@@ -8,7 +8,7 @@ import pytest
 import pyvips
 from mofrr import simulate as module
 from mofrr.retouching_ffhq import find_retouched
-from mofrr.simulate import simulate
+from mofrr.simulate import STYLES, simulate
 from retouch_common.faces.landmarks import canonical_landmarks
 
 
@@ -48,6 +48,8 @@ def test_is_read_back_as_it_was_made(portraits, tmp_path):
     for operation in ("white", "smooth", "lift", "eye"):
         for magnitude in (1, 2, 3):
             assert kinds.count(((operation, magnitude),)) == 22
+    styles = {json.loads(line)["style"] for line in (tmp_path / "recipes.jsonl").read_text().splitlines()}
+    assert styles == set(STYLES) - {"foreign"}  # which is for tests
     assert kinds.count(()) == 22 and sum(len(kind) >= 2 for kind in kinds) == 44
     assert "no face found in 2 portraits" in said[0] and said[-1].startswith("308 retouched images of 22 portraits")
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 7  # of the first eight portraits one shows no face

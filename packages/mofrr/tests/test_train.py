@@ -113,6 +113,8 @@ def test_all_stages_make_a_network(faces, tmp_path):
         )
     edges = json.loads((tmp_path / "degree-white" / "degrees.json").read_text())
     assert edges == sorted(edges) and len(edges) == 4 and not (tmp_path / "expert-white" / "degrees.json").exists()
+    stated = json.loads(MoFRR.from_pretrained(tmp_path / "weights").metadata["degree_edges"])
+    assert stated["white"] == edges and sorted(stated) == sorted(OPERATIONS)
 
 
 def test_a_stage_needs_what_comes_before(faces, tmp_path):

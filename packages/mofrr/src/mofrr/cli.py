@@ -106,7 +106,12 @@ def train(
 @click.option(
     "--multi", type=click.IntRange(0), default=3, show_default=True, help="Images with several operations per face."
 )
-@click.option("--style", "styles", multiple=True, help="Only this style of retouching; may be repeated.")
+@click.option(
+    "--style",
+    "styles",
+    multiple=True,
+    help="Only this style of retouching; may be repeated. By default all but foreign, which is for tests.",
+)
 @seed_option
 @version_option("mofrr")
 @friendly_errors
@@ -115,10 +120,10 @@ def simulate(faces: Path, out: Path, styles: tuple[str, ...], **options: int) ->
 
     DIR becomes a set laid out as RetouchingFFHQ, with labels, split by person. Rerun the same command to resume.
     """
-    from mofrr.simulate import STYLES
+    from mofrr.simulate import TRAINING_STYLES
     from mofrr.simulate import simulate as run
 
-    run(faces, out, styles=styles or tuple(STYLES), report=click.echo, **options)
+    run(faces, out, styles=styles or TRAINING_STYLES, report=click.echo, **options)
 
 
 @click.command()

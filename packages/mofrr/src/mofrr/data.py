@@ -5,6 +5,7 @@ Samples: ``retouched`` and ``original`` (3, S, S) in [0, 1]; ``traces`` (C, G, G
 ``degree_edges`` are set, else 0.
 """
 
+import functools
 import hashlib
 import sys
 import zipfile
@@ -321,6 +322,8 @@ class SimulatedFaces(RetouchedFaces):
             original, landmarks, recipe.strengths, style=recipe.style, seed=recipe.seed, skin=skin
         ).image
         applied = frozenset(name for name, strength in recipe.strengths.items() if strength)
+        if np.array_equal(retouched, original):  # e.g. no skin was found to whiten
+            applied = frozenset()
         points = history.moved(points, *original.shape[:2])
         photo = history(retouched)
         untouched = history(original) if applied else photo
@@ -376,6 +379,7 @@ class _Sample:
             return cls(retouched, original, kept["traces"], frozenset(kept["applied"].tolist()))
 
 
+@functools.cache
 def _weight(entry: Path) -> int:
     """Return how often a portrait is in a training set."""
     side = load_portrait(entry).square.side

@@ -115,11 +115,11 @@ class _Block(nn.Module):
 
 
 class _SelfAttention(nn.Module):
-    """Self-attention over pixels, one head per 64 channels."""
+    """Self-attention over pixels, with heads of 64 channels or, where these do not divide, more."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // 64)
+        self.heads = next(heads for heads in range(max(1, channels // 64), 0, -1) if channels % heads == 0)
         self.norm = group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zero(nn.Conv2d(channels, channels, 1))

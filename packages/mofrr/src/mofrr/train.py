@@ -39,6 +39,7 @@ from mofrr.stages import BaselineStage, Batch, Rows, Stage, known_stages, stages
 logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH = 4
+DEGREES_FILE, DEGREE_EDGES = "degrees.json", "degree_edges"  # PSNRs between degrees: of a stage, in weights
 BESIDE = "trained_beside.json"  # checksums of the parts that a part was trained with
 
 
@@ -92,7 +93,12 @@ def train(
         elif runner.is_main:
             if untrained:
                 report(f"taken from {config.train.init}: {', '.join(untrained)}")
-            load_parts(model, every, out, reused).save_pretrained(out / "weights")
+            load_parts(model, every, out, reused)
+            edges = json.loads(model.metadata.get(DEGREE_EDGES, "{}"))
+            for file in out.glob(f"degree-*/{DEGREES_FILE}"):
+                edges[file.parent.name.removeprefix("degree-")] = json.loads(file.read_bytes())
+            model.metadata = {**model.metadata, DEGREE_EDGES: json.dumps(edges, sort_keys=True)}
+            model.save_pretrained(out / "weights")
             report(f"wrote {out / 'weights'}")
         runner.wait()
     return None if missing else out / "weights"
@@ -119,6 +125,7 @@ class StageTask(Task):
     """
 
     kept: ClassVar[str] = "part"
+    betas: ClassVar[tuple[float, float] | None] = None  # Adam's; None for the configuration's
 
     def __init__(self, name: str, config: Config, data: str, out: Path | None) -> None:
         super().__init__(config)
@@ -148,12 +155,12 @@ class StageTask(Task):
         if cfg.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.model.to(self.runner.device)
-        self.part = self.add_network(self.kept, part, parameters)
+        self.part = self.add_network(self.kept, part, parameters, betas=self.betas)
 
     def run_files(self) -> dict[str, str]:
-        """Return ``degrees.json`` of a degree stage."""
+        """Return the borders between degrees, of a degree stage."""
         edges = self.data.degree_edges
-        return {} if edges is None else {"degrees.json": json.dumps(edges)}
+        return {} if edges is None else {DEGREES_FILE: json.dumps(edges)}
 
     def training_step(self, step: int, batches: Any) -> dict[str, Tensor]:
         """Take an optimiser step; return the losses, averaged over processes."""
@@ -220,6 +227,8 @@ class StageTask(Task):
 class AdversarialTask(StageTask):
     """The baseline pix2pix: L1, and a PatchGAN that rates images beside the retouched one."""
 
+    betas = BETAS
+
     def build(self) -> None:
         """Add the discriminator, as wide as the generator."""
         super().build()
@@ -283,6 +292,7 @@ def initial_network(config: Config) -> tuple[MoFRR, list[str]]:
         name: value for name, value in start.state_dict().items() if name in own and value.shape == own[name].shape
     }
     model.load_state_dict(own | taken)
+    model.metadata = start.metadata
     return model, fitting
 
 
