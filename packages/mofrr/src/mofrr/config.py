@@ -73,8 +73,8 @@ class ModelConfig:
         combine_channels: Channels of the Combine Module at its finest resolution.
         combine_depth: Number of its downsamplings.
         combine_base: What its output is added to: the "input", or the input and the changes of all active "experts".
-        gates: Weight of an active expert's change: 1 ("binary"), or the router's "probability", which minimises the
-            squared error if it is calibrated.
+        gates: Weight of an active expert's change: 1 ("binary"), or the router's "probability" after its logits were
+            shifted to a false positive rate, which is 0.5 where an operation is just found.
         router: False activates every expert on every face.
         degree: False has no degree estimators; the degree is 0.
         idem: False leaves out IDEM.
@@ -298,10 +298,10 @@ PRESETS: dict[str, Config] = {
     ),
     # What works best on one GPU.
     "recommended": Config(
-        model=ModelConfig(combine_base="experts", gates="probability"),
+        model=ModelConfig(combine_base="experts"),
         train=TrainConfig(schedule="cosine", warmup=500, clip=1.0, precision="auto", channels_last=True),
     ),
-    # The bundled weights: nine million parameters.
+    # The bundled weights.
     "small": Config(
         model=ModelConfig(
             size=256,
@@ -322,7 +322,6 @@ PRESETS: dict[str, Config] = {
             shared_multipliers=(1, 2, 3),
             combine_channels=12,
             combine_base="experts",
-            gates="probability",
         ),
         loss=LossConfig(rollout="last"),
         train=TrainConfig(
@@ -382,9 +381,9 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "small": {
         "router": {"train.steps": 1500, "train.batch_size": 16, "train.lr": 5e-4, "train.sheet_every": 500},
         "degree": {"train.steps": 400, "train.batch_size": 16, "train.sheet_every": 200},
-        "expert": {"train.steps": 600, "train.sheet_every": 200, "loss.simple": 10.0, "loss.ssim": 0.3},
+        "expert": {"train.steps": 500, "train.sheet_every": 200, "loss.simple": 10.0, "loss.ssim": 0.3},
         "shared": {"train.steps": 1200, "train.sheet_every": 400, "loss.simple": 10.0, "loss.ssim": 0.3},
-        "combine": {"train.steps": 300, "train.sheet_every": 100, "loss.ssim": 0.3},
+        "combine": {"train.steps": 150, "train.sheet_every": 50, "loss.ssim": 0.3},
     },
 }
 """Overrides of presets for kinds of stages, by preset and kind."""
