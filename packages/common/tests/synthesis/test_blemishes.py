@@ -151,6 +151,23 @@ def test_blob_has_the_area_of_its_radius() -> None:
     assert disc.max() == pytest.approx(1.0, abs=1e-3)
 
 
+def test_a_blob_ends_within_its_window() -> None:
+    """A straight border of the window would be seen on the skin, and tell a network where something was drawn."""
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        radius = float(generator.uniform(3.0, 40.0))
+        window = window_around(100.0, 100.0, 2.0 * radius, (201, 201))
+        aspect, irregular = generator.uniform(1.0, 3.0), generator.uniform(0.0, 0.35)
+        shape = blob(window, radius, generator, aspect=aspect, irregular=irregular, hardness=generator.uniform(1.2, 12))
+        border = np.concatenate([shape[[0, -1]].ravel(), shape[:, [0, -1]].ravel()])
+        assert border.max() < 0.02 and shape.max() > 0.9
+
+
+def test_a_blob_is_cut_off_by_the_images_border_alone() -> None:
+    window = window_around(0.0, 100.0, 40.0, (201, 201))
+    assert blob(window, 20.0, np.random.default_rng(0))[0].max() == pytest.approx(1.0)
+
+
 def test_distance_to_a_straight_curve() -> None:
     window = window_around(10.0, 10.0, 10.0, (21, 21))
     assert window is not None

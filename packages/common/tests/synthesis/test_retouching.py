@@ -140,8 +140,10 @@ def test_any_style_is_another_program_for_every_seed_and_never_the_foreign_one()
     for field in ("whitening", "smoothing", "lift", "eye"):
         kinds = {getattr(style, field) for style in styles}
         assert len(kinds) >= 3 and getattr(foreign, field) not in kinds, field
-    assert {style.whitened for style in styles} == {"skin", "face", "ellipse", "colour"}
+    assert {style.whitened for style in styles} == {"skin", "face", "ellipse", "colour", "likelihood"}
     assert {style.interpolation for style in styles} == {"bilinear", "bicubic"}
+    assert {style.tint == (1.0, 1.0, 1.0) for style in styles} == {True, False} == {s.softness > 0 for s in styles}
+    assert min(style.lift_peak for style in styles) < 0.15 < 0.28 < max(style.lift_peak for style in styles)
 
 
 def test_strengths_can_be_continuous() -> None:

@@ -32,5 +32,12 @@ def test_regions_by_kind(face: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = chin.astype(int)
     assert regions["colour"][y, x - 20] > 0.9 and regions["colour"][y, x + 20] < 0.1
     assert regions["colour"][corner] < 0.05
+    brown = np.float32([0.3, 0.2, 0.15])  # of no usual skin colour, but this face's
+    half = np.where(np.arange(300)[None, :, None] < 150, brown, image).astype(np.float32)
+    likely = retouched_region(
+        half, landmarks, "likelihood", (np.arange(300)[None] < 150).repeat(300, 0).astype(np.float32)
+    )
+    assert likely[y, x - 20] > 0.9 and likely[y, x + 20] < 0.1 and likely[corner] < 0.05
+    assert not retouched_region(half, landmarks, "likelihood", np.zeros((300, 300), np.float32)).any()
     with pytest.raises(ValueError, match="not 'hands'"):
         retouched_region(image, landmarks, "hands", skin)

@@ -18,6 +18,13 @@ def left_half(size: int = 64) -> np.ndarray:
     return mask
 
 
+def test_tint_is_an_exponent_of_each_channel() -> None:
+    image = np.full((8, 8, 3), 0.5, np.float32)
+    options = {"gamma": 0.8, "pull": 0.0, "hue": (0.0, 0.0), "kind": "log"}
+    plain, tinted = (whiten(image, np.ones((8, 8), np.float32), **options, tint=t) for t in ((1, 1, 1), (1, 1.1, 0.9)))
+    np.testing.assert_allclose(tinted, plain ** np.float32([1, 1.1, 0.9]), atol=1e-6)
+
+
 def test_whitening_in_lab() -> None:
     image = np.broadcast_to(SKIN, (64, 64, 3)).copy()
     before = rgb_to_lab(image)[0, 0]

@@ -35,7 +35,7 @@ from mofrr.portraits import load_portrait, npz_bytes, prepare_portraits, square_
 from mofrr.retouching_ffhq import Retouched, find_retouched
 from mofrr.traces import image_traces, packed, photo_traces, unpacked
 
-VERSION = 1  # of cached samples; raise it when they are made in another way
+VERSION = 2  # of cached samples; raise it when they are made in another way
 MEASURED, MEASURED_FILES = 200, 2000  # images of an operation from which its degree edges are computed
 LARGE = (600.0, 1100.0)  # faces with larger squares, in pixels, are sampled twice and four times as often
 KEPT_MIXED, KEPT_SINGLE = 4, 1  # cached samples of a portrait

@@ -57,6 +57,8 @@ def photographed(image: np.ndarray, side: float, generator: np.random.Generator)
         factor = log_uniform(generator, low, high) / side
         image = resized(image, factor)
     image = _relit(image, generator)
+    if generator.random() < 0.4:
+        image = _lit(image, generator)
     if generator.random() < 0.3:
         image = _sharpened(image, float(generator.uniform(0.6, 1.6)), float(generator.uniform(0.2, 1.0)))
     if factor > 1.0 or generator.random() < 0.5:  # upsampled images are too smooth
@@ -107,7 +109,7 @@ class History:
         drawn = cls(
             turn=float(generator.uniform(-0.15, 0.15)) if chance[0] < 0.25 else 0.0,
             bend=float(generator.uniform(0.0, 0.008)) * side if chance[1] < 0.25 else 0.0,
-            bumps=int(generator.integers(1, 4)) if chance[2] < 0.25 else 0,
+            bumps=int(generator.integers(1, 4)) if chance[2] < 0.4 else 0,
             warping=modes[int(generator.integers(2))],
             scale=log_uniform(generator, low, max(high, low)) if chance[3] < 0.6 else 1.0,
             resampling=modes[int(generator.integers(2))],
@@ -179,6 +181,17 @@ def _relit(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     light = np.exp(generator.normal(0, 0.03, 3)) * np.exp(generator.normal(0, 0.08))
     matrix = (colour_shift(generator, 0.2) * light).astype(np.float32)
     return ((image ** np.float32(gamma)) @ matrix).clip(0, 1)
+
+
+def _lit(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Brighten or darken a smooth part of the image, tinted, as lamps do: local light is no sign of whitening."""
+    height, width = image.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    cy, cx = generator.uniform(0.2, 0.8, 2) * (height, width)
+    radius = generator.uniform(0.15, 0.5) * min(height, width)
+    spot = np.exp(-0.5 * ((y - cy) ** 2 + (x - cx) ** 2) / radius**2).astype(np.float32)
+    gain = (generator.normal(0.0, 0.2) + generator.normal(0.0, 0.04, 3)).astype(np.float32)
+    return (image * np.exp(spot[..., None] * gain)).clip(0, 1)
 
 
 def _sharpened(image: np.ndarray, radius: float, amount: float) -> np.ndarray:

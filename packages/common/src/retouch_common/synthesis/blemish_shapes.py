@@ -6,17 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retouch_common.photo.filters import smooth_noise
+from retouch_common.photo.filters import smooth_noise, smoothstep
+
+FADE = 0.15  # of its reach: width of a window's border in which spots fade out
 
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of the image and the coordinates of its pixels relative to a centre."""
+    """A rectangle of the image and the coordinates of its pixels relative to a centre, at most ``reach`` away."""
 
     rows: slice
     columns: slice
     y: np.ndarray
     x: np.ndarray
+    reach: float
 
     @property
     def index(self) -> tuple[slice, slice]:
@@ -37,7 +40,7 @@ def window_around(cy: float, cx: float, reach: float, shape: tuple[int, ...]) ->
         return None
     y = (np.arange(y0, y1, dtype=np.float32) - np.float32(cy))[:, None]
     x = (np.arange(x0, x1, dtype=np.float32) - np.float32(cx))[None, :]
-    return Window(slice(y0, y1), slice(x0, x1), y, x)
+    return Window(slice(y0, y1), slice(x0, x1), y, x, reach)
 
 
 class NoisePool:
@@ -71,7 +74,7 @@ def blob(
     irregular: float = 0.0,
     hardness: float = 2.0,
 ) -> np.ndarray:
-    """Return a round or irregular spot, 1 in the middle.
+    """Return a round or irregular spot, 1 in the middle and 0 at the window's reach.
 
     Args:
         window: Where.
@@ -94,7 +97,10 @@ def blob(
             amplitude = np.float32(1.3 * irregular * generator.normal() / k)
             bend += amplitude * np.cos(k * theta + np.float32(generator.uniform(0.0, 6.2832)))
         square = square / np.clip(bend, 0.35, 2.0) ** 2
-    return np.exp(-np.power(np.minimum(square, np.float32(50.0)), np.float32(hardness / 2.0)))
+    profile = np.exp(-np.power(np.minimum(square, np.float32(50.0)), np.float32(hardness / 2.0)))
+    # Long and soft spots reach beyond the window, whose straight border would be seen.
+    edge = np.float32(window.reach) - np.maximum(np.abs(window.y), np.abs(window.x))
+    return profile * smoothstep(edge, 0.0, FADE * window.reach)
 
 
 def curve_distance(window: Window, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from retouch_common.photo.filters import gaussian_blur
@@ -27,7 +29,7 @@ def papule(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ra
 
 def _highlight(canvas: Canvas, window: Window, radius: float, generator: np.random.Generator) -> None:
     shift = canvas.light * radius * generator.uniform(0.1, 0.6)
-    moved = Window(window.rows, window.columns, window.y + np.float32(shift[0]), window.x + np.float32(shift[1]))
+    moved = replace(window, y=window.y + np.float32(shift[0]), x=window.x + np.float32(shift[1]))
     gleam = blob(moved, max(0.6, radius * generator.uniform(0.12, 0.4)), generator, aspect=1.4)
     canvas.add(window, gleam * np.float32(generator.uniform(0.05, 0.45)), np.ones(3, dtype=np.float32))
 

@@ -185,7 +185,7 @@ def _stamp(scene: Scenery, shape: np.ndarray, colour: np.ndarray, generator: np.
     if y1 <= y0 or x1 <= x0:
         return
     rows, columns = np.arange(y0, y1, dtype=np.float32)[:, None], np.arange(x0, x1, dtype=np.float32)[None]
-    window = Window(slice(y0, y1), slice(x0, x1), rows - np.float32(cy), columns - np.float32(cx))
+    window = Window(slice(y0, y1), slice(x0, x1), rows - np.float32(cy), columns - np.float32(cx), max(shape.shape))
     scene.blend(window, shape[y0 - y : y1 - y, x0 - x : x1 - x] * np.float32(generator.uniform(0.4, 1.0)), colour)
 
 

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from retouch_common.faces.landmarks import FaceLandmarks
+from retouch_common.photo.filters import gaussian_blur
 from retouch_common.synthesis.retouching_regions import RegionKind, retouched_region
 from retouch_common.synthesis.retouching_skin import retouching_skin
 from retouch_common.synthesis.retouching_tones import SmoothingKind, WhiteningKind, smooth, whiten
 from retouch_common.synthesis.retouching_warps import (
+    CHEEK,
     EyeKind,
     Interpolation,
     LiftKind,
@@ -61,8 +63,14 @@ class RetouchStyle:
     eye_power: float
     """How quickly the enlargement fades."""
     whitening: WhiteningKind = "lab"
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Exponents of red, green and blue after whitening: below 1, more of that colour."""
     whitened: RegionKind = "skin"
     smoothed: RegionKind = "skin"
+    softness: float = 0.0
+    """Standard deviation by which both regions are blurred."""
+    lift_peak: float = CHEEK
+    """Where along the jaw it is moved most, as of :func:`~retouch_common.synthesis.retouching_warps.face_lift`."""
     eye: EyeKind = "power"
     interpolation: Interpolation = "bicubic"
 
@@ -255,10 +263,10 @@ def retouch_face(
     variations = {name: np.random.default_rng((seed, i)) for i, name in enumerate(OPERATIONS)}
     chosen, result = any_style(seed) if style == ANY else STYLES[style], image
     if values["white"] > 0:
-        region = retouched_region(image, landmarks, chosen.whitened, mask)
+        region = _region(image, landmarks, chosen.whitened, chosen, mask)
         result = _whitened(result, region, chosen, effects["white"], variations["white"])
     if values["smooth"] > 0:
-        region = retouched_region(image, landmarks, chosen.smoothed, mask)
+        region = _region(image, landmarks, chosen.smoothed, chosen, mask)
         result = _smoothed(result, region, landmarks.unit, chosen, effects["smooth"], variations["smooth"])
     warps = []
     if values["lift"] > 0:
@@ -295,10 +303,13 @@ def any_style(seed: int) -> RetouchStyle:
         eye_radius=within(0.85, 1.6),
         eye_power=within(1.5, 3.5),
         whitening=one("lab", "lab", "log", "ycc", "hsv", "linear"),
-        whitened=one("skin", "skin", "skin", "face", "ellipse", "colour"),
-        smoothed=one("skin", "skin", "face", "colour"),
+        whitened=one("skin", "skin", "face", "ellipse", "colour", "likelihood", "likelihood"),
+        smoothed=one("skin", "skin", "face", "colour", "likelihood"),
         eye=one("power", "cone", "gaussian"),
         interpolation=one("bilinear", "bicubic"),
+        tint=tuple(np.exp(generator.normal(0.0, 0.07, 3)).tolist()) if generator.random() < 0.5 else (1.0, 1.0, 1.0),
+        softness=within(0.0, 0.12) if generator.random() < 0.5 else 0.0,
+        lift_peak=within(0.1, 0.32),
     )
 
 
@@ -309,13 +320,21 @@ def strength_label(strength: float) -> int:
     return 1 + int(np.searchsorted([0.45, 0.75], strength, side="right"))
 
 
+def _region(
+    image: np.ndarray, landmarks: FaceLandmarks, kind: RegionKind, style: RetouchStyle, skin: np.ndarray
+) -> np.ndarray:
+    region = retouched_region(image, landmarks, kind, skin)
+    return gaussian_blur(region, style.softness * landmarks.unit) if style.softness else region
+
+
 def _whitened(
     image: np.ndarray, skin: np.ndarray, style: RetouchStyle, effect: float, generator: np.random.Generator
 ) -> np.ndarray:
     gamma = 1.0 - effect * (1.0 - style.gamma) * _around_one(generator, 0.1)
     hue = (style.hue[0] + float(generator.normal(0.0, 1.5)), style.hue[1] + float(generator.normal(0.0, 1.5)))
     pull = effect * style.pull * _around_one(generator, 0.1)
-    return whiten(image, skin, gamma=gamma, pull=pull, hue=hue, kind=style.whitening)
+    tint = tuple(1.0 + effect * (exponent - 1.0) for exponent in style.tint)
+    return whiten(image, skin, gamma=gamma, pull=pull, hue=hue, kind=style.whitening, tint=tint)
 
 
 def _smoothed(
@@ -329,7 +348,8 @@ def _smoothed(
 
 def _lifting(landmarks: FaceLandmarks, style: RetouchStyle, effect: float, generator: np.random.Generator) -> Warp:
     amount = effect * style.lift_amount * _around_one(generator, 0.1)
-    return face_lift(landmarks, style.lift, amount, style.lift_reach * _around_one(generator, 0.08))
+    reach = style.lift_reach * _around_one(generator, 0.08)
+    return face_lift(landmarks, style.lift, amount, reach, peak=style.lift_peak)
 
 
 def _enlarging(

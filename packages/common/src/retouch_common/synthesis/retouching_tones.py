@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ def whiten(
     pull: float,
     hue: tuple[float, float],
     kind: WhiteningKind = "lab",
+    tint: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> np.ndarray:
     """Lighten skin so that a middle grey of 0.5 becomes 0.5^gamma.
 
@@ -41,6 +42,7 @@ def whiten(
         kind: "lab" is L' = 100 (L / 100)^gamma; "log" the curve log(1 + b x) / log(1 + b) of each channel; "ycc" a
             gamma of luma alone; "hsv" a gamma of value; "linear" a gain in linear light with a soft shoulder; "screen"
             the image screened with a share of itself.
+        tint: Exponents of red, green and blue, afterwards.
     """
     if kind not in _WHITENING:
         raise ValueError(f"whitening is {', '.join(_WHITENING)}, not {kind!r}")
@@ -48,7 +50,10 @@ def whiten(
     window = _window(skin, 0)
     if window is None or (gamma == 1.0 and pull == 0.0):
         return result
-    return _blended(result, window, _WHITENING[kind](image[window], gamma, pull, hue), skin)
+    changed = _WHITENING[kind](image[window], gamma, pull, hue)
+    if any(exponent != 1.0 for exponent in tint):
+        changed = np.power(np.clip(changed, 0.0, 1.0), np.array(tint, np.float32))
+    return _blended(result, window, changed, skin)
 
 
 def _white_lab(image: np.ndarray, gamma: float, pull: float, hue: tuple[float, float]) -> np.ndarray:

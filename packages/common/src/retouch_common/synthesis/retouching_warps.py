@@ -120,7 +120,15 @@ def narrow(points: np.ndarray, axis: np.ndarray, half_width: float, amount: floa
     return points + move[..., None].astype(points.dtype) * right
 
 
-def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: float) -> Warp:
+def face_lift(
+    landmarks: FaceLandmarks,
+    kind: LiftKind,
+    amount: float,
+    reach: float,
+    *,
+    peak: float = CHEEK,
+    width: float = CHEEK_WIDTH,
+) -> Warp:
     """Return a warp for a slimmer lower face.
 
     Args:
@@ -131,6 +139,8 @@ def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: fl
             draws a disc around the lower face in.
         amount: How far, in eye distances.
         reach: Radius of what moves along, in eye distances; "narrow" has its own.
+        peak: Of "drag", "pull" and "mls": where the jaw moves most, from the chin on, in lengths of the jaw.
+        width: How far around, likewise.
     """
     unit = landmarks.unit
     top, chin = landmarks.eye_centres.mean(0), _along(landmarks.jaw, np.array([0.5]))[0]
@@ -153,7 +163,7 @@ def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: fl
         towards = top + np.outer((places - top) @ down, down) - places
     else:
         raise ValueError(f"face lifting is 'drag', 'pull', 'narrow', 'mls', 'taper' or 'pinch', not {kind!r}")
-    weight = np.exp(-np.square((np.abs(steps - 0.5) - CHEEK) / CHEEK_WIDTH))[:, None]
+    weight = np.exp(-np.square((np.abs(steps - 0.5) - peak) / width))[:, None]
     shifts = amount * unit * weight * towards / np.maximum(np.hypot(*towards.T), 1e-6)[:, None]
     if kind == "pull":
         return lambda points: pull(points, places, shifts, reach * unit)
