@@ -257,6 +257,15 @@ def test_mask_and_comparison_lie_beside_the_output(tmp_path, weights):
     assert mask[190:].max() == 0 and mask[:, 170:].max() == 0
 
 
+def test_mask_beside_the_output_is_the_one_that_was_used(tmp_path, retoucher):
+    """M follows from the thumbnail, whose size depends on the photo's."""
+    path = make_photo(tmp_path / "a.png", size=(1500, 1500))
+    retoucher.retouch_file(path, tmp_path / "o.png", region="photo", mask_out=True)
+    used = retoucher.mask(read_pixels(path))
+    written = read_pixels(tmp_path / "o.mask.png")[..., 0] / 255
+    assert used.max() > 0 and np.abs(written - used).mean() < 0.02 * used.mean() + 1 / 255
+
+
 def test_photo_is_written_over_itself_from_python(tmp_path, retoucher):
     path = make_photo(tmp_path / "a.png")
     expected = retoucher(read_pixels(path))

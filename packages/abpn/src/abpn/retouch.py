@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from retouch_common.photo.io import Photo
 
 
-MASK_SIDE = 1024  # no less than the resolution of the network's mask
-
-
 @dataclass(frozen=True, kw_only=True)
 class RetouchOptions(PhotoOptions):
     """Options for retouching files.
@@ -235,13 +232,14 @@ def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, skin: SkinSegmen
     canvas: pyvips.Image = pyvips.Image.black(photo.width, photo.height).copy(interpretation="b-w")
     crops = [(0, 0, photo.width, photo.height)] if plan.region == "photo" else plan.crops
     for index, (x, y, width, height) in enumerate(crops):
-        view = photo.thumbnail(MASK_SIDE, (x, y, width, height))
+        # Twice as large as the thumbnail that retouching this region takes, from which M is predicted, too.
+        levels = retoucher.model.num_levels(height, width)
+        view = photo.thumbnail(round(2 * max(width, height) / 2**levels), (x, y, width, height))
         mask = retoucher.mask(view)
         if skin is not None:
             face = face_in_crop(plan.faces[index], x, y, view.shape[1] / width)
             mask = mask * skin.locate(ArraySource(view), face).weights(0, 0, view.shape[1], view.shape[0])
-        levels = to_levels(mask)[..., None]
-        image = image_from_array(levels, "b-w")
+        image = image_from_array(to_levels(mask)[..., None], "b-w")
         image = image.resize(width / image.width, vscale=height / image.height, kernel="linear")
         image = image.gravity("north-west", width, height, extend="copy")
         canvas = canvas.maxpair(image.embed(x, y, photo.width, photo.height))

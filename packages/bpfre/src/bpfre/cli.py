@@ -197,9 +197,8 @@ def export(weights: str, out: Path, overwrite: bool) -> None:
 
 measuring_options = options.option_group(
     task_option(
-        default="retouching",
-        show_default=True,
-        help="Retouching, or inpainting of white strokes on the target images (Table 4).",
+        help="Retouching, or inpainting of white strokes on the target images (Table 4).  [default: what the weights "
+        "or the preset are for]",
     ),
     click.option(
         "--protocol",
@@ -296,5 +295,6 @@ def evaluate_sweep(
     from bpfre.sweep import parse_fractions, show_sweep, sweep
 
     config = chosen_configuration(PRESETS, preset, None, overrides, steps=steps, task=settings["task"])
+    settings["task"] = config.train.task
     opts, shares = EvaluationOptions(**settings), parse_fractions(fractions)
     show_sweep(sweep(config, data, out, shares, opts, test_data=test_data, report=click.echo), opts)

@@ -71,6 +71,8 @@ class ModelConfig:
             raise ValueError(f"model.size must be a power of two from 32 on, not {self.size}")
         if self.patch not in (1, 2, 4):
             raise ValueError(f"model.patch must be 1, 2 or 4, not {self.patch}")
+        if self.size // self.patch < 16:
+            raise ValueError(f"model.size={self.size} is too small for model.patch={self.patch}: no map is supervised")
         if not (self.decoder or self.generator):
             raise ValueError("model.decoder=false and model.generator=false leave nothing that makes an image")
 

@@ -5,6 +5,7 @@ are damaged; strokes as in GPEN, the method it compares with, are an assumption.
 """
 
 import copy
+import logging
 from collections.abc import Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bpfre.strokes import brush_strokes, paint_white
+
+logger = logging.getLogger(__name__)
 
 STROKES_SEED = 0x5701  # separates the strokes' random numbers from those of the data set
 
@@ -85,13 +88,21 @@ class AlignedFaces(Dataset[dict[str, Tensor]]):
         seed: Of the augmentation.
 
     Raises:
-        ValueError: If there are no portraits.
+        ValueError: If there are no portraits, or one cannot be read.
+        DetectorUnavailable: If one has no mesh and the face detector is not available.
     """
 
     def __init__(self, folders: str, *, size: int, split: Split, seed: int) -> None:
         self.paths = split_portraits(find_portraits(folders), "val" if split == "test" else split)
         if not self.paths:
             raise ValueError(f"{folders}: too few people for split {split!r}")
+        squares = {path: _face_square(path) for path in self.paths}
+        if faceless := [path for path, square in squares.items() if square is None]:
+            logger.warning("%d portraits without a face are left out: %s", len(faceless), faceless[0])
+        self._squares = {path: square for path, square in squares.items() if square is not None}
+        self.paths = list(self._squares)
+        if not self.paths:
+            raise ValueError(f"{folders}: no face was found in {len(squares)} portraits")
         self.size, self.augment, self.seed = size, split == "train", seed
 
     def __len__(self) -> int:
@@ -101,12 +112,10 @@ class AlignedFaces(Dataset[dict[str, Tensor]]):
         """Return ``dict(target)``, (3, S, S) float32 in [0, 1].
 
         Raises:
-            ValueError: If the portrait cannot be read, or no face is found.
-            DetectorUnavailable: If it has no mesh and the face detector is not available.
+            ValueError: If the portrait cannot be read.
         """
         path = self.paths[index % len(self)]
-        levels = read_levels(path)
-        square = _face_square(path, levels)
+        levels, square = read_levels(path), self._squares[path]
         if not self.augment:
             return {"target": _to_tensor(align(levels, square, self.size))}
         generator = np.random.default_rng((self.seed, index))
@@ -124,14 +133,14 @@ class AlignedFaces(Dataset[dict[str, Tensor]]):
         return part
 
 
-def _face_square(path: Path, levels: np.ndarray) -> FaceSquare:
+def _face_square(path: Path) -> FaceSquare | None:
+    """Return the square of the largest face of a portrait, from its mesh or the detector; None without any."""
     mesh = mesh_of(path)
     if mesh is not None:
         return ffhq_square(landmarks_from_mesh(mesh))
+    levels = read_levels(path)
     faces = detect_faces(levels)
-    if not faces:
-        raise ValueError(f"{path}: no face was found")
-    return face_square(faces[0], *levels.shape[:2])
+    return face_square(faces[0], *levels.shape[:2]) if faces else None
 
 
 def _to_tensor(face: np.ndarray) -> Tensor:

@@ -98,6 +98,12 @@ def test_folders_for_splits_are_used(tmp_path):
     assert [len(find_pairs(tmp_path, split)) for split in ("test", "all")] == [1, 6]
 
 
+def test_a_test_folder_validates_where_there_is_no_other(tmp_path):
+    for name, count in (("train", 3), ("test", 2)):
+        folder_of(tmp_path / name, count)
+    assert [len(find_pairs(tmp_path, split)) for split in ("train", "val", "test", "all")] == [3, 2, 2, 5]
+
+
 def test_a_split_without_its_folder(tmp_path):
     folder_of(tmp_path / "train", 3)
     with pytest.raises(ValueError, match=re.escape("has no val/raw and val/target")):
@@ -137,7 +143,8 @@ def test_faces_go_to_their_own_data_set(tmp_path, monkeypatch):
 
     monkeypatch.setattr(faces, "FaceBlemishes", lambda folder, **options: (folder, options))
     found = open_pairs(f"faces:{tmp_path}", size=64, split="test", seed=3, cache="there")
-    assert found == (str(tmp_path), {"size": 64, "split": "val", "seed": 3, "cache": "there"})
+    assert found == (str(tmp_path), {"size": 64, "split": "val", "seed": 3, "cache": "there", "natural": 0.0})
+    assert "natural" not in open_pairs(f"faces:{tmp_path}", size=64, split="train")[1]
     assert open_pairs(f"faces:{tmp_path},there", size=64, split="dev")[0] == f"{tmp_path},there"
 
 

@@ -27,6 +27,14 @@ def test_no_folder_is_refused(spec: str) -> None:
         find_portraits(spec)
 
 
+def test_a_path_is_one_folder_and_hidden_files_are_no_portraits(tmp_path: Path) -> None:
+    folder = tmp_path / "a, b"
+    folder.mkdir()
+    for name in ("1.jpg", "._1.jpg"):  # as macOS writes on other file systems
+        (folder / name).touch()
+    assert find_portraits(folder) == [folder / "1.jpg"]
+
+
 def test_one_missing_folder_among_several_is_named(tmp_path: Path) -> None:
     pictures(tmp_path / "a", "1.jpg")
     with pytest.raises(ValueError, match="nowhere: not a folder"):

@@ -182,8 +182,17 @@ def test_every_figure_has_a_protocol_that_says_what_was_compared(pair):
 def test_shapes_that_do_not_fit_are_refused(metric):
     with pytest.raises(ValueError, match="differ in shape"):
         metric(torch.rand(3, 32, 32), torch.rand(3, 32, 33))
-    with pytest.raises(ValueError, match="one by one"):
+    with pytest.raises(ValueError, match="expected one image"):
         metric(torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32))
+
+
+@pytest.mark.parametrize("metric", [quality.psnr, quality.ssim, quality.ssim_uniform, quality.true_mask])
+def test_nan_is_refused_and_no_perfect_result(metric):
+    sound, broken = (torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    broken[0, 3, 4] = float("nan")
+    for images in ((broken, sound), (sound, broken)):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            metric(*images)
 
 
 def test_images_smaller_than_the_window_are_refused():

@@ -162,6 +162,14 @@ def test_templates_of_one_person_stay_together(person, tmp_path, monkeypatch):
     assert split == [{"2"}, {"1"}], "each person is in one of them"
 
 
+def test_templates_of_everybody_are_converted(person, tmp_path, monkeypatch):
+    """Also those of people whom a portrait folder keeps apart for validation."""
+    monkeypatch.setattr(templates, "labels_of_photo", lambda levels, template: np.zeros(levels.shape[:2], np.uint8))
+    for number in range(20):
+        person.save(tmp_path / "in" / "set" / f"{number:02}.png", with_template=True)
+    assert convert("templates", tmp_path / "in", tmp_path / "out", report=print) == 20
+
+
 def test_two_pictures_of_one_name_are_refused(tmp_path):
     for folder in ("one", "two"):
         picture(tmp_path / "in" / folder / "7_image.jpg")

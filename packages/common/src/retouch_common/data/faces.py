@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from retouch_common.data.portraits import find_portraits, person_of, split_portr
 from retouch_common.losses.region import difference_mask
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.filters import dilate
+from retouch_common.progress import progress_bar
 from retouch_common.ranges import from_levels
 from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
 from retouch_common.synthesis.distractors import Scenery, draw_on_skin, draw_things
@@ -213,7 +215,8 @@ def drawing_weights(paths: Sequence[Path], faces: Sequence[PreparedFace]) -> np.
     of its size.
     """
     sets = [person_of(path)[0] for path in paths]
-    weights = np.array([min(f.box[2], 800.0) / np.sqrt(sets.count(s)) for f, s in zip(faces, sets, strict=True)])
+    sizes = Counter(sets)
+    weights = np.array([min(f.box[2], 800.0) / np.sqrt(sizes[s]) for f, s in zip(faces, sets, strict=True)])
     total = np.cumsum(weights)
     return total / total[-1]
 
@@ -235,15 +238,14 @@ def _alike(
 
 
 def _open_all(paths: Sequence[Path], cache: Path) -> tuple[list[Path], list[PreparedFace]]:
-    from rich.progress import track
-
     opened = []
-    for path in track(paths, description="portraits", transient=True):
-        face = open_or_prepare(cache, path)
-        if face is None:
-            logger.warning("%s: no face with enough visible skin; left out", path)
-        else:
-            opened.append((path, face))
+    with progress_bar(unit="portraits") as bar:
+        for path in bar.track(paths, description="Preparing portraits"):
+            face = open_or_prepare(cache, path)
+            if face is None:
+                logger.warning("%s: no usable face; left out", path)
+            else:
+                opened.append((path, face))
     return [path for path, _ in opened], [face for _, face in opened]
 
 

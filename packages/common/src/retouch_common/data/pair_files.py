@@ -32,8 +32,9 @@ def find_pairs(folder: Path, split: Split = "all") -> list[Pair]:
         return chosen
     present = [name for name in ("train", "val", "test") if has_pairs(folder / name)]
     wanted = present if split == "all" else [split]
-    if split == "test" and "test" not in present:
-        wanted = ["val"]
+    stands_for = {"test": "val", "val": "test"}.get(split)
+    if split not in present and stands_for in present:
+        wanted = [str(stands_for)]
     if not present:
         raise ValueError(f"{folder}: has no raw/ and target/")
     if not set(wanted) <= set(present):

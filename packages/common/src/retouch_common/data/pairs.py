@@ -31,7 +31,8 @@ def open_pairs(
         size: Side of the square samples in pixels.
         split: "train", "dev", "val", "test" or "all". "dev" is for validation during training: with ``faces:DIR`` some
             of the people who are not held out, elsewhere the same as "val". Without folders train/raw, val/raw, ...
-            every tenth pair by name is held out for "val" and "test".
+            every tenth pair by name is held out for "val" and "test", each of which stands for the other where only one
+            folder is there.
         seed: Seed of crops and flips.
         fit: See :class:`ImagePairs`; not for faces.
         options: Further options of :class:`retouch_common.data.faces.FaceBlemishes`.
@@ -48,6 +49,8 @@ def open_pairs(
     if kind == "faces":
         from retouch_common.data.faces import FaceBlemishes
 
+        if split != "train":  # what removes a person's own blemishes is an estimate, and no measure
+            options["natural"] = 0.0
         return FaceBlemishes(
             str(spec).partition(":")[2], size=size, split="val" if split == "test" else split, seed=seed, **options
         )

@@ -20,16 +20,17 @@ DEV_FIRST, DEV_EVERY = 6, 12
 
 
 def find_portraits(folders: str | Path) -> list[Path]:
-    """Return all photos in one or several folders (joined by commas) and their subfolders, sorted within each folder.
+    """Return all photos in a folder, or in several whose names are joined by commas, and below, sorted within each.
 
     Raises:
         ValueError: A folder does not exist or holds no photo.
     """
     paths: dict[Path, None] = {}  # a set that keeps the order
-    for folder in (Path(name) for name in str(folders).split(",") if name):
+    for folder in [folders] if isinstance(folders, Path) else [Path(name) for name in folders.split(",") if name]:
         if not folder.is_dir():
             raise ValueError(f"{folder}: not a folder of portraits")
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        images = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        found = sorted(path for path in images if not path.name.startswith("."))  # macOS writes ._001.jpg
         if not found:
             raise ValueError(f"{folder}: no portraits in it (looked for {', '.join(sorted(SUFFIXES))})")
         paths |= dict.fromkeys(found)
@@ -42,7 +43,8 @@ def person_of(path: Path) -> tuple[str, str]:
     """Return the person in a photo as (set, id).
 
     The set is the name of the folder up to the first underscore, the id the file's name without suffix:
-    `london_neutral/001.jpg` and `london_smiling/001.jpg` are one person, `canada/001.jpg` is another.
+    `london_neutral/001.jpg` and `london_smiling/001.jpg` are one person, `canada/001.jpg` is another. Photos of one
+    person under several ids of a set may end up in different splits.
     """
     return path.parent.name.split("_")[0], path.stem
 

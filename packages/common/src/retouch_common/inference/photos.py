@@ -147,7 +147,16 @@ def write_photo(
     from retouch_common.photo.io import Photo
 
     comparison = Comparison(photo, parts) if options.compare else None  # before the photo itself may be replaced
-    changes = _Changes(photo)
+    num_changed = 0
+
+    def counted(rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        nonlocal num_changed
+        before, y = photo.reopen(), 0
+        for block in rows:
+            num_changed += int((block != before.read_rows(y, y + len(block))).any(axis=2).sum())
+            y += len(block)
+            yield block
+
     if rows is not None:
         edit = edit or edit_record(options, weights)
         signature = None
@@ -155,7 +164,7 @@ def write_photo(
             signature = Signature(certificate=load_certificate(options.sign), edit=edit, regions=parts)
         photo.write_stripes(
             target,
-            changes.counted(rows) if options.measure else rows,
+            counted(rows) if options.measure else rows,
             quality=options.quality,
             edit=edit if options.provenance else None,
             strip=options.strip,
@@ -166,22 +175,7 @@ def write_photo(
         photo.write_unchanged(target, quality=options.quality, strip=options.strip, convert=options.convert)
     if comparison is not None:
         comparison.write(Photo.open(target, max_pixels=None), sibling_path(target, COMPARISON))
-    return changes.count / (photo.height * photo.width) if options.measure else None
-
-
-class _Changes:
-    """Number of pixels of a photograph that rows change."""
-
-    def __init__(self, photo: Photo) -> None:
-        self._photo, self.count = photo, 0
-
-    def counted(self, rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yield the rows; when they are exhausted, ``count`` holds the changed pixels."""
-        before, y = self._photo.reopen(), 0
-        for block in rows:
-            self.count += int((block != before.read_rows(y, y + len(block))).any(axis=2).sum())
-            y += len(block)
-            yield block
+    return num_changed / (photo.height * photo.width) if options.measure else None
 
 
 def edit_record(

@@ -232,7 +232,11 @@ def retouched_rows(
     """
     if plan.region == "photo":
         stripes = retoucher.stripes(photo, strength=strength)
-        yield from stripes if protect is None else _protected_rows(photo, stripes, protect)
+        if protect is None:
+            yield from stripes
+        else:
+            whole = _Layer(photo, (0, 0, photo.width, photo.height), stripes, None)
+            yield from pasted_rows(photo.reopen(), [whole], protect=protect)
         return
     layers = []
     budget = IN_MEMORY_PIXELS
@@ -247,16 +251,6 @@ def retouched_rows(
             stripes = retoucher.stripes(_CropSource(photo, crop), strength=strength)
         layers.append(_Layer(photo, crop, stripes, mask))
     yield from pasted_rows(photo, layers, protect=protect)
-
-
-def _protected_rows(photo: Photo, stripes: Iterator[np.ndarray], protect: RowSource) -> Iterator[np.ndarray]:
-    before, y = photo.reopen(), 0
-    limit = np.iinfo(protect.dtype).max
-    for block in stripes:
-        rows, keep = before.read_rows(y, y + len(block)), protect.read_rows(y, y + len(block))
-        change = block.astype(np.float32) - rows
-        yield (rows + np.rint(change * (1 - keep / np.float32(limit)))).astype(block.dtype)
-        y += len(block)
 
 
 class _CropSource:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from retouch_common.files import sha256
-from retouch_common.metrics.quality import LEVELS, quantise
+from retouch_common.metrics.quality import LEVELS, check_pair, quantise
 
 INCEPTION_FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -40,6 +40,7 @@ class FrechetDistance:
     @torch.inference_mode()
     def add(self, image: torch.Tensor, *, real: bool) -> None:
         """Add a (3, H, W) image in [0, 1], rounded to 8 bits, to the real or the fake images."""
+        check_pair(image, image)
         levels = (quantise(image) * LEVELS).round().to(self.device, torch.uint8)
         self.metric.update(levels[None], real=real)
 
@@ -52,7 +53,7 @@ class FrechetDistance:
         """Return the distance; ValueError if one of the sets has fewer than two images."""
         if self.images < 2:
             raise ValueError(f"a Fréchet distance needs at least two images in each set, not {self.images}")
-        return max(0.0, float(self.metric.compute()))
+        return max(float(self.metric.compute()), 0.0)
 
 
 class FID(FrechetDistance):

@@ -38,7 +38,7 @@ def quantise(image: torch.Tensor) -> torch.Tensor:
 
 def true_mask(raw: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return where the target changes a channel of (3, H, W) images by more than 3 levels, (1, 1, H, W) bool."""
-    _check(raw, target)
+    check_pair(raw, target)
     return difference_mask(quantise(raw)[None], quantise(target)[None]) > 0
 
 
@@ -92,7 +92,7 @@ def _mean_similarity(output: torch.Tensor, target: torch.Tensor, window: int, op
     """Return the mean of the SSIM map where the window lies wholly inside the image."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    _check(output, target)
+    check_pair(output, target)
     height, width = output.shape[-2:]
     if min(height, width) < window:
         raise ValueError(f"SSIM's window needs images of at least {window} pixels a side, not {width}x{height}")
@@ -166,7 +166,7 @@ class LPIPS:
     @torch.inference_mode()
     def __call__(self, output: torch.Tensor, target: torch.Tensor, *, rounded: bool = True) -> float:
         """Return the distance of two (3, H, W) images in [0, 1]; ``rounded`` as in :func:`psnr`."""
-        _check(output, target)
+        check_pair(output, target)
         a, b = ((quantise(image) if rounded else image.float())[None].to(self.device) for image in (output, target))
         return float(self.network(a, b, normalize=True))
 
@@ -187,7 +187,7 @@ def _selected(
     output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, rounded: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return both images, rounded or not, as (3, n): all pixels or those of the mask."""
-    _check(output, target)
+    check_pair(output, target)
     output, target = ((quantise(image) if rounded else image.float()).flatten(1) for image in (output, target))
     if mask is None:
         return output, target
@@ -199,11 +199,14 @@ def _selected(
     return output[:, chosen], target[:, chosen]
 
 
-def _check(a: torch.Tensor, b: torch.Tensor) -> None:
+def check_pair(a: torch.Tensor, b: torch.Tensor) -> None:
+    """Refuse images that differ in shape, are not (3, H, W), or have values that are not finite, with a ValueError."""
     if a.shape != b.shape:
         raise ValueError(f"images {tuple(a.shape)} and {tuple(b.shape)} differ in shape")
     if a.ndim != 3 or a.shape[0] != 3:
-        raise ValueError(f"images are measured one by one, (3, H, W), not {tuple(a.shape)}")
+        raise ValueError(f"expected one image (3, H, W), got {tuple(a.shape)}")
+    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):  # NaN would pass every clamp as the best value
+        raise ValueError("an image has NaN or infinite values; in fp16 a network may overflow, use another precision")
 
 
 def _read_alexnet(path: Path | None) -> Mapping[str, torch.Tensor]:

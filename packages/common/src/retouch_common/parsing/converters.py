@@ -222,8 +222,9 @@ def _lapa(source: Path) -> Iterator[Item]:
 
 def _templates(source: Path) -> Iterator[Item]:
     portraits = [path for path in find_portraits(source) if path.with_suffix(".tem").is_file()]
-    for split in ("train", "val"):
-        for picture in split_portraits(portraits, split):
+    held_out = set(split_portraits(portraits, "val"))
+    for split, pictures in (("train", [path for path in portraits if path not in held_out]), ("val", sorted(held_out))):
+        for picture in pictures:
             name = "_".join(picture.relative_to(source).with_suffix("").parts)  # names repeat from folder to folder
             yield Item(picture, split, partial(_rasterised, picture), name)
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from retouch_common.faces.geometry import FaceGeometry, geometry_from_template
 from retouch_common.faces.skin import plain_background, skin_maps
@@ -320,15 +318,10 @@ def _opened(mask: np.ndarray, radius: float) -> np.ndarray:
 
 
 def connected_part(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Return the part of a mask (H, W) bool that is connected with seeds (H, W) bool."""
-    room = torch.from_numpy(mask)[None, None].float()
-    found = torch.from_numpy(seeds)[None, None].float()
-    before = -1.0
-    while (size := float(found.sum())) != before:
-        before = size
-        for _ in range(16):
-            found = F.max_pool2d(found, 3, 1, 1) * room
-    return found[0, 0].numpy() > 0
+    """Return the part of a mask (H, W) bool that is connected with seeds (H, W) bool in it or beside it."""
+    from scipy.ndimage import binary_propagation
+
+    return binary_propagation(seeds, np.ones((3, 3)), mask) & mask
 
 
 def _filled(mask: np.ndarray, radius: float) -> np.ndarray:

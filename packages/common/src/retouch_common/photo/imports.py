@@ -102,11 +102,7 @@ def _damaged(path: Path, error: Exception) -> ValueError:
 def _read_jpegxl(
     path: Path, format: Format, max_pixels: int | None, folder: Path
 ) -> tuple[np.ndarray | Path, Metadata]:
-    found = jpegxl.decode(path, folder, format.limit(max_pixels))
-    if found.levels is None:
-        assert found.jpeg is not None
-        return found.jpeg, Metadata(losses=found.losses)
-    return found.levels, Metadata(profile=found.profile, exif=found.exif, xmp=found.xmp, losses=found.losses)
+    return jpegxl.decode(path, folder, format.limit(max_pixels))
 
 
 def _read_raw(path: Path, format: Format, max_pixels: int | None, folder: Path) -> tuple[np.ndarray, Metadata]:

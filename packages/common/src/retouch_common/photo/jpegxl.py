@@ -13,7 +13,6 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from retouch_common.photo import jpegxl_worker
 from retouch_common.photo.content_credentials import CREDENTIALS
 from retouch_common.photo.jpegxl_header import read_header
 from retouch_common.photo.limits import refuse_large
+from retouch_common.photo.metadata import Metadata
 
 MEMORY, MEMORY_PER_PIXEL = 512_000_000, 100
 """Bytes of address space."""
@@ -32,34 +32,17 @@ SECONDS, SECONDS_PER_PIXEL = 20, 1e-6
 _CHANNELS = {"L": 1, "I;16": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 
-@dataclass(frozen=True)
-class JpegXl:
-    """A decoded JPEG XL file.
-
-    Attributes:
-        levels: Upright pixels (H, W, channels), uint8 or uint16; None for a JPEG file that was recompressed.
-        jpeg: That JPEG file, None for others.
-        profile: ICC profile.
-        exif: EXIF, which starts with the TIFF header.
-        xmp: XMP.
-        losses: What the file has besides, for messages.
-    """
-
-    levels: np.ndarray | None = None
-    jpeg: Path | None = None
-    profile: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    losses: tuple[str, ...] = ()
-
-
-def decode(path: Path, folder: Path, limit: int | None) -> JpegXl:
+def decode(path: Path, folder: Path, limit: int | None) -> tuple[np.ndarray | Path, Metadata]:
     """Decode a JPEG XL file, using a folder for files of its own.
 
     Args:
         path: File.
-        folder: Empty folder, which must stay as long as ``jpeg``.
+        folder: Empty folder, which must stay as long as a file in it.
         limit: Largest number of pixels, None for any.
+
+    Returns:
+        Upright pixels (H, W, channels), uint8 or uint16, or the JPEG file that was recompressed, now in ``folder`` with
+        metadata of its own; metadata.
 
     Raises:
         ImportError: If pillow-jxl-plugin is not installed.
@@ -81,7 +64,7 @@ def decode(path: Path, folder: Path, limit: int | None) -> JpegXl:
         raise ValueError(f"{path}: holds a JPEG photo of another size; convert it")
     if found["jpeg"]:  # holds its EXIF and XMP, which the boxes repeat
         others = [kind for kind in others if not kind.startswith("brob")]
-        return JpegXl(jpeg=folder / "photo.jpg", losses=_names(others))
+        return folder / "photo.jpg", Metadata(losses=_names(others))
     shape = found["height"], found["width"], _CHANNELS.get(found["mode"], 0)
     samples = (folder / "pixels").read_bytes()
     depth = len(samples) // max(1, np.prod(shape, dtype=int))
@@ -92,8 +75,7 @@ def decode(path: Path, folder: Path, limit: int | None) -> JpegXl:
             f"{path}: has {header.bits} bits per channel, of which the decoder gives {8 * depth}; convert it to TIFF"
         )
     exif = _box(folder / "Exif")
-    return JpegXl(
-        levels=np.frombuffer(samples, np.uint8 if depth == 1 else np.uint16).reshape(shape),
+    return np.frombuffer(samples, np.uint8 if depth == 1 else np.uint16).reshape(shape), Metadata(
         profile=_box(folder / "icc"),
         exif=exif[4:] if exif is not None and exif[4:8] in (b"II*\0", b"MM\0*") else exif,  # after the header's offset
         xmp=_box(folder / "xml"),

@@ -6,14 +6,18 @@ reduced by a power of two that leaves at least the screen's resolution, in bound
 
 from __future__ import annotations
 
+import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retouch_common.faces.yunet import DETECTION_SIDE
+from retouch_common.inference.companions import write_change
+from retouch_common.inference.names import CHANGE, sibling_path
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import RandomLayer, paste_part
 from retouch_common.photo.pixels import image_from_array
@@ -167,3 +171,18 @@ def parse_view(values: Sequence[Any]) -> tuple[Window, tuple[int, int]]:
     if not (1 <= width <= MAX_VIEW_SIDE and 1 <= height <= MAX_VIEW_SIDE):
         raise ValueError(f"a view has at most {MAX_VIEW_SIDE} pixels a side")
     return (x, y, w, h), (width, height)
+
+
+def export_change(
+    photo: Photo, file: StoredFile, folder: Path, changed_rows: Callable[[Photo], Iterator[np.ndarray]]
+) -> tuple[Path, str]:
+    """Write the change of a photo alone to ``folder``, as of :func:`write_change`; return file and name.
+
+    Raises:
+        OSError: The file cannot be written.
+        ValueError: The photo's file has changed since it was opened.
+    """
+    target = folder / f"{secrets.token_hex(8)}.tif"
+    with DECODE_LOCK:
+        write_change(photo.reopen(), changed_rows(photo.reopen()), target)
+    return target, sibling_path(Path(file.basename), CHANGE).name

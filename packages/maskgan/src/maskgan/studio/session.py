@@ -10,7 +10,6 @@ is at most 2 S and not larger than the face in the photo.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,14 +20,13 @@ import numpy as np
 from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned, whole_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.registry import DetectorUnavailable
-from retouch_common.inference.companions import write_change
-from retouch_common.inference.names import CHANGE, sibling_path
-from retouch_common.inference.photos import edit_record
+from retouch_common.inference.photos import write_photo
 from retouch_common.inference.regions import locate_faces
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
 from retouch_common.studio.files import DECODE_LOCK, PhotoCache, StoredFile, export_paths
+from retouch_common.studio.views import export_change
 
 from maskgan.components import warnings_of
 from maskgan.edit_files import EditOptions
@@ -200,32 +198,19 @@ class EditSession:
         opened = self.photo(edit.photo)
         target, name = export_paths(opened.photo, opened.file, folder, suffix, "edited", convert=options.convert)
         edited = self._render(opened, edit)
-        history = edit_record(options, self.editor.model.weights_sha256) if options.provenance else None
         with DECODE_LOCK:
             photo = opened.photo.reopen()
-            photo.write_stripes(
-                target,
-                self.editor.pasted_rows(photo, opened.portrait, edited),
-                quality=options.quality,
-                edit=history,
-                strip=options.strip,
-                convert=options.convert,
-            )
+            rows = self.editor.pasted_rows(photo, opened.portrait, edited)
+            write_photo(photo, target, rows, options, (), weights=self.editor.model.weights_sha256)
         return target, name
 
     def export_change(self, edit: Edit, folder: Path) -> tuple[Path, str]:
-        """Write the change alone, as of :func:`~retouch_common.inference.companions.write_change`; return file, name.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+        """Write the change alone; see :func:`retouch_common.studio.views.export_change`."""
         opened = self.photo(edit.photo)
-        target = folder / f"{secrets.token_hex(8)}.tif"
         edited = self._render(opened, edit)
-        with DECODE_LOCK:
-            rows = self.editor.pasted_rows(opened.photo.reopen(), opened.portrait, edited)
-            write_change(opened.photo.reopen(), rows, target)
-        return target, sibling_path(Path(opened.file.basename), CHANGE).name
+        return export_change(
+            opened.photo, opened.file, folder, lambda photo: self.editor.pasted_rows(photo, opened.portrait, edited)
+        )
 
     def _render(self, opened: OpenPhoto, edit: Edit) -> Edited:
         parts = {name: (self.photo(id).portrait.codes, amount) for name, (id, amount) in edit.parts.items()}

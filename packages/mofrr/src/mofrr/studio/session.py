@@ -5,7 +5,6 @@ Independent of HTTP. Without changed shares the result is that of ``mofrr-restor
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +15,11 @@ import numpy as np
 import torch
 from retouch_common.faces.alignment import FaceSquare
 from retouch_common.faces.pasting import AlignedLayer
-from retouch_common.inference.companions import write_change
 from retouch_common.inference.face_plan import plan_faces
 from retouch_common.inference.faces import ChangedFace, changed_face_rows, face_change
-from retouch_common.inference.names import CHANGE, sibling_path
-from retouch_common.inference.photos import edit_record, require_strength
+from retouch_common.inference.photos import edit_record, require_strength, write_photo
 from retouch_common.studio.files import DECODE_LOCK, PhotoCache, StoredFile, export_paths
-from retouch_common.studio.views import PhotoPreview, Window, encode_view, paste_layers
+from retouch_common.studio.views import PhotoPreview, Window, encode_view, export_change, paste_layers
 
 from mofrr.config import NUM_DEGREES
 from mofrr.restore import RestoreOptions
@@ -210,24 +207,10 @@ class RestoreSession:
         faces = self.restored(id, steps)
         with DECODE_LOCK:
             photo = preview.photo.reopen()
-            photo.write_stripes(
-                target,
-                changed_face_rows(photo, faces),
-                quality=options.quality,
-                edit=edit if options.provenance else None,
-                strip=options.strip,
-                convert=options.convert,
-            )
+            write_photo(photo, target, changed_face_rows(photo, faces), options, (), edit=edit)
         return target, name
 
     def export_change(self, id: str, steps: Sequence[Step], folder: Path) -> tuple[Path, str]:
-        """Write the change alone, as of :func:`~retouch_common.inference.companions.write_change`; return file, name.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
-        preview, target = self.photo(id).preview, folder / f"{secrets.token_hex(8)}.tif"
-        faces = self.restored(id, steps)
-        with DECODE_LOCK:
-            write_change(preview.photo.reopen(), changed_face_rows(preview.photo.reopen(), faces), target)
-        return target, sibling_path(Path(preview.file.basename), CHANGE).name
+        """Write the change alone; see :func:`retouch_common.studio.views.export_change`."""
+        preview, faces = self.photo(id).preview, self.restored(id, steps)
+        return export_change(preview.photo, preview.file, folder, lambda photo: changed_face_rows(photo, faces))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,8 +20,7 @@ from retouch_common.faces.face import Face
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.inference.blemishes import SIZES
 from retouch_common.inference.changes import ReducedChange
-from retouch_common.inference.companions import write_change
-from retouch_common.inference.names import CHANGE, RECIPE, sibling_path
+from retouch_common.inference.names import RECIPE, sibling_path
 from retouch_common.inference.photos import PhotoOptions
 from retouch_common.inference.recipe import Recipe, require_same_size
 from retouch_common.inference.recipe_retouching import EditedChange, RetouchedParts, apply_recipe
@@ -34,7 +32,7 @@ from retouch_common.photo.pixels import image_from_array
 from retouch_common.ranges import to_levels
 from retouch_common.studio.files import DECODE_LOCK, PhotoCache, StoredFile, export_paths
 from retouch_common.studio.retouch.networks import Overlay, StudioNetwork
-from retouch_common.studio.views import PhotoPreview, Window, encode_view, paste_layers
+from retouch_common.studio.views import PhotoPreview, Window, encode_view, export_change, paste_layers
 
 KEPT_CHANGES = 4  # changes of a photo that are kept, for different networks and faces
 
@@ -305,18 +303,10 @@ class RetouchSession:
         return target, name
 
     def export_change(self, request: RetouchRequest, folder: Path) -> tuple[Path, str]:
-        """Write the change alone, as of :func:`~retouch_common.inference.companions.write_change`; return file, name.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+        """Write the change alone; see :func:`retouch_common.studio.views.export_change`."""
         opened, recipe = self.photo(request.photo), self.recipe(request)
-        retouched = self._retouched(opened, recipe)
-        target = folder / f"{secrets.token_hex(8)}.tif"
-        with DECODE_LOCK:
-            rows = pasted_rows(opened.photo.reopen(), retouched.full.edited(recipe.state))
-            write_change(opened.photo.reopen(), rows, target)
-        return target, sibling_path(Path(opened.file.basename), CHANGE).name
+        layers = self._retouched(opened, recipe).full.edited(recipe.state)
+        return export_change(opened.photo, opened.file, folder, lambda photo: pasted_rows(photo, layers))
 
     def save_recipe(self, request: RetouchRequest) -> tuple[Path | None, str, Recipe]:
         """Write the recipe beside the photo; return its file, a name, and the recipe.
