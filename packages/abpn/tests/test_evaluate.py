@@ -153,7 +153,7 @@ def test_a_table_for_each_resolution(data, weights):
     assert "128 x 128, 1 pairs" in result.stdout
     assert result.stdout.count("1 photographs are smaller than") == 1
     assert "smaller than 128 pixels and were enlarged" in result.stdout
-    assert "LPIPS was not asked for" in result.stdout
+    assert "LPIPS is disabled" in result.stdout
 
 
 def test_masks_that_are_empty_are_counted(tmp_path, weights):
@@ -203,7 +203,7 @@ def test_mistakes_are_one_line(data, weights, tmp_path, change, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size", "512", "--resolutions", "512,1024"], "exclude each other"),
+        (["--size", "512", "--resolutions", "512,1024"], "are mutually exclusive"),
         (["--resolutions", "512,big"], "is not a list of numbers"),
         (["--resolutions", "512,16"], "16 is too small"),
     ],

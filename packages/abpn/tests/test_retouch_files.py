@@ -222,7 +222,7 @@ def test_wrong_options_are_usage_errors(tmp_path, weights):
     for options, message in [
         (["--face-box", "1,2,3"], "is not four numbers"),
         (["--face-box", "1,2,0,9"], "has no area"),
-        (["--face-box", "1,2,3,4", "--region", "photo"], "exclude each other"),
+        (["--face-box", "1,2,3,4", "--region", "photo"], "are mutually exclusive"),
         (["--strength", "1.5"], "0<=x<=1"),
         (["--device", "tpu"], "tpu"),
     ]:

@@ -120,7 +120,7 @@ def test_the_command_prints_a_table_for_each_protocol_and_subset(written):
         for subset in ("all: 2 pairs", f"{HARD}: 1 pairs"):
             assert f"{protocol}, {subset} at 64 x 64; the target changes 6.25% of the pixels" in text
     assert text.count("identity (output = input)") == text.count("refined (stage two)") == 4
-    assert "no FID: it needs the weights of Inception" in text and "LPIPS was not asked for" in text
+    assert "no FID: it needs the weights of Inception" in text and "LPIPS is disabled" in text
 
 
 def test_the_command_writes_how_it_was_measured(written, weights):
@@ -261,5 +261,5 @@ def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):
 def test_a_sweep_does_not_begin_among_other_files(tmp_path):
     (tmp_path / "notes.txt").write_text("kept")
     result = CliRunner().invoke(command, ["sweep", "--preset", "tiny", "--data", "missing", "--out", str(tmp_path)])
-    assert result.exit_code == 1 and f"{tmp_path}: holds other files already" in result.output
+    assert result.exit_code == 1 and f"{tmp_path}: is not empty" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

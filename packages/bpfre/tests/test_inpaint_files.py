@@ -116,7 +116,7 @@ def test_damage_outside_the_faces_stays(tmp_path, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--mask", "MASK", "--strokes", "1"], "exclude each other"),
+        (["--mask", "MASK", "--strokes", "1"], "are mutually exclusive"),
         (["--damaged-out"], "no damaged image to write"),
         (["--mask", "BLACK"], "nothing to inpaint"),
         (["--mask", "SMALL"], "the image of what is damaged"),

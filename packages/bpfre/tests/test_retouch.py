@@ -207,7 +207,7 @@ def test_wrong_arguments_are_refused(busy_model):
         retoucher(np.zeros((64, 64, 3), np.float32), aligned=True)
     with pytest.raises(ValueError, match="a square image"):
         retoucher(photo(64, 80), aligned=True)
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ValueError, match="are mutually exclusive"):
         retoucher(photo(64, 64), aligned=True, faces=[])
     with pytest.raises(ValueError, match="lies outside the photo"):
         retoucher(photo(64, 64), faces=[face(100.0, 0.0, 9.0, 9.0)])

@@ -242,7 +242,7 @@ def test_wrong_options_are_usage_errors(tmp_path, weights, retoucher):
     path = make_photo(tmp_path / "a.png")
     for options, message in [
         (["--face-box", "1,2,3"], "is not four numbers"),
-        (["--face-box", "1,2,3,4", "--aligned"], "exclude each other"),
+        (["--face-box", "1,2,3,4", "--aligned"], "are mutually exclusive"),
         (["--strength", "1.5"], "0<=x<=1"),
         (["--stage", "fine"], "fine"),
     ]:

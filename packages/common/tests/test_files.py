@@ -100,7 +100,7 @@ def test_other_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"settings\.json: was begun with other seed, names"):
         refuse_other_settings(record, {"seed": 1, "names": []})
     record.unlink()
-    with pytest.raises(ValueError, match="holds other files already"):
+    with pytest.raises(ValueError, match="is not empty"):
         refuse_other_settings(record, settings)
 
 
@@ -120,7 +120,7 @@ def test_folders_with_other_files_are_refused(tmp_path):
     (tmp_path / ".a.1.partial").write_bytes(b"")  # of a process that was killed
     refuse_foreign(tmp_path)
     (tmp_path / "a").write_bytes(b"")
-    with pytest.raises(ValueError, match=f"{tmp_path}: holds other files already"):
+    with pytest.raises(ValueError, match=f"{tmp_path}: is not empty"):
         refuse_foreign(tmp_path)
 
 

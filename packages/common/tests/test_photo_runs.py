@@ -87,7 +87,7 @@ def test_what_is_there_can_be_skipped(folder, tmp_path):
     assert (out / "a.jpg").read_bytes() == b"of an earlier run" and (out / "sea.jpg").is_file()
     assert run(folder, "-o", out, "--skip-existing").exit_code == 0
     result = run(folder, "-o", out, "--skip-existing", "--overwrite")
-    assert result.exit_code == 2 and "exclude each other" in result.output
+    assert result.exit_code == 2 and "are mutually exclusive" in result.output
 
 
 def test_an_output_without_its_comparison_is_named_not_skipped_in_silence(folder, tmp_path):
@@ -137,7 +137,7 @@ def test_outputs_in_a_folder_get_the_format_and_quality_that_are_asked_for(folde
         assert [path.name for path in out.iterdir()] == ["a.webp"] and sniff(out / "a.webp").name == "WebP"
     assert (tmp_path / "20/a.webp").stat().st_size < (tmp_path / "90/a.webp").stat().st_size
     result = run(folder / "a.jpg", "-o", tmp_path / "b.png", "--format", "webp")
-    assert result.exit_code == 2 and "contradict" in result.output
+    assert result.exit_code == 2 and "conflict" in result.output
     assert run(folder / "a.jpg", "-o", tmp_path / "b.jpeg", "--format", "jpg").exit_code == 0
     assert run(folder / "a.jpg", "-o", tmp_path / "v.2024", "--format", "webp").exit_code == 0
     assert [path.name for path in (tmp_path / "v.2024").iterdir()] == ["a.webp"]
@@ -224,7 +224,7 @@ def many(inputs, out, recursive, overwrite, quality):
     ("arguments", "message"),
     [
         ([], "Missing argument 'INPUT...', or --manifest"),
-        (["a.png", "--manifest", "in", "--results", "r.parquet"], "--manifest and INPUT... exclude each other"),
+        (["a.png", "--manifest", "in", "--results", "r.parquet"], "--manifest and INPUT... are mutually exclusive"),
         (["a.png", "--results", "r.parquet"], "--results belongs to --manifest"),
         (["a.png", "--retry", "failed"], "--retry belongs to --manifest"),
         (["a.png", "--workers", "2"], "--workers belongs to --manifest"),

@@ -43,7 +43,7 @@ ADAPT = 80  # steps of adapting to a portrait
 evidence = Evidence("maskgan")
 
 
-@evidence.figure("eight faces learnt by heart: mean PSNR of their reconstruction", at_least=28, unit="dB")
+@evidence.figure("eight faces, overfitted: mean PSNR of their reconstruction", at_least=28, unit="dB")
 def overfit():
     """The preset small from its start, 200 steps of Eq. 1 and 2, paired data, bf16; no game and no parser."""
     torch.manual_seed(0)
@@ -125,7 +125,7 @@ def reconstruction_anywhere():
 
 @evidence.figure("discriminators: their loss on people not trained on, over that of chance", at_most=0.9)
 def discriminators():
-    """Eq. 3 of drawn against real faces, studio people; at chance all logits are 0. The bar is owned."""
+    """Eq. 3 of drawn against real faces, studio people; at chance all logits are 0. The bar is ours."""
     model = MaskGAN.from_pretrained(str(_bundled("maskgan"))).eval()
     judges = Discriminators(model.config).eval()
     judges.load_state_dict(load_state(resolve_weights(_beside("discriminators"), bundled=None)))

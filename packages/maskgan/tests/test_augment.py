@@ -82,5 +82,5 @@ def test_a_comparison_does_not_begin_among_other_files(tmp_path):
     (out / "notes.txt").write_text("kept")
     arguments = ["--data", "missing", "--generated", str(generated), "--out", str(out), "--preset", "tiny"]
     result = CliRunner().invoke(command, arguments)
-    assert result.exit_code == 1 and f"{out}: holds other files already" in result.output
+    assert result.exit_code == 1 and f"{out}: is not empty" in result.output
     assert [path.name for path in out.iterdir()] == ["notes.txt"]

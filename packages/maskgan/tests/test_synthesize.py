@@ -233,5 +233,5 @@ def test_a_set_does_not_begin_among_other_files(tmp_path, weights, parser_weight
     arguments = ["--masks", faces / "train", "--sources", faces / "train" / "images", "--n", 1, "--out", tmp_path]
     arguments += ["--weights", weights, "--parser", parser_weights, "--device", "cpu", "--aligned"]
     result = CliRunner().invoke(command, list(map(str, arguments)))
-    assert result.exit_code == 1 and f"{tmp_path}: holds other files already" in result.output
+    assert result.exit_code == 1 and f"{tmp_path}: is not empty" in result.output
     assert kept.read_bytes() == b"kept" and list(tmp_path.iterdir()) == [kept.parent]

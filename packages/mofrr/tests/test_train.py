@@ -141,7 +141,7 @@ def test_a_finished_stage_is_left_alone_and_what_is_missing_said(faces, tmp_path
     assert train(configured(), faces, tmp_path, stages=["router"], device="cpu", report=said.append) is None
     assert weights.stat().st_mtime_ns == before
     assert any("router is finished" in line for line in said)
-    assert any("still to train: degree-white" in line for line in said)
+    assert any("not trained yet: degree-white" in line for line in said)
 
 
 def test_a_new_operation_is_trained_without_the_others(faces, tmp_path, monkeypatch):
@@ -289,7 +289,7 @@ def test_a_part_that_was_trained_beside_another_one_is_warned_of(faces, tmp_path
         report=print,
     )
     load_parts(MoFRR(config.model), expert, tmp_path)
-    assert "expert-white was trained beside another degree-white" in caplog.text
+    assert "expert-white was trained with another degree-white" in caplog.text
 
 
 def test_full_rollout(faces, tmp_path):

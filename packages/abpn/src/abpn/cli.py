@@ -70,7 +70,7 @@ def retouch(
     are kept. Photos that cannot be retouched are listed at the end, and the exit status is then 1.
     """
     if settings["face_boxes"] and settings["region"] == "photo":
-        raise click.UsageError("--face-box and --region photo exclude each other; leave one out")
+        raise click.UsageError("--face-box and --region photo are mutually exclusive; omit one")
     from abpn.retouch import RetouchOptions, load_retouching
 
     opts = RetouchOptions(**settings)
@@ -177,7 +177,7 @@ def evaluate(
 ) -> None:
     """Measure weights on pairs of photographs, beside the identity: PSNR, SSIM, LPIPS, inside and outside the mask."""
     if size and resolutions:
-        raise click.UsageError("--size and --resolutions exclude each other; leave one out")
+        raise click.UsageError("--size and --resolutions are mutually exclusive; omit one")
     from retouch_common.metrics.evaluation import refuse_evaluated
 
     from abpn.evaluate import EvaluationOptions, show

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from retouch_common.data.pair_files import Split
 from retouch_common.data.pairs import ImagePairs, open_pairs
 from retouch_common.files import sha256
-from retouch_common.losses.region import CHANGED_LEVELS
 from retouch_common.metrics.evaluation import (
     CHANGED,
     IDENTITY,
+    LEGEND,
     Measured,
     Pairs,
     columns,
@@ -203,9 +203,7 @@ def show(result: Evaluation) -> None:
         for line in measured.footnotes():
             screen.print(line)
         screen.print()
-    legend = (
-        "RGB, 8 bits; means over images, PSNR too; nothing differs = 100 dB. Inside: where target and raw differ by "
-    )
+    legend = f"RGB, 8 bits; {LEGEND}"
     output = f"{MODEL}: {result.header['output']}."
-    for note in (f"{legend}more than {CHANGED_LEVELS} levels.", output, *result.notes):
+    for note in (legend, output, *result.notes):
         screen.print(note)

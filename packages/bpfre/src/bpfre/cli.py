@@ -91,7 +91,7 @@ def retouch(
     are kept. Photos that cannot be retouched are listed at the end, and the exit status is then 1.
     """
     if settings["face_boxes"] and settings["aligned"]:
-        raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
+        raise click.UsageError("--face-box and --aligned are mutually exclusive; omit one")
     if recipe is not None:
         if backend == "openvino":
             raise click.UsageError("--recipe repeats what the studio wrote, with torch; leave out --backend openvino")

@@ -17,13 +17,13 @@ from retouch_common.data.pair_files import Split
 from retouch_common.data.pairs import ImagePairs
 from retouch_common.files import sha256
 from retouch_common.inference.network import InferenceModel
-from retouch_common.losses.region import CHANGED_LEVELS
 from retouch_common.metrics.distribution import FID
 from retouch_common.metrics.evaluation import (
     CHANGED,
     HARD,
     HARD_SHARE,
     IDENTITY,
+    LEGEND,
     Measured,
     Pairs,
     columns,
@@ -245,9 +245,8 @@ def show(result: Evaluation) -> None:
         screen.print(f"{protocol}: {PROTOCOLS[protocol].about}")
         screen.print()
     legend = (
-        "RGB; means over images, PSNR too; nothing differs = 100 dB. Inside: where target and raw differ by more than "
-        f"{CHANGED_LEVELS} levels. AUPRC: area under the precision-recall curve of the stage's attention map for these "
-        "pixels; a map without knowledge has their share."
+        f"RGB; {LEGEND} AUPRC: area under the precision-recall curve of the stage's attention map for these "
+        "pixels; a random map has their share."
     )
     for line in (legend, *result.measured.footnotes(), *result.notes):
         screen.print(line)

@@ -162,12 +162,12 @@ def inpaint_file(
     Raises:
         OSError: If a file cannot be opened or written.
         ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output exists and
-            ``overwrite`` is not set, the mask has another size or touches no face, or options exclude each other.
+            ``overwrite`` is not set, the mask has another size or touches no face, or options are mutually exclusive.
     """
     source, target = Path(src), Path(dst)
     given = options.mask is not None or options.strokes is not None
     if options.mask is not None and options.strokes is not None:
-        raise ValueError("a mask and drawn strokes exclude each other; leave one out")
+        raise ValueError("a mask and drawn strokes are mutually exclusive; omit one")
     if options.damaged_out and not given:
         raise ValueError("without a mask or strokes nothing is painted; there is no damaged image to write")
     photo = open_photo(source, target, options)

@@ -205,7 +205,7 @@ def refuse_foreign(folder: str | os.PathLike[str]) -> None:
     """
     folder = Path(folder)
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise ValueError(f"{folder}: holds other files already; choose a new folder")
+        raise ValueError(f"{folder}: is not empty; choose a new folder")
 
 
 def refuse_other_settings(record: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:

@@ -72,7 +72,7 @@ def test_an_interrupted_run_keeps_what_it_has(people: Path) -> None:
 def test_what_is_hardly_a_face_and_damaged_pictures_are_named(people: Path) -> None:
     (people / "a" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     failed = dict(mesh_folder.write_landmarks(people, model_of([], probability=0.2)))
-    assert failed[people / "a" / "2.png"] == "what was found is hardly a face"
+    assert failed[people / "a" / "2.png"] == "it is hardly a face"
     assert people / "a" / "1.png" in failed and read_mesh_file(people / "a" / "landmarks.npz") == {}
 
 

@@ -144,7 +144,7 @@ def test_times():
     assert sampling_times(10, 3, "trailing") == [9, 6, 2]
     assert sampling_times(4, 4) == [3, 2, 1, 0]
     for steps in (0, 11):
-        with pytest.raises(ValueError, match="cannot be taken"):
+        with pytest.raises(ValueError, match="cannot be sampled"):
             sampling_times(10, steps)
     with pytest.raises(ValueError, match="unknown"):
         sampling_times(10, 2, "linspace")

@@ -32,7 +32,7 @@ def test_an_aligned_photo_is_one_square(tmp_path, photo):
     image_from_array(np.full((64, 64, 3), 128, np.uint8), "srgb").pngsave(str(path))
     (square,) = plan_faces(Photo.open(path), aligned=True).squares
     assert square.bounds(64, 64) == (0, 0, 64, 64)
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ValueError, match="are mutually exclusive"):
         plan_faces(photo, aligned=True, face_boxes=[(1, 2, 3, 4)])
 
 
@@ -62,5 +62,5 @@ def test_faces_of_a_picture_in_memory(monkeypatch):
     assert seen[0].dtype == np.uint8 and (seen[0] == 128).all()
     with pytest.raises(ValueError, match="no face was found"):
         squares_in(image, None, False)
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ValueError, match="are mutually exclusive"):
         squares_in(image, [], True)

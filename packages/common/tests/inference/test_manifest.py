@@ -159,7 +159,7 @@ def test_a_list_may_mix_paths_and_urls(photos, tmp_path):
         ("latin.txt", "UTF-8"),
         ("text.parquet", "cannot be read as Parquet"),
         ("columns.parquet", 'no column "path"; there are file'),
-        ("numbers.parquet", "no text"),
+        ("numbers.parquet", "not text"),
         ("gone.txt", "gone.txt"),
     ],
 )

@@ -173,7 +173,7 @@ def test_a_poisonous_file_and_a_killed_worker_lose_nothing_and_files_are_those_o
     in_the_middle(tmp_path, kill_a_worker)
     totals, failures = run(tmp_path, work=work, engine=partial(run_in_ray, workers=2, address=cluster.address))
     assert totals == (23, 0, 1)
-    assert "photo001 poison.png: its worker process died, 2 times" in failures[0]
+    assert "photo001 poison.png: its worker process died 2 times" in failures[0]
     row = table(tmp_path)["photo002.png"]
     assert (row["status"], row["faces"], row["changed"], row["weights"]) == ("done", 1, 0.25, "weights 50")
     there = contents(tmp_path / "out")

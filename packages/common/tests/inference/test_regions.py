@@ -70,7 +70,7 @@ def test_given_boxes_replace_the_detector(photo, monkeypatch):
     assert str(plan) == "1 face, because the face box was given"
     with pytest.raises(ValueError, match=r"a.png: the face box 600,0,9,9 lies outside"):
         plan_region(photo, face_boxes=[(600, 0, 9, 9)])
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ValueError, match="are mutually exclusive"):
         plan_region(photo, "photo", face_boxes=[(1, 1, 9, 9)])
     with pytest.raises(ValueError, match="region must be"):
         plan_region(photo, "all")

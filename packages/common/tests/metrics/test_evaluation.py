@@ -97,7 +97,7 @@ def test_lpips_is_measured_insisted_on_or_left_out(tmp_path, monkeypatch):
     notes = []
     assert open_lpips(False, torch.device("cpu"), notes) is None
     assert open_lpips(None, torch.device("cpu"), notes) is None
-    assert notes[0] == "LPIPS was not asked for" and notes[1].startswith("no LPIPS: LPIPS needs AlexNet's")
+    assert notes[0] == "LPIPS is disabled" and notes[1].startswith("no LPIPS: LPIPS needs AlexNet's")
     with pytest.raises(LPIPSUnavailable):
         open_lpips(True, torch.device("cpu"), notes)
 

@@ -295,7 +295,7 @@ def test_what_the_output_cannot_hold_is_refused(make_photo, tmp_path):
         assert not (tmp_path / name).exists()
 
 
-WHITE, EIGHT = "transparency laid on white", "16 bits rounded to 8"
+WHITE, EIGHT = "transparency flattened onto white", "16 bits rounded to 8"
 
 
 @pytest.mark.parametrize(

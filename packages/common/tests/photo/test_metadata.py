@@ -265,7 +265,7 @@ def test_what_is_not_carried_is_named(tmp_path, caplog):
         writer.write(PIXELS, photometric="rgb", extratags=[(65001, 2, 0, "own", False)], subifds=1, metadata=None)
         writer.write(PIXELS[::2, ::2], photometric="rgb", subfiletype=1, metadata=None)
     rewritten(tmp_path / "b.tif", ".tif")
-    assert "smaller versions or other images in it; tag 65001" in caplog.text
+    assert "sub-images (such as smaller versions); tag 65001" in caplog.text
     caplog.clear()
     plain = io.BytesIO()
     Image.fromarray(PIXELS).save(plain, "PNG")

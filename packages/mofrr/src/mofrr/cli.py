@@ -179,7 +179,7 @@ def restore(
     The same seed gives the same image. An estimate, not evidence.
     """
     if options["face_boxes"] and options["aligned"]:
-        raise click.UsageError("--face-box and --aligned exclude each other; leave one out")
+        raise click.UsageError("--face-box and --aligned are mutually exclusive; omit one")
     from mofrr.restore import RestoreOptions, load_restoring
 
     names = None if experts == "auto" else [name.strip() for name in experts.split(",") if name.strip()]

@@ -76,7 +76,7 @@ def train(
         if _is_finished(out / name):
             with Runner(cpu=device == "cpu") as runner:
                 if runner.is_main:
-                    report(f"{name} is finished; remove {out / name} to train it anew")
+                    report(f"{name} is finished; delete {out / name} to retrain it")
             continue
         task = stage_task(name, config, data, out)
         weights = fit.fit(task, out / name, device=device, tensorboard=tensorboard, report=report)
@@ -89,7 +89,7 @@ def train(
     missing = [name for name in untrained if name not in reused]
     with Runner(cpu=device == "cpu") as runner:
         if runner.is_main and missing:
-            report(f"still to train: {', '.join(missing)}")
+            report(f"not trained yet: {', '.join(missing)}")
         elif runner.is_main:
             if untrained:
                 report(f"taken from {config.train.init}: {', '.join(untrained)}")
@@ -142,7 +142,7 @@ class StageTask(Task):
             load_parts(self.model, stage.needs(), self.out, reused)
         if not cfg.only and stage.name not in reused:
             if cfg.init and stage.kind != BaselineStage.kind:
-                logger.warning("%s has no %s that fits; what does not fit starts untrained", cfg.init, stage.name)
+                logger.warning("%s has no %s that fits; tensors that do not fit start at random", cfg.init, stage.name)
             stage.initialize(self.model)
         self.data, self.validation = stage.open_data(self.spec)
         self.model.eval().requires_grad_(False)
@@ -320,9 +320,7 @@ def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path, reused: Collect
         if (beside := folder / "weights" / BESIDE).is_file():
             now, then = _checksums(stage, out), json.loads(beside.read_bytes())
             if changed := [name for name, checksum in then.items() if now.get(name) != checksum]:
-                logger.warning(
-                    "%s was trained beside another %s; remove it to train it anew", folder, ", ".join(changed)
-                )
+                logger.warning("%s was trained with another %s; delete it to retrain it", folder, ", ".join(changed))
         stage.part_of(model).load_state_dict(load_state(weights))
     return model
 

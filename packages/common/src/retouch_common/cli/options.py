@@ -32,7 +32,7 @@ device_option = click.option(
     type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
-    help="Where to compute; auto takes the GPU if there is one.",
+    help="Device; auto uses a GPU if there is one.",
 )
 
 precision_option = click.option(
@@ -40,7 +40,7 @@ precision_option = click.option(
     type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
-    help="Number format inside the network; auto is bf16 where the GPU or CPU computes in it, else fp32.",
+    help="Numeric precision of the network; auto is bf16 where the GPU or CPU computes in it, else fp32.",
 )
 
 backend_option = click.option(
@@ -57,7 +57,7 @@ seed_option = click.option(
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Start of every random choice; the same seed repeats the run.",
+    help="Random seed; the same seed reproduces the run.",
 )
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that are there already.")

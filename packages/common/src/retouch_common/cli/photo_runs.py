@@ -53,7 +53,7 @@ def process_photos(
         kept: Other files that are read, never replaced.
 
     Raises:
-        click.ClickException: If options contradict each other, or the only photo failed.
+        click.ClickException: If options conflict, or the only photo failed.
         SystemExit: If photos failed (1), or on SIGTERM (128 + the signal).
     """
     from retouch_common.inference.batch import plan_job
@@ -106,7 +106,7 @@ def _many_options(
 
     results = run.results
     if inputs:
-        raise click.UsageError(f"--manifest and {INPUT} exclude each other; leave one out, and quote a glob")
+        raise click.UsageError(f"--manifest and {INPUT} are mutually exclusive; omit one, and quote a glob")
     if results is None:
         raise click.UsageError("--manifest needs --results FILE.parquet")
     if results.suffix.lower() != ".parquet" or _is_url(results):
@@ -177,7 +177,7 @@ def plan_photos(
     run = run_options()
     named = None if out.is_dir() else format_of_name(out)
     if run.suffix and named is not None and named is not format_of_name(f"photo{run.suffix}"):
-        raise click.UsageError(f"--format {run.format} and the file name {out} contradict each other; leave out one")
+        raise click.UsageError(f"--format {run.format} and the file name {out} conflict; omit one")
     return plan_jobs(inputs, out, recursive=recursive, endings=endings, suffix=run.suffix, report=_report)
 
 
@@ -207,7 +207,7 @@ def retouch_all(
     run = run_options()
     if run.skip_existing:
         if overwrite:
-            raise click.UsageError("--skip-existing and --overwrite exclude each other; leave one out")
+            raise click.UsageError("--skip-existing and --overwrite are mutually exclusive; omit one")
         left = [job for job in jobs if not os.path.lexists(job.target)]
         if len(left) < len(jobs):
             click.echo(f"skipping {len(jobs) - len(left)} of {len(jobs)} photos, whose outputs are there", err=True)

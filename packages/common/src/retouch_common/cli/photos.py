@@ -127,7 +127,7 @@ output_options = option_group(
         default="on",
         show_default=True,
         callback=lambda ctx, param, value: value == "on",
-        help="Record in the XMP that and how a trained network changed the photo, or leave it out.",
+        help="Record in the XMP that a trained network edited the photo, with its settings, or not.",
     ),
     click.option(
         "--sign",
@@ -204,7 +204,7 @@ batch_options = option_group(
     _run_option(
         "--skip-existing",
         is_flag=True,
-        help="Skip photos whose output is there already, to go on with an interrupted run.",
+        help="Skip photos whose output is there already, to resume an interrupted run.",
     ),
     _run_option(
         "--format",

@@ -64,5 +64,5 @@ def _landmarks(path: Path, model: Callable[[np.ndarray, Face], tuple[np.ndarray,
         raise ValueError("no face was found")
     points, probability = model(levels, faces[0])
     if probability < LEAST_PROBABILITY:
-        raise ValueError("what was found is hardly a face")
+        raise ValueError("it is hardly a face")
     return points

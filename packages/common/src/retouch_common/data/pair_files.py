@@ -73,7 +73,9 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             continue
         name = file.relative_to(folder).with_suffix("").as_posix()
         if name in found:
-            raise ValueError(f"{folder}: {found[name].name} and {file.name} have one name; which is meant?")
+            raise ValueError(
+                f"{folder}: {found[name].name} and {file.name} differ in their suffix alone; keep one of them"
+            )
         found[name] = file
     return found
 

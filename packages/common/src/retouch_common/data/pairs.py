@@ -161,7 +161,7 @@ def _recognise(spec: str) -> tuple[str, Path]:
         return "ffhqr", folder
     raise ValueError(
         f"{folder}: not a set of pairs; it needs raw/ and target/, or the folders of FFHQR or CRHD-3K. "
-        f"For plain portraits say faces:{folder}"
+        f"For portraits without a retouched version, use faces:{folder}"
     )
 
 

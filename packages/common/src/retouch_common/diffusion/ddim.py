@@ -76,7 +76,7 @@ def sampling_times(T: int, steps: int, spacing: Spacing = "trailing") -> list[in
         ValueError: If ``steps`` is below 1 or above T, or the spacing is unknown.
     """
     if not 1 <= steps <= T:
-        raise ValueError(f"{steps} steps cannot be taken over {T} times")
+        raise ValueError(f"{steps} steps cannot be sampled from {T} timesteps")
     if spacing == "leading":
         return [i * (T // steps) for i in reversed(range(steps))]
     if spacing == "trailing":

@@ -153,7 +153,7 @@ def _closest(points: np.ndarray, template: np.ndarray, *sides: float) -> FaceSqu
     turn = np.vdot(template, points - mean) / np.vdot(template, template).real  # least squares over all similarities
     side = max(abs(turn), *sides)
     if not abs(turn) or side < 1:
-        raise ValueError("the landmarks of the face fall into one point")
+        raise ValueError("the landmarks of the face coincide")
     centre = mean + side * turn / abs(turn) * (0.5 + 0.5j - template_mean)
     return FaceSquare((float(centre.real), float(centre.imag)), float(side), float(np.angle(turn)))
 

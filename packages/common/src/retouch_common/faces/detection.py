@@ -67,7 +67,7 @@ def _turned_back(face: Face, quarters: int, height: int, width: int) -> Face:
 
 @functools.lru_cache(maxsize=8)
 def _warn_once(name: str, reason: str) -> None:
-    logger.warning("faces are found by the %s, less reliably: %s", name, reason)
+    logger.warning("falling back to the %s, which is less reliable: %s", name, reason)
 
 
 register_detector("YuNet", yunet.load_detector)

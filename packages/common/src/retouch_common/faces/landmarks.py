@@ -78,7 +78,7 @@ class FaceLandmarks:
                 if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2 or not np.isfinite(points).all():
                     raise ValueError(f"the landmarks' {name} must be finite points x, y, not an array {points.shape}")
         if not self.unit > 0:
-            raise ValueError("both eyes of the landmarks lie in one place")
+            raise ValueError("the eye landmarks coincide")
 
     @property
     def eye_centres(self) -> np.ndarray:

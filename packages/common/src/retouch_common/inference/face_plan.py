@@ -63,7 +63,7 @@ def plan_faces(
             square.
     """
     if aligned and face_boxes:
-        raise ValueError("a face box and an aligned photo exclude each other; leave one out")
+        raise ValueError("a face box and an aligned photo are mutually exclusive; omit one")
     try:
         if aligned:
             return FacePlan((whole_square(photo.height, photo.width),), "the photo is said to be aligned")
@@ -95,7 +95,7 @@ def squares_in(
     height, width = image.shape[:2]
     if aligned:
         if faces is not None:
-            raise ValueError("faces and aligned exclude each other; leave one out")
+            raise ValueError("faces and aligned are mutually exclusive; omit one")
         return [whole_square(height, width)]
     if faces is None:
         faces = detect_faces(image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8))

@@ -297,5 +297,5 @@ def _column(file: Path, name: str) -> list[str]:
     except pa.ArrowInvalid as error:
         raise ValueError(f"{name}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
     if not all(isinstance(value, str) for value in values):
-        raise ValueError(f'{name}: the column "{COLUMN}" holds values that are no text')
+        raise ValueError(f'{name}: the column "{COLUMN}" holds values that are not text')
     return values

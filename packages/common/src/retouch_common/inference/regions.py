@@ -98,7 +98,7 @@ def plan_region(photo: Photo, region: Region = "auto", *, face_boxes: Sequence[B
         raise ValueError(f"region must be auto, faces or photo, not {region!r}")
     if region == "photo":
         if face_boxes:
-            raise ValueError("a face box and the region 'photo' exclude each other; leave one out")
+            raise ValueError("a face box and the region 'photo' are mutually exclusive; omit one")
         return RegionPlan("photo", (), "the region 'photo' was asked for")
     if face_boxes:
         try:

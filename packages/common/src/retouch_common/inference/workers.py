@@ -198,7 +198,7 @@ def _process(start: Start, task: Task) -> Outcome:
 
 def death(task: Task) -> Outcome:
     """Return the outcome of a photograph whose worker died at every attempt."""
-    return Outcome(f"{task.path}: its worker process died, {ATTEMPTS} times")
+    return Outcome(f"{task.path}: its worker process died {ATTEMPTS} times")
 
 
 def process_task(work: Work, task: Task) -> Outcome:

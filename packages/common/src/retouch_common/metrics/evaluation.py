@@ -29,6 +29,10 @@ IDENTITY = "identity (output = input)"
 HARD = "hard-subset (lowest raw PSNR)"
 HARD_SHARE = 0.2  # as FFHQR-Hard's 1,400 of 7,000, a list drawn up by hand and never published
 CHANGED = f"share of pixels that differ from the input by more than {CHANGED_LEVELS} levels in a channel"
+LEGEND = (
+    "means over images, PSNR too; identical images count as 100 dB. Inside: where target and raw differ by more than "
+    f"{CHANGED_LEVELS} levels."
+)
 
 Column = tuple[str, str, str]  # figure, title, format
 
@@ -182,7 +186,7 @@ def open_lpips(wanted: bool | None, device: torch.device, notes: list[str]) -> L
         LPIPSUnavailable: ``wanted`` is True and the weights are missing.
     """
     if wanted is False:
-        notes.append("LPIPS was not asked for")
+        notes.append("LPIPS is disabled")
         return None
     try:
         return LPIPS(device=device)

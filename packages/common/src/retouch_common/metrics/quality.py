@@ -217,7 +217,7 @@ def _read_alexnet(path: Path | None) -> Mapping[str, torch.Tensor]:
             "(TORCH_HOME moves the cache)"
         )
     if file.name == ALEXNET_FILE and not sha256(file).startswith(Path(ALEXNET_FILE).stem.rpartition("-")[2]):
-        raise LPIPSUnavailable(f"{file}: damaged, its checksum is not the one in its name; get {ALEXNET_FILE} again")
+        raise LPIPSUnavailable(f"{file}: its checksum is not the one in its name; download {ALEXNET_FILE} again")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is not its own

@@ -95,7 +95,7 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
 
     source, out = Path(source), Path(out)
     if kind not in KINDS:
-        raise ValueError(f"{kind!r} is no kind of data set; there are {', '.join(KINDS)}")
+        raise ValueError(f"{kind!r} is not a kind of data set; there are {', '.join(KINDS)}")
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder")
     items = list(KINDS[kind](source))

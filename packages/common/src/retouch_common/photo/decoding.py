@@ -66,9 +66,9 @@ def check_jpeg(data: bytes, max_pixels: int) -> None:
     """
     header = pyvips.Image.jpegload_buffer(data, access="sequential")
     if header.width * header.height > max_pixels:
-        raise DamageError("a part of the picture is larger than it should be")
+        raise DamageError("a strip or tile is larger than it should be")
     if header.get_typeof("interlaced") and header.width * header.height > MAX_PIXELS // IN_MEMORY_SHARE:
-        raise DamageError("a part of the picture is a progressive JPEG image of more than 100 million pixels")
+        raise DamageError("a strip or tile is a progressive JPEG image of more than 100 million pixels")
     decoding = Decoding.of_jpeg(io.BytesIO(data), end_of_picture(data), shrink=8)
     decoding.image.copy_memory()
     decoding.finish()

@@ -293,7 +293,7 @@ class Photo:
             edit: What was done, recorded in the output's XMP; None to record nothing.
             strip: "gps" to leave out coordinates, "all" to leave out all metadata but colour space and ``edit``.
             signature: Content credentials to add; None to add none.
-            convert: Whether 16 bits may be rounded to 8 and transparency laid on white, where the format needs it.
+            convert: Whether to round 16 bits to 8 and flatten transparency onto white, where the format needs it.
 
         Raises:
             OSError: If the output cannot be written.

@@ -41,7 +41,7 @@ from retouch_common.photo.tiff_structure import Entry
 from retouch_common.photo.webp_chunks import read_unknown
 from retouch_common.photo.xmp import Edit, Xmp, XmpSizeError
 
-UNUSED_PROFILE = "ICC profile (malformed, or of other colours)"
+UNUSED_PROFILE = "ICC profile (malformed, or for another colour model)"
 
 
 def orientation(image: pyvips.Image) -> int:
@@ -104,7 +104,7 @@ def read_metadata(path: str | os.PathLike[str], format: Format, header: pyvips.I
             iptc, resources = exif.value(IPTC), exif.value(IMAGE_RESOURCES)
             metadata = replace(metadata, iptc=iptc, resources=resources and split_resources(resources)[1])
         if format.name == "TIFF" and exif.has_maker_notes:
-            metadata = replace(metadata, losses=(*metadata.losses, "places that the maker notes point to"))
+            metadata = replace(metadata, losses=(*metadata.losses, "data that the maker notes point to"))
     return metadata
 
 
@@ -247,7 +247,7 @@ def _outgoing_exif(
     exif = None if out.exif is None else Exif(out.exif)
     block = None if exif is None else exif.updated(width, height)
     if exif is not None and exif.has_maker_notes and target.name == "TIFF" != source.name:
-        losses.append("places that the maker notes point to")
+        losses.append("data that the maker notes point to")
     if block is not None and target.name == "TIFF" != source.name:
         losses += losses_in_tiff(block)
     if target.name in ("WebP", "AVIF"):

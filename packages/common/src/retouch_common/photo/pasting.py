@@ -54,7 +54,7 @@ def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource
     """
     if protect is not None and (protect.height, protect.width) != (photo.height, photo.width):
         raise ValueError(
-            f"the picture of what to protect has {protect.width}x{protect.height} pixels "
+            f"the protection mask has {protect.width}x{protect.height} pixels "
             f"and the photo has {photo.width}x{photo.height}"
         )
     for top, bottom in blocks(photo.height, photo.width):

@@ -1,4 +1,4 @@
-"""Reduction of stored pixels to what a format holds: 16 bits to 8, transparency laid on white."""
+"""Reduction of stored pixels to what a format holds: 16 bits to 8, transparency flattened onto white."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Reduction:
         return self.depth or self.opacity
 
     def __str__(self) -> str:
-        parts = ["16 bits rounded to 8"] * self.depth + ["transparency laid on white"] * self.opacity
+        parts = ["16 bits rounded to 8"] * self.depth + ["transparency flattened onto white"] * self.opacity
         return ", ".join(parts)
 
     def layout(self, layout: Layout) -> Layout:

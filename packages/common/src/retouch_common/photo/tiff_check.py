@@ -94,7 +94,7 @@ def _check_tags(entries: dict[int, Entry]) -> None:
         raise DamageError("the lengths of its tiles are missing")
     extra = len(entries[_EXTRA_SAMPLES].integers()) if _EXTRA_SAMPLES in entries else 0
     if _number(entries, _PHOTOMETRIC, 2) in (0, 1) and _number(entries, _SAMPLES) - extra >= 3:
-        raise DamageError("it is said to be grey, and has colours")
+        raise DamageError("it is declared greyscale, but has colours")
 
 
 def _number(entries: dict[int, Entry], tag: int, default: int = 1) -> int:
@@ -110,9 +110,9 @@ def _segments(entries: dict[int, Entry], size: int) -> list[tuple[int, int]]:
             pairs = zip(entries[offsets].integers().tolist(), entries[lengths].integers().tolist(), strict=False)
             places.update(pairs)
     if any(length == 0 for _, length in places):
-        raise DamageError("a part of the picture is missing")
+        raise DamageError("a strip or tile is empty")
     if sum(length for _, length in places) > size or any(offset >= size for offset, _ in places):
-        raise DamageError("parts of the picture overlap or lie outside the file")
+        raise DamageError("strips or tiles overlap or lie outside the file")
     return sorted(places)
 
 

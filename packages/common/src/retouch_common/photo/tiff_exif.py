@@ -81,7 +81,7 @@ def read_tiff_tags(path: str | os.PathLike[str], rendered: Collection[int] = ())
     iptc = entries[_IPTC].value if _IPTC in entries else None
     if iptc and entries[_IPTC].type == _LONG and not iptc.startswith(b"\x1c"):
         iptc = swapped(iptc, _LONG, ">")  # bytes, whatever the type says
-    losses += ["smaller versions or other images in it"] if _SUB_IMAGES in tags else []
+    losses += ["sub-images (such as smaller versions)"] if _SUB_IMAGES in tags else []
     losses += [CREDENTIALS] if _C2PA in tags else []
     losses += _named(tags - {_SUB_IMAGES, _C2PA})
     return TiffTags(

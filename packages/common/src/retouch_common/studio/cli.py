@@ -227,7 +227,7 @@ def bind_port(port: int) -> socket.socket:
     try:
         return socket.create_server((HOST, port))
     except PermissionError:
-        raise ValueError(f"--port {port}: this port may not be used here; choose one above 1023") from None
+        raise ValueError(f"--port {port}: no permission for this port; choose one above 1023") from None
     except OSError as error:
         in_use = error.errno == errno.EADDRINUSE
         reason = "is taken by another program" if in_use else (error.strerror or str(error)).lower()

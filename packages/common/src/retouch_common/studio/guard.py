@@ -78,7 +78,7 @@ class Guard:
             response.set_cookie(cookie, self._cookie, httponly=True, samesite="strict")
             return response
         if reason is None and not _equal(request.cookies.get(cookie), self._cookie):
-            reason = "this is not the studio's whole address: open the one that its terminal shows"
+            reason = "the access token is missing or wrong; open the full address that the terminal shows"
         if reason is None:
             return self._app
         if path == "/":

@@ -167,7 +167,7 @@ def parse_view(values: Sequence[Any]) -> tuple[Window, tuple[int, int]]:
     try:
         x, y, w, h, width, height = (int(value) for value in values)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError("a view is four whole numbers of a part and two of a size") from error
+        raise ValueError("a view needs six integers: x, y, w, h, width, height") from error
     if not (1 <= width <= MAX_VIEW_SIDE and 1 <= height <= MAX_VIEW_SIDE):
         raise ValueError(f"a view has at most {MAX_VIEW_SIDE} pixels a side")
     return (x, y, w, h), (width, height)

@@ -303,7 +303,7 @@ const actions = {
   reencode: oneByOne(async () => {
     try {
       const sent = labels.data.slice();
-      const photo = await withBusy("Reading the face anew", () => api.reencode(store.get("photo").id, sent));
+      const photo = await withBusy("Re-encoding the face", () => api.reencode(store.get("photo").id, sent));
       originalLabels = sent;
       store.set({ photo });
       sources.setOwn(photo);

@@ -188,7 +188,7 @@ async function showOverlay() {
   byId("overlay").replaceChildren();
   if (!name || !request) return;
   const shown = await attempt(async () => {
-    const parts = await withBusy("Asking the network", () => api.overlay(request, name));
+    const parts = await withBusy("Computing the overlay", () => api.overlay(request, name));
     if (name === store.get("overlay")) byId("overlay").replaceChildren(...parts.map(overlayImage));
   });
   if (!shown) store.set({ overlay: "" });
