@@ -21,6 +21,7 @@ from retouch_common.faces.alignment import FaceSquare, align, face_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.landmarks import ffhq_square
 from retouch_common.faces.mesh import landmarks_from_mesh
+from retouch_common.progress import progress_bar
 from retouch_common.synthesis.photometric import colour_shift
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -96,7 +97,10 @@ class AlignedFaces(Dataset[dict[str, Tensor]]):
         self.paths = split_portraits(find_portraits(folders), "val" if split == "test" else split)
         if not self.paths:
             raise ValueError(f"{folders}: too few people for split {split!r}")
-        squares = {path: _face_square(path) for path in self.paths}
+        missing = [path for path in self.paths if mesh_of(path) is None]
+        with progress_bar(unit="portraits", disable=not missing) as bar:
+            found = bar.track(self.paths, description="Detecting faces")
+            squares = {path: _face_square(path) for path in found}
         if faceless := [path for path, square in squares.items() if square is None]:
             logger.warning("%d portraits without a face are left out: %s", len(faceless), faceless[0])
         self._squares = {path: square for path, square in squares.items() if square is not None}

@@ -63,6 +63,7 @@ def sweep(
         OSError: If ``out`` cannot be written.
     """
     points: list[dict[str, Any]] = []
+    options = replace(options, task=options.task or config.train.task)
     settings = {"data": data, "images": [fingerprint(data), fingerprint(test_data or data)]}
     refuse_other_settings(out / "sweep.json", settings)
     if not (out / "sweep.json").is_file():

@@ -177,7 +177,7 @@ def test_a_portrait_turned_aside_keeps_its_size():
     eyes, mouth = PORTRAIT_TEMPLATE[:2] * 300, PORTRAIT_TEMPLATE[2] * 300
     narrow = eyes.mean(0) + (eyes - eyes.mean(0)) * [0.3, 1]
     assert fit_portrait(narrow, mouth).side == pytest.approx(300, rel=0.02)
-    with pytest.raises(ValueError, match="one point"):
+    with pytest.raises(ValueError, match="coincide"):
         fit_portrait(np.zeros((2, 2)), np.zeros(2))
     with pytest.raises(ValueError, match="outside"):
         portrait_square(placed((-300.0, 300.0), 100.0, 0.0), 600, 600)

@@ -80,6 +80,13 @@ def test_unchanged_photo_is_copied_and_remains_a_capture(tmp_path):
     assert (tmp_path / "out.jpg").read_bytes() == path.read_bytes()
 
 
+def test_a_history_that_is_an_attribute_is_none():
+    xmp = Xmp(CAPTURE.format(attribute='xmpMM:History=""', element="").replace("<xmpMM:History>", "<xmpMM:Other>")
+              .replace("</xmpMM:History>", "</xmpMM:Other>").encode())  # fmt: skip
+    xmp.record(Edit(software="a", version="1"))
+    assert b"edited" in xmp.serialize()
+
+
 def test_second_edit_adds_an_entry_and_text_is_escaped():
     xmp = Xmp()
     for number in range(2):

@@ -63,7 +63,7 @@ class FaceTask(Task):
     def build(self) -> None:
         """Open the faces and build the networks."""
         config, cfg, size = self.config, self.config.train, self.config.model.size
-        if cfg.batch_size // (cfg.accumulate * self.runner.num_processes) < 2:
+        if cfg.pairing != "paired" and cfg.batch_size // (cfg.accumulate * self.runner.num_processes) < 2:
             raise ValueError(
                 f"train.batch_size={cfg.batch_size} leaves a process and round less than two faces; "
                 "unpaired data are made of pairs within a batch"

@@ -208,14 +208,19 @@ def retouch_all(
     if run.skip_existing:
         if overwrite:
             raise click.UsageError("--skip-existing and --overwrite are mutually exclusive; omit one")
-        left = [job for job in jobs if not os.path.lexists(job.target)]
+        left, lacking = [], []
+        for job in jobs:
+            if not os.path.lexists(job.target):
+                left.append(job)
+            elif not all(map(os.path.lexists, job.companions)):
+                lacking.append(job)
         if len(left) < len(jobs):
             click.echo(f"skipping {len(jobs) - len(left)} of {len(jobs)} photos, whose outputs are there", err=True)
-        lacking = [job for job in jobs if job not in left and not all(map(os.path.lexists, job.outputs))]
-        if lacking:
+        if lacking and run.faceless != "copy":  # copies have no companions
+            more = f" and {len(lacking) - 1} more" if lacking[1:] else ""
             click.echo(
-                f"{lacking[0].target}{f' and {len(lacking) - 1} more' if lacking[1:] else ''}: is there without "
-                "what is written beside it; --overwrite instead of --skip-existing writes both",
+                f"{lacking[0].target}{more}: is there without what is written beside it; --overwrite instead of "
+                "--skip-existing writes both",
                 err=True,
             )
         jobs = left

@@ -20,13 +20,14 @@ DEV_FIRST, DEV_EVERY = 6, 12
 
 
 def find_portraits(folders: str | Path) -> list[Path]:
-    """Return all photos in a folder, or in several whose names are joined by commas, and below, sorted within each.
+    """Return all photos in one or several folders (joined by commas) and their subfolders, sorted within each folder.
 
     Raises:
         ValueError: A folder does not exist or holds no photo.
     """
     paths: dict[Path, None] = {}  # a set that keeps the order
-    for folder in [folders] if isinstance(folders, Path) else [Path(name) for name in folders.split(",") if name]:
+    is_one = isinstance(folders, Path) and folders.is_dir()
+    for folder in [Path(folders)] if is_one else [Path(name) for name in str(folders).split(",") if name]:
         if not folder.is_dir():
             raise ValueError(f"{folder}: not a folder of portraits")
         images = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line, printable
 from retouch_common.faces.face import NoFaceFound
@@ -93,13 +93,12 @@ def plan_jobs(
         recursive: Whether to search folders within folders.
         endings: Endings of the companions of each output.
         suffix: Suffix of outputs in a folder, such as ".jpg"; None for the format of each photo.
-        report: Called with a line for each folder in which images were skipped.
+        report: Called with a line for each folder in which images were skipped, or that cannot be read.
 
     Returns:
         Jobs in the order of the inputs, those of a folder sorted by name.
 
     Raises:
-        OSError: If a folder cannot be read.
         ValueError: If a folder holds no image, or ``out`` is not what the inputs need.
     """
     if len(inputs) == 1 and not os.path.isdir(inputs[0]) and format_of_name(out) is not None and not out.is_dir():
@@ -137,7 +136,8 @@ def _images(given: Path, out: Path, recursive: bool, report: Callable[[str], Non
         return
     outside = out.resolve()
     found = False
-    for folder, folders, names in os.walk(given, onerror=_refuse_folder):
+    closed: list[str] = []
+    for folder, folders, names in os.walk(given, onerror=lambda error: closed.append(str(error.filename))):
         here = Path(folder)
         folders[:] = sorted(
             name for name in folders if recursive and not name.startswith(".") and (here / name).resolve() != outside
@@ -154,14 +154,11 @@ def _images(given: Path, out: Path, recursive: bool, report: Callable[[str], Non
         if skipped:
             more = f" and {len(skipped) - 1} more" if skipped[1:] else ""
             report(f"{here}: skipping {skipped[0]}{more}, written beside outputs; name a file to take it")
+    for folder in closed:
+        report(f"{folder}: cannot be read; its photos are skipped")
     if not found:
         hint = "" if recursive else "; use --recursive to search the folders in it"
         raise ValueError(f"{given}: no photo in this folder{hint}")
-
-
-def _refuse_folder(error: OSError) -> NoReturn:
-    """Refuse a folder that cannot be read: its photos would be missing without a word."""
-    raise error
 
 
 def output_name(source: Path, relative: Path, suffix: str | None) -> Path:

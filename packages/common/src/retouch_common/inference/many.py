@@ -204,8 +204,9 @@ class _Run:
         own = {row.output, *(row.companions or ())} if row else set()
         if row is not None and row.companions is None and row.output == self._out.name(job.target):
             own |= set(map(self._out.name, job.companions))  # tables did not always name them
+        source = file_keys(job.source)
         for path in job.outputs:
-            if path == job.source or not file_keys(path).isdisjoint(file_keys(job.source)):
+            if not source.isdisjoint(file_keys(path)):
                 return f"{entry.path}: the output is the input; choose another OUT"
             name = self._out.name(path)
             if self._holds(name) and name not in own and not self._options.overwrite:

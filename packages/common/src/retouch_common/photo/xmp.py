@@ -140,7 +140,8 @@ class Xmp:
         _remove(filter(self._is_of_photo, self._properties((_IPTC_EXTENSION, "DigitalSourceType"))))
         about = self._description({"Iptc4xmpExt": _IPTC_EXTENSION, "xmpMM": _MM})
         self._element(about, "Iptc4xmpExt:DigitalSourceType", _IPTC_EXTENSION, _SOURCE_TYPE)
-        history = [node for node in self._properties((_MM, "History")) if self._is_of_photo(node)]
+        found = self._document.getElementsByTagNameNS(_MM, "History")
+        history = [node for node in found if self._is_of_photo(node)]
         events = history[0].getElementsByTagNameNS(_RDF, "Seq") if history else []
         if not events:
             events = [self._element(self._element(about, "xmpMM:History", _MM), "rdf:Seq", _RDF)]

@@ -152,9 +152,10 @@ def initial_weights(network: nn.Module, config: TrainConfig) -> None:
     fitting = {key: value for key, value in start.state_dict().items() if key in own and value.shape == own[key].shape}
     if not fitting:
         raise ValueError(f"train.init={config.init}: no tensor fits this model configuration")
-    if len(fitting) < len(own):
+    if start.config != network.config:
         logger.warning("train.init=%s initialises %d of %d tensors", config.init, len(fitting), len(own))
     network.load_state_dict(own | fitting)
+    network.metadata = {**start.metadata, **network.metadata}  # type: ignore[attr-defined]
 
 
 def set_base_rates(scheduler: Any, rates: Sequence[float]) -> None:

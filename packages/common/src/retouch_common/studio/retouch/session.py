@@ -171,7 +171,8 @@ class RetouchSession:
         try:
             recipe = Recipe.read(path)
             self._require_usable(recipe, photo)
-            if recipe.name != file.path.name and file.path.with_name(recipe.name).is_file():
+            other = file.path.with_name(recipe.name or file.path.name)
+            if other.is_file() and not other.samefile(file.path):
                 raise ValueError(f"it is for {recipe.name}")
         except (ValueError, OSError) as error:
             return None, f"{path.name} beside the photo is not opened, and will not be replaced: {error}"
@@ -184,9 +185,14 @@ class RetouchSession:
             raise ValueError(f"the recipe is for {recipe.network}, which is not installed")
 
     def _weights_notice(self, recipe: Recipe) -> str | None:
+        if recipe.weights is None:
+            return None
         with self._network_lock:
-            same = recipe.weights in (None, self._network(recipe.network).weights_sha256)
-        return None if same else "The recipe was made with other weights; the result may differ."
+            try:
+                weights = self._network(recipe.network).weights_sha256
+            except (ValueError, OSError, RuntimeError):  # said when it is used
+                return None
+        return None if recipe.weights == weights else "The recipe was made with other weights; the result may differ."
 
     def open_recipe(self, id: str, recipe: Recipe) -> OpenPhoto:
         """Open a recipe for a photo; return a new entry of the photo with the recipe's faces.

@@ -153,8 +153,9 @@ async function show(photo, values = null) {
   const faces = await withBusy("Finding the faces", () => api.faces(photo.id));
   const face = Math.max(...faces.map(({ box }) => Math.max(box[2], box[3])), Math.min(photo.width, photo.height) / 8);
   byId("radius").max = Math.max(4, Math.round(face / 4));
-  if (photo.notice) notice.info(photo.notice);
   if (!faces.length) notice.error("No face was found. Frame one with the tool Frame a face (F), or retouch the whole photo.", ["Frame a face", () => actions.tool("frame")]);
+  if (photo.notice && (photo.recipe || !faces.length)) notice.add(photo.notice);
+  else if (photo.notice) notice.error(photo.notice);
   store.set({
     recipe: null, firstNetwork: network, steps, undone: [], time: photo.recipe?.time ?? timestamp(), unsaved: false,
     state: { faces, blemishes: [], sizes: {} }, radius: Math.max(2, Math.round(face / 30)), ...values,
@@ -167,8 +168,9 @@ const renderNetwork = () => withBusy(`Retouching with ${currentNetwork().title}`
 const openRecipe = oneByOne((file) =>
   attempt(async () => {
     const recipe = { name: file.name, text: await file.text() };
+    notice.clear();
     await show(await api.openRecipe(store.get("photo").id, file), { recipe });
-    notice.info(`${file.name} is applied.`);
+    notice.add(`${file.name} is applied.`);
   }));
 
 const saveRecipe = () =>
