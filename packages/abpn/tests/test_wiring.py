@@ -166,7 +166,8 @@ def test_the_preset_paper_is_what_is_printed():
     assert vars(paper.train) == dict(
         size=1024, fit="whole", levels=(2,), thumbnail=0, batch_size=8, lr=5e-4, schedule="step", step_at_epoch=100,
         steps=100_000, betas=(0.9, 0.999), warmup=0, clip=0.0, ema=0.0, precision="fp32",  # the length; Adam's betas
-        init="", accumulate=1, step_at=50_000, channels_last=False, workers=4, seed=0, log_every=20, sheet_every=1000,
+        init="", ignore_mismatched_sizes=False,
+        accumulate=1, step_at=50_000, channels_last=False, workers=4, seed=0, log_every=20, sheet_every=1000,
         checkpoint_every=1000,
     )  # fmt: skip
 

@@ -219,7 +219,8 @@ def test_the_preset_paper_is_what_is_printed():
     assert vars(paper.train) == dict(
         steps=120_000, batch_size=2, lr=2e-3, unet_lr=1.0, unpaired_every=1, schedule="constant", warmup=0, clip=0.0,
         precision="fp32", betas=(0.0, 0.99), ema=0.998,  # the last two StyleGAN2's
-        task="retouching", paired_fraction=1.0, init="", accumulate=1, channels_last=False, workers=2, seed=0,
+        task="retouching", paired_fraction=1.0, init="", ignore_mismatched_sizes=False,
+        accumulate=1, channels_last=False, workers=2, seed=0,
         log_every=20, sheet_every=1000, checkpoint_every=1000,
     )  # fmt: skip
     assert vars(paper.model) == dict(

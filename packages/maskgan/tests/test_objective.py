@@ -123,7 +123,8 @@ def test_the_preset_paper_is_what_is_printed():
         # The official code's, but for the length.
         lr=2e-4, betas=(0.5, 0.999), batch_size=4, steps=200_000, schedule="constant", discriminator_lr=1.0,
         warmup=0, clip=0.0, ema=0.0, precision="fp32",
-        parser="small", init="", accumulate=1, channels_last=False, workers=4, seed=0, log_every=20,
+        parser="small", init="", ignore_mismatched_sizes=False,
+        accumulate=1, channels_last=False, workers=4, seed=0, log_every=20,
         sheet_every=2000, checkpoint_every=1000,
     )  # fmt: skip
 

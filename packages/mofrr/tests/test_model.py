@@ -373,7 +373,8 @@ def test_the_preset_paper_is_what_is_printed():
     assert vars(paper.train) == dict(
         batch_size=16, lr=1e-4, steps=200_000, schedule="constant", shared_faces="multi", styles=(), apis=(), only="",
         betas=(0.9, 0.999), ema=0.9999, warmup=0, clip=0.0, precision="fp32",  # Adam's betas; the authors' average
-        init="", accumulate=1, channels_last=False, workers=4, seed=0, log_every=20, sheet_every=2000,
+        init="", ignore_mismatched_sizes=False,
+        accumulate=1, channels_last=False, workers=4, seed=0, log_every=20, sheet_every=2000,
         checkpoint_every=1000,
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ def test_a_step_moves_both_networks(task, batch):
         pairs = zip(task.networks[name].parameters(), parameters, strict=True)
         longest = max(float((new.detach() - old).abs().max()) for new, old in pairs)
         assert longest == pytest.approx(task.config.train.lr, rel=0.01), name
-    assert [o.param_groups[0]["betas"][0] for o in task.optimizers.values()] == [task.config.train.betas[0], BETAS[0]]
+    assert [o.param_groups[0]["betas"][0] for o in task.optimizers.values()] == [BETAS[0]] * 2
 
 
 def test_a_step_adds_the_gradients_of_both_losses_to_their_networks(task, batch):

@@ -214,7 +214,7 @@ def calibration(measured: dict[str, Measured], protocols: Sequence[str]) -> list
         found = "; ".join(
             f"{name} {means[PROTOCOLS[name].psnr]:.2f} dB, {means[PROTOCOLS[name].ssim]:.4f}" for name in protocols
         )
-        printed = f"{psnr} dB" + (f", {ssim:.4f}" if ssim else " on FFHQR-Hard, another selection")
+        printed = f"{psnr} dB, {ssim:.4f}" + (" on FFHQR-Hard, another selection" if subset == HARD else "")
         lines.append(f"calibration, {subset}, doing nothing: {found}; Table 2 prints {printed}")
     return lines
 

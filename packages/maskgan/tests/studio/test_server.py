@@ -321,13 +321,13 @@ def test_one_photo_at_a_time_is_decoded(client, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["photo", "change"])
 def test_files_are_exported_while_no_other_is_decoded(client, monkeypatch, kind):
-    photo, held, open_photo = opened(client), [], session.Photo.open
+    photo, held, reopen = opened(client), [], session.Photo.reopen
 
-    def watched(path):
+    def watched(opened_photo):
         held.append(DECODE_LOCK.locked())
-        return open_photo(path)
+        return reopen(opened_photo)
 
-    monkeypatch.setattr(session.Photo, "open", watched)
+    monkeypatch.setattr(session.Photo, "reopen", watched)
     assert client.post(f"/api/export/{kind}", json=edit(photo)).status_code == 200
     assert held and all(held)
 

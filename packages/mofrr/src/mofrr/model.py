@@ -237,9 +237,10 @@ class MoFRR(Pretrained):
         if self.router is not None:
             self.router.add_head(name)
         if self.config.degree:
-            self.estimators[name] = self._estimator()
+            estimator = self._estimator()
             if self.router is not None and self.config.estimator_backbone == self.config.backbone:
-                self.estimators[name].backbone.load_state_dict(self.router.backbone.state_dict())
+                estimator.backbone.load_state_dict(self.router.backbone.state_dict())
+            self.estimators[name] = estimator
         self.experts[name] = WaveFRR.from_config(self.config)
         self.combine.add_slot(name)
         self.to(device).train(self.training)

@@ -116,7 +116,7 @@ class _Run:
         plan: Plan,
         options: ManyOptions,
         digest: str,
-        made_with: Mapping[str, str | None],
+        made_with: Mapping[str, Any],
         report: Callable[[str], None],
     ) -> None:
         self._table, self._options, self._digest, self._report = table, options, digest, report
@@ -151,7 +151,7 @@ class _Run:
             there = [name for name in (written["output"], *written["companions"]) if os.path.lexists(name)]
             output = written["output"] if written["output"] in there else None
             written = {"output": output, "companions": [name for name in there if name != output]}
-        self._finish(Result(task.path, status, *outcome, **written, **self._made_with))
+        self._finish(Result(task.path, status, *outcome, **written)._replace(**self._made_with))
 
     def _written(self, job: Job) -> dict[str, Any]:
         """Return the columns of a job's outputs."""

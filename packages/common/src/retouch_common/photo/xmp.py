@@ -193,7 +193,7 @@ class Xmp:
 
     def _is_of_photo(self, node: Any) -> bool:
         """Whether a property is the photo's and not, e.g., an ingredient's (``xmpMM:Pantry``)."""
-        description = node.ownerElement if isinstance(node, minidom.Attr) else node.parentNode
+        description: Any = node.ownerElement if isinstance(node, minidom.Attr) else node.parentNode
         return description.parentNode is self._rdf
 
     def _set_value(self, node: Any, value: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from retouch_common.config import to_dict
+from retouch_common.pretrained import Pretrained
 from retouch_common.training import checkpoint, finite
 from retouch_common.training.config import TrainConfig
 from retouch_common.training.ema import EMA
@@ -129,7 +130,7 @@ class RunState:
         return tensors, meta
 
 
-def initial_weights(network: nn.Module, config: TrainConfig) -> None:
+def initial_weights(network: Pretrained, config: TrainConfig) -> None:
     """Initialise a network with ``train.init``, what its ``from_pretrained`` takes; empty leaves it as it is.
 
     Args:
@@ -141,7 +142,7 @@ def initial_weights(network: nn.Module, config: TrainConfig) -> None:
     """
     if not config.init:
         return
-    start = type(network).from_pretrained(config.init)  # type: ignore[attr-defined]
+    start = type(network).from_pretrained(config.init)
     if start.config != network.config and not config.ignore_mismatched_sizes:
         raise ValueError(
             f"train.init={config.init} was trained with another model configuration ({start.config}); choose its "
@@ -155,7 +156,7 @@ def initial_weights(network: nn.Module, config: TrainConfig) -> None:
     if start.config != network.config:
         logger.warning("train.init=%s initialises %d of %d tensors", config.init, len(fitting), len(own))
     network.load_state_dict(own | fitting)
-    network.metadata = {**start.metadata, **network.metadata}  # type: ignore[attr-defined]
+    network.metadata = {**start.metadata, **network.metadata}
 
 
 def set_base_rates(scheduler: Any, rates: Sequence[float]) -> None:

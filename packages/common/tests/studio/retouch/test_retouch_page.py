@@ -387,7 +387,7 @@ def test_what_a_format_cannot_hold_is_converted_when_that_is_chosen(retouch_page
 def test_more_than_the_proxy_is_shown_where_the_screen_has_room(request, monkeypatch):
     monkeypatch.setattr(views, "PROXY_SIDE", WIDTH // 4)
     page = request.getfixturevalue("retouch_page").page
-    page.wait_for_function(f"document.querySelector('#after-layer .detail').naturalWidth === {WIDTH}")
+    page.wait_for_function(f"() => document.querySelector('#after-layer .detail').naturalWidth === {WIDTH}")
     assert page.locator("#after").evaluate("(image) => image.naturalWidth") == WIDTH // 4
 
 
