@@ -278,7 +278,7 @@ def test_a_part_that_was_trained_beside_another_one_is_warned_of(faces, tmp_path
     train(config, faces, tmp_path, stages=["degree-white", "expert-white"], device="cpu", report=print)
     expert = [known_stages(config)["expert-white"]]
     load_parts(MoFRR(config.model), expert, tmp_path)
-    assert "trained beside" not in caplog.text
+    assert "was trained with another degree" not in caplog.text
     shutil.rmtree(tmp_path / "degree-white")
     train(
         configured(model__router=False, train__lr=1e-3),

@@ -72,7 +72,7 @@ def test_nothing_matches(tmp_path):
 def test_two_files_of_one_name(tmp_path):
     folder_of(tmp_path, 2)
     draw(tmp_path / "raw" / "01.jpg", noise(0))
-    with pytest.raises(ValueError, match=r"01\.jpg and 01\.png have one name"):
+    with pytest.raises(ValueError, match=r"01\.jpg and 01\.png differ in their suffix alone"):
         open_pairs(tmp_path, size=16)
 
 

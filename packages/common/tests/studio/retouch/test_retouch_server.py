@@ -386,8 +386,8 @@ def test_requests_that_make_no_sense_are_refused(client, refused):
     assert len(line("/api/state", steps=[{"step": "sing" * 1000}])) < 300
     assert "damaged" in line("/api/state", steps=["x"])
     assert "not inside" in line("/api/view", window=[0, 0, WIDTH + 1, 5], size=[5, 5])
-    assert "whole numbers" in line("/api/view", window=[0, 0, "a", 5], size=[5, 5])
-    assert "whole numbers" in line("/api/view", window=3, size=[5, 5])
+    assert "six integers" in line("/api/view", window=[0, 0, "a", 5], size=[5, 5])
+    assert "six integers" in line("/api/view", window=3, size=[5, 5])
     assert "at most 4096" in line("/api/view", window=[0, 0, 5, 5], size=[5000, 5])
     assert "no format bmp" in line("/api/export", options={"format": "bmp"})
     assert "quality" in line("/api/export", options={"quality": 101})
