@@ -12,8 +12,10 @@ from mofrr import portraits as module
 from mofrr.data import NoImages, open_retouched_faces
 from mofrr.degree import degree_edges
 from mofrr.portraits import Portrait
-from retouch_common.faces.alignment import align
+from mofrr.traces import photo_traces
+from retouch_common.faces.alignment import align, whole_square
 from retouch_common.faces.landmarks import canonical_landmarks
+from retouch_common.photo.io import Photo
 from retouch_common.ranges import to_levels
 
 OPERATIONS = ("white", "smooth", "lift", "eye")
@@ -99,6 +101,27 @@ def test_degrees_are_quantiles_of_the_psnr(published):
         [2, 4, 4, 3, 3],
         [1, 4, 4, 5, 2],
     )
+
+
+def test_published_images_have_the_traces_that_restoring_sees(tmp_path):
+    """Of the file at its own size, not of the image that was reduced for the network; mirrored with it."""
+    generator = np.random.default_rng(0)
+    for number in range(16):
+        for name in ("ori", "Whitening_30"):
+            path = tmp_path / name / "train" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = generator.integers(0, 256, (150, 150, 3), dtype=np.uint8)
+            pyvips.Image.new_from_array(noise).write_to_file(str(path))
+    faces, mirrored = opened(str(tmp_path)), set()
+    for index in range(12):
+        levels = Photo.open(faces.images[index % len(faces)].file).read()
+        assert levels.shape[0] > 64
+        expected = photo_traces(levels, whole_square(*levels.shape[:2]))
+        plain = torch.equal(faces[index]["traces"], torch.from_numpy(expected))
+        flipped = torch.equal(faces[index]["traces"], torch.from_numpy(expected[..., ::-1].copy()))
+        assert plain != flipped and flipped == faces.pairs.is_mirrored(index)
+        mirrored.add(flipped)
+    assert mirrored == {True, False}
 
 
 def test_degrees_are_measured_all_over_the_set(published, monkeypatch):

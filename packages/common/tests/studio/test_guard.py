@@ -69,7 +69,11 @@ def test_the_browsers_address_is_exchanged_once(client):
 def test_without_that_address_nothing_is_answered(client, token, refused):
     stranger = TestClient(client.app, base_url=ROOT, headers={"Cookie": f"retouch-studio-8765={token}".encode()})
     page = stranger.get("/", params={"token": token})
-    assert page.status_code == 403 and "open the full address that the terminal shows" in page.text and "\n" not in page.text
+    assert (
+        page.status_code == 403
+        and "open the full address that the terminal shows" in page.text
+        and "\n" not in page.text
+    )
     for path in ("/echo/", "/echo/main.js", "/shell/api.js", f"/echo/?token={TOKEN}", "/nothing"):
         assert "the terminal" in refused(stranger.get(path), 403)
     assert "the terminal" in refused(stranger.post("/echo/api/say", content=b"x"), 403)

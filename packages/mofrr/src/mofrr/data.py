@@ -20,10 +20,11 @@ import torch
 from retouch_common.data.face_cache import default_cache
 from retouch_common.data.pairs import ImagePairs
 from retouch_common.data.portraits import find_portraits, split_portraits
-from retouch_common.faces.alignment import align
+from retouch_common.faces.alignment import FaceSquare, align
 from retouch_common.files import write_atomically
 from retouch_common.metrics.quality import PSNR_CEILING, psnr
 from retouch_common.photo.filters import resize
+from retouch_common.photo.io import Photo
 from retouch_common.ranges import from_levels, to_levels
 from retouch_common.synthesis.retouching import ANY, OPERATIONS, RetouchConfig, random_recipe, retouch_face
 from torch import Tensor
@@ -33,7 +34,7 @@ from mofrr.degree import degree_edges, degrees
 from mofrr.history import History, photographed
 from mofrr.portraits import load_portrait, npz_bytes, prepare_portraits, square_of
 from mofrr.retouching_ffhq import Retouched, find_retouched
-from mofrr.traces import image_traces, packed, photo_traces, unpacked
+from mofrr.traces import packed, photo_traces, unpacked
 
 VERSION = 2  # of cached samples; raise it when they are made in another way
 MEASURED, MEASURED_FILES = 200, 2000  # images of an operation from which its degree edges are computed
@@ -218,9 +219,16 @@ class PublishedFaces(RetouchedFaces):
         return MEASURED_FILES
 
     def pair(self, index: int) -> Pair:
-        """See :class:`RetouchedFaces`."""
-        pair, applied = self.pairs[index], frozenset(self.images[index % len(self)].magnitudes)
-        return Pair(pair["raw"], pair["target"], applied, image_traces(pair["raw"][None])[0])
+        """See :class:`RetouchedFaces`; traces are those of the file at its own size, as in restoring."""
+        image, pair = self.images[index % len(self)], self.pairs[index]
+        levels = Photo.open(image.file).read()
+        height, width = levels.shape[:2]
+        traces = photo_traces(levels, FaceSquare((width / 2, height / 2), float(max(height, width)), feather=0.0))
+        if self.pairs.is_mirrored(index):
+            traces = traces[..., ::-1]
+        return Pair(
+            pair["raw"], pair["target"], frozenset(image.magnitudes), torch.from_numpy(np.ascontiguousarray(traces))
+        )
 
 
 class SimulatedFaces(RetouchedFaces):

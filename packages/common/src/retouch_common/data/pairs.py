@@ -105,7 +105,7 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
         generator = np.random.default_rng((self.seed, index))
         photos = self._open(self.pairs[index % len(self.pairs)])
         place = generator.random(2) if self.augment else np.array([0.5, 0.5])
-        mirror = self.augment and generator.random() < 0.5
+        mirror = self.is_mirrored(index)
         sample = {}
         for name, photo in zip(("raw", "target"), photos, strict=True):
             pixels = self._cut(photo, place) if self.fit == "crop" else _shrink(photo.read(), self.size)
@@ -113,6 +113,12 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
             values = _pad(values[:, ::-1] if mirror else values, self.size)
             sample[name] = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
         return sample
+
+    def is_mirrored(self, index: int) -> bool:
+        """Return whether a sample is mirrored."""
+        generator = np.random.default_rng((self.seed, index))
+        generator.random(2)  # the place of the crop
+        return self.augment and bool(generator.random() < 0.5)
 
     def check(self) -> list[str]:
         """Read the header of every file; return a line for each pair that cannot be used."""
