@@ -117,7 +117,7 @@ def test_the_parser_stands_in_with_one_warning(no_detector, monkeypatch, caplog)
     with caplog.at_level(logging.WARNING):
         assert len(detect_faces(image)) == len(detect_faces(image)) == 1
     (record,) = caplog.records
-    assert "found by the face parser" in record.message and "put yunet_final.pth there" in record.message
+    assert "falling back to the face parser" in record.message and "put yunet_final.pth there" in record.message
     assert "\n" not in record.message
     assert detect_faces(image, score_threshold=1.0) == []
 
