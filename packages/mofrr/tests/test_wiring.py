@@ -1,5 +1,6 @@
 """Which image goes where in a training step: every test fails when its wires are crossed."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -125,6 +126,20 @@ def test_the_shared_expert_diffuses_the_original(batch):
     assert torch.allclose(y_t, expert.diffusion.schedule.noised(Y, noise, t))
     assert torch.allclose(passed.target, Y - X) and torch.allclose(passed.restored, X)
     assert shared_losses(passed, Y)["simple"].item() == pytest.approx((Y - X).square().mean().item(), rel=1e-5)
+
+
+def test_hfcam_learns_from_low_bands_in_range(batch):
+    """As in sampling: the preset "recommended" predicts epsilon, whose error the last timestep amplifies by 157."""
+    changes = {"prediction": "epsilon", "residual": False, "zero_terminal_snr": False, "T": 1000}
+    config = configured(**{f"model__{name}": value for name, value in changes.items()}).model
+    expert, seen = WaveFRR.from_config(config), []
+    expert.hfcam[0].register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+    X, Y, t = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1, torch.tensor([999, 500])
+    expert(X, Y, torch.zeros(2), t, torch.randn(expert.low_size(X), generator=generator()))
+    assert seen[0].abs().max() <= 1
+    unclamped = Diffusion.from_config(dataclasses.replace(config, clip=False))
+    low = torch.full((2, 3, 8, 8), 0.5)
+    assert unclamped.clean(torch.zeros_like(low), low, t, low)[0].max() > 50  # as in the preset "paper"
 
 
 @pytest.mark.parametrize("last_only", [False, True])

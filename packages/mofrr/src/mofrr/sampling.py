@@ -85,8 +85,14 @@ class Diffusion:
         return target - base if self.residual else target
 
     def clean(self, output: Tensor, y_t: Tensor, t: Tensor, base: Tensor) -> Tensor:
-        """Return the y_0 that a model output implies."""
-        return base + output if self.residual else self.schedule.x_0(output, y_t, t, self.prediction)
+        """Return the y_0 that a model output implies.
+
+        That of a predicted epsilon is clamped as in sampling: late timesteps amplify its error a hundredfold.
+        """
+        if self.residual:
+            return base + output
+        y_0 = self.schedule.x_0(output, y_t, t, self.prediction)
+        return y_0.clamp(-1, 1) if self.clip and self.prediction == "epsilon" else y_0
 
     def sample(
         self,
