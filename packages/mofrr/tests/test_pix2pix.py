@@ -4,8 +4,8 @@ from itertools import pairwise, repeat
 
 import pytest
 import torch
-from mofrr.config import PRESETS
-from mofrr.pix2pix import BETAS, Pix2Pix
+from mofrr.config import stage_presets
+from mofrr.pix2pix import Pix2Pix
 from mofrr.train import stage_task
 from retouch_common.config import apply_overrides
 from retouch_common.training.runner import Runner
@@ -45,22 +45,24 @@ def batch():
 @pytest.fixture
 def task(monkeypatch):
     """The baseline's task, ready for a step."""
-    task = stage_task("baseline-pix2pix", apply_overrides(PRESETS["tiny"], {"train.batch_size": 2}), "", None)
+    config = apply_overrides(stage_presets("baseline-pix2pix")["tiny"], {"train.batch_size": 2})
+    task = stage_task("baseline-pix2pix", config, "", None)
     monkeypatch.setattr(task.stage, "open_data", lambda spec: ([{}], [{}]))
     task.setup(Runner(cpu=True))
     return task
 
 
 def test_a_step_moves_both_networks(task, batch):
-    """Adam's first step is as long as its rate."""
+    """Adam's first step is as long as its rate, which is that of section 3.3, whatever the preset."""
     before = {name: [p.detach().clone() for p in n.parameters()] for name, n in task.networks.items()}
     task.training_step(1, repeat(batch))
     assert set(before) == {"part", "discriminator"}
     for name, parameters in before.items():
         pairs = zip(task.networks[name].parameters(), parameters, strict=True)
         longest = max(float((new.detach() - old).abs().max()) for new, old in pairs)
-        assert longest == pytest.approx(task.config.train.lr, rel=0.01), name
-    assert [o.param_groups[0]["betas"][0] for o in task.optimizers.values()] == [BETAS[0]] * 2
+        assert longest == pytest.approx(2e-4, rel=0.01), name
+    assert [optimizer.param_groups[0]["betas"] for optimizer in task.optimizers.values()] == [(0.5, 0.999)] * 2
+    assert {preset.train.lr for preset in stage_presets("baseline-pix2pix").values()} == {2e-4}
 
 
 def test_a_step_adds_the_gradients_of_both_losses_to_their_networks(task, batch):

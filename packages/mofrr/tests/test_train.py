@@ -9,6 +9,7 @@ import pyvips
 import torch
 from click.testing import CliRunner
 from mofrr import model as model_module
+from mofrr import train as train_module
 from mofrr.baselines import BASELINES
 from mofrr.cli import train as command
 from mofrr.config import PRESETS, SINGLE, stage_presets
@@ -379,3 +380,15 @@ def test_a_degree_estimator_begins_with_the_routers_backbone(faces, tmp_path):
     run = built("degree-lift", configured(), faces, tmp_path)
     own = run.part.backbone.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in run.model.router.backbone.state_dict().items())
+def test_the_command_trains_every_stage_by_its_own_recipe(tmp_path, monkeypatch):
+    taken = {}
+    monkeypatch.setattr(train_module, "train", lambda configs, *_, **__: taken.update(configs))
+    options = ["--preset", "small", "--data", "faces:none", "--out", str(tmp_path)]
+    for stage in (["all"], ["baseline", "--operation", "pix2pix"]):
+        assert CliRunner().invoke(command, [*stage, *options]).exit_code == STOPPED
+    assert {name: (config.train.steps, config.train.lr) for name, config in taken.items() if "-" not in name} == {
+        "router": (1500, 5e-4), "shared": (1200, 1e-3), "combine": (150, 1e-3),
+    }  # fmt: skip
+    assert (taken["expert-lift"].train.steps, taken["baseline-pix2pix"].train.lr) == (500, 2e-4)
+
+

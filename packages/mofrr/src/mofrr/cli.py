@@ -77,13 +77,13 @@ def train(
     if operation and stage not in ("degree", "expert", "baseline"):
         raise ValueError(f"--operation is for degree, expert and baseline, not for {stage}")
 
-    def configured(kind: str) -> Config:
-        return chosen_configuration(stage_presets(kind), preset, config_file, overrides, steps=steps, init=init)
+    def configured(name: str) -> Config:
+        return chosen_configuration(stage_presets(name), preset, config_file, overrides, steps=steps, init=init)
 
     config = configured(stage)
     known = known_stages(config)
     chosen = stages_of(config) if stage == "all" else [item for item in known.values() if item.kind == stage]
-    configs = {item.name: configured(item.kind) for item in chosen if operation in (None, "", item.operation)}
+    configs = {item.name: configured(item.name) for item in chosen if operation in (None, "", item.operation)}
     if not configs:
         raise ValueError(f"no such stage; this configuration has {', '.join(known)}")
     for name, own in configs.items():

@@ -388,7 +388,14 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Overrides of presets for kinds of stages, by preset and kind."""
 
+PIX2PIX: dict[str, Any] = {"train.lr": 2e-4, "train.betas": [0.5, 0.999]}
+"""Overrides of all presets for the baseline pix2pix: Adam as in section 3.3 of its paper."""
 
-def stage_presets(kind: str) -> dict[str, Config]:
-    """Return the presets for a kind of stages ("router", "degree", …), with its overrides in :data:`RECIPES`."""
-    return {name: apply_overrides(preset, RECIPES.get(name, {}).get(kind, {})) for name, preset in PRESETS.items()}
+
+def stage_presets(stage: str) -> dict[str, Config]:
+    """Return the presets for a stage ("router", "degree-white", ...), with its overrides."""
+    kind, published = stage.partition("-")[0], PIX2PIX if stage == "baseline-pix2pix" else {}
+    return {
+        name: apply_overrides(preset, RECIPES.get(name, {}).get(kind, {}) | published)
+        for name, preset in PRESETS.items()
+    }

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 L1 = 100.0  # weight of L1 beside the adversarial loss
-BETAS = (0.5, 0.999)  # Adam's
 MAX_DEPTH = 8  # halvings: an image of 256 comes down to one pixel
 DROPOUT_LAYERS = 3  # the innermost ones on the way up
 

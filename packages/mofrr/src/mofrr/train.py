@@ -33,7 +33,7 @@ from torch.utils.data import default_collate
 from mofrr.config import Config, ModelConfig
 from mofrr.losses import l1_loss
 from mofrr.model import MoFRR
-from mofrr.pix2pix import BETAS, L1
+from mofrr.pix2pix import L1
 from mofrr.stages import BaselineStage, Batch, Rows, Stage, known_stages, stages_of
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,6 @@ class StageTask(Task):
     """
 
     kept: ClassVar[str] = "part"
-    betas: ClassVar[tuple[float, float] | None] = None  # Adam's; None for the configuration's
 
     def __init__(self, name: str, config: Config, data: str, out: Path | None) -> None:
         super().__init__(config)
@@ -155,7 +154,7 @@ class StageTask(Task):
         if cfg.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.model.to(self.runner.device)
-        self.part = self.add_network(self.kept, part, parameters, betas=self.betas)
+        self.part = self.add_network(self.kept, part, parameters)
 
     def run_files(self) -> dict[str, str]:
         """Return the borders between degrees, of a degree stage."""
@@ -227,13 +226,11 @@ class StageTask(Task):
 class AdversarialTask(StageTask):
     """The baseline pix2pix: L1, and a PatchGAN that rates images beside the retouched one."""
 
-    betas = BETAS
-
     def build(self) -> None:
         """Add the discriminator, as wide as the generator."""
         super().build()
         discriminator = PatchDiscriminator(6, width=self.config.model.shared_channels, norm="instance")
-        self.discriminator = self.add_network("discriminator", discriminator.to(self.runner.device), betas=BETAS)
+        self.discriminator = self.add_network("discriminator", discriminator.to(self.runner.device))
 
     def add_gradients(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Add the gradients of both networks, and return the losses."""
