@@ -13,6 +13,8 @@ from mofrr import train as train_module
 from mofrr.baselines import BASELINES
 from mofrr.cli import train as command
 from mofrr.config import PRESETS, SINGLE, stage_presets
+from mofrr.efficientnet import EfficientNetLite0
+from mofrr.losses import weighted_sum
 from mofrr.model import MoFRR
 from mofrr.stages import known_stages, stages_of
 from mofrr.train import dry_run, initial_network, load_parts, stage_task
@@ -202,7 +204,7 @@ def test_table_4_without_the_shared_expert_is_trained_from_the_full_network(face
     assert model.shared is None and not any(name.startswith("combine.shared") for name in state)
     assert all(same(state, before, part) for part in ("router", "estimators", "experts"))
     assert any(line.startswith(f"taken from {full}: router, degree-white, degree-lift, expert-white") for line in said)
-    start, _ = initial_network(config)
+    start, _, _ = initial_network(config)
     assert same(start.state_dict(), before, "combine.down")  # it goes on from the full one, without a slot
 
 
@@ -247,7 +249,7 @@ def test_a_run_without_all_stages_is_a_start(faces, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     train(configured(model__router=False), faces, first, stages=["degree-white"], device="cpu", report=print)
     config = configured(model__router=False, train__init=str(first))
-    model, reused = initial_network(config)
+    model, reused, _ = initial_network(config)
     assert reused == ["degree-white"]
     trained = load_file(first / "degree-white" / "weights" / "model.safetensors")
     assert all(torch.equal(value, trained[name]) for name, value in model.estimators["white"].state_dict().items())
@@ -256,10 +258,27 @@ def test_a_run_without_all_stages_is_a_start(faces, tmp_path):
         configured(train__init=str(second)),
         {"model.backbone": "subbands-traces-imagenet", "model.backbone_size": 128, "model.size": 128},
     )
-    model, reused = initial_network(other)
+    model, reused, given = initial_network(other)
     trained = load_file(second / "router" / "weights" / "model.safetensors")
     name = "backbone.network.first.0.weight"
     assert reused == [] and torch.equal(model.router.state_dict()[name], trained[name])
+    assert given and all(name.startswith("router.") for name in given)  # the other parts were never trained
+
+
+def test_tensors_that_initial_weights_have_are_not_initialised_anew(faces, full, tmp_path, monkeypatch):
+    """The router has another head, the estimator another size: neither fits as a whole."""
+    monkeypatch.setattr(EfficientNetLite0, "load_imagenet", lambda self: pytest.fail("ImageNet's weights replaced them"))
+    changes = {"model__backbone": "subbands-traces-imagenet", "model__backbone_size": 128, "model__size": 128}
+    MoFRR(configured(**changes).model).save_pretrained(tmp_path / "start")
+    before = MoFRR.from_pretrained(tmp_path / "start").state_dict()
+    config = configured(**{**changes, "model__operations": ["white"], "train__init": str(tmp_path / "start")})
+    assert same(built("router", config, faces).model.state_dict(), before, "router.backbone.pretrained")
+
+    other = configured(model__backbone_size=32, train__steps=1)
+    train(other, faces, tmp_path / "run", stages=["router"], device="cpu", report=print)
+    run = built("degree-lift", configured(model__backbone_size=32, train__init=str(full)), faces, tmp_path / "run")
+    before = MoFRR.from_pretrained(full / "weights").state_dict()
+    assert same(run.model.state_dict(), before, "estimators.lift.backbone")
 
 
 @pytest.mark.parametrize("stage", ["router", "shared"])

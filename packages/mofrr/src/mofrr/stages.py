@@ -12,7 +12,7 @@ operations) of 0 and 1, and ``degree`` (N,), 1 to 5, for the degree stages.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, cast
 
@@ -20,6 +20,7 @@ import torch
 from retouch_common.ranges import to_signed
 from torch import Tensor, nn
 
+from mofrr.backbones import Backbone
 from mofrr.baselines import BASELINES, build_baseline
 from mofrr.config import NUM_DEGREES, Config, ModelConfig
 from mofrr.data import RetouchedFaces, open_retouched_faces
@@ -86,6 +87,11 @@ class Stage(ABC):
     def needs(self) -> "list[Stage]":
         """Return the stages that must be finished before."""
         return []
+    @property
+    def path(self) -> str:
+        """Path of the part in the network: "router", "estimators.white"."""
+        return f"{self.attribute}.{self.operation}".rstrip(".")
+
 
     def open_data(self, spec: str) -> tuple[RetouchedFaces, RetouchedFaces]:
         """Open training and validation faces."""
@@ -101,10 +107,15 @@ class Stage(ABC):
 
     def part_of(self, model: MoFRR) -> nn.Module:
         """Return the part of the network that is trained."""
-        return model.get_submodule(f"{self.attribute}.{self.operation}".rstrip("."))
+        return model.get_submodule(self.path)
 
-    def initialize(self, model: MoFRR) -> None:  # noqa: B027 - most parts stay as they were built
-        """Initialise the part from those that the stage needs, if ``train.init`` has none. Modified in place."""
+    def initialize(self, model: MoFRR, given: Collection[str]) -> None:  # noqa: B027 - most parts stay as they were built
+        """Initialise the part from those that the stage needs. Modified in place.
+
+        Args:
+            model: The whole network.
+            given: Names of its tensors that ``train.init`` gave, which stay as they are.
+        """
 
     def fits(self, other: ModelConfig) -> bool:
         """Return whether a part that was trained under another model configuration is usable in this one."""
@@ -160,9 +171,9 @@ class RouterStage(Stage):
         """Mixed ones, and those of the other stages, which are made anyway."""
         return "every"
 
-    def initialize(self, model: MoFRR) -> None:
+    def initialize(self, model: MoFRR, given: Collection[str]) -> None:
         """Load weights trained on ImageNet if the backbone has such a network. Modified in place."""
-        cast(Router, self.part_of(model)).backbone.load_imagenet()
+        _load_imagenet(cast(Router, self.part_of(model)).backbone, self.path, given)
 
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return L_class."""
@@ -224,13 +235,15 @@ class DegreeStage(Stage):
         train.degree_edges = dev.degree_edges = train.measured_edges()
         return train, dev
 
-    def initialize(self, model: MoFRR) -> None:
+    def initialize(self, model: MoFRR, given: Collection[str]) -> None:
         """Copy the router's backbone, else load weights trained on ImageNet. Modified in place."""
         backbone = cast(DegreeEstimator, self.part_of(model)).backbone
         if model.router is not None and self.starts_from_router:
-            backbone.load_state_dict(model.router.backbone.state_dict())
+            copied = model.router.backbone.state_dict().items()
+            missing = {name: value for name, value in copied if f"{self.path}.backbone.{name}" not in given}
+            backbone.load_state_dict(missing, strict=False)
         else:
-            backbone.load_imagenet()
+            _load_imagenet(backbone, self.path, given)
 
     def terms(self, model: MoFRR, part: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return L_class and the order term."""
@@ -389,6 +402,12 @@ class BaselineStage(RestoringStage):
 
     def restored(self, model: MoFRR, part: Any, batch: Batch, seeds: list[int]) -> Tensor:
         """Return its output."""
+def _load_imagenet(backbone: Backbone, path: str, given: Collection[str]) -> None:
+    """Load weights trained on ImageNet into the backbone of a part, unless they were ``given``. Modified in place."""
+    if not any(name.startswith(f"{path}.backbone.pretrained.") for name in given):
+        backbone.load_imagenet()
+
+
         return part(to_signed(batch["retouched"]))
 
 

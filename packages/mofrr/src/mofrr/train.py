@@ -83,7 +83,7 @@ def train(
         if weights is None or task.runner.stop_requested():
             return None
     config = next(iter(configs.values()))
-    model, reused = initial_network(config)
+    model, reused, _ = initial_network(config)
     every = stages_of(config)
     untrained = [stage.name for stage in every if not _is_finished(out / stage.name)]
     missing = [name for name in untrained if name not in reused]
@@ -136,13 +136,13 @@ class StageTask(Task):
     def build(self) -> None:
         """Open the faces and build the network with its finished parts; only the stage's part is trained."""
         cfg, stage = self.config.train, self.stage
-        self.model, reused = initial_network(self.config)
+        self.model, reused, given = initial_network(self.config)
         if self.out is not None:
             load_parts(self.model, stage.needs(), self.out, reused)
         if not cfg.only and stage.name not in reused:
             if cfg.init and stage.kind != BaselineStage.kind:
                 logger.warning("%s has no %s that fits; tensors that do not fit start at random", cfg.init, stage.name)
-            stage.initialize(self.model)
+            stage.initialize(self.model, given)
         self.data, self.validation = stage.open_data(self.spec)
         self.model.eval().requires_grad_(False)
         part = stage.part_of(self.model)
@@ -259,8 +259,8 @@ def stage_task(name: str, config: Config, data: str, out: Path | None) -> StageT
     return (AdversarialTask if name == "baseline-pix2pix" else StageTask)(name, config, data, out)
 
 
-def initial_network(config: Config) -> tuple[MoFRR, list[str]]:
-    """Return the network that a run starts from, and the stages whose parts are usable as ``train.init`` has them.
+def initial_network(config: Config) -> tuple[MoFRR, list[str], set[str]]:
+    """Return the network that a run starts from.
 
     Of its other parts, tensors of the same name and shape are taken. A run directory may lack stages. With
     ``train.only`` it must be a network of the same configuration, none of whose parts stands for a stage.
@@ -275,22 +275,24 @@ def initial_network(config: Config) -> tuple[MoFRR, list[str]]:
     parts = sorted(folder for folder in Path(init).glob("*") if _is_finished(folder))
     unfinished = bool(parts) and not _is_finished(Path(init))
     start = _parts_of_run(config, parts) if unfinished else MoFRR.from_pretrained(init)
-    theirs = {stage.name for stage in stages_of(replace(config, model=start.config))}
+    trained = {stage.name: stage.path for stage in stages_of(replace(config, model=start.config))}
     if unfinished:
-        theirs &= {folder.name for folder in parts}
-    fitting = [stage.name for stage in stages_of(config) if stage.name in theirs and stage.fits(start.config)]
+        trained = {folder.name: trained[folder.name] for folder in parts if folder.name in trained}
+    fitting = [stage.name for stage in stages_of(config) if stage.name in trained and stage.fits(start.config)]
     if not fitting and not unfinished:
         raise ValueError(
             f"train.init={init} was trained with another model configuration ({start.config}); "
             "choose its preset, or the --set model.… options that it was trained with"
         )
-    own = model.state_dict()
+    own, prefixes = model.state_dict(), tuple(f"{path}." for path in trained.values())
     taken = {
-        name: value for name, value in start.state_dict().items() if name in own and value.shape == own[name].shape
+        name: value
+        for name, value in start.state_dict().items()
+        if name.startswith(prefixes) and name in own and value.shape == own[name].shape
     }
     model.load_state_dict(own | taken)
     model.metadata = start.metadata
-    return model, fitting
+    return model, fitting, set(taken)
 
 
 def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path, reused: Collection[str] = ()) -> MoFRR:
@@ -310,7 +312,8 @@ def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path, reused: Collect
         if not _is_finished(folder):
             if stage.name in reused:
                 continue
-            raise ValueError(f"{out}: {stage.name} must be trained first (mofrr-train {stage.command})")
+            command = stage.name.replace("-", " --operation ", 1)
+            raise ValueError(f"{out}: {stage.name} must be trained first (mofrr-train {command})")
         weights = resolve_weights(folder / "weights", bundled=None)
         if weights.config is None or not stage.fits(from_dict(ModelConfig, weights.config)):
             raise ValueError(f"{folder} was trained with another model configuration; train it anew, or use that")
