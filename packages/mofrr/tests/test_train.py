@@ -97,7 +97,7 @@ def test_the_papers_stages():
     assert not paper["degree-white"].needs() and names_of(recommended["degree-white"].needs()) == ["router"]
     assert paper["shared"].faces == "multi" and recommended["shared"].faces == "mixed"
     terms = {"class": torch.tensor(2.0), "order": torch.tensor(3.0)}
-    assert [stages["degree-white"].total(terms).item() for stages in (paper, recommended)] == [2.0, 5.0]
+    assert [weighted_sum(terms, PRESETS[name].loss).item() for name in ("paper", "recommended")] == [2.0, 5.0]
 
 
 def test_all_stages_make_a_network(faces, tmp_path):
@@ -394,11 +394,6 @@ def test_kinds_of_stages_have_recipes_of_their_own():
     assert (chosen.train.lr, chosen.train.steps, chosen.train.batch_size) == (0.5, 7, 16)
 
 
-def test_a_degree_estimator_begins_with_the_routers_backbone(faces, tmp_path):
-    train(configured(train__steps=1), faces, tmp_path, stages=["router"], device="cpu", report=print)
-    run = built("degree-lift", configured(), faces, tmp_path)
-    own = run.part.backbone.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in run.model.router.backbone.state_dict().items())
 def test_the_command_trains_every_stage_by_its_own_recipe(tmp_path, monkeypatch):
     taken = {}
     monkeypatch.setattr(train_module, "train", lambda configs, *_, **__: taken.update(configs))
@@ -411,3 +406,8 @@ def test_the_command_trains_every_stage_by_its_own_recipe(tmp_path, monkeypatch)
     assert (taken["expert-lift"].train.steps, taken["baseline-pix2pix"].train.lr) == (500, 2e-4)
 
 
+def test_a_degree_estimator_begins_with_the_routers_backbone(faces, tmp_path):
+    train(configured(train__steps=1), faces, tmp_path, stages=["router"], device="cpu", report=print)
+    run = built("degree-lift", configured(), faces, tmp_path)
+    own = run.part.backbone.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in run.model.router.backbone.state_dict().items())

@@ -164,13 +164,9 @@ def restore(
     inputs: tuple[Path, ...],
     out: Path,
     weights: str,
-    steps: int | None,
     experts: str,
-    samples: int,
-    seed: int,
     recursive: bool,
     device: str,
-    precision: str,
     **options: Any,
 ) -> None:
     """Estimate what the faces in photographs looked like before an app retouched them.
@@ -185,17 +181,8 @@ def restore(
     names = None if experts == "auto" else [name.strip() for name in experts.split(",") if name.strip()]
     if names == []:
         raise click.UsageError("--experts names no operation; name some, or leave it out")
-    start = functools.partial(
-        load_restoring,
-        weights,
-        device=device,
-        precision=precision,
-        steps=steps,
-        seed=seed,
-        experts=names,
-        samples=samples,
-        **options,
-    )
+    network = {name: options.pop(name) for name in ("precision", "steps", "seed", "samples")}
+    start = functools.partial(load_restoring, weights, network | {"device": device, "experts": names}, **options)
     process_photos(
         inputs,
         out,
@@ -248,7 +235,5 @@ def evaluate(
     from mofrr.similarity import Embedder
 
     refuse_evaluated(out, overwrite=overwrite, also=[SIMILARITY] if embedder is not None else [])
-    network = None
-    if embedder is not None:
-        network = Embedder(embedder, colour=embedder_colour, expected=embedder_sha256)
+    network = embedder and Embedder(embedder, colour=embedder_colour, expected=embedder_sha256)
     show(run(weights, data, EvaluationOptions(**options), embedder=network, out=out, report=click.echo))

@@ -1,5 +1,6 @@
 """MoFRR prepared for inference."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,11 +21,7 @@ class InferenceMoFRR(InferenceModel):
         Raises:
             ValueError: If probabilities are NaN.
         """
-        traces = None if traces is None else traces.to(self.device)
-        with self.autocast():
-            found: Restoration = self.model.restore(self.to_device(image), traces=traces, **options)
-        require_finite(found.probabilities)
-        return found
+        return self._run(self.model.restore, image, traces, options)
 
     @torch.inference_mode()
     def consult(self, image: Tensor, *, traces: Tensor | None = None, **options: Any) -> Consultation:
@@ -33,9 +30,11 @@ class InferenceMoFRR(InferenceModel):
         Raises:
             ValueError: If probabilities are NaN.
         """
-        traces = None if traces is None else traces.to(self.device)
+        return self._run(self.model.consult, image, traces, options)
+
+    def _run(self, method: Callable[..., Any], image: Tensor, traces: Tensor | None, options: dict[str, Any]) -> Any:
         with self.autocast():
-            found: Consultation = self.model.consult(self.to_device(image), traces=traces, **options)
+            found = method(self.to_device(image), traces=None if traces is None else traces.to(self.device), **options)
         require_finite(found.probabilities)
         return found
 

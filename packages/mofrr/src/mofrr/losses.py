@@ -88,8 +88,8 @@ def combine_losses(result: Tensor, Y: Tensor) -> dict[str, Tensor]:
 
 
 def weighted_sum(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
-    """Return the sum of the terms times their weights."""
-    weights = {"high": HIGH, "tv": TV, "l1": L1, "simple": config.simple, "ssim": config.ssim, "idem": config.idem}
+    """Return the sum of a stage's terms times their weights."""
+    weights = {"class": 1.0, "high": HIGH, "tv": TV, "l1": L1} | vars(config)
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 

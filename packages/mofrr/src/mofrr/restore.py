@@ -239,38 +239,21 @@ class Restorer:
 
 
 def _description_of(photo: Path) -> dict[str, Any]:
-    """Return what the report says of a photo's file."""
-    return {
-        "photo": photo.name,
-        "photo_sha256": sha256(photo),
-        "content_credentials": _content_credentials(photo),
-    }
-
-
-def _content_credentials(photo: Path) -> dict[str, Any] | None:
-    """Return what the content credentials of a photo claim, for the report; None without any."""
+    """Return what the report says of a photo's file, with what its content credentials claim."""
     from retouch_common.photo.content_credentials import INSTALL, read_credentials
 
     try:
-        return read_credentials(photo)
+        credentials = read_credentials(photo)
     except ImportError:
-        return {"not read": INSTALL}
+        credentials = {"not read": INSTALL}
+    return {"photo": photo.name, "photo_sha256": sha256(photo), "content_credentials": credentials}
 
 
-def load_restoring(
-    weights: str,
-    *,
-    device: str,
-    precision: str,
-    steps: int | None,
-    seed: int,
-    experts: Sequence[str] | None,
-    samples: int,
-    **options: Any,
-) -> Work:
-    """Load the network; return what ``mofrr-restore`` does with one photograph. Errors as of :class:`Restorer`."""
-    restorer = Restorer(
-        weights, device=device, precision=precision, steps=steps, seed=seed, experts=experts, samples=samples
-    )
+def load_restoring(weights: str, network: Mapping[str, Any], **options: Any) -> Work:
+    """Load the network; return what ``mofrr-restore`` does with one photograph.
+
+    ``network`` holds keyword arguments of :class:`Restorer`, ``options`` fields of :class:`RestoreOptions`.
+    """
+    restorer = Restorer(weights, **network)
     checksum = restorer.network.model.weights_sha256
     return Work(lambda job: restorer.restore_file(job.source, job.target, **options), checksum)

@@ -25,15 +25,7 @@ from mofrr.baselines import BASELINES, build_baseline
 from mofrr.config import NUM_DEGREES, Config, ModelConfig
 from mofrr.data import RetouchedFaces, open_retouched_faces
 from mofrr.degree import DegreeEstimator, expected_degree
-from mofrr.losses import (
-    combine_losses,
-    degree_loss,
-    expert_losses,
-    order_loss,
-    router_loss,
-    shared_losses,
-    weighted_sum,
-)
+from mofrr.losses import combine_losses, degree_loss, expert_losses, order_loss, router_loss, shared_losses
 from mofrr.model import Consultation, MoFRR, to_unit
 from mofrr.router import THRESHOLD, Router
 from mofrr.sampling import Diffusion
@@ -75,11 +67,6 @@ class Stage(ABC):
         return f"{self.kind}-{self.operation}" if self.operation else self.kind
 
     @property
-    def command(self) -> str:
-        """Arguments of ``mofrr-train``."""
-        return self.name.replace("-", " --operation ", 1)
-
-    @property
     def faces(self) -> str:
         """Kind of faces, see :func:`mofrr.data.open_retouched_faces`."""
         return "mixed"
@@ -87,11 +74,6 @@ class Stage(ABC):
     def needs(self) -> "list[Stage]":
         """Return the stages that must be finished before."""
         return []
-    @property
-    def path(self) -> str:
-        """Path of the part in the network: "router", "estimators.white"."""
-        return f"{self.attribute}.{self.operation}".rstrip(".")
-
 
     def open_data(self, spec: str) -> tuple[RetouchedFaces, RetouchedFaces]:
         """Open training and validation faces."""
@@ -104,6 +86,11 @@ class Stage(ABC):
             for split in ("train", "dev")
         )  # fmt: skip
         return train, dev
+
+    @property
+    def path(self) -> str:
+        """Path of the part in the network: "router", "estimators.white"."""
+        return f"{self.attribute}.{self.operation}".rstrip(".")
 
     def part_of(self, model: MoFRR) -> nn.Module:
         """Return the part of the network that is trained."""
@@ -139,10 +126,6 @@ class Stage(ABC):
             batch: See the module.
             generator: Source of randomness.
         """
-
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """Return the loss."""
-        return torch.stack(list(terms.values())).sum()
 
     @abstractmethod
     def validate(self, model: MoFRR, part: nn.Module, batches: Sequence[Batch]) -> tuple[dict[str, float], Rows]:
@@ -251,10 +234,6 @@ class DegreeStage(Stage):
         # Paper: cross entropy alone. Here: also the error of the expected degree, since classes are ordered.
         return {"class": degree_loss(logits, batch["degree"]), "order": order_loss(logits, batch["degree"])}
 
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """Return the weighted sum."""
-        return terms["class"] + self.config.loss.order * terms["order"]
-
     def validate(self, model: MoFRR, part: nn.Module, batches: Sequence[Batch]) -> tuple[dict[str, float], Rows]:
         """Return the accuracy, exact and within one degree, and the mean error in degrees."""
         logits = torch.cat([part(b["retouched"], b["traces"]).float() for b in batches])
@@ -268,11 +247,7 @@ class DegreeStage(Stage):
 
 
 class RestoringStage(Stage):
-    """A stage whose part outputs images: its loss terms have weights, and it is validated by PSNR."""
-
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """Return the weighted sum."""
-        return weighted_sum(terms, self.config.loss)
+    """A stage whose part outputs images, which is validated by PSNR."""
 
     @abstractmethod
     def restored(self, model: MoFRR, part: Any, batch: Batch, seeds: list[int]) -> Tensor:
@@ -402,12 +377,6 @@ class BaselineStage(RestoringStage):
 
     def restored(self, model: MoFRR, part: Any, batch: Batch, seeds: list[int]) -> Tensor:
         """Return its output."""
-def _load_imagenet(backbone: Backbone, path: str, given: Collection[str]) -> None:
-    """Load weights trained on ImageNet into the backbone of a part, unless they were ``given``. Modified in place."""
-    if not any(name.startswith(f"{path}.backbone.pretrained.") for name in given):
-        backbone.load_imagenet()
-
-
         return part(to_signed(batch["retouched"]))
 
 
@@ -431,6 +400,12 @@ def known_stages(config: Config) -> dict[str, Stage]:
     """Return the stages of a configuration and the baselines, by name."""
     baselines = (BaselineStage(config, name) for name in BASELINES)
     return {stage.name: stage for stage in [*stages_of(config), *baselines]}
+
+
+def _load_imagenet(backbone: Backbone, path: str, given: Collection[str]) -> None:
+    """Load weights trained on ImageNet into the backbone of a part, unless they were ``given``. Modified in place."""
+    if not any(name.startswith(f"{path}.backbone.pretrained.") for name in given):
+        backbone.load_imagenet()
 
 
 def _seeds(images: Tensor, generator: torch.Generator) -> list[int]:

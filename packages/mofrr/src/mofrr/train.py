@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from mofrr.config import Config, ModelConfig
-from mofrr.losses import l1_loss
+from mofrr.losses import l1_loss, weighted_sum
 from mofrr.model import MoFRR
 from mofrr.pix2pix import L1
 from mofrr.stages import BaselineStage, Batch, Rows, Stage, known_stages, stages_of
@@ -181,7 +181,7 @@ class StageTask(Task):
         with runner.micro_step(self.part):
             with runner.autocast():
                 losses = stage.terms(self.model, self.part, batch, generator)
-                losses["loss"] = stage.total(losses)
+                losses["loss"] = weighted_sum(losses, self.config.loss)
             runner.backward(losses["loss"])
         return losses
 
@@ -262,8 +262,12 @@ def stage_task(name: str, config: Config, data: str, out: Path | None) -> StageT
 def initial_network(config: Config) -> tuple[MoFRR, list[str], set[str]]:
     """Return the network that a run starts from.
 
-    Of its other parts, tensors of the same name and shape are taken. A run directory may lack stages. With
-    ``train.only`` it must be a network of the same configuration, none of whose parts stands for a stage.
+    Of parts of ``train.init`` that are not usable as they are, tensors of the same name and shape are taken. A run
+    directory may lack stages. With ``train.only`` it must be a network of the same configuration, none of whose parts
+    stands for a stage.
+
+    Returns:
+        The network, the stages whose parts are usable as ``train.init`` has them, and the names of its tensors.
 
     Raises:
         ValueError: No part of ``train.init`` fits.
@@ -271,7 +275,7 @@ def initial_network(config: Config) -> tuple[MoFRR, list[str], set[str]]:
     model, init = MoFRR(config.model), config.train.init
     if not init or config.train.only:
         initial_weights(model, config.train)
-        return model, []
+        return model, [], set()
     parts = sorted(folder for folder in Path(init).glob("*") if _is_finished(folder))
     unfinished = bool(parts) and not _is_finished(Path(init))
     start = _parts_of_run(config, parts) if unfinished else MoFRR.from_pretrained(init)
