@@ -267,7 +267,9 @@ def test_a_run_without_all_stages_is_a_start(faces, tmp_path):
 
 def test_tensors_that_initial_weights_have_are_not_initialised_anew(faces, full, tmp_path, monkeypatch):
     """The router has another head, the estimator another size: neither fits as a whole."""
-    monkeypatch.setattr(EfficientNetLite0, "load_imagenet", lambda self: pytest.fail("ImageNet's weights replaced them"))
+    monkeypatch.setattr(
+        EfficientNetLite0, "load_imagenet", lambda self: pytest.fail("ImageNet's weights replaced them")
+    )
     changes = {"model__backbone": "subbands-traces-imagenet", "model__backbone_size": 128, "model__size": 128}
     MoFRR(configured(**changes).model).save_pretrained(tmp_path / "start")
     before = MoFRR.from_pretrained(tmp_path / "start").state_dict()
