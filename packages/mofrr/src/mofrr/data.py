@@ -307,7 +307,7 @@ class SimulatedFaces(RetouchedFaces):
         file = self._folder / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:24]}.npz"
         try:
             return _Sample.load(file)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # missing or truncated
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # missing, truncated or empty
             sample = self._make(entry, np.random.default_rng((self.seed, number, 0x5A3)))
             write_atomically(file, sample.packed())
             return sample
