@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import pyvips
 import torch
-from mofrr.similarity import FRAME, Embedder, Similarities, plot_distributions, similarity_transform, to_frame
+from mofrr.similarity import FRAME, Embedder, plot_distributions, similarity_transform, summarize, to_frame
 from retouch_common.faces.landmarks import canonical_landmarks
 
 
@@ -57,7 +57,7 @@ def test_a_similarity_transform_is_found_again():
 
 
 def test_the_distribution():
-    told = Similarities([1.0, 0.5, -0.99, 0.6]).as_json()
+    told = summarize([1.0, 0.5, -0.99, 0.6])
     assert told["faces"] == 4 and told["mean"] == pytest.approx(1.11 / 4) and told["median"] == pytest.approx(0.55)
     assert told["share above 0.5"] == 0.5
     width = 2 / 100
@@ -92,7 +92,7 @@ def test_an_onnx_file_that_is_none_is_named(tmp_path):
 def test_the_distributions_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     generator = np.random.default_rng(0)
-    rows = {name: Similarities(generator.normal(mean, 0.05, 200).tolist()) for name, mean in (("a", 0.4), ("b", 0.8))}
+    rows = {name: generator.normal(mean, 0.05, 200).tolist() for name, mean in (("a", 0.4), ("b", 0.8))}
     plot_distributions(tmp_path / "both.png", rows)
     plot_distributions(tmp_path / "one.png", {"a": rows["a"]})
     both, one = (pyvips.Image.new_from_file(str(tmp_path / f"{name}.png")).numpy() for name in ("both", "one"))

@@ -5,7 +5,7 @@ the cross-generator test (Table 3). PSNR and SSIM are this project's "png8"; Tab
 recognition network also the similarity of faces to their originals (Fig. 6).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -27,7 +27,7 @@ from mofrr.config import OPERATIONS
 from mofrr.data import FACES, NoImages, Pair, RetouchedFaces, open_retouched_faces
 from mofrr.inference import InferenceMoFRR
 from mofrr.model import MoFRR, to_unit
-from mofrr.similarity import Embedder, Similarities, plot_distributions
+from mofrr.similarity import Embedder, plot_distributions, summarize
 
 MOFRR = "MoFRR"
 PROTOCOL = "png8"
@@ -76,14 +76,14 @@ class Evaluation:
         header: Weights, data, options and environment, as JSON values.
         kinds: Every operation alone, "multi" and "clean".
         right: Accuracy of the router by operation, over all kinds; empty without a router.
-        similarity: By row, over all retouched faces; empty without an embedder.
+        similarity: Cosines of all retouched faces and their originals by row; empty without an embedder.
         active: Mean number of active experts by kind.
     """
 
     header: dict[str, Any]
     kinds: dict[str, Measured] = field(default_factory=dict)
     right: dict[str, float] = field(default_factory=dict)
-    similarity: dict[str, Similarities] = field(default_factory=dict)
+    similarity: dict[str, list[float]] = field(default_factory=dict)
     active: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Evaluation:
             **self.header,
             "router": self.right,
             "active experts": self.active,
-            "similarity": {row: similarities.as_json() for row, similarities in self.similarity.items()},
+            "similarity": {row: summarize(cosines) for row, cosines in self.similarity.items()},
             "kinds": {name: measured.as_json() for name, measured in self.kinds.items()},
         }
 
@@ -125,19 +125,39 @@ def evaluate(
 
     found = resolve_weights(weights, bundled=resources.files("mofrr") / "weights")
     model = InferenceMoFRR(MoFRR.from_pretrained(found.path), options.device, options.precision)
-    evaluator = _Evaluator(model, open_baselines(options.baselines, model), embedder, options)
+    baselines, operations = open_baselines(options.baselines, model), model.config.operations
     result = Evaluation(header=_header(found.path, data, options, model, embedder))
+    rows = (IDENTITY, *baselines, MOFRR)
+    correct: list[list[bool]] = []
+    sheet: list[dict[str, Tensor]] = []
+    cosines: dict[str, list[float]] = {row: [] for row in rows}
     with progress_bar(unit="faces") as bar:
         for kind, faces in _open_kinds(data, model, options, report).items():
+            measured = result.kinds[kind] = Measured(resolution=model.config.size, rows=rows)
             # Portraits are retouched in another way every time.
             count = options.limit if data.startswith(FACES) else min(options.limit, len(faces))
-            pairs = (faces.pair(index) for index in bar.track(range(count), description=kind))
-            result.kinds[kind], active = evaluator.measure(pairs, compare_people=kind != "clean")
+            active = 0
+            for index in bar.track(range(count), description=kind):
+                pair = faces.pair(index)
+                image, Y = pair.retouched, pair.original
+                images, gates = _restore(model, baselines, pair, index, options)
+                measured.add(f"{index:05d}", image.to(model.device), Y.to(model.device), images, protocols=(PROTOCOL,))
+                active += sum(gates)
+                correct.append([gate == (name in pair.applied) for name, gate in zip(operations, gates, strict=True)])
+                views = {IDENTITY: image} | {row: view.cpu() for row, view in images.items()}
+                if embedder is not None and kind != "clean":
+                    for row, view in views.items():
+                        both = embedder(torch.stack([quantise(view), Y]))
+                        cosines[row].append(float(both[0] @ both[1]))
+                if index < SHEET_ROWS:
+                    sheet.append({"retouched": image, **{row: views[row] for row in images}, "original": Y})
             result.active[kind] = active / count
-    result.right, result.similarity = evaluator.right, evaluator.similarity
+    if model.config.router:
+        result.right = dict(zip(operations, np.mean(correct, axis=0).tolist(), strict=True))
+    result.similarity = {row: values for row, values in cosines.items() if values}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_evaluation(out, result.as_json(), evaluator.sheet, max_side=SHEET_SIDE)
+        write_evaluation(out, result.as_json(), sheet, max_side=SHEET_SIDE)
         if result.similarity:
             try:
                 plot_distributions(out / SIMILARITY, result.similarity)
@@ -146,68 +166,19 @@ def evaluate(
     return result
 
 
-class _Evaluator:
-    """Runs the network and the baselines on faces, and collects what spans several kinds of them.
-
-    Attributes:
-        sheet: Rows of the image sheet.
-    """
-
-    def __init__(
-        self,
-        model: InferenceMoFRR,
-        baselines: Mapping[str, nn.Module],
-        embedder: Embedder | None,
-        options: EvaluationOptions,
-    ) -> None:
-        self._model, self._baselines, self._embedder = model, baselines, embedder
-        self._seed, self._sampling = options.seed, {"steps": options.steps, "samples": options.samples}
-        self._rows = (IDENTITY, *baselines, MOFRR)
-        self._correct: list[Tensor] = []
-        self._cosines: dict[str, list[float]] = {row: [] for row in self._rows}
-        self.sheet: list[dict[str, Tensor]] = []
-
-    def measure(self, pairs: Iterable[Pair], *, compare_people: bool) -> tuple[Measured, int]:
-        """Return the metrics of faces, and the number of experts that were active on them."""
-        measured = Measured(resolution=self._model.config.size, rows=self._rows)
-        device, active = self._model.device, 0
-        for index, pair in enumerate(pairs):
-            image, Y = pair.retouched, pair.original
-            seed = int(np.random.default_rng((self._seed, index)).integers(2**31))
-            output = self._model(image[None], traces=pair.traces[None], seeds=seed, **self._sampling)
-            images = {row: _baseline_output(part, image, self._model) for row, part in self._baselines.items()}
-            images[MOFRR] = output.result[0].float()
-            measured.add(f"{index:05d}", image.to(device), Y.to(device), images, protocols=(PROTOCOL,))
-            active += int(output.gates.sum())
-            applied = torch.tensor([name in pair.applied for name in self._model.config.operations])
-            self._correct.append(output.gates[0].cpu() == applied)
-            if compare_people:
-                self._compare_people({IDENTITY: image, **images}, Y)
-            if index < SHEET_ROWS:
-                views = {"retouched": image, **images, "original": Y}
-                self.sheet.append({row: view.cpu() for row, view in views.items()})
-        return measured, active
-
-    def _compare_people(self, images: Mapping[str, Tensor], Y: Tensor) -> None:
-        """Add the cosine of each row's face to the original, if there is an embedder."""
-        if self._embedder is None:
-            return
-        for row, view in images.items():
-            both = self._embedder(torch.stack([quantise(view.cpu()), Y]))
-            self._cosines[row].append(float(both[0] @ both[1]))
-
-    @property
-    def right(self) -> dict[str, float]:
-        """Accuracy of the router by operation; empty without a router."""
-        config = self._model.config
-        if not config.router:
-            return {}
-        return dict(zip(config.operations, torch.stack(self._correct).float().mean(dim=0).tolist(), strict=True))
-
-    @property
-    def similarity(self) -> dict[str, Similarities]:
-        """Similarity of the faces to their originals, by row; empty without an embedder."""
-        return {row: Similarities(values) for row, values in self._cosines.items() if values}
+def _restore(
+    model: InferenceMoFRR, baselines: Mapping[str, nn.Module], pair: Pair, index: int, options: EvaluationOptions
+) -> tuple[dict[str, Tensor], list[bool]]:
+    """Return a face restored by the baselines and the network, by row, and which experts were active."""
+    images = {}
+    for row, part in baselines.items():
+        with torch.inference_mode():
+            images[row] = to_unit(part(to_signed(pair.retouched[None].to(model.device)))[0])
+    seed = int(np.random.default_rng((options.seed, index)).integers(2**31))
+    output = model(
+        pair.retouched[None], traces=pair.traces[None], seeds=seed, steps=options.steps, samples=options.samples
+    )
+    return images | {MOFRR: output.result[0].float()}, output.gates[0].tolist()
 
 
 def _header(
@@ -281,8 +252,8 @@ def show(result: Evaluation) -> None:
         screen.print(draw_table("router", accuracy, [(name, name, ".1%") for name in result.right]))
     if result.similarity:
         summary = {
-            row: {k: v for k, v in similarities.as_json().items() if isinstance(v, float)}
-            for row, similarities in result.similarity.items()
+            row: {name: value for name, value in summarize(cosines).items() if isinstance(value, float)}
+            for row, cosines in result.similarity.items()
         }
         titles = list(next(iter(summary.values())))
         screen.print(draw_table("cosine to the original", summary, [(title, title, ".3f") for title in titles]))
@@ -305,8 +276,3 @@ def _open_kinds(
         except NoImages as error:
             report(f"note: {error}")
     return kinds
-
-
-def _baseline_output(part: nn.Module, image: Tensor, model: InferenceMoFRR) -> Tensor:
-    with torch.inference_mode():
-        return to_unit(part(to_signed(image[None].to(model.device)))[0])

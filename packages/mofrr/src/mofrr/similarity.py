@@ -7,7 +7,6 @@ ArcFace's template by the same average landmarks, so that changes of shape count
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,29 +108,23 @@ def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[a, -b, c], [b, a, d]])
 
 
-@dataclass(frozen=True)
-class Similarities:
-    """Cosine similarities of faces and their originals, one per face, in [-1, 1]."""
-
-    values: Sequence[float]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return mean, median, 5th percentile, share above the threshold, and the density in bins from -1 to 1."""
-        values = np.asarray(self.values)
-        density, edges = np.histogram(values, bins=BINS, range=(-1, 1), density=True)
-        return {
-            "faces": len(values),
-            "mean": float(values.mean()),
-            "median": float(np.median(values)),
-            "p5": float(np.percentile(values, 5)),
-            f"share above {THRESHOLD}": float((values > THRESHOLD).mean()),
-            "density": density.tolist(),
-            "edges": edges.tolist(),
-        }
+def summarize(cosines: Sequence[float]) -> dict[str, Any]:
+    """Return mean, median, 5th percentile, share above the threshold, and the density in bins from -1 to 1."""
+    values = np.asarray(cosines)
+    density, edges = np.histogram(values, bins=BINS, range=(-1, 1), density=True)
+    return {
+        "faces": len(values),
+        "mean": float(values.mean()),
+        "median": float(np.median(values)),
+        "p5": float(np.percentile(values, 5)),
+        f"share above {THRESHOLD}": float((values > THRESHOLD).mean()),
+        "density": density.tolist(),
+        "edges": edges.tolist(),
+    }
 
 
-def plot_distributions(path: Path, rows: Mapping[str, Similarities]) -> None:
-    """Plot the density of every row's similarities, as in Fig. 6.
+def plot_distributions(path: Path, rows: Mapping[str, Sequence[float]]) -> None:
+    """Plot the density of every row's cosines, as in Fig. 6.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -141,13 +134,13 @@ def plot_distributions(path: Path, rows: Mapping[str, Similarities]) -> None:
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for name, similarities in rows.items():
-        summary = similarities.as_json()
+    for name, cosines in rows.items():
+        summary = summarize(cosines)
         centres = (np.array(summary["edges"][:-1]) + np.array(summary["edges"][1:])) / 2
         axes.plot(centres, summary["density"], label=f"{name}, median {summary['median']:.2f}")
     axes.set_xlabel("cosine to the original")
     axes.set_ylabel("density")
-    lowest = min(min(similarities.values) for similarities in rows.values())
+    lowest = min(map(min, rows.values()))
     axes.set_xlim(max(-1.0, lowest - 0.1), 1.0)
     axes.legend()
     figure.savefig(path, dpi=150)
