@@ -20,7 +20,7 @@ import torch
 from retouch_common.data.face_cache import default_cache
 from retouch_common.data.pairs import ImagePairs
 from retouch_common.data.portraits import find_portraits, split_portraits
-from retouch_common.faces.alignment import FaceSquare, align
+from retouch_common.faces.alignment import align
 from retouch_common.files import write_atomically
 from retouch_common.metrics.quality import PSNR_CEILING, psnr
 from retouch_common.photo.filters import resize
@@ -37,7 +37,6 @@ from mofrr.retouching_ffhq import Retouched, find_retouched
 from mofrr.traces import packed, photo_traces, unpacked
 
 VERSION = 2  # of cached samples; raise it when they are made in another way
-MEASURED, MEASURED_FILES = 200, 2000  # images of an operation from which its degree edges are computed
 LARGE = (600.0, 1100.0)  # faces with larger squares, in pixels, are sampled twice and four times as often
 KEPT_MIXED, KEPT_SINGLE = 4, 1  # cached samples of a portrait
 COUNTS = (0.3, 0.4, 0.12, 0.1, 0.08)  # shares of training samples with 0 to 4 operations
@@ -107,7 +106,7 @@ def open_retouched_faces(
         raise NoImages(f"{spec}: no {kind} images in the split {split!r}")
     # They are sorted by program and operation, and metrics are computed on the first ones.
     found = [found[at] for at in np.random.default_rng(0).permutation(len(found))]
-    return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations, kind=kind)
+    return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations)
 
 
 @dataclass(frozen=True)
@@ -137,17 +136,17 @@ class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
 
     Args:
         operations: See :func:`open_retouched_faces`.
-        kind: See there.
 
     Attributes:
         degree_edges: PSNRs between degrees, ascending, see :meth:`measured_edges`; None leaves degrees at 0.
+        measured: Number of images from which they are computed.
     """
 
     degree_edges: list[float] | None = None
+    measured = 200
 
-    def __init__(self, operations: Sequence[str], kind: str) -> None:
+    def __init__(self, operations: Sequence[str]) -> None:
         self.operations = list(operations)
-        self.single = kind.partition(":")[2]
 
     @abstractmethod
     def __len__(self) -> int:
@@ -182,11 +181,6 @@ class RetouchedFaces(Dataset[dict[str, Tensor]], ABC):
         """Number of samples that differ by more than augmentation."""
         return len(self)
 
-    @property
-    def measured(self) -> int:
-        """Number of images from which degree edges are computed."""
-        return MEASURED
-
     @abstractmethod
     def pair(self, index: int) -> Pair:
         """Return a retouched image, its original and the operations."""
@@ -200,11 +194,12 @@ class PublishedFaces(RetouchedFaces):
         augment: Mirror at random.
     """
 
+    measured = 2000  # reading costs less than retouching
+
     def __init__(
-        self, images: Sequence[Retouched], *, size: int, augment: bool, seed: int, operations: Sequence[str],
-        kind: str = "mixed",
-    ) -> None:  # fmt: skip
-        super().__init__(operations, kind)
+        self, images: Sequence[Retouched], *, size: int, augment: bool, seed: int, operations: Sequence[str]
+    ) -> None:
+        super().__init__(operations)
         self.images = list(images)
         files = [(image.file, image.original) for image in images]
         self.pairs = ImagePairs(files, size=size, augment=augment, seed=seed)
@@ -213,17 +208,10 @@ class PublishedFaces(RetouchedFaces):
         """Return the number of files."""
         return len(self.images)
 
-    @property
-    def measured(self) -> int:
-        """See :class:`RetouchedFaces`; reading costs less than retouching."""
-        return MEASURED_FILES
-
     def pair(self, index: int) -> Pair:
         """See :class:`RetouchedFaces`; traces are those of the file at its own size, as in restoring."""
         image, pair = self.images[index % len(self)], self.pairs[index]
-        levels = Photo.open(image.file).read()
-        height, width = levels.shape[:2]
-        traces = photo_traces(levels, FaceSquare((width / 2, height / 2), float(max(height, width)), feather=0.0))
+        traces = photo_traces(Photo.open(image.file).read())
         if self.pairs.is_mirrored(index):
             traces = traces[..., ::-1]
         return Pair(
@@ -246,7 +234,8 @@ class SimulatedFaces(RetouchedFaces):
         self, folders: str | Path, *, size: int, split: str, seed: int, operations: Sequence[str],
         kind: str = "mixed", styles: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        super().__init__(operations, kind)
+        super().__init__(operations)
+        self.single = kind.partition(":")[2]
         if self.single and self.single not in OPERATIONS:
             raise NoImages(
                 f"{FACES}{folders}: {self.single} cannot be simulated; the operations are {', '.join(OPERATIONS)}"
@@ -349,7 +338,7 @@ class EveryFace(RetouchedFaces):
     """
 
     def __init__(self, mixed: RetouchedFaces, single: Sequence[RetouchedFaces]) -> None:
-        super().__init__(mixed.operations, "every")
+        super().__init__(mixed.operations)
         self.mixed, self.of_operation = mixed, list(single)
 
     def __len__(self) -> int:

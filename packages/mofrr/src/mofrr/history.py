@@ -125,7 +125,8 @@ class History:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Return the processed photograph, (H', W', 3) uint8."""
-        flow, generator = self._flow(*image.shape[:2])
+        flow, drawn = _draw_flow(self, *image.shape[:2])
+        generator = copy.deepcopy(drawn)
         if flow is not None:
             image = warp_image(image, flow, self.warping)
         if self.scale != 1.0:
@@ -140,7 +141,7 @@ class History:
 
     def moved(self, points: np.ndarray, height: int, width: int) -> np.ndarray:
         """Return where points of a photograph of this size lie afterwards."""
-        flow, _ = self._flow(height, width)
+        flow, _ = _draw_flow(self, height, width)
         if flow is not None:
             target = points.copy()
             for _ in range(4):  # fixed-point inversion: the flow is defined on the output
@@ -148,14 +149,10 @@ class History:
                 points = target - flow[y.clip(0, height - 1), x.clip(0, width - 1)]
         return (points + 0.5) * self.scale - 0.5
 
-    def _flow(self, height: int, width: int) -> tuple[np.ndarray | None, np.random.Generator]:
-        """Return the displacement to the source of each pixel, (H, W, 2) as x, y in pixels, and a generator."""
-        flow, generator = _draw_flow(self, height, width)
-        return flow, copy.deepcopy(generator)
 
-
-@functools.lru_cache(maxsize=1)  # both pictures of a pair and their landmarks have the same
+@functools.lru_cache(maxsize=1)  # both images of a pair and their landmarks have the same
 def _draw_flow(history: History, height: int, width: int) -> tuple[np.ndarray | None, np.random.Generator]:
+    """Return the displacement to the source of each pixel, (H, W, 2) as x, y in pixels, and the generator after it."""
     generator = np.random.default_rng(history.seed)
     if not (history.turn or history.bend or history.bumps):
         return None, generator

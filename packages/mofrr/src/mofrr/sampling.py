@@ -42,18 +42,7 @@ class ExpertOutput:
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Linear noise schedule, prediction target and DDIM sampler.
-
-    Attributes:
-        T: Number of timesteps.
-        zero_terminal_snr: Rescale the schedule so that the last timestep is pure noise.
-        prediction: What the network predicts.
-        residual: With "x0", the network predicts the change of ``base``.
-        steps: DDIM steps.
-        spacing: Their timesteps, see :func:`retouch_common.diffusion.ddim.sampling_times`.
-        clip: Clamp the estimated y_0 to [-1, 1] in every step.
-        warm_start: Sample from the noised ``base`` instead of pure noise.
-    """
+    """Linear noise schedule, prediction target and DDIM sampler; fields as of :class:`mofrr.config.ModelConfig`."""
 
     T: int
     zero_terminal_snr: bool = False

@@ -33,26 +33,27 @@ FINEST, COARSER, COLOURED = 8, 3, 1  # maps of luma at the finest and at each co
 CHANNELS = FINEST + 2 * COARSER + 2 * COLOURED + 1
 
 
-def photo_traces(image: np.ndarray, square: FaceSquare) -> np.ndarray:
+def photo_traces(image: np.ndarray, square: FaceSquare | None = None) -> np.ndarray:
     """Return the maps of one face of a photograph in memory.
 
     Args:
         image: (H, W, 3) RGB, uint8 or uint16.
-        square: The face's square.
+        square: The face's square; None if the whole photograph is the face.
 
     Raises:
         ValueError: The image has another shape or type, or the square lies outside it.
     """
+    if square is None:
+        height, width = image.shape[:2]
+        square = FaceSquare((width / 2, height / 2), float(max(height, width)), feather=0.0)
     ((_, _, traces),) = read_faces(ArraySource(image), [square], GRID)
     return traces
 
 
 def image_traces(images: Tensor) -> Tensor:
     """Return the maps of photographs that are faces as a whole, (N, 3, H, W) in [0, 1], as (N, C, G, G)."""
-    height, width = images.shape[-2:]
-    whole = FaceSquare((width / 2, height / 2), float(max(height, width)), feather=0.0)
     levels = (255 * images.float()).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-    maps = [photo_traces(np.ascontiguousarray(image), whole) for image in levels]
+    maps = [photo_traces(np.ascontiguousarray(image)) for image in levels]
     return torch.from_numpy(np.stack(maps)).to(images.device)
 
 
