@@ -12,7 +12,7 @@ then made of both. Table 4's rows are trained that way from one full network.
 
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -94,10 +94,7 @@ def train(
             if untrained:
                 report(f"taken from {config.train.init}: {', '.join(untrained)}")
             load_parts(model, every, out, reused)
-            edges = json.loads(model.metadata.get(DEGREE_EDGES, "{}"))
-            edges |= _degree_edges(folder for folder in out.glob("degree-*") if _is_finished(folder))
-            if edges:
-                model.metadata = {**model.metadata, DEGREE_EDGES: json.dumps(edges, sort_keys=True)}
+            _state_degree_edges(model, out)
             model.save_pretrained(out / "weights")
             report(f"wrote {out / 'weights'}")
         runner.wait()
@@ -335,16 +332,18 @@ def _parts_of_run(config: Config, parts: Sequence[Path]) -> MoFRR:
     model = MoFRR(from_dict(ModelConfig, dict(recorded or {})))
     names = {part.name for part in parts}
     stages = [stage for stage in stages_of(replace(config, model=model.config)) if stage.name in names]
-    edges = _degree_edges(part for part in parts if part.name.startswith("degree-"))
-    if edges:
-        model.metadata = {DEGREE_EDGES: json.dumps(edges, sort_keys=True)}
+    _state_degree_edges(model, parts[0].parent)
     return load_parts(model, stages, parts[0].parent)
 
 
-def _degree_edges(folders: Iterable[Path]) -> dict[str, list[float]]:
-    """Return the PSNRs between degrees of degree stages, by operation."""
-    files = {folder.name.removeprefix("degree-"): folder / DEGREES_FILE for folder in folders}
-    return {name: json.loads(file.read_bytes()) for name, file in files.items() if file.is_file()}
+def _state_degree_edges(model: MoFRR, out: Path) -> None:
+    """State the PSNRs between degrees of a run's finished degree stages in the metadata. Modified in place."""
+    edges = json.loads(model.metadata.get(DEGREE_EDGES, "{}"))
+    for file in out.glob(f"degree-*/{DEGREES_FILE}"):
+        if _is_finished(file.parent):
+            edges[file.parent.name.removeprefix("degree-")] = json.loads(file.read_bytes())
+    if edges:
+        model.metadata = {**model.metadata, DEGREE_EDGES: json.dumps(edges, sort_keys=True)}
 
 
 def _is_finished(folder: Path) -> bool:
