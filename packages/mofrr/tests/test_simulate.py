@@ -79,6 +79,10 @@ def test_a_killed_run_goes_on(portraits, tmp_path, found):
     assert len({path.stem for path in found} - {"06"}) == 2  # only what was incomplete was opened
     with pytest.raises(ValueError, match=r"options\.json: was begun with other seed"):
         simulate(portraits, tmp_path, size=64, multi=1, seed=1, report=print)
+    shutil.copytree(portraits, tmp_path / "set")
+    (tmp_path / "set" / "set_neutral" / "03.png").rename(tmp_path / "set" / "set_smiling" / "20.png")
+    with pytest.raises(ValueError, match="was begun with other portraits"):  # as many, but other numbers
+        simulate(tmp_path / "set", tmp_path, size=64, multi=1, report=print)
 
 
 def test_few_people_are_validated_on_those_held_out(portraits, tmp_path):

@@ -33,6 +33,7 @@ from retouch_common.synthesis.retouching import (
     strength_label,
 )
 from retouch_common.synthesis.retouching_skin import retouching_skin
+from retouch_common.training.fingerprint import fingerprint
 from retouch_common.training.sheets import save_sheet
 
 from mofrr.portraits import open_face
@@ -66,14 +67,15 @@ def simulate(
         report: Receives messages for the user.
 
     Raises:
-        ValueError: No portraits or no faces, an unknown style, or OUT holds other files or a set of other options.
+        ValueError: No portraits or no faces, an unknown style, or OUT holds other files or a set of other options
+            or portraits.
         OSError: A file cannot be written.
     """
     out = Path(out)
     paths = find_portraits(folder)
     splits = person_splits(paths)
     config = RetouchConfig(styles=styles, spread=SPREAD, counts=(0.0, 0.0, 0.4, 0.35, 0.25))
-    options = {"size": size, "multi": multi, "styles": list(styles), "seed": seed, "portraits": len(paths)}
+    options = {"size": size, "multi": multi, "styles": list(styles), "seed": seed, "portraits": fingerprint(folder)}
     options["splits"] = sorted(set(splits.values()))
     refuse_other_settings(out / "options.json", options)
     out.mkdir(parents=True, exist_ok=True)
