@@ -73,6 +73,7 @@ def test_baselines_and_similarity(published, weights, tmp_path):
 
     class Mean(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.shape[0] == 1, "as networks that are exported for one face"
             return x.mean(dim=(2, 3)) + 1
 
     torch.jit.script(Mean()).save(str(tmp_path / "mean.pt"))

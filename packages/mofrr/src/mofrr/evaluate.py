@@ -146,9 +146,9 @@ def evaluate(
                 correct.append([gate == (name in pair.applied) for name, gate in zip(operations, gates, strict=True)])
                 views = {IDENTITY: image} | {row: view.cpu() for row, view in images.items()}
                 if embedder is not None and kind != "clean":
+                    embedding = embedder(Y[None])[0]  # one by one: exported networks may take no other batch
                     for row, view in views.items():
-                        both = embedder(torch.stack([quantise(view), Y]))
-                        cosines[row].append(float(both[0] @ both[1]))
+                        cosines[row].append(float(embedder(quantise(view)[None])[0] @ embedding))
                 if index < SHEET_ROWS:
                     sheet.append({"retouched": image, **{row: views[row] for row in images}, "original": Y})
             result.active[kind] = active / count
