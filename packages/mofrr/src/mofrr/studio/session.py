@@ -116,14 +116,8 @@ class RestoreSession:
         for face, chosen in zip(self.faces(id), shares, strict=True):
             probabilities, degrees = face.found.probabilities[0].tolist(), face.found.degrees[0].tolist()
             operations = [
-                {
-                    "name": name,
-                    "probability": probabilities[column],
-                    "found": probabilities[column] > THRESHOLD,
-                    "degree": NUM_DEGREES * degrees[column],
-                    "share": chosen[column],
-                }
-                for column, name in enumerate(self.operations)
+                {"name": name, "probability": p, "found": p > THRESHOLD, "degree": NUM_DEGREES * z, "share": share}
+                for name, p, z, share in zip(self.operations, probabilities, degrees, chosen, strict=True)
             ]
             photo = self.photo(id).preview.photo
             faces.append({"box": face.square.bounds(photo.height, photo.width), "operations": operations})
