@@ -63,17 +63,17 @@ def test_stages_start_from_imagenet(pretrained):
     trained = pretrained.state_dict()
     stages = known_stages(apply_overrides(PRESETS["tiny"], OVERRIDES))
     model = MoFRR(stages["router"].config.model)
-    stages["router"].initialize(model)
+    stages["router"].initialize(model, ())
     assert isinstance(model.router, Router) and _equal(model.router.backbone, trained)
     model.router.backbone.pretrained.layers[1].weight.data.zero_()
-    stages["degree-white"].initialize(model)
+    stages["degree-white"].initialize(model, ())
     assert _equal(model.estimators["white"].backbone, model.router.backbone.pretrained.state_dict())
     other = known_stages(
         apply_overrides(PRESETS["tiny"], OVERRIDES | {"model.backbone": "subbands", "model.degree_backbone": NAME})
     )
     model = MoFRR(other["router"].config.model)
-    other["router"].initialize(model)  # has nothing to load
-    other["degree-white"].initialize(model)
+    other["router"].initialize(model, ())  # has nothing to load
+    other["degree-white"].initialize(model, ())
     assert isinstance(model.estimators["white"], DegreeEstimator)
     assert _equal(model.estimators["white"].backbone, trained)
 

@@ -58,15 +58,6 @@ class Backbone(nn.Module):
         """Side to which the pretrained network's images are reduced: fine traces are left to the other network."""
         return 3 * self.size // 4
 
-    def load_imagenet(self) -> None:
-        """Load the weights of the pretrained network, if there is one. Modified in place.
-
-        Raises:
-            ValueError: Their package is not installed.
-        """
-        if self.pretrained is not None:
-            self.pretrained.load_imagenet()
-
     def forward(self, image: Tensor, traces: Tensor | None = None) -> Tensor:
         """Return tokens, (N, K, F); K is 1 but for "mam".
 

@@ -403,9 +403,9 @@ def known_stages(config: Config) -> dict[str, Stage]:
 
 
 def _load_imagenet(backbone: Backbone, path: str, given: Collection[str]) -> None:
-    """Load weights trained on ImageNet into the backbone of a part, unless they were ``given``. Modified in place."""
-    if not any(name.startswith(f"{path}.backbone.pretrained.") for name in given):
-        backbone.load_imagenet()
+    """Load the backbone's weights trained on ImageNet, if it has some, unless ``given``. Modified in place."""
+    if backbone.pretrained is not None and not any(name.startswith(f"{path}.backbone.pretrained.") for name in given):
+        backbone.pretrained.load_imagenet()
 
 
 def _seeds(images: Tensor, generator: torch.Generator) -> list[int]:
