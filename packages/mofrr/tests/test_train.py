@@ -406,6 +406,8 @@ def test_the_command_trains_every_stage_by_its_own_recipe(tmp_path, monkeypatch)
         "router": (1500, 5e-4), "shared": (1200, 1e-3), "combine": (150, 1e-3),
     }  # fmt: skip
     assert (taken["expert-lift"].train.steps, taken["baseline-pix2pix"].train.lr) == (500, 2e-4)
+    refused = CliRunner().invoke(command, ["baseline", "--init", "small", *options])
+    assert refused.exit_code == 1 and "baselines start at random" in refused.output
 
 
 def test_a_degree_estimator_begins_with_the_routers_backbone(faces, tmp_path):

@@ -81,6 +81,8 @@ def train(
         return chosen_configuration(stage_presets(name), preset, config_file, overrides, steps=steps, init=init)
 
     config = configured(stage)
+    if stage == "baseline" and config.train.init:
+        raise ValueError("--init is for the stages of MoFRR; baselines start at random")
     known = known_stages(config)
     chosen = stages_of(config) if stage == "all" else [item for item in known.values() if item.kind == stage]
     configs = {item.name: configured(item.name) for item in chosen if operation in (None, "", item.operation)}
@@ -235,5 +237,5 @@ def evaluate(
     from mofrr.similarity import Embedder
 
     refuse_evaluated(out, overwrite=overwrite, also=[SIMILARITY] if embedder is not None else [])
-    network = embedder and Embedder(embedder, colour=embedder_colour, expected=embedder_sha256)
+    network = None if embedder is None else Embedder(embedder, colour=embedder_colour, expected=embedder_sha256)
     show(run(weights, data, EvaluationOptions(**options), embedder=network, out=out, report=click.echo))
