@@ -10,6 +10,7 @@ from retouch_common.faces.face import Face
 from retouch_common.inference import face_plan, regions
 
 pytest.importorskip("starlette")
+from mofrr.studio import session
 from mofrr.studio.server import create_tool
 from mofrr.studio.session import RestoreSession
 from retouch_common.studio import views
@@ -133,6 +134,18 @@ def test_shares_and_strength_change_the_face_alone(client):
 def test_the_export_says_what_was_done_unless_that_is_switched_off(client, provenance):
     content = request_body(opened(client), share("white", 1), options={"provenance": provenance})
     assert (b"mofrr" in client.post("/api/export", json=content).content) == provenance
+
+
+def test_the_export_names_what_was_undone_in_every_face(two_faces, client, monkeypatch):
+    stated, record = [], session.edit_record
+    monkeypatch.setattr(session, "edit_record", lambda *given, settings: (
+        stated.append(settings["experts"]) or record(*given, settings=settings)
+    ))  # fmt: skip
+    photo = opened(client)
+    off = [share(name, 0) | {"face": face} for name in ("white", "smooth", "lift", "eye") for face in (0, 1)]
+    for steps in (off, [*off, share("white", 1)]):
+        exported(client, photo, *steps)
+    assert stated == ["none; none", "white 1.00; none"]
 
 
 def test_the_change_alone_gives_the_export_as_linear_light(client):

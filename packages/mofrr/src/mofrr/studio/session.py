@@ -192,11 +192,11 @@ class RestoreSession:
         """
         preview, (strength, shares) = self.photo(id).preview, self._state(id, steps)
         target, name = export_paths(preview.photo, preview.file, folder, suffix, "restored", convert=options.convert)
-        summary = "; ".join(
+        summaries = (
             " ".join(f"{name} {share:.2f}" for name, share in zip(self.operations, face, strict=True) if share)
             for face in shares
         )
-        settings = {"strength": strength, "experts": summary or "none"}
+        settings = {"strength": strength, "experts": "; ".join(summary or "none" for summary in summaries)}
         edit = edit_record(options, self.restorer.network.model.weights_sha256, settings=settings)
         faces = self.restored(id, steps)
         with DECODE_LOCK:
