@@ -265,22 +265,20 @@ def test_a_run_without_all_stages_is_a_start(faces, tmp_path):
     assert given and all(name.startswith("router.") for name in given)  # the other parts were never trained
 
 
-def test_tensors_that_initial_weights_have_are_not_initialised_anew(faces, full, tmp_path, monkeypatch):
+def test_tensors_that_initial_weights_have_are_not_initialised_anew(faces, tmp_path, monkeypatch):
     """The router has another head, the estimator another size: neither fits as a whole."""
     monkeypatch.setattr(
         EfficientNetLite0, "load_imagenet", lambda self: pytest.fail("ImageNet's weights replaced them")
     )
-    changes = {"model__backbone": "subbands-traces-imagenet", "model__backbone_size": 128, "model__size": 128}
-    MoFRR(configured(**changes).model).save_pretrained(tmp_path / "start")
-    before = MoFRR.from_pretrained(tmp_path / "start").state_dict()
-    config = configured(**{**changes, "model__operations": ["white"], "train__init": str(tmp_path / "start")})
-    assert same(built("router", config, faces).model.state_dict(), before, "router.backbone.pretrained")
-
-    other = configured(model__backbone_size=32, train__steps=1)
-    train(other, faces, tmp_path / "run", stages=["router"], device="cpu", report=print)
-    run = built("degree-lift", configured(model__backbone_size=32, train__init=str(full)), faces, tmp_path / "run")
-    before = MoFRR.from_pretrained(full / "weights").state_dict()
-    assert same(run.model.state_dict(), before, "estimators.lift.backbone")
+    pretrained = {"model__backbone": "subbands-traces-imagenet", "model__backbone_size": 128, "model__size": 128}
+    for stage, part, before, changes in (
+        ("router", "router.backbone.pretrained", pretrained, {**pretrained, "model__operations": ["white"]}),
+        ("degree-lift", "estimators.lift.backbone", {}, {"model__backbone_size": 32}),
+    ):
+        start = MoFRR(configured(**before).model)
+        start.save_pretrained(tmp_path / stage)
+        run = built(stage, configured(**changes, train__init=str(tmp_path / stage)), faces)
+        assert same(run.model.state_dict(), start.state_dict(), part)
 
 
 @pytest.mark.parametrize("stage", ["router", "shared"])
