@@ -55,7 +55,7 @@ def test_every_kind_beside_doing_nothing(published, weights, tmp_path):
         assert result.active[title] == gates.sum() / len(pairs)
         right.append(gates == torch.tensor([[name in pair.applied for name in OPERATIONS] for pair in pairs]))
     shares = torch.cat(right).float().mean(dim=0).tolist()
-    assert result.right == pytest.approx(dict(zip(OPERATIONS, shares, strict=True)))
+    assert result.accuracy == pytest.approx(dict(zip(OPERATIONS, shares, strict=True)))
 
 
 def test_an_expert_of_all_operations_is_measured_on_each_alone(published, tmp_path):

@@ -229,7 +229,7 @@ def evaluate(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Measure weights: every operation alone, several at once, untouched faces; always beside doing nothing."""
+    """Evaluate weights on every operation alone, several at once and untouched faces, beside the input itself."""
     from retouch_common.metrics.evaluation import refuse_evaluated
 
     from mofrr.evaluate import SIMILARITY, EvaluationOptions, show

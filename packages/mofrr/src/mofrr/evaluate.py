@@ -75,14 +75,14 @@ class Evaluation:
     Attributes:
         header: Weights, data, options and environment, as JSON values.
         kinds: Every operation alone, "multi" and "clean".
-        right: Accuracy of the router by operation, over all kinds; empty without a router.
+        accuracy: Of the router by operation, over all kinds; empty without a router.
         similarity: Cosines of all retouched faces and their originals by row; empty without an embedder.
         active: Mean number of active experts by kind.
     """
 
     header: dict[str, Any]
     kinds: dict[str, Measured] = field(default_factory=dict)
-    right: dict[str, float] = field(default_factory=dict)
+    accuracy: dict[str, float] = field(default_factory=dict)
     similarity: dict[str, list[float]] = field(default_factory=dict)
     active: dict[str, float] = field(default_factory=dict)
 
@@ -90,7 +90,7 @@ class Evaluation:
         """Return the evaluation as JSON values."""
         return {
             **self.header,
-            "router": self.right,
+            "router": self.accuracy,
             "active experts": self.active,
             "similarity": {row: summarize(cosines) for row, cosines in self.similarity.items()},
             "kinds": {name: measured.as_json() for name, measured in self.kinds.items()},
@@ -153,7 +153,7 @@ def evaluate(
                     sheet.append({"retouched": image, **{row: views[row] for row in images}, "original": Y})
             result.active[kind] = active / count
     if model.config.router:
-        result.right = dict(zip(operations, np.mean(correct, axis=0).tolist(), strict=True))
+        result.accuracy = dict(zip(operations, np.mean(correct, axis=0).tolist(), strict=True))
     result.similarity = {row: values for row, values in cosines.items() if values}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -247,9 +247,9 @@ def show(result: Evaluation) -> None:
             for row in next(iter(result.kinds.values())).rows
         }
         screen.print(draw_table(metric, rows, [(kind, kind, style) for kind in kinds]))
-    if result.right:
-        accuracy = {"accuracy": result.right}
-        screen.print(draw_table("router", accuracy, [(name, name, ".1%") for name in result.right]))
+    if result.accuracy:
+        rows = {"accuracy": result.accuracy}
+        screen.print(draw_table("router", rows, [(name, name, ".1%") for name in result.accuracy]))
     if result.similarity:
         summary = {
             row: {name: value for name, value in summarize(cosines).items() if isinstance(value, float)}

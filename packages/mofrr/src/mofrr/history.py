@@ -173,7 +173,7 @@ def _draw_flow(history: History, height: int, width: int) -> tuple[np.ndarray | 
 
 
 def _relit(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Vary exposure, white balance and saturation, or a network memorises how white everybody is."""
+    """Vary exposure, white balance and saturation, so that a network cannot learn the skin tones of the portraits."""
     gamma = np.exp(generator.normal(0, 0.12))
     light = np.exp(generator.normal(0, 0.03, 3)) * np.exp(generator.normal(0, 0.08))
     matrix = (colour_shift(generator, 0.2) * light).astype(np.float32)
