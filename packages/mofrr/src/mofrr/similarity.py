@@ -140,7 +140,7 @@ def plot_distributions(path: Path, rows: Mapping[str, Sequence[float]]) -> None:
         axes.plot(centres, summary["density"], label=f"{name}, median {summary['median']:.2f}")
     axes.set_xlabel("cosine to the original")
     axes.set_ylabel("density")
-    lowest = min(map(min, rows.values()))
+    lowest = min(min(cosines) for cosines in rows.values())
     axes.set_xlim(max(-1.0, lowest - 0.1), 1.0)
     axes.legend()
     figure.savefig(path, dpi=150)
