@@ -85,6 +85,16 @@ def cache_folder(name: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retouch-common" / name
 
 
+def split_folders(folders: str | os.PathLike[str]) -> list[Path]:
+    """Split folders joined by commas. Names may have commas too: the longest that exists is taken."""
+    parts, names = os.fspath(folders).split(","), []
+    while parts:
+        length = next((n for n in range(len(parts), 0, -1) if os.path.isdir(",".join(parts[:n]))), 1)
+        names.append(",".join(parts[:length]))
+        parts = parts[length:]
+    return [Path(name) for name in names if name]
+
+
 class ScratchDirectory(tempfile.TemporaryDirectory):
     """Temporary directory that is deleted with its process, or by a later one if the process is killed.
 

@@ -16,7 +16,7 @@ def pictures(folder: Path, *names: str) -> list[Path]:
 
 
 def test_several_folders_are_searched_in_their_order_and_no_picture_comes_twice(tmp_path: Path) -> None:
-    second, first = pictures(tmp_path / "b" / "deep", "1.jpg"), pictures(tmp_path / "a", "2.png", "3.webp")
+    second, first = pictures(tmp_path / "b" / "deep", "1.jpg"), pictures(tmp_path / "a", "2.png", "3.webp", "4.jfif")
     spec = f"{tmp_path / 'b'},{tmp_path / 'a'},{tmp_path / 'b' / 'deep'}"
     assert find_portraits(spec) == second + first
 
@@ -27,12 +27,17 @@ def test_no_folder_is_refused(spec: str) -> None:
         find_portraits(spec)
 
 
-def test_a_path_is_one_folder_and_hidden_files_are_no_portraits(tmp_path: Path) -> None:
-    folder = tmp_path / "a, b"
-    folder.mkdir()
-    for name in ("1.jpg", "._1.jpg"):  # as macOS writes on other file systems
-        (folder / name).touch()
-    assert find_portraits(folder) == [folder / "1.jpg"]
+def test_commas_separate_folders_unless_they_are_part_of_a_name(tmp_path: Path) -> None:
+    (plain,), (comma,) = pictures(tmp_path / "a", "1.jpg"), pictures(tmp_path / "b, c", "1.jpg")
+    for folder in (comma.parent, str(comma.parent)):
+        assert find_portraits(folder) == [comma]
+    assert find_portraits(f"{plain.parent},{comma.parent}") == [plain, comma]
+    assert find_portraits(f"{comma.parent},{plain.parent},") == [comma, plain]
+
+
+def test_hidden_files_are_no_portraits(tmp_path: Path) -> None:
+    portrait, _ = pictures(tmp_path, "1.jpg", "._1.jpg")  # as macOS writes on other file systems
+    assert find_portraits(tmp_path) == [portrait]
 
 
 def test_one_missing_folder_among_several_is_named(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_a_run_is_resumed_on_its_own_data_only_wherever_that_lies(tmp_path):
     (data / "set" / "a.png").write_bytes(b"1234")
     fit(run_on(data, steps=2), out, **QUIET)
     (data / "landmarks.npz").write_bytes(b"written between two runs")
-    moved = data.rename(tmp_path / "moved")
+    moved = data.rename(tmp_path / "moved, as it is")
     fit(run_on(moved, steps=3), out, **QUIET)
     (moved / "set" / "b.png").write_bytes(b"5678")
     with pytest.raises(ValueError, match="run holds a run on other data"):

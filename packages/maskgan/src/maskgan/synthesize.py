@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 from retouch_common.data.pair_files import Split
-from retouch_common.data.portraits import SUFFIXES, find_portraits
+from retouch_common.data.portraits import find_portraits
 from retouch_common.errors import error_line
 from retouch_common.faces.alignment import whole_square
 from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.inference.names import ALIGNED, LABELS
 from retouch_common.parsing.data import find_pairs
 from retouch_common.parsing.labels import write_labels
+from retouch_common.photo.formats import SUFFIXES
 from retouch_common.photo.io import Photo
 from retouch_common.photo.sink import write_png
 from retouch_common.photo.sources import ArraySource

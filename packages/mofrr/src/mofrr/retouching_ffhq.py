@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from retouch_common.data.pair_files import Split
-from retouch_common.data.portraits import SUFFIXES
+from retouch_common.photo.formats import SUFFIXES
 
 logger = logging.getLogger(__name__)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from retouch_common.data.portraits import SUFFIXES
+from retouch_common.errors import joined
+from retouch_common.photo.formats import SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def match(raw: Path, target: Path) -> list[Pair]:
     for folder, side, others in ((raw, raws, targets), (target, targets, raws)):
         unpaired = sorted(side.keys() - others.keys())
         if unpaired:
-            logger.warning("%s: %d without a partner, left out: %s", folder, len(unpaired), _some(unpaired))
+            logger.warning("%s: %d without a partner, left out: %s", folder, len(unpaired), joined(unpaired, ", "))
     return [(raws[name], targets[name]) for name in common]
 
 
@@ -78,9 +78,3 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             )
         found[name] = file
     return found
-
-
-def _some(names: Iterable[str], limit: int = 5) -> str:
-    names = list(names)
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest

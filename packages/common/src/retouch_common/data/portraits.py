@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from retouch_common.faces.mesh import LANDMARKS_FILE, read_mesh_file
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
+from retouch_common.files import split_folders
+from retouch_common.photo.formats import SUFFIXES
 
 HELD_OUT_EVERY = {"headshots": 4, "community": 4}
 """In these sets every fourth person is held out, in all others every tenth."""
@@ -26,8 +26,7 @@ def find_portraits(folders: str | Path) -> list[Path]:
         ValueError: A folder does not exist or holds no photo.
     """
     paths: dict[Path, None] = {}  # a set that keeps the order
-    is_one = isinstance(folders, Path) and folders.is_dir()
-    for folder in [Path(folders)] if is_one else [Path(name) for name in str(folders).split(",") if name]:
+    for folder in split_folders(folders):
         if not folder.is_dir():
             raise ValueError(f"{folder}: not a folder of portraits")
         images = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from retouch_common.files import split_folders
 from retouch_common.photo.formats import SUFFIXES
 
 
@@ -15,8 +16,7 @@ def fingerprint(spec: str | Path) -> str | None:
     Names are relative to their folder, so that moved data has the same fingerprint. None if there are no such folders.
     """
     text = str(spec)
-    names = [text] if Path(text).is_dir() else text.rpartition(":")[2].split(",")
-    folders = [Path(name) for name in names if name]
+    folders = [Path(text)] if Path(text).is_dir() else split_folders(text.partition(":")[2] or text)
     if not folders or not all(folder.is_dir() for folder in folders):
         return None
     digest = hashlib.sha256()
