@@ -76,6 +76,20 @@ def test_what_is_hardly_a_face_and_damaged_pictures_are_named(people: Path) -> N
     assert people / "a" / "1.png" in failed and read_mesh_file(people / "a" / "landmarks.npz") == {}
 
 
+def test_a_picture_that_cannot_be_read_does_not_stop_the_others(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = mesh_folder.read_levels
+
+    def guarded(path: Path) -> np.ndarray:
+        if path == people / "a" / "1.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(mesh_folder, "read_levels", guarded)
+    failed = dict(mesh_folder.write_landmarks(people, model_of([])))
+    assert failed[people / "a" / "1.png"] == "Permission denied"
+    assert list(read_mesh_file(people / "a" / "landmarks.npz")) == ["2.png"]
+
+
 def test_another_model_is_refused_by_its_checksum(people: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra 'landmarks' is not installed")
     (people / "face_landmark.onnx").write_bytes(b"another network")

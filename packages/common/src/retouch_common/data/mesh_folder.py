@@ -43,7 +43,7 @@ def write_landmarks(
                 for number, path in enumerate(group, start=1):
                     try:
                         meshes[path.name] = _landmarks(path, model)
-                    except ValueError as error:
+                    except (ValueError, OSError) as error:
                         failed.append((path, str(error_line(error)).removeprefix(f"{path}: ")))
                     if number % SAVE_EVERY == 0:
                         write_mesh_file(parent / LANDMARKS_FILE, meshes)
