@@ -94,7 +94,9 @@ def test_changes_of_a_work_tree_are_found_but_for_evidence(tmp_path, monkeypatch
         (tmp_path / folder).mkdir(parents=True)
     assert work_tree_changes() is None and environment()["commit"] is None
     git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "of a repository in which the package is only installed")
     (tmp_path / "packages/module.py").write_text("a = 1\n")
+    assert work_tree_changes() is None and environment()["commit"] is None
     (tmp_path / "docs/evidence/abpn.json").write_text("{}\n")
     (tmp_path / ".gitignore").write_text("runs/\n")
     git("add", ".")

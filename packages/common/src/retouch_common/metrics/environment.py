@@ -49,6 +49,8 @@ def environment() -> dict[str, Any]:
 
 def work_tree_changes() -> list[str] | None:
     """Return the files of the checkout that differ from its commit or are untracked; None outside a checkout."""
+    if _git("ls-files", "--error-unmatch", "--", Path(__file__).name) is None:  # installed within another repository
+        return None
     status = _git("status", "--porcelain", "--untracked-files=all", "--", ":(top)", f":(top,exclude){MEASURED}")
     return None if status is None else [line[3:] for line in status.splitlines()]
 
@@ -80,8 +82,8 @@ def _huge_pages() -> str | None:
 
 def commit() -> str | None:
     """Return the commit of the checkout, with "-dirty" if files differ from it; None outside a checkout."""
-    head = _git("rev-parse", "--short=12", "HEAD")
-    return head and head + ("-dirty" if work_tree_changes() else "")
+    changes, head = work_tree_changes(), _git("rev-parse", "--short=12", "HEAD")
+    return head + ("-dirty" if changes else "") if head and changes is not None else None
 
 
 def _git(*arguments: str) -> str | None:
