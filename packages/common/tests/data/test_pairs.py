@@ -124,6 +124,13 @@ def test_folders_that_are_none(tmp_path, spec, message):
         open_pairs(spec.format(tmp_path), size=16)
 
 
+@pytest.mark.parametrize("name", ["faces", "pairs", "crhd"])
+def test_a_folder_may_have_the_name_of_a_kind(tmp_path, monkeypatch, name):
+    folder_of(tmp_path / name, 2)
+    monkeypatch.chdir(tmp_path)
+    assert len(open_pairs(name, size=16, split="all")) == len(open_pairs(f"pairs:{name}", size=16, split="all")) == 2
+
+
 def test_mistakes(tmp_path):
     folder_of(tmp_path, 2)
     for options, message in (

@@ -85,7 +85,7 @@ def test_names_and_faults_of_files(tmp_path):
     opened = Pairs(pairs, limit=2, files=pairs)
     assert [(name, tuple(raw.shape)) for name, raw, _ in opened] == [("a.png", (3, 40, 40)), ("b.png", (3, 40, 40))]
     assert opened.smaller_than(40) == 2 and opened.smaller_than(32) == 0
-    pairs = files()
+    assert len(opened) == 2 and len(pairs) == 3  # the caller's data stay as they are
     with pytest.raises(ValueError, match=r"c\.png has 48x48 pixels but"):
         Pairs(pairs, files=pairs)
     with pytest.raises(ValueError, match="limit must be at least 1"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,19 +45,17 @@ def open_pairs(
     """
     if split not in ("train", "dev", "val", "test", "all"):
         raise ValueError(f"split '{split}' is not one of train, dev, val, test, all")
-    kind, folder = _recognise(str(spec))
-    if kind == "faces":
+    if str(spec).startswith("faces:"):
         from retouch_common.data.faces import FaceBlemishes
 
         if split != "train":  # what removes a person's own blemishes is an estimate, and no measure
             options["natural"] = 0.0
-        return FaceBlemishes(
-            str(spec).partition(":")[2], size=size, split="val" if split == "test" else split, seed=seed, **options
-        )
+        folders, split = str(spec).removeprefix("faces:"), "val" if split == "test" else split
+        return FaceBlemishes(folders, size=size, split=split, seed=seed, **options)
     split = "val" if split == "dev" else split
+    find, folder = _recognise(str(spec))
     if options:
         raise ValueError(f"{spec}: the option {next(iter(options))} is only for faces:DIR")
-    find = {"ffhqr": find_ffhqr, "crhd": find_crhd}.get(kind, find_pairs)
     return ImagePairs(find(folder, split), size=size, fit=fit, augment=split == "train", seed=seed)
 
 
@@ -120,10 +118,10 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
         generator.random(2)  # the place of the crop
         return self.augment and bool(generator.random() < 0.5)
 
-    def check(self) -> list[str]:
-        """Read the header of every file; return a line for each pair that cannot be used."""
+    def check(self, limit: int | None = None) -> list[str]:
+        """Read the headers of the first ``limit`` pairs; return a line for each that cannot be used."""
         faults = []
-        for files in self.pairs:
+        for files in self.pairs[:limit]:
             try:
                 self._open(files)
             except (ValueError, OSError) as error:
@@ -146,25 +144,21 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
         return photo.read(x, y, width, height)
 
 
-def _recognise(spec: str) -> tuple[str, Path]:
-    """Split ``kind:DIR``, or recognise the layout of a plain folder."""
+def _recognise(spec: str) -> tuple[Callable[[Path, Split], list[Pair]], Path]:
+    """Return what finds the pairs of ``kind:DIR``, or of a plain folder by its layout, and the folder."""
     kind, colon, rest = spec.partition(":")
-    if colon and kind in ("pairs", "ffhqr", "crhd", "faces"):
-        folder = Path(rest)
-    else:
-        kind, folder = "", Path(spec)
-    if kind == "faces":
-        return kind, folder  # find_portraits checks it; there may be several
+    find = {"pairs:": find_pairs, "ffhqr:": find_ffhqr, "crhd:": find_crhd}.get(kind + colon)
+    folder = Path(spec if find is None else rest)
     if not folder.is_dir():
         raise ValueError(f"{folder}: is not a folder")
-    if kind:
-        return kind, folder
+    if find is not None:
+        return find, folder
     if any(has_pairs(folder / name) for name in (".", "train", "val", "test")):
-        return "pairs", folder
+        return find_pairs, folder
     if is_crhd(folder):
-        return "crhd", folder
+        return find_crhd, folder
     if is_ffhqr(folder):
-        return "ffhqr", folder
+        return find_ffhqr, folder
     raise ValueError(
         f"{folder}: not a set of pairs; it needs raw/ and target/, or the folders of FFHQR or CRHD-3K. "
         f"For portraits without a retouched version, use faces:{folder}"

@@ -43,7 +43,7 @@ class Pairs:
     Args:
         data: Samples ``dict(raw, target)`` of (3, S, S) in [0, 1].
         limit: Use only the first pairs.
-        files: The files of ``data``, if any: gives names, and is checked here; cut to ``limit``.
+        files: The files of ``data``, if any: gives names, and is checked here.
 
     Raises:
         ValueError: A limit below 1, or unusable pairs; names the first.
@@ -52,20 +52,17 @@ class Pairs:
     def __init__(self, data: Dataset[Any], *, limit: int | None = None, files: ImagePairs | None = None) -> None:
         if limit is not None and limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
-        number = len(cast(Sized, data))
-        self.data, self.files = data, files
-        self.number = number if limit is None else min(number, limit)
-        self.names = [f"{index:05d}" for index in range(self.number)]
-        if files is not None:
-            files.pairs = files.pairs[: self.number]
-            faults = files.check()
-            if faults:
-                more = f" (and {len(faults) - 1} more pairs cannot be used)" if len(faults) > 1 else ""
-                raise ValueError(faults[0] + more)
-            self.names = [raw.name for raw, _ in files.pairs]
+        self.data = data
+        self.photos = [] if files is None else [raw for raw, _ in files.pairs[:limit]]
+        self.names = [photo.name for photo in self.photos]
+        if files is None:
+            self.names = [f"{index:05d}" for index in range(len(cast(Sized, data)))][:limit]
+        elif faults := files.check(limit):
+            more = f" (and {len(faults) - 1} more pairs cannot be used)" if len(faults) > 1 else ""
+            raise ValueError(faults[0] + more)
 
     def __len__(self) -> int:
-        return self.number
+        return len(self.names)
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         """Yield name, raw and target, both rounded to 8 bits."""
@@ -77,8 +74,7 @@ class Pairs:
         """Return the number of photographs whose longer side is below ``size`` pixels."""
         from retouch_common.photo.io import Photo
 
-        photos = (Photo.open(raw) for raw, _ in self.files.pairs) if self.files is not None else ()
-        return sum(max(photo.width, photo.height) < size for photo in photos)
+        return sum(max(photo.width, photo.height) < size for photo in map(Photo.open, self.photos))
 
 
 @dataclass(kw_only=True)

@@ -68,7 +68,6 @@ class Protocol:
     """Metrics that belong together in one table.
 
     Attributes:
-        name: Heading of the table.
         about: Whose convention it is.
         psnr: Name of its PSNR; inside and outside the mask have suffixes.
         ssim: Name of its SSIM.
@@ -76,7 +75,6 @@ class Protocol:
         metrics: All metrics in order.
     """
 
-    name: str
     about: str
     psnr: str
     ssim: str
@@ -128,9 +126,7 @@ def _metric(
     return Metric(name=name, description=description, function=function, region=region)
 
 
-def _protocol(
-    name: str, about: str, *, psnr: str, ssim: Metric, lpips: str, rounded: bool, colour: bool = False
-) -> Protocol:
+def _protocol(about: str, *, psnr: str, ssim: Metric, lpips: str, rounded: bool, colour: bool = False) -> Protocol:
     def errors(region: Region) -> list[Metric]:
         found = [
             _metric(
@@ -164,7 +160,7 @@ def _protocol(
     )
     whole, *more = errors("all")
     metrics = (whole, ssim, *more, *errors("inside"), *errors("outside"), distance)
-    return Protocol(name=name, about=about, psnr=psnr, ssim=ssim.name, lpips=lpips, metrics=metrics)
+    return Protocol(about=about, psnr=psnr, ssim=ssim.name, lpips=lpips, metrics=metrics)
 
 
 def _gaussian_ssim(name: str, *, rounded: bool) -> Metric:
@@ -188,35 +184,29 @@ _UNIFORM_SSIM = _metric(
 )
 
 PROTOCOLS = {
-    protocol.name: protocol
-    for protocol in (
-        _protocol(
-            "png8",
-            "what a saved 8-bit file scores: clamped, rounded; SSIM of Wang et al. (2004)",
-            psnr="psnr-rgb8",
-            ssim=_gaussian_ssim("ssim-rgb8", rounded=True),
-            lpips="lpips-alex-v0.1",
-            rounded=True,
-            colour=True,
-        ),
-        _protocol(
-            "wang",
-            "not clamped, not rounded; SSIM of Wang et al. (2004)",
-            psnr="psnr-rgb",
-            ssim=_gaussian_ssim("ssim-gauss11", rounded=False),
-            lpips="lpips-alex-v0.1-float",
-            rounded=False,
-        ),
-        _protocol(
-            "bpfre-group",
-            "as the public code of BPFRe's authors measures its successors: [-1, 1], not clamped, not rounded, "
-            "scikit-image's default SSIM with range 2",
-            psnr="psnr-rgb",
-            ssim=_UNIFORM_SSIM,
-            lpips="lpips-alex-v0.1-float",
-            rounded=False,
-        ),
-    )
+    "png8": _protocol(
+        "what a saved 8-bit file scores: clamped, rounded; SSIM of Wang et al. (2004)",
+        psnr="psnr-rgb8",
+        ssim=_gaussian_ssim("ssim-rgb8", rounded=True),
+        lpips="lpips-alex-v0.1",
+        rounded=True,
+        colour=True,
+    ),
+    "wang": _protocol(
+        "not clamped, not rounded; SSIM of Wang et al. (2004)",
+        psnr="psnr-rgb",
+        ssim=_gaussian_ssim("ssim-gauss11", rounded=False),
+        lpips="lpips-alex-v0.1-float",
+        rounded=False,
+    ),
+    "bpfre-group": _protocol(
+        "as the public code of BPFRe's authors measures its successors: [-1, 1], not clamped, not rounded, "
+        "scikit-image's default SSIM with range 2",
+        psnr="psnr-rgb",
+        ssim=_UNIFORM_SSIM,
+        lpips="lpips-alex-v0.1-float",
+        rounded=False,
+    ),
 }
 
 METRICS = {metric.name: metric for protocol in PROTOCOLS.values() for metric in protocol.metrics} | {
