@@ -5,7 +5,6 @@ Karras, Laine, Aittala, Hellsten, Lehtinen, Aila. "Analyzing and Improving the I
 
 import itertools
 import math
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +13,8 @@ from torch import Tensor, nn
 
 from retouch_common.layers.equalised import GAIN, SLOPE, EqualConv2d, EqualLinear, at_least_fp32, full_precision
 from retouch_common.layers.modulation import ModulatedConv2d
-from retouch_common.layers.resample import downsample2d, upsample2d
+from retouch_common.layers.resample import downsample2d
 
-Noise = Literal["fixed", "random", "none"]
 EPS = 1e-8
 GROUP = 4  # samples over which minibatch_stddev measures, as in the paper's code
 
@@ -42,7 +40,8 @@ class MappingNetwork(nn.Module):
 class NoiseInjection(nn.Module):
     """Add noise of size x size pixels, the same for all channels, times a learnt strength that starts at 0.
 
-    The fixed noise is drawn from the seed and not saved with the weights.
+    In training it is random for every sample; in evaluation mode it is fixed: drawn from the seed, not saved with the
+    weights.
     """
 
     fixed: Tensor
@@ -54,27 +53,12 @@ class NoiseInjection(nn.Module):
         drawn = np.random.RandomState(seed).standard_normal((1, 1, size, size)).astype(np.float32)
         self.register_buffer("fixed", torch.from_numpy(drawn), persistent=False)
 
-    def forward(self, x: Tensor, *, noise: Noise | None = None, gain: float = 1.0, inplace: bool = False) -> Tensor:
-        """Return x (N, C, size, size) plus noise times ``gain``; ``inplace`` modifies x, which is faster.
-
-        The noise is "fixed", the same for all samples, "random" for every sample, or "none"; None means random in
-        training and fixed in evaluation mode.
-
-        Raises:
-            ValueError: If the fixed noise has another size.
-        """
-        noise = noise or ("random" if self.training else "fixed")
-        if noise == "none":
-            return x
-        if noise == "random":
-            drawn = torch.randn(len(x), 1, *x.shape[2:], device=x.device, dtype=self.strength.dtype)
-        elif x.shape[2:] != self.fixed.shape[2:]:
-            size = self.fixed.shape[-1]
-            raise ValueError(f"the fixed noise is {size}x{size} pixels, the features {x.shape[-1]}x{x.shape[-2]}")
-        else:
-            drawn = self.fixed
-        scaled = (gain * self.strength * drawn).to(x.dtype)
-        return x.add_(scaled) if inplace else x + scaled
+    def forward(self, x: Tensor, *, gain: float = 1.0) -> Tensor:
+        """Add noise times ``gain`` to x (N, C, size, size). Modified in place."""
+        noise = self.fixed
+        if self.training:
+            noise = torch.randn(len(x), 1, *x.shape[2:], device=x.device, dtype=self.strength.dtype)
+        return x.add_((gain * self.strength * noise).to(x.dtype))
 
 
 class StyledConv(nn.Module):
@@ -95,11 +79,11 @@ class StyledConv(nn.Module):
         self.noise = NoiseInjection(size, seed=[in_channels, out_channels, size, int(up)])
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
-    def forward(self, x: Tensor, style: Tensor, *, noise: Noise | None = None) -> Tensor:
-        """Convolve x (N, in_channels, H, W) with style (N, style_dim); noise as in :meth:`NoiseInjection.forward`."""
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Convolve x (N, in_channels, H, W) with style (N, style_dim)."""
         # The activation's gain goes into what precedes it: a leaky ReLU commutes with positive factors.
         y = self.conv(x, style, gain=GAIN, bias=GAIN * self.bias)
-        return F.leaky_relu(self.noise(y, noise=noise, gain=GAIN, inplace=True), SLOPE, inplace=True)
+        return F.leaky_relu(self.noise(y, gain=GAIN), SLOPE, inplace=True)
 
 
 class ToRGB(nn.Module):
@@ -110,13 +94,9 @@ class ToRGB(nn.Module):
         self.conv = ModulatedConv2d(in_channels, out_channels, 1, style_dim, demodulate=False)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
-    def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Return the image (N, out_channels, H, W) of features x (N, in_channels, H, W) and style (N, style_dim).
-
-        The image of the resolution below, ``skip`` (N, out_channels, H / 2, W / 2), is upsampled and added.
-        """
-        rgb = self.conv(x, style, bias=self.bias)
-        return rgb if skip is None else rgb + upsample2d(skip)
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Return the image (N, out_channels, H, W) of features x (N, in_channels, H, W) and style (N, style_dim)."""
+        return self.conv(x, style, bias=self.bias)
 
 
 class ResBlockDown(nn.Module):
