@@ -20,7 +20,6 @@ from retouch_common.data.pairs import open_pairs
 from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.faces.face import Face
 from retouch_common.faces.mesh import write_mesh_file
-from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.synthesis.blemishes import NOTHING_KEPT, BlemishConfig
 from retouch_common.synthesis.distractors import ON_SKIN, Scenery
 from retouch_common.synthesis.photometric import relight
@@ -140,22 +139,8 @@ def test_portraits_without_templates_are_found_by_the_detector(
     dataset = FaceBlemishes(tmp_path, size=96, split="all", cache=tmp_path / "cache")
     assert len(dataset) == 1 and dataset.faces[0].box[2] == pytest.approx(136.0, abs=1.0)
     monkeypatch.setattr(faces, "detect_faces", lambda image: [])
-    with pytest.raises(ValueError, match="no face with enough visible skin in 1 pictures"):
+    with pytest.raises(ValueError, match="no face with enough visible skin in 1 portraits"):
         FaceBlemishes(tmp_path, size=96, split="all", cache=tmp_path / "other")
-
-
-def test_without_the_detectors_weights_colour_decides(
-    draw_person: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from retouch_common.faces import detection as faces
-
-    def unavailable(image: np.ndarray) -> list[Face]:
-        raise DetectorUnavailable("put yunet_final.pth there")
-
-    monkeypatch.setattr(faces, "detect_faces", unavailable)
-    draw_person().save(tmp_path / "me.png", with_template=False)
-    dataset = FaceBlemishes(tmp_path, size=96, split="all", cache=tmp_path / "cache")
-    assert len(dataset) == 1 and "skin is located by colour alone" in caplog.text
 
 
 def test_the_cache_is_keyed_by_photo_template_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

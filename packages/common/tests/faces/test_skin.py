@@ -8,7 +8,6 @@ from retouch_common.faces.geometry import (
     geometry_from_landmarks,
     geometry_from_mesh,
     geometry_from_template,
-    geometry_without_face,
 )
 from retouch_common.faces.mesh import EYES
 from retouch_common.faces.skin import plain_background, skin_maps
@@ -52,19 +51,6 @@ def test_skin_is_found_and_features_are_left_out(who: str, source: str, request:
     certain = maps.other[dilate(person.parts["shirt"], -8) > 0].mean()
     assert certain > (0.8 if source == "template" else 0.2)  # without a template the neck's end is a guess
     assert maps.other[person.parts["face"] > 0].max() < 0.1
-
-
-def test_colour_alone_finds_the_face(person: Person) -> None:
-    geometry = geometry_without_face(person.image)
-    assert geometry is not None
-    maps = skin_maps(person.image, geometry)
-    assert maps.skin[inner_face(person)].mean() > 0.4
-    for name in (*FEATURES, "hair", "shirt"):
-        assert maps.skin[dilate(person.parts[name], -2) > 0].mean() < 0.1, name
-
-
-def test_a_picture_without_skin_has_none() -> None:
-    assert geometry_without_face(np.full((120, 100, 3), (0.1, 0.4, 0.7), dtype=np.float32)) is None
 
 
 def test_a_plain_background_is_cut_out(person: Person) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 
 from retouch_common.faces import mesh
 from retouch_common.faces.webmorph import Template
-from retouch_common.photo.colour import rgb_to_lab
 from retouch_common.photo.filters import dilate, fill_polygon, gaussian_blur
 
 
@@ -228,44 +227,6 @@ def geometry_from_landmarks(
     safe = blob(middle + down * 0.42 * unit, 1.0, 1.25)  # ends above the chin, which five points do not tell
     wide = _union(features(0.08), 1.0 - safe)
     return FaceGeometry(allowed, _soft(features(0.0), unit), _soft(wide, unit), seeds, unit, box)
-
-
-def geometry_without_face(image: np.ndarray) -> FaceGeometry | None:
-    """Estimate the regions of an image (H, W, 3) in [0, 1] from colour alone; None if hardly anything looks like skin.
-
-    The largest area of usual skin colours is taken as the face; dark, saturated and rough parts of it (eyes, brows,
-    lips, nostrils, hair) are excluded with a wide margin.
-    """
-    height, width = image.shape[:2]
-    lab = rgb_to_lab(gaussian_blur(image, 1.5))
-    lightness, a, b = lab[..., 0], lab[..., 1], lab[..., 2]
-    chroma = np.hypot(a, b)
-    likely = (lightness > 18) & (lightness < 95) & (a > 2) & (b > 2) & (chroma > 8) & (chroma < 50)
-    likely &= np.abs(np.arctan2(b, a) - 0.9) < 0.45
-    dense = gaussian_blur(likely.astype(np.float32), 0.03 * min(height, width))
-    if likely.mean() < 0.02:
-        return None
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    weight = dense**4
-    total = float(weight.sum())
-    cy, cx = float((weight * y).sum()) / total, float((weight * x).sum()) / total
-    reach = max(2.0 * float(np.sqrt((weight * (x - cx) ** 2).sum() / total)), 20.0)
-    unit = reach / 1.1
-    ellipse = ((x - cx) / reach) ** 2 + ((y - cy) / (1.5 * reach)) ** 2
-    allowed = (ellipse < 1.5).astype(np.float32) * (dense > 0.3)
-    core = likely & (ellipse < 0.6)
-    if core.sum() < 200:
-        return None
-    middle = np.median(lab[core], axis=0)
-    dark = lightness < 0.72 * middle[0]
-    lips = (a - middle[1]) > np.maximum(7.0, 0.45 * abs(middle[1]))
-    rough = gaussian_blur(np.abs(lightness - gaussian_blur(lightness, 0.04 * unit)), 0.04 * unit)
-    features = (dark | lips | (rough > 3.0 * float(np.median(rough[core])) + 0.5)).astype(np.float32)
-    features = dilate(dilate(features, -0.02 * unit), 0.02 * unit)
-    excluded = _soft(dilate(features, 0.1 * unit), unit)
-    wide = _soft(_union(dilate(features, 0.18 * unit), 1.0 - dilate(allowed, -0.15 * unit)), unit)
-    seeds = core * (1.0 - wide)
-    return FaceGeometry(allowed, excluded, wide, seeds, unit, (cx - reach, cy - 1.4 * reach, 2 * reach, 2.8 * reach))
 
 
 def _bounding_box(points: np.ndarray) -> tuple[float, float, float, float]:

@@ -93,6 +93,15 @@ def label_regions(mask: np.ndarray) -> np.ndarray:
     return label(mask > 0, np.ones((3, 3)))[0]
 
 
+def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
+    """Return the rows and columns of a mask (H, W), with a margin; empty where the mask is."""
+    found = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
+    if not len(found[0]):
+        return slice(0, 0), slice(0, 0)
+    rows, columns = (slice(max(0, int(at[0]) - margin), int(at[-1]) + 1 + margin) for at in found)
+    return rows, columns
+
+
 def fill_polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
     """Fill a polygon of corners (n, 2), x and y in pixels, by the even-odd rule; (height, width) float32 of 0 and 1.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from retouch_common.faces.geometry import (
     geometry_from_landmarks,
     geometry_from_mesh,
     geometry_from_template,
-    geometry_without_face,
     mesh_unit,
 )
 from retouch_common.faces.skin import WORKING_UNIT, enlarge, plain_background, skin_maps
 from retouch_common.faces.webmorph import Template
-from retouch_common.photo.filters import resize
+from retouch_common.photo.filters import bounding_box, resize
 from retouch_common.ranges import from_levels
 from retouch_common.synthesis.cleaning import clean_skin
 
@@ -52,9 +50,8 @@ def prepare_face(
 ) -> PreparedFace | None:
     """Clean a portrait (H, W, 3) uint8 and make its masks.
 
-    ``landmarks`` are a template or the mesh's (468, 2) points; None detects the largest face. Without a detector colour
-    alone decides where skin is, which is logged once as a warning. Without ``near_features`` the first map is certain
-    skin only: `SkinMaps.skin` instead of `SkinMaps.drawable`.
+    ``landmarks`` are a template or the mesh's (468, 2) points; None detects the largest face. Without ``near_features``
+    the first map is certain skin only: `SkinMaps.skin` instead of `SkinMaps.drawable`.
 
     Returns:
         None if no face is found, too little of it is skin, or the image is a drawing.
@@ -73,8 +70,6 @@ def prepare_face(
     rows, columns = round(height * reduction), round(width * reduction)
     small = resize(image, rows, columns, antialias=True)
     regions = geometry_at(limit * reduction, small)
-    if regions is None:
-        return None
     if _is_drawing(levels, regions.seeds):
         logger.warning("an image without the noise of a camera, a drawing perhaps")
         return None
@@ -83,9 +78,8 @@ def prepare_face(
         return None
     natural = _to_levels(image)
     cleanable = enlarge(maps.cleanable, height, width)
-    ys, xs = np.nonzero(cleanable > 0)
-    if len(ys):
-        part = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
+    if cleanable.any():
+        part = bounding_box(cleanable > 0)
         image[part] = clean_skin(image[part], cleanable[part], unit)
     first = maps.drawable if near_features else maps.skin
     layers = (first, maps.other, plain_background(small, regions), maps.tone)
@@ -107,14 +101,13 @@ def _is_drawing(levels: np.ndarray, seeds: np.ndarray) -> bool:
     return float(flat.all(-1).mean()) > MAX_FLAT
 
 
-GeometryAt = Callable[[float, np.ndarray], "FaceGeometry | None"]
+GeometryAt = Callable[[float, np.ndarray], FaceGeometry]
 """Returns the regions in the photo reduced by a scale; takes both."""
 
 
 def _locate(levels: np.ndarray, landmarks: Template | np.ndarray | None) -> tuple[float, GeometryAt] | None:
     """Return the distance between the pupils in pixels and the regions of the face; None if there is no face."""
     from retouch_common.faces.detection import detect_faces
-    from retouch_common.faces.registry import DetectorUnavailable
 
     if isinstance(landmarks, np.ndarray):
         return mesh_unit(landmarks), lambda scale, image: geometry_from_mesh(
@@ -124,11 +117,7 @@ def _locate(levels: np.ndarray, landmarks: Template | np.ndarray | None) -> tupl
         return landmarks.pupil_distance, lambda scale, image: geometry_from_template(
             landmarks.scaled(scale), *image.shape[:2]
         )
-    try:
-        faces = detect_faces(levels)
-    except DetectorUnavailable as error:
-        _warn_once(str(error))
-        return min(levels.shape[:2]) / 5.0, lambda scale, image: geometry_without_face(image)
+    faces = detect_faces(levels)
     if not faces:
         return None
     face = max(faces, key=lambda f: f.box[2] * f.box[3])
@@ -139,11 +128,6 @@ def _locate(levels: np.ndarray, landmarks: Template | np.ndarray | None) -> tupl
         return geometry_from_landmarks((points + 0.5) * scale - 0.5, (x, y, width, height), *image.shape[:2])
 
     return float(np.hypot(*(points[1] - points[0]))), detected
-
-
-@functools.cache
-def _warn_once(reason: str) -> None:
-    logger.warning("no face detector, skin is located by colour alone: %s", reason)
 
 
 def _to_levels(image: np.ndarray) -> np.ndarray:

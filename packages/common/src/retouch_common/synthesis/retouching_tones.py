@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from retouch_common.photo.colour import luminance, rgb_to_lab
-from retouch_common.photo.filters import gaussian_blur, resize, smoothstep
+from retouch_common.photo.filters import bounding_box, gaussian_blur, resize, smoothstep
 
 WhiteningKind = Literal["lab", "log", "ycc", "hsv", "linear", "screen"]
 
@@ -47,9 +47,9 @@ def whiten(
     if kind not in _WHITENING:
         raise ValueError(f"whitening is {', '.join(_WHITENING)}, not {kind!r}")
     result = image.copy()
-    window = _window(skin, 0)
-    if window is None or (gamma == 1.0 and pull == 0.0):
+    if not skin.any() or (gamma == 1.0 and pull == 0.0):
         return result
+    window = bounding_box(skin > 0)
     changed = _WHITENING[kind](image[window], gamma, pull, hue)
     if any(exponent != 1.0 for exponent in tint):
         changed = np.power(np.clip(changed, 0.0, 1.0), np.array(tint, np.float32))
@@ -134,9 +134,9 @@ def smooth(
     if kind not in _KINDS:
         raise ValueError(f"smoothing is {', '.join(_KINDS)}, not {kind!r}")
     result = image.copy()
-    window = _window(skin, round(3 * radius))
-    if window is None or amount == 0.0:
+    if not skin.any() or amount == 0.0:
         return result
+    window = bounding_box(skin > 0, round(3 * radius))
     part, where = image[window], skin[window]
     level = float(np.average(luminance(part), weights=where))
     flat = _KINDS[kind](part, where, radius, contrast * max(level, 0.05))
@@ -233,15 +233,6 @@ _KINDS: dict[str, Callable[[np.ndarray, np.ndarray, float, float], np.ndarray]] 
     "median": _median,
     "surface": _surface,
 }
-
-
-def _window(skin: np.ndarray, margin: int) -> tuple[slice, slice] | None:
-    """Return the part of an image that has skin, with a margin; None without any."""
-    places = [np.flatnonzero((skin > 0).any(axis=axis)) for axis in (1, 0)]
-    if not len(places[0]):
-        return None
-    rows, columns = (slice(max(0, at[0] - margin), at[-1] + 1 + margin) for at in places)
-    return rows, columns
 
 
 def _blended(image: np.ndarray, window: tuple[slice, slice], changed: np.ndarray, skin: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from retouch_common.faces.landmarks import FaceLandmarks
-from retouch_common.photo.filters import smoothstep
+from retouch_common.photo.filters import bounding_box, smoothstep
 
 Warp = Callable[[np.ndarray], np.ndarray]
 
@@ -120,15 +120,7 @@ def narrow(points: np.ndarray, axis: np.ndarray, half_width: float, amount: floa
     return points + move[..., None].astype(points.dtype) * right
 
 
-def face_lift(
-    landmarks: FaceLandmarks,
-    kind: LiftKind,
-    amount: float,
-    reach: float,
-    *,
-    peak: float = CHEEK,
-    width: float = CHEEK_WIDTH,
-) -> Warp:
+def face_lift(landmarks: FaceLandmarks, kind: LiftKind, amount: float, reach: float, *, peak: float = CHEEK) -> Warp:
     """Return a warp for a slimmer lower face.
 
     Args:
@@ -140,7 +132,6 @@ def face_lift(
         amount: How far, in eye distances.
         reach: Radius of what moves along, in eye distances; "narrow" has its own.
         peak: Of "drag", "pull" and "mls": where the jaw moves most, from the chin on, in lengths of the jaw.
-        width: How far around, likewise.
     """
     unit = landmarks.unit
     top, chin = landmarks.eye_centres.mean(0), _along(landmarks.jaw, np.array([0.5]))[0]
@@ -163,7 +154,7 @@ def face_lift(
         towards = top + np.outer((places - top) @ down, down) - places
     else:
         raise ValueError(f"face lifting is 'drag', 'pull', 'narrow', 'mls', 'taper' or 'pinch', not {kind!r}")
-    weight = np.exp(-np.square((np.abs(steps - 0.5) - peak) / width))[:, None]
+    weight = np.exp(-np.square((np.abs(steps - 0.5) - peak) / CHEEK_WIDTH))[:, None]
     shifts = amount * unit * weight * towards / np.maximum(np.hypot(*towards.T), 1e-6)[:, None]
     if kind == "pull":
         return lambda points: pull(points, places, shifts, reach * unit)
@@ -223,8 +214,9 @@ def displacement(height: int, width: int, warps: Sequence[Warp]) -> np.ndarray:
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     grid = np.stack([columns, rows], axis=-1)
     coarse = grid[::COARSE, ::COARSE]
-    moved = _bounds((_warped(coarse, warps) != coarse).any(axis=-1))  # most warps leave most of the image alone
-    part = tuple(slice(max(0, at.start - 1) * COARSE, (at.stop + 1) * COARSE) for at in moved)
+    # most warps leave most of the image alone
+    moved = bounding_box((_warped(coarse, warps) != coarse).any(axis=-1), margin=1)
+    part = tuple(slice(at.start * COARSE, at.stop * COARSE) for at in moved)
     rows, columns, grid = rows[part], columns[part], grid[part]
     edge = np.minimum(np.minimum(columns, width - 1 - columns), np.minimum(rows, height - 1 - rows))
     flow = np.zeros((height, width, 2), np.float32)
@@ -238,13 +230,6 @@ def _warped(points: np.ndarray, warps: Sequence[Warp]) -> np.ndarray:
     return points
 
 
-def _bounds(mask: np.ndarray) -> tuple[slice, slice]:
-    """Return the rows and columns of a mask's bounding box, empty where the mask is."""
-    found = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
-    rows, columns = (slice(int(at[0]), int(at[-1]) + 1) if len(at) else slice(0, 0) for at in found)
-    return rows, columns
-
-
 def warp_image(image: np.ndarray, flow: np.ndarray, interpolation: Interpolation = "bicubic") -> np.ndarray:
     """Move the pixels of an image (H, W, C) float32 in [0, 1]; where the flow is 0, they stay equal to the bit.
 
@@ -252,7 +237,7 @@ def warp_image(image: np.ndarray, flow: np.ndarray, interpolation: Interpolation
     """
     height, width = image.shape[:2]
     result, moves = image.copy(), (flow != 0).any(axis=-1)
-    part = _bounds(moves)
+    part = bounding_box(moves)
     moves, flow = moves[part], flow[part]
     if not moves.size:
         return result
