@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from retouch_common.photo.filters import gaussian_blur
-from retouch_common.synthesis.cleaning import clean_skin, find_blemishes
+from retouch_common.synthesis.cleaning import clean_skin, fill_blemishes, find_blemishes
 
 UNIT = 192.0
 SIZE = 220
@@ -91,5 +91,14 @@ def test_a_given_mask_is_filled() -> None:
     clean = texture(5)
     shape = spot(8.0)
     raw = np.where(shape > 0.5, np.float32(0.0), clean)
-    result = clean_skin(raw, everywhere(), UNIT, blemishes=(shape[..., 0] > 0.4).astype(np.float32))
+    blemishes = (shape[..., 0] > 0.4).astype(np.float32)
+    result = fill_blemishes(raw, everywhere(), blemishes, np.zeros_like(blemishes), UNIT / 256)
     assert np.abs(result - clean)[shape[..., 0] > 0.5].mean() < 0.05
+
+
+def test_skin_that_is_narrower_than_the_way_to_borrowed_texture_is_filled() -> None:
+    clean, blemishes = texture(5)[:20], np.zeros((20, SIZE), dtype=np.float32)
+    blemishes[8:12, 100:106] = 1.0
+    raw = np.where(blemishes[..., None] > 0, np.float32(0.0), clean)
+    result = fill_blemishes(raw, np.ones_like(blemishes), blemishes, np.zeros_like(blemishes), 1.0)
+    assert np.abs(result - clean)[blemishes > 0].mean() < 0.1

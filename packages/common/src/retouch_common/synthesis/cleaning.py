@@ -132,19 +132,12 @@ def _separate_moles(
     return spots, moles
 
 
-def clean_skin(
-    image: np.ndarray, cleanable: np.ndarray, unit: float, *, blemishes: np.ndarray | None = None
-) -> np.ndarray:
-    """Return a portrait (H, W, 3) float32 in [0, 1] without its natural blemishes, unchanged where ``cleanable`` is 0.
+def clean_skin(image: np.ndarray, cleanable: np.ndarray, unit: float) -> np.ndarray:
+    """Return a portrait (H, W, 3) float32 in [0, 1] without its natural blemishes.
 
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        cleanable: (H, W) float32 in [0, 1], where blemishes are detected and filled.
-        unit: Distance between the pupils in pixels.
-        blemishes: (H, W) mask to fill instead of what :func:`find_blemishes` detects.
+    They are detected and filled where ``cleanable`` (H, W) in [0, 1] is not 0; ``unit`` is the distance between the
+    pupils in pixels.
     """
-    if blemishes is not None:
-        return _fill(image, cleanable, blemishes, np.zeros_like(blemishes), unit / 256.0)
     reduction = min(1.0, DETECTION_UNIT / unit)
     height, width = (round(n * reduction) for n in image.shape[:2])
     where = resize(cleanable, height, width, antialias=True)
@@ -152,13 +145,14 @@ def clean_skin(
         small = resize(image, height, width, antialias=True)
         found, moles = find_blemishes(small, where, unit * reduction)
         found, moles = (resize(m, *image.shape[:2]) > 0.4 for m in (found, moles))
-        image = _fill(image, cleanable, found.astype(np.float32), moles.astype(np.float32), unit / 256.0)
+        image = fill_blemishes(image, cleanable, found.astype(np.float32), moles.astype(np.float32), unit / 256.0)
     return image
 
 
-def _fill(
+def fill_blemishes(
     image: np.ndarray, cleanable: np.ndarray, blemishes: np.ndarray, moles: np.ndarray, scale: float
 ) -> np.ndarray:
+    """Fill masks (H, W) of blemishes with the clean skin around; lengths are multiplied by ``scale``, pupils / 256."""
     if not blemishes.any():
         return image.copy()
     grown = dilate(blemishes, max(1.0, 3.0 * scale)) * (cleanable > 0.0)
@@ -191,6 +185,8 @@ def _inpaint(image: np.ndarray, clean: np.ndarray, scale: float) -> np.ndarray:
 
 def _borrow(texture: np.ndarray, clean: np.ndarray, wanted: np.ndarray, scale: float) -> np.ndarray:
     """Fill every wanted pixel with texture from the first shift whose source region is clean."""
+    from scipy.ndimage import shift
+
     result = np.zeros_like(texture)
     open_ = gaussian_blur(wanted, 2.0 * scale) > 0.01
     dirty = 1.0 - clean
@@ -198,7 +194,7 @@ def _borrow(texture: np.ndarray, clean: np.ndarray, wanted: np.ndarray, scale: f
     for radius in (28.0, 36.0, 48.0, 64.0):
         for angle in np.arange(8) * np.pi / 4.0 + radius:
             dy, dx = round(radius * scale * np.sin(angle)), round(radius * scale * np.cos(angle))
-            source = _shift(dirty, dy, dx, 1.0)
+            source = shift(dirty, (dy, dx), order=0, cval=1.0)
             clear = (gaussian_blur(source, 6.0 * scale) < 0.05) & todo
             if clear.any():
                 rows, columns = np.nonzero(clear)
@@ -206,14 +202,4 @@ def _borrow(texture: np.ndarray, clean: np.ndarray, wanted: np.ndarray, scale: f
                 todo &= ~clear
         if not todo.any():
             break
-    return result
-
-
-def _shift(image: np.ndarray, dy: int, dx: int, outside: float) -> np.ndarray:
-    """Return result[y, x] = image[y - dy, x - dx], ``outside`` where that lies beyond the border."""
-    result = np.full_like(image, outside)
-    height, width = image.shape[:2]
-    target = (slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0)))
-    source = (slice(max(-dy, 0), height + min(-dy, 0)), slice(max(-dx, 0), width + min(-dx, 0)))
-    result[target] = image[source]
     return result
