@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,21 +64,13 @@ def split_portraits(paths: Sequence[Path], split: str) -> list[Path]:
         raise ValueError(f"split is {split!r}; it must be 'train', 'dev', 'val' or 'all'")
     if split == "all":
         return list(paths)
-    ids: dict[str, set[str]] = {}
-    for group, name in map(person_of, paths):
-        ids.setdefault(group, set()).add(name)
-    held_out = {
-        (group, name) for group, names in ids.items() for name in sorted(names)[:: HELD_OUT_EVERY.get(group, 10)]
-    }
-    dev = {
-        (group, name)
-        for group, names in ids.items()
-        for name in sorted(n for n in names if (group, n) not in held_out)[DEV_FIRST::DEV_EVERY]
-    }
-    chosen = {"val": held_out, "dev": dev or held_out}
-    if split == "train":
-        return [path for path in paths if person_of(path) not in held_out | dev]
-    return [path for path in paths if person_of(path) in chosen[split]]
+    held_out, dev = set[tuple[str, str]](), set[tuple[str, str]]()
+    for group, members in itertools.groupby(sorted(set(map(person_of, paths))), key=lambda person: person[0]):
+        everyone = list(members)
+        held_out.update(everyone[:: HELD_OUT_EVERY.get(group, 10)])
+        dev.update([person for person in everyone if person not in held_out][DEV_FIRST::DEV_EVERY])
+    people = {"val": held_out, "dev": dev or held_out, "train": held_out | dev}[split]
+    return [path for path in paths if (person_of(path) in people) == (split != "train")]
 
 
 def mesh_of(path: Path) -> np.ndarray | None:
