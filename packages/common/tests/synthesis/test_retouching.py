@@ -166,10 +166,11 @@ def test_recipes() -> None:
         labels |= {strength_label(recipe.strengths[name]) for name in active}
         seen.add(tuple(active))
     assert len(seen) == 6 and labels == {1, 2, 3}
-    assert random_recipe(np.random.default_rng(1)) == random_recipe(np.random.default_rng(1))
-    styles = {random_recipe(np.random.default_rng(seed)).style for seed in range(30)}
+    config = RetouchConfig()
+    assert random_recipe(np.random.default_rng(1), config) == random_recipe(np.random.default_rng(1), config)
+    styles = {random_recipe(np.random.default_rng(seed), config).style for seed in range(30)}
     assert styles == set(STYLES)
-    only = random_recipe(np.random.default_rng(0), operations=["eye"]).strengths
+    only = random_recipe(np.random.default_rng(0), config, operations=["eye"]).strengths
     assert only["eye"] > 0 and sum(value > 0 for value in only.values()) == 1
 
 

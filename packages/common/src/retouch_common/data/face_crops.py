@@ -54,15 +54,10 @@ def random_crop(
     anywhere: bool = False,
     natural: bool = True,
 ) -> Crop:
-    """Cut a random square out of a portrait.
+    """Cut a random square of ``size`` pixels out of a portrait.
 
-    Args:
-        face: The portrait.
-        size: S, side of the crop in pixels.
-        generator: Source of randomness.
-        config: Limits.
-        anywhere: Place the crop independently of the face; otherwise its centre lies on or near the face.
-        natural: Also crop the uncleaned image.
+    Its centre lies on or near the face, or with ``anywhere`` independently of it. ``natural`` crops the uncleaned image
+    too.
     """
     config = config or CropConfig()
     height, width = face.image.shape[:2]

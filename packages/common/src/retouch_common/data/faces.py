@@ -83,7 +83,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
             raise ValueError(f"{folder}: too few people for split {split!r}")
         self.paths, self.faces = _open_all(paths, Path(cache) if cache is not None else default_cache())
         if not self.faces:
-            raise ValueError(f"{folder}: no face with enough visible skin in {len(paths)} pictures")
+            raise ValueError(f"{folder}: no face with enough visible skin in {len(paths)} portraits")
         self.chances = drawing_weights(self.paths, self.faces)
         self.crop = crop or CropConfig()
         self.synthesizer = BlemishSynthesizer(config)
@@ -119,8 +119,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         skin = np.where(skin > 0.02, skin, np.float32(0.0))
         if float(skin.mean()) < 0.01:
             skin = np.zeros_like(skin)
-        pair = self.synthesizer(image, skin, generator=generator, scale=scale)
-        raw, target = pair.raw, pair.target
+        raw, target = self.synthesizer(image, skin, generator=generator, scale=scale)
         if own is not None:
             raw = np.clip(raw + np.where((skin > 0)[..., None], own, np.float32(0.0)), 0.0, 1.0)
         if self.augment:

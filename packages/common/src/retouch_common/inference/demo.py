@@ -102,14 +102,14 @@ def draw_blemishes(portrait: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         area_probabilities={},
         red_variety=0.0,
     )
-    pair = BlemishSynthesizer(config)(
+    raw, _ = BlemishSynthesizer(config)(
         from_levels(portrait[VIEW]),
         _skin(portrait.shape[:2])[VIEW],
         generator=np.random.default_rng(SEED),
         scale=1.5 * FACE[2] / 600,  # half as large again as in life, to be seen on so small a face
     )
     blemished = portrait.copy()
-    blemished[VIEW] = np.rint(pair.raw * 255)
+    blemished[VIEW] = np.rint(raw * 255)
     return blemished, np.abs(blemished.astype(int) - portrait).max(axis=-1) > 5
 
 

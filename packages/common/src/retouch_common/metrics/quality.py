@@ -152,7 +152,7 @@ class LPIPS:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # lpips calls torchvision by an option's older name
             network = package.LPIPS(net="alex", version="0.1", pretrained=True, pnet_rand=True, verbose=False)
-        backbone = {f"{place.split('.', 1)[1]}": place for place in network.net.state_dict()}  # without "sliceN."
+        backbone = {place.split(".", 1)[1]: place for place in network.net.state_dict()}  # without "sliceN."
         missing = sorted(f"features.{name}" for name in backbone if f"features.{name}" not in state)
         if missing:
             raise LPIPSUnavailable(f"{weights or ALEXNET_FILE}: not AlexNet's weights, {missing[0]} is missing")

@@ -44,11 +44,7 @@ def window_around(cy: float, cx: float, reach: float, shape: tuple[int, ...]) ->
 
 
 class NoisePool:
-    """Fields of noise generated once; windows are cut at random places.
-
-    Args:
-        size: Rows and columns of a field.
-    """
+    """Fields of noise of ``size`` rows and columns, generated once; windows are cut at random places."""
 
     CELLS = (1.5, 3.0, 6.0, 12.0, 24.0)
 

@@ -63,25 +63,8 @@ SOFTENED = 0.25  # share of pairs whose blemishes are blurred, as by a lens
 SMALLEST, LARGEST = 0.7, 32.0  # radii of single spots; areas are up to nine times as large
 
 
-@dataclass(frozen=True)
-class BlemishPair:
-    """A training pair.
-
-    Attributes:
-        raw: (H, W, 3) float32 in [0, 1], with blemishes.
-        target: The same without; moles, freckles and hair are in both.
-    """
-
-    raw: np.ndarray
-    target: np.ndarray
-
-
 class BlemishSynthesizer:
-    """Draws blemishes on portraits.
-
-    Args:
-        config: Frequencies; ValueError if they name an unknown kind.
-    """
+    """Draws blemishes on portraits with the frequencies of ``config``; ValueError if it names an unknown kind."""
 
     def __init__(self, config: BlemishConfig | None = None) -> None:
         self.config = config or BlemishConfig()
@@ -94,21 +77,22 @@ class BlemishSynthesizer:
 
     def __call__(
         self, image: np.ndarray, skin: np.ndarray, *, generator: np.random.Generator, scale: float = 1.0
-    ) -> BlemishPair:
-        """Draw one pair from a clean image (H, W, 3) float32 in [0, 1]; nothing is drawn where ``skin`` is 0.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw on a clean image (H, W, 3) float32 in [0, 1], nothing where ``skin`` is 0.
 
-        ``scale`` is the width of the face in pixels / 600.
+        ``scale`` is the width of the face in pixels / 600. Returns raw, with blemishes, and target, the same without;
+        moles, freckles and hair are in both.
         """
         angle = generator.uniform(0.0, 2.0 * np.pi)
         light = np.array([np.sin(angle), np.cos(angle)])
         places = np.flatnonzero(skin > 0.4)
         target = image.astype(np.float32, copy=True)
         if len(places) < 30:
-            return BlemishPair(target.copy(), target)
+            return target.copy(), target
         canvas = Canvas(target, skin, light, 1.0, self.noise, self.config.red_variety)
         self._draw_kept(canvas, places, scale, generator)
         if generator.random() < self.config.clean_probability:
-            return BlemishPair(target.copy(), target)
+            return target.copy(), target
         canvas.image = target.copy()
         self._draw_spots(canvas, places, scale, generator)
         self._draw_areas(canvas, places, scale, generator)
@@ -116,7 +100,7 @@ class BlemishSynthesizer:
         if generator.random() < SOFTENED:
             softened = gaussian_blur(raw - target, float(generator.uniform(0.5, 1.6)))
             raw = np.clip(target + softened * (skin > 0)[..., None], 0.0, 1.0)
-        return BlemishPair(raw, target)
+        return raw, target
 
     def _draw_kept(self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator) -> None:
         config = self.config

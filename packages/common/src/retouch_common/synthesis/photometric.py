@@ -10,8 +10,8 @@ import numpy as np
 
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.filters import gaussian_blur, resize
+from retouch_common.synthesis.blemish_canvas import MELANIN, log_uniform
 
-SKIN_TONE = np.array([0.55, 0.85, 1.1], dtype=np.float32)  # optical density of melanin per channel
 DARKEST_SKIN = 0.13  # mean luminance, gamma-coded, down to which skin is darkened
 
 
@@ -34,7 +34,7 @@ def relight(
         if brightness is not None:
             deepest = np.clip(np.log(max(brightness, 1e-3) / DARKEST_SKIN) / 0.8, 0.0, 1.1)
             amount = float(generator.uniform(-0.3, deepest))
-        image *= np.exp(tone[..., None] * (SKIN_TONE * np.float32(-amount)))
+        image *= np.exp(tone[..., None] * (MELANIN * np.float32(-amount)))
     if generator.random() < 0.6:
         image *= light_field(tone.shape[0], tone.shape[1], generator, max(strength, 0.3))
     np.clip(image, 0.0, 1.0, out=image)
@@ -80,16 +80,15 @@ def colour_shift(generator: np.random.Generator, strength: float = 1.0) -> np.nd
 
 def light_field(height: int, width: int, generator: np.random.Generator, strength: float = 1.0) -> np.ndarray:
     """Draw uneven, perhaps coloured light, sometimes with the edge of a shadow: (H, W, 3) float32 factors around 1."""
-    field = np.zeros((height, width, 3), dtype=np.float32)
     rows, columns = _waves(height, generator), _waves(width, generator)
     amplitude = generator.exponential(0.16 * strength)
     tint = 1.0 + generator.normal(0.0, 0.25, 3)
     weights = generator.normal(0.0, amplitude, (rows.shape[1], columns.shape[1]))
-    field += (rows @ weights.astype(np.float32) @ columns.T)[..., None] * tint.astype(np.float32)
+    field = (rows @ weights.astype(np.float32) @ columns.T)[..., None] * tint.astype(np.float32)
     if generator.random() < 0.2 * strength:
         weights = generator.normal(0.0, 1.0, (rows.shape[1], columns.shape[1])).astype(np.float32)
         edge = rows @ weights @ columns.T
-        softness = np.exp(generator.uniform(np.log(2.0), np.log(60.0)))
+        softness = log_uniform(generator, 2.0, 60.0)
         shadow = 1.0 / (1.0 + np.exp(np.clip(-edge * np.float32(softness), -30.0, 30.0)))
         depth = generator.uniform(0.1, 0.8) * (1.0 + generator.normal(0.0, 0.15, 3))
         field -= shadow[..., None] * depth.astype(np.float32)
@@ -110,11 +109,7 @@ def resharpen(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Blur or sharpen an image a little."""
     sigma = float(generator.uniform(0.5, 1.8))
     amount = np.float32(generator.uniform(-1.2, 1.0))  # 1 is fully blurred, negative sharpens
-    soft = gaussian_blur(image, sigma)
-    soft -= image
-    soft *= amount
-    soft += image
-    return np.clip(soft, 0.0, 1.0)
+    return np.clip((gaussian_blur(image, sigma) - image) * amount + image, 0.0, 1.0)
 
 
 def resample(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -126,11 +121,7 @@ def resample(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 class NoiseBank:
-    """Sensor noise cut from fields that are generated once.
-
-    Args:
-        size: Rows and columns of the fields.
-    """
+    """Sensor noise cut from fields of ``size`` rows and columns that are generated once."""
 
     def __init__(self, size: int = 1024) -> None:
         generator = np.random.default_rng(1)
@@ -148,6 +139,6 @@ class NoiseBank:
         noise = field[y : y + height, x : x + width]
         if generator.random() < 0.4:
             noise = noise[..., :1]  # lightness only
-        sigma = np.float32(np.exp(generator.uniform(np.log(0.003), np.log(0.045))))
+        sigma = np.float32(log_uniform(generator, 0.003, 0.045))
         slope = np.float32(generator.uniform(-0.6, 0.6))
         return noise * (sigma * (1.0 + slope * (luminance(image)[..., None] * 2.0 - 1.0)))

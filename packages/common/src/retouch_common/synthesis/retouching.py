@@ -196,16 +196,9 @@ class Retouched:
 
 
 def random_recipe(
-    generator: np.random.Generator, config: RetouchConfig | None = None, *, operations: Sequence[str] | None = None
+    generator: np.random.Generator, config: RetouchConfig, *, operations: Sequence[str] | None = None
 ) -> RetouchRecipe:
-    """Draw operations, strengths, style and seed.
-
-    Args:
-        generator: Source of randomness.
-        config: Frequencies.
-        operations: Exactly these operations instead of random ones; ValueError for an unknown one.
-    """
-    config = config or RetouchConfig()
+    """Draw operations (or take exactly ``operations``; ValueError for an unknown one), strengths, style and seed."""
     if operations is None:
         count = int(generator.choice(5, p=config.counts))
         operations = [OPERATIONS[i] for i in generator.permutation(4)[:count]]

@@ -84,7 +84,7 @@ def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     clean = portrait.clean.astype(np.float32) / 255
     while True:
-        raw = _levels(synthesizer(clean, portrait.skin, generator=generator, scale=portrait.scale).raw)
+        raw = _levels(synthesizer(clean, portrait.skin, generator=generator, scale=portrait.scale)[0])
         if visible(raw, portrait.clean).mean() >= MIN_SHARE:
             return raw
 
