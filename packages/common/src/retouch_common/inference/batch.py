@@ -18,7 +18,7 @@ from retouch_common.photo.raw_files import RAW_SUFFIXES
 from retouch_common.progress import progress_bar
 
 if TYPE_CHECKING:
-    from retouch_common.photo.stripping import Strip
+    from retouch_common.photo.outgoing import Strip
 
 P = TypeVar("P")
 

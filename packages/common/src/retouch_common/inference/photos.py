@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from retouch_common.faces.alignment import FaceSquare
     from retouch_common.inference.regions import Box
     from retouch_common.photo.io import Photo
-    from retouch_common.photo.stripping import Strip
+    from retouch_common.photo.outgoing import Strip
     from retouch_common.photo.xmp import Edit
 
 _NOT_RECORDED = (

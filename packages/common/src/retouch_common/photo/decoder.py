@@ -18,7 +18,6 @@ from retouch_common.photo.decoding import Decoding, check_jpeg
 from retouch_common.photo.exif import ORIENTATION, Exif
 from retouch_common.photo.formats import Format
 from retouch_common.photo.jpeg_source import end_of_picture
-from retouch_common.photo.metadata import orientation
 from retouch_common.photo.png_chunks import damage_of, read_chunks
 from retouch_common.photo.rows import RowReader
 from retouch_common.photo.sources import blocks
@@ -33,8 +32,8 @@ _IN_MEMORY_BYTES = 100_000_000
 class Decoder:
     """Decoder of a photo's file; ``name`` stands in messages instead of ``path``.
 
-    ``header`` is the photo as stored, for its header only; ``turned`` says whether rows of the upright photo differ
-    from rows of the file.
+    ``header`` is the photo as stored, for its header only, and ``orientation`` EXIF's, 1 (upright) to 8; ``turned`` says
+    whether rows of the upright photo differ from rows of the file.
 
     Raises:
         ValueError: If the header is damaged, or there are several pages or frames.
@@ -60,8 +59,8 @@ class Decoder:
         if pages > 1:
             what = "pages" if format.name == "TIFF" else "frames"
             raise ValueError(f"{self._name}: holds {pages} {what}; only still photographs of one page are supported")
-        self._orientation = orientation(self.header)
-        self.turned = self._orientation > 2
+        self.orientation = self.header.get("orientation") if self.header.get_typeof("orientation") else 1
+        self.turned = self.orientation > 2
         self._checked = False
         self._decoded: pyvips.Image | None = None
         self._scratch: ScratchDirectory | None = None
@@ -139,7 +138,7 @@ class Decoder:
                 with scratch_output(self._name):
                     save_tiff(decoding.image, file, tile=True, bigtiff=True, keep="none")
                 image = pyvips.Image.tiffload(os.fsencode(file)).copy()
-                image.set_type(pyvips.GValue.gint_type, "orientation", self._orientation)
+                image.set_type(pyvips.GValue.gint_type, "orientation", self.orientation)
             decoding.finish()
             self._decoded = image
         return self._decoded.autorot()

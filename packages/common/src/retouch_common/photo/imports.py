@@ -18,12 +18,11 @@ from retouch_common.photo.cicp import cicp_profile
 from retouch_common.photo.damage import DamageError
 from retouch_common.photo.exif import Exif
 from retouch_common.photo.formats import FORMATS, Format
-from retouch_common.photo.image_resources import split_resources
 from retouch_common.photo.limits import refuse_large
-from retouch_common.photo.metadata import Metadata
+from retouch_common.photo.metadata import MALFORMED_EXIF, Metadata
 from retouch_common.photo.pixels import image_from_array
 from retouch_common.photo.raw_files import RENDERED_TAGS
-from retouch_common.photo.tiff_exif import MALFORMED, losses_in_tiff, read_tiff_tags
+from retouch_common.photo.tiff_exif import losses_in_tiff, read_tiff_tags
 from retouch_common.photo.writing import write_file
 
 
@@ -55,7 +54,7 @@ def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) ->
             losses = (*metadata.losses, *losses_in_tiff(exif.data))
             metadata = replace(metadata, exif=exif.updated(width, height), resolution=resolution, losses=losses)
         except DamageError:
-            metadata = replace(metadata, exif=None, losses=(*metadata.losses, MALFORMED))
+            metadata = replace(metadata, exif=None, losses=(*metadata.losses, MALFORMED_EXIF))
     space = {1: ("b-w", "grey16"), 2: ("b-w", "grey16")}.get(bands, ("srgb", "rgb16"))[levels.itemsize - 1]
     target = folder / "photo.tif"
     options = {"compression": "none", "bigtiff": levels.nbytes > 3_500_000_000}
@@ -122,16 +121,7 @@ def _read_raw(path: Path, format: Format, max_pixels: int | None, folder: Path) 
     except rawpy.LibRawError as error:
         why = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         raise ValueError(f"{path}: is {format.description} that libraw cannot read: {why}") from error
-    found = read_tiff_tags(path, RENDERED_TAGS)
-    iptc, resources = split_resources(found.resources)
-    return levels, Metadata(
-        exif=found.exif,
-        xmp=found.xmp,
-        iptc=found.iptc or iptc,
-        resources=resources,
-        resolution=found.resolution,
-        losses=found.losses,
-    )
+    return levels, replace(read_tiff_tags(path, RENDERED_TAGS), extra_samples=None)
 
 
 _READERS: dict[str, Callable[[Path, Format, int | None, Path], tuple[np.ndarray | Path, Metadata]]] = {

@@ -33,13 +33,14 @@ from retouch_common.photo.formats import Format, format_for_output, is_lossless_
 from retouch_common.photo.imports import convert
 from retouch_common.photo.jpeg_header import MAX_PROFILE
 from retouch_common.photo.limits import MAX_PIXELS, MIN_SIDE, refuse_large
-from retouch_common.photo.metadata import UNUSED_PROFILE, orientation, outgoing_metadata, read_metadata
+from retouch_common.photo.metadata import UNUSED_PROFILE
+from retouch_common.photo.outgoing import Strip, outgoing_metadata, stripped
 from retouch_common.photo.pixels import Layout
+from retouch_common.photo.reading import read_metadata
 from retouch_common.photo.reduction import Reduction
 from retouch_common.photo.rows import RowReader
 from retouch_common.photo.sink import atomic_image_output, stream_rows
 from retouch_common.photo.sources import blocks
-from retouch_common.photo.stripping import Strip, stripped
 from retouch_common.photo.writing import write_file
 from retouch_common.photo.xmp import Edit
 
@@ -83,7 +84,6 @@ class Photo:
         self._file = Decoder(file, stored, self.path)
         with self._file.reading():
             header = self._file.header
-            self._orientation = orientation(header)
             try:
                 metadata = read_metadata(file, stored, header)
                 header = header.autorot()
@@ -312,7 +312,7 @@ class Photo:
                 target,
                 width=self.width,
                 height=self.height,
-                orientation=self._orientation,
+                orientation=self._file.orientation,
                 edit=edit,
             )
         with atomic_image_output(path) as temporary:

@@ -12,18 +12,19 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pyvips
 
 from retouch_common.photo.content_credentials import CREDENTIALS
 from retouch_common.photo.damage import DamageError
+from retouch_common.photo.image_resources import split_resources
 from retouch_common.photo.jpeg_source import MAX_SEGMENTS, end_of_picture
+from retouch_common.photo.metadata import Metadata
 
 EXIF, XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 ICC, MPF, _ISO_GAIN_MAP = b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
 PHOTOSHOP = b"Photoshop 3.0\0"
-APP0, APP1, APP2, _APP11, APP13, _APP14, COM, _SOS = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE, 0xDA
+APP0, APP1, APP2, _APP11, APP13, _APP14, _APP15, COM, _SOS = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xEF, 0xFE, 0xDA
 MAX_DATA = 65533  # bytes of a segment's data
 _ULTRA_HDR = b"http://ns.adobe.com/hdr-gain-map/1.0/"
 _GAIN_MAP_XMP = (_ULTRA_HDR, b"urn:com:apple:photo:2020:aux:hdrgainmap")
@@ -31,45 +32,42 @@ MP_ENTRIES = 0xB002
 _MAX_IMAGES = 64  # of an index
 
 
-@dataclass
-class JpegSegments:
-    """Segments of a JPEG file.
-
-    Attributes:
-        exif: EXIF block, None if missing.
-        xmp: XMP packet, None if missing.
-        resources: Photoshop's image resources, empty if missing.
-        comments: Comments.
-        density: Resolution in pixels per millimetre, None if not stated.
-        gain_map: The JPEG image of a gain map, None if missing.
-        iso_gain_map: Segment that announces a gain map of ISO 21496-1, None if missing.
-        losses: What else there is.
-    """
-
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    resources: bytearray = field(default_factory=bytearray)
-    comments: list[bytes] = field(default_factory=list)
-    density: tuple[float, float] | None = None
-    gain_map: bytes | None = None
-    iso_gain_map: bytes | None = None
-    losses: list[str] = field(default_factory=list)
-
-
-def read_segments(path: str | os.PathLike[str]) -> JpegSegments:
-    """Read the segments of a JPEG file; what is damaged is left out."""
+def read_segments(path: str | os.PathLike[str]) -> Metadata:
+    """Read the metadata of a JPEG file's segments and the images that follow; what is damaged is left out."""
+    kept: dict[str, bytes] = {}
+    comments: list[bytes] = []
+    resources = bytearray()
+    density = index = None
+    others: set[str] = set()
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        found = JpegSegments()
-        others: set[str] = set()
-        index = None
         for at, marker, content in _segments(data):
             if content.startswith(MPF):
                 index = at + 4 + len(MPF), content[len(MPF) :]
-            elif (other := _store(found, marker, content)) is not None:
-                others.add(other)
-        found.losses += sorted(others)
-        _read_following_images(found, data, index)
-        return found
+            elif marker == COM:
+                comments.append(content)
+            elif marker == APP0 and content.startswith(b"JFIF\0") and len(content) >= 12:
+                density = _density(content)
+            elif marker == APP1 and content.startswith(EXIF) and "exif" not in kept:
+                kept["exif"] = content[len(EXIF) :]
+            elif marker == APP1 and content.startswith(XMP) and "xmp" not in kept:
+                kept["xmp"] = content[len(XMP) :]
+            elif marker == APP2 and content.startswith(_ISO_GAIN_MAP):
+                kept["iso_gain_map"] = content
+            elif marker == APP13 and content.startswith(PHOTOSHOP):
+                resources += content[len(PHOTOSHOP) :]
+            elif APP1 <= marker <= _APP15 and marker != _APP14 and not content.startswith(ICC):
+                others.add(_name(marker, content))
+        gain_map, following = _read_following_images(data, index)
+    iptc, other_resources = split_resources(bytes(resources))
+    return Metadata(
+        **kept,
+        iptc=iptc,
+        resources=other_resources,
+        resolution=density,
+        comments=comments,
+        gain_map=gain_map,
+        losses=(*sorted(others), *following),
+    )
 
 
 def _segments(data: bytes | mmap.mmap) -> Iterator[tuple[int, int, bytes]]:
@@ -86,42 +84,32 @@ def _segments(data: bytes | mmap.mmap) -> Iterator[tuple[int, int, bytes]]:
         at += 2 + length
 
 
-def _store(found: JpegSegments, marker: int, content: bytes) -> str | None:
-    """Keep a segment; return a name of it if it is not kept."""
-    if marker == COM:
-        found.comments.append(content)
-    elif marker == APP0 and content.startswith(b"JFIF\0") and len(content) >= 12:
-        unit, across, down = struct.unpack_from(">BHH", content, 7)
-        per_mm = {1: 1 / 25.4, 2: 1 / 10}.get(unit)
-        found.density = (across * per_mm, down * per_mm) if per_mm and across and down else None
-    elif marker == APP1 and content.startswith(EXIF) and found.exif is None:
-        found.exif = content[len(EXIF) :]
-    elif marker == APP1 and content.startswith(XMP):
-        if found.xmp is not None:
-            return "further XMP"
-        found.xmp = content[len(XMP) :]
-    elif marker == APP1 and content.startswith(_EXTENDED):
-        return "extended XMP"
-    elif marker == APP2 and content.startswith(_ISO_GAIN_MAP):
-        found.iso_gain_map = content
-    elif marker == APP13 and content.startswith(PHOTOSHOP):
-        found.resources += content[len(PHOTOSHOP) :]
-    elif marker == _APP11 and content.startswith(b"JP"):
+def _density(jfif: bytes) -> tuple[float, float] | None:
+    unit, across, down = struct.unpack_from(">BHH", jfif, 7)
+    per_mm = {1: 1 / 25.4, 2: 1 / 10}.get(unit)
+    return (across * per_mm, down * per_mm) if per_mm and across and down else None
+
+
+def _name(marker: int, content: bytes) -> str:
+    """Return the name of a segment that is not kept, for messages."""
+    if marker == APP1 and content.startswith((XMP, _EXTENDED)):
+        return "further XMP" if content.startswith(XMP) else "extended XMP"
+    if marker == _APP11 and content.startswith(b"JP"):
         return CREDENTIALS
-    elif 0xE1 <= marker <= 0xEF and marker != _APP14 and not content.startswith(ICC):
-        name = content[:16].split(b"\0")[0]
-        return f"segment APP{marker - APP0}" + (f" {name.decode()!r}" if name.isascii() and name.strip() else "")
-    return None
+    name = content[:16].split(b"\0")[0]
+    return f"segment APP{marker - APP0}" + (f" {name.decode()!r}" if name.isascii() and name.strip() else "")
 
 
-def _read_following_images(found: JpegSegments, data: mmap.mmap, index: tuple[int, bytes] | None) -> None:
+def _read_following_images(data: mmap.mmap, index: tuple[int, bytes] | None) -> tuple[bytes | None, list[str]]:
+    """Return the gain map that follows the image, None if there is none, and names of what else does."""
     try:
         end = end_of_picture(data) + 2
     except DamageError:
-        return  # reported when the image is decoded
+        return None, []  # reported when the image is decoded
     places = _indexed_images(*index) if index else []
     if not places and (start := data.find(b"\xff\xd8\xff", end)) >= 0:
         places = [(start, len(data) - start)]
+    gain_map = None
     other = 0
     last = end
     for start, length in places:
@@ -129,14 +117,16 @@ def _read_following_images(found: JpegSegments, data: mmap.mmap, index: tuple[in
             continue
         last = max(last, start + length)
         image = data[start : start + length]
-        if found.gain_map is None and is_gain_map(image):
-            found.gain_map = image
+        if gain_map is None and is_gain_map(image):
+            gain_map = image
         else:
             other += 1
+    losses = []
     if other:
-        found.losses.append(f"{other} further image{'s' if other > 1 else ''} (previews, other views or a depth map)")
+        losses.append(f"{other} further image{'s' if other > 1 else ''} (previews, other views or a depth map)")
     if data[last:].strip(b"\0"):
-        found.losses.append("data after the image (a motion photo's video, or a maker's own)")
+        losses.append("data after the image (a motion photo's video, or a maker's own)")
+    return gain_map, losses
 
 
 def _indexed_images(base: int, content: bytes) -> list[tuple[int, int]]:

@@ -14,15 +14,15 @@ import io
 import os
 import struct
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from retouch_common.errors import joined
 from retouch_common.photo.content_credentials import CREDENTIALS
 from retouch_common.photo.damage import DamageError
 from retouch_common.photo.exif import resolution_of
+from retouch_common.photo.image_resources import split_resources
+from retouch_common.photo.metadata import MALFORMED_EXIF, Metadata
 from retouch_common.photo.tiff_structure import Entry, Tiff, swapped
 
-MALFORMED = "EXIF (malformed)"  # in messages
 _UNREADABLE = "metadata outside a readable TIFF structure"
 _LONG, _IFD8 = 4, 18  # the latter in BigTIFF only, and not read by all programs
 _EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
@@ -39,30 +39,7 @@ _STRUCTURE = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class TiffTags:
-    """What a TIFF file's first directory holds besides the image; None or empty where missing.
-
-    Attributes:
-        exif: EXIF block, without the "Exif" header.
-        xmp: XMP packet.
-        iptc: IPTC-IIM records.
-        resources: Photoshop's image resources.
-        resolution: Pixels per millimetre across and down.
-        extra_samples: Meaning of the channels after the colours.
-        losses: What else there is.
-    """
-
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    iptc: bytes | None = None
-    resources: bytes = b""
-    resolution: tuple[float, float] | None = None
-    extra_samples: Entry | None = None
-    losses: tuple[str, ...] = ()
-
-
-def read_tiff_tags(path: str | os.PathLike[str], rendered: Collection[int] = ()) -> TiffTags:
+def read_tiff_tags(path: str | os.PathLike[str], rendered: Collection[int] = ()) -> Metadata:
     """Read the metadata of a TIFF or BigTIFF file; damaged parts count as missing.
 
     Args:
@@ -76,19 +53,20 @@ def read_tiff_tags(path: str | os.PathLike[str], rendered: Collection[int] = ())
             tags = {tiff.tag(record) for record in tiff.records(tiff.first)}.difference(rendered)
             entries = tiff.entries(tiff.first, {_UNIT, *_RESOLUTIONS, _EXTRA_SAMPLES, _XMP, _IPTC, _RESOURCES})
     except ValueError:
-        return TiffTags(exif, losses=(_UNREADABLE if exif is None else f"{_UNREADABLE} besides EXIF",))
-    losses = [] if complete else [MALFORMED]
+        return Metadata(exif=exif, losses=(_UNREADABLE if exif is None else f"{_UNREADABLE} besides EXIF",))
+    losses = [] if complete else [MALFORMED_EXIF]
     iptc = entries[_IPTC].value if _IPTC in entries else None
     if iptc and entries[_IPTC].type == _LONG and not iptc.startswith(b"\x1c"):
         iptc = swapped(iptc, _LONG, ">")  # bytes, whatever the type says
+    own_iptc, resources = split_resources(entries[_RESOURCES].value if _RESOURCES in entries else b"")
     losses += ["sub-images (such as smaller versions)"] if _SUB_IMAGES in tags else []
     losses += [CREDENTIALS] if _C2PA in tags else []
     losses += _named(tags - {_SUB_IMAGES, _C2PA})
-    return TiffTags(
+    return Metadata(
         exif=exif,
         xmp=entries[_XMP].value if _XMP in entries else None,
-        iptc=iptc,
-        resources=entries[_RESOURCES].value if _RESOURCES in entries else b"",
+        iptc=iptc or own_iptc,
+        resources=resources,
         resolution=resolution_of(entries),
         extra_samples=entries.get(_EXTRA_SAMPLES),
         losses=tuple(losses),
@@ -138,8 +116,8 @@ def losses_in_tiff(exif: bytes) -> list[str]:
         tiff = Tiff(io.BytesIO(exif))
         complete, tags = _parts(tiff)[1], {tiff.tag(record) for record in tiff.records(tiff.first)}
     except DamageError:
-        return [MALFORMED]
-    return ([] if complete else [MALFORMED]) + _named(tags)
+        return [MALFORMED_EXIF]
+    return ([] if complete else [MALFORMED_EXIF]) + _named(tags)
 
 
 def _named(tags: Collection[int]) -> list[str]:
