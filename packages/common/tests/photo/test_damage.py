@@ -16,6 +16,7 @@ from PIL import Image
 from retouch_common.inference.batch import Job, run_jobs
 from retouch_common.photo.damage import reason
 from retouch_common.photo.io import Photo
+from retouch_common.photo.jpeg_segments import read_segments
 from retouch_common.photo.png_chunks import chunk
 
 from ..conftest import smooth_pixels, write_photo
@@ -221,11 +222,14 @@ def test_what_follows_a_jpeg_picture_is_not_its_damage(retouched, kind):
 
 
 @pytest.mark.parametrize("kind", JPEGS)
-def test_fill_bytes_before_the_end_marker_of_a_jpeg_are_no_damage(retouched, kind):
+def test_fill_bytes_before_the_end_marker_of_a_jpeg_are_no_damage_and_no_loss(retouched, kind, tmp_path):
     data = encoded(kind)
     truth = retouched(kind, data)
     assert data.endswith(b"\xff\xd9")
-    np.testing.assert_array_equal(retouched(kind, data[:-2] + b"\xff\xff\xff\xd9"), truth)
+    filled = data[:-2] + b"\xff\xff\xff\xd9"
+    np.testing.assert_array_equal(retouched(kind, filled), truth)
+    (tmp_path / "filled.jpg").write_bytes(filled)
+    assert read_segments(tmp_path / "filled.jpg").losses == ()
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 33), (121, 99), (128, 128), (300, 1000)])
@@ -254,6 +258,14 @@ def test_damage_found_at_the_end_leaves_no_output(tmp_path):
             attempt(Photo.open(tmp_path / "a.jpg"))
         assert [entry.name for entry in tmp_path.iterdir()] == ["a.jpg"]
         assert (tmp_path / "a.jpg").read_bytes() == before
+
+
+def test_damage_found_at_the_end_is_found_again(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encoded("jpeg-baseline")[:-12] + b"\xff\xd9")
+    photo = Photo.open(tmp_path / "a.jpg")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"a.jpg: cannot be read"):
+            photo.read_rows(photo.height - 8, photo.height)
 
 
 def test_warnings_of_the_decoder_stay_off_the_terminal(retouched, caplog):

@@ -32,8 +32,8 @@ _IN_MEMORY_BYTES = 100_000_000
 class Decoder:
     """Decoder of a photo's file; ``name`` stands in messages instead of ``path``.
 
-    ``header`` is the photo as stored, for its header only, and ``orientation`` EXIF's, 1 (upright) to 8; ``turned`` says
-    whether rows of the upright photo differ from rows of the file.
+    ``header`` is the photo as stored, for its header only, and ``orientation`` that of EXIF, 1 (upright) to 8;
+    ``turned`` says whether rows of the upright photo differ from rows of the file.
 
     Raises:
         ValueError: If the header is damaged, or there are several pages or frames.

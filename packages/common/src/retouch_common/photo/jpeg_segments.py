@@ -103,7 +103,7 @@ def _name(marker: int, content: bytes) -> str:
 def _read_following_images(data: mmap.mmap, index: tuple[int, bytes] | None) -> tuple[bytes | None, list[str]]:
     """Return the gain map that follows the image, None if there is none, and names of what else does."""
     try:
-        end = end_of_picture(data) + 2
+        end = data.find(b"\xd9", end_of_picture(data)) + 1  # after fill bytes
     except DamageError:
         return None, []  # reported when the image is decoded
     places = _indexed_images(*index) if index else []

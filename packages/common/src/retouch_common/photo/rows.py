@@ -31,7 +31,7 @@ class RowReader:
             DamageError: If the last row was decoded and the file turns out to be damaged.
             pyvips.Error: If the file is damaged further up.
         """
-        window = self._window
+        window, self._window = self._window, None  # after damage the next request starts again
         if window is None or y0 < self._top:
             self._region = None
             self._decoding = self._decode()
@@ -44,11 +44,12 @@ class RowReader:
         if y1 > bottom:
             parts.append(self._next(max(y0, bottom), y1))
         rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if y1 >= bottom:
-            self._top, self._window = y0, rows
         if self._decoding is not None and y1 == self._decoding.image.height:
             decoding, self._decoding, self._region = self._decoding, None, None
             decoding.finish()
+        if y1 >= bottom:
+            self._top, window = y0, rows
+        self._window = window
         return rows
 
     def _next(self, y0: int, y1: int) -> np.ndarray:
