@@ -129,6 +129,8 @@ def load_certificate(path: Path) -> Certificate:
         OSError: If the file cannot be read.
         ValueError: If the extra is missing, or nothing can be signed with the certificate.
     """
+    import pyvips
+
     try:
         import c2pa
         from cryptography import x509
@@ -154,7 +156,8 @@ def load_certificate(path: Path) -> Certificate:
         key=key.private_bytes(pem, pkcs8, serialization.NoEncryption()),
     )
     try:
-        _builder(_TEST_MANIFEST).sign(_signer(certificate), "image/png", io.BytesIO(_small_png()), io.BytesIO())
+        png = pyvips.Image.black(1, 1).pngsave_buffer()
+        _builder(_TEST_MANIFEST).sign(_signer(certificate), "image/png", io.BytesIO(png), io.BytesIO())
     except c2pa.C2paError as error:
         raise ValueError(f"{path}: cannot be used to sign: {_line(error)}") from error
     return certificate
@@ -321,9 +324,3 @@ def _algorithm(key: Any, path: Path) -> str:
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in curves:
         return curves[key.curve.name]
     raise ValueError(f"{path}: its key must be ECDSA (P-256, P-384, P-521), RSA or Ed25519")
-
-
-def _small_png() -> bytes:
-    import pyvips
-
-    return bytes(pyvips.Image.black(1, 1).pngsave_buffer())

@@ -97,6 +97,7 @@ class _Collector(logging.Filter):
 
     @contextlib.contextmanager
     def collected(self) -> Iterator[list[str]]:
+        """Collect the warnings of libvips in this thread in a list."""
         messages: list[str] = []
         self._thread.messages = messages
         try:
@@ -106,11 +107,7 @@ class _Collector(logging.Filter):
 
 
 _COLLECTOR = _Collector()
+decoder_warnings = _COLLECTOR.collected
 _LOGGER = logging.getLogger("pyvips")
 _LOGGER.setLevel(logging.WARNING)  # a higher level would hide damage
 _LOGGER.addFilter(_COLLECTOR)
-
-
-def decoder_warnings() -> contextlib.AbstractContextManager[list[str]]:
-    """Return a context that collects the warnings of libvips in this thread in a list."""
-    return _COLLECTOR.collected()

@@ -130,7 +130,9 @@ class Decoder:
         """
         if self._decoded is None:
             decoding = self.decode()
-            if _num_bytes(self.header) <= _IN_MEMORY_BYTES:
+            header = self.header
+            num_bytes = header.width * header.height * header.bands * (1 if header.format == "uchar" else 2)
+            if num_bytes <= _IN_MEMORY_BYTES:
                 image = decoding.image.copy_memory()
             else:
                 self._scratch = ScratchDirectory("retouch-")
@@ -174,7 +176,3 @@ def _png_orientation(path: Path) -> int:
         return 1
     value = int.from_bytes((entry or b"\1")[:2], "little")
     return value if 1 <= value <= 8 else 1
-
-
-def _num_bytes(image: pyvips.Image) -> int:
-    return image.width * image.height * image.bands * (1 if image.format == "uchar" else 2)

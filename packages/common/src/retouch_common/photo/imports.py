@@ -6,7 +6,6 @@ and IPTC are kept where the file has the structure of a TIFF file (DNG, NEF, ARW
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,8 +36,14 @@ def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) ->
         OSError: If the folder cannot be written to.
         ValueError: If the extra is missing, or the file is damaged or has more than ``max_pixels``.
     """
+    limit = format.limit(max_pixels)
     try:
-        levels, metadata = _READERS[format.name](path, format, max_pixels, folder)
+        if format.name == "JPEG XL":
+            levels, metadata = jpegxl.decode(path, folder, limit)
+        elif format.name == "HEIC":
+            levels, metadata = _read_heif(path, format, limit)
+        else:
+            levels, metadata = _read_raw(path, format, limit)
     except ImportError as error:
         install = f"pip install 'retouch-common[{format.extra}]'"
         raise ValueError(f"{path}: is {format.description}, which needs an extra: {install}; or convert it") from error
@@ -62,7 +67,7 @@ def convert(path: Path, format: Format, folder: Path, max_pixels: int | None) ->
     return target, FORMATS["TIFF"], metadata.losses
 
 
-def _read_heif(path: Path, format: Format, max_pixels: int | None, folder: Path) -> tuple[np.ndarray, Metadata]:
+def _read_heif(path: Path, format: Format, limit: int | None) -> tuple[np.ndarray, Metadata]:
     import pillow_heif
 
     damage = (OSError, RuntimeError, EOFError, SyntaxError, ValueError)  # what pillow-heif raises
@@ -76,7 +81,7 @@ def _read_heif(path: Path, format: Format, max_pixels: int | None, folder: Path)
     if len(image) > 1:
         raise ValueError(f"{path}: holds {len(image)} images; only still photographs of one image are supported")
     width, height = image.size
-    refuse_large(path, format.name, width, height, format.limit(max_pixels))
+    refuse_large(path, format.name, width, height, limit)
     try:
         levels = np.asarray(image)
     except damage as error:
@@ -98,18 +103,12 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path}: cannot be read, it is damaged or cut off: {' '.join(str(error).split())}")
 
 
-def _read_jpegxl(
-    path: Path, format: Format, max_pixels: int | None, folder: Path
-) -> tuple[np.ndarray | Path, Metadata]:
-    return jpegxl.decode(path, folder, format.limit(max_pixels))
-
-
-def _read_raw(path: Path, format: Format, max_pixels: int | None, folder: Path) -> tuple[np.ndarray, Metadata]:
+def _read_raw(path: Path, format: Format, limit: int | None) -> tuple[np.ndarray, Metadata]:
     import rawpy
 
     try:
         with rawpy.imread(str(path)) as raw:
-            refuse_large(path, format.name, raw.sizes.width, raw.sizes.height, format.limit(max_pixels))
+            refuse_large(path, format.name, raw.sizes.width, raw.sizes.height, limit)
             black, white = max(raw.black_level_per_channel), raw.white_level
             if black >= white:  # libraw renders that as black, with random pixels
                 raise ValueError(
@@ -122,10 +121,3 @@ def _read_raw(path: Path, format: Format, max_pixels: int | None, folder: Path) 
         why = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         raise ValueError(f"{path}: is {format.description} that libraw cannot read: {why}") from error
     return levels, replace(read_tiff_tags(path, RENDERED_TAGS), extra_samples=None)
-
-
-_READERS: dict[str, Callable[[Path, Format, int | None, Path], tuple[np.ndarray | Path, Metadata]]] = {
-    "HEIC": _read_heif,
-    "JPEG XL": _read_jpegxl,
-    "camera raw": _read_raw,
-}

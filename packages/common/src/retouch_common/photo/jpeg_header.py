@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
 
 from retouch_common.photo.image_resources import join_resources
 from retouch_common.photo.jpeg_segments import (
@@ -80,27 +79,3 @@ def append_gain_map(path: str | os.PathLike[str], gain_map: bytes, header_size: 
         at = 2 + header_size - index_size
         file.seek(at)
         file.write(_mpf_index(size, len(gain_map), size - at))
-
-
-class SegmentInserter:
-    """Filter of a JPEG file's bytes that adds segments after its first marker.
-
-    Args:
-        write: Receives the filtered bytes.
-        segments: Packed segments to add.
-    """
-
-    def __init__(self, write: Callable[[bytes], object], segments: bytes) -> None:
-        self._write = write
-        self._segments = segments
-        self._head: bytes | None = b""
-
-    def __call__(self, data: bytes) -> None:
-        """Pass on bytes of the file."""
-        if self._head is not None:
-            self._head += data
-            if len(self._head) < 2:
-                return
-            data = self._head[:2] + self._segments + self._head[2:]
-            self._head = None
-        self._write(data)

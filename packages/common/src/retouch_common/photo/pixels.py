@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import pyvips
 
+from retouch_common.photo.colour import luminance
+
 Kind = Literal["grey", "rgb", "cmyk"]
 
 _KINDS: dict[str, Kind] = {
@@ -28,7 +30,6 @@ _COLOUR_BANDS = {"grey": 1, "rgb": 3, "cmyk": 4}
 _PROFILE_SPACES = {"grey": b"GRAY", "rgb": b"RGB ", "cmyk": b"CMYK"}
 _SAME_LEVELS = 1.5 / 255  # largest difference to sRGB that a profile may make and still count as sRGB
 _FIT_STEPS, _FIT_PROBE = 4, 6 / 255  # of CMYK; the probe is a difference in ink
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 VIPS_FORMATS: dict[np.dtype[Any], str] = {np.dtype(np.uint8): "uchar", np.dtype(np.uint16): "ushort"}
 
 
@@ -131,7 +132,7 @@ class Layout:
         if self.is_converted:
             change = self._separate(after).astype(np.int32) - self._separate(before[changed][None])
         else:
-            change = (after.astype(np.float32) - before[changed][None]) @ _LUMA[:, None]
+            change = luminance(after.astype(np.float32) - before[changed][None])[..., None]
         moved = self._add_change(colours, change)
         result[changed, : self.colour_bands] = (self._match_inks(moved, after) if self.kind == "cmyk" else moved)[0]
         return result

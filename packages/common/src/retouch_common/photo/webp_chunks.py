@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from retouch_common.photo.content_credentials import CREDENTIALS
 from retouch_common.photo.damage import DamageError
+from retouch_common.photo.metadata import Metadata
 
 _KNOWN = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "}
 _C2PA = b"C2PA"
@@ -50,17 +51,9 @@ def read_unknown(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def with_metadata(
-    file: bytes,
-    width: int,
-    height: int,
-    *,
-    alpha: bool,
-    profile: bytes | None = None,
-    exif: bytes | None = None,
-    xmp: bytes | None = None,
-) -> bytes:
-    """Return a still WebP file of an image without metadata with ICC profile, EXIF block and XMP packet."""
+def with_metadata(file: bytes, width: int, height: int, alpha: bool, metadata: Metadata) -> bytes:
+    """Return a still WebP file without metadata with ICC profile, EXIF block and XMP packet."""
+    profile, exif, xmp = metadata.profile, metadata.exif, metadata.xmp
     if profile is None and exif is None and xmp is None:
         return file
     stream = io.BytesIO(file)

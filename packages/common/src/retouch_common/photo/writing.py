@@ -15,7 +15,7 @@ from retouch_common.photo.avif_boxes import replace_items
 from retouch_common.photo.exif import IMAGE_RESOURCES, IPTC, RESOLUTION_UNIT, bytes_entry, resolution_entries
 from retouch_common.photo.formats import Format
 from retouch_common.photo.image_resources import join_resources
-from retouch_common.photo.jpeg_header import SegmentInserter, append_gain_map, pack_header
+from retouch_common.photo.jpeg_header import append_gain_map, pack_header
 from retouch_common.photo.metadata import Metadata
 from retouch_common.photo.png_chunks import XMP_KEYWORD, ChunkInserter, chunk, raw_profile
 from retouch_common.photo.tiff_exif import append_tiff_tags
@@ -25,6 +25,7 @@ from retouch_common.photo.webp_chunks import with_metadata
 _PLACEHOLDER = "x (x, ASCII, 2 components, 2 bytes)"
 _BYTE, _SHORT = 1, 3
 _XMP_TAG = 700
+_KEEP_EXIF, _KEEP_XMP, _KEEP_ICC = 1, 2, 8  # libvips' VipsForeignKeep
 
 
 def write_file(image: pyvips.Image, path: Path, target: Format, options: dict[str, Any], metadata: Metadata) -> None:
@@ -59,8 +60,12 @@ def save_tiff(image: pyvips.Image, path: Path, **options: Any) -> None:
 
 def _write_jpeg(image: pyvips.Image, path: Path, options: dict[str, Any], metadata: Metadata) -> None:
     header = pack_header(metadata, jfif=image.interpretation != "cmyk")
-    with open(path, "wb") as file, _target(SegmentInserter(file.write, header)) as target:
-        image.jpegsave_target(target, keep="none", **options)
+    with open(path, "wb") as file:
+        file.seek(len(header))
+        with _target(file.write) as target:
+            image.jpegsave_target(target, keep="none", **options)
+        file.seek(0)
+        file.write(b"\xff\xd8" + header)  # over the start marker that libvips wrote
     if metadata.gain_map is not None:
         append_gain_map(path, metadata.gain_map, len(header))
 
@@ -99,32 +104,22 @@ def _write_tiff(image: pyvips.Image, path: Path, options: dict[str, Any], metada
 
 
 def _write_webp(image: pyvips.Image, path: Path, options: dict[str, Any], metadata: Metadata) -> None:
-    data = with_metadata(
-        image.webpsave_buffer(keep="none", **options),
-        image.width,
-        image.height,
-        alpha=image.hasalpha(),
-        profile=metadata.profile,
-        exif=metadata.exif,
-        xmp=metadata.xmp,
-    )
-    with open(path, "wb") as file:
-        file.write(data)
+    data = image.webpsave_buffer(keep="none", **options)
+    path.write_bytes(with_metadata(data, image.width, image.height, image.hasalpha(), metadata))
 
 
 def _write_avif(image: pyvips.Image, path: Path, options: dict[str, Any], metadata: Metadata) -> None:
-    keep = {"icc"}
+    keep = _KEEP_ICC
     if metadata.exif is not None:
         image.set_type(pyvips.GValue.gstr_type, "exif-ifd0-Make", _PLACEHOLDER)
-        keep.add("exif")
+        keep |= _KEEP_EXIF
     if metadata.xmp is not None:
         image.set_type(pyvips.GValue.blob_type, "xmp-data", b"x")
-        keep.add("xmp")
-    image.heifsave(os.fsencode(path), keep=sum(_KEEP[name] for name in keep), **options)
+        keep |= _KEEP_XMP
+    image.heifsave(os.fsencode(path), keep=keep, **options)
     replace_items(path, metadata.exif, metadata.xmp)
 
 
-_KEEP = {"exif": 1, "xmp": 2, "icc": 8}  # libvips' VipsForeignKeep
 _WRITERS: dict[str, Callable[[pyvips.Image, Path, dict[str, Any], Metadata], None]] = {
     "JPEG": _write_jpeg,
     "PNG": _write_png,
