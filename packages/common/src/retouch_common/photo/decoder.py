@@ -14,7 +14,7 @@ import pyvips
 from retouch_common.files import ScratchDirectory, scratch_output
 from retouch_common.photo.avif_boxes import read_properties
 from retouch_common.photo.damage import DamageError, messages
-from retouch_common.photo.decoding import Decoding, check_jpeg
+from retouch_common.photo.decoding import Decoding
 from retouch_common.photo.exif import ORIENTATION, Exif
 from retouch_common.photo.formats import Format
 from retouch_common.photo.jpeg_source import end_of_picture
@@ -81,7 +81,7 @@ class Decoder:
         fail_on = "error"
         if self._format.name == "TIFF":
             if not self._checked:
-                check_tiff(self._path, check_jpeg)
+                check_tiff(self._path)
                 self._checked = True
             if self.header.get_typeof("tile-width"):
                 fail_on = "warning"  # here libvips lets a tile that cannot be decoded pass otherwise

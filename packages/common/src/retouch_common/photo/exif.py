@@ -54,7 +54,8 @@ class Exif:
     @property
     def has_maker_notes(self) -> bool:
         """Whether it holds maker notes."""
-        return any(self._tiff.tag(record) == _MAKER_NOTE for record in self._exposure_records())
+        records = [] if self._exposure is None else self._records(self._exposure)
+        return any(self._tiff.tag(record) == _MAKER_NOTE for record in records)
 
     def updated(self, width: int, height: int) -> bytes:
         """Return the block of the upright, retouched photo of a size in pixels.
@@ -63,10 +64,9 @@ class Exif:
         """
         data = bytearray(self.data)
         _blank(data, _embedded_jpegs(self.data))
-        sizes = {_PIXELS_ACROSS: width, _PIXELS_DOWN: height}
         self._set(data, self._tiff.first, {ORIENTATION: 1, _WIDTH: width, _HEIGHT: height})
-        if (exposure := self._exposure()) is not None:
-            self._set(data, exposure, sizes)
+        if self._exposure is not None:
+            self._set(data, self._exposure, {_PIXELS_ACROSS: width, _PIXELS_DOWN: height})
         self._drop_thumbnail(data)
         return bytes(data)
 
@@ -84,16 +84,14 @@ class Exif:
 
     def _directory_spans(self, offset: int) -> list[tuple[int, int]]:
         """Return (offset, length) of a directory's records and values, as far as it can be read."""
-        try:
-            records = self._tiff.records(offset)
-        except DamageError:
-            return []
+        records = self._records(offset)
         spans = [(offset, 2 + 12 * len(records))]
         for record in records:
             _, kind, count = struct.unpack(self._tiff.record_format, record[:8])
             spans.append((struct.unpack(self._tiff.order + "I", record[8:])[0], value_size(kind, count)))
         return [(begin, length) for begin, length in spans if length > 4 and begin + length <= len(self.data)]
 
+    @property
     def _exposure(self) -> int | None:
         """Return the offset of the directory of exposure and camera; None if the first points to none."""
         try:
@@ -101,20 +99,16 @@ class Exif:
         except DamageError:
             return None
 
-    def _exposure_records(self) -> list[bytes]:
-        exposure = self._exposure()
+    def _records(self, offset: int) -> list[bytes]:
+        """Return the records of the directory at an offset; none if it cannot be read."""
         try:
-            return [] if exposure is None else self._tiff.records(exposure)
+            return self._tiff.records(offset)
         except DamageError:
             return []
 
     def _set(self, data: bytearray, directory: int, values: dict[int, int]) -> None:
-        try:
-            records = self._tiff.records(directory)
-        except DamageError:
-            return
         order = self._tiff.order
-        for index, record in enumerate(records):
+        for index, record in enumerate(self._records(directory)):
             tag, kind, count = struct.unpack(order + "HHI", record[:8])
             if tag in values and kind in (_SHORT, _LONG) and count == 1:
                 form, value = ("I", values[tag]) if kind == _LONG else ("H", min(values[tag], 0xFFFF))

@@ -21,20 +21,14 @@ def _blur_axis(image: np.ndarray, sigma: float, axis: int) -> np.ndarray:
     taps = (taps / (2.0 * taps.sum() - taps[0])).astype(np.float32)
     pad = [(0, 0)] * image.ndim
     pad[axis] = (radius, radius)
-    padded = np.pad(image, pad, mode="edge")
+    padded = np.moveaxis(np.pad(image, pad, mode="edge"), axis, 0)
     size = image.shape[axis]
-
-    def shifted(start: int) -> np.ndarray:
-        index = [slice(None)] * image.ndim
-        index[axis] = slice(start, start + size)
-        return padded[tuple(index)]
-
-    result = shifted(radius) * taps[0]
+    result = padded[radius : radius + size] * taps[0]
     for k in range(1, radius + 1):
-        pair = shifted(radius - k) + shifted(radius + k)
+        pair = padded[radius - k :][:size] + padded[radius + k :][:size]
         pair *= taps[k]
         result += pair
-    return result
+    return np.moveaxis(result, 0, axis)
 
 
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:

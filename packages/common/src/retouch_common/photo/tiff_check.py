@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
 from typing import BinaryIO
 
 from retouch_common.photo.damage import DamageError
+from retouch_common.photo.decoding import check_jpeg
 from retouch_common.photo.tiff_structure import Entry, Tiff
 
 _COMPRESSION, _FILL_ORDER, _JPEG_TABLES = 259, 266, 347
@@ -55,13 +55,12 @@ def check_tiff_kind(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"its compression, {_UNSUPPORTED[compression]}, is not supported; save it with LZW or deflate")
 
 
-def check_tiff(path: str | os.PathLike[str], check_jpeg: Callable[[bytes, int], None]) -> None:
+def check_tiff(path: str | os.PathLike[str]) -> None:
     """Check the compressed data of a TIFF file's first page.
 
-    ``check_jpeg`` raises if a JPEG image is damaged or has more pixels than it may.
-
     Raises:
-        DamageError: If data are damaged; or whatever ``check_jpeg`` raises.
+        DamageError: If they are damaged.
+        pyvips.Error: Likewise.
     """
     with open(path, "rb") as file:
         tiff = Tiff(file)
