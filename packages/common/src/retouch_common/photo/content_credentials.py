@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retouch_common.files import refuse_special, sha256
+from retouch_common.photo.xmp import SOURCE_TYPE, Edit
 
 if TYPE_CHECKING:
     import c2pa
-
-    from retouch_common.photo.xmp import Edit
 
 CREDENTIALS = "content credentials (C2PA)"  # in messages
 INSTALL = "pip install 'retouch-common[c2pa]'"
@@ -39,7 +38,6 @@ _SETTINGS = {
     "builder": {"thumbnail": {"enabled": False}},  # it would show the photo before retouching
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
 }
-_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _CREATED = {
     "action": "c2pa.created",
     "digitalSourceType": "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCreation",
@@ -283,7 +281,7 @@ def _manifest(edit: Edit, regions: Sequence[tuple[int, int, int, int]]) -> dict[
     agent = {"name": edit.software, **({"version": edit.version} if edit.version else {})}
     edited: dict[str, Any] = {
         "action": "c2pa.edited",
-        "digitalSourceType": _SOURCE_TYPE,
+        "digitalSourceType": SOURCE_TYPE,
         "softwareAgent": agent,
         "description": edit.parameters,
     }

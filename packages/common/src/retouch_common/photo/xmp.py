@@ -20,7 +20,7 @@ _NOTE = "http://ns.adobe.com/xmp/note/"
 _MM = "http://ns.adobe.com/xap/1.0/mm/"
 _EVENT = "http://ns.adobe.com/xap/1.0/sType/ResourceEvent#"
 _IPTC_EXTENSION = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _CONTAINER, _ITEM = "http://ns.google.com/photos/1.0/container/", "http://ns.google.com/photos/1.0/container/item/"
 _GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/"
 _CAMERA = "http://ns.google.com/photos/1.0/camera/"
@@ -139,7 +139,7 @@ class Xmp:
         """Set the digital source type of an edited photo, and add the edit to the history."""
         _remove(filter(self._is_of_photo, self._properties((_IPTC_EXTENSION, "DigitalSourceType"))))
         about = self._description({"Iptc4xmpExt": _IPTC_EXTENSION, "xmpMM": _MM})
-        self._element(about, "Iptc4xmpExt:DigitalSourceType", _IPTC_EXTENSION, _SOURCE_TYPE)
+        self._element(about, "Iptc4xmpExt:DigitalSourceType", _IPTC_EXTENSION, SOURCE_TYPE)
         found = self._document.getElementsByTagNameNS(_MM, "History")
         history = [node for node in found if self._is_of_photo(node)]
         events = history[0].getElementsByTagNameNS(_RDF, "Seq") if history else []
