@@ -94,6 +94,13 @@ def test_iptc_keeps_its_bytes_in_every_format(tmp_path, source, target):
     assert iptc_of(rewritten(path, target)).rstrip(b"\0") == IPTC
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".avif"])
+def test_iptc_is_stored_once_however_often_a_photo_is_written(tmp_path, suffix):
+    write_with_iptc(tmp_path / "a.jpg")
+    first = rewritten(tmp_path / "a.jpg", suffix)
+    assert rewritten(first, suffix).read_bytes().count(IPTC) == 1
+
+
 def exif_with_notes(order=b"II"):
     """An EXIF block with maker notes that hold a preview, a rating, a host, an unknown tag, and a thumbnail."""
     form = "<" if order == b"II" else ">"

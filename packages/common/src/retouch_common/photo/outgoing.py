@@ -121,6 +121,8 @@ def _outgoing_exif(
         entries += [bytes_entry(IMAGE_RESOURCES, join_resources(None, out.resources))] if out.resources else []
         if out.resolution and (exif is None or exif.value(X_RESOLUTION) is None):
             entries += resolution_entries(out.resolution)
+        if exif is not None:
+            entries = [entry for entry in entries if exif.value(entry.tag) != entry.value]  # it would grow each time
         block = with_entries(block, entries) if entries else block
     if target.name == "JPEG" and block is not None and len(block) > MAX_EXIF:
         losses.append("EXIF (too large for JPEG)")
