@@ -37,7 +37,8 @@ def read_segments(path: str | os.PathLike[str]) -> Metadata:
     kept: dict[str, bytes] = {}
     comments: list[bytes] = []
     resources = bytearray()
-    density = index = None
+    density: tuple[float, float] | None = None
+    index: tuple[int, bytes] | None = None
     others: set[str] = set()
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for at, marker, content in _segments(data):
@@ -60,12 +61,14 @@ def read_segments(path: str | os.PathLike[str]) -> Metadata:
         gain_map, following = _read_following_images(data, index)
     iptc, other_resources = split_resources(bytes(resources))
     return Metadata(
-        **kept,
+        exif=kept.get("exif"),
+        xmp=kept.get("xmp"),
         iptc=iptc,
         resources=other_resources,
         resolution=density,
         comments=comments,
         gain_map=gain_map,
+        iso_gain_map=kept.get("iso_gain_map"),
         losses=(*sorted(others), *following),
     )
 
@@ -121,7 +124,7 @@ def _read_following_images(data: mmap.mmap, index: tuple[int, bytes] | None) -> 
             gain_map = image
         else:
             other += 1
-    losses = []
+    losses: list[str] = []
     if other:
         losses.append(f"{other} further image{'s' if other > 1 else ''} (previews, other views or a depth map)")
     if data[last:].strip(b"\0"):

@@ -130,7 +130,7 @@ _WRITERS: dict[str, Callable[[pyvips.Image, Path, dict[str, Any], Metadata], Non
 
 
 @contextlib.contextmanager
-def _target(write: Callable[[bytes], None], file: BinaryIO | None = None) -> Iterator[pyvips.TargetCustom]:
+def _target(write: Callable[[bytes], object], file: BinaryIO | None = None) -> Iterator[pyvips.TargetCustom]:
     """Yield a target of libvips that passes bytes on; an exception of ``write`` is raised at the end.
 
     ``file`` is the unbuffered file that the bytes are written to, for formats whose saver moves in it.
