@@ -105,7 +105,8 @@ def _write_tiff(image: pyvips.Image, path: Path, options: dict[str, Any], metada
 
 def _write_webp(image: pyvips.Image, path: Path, options: dict[str, Any], metadata: Metadata) -> None:
     data = image.webpsave_buffer(keep="none", **options)
-    path.write_bytes(with_metadata(data, image.width, image.height, image.hasalpha(), metadata))
+    with open(path, "wb") as file:
+        file.write(with_metadata(data, image.width, image.height, image.hasalpha(), metadata))
 
 
 def _write_avif(image: pyvips.Image, path: Path, options: dict[str, Any], metadata: Metadata) -> None:
