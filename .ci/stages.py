@@ -51,7 +51,7 @@ def _run(command: str) -> tuple[int, float]:
     """Return exit status and peak memory; SIGTERM is forwarded, and SIGINT reaches the command from the terminal."""
     process = subprocess.Popen(shlex.split(command))
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(process.pid, number))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda number, frame: None)  # SIG_IGN would be inherited by the commands that follow
     _, raw_status, usage = os.wait4(process.pid, 0)
     status = os.waitstatus_to_exitcode(raw_status)
     return (status if status >= 0 else 128 - status), usage.ru_maxrss * 1024 / 1e9  # as shells do for signals

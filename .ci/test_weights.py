@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from nox.project import load_toml
 
 SCRIPT = Path(__file__).with_name("weights.py")
 STOPPED = 75
@@ -106,16 +107,30 @@ def test_unknown_names_are_refused(package: Path) -> None:
     assert process.returncode == 1
 
 
+def test_ctrl_c_reaches_later_stages_too(tmp_path: Path) -> None:
+    code = "from pathlib import Path; from stages import run_stages; exit(run_stages(['true', 'sleep 60'], Path('.')))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(SCRIPT.parent)},
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert [process.stdout.readline(), process.stdout.readline()] == ["true\n", "sleep 60\n"]
+        for _ in range(100):
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            time.sleep(0.1)
+            if process.poll() is not None:
+                break
+        assert process.returncode == 128 + signal.SIGINT
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(
     "file", sorted(SCRIPT.parent.parent.glob("packages/*/weights.toml")), ids=lambda f: f.parent.name
 )
 def test_recipes_of_the_packages_name_files_that_are_bundled(file: Path) -> None:
-    sys.path.insert(0, str(SCRIPT.parent))
-    try:
-        from weights import read_recipes
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
-    for recipe in read_recipes(file.parent).values():
+    for recipe in load_toml(file).values():
         assert all((file.parent / bundled).parent.is_dir() for bundled in recipe["files"])
         assert all(trained.startswith("{run}/") for trained in recipe["files"].values())
         for stage in recipe["stages"]:

@@ -29,12 +29,6 @@ from nox.project import load_toml
 from stages import run_stages
 
 
-def read_recipes(package: Path) -> dict[str, dict[str, Any]]:
-    """Return the recipes of a package by name; {} if it has none."""
-    file = package / "weights.toml"
-    return load_toml(file) if file.is_file() else {}
-
-
 def train(package: Path, recipe: Mapping[str, Any], run: Path, portraits: Path) -> int:
     """Run the stages of a recipe that are left, and bundle its files.
 
@@ -73,7 +67,7 @@ def main() -> None:
     parser.add_argument("--portraits", type=Path, default=Path("../shared/data/faces"))
     parser.add_argument("names", nargs="*")
     options = parser.parse_intermixed_args()
-    recipes = read_recipes(options.package)
+    recipes = load_toml(options.package / "weights.toml")
     if unknown := sorted(set(options.names) - set(recipes)):
         sys.exit(f"Error: {options.package.name} has no recipe {', '.join(unknown)}; there are {', '.join(recipes)}")
     for name in options.names or recipes:
