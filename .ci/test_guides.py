@@ -1,4 +1,4 @@
-"""The figures that guides quote are those of the evidence."""
+"""The figures that guides quote are those of the evidence, and what documents link to is there."""
 
 import json
 import re
@@ -37,3 +37,13 @@ def test_photographs_per_core_hour_and_what_follows_for_many():
         hours = [photographs / rate for rate in rates.values()]
         local, ray = ([hour / (cores * share) for hour in hours] for cores, share in ((32, 0.9), (256, 0.9 * 0.85)))
         assert table[f"{photographs:,}"] == pytest.approx([*hours, *local, *ray], rel=0.06, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("packages/**/*.md")],
+    ids=lambda file: str(file.relative_to(ROOT)),
+)
+def test_what_is_linked_to_is_there(document):
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []

@@ -1,22 +1,11 @@
-import importlib.util
 import io
 import tarfile
 import zipfile
-from pathlib import Path
 
+import check_dist
 import pytest
+import workspace
 
-HERE = Path(__file__).parent
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"ci_{name}", HERE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-workspace, check_dist = load("workspace"), load("check_dist")
 PROJECTS = {
     "common": {"name": "retouch-common", "version": "0.1.0"},
     "abpn": {"name": "abpn", "version": "0.2.1", "dependencies": ["retouch-common>=0.1,<0.2"]},
@@ -34,6 +23,7 @@ PROJECTS = {
         (["noxfile.py", "packages/lonely/a.py"], sorted(PROJECTS)),
         ([".github/workflows/ci.yml"], sorted(PROJECTS)),
         (["README.md", "docs/guides/training.md"], []),
+        (["docs/guides/photographs.md"], ["abpn", "common", "studio"]),
         (["packages/removed/a.py"], []),
         ([], []),
     ],
