@@ -1,13 +1,7 @@
-"""Put trained weights where a package bundles them: `python .ci/bundle.py TRAINED BUNDLED MEGABYTES [--half]`.
-
-The file is copied unchanged, or with `--half` with its matrices and kernels in half precision, and entered in the
-folder's SHA256SUMS. Weights that are not finite or larger than allowed are refused, and what was bundled before stays.
-"""
+"""Put trained weights where a package bundles them."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 from retouch_common.files import sha256, write_atomically
@@ -18,6 +12,8 @@ from safetensors.torch import load, save
 
 def bundle(trained: Path, bundled: Path, megabytes: float, *, half: bool = False) -> None:
     """Copy a file of weights into a package and renew the checksums of its folder.
+
+    Weights that are refused leave what was bundled before.
 
     Args:
         trained: What training wrote.
@@ -46,16 +42,3 @@ def _halved(file: Path) -> bytes:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
         metadata = opened.metadata()
     return save({name: value.half() if value.ndim > 1 else value for name, value in tensors.items()}, metadata)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("trained", type=Path)
-    parser.add_argument("bundled", type=Path)
-    parser.add_argument("megabytes", type=float)
-    parser.add_argument("--half", action="store_true")
-    options = parser.parse_args()
-    try:
-        bundle(options.trained, options.bundled, options.megabytes, half=options.half)
-    except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")

@@ -16,8 +16,8 @@ import zipfile
 from pathlib import Path
 
 from sbom import sbom_of, sbom_path
+from workspace import ROOT, read_projects
 
-ROOT = Path(__file__).parent.parent
 LARGEST = 45 * 2**20  # bytes; the bundled weights may take 40 MB, and PyPI takes 100
 
 
@@ -64,9 +64,9 @@ def metadata_problems(text: str) -> list[str]:
 
 def main(packages: list[str]) -> int:
     """Check the sdist and wheel of each package; print what is wrong; 1 if anything is."""
-    problems, lines = [], []
+    problems, lines, projects = [], [], read_projects()
     for package in packages:
-        project = read_project(ROOT / "packages" / package / "pyproject.toml")
+        project = projects[package]
         stem = f"{project['name'].replace('-', '_')}-{project['version']}"
         wheel, sdist = ROOT / "dist" / f"{stem}-py3-none-any.whl", ROOT / "dist" / f"{stem}.tar.gz"
         for path, check in ((wheel, wheel_problems), (sdist, sdist_problems)):
@@ -74,13 +74,6 @@ def main(packages: list[str]) -> int:
             lines += [f"{path.stat().st_size / 1024:8.0f} kB  {path.name}"] if path.is_file() else []
     print(*lines, *problems, sep="\n")
     return 1 if problems else 0
-
-
-def read_project(file: Path) -> dict:
-    """The [project] table of a pyproject.toml."""
-    from nox.project import load_toml
-
-    return load_toml(file)["project"]
 
 
 if __name__ == "__main__":

@@ -61,12 +61,6 @@ class Estimate:
     high: float
 
 
-def read_tables(package: Path) -> dict[str, dict[str, Any]]:
-    """Return the tables of a package by name; {} if it has none."""
-    file = package / "reproduction.toml"
-    return load_toml(file) if file.is_file() else {}
-
-
 def resolve(document: Any, pointer: str) -> list[float]:
     """Return the numbers that a JSON pointer (RFC 6901) names, where * stands for every entry of a list.
 
@@ -272,7 +266,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("names", nargs="*")
     options = parser.parse_intermixed_args()
-    tables = read_tables(options.package)
+    tables = load_toml(options.package / "reproduction.toml")
     if unknown := sorted(set(options.names) - set(tables)):
         sys.exit(f"Error: {options.package.name} has no table {', '.join(unknown)}; there are {', '.join(tables)}")
     package = options.package.name

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
+import model_card
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-
-SPEC = importlib.util.spec_from_file_location("ci_model_card", Path(__file__).with_name("model_card.py"))
-module = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(module)
 
 CARD = """# Weights
 
@@ -69,7 +65,7 @@ def workspace(tmp_path: Path) -> Path:
 def test_sections_are_written_and_the_rest_stays(workspace: Path) -> None:
     package = workspace / "packages" / "x"
     for _ in range(2):  # a second time changes nothing
-        module.write_card(package, workspace / "runs", root=workspace)
+        model_card.write_card(package, workspace / "runs", root=workspace)
         text = (package / "MODEL_CARD.md").read_text()
         assert text.startswith("# Weights\n\nBy hand.\n") and "\nAlso by hand.\n" in text and "old" not in text
         assert "`nox -s weights -- x small` trains these weights. FOLDERS are `headshots`, `congress`:" in text
@@ -86,7 +82,7 @@ def test_sections_are_written_and_the_rest_stays(workspace: Path) -> None:
 
 
 def test_without_runs_only_the_evidence_is_written(workspace: Path) -> None:
-    module.write_card(workspace / "packages" / "x", None, root=workspace)
+    model_card.write_card(workspace / "packages" / "x", None, root=workspace)
     text = (workspace / "packages" / "x" / "MODEL_CARD.md").read_text()
     assert "\nold\n" in text and "6.43 dB" in text
 
@@ -94,7 +90,7 @@ def test_without_runs_only_the_evidence_is_written(workspace: Path) -> None:
 def test_a_card_shows_the_figures_of_its_weights(workspace: Path) -> None:
     package = workspace / "packages" / "x"
     (package / "weights.toml").write_text(RECIPE.replace("[small.files]", 'evidence = ["ga*", "size"]\n[small.files]'))
-    module.write_card(package, None, root=workspace)
+    model_card.write_card(package, None, root=workspace)
     text = (package / "MODEL_CARD.md").read_text()
     assert "6.43 dB" in text and "| size |" in text and "pictures that are worse" not in text
 
@@ -106,12 +102,12 @@ def test_stages_are_told_apart_in_the_order_of_training(workspace: Path) -> None
         file = run / stage / "metrics.jsonl"
         file.write_text(json.dumps({"step": 40 + number, "loss": 1, "seconds": 720}) + "\n")
     (run / "metrics.jsonl").unlink()
-    module.write_card(workspace / "packages" / "x", workspace / "runs", root=workspace)
+    model_card.write_card(workspace / "packages" / "x", workspace / "runs", root=workspace)
     text = (workspace / "packages" / "x" / "MODEL_CARD.md").read_text()
     assert "| router | 40 | 0.2 |\n| expert-eye | 41 | 0.2 |" in text and "while training" not in text
 
 
 def test_a_run_that_is_not_there_is_named(workspace: Path) -> None:
-    module.write_card(workspace / "packages" / "x", workspace / "elsewhere", ["another"], root=workspace)
+    model_card.write_card(workspace / "packages" / "x", workspace / "elsewhere", ["another"], root=workspace)
     with pytest.raises(ValueError, match=r"elsewhere/x/small: no metrics\.jsonl"):
-        module.write_card(workspace / "packages" / "x", workspace / "elsewhere", root=workspace)
+        model_card.write_card(workspace / "packages" / "x", workspace / "elsewhere", root=workspace)

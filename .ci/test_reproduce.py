@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from reproduce import IDENTITY, Table, as_markdown, draw, estimate, read_tables, resolve
+from nox.project import load_toml
+from reproduce import IDENTITY, Table, as_markdown, draw, estimate, resolve
 
 TABLE = """
 [table1]
@@ -68,7 +69,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def table(package: Path, **options: bool) -> Table:
-    recipe = read_tables(package)["table1"]
+    recipe = load_toml(package / "reproduction.toml")["table1"]
     return Table("a", "table1", recipe, package / "runs", package / "portraits", **options)
 
 
@@ -158,7 +159,7 @@ RECIPES = sorted(Path(__file__).parents[1].glob("packages/*/reproduction.toml"))
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.parent.name)
 def test_every_command_of_a_recipe_can_be_parsed(file: Path, smoke: bool, tmp_path: Path) -> None:
     commands = {point.name: point for point in entry_points(group="console_scripts")}
-    for name, recipe in read_tables(file.parent).items():
+    for name, recipe in load_toml(file).items():
         made = Table(file.parent.name, name, recipe, tmp_path, tmp_path / "faces", smoke=smoke)
         if "reference" in recipe:
             assert recipe["reference"] in [arm["name"] for arm in made.arms]
