@@ -16,8 +16,6 @@ PRECISION = "auto"
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = ("cpu", pytest.param("cuda", marks=[pytest.mark.cuda, no_gpu]))
 
-_reference_medians: dict[tuple[str, int], float] = {}
-
 
 @pytest.mark.parametrize("stage", CASES)
 @pytest.mark.parametrize("size", SIZES)
@@ -28,13 +26,8 @@ def test_stage(benchmark, device, size, stage):
     case = make_case(stage, size, where, PRECISION)
     if stage in ("pyramid", "expansion") and not case.about["levels"]:
         pytest.skip(f"l = 0 at {size} x {size}: there is no {stage}")
-    benchmark.group = f"abpn {device} {size} x {size}"
     script = [abpn_cases.__file__, stage, str(size), device, PRECISION]
     about = {"package": "abpn", "preset": abpn_cases.PRESET, "stage": stage, "size": size}
-    median = time_case(benchmark, case, where, script, about=about)
-    if median is None:
-        return
-    if stage == REFERENCE:
-        _reference_medians[device, size] = median
-    if stage == END_TO_END and (device, size) in _reference_medians:
-        benchmark.extra_info["times_as_fast_as_reference"] = _reference_medians[device, size] / median
+    reference = REFERENCE if stage in (REFERENCE, END_TO_END) else None
+    group = f"abpn {device} {size} x {size}"
+    time_case(benchmark, case, where, script, group=group, about=about, name=stage, reference=reference)

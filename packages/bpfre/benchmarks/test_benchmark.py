@@ -23,8 +23,6 @@ RUNS = (
     pytest.param("cuda", "recommended", marks=on_gpu),
 )
 
-_reference_medians: dict[tuple[str, str, int], float] = {}
-
 
 @pytest.mark.parametrize("stage", CASES)
 @pytest.mark.parametrize("size", SIZES)
@@ -32,13 +30,9 @@ _reference_medians: dict[tuple[str, str, int], float] = {}
 @torch.inference_mode()
 def test_stage(benchmark, device, preset, size, stage):
     where = torch.device(device)
-    benchmark.group = f"bpfre {preset} {device} {size} x {size}"
     script = [bpfre_cases.__file__, preset, stage, str(size), device, PRECISION]
     about = {"package": "bpfre", "preset": preset, "stage": stage, "size": size}
-    median = time_case(benchmark, make_case(preset, stage, size, where, PRECISION), where, script, about=about)
-    if median is None:
-        return
-    if stage == REFERENCE:
-        _reference_medians[device, preset, size] = median
-    if stage == WHOLE and (device, preset, size) in _reference_medians:
-        benchmark.extra_info["times_as_fast_as_reference"] = _reference_medians[device, preset, size] / median
+    case = make_case(preset, stage, size, where, PRECISION)
+    reference = REFERENCE if stage in (REFERENCE, WHOLE) else None
+    group = f"bpfre {preset} {device} {size} x {size}"
+    time_case(benchmark, case, where, script, group=group, about=about, name=stage, reference=reference)

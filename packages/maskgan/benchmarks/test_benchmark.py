@@ -22,21 +22,13 @@ RUNS = (
     pytest.param("cuda", "paper", marks=on_gpu),
 )
 
-_naive_medians: dict[tuple[str, str], float] = {}
-
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("device", "preset"), RUNS)
 @torch.inference_mode()
 def test_draw(benchmark, device, preset, form):
     where = torch.device(device)
-    benchmark.group = f"maskgan {preset} {device}"
     script = [maskgan_cases.__file__, preset, form, device, PRECISION]
     about = {"package": "maskgan", "preset": preset, "form": form}
-    median = time_case(benchmark, make_case(preset, form, where, PRECISION), where, script, about=about)
-    if median is None:
-        return
-    if form == NAIVE:
-        _naive_medians[device, preset] = median
-    elif (device, preset) in _naive_medians:
-        benchmark.extra_info["times_as_fast_as_naive"] = _naive_medians[device, preset] / median
+    case, group = make_case(preset, form, where, PRECISION), f"maskgan {preset} {device}"
+    time_case(benchmark, case, where, script, group=group, about=about, name=form, reference=NAIVE)

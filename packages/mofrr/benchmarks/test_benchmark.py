@@ -22,8 +22,6 @@ RUNS = (
     pytest.param("cuda", "recommended", 512, marks=on_gpu),
 )
 
-_naive_medians: dict[tuple[str, str, int], float] = {}
-
 
 @pytest.mark.parametrize("active", ACTIVE)
 @pytest.mark.parametrize("steps", [1, 2, 10])
@@ -31,14 +29,10 @@ _naive_medians: dict[tuple[str, str, int], float] = {}
 @torch.inference_mode()
 def test_restore(benchmark, device, preset, size, steps, active):
     where = torch.device(device)
-    benchmark.group = f"mofrr {preset} {device} {size} x {size}, {steps} steps"
     script = [mofrr_cases.__file__, preset, active, str(steps), str(size), device, PRECISION]
     about = {"package": "mofrr", "preset": preset, "experts": active, "steps": steps, "size": size}
-    median = time_case(benchmark, make_case(preset, active, steps, size, where, PRECISION), where, script, about=about)
-    if median is None:
-        return
-    benchmark.extra_info["seconds_per_face"] = median / FACES
-    if active == NAIVE:
-        _naive_medians[device, preset, steps] = median
-    elif (device, preset, steps) in _naive_medians:
-        benchmark.extra_info["times_as_fast_as_naive"] = _naive_medians[device, preset, steps] / median
+    case = make_case(preset, active, steps, size, where, PRECISION)
+    group = f"mofrr {preset} {device} {size} x {size}, {steps} steps"
+    median = time_case(benchmark, case, where, script, group=group, about=about, name=active, reference=NAIVE)
+    if median is not None:
+        benchmark.extra_info["seconds_per_face"] = median / FACES

@@ -22,7 +22,9 @@ def test_a_case_is_timed_beside_its_roofline(benchmark, monkeypatch):
     monkeypatch.setattr(benchmarks, "SECONDS", 0.01)
     work = torch.zeros(1000)
     case = Case(lambda: work.add_(1), torch.float32, lambda: 2000, 8000, {"levels": 3})
-    median = time_case(benchmark, case, CPU, ["script.py", "add"], about={"stage": "add"})
+    monkeypatch.setattr(benchmarks, "_reference_medians", {"sums": 10.0})
+    script, about = ["script.py", "add"], {"stage": "add"}
+    median = time_case(benchmark, case, CPU, script, group="sums", about=about, name="add", reference="plain")
     if benchmark.disabled:
         pytest.skip("benchmarks are disabled")
     info = benchmark.extra_info
@@ -31,6 +33,19 @@ def test_a_case_is_timed_beside_its_roofline(benchmark, monkeypatch):
     assert info["share_of_roofline"] == pytest.approx(8000 / 1e9 / median)
     assert info["device_seconds"]["q1"] <= info["device_seconds"]["median"] == median
     assert info["peak_memory"] == {"process": 2}
+    assert info["times_as_fast_as_plain"] == 10 / median
+
+
+def test_a_reference_is_compared_with_in_its_own_group_alone(benchmark, monkeypatch):
+    monkeypatch.setattr(benchmarks, "_peak_memory", lambda script: {})
+    monkeypatch.setattr(benchmarks, "_roofline", lambda case, median, device: {})
+    monkeypatch.setattr(benchmarks, "_reference_medians", medians := {"other": 1.0})
+    monkeypatch.setattr(benchmarks, "SECONDS", 0.01)
+    case = Case(lambda: None, torch.float32, lambda: 0, 0)
+    median = time_case(benchmark, case, CPU, [], group="sums", about={}, name="plain", reference="plain")
+    if benchmark.disabled:
+        pytest.skip("benchmarks are disabled")
+    assert medians == {"other": 1.0, "sums": median} and "times_as_fast_as_plain" not in benchmark.extra_info
 
 
 def test_a_single_run_says_what_memory_there_was_before(capsys):

@@ -27,6 +27,8 @@ from retouch_common.testing.machine import copy_bandwidth, device_seconds, matmu
 SECONDS = 3.0  # of measuring a case, within the rounds below
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 50
 
+_reference_medians: dict[str, float] = {}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -46,13 +48,33 @@ class Case:
 
 
 def time_case(
-    benchmark: Any, case: Case, device: torch.device, script: Sequence[str], *, about: Mapping[str, Any]
+    benchmark: Any,
+    case: Case,
+    device: torch.device,
+    script: Sequence[str],
+    *,
+    group: str,
+    about: Mapping[str, Any],
+    name: str,
+    reference: str | None,
 ) -> float | None:
-    """Time a case and record everything about it in the benchmark's ``extra_info``, together with ``about``.
+    """Time a case and record everything about it in the benchmark's ``extra_info``.
 
-    ``script`` is a Python file and its arguments that carry out the case once by :func:`run_once`. Returns the median
-    in seconds; None where benchmarks are disabled.
+    Args:
+        benchmark: pytest-benchmark's fixture.
+        case: What to time.
+        device: Where it runs.
+        script: A Python file and its arguments that carry out the case once by :func:`run_once`.
+        group: Cases that are shown together.
+        about: Further values to record.
+        name: Of the case in its group.
+        reference: Name of the case to compare with, timed before in the same group: ``times_as_fast_as_REFERENCE`` is
+            recorded of the others.
+
+    Returns:
+        The median in seconds; None where benchmarks are disabled.
     """
+    benchmark.group = group
     once = min(device_seconds(case.call, device, rounds=1, warmup=1))
     rounds = int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, SECONDS / once)))
     times = device_seconds(case.call, device, rounds=rounds) if device.type == "cuda" else []
@@ -73,6 +95,10 @@ def time_case(
             **_roofline(case, median, device),
         }
     )
+    if name == reference:
+        _reference_medians[group] = median
+    elif reference and group in _reference_medians:
+        benchmark.extra_info[f"times_as_fast_as_{reference}"] = _reference_medians[group] / median
     return median
 
 
