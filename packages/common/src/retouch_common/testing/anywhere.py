@@ -90,9 +90,9 @@ class MeshPortrait:
         return TONES[int(np.searchsorted(TONE_ANGLES, self.tone_angle))]
 
 
-def portraits_with_mesh(folders: str | Path, split: str = "val") -> list[MeshPortrait]:
-    """Return the portraits of a split ("train", "val" or "all") with a mesh, in order; folders joined by commas."""
-    meshes = ((path, mesh_of(path)) for path in split_portraits(find_portraits(folders), split))
+def portraits_with_mesh(folders: str | Path) -> list[MeshPortrait]:
+    """Return the portraits of held-out people with a mesh, in order; folders joined by commas."""
+    meshes = ((path, mesh_of(path)) for path in split_portraits(find_portraits(folders), "val"))
     return [MeshPortrait(path, mesh) for path, mesh in meshes if mesh is not None]
 
 

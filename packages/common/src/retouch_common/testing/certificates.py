@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 
-def write_certificate(folder: Path, *, key: Any = None, days: int = 2, name: str = "Photographer") -> tuple[Path, Path]:
+def write_certificate(folder: Path, *, key: Any = None, days: int = 2) -> tuple[Path, Path]:
     """Write a certificate chain with its private key, and the root certificate, as PEM files.
 
     Args:
         folder: Where.
         key: Private key of the signer; by default a new one on the curve P-256.
         days: Days from now to its expiry, negative if it has expired; it began ten days earlier.
-        name: Common name of the signer.
 
     Returns:
         The file of the chain and key, and the file of the root.
@@ -55,6 +54,6 @@ def write_certificate(folder: Path, *, key: Any = None, days: int = 2, name: str
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     chain_file, root_file = folder / "signer.pem", folder / "root.pem"
-    chain_file.write_bytes(certificate(name, key, "Root", root_key) + root + private)
+    chain_file.write_bytes(certificate("Photographer", key, "Root", root_key) + root + private)
     root_file.write_bytes(root)
     return chain_file, root_file

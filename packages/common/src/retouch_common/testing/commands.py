@@ -14,6 +14,7 @@ from retouch_common.testing.machine import Finished, run_measured
 LARGE = (6000, 4500)  # width and height: 27 megapixels
 GRAIN = 4.0  # standard deviation in 8-bit levels: an enlarged photograph without grain is too easy to decode
 FEW, MANY = 4, 24  # photographs in a folder
+ROUNDS = 3
 
 
 def large_portrait(folder: Path) -> Path:
@@ -37,7 +38,7 @@ def folder_of_portraits(folder: Path, count: int) -> Path:
     return folder
 
 
-def time_command(name: str, *arguments: object, threads: int = 1, rounds: int = 3) -> Finished:
+def time_command(name: str, *arguments: object, threads: int = 1) -> Finished:
     """Run an installed command several times; return the run of median processor time.
 
     Raises:
@@ -45,11 +46,11 @@ def time_command(name: str, *arguments: object, threads: int = 1, rounds: int = 
     """
     command = [str(Path(sys.executable).with_name(name)), *map(str, arguments), "--overwrite"]
     runs = []
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         runs.append(run_measured(command, environment={"OMP_NUM_THREADS": str(threads)}))
         if runs[-1].status:
             raise RuntimeError(f"{name} exited with {runs[-1].status}: {runs[-1].stderr[-500:]}")
-    return sorted(runs, key=lambda run: run.cpu_seconds)[rounds // 2]
+    return sorted(runs, key=lambda run: run.cpu_seconds)[ROUNDS // 2]
 
 
 def seconds_per_photo(name: str, folder: Path) -> tuple[float, dict[str, float]]:

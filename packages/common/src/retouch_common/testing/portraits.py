@@ -89,24 +89,24 @@ def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
             return raw
 
 
-def with_moles(portrait: Portrait, seed: int, count: int = 6) -> np.ndarray:
-    """Return the clean portrait with drawn moles, uint8."""
+def with_moles(portrait: Portrait, seed: int) -> np.ndarray:
+    """Return the clean portrait with six drawn moles, uint8."""
     generator = np.random.default_rng(seed)
     image = portrait.clean.astype(np.float32) / 255
     canvas = Canvas(image, portrait.skin, np.array([0.6, 0.8]), 1.0, NoisePool())
     places = np.argwhere(portrait.skin > 0.95)
-    for y, x in places[generator.integers(len(places), size=count)]:
+    for y, x in places[generator.integers(len(places), size=6)]:
         mole(canvas, float(y), float(x), generator.uniform(3.0, 8.0) * portrait.scale, generator)
     return _levels(canvas.image)
 
 
-def with_plain_blemishes(portrait: Portrait, seed: int, count: int = 25) -> np.ndarray:
-    """Return blemishes as another program draws them: tinted ellipses, discs and lines, sharp or soft."""
+def with_plain_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
+    """Return 25 blemishes as another program draws them: tinted ellipses, discs and lines, sharp or soft."""
     generator = np.random.default_rng(seed)
     image = portrait.clean.astype(np.float32)
     places = np.argwhere(portrait.skin > 0.95)
     rows, columns = np.mgrid[: len(image), : len(image)].astype(np.float32)
-    for y, x in places[generator.integers(len(places), size=count)]:
+    for y, x in places[generator.integers(len(places), size=25)]:
         radius, angle = generator.uniform(2, 14), generator.uniform(0, np.pi)
         along = (rows - y) * np.sin(angle) + (columns - x) * np.cos(angle)
         across = (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)

@@ -4,23 +4,19 @@ class TestTraining(TrainingContract):
     state = frozenset({"model", "ema", "optimizer-model"})
 
 Fixtures that the package defines: ``train_tiny``, which trains 20 steps in a fresh process as :func:`train` does with a
-run directory, options and ``code``, and ``run``, such a run.
+run directory, options and ``killed``, and ``run``, such a run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
-from retouch_common.testing.training_runs import TRAIN, TRAIN_AND_DIE, Run, assert_same
+from retouch_common.testing.training_runs import Run, assert_same
 from retouch_common.training import checkpoint
 
-
-class Train(Protocol):
-    """See :func:`retouch_common.testing.training_runs.train`."""
-
-    def __call__(self, out: Path, *options: str, code: str = TRAIN, succeeds: bool = True) -> Run:
-        """Train in a fresh process."""
+Train = Callable[..., Run]
 
 
 class TrainingContract:
@@ -37,7 +33,7 @@ class TrainingContract:
 
     def test_ten_steps_and_ten_more_after_a_kill_are_twenty(self, train_tiny: Train, run: Run, tmp_path: Path) -> None:
         """A killed run resumes to the bit."""
-        killed = train_tiny(tmp_path / "c", code=TRAIN_AND_DIE, succeeds=False)
+        killed = train_tiny(tmp_path / "c", killed=True)
         last = checkpoint.latest(killed.folder / "checkpoints")
         assert last is not None and last.step == 10
         assert not (killed.folder / "weights").exists()
@@ -49,7 +45,7 @@ class TrainingContract:
 
     def test_another_seed_is_another_run(self, train_tiny: Train, run: Run, tmp_path: Path) -> None:
         """The seed matters, and changes no names."""
-        other = train_tiny(tmp_path / "d", "--set", "train.seed=1", code=TRAIN_AND_DIE, succeeds=False)
+        other = train_tiny(tmp_path / "d", "--set", "train.seed=1", killed=True)
         last = checkpoint.latest(other.folder / "checkpoints")
         assert last is not None
         first, twentieth = last.tensors(self.network), run.state()[self.network]

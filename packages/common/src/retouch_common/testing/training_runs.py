@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,8 +22,7 @@ from safetensors.torch import load_file
 from retouch_common.training import checkpoint
 from retouch_common.weights import non_finite, state_hash
 
-TRAIN = "from {package}.cli import train; train()"
-TRAIN_AND_DIE = """
+DIE_AFTER_CHECKPOINT = """
 import os, signal
 from retouch_common.training import checkpoint
 
@@ -33,7 +33,6 @@ def save_and_die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 
 checkpoint.save = save_and_die
-from {package}.cli import train; train()
 """
 
 
@@ -65,8 +64,9 @@ class Run:
         return list(losses.values())
 
 
-def draw_pairs(folder: Path, number: int = 20, size: int = 64) -> None:
+def draw_pairs(folder: Path, number: int = 20) -> None:
     """Write pairs of soft gradients, the raw ones with a dark spot; integers only, equal on every machine."""
+    size = 64
     y, x = np.mgrid[:size, :size]
     for name in ("raw", "target"):
         (folder / name).mkdir(parents=True)
@@ -83,24 +83,21 @@ def draw_pairs(folder: Path, number: int = 20, size: int = 64) -> None:
             pyvips.Image.new_from_array(pixels).write_to_file(str(folder / name / f"{index:02}.png"))
 
 
-def train(
-    package: str, data: Path, out: Path, *, code: str = TRAIN, options: tuple[str, ...] = (), succeeds: bool = True
-) -> Run:
+def train(package: str, data: Path, out: Path, *, options: tuple[str, ...] = (), killed: bool = False) -> Run:
     """Run the training command of a package on one thread of the CPU.
 
     Args:
         package: Import name of the paper.
         data: Folder of pairs.
         out: Run directory.
-        code: ``TRAIN``, or ``TRAIN_AND_DIE``, which kills the process right after its first checkpoint.
         options: Further options of the command.
-        succeeds: Whether it should.
+        killed: Kill the process right after its first checkpoint.
     """
-    code = code.replace("{package}", package)
+    code = DIE_AFTER_CHECKPOINT * killed + f"from {package}.cli import train; train()"
     command = [sys.executable, "-c", code, *options, "--preset", "tiny", "--data", str(data), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run([*command, "--device", "cpu"], env=environment, capture_output=True, text=True)
-    assert (result.returncode == 0) == succeeds, result.stdout + result.stderr
+    assert result.returncode == (-signal.SIGKILL if killed else 0), result.stdout + result.stderr
     return Run(out)
 
 
