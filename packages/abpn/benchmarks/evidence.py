@@ -5,7 +5,6 @@ import statistics
 import sys
 import tempfile
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,13 @@ from abpn.blend import make_blend
 from abpn.demo import FACE
 from abpn.model import ABPN
 from abpn.retouch import Retoucher
+from abpn_cases import plain_retouch
+from retouch_common.inference.demo import astronaut
 from retouch_common.testing import portraits
 from retouch_common.testing.anywhere import Retouch, through_files
 from retouch_common.testing.anywhere_figures import promise_anywhere
 from retouch_common.testing.commands import large_portrait, seconds_per_photo, time_command
-from retouch_common.testing.evidence import STUDIO, Evidence, NotMeasured, face_sets
+from retouch_common.testing.evidence import STUDIO, Evidence, NotMeasured, bundled_weights, face_sets
 from retouch_common.testing.machine import Finished, run_measured
 from retouch_common.testing.portraits import gains, psnr
 
@@ -45,12 +46,13 @@ def untouched_pixels():
     """abpn-retouch on PNG and TIFF files; how many pixels of the face changed is in the details."""
     details, worst = {}, 0
     for dtype in (np.uint8, np.uint16):
-        photo = _astronaut() if dtype == np.uint8 else _astronaut().astype(np.uint16) * 257
+        photo = astronaut() if dtype == np.uint8 else astronaut().astype(np.uint16) * 257
         for ending in ("png", "tif"):
             with tempfile.TemporaryDirectory() as folder:
                 source, result = Path(folder) / f"photo.{ending}", Path(folder) / f"out.{ending}"
                 pyvips.Image.new_from_array(photo).write_to_file(str(source))
-                _command("abpn-retouch", source, "-o", result, "--face-box", ",".join(map(str, FACE)))
+                box = ("--face-box", ",".join(map(str, FACE)))
+                _run(_command("abpn-retouch"), str(source), "-o", str(result), *box)
                 found = pyvips.Image.new_from_file(str(result)).numpy()
             changed = (found != photo).any(axis=-1)
             left, top, width, height = FACE
@@ -73,7 +75,7 @@ def stripes():
     for height, width in ((1024, 1024), (1203, 1501), (3001, 2003), (701, 2999)):
         photo = _tiled(height, width)
         with torch.inference_mode():
-            whole = _whole_image(model, photo)
+            whole = plain_retouch(model, photo, torch.device("cpu"))
         details[f"{height}x{width}"] = int(np.abs(retoucher(photo).astype(int) - whole.astype(int)).max())
         worst = max(worst, details[f"{height}x{width}"])
     return worst, details
@@ -83,25 +85,19 @@ def stripes():
 def speed():
     """Array to array, both in this run, medians; the reference runs the whole image through the module."""
     script = f"""
-import json, statistics, sys, time
+import json, sys
 import torch
 torch.set_num_threads(2)
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from evidence import _small, _tiled, _whole_image
+from evidence import _small, _tiled
 from abpn.retouch import Retoucher
-photo, model = _tiled(4096, 4096), _small()
+from abpn_cases import plain_retouch
+from retouch_common.testing.machine import device_seconds
+photo, model, cpu = _tiled(4096, 4096), _small(), torch.device("cpu")
 retoucher = Retoucher(model, device="cpu")
-def seconds(function, rounds):
-    function()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return times
 with torch.inference_mode():
-    fast = seconds(lambda: retoucher(photo), 5)
-    plain = seconds(lambda: _whole_image(model, photo), 2)
+    fast = device_seconds(lambda: retoucher(photo), cpu, rounds=5, warmup=1)
+    plain = device_seconds(lambda: plain_retouch(model, photo, cpu), cpu, rounds=2, warmup=1)
 print(json.dumps({{"fast": fast, "plain": plain}}))
 """
     times = json.loads(_run(sys.executable, "-c", script)[0].splitlines()[-1])
@@ -115,8 +111,9 @@ def memory():
     script = """
 import sys
 sys.path.insert(0, {folder!r})
-from evidence import _small, _tiled, _whole_image
+from evidence import _small, _tiled
 from abpn.retouch import Retoucher
+from abpn_cases import plain_retouch
 import torch
 torch.set_num_threads(2)
 photo = _tiled(4096, 4096)
@@ -126,7 +123,7 @@ with torch.inference_mode():
     peaks = {}
     for name, call in (
         ("abpn", 'Retoucher("small", device="cpu")(photo)'),
-        ("plain", "_whole_image(_small(), photo)"),
+        ("plain", 'plain_retouch(_small(), photo, torch.device("cpu"))'),
         ("imports", "pass"),
     ):
         filled = script.format(folder=str(Path(__file__).parent), call=call)
@@ -140,10 +137,10 @@ def huge():
     """A JPEG of 400 megapixels, the whole photo retouched, the output opened and checked."""
     with tempfile.TemporaryDirectory() as folder:
         source, result = Path(folder) / "huge.jpg", Path(folder) / "out.jpg"
-        tile = pyvips.Image.new_from_array(_astronaut())
+        tile = pyvips.Image.new_from_array(astronaut())
         tile.replicate(40, 40).crop(0, 0, 20000, 20000).write_to_file(str(source), Q=90)
-        command = [str(Path(sys.executable).with_name("abpn-retouch")), str(source), "-o", str(result)]
-        peak = _run(*command, "--region", "photo", "--device", "cpu")[1]
+        options = ("--region", "photo", "--device", "cpu")
+        peak = _run(_command("abpn-retouch"), str(source), "-o", str(result), *options)[1]
         written = pyvips.Image.new_from_file(str(result))
         assert (written.width, written.height) == (20000, 20000)
     return peak
@@ -185,7 +182,7 @@ def command_folder():
 @evidence.figure("bundled weights: size", at_most=15, unit="MB")
 def size():
     """The safetensors file in the package."""
-    return (resources.files("abpn") / "weights" / "small.safetensors").stat().st_size / 1e6
+    return bundled_weights("abpn").stat().st_size / 1e6
 
 
 @evidence.figure("drawn blemishes, studio people: gain over identity, whole image", at_least=3.26, unit="dB")
@@ -251,8 +248,8 @@ def demo():
         _run(sys.executable, "-m", "abpn.demo", folder, environment=offline)
         assert (Path(folder) / "astronaut.png").stat().st_size > 10_000
         retouched = pyvips.Image.new_from_file(str(Path(folder) / "with_drawn_blemishes.png")).numpy()
-    blemished, mask = draw_blemishes(_astronaut())
-    return psnr(retouched, _astronaut(), mask) - psnr(blemished, _astronaut(), mask)
+    blemished, mask = draw_blemishes(astronaut())
+    return psnr(retouched, astronaut(), mask) - psnr(blemished, astronaut(), mask)
 
 
 @cache
@@ -287,33 +284,17 @@ def _portraits() -> list[portraits.Portrait]:
 
 @cache
 def _small() -> ABPN:
-    try:
-        return ABPN.from_pretrained("small")
-    except ValueError as error:
-        raise NotMeasured(str(error)) from error
-
-
-def _astronaut() -> np.ndarray:
-    from skimage.data import astronaut
-
-    return astronaut()
+    return ABPN.from_pretrained("small")
 
 
 def _tiled(height: int, width: int) -> np.ndarray:
     """A photograph of any size: the astronaut, enlarged and repeated."""
-    image = np.repeat(np.repeat(_astronaut(), 2, axis=0), 2, axis=1)
+    image = np.repeat(np.repeat(astronaut(), 2, axis=0), 2, axis=1)
     return np.tile(image, (-(-height // 1024), -(-width // 1024), 1))[:height, :width].copy()
 
 
-def _whole_image(model: ABPN, photo: np.ndarray) -> np.ndarray:
-    """The plain reference: the module on the whole photograph, eager, channels first, fp32."""
-    image = torch.from_numpy(photo).permute(2, 0, 1)[None].to(torch.float32).contiguous() / 255
-    result = model(image).results[0]
-    return (result.clamp(0, 1) * 255).round()[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
-
-
-def _command(name: str, *arguments: object) -> None:
-    _run(str(Path(sys.executable).with_name(name)), *map(str, arguments))
+def _command(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
 
 
 def _run(*command: str, environment: dict[str, str] | None = None) -> tuple[str, float]:

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,10 @@ from retouch_common.devices import resolve_precision
 from retouch_common.faces.alignment import align
 from retouch_common.inference.demo import astronaut
 from retouch_common.inference.openvino import is_installed
-from retouch_common.layers.modulation import use_form
 from retouch_common.testing import portraits
 from retouch_common.testing.anywhere import MeshPortrait, Retouch, mesh_square, portraits_with_mesh, through_files
 from retouch_common.testing.anywhere_figures import promise_anywhere
-from retouch_common.testing.evidence import ANYWHERE, STUDIO, Evidence, NotMeasured, face_sets
+from retouch_common.testing.evidence import ANYWHERE, STUDIO, Evidence, NotMeasured, bundled_weights, face_sets
 from retouch_common.testing.portraits import Portrait, gains, psnr, visible
 from torch import Tensor
 from torchmetrics.functional.classification import binary_average_precision
@@ -55,28 +53,23 @@ def overfit_first():
 @evidence.figure("512x512 on two cores: times faster than grouped, NCHW, fp32, eager", at_least=1.5, unit="times")
 def speed():
     """One face, the bundled weights in both forms, in this run, medians; the largest difference is in the details."""
-    _small()  # says that there are none before another process stumbles over it
-    script = f"""
-import json, statistics, sys, time
+    script = """
+import json
 import torch
 torch.set_num_threads(2)
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from evidence import _plain, _small
+from bpfre.model import BPFRe
 from retouch_common.inference.network import InferenceModel
-image = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
-plain, fast = _plain(), InferenceModel(_small(), cast_convolutions=True, device="cpu")
-def seconds(function):
-    function()
-    times = []
-    for _ in range(7):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return times
+from retouch_common.layers.modulation import use_form
+from retouch_common.testing.machine import device_seconds
+image, cpu = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0)), torch.device("cpu")
+plain = BPFRe.from_pretrained("small")
+use_form(plain, "grouped")
+fast = InferenceModel(BPFRe.from_pretrained("small"), cast_convolutions=True, device="cpu")
 with torch.inference_mode():
+    times = {"plain": device_seconds(lambda: plain(image), cpu, rounds=7, warmup=1)}
+    times["fast"] = device_seconds(lambda: fast(image), cpu, rounds=7, warmup=1)
     difference = (plain(image).result - fast(image).result).abs().max().item()
-    times = {{"plain": seconds(lambda: plain(image)), "fast": seconds(lambda: fast(image))}}
-print(json.dumps({{"difference": difference, **times}}))
+print(json.dumps({"difference": difference, **times}))
 """
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     times = json.loads(finished.stdout.splitlines()[-1])
@@ -134,10 +127,7 @@ def openvino_difference():
 @evidence.figure("bundled weights: size", at_most=20, unit="MB")
 def size():
     """The safetensors file in the package."""
-    file = resources.files("bpfre") / "weights" / "small.safetensors"
-    if not file.is_file():
-        raise NotMeasured("there are no bundled weights")
-    return file.stat().st_size / 1e6
+    return bundled_weights("bpfre").stat().st_size / 1e6
 
 
 @evidence.figure("drawn blemishes, studio people: gain over identity, whole image", at_least=2.38, unit="dB")
@@ -172,7 +162,7 @@ def attention_refined():
 @evidence.figure("inpainting weights: size", at_most=20, unit="MB")
 def inpainting_size():
     """The safetensors file in the package."""
-    return _inpainting_file().stat().st_size / 1e6
+    return bundled_weights("bpfre", "inpainting").stat().st_size / 1e6
 
 
 @evidence.figure("inpainting, people not trained on: PSNR under the strokes over doing nothing", at_least=10, unit="dB")
@@ -181,7 +171,7 @@ def inpainting_gain():
 
     Identity is the picture with its strokes. Studio people and people anywhere are beside it, and whole pictures too.
     """
-    model, found = BPFRe.from_pretrained(str(_inpainting_file())).eval(), {}
+    model, found = BPFRe.from_pretrained(str(bundled_weights("bpfre", "inpainting"))).eval(), {}
     for title, folders in (("studio", STUDIO), ("anywhere", ANYWHERE)):
         rows = []
         for seed, portrait in enumerate(portraits_with_mesh(face_sets(folders))):
@@ -199,7 +189,7 @@ def inpainting_gain():
 @evidence.figure("bpfre-inpaint as it comes: share of the painted pixels that stay white", at_most=0.01)
 def inpainting_command():
     """A white square on the astronaut's cheek, the default weights and detector."""
-    _inpainting_file()
+    bundled_weights("bpfre", "inpainting")
     mask = np.zeros(astronaut().shape, np.uint8)
     mask[115:135, 240:260] = 255
     with tempfile.TemporaryDirectory() as name:
@@ -315,34 +305,16 @@ def _framed(portrait: MeshPortrait, size: int) -> np.ndarray:
     return np.rint(255 * align(portrait.levels, mesh_square(portrait), size)).clip(0, 255).astype(np.uint8)
 
 
-def _inpainting_file() -> Path:
-    file = Path(str(resources.files("bpfre"))) / "weights" / "inpainting.safetensors"
-    if not file.is_file():
-        raise NotMeasured("there are no bundled weights for inpainting")
-    return file
-
-
 @cache
 def _small() -> BPFRe:
-    try:
-        return BPFRe.from_pretrained("small")
-    except ValueError as error:
-        raise NotMeasured(str(error)) from error
+    return BPFRe.from_pretrained("small")
 
 
 def _require_openvino() -> None:
-    _small()
     if not is_installed():
         raise NotMeasured("OpenVINO is not installed; install it with: pip install 'bpfre[openvino]'")
     if resolve_precision("auto", torch.device("cpu")) != torch.bfloat16:
         raise NotMeasured("this CPU does not compute in bf16")
-
-
-def _plain() -> BPFRe:
-    """The reference: every sample's weights of its own, channels first, fp32, eager."""
-    model = BPFRe.from_pretrained("small")
-    use_form(model, "grouped")
-    return model
 
 
 if __name__ == "__main__":

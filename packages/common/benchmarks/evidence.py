@@ -2,8 +2,6 @@
 
 import statistics
 from functools import cache
-from importlib import resources
-from pathlib import Path
 
 import large_photo
 import many_photographs
@@ -16,7 +14,7 @@ from retouch_common.parsing.finder import find_faces
 from retouch_common.parsing.labels import coloured
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.testing.anywhere_figures import people_anywhere
-from retouch_common.testing.evidence import STUDIO, Evidence, NotMeasured, face_sets
+from retouch_common.testing.evidence import STUDIO, Evidence, bundled_weights, face_sets
 from retouch_common.testing.mesh_parsing import FULL_FACE, f1_by_portrait
 
 # Pupils of scikit-image's astronaut and the middle between the corners of her mouth, read off by eye, in pixels.
@@ -76,7 +74,7 @@ def astronaut_found():
 
 @evidence.figure("size of the face parser's weights", at_most=8, unit="MB")
 def parser_size():
-    return _weights().stat().st_size / 1e6
+    return bundled_weights("retouch_common.parsing").stat().st_size / 1e6
 
 
 @evidence.sheets
@@ -108,15 +106,7 @@ def _studio() -> dict[str, float]:
 
 @cache
 def _parser() -> FaceParser:
-    _weights()
     return FaceParser("small", "cpu")
-
-
-def _weights() -> Path:
-    path = Path(str(resources.files("retouch_common.parsing"))) / "weights" / "small.safetensors"
-    if not path.is_file():
-        raise NotMeasured(f"{path} is missing")
-    return path
 
 
 if __name__ == "__main__":

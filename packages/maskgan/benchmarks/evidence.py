@@ -11,7 +11,6 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from maskgan.objective import Objective
 from retouch_common.parsing.labels import CLASSES, coloured
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.testing.anywhere_figures import people_anywhere
-from retouch_common.testing.evidence import STUDIO, Evidence, NotMeasured, face_sets
+from retouch_common.testing.evidence import STUDIO, Evidence, NotMeasured, bundled_weights, face_sets
 from retouch_common.testing.portraits import psnr
 from retouch_common.training.schedule import learning_rate_factor
 from retouch_common.weights import load_state, resolve_weights
@@ -77,7 +76,7 @@ def overfit():
 
 @evidence.figure("size of the bundled weights", at_most=40, unit="MB")
 def size():
-    return _bundled("maskgan").stat().st_size / 1e6
+    return bundled_weights("maskgan").stat().st_size / 1e6
 
 
 @evidence.figure("studio people, drawn again: mean PSNR; 0.3 below the first weights'", at_least=28.5, unit="dB")
@@ -126,7 +125,7 @@ def reconstruction_anywhere():
 @evidence.figure("discriminators: their loss on people not trained on, over that of chance", at_most=0.9)
 def discriminators():
     """Eq. 3 of drawn against real faces, studio people; at chance all logits are 0. The bar is ours."""
-    model = MaskGAN.from_pretrained(str(_bundled("maskgan"))).eval()
+    model = MaskGAN.from_pretrained("small").eval()
     judges = Discriminators(model.config).eval()
     judges.load_state_dict(load_state(resolve_weights(_beside("discriminators"), bundled=None)))
     objective = Objective(replace(PRESETS["small"].loss, parsing=0.0, perceptual=0.0), None)
@@ -186,7 +185,6 @@ def sheets():
 @evidence.figure("a stroke in the studio until its picture is there, two cores", at_most=1, unit="s")
 def latency():
     """Median of ten renders, as PNG files, in a fresh process of two threads, as the server answers a stroke."""
-    _bundled("maskgan")
     script = """
 import json, tempfile, time
 from pathlib import Path
@@ -228,8 +226,6 @@ class _Adapted:
 @cache
 def _adapted() -> list[_Adapted]:
     editor = _editor()
-    if not hasattr(editor, "adaptation"):
-        raise NotMeasured("there is no adaptation to a portrait yet")
     judge, rows = ParsingUNet.from_pretrained(str(_beside("judge"))).eval(), []
     for portrait in _portraits()[::5]:
         start = time.perf_counter()
@@ -273,7 +269,6 @@ def _levels(picture: np.ndarray) -> np.ndarray:
 
 @cache
 def _editor() -> Editor:
-    _bundled("maskgan")
     return Editor("small", device="cpu")
 
 
@@ -285,21 +280,13 @@ def _portraits() -> list[Portrait]:
 
 @cache
 def _evaluated() -> Evaluation:
-    _bundled("maskgan")
     weights = {OURS: "small", WITHOUT: _beside("without_parsing")}
     options = EvaluationOptions(pairs=PAIRS, judge=str(_beside("judge")), device="cpu")
     return evaluate(weights, f"faces:{face_sets(STUDIO)}", options, report=lambda line: None)
 
 
-def _bundled(package: str) -> Path:
-    return _there(Path(str(resources.files(package))) / "weights" / "small.safetensors")
-
-
 def _beside(name: str) -> Path:
-    return _there(HERE / f"{name}.safetensors")
-
-
-def _there(path: Path) -> Path:
+    path = HERE / f"{name}.safetensors"
     if not path.is_file():
         raise NotMeasured(f"{path} is missing")
     return path

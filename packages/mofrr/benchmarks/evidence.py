@@ -8,7 +8,6 @@ import sys
 import tempfile
 from dataclasses import replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import restored_anywhere
@@ -27,7 +26,7 @@ from retouch_common.metrics.evaluation import IDENTITY
 from retouch_common.synthesis.retouching import STYLES
 from retouch_common.testing.anywhere import portraits_with_mesh
 from retouch_common.testing.commands import folder_of_portraits, time_command
-from retouch_common.testing.evidence import ANYWHERE, STUDIO, Evidence, NotMeasured, face_sets
+from retouch_common.testing.evidence import ANYWHERE, STUDIO, Evidence, NotMeasured, bundled_weights, face_sets
 from torch import Tensor
 
 FACES = 42  # of every kind: each of the 21 photographs that are held out twice, retouched in two ways
@@ -103,10 +102,7 @@ def command():
 @evidence.figure("bundled weights: size", at_most=40, unit="MB")
 def size():
     """The safetensors file in the package."""
-    file = resources.files("mofrr") / "weights" / "small.safetensors"
-    if not file.is_file():
-        raise NotMeasured("there are no bundled weights")
-    return file.stat().st_size / 1e6
+    return bundled_weights("mofrr").stat().st_size / 1e6
 
 
 @evidence.figure("studio people, several operations: gain over the input", at_least=3.77, unit="dB")
@@ -151,7 +147,6 @@ def unretouched():
 @evidence.figure("a 512x512 portrait, one expert, two cores, the default steps", at_most=20, unit="s")
 def seconds():
     """Restoring alone, in a process of its own, the slower of the operations; loading is in the details."""
-    _small()  # says that there are none before another process stumbles over it
     script = f"""
 import json, time
 import numpy as np, torch
@@ -337,8 +332,6 @@ def _combined() -> dict[str, float]:
 def _degrees() -> dict[str, tuple[float, float]]:
     """Shares of exact answers and of those within one degree, by operation."""
     model, found = _small().eval(), {}
-    if "degree_edges" not in model.metadata:
-        raise NotMeasured("the weights do not state the borders of the degrees that they were trained with")
     edges = json.loads(model.metadata["degree_edges"])
     held_out = f"faces:{face_sets([*STUDIO, *ANYWHERE])}"
     for name in OPERATIONS:
@@ -358,7 +351,6 @@ def _degrees() -> dict[str, tuple[float, float]]:
 
 @cache
 def _evaluated() -> Evaluation:
-    _small()
     return evaluate(
         "small", f"faces:{face_sets(STUDIO)}", EvaluationOptions(limit=FACES, styles=tuple(STYLES), device="cpu")
     )
@@ -366,10 +358,7 @@ def _evaluated() -> Evaluation:
 
 @cache
 def _small() -> MoFRR:
-    try:
-        return MoFRR.from_pretrained("small")
-    except ValueError as error:
-        raise NotMeasured(str(error)) from error
+    return MoFRR.from_pretrained("small")
 
 
 if __name__ == "__main__":

@@ -49,16 +49,12 @@ class Restored:
     """One retouched photograph and its restoration.
 
     Attributes:
-        name: Of the photograph.
         applied: Strengths by operation.
-        found: The operations that were undone.
         before: PSNR of what was given in dB.
         after: PSNR of the result in dB.
     """
 
-    name: str
     applied: Strengths
-    found: frozenset[str]
     before: float
     after: float
 
@@ -160,8 +156,8 @@ def named_experts(model: MoFRR, portraits: Iterable[MeshPortrait]) -> dict[str, 
     for portrait, drawn in _ahead(_retouched, enumerate(portraits)):
         for strengths, levels in drawn[: len(OPERATIONS)]:
             (name,) = strengths
-            result, found = _restored(restorers[name], portrait, levels)
-            rows[name].append(_compared(portrait, strengths, found, levels, result))
+            result, _ = _restored(restorers[name], portrait, levels)
+            rows[name].append(_compared(portrait, strengths, levels, result))
     return rows
 
 
@@ -186,7 +182,7 @@ def measure(restorer: Restorer, portraits: Iterable[MeshPortrait]) -> Measured:
                 ask(levels, strengths, 3.0 if portrait.face_width < SMALL else 0.3)
             if anywhere:
                 rows = measured.alone if len(strengths) == 1 else measured.several
-                rows.append(_compared(portrait, strengths, found, levels, result))
+                rows.append(_compared(portrait, strengths, levels, result))
             if anywhere and len(strengths) > 1:
                 size = restorer.network.config.size
                 image, truth = (align(picture, ask.square, size) for picture in (levels, portrait.levels))
@@ -260,12 +256,10 @@ def _restored(restorer: Restorer, portrait: MeshPortrait, levels: np.ndarray) ->
     return np.concatenate(list(changed_face_rows(source, faces))), frozenset(own.degrees)
 
 
-def _compared(
-    portrait: MeshPortrait, strengths: Strengths, found: frozenset[str], levels: np.ndarray, result: np.ndarray
-) -> Restored:
+def _compared(portrait: MeshPortrait, strengths: Strengths, levels: np.ndarray, result: np.ndarray) -> Restored:
     window = face_window(portrait, MARGIN)
     before, after = (psnr(picture[window], portrait.levels[window]) for picture in (levels, result))
-    return Restored(portrait.name, strengths, found, before, after)
+    return Restored(strengths, before, after)
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ import pytest
 from retouch_common.metrics import environment as environments
 from retouch_common.metrics.environment import environment, work_tree_changes
 from retouch_common.testing import evidence as evidences
-from retouch_common.testing.evidence import Evidence, NotMeasured, data_folder, face_sets
+from retouch_common.testing.evidence import Evidence, NotMeasured, face_sets
 from retouch_common.testing.sheets import changes_over
 
 
@@ -62,8 +62,6 @@ def test_one_figure_alone_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(an_evidence(1.0), "--only", "error") == 0
     assert list(tmp_path.iterdir()) == []
-    assert run(an_evidence(), "--only", "error", "--out", "one.json") == 0
-    assert list(json.loads((tmp_path / "one.json").read_text())["figures"]) == ["error"]
     assert run(an_evidence(), "--only", "nonsense") == 2
 
 
@@ -76,11 +74,20 @@ def test_what_belongs_to_no_commit_is_refused(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(evidences, "work_tree_changes", lambda changes=changes: changes)
         assert run(an_evidence()) == 2
         assert named in capsys.readouterr().err
-        assert run(an_evidence(), "--only", "error", "--out", "one.json") == 2
         assert run(an_evidence(), "--allow-dirty") == 0
         assert "2 of 2 figures hold" in capsys.readouterr().out
         assert run(an_evidence(), "--only", "error") == 0  # writes nothing in any case
         assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_are_of_the_commit_at_which_they_began(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commits = iter("ab")
+    monkeypatch.setattr(evidences, "environment", lambda: {"commit": next(commits)})
+    evidence = an_evidence()
+    evidence.figure("the next commit", at_least=0.0)(lambda: len(evidences.environment()))
+    run(evidence)
+    assert json.loads((tmp_path / "docs/evidence/abpn.json").read_text())["environment"] == {"commit": "a"}
 
 
 def test_changes_of_a_work_tree_are_found_but_for_evidence(tmp_path, monkeypatch):
@@ -161,7 +168,7 @@ def test_changed_pixels_are_shown_red_over_grey():
 @pytest.mark.parametrize(
     ("measure", "reason"),
     [
-        (lambda: data_folder("faces/london_neutral"), "needs the portraits faces/london_neutral"),
+        (lambda: face_sets(["london_neutral"]), "needs the portraits faces/london_neutral"),
         (lambda: float("nan"), "gave nan"),
         (lambda: 1 / 0, "ZeroDivisionError"),
     ],
@@ -171,22 +178,18 @@ def test_what_cannot_be_measured_counts_against_the_package(tmp_path, monkeypatc
     evidence = Evidence("abpn")
     measure.__name__ = "broken"
     evidence.figure("broken", at_least=0.0)(measure)
-    out = tmp_path / "out.json"
-    assert run(evidence, "--out", str(out)) == 1
-    figure = json.loads(out.read_text())["figures"]["broken"]
+    monkeypatch.chdir(tmp_path)
+    assert run(evidence) == 1
+    figure = json.loads((tmp_path / "docs/evidence/abpn.json").read_text())["figures"]["broken"]
     assert figure["value"] is None and not figure["holds"] and reason in figure["reason"]
 
 
 def test_portraits_are_found_where_retouch_data_says(tmp_path, monkeypatch):
     monkeypatch.setenv("RETOUCH_DATA", str(tmp_path))
-    (tmp_path / "faces").mkdir()
-    assert data_folder("faces") == tmp_path / "faces"
-    with pytest.raises(NotMeasured, match="RETOUCH_DATA"):
-        data_folder("models")
     for name in "ab":
-        (tmp_path / "faces" / name).mkdir()
+        (tmp_path / "faces" / name).mkdir(parents=True)
     assert face_sets("ab") == f"{tmp_path}/faces/a,{tmp_path}/faces/b"
-    with pytest.raises(NotMeasured, match="faces/c"):
+    with pytest.raises(NotMeasured, match="faces/c; set RETOUCH_DATA"):
         face_sets("abc")
 
 

@@ -25,6 +25,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -145,41 +146,31 @@ class Evidence:
         """Run the command line of an evidence script; exit 1 if a figure falls short or was not measured."""
         import click
 
+        from retouch_common.testing.sheets import write_sheets
+
         @click.command(help=f"Measure what {self.package} promises.")
         @click.option("--only", multiple=True, type=click.Choice(list(self.figures)), help="Measure only these.")
-        @click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
         @click.option("--allow-dirty", is_flag=True, help="Measure a work tree with changes too, and write nothing.")
         @click.option("--sheets", type=click.Path(path_type=Path, file_okay=False), help="Write pictures here instead.")
-        def command(only: tuple[str, ...], out: Path | None, allow_dirty: bool, sheets: Path | None) -> None:
+        def command(only: tuple[str, ...], allow_dirty: bool, sheets: Path | None) -> None:
             if sheets is not None:
-                self._write_sheets(sheets)
+                if self.pictures is None:
+                    raise click.UsageError(f"there are no sheets of {self.package}")
+                for path in write_sheets(sheets, self.package, self.pictures()):
+                    click.echo(path)
                 return
-            if out is None and not only:
-                out = Path("docs/evidence") / f"{self.package}.json"
-            if out is not None and (reason := not_a_commit()):
-                if not allow_dirty:
-                    raise click.UsageError(f"{reason}; or --allow-dirty, which writes nothing")
-                out = None
-            results = {}
+            reason, about, results = not_a_commit(), environment(), {}
+            if reason and not (only or allow_dirty):
+                raise click.UsageError(f"{reason}; or --allow-dirty, which writes nothing")
             for key in only or self.figures:
                 click.echo(f"measuring {key}: {self.figures[key].title} ...", err=True)
                 results[key] = self.measure(key)
             print_results(results)
-            if out is not None:
-                write_results(out, self.package, results)
+            if not (only or reason):
+                write_results(Path("docs/evidence") / f"{self.package}.json", self.package, results, about)
             raise SystemExit(0 if all(result.holds for result in results.values()) else 1)
 
         command(args=arguments)
-
-    def _write_sheets(self, folder: Path) -> None:
-        import click
-
-        from retouch_common.testing.sheets import write_sheets
-
-        if self.pictures is None:
-            raise click.UsageError(f"there are no sheets of {self.package}")
-        for path in write_sheets(folder, self.package, self.pictures()):
-            click.echo(path)
 
 
 def not_a_commit() -> str | None:
@@ -193,17 +184,23 @@ def not_a_commit() -> str | None:
     return f"evidence belongs to a commit, and these files differ from it: {', '.join(changes[:3])}{more}; commit them"
 
 
-def data_folder(name: str) -> Path:
-    """Return a folder of evidence portraits, e.g. "faces/london_neutral"; NotMeasured if it is not there."""
-    root = Path(os.environ.get("RETOUCH_DATA", "../shared/data"))
-    if not (root / name).is_dir():
-        raise NotMeasured(f"needs the portraits {name}; set RETOUCH_DATA to the folder that holds them")
-    return root / name
-
-
 def face_sets(names: Sequence[str]) -> str:
-    """Return the folders of some sets of portraits, joined by commas as `faces:` takes them."""
-    return ",".join(str(data_folder(f"faces/{name}")) for name in names)
+    """Return the folders of some sets of portraits, joined by commas; NotMeasured if one is not there."""
+    folders = [Path(os.environ.get("RETOUCH_DATA", "../shared/data")) / "faces" / name for name in names]
+    for folder in folders:
+        if not folder.is_dir():
+            raise NotMeasured(
+                f"needs the portraits faces/{folder.name}; set RETOUCH_DATA to the folder that holds them"
+            )
+    return ",".join(map(str, folders))
+
+
+def bundled_weights(package: str, name: str = "small") -> Path:
+    """Return a file of weights that a package bundles; NotMeasured if it is not there."""
+    path = Path(str(resources.files(package))) / "weights" / f"{name}.safetensors"
+    if not path.is_file():
+        raise NotMeasured(f"{path} is missing")
+    return path
 
 
 def print_results(results: dict[str, Result]) -> None:
@@ -222,12 +219,9 @@ def print_results(results: dict[str, Result]) -> None:
     console.print(f"{held} of {len(results)} figures hold")
 
 
-def write_results(path: Path, package: str, results: dict[str, Result]) -> None:
-    """Write the results and the environment they were measured in as JSON."""
+def write_results(path: Path, package: str, results: dict[str, Result], about: dict[str, Any]) -> None:
+    """Write the results and the environment as it was when they began to be measured as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {
-        "package": package,
-        "environment": environment(),
-        "figures": {key: asdict(result) for key, result in results.items()},
-    }
+    figures = {key: asdict(result) for key, result in results.items()}
+    document = {"package": package, "environment": about, "figures": figures}
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
