@@ -58,21 +58,11 @@ def time_case(
     name: str,
     reference: str | None,
 ) -> float | None:
-    """Time a case and record everything about it in the benchmark's ``extra_info``.
+    """Time a case and record everything about it, with ``about``, in the benchmark's ``extra_info``.
 
-    Args:
-        benchmark: pytest-benchmark's fixture.
-        case: What to time.
-        device: Where it runs.
-        script: A Python file and its arguments that carry out the case once by :func:`run_once`.
-        group: Cases that are shown together.
-        about: Further values to record.
-        name: Of the case in its group.
-        reference: Name of the case to compare with, timed before in the same group: ``times_as_fast_as_REFERENCE`` is
-            recorded of the others.
-
-    Returns:
-        The median in seconds; None where benchmarks are disabled.
+    ``script`` is a Python file and its arguments that carry out the case once by :func:`run_once`. Cases of a ``group``
+    are shown together; of those that follow the one called ``reference``, ``times_as_fast_as_REFERENCE`` is recorded.
+    Returns the median in seconds; None where benchmarks are disabled.
     """
     benchmark.group = group
     once = min(device_seconds(case.call, device, rounds=1, warmup=1))
