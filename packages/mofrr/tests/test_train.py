@@ -312,6 +312,24 @@ def test_a_part_that_was_trained_beside_another_one_is_warned_of(faces, tmp_path
     assert "expert-white was trained with another degree-white" in caplog.text
 
 
+def test_a_stage_that_is_resumed_with_another_part_is_warned_of(faces, tmp_path, caplog, monkeypatch):
+    """Also once it is finished: the part it needs is not the one that it was begun with."""
+    config = configured(model__router=False)
+    train(config, faces, tmp_path, stages=["degree-white"], device="cpu", report=print)
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "stop_requested", lambda runner: True)
+        assert train(config, faces, tmp_path, stages=["expert-white"], device="cpu", report=print) is None
+    shutil.rmtree(tmp_path / "degree-white")
+    other = configured(model__router=False, train__lr=1e-3)
+    train(other, faces, tmp_path, stages=["degree-white"], device="cpu", report=print)
+    warning = "expert-white was trained with another degree-white"
+    assert warning not in caplog.text
+    train(config, faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
+    assert caplog.text.count(warning) == 1
+    load_parts(MoFRR(config.model), [known_stages(config)["expert-white"]], tmp_path)
+    assert caplog.text.count(warning) == 2
+
+
 def test_full_rollout(faces, tmp_path):
     config = configured(loss__rollout="full", model__degree=False)
     train(config, faces, tmp_path, stages=["expert-lift"], device="cpu", report=print)

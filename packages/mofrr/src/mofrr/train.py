@@ -1,9 +1,9 @@
 """Training in stages; a stage is trained by :mod:`retouch_common.training.fit`.
 
 A run directory has a run directory for each stage (``router``, ``degree-white``, ``expert-white``, …, ``shared``,
-``combine``) with ``weights/`` of its part once it is finished, and that of a degree stage ``degrees.json``, the PSNRs
-between degrees. Once all stages are finished, ``weights/`` holds the whole network. Rerun the same command to resume;
-finished stages are skipped.
+``combine``) with ``weights/`` of its part once it is finished, checksums of the parts that it needs in
+``trained_beside.json``, and that of a degree stage ``degrees.json``, the PSNRs between degrees. Once all stages are
+finished, ``weights/`` holds the whole network. Rerun the same command to resume; finished stages are skipped.
 
 A finished part is usable wherever the options of ``model`` that it depends on are the same. So are the parts of
 ``train.init``: a stage that needs another takes it from there if the run directory has none, and the whole network is
@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import torch
 from retouch_common.config import from_dict, to_dict
-from retouch_common.files import sha256, write_atomically
+from retouch_common.files import sha256
 from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss, generator_loss
 from retouch_common.ranges import to_signed
 from retouch_common.training import fit
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH = 4
 DEGREES_FILE, DEGREE_EDGES = "degrees.json", "degree_edges"  # PSNRs between degrees: of a stage, in weights
-BESIDE = "trained_beside.json"  # checksums of the parts that a part was trained with
+BESIDE = "trained_beside.json"  # checksums of the parts that a stage was begun with
 
 
 def train(
@@ -134,8 +134,12 @@ class StageTask(Task):
         """Open the faces and build the network with its finished parts; only the stage's part is trained."""
         cfg, stage = self.config.train, self.stage
         self.model, reused, given = initial_network(self.config)
+        self.beside: dict[str, str] = {}
         if self.out is not None:
             load_parts(self.model, stage.needs(), self.out, reused)
+            self.beside = _checksums(stage, self.out)
+            if (self.out / stage.name / "checkpoints").is_dir():
+                _warn_of_other_parts(stage, self.out)
         if not cfg.only and stage.name not in reused:
             if cfg.init and stage.kind != BaselineStage.kind:
                 logger.warning("%s has no %s that fits; tensors that do not fit start at random", cfg.init, stage.name)
@@ -154,9 +158,10 @@ class StageTask(Task):
         self.part = self.add_network(self.kept, part, parameters)
 
     def run_files(self) -> dict[str, str]:
-        """Return the borders between degrees, of a degree stage."""
+        """Return the borders between degrees, of a degree stage, and the checksums of the parts that a stage needs."""
         edges = self.data.degree_edges
-        return {} if edges is None else {DEGREES_FILE: json.dumps(edges)}
+        files = {} if edges is None else {DEGREES_FILE: json.dumps(edges)}
+        return files | ({BESIDE: json.dumps(self.beside, indent=2)} if self.beside else {})
 
     def training_step(self, step: int, batches: Any) -> dict[str, Tensor]:
         """Take an optimiser step; return the losses, averaged over processes."""
@@ -216,8 +221,6 @@ class StageTask(Task):
         self.calibrate()
         folder.mkdir(exist_ok=True)
         save_weights(folder / FOLDER_FILE, self.averaged.state_dict(), config=to_dict(self.config.model))
-        if self.out is not None and (beside := _checksums(self.stage, self.out)):
-            write_atomically(folder / BESIDE, json.dumps(beside, indent=2).encode())
 
 
 class AdversarialTask(StageTask):
@@ -318,10 +321,7 @@ def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path, reused: Collect
         weights = resolve_weights(folder / "weights", bundled=None)
         if weights.config is None or not stage.fits(from_dict(ModelConfig, weights.config)):
             raise ValueError(f"{folder} was trained with another model configuration; train it anew, or use that")
-        if (beside := folder / "weights" / BESIDE).is_file():
-            now, then = _checksums(stage, out), json.loads(beside.read_bytes())
-            if changed := [name for name, checksum in then.items() if now.get(name) != checksum]:
-                logger.warning("%s was trained with another %s; delete it to retrain it", folder, ", ".join(changed))
+        _warn_of_other_parts(stage, out)
         stage.part_of(model).load_state_dict(load_state(weights))
     return model
 
@@ -348,6 +348,15 @@ def _state_degree_edges(model: MoFRR, out: Path) -> None:
 
 def _is_finished(folder: Path) -> bool:
     return (folder / "weights" / FOLDER_FILE).is_file()
+
+
+def _warn_of_other_parts(stage: Stage, out: Path) -> None:
+    """Warn if the training of a stage began with other parts than those that are in the run directory."""
+    folder = out / stage.name
+    if (beside := folder / BESIDE).is_file():
+        now, then = _checksums(stage, out), json.loads(beside.read_bytes())
+        if changed := [name for name, checksum in then.items() if now.get(name) != checksum]:
+            logger.warning("%s was trained with another %s; delete it to retrain it", folder, ", ".join(changed))
 
 
 def _checksums(stage: Stage, out: Path) -> dict[str, str]:

@@ -54,7 +54,8 @@ def fit(
             locked.enter_context(exclusive(out / ".lock", f"the run directory {out}"))
         start_step = task.state.resume(out)
         if runner.is_main:
-            for name, text in {"config.yaml": dump_yaml(task.config), **task.run_files()}.items():
+            begun_with = {} if start_step else task.run_files()
+            for name, text in {"config.yaml": dump_yaml(task.config), **begun_with}.items():
                 write_atomically(out / name, text.encode())
             begun = f"resuming {out} after step {start_step}" if start_step else f"training {out}: {cfg.steps} steps"
             report(f"{begun}, on {runner.device} in {runner.precision}")
