@@ -49,6 +49,11 @@ def test_a_users_error_is_one_line(error, line):
     assert (result.exit_code, result.output) == (1, line + "\n")
 
 
+def test_memory_that_torch_cannot_allocate_is_a_users_error():
+    result = run(lambda: torch.empty(10**15))
+    assert (result.exit_code, result.output) == (1, "Error: not enough memory; use a smaller size\n")
+
+
 @pytest.mark.parametrize("bug", [RuntimeError("a bug"), TypeError("a bug"), KeyError("a bug"), AssertionError()])
 def test_a_bug_keeps_its_traceback(bug):
     assert run(raiser(bug)).exception is bug

@@ -9,6 +9,7 @@ TRACEBACK_VARIABLE = "RETOUCH_TRACEBACK"  # set to 1, an error shows its traceba
 
 _MAX_NAMES = 20  # in a message
 _MAX_LENGTH = 2000  # of a message
+_NO_MEMORY = "not enough memory; use a smaller size"
 # Controls of terminals, line separators and marks of text direction, which names of files may hold.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -37,10 +38,11 @@ def _line(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError):
         import torch
 
-        out_of_memory = isinstance(error, torch.OutOfMemoryError)
-        return "not enough GPU memory; use --device cpu or a smaller size" if out_of_memory else None
+        if isinstance(error, torch.OutOfMemoryError):
+            return "not enough GPU memory; use --device cpu or a smaller size"
+        return _NO_MEMORY if "DefaultCPUAllocator" in str(error) else None
     if isinstance(error, MemoryError):
-        return "not enough memory; use a smaller size"
+        return _NO_MEMORY
     if isinstance(error, BrokenPipeError):
         return None  # the reader of our output left; click ends quietly
     if isinstance(error, OSError) and error.strerror:
