@@ -87,7 +87,7 @@ def test_a_question_mark_stands_for_a_character_of_a_path(photos, tmp_path):
 
 @pytest.mark.parametrize("kind", ["txt", "parquet"])
 def test_a_list_names_files_from_its_folder_on(photos, tmp_path, kind):
-    lines = ["b.png", "deep/c.png", "", "b.png", "gone.png", "../elsewhere.png", str(photos / "a.JPG")]
+    lines = ["b.png", "deep/c.png", "", "b.png", "gone\u2028.png", "../elsewhere.png", str(photos / "a.JPG")]
     file = photos / f"list.{kind}"
     if kind == "txt":
         file.write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
@@ -96,7 +96,7 @@ def test_a_list_names_files_from_its_folder_on(photos, tmp_path, kind):
     entries = read_manifest(str(file), tmp_path / "out")
     whole = str(tmp_path).lstrip("/")
     assert relative(entries) == [
-        "b.png", "deep/c.png", "gone.png", f"{whole}/elsewhere.png", f"{whole}/photos/a.JPG",
+        "b.png", "deep/c.png", "gone\u2028.png", f"{whole}/elsewhere.png", f"{whole}/photos/a.JPG",
     ]  # fmt: skip
     assert [entry.size for entry in entries] == [5, 10, None, None, 5]
     assert entries[3].path == str(tmp_path / "elsewhere.png")

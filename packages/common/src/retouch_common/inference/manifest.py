@@ -53,18 +53,6 @@ class Entry:
     reason: str | None = None
 
 
-def require_pyarrow() -> None:
-    """Refuse to start without pyarrow.
-
-    Raises:
-        ValueError: If it is not installed.
-    """
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise ValueError('--manifest needs pyarrow: pip install "retouch-common[many]"') from None
-
-
 def read_manifest(name: str, out: Path, *, recursive: bool = False) -> list[Entry]:
     """List photographs.
 
@@ -84,7 +72,10 @@ def read_manifest(name: str, out: Path, *, recursive: bool = False) -> list[Entr
         OSError: If the storage cannot be read.
         ValueError: If ``name`` is none of these, lists nothing, or pyarrow is missing.
     """
-    require_pyarrow()
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise ValueError('--manifest needs pyarrow: pip install "retouch-common[many]"') from None
     if name.encode(errors="ignore") != os.fsencode(name):
         raise ValueError(f"{name.encode(errors='backslashreplace').decode()}: its name is not UTF-8; rename it")
     if Path(urlsplit(name).path if is_url(name) else name).suffix.lower() in LISTS:
@@ -280,7 +271,7 @@ def _looked_up_in(filesystem: FileSystem, group: Sequence[tuple[str, str]]) -> t
 
 def _lines(file: Path, name: str) -> list[str]:
     try:
-        return [line for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+        return [line for line in file.read_text("utf-8-sig").split("\n") if line.strip()]  # names may hold U+2028
     except UnicodeDecodeError:
         raise ValueError(f"{name}: is not text in UTF-8; write a path per line") from None
 
