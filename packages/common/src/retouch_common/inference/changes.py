@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,13 +20,15 @@ from retouch_common.inference.regions import (
     FACE_MARGIN,
     ArrayRetoucher,
     Crop,
-    SkinLocator,
     crop_weights,
     face_in_crop,
 )
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import RandomLayer
 from retouch_common.photo.sources import ArraySource
+
+if TYPE_CHECKING:
+    from retouch_common.parsing.skin import SkinSegmenter
 
 IN_MEMORY_BYTES = 200_000_000  # of one change; larger ones lie in a temporary file
 _ZEROS = 1 << 20  # bytes written at a time
@@ -56,7 +59,7 @@ class CropChange:
 
 
 def crop_changes(
-    photo: Photo, faces: Sequence[Face], retoucher: ArrayRetoucher, skin: SkinLocator | None
+    photo: Photo, faces: Sequence[Face], retoucher: ArrayRetoucher, skin: SkinSegmenter | None
 ) -> list[CropChange]:
     """Retouch the crop around each face as :func:`retouch_common.inference.regions.retouched_rows` does.
 

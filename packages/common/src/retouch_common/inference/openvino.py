@@ -16,7 +16,6 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,23 +48,20 @@ def choose_backend(name: str, package: str, *, num_photos: int | None, device: s
     """
     if name not in BACKENDS:
         raise ValueError(f"backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
+    where = resolve_device(device)
+    dtype = resolve_precision(precision, where)
     if name == "auto":
         many = num_photos is None or num_photos >= MANY_PHOTOS
-        name = "openvino" if many and is_installed() and _is_faster(device, precision) else "torch"
-    elif name == "openvino":
-        where = resolve_device(device)
-        require_openvino(package, where, resolve_precision(precision, where))
+        faster = where.type == "cpu" and dtype == torch.bfloat16
+        return "openvino" if many and faster and is_installed() else "torch"
+    if name == "openvino":
+        require_openvino(package, where, dtype)
     return name
 
 
 def is_installed() -> bool:
     """Return whether OpenVINO is installed, without importing it."""
     return importlib.util.find_spec("openvino") is not None
-
-
-def _is_faster(device: str, precision: str) -> bool:
-    where = resolve_device(device)
-    return where.type == "cpu" and resolve_precision(precision, where) == torch.bfloat16
 
 
 def require_openvino(package: str, device: torch.device, dtype: torch.dtype) -> None:
@@ -115,7 +111,7 @@ class CompiledModule(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Run the compiled module."""
-        values = [(value.float() if value.is_floating_point() else value).contiguous() for value in inputs]
+        values = tuple((value.float() if value.is_floating_point() else value).contiguous() for value in inputs)
         signature = " ".join(f"{value.dtype}{tuple(value.shape)}" for value in values)
         with self._lock:
             if signature not in self._requests:
@@ -125,7 +121,7 @@ class CompiledModule(nn.Module):
             outputs = tuple(torch.from_numpy(value.copy()) for value in found.values())
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _load(self, signature: str, inputs: Sequence[Tensor]) -> Any:
+    def _load(self, signature: str, inputs: tuple[Tensor, ...]) -> Any:
         """Return the compiled module, from the cache if it is there."""
         openvino = _import_openvino()
         with _making_core:
@@ -143,35 +139,27 @@ class CompiledModule(nn.Module):
             write_atomically(path, compiled.export_model().getvalue())
         return compiled
 
-    def _convert(self, openvino: Any, inputs: Sequence[Tensor]) -> Any:
+    def _convert(self, openvino: Any, inputs: tuple[Tensor, ...]) -> Any:
         """Return OpenVINO's model of the module."""
-        example = tuple(inputs)
         with torch.no_grad(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # shapes become constants, as they should
-            traced = torch.jit.trace(self.module, example, check_trace=False)
-            return openvino.convert_model(
-                traced, example_input=example, input=[tuple(value.shape) for value in example]
-            )
+            traced = torch.jit.trace(self.module, inputs, check_trace=False)
+            return openvino.convert_model(traced, example_input=inputs, input=[tuple(value.shape) for value in inputs])
 
     def _key(self, *about: object) -> str:
         """Return a digest of parameters, attributes and source files of all layers, and of ``about``."""
         digest = hashlib.sha256(repr((torch.__version__, self._config, *about)).encode())
-        parts = {name: part for name, part in self.module.named_modules() if not _is_torchs(part)}
+        modules = dict(self.module.named_modules())
+        parts = {name: part for name, part in modules.items() if not type(part).__module__.startswith("torch.")}
         for file in sorted({inspect.getfile(type(part)) for part in parts.values()}):
             digest.update(Path(file).read_bytes())
         for name, part in parts.items():  # such as the stage whose output is asked for
-            plain = {
-                key: value for key, value in vars(part).items() if isinstance(value, (bool, int, float, str, tuple))
-            }
+            plain = {key: value for key, value in vars(part).items() if isinstance(value, int | float | str | tuple)}
             digest.update(f"{name}{type(part).__qualname__}{sorted(plain.items())}".encode())
         for name, tensor in self.module.state_dict().items():
             digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy())
         return digest.hexdigest()
-
-
-def _is_torchs(part: nn.Module) -> bool:
-    return type(part).__module__.startswith("torch.")
 
 
 _making_core = threading.Lock()

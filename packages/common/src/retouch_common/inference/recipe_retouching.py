@@ -11,11 +11,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 
 from retouch_common.faces.face import Face
+from retouch_common.inference.batch import Summary
 from retouch_common.inference.blemishes import Blemishes, KeptWeights
 from retouch_common.inference.brush_strokes import ProtectionMask
 from retouch_common.inference.photos import PhotoOptions, edit_record, open_photo, write_photo
@@ -29,7 +30,10 @@ logger = logging.getLogger(__name__)
 
 
 class RecipeNetwork(Protocol):
-    """Interface of a paper's network."""
+    """Interface of a paper's network.
+
+    One that also retouches whole photos has ``photo_change(photo)``, which returns the change of the photo.
+    """
 
     name: str
     """Name of the package."""
@@ -40,14 +44,6 @@ class RecipeNetwork(Protocol):
 
     def changes(self, photo: Photo, faces: Sequence[Face]) -> Sequence[RandomLayer]:
         """Return the change of every face, in their order."""
-
-
-@runtime_checkable
-class WholePhotoNetwork(Protocol):
-    """Interface of a network that also retouches whole photos."""
-
-    def photo_change(self, photo: Photo) -> RandomLayer:
-        """Return the change of the whole photo."""
 
 
 class EditedChange:
@@ -94,8 +90,8 @@ class RetouchedParts:
         """
         if state.region == "faces":
             changes = network.changes(photo, state.faces)
-        elif isinstance(network, WholePhotoNetwork):
-            changes = [network.photo_change(photo)]
+        elif photo_change := getattr(network, "photo_change", None):
+            changes = [photo_change(photo)]
         else:
             raise ValueError(f"{network.name} retouches faces, and not the whole photo")
         limit = int(np.iinfo(photo.dtype).max)
@@ -122,21 +118,6 @@ class RetouchedParts:
         return edited
 
 
-@dataclass(frozen=True)
-class RecipeResult:
-    """Result of :func:`apply_recipe`: the number of faces and of steps; ``changed`` as of :func:`write_photo`."""
-
-    region: str
-    num_faces: int
-    steps: int
-    changed: float | None = None
-
-    def __str__(self) -> str:
-        faces = f"{self.num_faces} face{'' if self.num_faces == 1 else 's'}"
-        steps = f"{self.steps} step{'' if self.steps == 1 else 's'} of the recipe"
-        return f"{faces if self.region == 'faces' else 'the whole photo'}, {steps}"
-
-
 def apply_recipe(
     recipe: Recipe,
     network: RecipeNetwork,
@@ -145,7 +126,7 @@ def apply_recipe(
     options: PhotoOptions | None = None,
     *,
     retouched: RetouchedParts | None = None,
-) -> RecipeResult:
+) -> Summary:
     """Retouch a photograph file according to a recipe, and keep its profile, metadata, transparency and bit depth.
 
     Args:
@@ -156,12 +137,22 @@ def apply_recipe(
         options: Options of the output.
         retouched: Change of the network if it has been computed already.
 
+    Returns:
+        A summary with the numbers of faces and steps.
+
     Raises:
         OSError: If a file cannot be opened or written.
         ValueError: If the recipe is for another network or another photo, or ``src`` or ``dst`` do not fit.
     """
     options, target = options or PhotoOptions(), Path(dst)
-    photo = _open_photo(recipe, network, Path(src), target, options)
+    if recipe.network != network.name:
+        raise ValueError(
+            f"the recipe is for {recipe.network}: use {recipe.network}-retouch, not {network.name}-retouch"
+        )
+    photo = open_photo(Path(src), target, options)
+    require_same_size(recipe, photo)
+    if recipe.weights is not None and recipe.weights != network.weights_sha256:
+        logger.warning("%s: the recipe was made with other weights of %s; the result may differ", src, network.name)
     state = recipe.state
     retouched = retouched or RetouchedParts.compute(network, photo, state)
     layers = retouched.edited(state)
@@ -170,20 +161,10 @@ def apply_recipe(
     settings = {"strength": state.strength, "steps": len(recipe.steps)}
     edit = edit_record(options, network.weights_sha256, package=network.name, settings=settings, when=recipe.time)
     changed = write_photo(photo, target, rows, options, parts, edit=edit)
-    return RecipeResult(state.region, len(layers) if state.region == "faces" else 0, len(recipe.steps), changed)
-
-
-def _open_photo(recipe: Recipe, network: RecipeNetwork, source: Path, target: Path, options: PhotoOptions) -> Photo:
-    """Open the photo of a recipe after checking that the recipe is for this network and this photo."""
-    if recipe.network != network.name:
-        raise ValueError(
-            f"the recipe is for {recipe.network}: use {recipe.network}-retouch, not {network.name}-retouch"
-        )
-    photo = open_photo(source, target, options)
-    require_same_size(recipe, photo)
-    if recipe.weights is not None and recipe.weights != network.weights_sha256:
-        logger.warning("%s: the recipe was made with other weights of %s; the result may differ", source, network.name)
-    return photo
+    num_faces, num_steps = len(layers) if state.region == "faces" else 0, len(recipe.steps)
+    what = f"{num_faces} face{'' if num_faces == 1 else 's'}" if state.region == "faces" else "the whole photo"
+    text = f"{what}, {num_steps} step{'' if num_steps == 1 else 's'} of the recipe"
+    return Summary(text, num_faces, changed)
 
 
 def recipe_work(path: Path, network: RecipeNetwork, options: PhotoOptions) -> Work:
@@ -191,15 +172,8 @@ def recipe_work(path: Path, network: RecipeNetwork, options: PhotoOptions) -> Wo
 
     Raises:
         OSError: If the recipe cannot be read.
-        ValueError: If it is not a recipe, or options are set that the recipe decides.
+        ValueError: If it is not a recipe, or options that the recipe decides differ from their defaults.
     """
-    _refuse_decided_options(options)
-    recipe = Recipe.read(path)
-    return Work(lambda job: apply_recipe(recipe, network, job.source, job.target, options), network.weights_sha256)
-
-
-def _refuse_decided_options(options: PhotoOptions) -> None:
-    """Refuse options that a recipe decides, where they differ from their defaults."""
     output = {entry.name for entry in fields(PhotoOptions)} - {"face_boxes"}
     decided = [
         entry.name
@@ -209,3 +183,5 @@ def _refuse_decided_options(options: PhotoOptions) -> None:
     if decided:
         names = ", ".join(name.replace("_", " ").replace("face boxes", "face box") for name in decided)
         raise ValueError(f"a recipe says how to retouch; leave out {names}")
+    recipe = Recipe.read(path)
+    return Work(lambda job: apply_recipe(recipe, network, job.source, job.target, options), network.weights_sha256)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from retouch_common.faces.yunet import DETECTION_SIDE
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import pasted_rows
 from retouch_common.photo.sources import ArraySource, RowSource
+
+if TYPE_CHECKING:
+    from retouch_common.parsing.skin import SkinSegmenter
 
 Region = Literal["auto", "faces", "photo"]
 Box = tuple[float, float, float, float]
@@ -40,13 +43,6 @@ class ArrayRetoucher(Protocol):
 
     def stripes(self, source: RowSource, *, strength: float) -> Iterator[np.ndarray]:
         """Retouch rows into consecutive blocks of rows."""
-
-
-class SkinLocator(Protocol):
-    """Interface of :class:`retouch_common.parsing.skin.SkinSegmenter`."""
-
-    def locate(self, source: RowSource, face: Face) -> AlignedMask:
-        """Return the skin mask of a face, given in pixels of the source."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +215,7 @@ def retouched_rows(
     retoucher: ArrayRetoucher,
     *,
     strength: float = 1.0,
-    skin: SkinLocator | None = None,
+    skin: SkinSegmenter | None = None,
     protect: RowSource | None = None,
 ) -> Iterator[np.ndarray]:
     """Retouch a photo according to a plan; yield consecutive blocks of rows, (n, width, 3) of its dtype.
