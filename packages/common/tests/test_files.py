@@ -18,7 +18,6 @@ from retouch_common.files import (
     ScratchDirectory,
     atomic_output,
     refuse_existing,
-    refuse_foreign,
     refuse_other_settings,
     sha256,
     write_atomically,
@@ -116,12 +115,12 @@ def test_existing_files_are_refused(tmp_path):
 
 
 def test_folders_with_other_files_are_refused(tmp_path):
-    refuse_foreign(tmp_path / "new")
-    (tmp_path / ".a.1.partial").write_bytes(b"")  # of a process that was killed
-    refuse_foreign(tmp_path)
+    refuse_other_settings(tmp_path / "new" / "settings.json", {})
+    (tmp_path / ".retouch-writing-abcd1234").write_bytes(b"")  # of a process that was killed
+    refuse_other_settings(tmp_path / "settings.json", {})
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(ValueError, match=f"{tmp_path}: is not empty"):
-        refuse_foreign(tmp_path)
+        refuse_other_settings(tmp_path / "settings.json", {})
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX locks")

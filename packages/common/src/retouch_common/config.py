@@ -248,11 +248,7 @@ def _match(hint: Any, value: Any) -> Any:
             return _NO if math.isnan(value) else float(value)
         except OverflowError:  # an integer of hundreds of digits
             return _NO
-    if hint in (int, bool, str):
-        return value if type(value) is hint else _NO
-    if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else _NO  # type: ignore[arg-type]
-    return _NO
+    return value if hint in (int, bool, str) and type(value) is hint else _NO
 
 
 def _describe(hint: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -16,26 +16,20 @@ def progress_bar(*, unit: str = "photos", disable: bool = False) -> Progress:
     """
     from rich import progress
     from rich.console import Console
+    from rich.text import Text
+
+    class Throughput(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Text:
+            seconds = task.finished_time or task.elapsed
+            speed = task.completed / seconds if seconds else 0
+            return Text(f"{speed:.1f} {unit}/s" if speed else "", style="progress.data.speed")
 
     return progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
-        _throughput_column(unit),
+        Throughput(),
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
         disable=disable,
     )
-
-
-def _throughput_column(unit: str) -> Any:
-    from rich.progress import ProgressColumn, Task
-    from rich.text import Text
-
-    class Throughput(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            seconds = task.finished_time or task.elapsed
-            speed = task.completed / seconds if seconds else 0
-            return Text(f"{speed:.1f} {unit}/s" if speed else "", style="progress.data.speed")
-
-    return Throughput()
