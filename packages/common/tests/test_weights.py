@@ -43,7 +43,7 @@ def test_bundled_names_are_sorted_and_may_be_none(bundled, tmp_path):
 
 def test_bundled_weights_are_verified_and_bring_their_configuration(bundled):
     found = resolve_weights("small", bundled=bundled)
-    assert (found.source, found.config, found.metadata["recipe"]) == ("bundled", {"width": 32}, "x")
+    assert (found.config, found.metadata["recipe"]) == ({"width": 32}, "x")
     state = load_state(found)
     assert state.keys() == a_state().keys()
     for key, value in a_state().items():
@@ -79,7 +79,7 @@ def test_checksums_are_in_the_format_of_sha256sum(bundled):
 
 def test_a_file_by_path(bundled):
     found = resolve_weights(bundled / "large.safetensors", bundled=bundled)
-    assert (found.source, found.config) == ("file", {"width": 32})
+    assert found.config == {"width": 32}
 
 
 def test_a_path_object_is_never_taken_for_a_bundled_name(bundled):
@@ -95,7 +95,7 @@ def test_a_folder_with_its_configuration_beside_the_weights(bundled, tmp_path):
     assert resolve_weights(str(folder), bundled=bundled).config is None
     (folder / "config.json").write_text(json.dumps({"width": 8}))
     found = resolve_weights(str(folder), bundled=bundled)
-    assert (found.source, found.config, found.path.name) == ("folder", {"width": 8}, "model.safetensors")
+    assert (found.config, found.path.name) == ({"width": 8}, "model.safetensors")
 
 
 def test_the_folder_of_a_finished_training_run(bundled, tmp_path):
@@ -291,7 +291,7 @@ def test_without_the_hub_the_cache_is_used(bundled, monkeypatch, tmp_path):
         raise errors.LocalEntryNotFoundError("no config")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert resolve_weights("someone/abpn", bundled=bundled).source == "hub"
+    assert resolve_weights("someone/abpn", bundled=bundled).path == link
 
 
 def hub_cache(tmp_path, bundled, digest):
@@ -315,7 +315,7 @@ def test_a_download_is_verified_by_the_name_of_its_blob(bundled, monkeypatch, tm
 
     hub_answers(monkeypatch, answer)
     found = resolve_weights("someone/abpn@v1", bundled=bundled)
-    assert (found.source, found.config) == ("hub", {"width": 32})
+    assert found.config == {"width": 32}
     assert asked[0] == ("someone/abpn", "model.safetensors", "v1")
 
 

@@ -36,8 +36,8 @@ DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextlib.contextmanager
-def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) -> Iterator[Path]:
-    """Yield a temporary file beside an output, and rename it to the output on success.
+def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary file of the same suffix beside an output, and rename it to the output on success.
 
     The output is complete or unchanged, whatever happens, a power failure included; its permissions are kept. Temporary
     files in its folder that killed processes left are deleted.
@@ -48,9 +48,8 @@ def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) ->
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path}: cannot be written: is a folder")
-    suffix = path.suffix if suffix is None else suffix
     try:
-        descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=suffix, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise type(error)(f"{path}: cannot be written: {reason}") from error
@@ -63,11 +62,11 @@ def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) ->
             os.close(descriptor)
         _delete_leftovers(str(path.parent), _TEMPORARY)
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         os.replace(temporary, path)
         with contextlib.suppress(OSError):  # some folders can be written and not read; the output is in its place
-            _flush(path.parent)
+            flush(path.parent)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -76,7 +75,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    with atomic_output(path, suffix=".partial") as temporary:
+    with atomic_output(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -207,26 +206,19 @@ def refuse_special(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path}: is not a regular file")
 
 
-def refuse_foreign(folder: str | os.PathLike[str]) -> None:
-    """Refuse to start in a folder that holds other files; hidden files do not count.
-
-    Raises:
-        ValueError: If it holds some.
-    """
-    folder = Path(folder)
-    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise ValueError(f"{folder}: is not empty; choose a new folder")
-
-
 def refuse_other_settings(record: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
     """Refuse to resume with other settings than those in ``record``, JSON, or to start in a folder with other files.
+
+    Hidden files do not count.
 
     Raises:
         ValueError: If settings differ; the message names them. Or if the folder of ``record`` holds other files.
     """
     record = Path(record)
+    folder = record.parent
     if not record.is_file():
-        refuse_foreign(record.parent)
+        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise ValueError(f"{folder}: is not empty; choose a new folder")
         return
     begun = json.loads(record.read_text(encoding="utf-8"))
     other = [name for name, value in settings.items() if begun.get(name) != value]
@@ -266,8 +258,8 @@ def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
         )
 
 
-def _flush(path: Path) -> None:
-    """Flush a file, or a folder's names, to the disk."""
+def flush(path: Path) -> None:
+    """Flush a file, or a folder's names, to the disk, so that they survive a power failure."""
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open folders
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     import torch
 
-Source = Literal["bundled", "file", "folder", "hub"]
-
 CONFIG_KEY = "config"  # metadata key of the configuration as JSON
 FOLDER_FILE = "model.safetensors"  # written by save_pretrained, and the file of a hub repository
 RUN_FOLDER = "weights"  # folder of that file in a finished training run
@@ -51,16 +49,12 @@ class Weights:
     """A verified safetensors file.
 
     Attributes:
-        name: Name given by the user.
         path: Safetensors file on this machine.
-        source: Kind of the name.
         metadata: Metadata of the file's header.
         config: Configuration, from the metadata or the config.json beside the file; None if neither has it.
     """
 
-    name: str
     path: Path
-    source: Source
     metadata: Mapping[str, str]
     config: Mapping[str, Any] | None
 
@@ -89,9 +83,9 @@ def resolve_weights(name: str | os.PathLike[str], *, bundled: Traversable | Path
         return _from_bundled(text, bundled)
     path = Path(os.path.expanduser(text))
     if path.is_file():
-        return _describe(text, path, "file")
+        return _describe(path)
     if path.is_dir():
-        return _describe(text, _file_in_folder(path), "folder")
+        return _describe(_file_in_folder(path))
     if isinstance(name, str) and _HUB_ID.fullmatch(text) and path.suffix != ".safetensors":
         if path.parent.is_dir() and "@" not in text:  # rather a mistyped path: asking the hub may take half a minute
             raise ValueError(
@@ -221,10 +215,15 @@ def save_weights(
         raise ValueError(f"metadata key {CONFIG_KEY!r} is taken by the configuration; rename it")
     refuse_non_finite(state, os.fspath(path))
     header = {**(metadata or {}), CONFIG_KEY: json.dumps(config, sort_keys=True)}
-    # clone: every tensor is written by itself, also where two names share memory
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    data = save(tensors, metadata=header)
-    write_atomically(path, data)
+    write_atomically(path, save(own_memory(state), metadata=header))
+
+
+def own_memory(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return contiguous copies on the CPU, as safetensors needs them: names may share memory."""
+    import torch
+
+    form = torch.contiguous_format
+    return {name: tensor.detach().to("cpu", memory_format=form, copy=True) for name, tensor in state.items()}
 
 
 def state_hash(state: Any) -> str:
@@ -279,7 +278,7 @@ def _from_bundled(name: str, bundled: Traversable | Path) -> Weights:
     if entry.name not in sums:
         raise ValueError(f"bundled weights {name!r}: not listed in their {SUMS_FILE}; reinstall the package")
     check_sha256(path, sums[entry.name])
-    return _describe(name, path, "bundled")
+    return _describe(path)
 
 
 def _file_in_folder(folder: Path) -> Path:
@@ -300,10 +299,10 @@ def _from_hub(name: str) -> Weights:
     path = hub.verified_file(name, FOLDER_FILE)
     with contextlib.suppress(errors.EntryNotFoundError):  # the configuration may be in the file itself
         hub.download(name, "config.json")
-    return _describe(name, path, "hub")
+    return _describe(path)
 
 
-def _describe(name: str, path: Path, source: Source) -> Weights:
+def _describe(path: Path) -> Weights:
     if path.suffix.lower() in _PICKLES:
         raise ValueError(
             f"{path}: a pickled checkpoint can run code when it is loaded and is not read here; "
@@ -314,7 +313,7 @@ def _describe(name: str, path: Path, source: Source) -> Weights:
             metadata = dict(file.metadata() or {})
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file, or cut short ({error})") from error
-    return Weights(name=name, path=path, source=source, metadata=metadata, config=_config(path, metadata))
+    return Weights(path=path, metadata=metadata, config=_config(path, metadata))
 
 
 def _config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:

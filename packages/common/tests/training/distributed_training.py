@@ -53,10 +53,10 @@ def train(*, accumulate: int, signal_at: int | None = None, skip_exchange: bool 
                     loss = (output - 0.3).square().mean()
                     runner.backward(loss)
                 total += runner.mean({"loss": loss})["loss"].item() / accumulate
-            norms.append(float(runner.clip(model, 1.0)))
+            norms.append(float(runner.clip(model, 1.0, optimizer)))
             optimizer.step()
             optimizer.zero_grad()
-            ema.update(model)
+            ema.update(runner.unwrap(model))
             losses.append(total)
             last = step
             if step == signal_at and runner.process_index == runner.num_processes - 1:

@@ -60,23 +60,6 @@ def test_resumed_average_goes_on_to_the_bit():
     assert torch.equal(second.module.weight, straight.module.weight)
 
 
-class Compiled(torch.nn.Module):
-    """Wraps a module the way torch.compile does, without the seconds that torch.compile takes to import."""
-
-    def __init__(self, module):
-        super().__init__()
-        self._orig_mod = module
-
-
-def test_compiled_models_are_unwrapped():
-    model = linear(1.0)
-    ema = EMA(model, decay=0.0)
-    torch.nn.init.constant_(model.weight, 3.0)
-    ema.update(Compiled(model))
-    assert ema.module.weight.item() == 3.0
-    assert type(EMA(Compiled(model)).module) is torch.nn.Linear
-
-
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 2.0])
 def test_impossible_decay(decay):
     with pytest.raises(ValueError, match=r"outside \[0, 1\)"):

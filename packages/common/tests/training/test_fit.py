@@ -146,6 +146,7 @@ def test_cuda_is_refused_where_there_is_none(tmp_path, train):
             ({name: 0}, rf"train\.{name} must be at least 1, not 0")
             for name in ("steps", "batch_size", "accumulate", "log_every", "sheet_every", "checkpoint_every")
         ),
+        ({"clip": -1.0}, r"train\.clip must be at least 0, not -1"),  # would reverse the gradients
     ],
 )
 def test_options_with_which_nothing_can_be_trained_are_refused(changes, message):
@@ -170,6 +171,14 @@ def test_a_run_is_resumed_on_its_own_data_only_wherever_that_lies(tmp_path):
     (moved / "set" / "b.png").write_bytes(b"5678")
     with pytest.raises(ValueError, match="run holds a run on other data"):
         fit(run_on(moved, steps=4), out, **QUIET)
+
+
+def test_a_run_is_not_recorded_as_shorter_than_it_was(tmp_path):
+    fit(task(steps=2), tmp_path, **QUIET)
+    before = (tmp_path / "config.yaml").read_bytes()
+    with pytest.raises(ValueError, match="holds a run of 2 steps, now 1 are asked for"):
+        fit(task(steps=1), tmp_path, **QUIET)
+    assert (tmp_path / "config.yaml").read_bytes() == before
 
 
 def test_a_run_without_a_fingerprint_is_resumed(tmp_path):

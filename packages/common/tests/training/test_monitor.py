@@ -91,7 +91,7 @@ def test_numbers_that_are_not_finite_are_valid_json_after_resuming(tmp_path):
 
 def test_a_log_file_gets_few_plain_lines(tmp_path):
     screen = console()
-    run(tmp_path, range(1, 31), every=1, interval=3600, console=screen)
+    run(tmp_path, range(1, 31), every=1, console=screen)
     lines = screen.file.getvalue().splitlines()
     assert len(lines) == 2, "the first and the last"
     assert lines[0].startswith("step 1/30 · loss 1 · ")

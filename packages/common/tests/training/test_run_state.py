@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -10,8 +11,15 @@ from retouch_common.training.run_state import FREE_FIELDS, RECOVERY_FIELDS, refu
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    RETIRED: ClassVar[dict[str, Any]] = {"kl": 0.0}
+    l1: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
 
 
 SAVED = {"train": {"steps": 10, "lr": 0.1, "betas": [0.9, 0.99]}}  # of a release that had no other options
@@ -25,6 +33,12 @@ def test_a_longer_run_is_the_same_run_and_options_that_were_added_have_their_def
     refuse_other_run(SAVED, asked(steps=20), Path("run"))
     with pytest.raises(ValueError, match=r"run holds a run with train.warmup=0, now 3 is asked for"):
         refuse_other_run(SAVED, asked(warmup=3), Path("run"))
+
+
+def test_a_run_with_a_retired_option_resumes_with_its_constant_only():
+    refuse_other_run(SAVED | {"loss": {"l1": 1.0, "kl": 0.0}}, asked(), Path("run"))
+    with pytest.raises(ValueError, match=r"run holds a run that .* cannot resume: loss.kl: this release has only 0.0"):
+        refuse_other_run(SAVED | {"loss": {"l1": 1.0, "kl": 0.5}}, asked(), Path("run"))
 
 
 def test_another_learning_rate_is_another_run_but_may_mend_an_unfinished_one(caplog):

@@ -147,9 +147,10 @@ def test_auto_is_what_the_cpu_computes_in_and_emulation_is_warned_of(monkeypatch
 
 def test_clip_returns_the_norm_before():
     with Runner(cpu=True) as runner:
-        model = runner.prepare(torch.nn.Linear(1, 1, bias=False))
+        model = torch.nn.Linear(1, 1, bias=False)
+        model, optimizer = runner.prepare(model, torch.optim.SGD(model.parameters()))
         runner.backward((model(torch.ones(1, 1)) * 6).sum())
-        assert float(runner.clip(model, 2.0)) == pytest.approx(6.0)
+        assert float(runner.clip(model, 2.0, optimizer)) == pytest.approx(6.0)
         assert model.weight.grad.item() == pytest.approx(2.0)
 
 

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,15 @@ import safetensors
 import safetensors.torch
 import torch
 
-from retouch_common.files import DISK_FULL, sha256
+from retouch_common.files import DISK_FULL, flush, sha256
 from retouch_common.training.finite import check_state, listed
-from retouch_common.weights import non_finite
+from retouch_common.weights import non_finite, own_memory
 
 logger = logging.getLogger(__name__)
 
 Tensors = dict[str, Any]  # names to tensors or to further such dicts
 _NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")  # the second number: the same step saved again
-_CHUNK = 8 << 20  # bytes
+KEPT = 2  # checkpoints of a run
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,8 @@ class Checkpoint:
         return _nest(safetensors.torch.load_file(file))
 
 
-def save(
-    folder: str | Path, step: int, *, tensors: Mapping[str, Tensors], meta: Mapping[str, Any], keep: int = 2
-) -> Path:
-    """Write a checkpoint, then delete all but the ``keep`` newest.
+def save(folder: str | Path, step: int, *, tensors: Mapping[str, Tensors], meta: Mapping[str, Any]) -> Path:
+    """Write a checkpoint, then delete all but the ``KEPT`` newest.
 
     What was there stays intact until the new checkpoint has its final name.
 
@@ -72,7 +70,6 @@ def save(
         tensors: Nested dicts of tensors by group; each group becomes one safetensors file, whose metadata holds
             ``meta["config"]`` if there is one.
         meta: JSON values.
-        keep: Number of checkpoints to keep, at least 1.
 
     Returns:
         The directory of the new checkpoint; equal tensors and configuration make equal safetensors files.
@@ -80,12 +77,10 @@ def save(
     Raises:
         NonFiniteError: A tensor holds NaN or infinite values.
         OSError: It cannot be written.
-        ValueError: ``meta`` is not JSON, or ``folder`` holds an intact checkpoint of a later step.
+        ValueError: ``folder`` holds an intact checkpoint of a later step.
     """
-    if keep < 1:
-        raise ValueError(f"keep={keep}: at least one checkpoint must be kept")
     folder = Path(folder)
-    groups = _flat_groups(tensors)
+    groups = {group: flatten(nested) for group, nested in tensors.items()}
     check_state(step, groups)
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
@@ -98,7 +93,7 @@ def save(
         temporary.mkdir()
         _write_all(temporary, step, groups, meta)
         os.rename(temporary, target)
-        _sync_directory(folder)
+        flush(folder)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in DISK_FULL:
@@ -106,7 +101,7 @@ def save(
             last = f"the last good checkpoint is {good.path}" if good else "there is no earlier checkpoint"
             raise OSError(error.errno, f"disk full while writing checkpoint {target}; {last}") from None
         raise
-    _prune(folder, target, keep)
+    _prune(folder, target)
     return target
 
 
@@ -118,55 +113,31 @@ def latest(folder: str | Path) -> Checkpoint | None:
     for path in _list(Path(folder)):
         fault = _fault(path)
         if fault is None:
-            return load(path, verify=False)
+            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            return Checkpoint(path=path, step=state["step"], meta=state["meta"])
         logger.warning("skipping the damaged checkpoint %s: %s", path, fault)
     return None
-
-
-def load(path: str | Path, *, verify: bool = True) -> Checkpoint:
-    """Open the checkpoint directory ``path``; ValueError if it is incomplete or damaged."""
-    path = Path(path)
-    fault = _fault(path) if verify else None
-    if fault is not None:
-        raise ValueError(f"{path}: not a sound checkpoint: {fault}")
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    return Checkpoint(path=path, step=state["step"], meta=state["meta"])
 
 
 def _write_all(
     folder: Path, step: int, groups: Mapping[str, Mapping[str, torch.Tensor]], meta: Mapping[str, Any]
 ) -> None:
-    try:
-        state = json.dumps({"step": step, "meta": meta}, indent=1)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"checkpoint meta is not JSON: {error}") from None
     # one entry at most: safetensors writes several in varying order
     header = {"config": json.dumps(meta["config"])} if "config" in meta else None
     files = {}
     for group, flat in groups.items():
-        data = safetensors.torch.save(_own_memory(flat), metadata=header)
+        data = safetensors.torch.save(own_memory(flat), metadata=header)
         files[f"{group}.safetensors"] = _write(folder / f"{group}.safetensors", data)
+    state = json.dumps({"step": step, "meta": meta}, indent=1)
     files["state.json"] = _write(folder / "state.json", state.encode())
     _write(folder / "manifest.json", json.dumps({"files": files}, indent=1).encode())
-    _sync_directory(folder)
+    flush(folder)
 
 
 def _write(path: Path, data: bytes) -> dict[str, Any]:
-    with open(path, "xb") as file:
-        for start in range(0, len(data), _CHUNK):
-            file.write(memoryview(data)[start : start + _CHUNK])
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_bytes(data)
+    flush(path)
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _sync_directory(folder: Path) -> None:
-    if os.name == "posix":  # Windows cannot open a directory; its renames are journalled
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _fault(path: Path, *, contents: bool = True) -> str | None:
@@ -184,7 +155,7 @@ def _fault(path: Path, *, contents: bool = True) -> str | None:
                 return f"{name} has {size} bytes instead of {entry['bytes']}"
             if contents and sha256(path / name) != entry["sha256"]:
                 return f"{name} does not match its checksum"
-        if contents and _NAME.fullmatch(path.name):
+        if contents:
             step = json.loads((path / "state.json").read_text(encoding="utf-8"))["step"]
             if step != _step(path)[0]:
                 return f"state.json is of step {step}, not of the folder's"
@@ -192,16 +163,9 @@ def _fault(path: Path, *, contents: bool = True) -> str | None:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"manifest.json is unreadable ({error})"
-    return _non_finite_fault(path, files) if contents else None
-
-
-def _non_finite_fault(path: Path, files: Iterable[str]) -> str | None:
-    """Return a message on the first tensors file with NaN or infinite values, or None."""
-    for name in files:
-        if name.endswith(".safetensors"):
-            broken = non_finite(safetensors.torch.load_file(path / name))
-            if broken:
-                return f"in {name}, {listed(broken)} NaN or infinite values"
+    for name in files if contents else ():
+        if name.endswith(".safetensors") and (broken := non_finite(safetensors.torch.load_file(path / name))):
+            return f"in {name}, {listed(broken)} NaN or infinite values"
     return None
 
 
@@ -222,12 +186,12 @@ def _free_name(folder: Path, step: int) -> Path:
     return folder / (f"step-{step:08d}" + (f".{max(taken) + 1}" if taken else ""))
 
 
-def _prune(folder: Path, new: Path, keep: int) -> None:
-    """Delete what is older than the ``keep`` newest checkpoints, and damaged ones that claim a later step."""
+def _prune(folder: Path, new: Path) -> None:
+    """Delete what is older than the ``KEPT`` newest checkpoints, and damaged ones that claim a later step."""
     kept = 0
     for path in _list(folder):
         stale = _step(path) > _step(new) or (_step(path)[0] == _step(new)[0] and path != new)
-        if not stale and kept < keep and (path == new or _fault(path, contents=False) is None):
+        if not stale and kept < KEPT and (path == new or _fault(path, contents=False) is None):
             kept += 1
             continue
         doomed = folder / f".{path.name}-{os.getpid()}.tmp"
@@ -240,29 +204,15 @@ def _remove_leftovers(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _flat_groups(tensors: Mapping[str, Tensors]) -> dict[str, dict[str, torch.Tensor]]:
-    for group, nested in tensors.items():
-        if not isinstance(nested, Mapping):
-            raise ValueError(f"checkpoint group '{group}' must be a dict of tensors, not {type(nested).__name__}")
-    return {group: flatten(nested) for group, nested in tensors.items()}
-
-
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
-    """Flatten nested dicts of tensors: ``{"a": {"b": tensor}}`` becomes ``{"a/b": tensor}``.
-
-    Raises:
-        ValueError: A key contains a slash, or a value is not a tensor.
-    """
+    """Flatten nested dicts of tensors: ``{"a": {"b": tensor}}`` becomes ``{"a/b": tensor}``."""
     flat: dict[str, torch.Tensor] = {}
     for key, value in nested.items():
-        if "/" in key:
-            raise ValueError(f"checkpoint key '{prefix}{key}' contains a slash")
+        assert "/" not in key, f"checkpoint key {prefix}{key!r} contains a slash"
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{key}/"))
-        elif isinstance(value, torch.Tensor):
-            flat[prefix + key] = value
         else:
-            raise ValueError(f"checkpoint entry '{prefix}{key}' is a {type(value).__name__}, not a tensor")
+            flat[prefix + key] = value
     return flat
 
 
@@ -275,17 +225,3 @@ def _nest(flat: Mapping[str, torch.Tensor]) -> Tensors:
             inner = inner.setdefault(key, {})
         inner[leaf] = tensor
     return nested
-
-
-def _own_memory(flat: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return contiguous CPU tensors that share no memory (tied weights are written twice)."""
-    result: dict[str, torch.Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in flat.items():
-        tensor = tensor.detach().cpu().contiguous()
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
-            tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        result[name] = tensor
-    return result

@@ -28,14 +28,14 @@ class EMA:
             raise ValueError(f"EMA decay {decay} is outside [0, 1)")
         self.decay = decay
         self.num_updates = 0
-        self.module = copy.deepcopy(_unwrap(model)).eval().requires_grad_(False)
+        self.module = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards ``model``, which may be wrapped for distribution or compilation."""
+        """Move the average towards ``model``, which is not wrapped for distribution."""
         self.num_updates += 1
         decay = min(self.decay, self.num_updates / (self.num_updates + 9))
-        trained = _unwrap(model).state_dict()
+        trained = model.state_dict()
         averages: list[torch.Tensor] = []
         targets: list[torch.Tensor] = []
         for name, average in self.module.state_dict().items():
@@ -54,12 +54,3 @@ class EMA:
         """Restore saved averages and their number of updates."""
         self.module.load_state_dict(state)
         self.num_updates = num_updates
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    while True:
-        inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-        inner = getattr(inner, "_orig_mod", inner)
-        if inner is model:
-            return model
-        model = inner

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 logger = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 30.0  # between progress lines where the output is not a terminal
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
@@ -46,8 +47,8 @@ class Monitor:
 
     ``metrics.jsonl`` has one JSON object per line: ``step``, means since the line before (of a loss that not every step
     has, over the steps that have it), ``items_per_second``, and ``seconds`` since the process started. Resuming drops
-    the lines after the resumed step. On a terminal progress is one live line, elsewhere a line every ``interval``
-    seconds.
+    the lines after the resumed step. On a terminal progress is one live line, elsewhere a line every
+    ``PROGRESS_SECONDS``.
 
     Args:
         folder: Run directory; created if missing.
@@ -55,7 +56,6 @@ class Monitor:
         start_step: Steps already done.
         items_per_step: Samples in a step over all processes.
         every: Write a line of metrics every so many steps.
-        interval: Seconds between progress lines where the output is not a terminal.
         tensorboard: Also write event files to ``folder/tensorboard``.
         enabled: False on all but the main process: nothing is written or shown.
         console: Where progress is shown; standard error by default.
@@ -72,7 +72,6 @@ class Monitor:
         start_step: int = 0,
         items_per_step: int = 1,
         every: int = 10,
-        interval: float = 30.0,
         tensorboard: bool = False,
         enabled: bool = True,
         console: Console | None = None,
@@ -81,14 +80,12 @@ class Monitor:
         self.total_steps = total_steps
         self.items_per_step = items_per_step
         self.every = every
-        self.interval = interval
         self.enabled = enabled
         self._sums: dict[str, torch.Tensor | float] = {}
         self._counts: Counter[str] = Counter()
         self._steps = 0
         self._started = self._window_started = time.monotonic()
         self._printed = -math.inf
-        self._seconds_per_step: float | None = None
         if not enabled:
             return
         from rich.console import Console
@@ -97,7 +94,7 @@ class Monitor:
         path = self.folder / "metrics.jsonl"
         _drop_after(path, start_step)
         self._writer = _tensorboard(self.folder / "tensorboard", start_step) if tensorboard else None
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed at exit)
         self.console = console or Console(stderr=True)
         self._live = _live_progress(self.console, total_steps, start_step) if self.console.is_terminal else None
 
@@ -119,11 +116,11 @@ class Monitor:
             return
         means = {name: value / self._counts[name] for name, value in as_floats(self._sums).items()}
         now = time.monotonic()
-        self._seconds_per_step = (now - self._window_started) / self._steps
-        rate = self.items_per_step / max(self._seconds_per_step, 1e-9)
+        seconds_per_step = max((now - self._window_started) / self._steps, 1e-9)
+        rate = self.items_per_step / seconds_per_step
         self._sums, self._counts, self._steps, self._window_started = {}, Counter(), 0, now
         self.log(step, {**means, "items_per_second": round(rate, 3), "seconds": round(now - self._started, 3)})
-        self._show(step, means, rate)
+        self._show(step, means, rate, seconds_left=seconds_per_step * (self.total_steps - step))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write one line of metrics now; NaN and infinity become null."""
@@ -151,7 +148,10 @@ class Monitor:
         if self.enabled:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def close(self) -> None:
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         """Close the files and end the live line."""
         if self.enabled and not self._file.closed:
             self._file.close()
@@ -160,22 +160,13 @@ class Monitor:
             if self._writer is not None:
                 self._writer.close()
 
-    def __enter__(self) -> Monitor:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _show(self, step: int, means: Mapping[str, float], rate: float) -> None:
-        left = (self.total_steps - step) * (self._seconds_per_step or 0)
+    def _show(self, step: int, means: Mapping[str, float], rate: float, *, seconds_left: float) -> None:
         first = next(iter(means.items()), None)
         loss = f"{first[0]} {first[1]:.4g}" if first else ""
-        text = f"{loss} · {rate:.3g} items/s · {_clock(left)} left"
+        text = f"{loss} · {rate:.3g} items/s · {_clock(seconds_left)} left"
         if self._live is not None:
             self._live.update(self._live.task_ids[0], completed=step, text=text)
-        elif time.monotonic() - self._printed >= self.interval or step >= self.total_steps:
+        elif time.monotonic() - self._printed >= PROGRESS_SECONDS or step >= self.total_steps:
             self._printed = time.monotonic()
             self.message(f"step {step}/{self.total_steps} · {text}")
 

@@ -11,18 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from retouch_common.config import to_dict
+from retouch_common.config import from_dict, to_dict
 from retouch_common.pretrained import Pretrained
 from retouch_common.training import checkpoint, finite
 from retouch_common.training.config import TrainConfig
 from retouch_common.training.ema import EMA
 from retouch_common.training.runner import Runner
-from retouch_common.training.state import (
-    load_optimizer_state,
-    load_scheduler_state,
-    optimizer_state,
-    scheduler_state,
-)
+from retouch_common.training.state import load_optimizer_state, optimizer_state
 
 # May differ in a resumed run: its length, and what changes neither weights nor data.
 FREE_FIELDS = frozenset({"steps", "workers", "log_every", "sheet_every", "checkpoint_every"})
@@ -59,16 +54,22 @@ class RunState:
         """Load the newest intact checkpoint of a run directory; return its step, 0 if there is none.
 
         Raises:
-            ValueError: The run has another configuration or other data, or there are only weights, which would be
-                replaced.
+            ValueError: The run has another configuration, other data or more steps, or there are only weights, which
+                would be replaced.
         """
         found = checkpoint.latest(out / "checkpoints")
         if found is None:
             if (out / "weights").exists():
                 raise ValueError(f"{out} holds weights but no checkpoint to resume from; choose another --out")
             return 0
-        free = FREE_FIELDS | RECOVERY_FIELDS if found.step < self.config.train.steps else FREE_FIELDS
+        steps = self.config.train.steps
+        free = FREE_FIELDS | RECOVERY_FIELDS if found.step < steps else FREE_FIELDS
         refuse_other_run(found.meta["config"], self.config, out, free=free)
+        if found.step > steps:
+            raise ValueError(
+                f"{out} holds a run of {found.step} steps, now {steps} are asked for; ask for at least as many, "
+                "or choose another --out"
+            )
         before = found.meta.get("data")  # runs of earlier releases have no fingerprint
         if before and self.data and before != self.data:
             raise ValueError(
@@ -82,7 +83,7 @@ class RunState:
             self.ema.load_state_dict(found.tensors("ema"), num_updates=found.meta["ema_updates"])
         for name, optimizer in self.optimizers.items():
             load_optimizer_state(optimizer, found.tensors(f"optimizer-{name}"), found.meta[f"optimizer-{name}"])
-            load_scheduler_state(self.schedulers[name], found.meta[f"scheduler-{name}"])
+            self.schedulers[name].load_state_dict(found.meta[f"scheduler-{name}"])
             set_base_rates(self.schedulers[name], rates[name])
         scaler = self.runner.accelerator.scaler
         if scaler is not None and "scaler" in found.meta:
@@ -123,7 +124,7 @@ class RunState:
             tensors["ema"], meta["ema_updates"] = self.ema.state_dict(), self.ema.num_updates
         for name, optimizer in self.optimizers.items():
             tensors[f"optimizer-{name}"], meta[f"optimizer-{name}"] = optimizer_state(optimizer)
-            meta[f"scheduler-{name}"] = scheduler_state(self.schedulers[name])
+            meta[f"scheduler-{name}"] = self.schedulers[name].state_dict()
         scaler = self.runner.accelerator.scaler
         if scaler is not None:
             meta["scaler"] = scaler.state_dict()
@@ -160,9 +161,7 @@ def initial_weights(network: Pretrained, config: TrainConfig) -> None:
 
 
 def set_base_rates(scheduler: Any, rates: Sequence[float]) -> None:
-    """Let a loaded LambdaLR continue at the same point of its schedule with other rates of the parameter groups."""
-    if list(scheduler.base_lrs) == list(rates):
-        return
+    """Let a loaded LambdaLR continue at the same point of its schedule with these rates of the parameter groups."""
     scheduler.base_lrs = list(rates)
     for group, rate, factor in zip(scheduler.optimizer.param_groups, rates, scheduler.lr_lambdas, strict=True):
         group["initial_lr"], group["lr"] = rate, rate * factor(scheduler.last_epoch)
@@ -172,17 +171,20 @@ def refuse_other_run(saved: Mapping[str, Any], config: Any, out: Path, *, free: 
     """Refuse to resume a run under another configuration.
 
     Args:
-        saved: Options of the run by section; missing ones count as defaults.
+        saved: Options of the run by section; missing ones have their defaults.
         config: The present configuration, a dataclass of sections.
         out: Run directory, for the message.
         free: Options that may differ; those in ``RECOVERY_FIELDS`` with a warning.
 
     Raises:
-        ValueError: Another option differs; names it.
+        ValueError: Another option differs, or the run has one that this release does not have; names it.
     """
-    defaults = to_dict(type(config)())
+    try:
+        saved = to_dict(from_dict(type(config), saved))
+    except ValueError as error:
+        raise ValueError(f"{out} holds a run that this release cannot resume: {error}; choose another --out") from None
     for section, options in to_dict(config).items():
-        before = {**defaults[section], **saved.get(section, {})}
+        before = saved[section]
         for name, value in options.items():
             if before[name] == value:
                 continue

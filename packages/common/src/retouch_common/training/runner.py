@@ -22,9 +22,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterable, Mapping
-from types import FrameType, TracebackType
-from typing import Any, Literal
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,8 +32,6 @@ from torch import nn
 from retouch_common.devices import computes_in_bf16, resolve_precision
 from retouch_common.training.checkpoint import Tensors
 from retouch_common.training.state import random_state, set_random_state
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +64,7 @@ class Runner:
     def __init__(
         self,
         *,
-        precision: Precision = "fp32",
+        precision: str = "fp32",
         accumulate: int = 1,
         cpu: bool = False,
         find_unused_parameters: bool = False,
@@ -145,17 +143,13 @@ class Runner:
         """Add the gradients of ``loss``, divided by the number of micro-batches."""
         self.accelerator.backward(loss)
 
-    def clip(
-        self, parameters: nn.Module | Iterable[torch.Tensor], max_norm: float, optimizer: Any = None
-    ) -> torch.Tensor:
-        """Clip the norm of all gradients together; return the norm before.
+    def clip(self, model: nn.Module, max_norm: float, optimizer: Any) -> torch.Tensor:
+        """Clip the norm of all gradients of a model together; return the norm before.
 
-        ``optimizer`` is that of the parameters, None if there is only one. In fp16 the gradients of others stay scaled:
-        each optimiser unscales its own in its step.
+        In fp16 the gradients of other models stay scaled: each optimiser unscales its own in its step.
         """
-        parameters = parameters.parameters() if isinstance(parameters, nn.Module) else parameters
         self.accelerator.unscale_gradients(optimizer)
-        return nn.utils.clip_grad_norm_(parameters, max_norm)
+        return nn.utils.clip_grad_norm_(model.parameters(), max_norm)
 
     def mean(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the means of scalar losses over all processes; every process must call it."""
@@ -197,9 +191,7 @@ class Runner:
                 self._previous_handlers[number] = signal.signal(number, self._on_signal)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         self._previous_handlers.clear()
@@ -223,14 +215,13 @@ def _leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _resolve(precision: str, cpu: bool) -> Precision:
+def _resolve(precision: str, cpu: bool) -> str:
     """Return the precision to train in, "fp32", "bf16" or "fp16"; warn of one that the device only emulates."""
     device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
     dtype = resolve_precision(precision, device)
     if dtype == torch.bfloat16 and not computes_in_bf16(device):
         logger.warning("this CPU only emulates bf16, many times slower than fp32; train.precision=auto avoids it")
-    names: dict[torch.dtype, Precision] = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-    return names[dtype]
+    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
 
 
 def _forget_previous() -> None:

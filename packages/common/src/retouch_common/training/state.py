@@ -1,4 +1,4 @@
-"""Convert optimisers, schedulers and random generators to tensors and JSON and back, bit by bit.
+"""Convert optimisers and random generators to tensors and JSON and back, bit by bit.
 
 The tensors form a group of a checkpoint, the JSON values are part of its ``meta``.
 """
@@ -6,7 +6,7 @@ The tensors form a group of a checkpoint, the JSON values are part of its ``meta
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,10 @@ from retouch_common.training.checkpoint import Tensors
 
 
 def optimizer_state(optimizer: Any) -> tuple[Tensors, dict[str, Any]]:
-    """Split the state of an optimiser into tensors and JSON values."""
+    """Return the state of Adam: tensors by parameter, and the options of each parameter group."""
     state = optimizer.state_dict()
-    tensors: Tensors = {}
-    scalars: dict[str, dict[str, Any]] = {}
-    for key, entries in [
-        *((f"state-{index}", entry) for index, entry in state["state"].items()),
-        *((f"group-{index}", group) for index, group in enumerate(state["param_groups"])),
-    ]:
-        tensors[key] = {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
-        scalars[key] = {name: value for name, value in entries.items() if name not in tensors[key]}
-    return {key: entry for key, entry in tensors.items() if entry}, scalars
+    groups = {f"group-{index}": group for index, group in enumerate(state["param_groups"])}
+    return {f"state-{index}": entry for index, entry in state["state"].items()}, groups
 
 
 def load_optimizer_state(optimizer: Any, tensors: Tensors, meta: Mapping[str, Any]) -> None:
@@ -35,38 +28,16 @@ def load_optimizer_state(optimizer: Any, tensors: Tensors, meta: Mapping[str, An
     Raises:
         ValueError: The optimiser has other groups or parameters of other shapes than the saved one.
     """
-    groups = optimizer.state_dict()["param_groups"]
-    saved = [meta[key] for key in sorted((k for k in meta if k.startswith("group-")), key=_index)]
-    if [len(group["params"]) for group in groups] != [len(group["params"]) for group in saved]:
-        raise ValueError("the checkpoint's optimiser has other parameter groups than this model's")
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Any]] = {}
-    for key in (k for k in meta if k.startswith("state-")):
-        index, entry = _index(key), {**meta[key], **tensors.get(key, {})}
-        shape = parameters[index].shape if index < len(parameters) else None
-        for name, value in entry.items():
-            if isinstance(value, torch.Tensor) and value.ndim and value.shape != shape:
-                raise ValueError(f"the checkpoint's optimiser has {name} of shape {tuple(value.shape)} "
-                                 f"for parameter {index}, whose shape is {tuple(shape or ())}")  # fmt: skip
-        state[index] = entry
-    loaded = []
-    for index, (group, present) in enumerate(zip(saved, groups, strict=True)):
-        loaded.append({**_like(present, group), **tensors.get(f"group-{index}", {})})
-    optimizer.load_state_dict({"state": state, "param_groups": loaded})
+    groups = [meta[key] for key in sorted((key for key in meta if key.startswith("group-")), key=_index)]
+    state = {_index(key): entry for key, entry in tensors.items()}
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
     for parameter, entry in optimizer.state.items():
         for name, value in entry.items():
-            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.ndim:
+            if value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"the checkpoint's optimiser has {name} of shape {tuple(value.shape)} "
+                                 f"for a parameter of shape {tuple(parameter.shape)}")  # fmt: skip
+            if value.ndim:  # not the number of steps
                 entry[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value).detach()
-
-
-def scheduler_state(scheduler: Any) -> dict[str, Any]:
-    """Return the state of a learning-rate scheduler or GradScaler for ``meta``, without functions."""
-    return {key: _numbers(value) for key, value in scheduler.state_dict().items() if not callable(value)}
-
-
-def load_scheduler_state(scheduler: Any, state: Mapping[str, Any]) -> None:
-    """Restore what :func:`scheduler_state` returned, with the types JSON lost (tuples, integer keys)."""
-    scheduler.load_state_dict(_like(scheduler.state_dict(), dict(state)))
 
 
 def random_state() -> tuple[Tensors, dict[str, Any]]:
@@ -97,26 +68,3 @@ def set_random_state(tensors: Tensors, meta: Mapping[str, Any]) -> None:
 
 def _index(key: str) -> int:
     return int(key.rpartition("-")[2])
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {key: _numbers(item) for key, item in value.items()}
-    return [_numbers(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _like(present: Any, loaded: Any) -> Any:
-    """Give values read from JSON the types that the same values have in ``present``."""
-    if isinstance(present, Mapping) and isinstance(loaded, Mapping):
-        convert: Callable[[str], Any] = int if any(isinstance(key, int) for key in present) else str
-        items = {convert(key): value for key, value in loaded.items()}
-        return type(present)({key: _like(present.get(key), value) for key, value in items.items()})  # type: ignore[call-arg]
-    if isinstance(present, torch.Tensor):
-        return torch.as_tensor(loaded, dtype=present.dtype, device=present.device)
-    if isinstance(present, tuple) and isinstance(loaded, list):
-        return tuple(loaded)
-    if isinstance(present, list) and isinstance(loaded, list) and len(present) == len(loaded):
-        return [_like(a, b) for a, b in zip(present, loaded, strict=True)]
-    return loaded

@@ -126,7 +126,7 @@ class Task(ABC):
         )
 
     def run_files(self) -> dict[str, str]:
-        """Return further text files of the run directory, by name."""
+        """Return further text files that are written when a run begins, by name."""
         return {}
 
     def batches(self, start_step: int) -> Any:
@@ -174,15 +174,15 @@ class Task(ABC):
         means = self.runner.mean(losses)
         self.state.check_step(step, means)
         if self.config.train.clip:
-            kept = self.networks[self.kept], self.optimizers[self.kept]
-            means["gradient_norm"] = self.runner.clip(kept[0], self.config.train.clip, kept[1])
+            network, optimizer = self.networks[self.kept], self.optimizers[self.kept]
+            means["gradient_norm"] = self.runner.clip(network, self.config.train.clip, optimizer)
         for name, optimizer in self.optimizers.items():
             if name not in skip:
                 optimizer.step()
                 self.schedulers[name].step()
             optimizer.zero_grad()
         if self.ema is not None:
-            self.ema.update(self.networks[self.kept])
+            self.ema.update(self.runner.unwrap(self.networks[self.kept]))
         return means
 
     @property
