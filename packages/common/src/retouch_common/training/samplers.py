@@ -6,22 +6,26 @@ n = s * batch size. The processes of a step share the samples that a single proc
 
 from __future__ import annotations
 
+import functools
+import itertools
 import signal
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 
-class EndlessBatches(Sampler[list[int]]):
+@dataclass(frozen=True)
+class EndlessBatches:
     """Batches of sample indices for one process, for ``DataLoader(batch_sampler=...)``.
 
     In epoch e every sample i of N comes once, in an order drawn from (seed, e), under the index e * N + i. A data set
     uses ``index % N`` to choose the sample and the whole index to draw its augmentation.
 
-    Args:
+    Attributes:
         num_samples: N, the length of the data set.
         batch_size: Samples in one step, over all processes and micro-batches.
         accumulate: Micro-batches in one step; each gets a list of indices.
@@ -34,52 +38,39 @@ class EndlessBatches(Sampler[list[int]]):
         ValueError: The data set is empty, or the batch cannot be divided equally.
     """
 
-    def __init__(
-        self,
-        num_samples: int,
-        *,
-        batch_size: int,
-        accumulate: int = 1,
-        process_index: int = 0,
-        num_processes: int = 1,
-        seed: int = 0,
-        start_step: int = 0,
-    ):
-        if num_samples < 1:
-            raise ValueError("the data set has no samples")
-        if batch_size < 1 or batch_size % (accumulate * num_processes):
-            raise ValueError(
-                f"a batch of {batch_size} cannot be divided equally over {num_processes} process(es) "
-                f"with {accumulate} micro-batch(es) each"
-            )
-        self.num_samples = num_samples
-        self.batch_size = batch_size
-        self.accumulate = accumulate
-        self.process_index = process_index
-        self.num_processes = num_processes
-        self.seed = seed
-        self.start_step = start_step
-        self._epoch: tuple[int, np.ndarray] | None = None
+    num_samples: int
+    _: KW_ONLY
+    batch_size: int
+    accumulate: int = 1
+    process_index: int = 0
+    num_processes: int = 1
+    seed: int = 0
+    start_step: int = 0
 
-    def indices(self, step: int, micro_batch: int = 0) -> list[int]:
-        """Return this process's indices of one micro-batch of step number ``step`` (from 0)."""
-        size = self.batch_size // (self.accumulate * self.num_processes)
-        first = step * self.batch_size + (micro_batch * self.num_processes + self.process_index) * size
-        return [self._index(position) for position in range(first, first + size)]
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ValueError("the data set has no samples")
+        if self.batch_size < 1 or self.batch_size % (self.accumulate * self.num_processes):
+            raise ValueError(
+                f"a batch of {self.batch_size} cannot be divided equally over {self.num_processes} process(es) "
+                f"with {self.accumulate} micro-batch(es) each"
+            )
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield ``accumulate`` lists of indices for each step, from ``start_step`` on, without end."""
-        step = self.start_step
-        while True:
-            for micro_batch in range(self.accumulate):
-                yield self.indices(step, micro_batch)
-            step += 1
+        size = self.batch_size // (self.accumulate * self.num_processes)
+        start = self.start_step * self.batch_size + self.process_index * size
+        for first in itertools.count(start, self.num_processes * size):
+            yield [self._index(position) for position in range(first, first + size)]
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, self.num_samples)
-        if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = (epoch, np.random.default_rng((self.seed, epoch)).permutation(self.num_samples))
-        return epoch * self.num_samples + int(self._epoch[1][place])
+        return epoch * self.num_samples + int(_order(self.num_samples, self.seed, epoch)[place])
+
+
+@functools.lru_cache(maxsize=4)  # data sets of a run
+def _order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(num_samples)
 
 
 def endless_loader(dataset: Dataset, batches: EndlessBatches, *, num_workers: int = 0) -> DataLoader:
