@@ -189,3 +189,14 @@ def test_a_photo_of_storage_that_stops_to_answer_fails(tmp_path, monkeypatch, si
     task = Task(url, plan_job(storage.storage_path(url), tmp_path / "out.png"), output_folder(tmp_path))
     outcome = process_task(Work(lambda job: None, None), task)
     assert outcome.reason.startswith(f"{url}: cannot be opened: ") and outcome.seconds < 20
+
+
+def test_a_failure_names_the_output_in_storage_and_not_its_local_copy(tmp_path):
+    photo = tmp_path / "a.png"
+    out = output_folder(Path("s3:/bucket/out"))
+
+    def refuse(job):
+        raise ValueError(f"{job.target}: the photo has 16 bits per channel and JPEG holds 8")
+
+    outcome = process_task(Work(refuse, None), Task(str(photo), plan_job(photo, out.path / "a.jpg"), out))
+    assert outcome.reason == f"{photo}: s3://bucket/out/a.jpg: the photo has 16 bits per channel and JPEG holds 8"

@@ -205,10 +205,15 @@ def process_task(work: Work, task: Task) -> Outcome:
     """Process a photograph in this process, whatever goes wrong with it."""
     began = time.perf_counter()
     file = Path(task.path)
+    names = {file: task.path}  # of local copies, which messages name
     try:
         with local_copy(task.path) as file, task.out.local_outputs(replace(task.job, source=file)) as job:
+            names[file] = task.path
+            names |= zip(job.outputs, map(task.out.name, task.job.outputs), strict=True)
             done = run_job(job, work.process, copy_faceless=task.copy_faceless, keep_times=task.keep_times)
     except Exception as error:
-        reason = failure_line(file, error).replace(str(file), task.path)
+        reason = failure_line(file, error)
+        for local, name in names.items():
+            reason = reason.replace(str(local), name)
         return Outcome(reason, seconds=time.perf_counter() - began)
     return Outcome(None, done.num_faces, done.changed, time.perf_counter() - began)
