@@ -10,11 +10,12 @@ import torch
 from abpn.cli import train as command
 from abpn.config import PRESETS, TrainConfig
 from abpn.model import ABPN
-from abpn.train import RetouchingTask, cut, dry_run, levels_of_step, train
+from abpn.train import RetouchingTask, cut, levels_of_step, train
 from click.testing import CliRunner
 from retouch_common.cli.training import STOPPED
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
+from retouch_common.training.fit import dry_run
 from retouch_common.training.runner import Runner
 
 
@@ -95,7 +96,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(pairs, 
 def test_dry_run_writes_nothing(pairs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = []
-    dry_run(configured(), pairs, device="cpu", report=said.append)
+    dry_run(RetouchingTask(configured(), pairs), device="cpu", report=said.append)
     assert "dry run: no run directory was written" in said
     assert not list(tmp_path.iterdir())
 

@@ -10,9 +10,10 @@ from bpfre.cli import train as command
 from bpfre.config import PRESETS
 from bpfre.data import open_face_pairs
 from bpfre.model import BPFRe
-from bpfre.train import RetouchingTask, dry_run, split, train
+from bpfre.train import RetouchingTask, split, train
 from retouch_common.config import apply_overrides
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
+from retouch_common.training.fit import dry_run
 from retouch_common.training.runner import Runner
 
 QUIET = {"device": "cpu", "report": lambda line: None}
@@ -167,7 +168,7 @@ def test_training_on_needs_the_same_network(pairs, tmp_path):
 def test_a_dry_run_writes_nothing(pairs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = []
-    dry_run(configured(train__paired_fraction=0.5), pairs, device="cpu", report=lines.append)
+    dry_run(RetouchingTask(configured(train__paired_fraction=0.5), pairs), device="cpu", report=lines.append)
     assert list(tmp_path.iterdir()) == []
     assert any(line.startswith("data: 4 pairs, 4 images in each unpaired stream") for line in lines)
 

@@ -10,7 +10,7 @@ from maskgan.cli import train as command
 from maskgan.config import PRESETS, SETTING_1, SETTING_2
 from maskgan.data import HAIR, MOUTH, open_faces
 from maskgan.model import MaskGAN
-from maskgan.train import FaceTask, dry_run, train
+from maskgan.train import FaceTask, train
 from retouch_common.config import apply_overrides
 from retouch_common.faces.alignment import points_in_square
 from retouch_common.faces.face import Face
@@ -30,6 +30,7 @@ from retouch_common.faces.mesh import (
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
+from retouch_common.training.fit import dry_run
 from retouch_common.training.monitor import read_metrics
 from retouch_common.training.runner import Runner
 
@@ -103,7 +104,7 @@ def test_its_parser_labels_the_faces(configured, parser_weights, monkeypatch):
 
     monkeypatch.setattr(module, "open_faces", opened)
     with pytest.raises(ValueError, match=f"labelled by {parser_weights}"):
-        dry_run(configured(), "faces:portraits", device="cpu")
+        dry_run(FaceTask(configured(), "faces:portraits"), device="cpu")
 
 
 def test_the_parser_is_frozen(configured, faces, tmp_path, parser_weights):
@@ -140,7 +141,7 @@ def test_the_parser_is_frozen(configured, faces, tmp_path, parser_weights):
 )
 def test_every_configuration_trains(configured, faces, changes):
     lines = []
-    dry_run(apply_overrides(configured(), changes), str(faces), device="cpu", report=lines.append)
+    dry_run(FaceTask(apply_overrides(configured(), changes), str(faces)), device="cpu", report=lines.append)
     assert any(line.startswith("losses: ") for line in lines)
 
 
@@ -165,7 +166,7 @@ def test_every_situation_has_its_penalties_and_a_line_of_means(configured, faces
 
 def test_one_face_makes_no_unpaired_data(configured, faces):
     with pytest.raises(ValueError, match="less than two faces"):
-        dry_run(configured(train__batch_size=1), str(faces), device="cpu")
+        dry_run(FaceTask(configured(train__batch_size=1), str(faces)), device="cpu")
 
 
 def test_faces_are_learnt(configured, faces, tmp_path):

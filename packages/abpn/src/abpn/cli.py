@@ -25,9 +25,9 @@ def train(**settings: Any) -> None:
     abpn-train; docs/guides/training.md has examples, for SLURM too.
     """
     from abpn.config import PRESETS
-    from abpn.train import dry_run, train
+    from abpn.train import RetouchingTask
 
-    start_training(PRESETS, train, dry_run, **settings)
+    start_training(PRESETS, RetouchingTask, **settings)
 
 
 @click.command()

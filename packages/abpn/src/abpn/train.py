@@ -41,11 +41,6 @@ def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | 
     return fit.fit(RetouchingTask(config, data), out, **options)
 
 
-def dry_run(config: Config, data: str, **options: Any) -> None:
-    """Build everything, take one step and report it, but write nothing; see :func:`train`."""
-    fit.dry_run(RetouchingTask(config, data), **options)
-
-
 class RetouchingTask(Task):
     """ABPN and, if ``loss.adversarial`` is not 0, its discriminator, on pairs of photographs."""
 

@@ -37,9 +37,9 @@ def train(**settings: Any) -> None:
     bpfre-train; docs/guides/training.md has examples, for SLURM too.
     """
     from bpfre.config import PRESETS
-    from bpfre.train import dry_run, train
+    from bpfre.train import RetouchingTask
 
-    start_training(PRESETS, train, dry_run, **settings)
+    start_training(PRESETS, RetouchingTask, **settings)
 
 
 @click.command()

@@ -13,8 +13,9 @@ from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.losses import parsing_loss
 from retouch_common.parsing.model import ParsingUNet
 from retouch_common.parsing.parser import FaceParser
-from retouch_common.parsing.train import dry_run, train
+from retouch_common.parsing.train import ParsingTask, train
 from retouch_common.testing.training_runs import assert_infinite_rate_is_survived
+from retouch_common.training.fit import dry_run
 from retouch_common.training.monitor import read_metrics
 from retouch_common.training.run_state import initial_weights
 
@@ -141,7 +142,7 @@ def test_a_dry_run_writes_nothing(people, tmp_path):
     assert "data: 9 samples for training, 1 for validation" in answer.output
     assert "dry run: no run directory was written" in answer.output and not (tmp_path / "run").exists()
     said = []
-    dry_run(configured(), people, device="cpu", report=said.append)
+    dry_run(ParsingTask(configured(), people), device="cpu", report=said.append)
     assert said[-1] == "dry run: no run directory was written"
 
 

@@ -284,9 +284,9 @@ def train(**options: Any) -> None:
     Eq. 8 needs a trained face parser: train.parser names its weights, by default the bundled ones. On
     several GPUs or nodes: accelerate launch "$(which maskgan-train)" with the same options.
     """
-    from maskgan.train import dry_run, train
+    from maskgan.train import FaceTask
 
-    start_training(PRESETS, train, dry_run, **options)
+    start_training(PRESETS, FaceTask, **options)
 
 
 @click.command()

@@ -20,9 +20,9 @@ def train_parser(**options: Any) -> None:
     On several GPUs or nodes: accelerate launch "$(which maskgan-train-parser)" with the same options.
     """
     from retouch_common.parsing.config import PRESETS
-    from retouch_common.parsing.train import dry_run, train
+    from retouch_common.parsing.train import ParsingTask
 
-    start_training(PRESETS, train, dry_run, **options)
+    start_training(PRESETS, ParsingTask, **options)
 
 
 @click.command()

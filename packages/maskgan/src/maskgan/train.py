@@ -44,11 +44,6 @@ def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | 
     return fit.fit(FaceTask(config, data), out, **options)
 
 
-def dry_run(config: Config, data: str, **options: Any) -> None:
-    """Take two steps in memory and report them; see :func:`retouch_common.training.fit.dry_run`."""
-    fit.dry_run(FaceTask(config, data), **options)
-
-
 class FaceTask(Task):
     """MaskGAN and, with ``loss.adversarial``, its discriminators; for the arguments see :func:`train`."""
 

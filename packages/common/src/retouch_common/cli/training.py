@@ -6,9 +6,9 @@
 @friendly_errors
 def train(**options):
     from abpn.config import PRESETS
-    from abpn.train import dry_run, train
+    from abpn.train import RetouchingTask
 
-    start_training(PRESETS, train, dry_run, **options)
+    start_training(PRESETS, RetouchingTask, **options)
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from retouch_common.cli.options import device_option, option_group, set_option
 from retouch_common.config import apply_overrides, load_yaml, parse_overrides
+
+if TYPE_CHECKING:
+    from retouch_common.training.task import Task
 
 STOPPED = 75
 """Exit status of an interrupted training command: EX_TEMPFAIL of sysexits.h."""
@@ -85,8 +88,7 @@ def refuse_own_configuration(config_file: Path | None, out: Path) -> None:
 
 def start_training(
     presets: Mapping[str, C],
-    train: Callable[..., Any],
-    check: Callable[..., Any],
+    task: Callable[[C, str], Task],
     *,
     preset: str,
     data: str,
@@ -98,20 +100,20 @@ def start_training(
     device: str,
     **short: Any,
 ) -> None:
-    """Train, or with --dry-run check everything without training.
+    """Train, or with --dry-run check everything without training; exit with :data:`STOPPED` if it was interrupted.
 
-    ``train`` is called with configuration, data, run directory, device, tensorboard and report. It returns the run
-    directory's ``weights/``, or anything else if it was interrupted: the command then exits with status
-    :data:`STOPPED`. ``check`` is called with configuration, data, device and report. The keyword arguments are the
-    values of the options of :func:`training_options` and of options that abbreviate a field of ``train``.
+    ``task`` is called with configuration and data. The keyword arguments are the values of the options of
+    :func:`training_options` and of options that abbreviate a field of ``train``.
 
     Raises:
-        ValueError: From :func:`chosen_configuration`, ``train`` and ``check``.
+        ValueError: From :func:`chosen_configuration` and :mod:`retouch_common.training.fit`.
         OSError: Likewise.
     """
+    from retouch_common.training import fit
+
     config = chosen_configuration(presets, preset, config_file, overrides, **short)
     refuse_own_configuration(config_file, out)
     if dry_run:
-        check(config, data, device=device, report=click.echo)
-    elif train(config, data, out, device=device, tensorboard=tensorboard, report=click.echo) != out / "weights":
+        fit.dry_run(task(config, data), device=device, report=click.echo)
+    elif fit.fit(task(config, data), out, device=device, tensorboard=tensorboard, report=click.echo) is None:
         sys.exit(STOPPED)

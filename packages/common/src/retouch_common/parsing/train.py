@@ -33,11 +33,6 @@ def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | 
     return fit.fit(ParsingTask(config, data), out, **options)
 
 
-def dry_run(config: Config, data: str, **options: Any) -> None:
-    """Take one step in memory; see :func:`retouch_common.training.fit.dry_run`. Prepared portraits stay cached."""
-    fit.dry_run(ParsingTask(config, data), **options)
-
-
 class ParsingTask(Task):
     """The face parser P_F on labelled faces; arguments as for :func:`train`."""
 
