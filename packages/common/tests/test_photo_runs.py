@@ -216,8 +216,8 @@ def identity(**options):
 @photos.batch_options
 @friendly_errors
 def many(inputs, out, recursive, overwrite, quality):
-    start = functools.partial(identity)
-    photo_runs.process_photos(inputs, out, start, device="cpu", overwrite=overwrite, recursive=recursive)
+    start = functools.partial(identity, device="cpu")
+    photo_runs.process_photos(inputs, out, start, PhotoOptions(overwrite=overwrite), recursive=recursive)
 
 
 @pytest.mark.parametrize(

@@ -73,17 +73,8 @@ def retouch(
         raise click.UsageError("--face-box and --region photo are mutually exclusive; omit one")
     from abpn.retouch import RetouchOptions, load_retouching
 
-    opts = RetouchOptions(**settings)
-    photo_runs.process_photos(
-        inputs,
-        out,
-        functools.partial(load_retouching, weights, device=device, precision=precision, recipe=recipe, **settings),
-        device=device,
-        overwrite=opts.overwrite,
-        recursive=recursive,
-        endings=opts.endings,
-        kept=[*opts.kept, *([recipe] if recipe else [])],
-    )
+    start = functools.partial(load_retouching, weights, device=device, precision=precision, recipe=recipe, **settings)
+    photo_runs.process_photos(inputs, out, start, RetouchOptions(**settings), recursive=recursive)
 
 
 @click.command()

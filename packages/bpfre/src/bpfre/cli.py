@@ -100,26 +100,9 @@ def retouch(
         backend = "torch"
     from bpfre.retouch import RetouchOptions, load_retouching
 
-    opts = RetouchOptions(**settings)
-    photo_runs.process_photos(
-        inputs,
-        out,
-        functools.partial(
-            load_retouching,
-            weights,
-            device=device,
-            precision=precision,
-            stage=stage,
-            backend=backend,
-            recipe=recipe,
-            **settings,
-        ),
-        device=device,
-        overwrite=opts.overwrite,
-        recursive=recursive,
-        endings=opts.endings,
-        kept=[*opts.kept, *([recipe] if recipe else [])],
-    )
+    network = {"device": device, "precision": precision, "stage": stage, "backend": backend}
+    start = functools.partial(load_retouching, weights, **network, recipe=recipe, **settings)
+    photo_runs.process_photos(inputs, out, start, RetouchOptions(**settings), recursive=recursive)
 
 
 @click.command()

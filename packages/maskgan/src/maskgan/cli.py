@@ -66,15 +66,14 @@ def parse(
     The largest face of every photo is used. Labels are PNGs with a palette of 11 colours; existing ones are kept unless
     --overwrite is given.
     """
-    from maskgan.edit_files import plan_labels, plan_parsing, start_parsing
+    from maskgan.edit_files import EditOptions, plan_labels, plan_parsing, start_parsing
 
     report = functools.partial(click.echo, err=True)
     process_photos(
         inputs,
         out,
         functools.partial(start_parsing, parser, device=device, whole=whole, overlay=overlay, **options),
-        device=device,
-        overwrite=options["overwrite"],
+        EditOptions(**options),
         recursive=recursive,
         plan=functools.partial(plan_labels, overlay=overlay),
         jobs=lambda: plan_parsing(inputs, out, recursive=recursive, overlay=overlay, report=report),

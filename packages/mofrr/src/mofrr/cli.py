@@ -185,16 +185,7 @@ def restore(
         raise click.UsageError("--experts names no operation; name some, or leave it out")
     network = {name: options.pop(name) for name in ("precision", "steps", "seed", "samples")}
     start = functools.partial(load_restoring, weights, network | {"device": device, "experts": names}, **options)
-    process_photos(
-        inputs,
-        out,
-        start,
-        device=device,
-        overwrite=options["overwrite"],
-        recursive=recursive,
-        endings=RestoreOptions(**options).endings,
-        done="restored",
-    )
+    process_photos(inputs, out, start, RestoreOptions(**options), recursive=recursive, done="restored")
 
 
 @click.command()

@@ -20,6 +20,7 @@ from retouch_common.errors import printable
 if TYPE_CHECKING:
     from retouch_common.inference.batch import Job
     from retouch_common.inference.many import Engine, ManyOptions, Plan
+    from retouch_common.inference.photos import PhotoOptions
     from retouch_common.inference.workers import Work
 
 
@@ -27,30 +28,24 @@ def process_photos(
     inputs: Sequence[Path],
     out: Path,
     start: functools.partial[Work],
+    options: PhotoOptions,
     *,
-    device: str,
-    overwrite: bool,
-    recursive: bool = False,
-    endings: Sequence[str] = (),
+    recursive: bool,
     plan: Plan | None = None,
     jobs: Callable[[], Sequence[Job]] | None = None,
     done: str = "retouched",
-    kept: Sequence[Path] = (),
 ) -> None:
     """Process the photos that a command names, by INPUT in this process or by --manifest in workers.
 
     Args:
         inputs: Files and folders.
         out: Output folder, or the file for one input.
-        start: Loads the network, with all options of the command.
-        device: Where to compute, by name.
-        overwrite: Whether existing files may be replaced.
+        start: Loads the network, with all options of the command as keywords, "device" among them.
+        options: Those of the files.
         recursive: Whether to search folders within folders.
-        endings: Endings of the companions of each output.
-        plan: Plans the job of one photo of --manifest; by default one with ``endings``.
+        plan: Plans the job of one photo of --manifest; by default one with the companions of ``options``.
         jobs: Plans the jobs of INPUT; by default :func:`plan_photos`.
         done: Verb of the summary.
-        kept: Other files that are read, never replaced.
 
     Raises:
         click.ClickException: If options conflict, or the only photo failed.
@@ -59,15 +54,15 @@ def process_photos(
     from retouch_common.inference.batch import plan_job
 
     run = run_options()
-    is_recipe = start.keywords.get("recipe") is not None
-    if is_recipe and run.manifest is not None:
+    recipe: Path | None = start.keywords.get("recipe")
+    if recipe is not None and run.manifest is not None:
         raise click.UsageError("--recipe repeats what was done with one photo; give that as INPUT, without --manifest")
     if run.manifest is not None:
-        plan = plan or functools.partial(plan_job, endings=endings)
-        options = _many_options(run, inputs, out, device=device, overwrite=overwrite, kept=kept)
+        plan = plan or functools.partial(plan_job, endings=options.endings)
+        many = _many_options(run, inputs, out, options, device=start.keywords["device"])
         # Workers of a Ray cluster may have no OpenVINO; any other list counts as many, however it grows.
         start = _with_backend(start, 0 if run.engine == "ray" else None)
-        _process_manifest(run.manifest, start, plan, options, recursive=recursive, done=done)
+        _process_manifest(run.manifest, start, plan, many, recursive=recursive, done=done)
         return
     for name in ("results", "retry", "workers", "engine", "ray_address"):
         if getattr(run, name) is not None:
@@ -75,11 +70,12 @@ def process_photos(
             raise click.UsageError(f"--{option} belongs to --manifest, which names the photos instead of {INPUT}")
     if not inputs:
         raise click.UsageError(f"Missing argument '{INPUT}', or --manifest for many photos.")
-    planned = jobs() if jobs else plan_photos(inputs, out, recursive=recursive, endings=endings)
-    if is_recipe and len(planned) > 1:
+    planned = jobs() if jobs else plan_photos(inputs, out, recursive=recursive, endings=options.endings)
+    if recipe is not None and len(planned) > 1:
         raise click.UsageError(f"--recipe repeats what was done with one photo, and {INPUT} names {len(planned)}")
     start = _with_backend(start, len(planned))
-    retouch_all(planned, start().process, overwrite=overwrite, done=done, kept=kept)
+    kept = [*options.kept, recipe] if recipe is not None else options.kept
+    retouch_all(planned, start().process, overwrite=options.overwrite, done=done, kept=kept)
 
 
 def _with_backend(start: functools.partial[Work], num_photos: int | None) -> functools.partial[Work]:
@@ -98,7 +94,7 @@ def _with_backend(start: functools.partial[Work], num_photos: int | None) -> fun
 
 
 def _many_options(
-    run: RunOptions, inputs: Sequence[Path], out: Path, *, device: str, overwrite: bool, kept: Sequence[Path]
+    run: RunOptions, inputs: Sequence[Path], out: Path, options: PhotoOptions, *, device: str
 ) -> ManyOptions:
     """Return how the photos of --manifest are processed, after checking the options that go with it."""
     from retouch_common.inference.many import ManyOptions
@@ -121,9 +117,9 @@ def _many_options(
         engine=_engine(run, device),
         results=results,
         only_failed=run.retry == "failed",
-        overwrite=overwrite,
+        overwrite=options.overwrite,
         suffix=run.suffix,
-        kept=[*kept, results],
+        kept=[*options.kept, results],
         copy_faceless=_faceless_copier(run),
         keep_times=run.keep_times,
     )
