@@ -34,7 +34,6 @@ def train(**settings: Any) -> None:
 @photos.many_inputs
 @photos.out_option
 @options.weights_option()
-@photos.strength_option
 @click.option(
     "--region",
     type=click.Choice(["auto", "faces", "photo"]),
@@ -42,16 +41,7 @@ def train(**settings: Any) -> None:
     show_default=True,
     help="Retouch every face, or the whole photo; auto leaves photos without a face as they are, faces refuses them.",
 )
-@photos.face_box_option
-@photos.protect_option
-@photos.confine_option
-@photos.mask_out_option
-@photos.recipe_option
-@photos.compare_option
-@photos.output_options
-@photos.batch_options
-@options.device_option
-@options.precision_option
+@photos.retouching_options
 @options.version_option("abpn")
 @options.friendly_errors
 def retouch(

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from retouch_common.devices import resolve_device, resolve_precision
 from retouch_common.inference.faces import gather_rows, open_skin_segmenter
-from retouch_common.inference.masks import mask_files, open_mask
+from retouch_common.inference.masks import open_mask
 from retouch_common.inference.names import MASK, sibling_path
 from retouch_common.inference.network import prepare_for_inference
-from retouch_common.inference.photos import PhotoOptions, open_photo, require_strength, write_photo
+from retouch_common.inference.photos import RetouchingOptions, open_photo, write_photo
 from retouch_common.inference.workers import Work
 from retouch_common.photo.sources import ArraySource, RowSource
 from retouch_common.ranges import to_levels
@@ -34,36 +34,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetouchOptions(PhotoOptions):
-    """Options for retouching files.
+class RetouchOptions(RetouchingOptions):
+    """Options for retouching files; ``confine`` has no effect where the whole photo is retouched.
 
     Attributes:
-        strength: Scale of the change in [0, 1].
         region: "faces", "photo", or "auto", which leaves photos without a face as they are; "faces" refuses them.
-        protect: Image of the photo's size, white where nothing may change, or a folder of such images, named like the
-            photos; see :func:`retouch_common.inference.masks.open_mask`.
-        confine: Change only the skin of faces; no effect where the whole photo is retouched.
-        mask_out: Also write where the network retouches, NAME.mask.png.
     """
 
-    strength: float = 1.0
     region: Region = "auto"
-    protect: str | os.PathLike[str] | None = None
-    confine: bool = True
-    mask_out: bool = False
-
-    def __post_init__(self) -> None:
-        require_strength(self.strength)
-
-    @property
-    def companions(self) -> tuple[str, ...]:
-        """Return the ending of the mask's file, if it is written."""
-        return (MASK,) if self.mask_out else ()
-
-    @property
-    def kept(self) -> Sequence[Path]:
-        """Return the files of ``protect``."""
-        return mask_files(self.protect)
 
 
 class Retoucher:

@@ -46,7 +46,6 @@ def train(**settings: Any) -> None:
 @photos.many_inputs
 @photos.out_option
 @options.weights_option()
-@photos.strength_option
 @click.option(
     "--stage",
     type=click.Choice(["coarse", "refined"]),
@@ -54,22 +53,13 @@ def train(**settings: Any) -> None:
     show_default=True,
     help="Output of the first stage, or of both.",
 )
-@photos.face_box_option
 @aligned_option
-@photos.protect_option
-@photos.confine_option
-@photos.mask_out_option
 @click.option(
     "--attention-out",
     is_flag=True,
     help="Also write each stage's blemish map, NAME.attention-coarse.png and NAME.attention-refined.png.",
 )
-@photos.recipe_option
-@photos.compare_option
-@photos.output_options
-@photos.batch_options
-@options.device_option
-@options.precision_option
+@photos.retouching_options
 @options.backend_option
 @options.version_option("bpfre")
 @options.friendly_errors

@@ -31,16 +31,9 @@ from retouch_common.inference.faces import (
     run_on_faces,
 )
 from retouch_common.inference.limits import limit_uncertain
-from retouch_common.inference.masks import mask_files, open_mask
+from retouch_common.inference.masks import open_mask
 from retouch_common.inference.names import ATTENTION_COARSE, ATTENTION_REFINED, MASK, sibling_path
-from retouch_common.inference.photos import (
-    PhotoOptions,
-    edit_record,
-    face_parts,
-    open_photo,
-    require_strength,
-    write_photo,
-)
+from retouch_common.inference.photos import RetouchingOptions, edit_record, face_parts, open_photo, write_photo
 from retouch_common.inference.workers import Work
 from retouch_common.photo.filters import resize
 from retouch_common.photo.pasting import map_rows
@@ -65,39 +58,24 @@ CERTAIN = (0.35, 0.5)  # means of M^{E2D} between which the limit is lifted
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetouchOptions(PhotoOptions):
+class RetouchOptions(RetouchingOptions):
     """Options for retouching files.
 
+    ``confine`` also limits broad changes where the network is not sure of a blemish. The mask is the larger of both
+    attention maps, within the skin if the change is confined to it.
+
     Attributes:
-        strength: Scale of the change in [0, 1].
         aligned: The photo is an aligned face, a square image as in FFHQ.
-        protect: Image of the photo's size, white where nothing may change (moles, tattoos), or a folder of such images,
-            named like the photos.
-        confine: Change only the skin of faces, and limit broad changes where the network is not sure of a blemish.
-        mask_out: Also write the larger of both attention maps, within the skin if the change is confined to it, as
-            NAME.mask.png.
         attention_out: Also write the attention maps, NAME.attention-coarse.png and NAME.attention-refined.png.
     """
 
-    strength: float = 1.0
     aligned: bool = False
-    protect: str | os.PathLike[str] | None = None
-    confine: bool = True
-    mask_out: bool = False
     attention_out: bool = False
-
-    def __post_init__(self) -> None:
-        require_strength(self.strength)
 
     @property
     def companions(self) -> tuple[str, ...]:
         """Return the endings of the maps' files."""
         return tuple(self.maps)
-
-    @property
-    def kept(self) -> Sequence[Path]:
-        """Return the files of ``protect``."""
-        return mask_files(self.protect)
 
     @property
     def maps(self) -> dict[str, Sequence[str]]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from retouch_common.cli.options import option_group
+from retouch_common.cli.options import device_option, option_group, precision_option
 from retouch_common.photo.limits import MAX_PIXELS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,34 +64,8 @@ face_box_option = click.option(
     help="Where a face is, in pixels of the upright photo, instead of the detector; may be repeated.",
 )
 
-protect_option = click.option(
-    "--protect",
-    type=click.Path(path_type=Path),
-    metavar="MASK",
-    help="Image of the photo's size, white where nothing may change, or strokes on a transparent layer; or a folder of "
-    "such images, named like the photos.",
-)
-
-mask_out_option = click.option(
-    "--mask-out", is_flag=True, help="Also write NAME.mask.png: where the network would retouch."
-)
-
 compare_option = click.option(
     "--compare", is_flag=True, help="Also write NAME.compare.jpg: before and after side by side."
-)
-
-recipe_option = click.option(
-    "--recipe",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.recipe.json",
-    help="Replay what was done in retouch-studio with this photo, instead of the options above.",
-)
-
-confine_option = click.option(
-    "--confine/--no-confine",
-    default=True,
-    show_default=True,
-    help="Change only the skin of the faces (face, ears, neck), softly; or all that the network changes.",
 )
 
 overwrite_option = click.option(
@@ -221,6 +195,36 @@ batch_options = option_group(
         "always copies them.",
     ),
     quality_option,
+)
+
+retouching_options = option_group(
+    strength_option,
+    face_box_option,
+    click.option(
+        "--protect",
+        type=click.Path(path_type=Path),
+        metavar="MASK",
+        help="Image of the photo's size, white where nothing may change, or strokes on a transparent layer; or a folder "
+        "of such images, named like the photos.",
+    ),
+    click.option(
+        "--confine/--no-confine",
+        default=True,
+        show_default=True,
+        help="Change only the skin of the faces (face, ears, neck), softly; or all that the network changes.",
+    ),
+    click.option("--mask-out", is_flag=True, help="Also write NAME.mask.png: where the network would retouch."),
+    click.option(
+        "--recipe",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE.recipe.json",
+        help="Replay what was done in retouch-studio with this photo, instead of the options above.",
+    ),
+    compare_option,
+    output_options,
+    batch_options,
+    device_option,
+    precision_option,
 )
 
 many_inputs = option_group(

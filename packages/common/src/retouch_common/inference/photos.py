@@ -15,7 +15,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retouch_common.inference.names import COMPARISON, sibling_path
+from retouch_common.inference.masks import mask_files
+from retouch_common.inference.names import COMPARISON, MASK, sibling_path
 from retouch_common.photo.limits import MAX_PIXELS
 from retouch_common.versions import package_version
 
@@ -76,6 +77,37 @@ class PhotoOptions:
     def kept(self) -> Sequence[Path]:
         """Files that are read besides the photo; no output may replace them."""
         return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetouchingOptions(PhotoOptions):
+    """How to retouch photograph files.
+
+    Attributes:
+        strength: Scale of the change in [0, 1].
+        protect: Image of the photo's size, white where nothing may change (moles, tattoos), or a folder of such images,
+            named like the photos; see :func:`retouch_common.inference.masks.open_mask`.
+        confine: Change only the skin of faces.
+        mask_out: Also write where the network retouches, NAME.mask.png.
+    """
+
+    strength: float = 1.0
+    protect: str | os.PathLike[str] | None = None
+    confine: bool = True
+    mask_out: bool = False
+
+    def __post_init__(self) -> None:
+        require_strength(self.strength)
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Ending of the mask, if it is written."""
+        return (MASK,) if self.mask_out else ()
+
+    @property
+    def kept(self) -> Sequence[Path]:
+        """Files of ``protect``."""
+        return mask_files(self.protect)
 
 
 def require_strength(strength: float) -> None:
