@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from abpn.blend import AdaptiveBlend, ConvolutionalBlend, NeutralBlend, make_blend, polynomial
+from abpn.blend import MIN_SLOPE, AdaptiveBlend, ConvolutionalBlend, NeutralBlend, make_blend, polynomial
 
 
 def pixel(value: float) -> torch.Tensor:
@@ -71,16 +71,15 @@ def test_reverse_is_finite_at_black_and_white():
 
 
 def test_neutral_layer_leaves_every_pixel_bit_for_bit():
-    blend = NeutralBlend(neutral=0.3)
     I = torch.rand(1, 3, 97, 89, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(blend(I, torch.full_like(I, 0.3)), I)
+    assert torch.equal(NeutralBlend()(I, torch.zeros_like(I)), I)
 
 
 def test_neutral_slope_never_falls_below_its_bound():
-    blend = NeutralBlend(min_slope=0.2)
+    blend = NeutralBlend()
     with torch.no_grad():
         blend.j.copy_(torch.tensor([-5.0, 1.0, 0.0]))
-    assert blend.slope(torch.rand(1, 3, 8, 8)).min().item() == pytest.approx(0.2)
+    assert blend.slope(torch.rand(1, 3, 8, 8)).min().item() == pytest.approx(MIN_SLOPE)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +106,9 @@ def test_convolutional_blend_has_a_network_for_each_direction():
 
 
 def test_negligible_layers_bound_the_change_of_every_image():
-    blend = NeutralBlend(neutral=0.25).requires_grad_(False)
+    blend = NeutralBlend().requires_grad_(False)
     blend.j.data = torch.tensor([0.3, 0.9, -0.6])  # D is largest at I = 0.75
     layer = blend.negligible(0.1)
-    B = 0.25 + torch.tensor([-layer, layer]).view(2, 1, 1, 1).expand(2, 3, 1, 101)
+    B = torch.tensor([-layer, layer]).view(2, 1, 1, 1).expand(2, 3, 1, 101)
     I = torch.linspace(0, 1, 101).expand(2, 3, 1, 101)
     assert 0.98 * 0.1 < blend.change(I, B).abs().max() <= 0.1

@@ -65,26 +65,20 @@ class AdaptiveBlend(nn.Module):
 
 
 class NeutralBlend(nn.Module):
-    """The blend R = I + D(I) (B - c) with D(I) = j_0 + j_1 I + j_2 I^2, at least ``min_slope``.
+    """The blend R = I + D(I) B with D(I) = j_0 + j_1 I + j_2 I^2, at least ``MIN_SLOPE``.
 
     Paper: j and k of Eq. 3 are free, so in general no blend layer leaves the image unchanged.
-    Here: k = (0, 1, 0) - c j. The layer B = c leaves the image unchanged bit for bit, and since D stays away from 0,
-    every layer is recovered up to rounding.
-
-    Args:
-        min_slope: Lower bound of D.
-        neutral: Layer value c that changes nothing.
+    Here: k = (0, 1, 0). The layer B = 0 leaves the image unchanged bit for bit, and since D stays away from 0, every
+    layer is recovered up to rounding.
     """
 
-    def __init__(self, min_slope: float = MIN_SLOPE, neutral: float = 0.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.j = nn.Parameter(torch.tensor([0.25, 1.0, -1.0]))
-        self.min_slope = min_slope
-        self.neutral = neutral
 
     def slope(self, I: Tensor) -> Tensor:
         """Return D(I), (N, 3, H, W)."""
-        return polynomial(self.j, I).clamp(min=self.min_slope)
+        return polynomial(self.j, I).clamp(min=MIN_SLOPE)
 
     def forward(self, I: Tensor, B: Tensor) -> Tensor:
         """Apply the blend layer (Eq. 3 with neutral k)."""
@@ -92,17 +86,17 @@ class NeutralBlend(nn.Module):
 
     def change(self, I: Tensor, B: Tensor) -> Tensor:
         """Return R - I, without the rounding error of adding and subtracting I."""
-        return self.slope(I) * (B - self.neutral)
+        return self.slope(I) * B
 
     def negligible(self, change: float) -> float:
-        """Return the largest |B - c| at which |R - I| is at most ``change`` for every image in [0, 1]."""
+        """Return the largest |B| at which |R - I| is at most ``change`` for every image in [0, 1]."""
         slope = self.slope(torch.linspace(0, 1, 257, device=self.j.device)).max()
         # One hundredth less, for rounding and for slopes between the sampled values of I.
         return 0.99 * change / float(slope)
 
     def reverse(self, I: Tensor, R: Tensor) -> Tensor:
         """Recover the blend layer (Eq. 4 with neutral k)."""
-        return self.neutral + (R - I) / self.slope(I)
+        return (R - I) / self.slope(I)
 
 
 class ConvolutionalBlend(nn.Module):

@@ -41,7 +41,7 @@ from retouch_common.inference.network import prepare_for_inference
 from retouch_common.inference.onnx import check_graph, checked_output, require_onnx, to_onnx
 from torch import Tensor, nn
 
-from abpn.blend import MIN_SLOPE, NeutralBlend
+from abpn.blend import MIN_SLOPE
 from abpn.blend_pyramid import down, high_frequencies, up
 from abpn.model import ABPN, pad_to_multiple
 
@@ -190,12 +190,12 @@ class _Blend(nn.Module):
 
 
 def _metadata(model: ABPN, part: str, **more: int) -> dict[str, str]:
-    config, blend = model.config, model.blend
+    config = model.config
     values = {
         "part": part,
         "thumbnail": config.thumbnail,
         "blend": config.blend,
-        "neutral": blend.neutral if isinstance(blend, NeutralBlend) else "",
+        "neutral": 0.0 if config.blend == "neutral" else "",
         "min_slope": MIN_SLOPE,
         "pyramid": config.pyramid,
         "config": json.dumps(to_dict(config), sort_keys=True),

@@ -191,8 +191,9 @@ class FineLevels:
     ) -> None:
         self._model, self._coarse, self._device = model, coarse, device
         self._strength, self._postprocess = strength, postprocess
-        self._neutral = model.blend if postprocess and isinstance(model.blend, NeutralBlend) else None
-        self._negligible = 0.0 if self._neutral is None else self._neutral.negligible(NOISE_LEVEL)
+        self._negligible: float | None = None
+        if postprocess and isinstance(model.blend, NeutralBlend):
+            self._negligible = model.blend.negligible(NOISE_LEVEL)
 
     def stripes(self, source: RowSource) -> Iterator[np.ndarray]:
         """Yield consecutive blocks of retouched rows, (n, W, 3) of the source's type."""
@@ -225,7 +226,7 @@ class FineLevels:
         height, width = len(result), stop - columns.start  # without padding
         image = tile[..., rows.around(0), columns.around(0)][..., :height, :width]
         B_0 = self._blend_layer(tile, columns, rows)[..., :height, :width]
-        if self._neutral is not None and float((B_0 - self._neutral.neutral).abs().max()) <= self._negligible:
+        if self._negligible is not None and float(B_0.abs().max()) <= self._negligible:
             return  # as in most tiles of most photographs
         change = self._model.blend.change(image, B_0)
         if self._postprocess:  # Paper: R_0. Here: unretouched pixels keep their bits.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from retouch_common.studio.retouch.networks import Overlay
 
 OVERLAY_SIDE = 1024
-CONTRAST = 4  # of the blend layer around its neutral value
+CONTRAST = 4  # of the blend layer, in which 0 changes nothing
 
 
 class StudioABPN:
@@ -46,13 +46,9 @@ class StudioABPN:
         from retouch_common.inference.regions import FACE_MARGIN
         from retouch_common.studio.retouch.networks import Overlay
 
-        from abpn.blend import NeutralBlend
-
-        blend = self._retoucher.model.blend
-        assert isinstance(blend, NeutralBlend)  # of the preset "small"
         overlays = []
         for face in faces:
             crop = face_crop(face, photo.height, photo.width, FACE_MARGIN)
             B = self._retoucher.blend_layer(photo.thumbnail(OVERLAY_SIDE, crop))
-            overlays.append(Overlay(crop, (0.5 + CONTRAST * (B - blend.neutral)).clip(0, 1)))
+            overlays.append(Overlay(crop, (0.5 + CONTRAST * B).clip(0, 1)))
         return overlays

@@ -204,8 +204,8 @@ retouching_options = option_group(
         "--protect",
         type=click.Path(path_type=Path),
         metavar="MASK",
-        help="Image of the photo's size, white where nothing may change, or strokes on a transparent layer; or a folder "
-        "of such images, named like the photos.",
+        help="Image of the photo's size, white where nothing may change, or strokes on a transparent layer; or a "
+        "folder of such images, named like the photos.",
     ),
     click.option(
         "--confine/--no-confine",
