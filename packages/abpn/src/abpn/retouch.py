@@ -16,7 +16,7 @@ from retouch_common.inference.faces import gather_rows, open_skin_segmenter
 from retouch_common.inference.masks import open_mask
 from retouch_common.inference.names import MASK, sibling_path
 from retouch_common.inference.network import prepare_for_inference
-from retouch_common.inference.photos import RetouchingOptions, open_photo, write_photo
+from retouch_common.inference.photos import RetouchingOptions, open_photo, require_strength, write_photo
 from retouch_common.inference.workers import Work
 from retouch_common.photo.sources import ArraySource, RowSource
 from retouch_common.ranges import to_levels
