@@ -45,23 +45,21 @@ def pixel_loss(output: Tensor, target: Tensor, weight: Tensor | None = None) -> 
     return error.mean() if weight is None else (weight * error).mean()
 
 
-def discriminator_loss(
-    logits_raw: Tensor, M_raw: Tensor, logits_refined: Tensor, M_refined: Tensor, logits_retouched: Tensor
-) -> Tensor:
+def discriminator_loss(logits_raw: Tensor, logits_refined: Tensor, logits_retouched: Tensor, M: Tensor) -> Tensor:
     """L_adv^disc of Eq. 10, negated to be minimised: E[M sp(l_raw)] + E[M sp(l_refined)] + E[sp(-l_ret)].
 
     It trains D_disc alone (Eq. 12), so that M has no gradient.
 
     Args:
         logits_raw: Of raw images.
-        M_raw: Blemish maps of the raw images, of the logits' size.
-        logits_refined: Of model outputs.
-        M_refined: Blemish maps of the model's inputs.
+        logits_refined: Of the model's outputs for them.
         logits_retouched: Of retouched images.
+        M: Blemish maps of the raw images, of the logits' size.
     """
+    M = M.detach()
     return (
-        (M_raw.detach() * F.softplus(logits_raw.float())).mean()
-        + (M_refined.detach() * F.softplus(logits_refined.float())).mean()
+        (M * F.softplus(logits_raw.float())).mean()
+        + (M * F.softplus(logits_refined.float())).mean()
         + F.softplus(-logits_retouched.float()).mean()
     )
 

@@ -154,7 +154,7 @@ class RetouchingTask(Task):
             logits = self.discriminator(torch.cat([all_raw, fake.to(all_raw.dtype), all_retouched]), parts)
         on_raw, on_fake, on_retouched = logits.split(parts)
         M = full_size_map(self.output, logits.shape[-1]).detach()
-        losses |= {"discriminator": discriminator_loss(on_raw, M, on_fake, M, on_retouched), "mask_mean": M.mean()}
+        losses |= {"discriminator": discriminator_loss(on_raw, on_fake, on_retouched, M), "mask_mean": M.mean()}
         runner.backward(losses["discriminator"])
         return losses
 
