@@ -11,11 +11,10 @@ import numpy as np
 import pyvips
 import torch
 from abpn.blend import make_blend
-from abpn.demo import FACE
 from abpn.model import ABPN
 from abpn.retouch import Retoucher
 from abpn_cases import plain_retouch
-from retouch_common.inference.demo import astronaut
+from retouch_common.inference.demo import FACE, astronaut, draw_blemishes
 from retouch_common.testing import portraits
 from retouch_common.testing.anywhere import Retouch, through_files
 from retouch_common.testing.anywhere_figures import promise_anywhere
@@ -241,7 +240,6 @@ def plain_blemishes():
 @evidence.figure("demo: gain inside the drawn blemishes of the astronaut, offline", at_least=0.1, unit="dB")
 def demo():
     """``python -m abpn.demo`` with the network switched off; its picture is written and its table has a gain."""
-    from abpn.demo import draw_blemishes
 
     with tempfile.TemporaryDirectory() as folder:
         offline = {"HF_HUB_OFFLINE": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}

@@ -86,11 +86,6 @@ def test_the_shared_options_and_their_defaults():
     assert result.output.strip() == str(sorted(expected.items()))
 
 
-def test_weights_may_be_required():
-    result = run(lambda weights: None, decorators=[cli.weights_option(default=None)])
-    assert result.exit_code == 2 and "--weights" in result.output
-
-
 def test_version_is_the_installed_distributions():
     from importlib.metadata import version
 

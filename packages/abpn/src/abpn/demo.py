@@ -7,11 +7,9 @@
 import sys
 from pathlib import Path
 
-from retouch_common.inference.demo import FACE, draw_blemishes, retouch_astronaut
+from retouch_common.inference.demo import FACE, retouch_astronaut
 
 from abpn.retouch import Retoucher
-
-__all__ = ["FACE", "draw_blemishes", "main"]
 
 
 def main(folder: str = "outputs/demo") -> None:

@@ -79,14 +79,7 @@ def plan_stripes(length: int, step: int, *, align: int = 1, halo: int = 0) -> li
         align: Divides every window's ``start`` and ``read_start``.
         halo: Pixels read on both sides of a window, except beyond the ends of the axis; rounded up to a multiple of
             ``align``.
-
-    Raises:
-        ValueError: If ``length``, ``step`` or ``align`` is below 1 or the halo is negative.
     """
-    if length < 1 or step < 1 or align < 1 or halo < 0:
-        raise ValueError(
-            f"length, step and align must be at least 1 and halo at least 0; got {length}, {step}, {align} and {halo}"
-        )
     step = -(-step // align) * align
     halo = -(-halo // align) * align
     return [

@@ -2,7 +2,7 @@
 
     @click.command()
     @click.argument("inputs", nargs=-1, required=True)
-    @weights_option(default="small")
+    @weights_option()
     @device_option
     @version_option("abpn")
     @friendly_errors
@@ -82,13 +82,12 @@ def option_group(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
-def weights_option(*, default: str | None = "small") -> Callable[[F], F]:
-    """Return the --weights option; it is required if there is no default."""
-    fallback: dict[str, Any] = {"required": True} if default is None else {"default": default}
+def weights_option(*, default: str = "small") -> Callable[[F], F]:
+    """Return the --weights option."""
     return click.option(
         "--weights",
         metavar="NAME|PATH|HUB_ID",
-        **fallback,
+        default=default,
         show_default=True,
         help="Bundled weights by name, a safetensors file or folder, or owner/name on the Hugging Face hub.",
     )
