@@ -240,7 +240,6 @@ def plain_blemishes():
 @evidence.figure("demo: gain inside the drawn blemishes of the astronaut, offline", at_least=0.1, unit="dB")
 def demo():
     """``python -m abpn.demo`` with the network switched off; its picture is written and its table has a gain."""
-
     with tempfile.TemporaryDirectory() as folder:
         offline = {"HF_HUB_OFFLINE": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
         _run(sys.executable, "-m", "abpn.demo", folder, environment=offline)

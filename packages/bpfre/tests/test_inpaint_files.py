@@ -5,10 +5,11 @@ import pytest
 import pyvips
 import torch
 from bpfre.cli import inpaint
-from bpfre.inpaint_files import StrokeMask
+from bpfre.inpaint_files import InpaintOptions, StrokeMask
 from bpfre.retouch import Retoucher
 from click.testing import CliRunner
 from retouch_common.faces.alignment import whole_square
+from retouch_common.inference.photos import edit_record
 from retouch_common.photo.sources import ArraySource
 
 SIDE = 64  # that of the network
@@ -131,6 +132,19 @@ def test_mistakes_are_one_line(photo, mask, run, tmp_path, arguments, message):
     out, output = run(photo, "--aligned", *[files.get(word, word) for word in arguments], status=1)
     assert message in output and len(output.strip().splitlines()) == 1
     assert not out.exists() and not out.with_name("out.damaged.png").exists()
+
+
+def test_a_damaged_image_that_png_cannot_hold_is_refused_by_its_name(photo, run, tmp_path):
+    cmyk = tmp_path / "cmyk.jpg"
+    pyvips.Image.new_from_file(str(photo)).icc_export(output_profile="cmyk").jpegsave(str(cmyk))
+    out, output = run(cmyk, "-o", tmp_path / "out.jpg", "--strokes", 1, "--aligned", "--damaged-out", status=1)
+    assert f"{tmp_path / 'out.damaged.png'}: the photo is CMYK and PNG is not" in output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "cmyk.jpg"]
+
+
+def test_the_history_has_what_changes_pixels():
+    settings = edit_record(InpaintOptions(strokes=3, damaged_out=True)).settings
+    assert settings == {"strokes": 3, "aligned": False}
 
 
 @pytest.mark.parametrize("name", ["out.png", "out.damaged.png"])

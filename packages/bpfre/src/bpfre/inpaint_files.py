@@ -47,6 +47,12 @@ class InpaintOptions(PhotoOptions):
     aligned: bool = False
     damaged_out: bool = False
 
+    def __post_init__(self) -> None:
+        if self.mask is not None and self.strokes is not None:
+            raise ValueError("a mask and drawn strokes are mutually exclusive; omit one")
+        if self.damaged_out and self.mask is None and self.strokes is None:
+            raise ValueError("without a mask or strokes nothing is painted; there is no damaged image to write")
+
     @property
     def companions(self) -> tuple[str, ...]:
         """Return the ending of the damaged photo's file, if it is written."""
@@ -162,23 +168,19 @@ def inpaint_file(
     Raises:
         OSError: If a file cannot be opened or written.
         ValueError: If ``src`` is not a photograph or shows no face, ``dst`` cannot hold it, an output exists and
-            ``overwrite`` is not set, the mask has another size or touches no face, or options are mutually exclusive.
+            ``overwrite`` is not set, or the mask has another size or touches no face.
     """
     source, target = Path(src), Path(dst)
-    given = options.mask is not None or options.strokes is not None
-    if options.mask is not None and options.strokes is not None:
-        raise ValueError("a mask and drawn strokes are mutually exclusive; omit one")
-    if options.damaged_out and not given:
-        raise ValueError("without a mask or strokes nothing is painted; there is no damaged image to write")
     photo = open_photo(source, target, options)
-    if not given:
+    if options.mask is None and options.strokes is None:
         shared = {entry.name: getattr(options, entry.name) for entry in fields(PhotoOptions)}
         return retoucher.retouch_file(source, target, aligned=options.aligned, confine=False, **shared)
     plan = plan_faces(photo, face_boxes=options.face_boxes, aligned=options.aligned)
     mask = _open_damage(photo, plan, options)
-    damaged = DamagedPhoto(photo, mask)
+    damaged, companion = DamagedPhoto(photo, mask), sibling_path(target, DAMAGED)
+    if options.damaged_out:
+        photo.check_output(companion)
     with ScratchDirectory("retouch-damaged-") as scratch:
-        companion = sibling_path(target, DAMAGED)
         drawn = Path(scratch) / companion.name
         if options.damaged_out:  # now, since the photo may be replaced by its output
             painted = (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from retouch_common.photo.xmp import Edit
 
 _NOT_RECORDED = (
-    "compare", "overwrite", "provenance", "max_pixels", "mask", "protect", "mask_out", "report", "strip", "measure",
-    "sign", "convert",
+    "compare", "overwrite", "provenance", "max_pixels", "mask", "protect", "mask_out", "attention_out", "damaged_out",
+    "report", "strip", "measure", "sign", "convert",
 )  # fmt: skip
 
 
