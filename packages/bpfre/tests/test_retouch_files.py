@@ -1,11 +1,8 @@
 """Photograph files through the command and ``Retoucher.retouch_file``, with a tiny untrained network."""
 
-import os
 import shutil
-import signal
 import tracemalloc
 
-import bpfre.retouch
 import numpy as np
 import pytest
 import pyvips
@@ -16,7 +13,6 @@ from retouch_common.faces.alignment import face_square
 from retouch_common.faces.face import Face
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.inference import regions
-from retouch_common.inference.faces import changed_face_rows
 from retouch_common.photo import sources
 from retouch_common.testing.imports import check_imports
 from retouch_common.testing.photos import make_photo, read_pixels, run_command
@@ -207,28 +203,6 @@ def test_a_network_without_attention_has_no_maps(tmp_path, busy_model):
             retoucher.retouch_file(path, tmp_path / "o.png", face_boxes=[(60, 60, 50, 60)], **{option: True})
 
 
-def test_folder_goes_on_after_broken_files_and_lists_them(tmp_path, weights, monkeypatch):
-    found(monkeypatch, (110, 80, 60, 80))
-    folder = tmp_path / "in"
-    for name in ("good.jpg", "deep.png", "sub/nested.webp"):
-        make_photo(folder / name, dtype=np.uint16 if name == "deep.png" else np.uint8)
-    cut = make_photo(folder / "cut.png", size=(500, 500))
-    cut.write_bytes(cut.read_bytes()[:90_000])
-    (folder / "empty.jpg").write_bytes(b"")
-    (folder / "text.jpg").write_text("no photo")
-    make_photo(folder / "film.gif", size=(64, 64))
-    out = tmp_path / "out"
-    result = run(folder, "-o", out, "--weights", weights, "--recursive")
-    assert result.exit_code == 1
-    written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
-    assert written == ["deep.png", "good.jpg", os.path.join("sub", "nested.webp")]
-    assert read_pixels(out / "deep.png").dtype == np.uint16
-    report = result.output[result.output.index("4 of 7 photos could not be retouched:") :].splitlines()
-    reasons = {"cut.png": "cut off", "empty.jpg": "is empty", "film.gif": "is a GIF", "text.jpg": "is not a photo"}
-    for line, (name, reason) in zip(report[1:], reasons.items(), strict=True):
-        assert name in line and reason in line
-
-
 def test_output_equal_to_input_needs_overwrite(tmp_path, weights, retoucher):
     path = make_photo(tmp_path / "a.png")
     before = path.read_bytes()
@@ -263,26 +237,6 @@ def test_failing_network_leaves_no_file(tmp_path, retoucher, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         retoucher.retouch_file(path, tmp_path / "out.png", face_boxes=[(60, 60, 50, 60)])
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
-
-
-def test_terminated_command_leaves_no_temporary_file(tmp_path, weights, monkeypatch):
-    path = make_photo(tmp_path / "a.png", size=(900, 200))
-
-    def terminated(*arguments, **options):
-        for number, block in enumerate(changed_face_rows(*arguments, **options)):
-            if number:
-                assert [entry.suffix for entry in (tmp_path / "o").iterdir()] == [".png"]
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield block
-
-    monkeypatch.setattr(bpfre.retouch, "changed_face_rows", terminated)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        result = run(path, "-o", tmp_path / "o", "--weights", weights, *BOX)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert result.exit_code == 128 + signal.SIGTERM
-    assert list((tmp_path / "o").iterdir()) == []
 
 
 def test_the_photo_is_never_in_memory_as_a_whole(tmp_path, retoucher, monkeypatch):

@@ -46,6 +46,7 @@ ALL = "all"
 HEADLINE = "png8"
 FIGURE_ROWS, FIGURE_SIDE = 6, 320
 FFHQR_TEST = 7000
+PRECISION = "fp32"
 PUBLISHED = {ALL: (43.89, 0.9910), HARD: (37.69, 0.982)}  # PSNR and SSIM of raw images in Table 2; HARD: FFHQR-Hard
 
 
@@ -62,7 +63,6 @@ class EvaluationOptions:
         lpips: True requires LPIPS, None measures it if its weights are available, False skips it.
         fid: File of Inception's weights; None skips FID.
         device: "auto", "cpu" or "cuda".
-        precision: Number format of the convolutions.
     """
 
     task: Literal["retouching", "inpainting"] | None = None
@@ -73,7 +73,6 @@ class EvaluationOptions:
     lpips: bool | None = None
     fid: str | None = None
     device: str = "auto"
-    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.protocols) - set(PROTOCOLS))
@@ -130,7 +129,7 @@ def evaluate(
     network = BPFRe.from_pretrained(found.path)
     task = options.task or network.metadata.get("task", "retouching")
     options = replace(options, task=task)  # type: ignore[arg-type]  # of metadata
-    model = InferenceModel(network, options.device, options.precision, cast_convolutions=True)
+    model = InferenceModel(network, options.device, PRECISION)
     measured = Measured(resolution=model.config.size, rows=_rows(model))
     result = Evaluation(header=_header(found.path, data, options, model), options=options, measured=measured)
     lpips = open_lpips(options.lpips, model.device, result.notes)
@@ -201,7 +200,7 @@ def evaluation_key(path: Path, data: str, options: EvaluationOptions) -> dict[st
             "hard_share": options.hard_share,
             "lpips": options.lpips,
             "fid": options.fid is not None,
-            "precision": options.precision,
+            "precision": PRECISION,
         },
     }
 

@@ -172,7 +172,7 @@ class Retoucher:
             image: (H, W, 3) RGB, uint8 or uint16.
             strength: Scale of the change; 0 returns the input.
             faces: Faces to retouch; detected if None.
-            protect: (H, W) matte of what to keep: bool, uint8 or float in [0, 1].
+            protect: (H, W) matte of what to keep: bool, uint8, uint16 or float in [0, 1].
             aligned: The photograph is an aligned face, a square image as in FFHQ.
             confine: Change only skin: neither eyes, brows, lips and nostrils, nor hair and background; and limit broad
                 changes where the network is not sure of a blemish.

@@ -15,8 +15,6 @@ import itertools
 import numpy as np
 from retouch_common.synthesis.blemish_shapes import curve_distance, window_around
 
-__all__ = ["brush_strokes", "paint_white"]
-
 STROKES = (1, 3)
 STEPS = (8, 27)
 WIDTHS = (12.0, 80.0)  # pixels in an image of FULL_SIZE
