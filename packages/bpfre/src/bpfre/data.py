@@ -99,7 +99,8 @@ def limit_pairs(data: Dataset[Any], *, fraction: float, seed: int) -> LimitedPai
     rest = rest if len(rest) else order
     raw, retouched = generator.permutation(rest).tolist(), generator.permutation(rest).tolist()
     lists = {"paired": paired, "raw": raw, "retouched": retouched}
-    streams = {name: subset(data, positions) for name, positions in lists.items()}
-    for number, stream in enumerate(streams.values()):
-        stream.seed = 3 * seed + number  # or the n-th samples of all streams would be augmented alike
+    streams = {
+        name: subset(data, positions, seed=3 * seed + stream)  # or their n-th samples would be augmented alike
+        for stream, (name, positions) in enumerate(lists.items())
+    }
     return LimitedPairs(lists=lists, **streams)

@@ -47,15 +47,6 @@ class InpaintingPairs(Dataset[dict[str, Tensor]]):
         self.data: Any = data
 
     @property
-    def seed(self) -> int:
-        """Seed of augmentation and strokes, that of the data."""
-        return int(self.data.seed)
-
-    @seed.setter
-    def seed(self, seed: int) -> None:
-        self.data.seed = seed
-
-    @property
     def different(self) -> int:
         """Number of samples that differ by more than augmentation."""
         return len(self)
@@ -66,15 +57,10 @@ class InpaintingPairs(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return ``dict(raw, target, mask)``, (3, S, S), (3, S, S) and (1, S, S), float32 in [0, 1]."""
         target = self.data[index]["target"]
-        mask = brush_strokes(target.shape[1], target.shape[2], np.random.default_rng((STROKES_SEED, self.seed, index)))
+        generator = np.random.default_rng((STROKES_SEED, self.data.seed, index))
+        mask = brush_strokes(target.shape[1], target.shape[2], generator)
         raw = torch.from_numpy(paint_white(target.permute(1, 2, 0).numpy(), mask)).permute(2, 0, 1).contiguous()
         return {"raw": raw, "target": target, "mask": torch.from_numpy(mask)[None]}
-
-    def subset(self, positions: Sequence[int]) -> "InpaintingPairs":
-        """Return the data set of the images at these positions."""
-        part = copy.copy(self)
-        part.data = subset(self.data, positions)
-        return part
 
 
 class AlignedFaces(Dataset[dict[str, Tensor]]):
@@ -151,10 +137,14 @@ def _to_tensor(face: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(face.transpose(2, 0, 1), dtype=np.float32))
 
 
-def subset(data: Any, positions: Sequence[int]) -> Any:
-    """Return a copy of a data set with the samples at these positions."""
-    if not isinstance(data, ImagePairs):
-        return data.subset(positions)
-    part = copy.copy(data)
-    part.pairs = [data.pairs[position] for position in positions]
+def subset(data: Any, positions: Sequence[int], *, seed: int) -> Any:
+    """Return a copy of a data set with the samples at these positions and another seed."""
+    if isinstance(data, InpaintingPairs):
+        return InpaintingPairs(subset(data.data, positions, seed=seed))
+    if isinstance(data, ImagePairs):
+        part = copy.copy(data)
+        part.pairs = [data.pairs[position] for position in positions]
+    else:
+        part = data.subset(positions)
+    part.seed = seed
     return part
