@@ -245,7 +245,7 @@ def test_the_sweep_is_one_command(swept, pairs, monkeypatch):
 @pytest.mark.parametrize("shares", ["0", "1.5", "a,b"])
 def test_wrong_shares_are_refused(pairs, tmp_path, shares):
     result = CliRunner().invoke(command, ["sweep", "--data", pairs, "--out", str(tmp_path), "--fractions", shares])
-    assert result.exit_code == 1 and "share" in result.output and not list(tmp_path.iterdir())
+    assert result.exit_code == 2 and "'--fractions'" in result.output and not list(tmp_path.iterdir())
 
 
 def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):

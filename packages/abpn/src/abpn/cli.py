@@ -102,22 +102,6 @@ def export(weights: str, out: Path, levels: int | None, parts: bool, overwrite: 
     run(ABPN.from_pretrained(weights), out, levels=levels, parts=parts, report=click.echo)
 
 
-class Sizes(click.ParamType):
-    """Comma-separated sides in pixels, each at least 64."""
-
-    name = "N,N,..."
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Return the sides."""
-        try:
-            sizes = tuple(int(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers, e.g. 512,1024,2048,4096", param, ctx)
-        if min(sizes) < 64:
-            self.fail(f"{min(sizes)} is too small; at least 64 pixels are needed", param, ctx)
-        return sizes
-
-
 @click.command()
 @click.option("--data", required=True, metavar="DATA", help=DATA_HELP)
 @options.weights_option()
@@ -125,7 +109,8 @@ class Sizes(click.ParamType):
 @click.option("--size", type=click.IntRange(min=64), help="Side in pixels to resize the pairs to.  [default: 1024]")
 @click.option(
     "--resolutions",
-    type=Sizes(),
+    type=options.CommaSeparated(click.IntRange(min=64)),
+    metavar="N,N,...",
     help="Several sizes, a table for each; Table 3 has 512,1024,2048,4096.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs.")

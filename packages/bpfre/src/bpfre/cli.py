@@ -239,6 +239,7 @@ def evaluate_run(data: str, weights: str, out: Path | None, overwrite: bool, **s
 )
 @click.option(
     "--fractions",
+    type=options.CommaSeparated(click.FloatRange(0, 1, min_open=True)),
     metavar="F,F,...",
     default="0.01,0.05,0.1,0.2,0.5,1",
     show_default=True,
@@ -254,7 +255,7 @@ def evaluate_sweep(
     data: str,
     test_data: str | None,
     out: Path,
-    fractions: str,
+    fractions: tuple[float, ...],
     overrides: tuple[str, ...],
     steps: int | None,
     **settings: Any,
@@ -265,9 +266,9 @@ def evaluate_sweep(
     """
     from bpfre.config import PRESETS
     from bpfre.evaluate import EvaluationOptions
-    from bpfre.sweep import parse_fractions, show_sweep, sweep
+    from bpfre.sweep import show_sweep, sweep
 
     config = chosen_configuration(PRESETS, preset, None, overrides, steps=steps, task=settings["task"])
     settings["task"] = config.train.task
-    opts, shares = EvaluationOptions(**settings), parse_fractions(fractions)
-    show_sweep(sweep(config, data, out, shares, opts, test_data=test_data, report=click.echo), opts)
+    opts = EvaluationOptions(**settings)
+    show_sweep(sweep(config, data, out, fractions, opts, test_data=test_data, report=click.echo), opts)

@@ -18,21 +18,6 @@ from bpfre.evaluate import ALL, EvaluationOptions, as_json, evaluate, evaluation
 from bpfre.train import train
 
 
-def parse_fractions(text: str) -> tuple[float, ...]:
-    """Parse comma-separated shares of pairs, each in (0, 1].
-
-    Raises:
-        ValueError: If they cannot be parsed or are out of range.
-    """
-    try:
-        fractions = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"{text!r} is not a list of shares of pairs, e.g. 0.01,0.1,1") from None
-    if not all(0 < fraction <= 1 for fraction in fractions):
-        raise ValueError(f"{text!r}: every share of pairs must lie above 0 and at most at 1")
-    return fractions
-
-
 def sweep(
     config: Config,
     data: str,

@@ -71,6 +71,19 @@ set_option = click.option(
 )
 
 
+class CommaSeparated(click.ParamType):
+    """Values of another type, separated by commas, as a tuple."""
+
+    def __init__(self, item: click.ParamType) -> None:
+        self.item = item
+        self.name = f"{item.name},..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Convert every part."""
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(self.item.convert(part, param, ctx) for part in parts)
+
+
 def option_group(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Return a decorator that adds options, in this order in the help."""
 
