@@ -102,8 +102,7 @@ class Retoucher:
         Args:
             src: Photograph: JPEG, PNG, TIFF, WebP or AVIF.
             dst: Output file, written atomically; its suffix selects the format.
-            **options: Fields of :class:`RetouchOptions`: strength, region, face_boxes, protect, confine, mask_out,
-                compare, overwrite.
+            **options: Fields of :class:`RetouchOptions`.
 
         Returns:
             The retouched region and the reason for it.

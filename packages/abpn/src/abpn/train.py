@@ -26,17 +26,11 @@ FACE_WIDTHS = (450.0, 950.0)
 
 
 def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | None:
-    """Train ABPN, or resume the run in ``out``.
-
-    Args:
-        config: Configuration.
-        data: Specification for :func:`retouch_common.data.pairs.open_pairs`: a folder with ``raw/`` and ``target/``,
-            FFHQR, CRHD-3K, or ``faces:DIR``.
-        out: Run directory.
-        **options: ``device``, ``tensorboard`` and ``report`` of :func:`retouch_common.training.fit.fit`.
+    """Train on ``data``, a specification for :func:`retouch_common.data.pairs.open_pairs`, or resume the run ``out``.
 
     Returns:
-        The folder of the final weights, or None if the run was stopped.
+        The folder of the final weights, or None if the run was stopped. For options and errors see
+        :func:`retouch_common.training.fit.fit`.
     """
     return fit.fit(RetouchingTask(config, data), out, **options)
 

@@ -17,15 +17,7 @@ MAPS = {"blemishes, stage one": ".attention-coarse.png", "blemishes, stage two":
 
 
 def main(folder: str = "outputs/demo", weights: BPFRe | str | os.PathLike[str] = "small") -> None:
-    """Retouch, write the images and print the table.
-
-    Args:
-        folder: Output folder.
-        weights: As for :class:`bpfre.Retoucher`.
-
-    Raises:
-        ValueError: If the weights do not exist.
-    """
+    """Retouch, write the images and print the table; ``weights`` are those of :class:`bpfre.Retoucher`."""
     retoucher = Retoucher(weights)
 
     def retouch(source: Path, target: Path) -> object:

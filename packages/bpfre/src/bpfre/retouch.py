@@ -208,8 +208,7 @@ class Retoucher:
         Args:
             src: Photograph: JPEG, PNG, TIFF, WebP or AVIF.
             dst: Output file, written atomically; its suffix selects the format.
-            **options: Fields of :class:`RetouchOptions`: strength, face_boxes, aligned, protect, confine, mask_out,
-                attention_out, compare, overwrite.
+            **options: Fields of :class:`RetouchOptions`.
 
         Returns:
             The retouched faces and the reason for them.

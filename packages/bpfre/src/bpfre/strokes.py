@@ -24,16 +24,7 @@ ANGLE_RANGE = 2 * np.pi / 15
 
 
 def brush_strokes(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
-    """Draw a mask of one to three strokes, whose width is proportional to the longer side.
-
-    Args:
-        height: Height in pixels.
-        width: Width in pixels.
-        generator: Random generator.
-
-    Returns:
-        (H, W) float32, 1 inside the strokes and 0 elsewhere.
-    """
+    """Return a mask of one to three strokes, (H, W) float32 of 0 and 1; their width is in proportion to the longer side."""
     mask = np.zeros((height, width), np.float32)
     for _ in range(int(generator.integers(STROKES[0], STROKES[1] + 1))):
         corners = _corners(height, width, generator)
@@ -42,12 +33,7 @@ def brush_strokes(height: int, width: int, generator: np.random.Generator) -> np
 
 
 def paint_white(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return a copy of an image that is white inside a mask.
-
-    Args:
-        image: (H, W, 3), float in [0, 1] or unsigned integers.
-        mask: (H, W), thresholded at 1/2.
-    """
+    """Return an image, (H, W, 3) float in [0, 1] or unsigned integers, in white where a mask (H, W) exceeds 1/2."""
     white = 1 if np.issubdtype(image.dtype, np.floating) else np.iinfo(image.dtype).max
     return np.where((mask > 0.5)[..., None], np.asarray(white, image.dtype), image)
 

@@ -24,17 +24,11 @@ from bpfre.objective import Objective, full_size_map
 
 
 def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | None:
-    """Train BPFRe, or resume the run in ``out``.
-
-    Args:
-        config: Configuration.
-        data: Specification for :func:`bpfre.data.open_face_pairs`: a folder with ``raw/`` and ``target/``, FFHQR, or
-            ``faces:DIR``.
-        out: Run directory.
-        **options: ``device``, ``tensorboard`` and ``report`` of :func:`retouch_common.training.fit.fit`.
+    """Train on ``data``, a specification for :func:`bpfre.data.open_face_pairs`, or resume the run in ``out``.
 
     Returns:
-        The folder of the final weights, or None if the run was stopped.
+        The folder of the final weights, or None if the run was stopped. For options and errors see
+        :func:`retouch_common.training.fit.fit`.
     """
     return fit.fit(RetouchingTask(config, data), out, **options)
 
