@@ -24,7 +24,7 @@ ANGLE_RANGE = 2 * np.pi / 15
 
 
 def brush_strokes(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
-    """Return a mask of one to three strokes, (H, W) float32 of 0 and 1; their width is in proportion to the longer side."""
+    """Return a mask of one to three strokes, (H, W) float32 of 0 and 1, whose width follows the longer side."""
     mask = np.zeros((height, width), np.float32)
     for _ in range(int(generator.integers(STROKES[0], STROKES[1] + 1))):
         corners = _corners(height, width, generator)
