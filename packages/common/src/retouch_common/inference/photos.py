@@ -15,7 +15,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retouch_common.inference.masks import mask_files
 from retouch_common.inference.names import COMPARISON, MASK, sibling_path
 from retouch_common.photo.limits import MAX_PIXELS
 from retouch_common.versions import package_version
@@ -107,6 +106,8 @@ class RetouchingOptions(PhotoOptions):
     @property
     def kept(self) -> Sequence[Path]:
         """Files of ``protect``."""
+        from retouch_common.inference.masks import mask_files
+
         return mask_files(self.protect)
 
 
