@@ -204,7 +204,7 @@ def test_mistakes_are_one_line(data, weights, tmp_path, change, message):
     ("arguments", "message"),
     [
         (["--size", "512", "--resolutions", "512,1024"], "are mutually exclusive"),
-        (["--resolutions", "512,big"], 'big' is not a valid integer),
+        (["--resolutions", "512,big"], "'big' is not a valid integer"),
         (["--resolutions", "512,16"], "16 is not in the range x>=64"),
     ],
 )
