@@ -137,7 +137,7 @@ def test_mistakes_are_one_line(photo, mask, run, tmp_path, arguments, message):
 def test_a_damaged_image_that_png_cannot_hold_is_refused_by_its_name(photo, run, tmp_path):
     cmyk = tmp_path / "cmyk.jpg"
     pyvips.Image.new_from_file(str(photo)).icc_transform("cmyk", input_profile="srgb").jpegsave(str(cmyk))
-    out, output = run(cmyk, "-o", tmp_path / "out.jpg", "--strokes", 1, "--aligned", "--damaged-out", status=1)
+    _, output = run(cmyk, "-o", tmp_path / "out.jpg", "--strokes", 1, "--aligned", "--damaged-out", status=1)
     assert f"{tmp_path / 'out.damaged.png'}: the photo is CMYK and PNG is not" in output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "cmyk.jpg"]
 
