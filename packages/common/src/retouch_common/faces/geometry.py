@@ -56,7 +56,7 @@ def geometry_from_template(template: Template, height: int, width: int) -> FaceG
         return fill_polygon(template.outline(name), height, width)
 
     face, ears = filled("face"), _union(filled("ear_left"), filled("ear_right"))
-    allowed = _union(face, dilate(ears, 0.04 * unit), dilate(filled("neck"), 0.1 * unit))
+    allowed = _grown(unit, (face, 0.0), (ears, 0.04), (filled("neck"), 0.1))
 
     eyes = _union(filled("eye_left"), filled("eye_right"))
     brows = _union(filled("brow_left"), filled("brow_right"))
@@ -66,21 +66,9 @@ def geometry_from_template(template: Template, height: int, width: int) -> FaceG
     for line in wing_lines:
         _mark(nostrils, line[3:])
         _mark(wings, line)
-    narrow = _union(
-        dilate(eyes, 0.13 * unit),
-        dilate(brows, 0.06 * unit),
-        dilate(lips, 0.05 * unit),
-        dilate(nostrils, 0.06 * unit),
-    )
-    wide = _union(
-        dilate(eyes, 0.2 * unit),
-        dilate(brows, 0.12 * unit),
-        dilate(lips, 0.1 * unit),
-        dilate(nostrils, 0.1 * unit),
-        dilate(wings, 0.05 * unit),
-    )
-    rim = dilate(face, 0.35 * unit) * (1.0 - dilate(face, -0.1 * unit))
-    wide = _union(wide, rim, ears)
+    narrow = _grown(unit, (eyes, 0.13), (brows, 0.06), (lips, 0.05), (nostrils, 0.06))
+    wide = _grown(unit, (eyes, 0.2), (brows, 0.12), (lips, 0.1), (nostrils, 0.1), (wings, 0.05), (ears, 0.0))
+    wide = _union(wide, dilate(face, 0.35 * unit) * (1.0 - dilate(face, -0.1 * unit)))
     seeds = dilate(face, -0.22 * unit) * (1.0 - _union(wide, dilate(lips, 0.3 * unit)))
     down = template.outline("lips").mean(0) - template.outline("eye_left").mean(0) / 2
     down = down - template.outline("eye_right").mean(0) / 2
@@ -117,22 +105,13 @@ def geometry_from_mesh(points: np.ndarray, height: int, width: int) -> FaceGeome
     neck = fill_polygon(_below_jaw(points, down, 0.7 * unit), height, width)
     allowed = _union(face, forehead, neck)
 
-    narrow = _union(
-        dilate(eyes, 0.16 * unit), dilate(brows, 0.08 * unit), dilate(lips, 0.08 * unit), dilate(nostrils, 0.07 * unit)
-    )
+    narrow = _grown(unit, (eyes, 0.16), (brows, 0.08), (lips, 0.08), (nostrils, 0.07))
     sockets = _union(union_of(_SOCKETS), eyes, brows)
-    wide = _union(
-        dilate(sockets, 0.22 * unit),
-        dilate(lips, 0.16 * unit),
-        dilate(nostrils, 0.16 * unit),
-        dilate(face, 0.35 * unit) * (1.0 - dilate(face, -0.15 * unit)),
-        1.0 - face,
-    )
-    parts = _union(dilate(eyes, 0.2 * unit), dilate(brows, 0.12 * unit), dilate(nostrils, 0.1 * unit))
+    wide = _grown(unit, (sockets, 0.22), (lips, 0.16), (nostrils, 0.16))
+    wide = _union(wide, 1.0 - dilate(face, -0.15 * unit))
+    parts = _grown(unit, (eyes, 0.2), (brows, 0.12), (nostrils, 0.1))
     seeds = dilate(face, -0.2 * unit) * _between(points[10], points[2], down, height, width) * (1.0 - parts)
-    features = _union(
-        dilate(eyes, 0.08 * unit), dilate(brows, 0.04 * unit), dilate(lips, 0.04 * unit), dilate(nostrils, 0.05 * unit)
-    )
+    features = _grown(unit, (eyes, 0.08), (brows, 0.04), (lips, 0.04), (nostrils, 0.05))
     return FaceGeometry(
         allowed, _soft(narrow, unit), _soft(wide, unit), seeds, unit, _bounding_box(points[list(mesh.OVAL)]),
         face=face, beard=_beard(face, points[2], down, unit), sockets=sockets, bare=face * (1.0 - features),
@@ -236,6 +215,11 @@ def _bounding_box(points: np.ndarray) -> tuple[float, float, float, float]:
 
 def _union(*masks: np.ndarray) -> np.ndarray:
     return np.maximum.reduce(masks)
+
+
+def _grown(unit: float, *parts: tuple[np.ndarray, float]) -> np.ndarray:
+    """Return the union of masks, each dilated by a multiple of the unit."""
+    return _union(*(dilate(mask, margin * unit) for mask, margin in parts))
 
 
 def _soft(mask: np.ndarray, unit: float) -> np.ndarray:

@@ -50,8 +50,8 @@ def prepare_face(
 ) -> PreparedFace | None:
     """Clean a portrait (H, W, 3) uint8 and make its masks.
 
-    ``landmarks`` are a template or the mesh's (468, 2) points; None detects the largest face. Without ``near_features``
-    the first map is certain skin only: `SkinMaps.skin` instead of `SkinMaps.drawable`.
+    ``landmarks`` are a template or the mesh's (468, 2) points; None detects the largest face. Without
+    ``near_features`` the first map is certain skin only: `SkinMaps.skin` instead of `SkinMaps.drawable`.
 
     Returns:
         None if no face is found, too little of it is skin, or the image is a drawing.
@@ -69,7 +69,7 @@ def prepare_face(
     reduction = min(1.0, WORKING_UNIT / unit)
     rows, columns = round(height * reduction), round(width * reduction)
     small = resize(image, rows, columns, antialias=True)
-    regions = geometry_at(limit * reduction, small)
+    regions = geometry_at(limit * reduction, rows, columns)
     if _is_drawing(levels, regions.seeds):
         logger.warning("an image without the noise of a camera, a drawing perhaps")
         return None
@@ -101,8 +101,8 @@ def _is_drawing(levels: np.ndarray, seeds: np.ndarray) -> bool:
     return float(flat.all(-1).mean()) > MAX_FLAT
 
 
-GeometryAt = Callable[[float, np.ndarray], FaceGeometry]
-"""Returns the regions in the photo reduced by a scale; takes both."""
+GeometryAt = Callable[[float, int, int], FaceGeometry]
+"""Returns the regions in the photo reduced by a scale, of a height and width; takes the three."""
 
 
 def _locate(levels: np.ndarray, landmarks: Template | np.ndarray | None) -> tuple[float, GeometryAt] | None:
@@ -110,22 +110,18 @@ def _locate(levels: np.ndarray, landmarks: Template | np.ndarray | None) -> tupl
     from retouch_common.faces.detection import detect_faces
 
     if isinstance(landmarks, np.ndarray):
-        return mesh_unit(landmarks), lambda scale, image: geometry_from_mesh(
-            (landmarks + 0.5) * scale - 0.5, *image.shape[:2]
-        )
+        return mesh_unit(landmarks), lambda scale, *size: geometry_from_mesh((landmarks + 0.5) * scale - 0.5, *size)
     if landmarks:
-        return landmarks.pupil_distance, lambda scale, image: geometry_from_template(
-            landmarks.scaled(scale), *image.shape[:2]
-        )
+        return landmarks.pupil_distance, lambda scale, *size: geometry_from_template(landmarks.scaled(scale), *size)
     faces = detect_faces(levels)
     if not faces:
         return None
     face = max(faces, key=lambda f: f.box[2] * f.box[3])
     points = np.asarray(face.landmarks, dtype=np.float32)
 
-    def detected(scale: float, image: np.ndarray) -> FaceGeometry:
+    def detected(scale: float, *size: int) -> FaceGeometry:
         x, y, width, height = (float(v) * scale for v in face.box)
-        return geometry_from_landmarks((points + 0.5) * scale - 0.5, (x, y, width, height), *image.shape[:2])
+        return geometry_from_landmarks((points + 0.5) * scale - 0.5, (x, y, width, height), *size)
 
     return float(np.hypot(*(points[1] - points[0]))), detected
 
