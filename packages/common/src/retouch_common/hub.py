@@ -7,6 +7,7 @@ from pathlib import Path
 
 from retouch_common.files import check_sha256
 
+HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")  # owner/name, optionally @revision
 _SECONDS = 5.0  # to wait for an answer
 
 

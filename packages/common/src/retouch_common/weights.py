@@ -38,7 +38,6 @@ FOLDER_FILE = "model.safetensors"  # written by save_pretrained, and the file of
 RUN_FOLDER = "weights"  # folder of that file in a finished training run
 SUMS_FILE = "SHA256SUMS"
 
-_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")  # owner/name, optionally @revision
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
 _extracted = contextlib.ExitStack()  # bundled files that were extracted from a zip, until the process ends
 atexit.register(_extracted.close)
@@ -86,7 +85,7 @@ def resolve_weights(name: str | os.PathLike[str], *, bundled: Traversable | Path
         return _describe(path)
     if path.is_dir():
         return _describe(_file_in_folder(path))
-    if isinstance(name, str) and _HUB_ID.fullmatch(text) and path.suffix != ".safetensors":
+    if isinstance(name, str) and hub.HUB_ID.fullmatch(text) and path.suffix != ".safetensors":
         if path.parent.is_dir() and "@" not in text:  # rather a mistyped path: asking the hub may take half a minute
             raise ValueError(
                 f"weights {text!r}: the folder {path.parent} holds no {path.name}; "

@@ -105,6 +105,18 @@ def test_a_model_that_is_not_there_is_said_at_once(people: Path) -> None:
         MeshModel(people / "nowhere.onnx")
 
 
+@pytest.mark.parametrize("name", ["owner/name", "owner/face.mesh", "owner/name@v1.0", "owner/name@refs/pr/1"])
+def test_models_are_taken_from_the_hub_at_any_revision(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra 'landmarks' is not installed")
+
+    def asked(name: str, file: str) -> Path:
+        raise ValueError(f"asked for {file} of {name}")
+
+    monkeypatch.setattr("retouch_common.hub.verified_file", asked)
+    with pytest.raises(ValueError, match=f"asked for face_landmark.onnx of {name}"):
+        MeshModel(name)
+
+
 def test_without_onnxruntime_the_extra_is_named(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ValueError, match=r"retouch-common\[landmarks\]"):

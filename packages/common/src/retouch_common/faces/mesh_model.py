@@ -95,6 +95,8 @@ def _model_path(name: str | Path) -> Path:
         path /= MODEL_FILE
     if path.is_file():
         return path
-    if isinstance(name, str) and name.count("/") == 1 and not path.suffix:
+    if isinstance(name, str) and hub.HUB_ID.fullmatch(name) and path.suffix != ".onnx":
         return hub.verified_file(name, MODEL_FILE)
-    raise ValueError(f"{name}: no such file; give {MODEL_FILE}, its folder, or a hub id owner/name that holds it")
+    raise ValueError(
+        f"{name}: no such file; give {MODEL_FILE}, its folder, or a hub id owner/name[@revision] that holds it"
+    )
