@@ -94,7 +94,7 @@ def draw_person(tone: tuple[float, float, float] = (0.78, 0.58, 0.49), seed: int
         line = lines.get(index, np.array([points[0], points[1]]))
         polylines.append(tuple(range(len(points), len(points) + len(line))))
         points += [(float(x), float(y)) for x, y in line]
-    template = Template(np.array(points, dtype=np.float32), tuple(polylines), (False,) * 44)
+    template = Template(np.array(points, dtype=np.float32), tuple(polylines))
     parts = {n: fill_polygon(template.outline(n), HEIGHT, WIDTH) for n in LINES if n not in ("nose", "head")}
 
     generator = np.random.default_rng(seed)

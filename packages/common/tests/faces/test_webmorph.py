@@ -13,10 +13,10 @@ def write(path: Path, points: int = 4, lines: tuple[tuple[int, tuple[int, ...]],
     return path
 
 
-def test_points_polylines_and_flags_are_read(tmp_path: Path) -> None:
+def test_points_and_polylines_are_read(tmp_path: Path) -> None:
     template = read_template(write(tmp_path / "a.tem", lines=((0, (0, 1)), (1, (3, 2, 1, 3)))))
     np.testing.assert_allclose(template.points[2], (21.0, 6.5))
-    assert template.polylines == ((0, 1), (3, 2, 1, 3)) and template.closed == (False, True)
+    assert template.polylines == ((0, 1), (3, 2, 1, 3))
     np.testing.assert_allclose(template.polyline(1)[1], (21.0, 6.5))
     assert template.pupil_distance == pytest.approx(np.hypot(10.5, 3.25))
 
@@ -55,11 +55,11 @@ def test_outlines_join_polylines_end_to_end() -> None:
     polylines = [(0, 1)] * 44
     upper, lower = LINES["eye_left"]
     polylines[upper], polylines[lower] = (0, 1, 2), (0, 3, 2)
-    outline = Template(points, tuple(polylines), (False,) * 44).outline("eye_left")
+    outline = Template(points, tuple(polylines)).outline("eye_left")
     np.testing.assert_array_equal(outline, points[[0, 1, 2, 2, 3, 0]])
 
 
 def test_other_templates_are_refused_for_outlines() -> None:
-    template = Template(np.zeros((2, 2), dtype=np.float32), ((0, 1),), (False,))
+    template = Template(np.zeros((2, 2), dtype=np.float32), ((0, 1),))
     with pytest.raises(ValueError, match="189-point"):
         template.outline("lips")

@@ -40,12 +40,10 @@ class Template:
     Attributes:
         points: (N, 2) float32, x and y in pixels.
         polylines: Indices into `points`, one tuple per polyline.
-        closed: Whether each polyline returns to its first point.
     """
 
     points: np.ndarray
     polylines: tuple[tuple[int, ...], ...]
-    closed: tuple[bool, ...]
 
     def polyline(self, index: int) -> np.ndarray:
         """Return the points (n, 2) of a polyline."""
@@ -104,15 +102,15 @@ def read_template(path: str | Path) -> Template:
     if count < 2:
         raise ValueError(f"{path}: line 1 says {count} points; a template has at least two")
     points = np.array([reader.numbers("x and y", 2) for _ in range(count)], dtype=np.float32)
-    polylines, closed = [], []
+    polylines = []
     for _ in range(reader.integers("the number of polylines", 1)[0]):
-        closed.append(bool(reader.integers("a closed flag", 1)[0]))
+        reader.integers("a closed flag", 1)
         length = reader.integers("a number of points", 1)[0]
         indices = reader.integers("point indices", length)
         if any(not 0 <= i < count for i in indices):
             raise ValueError(f"{path}: line {reader.number} names a point outside 0 … {count - 1}")
         polylines.append(tuple(indices))
-    return Template(points, tuple(polylines), tuple(closed))
+    return Template(points, tuple(polylines))
 
 
 class _Lines:
