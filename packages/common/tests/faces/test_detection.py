@@ -13,7 +13,6 @@ from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.face import Face, face_crop
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.faces.yunet import _merge
-from retouch_common.faces.yunet_network import YuNet
 
 
 def face(x, y, w, h):
@@ -158,6 +157,13 @@ def test_wrong_weights_are_neither_loaded_nor_installed(empty_hub, monkeypatch):
         detect_faces(np.zeros((64, 64, 3), np.uint8))
 
 
+def test_a_file_of_weights_that_cannot_be_read_is_no_error_of_the_photo(empty_hub):
+    """The last resort takes over: a folder of another user, say, where reading raises PermissionError."""
+    (empty_hub / "yunet_final.pth").mkdir(parents=True)
+    with pytest.raises(DetectorUnavailable, match="cannot be read"):
+        detect_faces(np.zeros((64, 64, 3), np.uint8))
+
+
 def test_weights_put_there_later_are_seen(empty_hub, monkeypatch):
     monkeypatch.setattr(yunet, "_download", lambda: None)
     monkeypatch.setattr(yunet, "WEIGHTS_SHA256", hashlib.sha256(b"weights").hexdigest())
@@ -260,7 +266,7 @@ def test_yunet_detects_what_kornias_does(yunet_weights, side):
     image = torch.nn.functional.interpolate(portrait, (side, side + 64), mode="bilinear", antialias=True)
     with torch.inference_mode():
         expected = FaceDetector(confidence_threshold=0.3).eval()(image)[0]
-    found = YuNet.load(yunet.weights_path())(image[0].permute(1, 2, 0).contiguous(), 0.3)
+    found = yunet._detector()(image[0].permute(1, 2, 0).contiguous(), 0.3)
     assert len(expected) > 0
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
 

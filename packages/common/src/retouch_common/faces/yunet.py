@@ -130,60 +130,62 @@ def _merge(detections: list[torch.Tensor], scales: list[float], threshold: float
     expected = (sizes >= _RELIABLE_SIZES[0]) & (sizes <= _RELIABLE_SIZES[1])
     expected |= ~expected.any(dim=1, keepdim=True) & (support == support.amax(dim=1, keepdim=True))
     score = (support * expected).sum(dim=1) / expected.sum(dim=1)
-    order = score.argsort(descending=True)
-    faces, score = faces[order], score[order]
-    kept: list[int] = []
-    for index in range(len(faces)):
-        if score[index] < threshold or any(_inside(faces[index], faces[other]) for other in kept):
+    kept: list[Face] = []
+    for index in score.argsort(descending=True).tolist():
+        face = _face(faces[index], float(score[index]))
+        if face.score < threshold or any(_shared(face, other) > 0.6 * min(_area(face), _area(other)) for other in kept):
             continue
-        same = next((other for other in kept if _same_landmarks(faces[index], faces[other])), None)
+        same = next((place for place, other in enumerate(kept) if _same_landmarks(face, other)), None)
         if same is None:
-            kept.append(index)
-        else:  # a face that was detected as two halves
-            faces[same, :2] = torch.minimum(faces[same, :2], faces[index, :2])
-            faces[same, 2:4] = torch.maximum(faces[same, 2:4], faces[index, 2:4])
-            faces[same, 4:14] = (faces[same, 4:14] + faces[index, 4:14]) / 2
-    result = [_face(faces[index], float(score[index])) for index in kept]
-    result = [face for face in result if not any(_is_part(face, other) for other in result)]
-    largest = max((face.size for face in result), default=0.0)
-    result = [face for face in result if face.score >= _MINOR_CONFIDENCE or face.size >= _MINOR * largest]
-    return sorted(result, key=lambda face: -face.size)
-
-
-def _inside(face: torch.Tensor, other: torch.Tensor) -> bool:
-    corner = torch.minimum(face[2:4], other[2:4]) - torch.maximum(face[:2], other[:2])
-    areas = [(box[2:4] - box[:2]).prod() for box in (face, other)]
-    return bool(corner.clamp(min=0).prod() > 0.6 * min(areas))
-
-
-def _same_landmarks(face: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether landmarks are closer than two faces can be: by less than a third of the distance of the eyes."""
-    first, second = face[4:14].reshape(5, 2), other[4:14].reshape(5, 2)
-    eyes = min((points[1] - points[0]).norm() for points in (first, second))
-    return bool((first - second).norm(dim=1).mean() < eyes / 3)
-
-
-def _is_part(face: Face, other: Face) -> bool:
-    """Whether a detection is a part of a much larger and more certain face that it touches, such as an ear."""
-    overlap = [
-        min(face.box[axis] + face.box[axis + 2], other.box[axis] + other.box[axis + 2])
-        - max(face.box[axis], other.box[axis])
-        for axis in (0, 1)
-    ]
-    shared = max(0.0, overlap[0]) * max(0.0, overlap[1])
-    return face.size < 0.4 * other.size and face.score < other.score and shared > 0.1 * face.box[2] * face.box[3]
+            kept.append(face)
+        else:
+            kept[same] = _joined(kept[same], face)
+    kept = [face for face in kept if not any(_is_part(face, other) for other in kept)]
+    largest = max((face.size for face in kept), default=0.0)
+    kept = [face for face in kept if face.score >= _MINOR_CONFIDENCE or face.size >= _MINOR * largest]
+    return sorted(kept, key=lambda face: -face.size)
 
 
 def _face(row: torch.Tensor, score: float) -> Face:
     x0, y0, x1, y1 = row[:4].tolist()
-    return Face((x0, y0, x1 - x0, y1 - y0), score, row[4:14].reshape(5, 2).numpy().astype(np.float32))
+    return Face((x0, y0, x1 - x0, y1 - y0), score, row[4:14].reshape(5, 2).numpy())
+
+
+def _area(face: Face) -> float:
+    return face.box[2] * face.box[3]
+
+
+def _shared(face: Face, other: Face) -> float:
+    """Return the area that two boxes share."""
+    (x, y, w, h), (x_, y_, w_, h_) = face.box, other.box
+    return max(0.0, min(x + w, x_ + w_) - max(x, x_)) * max(0.0, min(y + h, y_ + h_) - max(y, y_))
+
+
+def _same_landmarks(face: Face, other: Face) -> bool:
+    """Whether landmarks are closer than two faces can be: by less than a third of the distance of the eyes."""
+    eyes = min(np.hypot(*(points[1] - points[0])) for points in (face.landmarks, other.landmarks))
+    return bool(np.hypot(*(face.landmarks - other.landmarks).T).mean() < eyes / 3)
+
+
+def _joined(face: Face, other: Face) -> Face:
+    """Return the face that was detected as two halves."""
+    (x, y, w, h), (x_, y_, w_, h_) = face.box, other.box
+    left, top = min(x, x_), min(y, y_)
+    box = (left, top, max(x + w, x_ + w_) - left, max(y + h, y_ + h_) - top)
+    return Face(box, face.score, (face.landmarks + other.landmarks) / 2)
+
+
+def _is_part(face: Face, other: Face) -> bool:
+    """Whether a detection is a part of a much larger and more certain face that it touches, such as an ear."""
+    smaller = face.size < 0.4 * other.size and face.score < other.score
+    return smaller and _shared(face, other) > 0.1 * _area(face)
 
 
 @functools.lru_cache(maxsize=1)
 def _detector() -> YuNet:
     """Load the detector from verified weights."""
     _ensure_weights(weights_path())
-    return YuNet.load(weights_path())
+    return YuNet(torch.load(weights_path(), map_location="cpu", weights_only=True))
 
 
 def weights_path() -> Path:
@@ -193,24 +195,28 @@ def weights_path() -> Path:
 
 def _ensure_weights(path: Path) -> None:
     """Verify the weights; download them if they are missing."""
-    if not path.exists():
+    try:
+        if sha256(path) != WEIGHTS_SHA256:
+            raise DetectorUnavailable(
+                f"{path}: is not the face detector's file (sha256 {WEIGHTS_SHA256[:8]}…); "
+                f"delete it or put the one from {_WEIGHTS_URL} there"
+            )
+        return
+    except FileNotFoundError:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE
         content = None if offline else _download()
-        if content is None or hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
-            raise DetectorUnavailable(
-                f"the face detector's weights could not be downloaded; put {WEIGHTS_NAME} "
-                f"(sha256 {WEIGHTS_SHA256[:8]}…, from {_WEIGHTS_URL}) into {path.parent}"
-            )
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
-        except OSError as error:
-            raise DetectorUnavailable(f"{path}: cannot be written: {error.strerror or error}") from error
-    elif sha256(path) != WEIGHTS_SHA256:
+    except OSError as error:
+        raise DetectorUnavailable(f"{path}: cannot be read: {error.strerror or error}") from error
+    if content is None or hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
         raise DetectorUnavailable(
-            f"{path}: is not the face detector's file (sha256 {WEIGHTS_SHA256[:8]}…); "
-            f"delete it or put the one from {_WEIGHTS_URL} there"
+            f"the face detector's weights could not be downloaded; put {WEIGHTS_NAME} "
+            f"(sha256 {WEIGHTS_SHA256[:8]}…, from {_WEIGHTS_URL}) into {path.parent}"
         )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise DetectorUnavailable(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,8 +9,6 @@ Shapes: activations are (1, H, W, C).
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,11 +43,6 @@ class YuNet:
             for name in state
             if name.endswith(".conv1.weight") and name != "model0.conv1.weight"
         }
-
-    @classmethod
-    def load(cls, path: Path) -> YuNet:
-        """Load weights from a file of which the checksum was verified."""
-        return cls(torch.load(path, map_location="cpu", weights_only=True))
 
     @torch.inference_mode()
     def __call__(self, image: Tensor, threshold: float) -> Tensor:
