@@ -82,6 +82,19 @@ def test_a_beard_is_left_out_and_the_cheeks_stay(astronaut: np.ndarray, segmente
         assert at(mask, 0.6 * eye + 0.4 * corner) > 0.9
 
 
+def test_rims_of_glasses_are_left_out(astronaut: np.ndarray, segmenter: SkinSegmenter, face: Face) -> None:
+    left, right, _, *corners = face.landmarks
+    unit = float(right[0] - left[0])
+    y, x = np.mgrid[:512, :512]
+    away = np.min([np.abs(np.hypot(x - eye[0], y - eye[1]) - 0.4 * unit) for eye in (left, right)], axis=0)
+    rims = away < 0.04 * unit
+    glasses = np.where(rims[..., None], 30, astronaut).astype(np.uint8)
+    mask = segmenter.locate(ArraySource(glasses), face).weights(0, 0, 512, 512)
+    assert mask[rims].mean() < 0.05
+    for eye, corner in ((left, corners[0]), (right, corners[1])):
+        assert at(mask, 0.4 * eye + 0.6 * corner) > 0.9
+
+
 def test_what_is_far_from_the_face_is_exactly_zero(mask: np.ndarray, face: Face) -> None:
     x, y, width, height = face.box
     away = np.ones_like(mask, bool)

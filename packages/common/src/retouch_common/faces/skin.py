@@ -6,6 +6,7 @@ colour, with a test of texture that excludes hair and beards.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +67,8 @@ def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
     opened = dilate(dilate(closed, -0.05 * unit), 0.05 * unit)  # thin leftovers go
     body = np.clip(1.6 * gaussian_blur(opened, 0.02 * unit) - 0.5, 0.0, 1.0)
     body = np.minimum(body, gaussian_blur(geometry.allowed, 0.01 * unit))
-    lines = _long_lines(lab[..., 0], float(np.median(lab[..., 0][certain])), geometry)
+    lightness = lab[..., 0]
+    lines = long_lines(lightness, float(np.median(lightness[certain])), dilate(geometry.allowed, 0.1 * unit), unit)
     covers, beard = _covers(lines, roughness, ratio, distance, geometry)
     skin = body * (1.0 - geometry.excluded) * (1.0 - covers)
     drawable = skin
@@ -89,7 +91,7 @@ def _covers(
     """Return masks (H, W) of covers (hair, beards, glasses, jewellery, clothes) and of stubble, which is not cleaned.
 
     Roughness and ratio are fine detail and lightness relative to certain skin, distance is that from its colour; lines
-    are those of :func:`_long_lines`.
+    are those of :func:`long_lines`.
     """
     unit = geometry.unit
     covers = gaussian_blur(dilate(lines, 0.05 * unit), 0.01 * unit)
@@ -126,29 +128,25 @@ _GLASSES = 0.06
 """Lines around the eyes that cover more than this, in squares of the distance between the pupils, are rims."""
 
 
-def _long_lines(lightness: np.ndarray, skin_lightness: float, geometry: FaceGeometry) -> np.ndarray:
-    """Find dark or bright lines longer than any blemish (rims, strands of hair, chains), (H, W) float32 of 0 and 1."""
-    unit = geometry.unit
+def long_lines(lightness: np.ndarray, skin_lightness: float, where: np.ndarray, unit: float) -> np.ndarray:
+    """Find dark or bright lines longer than any blemish (rims, strands of hair, chains), (H, W) float32 of 0 and 1.
+
+    Args:
+        lightness: (H, W), L of Lab.
+        skin_lightness: That of certain skin.
+        where: (H, W), 0 where no lines are searched.
+        unit: Distance between the pupils in pixels.
+    """
+    from scipy.ndimage import find_objects
+
     width = 0.05 * unit
     smooth = gaussian_blur(lightness, 0.008 * unit)
     dark = -dilate(-dilate(smooth, width), width) - smooth
     bright = smooth - dilate(dilate(smooth, -width), width)
     least = 0.13 * skin_lightness + 1.0
-    thin = ((dark > least) | (bright > 1.2 * least)).astype(np.float32)
-    thin *= dilate(geometry.allowed, 0.1 * unit)
-    rows, columns = np.nonzero(thin)
-    if len(rows) == 0:
-        return thin
-    labels = label_regions(thin)[rows, columns]
-    extent = np.zeros((labels.max() + 1, 2))
-    for axis, places in enumerate((rows, columns)):
-        low, high = np.full(len(extent), 10**6), np.zeros(len(extent))
-        np.minimum.at(low, labels, places)
-        np.maximum.at(high, labels, places)
-        extent[:, axis] = high - low
-    result = np.zeros_like(thin)
-    result[rows, columns] = (np.hypot(*extent.T) > 0.3 * unit)[labels]
-    return result
+    labels = label_regions(((dark > least) | (bright > 1.2 * least)) * where)
+    extents = [math.hypot(*(side.stop - side.start - 1 for side in region)) for region in find_objects(labels)]
+    return np.isin(labels, 1 + np.flatnonzero(np.array(extents) > 0.3 * unit)).astype(np.float32)
 
 
 def _skin_colour(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

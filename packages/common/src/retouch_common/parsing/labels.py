@@ -31,7 +31,7 @@ CLASSES = (
     "lower_lip",
     "hair",
 )
-"""Names of the classes 0 to 10. "mouth" is visible between the lips; ears, neck, cloth and glasses are background."""
+"""Names of the classes 0 to 10. "mouth" is visible between the lips; ears, neck and clothes are background."""
 
 NUM_CLASSES = len(CLASSES)
 

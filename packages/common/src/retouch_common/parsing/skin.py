@@ -5,7 +5,7 @@ The face parser separates skin, nose, eyes, brows, lips and hair. Colour and pla
 - nostrils are dark pixels at the base of the nose;
 - a beard is where the lower face is much rougher than the cheeks, rougher and darker, or very dark;
 - a fringe is where the forehead, from the hair on, is rougher and darker than the cheeks, or of another colour;
-- glasses are pixels around the eyes, before the face, that do not have the colour of its skin;
+- rims of glasses, which are skin to the parser, are long dark or bright lines around the eyes;
 - ears and neck are beside and below the face and have its colour, unless the background has it too.
 
 Where the parser sees no face (a profile, a covered or very small face), five landmarks and the colour of the cheeks
@@ -16,8 +16,6 @@ Lengths are multiples of `unit`, the distance between the eyes of a frontal face
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,6 +23,7 @@ import torch.nn.functional as F
 from retouch_common.faces.alignment import TEMPLATE, portrait_square, read_aligned
 from retouch_common.faces.face import Face
 from retouch_common.faces.pasting import AlignedMask
+from retouch_common.faces.skin import long_lines
 from retouch_common.parsing.finder import find_landmarks
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.parser import FaceParser
@@ -48,7 +47,7 @@ _SEEN = 0.015  # square units: a smaller eye was not seen
 _CERTAIN = 0.02  # square units of skin to learn its colour from
 _BEARDED = 3.0  # roughness of the lower face over that of the cheeks of a bearded person
 _FRINGE = 0.12  # square units of it, without the narrow line where hair begins
-_GLASSES = 0.03  # square units of foreign colour around the eyes of somebody with glasses
+_GLASSES = 0.065  # square units of lines around the eyes of somebody with glasses
 _AMBIGUOUS = 0.2  # share of the background that has the skin's colour, which then decides nothing
 _EDGE = 0.025  # standard deviation of the mask's soft edge
 
@@ -88,7 +87,7 @@ class SkinSegmenter:
         likely = self.parser.probabilities(face)
         if landmarks is None:
             landmarks = find_landmarks(likely)
-        frame = _Frame.of(TEMPLATE if landmarks is None else landmarks, self.size)
+        frame = _Frame(TEMPLATE if landmarks is None else landmarks, self.size)
         lab = rgb_to_lab(face)
         skin = _parsed(likely, lab, frame)
         if skin is None:
@@ -106,7 +105,6 @@ class SkinSegmenter:
         return AlignedMask(square, self(picture, square.landmarks) * square.weights(place[None], place[:, None]))
 
 
-@dataclass(frozen=True)
 class _Frame:
     """Coordinates of an aligned face, in units from the middle between the eyes; y points down.
 
@@ -120,30 +118,16 @@ class _Frame:
         mouth_width: Width of the mouth.
     """
 
-    unit: float
-    x: np.ndarray
-    y: np.ndarray
-    eyes: np.ndarray
-    nose: np.ndarray
-    mouth: np.ndarray
-    mouth_width: float
-
-    @classmethod
-    def of(cls, landmarks: np.ndarray, size: int) -> _Frame:
+    def __init__(self, landmarks: np.ndarray, size: int) -> None:
         points = size * np.asarray(landmarks, np.float32)
         middle, mouth = points[:2].mean(0), points[3:].mean(0)
-        unit = max(float(np.hypot(*(points[1] - points[0]))), float(np.hypot(*(mouth - middle))), 1.0)
+        self.unit = max(float(np.hypot(*(points[1] - points[0]))), float(np.hypot(*(mouth - middle))), 1.0)
         pixels = np.arange(size, dtype=np.float32) + np.float32(0.5)
-        points = (points - middle) / unit
-        return cls(
-            unit=unit,
-            x=((pixels - middle[0]) / unit)[None],
-            y=((pixels - middle[1]) / unit)[:, None],
-            eyes=points[:2],
-            nose=points[2],
-            mouth=points[3:].mean(0),
-            mouth_width=max(float(np.hypot(*(points[4] - points[3]))), 0.4),
-        )
+        self.x = ((pixels - middle[0]) / self.unit)[None]
+        self.y = ((pixels - middle[1]) / self.unit)[:, None]
+        points = (points - middle) / self.unit
+        self.eyes, self.nose, self.mouth = points[:2], points[2], points[3:].mean(0)
+        self.mouth_width = max(float(np.hypot(*(points[4] - points[3]))), 0.4)
 
     def ellipse(self, x: float, y: float, right: float, below: float) -> np.ndarray:
         """Return an ellipse, given its middle, half its width and half its height."""
@@ -187,9 +171,9 @@ def _parsed(likely: np.ndarray, lab: np.ndarray, frame: _Frame) -> np.ndarray | 
     certain = frame.grown(bare, -0.1) & (frame.y < frame.nose[1] + 0.1)
     if frame.area(certain) < _CERTAIN:
         return None
-    tone = _Tone.of(lab, certain, bare, frame)
+    tone = _Tone(lab, certain, bare, frame)
     face |= tone.alike(3.0) & frame.face(0.95, 1.25)  # in hard light the parser takes parts of a face for background
-    covered |= _glasses((likely[_BACKGROUND] > 0.4) & ~tone.alike(3.0), frame)
+    covered |= _glasses(lab[..., 0], bare, frame.grown(face, -0.08) & ~covered, likely, frame)
     bare = _connected(face & ~covered, core)
     bare &= ~_beard(tone, bare, frame) & ~_fringe(lab, bare, hair, frame)
     return bare | _ears_and_neck(likely, tone, face | (covered & room), frame)
@@ -220,7 +204,6 @@ def _nostrils(lightness: np.ndarray, nose: np.ndarray, frame: _Frame) -> np.ndar
     return frame.grown(dark & frame.ellipse(x, y + 0.15, 0.36, 0.18), 0.035) | frame.nostrils()
 
 
-@dataclass(frozen=True)
 class _Tone:
     """Comparison of an image with the certain skin in it.
 
@@ -230,28 +213,23 @@ class _Tone:
         roughness: Fine contrast over the skin's, 0 outside the bare face.
     """
 
-    distance: np.ndarray
-    shade: np.ndarray
-    roughness: np.ndarray
-
-    @classmethod
-    def of(cls, lab: np.ndarray, certain: np.ndarray, bare: np.ndarray, frame: _Frame) -> _Tone:
+    def __init__(self, lab: np.ndarray, certain: np.ndarray, bare: np.ndarray, frame: _Frame) -> None:
         smooth = gaussian_blur(lab, 0.02 * frame.unit)
         centre = np.median(smooth[certain], axis=0)
         spread = np.clip(1.5 * np.median(np.abs(smooth[certain] - centre), axis=0)[1:].mean(), 2.5, 5.0)
         chroma = max(float(np.hypot(*centre[1:])), 3.0)
         axis = centre[1:] / chroma
         along, across = smooth[..., 1:] @ axis, smooth[..., 1] * axis[1] - smooth[..., 2] * axis[0]
-        shade = smooth[..., 0] / max(float(centre[0]), 1.0)
-        least = 0.75 * chroma * np.clip(shade, 0.4, 1.0)  # shadows are less colourful in proportion
+        self.shade = smooth[..., 0] / max(float(centre[0]), 1.0)
+        least = 0.75 * chroma * np.clip(self.shade, 0.4, 1.0)  # shadows are less colourful in proportion
         outside = np.maximum(np.maximum(least - along, along - 1.35 * chroma - spread), 0.0)
+        self.distance = np.hypot(outside, across) / spread
         # Within the bare face only: its outline is not roughness.
         inside = bare.astype(np.float32)
         mean = gaussian_blur(lab[..., 0] * inside, 0.015 * frame.unit)
         mean /= gaussian_blur(inside, 0.015 * frame.unit) + 1e-6
         contrast = np.abs(lab[..., 0] / np.maximum(mean, 3.0) - 1) * inside
-        distance = np.hypot(outside, across) / spread
-        return cls(distance, shade, contrast / (float(np.median(contrast[certain])) + 1e-3))
+        self.roughness = contrast / (float(np.median(contrast[certain])) + 1e-3)
 
     def alike(self, distance: float) -> np.ndarray:
         """Return what has the skin's colour up to so many spreads, in shadow too."""
@@ -264,9 +242,14 @@ class _Tone:
         return rough, gaussian_blur(self.shade, 0.05 * frame.unit)
 
 
-def _glasses(foreign: np.ndarray, frame: _Frame) -> np.ndarray:
-    rims = foreign & frame.ellipse(0, 0.1, 1.2, 0.6)
-    return frame.grown(rims, 0.03) if frame.area(rims) > _GLASSES else np.zeros_like(rims)
+def _glasses(
+    lightness: np.ndarray, bare: np.ndarray, room: np.ndarray, likely: np.ndarray, frame: _Frame
+) -> np.ndarray:
+    """Return rims, with a margin: long lines around the eyes, of which faces without glasses have few."""
+    room = room & frame.ellipse(0, 0.1, 1.2, 0.62) & (frame.y < 0.42)
+    lines = long_lines(lightness, float(np.median(lightness[bare])), room, frame.unit) > 0
+    lids = frame.grown(likely[_BROWS].sum(0) > 0.5, 0.12, 0.1)
+    return frame.grown(lines, 0.03) if frame.area(lines & ~lids) > _GLASSES else np.zeros_like(lines)
 
 
 def _beard(tone: _Tone, bare: np.ndarray, frame: _Frame) -> np.ndarray:
@@ -283,7 +266,7 @@ def _fringe(lab: np.ndarray, bare: np.ndarray, hair: np.ndarray, frame: _Frame) 
     cheeks = frame.grown(bare, -0.1) & (frame.y > -0.2) & (frame.y < frame.nose[1] + 0.1)
     if frame.area(cheeks) < _CERTAIN:
         return np.zeros_like(bare)
-    tone = _Tone.of(lab, cheeks, bare, frame)
+    tone = _Tone(lab, cheeks, bare, frame)
     rough, shade = tone.surroundings(bare, frame)
     foreign = ((rough > 1.7) & (shade < 0.9)) | (shade < 0.62) | (tone.distance > 4.0)
     above = bare & (frame.y < -0.42)
@@ -317,7 +300,7 @@ def _from_landmarks(lab: np.ndarray, frame: _Frame) -> np.ndarray:
     seeds &= oval
     if frame.area(seeds) < _CERTAIN:
         return oval
-    alike = frame.closed(_Tone.of(lab, seeds, oval, frame).alike(4.0), 0.08) & oval
+    alike = frame.closed(_Tone(lab, seeds, oval, frame).alike(4.0), 0.08) & oval
     return alike if frame.area(alike) > 0.4 * frame.area(oval) else oval
 
 
