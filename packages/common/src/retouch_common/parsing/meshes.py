@@ -42,8 +42,8 @@ def labels_from_mesh(points: np.ndarray, height: int, width: int) -> np.ndarray:
 def with_mesh_parts(labels: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Replace the parts of a labelled portrait (H, W) by those of its mesh; hair, and skin above the brows, stay."""
     parts = labels_from_mesh(points, *labels.shape)
-    forehead = _forehead(points, *labels.shape)
-    kept = np.where(forehead & (labels > 0) & (labels != HAIR), SKIN, 0).astype(np.uint8)
+    head = _Head(points, *labels.shape)
+    kept = np.where(head.forehead & (labels > 0) & (labels != HAIR), SKIN, 0).astype(np.uint8)
     result = np.where(parts > 0, parts, kept)
     over_skin = (labels == HAIR) & (result <= SKIN)
     return np.where(over_skin, HAIR, result).astype(np.uint8)
@@ -54,8 +54,8 @@ def certain_background(image: np.ndarray, points: np.ndarray, background: np.nda
 
     It must cover what is beside and above the head in the image (H, W, 3) in [0, 1], and not be as dark as hair.
     """
-    across, down = _axes(points, *background.shape)
-    beside = (down < 0.2) & ((np.abs(across) > 0.9) | (down < -1.0))
+    head = _Head(points, *background.shape)
+    beside = (head.down < 0.2) & ((np.abs(head.across) > 0.9) | (head.down < -1.0))
     plain = beside.any() and float((background[beside] > 0.9).mean()) > 0.97
     return background if plain and float(image[beside].mean()) > 0.25 else np.zeros_like(background)
 
@@ -72,16 +72,15 @@ def with_open_surroundings(points: np.ndarray, background: np.ndarray, bare: np.
         (H, W) uint8 with NOT_FACE and UNKNOWN. The forehead is skin where it is bare; it is unknown where a fringe may
         cover it, and above the oval.
     """
-    height, width = background.shape
-    labels = labels_from_mesh(points, height, width)
-    oval = labels > 0
-    unit = _unit(points)
-    surroundings = np.where(_forehead(points, height, width), UNKNOWN, NOT_FACE)
-    near = dilate(oval.astype(np.float32), 0.04 * unit) > 0
+    head, labels = _Head(points, *background.shape), labels_from_mesh(points, *background.shape)
+    face = labels > 0
+    surroundings = np.where(head.forehead, UNKNOWN, NOT_FACE)
+    near = dilate(face.astype(np.float32), 0.04 * head.unit) > 0
     surroundings[near] = UNKNOWN  # neither the mesh nor a hairline is exact to the pixel
-    surroundings[~_head(points, height, width) | ((background > 0.9) & ~near)] = 0
-    fringe = (labels == SKIN) & _above_brows(points, height, width) & ~bare
-    return np.where(oval & ~fringe, labels, np.where(fringe, UNKNOWN, surroundings)).astype(np.uint8)
+    away = (np.abs(head.across) > 1.25) | (head.down < -1.3)
+    surroundings[away | ((background > 0.9) & ~near)] = 0
+    fringe = (labels == SKIN) & head.above_brows & ~bare
+    return np.where(face & ~fringe, labels, np.where(fringe, UNKNOWN, surroundings)).astype(np.uint8)
 
 
 def teacher_labels(image: np.ndarray, labels: np.ndarray, points: np.ndarray, likely: np.ndarray) -> np.ndarray:
@@ -96,22 +95,21 @@ def teacher_labels(image: np.ndarray, labels: np.ndarray, points: np.ndarray, li
         points: (468, 2) x, y in its pixels.
         likely: (3, H, W) the teacher's probabilities of background, hair, and anything else.
     """
-    height, width = labels.shape
-    oval = fill_polygon(points[list(mesh.OVAL)], height, width) > 0
+    head = _Head(points, *labels.shape)
     background, hair, face = likely
     result = labels.copy()
-    open_ = (labels >= NOT_FACE) & ~oval
+    open_ = (labels >= NOT_FACE) & ~head.oval
     result[open_ & (background > SURE)] = 0
     result[open_ & (hair > SURE)] = HAIR
-    result[open_ & (labels == UNKNOWN) & _forehead(points, height, width) & (face > SURE)] = SKIN
-    fringe = oval & (labels == UNKNOWN)
+    result[open_ & (labels == UNKNOWN) & head.forehead & (face > SURE)] = SKIN
+    fringe = head.oval & (labels == UNKNOWN)
     result[fringe & (hair < UNSURE)] = SKIN
     result[fringe & (hair > SURE)] = HAIR
-    near = dilate(oval.astype(np.float32), 0.4 * _unit(points)) > 0
+    near = dilate(head.oval.astype(np.float32), 0.4 * head.unit) > 0
     on_head = connected_part(result == HAIR, near)
     result[(result == HAIR) & ~on_head] = UNKNOWN
     if on_head.sum() > LEAST_HAIR:
-        features = colour_features(image, _unit(points))
+        features = colour_features(image, head.unit)
         hair_colours = ColourMixture.fitted(features[on_head])
         similar = hair_colours.log_density(features) > -hair_colours.typical
         doubtful = (labels >= NOT_FACE) & (result == 0) & similar
@@ -127,48 +125,32 @@ def _edges(points: np.ndarray, outline: tuple[int, ...]) -> tuple[np.ndarray, np
     return upper, lower
 
 
-def _unit(points: np.ndarray) -> float:
-    """Return the distance between the eyes in pixels, as if seen from the front."""
-    (_, eyes), (_, tall) = _eyes(points), _down(points)
-    return max(float(np.hypot(*(eyes[1] - eyes[0]))), 0.45 * tall)
+class _Head:
+    """Where a head is, from the mesh of its face; masks are (H, W) bool.
 
+    Attributes:
+        unit: Distance between the eyes in pixels, as if seen from the front.
+        across: (H, W) to the right from between the eyes, in heights of the face's oval.
+        down: (H, W) the same from the forehead towards the chin.
+        oval: Face up to the forehead.
+        above_brows: What is higher than the lowest point of the brows.
+        forehead: What is above the brows and not wider than the face: there skin may continue beyond the oval.
+    """
 
-def _eyes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the point between the eyes, (2,), and their centres, (2, 2)."""
-    eyes = np.stack([points[list(eye)].mean(0) for eye in mesh.EYES])
-    return eyes.mean(0), eyes
-
-
-def _down(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the unit vector from the forehead to the chin, and the height of the oval in pixels."""
-    down = points[152] - points[10]
-    tall = float(np.hypot(*down))
-    return down / tall, tall
-
-
-def _axes(points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return coordinates across and down the face from between the eyes, (H, W) each, in heights of its oval."""
-    (middle, _), (down, tall) = _eyes(points), _down(points)
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    dx, dy = x - middle[0], y - middle[1]
-    return (dx * down[1] - dy * down[0]) / tall, (dx * down[0] + dy * down[1]) / tall
-
-
-def _head(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    across, down = _axes(points, height, width)
-    return (np.abs(across) < 1.25) & (down > -1.3)
-
-
-def _above_brows(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    _, down = _axes(points, height, width)
-    brows = np.concatenate([points[list(brow)] for brow in mesh.BROWS])
-    rows, columns = (np.clip(np.rint(brows[:, i]), 0, n - 1).astype(int) for i, n in ((1, height), (0, width)))
-    return down < float(down[rows, columns].max())
-
-
-def _forehead(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return what is above the brows and not wider than the face: there skin may continue beyond the oval."""
-    across, down = _axes(points, height, width)
-    (middle, _), (axis, tall) = _eyes(points), _down(points)
-    reach = ((points[list(mesh.OVAL)] - middle) @ np.array([axis[1], -axis[0]])) / tall
-    return _above_brows(points, height, width) & (across > reach.min()) & (across < reach.max()) & (down > -0.9)
+    def __init__(self, points: np.ndarray, height: int, width: int) -> None:
+        eyes = np.stack([points[list(eye)].mean(0) for eye in mesh.EYES])
+        middle, chin = eyes.mean(0), points[152] - points[10]
+        tall = float(np.hypot(*chin))
+        right, down = np.array([chin[1], -chin[0]]) / tall, chin / tall
+        self.unit = max(float(np.hypot(*(eyes[1] - eyes[0]))), 0.45 * tall)
+        y, x = np.mgrid[:height, :width].astype(np.float32)
+        x, y = x - middle[0], y - middle[1]
+        self.across, self.down = (x * right[0] + y * right[1]) / tall, (x * down[0] + y * down[1]) / tall
+        outline = points[list(mesh.OVAL)]
+        self.oval = fill_polygon(outline, height, width) > 0
+        brows = np.concatenate([points[list(brow)] for brow in mesh.BROWS])
+        rows, columns = (np.clip(np.rint(brows[:, i]), 0, n - 1).astype(int) for i, n in ((1, height), (0, width)))
+        self.above_brows = self.down < float(self.down[rows, columns].max())
+        reach = ((outline - middle) @ right) / tall
+        beside = (self.across > reach.min()) & (self.across < reach.max())
+        self.forehead = self.above_brows & beside & (self.down > -0.9)
