@@ -106,13 +106,16 @@ def no_detector(monkeypatch):
         raise DetectorUnavailable("put yunet_final.pth there")
 
     monkeypatch.setattr(yunet, "_detector", unavailable)
-    detection._warn_once.cache_clear()
+    caches = (detection._warn_once, detector.load_detector)
+    for cache in caches:
+        cache.cache_clear()
     yield
-    detection._warn_once.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 def test_the_parser_stands_in_with_one_warning(no_detector, monkeypatch, caplog):
-    monkeypatch.setattr(detector, "_parser", Parser)
+    monkeypatch.setattr("retouch_common.parsing.parser.FaceParser", lambda name, device: Parser())
     image = drawn([(130, 100, 57, 0)], 240, 260)
     with caplog.at_level(logging.WARNING):
         assert len(detect_faces(image)) == len(detect_faces(image)) == 1

@@ -36,7 +36,7 @@ def test_every_part_lies_where_it_was_drawn(person, agreement):
 def test_an_open_mouth_shows_what_is_between_the_lips(person):
     points = person.template.points.copy()
     points[person.template.polylines[22][1], 1] += 5  # the lower lip's inner line goes down in the middle
-    labels = labels_from_template(Template(points, person.template.polylines, person.template.closed), 300, 260)
+    labels = labels_from_template(Template(points, person.template.polylines), 300, 260)
     assert named(labels, "mouth").sum() > 40
     rows = [named(labels, name)[:, 130].nonzero()[0] for name in ("upper_lip", "mouth", "lower_lip")]
     assert rows[0].max() < rows[1].min() and rows[1].max() < rows[2].min()
@@ -47,7 +47,7 @@ def test_left_is_the_pictures_left_whatever_wing_comes_first(person):
     lines = list(person.template.polylines)
     lines[14], lines[15] = lines[15], lines[14]
     lines[12], lines[13] = lines[13], lines[12]
-    exchanged = Template(person.template.points, tuple(lines), person.template.closed)
+    exchanged = Template(person.template.points, tuple(lines))
     np.testing.assert_allclose(np.sort(nose_outline(exchanged), axis=0), np.sort(outline, axis=0))
 
 

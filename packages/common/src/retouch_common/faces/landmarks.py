@@ -76,7 +76,7 @@ class FaceLandmarks:
         for name, part in vars(self).items():
             for points in part if isinstance(part, tuple) else (part,):
                 if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2 or not np.isfinite(points).all():
-                    raise ValueError(f"the landmarks' {name} must be finite points x, y, not an array {points.shape}")
+                    raise ValueError(f"the landmarks' {name} must be at least two finite points x, y")
         if not self.unit > 0:
             raise ValueError("the eye landmarks coincide")
 

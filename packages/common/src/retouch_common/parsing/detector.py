@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 from retouch_common.faces.registry import Detector, DetectorUnavailable, register_detector
 
-if TYPE_CHECKING:
-    from retouch_common.parsing.parser import FaceParser
 
-
+@functools.lru_cache(maxsize=1)
 def load_detector() -> Detector:
     """Return :func:`retouch_common.parsing.finder.find_faces` with the bundled parser.
 
@@ -19,18 +16,12 @@ def load_detector() -> Detector:
     """
     from retouch_common.parsing.finder import find_faces
     from retouch_common.parsing.model import BUNDLED
+    from retouch_common.parsing.parser import FaceParser
     from retouch_common.weights import bundled_names
 
     if "small" not in bundled_names(BUNDLED):
         raise DetectorUnavailable("the face parser's weights are not bundled; reinstall retouch-common")
-    return functools.partial(find_faces, parser=_parser())
-
-
-@functools.lru_cache(maxsize=1)
-def _parser() -> FaceParser:
-    from retouch_common.parsing.parser import FaceParser
-
-    return FaceParser("small", "cpu")
+    return functools.partial(find_faces, parser=FaceParser("small", "cpu"))
 
 
 register_detector("face parser", load_detector, last_resort=True)

@@ -1,4 +1,4 @@
-"""Evaluate a parser: on labelled faces, aligned and augmented, and against the face mesh."""
+"""Evaluate a parser: on labelled faces, and against the face mesh."""
 
 import os
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.photo.filters import gaussian_blur
@@ -60,13 +58,11 @@ def _seam(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _sampled(planes: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return colours at fractional rows of every column, (h, w, 3) float32."""
-    height, width = planes.shape[:2]
-    image = torch.from_numpy(np.ascontiguousarray(planes[..., :3])).permute(2, 0, 1)[None].float()
-    grid_y = (2 * rows + 1) / height - 1
-    grid_x = np.broadcast_to((2 * np.arange(width, dtype=np.float32) + 1) / width - 1, rows.shape)
-    grid = torch.from_numpy(np.stack([grid_x, grid_y.astype(np.float32)], axis=-1))[None]
-    cut = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
-    return cut.permute(1, 2, 0).contiguous().numpy()
+    rows = rows.clip(0, len(planes) - 1)
+    above = rows.astype(np.int64)
+    below, columns = np.minimum(above + 1, len(planes) - 1), np.arange(planes.shape[1])
+    share = (rows - above)[..., None].astype(np.float32)
+    return (1 - share) * planes[above, columns, :3] + share * planes[below, columns, :3]
 
 
 def _content(top: np.ndarray, bottom: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> np.ndarray:

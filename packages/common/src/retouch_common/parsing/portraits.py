@@ -209,16 +209,16 @@ def _from_template(picture: Path, file: Path) -> LabelledPortrait | None:
         square = portrait_square_of(landmarks_from_template(template))
         scale = min(1.0, STORED / square.side)
         image, small = reduced(levels, template, scale)
-        parsed = parse_portrait(image, small)
+        labels, background, tone = parse_portrait(image, small)
     except NotPlain:
         return None
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    labels, points = parsed.labels, mesh_of(picture)
+    points = mesh_of(picture)
     if points is not None:
         labels = with_mesh_parts(labels, ((points + 0.5) * scale - 0.5).astype(np.float32))
-    layers = [to_levels(parsed.background), to_levels(parsed.tone)]
-    return LabelledPortrait(_stack(image, labels, *layers), _scaled(square, scale))
+    planes = _stack(image, labels, to_levels(background), to_levels(tone))
+    return LabelledPortrait(planes, _scaled(square, scale))
 
 
 def _from_labels(picture: Path, file: Path) -> LabelledPortrait:

@@ -7,8 +7,6 @@ bald head.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from retouch_common.faces.geometry import FaceGeometry, geometry_from_template
@@ -29,23 +27,12 @@ class NotPlain(ValueError):
     """The background is not plain, so that the outline of the hair is unknown."""
 
 
-@dataclass(frozen=True)
-class ParsedPortrait:
-    """Labels and mattes of a portrait.
+def parse_portrait(image: np.ndarray, template: Template) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Label a portrait (H, W, 3) float32 in [0, 1], at about 100 pixels between the pupils.
 
-    Attributes:
-        labels: (H, W) uint8.
-        background: (H, W) float32 in [0, 1], the matte of the plain background.
-        tone: (H, W) float32 in [0, 1], where the tone of skin can be changed.
-    """
-
-    labels: np.ndarray
-    background: np.ndarray
-    tone: np.ndarray
-
-
-def parse_portrait(image: np.ndarray, template: Template) -> ParsedPortrait:
-    """Label a portrait (H, W, 3) float32 in [0, 1], at about 100 pixels between the pupils, and compute its mattes.
+    Returns:
+        Labels (H, W) uint8, and two mattes (H, W) float32 in [0, 1]: the plain background, and where the tone of skin
+        can be changed.
 
     Raises:
         NotPlain: Hair cannot be separated from the background.
@@ -54,7 +41,7 @@ def parse_portrait(image: np.ndarray, template: Template) -> ParsedPortrait:
     geometry, background = _before_background(image, template)
     hair, scalp = hair_mask(image, template, background)
     labels = labels_from_template(template, *image.shape[:2], hair=hair, scalp=scalp)
-    return ParsedPortrait(labels, background, skin_maps(image, geometry).tone)
+    return labels, background, skin_maps(image, geometry).tone
 
 
 def reduced(levels: np.ndarray, template: Template, scale: float) -> tuple[np.ndarray, Template]:
@@ -198,9 +185,8 @@ class _Regions:
         brows = np.concatenate([template.outline(name) for name in ("brow_left", "brow_right")])
         brow_top, eye_line = float(brows[:, 1].min()), float(template.points[:2, 1].mean())
         lip_top, chin = (float(f(template.outline(name)[:, 1])) for f, name in ((np.min, "lips"), (np.max, "face")))
-        y = np.arange(height, dtype=np.float32)[:, None] * np.ones((1, width), np.float32)
+        y, x = np.mgrid[:height, :width].astype(np.float32)
         left, right = (float(f(template.outline("face")[:, 0])) for f in (np.min, np.max))
-        x = np.arange(width, dtype=np.float32)[None, :] * np.ones((height, 1), np.float32)
 
         self.person = background < 0.5
         self.face = face > 0
