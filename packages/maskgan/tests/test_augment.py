@@ -35,6 +35,7 @@ def test_only_the_third_arm_sees_drawn_faces(faces, tmp_path, monkeypatch):
         return run / "weights"
 
     monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "FaceParser", lambda *_: None)
     monkeypatch.setattr(module, "evaluate", lambda *_, **__: dict.fromkeys(METRICS, 0.0))
     compare(str(faces), faces / "val", tmp_path, seeds=2, **QUIET)
     arms = [("none", ""), ("paper", ""), ("paper", str(faces / "val"))]

@@ -19,6 +19,7 @@ from retouch_common.parsing.config import PRESETS
 from retouch_common.parsing.data import find_pairs
 from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.labels import read_labels
+from retouch_common.parsing.parser import FaceParser
 from retouch_common.parsing.train import train
 from retouch_common.training.fingerprint import fingerprint
 
@@ -106,7 +107,7 @@ def compare(
             weights = train(apply_overrides(PRESETS[preset], changes), data, run, device=device, report=report)
             if weights is None:
                 raise ValueError(f"{run}: stopped; rerun the same command to resume")
-            metrics[arm].append(evaluate(weights, data, "test", device=device))
+            metrics[arm].append(evaluate(FaceParser(weights, device), data, "test"))
     write_atomically(out / "comparison.json", (json.dumps(values, indent=2) + "\n").encode())
     return Comparison(metrics)
 

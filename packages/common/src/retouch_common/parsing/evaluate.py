@@ -1,6 +1,5 @@
 """Evaluate a parser: on labelled faces, and against the face mesh."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 
 from retouch_common.data.face_cache import read_levels
 from retouch_common.data.pair_files import Split
-from retouch_common.data.portraits import mesh_of
 from retouch_common.faces.alignment import align, points_in_square
 from retouch_common.faces.landmarks import portrait_square_of
 from retouch_common.faces.mesh import landmarks_from_mesh
@@ -18,6 +16,7 @@ from retouch_common.parsing.labels import CLASSES, NUM_CLASSES
 from retouch_common.parsing.meshes import labels_from_mesh
 from retouch_common.parsing.metrics import confusion, segmentation_metrics
 from retouch_common.parsing.parser import FaceParser
+from retouch_common.parsing.portraits import required_mesh
 
 MESH_PARTS = {
     "eyes": ("eye_left", "eye_right"),
@@ -28,30 +27,22 @@ MESH_PARTS = {
 """The classes of each part that :func:`mesh_f1` compares; the face is everything but background and hair."""
 
 
-def evaluate(
-    weights: str | os.PathLike[str] | FaceParser,
-    data: str | Path,
-    split: Split = "val",
-    *,
-    device: str = "auto",
-) -> dict[str, Any]:
+def evaluate(parser: FaceParser, data: str, split: Split = "val") -> dict[str, Any]:
     """Parse faces and compare with their labels.
 
     Args:
-        weights: What :class:`FaceParser` takes, or a parser.
+        parser: The parser.
         data: What :func:`retouch_common.parsing.data.open_data` reads.
-        split: What :func:`retouch_common.parsing.data.open_data` takes.
-        device: "auto", "cpu" or "cuda".
+        split: Its part.
 
     Returns:
         The metrics of :func:`retouch_common.parsing.metrics.segmentation_metrics` over all pixels, and the number of
         "faces".
 
     Raises:
-        ValueError: Unusable weights, data or options.
+        ValueError: Unusable data.
     """
-    parser = weights if isinstance(weights, FaceParser) else FaceParser(weights, device, precision="fp32")
-    faces = open_data(str(data), size=parser.size, split=split)
+    faces = open_data(data, size=parser.size, split=split)
     matrix = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
     for index in range(len(faces)):
         sample = faces[index]
@@ -70,9 +61,7 @@ def mesh_f1(parser: FaceParser, portraits: Iterable[Path]) -> dict[str, float]:
     """
     counts = np.zeros((len(MESH_PARTS), 2), np.int64)  # pixels in which both agree, and the sum of those either has
     for path in portraits:
-        points = mesh_of(path)
-        if points is None:
-            raise ValueError(f"{path}: has no mesh in the landmarks.npz of its folder")
+        points = required_mesh(path)
         square = portrait_square_of(landmarks_from_mesh(points))
         found = parser(align(read_levels(path), square, parser.size))
         truth = labels_from_mesh(points_in_square(points, square, parser.size), parser.size, parser.size)

@@ -71,19 +71,19 @@ def prepare_portraits(pairs: Sequence[tuple[Path, Path]], *, teacher: str = "") 
     """
     folder = default_cache().with_name("parsing")
     folder.mkdir(parents=True, exist_ok=True)
-    entries = {picture: folder / f"{_key(picture, truth)}.npy" for picture, truth in pairs}
-    missing = [(picture, truth) for picture, truth in pairs if not entries[picture].is_file()]
+    entries = {photo: folder / f"{_key(photo, truth)}.npy" for photo, truth in pairs}
+    missing = [(photo, truth) for photo, truth in pairs if not entries[photo].is_file()]
     with progress_bar(unit="portraits", disable=not missing) as bar:
-        for picture, truth in bar.track(missing, description="Preparing portraits"):
-            _keep(entries[picture], _prepared(picture, truth))
-    unusable = [picture for picture, _ in pairs if not entries[picture].stat().st_size]
+        for photo, truth in bar.track(missing, description="Preparing portraits"):
+            _keep(entries[photo], _prepared(photo, truth))
+    unusable = [photo for photo, _ in pairs if not entries[photo].stat().st_size]
     if unusable:
         named = ", ".join(path.name for path in unusable[:5])
         logger.warning("%d portraits are left out, their backgrounds are not plain: %s", len(unusable), named)
     if teacher:
-        meshed = [picture for picture, truth in pairs if truth.name == LANDMARKS_FILE]
+        meshed = [photo for photo, truth in pairs if truth.name == LANDMARKS_FILE]
         entries |= _taught_entries(meshed, entries, FaceParser(teacher, "cpu"))
-    return [entries[picture] for picture, _ in pairs if entries[picture].stat().st_size]
+    return [entries[photo] for photo, _ in pairs if entries[photo].stat().st_size]
 
 
 def load_portrait(entry: Path) -> LabelledPortrait:
@@ -132,14 +132,14 @@ def _keep(entry: Path, portrait: LabelledPortrait | None) -> None:
     write_atomically(entry, file.getvalue())
 
 
-def _prepared(picture: Path, truth: Path) -> LabelledPortrait | None:
+def _prepared(photo: Path, truth: Path) -> LabelledPortrait | None:
     if truth.suffix == ".tem":
-        return _from_template(picture, truth)
-    return _from_mesh(picture) if truth.name == LANDMARKS_FILE else _from_labels(picture, truth)
+        return _from_template(photo, truth)
+    return _from_mesh(photo) if truth.name == LANDMARKS_FILE else _from_labels(photo, truth)
 
 
-def _from_mesh(picture: Path) -> LabelledPortrait:
-    points, levels = _mesh(picture), read_levels(picture)
+def _from_mesh(photo: Path) -> LabelledPortrait:
+    points, levels = required_mesh(photo), read_levels(photo)
     square = portrait_square_of(landmarks_from_mesh(points))
     scale = min(1.0, STORED / square.side)
     rows, columns = (max(1, round(n * scale)) for n in levels.shape[:2])
@@ -157,29 +157,30 @@ def _from_mesh(picture: Path) -> LabelledPortrait:
     return LabelledPortrait(part, FaceSquare((x - left, y - top), square.side, square.angle))
 
 
-def _mesh(picture: Path) -> np.ndarray:
-    points = mesh_of(picture)
+def required_mesh(photo: Path) -> np.ndarray:
+    """Return the mesh (468, 2) of a photo; ValueError if its folder's `landmarks.npz` has none."""
+    points = mesh_of(photo)
     if points is None:
-        raise ValueError(f"{picture}: has no mesh in the {LANDMARKS_FILE} of its folder")
+        raise ValueError(f"{photo}: has no mesh in the {LANDMARKS_FILE} of its folder")
     return points
 
 
-def _taught_entries(pictures: Sequence[Path], entries: Mapping[Path, Path], teacher: FaceParser) -> dict[Path, Path]:
+def _taught_entries(photos: Sequence[Path], entries: Mapping[Path, Path], teacher: FaceParser) -> dict[Path, Path]:
     digest = hashlib.sha256(f"{TEACHING}\n".encode())
     for tensor in teacher.model.state_dict().values():
         digest.update(tensor.cpu().numpy().tobytes())
     suffix = f"-{digest.hexdigest()[:12]}.npy"
-    taught = {picture: entries[picture].with_name(entries[picture].stem + suffix) for picture in pictures}
-    missing = [picture for picture, entry in taught.items() if not entry.is_file()]
+    taught = {photo: entries[photo].with_name(entries[photo].stem + suffix) for photo in photos}
+    missing = [photo for photo, entry in taught.items() if not entry.is_file()]
     with progress_bar(unit="portraits", disable=not missing) as bar:
-        for picture in bar.track(missing, description="Labelling what meshes leave open"):
-            portrait, points = load_portrait(entries[picture]), _mesh(picture)
+        for photo in bar.track(missing, description="Labelling what meshes leave open"):
+            portrait, points = load_portrait(entries[photo]), required_mesh(photo)
             shares = portrait_square_of(landmarks_from_mesh(points)).from_photo(*(points.T + 0.5))
             points = (np.stack(portrait.square.to_photo(*shares), axis=1) - 0.5).astype(np.float32)
             planes = np.array(portrait.planes)
             image = planes[..., :3] / np.float32(255)
             planes[..., 3] = teacher_labels(image, planes[..., 3], points, _seen_by(teacher, portrait))
-            _keep(taught[picture], LabelledPortrait(planes, portrait.square))
+            _keep(taught[photo], LabelledPortrait(planes, portrait.square))
     return taught
 
 
@@ -203,8 +204,8 @@ def _seen_by(teacher: FaceParser, portrait: LabelledPortrait) -> np.ndarray:
     return total / np.maximum(seen, 1)
 
 
-def _from_template(picture: Path, file: Path) -> LabelledPortrait | None:
-    template, levels = read_template(file), read_levels(picture)
+def _from_template(photo: Path, file: Path) -> LabelledPortrait | None:
+    template, levels = read_template(file), read_levels(photo)
     try:
         square = portrait_square_of(landmarks_from_template(template))
         scale = min(1.0, STORED / square.side)
@@ -214,18 +215,18 @@ def _from_template(picture: Path, file: Path) -> LabelledPortrait | None:
         return None
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    points = mesh_of(picture)
+    points = mesh_of(photo)
     if points is not None:
         labels = with_mesh_parts(labels, ((points + 0.5) * scale - 0.5).astype(np.float32))
     planes = _stack(image, labels, to_levels(background), to_levels(tone))
     return LabelledPortrait(planes, _scaled(square, scale))
 
 
-def _from_labels(picture: Path, file: Path) -> LabelledPortrait:
-    levels, labels = read_levels(picture), read_labels(file)
+def _from_labels(photo: Path, file: Path) -> LabelledPortrait:
+    levels, labels = read_levels(photo), read_labels(file)
     if labels.shape != levels.shape[:2]:
         sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (labels, levels)]
-        raise ValueError(f"{file}: labels of {sizes[0]} pixels for a picture of {sizes[1]}; they must agree")
+        raise ValueError(f"{file}: labels of {sizes[0]} pixels for an image of {sizes[1]}; they must agree")
     height, width = labels.shape
     square = labels_square(labels)
     if square is None:  # without eyes or mouth the middle of the image stands for the face
@@ -247,7 +248,7 @@ def _scaled(square: FaceSquare, scale: float) -> FaceSquare:
     return FaceSquare((square.centre[0] * scale, square.centre[1] * scale), square.side * scale, square.angle)
 
 
-def _key(picture: Path, truth: Path) -> str:
+def _key(photo: Path, truth: Path) -> str:
     meshed = truth.suffix == ".tem" or truth.name == LANDMARKS_FILE
     files = [] if truth.name == LANDMARKS_FILE else [truth]
-    return portrait_key(picture, VERSION, STORED, files=files, mesh=mesh_of(picture) if meshed else None)
+    return portrait_key(photo, VERSION, STORED, files=files, mesh=mesh_of(photo) if meshed else None)
