@@ -37,7 +37,7 @@ def striped(order=range(11)):
 def refused(kind, source, out):
     """What is said of pictures that are left out."""
     said = []
-    with pytest.raises(ValueError, match="pictures were left out; the lines above say why"):
+    with pytest.raises(ValueError, match="images were left out; the lines above say why"):
         convert(kind, source, out, report=said.append)
     return "\n".join(said)
 
@@ -185,7 +185,7 @@ def test_one_unreadable_file_stops_no_other(tmp_path):
         grey(tmp_path / "in" / f"{name}_label.png", striped())
     (tmp_path / "in/b_label.png").write_bytes(b"no picture")
     said = refused("helen-relabelled", tmp_path / "in", tmp_path / "out")
-    assert "b_label.png: not a PNG file" in said and "2 pictures with labels" in said
+    assert "b_label.png: not a PNG file" in said and "2 images with labels" in said
     assert {path.stem for path in (tmp_path / "out/labels").iterdir()} == {"a", "c"}
 
 
@@ -214,7 +214,7 @@ def test_the_command_tells_what_is_wrong(tmp_path):
     picture(tmp_path / "x_image.png")
     grey(tmp_path / "x_label.png", np.zeros((9, 20)))
     answer = run.invoke(command, ["helen-relabelled", str(tmp_path), "--out", str(tmp_path / "out")])
-    assert answer.exit_code == 1 and "its labels have 20x9 for a picture of 32x32 pixels" in answer.output
+    assert answer.exit_code == 1 and "its labels have 20x9 for an image of 32x32 pixels" in answer.output
 
 
 def test_another_picture_of_the_same_name_is_not_replaced(tmp_path):
@@ -224,7 +224,7 @@ def test_another_picture_of_the_same_name_is_not_replaced(tmp_path):
     kept = tmp_path / "out" / "images" / "a.jpg"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"kept")
-    assert f"{kept} is there already, another picture" in refused("helen", tmp_path / "in", tmp_path / "out")
+    assert f"{kept} is there already, another image" in refused("helen", tmp_path / "in", tmp_path / "out")
     assert kept.read_bytes() == b"kept" and not (tmp_path / "out" / "labels" / "a.png").exists()
     kept.write_bytes((tmp_path / "in" / "a.jpg").read_bytes())  # of a conversion that was killed
     assert convert("helen", tmp_path / "in", tmp_path / "out", report=print) == 1

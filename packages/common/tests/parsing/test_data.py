@@ -167,7 +167,7 @@ def test_unusable_folders_are_named(folder, tmp_path):
     with pytest.raises(ValueError, match=r"03\.png: missing"):
         find_pairs(str(folder), "train")
     write_labels(folder / "labels" / "03.png", np.zeros((5, 9), np.uint8))
-    with pytest.raises(ValueError, match=r"03\.png: labels of 9x5 pixels for a picture of 257x297"):
+    with pytest.raises(ValueError, match=r"03\.png: labels of 9x5 pixels for an image of 257x297"):
         open_data(str(folder), size=64, split="train")
 
 

@@ -34,7 +34,7 @@ FEATHER = 1 / 16  # width of a square's soft border; chins come as close as 1/10
 _EYES = 131 / 512  # between the eyes
 _EYES_TO_MOUTH = 126 / 512  # between the middle of the eyes and the middle of the mouth's corners
 _BOX = (0.53, 0.72)  # width and height of the face's box
-_BOX_CENTRE = (0.5, 0.553)
+_BOX_CENTRE = 0.553  # how far down its centre is
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,7 @@ def _with_landmarks(square: FaceSquare, landmarks: np.ndarray) -> FaceSquare:
 def _box_square(face: Face) -> FaceSquare:
     x, y, w, h = face.box
     side = max(w / _BOX[0], h / _BOX[1])
-    shift = (0.5 - _BOX_CENTRE[0]) * side, (0.5 - _BOX_CENTRE[1]) * side
-    return FaceSquare((x + w / 2 + shift[0], y + h / 2 + shift[1]), side)
+    return FaceSquare((x + w / 2, y + h / 2 + (0.5 - _BOX_CENTRE) * side), side)
 
 
 def whole_square(height: int, width: int) -> FaceSquare:

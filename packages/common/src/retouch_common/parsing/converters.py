@@ -51,7 +51,7 @@ CELEBAMASK_PARTS: dict[str, str] = {
 """Classes of CelebAMask-HQ's parts; later ones lie over earlier ones."""
 
 _SPLITS = {"exemplars.txt": "train", "tuning.txt": "val", "testing.txt": "test"}
-_PICTURES = (".jpg", ".jpeg", ".png")
+_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -61,13 +61,13 @@ class Item:
     """One image of a data set.
 
     Attributes:
-        picture: Its file.
+        image: Its file.
         split: "train", "val", "test", or empty if the data set is not split.
         labels: Returns its (H, W) uint8 labels.
         name: Name of the output files.
     """
 
-    picture: Path
+    image: Path
     split: str
     labels: Callable[[], np.ndarray]
     name: str
@@ -101,32 +101,32 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
     items = list(KINDS[kind](source))
     if not items:
         raise ValueError(f"{source}: no images in the published layout of {kind}")
-    _by_name(((item.split, item.name), item.picture) for item in items)
+    _by_name(((item.split, item.name), item.image) for item in items)
     left_out = []
-    with progress_bar(unit="pictures") as bar:
+    with progress_bar(unit="images") as bar:
         for item in bar.track(items, description="Converting"):
             folder = out / item.split
             file = folder / "labels" / f"{item.name}.png"
             if file.is_file():
                 continue
             try:
-                labels = _like_picture(left_is_left(item.labels()), item.picture)
+                labels = _like_image(left_is_left(item.labels()), item.image)
             except (ValueError, OSError) as error:
                 left_out.append(error_line(error))
                 continue
-            data, picture = item.picture.read_bytes(), folder / "images" / f"{item.name}{item.picture.suffix.lower()}"
-            if picture.is_file() and picture.read_bytes() != data:
-                left_out.append(f"{item.picture}: {picture} is there already, another picture; choose another folder")
+            data, image = item.image.read_bytes(), folder / "images" / f"{item.name}{item.image.suffix.lower()}"
+            if image.is_file() and image.read_bytes() != data:
+                left_out.append(f"{item.image}: {image} is there already, another image; choose another folder")
                 continue
             for name in ("images", "labels"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
-            write_atomically(picture, data)
+            write_atomically(image, data)
             write_labels(file, labels)  # last: what has labels is complete
     for line in left_out:
         report(f"left out: {line}")
-    report(f"{len(items) - len(left_out)} pictures with labels in {out}")
+    report(f"{len(items) - len(left_out)} images with labels in {out}")
     if left_out:
-        raise ValueError(f"{len(left_out)} of {len(items)} pictures were left out; the lines above say why")
+        raise ValueError(f"{len(left_out)} of {len(items)} images were left out; the lines above say why")
     return len(items)
 
 
@@ -144,7 +144,7 @@ def left_is_left(labels: np.ndarray) -> np.ndarray:
 
 
 def _helen(source: Path) -> Iterator[Item]:
-    pictures = _by_name((path.stem, path) for path in _pictures(source) if "_lbl" not in path.stem)
+    images = _by_name((path.stem, path) for path in _images(source) if "_lbl" not in path.stem)
     splits: dict[str, str] = {}
     for list_name, split in _SPLITS.items():
         for file in source.rglob(list_name):
@@ -153,32 +153,32 @@ def _helen(source: Path) -> Iterator[Item]:
                     splits[line.rpartition(",")[2].strip()] = split
     for first in sorted(source.rglob("*_lbl00.png")):
         name = first.name.removesuffix("_lbl00.png")
-        if name not in pictures:
-            raise ValueError(f"{first}: there is no picture {name}.jpg for these labels")
+        if name not in images:
+            raise ValueError(f"{first}: there is no image {name}.jpg for these labels")
         files = [first.with_name(f"{name}_lbl{number:02d}.png") for number in range(NUM_CLASSES)]
-        yield Item(pictures[name], splits.get(name, "train") if splits else "", partial(_most_likely, files), name)
+        yield Item(images[name], splits.get(name, "train") if splits else "", partial(_most_likely, files), name)
 
 
 def _most_likely(files: list[Path]) -> np.ndarray:
     """Return the class of the highest probability, the first of equal ones."""
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise ValueError(f"{missing[0]}: missing; Helen's labels are {NUM_CLASSES} files for every picture")
+        raise ValueError(f"{missing[0]}: missing; Helen's labels are {NUM_CLASSES} files for every image")
     planes = [_grey(file) for file in files]
     if len({plane.shape for plane in planes}) > 1:
-        raise ValueError(f"{files[0]}: its classes have pictures of different sizes")
+        raise ValueError(f"{files[0]}: its classes have images of different sizes")
     return np.stack(planes).argmax(axis=0).astype(np.uint8)
 
 
 def _helen_relabelled(source: Path) -> Iterator[Item]:
     for file in sorted(source.rglob("*_label.png")):
         name = file.name.removesuffix("_label.png")
-        picture = _picture(file.parent, f"{name}_image")
-        if picture is None:
-            raise ValueError(f"{file}: there is no picture {name}_image.jpg beside it")
+        image = _image(file.parent, f"{name}_image")
+        if image is None:
+            raise ValueError(f"{file}: there is no image {name}_image.jpg beside it")
         folders = [folder.name for folder in file.parents if folder != source and source in folder.parents]
         split = next((part for part in folders if part in _SPLITS.values()), "")
-        yield Item(picture, split, partial(read_labels, file), name)
+        yield Item(image, split, partial(read_labels, file), name)
 
 
 def _celebamask(source: Path) -> Iterator[Item]:
@@ -189,11 +189,11 @@ def _celebamask(source: Path) -> Iterator[Item]:
             if found[2] not in CELEBAMASK_PARTS:
                 raise ValueError(f"{file}: {found[2]!r} is none of CelebAMask-HQ's parts")
             parts.setdefault(int(found[1]), {})[found[2]] = file
-    pictures = _by_name((int(path.stem), path) for path in _pictures(source) if path.stem.isdigit())
+    images = _by_name((int(path.stem), path) for path in _images(source) if path.stem.isdigit())
     for number in sorted(parts):
-        if number not in pictures:
-            raise ValueError(f"{next(iter(parts[number].values()))}: there is no picture {number}.jpg for these parts")
-        yield Item(pictures[number], "", partial(_painted, parts[number]), f"{number:05d}")
+        if number not in images:
+            raise ValueError(f"{next(iter(parts[number].values()))}: there is no image {number}.jpg for these parts")
+        yield Item(images[number], "", partial(_painted, parts[number]), f"{number:05d}")
 
 
 def _painted(files: dict[str, Path]) -> np.ndarray:
@@ -214,31 +214,31 @@ def _painted(files: dict[str, Path]) -> np.ndarray:
 def _lapa(source: Path) -> Iterator[Item]:
     for split in _SPLITS.values():
         for file in sorted((source / split / "labels").glob("*.png")):
-            picture = _picture(source / split / "images", file.stem)
-            if picture is None:
-                raise ValueError(f"{file}: there is no picture {file.stem}.jpg in {source / split / 'images'}")
-            yield Item(picture, split, partial(read_labels, file), file.stem)
+            image = _image(source / split / "images", file.stem)
+            if image is None:
+                raise ValueError(f"{file}: there is no image {file.stem}.jpg in {source / split / 'images'}")
+            yield Item(image, split, partial(read_labels, file), file.stem)
 
 
 def _templates(source: Path) -> Iterator[Item]:
     portraits = [path for path in find_portraits(source) if path.with_suffix(".tem").is_file()]
     held_out = set(split_portraits(portraits, "val"))
-    for split, pictures in (("train", [path for path in portraits if path not in held_out]), ("val", sorted(held_out))):
-        for picture in pictures:
-            name = "_".join(picture.relative_to(source).with_suffix("").parts)  # names repeat from folder to folder
-            yield Item(picture, split, partial(_rasterised, picture), name)
+    for split, images in (("train", [path for path in portraits if path not in held_out]), ("val", sorted(held_out))):
+        for image in images:
+            name = "_".join(image.relative_to(source).with_suffix("").parts)  # names repeat from folder to folder
+            yield Item(image, split, partial(_rasterised, image), name)
 
 
-def _rasterised(picture: Path) -> np.ndarray:
+def _rasterised(image: Path) -> np.ndarray:
     from retouch_common.data.face_cache import read_levels
     from retouch_common.faces.webmorph import read_template
     from retouch_common.parsing.templates import labels_of_photo
 
-    levels, template = read_levels(picture), read_template(picture.with_suffix(".tem"))
+    levels, template = read_levels(image), read_template(image.with_suffix(".tem"))
     try:
         return labels_of_photo(levels, template)
     except ValueError as error:
-        raise ValueError(f"{picture}: {error}") from error
+        raise ValueError(f"{image}: {error}") from error
 
 
 KINDS: dict[str, Callable[[Path], Iterator[Item]]] = {
@@ -250,22 +250,22 @@ KINDS: dict[str, Callable[[Path], Iterator[Item]]] = {
 }
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _PICTURES and path.is_file())
+def _images(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _SUFFIXES and path.is_file())
 
 
-def _picture(folder: Path, stem: str) -> Path | None:
-    files = (folder / f"{stem}{suffix}" for suffix in _PICTURES)
+def _image(folder: Path, stem: str) -> Path | None:
+    files = (folder / f"{stem}{suffix}" for suffix in _SUFFIXES)
     return next(filter(Path.is_file, files), None)
 
 
-def _by_name(pictures: Iterable[tuple[Name, Path]]) -> dict[Name, Path]:
+def _by_name(images: Iterable[tuple[Name, Path]]) -> dict[Name, Path]:
     """Return images by name; refuse two of one name, since one would replace the other."""
     found: dict[Name, Path] = {}
-    for name, picture in pictures:
+    for name, image in images:
         if name in found:
-            raise ValueError(f"{picture}: its name is taken by {found[name]}; rename one, with its labels")
-        found[name] = picture
+            raise ValueError(f"{image}: its name is taken by {found[name]}; rename one, with its labels")
+        found[name] = image
     return found
 
 
@@ -273,14 +273,14 @@ def _grey(file: Path) -> np.ndarray:
     return np.array(open_png(file.read_bytes(), str(file)).convert("L"))
 
 
-def _like_picture(labels: np.ndarray, picture: Path) -> np.ndarray:
+def _like_image(labels: np.ndarray, image: Path) -> np.ndarray:
     """Resize labels to the image; CelebAMask-HQ's are half as large as its images."""
     from retouch_common.photo.io import Photo
 
-    photo = Photo.open(picture)
+    photo = Photo.open(image)
     if labels.shape == (photo.height, photo.width):
         return labels
     if abs(labels.shape[1] / labels.shape[0] - photo.width / photo.height) > 0.01:
-        sizes = f"{labels.shape[1]}x{labels.shape[0]} for a picture of {photo.width}x{photo.height}"
-        raise ValueError(f"{picture}: its labels have {sizes} pixels")
+        sizes = f"{labels.shape[1]}x{labels.shape[0]} for an image of {photo.width}x{photo.height}"
+        raise ValueError(f"{image}: its labels have {sizes} pixels")
     return resized(labels, photo.height, photo.width)

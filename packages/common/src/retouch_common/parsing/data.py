@@ -105,7 +105,7 @@ def find_pairs(spec: str, split: Split) -> list[tuple[Path, Path]]:
     pairs = dict(_labelled(folder))
     found = [(path, pairs[path]) for path in split_portraits(list(pairs), part)]
     if not found:
-        raise ValueError(f"{folder}: too few pictures for split {split!r}")
+        raise ValueError(f"{folder}: too few images for split {split!r}")
     return found
 
 
@@ -153,7 +153,7 @@ def _labelled(folder: Path) -> list[tuple[Path, Path]]:
     found = [(path, folder / "labels" / f"{path.stem}.png") for path in find_portraits(folder / "images")]
     missing = [path for _, path in found if not path.is_file()]
     if missing:
-        raise ValueError(f"{missing[0]}: missing, as are the labels of {len(missing) - 1} more pictures")
+        raise ValueError(f"{missing[0]}: missing; {len(missing)} of {len(found)} images have no labels")
     return found
 
 

@@ -232,8 +232,6 @@ def _holds(face: Face, middle: np.ndarray, unit: float) -> bool:
 
 
 def _without_duplicates(faces: list[Face]) -> list[Face]:
-    if not faces:
-        return []
-    boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in (face.box for face in faces)])
+    boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in (face.box for face in faces)]).reshape(-1, 4)
     kept = nms(boxes, torch.tensor([face.score for face in faces]), 0.3)
     return [faces[index] for index in kept.tolist()]

@@ -16,7 +16,7 @@ import numpy as np
 from retouch_common.files import refuse_special, write_atomically
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    import PIL.Image
 
 CLASSES = (
     "background",
@@ -84,10 +84,10 @@ def decode_labels(data: bytes, name: str) -> np.ndarray:
     Raises:
         ValueError: It is not such a PNG.
     """
-    picture = open_png(data, name)
-    mode, pixels = picture.mode, np.array(picture)
+    image = open_png(data, name)
+    mode, pixels = image.mode, np.array(image)
     if mode == "P":
-        return _from_indices(pixels, np.array(picture.getpalette(), np.uint8).reshape(-1, 3), name)
+        return _from_indices(pixels, np.array(image.getpalette(), np.uint8).reshape(-1, 3), name)
     if mode == "L":
         return _checked(pixels, name)
     if mode == "RGBA" and (pixels[..., 3] == 255).all():
@@ -100,7 +100,7 @@ def decode_labels(data: bytes, name: str) -> np.ndarray:
     )
 
 
-def open_png(data: bytes, name: str) -> Picture:
+def open_png(data: bytes, name: str) -> PIL.Image.Image:
     """Open a PNG file and read all of it; ``name`` is for messages.
 
     Raises:
@@ -109,15 +109,15 @@ def open_png(data: bytes, name: str) -> Picture:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        picture = Image.open(io.BytesIO(data), formats=("PNG",))
-        picture.load()
+        image = Image.open(io.BytesIO(data), formats=("PNG",))
+        image.load()
     except Image.DecompressionBombError:  # a file of a few kilobytes can claim to be larger than any memory
-        raise ValueError(f"{name}: too many pixels for a label picture") from None
+        raise ValueError(f"{name}: too many pixels for a label image") from None
     except UnidentifiedImageError:
         raise ValueError(f"{name}: not a PNG file; labels are read from PNG files only") from None
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for damaged files
         raise ValueError(f"{name}: a damaged PNG file ({error})") from None
-    return picture
+    return image
 
 
 def encode_labels(labels: np.ndarray) -> bytes:
@@ -127,10 +127,10 @@ def encode_labels(labels: np.ndarray) -> bytes:
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "ui" or not labels.size:
         raise ValueError(f"labels must be whole numbers (H, W), not {labels.dtype} {labels.shape}")
-    picture = Image.fromarray(_checked(labels, "labels"))
-    picture.putpalette(COLOURS.tobytes())
+    image = Image.fromarray(_checked(labels, "labels"))
+    image.putpalette(COLOURS.tobytes())
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    image.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 

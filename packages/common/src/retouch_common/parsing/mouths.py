@@ -36,14 +36,14 @@ def open_mouth(planes: np.ndarray, unit: float, generator: np.random.Generator) 
     fall = down * np.clip(1 - (lower - down - 0.2 * unit) / (0.9 * unit), 0, 1)
     source = np.where(higher > up, y + rise, np.where(lower > down, y - fall, line))
     inside = (higher <= up) & (lower <= down) & (up + down > 0.7)
-    picture = _sampled(planes[:, left:right], source)
+    image = _sampled(planes[:, left:right], source)
     content = _content(line - up, line + down, y, generator)
     soft = gaussian_blur(inside.astype(np.float32), 0.008 * unit)[..., None]
     light = float(planes[top:bottom, left:right, :3].mean()) / 150  # teeth are lit as the face is
-    picture += soft * (np.clip(content * light, 0, 255) - picture)
+    image += soft * (np.clip(content * light, 0, 255) - image)
     result = np.array(planes)
     part = result[top:bottom, left:right]
-    part[..., :3] = np.rint(picture.clip(0, 255))
+    part[..., :3] = np.rint(image.clip(0, 255))
     rows = np.clip(np.floor(source + 0.5).astype(np.int64), 0, len(planes) - 1)
     part[..., 3] = np.where(inside, INSIDE, labels[rows, np.arange(left, right)[None]])
     return result

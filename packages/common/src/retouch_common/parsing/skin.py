@@ -77,8 +77,8 @@ class SkinSegmenter:
                 shares of S; by default where the parser sees them, or where aligned faces have them.
 
         Returns:
-            (size, size) float32 in [0, 1]: 1 on skin, exactly 0 on eyes, brows, lips, nostrils, hair, beards, glasses,
-            clothes, background and other people, smooth in between.
+            (size, size) float32 in [0, 1]: 1 on skin, exactly 0 on eyes, brows, lips, nostrils, hair, beards, rims of
+            glasses, clothes, background and other people, smooth in between.
         """
         if face.ndim != 3 or face.shape[0] != face.shape[1]:
             raise ValueError(f"a face is a square image (S, S, 3), not {face.shape}")
@@ -100,9 +100,9 @@ class SkinSegmenter:
         The rows of the source are read once, from top to bottom.
         """
         square = portrait_square(face, source.height, source.width)
-        ((_, picture),) = read_aligned(source, [square], self.size)
+        ((_, crop),) = read_aligned(source, [square], self.size)
         place = (np.arange(self.size) + 0.5) / self.size
-        return AlignedMask(square, self(picture, square.landmarks) * square.weights(place[None], place[:, None]))
+        return AlignedMask(square, self(crop, square.landmarks) * square.weights(place[None], place[:, None]))
 
 
 class _Frame:

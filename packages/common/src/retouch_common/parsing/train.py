@@ -49,7 +49,7 @@ class ParsingTask(Task):
         )  # fmt: skip
         self.validation = open_data(self.spec, size=size, split="dev", teacher=cfg.teacher)
         self.hard = open_data(self.spec, size=size, split="dev", seed=1, augmentation="strong", teacher=cfg.teacher)
-        self.meshed = [picture for picture, _ in find_pairs(self.spec, "dev") if mesh_of(picture) is not None]
+        self.meshed = [photo for photo, _ in find_pairs(self.spec, "dev") if mesh_of(photo) is not None]
         model = ParsingUNet(self.config.model)
         initial_weights(model, cfg)
         self.model = self.add_network("model", model.train())
