@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from retouch_common.faces.alignment import PORTRAIT_EYES, PORTRAIT_TEMPLATE, FaceSquare, align, fit_portrait
+from retouch_common.faces.alignment import PORTRAIT_EYES, PORTRAIT_TEMPLATE, align, fit_portrait
 from retouch_common.faces.boxes import nms
 from retouch_common.faces.face import Face
 from retouch_common.parsing.labels import CLASSES
@@ -64,7 +64,7 @@ def find_landmarks(likely: np.ndarray) -> np.ndarray | None:
     ``likely`` is (11, S, S) from :meth:`FaceParser.probabilities`. Returns None if a part is missing or misplaced.
     """
     parts = _parts(likely)
-    return None if parts is None else np.concatenate([parts.eyes, parts.nose, parts.corners])
+    return None if parts is None else parts[0]
 
 
 @torch.inference_mode()
@@ -151,33 +151,27 @@ def _checked(image: np.ndarray, parser: FaceParser, candidate: _Candidate) -> Fa
             likely = parser.probabilities(align(image, square, parser.size))
         except ValueError:  # one point, or outside the photo
             return None
-        found = _parts(likely)
-        if found is None:
+        parts = _parts(likely)
+        if parts is None:
             return None
-        parts = found
-        eyes, mouth = (_to_photo(square, points) for points in (parts.eyes, parts.mouth))
-    points = np.concatenate([eyes, _to_photo(square, parts.nose), _to_photo(square, parts.corners)])
+        landmarks, middle, score = parts
+        shares = np.vstack([landmarks, middle])
+        points = np.stack(square.to_photo(shares[:, 0], shares[:, 1]), axis=1)
+        eyes, mouth = points[:2], points[5]
     unit = float(np.hypot(*(eyes[1] - eyes[0])))
     across = (eyes[1] - eyes[0]) / unit
     centre = eyes.mean(axis=0) + _DROP * unit * np.array([-across[1], across[0]])
     width, height = (side * unit for side in _BOX)
     box = (float(centre[0] - width / 2), float(centre[1] - height / 2), width, height)
-    return Face(box, parts.score, points.astype(np.float32))
+    return Face(box, score, points[:5].astype(np.float32))
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """Parts of an aligned face, in shares of its square: (n, 2) x, y each, and a score from 0 to 1."""
+def _parts(likely: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Locate the parts in (11, S, S) probabilities; None if one is missing or not where a face has it.
 
-    score: float
-    eyes: np.ndarray
-    nose: np.ndarray
-    mouth: np.ndarray
-    corners: np.ndarray
-
-
-def _parts(likely: np.ndarray) -> _Parts | None:
-    """Locate the parts in (11, S, S) probabilities; None if one is missing or not where a face has it."""
+    Returns:
+        The five landmarks (5, 2) and the middle of the mouth (2,), x, y as shares of the square, and a score in [0, 1].
+    """
     size = likely.shape[1]
     best = likely.argmax(axis=0)
     found, scores = {}, []
@@ -193,23 +187,18 @@ def _parts(likely: np.ndarray) -> _Parts | None:
             return None
         found[name] = points
     eyes = np.stack([_middle(found["eye_left"]), _middle(found["eye_right"])])
-    mouth = _middle(found["mouth"])[None]
-    away = float(np.abs(np.concatenate([eyes, mouth]) - PORTRAIT_TEMPLATE).max())
+    mouth = _middle(found["mouth"])
+    away = float(np.abs(np.vstack([eyes, mouth]) - PORTRAIT_TEMPLATE).max())
     unit = (np.arange(size) + 0.5) / size
     oval = ((unit[None] - 0.5) / 0.17) ** 2 + ((unit[:, None] - 0.54) / 0.22) ** 2 < 1
     covered = float(((best > 0) & (best < CLASSES.index("hair")))[oval].mean())
     if away > 0.12 or not covered:
         return None
     x, nose = found["mouth"][:, 0], found["nose"]
-    return _Parts(
-        score=float(np.prod([*scores, covered]) ** (1 / (len(scores) + 1))),
-        eyes=eyes,
-        nose=np.array([[nose[:, 0].mean(), np.quantile(nose[:, 1], 0.8)]]),
-        mouth=mouth,
-        corners=np.stack(
-            [found["mouth"][x <= np.quantile(x, 0.01)].mean(0), found["mouth"][x >= np.quantile(x, 0.99)].mean(0)]
-        ),
-    )
+    tip = nose[:, 0].mean(), np.quantile(nose[:, 1], 0.8)
+    corners = [found["mouth"][edge].mean(0) for edge in (x <= np.quantile(x, 0.01), x >= np.quantile(x, 0.99))]
+    score = float(np.prod([*scores, covered]) ** (1 / (len(scores) + 1)))
+    return np.vstack([eyes, tip, *corners]), mouth, score
 
 
 def _without_outliers(points: np.ndarray, reach: tuple[float, float]) -> np.ndarray:
@@ -218,10 +207,6 @@ def _without_outliers(points: np.ndarray, reach: tuple[float, float]) -> np.ndar
 
 def _middle(points: np.ndarray) -> np.ndarray:
     return np.quantile(points, (0.03, 0.97), axis=0).mean(axis=0)
-
-
-def _to_photo(square: FaceSquare, points: np.ndarray) -> np.ndarray:
-    return np.stack(square.to_photo(points[:, 0], points[:, 1]), axis=1)
 
 
 def _holds(face: Face, middle: np.ndarray, unit: float) -> bool:
