@@ -48,14 +48,14 @@ def skin_maps(image: np.ndarray, geometry: FaceGeometry) -> SkinMaps:
     lab = rgb_to_lab(image)
     smooth = gaussian_blur(lab, 0.02 * unit)
     certain = geometry.seeds > 0.5
-    empty = np.zeros(image.shape[:2], dtype=np.float32)
+    nothing = SkinMaps(*[np.zeros(image.shape[:2], dtype=np.float32)] * 5)
     if certain.sum() < 50:
-        return SkinMaps(empty, empty, empty, empty, empty)
+        return nothing
     centre, spread = _skin_colour(smooth[certain])
     if not _has_skin_colour(centre, lab):
-        return SkinMaps(empty, empty, empty, empty, empty)
+        return nothing
     inside = gaussian_blur(dilate(geometry.allowed, -0.3 * unit), 0.08 * unit)
-    distance, ratio = _colour_distance(smooth, centre, spread, inside)
+    distance, ratio = colour_distance(smooth, centre, spread, inside)
     lit = smoothstep(ratio, 0.33, 0.48)
 
     detail = np.abs(lab[..., 0] - gaussian_blur(lab[..., 0], 0.03 * unit))
@@ -149,8 +149,8 @@ def long_lines(lightness: np.ndarray, skin_lightness: float, where: np.ndarray, 
     return np.isin(labels, 1 + np.flatnonzero(np.array(extents) > 0.3 * unit)).astype(np.float32)
 
 
-def _skin_colour(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centre (3,) of certain skin in Lab, without outliers, and the spread (2,) of its a and b."""
+def _skin_colour(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the centre (3,) of certain skin in Lab, without outliers, and the mean spread of its a and b."""
     centre = np.median(values, axis=0)
     for _ in range(3):
         distance = np.abs(values - centre) / np.array([14.0, 6.0, 6.0], dtype=np.float32)
@@ -159,7 +159,7 @@ def _skin_colour(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             break
         centre = kept.mean(0)
     spread = 1.48 * np.median(np.abs(values - centre), axis=0)[1:]
-    return centre, np.clip(spread, 2.5, 5.0)
+    return centre, float(np.clip(spread, 2.5, 5.0).mean())
 
 
 def _has_skin_colour(centre: np.ndarray, lab: np.ndarray) -> bool:
@@ -170,25 +170,24 @@ def _has_skin_colour(centre: np.ndarray, lab: np.ndarray) -> bool:
     return chroma > 4.0 and -0.6 < float(np.arctan2(centre[2], centre[1])) < 1.65
 
 
-def _colour_distance(
-    lab: np.ndarray, centre: np.ndarray, spread: np.ndarray, inside: np.ndarray
+def colour_distance(
+    lab: np.ndarray, centre: np.ndarray, spread: float, inside: np.ndarray | float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the distance from the skin colour, in spreads, and the lightness relative to the skin's.
 
     Darker skin and highlights are less colourful: along the direction of the skin's colour a whole range is usual,
-    across it (another hue) only the spread. Highlights count only well `inside` the face.
+    across it (another hue) only the spread. Highlights count only well `inside` the face, and nowhere by default.
     """
     chroma = max(float(np.hypot(*centre[1:])), 3.0)
     axis = centre[1:] / chroma
     ratio = lab[..., 0] / max(float(centre[0]), 1.0)
     along = lab[..., 1:] @ axis
     across = lab[..., 1] * axis[1] - lab[..., 2] * axis[0]
-    width = float(spread.mean())
     highlight = smoothstep(ratio, 1.1, 1.35) * inside
     low = chroma * np.clip(ratio, 0.4, 1.0) * (0.75 - 0.5 * highlight)
-    high = chroma * 1.35 + width
+    high = chroma * 1.35 + spread
     outside = np.maximum(np.maximum(low - along, along - high), 0.0)
-    return np.hypot(outside, across) / width, ratio
+    return np.hypot(outside, across) / spread, ratio
 
 
 def plain_background(image: np.ndarray, geometry: FaceGeometry) -> np.ndarray:

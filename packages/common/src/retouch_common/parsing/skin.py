@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from retouch_common.faces.alignment import TEMPLATE, portrait_square, read_aligned
 from retouch_common.faces.face import Face
 from retouch_common.faces.pasting import AlignedMask
-from retouch_common.faces.skin import long_lines
+from retouch_common.faces.skin import colour_distance, long_lines
 from retouch_common.parsing.finder import find_landmarks
 from retouch_common.parsing.labels import CLASSES
 from retouch_common.parsing.parser import FaceParser
@@ -217,13 +217,7 @@ class _Tone:
         smooth = gaussian_blur(lab, 0.02 * frame.unit)
         centre = np.median(smooth[certain], axis=0)
         spread = np.clip(1.5 * np.median(np.abs(smooth[certain] - centre), axis=0)[1:].mean(), 2.5, 5.0)
-        chroma = max(float(np.hypot(*centre[1:])), 3.0)
-        axis = centre[1:] / chroma
-        along, across = smooth[..., 1:] @ axis, smooth[..., 1] * axis[1] - smooth[..., 2] * axis[0]
-        self.shade = smooth[..., 0] / max(float(centre[0]), 1.0)
-        least = 0.75 * chroma * np.clip(self.shade, 0.4, 1.0)  # shadows are less colourful in proportion
-        outside = np.maximum(np.maximum(least - along, along - 1.35 * chroma - spread), 0.0)
-        self.distance = np.hypot(outside, across) / spread
+        self.distance, self.shade = colour_distance(smooth, centre, float(spread))
         # Within the bare face only: its outline is not roughness.
         inside = bare.astype(np.float32)
         mean = gaussian_blur(lab[..., 0] * inside, 0.015 * frame.unit)
