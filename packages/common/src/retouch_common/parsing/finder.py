@@ -195,7 +195,7 @@ def _parts(likely: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
     if away > 0.12 or not covered:
         return None
     x, nose = found["mouth"][:, 0], found["nose"]
-    tip = nose[:, 0].mean(), np.quantile(nose[:, 1], 0.8)
+    tip = np.array([nose[:, 0].mean(), np.quantile(nose[:, 1], 0.8)])
     corners = [found["mouth"][edge].mean(0) for edge in (x <= np.quantile(x, 0.01), x >= np.quantile(x, 0.99))]
     score = float(np.prod([*scores, covered]) ** (1 / (len(scores) + 1)))
     return np.vstack([eyes, tip, *corners]), mouth, score

@@ -110,18 +110,18 @@ def _locate(levels: np.ndarray, landmarks: Template | np.ndarray | None) -> tupl
     from retouch_common.faces.detection import detect_faces
 
     if isinstance(landmarks, np.ndarray):
-        return mesh_unit(landmarks), lambda scale, *size: geometry_from_mesh((landmarks + 0.5) * scale - 0.5, *size)
+        return mesh_unit(landmarks), lambda scale, h, w: geometry_from_mesh((landmarks + 0.5) * scale - 0.5, h, w)
     if landmarks:
-        return landmarks.pupil_distance, lambda scale, *size: geometry_from_template(landmarks.scaled(scale), *size)
+        return landmarks.pupil_distance, lambda scale, h, w: geometry_from_template(landmarks.scaled(scale), h, w)
     faces = detect_faces(levels)
     if not faces:
         return None
     face = max(faces, key=lambda f: f.box[2] * f.box[3])
     points = np.asarray(face.landmarks, dtype=np.float32)
 
-    def detected(scale: float, *size: int) -> FaceGeometry:
+    def detected(scale: float, h: int, w: int) -> FaceGeometry:
         x, y, width, height = (float(v) * scale for v in face.box)
-        return geometry_from_landmarks((points + 0.5) * scale - 0.5, (x, y, width, height), *size)
+        return geometry_from_landmarks((points + 0.5) * scale - 0.5, (x, y, width, height), h, w)
 
     return float(np.hypot(*(points[1] - points[0]))), detected
 
