@@ -36,8 +36,8 @@ DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextlib.contextmanager
-def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary file of the same suffix beside an output, and rename it to the output on success.
+def atomic_output(path: str | os.PathLike[str], *, suffix: str | None = None) -> Iterator[Path]:
+    """Yield a temporary file beside an output, by default of its suffix, and rename it to the output on success.
 
     The output is complete or unchanged, whatever happens, a power failure included; its permissions are kept. Temporary
     files in its folder that killed processes left are deleted.
@@ -49,7 +49,9 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
     if path.is_dir():
         raise IsADirectoryError(f"{path}: cannot be written: is a folder")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(
+            prefix=_TEMPORARY, suffix=path.suffix if suffix is None else suffix, dir=path.parent
+        )
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise type(error)(f"{path}: cannot be written: {reason}") from error
@@ -75,7 +77,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    with atomic_output(path) as temporary:
+    with atomic_output(path, suffix=".partial") as temporary:  # no reader of a folder takes it for an image
         temporary.write_bytes(data)
 
 
