@@ -119,6 +119,7 @@ const openPhoto = oneByOne(async (file, aligned = false) => {
 
 // Show a photo as it was left. The server may have closed it, and with it a network that was adapted to the face.
 async function reopen(file, aligned, kept) {
+  if (kept.sources) sources.kept = kept.sources; // first, so that the face is rendered once
   try {
     await show(kept.photo, kept.mask);
   } catch (error) {
@@ -127,7 +128,6 @@ async function reopen(file, aligned, kept) {
     const { face } = kept.photo;
     await show(face ? await api.openFace(photo.id, face) : photo, kept.mask);
   }
-  if (kept.sources) sources.kept = kept.sources;
   store.set({ sources: sources.kept, unsaved: kept.unsaved });
 }
 
