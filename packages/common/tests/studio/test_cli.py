@@ -240,6 +240,8 @@ def test_connections_are_limited():
 
 
 def test_an_unknown_tool_is_refused_by_name(monkeypatch, factory):
-    monkeypatch.setattr(tools, "installed_factories", lambda: {"echo": factory})
-    result = run(*QUIET, "--tool", "paint")
-    assert result.exit_code == 2 and "--tool paint: is not installed; there are echo" in result.output
+    """Also one without the packages that it needs, as Retouch has without a network."""
+    monkeypatch.setattr(tools, "installed_factories", lambda: {"echo": factory, "retouch": lambda context: None})
+    for name in ("paint", "retouch"):
+        result = run(*QUIET, "--tool", name)
+        assert result.exit_code == 1 and f"--tool {name}: is not installed; there are echo" in result.output

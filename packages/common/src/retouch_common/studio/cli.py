@@ -67,10 +67,7 @@ def studio(photo: Path | None, port: int, device: str, no_browser: bool, tool: s
     require_extra("retouch-common[studio]")
     from retouch_common.studio.tools import installed_factories
 
-    factories = installed_factories()
-    if tool is not None and tool not in factories:
-        raise click.UsageError(f"--tool {tool}: is not installed; there are {', '.join(sorted(factories))}")
-    run_studio(photo, factories, first=tool, port=port, device=device, browser=not no_browser)
+    run_studio(photo, installed_factories(), first=tool, port=port, device=device, browser=not no_browser)
 
 
 def require_extra(requirement: str) -> None:
@@ -109,7 +106,7 @@ def run_studio(
 
     Raises:
         OSError: If ``photo`` cannot be opened.
-        ValueError: If it is not a photo, the port cannot be used, or there is no tool.
+        ValueError: If it is not a photo, the port cannot be used, or there is no tool, or none of the name ``first``.
     """
     signal.signal(signal.SIGTERM, _exit_on_signal)  # so that uploads are removed
     with bind_port(port) as listener, ScratchDirectory("retouch-studio-") as folder:
@@ -160,10 +157,13 @@ def _create_app(
         start = StoredFile(photo.absolute(), displayed(photo), owned=False)
     context = ToolContext(folder=folder, device=device)
     tools = create_tools(factories, context)
-    for tool in tools:
-        if tool.prepare is not None and tool.name == (first or tools[0].name):
-            threading.Thread(target=tool.prepare, name=PREPARATION, daemon=True).start()
-    return create_app(tools, context, token, one_time_token=one_time_token, first=first, start=start)
+    names = [tool.name for tool in tools]
+    if first is not None and first not in names:
+        raise ValueError(f"--tool {first}: is not installed; there are {', '.join(names)}")
+    tool = tools[0 if first is None else names.index(first)]
+    if tool.prepare is not None:
+        threading.Thread(target=tool.prepare, name=PREPARATION, daemon=True).start()
+    return create_app(tools, context, token, one_time_token=one_time_token, first=tool.name, start=start)
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> int | None:
