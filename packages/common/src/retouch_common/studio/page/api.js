@@ -29,6 +29,9 @@ export async function fetchOk(path, options = {}) {
 export const post = (path, body, type = "application/octet-stream") =>
   fetchOk(path, { method: "POST", body, headers: { "Content-Type": type } });
 
+// The content of a response that is yet to come.
+export const json = async (response) => (await response).json();
+
 export const postJson = (path, content) => post(path, JSON.stringify(content), "application/json");
 
 // The file of a response and its name.
@@ -37,14 +40,14 @@ export async function readDownload(response, defaultName) {
   return { blob: await response.blob(), name: name ? decodeURIComponent(name) : defaultName };
 }
 
-export const fetchAbout = async () => (await fetchOk("api/about")).json();
+export const fetchAbout = () => json(fetchOk("api/about"));
 
 // Open a photo: a File, or the id of a file that is open in another tool. params: further query parameters.
 export async function openPhoto(file, limit, params = {}) {
-  if (typeof file === "string") return (await post(`api/photos?${new URLSearchParams({ file, ...params })}`)).json();
+  if (typeof file === "string") return json(post(`api/photos?${new URLSearchParams({ file, ...params })}`));
   if (file.size > limit) {
     const size = Math.round(file.size / 1e6);
     throw new RequestError(`${file.name}: has ${size} MB; the studio opens photos up to ${Math.round(limit / 1e6)} MB.`);
   }
-  return (await post(`api/photos?${new URLSearchParams({ name: file.name, ...params })}`, file)).json();
+  return json(post(`api/photos?${new URLSearchParams({ name: file.name, ...params })}`, file));
 }

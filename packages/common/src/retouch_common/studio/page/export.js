@@ -1,8 +1,9 @@
 // The panel of export options, and downloads.
 
+import { showSlider } from "./controls.js";
+import { byId } from "./dom.js";
 import { download } from "./files.js";
-import { showSlider } from "./range.js";
-import { attempt, byId, withBusy } from "./shell.js";
+import { attempt, withBusy } from "./shell.js";
 
 export const EXPORT_DEFAULTS = {
   format: "", // that of the photo

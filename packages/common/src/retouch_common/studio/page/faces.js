@@ -1,21 +1,25 @@
 // The choice of one of a photo's faces.
 
-// Radio buttons, hidden if there is one face. container: fieldset with a div; chosen: index; onChoose(index). Elements are reused, so that the focus stays.
+import { create, resizeList } from "./dom.js";
+
+// Radio buttons, hidden if there is one face. container: fieldset with a div; chosen: index; onChoose(index)
 export function showFaceChoice(container, count, chosen, onChoose) {
   const list = container.querySelector("div");
-  while (list.children.length > count) list.lastElementChild.remove();
-  while (list.children.length < count) {
-    const label = document.createElement("label");
-    const number = Object.assign(document.createElement("span"), { textContent: String(list.children.length + 1) });
-    label.append(Object.assign(document.createElement("input"), { type: "radio", name: "face" }), number);
-    list.append(label);
-  }
+  resizeList(list, count, (index) =>
+    create("label", {}, create("input", { type: "radio", name: "face" }), create("span", { textContent: index + 1 })));
   [...list.children].forEach(({ firstElementChild: input }, index) => {
     Object.assign(input, { checked: index === chosen, onchange: () => onChoose(index) });
     input.setAttribute("aria-label", `Face ${index + 1} of ${count}`);
   });
   container.hidden = count < 2;
 }
+
+// A button over the photo that names a face. onClick(index)
+export const createChip = (index, onClick) =>
+  create("button", {
+    type: "button", className: "face-chip", textContent: `Face ${index + 1}`,
+    onpointerdown: (event) => event.stopPropagation(), onclick: () => onClick(index),
+  });
 
 // Outlines over the photo, with a button each that chooses the face.
 export class FaceFrames {
@@ -27,10 +31,8 @@ export class FaceFrames {
 
   show(faces, chosen) {
     this.faces = faces;
-    const { children } = this.container;
-    while (children.length > faces.length) this.container.lastElementChild.remove();
-    while (children.length < faces.length) this.container.append(this.#frame(children.length));
-    [...children].forEach((frame, index) => {
+    resizeList(this.container, faces.length, (index) => this.#frame(index));
+    [...this.container.children].forEach((frame, index) => {
       frame.classList.toggle("off", index !== chosen);
       frame.firstElementChild.setAttribute("aria-pressed", index === chosen);
     });
@@ -47,13 +49,8 @@ export class FaceFrames {
   }
 
   #frame(index) {
-    const frame = Object.assign(document.createElement("div"), { className: "face-frame" });
-    const chip = Object.assign(document.createElement("button"), {
-      type: "button", className: "face-chip", textContent: `Face ${index + 1}`, title: "Show what was found in this face",
-    });
-    chip.addEventListener("pointerdown", (event) => event.stopPropagation());
-    chip.addEventListener("click", () => this.onChoose(index));
-    frame.append(chip);
-    return frame;
+    const chip = createChip(index, this.onChoose);
+    chip.title = "Show what was found in this face";
+    return create("div", { className: "face-frame" }, chip);
   }
 }

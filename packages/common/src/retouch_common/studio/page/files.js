@@ -1,5 +1,7 @@
 // Opening and saving files.
 
+import { create } from "./dom.js";
+
 // Open the file dialog; null when it is cancelled.
 export function chooseFile(input) {
   return new Promise((resolve) => {
@@ -12,8 +14,7 @@ export function chooseFile(input) {
 
 export function download(blob, name) {
   const url = URL.createObjectURL(blob);
-  const link = Object.assign(document.createElement("a"), { href: url, download: name });
-  link.click();
+  create("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 

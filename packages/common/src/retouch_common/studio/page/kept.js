@@ -1,5 +1,7 @@
 // What was done to a photo, kept in this tab of the browser until the tool is opened again with the photo.
 
+import { byId } from "./dom.js";
+
 const keyOf = (photo) => `${document.body.dataset.tool} ${photo.file}`;
 
 // Keep values of the store for its photo whenever one changes. Tabs of other tools then open without a warning.
@@ -16,7 +18,7 @@ export function keepForPhoto(store, names) {
       kept = false;
     }
   });
-  document.getElementById("tabs").addEventListener("click", (event) => {
+  byId("tabs").addEventListener("click", (event) => {
     const here = !(event.ctrlKey || event.metaKey || event.shiftKey);
     if (kept && here && event.target.closest("a")) store.set({ leaving: true });
   });

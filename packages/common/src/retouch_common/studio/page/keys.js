@@ -5,30 +5,27 @@
 //   command, plain: names of actions by key, with Ctrl and without a modifier
 //   held: names of actions that are called with true when the key is pressed, and with false when it is released
 
+import { byId, create } from "./dom.js";
+
 const COMMAND = { z: "undo", "shift+z": "redo", y: "redo", o: "open", s: "export" };
 const PLAIN = { "?": "help" };
 const WITHOUT_PHOTO = ["open", "help"];
 
-export function buildHelp({ help, note = "" }) {
-  const container = document.getElementById("help-keys");
+export function buildHelp({ help, note }) {
   for (const [title, rows] of help) {
-    const list = document.createElement("dl");
-    for (const [key, description] of rows) {
-      const term = document.createElement("dt");
-      term.append(Object.assign(document.createElement("kbd"), { textContent: key }));
-      list.append(term, Object.assign(document.createElement("dd"), { textContent: description }));
-    }
-    const section = document.createElement("section");
-    section.append(Object.assign(document.createElement("h3"), { textContent: title }), list);
-    container.append(section);
+    const terms = rows.flatMap(([key, description]) => [
+      create("dt", {}, create("kbd", { textContent: key })),
+      create("dd", { textContent: description }),
+    ]);
+    byId("help-keys").append(create("section", {}, create("h3", { textContent: title }), create("dl", {}, ...terms)));
   }
-  document.getElementById("help-note").textContent = note;
+  byId("help-note").textContent = note;
 }
 
 export function bindKeys(keys, actions, hasPhoto) {
   const commandActions = { ...COMMAND, ...keys.command };
   const plainActions = { ...PLAIN, ...keys.plain };
-  const heldActions = keys.held ?? {};
+  const heldActions = keys.held;
   const takesText = (target) => target.matches?.('select, textarea, input:not([type="radio"]):not([type="range"]):not([type="checkbox"])');
   const takesSpace = (target) => target.matches?.('button, summary, a, input[type="checkbox"], input[type="radio"], [role="checkbox"]');
   const held = new Set();

@@ -1,12 +1,13 @@
 // One-line notices: errors stay until dismissed, other messages disappear.
 
+import { byId } from "./dom.js";
+
 const SECONDS = 5;
 
 export class Notice {
   #timer = 0;
 
   constructor() {
-    const byId = (id) => document.getElementById(id);
     [this.box, this.text, this.button] = [byId("notice"), byId("notice-text"), byId("notice-action")];
     byId("notice-close").addEventListener("click", () => this.clear());
   }

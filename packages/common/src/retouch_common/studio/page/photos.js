@@ -1,8 +1,8 @@
 // Requests that tools for whole photos share. request: {photo: ID, steps, ...}; view: {window, size} of a Viewport
 
-import { fetchOk, postJson, readDownload } from "./api.js";
+import { fetchOk, json, postJson, readDownload } from "./api.js";
 
-export const fetchState = async (request) => (await postJson("api/state", request)).json();
+export const fetchState = (request) => json(postJson("api/state", request));
 
 export async function fetchBefore(photo, { window: [x, y, w, h], size: [width, height] }) {
   return (await fetchOk(`api/photos/${photo}/before?${new URLSearchParams({ x, y, w, h, width, height })}`)).blob();

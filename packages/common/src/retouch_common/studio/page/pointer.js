@@ -23,6 +23,7 @@ export class Pointer {
   //   onHover(point or null), onToolChange(): Space was pressed or released
   constructor(stage, viewport, store, panTool, callbacks = {}) {
     Object.assign(this, { stage, viewport, store, panTool, callbacks });
+    store.subscribe(["tool"], () => (stage.dataset.tool = this.tool));
     stage.addEventListener("pointerdown", (event) => this.#down(event));
     stage.addEventListener("pointermove", (event) => this.#move(event));
     for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.#up(event));

@@ -1,11 +1,11 @@
 // The shell around every tool: header, notices, busy indicator, tabs.
 
 import { RequestError, fetchAbout } from "./api.js";
+import { byId } from "./dom.js";
 import { acceptDrops, chooseFile } from "./files.js";
 import { bindKeys, buildHelp } from "./keys.js";
 import { Notice } from "./notice.js";
 
-export const byId = (id) => document.getElementById(id);
 export const notice = new Notice();
 
 // Show a RequestError, with an action [label, handler] if given; other errors are bugs and thrown again.

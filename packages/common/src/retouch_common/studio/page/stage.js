@@ -1,10 +1,11 @@
 // The stage of tools for whole photos: the photo before and after, with a divider, rendered live.
 
 import { Compare } from "./compare.js";
+import { byId } from "./dom.js";
 import { Layer } from "./images.js";
 import { LiveRender, formatTime } from "./live.js";
 import { fetchAfter, fetchBefore, fetchState } from "./photos.js";
-import { byId, reportError } from "./shell.js";
+import { reportError } from "./shell.js";
 import { Viewport } from "./viewport.js";
 
 export class PhotoStage {
@@ -13,7 +14,7 @@ export class PhotoStage {
   #layers = { after: new Layer(byId("after-layer")), before: new Layer(byId("before-layer")) };
 
   // currentRequest(): of the steps in the store, or null; onView(): called when the view has changed
-  constructor(store, currentRequest, onView = () => {}) {
+  constructor(store, currentRequest, onView) {
     Object.assign(this, { store, element: byId("stage") });
     this.viewport = new Viewport(this.element, document.querySelectorAll(".world"), () => {
       byId("zoom").value = `${Math.round(100 * this.viewport.scale * (window.devicePixelRatio || 1))} %`;
@@ -55,14 +56,7 @@ export class PhotoStage {
 
   // Actions of the buttons and keys.
   get actions() {
-    const { viewport } = this;
-    return {
-      zoomIn: () => viewport.zoom(1.25),
-      zoomOut: () => viewport.zoom(0.8),
-      fit: () => viewport.fit(),
-      actualSize: () => viewport.actualSize(),
-      hold: (held) => this.#hold(held),
-    };
+    return { ...this.viewport.actions, hold: (held) => this.#hold(held) };
   }
 
   // Render soon: the steps have changed.

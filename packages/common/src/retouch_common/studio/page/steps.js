@@ -1,7 +1,7 @@
 // The list of steps, with undo and redo.
 
-import { bindSlider } from "./range.js";
-import { byId } from "./shell.js";
+import { bindSlider } from "./controls.js";
+import { byId, create } from "./dom.js";
 
 // Time as ISO 8601, UTC, in seconds.
 export const timestamp = () => new Date().toISOString().replace(/\.\d+Z$/, "+00:00");
@@ -49,13 +49,9 @@ export function bindStepList(store, steps, titleOf) {
     const rows = [["As found", 0], ...[...done, ...undone].map((step, index) => [titleOf(step), index + 1])];
     list.replaceChildren(
       ...rows.map(([title, count]) => {
-        const row = document.createElement("li");
-        row.classList.toggle("undone", count > done.length);
-        const button = Object.assign(document.createElement("button"), { type: "button", textContent: title });
+        const button = create("button", { type: "button", textContent: title, onclick: () => steps.goTo(count) });
         if (count === done.length) button.setAttribute("aria-current", "step");
-        button.addEventListener("click", () => steps.goTo(count));
-        row.append(button);
-        return row;
+        return create("li", { className: count > done.length ? "undone" : "" }, button);
       }),
     );
     list.querySelectorAll("button")[focused]?.focus();

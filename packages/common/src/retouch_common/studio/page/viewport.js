@@ -21,6 +21,16 @@ export class Viewport {
     this.fit();
   }
 
+  // Actions of buttons and keys.
+  get actions() {
+    return {
+      zoomIn: () => this.zoom(1.25),
+      zoomOut: () => this.zoom(0.8),
+      fit: () => this.fit(),
+      actualSize: () => this.zoom(1 / (window.devicePixelRatio || 1) / this.scale), // pixel by pixel
+    };
+  }
+
   get fitScale() {
     const { clientWidth, clientHeight } = this.stage;
     return Math.max(1e-3, Math.min((clientWidth - 2 * this.margin) / this.width, (clientHeight - 2 * this.margin) / this.height));
@@ -53,11 +63,6 @@ export class Viewport {
     this.y = clientHeight / 2 - (y + h / 2) * this.scale;
     this.fitted = false;
     this.#update();
-  }
-
-  // Show a pixel of the photo as a pixel of the screen.
-  actualSize() {
-    this.zoom(1 / (window.devicePixelRatio || 1) / this.scale);
   }
 
   pan(dx, dy) {

@@ -1,21 +1,17 @@
 // Requests of the Edit tool.
 
-import { RequestError, fetchOk, post, postJson, readDownload } from "../shell/api.js";
+import { RequestError, fetchOk, json, post, postJson, readDownload } from "../shell/api.js";
+
+const bytes = async (response) => new Uint8Array(await (await response).arrayBuffer());
 
 export const faceUrl = (id) => `api/photos/${id}/face.png`;
 
-export async function photoLabels(id) {
-  return new Uint8Array(await (await fetchOk(`api/photos/${id}/labels`)).arrayBuffer());
-}
+export const photoLabels = (id) => bytes(fetchOk(`api/photos/${id}/labels`));
 
 // Open another face of a photo.
-export async function openFace(id, index) {
-  return (await post(`api/photos/${id}/faces/${index}`)).json();
-}
+export const openFace = (id, index) => json(post(`api/photos/${id}/faces/${index}`));
 
-export async function reencode(id, labels) {
-  return (await post(`api/photos/${id}/labels`, labels)).json();
-}
+export const reencode = (id, labels) => json(post(`api/photos/${id}/labels`, labels));
 
 // Adapt the network to a photo's face; onProgress(fraction) is called after every step. Aborting the signal cancels.
 export async function adapt(id, steps, signal, onProgress) {
@@ -37,21 +33,12 @@ export async function adapt(id, steps, signal, onProgress) {
   }
 }
 
-export async function decodeLabels(file) {
-  const query = new URLSearchParams({ name: file.name });
-  return new Uint8Array(await (await post(`api/labels/decode?${query}`, file)).arrayBuffer());
-}
+export const decodeLabels = (file) => bytes(post(`api/labels/decode?${new URLSearchParams({ name: file.name })}`, file));
 
-export async function encodeLabels(labels) {
-  return (await post("api/labels/encode", labels)).blob();
-}
+export const encodeLabels = async (labels) => (await post("api/labels/encode", labels)).blob();
 
-export async function render(edit) {
-  return (await postJson("api/render", edit)).json();
-}
+export const render = (edit) => json(postJson("api/render", edit));
 
 // kind: "photo", "change" or "face"
-export async function exportResult(kind, edit, options = {}) {
-  const response = await postJson(`api/export/${kind}`, { ...edit, options });
-  return readDownload(response, `edited-${kind}`);
-}
+export const exportResult = async (kind, edit, options = {}) =>
+  readDownload(await postJson(`api/export/${kind}`, { ...edit, options }), `edited-${kind}`);

@@ -3,12 +3,13 @@
 
 import { openPhoto as openFile } from "../shell/api.js";
 import { Compare } from "../shell/compare.js";
+import { byId, create } from "../shell/dom.js";
 import { EXPORT_DEFAULTS, bindExport, exportOptions, save } from "../shell/export.js";
 import { showFaceChoice } from "../shell/faces.js";
 import { chooseFile } from "../shell/files.js";
 import { keepForPhoto, keptForPhoto } from "../shell/kept.js";
 import { LiveRender, formatTime } from "../shell/live.js";
-import { byId, chooseAndOpen, inTurn, loadAbout, notice, reportError, start, withBusy } from "../shell/shell.js";
+import { chooseAndOpen, inTurn, loadAbout, notice, reportError, start, withBusy } from "../shell/shell.js";
 import { Store } from "../shell/store.js";
 import * as api from "./api.js";
 import { History } from "./history.js";
@@ -82,7 +83,7 @@ const live = new LiveRender(api.render, currentEdit, {
 });
 
 function warningRow(line) {
-  const row = document.createElement("li");
+  const row = create("li");
   row.innerHTML = '<svg aria-hidden="true"><use href="#i-warn"/></svg>'; // no user text
   row.append(line[0].toUpperCase() + line.slice(1));
   return row;
@@ -327,9 +328,7 @@ const actions = {
   mask: () => store.set({ maskShown: !store.get("maskShown") }),
   smaller: () => store.set({ size: nextBrushSize(store.get("size"), -1) }),
   larger: () => store.set({ size: nextBrushSize(store.get("size"), 1) }),
-  zoomIn: () => view.zoom(1.25),
-  zoomOut: () => view.zoom(0.8),
-  fit: () => view.fit(),
+  ...view.actions,
   space: (held) => pointer.setSpace(held),
   compare: (held) => compare.hold(held),
 };
@@ -340,9 +339,6 @@ for (const tool of ["brush", "eraser", "fill", "pick", "hand"]) {
   };
 }
 
-document.querySelectorAll('input[name="view"]').forEach((input) => {
-  input.addEventListener("change", () => store.set({ view: input.value }));
-});
 buildTools(store, about);
 bindExport(store, about.formats);
 await start(store, {

@@ -1,7 +1,8 @@
 // The source photo of each component's appearance and its weight. The first row applies to all components.
 
+import { updateTrack } from "../shell/controls.js";
+import { create } from "../shell/dom.js";
 import { faceUrl } from "./api.js";
-import { updateTrack } from "../shell/range.js";
 
 const ROWS = {
   all: { title: "All", view: [128, 132, 236] }, // centre and side of its thumbnail, in 256ths of the face
@@ -94,20 +95,17 @@ export class Sources {
 
   #buildRow(name) {
     const { title } = ROWS[name] ?? { title: name };
-    const element = document.createElement("div");
-    element.className = "slot";
-    element.dataset.component = name;
-    const thumb = Object.assign(document.createElement("button"), { type: "button", className: "thumb" });
-    thumb.title = "Choose a photo, or drop one here";
+    const thumb = create("button", { type: "button", className: "thumb", title: "Choose a photo, or drop one here" });
     thumb.setAttribute("aria-label", `${title}: choose a photo`);
-    const caption = Object.assign(document.createElement("span"), { className: "caption", textContent: title });
-    const select = document.createElement("select");
+    const caption = create("span", { className: "caption", textContent: title });
+    const select = create("select");
     select.setAttribute("aria-label", `${title}: photo`);
-    const range = Object.assign(document.createElement("input"), { type: "range", min: 0, max: 100, step: 1 });
+    const range = create("input", { type: "range", min: 0, max: 100, step: 1 });
     range.setAttribute("aria-label", `${title}: how much of it`);
-    const output = document.createElement("output");
-    const note = Object.assign(document.createElement("span"), { className: "note" });
-    element.append(thumb, caption, select, range, output, note);
+    const output = create("output");
+    const note = create("span", { className: "note" });
+    const element = create("div", { className: "slot" }, thumb, caption, select, range, output, note);
+    element.dataset.component = name;
     thumb.addEventListener("click", () => this.#chooseFor(name));
     select.addEventListener("change", () => {
       if (select.value === OTHER_PHOTO) this.#chooseFor(name);

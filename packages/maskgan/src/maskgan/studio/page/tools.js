@@ -1,6 +1,7 @@
-// The left panel: tools, brush size, classes, opacity.
+// Tools, brush size, classes, opacity; what the result shows.
 
-import { bindSlider } from "../shell/range.js";
+import { bindRadios, bindSlider } from "../shell/controls.js";
+import { byId, create } from "../shell/dom.js";
 
 export const classTitle = (name) => {
   const [part, side] = name.split("_");
@@ -12,26 +13,15 @@ export const classTitle = (name) => {
 const keyOf = (index) => (index < 10 ? String(index) : "H");
 
 export function buildTools(store, about) {
-  const byId = (id) => document.getElementById(id);
+  bindRadios("tool", store);
+  bindRadios("view", store);
 
-  const tools = [...document.querySelectorAll('input[name="tool"]')];
-  tools.forEach((input) => input.addEventListener("change", () => store.set({ tool: input.value })));
-  store.subscribe(["tool"], () => {
-    tools.forEach((input) => (input.checked = input.value === store.get("tool")));
-    byId("stage").dataset.tool = store.get("tool");
-  });
-
-  const palette = byId("palette");
   const classes = about.classes.map((name, index) => {
-    const label = document.createElement("label");
-    const input = Object.assign(document.createElement("input"), { type: "radio", name: "class", value: index });
-    const swatch = document.createElement("i");
+    const input = create("input", { type: "radio", name: "class", value: index, onchange: () => selectClass(store, index) });
+    const swatch = create("i");
     swatch.style.background = `rgb(${about.colours[index].join(" ")})`;
-    const title = Object.assign(document.createElement("span"), { textContent: classTitle(name) });
-    const key = Object.assign(document.createElement("kbd"), { textContent: keyOf(index) });
-    label.append(input, swatch, title, key);
-    palette.append(label);
-    input.addEventListener("change", () => selectClass(store, index));
+    const title = create("span", { textContent: classTitle(name) });
+    byId("palette").append(create("label", {}, input, swatch, title, create("kbd", { textContent: keyOf(index) })));
     return input;
   });
   store.subscribe(["classIndex"], () => (classes[store.get("classIndex")].checked = true));

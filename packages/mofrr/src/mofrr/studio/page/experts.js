@@ -1,6 +1,7 @@
 // A checkbox and a slider for each expert, with the router's probability and the predicted degree.
 
-import { updateTrack } from "../shell/range.js";
+import { updateTrack } from "../shell/controls.js";
+import { create } from "../shell/dom.js";
 import { bindSliderSteps } from "../shell/steps.js";
 
 const DEGREES = 5;
@@ -26,16 +27,14 @@ export class Experts {
   }
 
   #buildRow({ name, title }, steps, faceIndex) {
-    const element = document.createElement("div");
-    element.className = "expert";
-    element.dataset.name = name;
-    const checkbox = Object.assign(document.createElement("input"), { type: "checkbox", id: `expert-${name}` });
-    const label = Object.assign(document.createElement("label"), { htmlFor: checkbox.id, textContent: title });
-    const output = document.createElement("output");
-    const range = Object.assign(document.createElement("input"), { type: "range", min: 0, max: 100, step: 1 });
+    const checkbox = create("input", { type: "checkbox", id: `expert-${name}` });
+    const label = create("label", { htmlFor: checkbox.id, textContent: title });
+    const output = create("output");
+    const range = create("input", { type: "range", min: 0, max: 100, step: 1 });
     range.setAttribute("aria-label", `${title}: how much of it is undone`);
-    const note = Object.assign(document.createElement("p"), { className: "hint" });
-    element.append(checkbox, label, output, range, note);
+    const note = create("p", { className: "hint" });
+    const element = create("div", { className: "expert" }, checkbox, label, output, range, note);
+    element.dataset.name = name;
     const step = (value) => ({ step: "share", face: faceIndex(), name, value });
     checkbox.addEventListener("change", () => steps.add(step(checkbox.checked ? 1 : 0)));
     bindSliderSteps(range, steps, (value) => step(value / 100));

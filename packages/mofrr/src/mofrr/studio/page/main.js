@@ -1,12 +1,13 @@
 // The Restore tool: connects its parts. Its state is one object, the store.
 
 import { openPhoto as openFile } from "../shell/api.js";
+import { byId } from "../shell/dom.js";
 import { EXPORT_DEFAULTS, bindExport, exportOptions, save } from "../shell/export.js";
 import { FaceFrames, showFaceChoice } from "../shell/faces.js";
 import { keepForPhoto, keptForPhoto } from "../shell/kept.js";
 import { exportChange, exportPhoto } from "../shell/photos.js";
 import { Pointer } from "../shell/pointer.js";
-import { attempt, byId, inTurn, loadAbout, notice, start, withBusy } from "../shell/shell.js";
+import { attempt, inTurn, loadAbout, notice, start, withBusy } from "../shell/shell.js";
 import { PhotoStage } from "../shell/stage.js";
 import { Steps, bindStepList, bindStrength } from "../shell/steps.js";
 import { Store } from "../shell/store.js";

@@ -1,13 +1,14 @@
 // The Retouch tool: connects its parts. Its state is one object, the store.
 
 import { openPhoto as openFile } from "../shell/api.js";
+import { bindRadios, bindSlider, buildRadios, checkRadio } from "../shell/controls.js";
+import { byId } from "../shell/dom.js";
 import { EXPORT_DEFAULTS, bindExport, exportOptions, save } from "../shell/export.js";
 import { download } from "../shell/files.js";
 import { keepForPhoto, keptForPhoto } from "../shell/kept.js";
 import { exportChange, exportPhoto } from "../shell/photos.js";
 import { Pointer } from "../shell/pointer.js";
-import { bindSlider } from "../shell/range.js";
-import { attempt, byId, chooseAndOpen, inTurn, loadAbout, notice, start, withBusy } from "../shell/shell.js";
+import { attempt, chooseAndOpen, inTurn, loadAbout, notice, start, withBusy } from "../shell/shell.js";
 import { PhotoStage } from "../shell/stage.js";
 import { Steps, bindStepList, bindStrength, timestamp } from "../shell/steps.js";
 import { Store } from "../shell/store.js";
@@ -15,7 +16,7 @@ import * as api from "./api.js";
 import { KEYS } from "./keys.js";
 import { Marks } from "./marks.js";
 import { Painting, frameOf } from "./painting.js";
-import { buildRadios, checkRadio, showFaces, showSizes } from "./panels.js";
+import { showFaces, showSizes } from "./panels.js";
 import { stepTitle } from "./titles.js";
 
 const BRUSHES = ["protect", "restore"];
@@ -245,11 +246,11 @@ const actions = {
   },
   space: (held) => pointer.setSpace(held),
 };
-buildRadios(byId("networks"), "network", about.networks.map(({ name, title }) => [name, title]), async (name) => {
+byId("networks").append(...buildRadios("network", about.networks.map(({ name, title }) => [name, title]), async (name) => {
   if (!findNetwork(name).whole_photo) setRegion("faces");
   steps.add({ step: "network", name });
   await renderNetwork();
-});
+}));
 checkRadio("network", store.get("network"));
 for (const input of document.querySelectorAll('input[name="region"]')) {
   input.addEventListener("change", () => {
@@ -258,16 +259,9 @@ for (const input of document.querySelectorAll('input[name="region"]')) {
   });
 }
 store.subscribe(["steps"], () => checkRadio("region", region()));
-for (const input of document.querySelectorAll('input[name="tool"]')) {
-  input.addEventListener("change", () => store.set({ tool: input.value }));
-}
-store.subscribe(["tool"], () => {
-  checkRadio("tool", store.get("tool"));
-  stage.element.dataset.tool = store.get("tool");
-  draw();
-});
+bindRadios("tool", store);
 bindSlider("radius", store, (value) => `${value} px`);
-store.subscribe(["radius"], draw);
+store.subscribe(["tool", "radius"], draw);
 bindStrength(store, steps);
 byId("outlines").addEventListener("change", actions.outlines);
 store.subscribe(["outlines"], () => (byId("outlines").checked = store.get("outlines")));

@@ -1,5 +1,8 @@
 // Outlines over the photo: faces with a button each, and blemishes ("places"), which a click or Enter toggles.
 
+import { resizeList } from "../shell/dom.js";
+import { createChip } from "../shell/faces.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const svgElement = (name, attributes) => {
   const element = document.createElementNS(SVG, name);
@@ -111,15 +114,9 @@ export class Marks {
   }
 
   #showChips() {
-    while (this.chips.children.length > this.faces.length) this.chips.lastElementChild.remove();
+    resizeList(this.chips, this.faces.length, (index) => createChip(index, this.actions.toggleFace));
     this.faces.forEach(({ on }, index) => {
-      let chip = this.chips.children[index];
-      if (!chip) {
-        chip = Object.assign(document.createElement("button"), { type: "button", className: "face-chip", textContent: `Face ${index + 1}` });
-        chip.addEventListener("pointerdown", (event) => event.stopPropagation());
-        chip.addEventListener("click", () => this.actions.toggleFace(index));
-        this.chips.append(chip);
-      }
+      const chip = this.chips.children[index];
       chip.setAttribute("aria-pressed", on);
       chip.title = on ? "Leave this face as it is" : "Retouch this face";
     });

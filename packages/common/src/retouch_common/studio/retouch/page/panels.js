@@ -1,25 +1,10 @@
-// The panels: networks, faces, sizes, overlays, formats.
+// The panels of faces and sizes.
+
+import { create, resizeList } from "../shell/dom.js";
 
 const SIZES = {
   small: ["Small", "spots up to some 5 mm"], medium: ["Medium", "up to some 15 mm"], large: ["Large", "patches"],
   rest: ["The rest", "evener tone, too faint to be outlined"],
-};
-
-// options: [value, title]; onChange(value)
-export function buildRadios(container, name, options, onChange) {
-  container.replaceChildren(
-    ...options.map(([value, title]) => {
-      const label = document.createElement("label");
-      const input = Object.assign(document.createElement("input"), { type: "radio", name, value });
-      input.addEventListener("change", () => onChange(value));
-      label.append(input, Object.assign(document.createElement("span"), { textContent: title }));
-      return label;
-    }),
-  );
-}
-
-export const checkRadio = (name, value) => {
-  for (const input of document.querySelectorAll(`input[name="${name}"]`)) input.checked = input.value === value;
 };
 
 // A checkbox for every face.
@@ -36,18 +21,10 @@ export function showSizes(container, state, toggle) {
   }));
 }
 
-// rows: [title, text, checked, indeterminate, onchange, tooltip]; elements are reused, so that the focus stays
+// rows: [title, text, checked, indeterminate, onchange, tooltip]
 function showRows(container, rows) {
   const list = container.querySelector("div");
-  while (list.children.length > rows.length) list.lastElementChild.remove();
-  while (list.children.length < rows.length) {
-    const label = document.createElement("label");
-    label.append(
-      Object.assign(document.createElement("input"), { type: "checkbox" }),
-      document.createElement("span"), document.createElement("output"),
-    );
-    list.append(label);
-  }
+  resizeList(list, rows.length, () => create("label", {}, create("input", { type: "checkbox" }), create("span"), create("output")));
   rows.forEach(([title, text, checked, indeterminate, onchange, tooltip = ""], index) => {
     const label = list.children[index];
     const [input, name, output] = label.children;
