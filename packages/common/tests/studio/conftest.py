@@ -8,7 +8,7 @@ from retouch_common.testing.studio import ONE_TIME_TOKEN, ROOT, TOKEN
 
 def echo_factory(page):
     """A tool that opens photos and says their name and size in bytes, and what it is sent."""
-    from retouch_common.studio.requests import photo_file, read_body, read_json, truncate
+    from retouch_common.studio.requests import json_handler, open_photo, read_body, truncate
     from retouch_common.studio.tools import Tool
     from starlette.responses import JSONResponse
     from starlette.routing import Route
@@ -16,22 +16,22 @@ def echo_factory(page):
     opened = []
 
     def factory(context):
+        def opener(file):
+            if file.path.read_bytes().startswith(b"no photo"):
+                raise ValueError(f"{file.path}: is not a photo")
+            opened.append(file)
+            return file
+
         async def photos(request):
-            async with photo_file(request, context, 5_000_000) as file:
-                if file.path.read_bytes().startswith(b"no photo"):
-                    raise ValueError(f"{file.path}: is not a photo")
-                opened.append(file)
+            file = await open_photo(request, context, opener)
             return JSONResponse({"file": file.id, "name": file.name, "bytes": file.path.stat().st_size})
 
         async def say(request):
             return JSONResponse({"said": truncate((await read_body(request, 1000)).decode())})
 
-        async def data(request):
-            return JSONResponse(await read_json(request, 1000))
-
         routes = [
             Route(f"/api/{name}", handler, methods=["POST"])
-            for name, handler in (("photos", photos), ("say", say), ("data", data))
+            for name, handler in (("photos", photos), ("say", say), ("data", json_handler(1000, JSONResponse)))
         ]
         return Tool(name="echo", title="Echo <1>", page=page, routes=routes)
 

@@ -96,7 +96,8 @@ def test_uploads_keep_the_suffix_of_a_photo(client, studio, name, suffix):
     assert [file.suffix for file in studio.folder.iterdir()] == [suffix]
 
 
-def test_uploads_are_limited_before_and_while_they_are_read(client, studio, refused):
+def test_uploads_are_limited_before_and_while_they_are_read(client, studio, refused, monkeypatch):
+    monkeypatch.setattr(requests, "UPLOAD_BYTES", 5_000_000)
     answer = client.post("/echo/api/photos?name=big.jpg", content=b"x", headers={"Content-Length": "5000001"})
     assert refused(answer, 413) == "big.jpg: is larger than 5 MB, the most that can be opened here"
     sent = []

@@ -129,6 +129,6 @@ def test_a_large_photo_shows_its_detail_at_40_percent(tmp_path, monkeypatch):
     preview = PhotoPreview.open(StoredFile(tmp_path / "a.jpg", "a.jpg", owned=False))
     assert preview.factor == 3
     crop, _ = preview.crop((50, 50, 4000, 3000), (1600, 1200))
-    shown = pyvips.Image.jpegload_buffer(views.encode_view(crop, 1600, 1200)).numpy().astype(int)
+    shown = pyvips.Image.jpegload_buffer(views.encode_view(crop, (1600, 1200))).numpy().astype(int)
     assert shown.shape == (1200, 1600, 3)
     assert np.abs(shown - blocks[10:610, 10:810].repeat(2, axis=0).repeat(2, axis=1)).mean() < 15

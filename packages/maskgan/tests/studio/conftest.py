@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from maskgan.studio import session
 from maskgan.studio.server import create_tool
-from maskgan.studio.session import EditSession, Limits
+from maskgan.studio.session import EditSession
 from retouch_common.faces.face import Face
 from retouch_common.studio.server import create_app
 from retouch_common.studio.tools import ToolContext
@@ -48,27 +48,14 @@ def editor():
 
 
 @pytest.fixture
-def make_client(tmp_path, editor):
-    """A page's requests to a studio with these limits; its ``folder`` holds the uploads."""
-
-    def make(**limits):
-        folder = tmp_path / "uploads"
-        folder.mkdir()
-        context = ToolContext(folder=folder)
-        app = create_app(
-            [create_tool(lambda: EditSession(editor, Limits(**limits)), context)],
-            context,
-            TOKEN,
-            one_time_token=ONE_TIME_TOKEN,
-        )
-        client = TestClient(app, base_url=ADDRESS, headers={"Origin": ROOT})
-        client.folder = folder
-        client.get(f"{ROOT}/", params={"token": TOKEN})
-        return client
-
-    return make
-
-
-@pytest.fixture
-def client(make_client):
-    return make_client()
+def client(tmp_path, editor):
+    """A page's requests to a studio; its ``folder`` holds the uploads."""
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    context = ToolContext(folder=folder)
+    tool = create_tool(lambda: EditSession(editor), context)
+    app = create_app([tool], context, TOKEN, one_time_token=ONE_TIME_TOKEN)
+    client = TestClient(app, base_url=ADDRESS, headers={"Origin": ROOT})
+    client.folder = folder
+    client.get(f"{ROOT}/", params={"token": TOKEN})
+    return client

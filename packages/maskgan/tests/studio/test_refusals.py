@@ -36,26 +36,6 @@ def test_a_missing_detector_is_said(client, monkeypatch):
     assert "put the weights there" in refused(upload(client), 422)
 
 
-def test_an_upload_is_refused_by_what_it_says_of_its_size(make_client):
-    client = make_client(upload_bytes=5_000_000)
-    answer = client.post("/api/photos?name=big.jpg", content=b"x", headers={"Content-Length": "5000001"})
-    assert refused(answer, 413) == "big.jpg: is larger than 5 MB, the most that can be opened here"
-    assert not list(client.folder.iterdir())
-
-
-def test_an_upload_is_refused_while_it_is_read(make_client):
-    client = make_client(upload_bytes=100_000)
-    sent = []
-
-    def endless():  # chunked: nothing says how much will come
-        while len(sent) < 50:
-            sent.append(1)
-            yield bytes(50_000)
-
-    assert "0.1 MB" in refused(client.post("/api/photos?name=big.jpg", content=endless()), 413)
-    assert not list(client.folder.iterdir())
-
-
 def test_label_files_that_do_not_fit_are_refused(client):
     def line(data, name="m.png"):
         return refused(client.post("/api/labels/decode", params={"name": name}, content=data), 422)
@@ -82,7 +62,7 @@ def test_masks_that_do_not_fit_are_refused(client):
 
 def test_requests_that_are_no_edits_are_refused(client):
     photo = opened(client)
-    for body in (b"{", b"[]", b"{}", b'{"labels": 3}', b'{"labels": "*", "photo": "x"}'):
+    for body in (b"{}", b'{"labels": 3}', b'{"labels": "*", "photo": "x"}'):
         assert "not an edit" in refused(client.post("/api/render", content=body), 422)
     part = {"photo": photo["id"], "amount": 0.5}
     for parts, words in (
@@ -101,8 +81,12 @@ def test_requests_that_are_no_edits_are_refused(client):
 def test_requests_that_are_deep_huge_or_long_are_refused(client):
     photo = opened(client)
     text = json.dumps(edit(photo, parts={"hair": {"photo": photo["id"], "amount": 7777}}))
-    for body in (b"[" * 100_000, text.replace("7777", "9" * 400).encode(), text.replace("7777", "9" * 5000).encode()):
-        assert "not an edit" in refused(client.post("/api/render", content=body), 422)
+    for body, words in (
+        (b"[" * 100_000, "not JSON"),
+        (text.replace("7777", "9" * 400).encode(), "not an edit"),
+        (text.replace("7777", "9" * 5000).encode(), "not JSON"),
+    ):
+        assert words in refused(client.post("/api/render", content=body), 422)
     long = refused(client.post("/api/render", json=edit(photo, view="v" * 100_000)), 422)
     assert "view" in long and len(long) < 300
     lone = json.dumps(edit(photo, parts={"\ud800": {"photo": photo["id"], "amount": 1}}))

@@ -37,6 +37,7 @@ def test_about_says_what_the_page_needs(client):
     about = client.get("/api/about").json()
     assert about["size"] == SIZE and about["classes"] == list(CLASSES) and about["colours"] == COLOURS.tolist()
     assert about["components"] == list(COMPONENT_NAMES)
+    assert about["upload_bytes"] >= 1_000_000_000  # 100 megapixels of 16 bits are 600 MB
 
 
 def test_a_photo_is_opened_with_its_face_and_mask(client):
@@ -263,8 +264,8 @@ def test_label_files_make_the_round_trip_in_colours(client):
     assert back.content == labels.tobytes()
 
 
-def test_the_photo_not_used_for_longest_goes_with_its_file(make_client):
-    client = make_client(photos=3)
+def test_the_photo_not_used_for_longest_goes_with_its_file(client, monkeypatch):
+    monkeypatch.setattr(session, "PHOTOS", 3)
     first, second, third = (opened(client, name=f"{n}.png") for n in "abc")
 
     def status(photo):

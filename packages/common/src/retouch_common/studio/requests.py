@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from anyio import fail_after
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from retouch_common.errors import error_line
 from retouch_common.photo.formats import format_for_output
 from retouch_common.studio.files import PHOTO_SUFFIXES, StoredFile
 from retouch_common.studio.tools import ToolContext
-from retouch_common.studio.views import Window, parse_view
 
 MAX_NAME_LENGTH = 120
+UPLOAD_BYTES = 2_000_000_000  # of a photo
 OUTPUT_SUFFIXES = {"jpg": ".jpg", "png": ".png", "tif": ".tif", "webp": ".webp", "avif": ".avif"}
 CHUNK_TIMEOUT = 30.0  # seconds between two chunks of a body
+
+T = TypeVar("T")
 
 
 class BodyTooLargeError(ValueError):
@@ -73,49 +75,49 @@ async def read_body(request: Request, limit: int, name: str = "the request") -> 
     return bytes(data)
 
 
-async def read_json(request: Request, limit: int) -> dict[str, Any]:
-    """Return a request's body, a JSON object.
+def json_handler(limit: int, handle: Callable[[dict[str, Any]], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler of a request whose body is a JSON object, which ``handle`` is called with in a thread.
 
     Raises:
-        BodyTooLargeError: If it is larger than ``limit``.
+        BodyTooLargeError: If the body is larger than ``limit``.
         ValueError: If it is not a JSON object.
     """
-    data = await read_body(request, limit)
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("the request is not JSON") from error
-    if not isinstance(content, dict):
-        raise ValueError("the request is not a JSON object")
-    return content
+
+    async def respond(request: Request) -> Response:
+        data = await read_body(request, limit)
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ValueError("the request is not JSON") from error
+        if not isinstance(content, dict):
+            raise ValueError("the request is not a JSON object")
+        return await run_in_threadpool(handle, content)
+
+    return respond
 
 
-@contextlib.asynccontextmanager
-async def photo_file(request: Request, context: ToolContext, limit: int) -> AsyncIterator[StoredFile]:
-    """Yield the photo that a request names by ``file=``, or uploads as its body with ``name=``.
-
-    Errors inside the context become :class:`PhotoError`, with the attribute ``hints`` of the error; an upload is
-    deleted then.
+async def open_photo(request: Request, context: ToolContext, opener: Callable[[StoredFile], T]) -> T:
+    """Call ``opener`` in a thread with the photo that a request names by ``file=``, or uploads with ``name=``.
 
     Raises:
-        BodyTooLargeError: If the upload is larger than ``limit``.
+        PhotoError: If ``opener`` cannot open it, with the attribute ``hints`` of its error; an upload is deleted then.
+        BodyTooLargeError: If the upload is larger than ``UPLOAD_BYTES``.
         UnknownPhotoError: If the photo is no longer open.
     """
     if "file" in request.query_params:
         file = context.files[request.query_params["file"]]
         try:
-            yield file
+            return await run_in_threadpool(opener, file)
         except (ValueError, OSError) as error:
             raise _photo_error(error, file) from error
-        return
     name = safe_filename(request.query_params.get("name", ""))
     suffix = Path(name).suffix.lower()
     path = context.folder / f"{secrets.token_hex(8)}{suffix if suffix in PHOTO_SUFFIXES else ''}"
     file = StoredFile(path, name, owned=True)
     try:
         with open(path, "wb") as target:
-            await stream_body(request, limit, name, target.write)
-        yield context.files.add(file)
+            await stream_body(request, UPLOAD_BYTES, name, target.write)
+        return await run_in_threadpool(opener, context.files.add(file))
     except BaseException as error:
         file.discard()
         if isinstance(error, BodyTooLargeError | TimeoutError) or not isinstance(error, ValueError | OSError):
@@ -152,16 +154,15 @@ def temporary_file_response(path: Path, name: str) -> Response:
     return FileResponse(path, headers=attachment(name), media_type="application/octet-stream", background=task)
 
 
-def export_formats() -> dict[str, dict[str, Any]]:
-    """Return by name what pages need to know of the formats of exports.
+def about_response(**content: Any) -> Response:
+    """Respond with what a page needs to know: ``content``, ``upload_bytes`` and the ``formats`` of exports by name.
 
-    ``quality`` is the default quality, None if the format is lossless; ``bits`` the maximum bits per channel;
+    Of a format, ``quality`` is the default quality, None if it is lossless; ``bits`` the maximum bits per channel;
     ``alpha`` whether it supports transparency.
     """
     formats = {name: format_for_output(f"photo{suffix}") for name, suffix in OUTPUT_SUFFIXES.items()}
-    return {
-        name: {"quality": entry.quality, "bits": entry.bits, "alpha": entry.alpha} for name, entry in formats.items()
-    }
+    described = {name: {"quality": f.quality, "bits": f.bits, "alpha": f.alpha} for name, f in formats.items()}
+    return JSONResponse({**content, "formats": described, "upload_bytes": UPLOAD_BYTES})
 
 
 def parse_output_options(content: Any) -> tuple[str | None, dict[str, Any]]:
@@ -186,19 +187,3 @@ def parse_output_options(content: Any) -> tuple[str | None, dict[str, Any]]:
         "convert": content.get("convert") is True,
     }
     return (None if suffix is None else OUTPUT_SUFFIXES[suffix]), options
-
-
-def view_from_query(request: Request) -> tuple[Window, tuple[int, int]]:
-    """Parse the view that a request's query names; see :func:`retouch_common.studio.views.parse_view`."""
-    return parse_view([request.query_params.get(name, "") for name in ("x", "y", "w", "h", "width", "height")])
-
-
-def view_from_body(content: dict[str, Any]) -> tuple[Window, tuple[int, int]]:
-    """Parse ``window`` and ``size`` of a request's body; see :func:`retouch_common.studio.views.parse_view`."""
-    parts = (content.get(name) for name in ("window", "size"))
-    return parse_view([value for part in parts if isinstance(part, list) for value in part])
-
-
-def jpeg_response(data: bytes) -> Response:
-    """Respond with a JPEG image."""
-    return Response(data, media_type="image/jpeg")

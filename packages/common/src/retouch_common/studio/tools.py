@@ -61,7 +61,7 @@ class Tool:
     title: str
     page: Path
     routes: Sequence[Route]
-    prepare: Callable[[], None] | None = None
+    prepare: Callable[[], object] | None = None
     order: int = 0
 
 

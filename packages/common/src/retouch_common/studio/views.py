@@ -112,6 +112,10 @@ class PhotoPreview:
         with self.lock:
             return (self.photo.read(x, y, w, h) if factor == 1 else self._read_reduced(window, factor)), factor
 
+    def view(self, window: Window, size: tuple[int, int]) -> bytes:
+        """Return a part of the photo as JPEG; arguments and errors as of :meth:`crop`."""
+        return encode_view(self.crop(window, size)[0], size)
+
     def _read_reduced(self, window: Window, factor: int) -> np.ndarray:
         """Return the means of cells of ``factor`` x ``factor`` pixels that a window touches, (h, w, 3) uint8."""
         x, y, w, h = window
@@ -141,10 +145,11 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
-def encode_view(pixels: np.ndarray, width: int, height: int) -> bytes:
+def encode_view(pixels: np.ndarray, size: tuple[int, int]) -> bytes:
     """Encode (h, w, 3) uint8 or uint16 as JPEG, reduced to at most this width and height."""
     pixels = _eight_bits(pixels)
-    image = image_from_array(_resize(pixels, min(width, pixels.shape[1]), min(height, pixels.shape[0])), "srgb")
+    width, height = map(min, size, pixels.shape[1::-1])
+    image = image_from_array(_resize(pixels, width, height), "srgb")
     data: bytes = image.jpegsave_buffer(Q=QUALITY, subsample_mode="off")
     return data
 

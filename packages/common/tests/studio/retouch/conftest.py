@@ -29,9 +29,9 @@ def one_face(monkeypatch):
 @pytest.fixture
 def retouching():
     pytest.importorskip("starlette")
-    from retouch_common.studio.retouch.session import Limits, RetouchSession
+    from retouch_common.studio.retouch.session import RetouchSession
 
-    return RetouchSession({"drawn": DrawnNetwork, "other": OtherNetwork}, "cpu", Limits(upload_bytes=20_000_000))
+    return RetouchSession({"drawn": DrawnNetwork, "other": OtherNetwork}, "cpu")
 
 
 @pytest.fixture

@@ -33,11 +33,11 @@ from retouch_common.errors import error_line
 from retouch_common.parsing.labels import CLASSES, COLOURS, NUM_CLASSES, decode_labels, encode_labels
 from retouch_common.studio.files import describe_photo
 from retouch_common.studio.requests import (
-    BodyTooLargeError,
+    about_response,
     attachment,
-    export_formats,
+    json_handler,
+    open_photo,
     parse_output_options,
-    photo_file,
     read_body,
     safe_filename,
     temporary_file_response,
@@ -73,6 +73,12 @@ def edit_tool(context: ToolContext, *, weights: str = "small", parser: str = "sm
 def create_tool(load: Callable[[], EditSession], context: ToolContext) -> Tool:
     """Create the Edit tool; ``load`` returns its session, at the first use."""
     handlers = _Handlers(Lazy(load), context)
+    edits = {
+        "render": handlers.render,
+        "export/photo": handlers.export_photo,
+        "export/change": handlers.export_change,
+        "export/face": handlers.export_face,
+    }
     routes = [
         Route("/api/about", handlers.about),
         Route("/api/photos", handlers.upload, methods=["POST"]),
@@ -81,12 +87,9 @@ def create_tool(load: Callable[[], EditSession], context: ToolContext) -> Tool:
         Route("/api/photos/{id}/labels", handlers.labels),
         Route("/api/photos/{id}/labels", handlers.reencode, methods=["POST"]),
         Route("/api/photos/{id}/adapt", handlers.adapt, methods=["POST"]),
-        Route("/api/render", handlers.render, methods=["POST"]),
-        Route("/api/export/photo", handlers.export_photo, methods=["POST"]),
-        Route("/api/export/change", handlers.export_change, methods=["POST"]),
-        Route("/api/export/face", handlers.export_face, methods=["POST"]),
         Route("/api/labels/encode", handlers.encode, methods=["POST"]),
         Route("/api/labels/decode", handlers.decode, methods=["POST"]),
+        *(Route(f"/api/{name}", json_handler(EDIT_BYTES, run), methods=["POST"]) for name, run in edits.items()),
     ]
     return Tool(name="edit", title="Edit", page=PAGE, routes=routes, prepare=handlers.prepare, order=3)
 
@@ -95,45 +98,35 @@ class _Handlers:
     """Handlers of the page's requests."""
 
     def __init__(self, session: Lazy[EditSession], context: ToolContext) -> None:
-        self._lazy, self._context = session, context
+        self._get_session, self._context = session, context
 
     @property
     def _session(self) -> EditSession:
-        return self._lazy()
+        return self._get_session()
 
     def prepare(self) -> None:
         """Load the networks."""
-        self._lazy().prepare()
+        self._session.prepare()
 
-    async def about(self, request: Request) -> Response:
-        await run_in_threadpool(self._lazy)
-        return JSONResponse(
-            {
-                "size": self._session.size,
-                "classes": CLASSES,
-                "colours": COLOURS.tolist(),
-                "components": list(COMPONENT_NAMES),
-                "formats": export_formats(),
-                "upload_bytes": self._session.limits.upload_bytes,
-            }
+    def about(self, request: Request) -> Response:
+        return about_response(
+            size=self._session.size, classes=CLASSES, colours=COLOURS.tolist(), components=COMPONENT_NAMES
         )
 
     async def upload(self, request: Request) -> Response:
-        await run_in_threadpool(self._lazy)
         aligned = request.query_params.get("aligned") == "1"
-        async with photo_file(request, self._context, self._session.limits.upload_bytes) as file:
-            opened = await run_in_threadpool(self._session.open, file, aligned=aligned)
+        opened = await open_photo(request, self._context, lambda file: self._session.open(file, aligned=aligned))
         return JSONResponse(_description(opened))
 
-    async def face(self, request: Request) -> Response:
-        opened = self._photo(request)
-        return Response(await run_in_threadpool(encode_png, opened.view), media_type="image/png")
+    def face(self, request: Request) -> Response:
+        return Response(encode_png(self._photo(request).view), media_type="image/png")
 
-    async def open_face(self, request: Request) -> Response:
-        id, index = request.path_params["id"], request.path_params["index"]
-        return JSONResponse(_description(await run_in_threadpool(self._session.open_face, id, index)))
+    def open_face(self, request: Request) -> Response:
+        return JSONResponse(
+            _description(self._session.open_face(request.path_params["id"], request.path_params["index"]))
+        )
 
-    async def labels(self, request: Request) -> Response:
+    def labels(self, request: Request) -> Response:
         return _labels_response(self._photo(request).portrait.labels)
 
     async def reencode(self, request: Request) -> Response:
@@ -141,7 +134,7 @@ class _Handlers:
         opened = await run_in_threadpool(self._session.reencode, request.path_params["id"], labels)
         return JSONResponse(_description(opened))
 
-    async def adapt(self, request: Request) -> Response:
+    def adapt(self, request: Request) -> Response:
         """Stream a line of JSON per step; disconnecting cancels."""
         opened = self._photo(request)
         text = request.query_params.get("steps", "")
@@ -151,10 +144,10 @@ class _Handlers:
             _progress_lines(self._session, opened.id, int(text)), media_type="application/x-ndjson"
         )
 
-    async def render(self, request: Request) -> Response:
-        edit, view, _ = await self._parse_edit(request)
+    def render(self, content: dict[str, Any]) -> Response:
+        edit, view = self._parse_edit(content)
         start = time.perf_counter()
-        image, warnings = await run_in_threadpool(self._session.render, edit, view)
+        image, warnings = self._session.render(edit, view)
         return JSONResponse(
             {
                 "image": base64.b64encode(image).decode(),
@@ -163,21 +156,18 @@ class _Handlers:
             }
         )
 
-    async def export_photo(self, request: Request) -> Response:
-        edit, _, options = await self._parse_edit(request)
-        suffix, fields = parse_output_options(options)
-        args = (edit, self._context.folder, suffix, EditOptions(**fields))
-        return temporary_file_response(*await run_in_threadpool(self._session.export_photo, *args))
+    def export_photo(self, content: dict[str, Any]) -> Response:
+        edit, _ = self._parse_edit(content)
+        suffix, options = parse_output_options(content.get("options", {}))
+        args = (edit, self._context.folder, suffix, EditOptions(**options))
+        return temporary_file_response(*self._session.export_photo(*args))
 
-    async def export_change(self, request: Request) -> Response:
-        edit, _, _ = await self._parse_edit(request)
-        return temporary_file_response(
-            *await run_in_threadpool(self._session.export_change, edit, self._context.folder)
-        )
+    def export_change(self, content: dict[str, Any]) -> Response:
+        edit, _ = self._parse_edit(content)
+        return temporary_file_response(*self._session.export_change(edit, self._context.folder))
 
-    async def export_face(self, request: Request) -> Response:
-        edit, view, _ = await self._parse_edit(request)
-        data, name = await run_in_threadpool(self._session.export_face, edit, view)
+    def export_face(self, content: dict[str, Any]) -> Response:
+        data, name = self._session.export_face(*self._parse_edit(content))
         return Response(data, headers=attachment(name), media_type="image/png")
 
     async def encode(self, request: Request) -> Response:
@@ -208,18 +198,16 @@ class _Handlers:
             raise ValueError(f"the mask holds the label {labels.max()}; classes go from 0 to {NUM_CLASSES - 1}")
         return labels
 
-    async def _parse_edit(self, request: Request) -> tuple[Edit, Any, Any]:
-        """Parse the edit and the view of a request; return them and its options, which are not checked."""
+    def _parse_edit(self, content: dict[str, Any]) -> tuple[Edit, Any]:
+        """Return the edit and the view of a request."""
         try:
-            data = json.loads(await read_body(request, EDIT_BYTES))
-            labels = base64.b64decode(data["labels"], validate=True)
+            labels = base64.b64decode(content["labels"], validate=True)
             parts = {
-                str(name): (str(part["photo"]), float(part["amount"])) for name, part in data.get("parts", {}).items()
+                str(name): (str(part["photo"]), float(part["amount"]))
+                for name, part in content.get("parts", {}).items()
             }
-            photo, view, options = str(data["photo"]), data.get("view", "photo"), data.get("options", {})
-        except BodyTooLargeError:
-            raise
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+            photo, view = str(content["photo"]), content.get("view", "photo")
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError("the request is not an edit") from error
         for name, (_, amount) in parts.items():
             if name not in COMPONENT_NAMES:
@@ -228,7 +216,7 @@ class _Handlers:
                 raise ValueError(f"the amount of {name} must lie between 0 and 1, not {amount:g}")
         if view not in ("photo", "network"):
             raise ValueError(f"view must be photo or network, not {truncate(str(view))}")
-        return Edit(photo, self._parse_labels(labels), parts), view, options
+        return Edit(photo, self._parse_labels(labels), parts), view
 
 
 def _progress_lines(session: EditSession, id: str, steps: int) -> Iterator[bytes]:

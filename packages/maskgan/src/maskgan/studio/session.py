@@ -35,15 +35,8 @@ if TYPE_CHECKING:
     from maskgan.editor import Edited, Editor, Portrait
 
 View = Literal["photo", "network"]
+PHOTOS = 16  # that are open; the least recently used is closed
 MAX_ZOOM = 2  # largest V / S
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Limits of uploads, in bytes, and of open photos, of which the least recently used is closed."""
-
-    upload_bytes: int = 80_000_000
-    photos: int = 16
 
 
 class NoFaceError(ValueError):
@@ -91,10 +84,10 @@ class EditSession:
     or parts that do not fit.
     """
 
-    def __init__(self, editor: Editor, limits: Limits | None = None) -> None:
-        self.editor, self.limits = editor, limits or Limits()
+    def __init__(self, editor: Editor) -> None:
+        self.editor = editor
         self.size: int = editor.size
-        self._photos: PhotoCache[OpenPhoto] = PhotoCache(self.limits.photos)
+        self._photos: PhotoCache[OpenPhoto] = PhotoCache(PHOTOS)
         self._network_lock = threading.Lock()
 
     def prepare(self) -> None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from mofrr.restore import Restorer
 
 PHOTOS = 4  # of which the least recently used is closed
-UPLOAD_BYTES = 2_000_000_000
 
 Step = Mapping[str, Any]
 
@@ -158,16 +157,11 @@ class RestoreSession:
             faces.append(ChangedFace(face.square, change * np.float32(strength)))
         return faces
 
-    def before(self, id: str, window: Window, width: int, height: int) -> bytes:
-        """Return a part of the photo (x, y, w, h) as JPEG, of at most these sides."""
-        pixels, _ = self.photo(id).preview.crop(window, (width, height))
-        return encode_view(pixels, width, height)
-
-    def view(self, id: str, steps: Sequence[Step], window: Window, width: int, height: int) -> bytes:
-        """Return a part of the restored photo; arguments as of :meth:`before`."""
+    def view(self, id: str, steps: Sequence[Step], window: Window, size: tuple[int, int]) -> bytes:
+        """Return a part of the restored photo as JPEG; arguments as of :meth:`PhotoPreview.crop`."""
         preview = self.photo(id).preview
         faces = self.restored(id, steps)
-        pixels, factor = preview.crop(window, (width, height))
+        pixels, factor = preview.crop(window, size)
         limit = np.iinfo(pixels.dtype).max
         rows, columns = -(-preview.photo.height // factor), -(-preview.photo.width // factor)
         layers = []
@@ -179,7 +173,7 @@ class RestoreSession:
             )
             layers.append(AlignedLayer(square, face.change * np.float32(limit), rows, columns))
         paste_layers(pixels, window, factor, layers)
-        return encode_view(pixels, width, height)
+        return encode_view(pixels, size)
 
     def export(
         self, id: str, steps: Sequence[Step], folder: Path, suffix: str | None, options: RestoreOptions

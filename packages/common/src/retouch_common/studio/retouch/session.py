@@ -34,15 +34,8 @@ from retouch_common.studio.files import DECODE_LOCK, PhotoCache, StoredFile, exp
 from retouch_common.studio.retouch.networks import Overlay, StudioNetwork
 from retouch_common.studio.views import PhotoPreview, Window, encode_view, export_change, paste_layers
 
+PHOTOS = 4  # that are open; the least recently used is closed
 KEPT_CHANGES = 4  # changes of a photo that are kept, for different networks and faces
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Limits of uploads, in bytes, and of open photos, of which the least recently used is closed."""
-
-    upload_bytes: int = 2_000_000_000
-    photos: int = 4
 
 
 @dataclass(frozen=True)
@@ -118,17 +111,13 @@ class RetouchSession:
     Args:
         networks: Constructors of networks by name, called with ``device`` at the first use.
         device: "auto", "cpu", "cuda" or another torch device.
-        limits: Limits of uploads and open photos.
     """
 
-    def __init__(
-        self, networks: Mapping[str, Callable[[str], StudioNetwork]], device: str = "auto", limits: Limits | None = None
-    ) -> None:
-        self.networks, self.limits = dict(networks), limits or Limits()
-        self._device = device
+    def __init__(self, networks: Mapping[str, Callable[[str], StudioNetwork]], device: str = "auto") -> None:
+        self.networks, self._device = dict(networks), device
         self._loaded: dict[str, StudioNetwork] = {}
         self._recipes: set[Path] = set()  # beside photos, read or written here
-        self._photos: PhotoCache[OpenPhoto] = PhotoCache(self.limits.photos)
+        self._photos: PhotoCache[OpenPhoto] = PhotoCache(PHOTOS)
         self._network_lock = threading.Lock()
 
     def prepare(self) -> None:
@@ -266,18 +255,13 @@ class RetouchSession:
             "strength": state.strength, "region": state.region, "faces": faces, "blemishes": blemishes, "sizes": sizes,
         }  # fmt: skip
 
-    def before(self, id: str, window: Window, width: int, height: int) -> bytes:
-        """Return a part of the photo (x, y, w, h) as JPEG, of at most these sides."""
-        pixels, _ = self.photo(id).preview.crop(window, (width, height))
-        return encode_view(pixels, width, height)
-
-    def view(self, request: RetouchRequest, window: Window, width: int, height: int) -> bytes:
-        """Return a part of the retouched photo; arguments as of :meth:`before`."""
+    def view(self, request: RetouchRequest, window: Window, size: tuple[int, int]) -> bytes:
+        """Return a part of the retouched photo as JPEG; arguments as of :meth:`PhotoPreview.crop`."""
         opened, recipe = self.photo(request.photo), self.recipe(request)
         retouched = self._retouched(opened, recipe)
-        pixels, factor = opened.preview.crop(window, (width, height))
+        pixels, factor = opened.preview.crop(window, size)
         paste_layers(pixels, window, factor, retouched.edited(recipe.state, factor))
-        return encode_view(pixels, width, height)
+        return encode_view(pixels, size)
 
     def overlay(self, request: RetouchRequest, name: str) -> list[Overlay]:
         """Return an overlay of the network."""
