@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import pyvips
+import torch
 from api_requests import edit, opened, picture, refused, upload
 from flat_editor import HEIGHT, SIZE, WIDTH, encoded, plain_mask, portrait_pixels
 from maskgan.config import COMPONENT_NAMES
@@ -140,6 +141,17 @@ def test_an_adaptation_tells_every_step_and_ends_with_another_entry(client):
     assert adapted["id"] != photo["id"] and adapted["name"] == photo["name"]
     first, second = (client.post("/api/render", json=edit(p, view="network")).json() for p in (photo, adapted))
     assert first["image"] != second["image"]
+
+
+def test_an_adaptation_that_fails_ends_with_the_reason(client, editor, monkeypatch):
+    def adaptation(portrait, *, steps):
+        yield 0.5
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(editor, "adaptation", adaptation)
+    answer = client.post(f"/api/photos/{opened(client)['id']}/adapt", params={"steps": 3})
+    said = [json.loads(line) for line in answer.text.splitlines()]
+    assert said[0]["taken"] == 1 and "not enough GPU memory" in said[1]["error"]
 
 
 @pytest.mark.parametrize("steps", ["0", "-3", "1e3", "100000", ""])

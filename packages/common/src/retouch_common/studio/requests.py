@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from retouch_common.errors import error_line
 from retouch_common.photo.formats import format_for_output
-from retouch_common.studio.files import PHOTO_SUFFIXES, StoredFile
+from retouch_common.studio.files import PHOTO_SUFFIXES, StoredFile, UnknownPhotoError
 from retouch_common.studio.tools import ToolContext
 
 MAX_NAME_LENGTH = 120
@@ -38,6 +38,13 @@ class PhotoError(ValueError):
     def __init__(self, line: str, hints: dict[str, Any]) -> None:
         super().__init__(line)
         self.hints = hints
+
+
+def failure_line(error: Exception) -> str:
+    """Return the line that a page shows for an exception; that of a bug refers to the terminal."""
+    if isinstance(error, UnknownPhotoError):
+        return str(error)
+    return error_line(error) or f"the studio failed: {type(error).__name__}; its terminal says where"
 
 
 async def stream_body(request: Request, limit: int, name: str, write: Callable[[bytes], Any]) -> None:

@@ -23,10 +23,9 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Redire
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from retouch_common.errors import error_line
 from retouch_common.studio.files import PHOTO_SUFFIXES, StoredFile, UnknownPhotoError
 from retouch_common.studio.guard import Guard
-from retouch_common.studio.requests import BodyTooLargeError
+from retouch_common.studio.requests import BodyTooLargeError, failure_line
 from retouch_common.studio.tools import Tool, ToolContext
 
 SHELL = Path(__file__).parent / "page"
@@ -123,8 +122,7 @@ def _error_handler(status: int, folder: Path) -> Callable[[Request, Exception], 
     """Return a handler that responds with an exception's message in one line."""
 
     def respond(request: Request, error: Exception) -> Response:
-        line = str(error) if isinstance(error, LookupError) else error_line(error)
-        line = (line or type(error).__name__).replace(f"{folder}/", "")
+        line = failure_line(error).replace(f"{folder}/", "")
         return JSONResponse({"error": line, **getattr(error, "hints", {})}, status_code=status)
 
     return respond
@@ -139,5 +137,4 @@ def _disconnected(request: Request, error: Exception) -> Response:
 
 
 def _internal_error(request: Request, error: Exception) -> Response:
-    line = error_line(error) or f"the studio failed: {type(error).__name__}; its terminal says where"
-    return JSONResponse({"error": line}, status_code=500)
+    return JSONResponse({"error": failure_line(error)}, status_code=500)

@@ -31,10 +31,11 @@ from typing import Any
 import numpy as np
 from retouch_common.errors import error_line
 from retouch_common.parsing.labels import CLASSES, COLOURS, NUM_CLASSES, decode_labels, encode_labels
-from retouch_common.studio.files import describe_photo
+from retouch_common.studio.files import UnknownPhotoError, describe_photo
 from retouch_common.studio.requests import (
     about_response,
     attachment,
+    failure_line,
     json_handler,
     open_photo,
     parse_output_options,
@@ -224,8 +225,10 @@ def _progress_lines(session: EditSession, id: str, steps: int) -> Iterator[bytes
         for taken, opened in session.adapt(id, steps):
             progress = {"taken": taken, "steps": steps}
             yield json.dumps(progress | ({"photo": _description(opened)} if opened else {})).encode() + b"\n"
-    except (LookupError, MemoryError, ValueError) as error:  # after the status was sent
-        yield json.dumps({"error": error_line(error) or str(error)}).encode() + b"\n"
+    except Exception as error:  # after the status was sent
+        yield json.dumps({"error": failure_line(error)}).encode() + b"\n"
+        if error_line(error) is None and not isinstance(error, UnknownPhotoError):
+            raise
 
 
 def _description(opened: OpenPhoto) -> dict[str, Any]:
