@@ -403,6 +403,17 @@ def test_an_adaptation_is_cancelled(edit_page, editor):
     assert (edit_page.pixels() == before).all()
 
 
+def test_another_photo_cancels_an_adaptation(edit_page, editor):
+    edit_page.page.click("#adapt")
+    edit_page.page.wait_for_function("() => document.querySelector('#adapted').value > 0")
+    edit_page.choose("#open", edit_page.folder / "ben.png")
+    edit_page.page.locator("#photo-name", has_text="ben.png").wait_for()
+    edit_page.page.wait_for_selector("#adapted", state="hidden")
+    taken = editor.taken
+    edit_page.page.wait_for_timeout(500)
+    assert editor.taken <= taken + 2 and taken < 80
+
+
 def test_the_browsers_file_leads_to_the_page(browser, address, tmp_path):
     """As the command opens it; chromium counts the file as another page."""
     entrance = write_redirect_page(tmp_path, f"{address}/?token={ONE_TIME_TOKEN}")

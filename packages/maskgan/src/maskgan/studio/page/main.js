@@ -274,7 +274,6 @@ async function adapt() {
   store.set({ adapting });
   try {
     const adapted = await api.adapt(photo.id, STEPS, adapting.signal, (fraction) => (byId("adapted").value = fraction));
-    if (store.get("photo") !== photo) return; // another photo has been opened
     store.set({ photo: adapted });
     sources.setOwn(adapted);
     live.schedule();
@@ -286,6 +285,7 @@ async function adapt() {
   }
 }
 
+store.subscribe(["photo"], () => store.get("adapting")?.abort());
 store.subscribe(["adapting"], () => {
   const running = store.get("adapting") !== null;
   byId("adapt").textContent = running ? "Cancel" : "Adapt to this face";
