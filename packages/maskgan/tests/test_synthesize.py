@@ -9,7 +9,7 @@ import pyvips
 from click.testing import CliRunner
 from maskgan.augment import refuse_test_masks
 from maskgan.cli import synthesize as command
-from maskgan.data import open_faces
+from maskgan.data import open_faces, read_aligned_pair
 from maskgan.editor import Editor
 from maskgan.genders import read_genders
 from maskgan.synthesize import find_masks, image_of, synthesize
@@ -223,6 +223,13 @@ def test_the_command_names_what_is_wrong(faces, tmp_path, weights, parser_weight
                  "--weights", weights, "--parser", parser_weights, "--device", "cpu", "--aligned")  # fmt: skip
     result = CliRunner().invoke(command, [str(argument) for argument in arguments])
     assert result.exit_code == 1 and "a.png: has 10x10 pixels, not 64x64" in result.output
+
+
+def test_a_mask_whose_photo_has_another_size_is_named(faces, tmp_path):
+    mask, image = faces / "train" / "labels" / "0.png", tmp_path / "0.png"
+    pyvips.Image.black(64, 50, bands=3).write_to_file(str(image))
+    with pytest.raises(ValueError, match=r"0\.png: has 64x50 pixels, not 64x64 as its labels"):
+        read_aligned_pair(mask, image, 64)
 
 
 def test_a_set_does_not_begin_among_other_files(tmp_path, weights, parser_weights, faces):

@@ -155,7 +155,11 @@ def read_aligned_pair(labels: Path, image: Path | None, size: int) -> tuple[np.n
     """
     found = read_labels(labels)
     if found.shape == (size, size):
-        return found, None if image is None else read_levels(image)
+        levels = None if image is None else read_levels(image)
+        if levels is not None and levels.shape[:2] != found.shape:
+            height, width = levels.shape[:2]
+            raise ValueError(f"{image}: has {width}x{height} pixels, not {size}x{size} as its labels, {labels}")
+        return found, levels
     if image is None:
         shape = f"{found.shape[1]}x{found.shape[0]}"
         raise ValueError(f"{labels}: has {shape} pixels, not {size}x{size} as an aligned face, and no photo beside it")
