@@ -9,7 +9,7 @@ Baselines: the photos themselves, whose agreement is the judge's accuracy, and t
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +94,6 @@ class Row:
             found["agreement"] = float(np.mean(self.agreement))
         return found | self.distances
 
-    def as_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {
-            "means": self.means(),
-            "outside": self.outside,
-            "inside": self.inside,
-            "reconstruction": self.reconstruction,
-            "agreement": self.agreement,
-        }
-
 
 @dataclass(kw_only=True)
 class Evaluation:
@@ -164,7 +154,10 @@ def evaluate(
     device = resolve_device(options.device)
     files = {name: resolve_weights(path, bundled=BUNDLED).path for name, path in weights.items()}
     models = {name: MaskGAN.from_pretrained(file).to(device) for name, file in files.items()}
-    size = _common_size(models.values())
+    sizes = sorted({model.config.size for model in models.values()})
+    if len(sizes) != 1:
+        raise ValueError(f"weights for faces of {' and '.join(map(str, sizes))} pixels cannot be compared")
+    size = sizes[0]
     judged_by = resolve_weights(options.judge, bundled=PARSERS).path
     judge = ParsingUNet.from_pretrained(judged_by).to(device)
     faces = _load_faces(data, size, options, device)
@@ -208,17 +201,11 @@ def evaluate(
         )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        values = {**result.header, "notes": result.notes, "rows": {n: row.as_json() for n, row in result.rows.items()}}
+        rows = {name: {"means": row.means(), **asdict(row)} for name, row in result.rows.items()}
+        values = {**result.header, "notes": result.notes, "rows": rows}
         write_evaluation(out, values, sheet, max_side=SHEET_SIDE)
         report(f"wrote {out}")
     return result
-
-
-def _common_size(models: Iterable[MaskGAN]) -> int:
-    sizes = sorted({model.config.size for model in models})
-    if len(sizes) != 1:
-        raise ValueError(f"weights for faces of {' and '.join(map(str, sizes))} pixels cannot be compared")
-    return sizes[0]
 
 
 def _load_faces(data: str, size: int, options: EvaluationOptions, device: torch.device) -> list[LabelledFace]:
