@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,7 +191,7 @@ def test_mixing_takes_every_part_from_somebody(drawn):
     assert any(len(set(line["sources"].values())) > 1 for line in lines)
 
 
-def test_masks_are_found_as_parse_writes_them(tmp_path, faces):
+def test_masks_are_found_as_parse_writes_them(tmp_path, faces, monkeypatch):
     shutil.copy(faces / "train" / "labels" / "0.png", tmp_path / f"a{LABELS}")
     shutil.copy(faces / "train" / "images" / "0.png", tmp_path / f"a{ALIGNED}")
     (mask,) = find_masks(tmp_path)
@@ -201,6 +202,10 @@ def test_masks_are_found_as_parse_writes_them(tmp_path, faces):
         (tmp_path / "set" / "images").mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / "images" / name).touch()
     assert image_of(tmp_path / "set" / "labels" / "0.png") is None
+    (tmp_path / "set" / "images" / "0.JPG").touch()
+    with monkeypatch.context() as patched:
+        patched.delattr(Path, "iterdir")  # a large folder is not listed for every mask
+        assert image_of(tmp_path / "set" / "labels" / "0.png") == tmp_path / "set" / "images" / "0.JPG"
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no label images"):
         find_masks(tmp_path / "empty")

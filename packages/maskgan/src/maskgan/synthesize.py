@@ -157,9 +157,9 @@ def image_of(mask: Path) -> Path | None:
         beside = mask.with_name(mask.name.removesuffix(LABELS) + ALIGNED)
         if beside.is_file():
             return beside
-    images = mask.parent.parent / "images"
-    found = sorted(images.iterdir()) if images.is_dir() else []
-    return next((path for path in found if path.stem == mask.stem and path.suffix.lower() in SUFFIXES), None)
+    images = mask.parent.parent / "images"  # not listed: that takes half a second for 30,000
+    found = (images / f"{mask.stem}{form}" for suffix in sorted(SUFFIXES) for form in (suffix, suffix.upper()))
+    return next(filter(Path.is_file, found), None)
 
 
 class _SourcePool:
