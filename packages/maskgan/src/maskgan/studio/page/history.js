@@ -1,18 +1,14 @@
-// Undo history, with a step per stroke. A step stores the labels in the changed rectangle, before and after; the oldest
-// steps are dropped when they exceed MAX_BYTES.
+// Undo history, with a step per stroke: copies of the mask, the oldest of which are dropped beyond MAX_BYTES.
 
-const MAX_BYTES = 32 * 2 ** 20;
+const MAX_BYTES = 64 * 2 ** 20;
 
 export class History {
-  #labels;
-  #done = [];
-  #undone = [];
-  #bytes = 0;
-  #onChange;
+  #done = []; // the mask before each step
+  #undone = []; // and after each step that was undone
 
+  // onChange(restored): called after every change; whether undo or redo has changed the labels
   constructor(labels, onChange) {
-    this.#labels = labels;
-    this.#onChange = onChange; // called with the rectangle that undo or redo has changed, or null if only canUndo or canRedo has
+    Object.assign(this, { labels, onChange });
   }
 
   get canUndo() {
@@ -26,61 +22,33 @@ export class History {
   clear() {
     this.#done = [];
     this.#undone = [];
-    this.#bytes = 0;
-    this.#onChange(null);
+    this.onChange(false);
   }
 
   // Record the changes since `before`, a copy of the labels; false if there are none.
   commit(before) {
-    const { data, size } = this.#labels;
-    let [left, top, right, bottom] = [size, size, 0, 0];
-    for (let y = 0, at = 0; y < size; y++) {
-      for (let x = 0; x < size; x++, at++) {
-        if (data[at] === before[at]) continue;
-        left = Math.min(left, x);
-        right = Math.max(right, x + 1);
-        top = Math.min(top, y);
-        bottom = y + 1;
-      }
-    }
-    if (left >= right) return false;
-    const box = [left, top, right, bottom];
-    this.#undone.forEach((step) => (this.#bytes -= byteSize(step)));
+    const { data } = this.labels;
+    if (before.every((value, at) => value === data[at])) return false;
     this.#undone = [];
-    this.#done.push({ box, before: crop(before, size, box), after: crop(data, size, box) });
-    this.#bytes += byteSize(this.#done.at(-1));
-    while (this.#bytes > MAX_BYTES && this.#done.length > 1) this.#bytes -= byteSize(this.#done.shift());
-    this.#onChange(null);
+    this.#done.push(before);
+    if (this.#done.length * before.length > MAX_BYTES) this.#done.shift();
+    this.onChange(false);
     return true;
   }
 
   undo() {
-    this.#apply(this.#done, this.#undone, "before");
+    this.#restore(this.#done, this.#undone);
   }
 
   redo() {
-    this.#apply(this.#undone, this.#done, "after");
+    this.#restore(this.#undone, this.#done);
   }
 
-  #apply(from, to, which) {
-    const step = from.pop();
-    if (!step) return;
-    to.push(step);
-    const [left, top, right, bottom] = step.box;
-    const { data, size } = this.#labels;
-    const width = right - left;
-    for (let y = top; y < bottom; y++) {
-      data.set(step[which].subarray((y - top) * width, (y - top + 1) * width), y * size + left);
-    }
-    this.#onChange(step.box);
+  #restore(from, to) {
+    const restored = from.pop();
+    if (!restored) return;
+    to.push(this.labels.data.slice());
+    this.labels.data.set(restored);
+    this.onChange(true);
   }
-}
-
-const byteSize = (step) => step.before.length + step.after.length;
-
-function crop(data, size, [left, top, right, bottom]) {
-  const width = right - left;
-  const part = new Uint8Array(width * (bottom - top));
-  for (let y = top; y < bottom; y++) part.set(data.subarray(y * size + left, y * size + right), (y - top) * width);
-  return part;
 }

@@ -27,8 +27,7 @@ export class Labels {
     return this.contains(x, y) ? this.data[y * this.size + x] : null;
   }
 
-  // Draw a line with a round brush between two points in pixels of the mask. Returns the rectangle that may have changed,
-  // [left, top, right, bottom), or null.
+  // Draw a line with a round brush between two points in pixels of the mask.
   line([x0, y0], [x1, y1], diameter, value, over = null) {
     const spans = discSpans(diameter);
     // The centre of an even disc is a pixel corner, that of an odd disc a pixel centre.
@@ -37,8 +36,6 @@ export class Labels {
     const [endX, endY] = [snap(x1), snap(y1)];
     const [width, height] = [Math.abs(endX - x), -Math.abs(endY - y)];
     const [stepX, stepY] = [x < endX ? 1 : -1, y < endY ? 1 : -1];
-    const reach = Math.ceil(diameter / 2) + 1;
-    const box = [Math.min(x, endX) - reach, Math.min(y, endY) - reach, Math.max(x, endX) + reach, Math.max(y, endY) + reach];
     for (let error = width + height; ; ) { // Bresenham's algorithm
       this.#stamp(x, y, spans, value, over);
       if (x === endX && y === endY) break;
@@ -46,7 +43,6 @@ export class Labels {
       if (twice >= height) [error, x] = [error + height, x + stepX];
       if (twice <= width) [error, y] = [error + width, y + stepY];
     }
-    return this.#clip(box);
   }
 
   #stamp(x, y, spans, value, over) {
@@ -86,12 +82,6 @@ export class Labels {
         }
       }
     }
-  }
-
-  #clip([left, top, right, bottom]) {
-    const clamp = (value) => Math.min(this.size, Math.max(0, value));
-    const box = [clamp(left), clamp(top), clamp(right), clamp(bottom)];
-    return box[0] < box[2] && box[1] < box[3] ? box : null;
   }
 }
 

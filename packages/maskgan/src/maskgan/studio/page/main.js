@@ -43,9 +43,9 @@ const labels = new Labels(about.size);
 let originalLabels = labels.data.slice(); // the photo's original mask
 const view = new MaskView(byId("stage"), byId("world"), byId("labels"), byId("cursor"), labels, about.colours);
 const compare = new Compare(byId("result"), byId("divider"), byId("before"));
-const history = new History(labels, (box) => {
-  if (box) {
-    view.draw(box);
+const history = new History(labels, (restored) => {
+  if (restored) {
+    view.draw();
     live.schedule();
     maskChanged();
   }
@@ -190,8 +190,8 @@ const sources = new Sources(byId("slots"), about.components, {
 // --- painting
 
 const pointer = new MaskPointer(byId("stage"), view, labels, store, {
-  painted(box) {
-    view.draw(box);
+  painted() {
+    view.draw();
     live.schedule();
   },
   finished(before) {

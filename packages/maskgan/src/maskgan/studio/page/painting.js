@@ -9,7 +9,7 @@ const PEN_ERASER = 32; // in PointerEvent.buttons
 export class MaskPointer extends Pointer {
   lastPoint = null; // end of the last stroke
 
-  // actions: painted(box), finished(labels before), pick(x, y, whether by the tool), fill(x, y), hovered([x, y] or null)
+  // actions: painted(), finished(labels before), pick(x, y, whether by the tool), fill(x, y), hovered([x, y] or null)
   constructor(stage, view, labels, store, actions) {
     super(stage, view, store, "hand", {
       onStart: (event, tool, point) => this.#start(event, tool, point),
@@ -20,7 +20,7 @@ export class MaskPointer extends Pointer {
       },
       onCancel: (stroke) => {
         labels.data.set(stroke.before);
-        actions.painted([0, 0, labels.size, labels.size]);
+        actions.painted();
       },
       onHover: (point) => {
         actions.hovered(point?.map(Math.floor) ?? null);
@@ -51,9 +51,9 @@ export class MaskPointer extends Pointer {
   }
 
   #paint(stroke, from, to) {
-    const box = this.labels.line(from, to, this.store.get("size"), stroke.value, this.store.get("over"));
+    this.labels.line(from, to, this.store.get("size"), stroke.value, this.store.get("over"));
     stroke.last = to;
-    if (box) this.actions.painted(box);
+    this.actions.painted();
   }
 
   showCursor() {

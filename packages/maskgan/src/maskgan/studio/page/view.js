@@ -24,13 +24,10 @@ export class MaskView extends Viewport {
     this.draw();
   }
 
-  draw(box = [0, 0, this.labels.size, this.labels.size]) {
-    const { size, data } = this.labels;
-    const [left, top, right, bottom] = box;
-    for (let y = top; y < bottom; y++) {
-      for (let at = y * size + left; at < y * size + right; at++) this.words[at] = this.colours[data[at]];
-    }
-    this.context.putImageData(this.pixels, 0, 0, left, top, right - left, bottom - top);
+  draw() {
+    const { data } = this.labels;
+    for (let at = 0; at < data.length; at++) this.words[at] = this.colours[data[at]]; // forEach takes ten times as long
+    this.context.putImageData(this.pixels, 0, 0);
   }
 
   // Outline the brush at a point, or nowhere if it is null.
