@@ -19,16 +19,14 @@ export class Labels {
     this.data.set(Uint8Array.from(atob(value), (letter) => letter.charCodeAt(0)));
   }
 
-  contains(x, y) {
-    return x >= 0 && y >= 0 && x < this.size && y < this.size;
-  }
-
+  // The class of a pixel, null outside the mask.
   at(x, y) {
-    return this.contains(x, y) ? this.data[y * this.size + x] : null;
+    const inside = x >= 0 && y >= 0 && x < this.size && y < this.size;
+    return inside ? this.data[y * this.size + x] : null;
   }
 
   // Draw a line with a round brush between two points in pixels of the mask.
-  line([x0, y0], [x1, y1], diameter, value, over = null) {
+  line([x0, y0], [x1, y1], diameter, value, over) {
     const spans = discSpans(diameter);
     // The centre of an even disc is a pixel corner, that of an odd disc a pixel centre.
     const snap = diameter % 2 ? Math.floor : Math.round;
@@ -60,7 +58,7 @@ export class Labels {
   }
 
   // Flood-fill with 4-connectivity.
-  fill(x, y, value, over = null) {
+  fill(x, y, value, over) {
     const found = this.at(x, y);
     if (found === null || found === value || (over !== null && found !== over)) return;
     const { size, data } = this;
