@@ -148,7 +148,7 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 def encode_view(pixels: np.ndarray, size: tuple[int, int]) -> bytes:
     """Encode (h, w, 3) uint8 or uint16 as JPEG, reduced to at most this width and height."""
     pixels = _eight_bits(pixels)
-    width, height = map(min, size, pixels.shape[1::-1])
+    width, height = min(size[0], pixels.shape[1]), min(size[1], pixels.shape[0])
     image = image_from_array(_resize(pixels, width, height), "srgb")
     data: bytes = image.jpegsave_buffer(Q=QUALITY, subsample_mode="off")
     return data
