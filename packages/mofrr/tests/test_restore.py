@@ -138,6 +138,15 @@ def test_a_file_equals_the_array(tmp_path, restorer):
     assert str(plan) == "1 face, because the face box was given"
 
 
+def test_the_history_says_how_a_photograph_was_restored(tmp_path, weights):
+    target = tmp_path / "out.png"
+    restorer = Restorer(weights, device="cpu", precision="fp32", seed=5, samples=2, experts=["lift", "eye"])
+    restorer.restore_file(written(tmp_path / "in.png", photo()), target, face_boxes=[BOX])
+    history = pyvips.Image.new_from_file(str(target)).get("xmp-data")
+    for setting in ("seed=5", f"steps={restorer.network.config.steps}", "samples=2", "experts=lift,eye"):
+        assert setting.encode() in bytes(history), history
+
+
 def test_restoring_does_not_load_what_is_slow_to_import(tmp_path):
     photo = make_photo(tmp_path / "a.png", size=(96, 96))
     check_imports("mofrr.cli", "restore", [str(photo), "-o", str(tmp_path / "b.png"), "--face-box", "20,20,40,40"])

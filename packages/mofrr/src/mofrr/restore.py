@@ -23,7 +23,14 @@ from retouch_common.files import sha256
 from retouch_common.inference.face_plan import plan_faces, squares_in
 from retouch_common.inference.faces import ChangedFace, changed_face_rows, changed_image, face_change, run_on_faces
 from retouch_common.inference.names import REPORT, REPORT_IMAGES, sibling_path
-from retouch_common.inference.photos import PhotoOptions, face_parts, open_photo, require_strength, write_photo
+from retouch_common.inference.photos import (
+    PhotoOptions,
+    edit_record,
+    face_parts,
+    open_photo,
+    require_strength,
+    write_photo,
+)
 from retouch_common.inference.workers import Work
 from retouch_common.photo.sources import ArraySource, RowSource
 
@@ -171,10 +178,22 @@ class Restorer:
         rows = changed_face_rows(photo, faces, strength=chosen.strength)
         parts = face_parts(photo, plan.squares)
         given = _description_of(source) if chosen.report else {}  # before the photo may be replaced
-        changed = write_photo(photo, target, rows, chosen, parts, weights=self.network.model.weights_sha256)
+        edit = edit_record(chosen, self.network.model.weights_sha256, further=self.settings)
+        changed = write_photo(photo, target, rows, chosen, parts, edit=edit)
         if chosen.report:
             self._write_report(faces, given, target)
         return replace(plan, changed=changed)
+
+    @property
+    def settings(self) -> dict[str, int | str]:
+        """How the network is run, for the history of photographs."""
+        steps, experts = self.options["steps"] or self.network.config.steps, self.options["experts"]
+        return {
+            "seed": self.options["seeds"],
+            "steps": steps,
+            "samples": self.options["samples"],
+            "experts": "auto" if experts is None else ",".join(experts),
+        }
 
     def restore_faces(self, source: RowSource, squares: Sequence[FaceSquare]) -> list[RestoredFace]:
         """Run the network on every face.
