@@ -95,6 +95,11 @@ def test_nested_sections_are_merged_not_replaced():
     assert config.model.channels == (16, 32)
 
 
+def test_a_section_of_later_overrides_keeps_what_earlier_ones_set_in_it():
+    config = apply_overrides(Config(), {"train": {"lr": 0.5, "steps": 7}}, {"train": {"lr": 0.25}})
+    assert (config.train.lr, config.train.steps) == (0.25, 7)
+
+
 def test_an_optional_section_is_made_when_one_of_its_options_is_given_and_removed_by_null():
     config = changed("model.extra.bias=false")
     assert config.model.extra == Head(bias=False)

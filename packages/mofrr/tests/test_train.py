@@ -412,6 +412,13 @@ def test_kinds_of_stages_have_recipes_of_their_own():
     assert (chosen.train.lr, chosen.train.steps, chosen.train.batch_size) == (0.5, 7, 16)
 
 
+def test_a_section_given_by_set_keeps_the_rest_of_it_in_the_file(tmp_path):
+    file = tmp_path / "options.yaml"
+    file.write_text("train: {lr: 0.5, seed: 3}")
+    chosen = chosen_configuration(PRESETS, "small", file, ("train={lr: 0.25}",))
+    assert (chosen.train.lr, chosen.train.seed) == (0.25, 3)
+
+
 def test_the_command_trains_every_stage_by_its_own_recipe(tmp_path, monkeypatch):
     taken = {}
     monkeypatch.setattr(train_module, "train", lambda configs, *_, **__: taken.update(configs))

@@ -111,15 +111,16 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return data
 
 
-def apply_overrides(config: T, overrides: Mapping[str, Any]) -> T:
-    """Return a configuration with options replaced, by dotted name or by nested mappings of a section.
+def apply_overrides(config: T, *overrides: Mapping[str, Any]) -> T:
+    """Return a configuration with options replaced, by dotted name or by nested mappings of a section; later ones win.
 
     Raises:
         ValueError: If a name is unknown, or a value has a wrong type or is no valid choice.
     """
     data = to_dict(config)
-    for name, value in overrides.items():
-        _merge(data, name.split("."), value)
+    for changes in overrides:
+        for name, value in changes.items():
+            _merge(data, name.split("."), value)
     return from_dict(type(config), data)
 
 

@@ -70,9 +70,9 @@ def chosen_configuration(
     """
     if preset not in presets:
         raise ValueError(f"--preset {preset}: there are {', '.join(presets)}")
-    changes = (load_yaml(config_file) if config_file else {}) | parse_overrides(overrides)
-    changes |= {f"train.{name}": value for name, value in short.items() if value is not None}
-    return apply_overrides(presets[preset], changes)
+    abbreviated = {f"train.{name}": value for name, value in short.items() if value is not None}
+    of_file = load_yaml(config_file) if config_file else {}
+    return apply_overrides(presets[preset], of_file, parse_overrides(overrides), abbreviated)
 
 
 def refuse_own_configuration(config_file: Path | None, out: Path) -> None:
