@@ -184,7 +184,7 @@ def restore(
     if names == []:
         raise click.UsageError("--experts names no operation; name some, or leave it out")
     network = {name: options.pop(name) for name in ("precision", "steps", "seed", "samples")}
-    start = functools.partial(load_restoring, weights, network | {"device": device, "experts": names}, **options)
+    start = functools.partial(load_restoring, weights, device=device, experts=names, **network, **options)
     process_photos(inputs, out, start, RestoreOptions(**options), recursive=recursive, done="restored")
 
 

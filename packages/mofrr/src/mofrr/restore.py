@@ -268,11 +268,20 @@ def _description_of(photo: Path) -> dict[str, Any]:
     return {"photo": photo.name, "photo_sha256": sha256(photo), "content_credentials": credentials}
 
 
-def load_restoring(weights: str, network: Mapping[str, Any], **options: Any) -> Work:
-    """Load the network; return what ``mofrr-restore`` does with one photograph.
-
-    ``network`` holds keyword arguments of :class:`Restorer`, ``options`` fields of :class:`RestoreOptions`.
-    """
-    restorer = Restorer(weights, **network)
+def load_restoring(
+    weights: str,
+    *,
+    device: str,
+    precision: str,
+    steps: int | None,
+    seed: int,
+    experts: Sequence[str] | None,
+    samples: int,
+    **options: Any,
+) -> Work:
+    """Load the network; return what ``mofrr-restore`` does with one photograph. Errors as of :class:`Restorer`."""
+    restorer = Restorer(
+        weights, device=device, precision=precision, steps=steps, seed=seed, experts=experts, samples=samples
+    )
     checksum = restorer.network.model.weights_sha256
     return Work(lambda job: restorer.restore_file(job.source, job.target, **options), checksum)

@@ -89,6 +89,7 @@ def refuse_own_configuration(config_file: Path | None, out: Path) -> None:
 def start_training(
     presets: Mapping[str, C],
     task: Callable[[C, str], Task],
+    /,
     *,
     preset: str,
     data: str,

@@ -16,7 +16,7 @@ def fingerprint(spec: str | Path) -> str | None:
     Names are relative to their folder, so that moved data has the same fingerprint. None if there are no such folders.
     """
     text = str(spec)
-    folders = [Path(text)] if Path(text).is_dir() else split_folders(text.partition(":")[2] or text)
+    folders = [Path(text)] if text and Path(text).is_dir() else split_folders(text.partition(":")[2] or text)
     if not folders or not all(folder.is_dir() for folder in folders):
         return None
     digest = hashlib.sha256()
