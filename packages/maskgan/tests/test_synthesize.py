@@ -202,10 +202,12 @@ def test_masks_are_found_as_parse_writes_them(tmp_path, faces, monkeypatch):
         (tmp_path / "set" / "images").mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / "images" / name).touch()
     assert image_of(tmp_path / "set" / "labels" / "0.png") is None
-    (tmp_path / "set" / "images" / "0.JPG").touch()
     with monkeypatch.context() as patched:
         patched.delattr(Path, "iterdir")  # a large folder is not listed for every mask
-        assert image_of(tmp_path / "set" / "labels" / "0.png") == tmp_path / "set" / "images" / "0.JPG"
+        for stem, suffix in (("0", ".JPG"), ("1", ".Png")):
+            image = tmp_path / "set" / "images" / f"{stem}{suffix}"
+            image.touch()
+            assert image_of(tmp_path / "set" / "labels" / f"{stem}.png") == image
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no label images"):
         find_masks(tmp_path / "empty")

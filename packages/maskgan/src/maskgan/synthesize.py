@@ -158,8 +158,8 @@ def image_of(mask: Path) -> Path | None:
         if beside.is_file():
             return beside
     images = mask.parent.parent / "images"  # not listed: that takes half a second for 30,000
-    found = (images / f"{mask.stem}{form}" for suffix in sorted(SUFFIXES) for form in (suffix, suffix.upper()))
-    return next(filter(Path.is_file, found), None)
+    suffixes = (form for suffix in sorted(SUFFIXES) for form in (suffix, suffix.upper(), suffix.title()))
+    return next(filter(Path.is_file, (images / f"{mask.stem}{suffix}" for suffix in suffixes)), None)
 
 
 class _SourcePool:

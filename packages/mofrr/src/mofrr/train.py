@@ -353,7 +353,8 @@ def _is_finished(folder: Path) -> bool:
 def _warn_of_other_parts(stage: Stage, out: Path) -> None:
     """Warn if the training of a stage began with other parts than those that are in the run directory."""
     folder = out / stage.name
-    if (beside := folder / BESIDE).is_file():
+    recorded = (folder / BESIDE, folder / "weights" / BESIDE)  # the latter: where development versions wrote it
+    if beside := next(filter(Path.is_file, recorded), None):
         now, then = _checksums(stage, out), json.loads(beside.read_bytes())
         if changed := [name for name, checksum in then.items() if now.get(name) != checksum]:
             logger.warning("%s was trained with another %s; delete it to retrain it", folder, ", ".join(changed))

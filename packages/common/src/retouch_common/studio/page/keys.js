@@ -25,7 +25,7 @@ export function buildHelp({ help, note }) {
 export function bindKeys(keys, actions, hasPhoto) {
   const commandActions = { ...COMMAND, ...keys.command };
   const plainActions = { ...PLAIN, ...keys.plain };
-  const heldActions = keys.held;
+  const heldActions = keys.held ?? {};
   const takesText = (target) => target.matches?.('select, textarea, input:not([type="radio"]):not([type="range"]):not([type="checkbox"])');
   const takesSpace = (target) => target.matches?.('button, summary, a, input[type="checkbox"], input[type="radio"], [role="checkbox"]');
   const held = new Set();
