@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -30,10 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class RecipeNetwork(Protocol):
-    """Interface of a paper's network.
-
-    One that also retouches whole photos has ``photo_change(photo)``, which returns the change of the photo.
-    """
+    """Interface of a paper's network."""
 
     name: str
     """Name of the package."""
@@ -44,6 +41,14 @@ class RecipeNetwork(Protocol):
 
     def changes(self, photo: Photo, faces: Sequence[Face]) -> Sequence[RandomLayer]:
         """Return the change of every face, in their order."""
+
+
+@runtime_checkable
+class WholePhotoNetwork(Protocol):
+    """Interface of a network that also retouches whole photos."""
+
+    def photo_change(self, photo: Photo) -> RandomLayer:
+        """Return the change of the whole photo."""
 
 
 class EditedChange:
@@ -90,8 +95,8 @@ class RetouchedParts:
         """
         if state.region == "faces":
             changes = network.changes(photo, state.faces)
-        elif photo_change := getattr(network, "photo_change", None):
-            changes = [photo_change(photo)]
+        elif isinstance(network, WholePhotoNetwork):
+            changes = [network.photo_change(photo)]
         else:
             raise ValueError(f"{network.name} retouches faces, and not the whole photo")
         limit = int(np.iinfo(photo.dtype).max)
