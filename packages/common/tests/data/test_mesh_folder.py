@@ -99,10 +99,13 @@ def test_another_model_is_refused_by_its_checksum(people: Path) -> None:
         assert "not the expected one" in result.output and "Traceback" not in result.output
 
 
-def test_a_model_that_is_not_there_is_said_at_once(people: Path) -> None:
+def test_a_model_that_is_not_there_is_said_at_once(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="the extra 'landmarks' is not installed")
     with pytest.raises(ValueError, match=r"nowhere\.onnx: no such file"):
         MeshModel(people / "nowhere.onnx")
+    monkeypatch.chdir(people.parent)
+    with pytest.raises(ValueError, match=r"nowhere\.bin: no such file"):  # a name in a folder, not a hub id
+        MeshModel(f"{people.name}/nowhere.bin")
 
 
 @pytest.mark.parametrize("name", ["owner/name", "owner/face.mesh", "owner/name@v1.0", "owner/name@refs/pr/1"])

@@ -95,7 +95,8 @@ def _model_path(name: str | Path) -> Path:
         path /= MODEL_FILE
     if path.is_file():
         return path
-    if isinstance(name, str) and hub.HUB_ID.fullmatch(name) and path.suffix != ".onnx":
+    mistyped = path.suffix == ".onnx" or (path.parent.is_dir() and "@" not in str(name))
+    if isinstance(name, str) and hub.HUB_ID.fullmatch(name) and not mistyped:
         return hub.verified_file(name, MODEL_FILE)
     raise ValueError(
         f"{name}: no such file; give {MODEL_FILE}, its folder, or a hub id owner/name[@revision] that holds it"
