@@ -10,6 +10,7 @@ from retouch_common.data.face_cache import landmarks_of, read_levels
 from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.faces.face import Face, face_crop
 from retouch_common.photo.filters import resize
+from retouch_common.ranges import to_levels
 from retouch_common.synthesis.blemish_canvas import Canvas
 from retouch_common.synthesis.blemish_shapes import NoisePool
 from retouch_common.synthesis.blemish_spots import mole
@@ -84,7 +85,7 @@ def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     clean = portrait.clean.astype(np.float32) / 255
     while True:
-        raw = _levels(synthesizer(clean, portrait.skin, generator=generator, scale=portrait.scale)[0])
+        raw = to_levels(synthesizer(clean, portrait.skin, generator=generator, scale=portrait.scale)[0])
         if visible(raw, portrait.clean).mean() >= MIN_SHARE:
             return raw
 
@@ -97,7 +98,7 @@ def with_moles(portrait: Portrait, seed: int) -> np.ndarray:
     places = np.argwhere(portrait.skin > 0.95)
     for y, x in places[generator.integers(len(places), size=6)]:
         mole(canvas, float(y), float(x), generator.uniform(3.0, 8.0) * portrait.scale, generator)
-    return _levels(canvas.image)
+    return to_levels(canvas.image)
 
 
 def with_plain_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
@@ -155,10 +156,6 @@ def gains(
         "outside": outside,
         "pictures": len(rows),
     }
-
-
-def _levels(image: np.ndarray) -> np.ndarray:
-    return np.rint(image * 255).clip(0, 255).astype(np.uint8)
 
 
 def _resized(levels: np.ndarray, side: int) -> np.ndarray:
