@@ -2,7 +2,8 @@
 
 Environment: RETOUCH_PYTHONS="3.10 3.13" runs tests, build and smoke with these interpreters instead of the
 one that runs nox; RETOUCH_LOCKED=1 installs the versions of .ci/requirements.txt, by hash; RETOUCH_DATA is the folder
-of portraits (default ../shared/data), RETOUCH_RUNS that of the runs of `weights` and `reproduce` (default runs).
+of portraits (default ../shared/data), RETOUCH_RUNS that of the runs of `weights`, `reproduce` and `evidence` (default
+runs).
 """
 
 from __future__ import annotations
@@ -227,7 +228,10 @@ def weights(session: nox.Session) -> None:
 
 @nox.session
 def evidence(session: nox.Session) -> None:
-    """Measure every figure that a package promises, print each beside its bar, write docs/evidence/ and the card."""
+    """Measure every figure that a package promises, print each beside its bar, write docs/evidence/ and the card.
+
+    Rerun the same command to resume: what the same commit and machine measured is not measured again.
+    """
     if not session.posargs or session.posargs[0] not in PACKAGES:
         session.error(f"usage: nox -s evidence -- PACKAGE, one of {', '.join(PACKAGES)}")
     package, *options = session.posargs

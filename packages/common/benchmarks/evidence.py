@@ -93,13 +93,13 @@ def _mesh_f1(part: str) -> tuple[float, dict[str, float]]:
     return statistics.mean(scores), {"median": statistics.median(scores), "worst": min(scores), "people": len(scores)}
 
 
-@cache
+@evidence.kept
 def _anywhere() -> dict[str, list[float]]:
     parser = _parser()
     return f1_by_portrait(parser, parser.size, people_anywhere())
 
 
-@cache
+@evidence.kept
 def _studio() -> dict[str, float]:
     return evaluate_parser(_parser(), f"faces:{face_sets(STUDIO)}", "val")
 

@@ -223,7 +223,7 @@ class _Adapted:
     seconds: float
 
 
-@cache
+@evidence.kept
 def _adapted() -> list[_Adapted]:
     editor = _editor()
     judge, rows = ParsingUNet.from_pretrained(str(_beside("judge"))).eval(), []
@@ -278,7 +278,7 @@ def _portraits() -> list[Portrait]:
     return [_editor().open(person.levels) for person in people_anywhere()]
 
 
-@cache
+@evidence.kept
 def _evaluated() -> Evaluation:
     weights = {OURS: "small", WITHOUT: _beside("without_parsing")}
     options = EvaluationOptions(pairs=PAIRS, judge=str(_beside("judge")), device="cpu")

@@ -161,10 +161,13 @@ def named_experts(model: MoFRR, portraits: Iterable[MeshPortrait]) -> dict[str, 
     return rows
 
 
-def measure(restorer: Restorer, portraits: Iterable[MeshPortrait]) -> Measured:
-    """Retouch and restore photographs; the next one is retouched while one is restored."""
+def measure(restorer: Restorer, portraits: Iterable[MeshPortrait], start: int = 0) -> Measured:
+    """Retouch and restore photographs; the next one is retouched while one is restored.
+
+    `start` is the number of the first one: what is done to a photograph depends on its number.
+    """
     measured = Measured()
-    for index, (portrait, drawn) in enumerate(_ahead(_retouched, enumerate(portraits))):
+    for index, (portrait, drawn) in enumerate(_ahead(_retouched, enumerate(portraits, start)), start):
         ask = _Router(restorer, portrait, index, measured.answers)
         result, found = _restored(restorer, portrait, portrait.levels)
         ask.note(found, {})
@@ -188,6 +191,18 @@ def measure(restorer: Restorer, portraits: Iterable[MeshPortrait]) -> Measured:
                 image, truth = (align(picture, ask.square, size) for picture in (levels, portrait.levels))
                 measured.faces.append(Aligned(image, photo_traces(levels, ask.square), truth, frozenset(strengths)))
     return measured
+
+
+def joined(parts: Iterable[Measured]) -> Measured:
+    """Join what was measured on parts of the photographs."""
+    whole = Measured()
+    for part in parts:
+        whole.alone += part.alone
+        whole.several += part.several
+        whole.untouched |= part.untouched
+        whole.answers += part.answers
+        whole.faces += part.faces
+    return whole
 
 
 def sheet_rows(restorer: Restorer, portraits: Iterable[MeshPortrait]) -> Iterator[dict[str, np.ndarray]]:

@@ -80,6 +80,72 @@ def test_what_belongs_to_no_commit_is_refused(tmp_path, monkeypatch, capsys):
         assert list(tmp_path.iterdir()) == []
 
 
+def test_a_stopped_run_resumes_with_the_same_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RETOUCH_RUNS", str(tmp_path / "elsewhere"))
+    measured, stopped = [], iter([True, False, True, False])
+
+    def a_run():
+        evidence = Evidence("abpn")
+
+        @evidence.kept
+        def part(number):
+            measured.append(number)
+            return {"people": number}
+
+        @evidence.figure("first", at_least=0.0)
+        def first():
+            measured.append("first")
+            return 1.0, part(1)
+
+        @evidence.figure("not here", at_least=0.0)
+        def missing():
+            measured.append("missing")
+            raise NotMeasured("needs portraits")
+
+        @evidence.figure("second", at_least=0.0)
+        def second():
+            part(1), part(2)
+            if next(stopped):
+                raise KeyboardInterrupt
+            return 2.0
+
+        return evidence
+
+    with pytest.raises(SystemExit):  # click's answer to Ctrl-C
+        a_run().main([])
+    assert measured == ["first", 1, "missing", 2] and not (tmp_path / "docs").exists()
+    assert run(a_run()) == 1
+    assert measured == ["first", 1, "missing", 2, "missing"]
+    figures = json.loads((tmp_path / "docs/evidence/abpn.json").read_text())["figures"]
+    assert [figure["value"] for figure in figures.values()] == [1.0, None, 2.0]
+    assert figures["first"]["details"] == {"people": 1}
+    assert list((tmp_path / "elsewhere/evidence").iterdir()) == []  # the next run measures afresh
+
+    with pytest.raises(SystemExit):
+        a_run().main([])
+    monkeypatch.setattr(evidences, "environment", lambda: {"date": "later", "commit": "another"})
+    measured.clear()
+    run(a_run())
+    assert measured == ["first", 1, "missing", 2]
+
+
+def test_nothing_is_kept_of_one_figure_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evidence = Evidence("abpn")
+
+    @evidence.kept
+    def part():
+        measured.append(1)
+        return 1.0
+
+    measured = []
+    evidence.figure("one", at_least=0.0, name="one")(part)
+    evidence.figure("two", at_least=0.0, name="two")(part)
+    assert run(evidence, "--only", "one", "--only", "two") == 0
+    assert measured == [1] and list(tmp_path.iterdir()) == []
+
+
 def test_figures_are_of_the_commit_at_which_they_began(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     commits = iter("ab")

@@ -30,11 +30,11 @@ def promise_anywhere(evidence: Evidence, retouch: Callable[[], Retouch]) -> None
     from retouch_common.testing.blemish_program import draw_blemishes
     from retouch_common.testing.sheets import retouched_rows
 
-    @cache
+    @evidence.kept
     def harm() -> Harm:
         return measure_harm(people_anywhere(), retouch())
 
-    @cache
+    @evidence.kept
     def gains() -> Gains:
         return measure_gain(people_anywhere(), retouch(), draw_blemishes)
 

@@ -13,6 +13,10 @@
 one and writes nothing. A figure that cannot be measured counts as failed, by name. The file belongs to a commit: a work
 tree that differs from it is refused, and with `--allow-dirty` measured without writing. `-- abpn --sheets FOLDER`
 writes images for inspection instead.
+
+A stopped run resumes with the same command: figures, and what functions decorated by `evidence.kept` return, stay in
+`$RETOUCH_RUNS/evidence/abpn` (default runs/) until all are measured. What another commit, machine or version of a
+library gave is measured again.
 """
 
 from __future__ import annotations
@@ -21,14 +25,18 @@ import json
 import math
 import operator
 import os
+import pickle
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache, wraps
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from retouch_common.files import write_atomically
 from retouch_common.metrics.environment import environment, work_tree_changes
 
 if TYPE_CHECKING:
@@ -87,6 +95,7 @@ class Evidence:
         self.package = package
         self.figures: dict[str, Figure] = {}
         self.pictures: Callable[[], Iterable[Mapping[str, np.ndarray]]] | None = None
+        self.folder: Path | None = None  # of a run that can be resumed
 
     def figure(
         self, title: str, *, at_least: float | None = None, at_most: float | None = None, unit: str = "", name: str = ""
@@ -116,6 +125,25 @@ class Evidence:
         """Register the function that makes the rows of the sheets, each with images (H, W, 3) uint8 by title."""
         self.pictures = rows
         return rows
+
+    def kept(self, function: F) -> F:
+        """Cache what a function returns, on the disk too while all figures are measured.
+
+        Its arguments must be strings or whole numbers: they are part of the file's name.
+        """
+
+        @cache
+        @wraps(function)
+        def cached(*arguments: Any) -> Any:
+            name = "-".join([function.__name__, *map(str, arguments)])
+            if (file := self._kept(name)) is not None and file.is_file():
+                return pickle.loads(file.read_bytes())
+            result = function(*arguments)
+            if file is not None:
+                write_atomically(file, pickle.dumps(result))
+            return result
+
+        return cast(F, cached)
 
     def measure(self, key: str) -> Result:
         """Measure one figure; an exception becomes the reason why there is no value."""
@@ -162,15 +190,45 @@ class Evidence:
             reason, about, results = not_a_commit(), environment(), {}
             if reason and not (only or allow_dirty):
                 raise click.UsageError(f"{reason}; or --allow-dirty, which writes nothing")
-            for key in only or self.figures:
-                click.echo(f"measuring {key}: {self.figures[key].title} ...", err=True)
-                results[key] = self.measure(key)
-            print_results(results)
             if not (only or reason):
+                about = self._begin(about)
+            for key in only or self.figures:
+                results[key] = self._measure_once(key)
+            print_results(results)
+            if self.folder is not None:
                 write_results(Path("docs/evidence") / f"{self.package}.json", self.package, results, about)
+                shutil.rmtree(self.folder)
             raise SystemExit(0 if all(result.holds for result in results.values()) else 1)
 
         command(args=arguments)
+
+    def _begin(self, about: dict[str, Any]) -> dict[str, Any]:
+        """Begin a run that can be resumed, or resume the one begun in the same environment; return its environment."""
+        self.folder = Path(os.environ.get("RETOUCH_RUNS", "runs")) / "evidence" / self.package
+        record = self.folder / "environment.json"
+        if record.is_file():
+            begun = json.loads(record.read_text(encoding="utf-8"))
+            if begun | {"date": None} == about | {"date": None}:
+                return begun
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(record, json.dumps(about).encode())
+        return about
+
+    def _measure_once(self, key: str) -> Result:
+        """Measure a figure, or return what the run that is resumed measured; a figure without a value is repeated."""
+        import click
+
+        if (file := self._kept(f"figure-{key}")) is not None and file.is_file():
+            return pickle.loads(file.read_bytes())
+        click.echo(f"measuring {key}: {self.figures[key].title} ...", err=True)
+        result = self.measure(key)
+        if file is not None and result.value is not None:
+            write_atomically(file, pickle.dumps(result))
+        return result
+
+    def _kept(self, name: str) -> Path | None:
+        return None if self.folder is None else self.folder / f"{name}.pickle"
 
 
 def not_a_commit() -> str | None:
