@@ -160,6 +160,18 @@ def test_the_cache_is_keyed_by_photo_template_and_version(tmp_path: Path, monkey
     assert len(set(keys)) == 6
 
 
+def test_faces_found_by_the_last_resort_are_searched_again_by_yunet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "a.png"
+    photo.write_bytes(b"a photo")
+    detectors = iter(["face parser", "YuNet", "YuNet"])
+    monkeypatch.setattr(face_cache, "available_detector", lambda: (next(detectors), None))
+    by_parser, by_yunet, again = (portrait_key(photo, 1) for _ in range(3))
+    assert by_parser != by_yunet == again
+    assert portrait_key(photo, 1, mesh=np.zeros((468, 2))) and portrait_key(photo, 1, files=[photo])  # no detector
+
+
 def test_copied_and_touched_portraits_keep_their_entries(tmp_path: Path) -> None:
     points = np.arange(936, dtype=np.float32).reshape(468, 2)
     photo, folder = tmp_path / "a.png", tmp_path / "copy"

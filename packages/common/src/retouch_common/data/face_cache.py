@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from retouch_common.data.portraits import mesh_of
+from retouch_common.faces.detection import available_detector
 from retouch_common.faces.webmorph import Template, read_template
 from retouch_common.files import atomic_output, cache_folder, write_atomically
 from retouch_common.synthesis.preparation import PreparedFace, prepare_face
@@ -35,15 +36,18 @@ def default_cache() -> Path:
 def portrait_key(photo: Path, *about: object, files: Iterable[Path] = (), mesh: np.ndarray | None = None) -> str:
     """Return the name under which something made of a portrait is cached: 24 hexadecimal digits.
 
-    It depends on contents only: on the photo, on ``files`` that belong to it, on its ``mesh``, and on ``about``, e.g.
-    versions and sizes.
+    It depends on the photo, on ``files`` that belong to it, on its ``mesh``, and on ``about``, e.g. versions and sizes.
+    Without files and mesh it depends on the detector, too: what a fallback found is not kept once YuNet is available.
     """
+    files = list(files)
     digest = hashlib.sha256("".join(f"{part}\n" for part in about).encode())
     digest.update(photo.read_bytes())
     for file in files:
         digest.update(b"\ntemplate\n" + file.read_bytes())
     if mesh is not None:
         digest.update(b"\nmesh\n" + mesh.tobytes())
+    elif not files and (detector := available_detector()[0]) != "YuNet":
+        digest.update(f"\ndetector\n{detector}".encode())
     return digest.hexdigest()[:24]
 
 

@@ -33,6 +33,17 @@ def detect_faces(image: np.ndarray, *, score_threshold: float = 0.6) -> list[Fac
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected an (H, W, 3) uint8 image, got shape {image.shape} and type {image.dtype}")
+    _, detect = available_detector()
+    faces = detect(image, score_threshold=score_threshold)
+    return faces or _sideways_faces(detect, image, max(score_threshold, SIDEWAYS_THRESHOLD))
+
+
+def available_detector() -> tuple[str, Detector]:
+    """Return the name of the first available detector and the detector.
+
+    Raises:
+        DetectorUnavailable: If there is none; the message is that of the first one.
+    """
     unavailable: DetectorUnavailable | None = None
     for name, load in registered_detectors().items():
         try:
@@ -42,8 +53,7 @@ def detect_faces(image: np.ndarray, *, score_threshold: float = 0.6) -> list[Fac
             continue
         if unavailable is not None:
             _warn_once(name, str(unavailable))
-        faces = detect(image, score_threshold=score_threshold)
-        return faces or _sideways_faces(detect, image, max(score_threshold, SIDEWAYS_THRESHOLD))
+        return name, detect
     raise unavailable or DetectorUnavailable("no face detector is registered")
 
 
