@@ -9,10 +9,13 @@ import torch
 import torch.nn.functional as F
 from mofrr import data as data_module
 from mofrr import portraits as module
+from mofrr.config import PRESETS
 from mofrr.data import NoImages, open_retouched_faces
 from mofrr.degree import degree_edges
 from mofrr.portraits import Portrait
+from mofrr.stages import known_stages
 from mofrr.traces import photo_traces
+from retouch_common.config import apply_overrides
 from retouch_common.faces.alignment import align, whole_square
 from retouch_common.faces.landmarks import canonical_landmarks
 from retouch_common.photo.io import Photo
@@ -130,6 +133,17 @@ def test_degrees_are_measured_all_over_the_set(published, monkeypatch):
     measured = [0, 1, 3, 4, 6, 8, 9, 11, 12, 14]
     expected = degree_edges([faces.pair(index).psnr for index in measured])
     assert faces.measured_edges() == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize("stage", ["router", "expert-white"])
+def test_stages_are_validated_on_training_people_that_they_do_not_train_on(portraits, stage):
+    """Neither they nor the people of "val", on whom `mofrr-evaluate` measures, are trained on."""
+    config = apply_overrides(PRESETS["tiny"], {"model.operations": list(OPERATIONS)})
+    train, dev = known_stages(config)[stage].open_data(portraits)
+    trained = {entry for faces in getattr(train, "of_operation", [train]) for entry in faces.entries}
+    measured, validated = set(opened(portraits, split="val").entries), set(dev.entries)
+    assert trained and validated and measured
+    assert not validated & measured and not trained & (validated | measured)
 
 
 def test_simulated_samples(portraits):
