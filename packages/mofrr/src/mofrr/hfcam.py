@@ -2,7 +2,7 @@
 
     y^_H = x_H + Conv(CA(y^_0, x_H))
 
-Patches of the restored low band are the queries, those of the high bands keys and values.
+Patches of the restored low band are the queries, those of the high bands keys and values, in Eq. 8's order.
 
 Paper: no position encoding, and the convolutions see the attention output alone. Here: sinusoidal positions, without
 which a patch cannot find its own high bands, and with ``refine_all`` the convolutions also see both bands, since a

@@ -20,6 +20,8 @@ class MCA(nn.Module):
 
     Dai et al. use batch normalisation after both convolutions, which pooled features of a single image do not allow;
     here group normalisation after the first.
+
+    Paper: whether Eq. 3 and 4 share one is not stated. Here: one for each.
     """
 
     def __init__(self, channels: int) -> None:
