@@ -104,7 +104,7 @@ def test_auto_says_which_region_and_why(tmp_path, weights, monkeypatch):
     assert converted.exit_code == 0 and (read_pixels(tmp_path / "o.png") == read_pixels(path)).all()
     assert not read_pixels(tmp_path / "o.mask.png").any()
     found(monkeypatch, (100, 100, 50, 60), (180, 100, 50, 60))
-    assert "2 faces, because that is what was found" in run(path, "-o", tmp_path / "p", "--weights", weights).output
+    assert "2 faces found" in run(path, "-o", tmp_path / "p", "--weights", weights).output
 
     def unavailable(image):
         raise DetectorUnavailable("the face detector's weights could not be downloaded; put FILE into FOLDER")

@@ -91,11 +91,11 @@ def test_the_detectors_faces_and_landmarks_are_used(tmp_path, retoucher, weights
         regions, "detect_faces", lambda image: [Face((80.0, 60.0, 53.0, 72.0), 0.9, points.astype(np.float32))]
     )
     plan = retoucher.retouch_file(path, tmp_path / "out.png")
-    assert str(plan) == "1 face, because that is what was found"
+    assert str(plan) == "1 face found"
     assert plan.squares[0].centre == pytest.approx((2 * square.centre[0], 2 * square.centre[1]), abs=5)
     assert plan.squares[0].side == pytest.approx(200, rel=0.06)
     found(monkeypatch, (80, 60, 50, 60), (180, 60, 50, 60))
-    assert "2 faces, because that is what was found" in run(path, "-o", tmp_path / "o", "--weights", weights).output
+    assert "2 faces found" in run(path, "-o", tmp_path / "o", "--weights", weights).output
 
 
 def test_a_photo_without_a_face_is_an_error_that_says_what_to_do(tmp_path, weights, monkeypatch):

@@ -27,11 +27,12 @@ Frame = Callable[[Face, int, int], FaceSquare]
 class FacePlan:
     """Squares of the faces to process, largest first, and the reason, phrased to follow "because".
 
+    ``reason`` is None if the detector found the faces.
     ``changed`` is the share of pixels that were changed, once that is measured.
     """
 
     squares: tuple[FaceSquare, ...]
-    reason: str
+    reason: str | None
     changed: float | None = None
 
     @property
@@ -41,7 +42,8 @@ class FacePlan:
 
     def __str__(self) -> str:
         count = len(self.squares)
-        return f"{count} face{'s' if count > 1 else ''}, because {self.reason}"
+        what = f"{count} face{'s' if count > 1 else ''}"
+        return f"{what} found" if self.reason is None else f"{what}, because {self.reason}"
 
 
 def plan_faces(
@@ -80,7 +82,7 @@ def plan_faces(
     except ValueError as error:
         line = str(error)
         raise ValueError(line if str(photo.path) in line else f"{photo.path}: {line}") from None
-    return FacePlan(squares, "the face box was given" if face_boxes else "that is what was found")
+    return FacePlan(squares, "the face box was given" if face_boxes else None)
 
 
 def squares_in(

@@ -52,14 +52,14 @@ class RegionPlan:
     Attributes:
         region: "faces" or "photo".
         crops: (x, y, w, h) in pixels, one for each face; empty for the whole photo, and without faces.
-        reason: Reason, phrased to follow "because".
+        reason: Reason, phrased to follow "because"; None if the detector found the faces.
         faces: Faces in the order of their crops.
         changed: Share of pixels that were changed, once that is measured.
     """
 
     region: Literal["faces", "photo"]
     crops: tuple[Crop, ...]
-    reason: str
+    reason: str | None
     faces: tuple[Face, ...] = ()
     changed: float | None = None
 
@@ -78,7 +78,7 @@ class RegionPlan:
             return f"unchanged, because {self.reason}"
         count = len(self.crops)
         what = "the whole photo" if self.region == "photo" else f"{count} face{'s' if count > 1 else ''}"
-        return f"{what}, because {self.reason}"
+        return f"{what} found" if self.reason is None else f"{what}, because {self.reason}"
 
 
 def plan_region(photo: Photo, region: Region = "auto", *, face_boxes: Sequence[Box] = ()) -> RegionPlan:
@@ -106,8 +106,7 @@ def plan_region(photo: Photo, region: Region = "auto", *, face_boxes: Sequence[B
     except DetectorUnavailable as error:
         raise ValueError(f"{photo.path}: {error}; or give a face box, or use the region 'photo'") from error
     if faces:
-        asked = "that is what was found" if region == "auto" else "the region 'faces' was asked for"
-        return _faces_plan(photo, faces, asked)
+        return _faces_plan(photo, faces, None)
     if region == "faces":
         raise NoFaceFound(f"{photo.path}: no face was found; give a face box, or use the region 'photo'")
     return RegionPlan("faces", (), "no face was found; the region 'photo' retouches the whole frame")
@@ -197,7 +196,7 @@ def crop_weights(photo: Photo, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
     return across, down
 
 
-def _faces_plan(photo: Photo, faces: Sequence[Face], reason: str) -> RegionPlan:
+def _faces_plan(photo: Photo, faces: Sequence[Face], reason: str | None) -> RegionPlan:
     crops = tuple(face_crop(face, photo.height, photo.width, FACE_MARGIN) for face in faces)
     return RegionPlan("faces", crops, reason, tuple(faces))
 
