@@ -258,3 +258,28 @@ def test_ray_is_an_extra(folder, monkeypatch):
     result = CliRunner().invoke(many, [str(argument) for argument in arguments])
     assert result.exit_code == 1
     assert result.output.strip() == 'Error: --engine ray needs Ray: pip install "retouch-common[ray]"'
+
+
+def test_one_photo_is_refused_before_the_network_is_loaded(tmp_path):
+    def load(**settings):
+        raise AssertionError("loaded")
+
+    @click.command()
+    @photos.inputs_argument
+    @photos.out_option
+    @friendly_errors
+    def command(inputs, out):
+        start = functools.partial(load, recipe=None, device="cpu")
+        photo_runs.process_photos(inputs, out, start, PhotoOptions(), recursive=False)
+
+    there = tmp_path / "there.jpg"
+    there.write_bytes(b"kept")
+    for name, out, reason in (
+        ("there.jpg", "there.jpg", "the output is the input"),
+        ("missing.jpg", "there.jpg", "is there already"),
+        ("missing.jpg", "new.jpg", "missing.jpg: cannot be opened: no such file or directory"),
+        ("there.jpg", "new.jpg", "is not a photo"),
+    ):
+        result = CliRunner().invoke(command, [str(tmp_path / name), "-o", str(tmp_path / out)])
+        assert result.exit_code == 1 and result.output.count("\n") == 1 and reason in result.output
+    assert there.read_bytes() == b"kept"

@@ -51,7 +51,8 @@ def process_photos(
         click.ClickException: If options conflict, or the only photo failed.
         SystemExit: If photos failed (1), or on SIGTERM (128 + the signal).
     """
-    from retouch_common.inference.batch import plan_job
+    from retouch_common.inference.batch import plan_job, refuse_collisions
+    from retouch_common.photo.formats import sniff
 
     run = run_options()
     recipe: Path | None = start.keywords.get("recipe")
@@ -73,8 +74,11 @@ def process_photos(
     planned = jobs() if jobs else plan_photos(inputs, out, recursive=recursive, endings=options.endings)
     if recipe is not None and len(planned) > 1:
         raise click.UsageError(f"--recipe repeats what was done with one photo, and {INPUT} names {len(planned)}")
-    start = _with_backend(start, len(planned))
     kept = [*options.kept, recipe] if recipe is not None else options.kept
+    if len(planned) == 1 and not run.skip_existing:  # loading the network takes seconds
+        refuse_collisions(planned[0], kept=kept, overwrite=options.overwrite)
+        sniff(planned[0].source)
+    start = _with_backend(start, len(planned))
     retouch_all(planned, start().process, overwrite=options.overwrite, done=done, kept=kept)
 
 
