@@ -186,6 +186,12 @@ def test_a_run_goes_on_after_collisions_and_writes_over_nothing(tmp_path):
         assert [(tmp_path / "o" / name).read_bytes() for name in ("a.jpg", "b.jpg", "c.jpg")] == [b"new", kept, b"new"]
 
 
+def test_a_file_in_place_of_the_outputs_folder_is_named(tmp_path):
+    job = Job(touch(tmp_path / "a.jpg"), touch(tmp_path / "o") / "a.jpg")
+    (line,) = run_jobs([job], lambda job: "done", overwrite=False, report=print)
+    assert line == f"{job.source}: {tmp_path / 'o'}: Not a directory"
+
+
 def test_two_photos_are_processed_at_once_and_reported_in_order(tmp_path):
     jobs = plan_jobs([touch(tmp_path / f"{name}.jpg") for name in "abcd"], tmp_path / "o")
     together = threading.Barrier(2, timeout=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -322,7 +323,10 @@ def run_job(
 ) -> P | Summary:
     """Process one photo and return what ``work`` returns; arguments as of :func:`run_jobs`."""
     before = os.stat(job.source) if keep_times and os.path.exists(job.source) else None
-    job.target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a file of that name, or a link to nothing
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(job.target.parent)) from error
     try:
         done: P | Summary = work(job)
     except NoFaceFound:
