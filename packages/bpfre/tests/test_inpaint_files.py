@@ -189,3 +189,9 @@ def test_weights_for_retouching_are_refused(photo, mask, busy_model, tmp_path):
 def test_the_bundled_weights_are_the_default():
     (option,) = [parameter for parameter in inpaint.params if parameter.name == "weights"]
     assert option.default == "inpainting"
+
+
+def test_weights_that_are_not_bundled_yet_are_named(photo, tmp_path):
+    result = CliRunner().invoke(inpaint, [str(photo), "-o", str(tmp_path / "out.png"), "--strokes", "1", "--aligned"])
+    assert result.exit_code == 1 and result.output.count("\n") == 1
+    assert "weights for inpainting are not bundled yet" in result.output
