@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,7 +136,16 @@ def test_a_file_equals_the_array(tmp_path, restorer):
     plan = restorer.restore_file(tmp_path / "a.tif", tmp_path / "out.tif", face_boxes=[BOX])
     expected = restorer(image, faces=[Face(BOX, 1.0, UNKNOWN)])
     np.testing.assert_array_equal(pyvips.Image.new_from_file(str(tmp_path / "out.tif")).numpy(), expected)
-    assert str(plan) == "1 face, because the face box was given"
+    assert str(plan) == "1 face, because the face box was given; undone: white, smooth, lift, eye"
+
+
+def test_the_summary_says_when_nothing_was_found(tmp_path, restorer, monkeypatch):
+    restore_faces = restorer.restore_faces
+    monkeypatch.setattr(
+        restorer, "restore_faces", lambda *given: [replace(face, degrees={}) for face in restore_faces(*given)]
+    )
+    plan = restorer.restore_file(written(tmp_path / "a.png", photo()), tmp_path / "out.png", face_boxes=[BOX])
+    assert str(plan) == "1 face, because the face box was given; no retouching found"
 
 
 def test_the_history_says_how_a_photograph_was_restored(tmp_path, weights):

@@ -164,7 +164,7 @@ class Restorer:
             **options: Fields of :class:`RestoreOptions`.
 
         Returns:
-            Which faces were restored, and why.
+            Which faces were restored, why, and what was undone.
 
         Raises:
             OSError: A file cannot be opened or written.
@@ -182,7 +182,9 @@ class Restorer:
         changed = write_photo(photo, target, rows, chosen, parts, edit=edit)
         if chosen.report:
             self._write_report(faces, given, target)
-        return replace(plan, changed=changed)
+        undone = dict.fromkeys(name for face in faces for name in face.degrees)
+        outcome = f"undone: {', '.join(undone)}" if undone else "no retouching found"
+        return replace(plan, changed=changed, outcome=outcome)
 
     @property
     def settings(self) -> dict[str, int | str]:

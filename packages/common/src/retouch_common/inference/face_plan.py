@@ -28,12 +28,14 @@ class FacePlan:
     """Squares of the faces to process, largest first, and the reason, phrased to follow "because".
 
     ``reason`` is None if the detector found the faces.
-    ``changed`` is the share of pixels that were changed, once that is measured.
+    ``outcome`` is what was done to them, for the summary. ``changed`` is the share of pixels that were changed, once
+    that is measured.
     """
 
     squares: tuple[FaceSquare, ...]
     reason: str | None
     changed: float | None = None
+    outcome: str | None = None
 
     @property
     def num_faces(self) -> int:
@@ -43,7 +45,8 @@ class FacePlan:
     def __str__(self) -> str:
         count = len(self.squares)
         what = f"{count} face{'s' if count > 1 else ''}"
-        return f"{what} found" if self.reason is None else f"{what}, because {self.reason}"
+        line = f"{what} found" if self.reason is None else f"{what}, because {self.reason}"
+        return line if self.outcome is None else f"{line}; {self.outcome}"
 
 
 def plan_faces(
