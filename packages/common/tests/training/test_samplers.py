@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import signal
 from collections import Counter
 
 import numpy as np
@@ -82,3 +83,19 @@ def test_loader_leaves_the_global_random_state_alone():
     assert found == stream(5)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[2], random.getstate()) == before[1:]
+
+
+class Blocked(Echo):
+    """Whether SIGINT was blocked where a sample is loaded."""
+
+    def __getitem__(self, index):
+        return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signal masks")
+def test_ctrl_c_does_not_end_workers_that_are_starting():
+    """They import for seconds before they can ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    batches = EndlessBatches(4, batch_size=2, seed=0)
+    assert next(iter(endless_loader(Blocked(), batches, num_workers=1))).all()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

@@ -11,6 +11,7 @@ import itertools
 import signal
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,8 @@ def _order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
 def endless_loader(dataset: Dataset, batches: EndlessBatches, *, num_workers: int = 0) -> DataLoader:
     """Return a loader over ``batches`` that leaves the global random state alone.
 
-    Workers are spawned, since libvips and thread pools do not survive a fork, and ignore SIGINT, so that Ctrl-C lets
-    the running step end.
+    Workers are spawned, since libvips and thread pools do not survive a fork, and ignore SIGINT from their start, so
+    that Ctrl-C lets the running step end.
     """
     workers: dict[str, Any] = {}
     if num_workers > 0:
@@ -87,13 +88,27 @@ def endless_loader(dataset: Dataset, batches: EndlessBatches, *, num_workers: in
             "prefetch_factor": 2,
             "persistent_workers": True,
         }
-    return DataLoader(
+    return _Loader(
         dataset,
         batch_sampler=batches,
         num_workers=num_workers,
         generator=torch.Generator().manual_seed(batches.seed),
         **workers,
     )
+
+
+class _Loader(DataLoader):
+    """A loader whose workers are started with SIGINT blocked: they import for seconds before they can ignore it."""
+
+    def __iter__(self) -> Any:
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            return super().__iter__()
+        resource_tracker.ensure_running()  # unblocks SIGINT when it starts
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which new processes inherit
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(worker: int) -> None:
