@@ -182,7 +182,10 @@ def refuse_other_run(saved: Mapping[str, Any], config: Any, out: Path, *, free: 
     try:
         saved = to_dict(from_dict(type(config), saved))
     except ValueError as error:
-        raise ValueError(f"{out} holds a run that this release cannot resume: {error}; choose another --out") from None
+        raise ValueError(
+            f"{out} holds a run that this command cannot resume, of another command or release: {error}; "
+            "choose another --out"
+        ) from None
     for section, options in to_dict(config).items():
         before = saved[section]
         for name, value in options.items():
