@@ -86,6 +86,27 @@ def test_equation_11_makes_results_look_retouched(pairs, batches):
     assert retouched() > before
 
 
+def test_the_networks_pass_leaves_the_discriminator_as_it_is(pairs, batches):
+    """The discriminator's step does not depend on the weight of Eq. 11."""
+    after = []
+    for weight in (0.1, 1e4):
+        torch.manual_seed(0)
+        task = built(pairs, loss__adversarial=weight)
+        task.training_step(1, batches)
+        after.append(torch.cat([p.detach().flatten() for p in task.discriminator.parameters()]))
+    assert torch.equal(*after)
+
+
+def test_the_discriminator_has_its_own_momentum_and_the_schedule_of_the_run(pairs, batches):
+    """It takes a step in every second one, and its rate decays as quickly as that of the network."""
+    task = built(pairs, loss__adversarial=1.0, train__unpaired_every=2, train__schedule="cosine", train__steps=4)
+    for step in (1, 2):
+        task.training_step(step, batches)
+    model, discriminator = (task.optimizers[name].param_groups[-1] for name in ("model", "discriminator"))
+    assert discriminator["lr"] == pytest.approx(model["lr"]) and model["lr"] == pytest.approx(0.505 * 5e-3)
+    assert (model["betas"], discriminator["betas"]) == ((0.9, 0.99), (0.0, 0.99))
+
+
 def test_parts_of_a_batch_go_through_the_discriminator_as_if_alone(pairs, batches):
     """Real and fake images in one group would share a standard deviation that tells them apart."""
     task = built(pairs, loss__adversarial=1.0)
@@ -109,20 +130,32 @@ def test_r1_flattens_the_discriminator_at_retouched_images(pairs, batches):
     assert penalty() < before
 
 
+def test_r1_counts_for_the_steps_without_it(pairs, batches):
+    """In every second step with twice its weight."""
+    task = built(pairs, loss__adversarial=1e-6, loss__r1=3.0, loss__r1_every=2)
+    minimised, backward = [], task.runner.backward
+    task.runner.backward = lambda loss: minimised.append(loss.item()) or backward(loss)
+    assert "r1" not in task.training_step(1, batches) and len(minimised) == 2
+    losses = task.training_step(2, batches)
+    assert minimised[3] == pytest.approx(3 * 2 * losses["r1"].item()) and len(minimised) == 5
+
+
 def test_a_step_sees_pairs_first_and_each_stream_for_what_it_is(pairs, batches):
     task = built(pairs, loss__adversarial=1.0, loss__identity=1.0, loss__pixel=1.0)
-    raw, _, retouched = groups(task, batches)
-    seen = {}
+    randomize_parameters(task.model)  # untrained, both stages return their input
+    raw, result, retouched = groups(task, batches)
+    seen, scored = {}, []
     task.objective.register_forward_pre_hook(lambda _, args: seen.update(pair=args[1:]))
     identity = task.objective.identity
     task.objective.identity = lambda output, image: seen.update(identity=image) or identity(output, image)
-    task.discriminator.register_forward_pre_hook(lambda _, args: seen.update(scored=args[0]))
+    task.discriminator.register_forward_pre_hook(lambda _, args: scored.append(args[0]))
     task.model.register_forward_pre_hook(lambda _, args: seen.update(shown=args[0]))
     task.training_step(1, batches)
     assert torch.equal(seen["pair"][0], raw[:2]) and torch.equal(seen["pair"][1], retouched[:2])
     assert torch.equal(seen["identity"], retouched)
     assert torch.equal(seen["shown"], torch.cat([raw, retouched]))
-    assert torch.equal(seen["scored"][:4], raw) and torch.equal(seen["scored"][8:], retouched)
+    torch.testing.assert_close(scored[0], result, rtol=1e-4, atol=1e-5)  # Eq. 11
+    torch.testing.assert_close(scored[1], torch.cat([raw, result, retouched]), rtol=1e-4, atol=1e-5)  # Eq. 10
 
 
 def test_a_step_brings_both_stages_nearer_to_the_target(pairs, batches):
