@@ -111,6 +111,16 @@ def test_equation_12_puts_the_terms_together():
     assert objective.total(terms).item() == pytest.approx(total, rel=1e-5)
 
 
+def test_perceptual_terms_have_their_weights(monkeypatch):
+    """Eq. 6 and 9, with a distance of pixels for that of features: lambda weighs the term of retouched images."""
+    monkeypatch.setattr("bpfre.objective.read_vgg", lambda *_: {})
+    monkeypatch.setattr("bpfre.objective.PerceptualLoss", lambda *_, **__: pixel_loss)
+    objective = Objective(LossConfig(pixel=0.0, perceptual=4.0, identity=0.1, blemish=0.0))
+    output = output_of(coarse=0.55, refined=0.58)
+    terms = objective(output, filled(0.5, 32, 3), filled(0.6, 32, 3)) | objective.identity(output, filled(0.45, 32, 3))
+    assert objective.total(terms).item() == pytest.approx(4 * (0.05 + 0.02) + 0.1 * 4 * 0.1, rel=1e-5)
+
+
 def test_emphasised_are_the_retouched_pixels():
     """Delta is 0.2 in the left half, and the weight 1 + 5 * 0.2 = 2, of mean 1.5; errors 0.2 there and in a quarter."""
     raw, target, output = filled(0.5, 32, 3), filled(0.5, 32, 3), output_of(0.5, 0.5)
