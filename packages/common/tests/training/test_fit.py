@@ -104,6 +104,65 @@ def test_each_network_is_stepped_at_its_own_rate_unless_it_rests():
             assert all(p.grad is None or not p.grad.any() for net in run.networks.values() for p in net.parameters())
 
 
+def test_the_average_forgets_as_configured():
+    with Runner(cpu=True) as runner:
+        run = task(ema=0.05)  # less than the tenth that the first update keeps at most
+        run.setup(runner)
+        before = run.model.weight.detach().clone()
+        run.training_step(1, run.batches(0))
+        torch.testing.assert_close(run.ema.module.weight, (0.05 * before + 0.95 * run.model.weight).detach())
+
+
+def test_gradients_are_clipped_before_the_step():
+    with Runner(cpu=True) as runner:
+        run, norms = task(clip=0.01), []
+        run.setup(runner)
+        run.optimizers["model"].optimizer.register_step_pre_hook(
+            lambda *_: norms.append(float(sum(p.grad.square().sum() for p in run.model.parameters()) ** 0.5))
+        )
+        losses = run.training_step(1, run.batches(0))
+        assert norms == [pytest.approx(0.01, rel=1e-3)] and losses["gradient_norm"] > 0.1
+
+
+def test_optimisers_have_their_momentum_and_the_schedule_of_the_run():
+    """Four steps, two of warm-up; an optimiser of every second step has taken two of them after one of its own."""
+    with Runner(cpu=True) as runner:
+        run = task(warmup=2, schedule="cosine", betas=(0.5, 0.75))
+        run.setup(runner)
+        run.add_network("rare", Layer(1, 1), betas=(0.0, 0.9), every=2)
+        rates = {"model": [], "rare": []}
+        for name, seen in rates.items():
+            for _ in range(4):
+                seen.append(run.optimizers[name].param_groups[0]["lr"])
+                run.optimizers[name].step()
+                run.schedulers[name].step()
+        assert rates["model"] == pytest.approx([0.05, 0.1, 0.1, 0.1 * (0.01 + 0.99 / 2)])
+        assert rates["rare"] == pytest.approx([0.05, 0.1, 0.001, 0.001])
+        assert run.optimizers["model"].param_groups[0]["betas"] == (0.5, 0.75)
+        assert run.optimizers["rare"].param_groups[0]["betas"] == (0.0, 0.9)
+
+
+class RoundsTask(LineTask):
+    """Without blur, in rounds of gradient accumulation."""
+
+    def training_step(self, step, batches):
+        for _ in range(self.config.train.accumulate):
+            batch = self.to_device(next(batches))
+            with self.runner.micro_step(self.model):
+                loss = (self.model(batch["x"]) - batch["y"]).square().mean()
+                self.runner.backward(loss)
+        return self.apply_gradients(step, {"loss": loss}, skip=("other",))
+
+
+def test_gradients_of_the_rounds_are_averaged(tmp_path):
+    norms = []
+    for accumulate in (1, 4):
+        options = {"steps": 1, "batch_size": 4, "accumulate": accumulate, "clip": 1e9, "workers": 0, "log_every": 1}
+        fit(RoundsTask(Config(train=TrainConfig(**options))), tmp_path / str(accumulate), **QUIET)
+        norms.append(read_metrics(tmp_path / str(accumulate) / "metrics.jsonl")[0]["gradient_norm"])
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
+
+
 def test_a_stopped_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
     fit(task(), tmp_path / "whole", **QUIET)
     monkeypatch.setattr(Runner, "stop_requested", lambda self: True)
