@@ -27,14 +27,14 @@ class Images:
         return {"raw": self.raw.expand(3, 8, 8), "target": GREY.expand(3, 8, 8)}
 
 
-def measured(data):
-    """Metrics of a network that returns its input."""
-    network = SimpleNamespace(training=False, eval=lambda: None, train=lambda mode: None)
+def measured(data, predict=lambda model, raw: raw):
+    """Metrics of a network, in training, that returns its input."""
+    network = torch.nn.Identity()
     task = SimpleNamespace(
         validation=data, averaged=network, to_device=lambda batch: batch, runner=SimpleNamespace(autocast=nullcontext)
     )
     return validation.validate_pairs(
-        task, lambda model, raw: raw, lambda output: {"output": output}, lambda raw, target, output: {"raw": raw[0]}
+        task, predict, lambda output: {"output": output}, lambda raw, target, output: {"raw": raw[0]}
     )
 
 
@@ -51,6 +51,19 @@ def test_no_sample_is_measured_twice_and_all_images_count(number, different, exp
     metrics, rows = measured(data)
     assert data.asked == expected
     assert metrics["val_psnr_identity"] == metrics["val_psnr_output"] and len(rows) == validation.SHEET_ROWS
+
+
+def test_input_and_output_are_compared_with_the_target():
+    """Errors of 0.1 and 0.01."""
+    metrics, _ = measured(Images(1, 1, GREY + 0.1), lambda model, raw: raw - 0.09)
+    assert metrics["val_psnr_identity"] == pytest.approx(20, abs=0.01)
+    assert metrics["val_psnr_output"] == pytest.approx(40, abs=0.01)
+
+
+def test_the_network_is_in_evaluation_mode_meanwhile():
+    networks, modes = [], []
+    measured(Images(2, 2), lambda model, raw: networks.append(model) or modes.append(model.training) or raw)
+    assert modes == [False, False] and networks[0].training
 
 
 def test_inside_the_mask_is_what_differs_by_more_than_the_metrics_levels():
