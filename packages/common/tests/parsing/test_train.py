@@ -1,5 +1,6 @@
 """Training: learns, stops, continues to the bit, refuses what it must; the command and the measuring of weights."""
 
+import math
 import shutil
 
 import numpy as np
@@ -18,6 +19,7 @@ from retouch_common.testing.training_runs import assert_infinite_rate_is_survive
 from retouch_common.training.fit import dry_run
 from retouch_common.training.monitor import read_metrics
 from retouch_common.training.run_state import initial_weights
+from retouch_common.training.runner import Runner
 
 
 def configured(**changes):
@@ -75,6 +77,32 @@ def test_it_learns_drawn_people(run, people, monkeypatch):
     written = next(line for line in read_metrics(run / "metrics.jsonl") if "val_miou" in line)
     checked = evaluate(parser, people, "dev")
     assert checked["miou"] == pytest.approx(written["val_miou"], abs=1e-4)
+
+
+def built(people, **changes):
+    """A task, ready for a step."""
+    task = ParsingTask(configured(**changes), str(people))
+    task.setup(Runner(cpu=True))
+    return task
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms(people):
+    task = built(people, loss__dice=3.0)
+    losses = {name: float(value) for name, value in task.training_step(1, task.batches(0)).items()}
+    assert losses["loss"] == pytest.approx(losses["cross_entropy"] + 3 * losses["dice"]) and losses["dice"] > 0
+
+
+def test_the_moving_average_is_measured_and_saved(people, tmp_path):
+    task = built(people, train__ema=0.9)
+    average = {name: value.clone() for name, value in task.ema.module.state_dict().items()}
+    with torch.no_grad():
+        for parameter in task.model.parameters():
+            parameter.fill_(math.nan)
+    metrics, _ = task.validate()
+    assert all(math.isfinite(value) for value in metrics.values())
+    task.save_weights(tmp_path)
+    saved = ParsingUNet.from_pretrained(tmp_path).state_dict()
+    assert saved.keys() == average.keys() and all(torch.equal(saved[name], average[name]) for name in average)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
