@@ -9,6 +9,7 @@ from retouch_common.testing.studio import ROOT, TOKEN
 pytest.importorskip("starlette")
 from retouch_common.studio import requests
 from retouch_common.studio.files import StoredFile
+from retouch_common.studio.retouch.server import retouch_tool
 from retouch_common.studio.server import create_app
 from retouch_common.studio.tools import ToolContext, create_tools, installed_factories
 from starlette.testclient import TestClient
@@ -50,7 +51,7 @@ def test_without_a_tool_there_is_no_studio(tmp_path):
 def test_tools_come_from_entry_points():
     """Of the packages that are installed beside this one."""
     factories = installed_factories()
-    assert all(callable(factory) for factory in factories.values())
+    assert factories["retouch"] is retouch_tool and all(callable(factory) for factory in factories.values())
 
 
 def test_the_photo_of_the_command_is_opened_and_never_deleted(factory, tmp_path):
