@@ -12,6 +12,7 @@ from mofrr.losses import (
     high_loss,
     idem_loss,
     l1_loss,
+    order_loss,
     router_loss,
     shared_losses,
     simple_loss,
@@ -60,6 +61,9 @@ def test_classification():
     degrees = torch.tensor([[0.0, 0.0, 0.0, 0.0, math.log(4)]])
     assert degree_loss(degrees, torch.tensor([5])).item() == pytest.approx(-math.log(4 / 8))
     assert degree_loss(degrees, torch.tensor([1])).item() == pytest.approx(math.log(8))
+    expected = (1 + 2 + 3 + 4 + 4 * 5) / 8
+    assert order_loss(degrees, torch.tensor([5])).item() == pytest.approx((expected - 5) ** 2)
+    assert order_loss(degrees, torch.tensor([1])).item() == pytest.approx((expected - 1) ** 2)
 
 
 def passed(**changes):

@@ -246,6 +246,12 @@ def test_a_perfect_noise_predictor_gives_the_clean_low_band():
     assert (sampled - low).abs().max() < 1e-4
 
 
+def test_untrained_experts_that_predict_a_change_return_their_input():
+    model, X = built(awake=False), 2 * pictures(2) - 1
+    torch.testing.assert_close(model.experts["white"].restore(X, torch.zeros(2), [0, 1]), X, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.shared.restore(X, [0, 1]), X, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("base", ["input", "experts"])
 def test_what_an_untrained_combine_module_answers(base):
     """By hand: the input, or the input and what the active experts change."""
