@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import pyvips
 import torch
+import torch.nn.functional as F
 from mofrr import stages
 from mofrr.config import PRESETS
 from mofrr.losses import expert_losses, shared_losses
@@ -18,6 +19,7 @@ from mofrr.train import StageTask
 from mofrr.wavefrr import WaveFRR, WaveFRROutput
 from retouch_common.config import apply_overrides
 from retouch_common.training.runner import Runner
+from safetensors.torch import load_file
 from torch import nn
 
 
@@ -83,6 +85,58 @@ def test_the_shared_expert_learns_from_the_retouched_face_to_its_original(batch)
     assert terms["l1"].item() == pytest.approx((2 * batch["original"] - 1).abs().mean().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("stage", ["router", "degree-white"])
+def test_router_and_degree_estimators_learn_from_the_retouched_face(batch, stage):
+    """The right logits cost nothing."""
+    seen, right = [], {"router": 40 * batch["applied"] - 20, "degree-white": 40 * F.one_hot(batch["degree"] - 1, 5)}
+    terms = known_stages(configured())[stage].terms(
+        None, lambda *given: seen.append(given) or right[stage], batch, generator()
+    )
+    ((image, traces),) = seen
+    assert torch.equal(image, batch["retouched"]) and torch.equal(traces, batch["traces"])
+    assert set(terms) == ({"class"} if stage == "router" else {"class", "order"})
+    assert all(0 <= term < 1e-6 for term in terms.values())
+
+
+def test_a_baseline_learns_from_the_retouched_face_to_its_original(batch):
+    seen = []
+    terms = known_stages(configured())["baseline-unet"].terms(
+        None, lambda X: seen.append(X) or 0 * X, batch, generator()
+    )
+    assert torch.equal(seen[0], 2 * batch["retouched"] - 1)
+    assert terms["l1"].item() == pytest.approx((2 * batch["original"] - 1).abs().mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["expert-white", "shared"])
+def test_validation_samples_from_the_retouched_face(batch, stage):
+    config, X, seen = configured(), 2 * batch["retouched"] - 1, []
+    part = SimpleNamespace(restore=lambda *given: seen.append(given) or given[0])
+    restored = known_stages(config)[stage].restored(network(config), part, batch, [3, 4])
+    ((image, *degree, seeds),) = seen
+    assert torch.equal(image, X) and torch.equal(restored, X) and seeds == [3, 4]
+    if stage == "expert-white":
+        assert torch.equal(degree[0], batch["retouched"].mean(dim=(1, 2, 3)))
+
+
+def test_validation_combines_all_experts_of_the_retouched_face(batch):
+    """No expert is withheld; the second face, without an operation, stays."""
+    X, seen = 2 * batch["retouched"] - 1, []
+    found = SimpleNamespace(
+        X=X, shared=0.1 * X, experts={"white": 0.2 * X}, shares=torch.ones(2, 2), active=torch.tensor([True, False])
+    )
+    model = SimpleNamespace(consult=lambda image, **given: seen.append((image, given)) or found)
+
+    def combine(X, shared, experts, shares):
+        assert torch.equal(shares, found.shares)
+        return X + shared + experts["white"]
+
+    restored = known_stages(configured())["combine"].restored(model, combine, batch, [3, 4])
+    ((image, given),) = seen
+    assert torch.equal(image, batch["retouched"]) and torch.equal(given["traces"], batch["traces"])
+    assert given["seeds"] == [3, 4]
+    torch.testing.assert_close(restored, torch.stack([1.3 * X[0], X[1]]))
+
+
 @pytest.mark.parametrize(("rollout", "chances"), [("one_step", 0), ("full", 40), ("last", 20)])
 def test_what_is_rolled_out(batch, rollout, chances):
     config, part, drawn = configured(loss__rollout=rollout), FakePart(), generator()
@@ -113,6 +167,20 @@ def test_wavefrr_diffuses_the_originals_low_band(batch):
     assert torch.allclose(passed.true_residual, y_LL - x_LL)
     true = expert._bands(Y).high[0]
     assert torch.allclose(passed.true_high[0], true) and expert_losses(passed, Y)["simple"] > 0
+
+
+def test_the_noise_predictor_sees_its_condition_and_the_degree_as_a_map(batch):
+    """y_t, x~ = (x_LL, R^) and z."""
+    expert, seen = WaveFRR.from_config(configured().model), []
+    X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
+    z, t = torch.tensor([0.4, 0.8]), torch.tensor([10, 40])
+    noise = torch.randn(expert.low_size(X), generator=generator())
+    x_LL, y_LL = (expert._bands(image).low / 2 for image in (X, Y))  # in the image's range
+    expert.denoiser.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    passed = expert(X, Y, z, t, noise)
+    y_t = expert.diffusion.schedule.noised(y_LL, noise, t)
+    expected = [y_t, x_LL, passed.residual, z.view(2, 1, 1, 1).expand(2, 1, 32, 32)]
+    torch.testing.assert_close(seen[0], torch.cat(expected, dim=1))
 
 
 def test_the_shared_expert_diffuses_the_original(batch):
@@ -171,6 +239,21 @@ def test_a_rollout_trains_the_noise_predictor_by_the_restored_face(batch, last_o
     expert_losses(passed, Y)["l1"].backward()
     assert any(p.grad is not None and bool(p.grad.any()) for p in expert.denoiser.parameters())
     assert passed.weight.tolist() == [1.0, 1.0]
+    if last_only:
+        assert torch.allclose(passed.target, expert._low(expert._bands(Y))) and passed.output.requires_grad
+
+
+def test_a_rollout_trains_the_last_step_of_the_shared_expert(batch):
+    expert, trained = SharedExpert.from_config(configured().model), []
+    nn.init.normal_([p for p in expert.denoiser.parameters() if p.ndim == 4][-1], std=0.1)  # it starts at zero
+    expert.denoiser.register_forward_hook(lambda layer, given, output: trained.append(output.requires_grad))
+    X, Y = 2 * batch["retouched"] - 1, 2 * batch["original"] - 1
+    passed = expert(X, Y, torch.tensor([10, 40]), torch.randn(X.shape, generator=generator()), rollout=[1, 2])
+    assert trained == [False, True]
+    assert torch.equal(passed.target, Y) and torch.equal(passed.output, passed.restored)
+    assert passed.weight.tolist() == [1.0, 1.0]
+    shared_losses(passed, Y)["l1"].backward()
+    assert any(p.grad is not None and bool(p.grad.any()) for p in expert.denoiser.parameters())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1])
@@ -226,3 +309,14 @@ def test_validation_measures_the_moving_average(faces, stage):
             parameter.fill_(math.nan)
     metrics, _ = task.validate()
     assert metrics == expected and all(math.isfinite(value) for value in metrics.values())
+
+
+def test_the_moving_average_is_what_is_saved(faces, tmp_path):
+    task = StageTask("shared", configured(train__ema=0.9), faces, None)
+    task.setup(Runner(cpu=True))
+    with torch.no_grad():
+        for parameter in task.part.parameters():
+            parameter.fill_(math.nan)
+    task.save_weights(tmp_path / "weights")
+    saved, average = load_file(tmp_path / "weights" / "model.safetensors"), task.ema.module.state_dict()
+    assert saved.keys() == average.keys() and all(torch.equal(value, average[name]) for name, value in saved.items())
