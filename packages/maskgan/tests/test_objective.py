@@ -47,15 +47,15 @@ def test_paired_data_use_all_terms_and_unpaired_two_less(drawn_labels, drawn_pic
     assert set(objective(output, picture, labels, "paired")) == {"local", "reconstruction", "parsing"}
 
 
-def test_the_sum_has_the_papers_weights(drawn_labels, drawn_pictures):
-    """{10, 1, 1, 1} and lambda_FM = 10."""
-    objective, output, picture, labels, game = passed(drawn_labels, drawn_pictures)
+@pytest.mark.parametrize("adversarial", [1.0, 0.5])
+def test_the_sum_has_the_papers_weights(drawn_labels, drawn_pictures, adversarial):
+    """{10, 1, 1, 1} and lambda_FM = 10, which is part of what lambda_GD weighs (Eq. 6)."""
+    objective, output, picture, labels, game = passed(drawn_labels, drawn_pictures, adversarial=adversarial)
     terms = objective(output, picture, labels, "paired", game)
     by_hand = (
         10 * local_loss(output.reconstructions, output.windows, output.codes.present)
         + global_loss(output.image, picture)
-        + terms["sigmoid"]
-        + 10 * terms["feature_matching"]
+        + adversarial * (terms["sigmoid"] + 10 * terms["feature_matching"])
         + parsing_loss(parser_of()((output.image + 1) / 2), labels)
     )
     assert objective.total(terms).item() == pytest.approx(by_hand.item(), rel=1e-5)

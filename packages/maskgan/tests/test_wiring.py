@@ -8,7 +8,7 @@ import pytest
 import torch
 from maskgan.config import PRESETS, LossConfig
 from maskgan.discriminator import DiscriminatorOutput
-from maskgan.losses import feature_matching_loss, r1_penalty
+from maskgan.losses import appearance_loss, background_loss, feature_matching_loss, r1_penalty
 from maskgan.model import MaskGANOutput
 from maskgan.objective import Objective
 from maskgan.train import FaceTask
@@ -84,6 +84,24 @@ def test_generated_faces_learn_to_look_real(faces, batch, step, situation):
     assert real() > before
 
 
+@pytest.mark.parametrize(("step", "situation"), SITUATIONS)
+def test_the_generators_pass_leaves_the_discriminators_as_they_are(faces, batch, step, situation):
+    """Their step does not depend on the weight of the generator's adversarial term."""
+    after = []
+    for weight in (0.1, 1e4):
+        torch.manual_seed(0)
+        task = built(faces, loss__adversarial=weight)
+        task.training_step(step, itertools.repeat(batch))
+        after.append(torch.cat([p.detach().flatten() for p in task.discriminators.parameters()]))
+    assert torch.equal(*after)
+
+
+def test_the_discriminators_learn_at_their_own_rate(faces):
+    task = built(faces, loss__adversarial=1.0, train__lr=1e-3, train__discriminator_lr=0.25)
+    rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in task.optimizers.items()}
+    assert rates == pytest.approx({"model": 1e-3, "discriminators": 2.5e-4})
+
+
 def test_r1_flattens_the_discriminators_at_real_faces(faces, batch, monkeypatch):
     monkeypatch.setattr("maskgan.train.R1_EVERY", 1)
     task = built(faces, loss__adversarial=1e-6, loss__r1=1e6)
@@ -99,6 +117,16 @@ def test_r1_flattens_the_discriminators_at_real_faces(faces, batch, monkeypatch)
     assert torch.equal(seen[0][0], batch["image"]) and torch.equal(seen[0][1], batch["labels"])
     assert float(losses["r1"]) == pytest.approx(before, rel=0.01)
     assert penalty() < before
+
+
+def test_r1_counts_for_the_passes_without_it(faces, batch, monkeypatch):
+    """In every second one with twice its weight."""
+    monkeypatch.setattr("maskgan.train.R1_EVERY", 2)
+    task = built(faces, loss__adversarial=1e-6, loss__r1=3.0)
+    minimised, backward = [], task.runner.backward
+    task.runner.backward = lambda loss: minimised.append(loss.item()) or backward(loss)
+    losses = task.training_step(3, itertools.repeat(batch))
+    assert minimised[1] == pytest.approx(3 * 2 * losses["r1"].item()) and len(minimised) == 3
 
 
 @pytest.mark.parametrize(("step", "situation"), SITUATIONS)
@@ -126,7 +154,7 @@ class Judge:
 
 
 def test_terms_compare_the_generated_face_with_the_target(drawn_labels, drawn_pictures):
-    labels, target, image = drawn_labels(2), drawn_pictures(2, seed=1), drawn_pictures(2, seed=2)
+    labels, target, image = drawn_labels(2), drawn_pictures(2, seed=1), drawn_pictures(2, seed=2).requires_grad_()
     objective = Objective(LossConfig(parsing=0.0, local=0.0, reconstruction=0.0), None)
     seen = []
     objective.perceptual = lambda output, target: seen.append((output, target)) or output.mean()
@@ -136,7 +164,19 @@ def test_terms_compare_the_generated_face_with_the_target(drawn_labels, drawn_pi
     ((of, wanted),) = seen
     assert torch.allclose(of, (image + 1) / 2 * face) and torch.allclose(wanted, (target + 1) / 2 * face)
     assert terms["feature_matching"].item() == pytest.approx(feature_matching_loss([image], [target]).item())
-    assert terms["feature_matching"] > 0
+    assert terms["feature_matching"] > 0 and torch.autograd.grad(terms["feature_matching"], image)[0].any()
+
+
+def test_unpaired_terms_take_colours_of_the_source_and_the_background_of_the_target(drawn_labels, drawn_pictures):
+    labels, (target, image, source) = drawn_labels(2), (drawn_pictures(2, seed=seed) for seed in (1, 2, 3))
+    source_labels = labels.flip(2)
+    weights = {"appearance": 1.0, "background": 1.0, "adversarial": 0.0, "parsing": 0.0}
+    objective = Objective(LossConfig(**weights), None)
+    output = MaskGANOutput(image=image, codes=None, windows={}, reconstructions={})
+    terms = objective(output, target, labels, "unpaired", None, (source, source_labels))
+    assert set(terms) == {"appearance", "background"}
+    assert torch.equal(terms["appearance"], appearance_loss(image, labels, source, source_labels))
+    assert torch.equal(terms["background"], background_loss(image, labels, target))
 
 
 def test_validation_measures_the_moving_average(faces):
