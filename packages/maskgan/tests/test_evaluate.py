@@ -7,9 +7,10 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from click.testing import CliRunner
 from maskgan.cli import evaluate as command
-from maskgan.evaluate import PHOTOGRAPHS, SOURCES, EvaluationOptions, Row, drawn_pairs, evaluate, locality
+from maskgan.evaluate import PHOTOGRAPHS, SOURCES, EvaluationOptions, Row, agreement, drawn_pairs, evaluate, locality
 from maskgan.model import MaskGAN
 
 
@@ -70,6 +71,38 @@ def test_the_judge_distance_is_that_of_mean_features(weights, parser_weights, fa
     root = sqrtm(covariances[0] @ covariances[1]).real
     expected = np.square(means[0] - means[1]).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
     assert result.rows["ours"].means()["judge distance"] == pytest.approx(expected, rel=0.02)
+
+
+class Shade(torch.nn.Module):
+    """A face parser that takes darker pixels for lower labels."""
+
+    def forward(self, image):
+        return F.one_hot((11 * image.mean(dim=1)).long().clamp(0, 10), 11).movedim(-1, 1).float()
+
+
+def test_agreement_by_hand():
+    """Three pixels of four: shades of 0, 0.25, 0.75 and 1 are the labels 0, 2, 8 and 10."""
+    image = torch.tensor([[-1.0, -0.5], [0.5, 1.0]]).expand(1, 3, 2, 2)
+    assert agreement(Shade(), image, torch.tensor([[[0, 2], [3, 10]]])) == 0.75
+
+
+def test_agreement_is_with_the_targets_mask(weights, parser_weights, faces, drawn_labels, drawn_pictures, monkeypatch):
+    """Of the photographs, of the sources, and of faces that are generated with the source's appearance."""
+    held_out = list(zip(drawn_pictures(3).split(1), drawn_labels(3).split(1), strict=True))
+    seen, model = [], MaskGAN.from_pretrained(weights)
+    monkeypatch.setattr("maskgan.evaluate._load_faces", lambda *_: held_out)
+    monkeypatch.setattr("maskgan.evaluate.agreement", lambda judge, *given: seen.append(given) or 0.5)
+    options = EvaluationOptions(pairs=6, judge=str(parser_weights), device="cpu")
+    evaluate({"ours": weights}, str(faces), options, report=lambda line: None)
+    for (source, target), *measured in zip(drawn_pairs(3, 6, 0), seen[:6], seen[6:12], seen[12:], strict=True):
+        images, masks = zip(*measured, strict=True)
+        assert all(torch.equal(mask, held_out[target][1]) for mask in masks)
+        assert not torch.equal(held_out[source][1], held_out[target][1])
+        assert torch.equal(images[0], held_out[target][0]) and torch.equal(images[1], held_out[source][0])
+        with torch.no_grad():
+            drawn, own = (model(*held_out[person], *held_out[target]).image for person in (source, target))
+        torch.testing.assert_close(images[2], drawn.clamp(-1, 1), rtol=0, atol=1e-5)
+        assert (drawn - own).abs().max() > 1e-3
 
 
 def test_locality_by_hand():
