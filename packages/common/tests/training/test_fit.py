@@ -1,5 +1,6 @@
 """The training loop on a network of one layer: what is stepped, kept, validated, resumed and refused."""
 
+import signal
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -174,6 +175,28 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
     assert f"resuming {tmp_path / 'parts'} after step 1, on cpu in fp32" in said
     a, b = (torch.load(tmp_path / run / "weights" / "model.pt", weights_only=True) for run in ("whole", "parts"))
     assert torch.equal(a["weight"], b["weight"]) and torch.equal(a["bias"], b["bias"])
+
+
+def test_ctrl_c_ends_preparations_at_once_and_training_after_its_step(tmp_path):
+    class InterruptedTask(LineTask):
+        interrupt_in = "build"
+
+        def build(self):
+            super().build()
+            if self.interrupt_in == "build":
+                signal.raise_signal(signal.SIGINT)
+
+        def training_step(self, step, batches):
+            signal.raise_signal(signal.SIGINT)
+            return super().training_step(step, batches)
+
+    run = InterruptedTask(task().config)
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, tmp_path, **QUIET)
+    assert not any(tmp_path.iterdir())
+    run.interrupt_in = "step"
+    assert fit(run, tmp_path, **QUIET) is None
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1]
 
 
 def test_a_dry_run_takes_its_steps_and_writes_nothing(tmp_path, monkeypatch):

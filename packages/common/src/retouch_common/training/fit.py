@@ -47,12 +47,14 @@ def fit(
         OSError: Nothing can be written to ``out``; the last good checkpoint stays.
     """
     out, cfg = Path(out), task.config.train
-    with _runner(task, device) as runner, contextlib.ExitStack() as locked:
-        task.setup(runner)
+    runner = _runner(task, device)
+    with contextlib.ExitStack() as active:
+        task.setup(runner)  # Ctrl-C ends this at once: what was prepared is in caches
         if runner.is_main:
             out.mkdir(parents=True, exist_ok=True)
-            locked.enter_context(exclusive(out / ".lock", f"the run directory {out}"))
+            active.enter_context(exclusive(out / ".lock", f"the run directory {out}"))
         start_step = task.state.resume(out)
+        active.enter_context(runner)
         if runner.is_main:
             begun_with = {} if start_step else task.run_files()
             for name, text in {"config.yaml": dump_yaml(task.config), **begun_with}.items():
