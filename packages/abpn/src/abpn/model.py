@@ -109,6 +109,6 @@ class ABPN(Pretrained):
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Pad (N, C, H, W) at the bottom and the right to multiples of ``multiple`` by repeating the edge."""
-    height, width = image.shape[-2:]
-    right, bottom = -width % multiple, -height % multiple
+    # Not the remainder, of which exports, which calculate with symbolic sizes, do not see that it makes a multiple.
+    bottom, right = ((side + multiple - 1) // multiple * multiple - side for side in image.shape[-2:])
     return F.pad(image, (0, right, 0, bottom), mode="replicate") if right or bottom else image
