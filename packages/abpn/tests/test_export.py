@@ -3,18 +3,21 @@
 import importlib.util
 import json
 import os
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from abpn import export as export_module
+from abpn.blend import make_blend
 from abpn.blend_pyramid import box_mean, down
 from abpn.cli import export as command
-from abpn.config import PRESETS, ModelConfig
+from abpn.config import PRESETS, BlendMode, ModelConfig
 from abpn.export import export, network_parts, whole_network
 from abpn.model import ABPN
 from click.testing import CliRunner
 from retouch_common.config import apply_overrides, from_dict
+from retouch_common.inference.onnx import run_onnx, to_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -39,7 +42,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     model = busy_model()
     model.save_pretrained(folder / "weights")
-    options = ["--weights", str(folder / "weights"), "--out", str(folder / "m.onnx"), "--levels", "1", "--parts"]
+    options = ["--weights", str(folder / "weights"), "--out", str(folder / "m.onnx"), "--levels", "2", "--parts"]
     result = CliRunner().invoke(command, options)
     assert result.exit_code == 0, result.output
     return model, folder, result.output
@@ -80,7 +83,7 @@ def check_whole(session, model: ABPN, levels: int, size: tuple[int, int]) -> Non
 @pytest.mark.parametrize("size", SIZES)
 def test_whole_network(exported, size):
     model, folder, _ = exported
-    check_whole(load(folder / "m.onnx"), model, 1, size)
+    check_whole(load(folder / "m.onnx"), model, 2, size)
 
 
 @pytest.mark.parametrize(("size", "levels"), [((401, 333), 3), ((130, 192), 1), ((64, 40), 0), ((701, 90), 4)])
@@ -116,34 +119,80 @@ def test_metadata_hold_the_configuration(exported):
         assert from_dict(ModelConfig, json.loads(metadata["config"])) == model.config
         assert (metadata["thumbnail"], metadata["pyramid"]) == ("64", "box")
         assert (float(metadata["neutral"]), float(metadata["min_slope"])) == (0.0, 0.1)
-        assert metadata.get("levels") == ("1" if name == "m" else None)
+        assert metadata.get("levels") == ("2" if name == "m" else None)
     assert sorted(path.suffix for path in folder.iterdir()) == ["", *[".onnx"] * 5]  # weights inside, nothing partial
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"blend": "adaptive", "pyramid": "burt", "residual": False},
-        {"blend": "convolutional", "attention": "pcb"},
-        {"blend": "rgb", "refine": False, "mask_branch": False},
-    ],
-)
-def test_every_kind_of_part_exports(changes):
-    model = busy_model(**changes)
-    session = load(whole_network(model, 2))
+def test_what_the_paper_compares_with_exports_too(monkeypatch):
+    """Other kinds of every part at once: tracing takes as long for one as for all."""
+    model = busy_model(blend="convolutional", pyramid="burt", residual=False, attention="pcb")
+    session = load(whole_network(model, 1))
     for size in ((403, 311), (256, 512)):
-        check_whole(session, model, 2, size)
-    assert len(network_parts(model)) == 4
+        check_whole(session, model, 1, size)
+    # The whole network holds what its thumbnail's part does, whose tracing takes the longest.
+    monkeypatch.setattr(export_module, "to_onnx", without_thumbnail)
+    check_level(network_parts(model), model)
+
+
+@torch.inference_mode()
+def test_without_refinement_and_mask(monkeypatch):
+    model, image = busy_model(refine=False, mask_branch=False), random_image(65, 131)
+    (result,) = export_module._Whole(model, 1)(image)
+    torch.testing.assert_close(result, model(image, 1).results[0], atol=TOLERANCE, rtol=0)
+    monkeypatch.setattr(export_module, "to_onnx", without_thumbnail)
+    check_level(network_parts(model), model)
+
+
+def without_thumbnail(module, example, outputs, **options) -> bytes:
+    """``to_onnx``, except that a thumbnail's part is called instead of traced."""
+    if not isinstance(module, export_module._Thumbnail):
+        return to_onnx(module, example, outputs, **options)
+    assert len(module(**example)) == len(outputs)
+    return b""
+
+
+@torch.inference_mode()
+def check_level(parts: dict[str, bytes], model: ABPN) -> None:
+    fine, blend = random_image(38, 54), random_image(19, 27)
+    (coarse,) = run(load(parts["down"]), fine.numpy())
+    (found,) = run(load(parts["level"]), blend.numpy(), fine.numpy(), coarse)
+    expected = model.blend_pyramid(blend, [fine, down(fine, model.config.pyramid)])[0]
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=0)
+
+
+class EveryBlend(torch.nn.Module):
+    """A photograph and its retouched version to what each blend makes of them, there and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blends = torch.nn.ModuleList(map(make_blend, get_args(BlendMode)))
+
+    def forward(self, image: torch.Tensor, retouched: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(blend(image, blend.reverse(image, retouched)) for blend in self.blends)
+
+
+def test_every_blend_exports():
+    torch.manual_seed(0)
+    module = EveryBlend()
+    example = {"image": torch.zeros(1, 3, 22, 34), "retouched": torch.zeros(1, 3, 22, 34)}
+    graph = to_onnx(module, example, get_args(BlendMode), free=(2, 3), metadata={})
+    inputs = {"image": random_image(40, 31), "retouched": random_image(31, 40).mT}
+    with torch.no_grad():
+        expected = dict(zip(get_args(BlendMode), module(**inputs), strict=True))
+    found = run_onnx(graph, inputs)
+    assert found.keys() == expected.keys() and len(found) == 6
+    for name, result in expected.items():
+        torch.testing.assert_close(found[name], result, atol=TOLERANCE, rtol=0)
 
 
 def test_another_networks_graph_is_refused(exported, tmp_path, monkeypatch):
     graph = (exported[1] / "m.onnx").read_bytes()
     monkeypatch.setattr(export_module, "whole_network", lambda model, levels: graph)
     with pytest.raises(ValueError, match="differ by"):
-        export(busy_model(seed=1), tmp_path / "m.onnx", levels=1)
+        export(busy_model(seed=1), tmp_path / "m.onnx", levels=2)
     assert not list(tmp_path.iterdir())
-    assert export(exported[0], tmp_path / "m.onnx", levels=1) == [tmp_path / "m.onnx"]
+    assert export(exported[0], tmp_path / "m.onnx", levels=2) == [tmp_path / "m.onnx"]
 
 
 def test_a_failed_write_leaves_the_old_file(exported, tmp_path, monkeypatch):
@@ -157,7 +206,7 @@ def test_a_failed_write_leaves_the_old_file(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, "whole_network", lambda model, levels: graph)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        export(exported[0], out, levels=1)
+        export(exported[0], out, levels=2)
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
     assert out.read_bytes() == b"old"
 
@@ -181,7 +230,8 @@ def test_wrong_options_are_refused_at_once(tmp_path, name, levels, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_parts_are_those_that_are_looked_for():
+def test_the_parts_are_those_that_are_looked_for(monkeypatch):
+    monkeypatch.setattr(export_module, "to_onnx", lambda *args, **kwargs: b"")
     assert set(network_parts(ABPN.from_preset("tiny"))) == set(export_module.PARTS)
 
 
