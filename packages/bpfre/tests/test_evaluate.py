@@ -51,12 +51,18 @@ def weights(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope="module")
+def of_all(pairs, weights):
+    """The evaluation of all pairs."""
+    return run(pairs, weights, split="all")
+
+
 def run(pairs, weights, **options):
     return evaluate(weights, pairs, EvaluationOptions(lpips=False, device="cpu", **options), report=lambda line: None)
 
 
-def test_doing_nothing_scores_what_it_should(pairs, weights):
-    measured = run(pairs, weights, split="all").measured
+def test_doing_nothing_scores_what_it_should(of_all):
+    measured = of_all.measured
     by_hand = [-10 * np.log10((4 * (n + 1) / 255) ** 2 * 256 / 4096) for n in range(20)]
     assert [image[IDENTITY]["psnr-rgb8"] for image in measured.images] == pytest.approx(by_hand, abs=1e-3)
     assert measured.means(IDENTITY)["psnr-rgb8"] == pytest.approx(np.mean(by_hand), abs=1e-3)
@@ -75,8 +81,8 @@ def test_the_stages_rows_are_what_the_network_makes(pairs, weights):
     assert "average-precision" not in measured.means(IDENTITY)
 
 
-def test_the_hard_subset_is_the_share_with_the_lowest_raw_psnr(pairs, weights):
-    subsets = run(pairs, weights, split="all").subsets
+def test_the_hard_subset_is_the_share_with_the_lowest_raw_psnr(pairs, weights, of_all):
+    subsets = of_all.subsets
     assert sorted(image["name"] for image in subsets[HARD].images) == ["16.png", "17.png", "18.png", "19.png"]
     assert len(run(pairs, weights, split="all", hard_share=0.1).subsets[HARD].images) == 2
 

@@ -112,9 +112,9 @@ def test_refuses_what_is_not_there(published, weights, tmp_path):
     assert shown.exit_code == 1 and "no image of megvii in the split 'test'" in shown.output
 
 
-def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):
+def test_an_evaluation_that_is_there_is_not_replaced(weights, tmp_path):
     (tmp_path / "evaluation.json").write_text("kept")
-    arguments = ["--data", "missing", "--out", str(tmp_path)]
+    arguments = ["--data", "missing", "--weights", weights, "--out", str(tmp_path)]
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 1 and f"{tmp_path / 'evaluation.json'}: is there already" in result.output
     assert (tmp_path / "evaluation.json").read_text() == "kept"
