@@ -61,6 +61,12 @@ def run(*arguments):
     return result
 
 
+def test_the_given_model_is_not_modified(weights):
+    model = MoFRR.from_pretrained(weights).train()
+    assert Restorer(model, device="cpu", precision="fp32").network.model is not model
+    assert model.training and all(parameter.requires_grad for parameter in model.parameters())
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_only_the_faces_square_changes(restorer, dtype):
     image = photo(dtype=dtype)

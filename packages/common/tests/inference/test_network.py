@@ -32,6 +32,12 @@ def test_the_model_itself_is_not_modified():
     assert torch.equal(model.linear.bias, before["linear.bias"])
 
 
+def test_a_network_that_nobody_else_uses_is_not_copied():
+    model = Network().train()
+    assert prepare_for_inference(model, torch.device("cpu"), copied=False) is model
+    assert InferenceModel(model, "cpu", "fp32", copied=False).model is model and not model.training
+
+
 @pytest.mark.parametrize("cast", [False, True])
 def test_computes_in_the_precision(cast):
     torch.manual_seed(0)

@@ -124,7 +124,7 @@ def evaluate(
     from retouch_common.progress import progress_bar
 
     found = resolve_weights(weights, bundled=resources.files("mofrr") / "weights")
-    model = InferenceMoFRR(MoFRR.from_pretrained(found.path), options.device, options.precision)
+    model = InferenceMoFRR(MoFRR.from_pretrained(found.path), options.device, options.precision, copied=False)
     baselines, operations = open_baselines(options.baselines, model), model.config.operations
     result = Evaluation(header=_header(found.path, data, options, model, embedder))
     rows = (IDENTITY, *baselines, MOFRR)

@@ -12,7 +12,7 @@ from mofrr.model import Consultation, Restoration, to_unit
 
 
 class InferenceMoFRR(InferenceModel):
-    """A copy of a MoFRR for inference; convolutions run in its precision, wavelets and diffusion in fp32."""
+    """A MoFRR for inference; convolutions run in its precision, wavelets and diffusion in fp32."""
 
     @torch.inference_mode()
     def forward(self, image: Tensor, *, traces: Tensor | None = None, **options: Any) -> Restoration:

@@ -120,13 +120,14 @@ class Restorer:
         experts: Sequence[str] | None = None,
         samples: int = 1,
     ) -> None:
+        given = isinstance(model, MoFRR)
         model = model if isinstance(model, MoFRR) else MoFRR.from_pretrained(model)
         model.config.columns(experts or ())
         if steps is not None and not 1 <= steps <= model.config.T:
             raise ValueError(f"steps must lie between 1 and {model.config.T}, not at {steps}")
         if samples < 1:
             raise ValueError(f"samples must be at least 1, not {samples}")
-        self.network = InferenceMoFRR(model, device, precision)
+        self.network = InferenceMoFRR(model, device, precision, copied=given)
         self.options: dict[str, Any] = {"seeds": seed, "steps": steps, "experts": experts, "samples": samples}
 
     def __call__(

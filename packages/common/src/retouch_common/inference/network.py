@@ -19,13 +19,15 @@ def prepare_for_inference(
     *,
     memory_format: torch.memory_format = torch.channels_last,
     convolutions: torch.dtype | None = None,
+    copied: bool = True,
 ) -> M:
-    """Return a copy of a network on a device, in evaluation mode and without gradients.
+    """Return a copy of a network, or itself if not ``copied``, on a device, in evaluation mode and without gradients.
 
     The weights of ``nn.Conv2d`` layers are stored in the dtype ``convolutions``, if given, which saves autocast from
     casting them at every call.
     """
-    prepared = copy.deepcopy(model).to(device).to(memory_format=memory_format).eval().requires_grad_(False)
+    model = copy.deepcopy(model) if copied else model
+    prepared = model.to(device).to(memory_format=memory_format).eval().requires_grad_(False)
     if convolutions is not None:
         for layer in prepared.modules():
             if isinstance(layer, nn.Conv2d):
@@ -34,28 +36,36 @@ def prepare_for_inference(
 
 
 class InferenceModel(nn.Module):
-    """A copy of a network, ready for inference on a device and in a precision by name.
+    """A network, ready for inference on a device and in a precision by name.
 
     Convolutions run in reduced precision by autocast; what the network excludes from it, and images, stay in fp32.
 
     Args:
-        model: Network with a ``config``; not modified.
+        model: Network with a ``config``.
         device: "auto", "cpu", "cuda" or a torch device.
         precision: "auto", "fp32", "bf16" or "fp16".
         cast_convolutions: Store the weights of convolutions in this precision, see :func:`prepare_for_inference`.
+        copied: Leave ``model`` as it is, and use a copy; False where nothing else uses it, for copying a network of
+            thousands of layers takes longer than loading it.
 
     Raises:
         ValueError: If the device or precision is unknown or not available.
     """
 
     def __init__(
-        self, model: nn.Module, device: str = "auto", precision: str = "auto", *, cast_convolutions: bool = False
+        self,
+        model: nn.Module,
+        device: str = "auto",
+        precision: str = "auto",
+        *,
+        cast_convolutions: bool = False,
+        copied: bool = True,
     ) -> None:
         super().__init__()
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         convolutions = self.dtype if cast_convolutions else None
-        self.model: Any = prepare_for_inference(model, self.device, convolutions=convolutions)
+        self.model: Any = prepare_for_inference(model, self.device, convolutions=convolutions, copied=copied)
         self.config: Any = model.config
 
     def to_device(self, image: Tensor) -> Tensor:
