@@ -360,7 +360,7 @@ def test_confined_changes_lie_on_skin_and_the_option_switches_that_off(tmp_path,
 
 def test_retouching_does_not_load_what_is_slow_to_import(tmp_path):
     photo = make_photo(tmp_path / "a.png", size=(96, 96))
-    check_imports("abpn.cli", "retouch", [str(photo), "-o", str(tmp_path / "b.png"), "--face-box", "20,20,40,40"])
+    check_imports("abpn.cli", ["retouch", str(photo), "-o", str(tmp_path / "b.png"), "--face-box", "20,20,40,40"])
 
 
 @pytest.mark.parametrize("region", ["photo", "faces"])

@@ -47,7 +47,7 @@ def test_a_file_equals_the_array(tmp_path, retoucher):
 
 def test_retouching_does_not_load_what_is_slow_to_import(tmp_path):
     photo = make_photo(tmp_path / "a.png", size=(96, 96))
-    check_imports("bpfre.cli", "retouch", [str(photo), "-o", str(tmp_path / "b.png"), "--face-box", "20,20,40,40"])
+    check_imports("bpfre.cli", ["retouch", str(photo), "-o", str(tmp_path / "b.png"), "--face-box", "20,20,40,40"])
 
 
 @pytest.mark.parametrize(

@@ -371,10 +371,12 @@ def test_many_photographs_are_parsed_by_a_list(tmp_path, parser_weights):
 
 
 def test_parsing_and_editing_do_not_load_what_is_slow_to_import(tmp_path):
-    path = str(written(tmp_path / "a.png", photo()))
-    check_imports("maskgan.cli", "parse", [path, "-o", str(tmp_path), *BOXED])
-    labels = str(tmp_path / "a.labels.png")
-    check_imports("maskgan.cli", "edit", [path, "--mask", labels, "-o", str(tmp_path / "b.png"), *BOXED])
+    path, labels = str(written(tmp_path / "a.png", photo())), str(tmp_path / "a.labels.png")
+    check_imports(
+        "maskgan.cli",
+        ["parse", path, "-o", str(tmp_path), *BOXED],
+        ["edit", path, "--mask", labels, "-o", str(tmp_path / "b.png"), *BOXED],
+    )
 
 
 def test_weights_that_explode_are_refused(weights, parser_weights, labels):

@@ -165,7 +165,7 @@ def test_the_history_says_how_a_photograph_was_restored(tmp_path, weights):
 
 def test_restoring_does_not_load_what_is_slow_to_import(tmp_path):
     photo = make_photo(tmp_path / "a.png", size=(96, 96))
-    check_imports("mofrr.cli", "restore", [str(photo), "-o", str(tmp_path / "b.png"), "--face-box", "20,20,40,40"])
+    check_imports("mofrr.cli", ["restore", str(photo), "-o", str(tmp_path / "b.png"), "--face-box", "20,20,40,40"])
 
 
 def test_the_command_writes_what_it_says(tmp_path, weights):
