@@ -21,12 +21,13 @@ from retouch_common.studio import cli, tools
 uvicorn = pytest.importorskip("uvicorn")
 
 QUIET = ["--port", "0", "--no-browser"]
-# The command without a network: its application answers one request and puts a file into its folder.
+# The command without tools, whose packages take seconds to import: its application answers one request and puts a file
+# into its folder.
 SCRIPT = """
 import atexit
 atexit.register(print, "interpreter ended")
 import sys
-from retouch_common.studio import cli
+from retouch_common.studio import cli, tools
 from starlette.responses import PlainTextResponse
 
 def application(photo, factories, first, device, folder, token, one_time_token):
@@ -34,6 +35,7 @@ def application(photo, factories, first, device, folder, token, one_time_token):
     return PlainTextResponse(str(folder))
 
 cli._create_app = application
+tools.installed_factories = dict
 cli.studio(["--port", "0", "--no-browser"])
 """
 # Likewise, with a thread that loads networks all the time.
@@ -46,7 +48,7 @@ LOADING_SCRIPT = SCRIPT.replace(
 # Likewise; it answers with its folder, and then to the path /slow with nothing.
 SLOW_SCRIPT = """
 import time
-from retouch_common.studio import cli
+from retouch_common.studio import cli, tools
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
@@ -68,6 +70,7 @@ def application(photo, factories, first, device, folder, token, one_time_token):
     return Starlette(routes=[Route("/", lambda request: PlainTextResponse(str(folder))), *routes])
 
 cli._create_app = application
+tools.installed_factories = dict
 cli.studio(["--port", "0", "--no-browser"])
 """
 
