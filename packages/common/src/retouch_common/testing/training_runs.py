@@ -118,10 +118,9 @@ def assert_infinite_rate_is_survived(command: click.Command, arguments: Sequence
         every = ["--set", "train.checkpoint_every=1", "--device", "cpu"]
         return CliRunner().invoke(command, [*map(str, arguments), *every, *more])
 
-    for steps, step in (("1", 1), ("3", 1)):
-        result = run("--steps", steps, "--set", "train.lr=.inf", "--set", "train.sheet_every=100")
-        assert result.exit_code == 1 and f"step {step}: " in result.output, result.output
-        assert not (folder / "weights").exists() and checkpoint.latest(folder / "checkpoints") is None
+    result = run("--steps", "1", "--set", "train.lr=.inf", "--set", "train.sheet_every=100")
+    assert result.exit_code == 1 and "step 1: " in result.output, result.output
+    assert not (folder / "weights").exists() and checkpoint.latest(folder / "checkpoints") is None
     assert run("--steps", "1").exit_code == 0
     shutil.rmtree(folder / "weights")  # as if killed before they were written
     good = checkpoint.latest(folder / "checkpoints")
