@@ -1,5 +1,7 @@
 """Training: refusals, killed runs, both pairings, and that the networks learn."""
 
+import shutil
+
 import numpy as np
 import pytest
 import pyvips
@@ -170,17 +172,21 @@ def test_one_face_makes_no_unpaired_data(configured, faces):
 
 
 def test_faces_are_learnt(configured, faces, tmp_path):
-    """Six faces after 120 steps: their components come back much nearer than at first, and whole faces nearer."""
+    """Two faces after 60 steps: their components come back much nearer than at first, and whole faces nearer."""
+    two = shutil.copytree(faces, tmp_path / "two")
+    for file in (file for name in ("images", "labels") for file in (two / "train" / name).iterdir()):
+        if file.stem not in ("0", "1"):
+            file.unlink()
     changes = {
-        "train.steps": 120,
-        "train.batch_size": 4,
-        "train.sheet_every": 100,
+        "train.steps": 60,
+        "train.batch_size": 2,
+        "train.sheet_every": 60,
         "train.lr": 4e-3,
         "train.augment": False,
     }
     config = apply_overrides(configured(), changes | {"loss.adversarial": 0.0, "loss.parsing": 0.0})
-    train(config, str(faces), tmp_path, device="cpu", report=lambda line: None)
-    lines = read_metrics(tmp_path / "metrics.jsonl")
+    train(config, str(two), tmp_path / "run", device="cpu", report=lambda line: None)
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     for name, share in (("local", 0.4), ("reconstruction", 0.7)):
         values = [line[name] for line in lines if name in line]
         assert sum(values[-5:]) < share * sum(values[:5]), name
