@@ -60,6 +60,20 @@ def faces(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope="module")
+def full(faces, tmp_path_factory):
+    """A run of all stages, two steps each. Not to be modified: parts are copied from it."""
+    out = tmp_path_factory.mktemp("full")
+    assert train(configured(), faces, out, device="cpu", report=print) == out / "weights"
+    return out
+
+
+def copy_parts(run, out, *names, to=""):
+    """Copy finished stages of a run into another one; one of them under the name ``to``."""
+    for name in names:
+        shutil.copytree(run / name, out / (to or name))
+
+
 def names_of(stages):
     return [stage.name for stage in stages]
 
@@ -100,23 +114,20 @@ def test_the_papers_stages():
     assert [weighted_sum(terms, PRESETS[name].loss).item() for name in ("paper", "recommended")] == [2.0, 5.0]
 
 
-def test_all_stages_make_a_network(faces, tmp_path):
-    said = []
-    weights = train(configured(), faces, tmp_path, device="cpu", report=said.append)
-    assert weights == tmp_path / "weights"
-    model = MoFRR.from_pretrained(weights)
+def test_all_stages_make_a_network(full):
+    model = MoFRR.from_pretrained(full / "weights")
     assert model.restore(torch.rand(1, 3, 64, 64), experts=["white"]).result.shape == (1, 3, 64, 64)
     for name in names_of(stages_of(configured())):
-        lines = read_metrics(tmp_path / name / "metrics.jsonl")
+        lines = read_metrics(full / name / "metrics.jsonl")
         assert any("loss" in line for line in lines) and any(
             key.startswith("val_") for line in lines for key in line
         ), name
-        assert (tmp_path / name / "sheets" / "step-00000002.png").is_file() == (
+        assert (full / name / "sheets" / "step-00000002.png").is_file() == (
             name.partition("-")[0] not in ("router", "degree")
         )
-    edges = json.loads((tmp_path / "degree-white" / "degrees.json").read_text())
-    assert edges == sorted(edges) and len(edges) == 4 and not (tmp_path / "expert-white" / "degrees.json").exists()
-    stated = json.loads(MoFRR.from_pretrained(tmp_path / "weights").metadata["degree_edges"])
+    edges = json.loads((full / "degree-white" / "degrees.json").read_text())
+    assert edges == sorted(edges) and len(edges) == 4 and not (full / "expert-white" / "degrees.json").exists()
+    stated = json.loads(model.metadata["degree_edges"])
     assert stated["white"] == edges and sorted(stated) == sorted(OPERATIONS)
 
 
@@ -136,10 +147,10 @@ def test_a_stop_in_the_last_step_of_a_stage_ends_the_run(faces, tmp_path, monkey
     assert [folder.name for folder in tmp_path.iterdir()] == ["router"] and (tmp_path / "router" / "weights").is_dir()
 
 
-def test_a_finished_stage_is_left_alone_and_what_is_missing_said(faces, tmp_path):
+def test_a_finished_stage_is_left_alone_and_what_is_missing_said(faces, full, tmp_path):
     said = []
+    copy_parts(full, tmp_path, "router")
     weights = tmp_path / "router" / "weights" / "model.safetensors"
-    assert train(configured(), faces, tmp_path, stages=["router"], device="cpu", report=said.append) is None
     before = weights.stat().st_mtime_ns
     assert train(configured(), faces, tmp_path, stages=["router"], device="cpu", report=said.append) is None
     assert weights.stat().st_mtime_ns == before
@@ -147,11 +158,10 @@ def test_a_finished_stage_is_left_alone_and_what_is_missing_said(faces, tmp_path
     assert any("not trained yet: degree-white" in line for line in said)
 
 
-def test_a_new_operation_is_trained_without_the_others(faces, tmp_path, monkeypatch):
+def test_a_new_operation_is_trained_without_the_others(faces, full, tmp_path, monkeypatch):
     """The guide's steps: add an operation to trained weights, train what is its own."""
     monkeypatch.setattr(model_module, "THRESHOLD", 0.0)  # an untrained router finds nothing for a slot to learn from
-    before = train(configured(train__steps=1), faces, tmp_path / "before", device="cpu", report=print)
-    model = MoFRR.from_pretrained(before)
+    model = MoFRR.from_pretrained(full / "weights")
     model.add_operation("lip_plumping")
     model.save_pretrained(tmp_path / "start")
     old = {name: value.clone() for name, value in model.state_dict().items()}
@@ -173,19 +183,11 @@ def test_a_new_operation_is_trained_without_the_others(faces, tmp_path, monkeypa
         configured(train__only="lip_plumping", train__init="small")
 
 
-def test_parts_of_another_model_are_refused(faces, tmp_path):
-    train(configured(), faces, tmp_path, stages=["router", "degree-white"], device="cpu", report=print)
+def test_parts_of_another_model_are_refused(faces, full, tmp_path):
+    copy_parts(full, tmp_path, "router", "degree-white")
     with pytest.raises(ValueError, match="degree-white was trained with another model configuration"):
         other = configured(model__backbone_size=32)
         train(other, faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
-
-
-@pytest.fixture(scope="module")
-def full(faces, tmp_path_factory):
-    """A run of the full network, one step a stage."""
-    out = tmp_path_factory.mktemp("full")
-    train(configured(train__steps=1), faces, out, device="cpu", report=print)
-    return out
 
 
 def same(state, other, prefix):
@@ -221,13 +223,11 @@ def test_table_4_without_idem_trains_experts_and_combine_only(faces, full, tmp_p
 
 
 def test_finished_stages_are_reused_where_what_they_depend_on_is_the_same(faces, full, tmp_path):
-    for name in ("router", "degree-white", "shared"):
-        shutil.copytree(full / name, tmp_path / name)
+    copy_parts(full, tmp_path, "router", "degree-white", "shared")
     other = configured(model__idem=False, train__steps=1)
     train(other, faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
     assert (tmp_path / "expert-white" / "weights").is_dir()
-    shutil.copytree(full / "expert-lift", tmp_path / "expert-lift")
-    shutil.copytree(full / "degree-lift", tmp_path / "degree-lift")
+    copy_parts(full, tmp_path, "expert-lift", "degree-lift")
     with pytest.raises(ValueError, match="expert-lift was trained with another model configuration"):
         train(other, faces, tmp_path, stages=["combine"], device="cpu", report=print)
 
@@ -244,16 +244,15 @@ def test_an_estimator_that_initial_weights_have_keeps_its_backbone(faces, full):
     assert all(torch.equal(value, own[name]) for name, value in run.part.state_dict().items())
 
 
-def test_a_run_without_all_stages_is_a_start(faces, tmp_path):
+def test_a_run_without_all_stages_is_a_start(full, tmp_path):
     """A backbone's tensors that fit are taken into another one; finished parts of the same kind as they are."""
     first, second = tmp_path / "first", tmp_path / "second"
-    train(configured(model__router=False), faces, first, stages=["degree-white"], device="cpu", report=print)
-    config = configured(model__router=False, train__init=str(first))
-    model, reused, _ = initial_network(config)
+    copy_parts(full, first, "degree-white")
+    model, reused, _ = initial_network(configured(model__router=False, train__init=str(first)))
     assert reused == ["degree-white"]
     trained = load_file(first / "degree-white" / "weights" / "model.safetensors")
     assert all(torch.equal(value, trained[name]) for name, value in model.estimators["white"].state_dict().items())
-    train(configured(), faces, second, stages=["router"], device="cpu", report=print)
+    copy_parts(full, second, "router")
     other = apply_overrides(
         configured(train__init=str(second)),
         {"model.backbone": "subbands-traces-imagenet", "model.backbone_size": 128, "model.size": 128},
@@ -293,21 +292,14 @@ def test_goes_on_as_if_it_had_never_stopped(faces, tmp_path, stage):
     assert a == b
 
 
-def test_a_part_that_was_trained_beside_another_one_is_warned_of(faces, tmp_path, caplog):
-    config = configured(model__router=False)
-    train(config, faces, tmp_path, stages=["degree-white", "expert-white"], device="cpu", report=print)
+def test_a_part_that_was_trained_beside_another_one_is_warned_of(full, tmp_path, caplog):
+    config = configured()
+    copy_parts(full, tmp_path, "router", "degree-white", "expert-white")
     expert = [known_stages(config)["expert-white"]]
     load_parts(MoFRR(config.model), expert, tmp_path)
     assert "was trained with another degree" not in caplog.text
     shutil.rmtree(tmp_path / "degree-white")
-    train(
-        configured(model__router=False, train__lr=1e-3),
-        faces,
-        tmp_path,
-        stages=["degree-white"],
-        device="cpu",
-        report=print,
-    )
+    copy_parts(full, tmp_path, "degree-lift", to="degree-white")
     warning = "expert-white was trained with another degree-white"
     load_parts(MoFRR(config.model), expert, tmp_path)
     assert caplog.text.count(warning) == 1
@@ -317,16 +309,15 @@ def test_a_part_that_was_trained_beside_another_one_is_warned_of(faces, tmp_path
     assert caplog.text.count(warning) == 2
 
 
-def test_a_stage_that_is_resumed_with_another_part_is_warned_of(faces, tmp_path, caplog, monkeypatch):
+def test_a_stage_that_is_resumed_with_another_part_is_warned_of(faces, full, tmp_path, caplog, monkeypatch):
     """Also once it is finished: the part it needs is not the one that it was begun with."""
-    config = configured(model__router=False)
-    train(config, faces, tmp_path, stages=["degree-white"], device="cpu", report=print)
+    config = configured()
+    copy_parts(full, tmp_path, "router", "degree-white")
     with monkeypatch.context() as patched:
         patched.setattr(Runner, "stop_requested", lambda runner: True)
         assert train(config, faces, tmp_path, stages=["expert-white"], device="cpu", report=print) is None
     shutil.rmtree(tmp_path / "degree-white")
-    other = configured(model__router=False, train__lr=1e-3)
-    train(other, faces, tmp_path, stages=["degree-white"], device="cpu", report=print)
+    copy_parts(full, tmp_path, "degree-lift", to="degree-white")
     warning = "expert-white was trained with another degree-white"
     assert warning not in caplog.text
     train(config, faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
@@ -342,7 +333,7 @@ def test_full_rollout(faces, tmp_path):
 
 
 def test_an_expert_learns_to_darken(faces, tmp_path):
-    config = configured(train__steps=60, model__degree=False, train__sheet_every=60)
+    config = configured(train__steps=20, model__degree=False, train__sheet_every=20)
     train(config, faces, tmp_path, stages=["expert-white"], device="cpu", report=print)
     last = [line for line in read_metrics(tmp_path / "expert-white" / "metrics.jsonl") if "val_psnr_output" in line][-1]
     assert last["val_psnr_output"] > last["val_psnr_identity"] + 1
@@ -438,8 +429,8 @@ def test_the_command_trains_every_stage_by_its_own_recipe(tmp_path, monkeypatch)
     assert refused.exit_code == 1 and "baselines start at random" in refused.output
 
 
-def test_a_degree_estimator_begins_with_the_routers_backbone(faces, tmp_path):
-    train(configured(train__steps=1), faces, tmp_path, stages=["router"], device="cpu", report=print)
+def test_a_degree_estimator_begins_with_the_routers_backbone(faces, full, tmp_path):
+    copy_parts(full, tmp_path, "router")
     run = built("degree-lift", configured(), faces, tmp_path)
     own = run.part.backbone.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in run.model.router.backbone.state_dict().items())
