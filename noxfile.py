@@ -83,6 +83,14 @@ def demo(session: nox.Session) -> None:
     session.run("python", "-m", "retouch_common.inference.demo", str(folder), *retouching, env=ENVIRONMENT)
 
 
+def side_by_side() -> list[str]:
+    """Options of pytest for one process per core, which repeats what ran when a process died.
+
+    Each should have one thread: most tests are too small to use two, and idle ones wait spinning.
+    """
+    return [f"--numprocesses={min(os.cpu_count() or 1, 8)}", "--dist=loadfile"]
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the test suites of the packages, or of those named after `--`."""
@@ -95,15 +103,12 @@ def tests(session: nox.Session) -> None:
     if os.environ.get("RETOUCH_COVERAGE"):  # doubles the time: the exporter's tracing is all Python
         coverage = [f"--cov={next((ROOT / f'packages/{package}/src').iterdir()).name}" for package in packages]
         coverage.append("--cov-report=term:skip-covered")
-    # One process per core with one thread each: most tests are too small to use two, and idle ones wait spinning.
-    processes = min(os.cpu_count() or 1, 8)
     env = {**ENVIRONMENT, "COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage"), "OMP_NUM_THREADS": "1"}
     command = ("python", "-m", "pytest", "-m", "not repro", "--durations=10", *folders)
     again = bool(os.environ.get("CI"))  # what fails, fails twice there: the second time alone, not on a busy machine
-    several = (f"--numprocesses={processes}", "--dist=loadfile")  # which repeats what ran when a process died
     failures = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
     failures.unlink(missing_ok=True)  # of other sessions
-    session.run(*command, *coverage, *several, env=env, success_codes=[0, 1] if again else [0])
+    session.run(*command, *coverage, *side_by_side(), env=env, success_codes=[0, 1] if again else [0])
     if again and failures.is_file() and json.loads(failures.read_text(encoding="utf-8")):
         session.run(*command, "--last-failed", env=env)
 
@@ -169,7 +174,8 @@ def smoke(session: nox.Session) -> None:
 def repro(session: nox.Session) -> None:
     """Check that training repeats bit by bit, resumes exactly, and stays on the golden files."""
     install(session, "test")
-    session.run("python", "-m", "pytest", "-m", "repro", "packages", env=ENVIRONMENT)
+    folders = [str(folder.relative_to(ROOT)) for folder in sorted(ROOT.glob("packages/*/tests/repro"))]
+    session.run("python", "-m", "pytest", "-m", "repro", *folders, *side_by_side(), env=ENVIRONMENT)
 
 
 @nox.session

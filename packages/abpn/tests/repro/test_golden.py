@@ -1,4 +1,4 @@
-"""Schema, forward pass and loss curve stay on the golden files (`nox -s golden -- --update` writes them)."""
+"""Schema and forward pass stay on the golden files (`nox -s golden -- --update` writes them)."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from abpn.config import PRESETS
 from abpn.model import ABPN
-from retouch_common.testing.golden import check_curve, check_forward, check_schema
+from retouch_common.testing.golden import check_forward, check_schema
 
 pytestmark = [pytest.mark.repro, pytest.mark.golden]
 
@@ -36,7 +36,3 @@ def run_model(model, inputs):
 
 def test_forward_pass():
     check_forward(GOLDEN / "forward.safetensors", make_model_and_input, run_model)
-
-
-def test_loss_curve(run):
-    check_curve(GOLDEN / "loss_curve.json", run.losses())

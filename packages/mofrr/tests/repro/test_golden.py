@@ -1,4 +1,4 @@
-"""Schema, forward pass and loss curve stay on the golden files (`nox -s golden -- --update` writes them)."""
+"""Schema and forward pass stay on the golden files (`nox -s golden -- --update` writes them)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from mofrr.config import PRESETS
 from mofrr.hfcam import HFCAM
 from mofrr.model import MoFRR
 from mofrr.wavefrr import WaveFRR
-from retouch_common.testing.golden import check_curve, check_forward, check_schema
+from retouch_common.testing.golden import check_forward, check_schema
 
 pytestmark = [pytest.mark.repro, pytest.mark.golden]
 
@@ -41,7 +41,3 @@ def run_expert(expert, inputs):
 
 def test_forward_pass():
     check_forward(GOLDEN / "forward.safetensors", make_expert_and_input, run_expert)
-
-
-def test_loss_curve(run):
-    check_curve(GOLDEN / "loss_curve.json", run.losses())

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from retouch_common.training import checkpoint
 from retouch_common.weights import non_finite, state_hash
 
+STEPS = 20  # of the preset tiny
 DIE_AFTER_CHECKPOINT = """
 import os, signal
 from retouch_common.training import checkpoint
@@ -42,25 +43,31 @@ class Run:
 
     folder: Path
 
-    def state(self) -> dict[str, Any]:
-        """Return everything the last checkpoint holds: weights, average, optimiser, random state, configuration."""
-        found = checkpoint.latest(self.folder / "checkpoints")
-        assert found is not None and found.step == 20
+    def state(self, step: int = STEPS) -> dict[str, Any]:
+        """Return everything a checkpoint holds: weights, average, optimiser, random state, configuration."""
+        path = self.folder / "checkpoints" / f"step-{step:08}"
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        found = checkpoint.Checkpoint(path, state["step"], state["meta"])
         return {"meta": found.meta, **{group: found.tensors(group) for group in found.groups()}}
 
-    def hashes(self) -> dict[str, str]:
+    def last_step(self) -> int | None:
+        """Return the step of the last checkpoint, which is intact, or None."""
+        found = checkpoint.latest(self.folder / "checkpoints")
+        return found and found.step
+
+    def hashes(self, step: int = STEPS) -> dict[str, str]:
         """Return a hash for each part of the state, so that a difference names the part."""
-        return {part: state_hash(value) for part, value in self.state().items()}
+        return {part: state_hash(value) for part, value in self.state(step).items()}
 
     def weights_hash(self) -> str:
         """Return a hash of the final weights."""
         return state_hash(load_file(self.folder / "weights" / "model.safetensors"))
 
-    def losses(self) -> list[float]:
+    def losses(self, steps: int = STEPS) -> list[float]:
         """Return the losses of all steps, in order."""
         lines = [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
         losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
-        assert list(losses) == list(range(1, 21))
+        assert list(losses) == list(range(1, steps + 1))
         return list(losses.values())
 
 
@@ -103,6 +110,7 @@ def train(package: str, data: Path, out: Path, *, options: tuple[str, ...] = (),
 
 def assert_same(run: Run, other: Run) -> None:
     """Assert that two runs ended in the same bits and saw the same losses."""
+    assert run.last_step() == other.last_step() == STEPS
     assert run.hashes() == other.hashes()
     assert run.weights_hash() == other.weights_hash()
     assert run.losses() == other.losses()
