@@ -19,11 +19,12 @@ from pathlib import Path
 
 IMPORT_SECONDS = 0.3  # allowed beyond torch
 FACE_BOX = "180,58,91,117"  # in the portrait: the face detector's weights are not in the wheels
+ATTEMPTS = 3  # at an import in time, on a busy machine
 TIME_IMPORT = """
 import sys, time, torch
 start = time.perf_counter()
-__import__(sys.argv[1])
-print(time.perf_counter() - start)
+module = __import__(sys.argv[1])
+print(time.perf_counter() - start, module.__file__)
 """
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
 
@@ -46,12 +47,15 @@ def check_imports(distribution: str) -> None:
     """Every top-level package imports, from the environment and not from a checkout, and quickly."""
     files = metadata.files(distribution) or sys.exit(f"FAILED: {distribution} lists no files")
     for name in sorted({file.parts[0] for file in files if file.name == "__init__.py" and len(file.parts) == 2}):
-        where = Path(run(sys.executable, "-c", f"import {name}; print({name}.__file__)").strip())
-        if not where.is_relative_to(sys.prefix):
-            sys.exit(f"FAILED: {name} was imported from {where}, not from the installed wheel")
-        seconds = min(float(run(sys.executable, "-c", TIME_IMPORT, name)) for _ in range(3))
-        print(f"import {name}: {seconds:.3f} s beyond torch (at most {IMPORT_SECONDS})")
-        if seconds >= IMPORT_SECONDS:
+        for _ in range(ATTEMPTS):
+            time_taken, where = run(sys.executable, "-c", TIME_IMPORT, name).strip().split(" ", 1)
+            if not Path(where).is_relative_to(sys.prefix):
+                sys.exit(f"FAILED: {name} was imported from {where}, not from the installed wheel")
+            seconds = float(time_taken)
+            print(f"import {name}: {seconds:.3f} s beyond torch (at most {IMPORT_SECONDS})")
+            if seconds < IMPORT_SECONDS:
+                break
+        else:
             sys.exit(f"FAILED: importing {name} is too slow")
 
 
