@@ -53,7 +53,7 @@ class Run:
     def last_step(self) -> int | None:
         """Return the step of the last checkpoint, which is intact, or None."""
         found = checkpoint.latest(self.folder / "checkpoints")
-        return found and found.step
+        return found.step if found else None
 
     def hashes(self, step: int = STEPS) -> dict[str, str]:
         """Return a hash for each part of the state, so that a difference names the part."""
