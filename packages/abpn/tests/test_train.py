@@ -170,3 +170,8 @@ def test_a_run_that_is_stopped_before_its_end_says_so_in_its_exit_status(pairs, 
     assert not (tmp_path / "run" / "weights").exists()
     assert CliRunner().invoke(command, arguments).exit_code == 0
     assert (tmp_path / "run" / "weights").is_dir()
+
+
+def test_weights_of_another_configuration_are_refused_before_the_data_are_opened(tmp_path):
+    with pytest.raises(ValueError, match="another model configuration"):
+        train(configured(train__init="small"), "faces:missing", tmp_path / "run", device="cpu")

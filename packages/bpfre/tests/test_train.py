@@ -162,7 +162,8 @@ def test_training_on_needs_the_same_network(pairs, tmp_path):
     weights = train(configured(train__steps=1), pairs, tmp_path / "run", **QUIET)
     train(configured(train__steps=1, train__init=str(weights)), pairs, tmp_path / "on", **QUIET)
     with pytest.raises(ValueError, match="another model configuration"):
-        train(configured(train__init=str(weights), model__attention=False), pairs, tmp_path / "other", **QUIET)
+        other = configured(train__init=str(weights), model__attention=False)
+        train(other, "faces:missing", tmp_path / "other", **QUIET)  # refused before the data are opened
 
 
 def test_a_dry_run_writes_nothing(pairs, tmp_path, monkeypatch):

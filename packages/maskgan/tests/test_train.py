@@ -330,3 +330,9 @@ def test_an_infinite_learning_rate_leaves_no_broken_weights(faces, parser_weight
     arguments = ["--preset", "tiny", "--data", faces, "--out", tmp_path / "run", "--set", "train.batch_size=2"]
     arguments += ["--set", f"train.parser={parser_weights}"]
     assert_infinite_rate_is_survived(command, arguments, tmp_path / "run")
+
+
+def test_weights_of_another_configuration_are_refused_before_the_faces_are_opened(tmp_path):
+    config = apply_overrides(PRESETS["tiny"], {"train.init": "small"})
+    with pytest.raises(ValueError, match="another model configuration"):
+        train(config, "faces:missing", tmp_path / "run", device="cpu")

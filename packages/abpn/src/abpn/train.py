@@ -43,15 +43,15 @@ class RetouchingTask(Task):
         self.spec = data
 
     def build(self) -> None:
-        """Open the data and build the networks."""
+        """Build the networks and open the data."""
         config, cfg = self.config, self.config.train
+        model = ABPN(config.model)
+        initial_weights(model, cfg)
         options: dict[str, Any] = {"size": cfg.size, "seed": cfg.seed, "fit": cfg.fit}
         if self.spec.startswith("faces:"):
             options["crop"] = CropConfig(min_face_width=FACE_WIDTHS[0], max_face_width=FACE_WIDTHS[1])
         self.data = open_pairs(self.spec, split="train", **options)
         self.validation = open_pairs(self.spec, split="dev", **options)
-        model = ABPN(config.model)
-        initial_weights(model, cfg)
         self.criterion = JointLoss(config.loss, config.model.pyramid).to(self.runner.device)
         self.model = self.add_network("model", model)
         self.discriminator = None

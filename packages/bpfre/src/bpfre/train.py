@@ -46,14 +46,14 @@ class RetouchingTask(Task):
         self.dry_steps = (every, every)  # the first step with unpaired images
 
     def build(self) -> None:
-        """Open the data and build the networks."""
+        """Build the networks and open the data."""
         config, cfg, size = self.config, self.config.train, self.config.model.size
-        pairs = open_face_pairs(self.spec, size=size, split="train", seed=cfg.seed, task=cfg.task)
-        self.data = limit_pairs(pairs, fraction=cfg.paired_fraction, seed=cfg.seed)
-        self.validation = open_face_pairs(self.spec, size=size, split="dev", seed=cfg.seed, task=cfg.task)
         model = BPFRe(config.model)
         model.metadata = {"task": cfg.task}
         initial_weights(model, cfg)
+        pairs = open_face_pairs(self.spec, size=size, split="train", seed=cfg.seed, task=cfg.task)
+        self.data = limit_pairs(pairs, fraction=cfg.paired_fraction, seed=cfg.seed)
+        self.validation = open_face_pairs(self.spec, size=size, split="dev", seed=cfg.seed, task=cfg.task)
         self.objective = Objective(config.loss).to(self.runner.device)
         self.model = self.add_network("model", model, _parameter_groups(model, cfg.lr, cfg.unet_lr))
         self.discriminator: nn.Module | None = None

@@ -135,7 +135,8 @@ def test_training_starts_from_weights(run, people, tmp_path):
     start, end = (FaceParser(path / "weights", "cpu").model.state_dict() for path in (run, tmp_path / "on"))
     assert torch.allclose(start["ups.2.weight"], end["ups.2.weight"], atol=1e-6)
     with pytest.raises(ValueError, match="another model configuration"):
-        train(configured(train__init=str(run / "weights"), model__blocks=0), people, tmp_path / "x", device="cpu")
+        other = configured(train__init=str(run / "weights"), model__blocks=0)
+        train(other, "faces:missing", tmp_path / "x", device="cpu")  # refused before the data are opened
 
 
 def test_tensors_that_fit_are_taken_from_another_configuration(run, caplog):

@@ -56,20 +56,20 @@ class FaceTask(Task):
         self.spec = data
 
     def build(self) -> None:
-        """Open the faces and build the networks."""
+        """Build the networks and open the faces."""
         config, cfg, size = self.config, self.config.train, self.config.model.size
         if cfg.pairing != "paired" and cfg.batch_size // (cfg.accumulate * self.runner.num_processes) < 2:
             raise ValueError(
                 f"train.batch_size={cfg.batch_size} leaves a process and round less than two faces; "
                 "unpaired data are made of pairs within a batch"
             )
+        model = MaskGAN(config.model)
+        initial_weights(model, cfg)
         parser = cfg.parser or None
         self.data = open_faces(
             self.spec, size=size, split="train", seed=cfg.seed, augment=cfg.augment, moved=cfg.moved, parser=parser
         )
         self.validation = open_faces(self.spec, size=size, split="dev", seed=cfg.seed, parser=parser)
-        model = MaskGAN(config.model)
-        initial_weights(model, cfg)
         self.parser: nn.Module | None = None
         if config.loss.parsing:
             self.parser = ParsingUNet.from_pretrained(cfg.parser).requires_grad_(False).to(self.runner.device)

@@ -41,8 +41,10 @@ class ParsingTask(Task):
         self.spec = data
 
     def build(self) -> None:
-        """Open the data sets and build the network."""
+        """Build the network and open the data sets."""
         cfg, size = self.config.train, self.config.model.size
+        model = ParsingUNet(self.config.model)
+        initial_weights(model, cfg)
         self.data = open_data(
             self.spec, size=size, split="train", seed=cfg.seed, augmentation=cfg.augmentation, extra=cfg.extra,
             teacher=cfg.teacher,
@@ -50,8 +52,6 @@ class ParsingTask(Task):
         self.validation = open_data(self.spec, size=size, split="dev", teacher=cfg.teacher)
         self.hard = open_data(self.spec, size=size, split="dev", seed=1, augmentation="strong", teacher=cfg.teacher)
         self.meshed = [photo for photo, _ in find_pairs(self.spec, "dev") if mesh_of(photo) is not None]
-        model = ParsingUNet(self.config.model)
-        initial_weights(model, cfg)
         self.model = self.add_network("model", model.train())
 
     def training_step(self, step: int, batches: Any) -> dict[str, Tensor]:
