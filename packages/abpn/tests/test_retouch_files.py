@@ -119,7 +119,8 @@ def test_faces_without_a_face_is_an_error(tmp_path, weights):
     path = make_photo(tmp_path / "a.jpg")
     result = run(path, "-o", tmp_path / "o", "--weights", weights, "--region", "faces")
     assert result.exit_code == 1
-    assert result.output == f"Error: {path}: no face was found; give a face box, or use the region 'photo'\n"
+    remedy = "give a face box (--face-box), or use the region 'photo' (--region photo)"
+    assert result.output == f"Error: {path}: no face was found; {remedy}\n"
 
 
 def test_detected_faces_are_scaled_back_to_the_photo(tmp_path, monkeypatch):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from retouch_common.photo.io import Photo
 
 
+REMEDY = "give a face box (--face-box), or say that the photo is aligned (--aligned) if a face fills it"
+
 Frame = Callable[[Face, int, int], FaceSquare]
 """What a network's square of a face is, given the photo's height and width."""
 
@@ -74,12 +76,10 @@ def plan_faces(
             return FacePlan((whole_square(photo.height, photo.width),), "the photo is said to be aligned")
         faces = faces_from_boxes(face_boxes) if face_boxes else locate_faces(photo, overview)
         if not faces:
-            raise NoFaceFound(
-                f"{photo.path}: no face was found; give a face box, or say that the photo is aligned if a face fills it"
-            )
+            raise NoFaceFound(f"{photo.path}: no face was found; {REMEDY}")
         squares = tuple(frame(face, photo.height, photo.width) for face in faces)
     except DetectorUnavailable as error:
-        raise ValueError(f"{photo.path}: {error}; or give a face box, or say that the photo is aligned") from error
+        raise ValueError(f"{photo.path}: {error}; or {REMEDY}") from error
     except NoFaceFound:
         raise
     except ValueError as error:

@@ -34,6 +34,8 @@ FEATHER_RAMP = 0.125
 PANORAMA_PART = 3  # long side of the parts of a panorama, in its short sides
 IN_MEMORY_PIXELS = 48_000_000  # crops beyond this are retouched as streams
 
+REMEDY = "give a face box (--face-box), or use the region 'photo' (--region photo)"
+
 
 class ArrayRetoucher(Protocol):
     """Interface of a paper's retoucher."""
@@ -104,11 +106,11 @@ def plan_region(photo: Photo, region: Region = "auto", *, face_boxes: Sequence[B
     try:
         faces = locate_faces(photo)
     except DetectorUnavailable as error:
-        raise ValueError(f"{photo.path}: {error}; or give a face box, or use the region 'photo'") from error
+        raise ValueError(f"{photo.path}: {error}; or {REMEDY}") from error
     if faces:
         return _faces_plan(photo, faces, None)
     if region == "faces":
-        raise NoFaceFound(f"{photo.path}: no face was found; give a face box, or use the region 'photo'")
+        raise NoFaceFound(f"{photo.path}: no face was found; {REMEDY}")
     return RegionPlan("faces", (), "no face was found; the region 'photo' retouches the whole frame")
 
 
