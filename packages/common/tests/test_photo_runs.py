@@ -52,6 +52,8 @@ def lighten(inputs, out, recursive, **settings):
 
     def work(job):
         photo = open_photo(job.source, job.target, how)
+        if "stop" in job.source.name:
+            raise KeyboardInterrupt
         if "sea" in job.source.name:
             raise NoFaceFound(f"{job.source}: no face was found")
         pixels = photo.read_rows(0, photo.height)
@@ -88,6 +90,14 @@ def test_what_is_there_can_be_skipped(folder, tmp_path):
     assert run(folder, "-o", out, "--skip-existing").exit_code == 0
     result = run(folder, "-o", out, "--skip-existing", "--overwrite")
     assert result.exit_code == 2 and "are mutually exclusive" in result.output
+
+
+def test_an_interrupted_folder_names_the_option_that_resumes_it(folder, tmp_path):
+    (folder / "stop.jpg").write_bytes((folder / "a.jpg").read_bytes())
+    hint = "stopped; rerun with --skip-existing for the photos that are left"
+    assert hint in run(folder, "-o", tmp_path / "out").output
+    assert hint not in run(folder / "stop.jpg", "-o", tmp_path / "single.jpg").output
+    assert hint not in run(folder, "-o", tmp_path / "out", "--overwrite").output
 
 
 def test_an_output_without_its_comparison_is_named_not_skipped_in_silence(folder, tmp_path):

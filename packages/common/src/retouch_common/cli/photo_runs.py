@@ -225,15 +225,20 @@ def retouch_all(
             )
         jobs = left
     signal.signal(signal.SIGTERM, _stop)  # or a temporary file would be left behind
-    failures = run_jobs(
-        jobs,
-        retouch,
-        overwrite=overwrite,
-        report=click.echo,
-        kept=kept,
-        copy_faceless=_faceless_copier(run),
-        keep_times=run.keep_times,
-    )
+    try:
+        failures = run_jobs(
+            jobs,
+            retouch,
+            overwrite=overwrite,
+            report=click.echo,
+            kept=kept,
+            copy_faceless=_faceless_copier(run),
+            keep_times=run.keep_times,
+        )
+    except KeyboardInterrupt:
+        if len(jobs) > 1 and not overwrite:
+            click.echo("stopped; rerun with --skip-existing for the photos that are left", err=True)
+        raise
     if len(jobs) == 1 and failures:
         raise click.ClickException(failures[0])
     if failures:
