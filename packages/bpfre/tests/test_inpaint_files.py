@@ -9,6 +9,7 @@ from bpfre.inpaint_files import InpaintOptions, StrokeMask
 from bpfre.retouch import Retoucher
 from click.testing import CliRunner
 from retouch_common.faces.alignment import whole_square
+from retouch_common.inference.demo import FACE, astronaut
 from retouch_common.inference.photos import edit_record
 from retouch_common.photo.sources import ArraySource
 
@@ -186,12 +187,14 @@ def test_weights_for_retouching_are_refused(photo, mask, busy_model, tmp_path):
         assert "not trained for inpainting" in result.output and not (tmp_path / "out.png").exists()
 
 
-def test_the_bundled_weights_are_the_default():
-    (option,) = [parameter for parameter in inpaint.params if parameter.name == "weights"]
-    assert option.default == "inpainting"
-
-
-def test_weights_that_are_not_bundled_yet_are_named(photo, tmp_path):
-    result = CliRunner().invoke(inpaint, [str(photo), "-o", str(tmp_path / "out.png"), "--strokes", "1", "--aligned"])
-    assert result.exit_code == 1 and result.output.count("\n") == 1
-    assert "weights for inpainting are not bundled yet" in result.output
+def test_the_bundled_weights_are_the_default_and_fill_a_white_square(tmp_path):
+    square, out = (slice(115, 135), slice(240, 260)), tmp_path / "out.png"
+    mask = np.zeros(astronaut().shape[:2], np.uint8)
+    mask[square] = 255
+    photo, where = save(tmp_path / "photo.png", astronaut()), save(tmp_path / "mask.png", mask)
+    box = ",".join(map(str, FACE))
+    result = CliRunner().invoke(inpaint, [str(photo), "-o", str(out), "--mask", str(where), "--face-box", box])
+    assert result.exit_code == 0, result.output
+    after, before = stored(out).astype(float), astronaut().astype(float)
+    assert np.array_equal(after[mask == 0], before[mask == 0])
+    assert np.abs(after[square] - before[square]).mean() < 40 < np.abs(255 - before[square]).mean()

@@ -126,7 +126,7 @@ def inpaint(
     backend: str,
     **settings: Any,
 ) -> None:
-    """Inpaint damaged faces, with weights of bpfre-train --task inpainting; none are bundled yet.
+    """Inpaint damaged faces.
 
     Without --mask and --strokes, INPUT must have white strokes. Otherwise only damaged pixels of faces change.
     """

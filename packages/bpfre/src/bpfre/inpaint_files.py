@@ -142,15 +142,7 @@ def open_inpainter(
         ValueError: If weights, device or precision are unknown, the backend is not available, or the weights were not
             trained for inpainting, which would leave strokes white.
     """
-    try:
-        model = BPFRe.from_pretrained(weights)
-    except ValueError as error:
-        if weights != "inpainting" or os.path.exists(weights):
-            raise
-        raise ValueError(
-            "weights for inpainting are not bundled yet; train some with bpfre-train --preset inpainting and name them "
-            "with --weights"
-        ) from error
+    model = BPFRe.from_pretrained(weights)
     if model.metadata.get("task") != "inpainting":
         raise ValueError(
             f"{os.fspath(weights)}: these weights were not trained for inpainting; train some with "
