@@ -122,6 +122,7 @@ def test_the_preset_paper_is_what_is_printed():
         pairing="alternate", augment=False, moved=0.0, neck=False,
         # The official code's, but for the length.
         lr=2e-4, betas=(0.5, 0.999), batch_size=4, steps=200_000, schedule="constant", discriminator_lr=1.0,
+        adversarial_warmup=0,
         warmup=0, clip=0.0, ema=0.0, precision="fp32",
         parser="small", init="", ignore_mismatched_sizes=False,
         accumulate=1, channels_last=False, workers=4, seed=0, log_every=20,

@@ -96,6 +96,21 @@ def test_the_generators_pass_leaves_the_discriminators_as_they_are(faces, batch,
     assert torch.equal(*after)
 
 
+def test_in_the_warmup_only_the_discriminators_learn_from_the_adversarial_loss(faces, batch):
+    def trained(weight, step):
+        torch.manual_seed(0)
+        task = built(faces, loss__local=1.0, loss__adversarial=weight, train__adversarial_warmup=2)
+        discriminators = copy.deepcopy(task.discriminators.state_dict())
+        losses = task.training_step(step, itertools.repeat(batch))
+        changed = not all(torch.equal(p, discriminators[name]) for name, p in task.discriminators.state_dict().items())
+        return torch.cat([p.detach().flatten() for p in task.model.parameters()]), losses, changed
+
+    for step, equal in ((2, True), (3, False)):
+        light, losses, changed = trained(0.1, step)
+        assert changed and "discriminator" in losses and ("sigmoid" in losses) is not equal
+        assert torch.equal(light, trained(1e4, step)[0]) is equal
+
+
 def test_the_discriminators_learn_at_their_own_rate(faces):
     task = built(faces, loss__adversarial=1.0, train__lr=1e-3, train__discriminator_lr=0.25)
     rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in task.optimizers.items()}

@@ -93,7 +93,7 @@ class FaceTask(Task):
             batch = self.to_device(next(batches))
             with runner.micro_step(*trained):
                 for situation in situations(step, cfg.pairing):
-                    output, losses = self._update_generator(batch, situation)
+                    output, losses = self._update_generator(step, batch, situation)
                     if self.discriminators is not None:
                         losses |= self._update_discriminators(step, output, batch, situation)
                     for name, value in losses.items():
@@ -102,11 +102,13 @@ class FaceTask(Task):
         counts["loss"] = cfg.accumulate  # the sum over both situations is minimised
         return self.apply_gradients(step, {name: value / counts[name] for name, value in sums.items()})
 
-    def _update_generator(self, batch: Batch, situation: Situation) -> tuple[MaskGANOutput, dict[str, Tensor]]:
+    def _update_generator(
+        self, step: int, batch: Batch, situation: Situation
+    ) -> tuple[MaskGANOutput, dict[str, Tensor]]:
         """Gradients of Eq. 9."""
         runner = self.runner
         frozen = None
-        if self.discriminators is not None:
+        if self.discriminators is not None and step > self.config.train.adversarial_warmup:
             frozen = cast(Discriminators, runner.unwrap(self.discriminators))
             frozen.requires_grad_(False)  # in this pass only
         source, source_labels, target = self._situated(batch, situation)
