@@ -157,7 +157,7 @@ def test_every_situation_has_its_penalties_and_a_line_of_means(configured, faces
     run = built(apply_overrides(config, {"train.pairing": "overlap"}), faces)
     given = {"paired": {"local": 1.0, "region": 5.0}, "unpaired": {"local": 3.0}}
 
-    def update(batch, situation):
+    def update(step, batch, situation):
         losses = {name: torch.tensor(value) for name, value in given[situation].items()}
         return None, losses | {"loss": sum(losses.values())}
 
