@@ -187,7 +187,7 @@ class TrainConfig(BaseTrainConfig):
         neck: In unpaired data, give neck and ears in the target's background the colour of the source's skin; not in
             the paper.
         discriminator_lr: Learning rate of the discriminators relative to ``lr``.
-        adversarial_warmup: First steps, in which the discriminators learn and the generator is trained without them.
+        adversarial_warmup: Steps at the start in which only the discriminators learn from the adversarial loss.
     """
 
     RETIRED: ClassVar[Mapping[str, Any]] = {"step_at": 100_000}
@@ -309,7 +309,7 @@ PRESETS: dict[str, Config] = {
             foreground_width=32,
             background_blocks=1,
             discriminator_width=32,
-            discriminator_norm="none",  # with spectral normalisation, their loss was at chance after 160 steps
+            discriminator_norm="none",  # spectral normalisation keeps them at chance in a short training
         ),
         loss=LossConfig(
             local=20.0,
