@@ -14,8 +14,9 @@ The package's `reproduction.toml` has a table for each of the paper's::
     stages = ["abpn-train --steps {steps} {options} --set train.seed={seed} --data faces:{portraits} --out {run}"]
     result = "{run}/evaluation.json"              # or stages.jsonl, by default, as a list
     reference = "full"                            # the arm that others are compared with
-    [table2.columns]                              # JSON pointers into the result, or lists of them; * stands for every
-                                                  # entry of a list, without those that lack the value
+    paper_identity = 30.1                         # the paper's value for doing nothing, if it has one
+    [table2.columns]                              # JSON pointers into the result; * stands for every entry of a list,
+                                                  # without those that lack the value; a list of pointers is averaged
     "PSNR inside, dB" = "/images/*/ABPN/psnr"
     [table2.identity]                             # the same for doing nothing, if the result has it
     "PSNR inside, dB" = "/images/*/identity/psnr"
@@ -156,6 +157,8 @@ class Table:
                 }
             rows[name] = row
         paper = {arm["name"]: arm["paper"] for arm in self.arms if "paper" in arm}
+        if IDENTITY in samples and "paper_identity" in self.recipe:
+            paper[IDENTITY] = self.recipe["paper_identity"]
         return {
             "package": self.package,
             "table": self.name,
@@ -164,11 +167,23 @@ class Table:
             "seeds": self.seeds,
             "settings": {key: value for key, value in self.values.items() if key not in ("portraits", "runs")},
             "portraits": self.recipe["portraits"],
-            "arms": {arm["name"]: arm.get("options", "") for arm in self.arms},
+            "arms": {arm["name"]: self._commands(arm) for arm in self.arms},
+            "commits": self._commits(),
             "rows": rows,
             "paper": {"column": self.recipe["paper"], "values": paper},
             "samples": {name: {c: v.tolist() for c, v in values.items()} for name, values in samples.items()},
         }
+
+    def _commands(self, arm: Mapping[str, Any]) -> list[str]:
+        """Return the commands of an arm, without the names of this machine's folders."""
+        known = self._known(arm, self.seeds[0])
+        known |= {name: f"{{{name}}}" for name in ("run", "runs", "portraits", "seed")}
+        return [stage.format(**known) for stage in arm.get("stages", self.recipe.get("stages", []))]
+
+    def _commits(self) -> list[str]:
+        """Return the commits at which the commands of the table ended."""
+        stages = [stage for run, _ in self.runs_of() for stage in finished_stages(run)]
+        return sorted({str(stage.get("commit")) for stage in stages})
 
     def _run(self, arm: Mapping[str, Any], seed: int) -> Path:
         return self.runs / f"{re.sub('[^a-z0-9]+', '-', arm['name'].lower()).strip('-')}-{seed}"
@@ -187,7 +202,8 @@ class Table:
             known, result = self._known(arm, seed), self._result(arm, seed)
             for column, pointers in columns.items():
                 pointers = [pointers] if isinstance(pointers, str) else pointers
-                found[column].append([v for pointer in pointers for v in resolve(result, pointer.format(**known))])
+                values = np.array([resolve(result, pointer.format(**known)) for pointer in pointers])
+                found[column].append(values.mean(axis=0).tolist())
         return {column: np.array(values) for column, values in found.items()}
 
     def _result(self, arm: Mapping[str, Any], seed: int) -> Any:

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from retouch_common.metrics.environment import commit
+
 FINISHED = "stages.jsonl"
 
 
@@ -19,7 +21,7 @@ def run_stages(commands: Iterable[str], run: Path) -> int:
     """Run commands one after another.
 
     What is finished stands in `stages.jsonl` of the run directory, a line for each command with its duration in seconds
-    (of the last call, if it was resumed) and its peak memory in units of 10^9 bytes.
+    (of the last call, if it was resumed), its peak memory in units of 10^9 bytes and the commit it ended at.
 
     Returns:
         0, or the exit status of the command that failed or was stopped.
@@ -35,7 +37,8 @@ def run_stages(commands: Iterable[str], run: Path) -> int:
         status, peak = _run(command)
         if status:
             return status
-        entry = {"command": command, "seconds": round(time.perf_counter() - start, 1), "peak_gb": peak}
+        seconds = round(time.perf_counter() - start, 1)
+        entry = {"command": command, "seconds": seconds, "peak_gb": peak, "commit": commit()}
         with (run / FINISHED).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
     return 0

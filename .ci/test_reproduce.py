@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from nox.project import load_toml
 from reproduce import IDENTITY, Table, as_markdown, draw, estimate, resolve
+from retouch_common.metrics.environment import commit
 
 TABLE = """
 [table1]
@@ -27,6 +28,7 @@ prepare = ["{python} {script} 0 0 0 {{runs}}/prepared.json"]
 stages = ["{python} {script} {{steps}} {{seed}} {{options}} {{run}}/result.json"]
 result = "{{run}}/result.json"
 reference = "plain"
+paper_identity = 20.25
 [table1.columns]
 "gain, dB" = "/images/*/gain"
 "both, dB" = ["/images/*/gain", "/{{row}}/*/gain"]
@@ -91,9 +93,12 @@ def test_rows_means_and_differences(package: Path) -> None:
     difference = measured["rows"]["with a part"]["difference"]["gain, dB"]
     assert difference == pytest.approx({"mean": 1.0, "low": 1.0, "high": 1.0})  # the same images: no spread
     assert measured["rows"]["plain"]["both, dB"]["mean"] == pytest.approx(plain["mean"])
-    assert np.shape(measured["samples"]["plain"]["both, dB"]) == (2, 10)  # the values of both pointers
+    assert np.shape(measured["samples"]["plain"]["both, dB"]) == (2, 5)  # the mean of both pointers for every image
     assert "difference" not in measured["rows"]["plain"] and "difference" not in measured["rows"][IDENTITY]
-    assert measured["paper"]["values"] == {"plain": 30.5}
+    assert measured["paper"]["values"] == {"plain": 30.5, IDENTITY: 20.25}
+    (command,) = measured["arms"]["with a part"]
+    assert command.endswith("3 {seed} 1 {run}/result.json")
+    assert measured["commits"] == [commit()]
     json.dumps(measured)
 
 

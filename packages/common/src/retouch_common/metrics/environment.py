@@ -16,7 +16,7 @@ from retouch_common.versions import package_version
 COMMON = "retouch-common"
 LIBRARIES = ("torch", "torchvision", "kornia", "numpy", "pyvips", "onnxruntime", "openvino")
 
-MEASURED = "docs/evidence"  # written by evidence; changes there leave the work tree clean
+MEASURED = ("docs/evidence", "docs/reproduction")  # results; changes there leave the work tree clean
 
 
 def environment() -> dict[str, Any]:
@@ -51,7 +51,8 @@ def work_tree_changes() -> list[str] | None:
     """Return the files of the checkout that differ from its commit or are untracked; None outside a checkout."""
     if _git("ls-files", "--error-unmatch", "--", Path(__file__).name) is None:  # installed within another repository
         return None
-    status = _git("status", "--porcelain", "--untracked-files=all", "--", ":(top)", f":(top,exclude){MEASURED}")
+    left_out = [f":(top,exclude){folder}" for folder in MEASURED]
+    status = _git("status", "--porcelain", "--untracked-files=all", "--", ":(top)", *left_out)
     return None if status is None else [line[3:] for line in status.splitlines()]
 
 
