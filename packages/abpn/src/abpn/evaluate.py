@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from retouch_common.data.pair_files import Split
-from retouch_common.data.pairs import ImagePairs, open_pairs
+from retouch_common.data.pairs import ImagePairs
 from retouch_common.files import sha256
 from retouch_common.metrics.evaluation import (
     CHANGED,
@@ -32,6 +32,7 @@ from retouch_common.metrics.quality import quantise
 from retouch_common.weights import resolve_weights
 from torch import Tensor
 
+from abpn.data import open_pairs
 from abpn.retouch import Retoucher
 
 MODEL = "ABPN"

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from retouch_common.data.face_crops import CropConfig
-from retouch_common.data.pairs import open_pairs
 from retouch_common.losses.adversarial import PatchDiscriminator, discriminator_loss
 from retouch_common.training import fit
 from retouch_common.training.run_state import initial_weights
@@ -16,17 +14,15 @@ from retouch_common.training.validation import validate_pairs
 from torch import Tensor
 
 from abpn.config import Config, TrainConfig
+from abpn.data import open_pairs
 from abpn.losses import JointLoss, with_condition
 from abpn.model import ABPN, ABPNOutput
 
 logger = logging.getLogger(__name__)
 
-FACE_WIDTHS = (450.0, 950.0)
-"""Of faces:DIR, pixels in a crop of 512; at l = 1 as wide in the thumbnail as faces that `abpn-retouch` crops."""
-
 
 def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | None:
-    """Train on ``data``, a specification for :func:`retouch_common.data.pairs.open_pairs`, or resume the run ``out``.
+    """Train on ``data``, a specification for :func:`abpn.data.open_pairs`, or resume the run ``out``.
 
     Returns:
         The folder of the final weights, or None if the run was stopped. For options and errors see
@@ -47,11 +43,8 @@ class RetouchingTask(Task):
         config, cfg = self.config, self.config.train
         model = ABPN(config.model)
         initial_weights(model, cfg)
-        options: dict[str, Any] = {"size": cfg.size, "seed": cfg.seed, "fit": cfg.fit}
-        if self.spec.startswith("faces:"):
-            options["crop"] = CropConfig(min_face_width=FACE_WIDTHS[0], max_face_width=FACE_WIDTHS[1])
-        self.data = open_pairs(self.spec, split="train", **options)
-        self.validation = open_pairs(self.spec, split="dev", **options)
+        self.data = open_pairs(self.spec, size=cfg.size, split="train", seed=cfg.seed, fit=cfg.fit)
+        self.validation = open_pairs(self.spec, size=cfg.size, split="dev", seed=cfg.seed, fit=cfg.fit)
         self.criterion = JointLoss(config.loss, config.model.pyramid).to(self.runner.device)
         self.model = self.add_network("model", model)
         self.discriminator = None
