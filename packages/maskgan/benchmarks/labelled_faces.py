@@ -2,7 +2,7 @@
 
     python labelled_faces.py FOLDER[,FOLDER…] OUT --size 256 [--parser small]
 
-writes ``OUT/faces/{train,test}/{images,labels}/NUMBER.png``, split by person, of portraits with a landmark template,
+writes ``OUT/faces/{train,val,test}/{images,labels}/NUMBER.png``, split by person, of portraits with a landmark template,
 and with ``--parser`` of all, labelled by that parser; and ``OUT/sources/NUMBER.png``, the training people of all
 portraits, who give the generated faces of Table 3 their appearance.
 """
@@ -27,10 +27,10 @@ def main() -> None:
     parser.add_argument("--parser")
     options = parser.parse_args()
     spec = f"faces:{options.folders}"
-    for split in ("train", "test"):
-        folder = options.out / "faces" / split
-        for name in ("images", "labels"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+    for split, name in (("train", "train"), ("dev", "val"), ("test", "test")):
+        folder = options.out / "faces" / name
+        for kind in ("images", "labels"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
         faces = open_faces(spec, size=options.size, split=split, seed=0, parser=options.parser)
         for index in range(len(faces)):
             sample = faces[index]

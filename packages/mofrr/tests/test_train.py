@@ -220,6 +220,11 @@ def test_table_4_without_idem_trains_experts_and_combine_only(faces, full, tmp_p
     assert all(same(state, before, part) for part in ("router", "estimators", "shared"))
     assert not any(".idem." in name for name in state)
     assert "has no expert-white that fits" in caplog.text and "has no router" not in caplog.text
+    start, _, _ = initial_network(config)  # fine-tuned: only what multiplies R^ is missing
+    name = "experts.white.denoiser.first.weight"
+    expected = torch.cat([before[name][:, :6], before[name][:, 9:]], dim=1)
+    assert torch.equal(start.state_dict()[name], expected)
+    assert same(start.state_dict(), before, "shared.denoiser")
 
 
 def test_finished_stages_are_reused_where_what_they_depend_on_is_the_same(faces, full, tmp_path):
@@ -404,6 +409,8 @@ def test_kinds_of_stages_have_recipes_of_their_own():
         assert changed.model == plain.model and changed != plain
     assert stage_presets("expert")["small"].train.steps != stage_presets("degree")["small"].train.steps
     assert stage_presets("router")["paper"] == PRESETS["paper"]
+    weights = {stage_presets(kind)["small"].loss.ssim for kind in ("expert-white", "combine", "baseline-unet")}
+    assert weights == {0.3}  # the baselines of Tables 2 and 3 are measured by the same PSNR
     chosen = chosen_configuration(stage_presets("router"), "small", None, ("train.lr=0.5",), steps=7)
     assert (chosen.train.lr, chosen.train.steps, chosen.train.batch_size) == (0.5, 7, 16)
 

@@ -384,6 +384,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         "expert": {"train.steps": 500, "train.sheet_every": 200, "loss.simple": 10.0, "loss.ssim": 0.3},
         "shared": {"train.steps": 1200, "train.sheet_every": 400, "loss.simple": 10.0, "loss.ssim": 0.3},
         "combine": {"train.steps": 150, "train.sheet_every": 50, "loss.ssim": 0.3},
+        "baseline": {"loss.ssim": 0.3},
     },
 }
 """Overrides of presets for kinds of stages, by preset and kind."""

@@ -35,6 +35,7 @@ from mofrr.losses import l1_loss, weighted_sum
 from mofrr.model import MoFRR
 from mofrr.pix2pix import L1
 from mofrr.stages import BaselineStage, Batch, Rows, Stage, known_stages, stages_of
+from mofrr.wavefrr import NOISE_PREDICTOR_INPUT, without_residual
 
 logger = logging.getLogger(__name__)
 
@@ -262,8 +263,8 @@ def stage_task(name: str, config: Config, data: str, out: Path | None) -> StageT
 def initial_network(config: Config) -> tuple[MoFRR, list[str], set[str]]:
     """Return the network that a run starts from.
 
-    Of parts of ``train.init`` that are not usable as they are, tensors of the same name and shape are taken. A run
-    directory may lack stages. With ``train.only`` it must be a network of the same configuration, none of whose parts
+    Of parts of ``train.init`` that are not usable as they are, tensors of the same name and shape are taken; without
+    IDEM also the first convolution of the noise predictors, without the channels of R^. A run directory may lack stages. With ``train.only`` it must be a network of the same configuration, none of whose parts
     stands for a stage.
 
     Returns:
@@ -289,14 +290,17 @@ def initial_network(config: Config) -> tuple[MoFRR, list[str], set[str]]:
             "choose its preset, or the --set model.… options that it was trained with"
         )
     own, prefixes = model.state_dict(), tuple(f"{path}." for path in trained.values())
-    taken = {
-        name: value
-        for name, value in start.state_dict().items()
-        if name.startswith(prefixes) and name in own and value.shape == own[name].shape
-    }
+    given = {name: value for name, value in start.state_dict().items() if name.startswith(prefixes) and name in own}
+    if start.config.idem and not config.model.idem:  # Table 4: fine-tuned from the whole network, not begun anew
+        given |= {name: without_residual(v) for name, v in given.items() if _is_experts_input(name)}
+    taken = {name: value for name, value in given.items() if value.shape == own[name].shape}
     model.load_state_dict(own | taken)
     model.metadata = start.metadata
     return model, fitting, set(taken)
+
+
+def _is_experts_input(name: str) -> bool:
+    return name.startswith("experts.") and name.endswith(NOISE_PREDICTOR_INPUT)
 
 
 def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path, reused: Collection[str] = ()) -> MoFRR:

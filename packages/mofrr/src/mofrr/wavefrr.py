@@ -24,6 +24,11 @@ from mofrr.idem import IDEM
 from mofrr.sampling import Diffusion, ExpertOutput, generators_for
 
 
+NOISE_PREDICTOR_INPUT = ".denoiser.first.weight"  # of experts
+RESIDUAL = slice(6, 9)
+"""Channels of the noise predictor's input that hold R^, after y_t and x_LL; absent without IDEM."""
+
+
 @dataclass(frozen=True)
 class WaveFRROutput(ExpertOutput):
     """Outputs of a training pass.
@@ -39,6 +44,11 @@ class WaveFRROutput(ExpertOutput):
     true_residual: Tensor
     high: list[Tensor]
     true_high: list[Tensor]
+
+
+def without_residual(weight: Tensor) -> Tensor:
+    """Return the weight of a noise predictor's first convolution, (C, 9 or 10, 3, 3), without the channels of R^."""
+    return torch.cat([weight[:, : RESIDUAL.start], weight[:, RESIDUAL.stop :]], dim=1)
 
 
 class WaveFRR(nn.Module):
