@@ -145,6 +145,8 @@ def test_intervals_are_over_images_or_over_seeds() -> None:
     over_images = estimate(values)
     assert over_images.mean == pytest.approx(values.mean())
     assert over_images.high - over_images.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15)
+    both = estimate(np.concatenate([values, values + 1.0]))  # seeds that differ by more than the images do
+    assert both.low == pytest.approx(over_images.mean, abs=0.2) and both.high == pytest.approx(both.low + 1, abs=0.2)
 
 
 def test_an_arm_has_its_own_stages_and_refers_to_another(package: Path) -> None:
