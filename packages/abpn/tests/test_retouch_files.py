@@ -95,6 +95,19 @@ def test_strength_zero_changes_nothing(tmp_path, retoucher):
         np.testing.assert_array_equal(read_pixels(out), read_pixels(path))
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_photo_without_a_change_is_copied(tmp_path, retoucher, monkeypatch, in_memory):
+    if not in_memory:
+        monkeypatch.setattr(regions, "IN_MEMORY_PIXELS", 0)
+    path = make_photo(tmp_path / "a.jpg", Q=70)
+    for region, boxes in (("photo", ()), ("faces", [(100, 100, 60, 60)])):
+        out = tmp_path / f"{region}.jpg"
+        retoucher.retouch_file(path, out, strength=0, region=region, face_boxes=boxes)
+        assert out.read_bytes() == path.read_bytes()
+        retoucher.retouch_file(path, out, region=region, face_boxes=boxes, confine=False, overwrite=True)
+        assert b"compositeWithTrainedAlgorithmicMedia" in out.read_bytes()
+
+
 def test_auto_says_which_region_and_why(tmp_path, weights, monkeypatch):
     path = make_photo(tmp_path / "a.jpg")
     output = run(path, "-o", tmp_path / "o", "--weights", weights).output

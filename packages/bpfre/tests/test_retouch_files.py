@@ -45,6 +45,17 @@ def test_a_file_equals_the_array(tmp_path, retoucher):
     assert str(plan) == "2 faces, because the face box was given"
 
 
+def test_photo_without_a_change_is_copied(tmp_path, retoucher):
+    path, out = make_photo(tmp_path / "a.jpg", Q=70), tmp_path / "out.jpg"
+    retoucher.retouch_file(path, out, face_boxes=[(110, 80, 60, 80)], strength=0)
+    assert out.read_bytes() == path.read_bytes()
+    white = np.full((260, 340, 3), 255, np.uint8)
+    pyvips.Image.new_from_array(white).write_to_file(str(tmp_path / "white.png"))
+    protect = tmp_path / "white.png"
+    retoucher.retouch_file(path, out, face_boxes=[(110, 80, 60, 80)], protect=protect, confine=False, overwrite=True)
+    assert out.read_bytes() == path.read_bytes()
+
+
 def test_retouching_does_not_load_what_is_slow_to_import(tmp_path):
     photo = make_photo(tmp_path / "a.png", size=(96, 96))
     check_imports("bpfre.cli", ["retouch", str(photo), "-o", str(tmp_path / "b.png"), "--face-box", "20,20,40,40"])

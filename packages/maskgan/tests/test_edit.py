@@ -10,7 +10,7 @@ import pyvips
 import torch
 from click.testing import CliRunner
 from maskgan.cli import edit, parse, swap
-from maskgan.edit_files import EditOptions, _in_face, _in_photo, open_reference, swap_file
+from maskgan.edit_files import EditOptions, _in_face, _in_photo, edit_file, open_reference, swap_file
 from maskgan.editor import Editor
 from maskgan.model import Codes, MaskGAN
 from pyarrow import parquet
@@ -272,6 +272,17 @@ def test_edited_photo_has_the_quality_and_the_time_asked_for(tmp_path, weights, 
         assert result.exit_code == 0, result.output
         assert (tmp_path / f"{quality}.jpg").stat().st_mtime == 1_000_000
     assert (tmp_path / "5.jpg").stat().st_size < 0.7 * (tmp_path / "100.jpg").stat().st_size
+
+
+def test_photo_without_a_change_is_copied(tmp_path, editor, labels, monkeypatch):
+    monkeypatch.setattr(editor, "parser", lambda image: labels)
+    source, out, how = written(tmp_path / "a.jpg", photo(64, 64)), tmp_path / "out.jpg", EditOptions(aligned=True)
+    write_labels(tmp_path / "mask.png", labels)
+    edit_file(editor, source, out, tmp_path / "mask.png", how)
+    assert out.read_bytes() == source.read_bytes()
+    reference = open_reference(editor, written(tmp_path / "b.png", photo(64, 64, phase=2)), ["mouth"], how)
+    swap_file(editor, reference, source, tmp_path / "same.jpg", ["mouth"], 0.0, how)
+    assert (tmp_path / "same.jpg").read_bytes() == source.read_bytes()
 
 
 def test_swap_file_changes_what_was_asked_for(tmp_path, editor, labels, monkeypatch):

@@ -154,6 +154,14 @@ def test_the_summary_says_when_nothing_was_found(tmp_path, restorer, monkeypatch
     assert str(plan) == "1 face, because the face box was given; no retouching found"
 
 
+def test_an_unretouched_photograph_is_copied(tmp_path, weights):
+    restorer = Restorer(weights, device="cpu", precision="fp32", experts=[])
+    written(tmp_path / "a.jpg", photo())
+    plan = restorer.restore_file(tmp_path / "a.jpg", tmp_path / "out.jpg", face_boxes=[BOX])
+    assert "no retouching found" in str(plan)
+    assert (tmp_path / "out.jpg").read_bytes() == (tmp_path / "a.jpg").read_bytes()
+
+
 def test_the_history_says_how_a_photograph_was_restored(tmp_path, weights):
     target = tmp_path / "out.png"
     restorer = Restorer(weights, device="cpu", precision="fp32", seed=5, samples=2, experts=["lift", "eye"])

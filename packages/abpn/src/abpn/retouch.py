@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from retouch_common.inference.names import MASK, sibling_path
 from retouch_common.inference.network import prepare_for_inference
 from retouch_common.inference.photos import RetouchingOptions, open_photo, require_strength, write_photo
 from retouch_common.inference.workers import Work
-from retouch_common.photo.sources import ArraySource, RowSource
+from retouch_common.photo.sources import ArraySource, ChangedRows, RowSource
 from retouch_common.ranges import to_levels
 
 from abpn.model import ABPN
@@ -181,7 +181,7 @@ class Retoucher:
         return coarse.mask[: source.height, : source.width].cpu().numpy()
 
     @torch.inference_mode()
-    def stripes(self, source: RowSource, *, strength: float = 1.0) -> Iterator[np.ndarray]:
+    def stripes(self, source: RowSource, *, strength: float = 1.0) -> ChangedRows:
         """Retouch a photograph that need not fit into memory.
 
         Args:
@@ -190,11 +190,14 @@ class Retoucher:
 
         Yields:
             Consecutive blocks of rows, (n, W, 3) of the source's type.
+
+        Returns:
+            Whether any pixel was changed.
         """
         require_strength(strength)
         coarse = CoarseLevel(self.model, source, self.device, limited=self.postprocess)
         fine = FineLevels(self.model, coarse, self.device, strength=strength, postprocess=self.postprocess)
-        yield from fine.stripes(source)
+        return (yield from fine.stripes(source))
 
 
 def _mask(retoucher: Retoucher, photo: Photo, plan: RegionPlan, skin: SkinSegmenter | None) -> pyvips.Image:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from retouch_common.inference.faces import NOISE_LEVEL, suppress_noise
 from retouch_common.inference.limits import limit_uncertain
-from retouch_common.photo.sources import RowSource
+from retouch_common.photo.sources import ChangedRows, RowSource
 from retouch_common.weights import require_finite
 from torch import Tensor
 
@@ -188,13 +188,14 @@ class FineLevels:
         if postprocess and isinstance(model.blend, NeutralBlend):
             self._negligible = model.blend.negligible(NOISE_LEVEL)
 
-    def stripes(self, source: RowSource) -> Iterator[np.ndarray]:
+    def stripes(self, source: RowSource) -> ChangedRows:
         """Yield consecutive blocks of retouched rows, (n, W, 3) of the source's type."""
+        changed = False
         coarse, align = self._coarse, 2**self._coarse.level
         margin = halo(coarse.level) * align
         tile = max(TILE, 8 * margin)  # with small tiles, most of the work would be on wide halos
         columns = plan_stripes(coarse.padded_width, tile, align=align, halo=margin)
-        waiting: deque[tuple[np.ndarray, list[Future[None]]]] = deque()
+        waiting: deque[tuple[np.ndarray, list[Future[bool]]]] = deque()
         with _single_threaded_workers(self._device) as workers:
             for rows in plan_stripes(coarse.padded_height, tile, align=align, halo=margin):
                 if rows.start >= source.height:
@@ -204,27 +205,32 @@ class FineLevels:
                 tiles = [workers.submit(self._retouch_tile, w, rows, block, result) for w in columns if self._strength]
                 waiting.append((result, tiles))
                 if len(waiting) > 1:  # one row of tiles ahead, to keep all workers busy
-                    yield _finished(*waiting.popleft())
+                    result, tiles = waiting.popleft()
+                    changed |= _any(tiles)
+                    yield result
             while waiting:
-                yield _finished(*waiting.popleft())
+                result, tiles = waiting.popleft()
+                changed |= _any(tiles)
+                yield result
+        return changed
 
     @torch.inference_mode()
-    def _retouch_tile(self, columns: Window, rows: Window, block: np.ndarray, result: np.ndarray) -> None:
-        """Retouch a tile of ``block`` and write its inner part to ``result``, modified in place."""
+    def _retouch_tile(self, columns: Window, rows: Window, block: np.ndarray, result: np.ndarray) -> bool:
+        """Retouch a tile of ``block`` and write its inner part to ``result``; return as :func:`_add_change`."""
         stop = min(columns.stop, block.shape[1])
         if columns.start >= stop:
-            return
+            return False
         tile = _to_tensor(block[:, columns.read_start : columns.read_stop], self._device)
         tile = _pad(tile, rows.read_stop - rows.read_start, columns.read_stop - columns.read_start)
         height, width = len(result), stop - columns.start  # without padding
         image = tile[..., rows.around(0), columns.around(0)][..., :height, :width]
         B_0 = self._blend_layer(tile, columns, rows)[..., :height, :width]
         if self._negligible is not None and float(B_0.abs().max()) <= self._negligible:
-            return  # as in most tiles of most photographs
+            return False  # as in most tiles of most photographs
         change = self._model.blend.change(image, B_0)
         if self._postprocess:  # Paper: R_0. Here: unretouched pixels keep their bits.
             change = suppress_noise(change)
-        _add_change(result[:, columns.start : stop], change, self._strength)
+        return _add_change(result[:, columns.start : stop], change, self._strength)
 
     def _blend_layer(self, tile: Tensor, columns: Window, rows: Window) -> Tensor:
         """Return B_0 of a tile without its halo."""
@@ -250,12 +256,14 @@ class FineLevels:
         return B
 
 
-def _add_change(pixels: np.ndarray, change: Tensor, strength: float) -> None:
-    """Add a change (1, 3, H, W) to pixels (H, W, 3), modified in place."""
+def _add_change(pixels: np.ndarray, change: Tensor, strength: float) -> bool:
+    """Add a change (1, 3, H, W) to pixels (H, W, 3), in place; return whether any is another then."""
     largest = np.iinfo(pixels.dtype).max
     before = torch.from_numpy(pixels).to(change.device, torch.float32)
     change = change[0].permute(1, 2, 0).mul_(strength * largest).round_()
-    pixels[:] = change.add_(before).clamp_(0, largest).cpu().numpy()  # integers, exact in fp32
+    result = change.add_(before).clamp_(0, largest)  # integers, exact in fp32
+    pixels[:] = result.cpu().numpy()
+    return not torch.equal(result, before)
 
 
 def _to_tensor(block: np.ndarray, device: torch.device) -> Tensor:
@@ -291,7 +299,6 @@ def _single_threaded_workers(device: torch.device) -> Iterator[ThreadPoolExecuto
         torch.set_num_threads(number)  # part of this setting is global
 
 
-def _finished(result: np.ndarray, tiles: list[Future[None]]) -> np.ndarray:
-    for tile in tiles:
-        tile.result()  # re-raises exceptions of the thread
-    return result
+def _any(tiles: list[Future[bool]]) -> bool:
+    """Wait for tiles; return whether any was changed."""
+    return any([tile.result() for tile in tiles])  # re-raises exceptions of the threads

@@ -23,7 +23,7 @@ from retouch_common.inference.names import DAMAGED, sibling_path
 from retouch_common.inference.photos import PhotoOptions, edit_record, face_parts, open_photo, write_photo
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import pasted_rows
-from retouch_common.photo.sources import RowSource, blocks
+from retouch_common.photo.sources import ChangedRows, RowSource, blocks
 from retouch_common.weights import require_finite
 
 from bpfre.model import BPFRe
@@ -207,7 +207,7 @@ def _open_damage(photo: Photo, plan: FacePlan, options: InpaintOptions) -> RowSo
 
 def inpainted_rows(
     retoucher: Retoucher, photo: RowSource, mask: RowSource, squares: Sequence[FaceSquare]
-) -> Iterator[np.ndarray]:
+) -> ChangedRows:
     """Replace the damaged pixels of faces by the network's output.
 
     Args:
@@ -218,6 +218,9 @@ def inpainted_rows(
 
     Yields:
         Consecutive blocks of rows, (n, W, 3) of the photo's type.
+
+    Returns:
+        Whether any pixel was changed.
     """
     levels = float(np.iinfo(photo.dtype).max)
 
@@ -228,7 +231,7 @@ def inpainted_rows(
             yield _RestoredFace(squares[index], image, photo.height, photo.width)
 
     faces = read_aligned(DamagedPhoto(photo, mask), squares, retoucher.network.config.size)
-    yield from pasted_rows(photo, run_on_faces(faces, restore), protect=_UndamagedMask(mask))
+    return (yield from pasted_rows(photo, run_on_faces(faces, restore), protect=_UndamagedMask(mask)))
 
 
 def _damage(mask: RowSource, y0: int, y1: int) -> np.ndarray:

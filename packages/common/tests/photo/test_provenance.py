@@ -4,8 +4,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+from retouch_common.faces.alignment import FaceSquare
+from retouch_common.faces.pasting import AlignedLayer
 from retouch_common.inference.photos import PhotoOptions, write_photo
 from retouch_common.photo.io import Photo
+from retouch_common.photo.pasting import pasted_rows
+from retouch_common.photo.sources import ArraySource
 from retouch_common.photo.xmp import Edit, Xmp
 
 from ..conftest import smooth_pixels
@@ -78,6 +82,19 @@ def test_unchanged_photo_is_copied_and_remains_a_capture(tmp_path):
         assert np.abs(np.asarray(image).astype(int) - np.asarray(before)).max() <= 2
     write_photo(Photo.open(path), path, None, PhotoOptions(overwrite=True), [])
     assert (tmp_path / "out.jpg").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("measure", [False, True])
+@pytest.mark.parametrize(("level", "protected"), [(0.0, False), (0.3, False), (40.0, True)])
+def test_photo_that_turns_out_unchanged_is_copied(tmp_path, level, protected, measure):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(path, quality=70)
+    photo, options = Photo.open(path), PhotoOptions(measure=measure)
+    layer = AlignedLayer(FaceSquare((40.0, 30.0), 30.0), np.full((8, 8, 3), level, np.float32), 60, 80)
+    protect = ArraySource(np.full((60, 80, 3), 255 * protected, np.uint8))
+    changed = write_photo(photo, tmp_path / "out.jpg", pasted_rows(photo, [layer], protect=protect), options, [])
+    assert (tmp_path / "out.jpg").read_bytes() == path.read_bytes()
+    assert changed == (0 if measure else None) and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_history_that_is_an_attribute_is_none():

@@ -5,7 +5,7 @@ the aligned face, S by S pixels, or of the photo's own size.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.formats import format_of_name
 from retouch_common.photo.io import Photo
 from retouch_common.photo.sink import write_png
+from retouch_common.photo.sources import ChangedRows
 from retouch_common.progress import progress_bar
 from retouch_common.ranges import from_levels
 
@@ -221,7 +222,7 @@ def _adapted(editor: Editor, portrait: Portrait, options: EditOptions) -> Portra
 
 
 def _write(
-    photo: Photo, target: Path, editor: Editor, rows: Iterator[np.ndarray], portrait: Portrait, options: EditOptions
+    photo: Photo, target: Path, editor: Editor, rows: ChangedRows, portrait: Portrait, options: EditOptions
 ) -> None:
     os.makedirs(target.parent, exist_ok=True)
     parts = face_parts(photo, [portrait.square])

@@ -12,7 +12,7 @@ Shapes: photos (H, W, 3) RGB, uint8 or uint16; aligned faces (S, S, 3) float32 i
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from retouch_common.inference.network import prepare_for_inference
 from retouch_common.parsing.labels import NUM_CLASSES
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.pasting import pasted_rows
-from retouch_common.photo.sources import ArraySource, RowSource
+from retouch_common.photo.sources import ArraySource, ChangedRows, RowSource
 from retouch_common.ranges import to_signed, to_unit
 from retouch_common.weights import require_finite
 from torch import Tensor
@@ -223,7 +223,7 @@ class Editor:
         """
         return gather_rows(self.pasted_rows(ArraySource(image), portrait, edited), image)
 
-    def pasted_rows(self, source: RowSource, portrait: Portrait, edited: Edited) -> Iterator[np.ndarray]:
+    def pasted_rows(self, source: RowSource, portrait: Portrait, edited: Edited) -> ChangedRows:
         """Like :meth:`paste`, in blocks of rows from top to bottom."""
         if (source.height, source.width) != portrait.photo_size:
             height, width = portrait.photo_size

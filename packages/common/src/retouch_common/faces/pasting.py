@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from retouch_common.faces.alignment import FaceSquare, sampled
 from retouch_common.photo.pasting import pasted_rows
-from retouch_common.photo.sources import RowSource
+from retouch_common.photo.sources import ChangedRows, RowSource
 
 LEAST_SKIN = 1e-3  # smallest value of the matte by which a change is divided
 
@@ -88,7 +88,7 @@ def changed_rows(
     *,
     strength: float = 1.0,
     protect: RowSource | None = None,
-) -> Iterator[np.ndarray]:
+) -> ChangedRows:
     """Paste changes of aligned faces, (S, S, 3) float32 in [-1, 1], times ``strength`` into their photo, in one pass.
 
     Each comes with its square and the matte of :class:`AlignedLayer`.
@@ -105,4 +105,4 @@ def changed_rows(
     layers = [
         AlignedLayer(square, change * levels, photo.height, photo.width, skin) for square, change, skin in changes
     ]
-    yield from pasted_rows(photo, layers, protect=protect)
+    return (yield from pasted_rows(photo, layers, protect=protect))

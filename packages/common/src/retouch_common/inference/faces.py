@@ -13,7 +13,7 @@ Shapes: photographs are (H, W, 3) RGB, uint8 or uint16; faces (S, S, 3) float32 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from retouch_common.faces.alignment import FaceSquare
 from retouch_common.faces.pasting import changed_rows
-from retouch_common.photo.sources import ArraySource, RowSource
+from retouch_common.photo.sources import ArraySource, ChangedRows, RowSource
 from retouch_common.weights import require_finite
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ def face_change(output: Tensor, image: Tensor) -> np.ndarray:
 
 def changed_face_rows(
     source: RowSource, faces: Sequence[ChangedFace], *, strength: float = 1.0, protect: RowSource | None = None
-) -> Iterator[np.ndarray]:
+) -> ChangedRows:
     """Paste the change of every face; see :func:`retouch_common.faces.pasting.changed_rows`."""
     changes = [(face.square, face.change, face.skin) for face in faces]
-    yield from changed_rows(source, changes, strength=strength, protect=protect)
+    return (yield from changed_rows(source, changes, strength=strength, protect=protect))
 
 
 def changed_image(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from retouch_common.inference.regions import Box
     from retouch_common.photo.io import Photo
     from retouch_common.photo.outgoing import Strip
+    from retouch_common.photo.sources import ChangedRows
     from retouch_common.photo.xmp import Edit
 
 _NOT_RECORDED = (
@@ -149,7 +150,7 @@ def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Seque
 def write_photo(
     photo: Photo,
     target: Path,
-    rows: Iterator[np.ndarray] | None,
+    rows: ChangedRows | None,
     options: PhotoOptions,
     parts: Sequence[tuple[int, int, int, int]],
     *,
@@ -161,8 +162,8 @@ def write_photo(
     Args:
         photo: Photograph.
         target: Output.
-        rows: Blocks of rows, which may be computed from the photograph as it is written. None for a photograph that
-            stays as it is: its file is copied, or converted to another format.
+        rows: Blocks of rows, which may be computed from the photograph as it is written. The file of a photograph that
+            stays as it is, by what they return or if they are None, is copied, or converted to another format.
         options: Options.
         parts: Parts (x, y, w, h) outside which nothing is changed, and which the comparison shows; the whole photograph
             without any.
@@ -182,33 +183,51 @@ def write_photo(
     comparison = Comparison(photo, parts) if options.compare else None  # before the photo itself may be replaced
     num_changed = 0
 
-    def counted(rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    def counted(rows: ChangedRows) -> ChangedRows:
         nonlocal num_changed
         before, y = photo.reopen(), 0
         for block in rows:
             num_changed += int((block != before.read_rows(y, y + len(block))).any(axis=2).sum())
             y += len(block)
             yield block
+        return num_changed > 0
 
     if rows is not None:
         edit = edit or edit_record(options, weights)
         signature = None
         if options.sign is not None:
             signature = Signature(certificate=load_certificate(options.sign), edit=edit, regions=parts)
-        photo.write_stripes(
-            target,
-            counted(rows) if options.measure else rows,
-            quality=options.quality,
-            edit=edit if options.provenance else None,
-            strip=options.strip,
-            signature=signature,
-            convert=options.convert,
-        )
-    else:
+        try:
+            photo.write_stripes(
+                target,
+                _changed(counted(rows) if options.measure else rows),
+                quality=options.quality,
+                edit=edit if options.provenance else None,
+                strip=options.strip,
+                signature=signature,
+                convert=options.convert,
+            )
+        except _UnchangedError:
+            rows = None
+    if rows is None:
         photo.write_unchanged(target, quality=options.quality, strip=options.strip, convert=options.convert)
     if comparison is not None:
         comparison.write(Photo.open(target, max_pixels=None), sibling_path(target, COMPARISON))
     return num_changed / (photo.height * photo.width) if options.measure else None
+
+
+class _UnchangedError(Exception):
+    """All rows of a photograph turned out to be as they were."""
+
+
+def _changed(rows: ChangedRows) -> Iterator[np.ndarray]:
+    """Yield rows.
+
+    Raises:
+        _UnchangedError: After the last, if none was changed.
+    """
+    if (yield from rows) is False:
+        raise _UnchangedError
 
 
 def edit_record(

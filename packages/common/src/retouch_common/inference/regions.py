@@ -20,7 +20,7 @@ from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.faces.yunet import DETECTION_SIDE
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import pasted_rows
-from retouch_common.photo.sources import ArraySource, RowSource
+from retouch_common.photo.sources import ArraySource, ChangedRows, RowSource
 
 if TYPE_CHECKING:
     from retouch_common.parsing.skin import SkinSegmenter
@@ -43,7 +43,7 @@ class ArrayRetoucher(Protocol):
     def __call__(self, image: np.ndarray, *, strength: float) -> np.ndarray:
         """Retouch an (H, W, 3) uint8 or uint16 array."""
 
-    def stripes(self, source: RowSource, *, strength: float) -> Iterator[np.ndarray]:
+    def stripes(self, source: RowSource, *, strength: float) -> ChangedRows:
         """Retouch rows into consecutive blocks of rows."""
 
 
@@ -218,7 +218,7 @@ def retouched_rows(
     strength: float = 1.0,
     skin: SkinSegmenter | None = None,
     protect: RowSource | None = None,
-) -> Iterator[np.ndarray]:
+) -> ChangedRows:
     """Retouch a photo according to a plan; yield consecutive blocks of rows, (n, width, 3) of its dtype.
 
     The change is confined to the skin of the faces that ``skin`` locates, if given. Where ``protect``, an image of the
@@ -230,11 +230,9 @@ def retouched_rows(
     if plan.region == "photo":
         stripes = retoucher.stripes(photo, strength=strength)
         if protect is None:
-            yield from stripes
-        else:
-            whole = _Layer(photo, (0, 0, photo.width, photo.height), stripes, None)
-            yield from pasted_rows(photo.reopen(), [whole], protect=protect)
-        return
+            return (yield from stripes)
+        whole = _Layer(photo, (0, 0, photo.width, photo.height), stripes, None)
+        return (yield from pasted_rows(photo.reopen(), [whole], protect=protect))
     layers = []
     budget = IN_MEMORY_PIXELS
     faces = plan.faces if skin else [None] * len(plan.crops)
@@ -243,11 +241,11 @@ def retouched_rows(
         source = ArraySource(photo.read(*crop)) if budget >= 0 else _CropSource(photo, crop)
         mask = None if skin is None or face is None else skin.locate(source, face_in_crop(face, *crop[:2]))
         if isinstance(source, ArraySource):
-            stripes = iter([retoucher(source.image, strength=strength)])
+            retouched = iter([retoucher(source.image, strength=strength)])
         else:
-            stripes = retoucher.stripes(_CropSource(photo, crop), strength=strength)
-        layers.append(_Layer(photo, crop, stripes, mask))
-    yield from pasted_rows(photo, layers, protect=protect)
+            retouched = retoucher.stripes(_CropSource(photo, crop), strength=strength)
+        layers.append(_Layer(photo, crop, retouched, mask))
+    return (yield from pasted_rows(photo, layers, protect=protect))
 
 
 class _CropSource:

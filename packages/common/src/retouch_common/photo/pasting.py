@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from retouch_common.photo.sources import RowSource, blocks
+from retouch_common.photo.sources import ChangedRows, RowSource, blocks
 
 
 class Layer(Protocol):
@@ -44,7 +44,7 @@ class RandomLayer(Protocol):
         """Return d and w as :meth:`Layer.take`, of a part given in pixels of the photo."""
 
 
-def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource | None = None) -> Iterator[np.ndarray]:
+def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource | None = None) -> ChangedRows:
     """Paste layers over a photo; yield consecutive blocks of rows, (n, width, 3) of its dtype.
 
     Where ``protect``, an image of the photo's size, is white, the photo stays unchanged; where it is grey, in part.
@@ -57,13 +57,15 @@ def pasted_rows(photo: RowSource, layers: Sequence[Layer], *, protect: RowSource
             f"the protection mask has {protect.width}x{protect.height} pixels "
             f"and the photo has {photo.width}x{photo.height}"
         )
+    changed = False
     for top, bottom in blocks(photo.height, photo.width):
         rows = photo.read_rows(top, bottom)
         crossing = [layer for layer in layers if layer.y < bottom and layer.y + layer.height > top]
         if crossing:
             keep = None if protect is None else _keep(protect, top, bottom)
-            _blend(rows, crossing, top, keep)
+            changed |= _blend(rows, crossing, top, keep)
         yield rows
+    return changed
 
 
 def map_rows(height: int, width: int, layers: Sequence[Layer]) -> Iterator[np.ndarray]:
@@ -88,8 +90,8 @@ def _keep(protect: RowSource, top: int, bottom: int) -> np.ndarray:
     return 1 - protect.read_rows(top, bottom).max(axis=2).astype(np.float32) / np.iinfo(protect.dtype).max
 
 
-def _blend(rows: np.ndarray, layers: Sequence[Layer], top: int, keep: np.ndarray | None) -> None:
-    """Paste the layers that cross ``rows``, from row ``top`` of the photo; modified in place."""
+def _blend(rows: np.ndarray, layers: Sequence[Layer], top: int, keep: np.ndarray | None) -> bool:
+    """Paste the layers that cross ``rows``, from row ``top`` of the photo, in place; return as :func:`_add`."""
     left = min(layer.x for layer in layers)
     right = max(layer.x + layer.width for layer in layers)
     part = rows[:, left:right]
@@ -99,7 +101,7 @@ def _blend(rows: np.ndarray, layers: Sequence[Layer], top: int, keep: np.ndarray
         last = min(top + rows.shape[0], layer.y + layer.height)
         inside = slice(first - top, last - top), slice(layer.x - left, layer.x - left + layer.width)
         parts.append((inside, *layer.take(part[inside], first)))
-    _add(part, parts, None if keep is None else keep[:, left:right, None])
+    return _add(part, parts, None if keep is None else keep[:, left:right, None])
 
 
 def paste_part(part: np.ndarray, x: int, y: int, layers: Sequence[RandomLayer]) -> None:
@@ -119,8 +121,11 @@ def _add(
     part: np.ndarray,
     changes: Sequence[tuple[tuple[slice, slice], np.ndarray, np.ndarray]],
     keep: np.ndarray | None,
-) -> None:
-    """Add changes d with weights w, given by their place in ``part``: sum(w d) / max(sum(w), 1)."""
+) -> bool:
+    """Add changes d with weights w, given by their place in ``part``: sum(w d) / max(sum(w), 1).
+
+    Modified in place; return whether any pixel is another then.
+    """
     change = np.zeros(part.shape, np.float32)
     total = np.zeros(part.shape[:2], np.float32)
     for inside, difference, weight in changes:
@@ -130,4 +135,8 @@ def _add(
     if keep is not None:
         change *= keep
     limit = np.iinfo(part.dtype).max
-    np.clip(part + np.rint(change).astype(np.int32), 0, limit, out=part, casting="unsafe")
+    result = part + np.rint(change).astype(np.int32)
+    np.clip(result, 0, limit, out=result)
+    changed = not np.array_equal(result, part)
+    part[:] = result
+    return changed

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Protocol
 
 import numpy as np
 
 BLOCK_ROWS = 256
 BLOCK_PIXELS = 500_000
+
+ChangedRows = Generator[np.ndarray, None, bool]
+"""Consecutive blocks of an edited image's rows, (n, W, 3); its return value says whether any pixel was changed."""
 
 
 def blocks(height: int, width: int) -> Iterator[tuple[int, int]]:
