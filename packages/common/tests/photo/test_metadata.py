@@ -434,6 +434,27 @@ def test_size_in_the_first_directory_of_exif_is_that_of_the_upright_photo(tmp_pa
         assert (image.size, image.getexif()[256], image.getexif()[257]) == ((60, 80), 60, 80)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("kind", "count", "form", "value"),
+    [(1, 1, "B", 6), (3, 2, "HH", 6), (4, 1, "I", 6), (8, 1, "h", 6), (9, 1, "i", 6), (3, 3, "I", 26)],
+    ids=["BYTE", "two SHORTs", "LONG", "SSHORT", "SLONG", "three SHORTs elsewhere"],
+)
+def test_an_orientation_of_any_type_is_applied_once(tmp_path, suffix, order, kind, count, form, value):
+    values = (value, value) if count == 2 else (value,)
+    field = struct.pack(order + form, *values).ljust(4, b"\0")
+    exif = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8)
+    exif += struct.pack(order + "HHHI", 1, 274, kind, count) + field + bytes(4) + struct.pack(order + "3H2x", 6, 6, 6)
+    Image.fromarray(PIXELS).save(tmp_path / f"a{suffix}", exif=b"Exif\0\0" + exif)
+    photo = Photo.open(tmp_path / f"a{suffix}")
+    assert (photo.height, photo.width) == (80, 60)
+    with Image.open(rewritten(photo.path, suffix)) as image:
+        assert image.size == (60, 80) and image.getexif()[274] == 1
+    again = Photo.open(tmp_path / f"out{suffix}")
+    assert (again.height, again.width) == (80, 60)
+
+
 def test_grey_avif_stays_grey_and_lossless_avif_lossless(tmp_path):
     Image.fromarray(PIXELS[..., 0]).save(tmp_path / "grey.avif", quality=95)
     photo = Photo.open(tmp_path / "grey.avif")

@@ -107,12 +107,15 @@ class Exif:
             return []
 
     def _set(self, data: bytearray, directory: int, values: dict[int, int]) -> None:
+        """Set tags of a directory, where present, whatever their type was: decoders also turn photos by odd ones."""
         order = self._tiff.order
         for index, record in enumerate(self._records(directory)):
-            tag, kind, count = struct.unpack(order + "HHI", record[:8])
-            if tag in values and kind in (_SHORT, _LONG) and count == 1:
-                form, value = ("I", values[tag]) if kind == _LONG else ("H", min(values[tag], 0xFFFF))
-                struct.pack_into(order + form, data, directory + 10 + 12 * index, value)
+            tag, kind, _ = struct.unpack(order + "HHI", record[:8])
+            if tag in values:
+                is_long = kind == _LONG or values[tag] > 0xFFFF
+                form = order + ("HHII" if is_long else "HHIH2x")
+                at = directory + 2 + 12 * index
+                struct.pack_into(form, data, at, tag, _LONG if is_long else _SHORT, 1, values[tag])
 
     def _drop_thumbnail(self, data: bytearray) -> None:
         link = self._tiff.first + 2 + 12 * len(self._tiff.records(self._tiff.first))
