@@ -305,6 +305,18 @@ def test_swap_file_changes_what_was_asked_for(tmp_path, editor, labels, monkeypa
         open_reference(editor, second, ["hair"], how)
 
 
+def test_the_history_says_what_was_taken_of_another_face(tmp_path, editor, labels, monkeypatch):
+    monkeypatch.setattr(editor, "parser", lambda image: labels)
+    first, second = (written(tmp_path / f"{n}.png", photo(64, 64, phase=n)) for n in (0, 2))
+    how, out, parts = EditOptions(aligned=True), tmp_path / "out.png", ["mouth", "skin"]
+    swap_file(editor, open_reference(editor, second, parts, how), first, out, parts, 0.75, how)
+    history = bytes(pyvips.Image.new_from_file(str(out)).get("xmp-data"))
+    assert b"aligned=True; adapt=0; parts_of_another_face=mouth,skin; blend=0.75; weights sha256:" in history
+    write_labels(tmp_path / "mask.png", np.where(labels == HAIR, 0, labels).astype(np.uint8))
+    edit_file(editor, first, tmp_path / "edited.png", tmp_path / "mask.png", how)
+    assert b"parts" not in bytes(pyvips.Image.new_from_file(str(tmp_path / "edited.png")).get("xmp-data"))
+
+
 def test_one_face_at_a_time():
     with pytest.raises(ValueError, match="one face is edited at a time"):
         EditOptions(face_boxes=(BOX, BOX))

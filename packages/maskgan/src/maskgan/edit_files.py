@@ -5,7 +5,7 @@ the aligned face, S by S pixels, or of the photo's own size.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,18 @@ from retouch_common.faces.alignment import FaceSquare, portrait_square, read_ali
 from retouch_common.inference.batch import Job, Summary, plan_jobs, refuse_collisions
 from retouch_common.inference.face_plan import plan_faces
 from retouch_common.inference.names import ALIGNED, LABELS, OVERLAY, sibling_path
-from retouch_common.inference.photos import PhotoOptions, face_parts, open_photo, write_photo
+from retouch_common.inference.photos import PhotoOptions, edit_record, face_parts, open_photo, write_photo
 from retouch_common.inference.workers import Work
 from retouch_common.parsing.labels import CLASSES, coloured, read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.photo.formats import format_of_name
 from retouch_common.photo.io import Photo
 from retouch_common.photo.sink import write_png
-from retouch_common.photo.sources import ChangedRows
 from retouch_common.progress import progress_bar
 from retouch_common.ranges import from_levels
 
 from maskgan.components import warnings_of
-from maskgan.editor import Editor, Portrait
+from maskgan.editor import Edited, Editor, Portrait
 
 OPACITY = 0.5  # of the labels' colours over a face
 
@@ -150,7 +149,7 @@ def edit_file(editor: Editor, src: Path, target: Path, mask: Path, options: Edit
         )
     portrait = _adapted(editor, portrait, options)
     edited = editor.render(portrait, labels, portrait.codes)
-    _write(photo, target, editor, editor.pasted_rows(photo, portrait, edited), portrait, options)
+    _write(photo, target, editor, portrait, edited, options)
     return "; ".join([f"{np.mean(labels != portrait.labels):.1%} of the labels differ", *warnings_of(labels)])
 
 
@@ -196,7 +195,8 @@ def swap_file(
     taken = [part for part in parts if portrait.codes.shows(part)]
     codes = editor.blend(portrait.codes, {part: (reference.codes, blend) for part in taken})
     edited = editor.render(portrait, portrait.labels, codes)
-    _write(photo, target, editor, editor.pasted_rows(photo, portrait, edited), portrait, options)
+    lent = {"parts_of_another_face": ",".join(taken), "blend": blend}
+    _write(photo, target, editor, portrait, edited, options, further=lent)
     lacking = [part for part in parts if part not in taken]
     summary = f"took {', '.join(taken) or 'nothing'}"
     return f"{summary}; the face has no {', '.join(lacking)}" if lacking else summary
@@ -222,11 +222,19 @@ def _adapted(editor: Editor, portrait: Portrait, options: EditOptions) -> Portra
 
 
 def _write(
-    photo: Photo, target: Path, editor: Editor, rows: ChangedRows, portrait: Portrait, options: EditOptions
+    photo: Photo,
+    target: Path,
+    editor: Editor,
+    portrait: Portrait,
+    edited: Edited,
+    options: EditOptions,
+    *,
+    further: Mapping[str, object] | None = None,
 ) -> None:
     os.makedirs(target.parent, exist_ok=True)
-    parts = face_parts(photo, [portrait.square])
-    write_photo(photo, target, rows, options, parts, weights=editor.model.weights_sha256)
+    rows, parts = editor.pasted_rows(photo, portrait, edited), face_parts(photo, [portrait.square])
+    edit = edit_record(options, editor.model.weights_sha256, further=further)
+    write_photo(photo, target, rows, options, parts, edit=edit)
 
 
 def _sibling(labels: Path, ending: str) -> Path:

@@ -192,6 +192,9 @@ def test_a_part_is_lent_in_proportion(client):
     np.testing.assert_array_equal(none, hair({}))
     assert np.abs(full - none).max() > 20
     np.testing.assert_allclose(half, (none + full) / 2, atol=1)
+    lent = {"hair": {"photo": source["id"], "amount": 0.5}, "skin": {"photo": source["id"], "amount": 0}}
+    exported = client.post("/api/export/photo", json=edit(target, parts=lent)).content
+    assert b"adapt=0; parts_of_another_face=hair 0.5</" in exported
 
 
 def test_a_mask_that_fits_better_is_another_entry(client):

@@ -20,7 +20,7 @@ import numpy as np
 from retouch_common.faces.alignment import FaceSquare, portrait_square, read_aligned, whole_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.registry import DetectorUnavailable
-from retouch_common.inference.photos import write_photo
+from retouch_common.inference.photos import edit_record, write_photo
 from retouch_common.inference.regions import locate_faces
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pixels import image_from_array
@@ -191,10 +191,13 @@ class EditSession:
         opened = self.photo(edit.photo)
         target, name = export_paths(opened.photo, opened.file, folder, suffix, "edited", convert=options.convert)
         edited = self._render(opened, edit)
+        lent = ",".join(f"{part} {amount:g}" for part, (_, amount) in edit.parts.items() if amount)
+        further = {"parts_of_another_face": lent} if lent else {}
+        record = edit_record(options, self.editor.model.weights_sha256, further=further)
         with DECODE_LOCK:
             photo = opened.photo.reopen()
             rows = self.editor.pasted_rows(photo, opened.portrait, edited)
-            write_photo(photo, target, rows, options, (), weights=self.editor.model.weights_sha256)
+            write_photo(photo, target, rows, options, (), edit=record)
         return target, name
 
     def export_change(self, edit: Edit, folder: Path) -> tuple[Path, str]:
