@@ -17,6 +17,7 @@ from ..conftest import smooth_pixels
 RDF, IPTC_EXT = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}", "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
 MM, EVENT = "{http://ns.adobe.com/xap/1.0/mm/}", "{http://ns.adobe.com/xap/1.0/sType/ResourceEvent#}"
 COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 CAPTURE = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/"
  xmlns:stEvt="http://ns.adobe.com/xap/1.0/sType/ResourceEvent#" xmlns:e="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -63,6 +64,27 @@ def test_edited_photo_says_so(tmp_path, suffix, xmp):
     assert events[-1]["softwareAgent"].startswith("retouch_common ")
     assert f"weights sha256:{WEIGHTS}" in events[-1]["parameters"]
     assert events[-1]["when"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("padding", [0, 70_000])  # a packet of more than 65,502 bytes does not fit into JPEG
+@pytest.mark.parametrize(
+    ("attribute", "element"),
+    [
+        (f'e:DigitalSourceType="{GENERATED}"', ""),
+        ("", f"<e:DigitalSourceType>\n{GENERATED}\n</e:DigitalSourceType>"),
+        ("", f'<e:DigitalSourceType rdf:resource="{GENERATED}"/>'),
+    ],
+)
+def test_a_generated_photo_remains_one(tmp_path, attribute, element, padding):
+    xmp = CAPTURE.format(attribute=attribute, element=element + f"<e:Event>{'x' * padding}</e:Event>")
+    path = tmp_path / "a.tif"
+    Image.fromarray(smooth_pixels(60, 80, 3, np.uint8)).save(path, tiffinfo={700: xmp.encode()})
+    photo = Photo.open(path)
+    write_photo(photo, tmp_path / "out.jpg", iter([photo.read() // 2]), PhotoOptions(), [])
+    root = packet(tmp_path / "out.jpg")
+    assert [entry.text for entry in root.iter(f"{IPTC_EXT}DigitalSourceType")] == [GENERATED]
+    assert not [entry for entry in root.iter() if entry.get(f"{IPTC_EXT}DigitalSourceType")]
+    assert (len(list(root.iter(f"{IPTC_EXT}Event"))) == 1) == (not padding)
 
 
 def test_provenance_can_be_left_out(tmp_path):

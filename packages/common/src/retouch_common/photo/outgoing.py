@@ -141,19 +141,23 @@ def _outgoing_xmp(out: Metadata, target: Format, edit: Edit | None, losses: list
     if xmp.depth_map:
         losses.append("depth map")
     announced = out.gain_map is not None and (xmp.gain_map or is_ultra_hdr_gain_map(out.gain_map))
+    generated = xmp.generated
     xmp.update()
     gain_map = len(out.gain_map) if out.gain_map is not None and announced else None
-    packet = _packet(xmp, gain_map, edit)
+    packet = _packet(xmp, gain_map, edit, generated)
     if target.name == "JPEG" and packet is not None and len(packet) > MAX_XMP:
         losses.append("XMP (too large for JPEG)")
-        packet = _packet(Xmp(), gain_map, edit)
+        packet = _packet(Xmp(), gain_map, edit, generated)
     return replace(out, xmp=packet)
 
 
-def _packet(xmp: Xmp, gain_map: int | None, edit: Edit | None) -> bytes | None:
-    """Return a packet that announces a gain map of so many bytes and records an edit; None if it states nothing."""
+def _packet(xmp: Xmp, gain_map: int | None, edit: Edit | None, generated: bool) -> bytes | None:
+    """Return a packet that announces a gain map of so many bytes and records an edit; None if it states nothing.
+
+    ``generated`` as in :meth:`Xmp.record`.
+    """
     if gain_map is not None:
         xmp.announce_gain_map(gain_map)
     if edit is not None:
-        xmp.record(edit)
+        xmp.record(edit, generated=generated)
     return None if xmp.empty else xmp.serialize()

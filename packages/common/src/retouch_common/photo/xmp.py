@@ -20,7 +20,9 @@ _NOTE = "http://ns.adobe.com/xmp/note/"
 _MM = "http://ns.adobe.com/xap/1.0/mm/"
 _EVENT = "http://ns.adobe.com/xap/1.0/sType/ResourceEvent#"
 _IPTC_EXTENSION = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+_SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+SOURCE_TYPE = _SOURCE_TYPES + "compositeWithTrainedAlgorithmicMedia"
+_GENERATED = "trainedAlgorithmicMedia"
 _CONTAINER, _ITEM = "http://ns.google.com/photos/1.0/container/", "http://ns.google.com/photos/1.0/container/item/"
 _GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/"
 _CAMERA = "http://ns.google.com/photos/1.0/camera/"
@@ -108,6 +110,11 @@ class Xmp:
         return any(True for _ in self._properties(*((namespace, "*") for namespace in _DEPTH)))
 
     @property
+    def generated(self) -> bool:
+        """Whether its digital source type says that a trained network made the whole photo."""
+        return any(_text(node).rpartition("/")[2] == _GENERATED for node in self._source_types())
+
+    @property
     def empty(self) -> bool:
         """Whether it states nothing."""
         return not any(True for _ in _elements(self._rdf))
@@ -135,11 +142,12 @@ class Xmp:
             for name, value in {**attributes, "Mime": "image/jpeg"}.items():
                 item.setAttributeNS(_ITEM, f"Item:{name}", value)
 
-    def record(self, edit: Edit) -> None:
-        """Set the digital source type of an edited photo, and add the edit to the history."""
-        _remove(filter(self._is_of_photo, self._properties((_IPTC_EXTENSION, "DigitalSourceType"))))
+    def record(self, edit: Edit, *, generated: bool = False) -> None:
+        """Add an edit to the history, and set the digital source type; a ``generated`` photo remains one."""
+        _remove(self._source_types())
         about = self._description({"Iptc4xmpExt": _IPTC_EXTENSION, "xmpMM": _MM})
-        self._element(about, "Iptc4xmpExt:DigitalSourceType", _IPTC_EXTENSION, SOURCE_TYPE)
+        source_type = _SOURCE_TYPES + _GENERATED if generated else SOURCE_TYPE
+        self._element(about, "Iptc4xmpExt:DigitalSourceType", _IPTC_EXTENSION, source_type)
         found = self._document.getElementsByTagNameNS(_MM, "History")
         history = [node for node in found if self._is_of_photo(node)]
         events = history[0].getElementsByTagNameNS(_RDF, "Seq") if history else []
@@ -191,6 +199,10 @@ class Xmp:
                 if not wanted.isdisjoint(((space, name), (space, "*"), ("*", "*"))):
                     yield node
 
+    def _source_types(self) -> list[Any]:
+        """Return the digital source types of the photo."""
+        return [*filter(self._is_of_photo, self._properties((_IPTC_EXTENSION, "DigitalSourceType")))]
+
     def _is_of_photo(self, node: Any) -> bool:
         """Whether a property is the photo's and not, e.g., an ingredient's (``xmpMM:Pantry``)."""
         description: Any = node.ownerElement if isinstance(node, minidom.Attr) else node.parentNode
@@ -203,6 +215,14 @@ class Xmp:
         while node.firstChild:
             node.removeChild(node.firstChild)
         node.appendChild(self._document.createTextNode(value))
+
+
+def _text(node: Any) -> str:
+    """Return the value of a property, which may be an attribute, text, or a reference."""
+    if isinstance(node, minidom.Attr):
+        return str(node.value).strip()
+    text = "".join(child.data for child in node.childNodes if child.nodeType == child.TEXT_NODE)
+    return text.strip() or str(node.getAttributeNS(_RDF, "resource")).strip()
 
 
 def _serialized(node: Any) -> Iterator[str]:
