@@ -1,5 +1,7 @@
 """Inpainting files with a tiny untrained network: what changes, what stays, and what is refused."""
 
+import os
+
 import numpy as np
 import pytest
 import pyvips
@@ -133,6 +135,22 @@ def test_mistakes_are_one_line(photo, mask, run, tmp_path, arguments, message):
     out, output = run(photo, "--aligned", *[files.get(word, word) for word in arguments], status=1)
     assert message in output and len(output.strip().splitlines()) == 1
     assert not out.exists() and not out.with_name("out.damaged.png").exists()
+
+
+def test_one_mask_of_a_folder_does_not_serve_two_photos(photo, mask, run, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / "tree" / folder).mkdir(parents=True)
+        (tmp_path / "tree" / folder / "1.png").write_bytes(photo.read_bytes())
+    (tmp_path / "masks").mkdir()
+    flat = mask.rename(tmp_path / "masks" / "1.png")
+    arguments = [tmp_path / "tree", "--recursive", "--mask", flat.parent, "--aligned", "-o", tmp_path / "outs"]
+    _, output = run(*arguments, status=1)
+    assert f"{flat}: is named like" in output and output.count("\n") == 1 and not (tmp_path / "outs").exists()
+    (flat.parent / "a").mkdir()
+    flat.rename(flat.parent / "a" / "1.png")
+    _, output = run(*arguments, status=1)
+    assert "1 of 2 photos could not be retouched" in output and f"b{os.sep}1.png: in the folder" in output
+    assert (stored(tmp_path / "outs" / "a" / "1.png") != stored(photo)).any()
 
 
 def test_a_damaged_image_that_png_cannot_hold_is_refused_by_its_name(photo, run, tmp_path):

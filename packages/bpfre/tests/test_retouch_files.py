@@ -170,6 +170,17 @@ def test_unusable_masks_are_refused(tmp_path, weights):
         assert not list((tmp_path / "o").iterdir())
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_one_mask_of_a_folder_does_not_protect_two_photos(tmp_path, weights, listed):
+    for folder in ("a", "b"):
+        make_photo(tmp_path / "in" / folder / "1.png")
+    mask = make_photo(tmp_path / "masks" / "1.png", bands=1)
+    given = ["--manifest", tmp_path / "in", "--results", tmp_path / "r.parquet"] if listed else [tmp_path / "in"]
+    options = ["-o", tmp_path / "o", "--recursive", "--weights", weights, "--protect", mask.parent, *BOX]
+    result = run(*given, *options)
+    assert result.exit_code == 1 and f"{mask}: is named like" in result.output and not (tmp_path / "o").exists()
+
+
 def test_no_output_replaces_a_mask(tmp_path, weights):
     path = make_photo(tmp_path / "in" / "a.png")
     out = tmp_path / "o"

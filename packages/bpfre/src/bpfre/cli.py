@@ -136,13 +136,14 @@ def inpaint(
 
     opts = InpaintOptions(**settings)
     jobs = photo_runs.plan_photos(inputs, out, recursive=recursive, endings=opts.endings)
+    kept = opts.kept([job.source for job in jobs])
     backend = choose_backend(backend, "bpfre", num_photos=len(jobs), device=device, precision=precision)
     retoucher = open_inpainter(weights, device=device, precision=precision, backend=backend)
     photo_runs.retouch_all(
         jobs,
         lambda job: inpaint_file(retoucher, job.source, job.target, opts),
         overwrite=opts.overwrite,
-        kept=opts.kept,
+        kept=kept,
     )
 
 

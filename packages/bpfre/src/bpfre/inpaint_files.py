@@ -58,10 +58,9 @@ class InpaintOptions(PhotoOptions):
         """Return the ending of the damaged photo's file, if it is written."""
         return (DAMAGED,) if self.damaged_out else ()
 
-    @property
-    def kept(self) -> Sequence[Path]:
+    def kept(self, photos: Sequence[Path]) -> Sequence[Path]:
         """Return the files of ``mask``."""
-        return mask_files(self.mask)
+        return mask_files(self.mask, photos)
 
 
 class StrokeMask:

@@ -142,7 +142,7 @@ def test_a_list_may_mix_paths_and_urls(photos, tmp_path):
     assert [entry.size for entry in entries] == [6, 5]
     with local_copy(entries[0].path) as copy:
         assert copy.read_text() == "spaced"
-        assert copy.name == "sp ace.png"
+        assert (copy.parent.name, copy.name) == (photos.name, "sp ace.png")
         assert copy.stat().st_mtime_ns == (photos / "sp ace.png").stat().st_mtime_ns
     assert not copy.exists()
     with local_copy(entries[1].path) as same:

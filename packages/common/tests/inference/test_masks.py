@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import pyvips
-from retouch_common.inference.masks import open_mask
+from retouch_common.inference.masks import mask_files, open_mask
 from retouch_common.photo.io import Photo
 
 SIDE = 2500
@@ -67,3 +67,45 @@ def test_a_mask_of_any_format_may_be_as_large_as_the_photo(tmp_path):
     photo = saved(tmp_path / "photo.png", 100)
     saved(tmp_path / "mask.webp", 100)
     assert open_mask(tmp_path / "mask.webp", photo, "what to protect").read_rows(0, 100).shape == (100, 100, 3)
+
+
+def black(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyvips.Image.black(100, 100).pngsave(str(path))
+    return path
+
+
+def white_in(given, photo):
+    return open_mask(given, photo, "what to protect").read_rows(0, 100).any()
+
+
+def test_masks_in_folders_follow_the_photos(tmp_path):
+    masks = tmp_path / "masks"
+    sources = [tmp_path / "tree" / folder / "1.png" for folder in "ab"]
+    for source in sources:
+        source.parent.mkdir(parents=True)
+        saved(source, 100)
+    (masks / "a").mkdir(parents=True)
+    pyvips.Image.black(100, 100).invert().pngsave(str(masks / "a" / "1.png"))
+    assert white_in(masks, Photo.open(sources[0]))
+    with pytest.raises(ValueError, match=r"in the folder .*masks no image is named like it"):
+        white_in(masks, Photo.open(sources[1]))
+    other = black(masks / "b" / "1.png")
+    assert not white_in(masks, Photo.open(sources[1]))
+    assert mask_files(masks, sources) == [masks / "a" / "1.png", other]
+
+
+def test_one_mask_does_not_serve_photos_of_two_folders(tmp_path):
+    mask = black(tmp_path / "masks" / "1.png")
+    first, second = (tmp_path / "tree" / folder / "1.png" for folder in "ab")
+    with pytest.raises(ValueError, match=r"masks.1.png: is named like .*1.png and .*; put masks into .*masks.a"):
+        mask_files(mask.parent, [first, second])
+    assert mask_files(mask.parent, [first, first.with_suffix(".jpg"), second.with_name("2.png")]) == [mask]
+    assert mask_files(mask, [first, second]) == [mask]
+
+
+def test_the_folder_of_the_photos_is_not_that_of_their_masks(tmp_path):
+    source, mask = tmp_path / "photos" / "1.png", black(tmp_path / "1.png")
+    source.parent.mkdir()
+    photo = saved(source, 100)
+    assert mask_files(tmp_path, [source]) == [mask, source.parent] and not white_in(tmp_path, photo)

@@ -9,6 +9,7 @@ import functools
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -60,10 +61,10 @@ def process_photos(
         raise click.UsageError("--recipe repeats what was done with one photo; give that as INPUT, without --manifest")
     if run.manifest is not None:
         plan = plan or functools.partial(plan_job, endings=options.endings)
-        many = _many_options(run, inputs, out, options, device=start.keywords["device"])
+        many = _many_options(run, inputs, out, options.overwrite, device=start.keywords["device"])
         # Workers of a Ray cluster may have no OpenVINO; any other list counts as many, however it grows.
         start = _with_backend(start, 0 if run.engine == "ray" else None)
-        _process_manifest(run.manifest, start, plan, many, recursive=recursive, done=done)
+        _process_manifest(run.manifest, start, plan, many, options.kept, recursive=recursive, done=done)
         return
     for name in ("results", "retry", "workers", "engine", "ray_address"):
         if getattr(run, name) is not None:
@@ -74,7 +75,7 @@ def process_photos(
     planned = jobs() if jobs else plan_photos(inputs, out, recursive=recursive, endings=options.endings)
     if recipe is not None and len(planned) > 1:
         raise click.UsageError(f"--recipe repeats what was done with one photo, and {INPUT} names {len(planned)}")
-    kept = [*options.kept, recipe] if recipe is not None else options.kept
+    kept = [*options.kept([job.source for job in planned]), *([recipe] if recipe is not None else ())]
     if len(planned) == 1 and not run.skip_existing:  # loading the network takes seconds
         refuse_collisions(planned[0], kept=kept, overwrite=options.overwrite)
         sniff(planned[0].source)
@@ -97,9 +98,7 @@ def _with_backend(start: functools.partial[Work], num_photos: int | None) -> fun
     return functools.partial(start.func, *start.args, **keywords)
 
 
-def _many_options(
-    run: RunOptions, inputs: Sequence[Path], out: Path, options: PhotoOptions, *, device: str
-) -> ManyOptions:
+def _many_options(run: RunOptions, inputs: Sequence[Path], out: Path, overwrite: bool, *, device: str) -> ManyOptions:
     """Return how the photos of --manifest are processed, after checking the options that go with it."""
     from retouch_common.inference.many import ManyOptions
     from retouch_common.inference.storage import output_folder
@@ -121,9 +120,9 @@ def _many_options(
         engine=_engine(run, device),
         results=results,
         only_failed=run.retry == "failed",
-        overwrite=options.overwrite,
+        overwrite=overwrite,
         suffix=run.suffix,
-        kept=[*options.kept, results],
+        kept=[results],
         copy_faceless=_faceless_copier(run),
         keep_times=run.keep_times,
     )
@@ -152,13 +151,22 @@ def _engine(run: RunOptions, device: str) -> Engine:
 
 
 def _process_manifest(
-    manifest: str, start: functools.partial[Work], plan: Plan, options: ManyOptions, *, recursive: bool, done: str
+    manifest: str,
+    start: functools.partial[Work],
+    plan: Plan,
+    options: ManyOptions,
+    kept: Callable[[Sequence[Path]], Sequence[Path]],
+    *,
+    recursive: bool,
+    done: str,
 ) -> None:
     """Process the photos of --manifest; exit with status 1 if photos stand as failed in the table."""
     from retouch_common.inference.manifest import read_manifest
     from retouch_common.inference.many import run_many
+    from retouch_common.inference.storage import path_of
 
     entries = read_manifest(manifest, options.out.path, recursive=recursive)
+    options = replace(options, kept=[*options.kept, *kept([path_of(entry.path) for entry in entries])])
     signal.signal(signal.SIGTERM, _stop)
     totals = run_many(entries, start, plan, options, report=_report)
     counts = f"{totals.done} of {len(entries)} photos {done}, {totals.skipped} skipped, {totals.failed} failed"

@@ -13,7 +13,7 @@ from typing import Any
 from retouch_common.inference.batch import Job, file_keys, find_collisions, output_name
 from retouch_common.inference.manifest import Entry
 from retouch_common.inference.results import DONE, FAILED, STARTED, Result, ResultsTable, open_results
-from retouch_common.inference.storage import OutputFolder, is_url, storage_path
+from retouch_common.inference.storage import OutputFolder, path_of
 from retouch_common.inference.workers import Outcome, Start, Task, Work
 from retouch_common.progress import progress_bar
 from retouch_common.versions import package_version
@@ -127,7 +127,7 @@ class _Run:
         others = [entry.path for entry in entries if entry.path not in self.due]
         owners = {path: job for path in others if (job := self._finished_job(path))}  # first: their outputs stay
         self._jobs = owners | {path: self._job(entry, plan) for path, entry in self.due.items()}
-        kept = [*options.kept, *(_path(path) for path in others if path not in owners)]
+        kept = [*options.kept, *(path_of(path) for path in others if path not in owners)]
         collisions = find_collisions(list(self._jobs.values()), kept=kept, overwrite=True)
         self._refused = {path: collisions[index] for index, path in enumerate(self._jobs) if index in collisions}
 
@@ -186,7 +186,7 @@ class _Run:
         return name in self._stored if self._out.url else os.path.lexists(name)
 
     def _job(self, entry: Entry, plan: Plan) -> Job:
-        source, relative = _path(entry.path), Path(entry.relative)
+        source, relative = path_of(entry.path), Path(entry.relative)
         return plan(source, self._out.path / output_name(source, relative, self._options.suffix))
 
     def _finished_job(self, path: str) -> Job | None:
@@ -194,7 +194,7 @@ class _Run:
         row = self._table.rows.get(path)
         if row is None or not row.output or not self._holds(row.output):
             return None
-        return Job(_path(path), _path(row.output), tuple(map(_path, row.companions or ())))
+        return Job(path_of(path), path_of(row.output), tuple(map(path_of, row.companions or ())))
 
     def _refusal(self, entry: Entry, job: Job) -> str | None:
         """Return why a photograph cannot be processed, before a worker tries."""
@@ -215,10 +215,6 @@ class _Run:
                     "choose another OUT, or --retry failed --overwrite replaces it"
                 )
         return None
-
-
-def _path(name: str) -> Path:
-    return storage_path(name) if is_url(name) else Path(name)
 
 
 def _digest(start: functools.partial[Work], weights: str | None, options: ManyOptions) -> str:

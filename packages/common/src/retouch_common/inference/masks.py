@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,41 @@ if TYPE_CHECKING:
     from retouch_common.photo.io import Photo
 
 
-def mask_files(given: str | os.PathLike[str] | None) -> list[Path]:
-    """Return the files that :func:`open_mask` may read."""
+def mask_files(given: str | os.PathLike[str] | None, photos: Sequence[Path]) -> list[Path]:
+    """Return the files that :func:`open_mask` may read for photos.
+
+    Raises:
+        ValueError: If one mask of a folder would serve photos of several folders.
+    """
     if given is None:
         return []
-    return sorted(Path(given).iterdir()) if Path(given).is_dir() else [Path(given)]
+    if not Path(given).is_dir():
+        return [Path(given)]
+    folders = {parent: _mask_folder(Path(given), parent) for parent in {photo.parent for photo in photos}}
+    files = sorted(file for folder in set(folders.values()) for file in folder.iterdir())
+    masks = {(file.parent, file.stem): file for file in files}
+    served: dict[tuple[Path, str], Path] = {}
+    for photo in photos:
+        key = folders[photo.parent], photo.stem
+        first = served.setdefault(key, photo)
+        if first.parent != photo.parent and key in masks:
+            raise ValueError(
+                f"{masks[key]}: is named like {first} and {photo}; put masks into folders named like those of the "
+                f"photos, such as {Path(given, Path(os.path.abspath(first)).parent.name)}"
+            )
+    return files
+
+
+def _mask_folder(given: Path, parent: Path) -> Path:
+    """Return the folder of masks for the photos of ``parent``: given/b/c or given/c, where it is there, of a/b/c."""
+    parts = Path(os.path.abspath(parent)).parts[1:]
+    for start in range(len(parts)):
+        folder = given.joinpath(*parts[start:])
+        if os.path.isdir(folder) and os.path.realpath(folder) != os.path.realpath(
+            parent
+        ):  # that of the photos themselves
+            return folder
+    return given
 
 
 def open_mask(given: Path, photo: Photo, meaning: str) -> RowSource:
@@ -28,7 +59,8 @@ def open_mask(given: Path, photo: Photo, meaning: str) -> RowSource:
     mask of the values 0 and 1 selects where it is 1.
 
     Args:
-        given: File of the mask, or folder of masks that are named like the photos.
+        given: File of the mask, or folder of masks that are named like the photos. Folders in it that are named like
+            those of the photos have the masks of these.
         photo: Photo.
         meaning: What the mask selects, for error messages.
 
@@ -43,10 +75,11 @@ def open_mask(given: Path, photo: Photo, meaning: str) -> RowSource:
     from retouch_common.photo.limits import IN_MEMORY_SHARE, LargePhotoError
 
     if given.is_dir():
-        named = [file for file in sorted(given.iterdir()) if file.stem == photo.path.stem and file.is_file()]
+        folder = _mask_folder(given, photo.path.parent)
+        named = [file for file in sorted(folder.iterdir()) if file.stem == photo.path.stem and file.is_file()]
         if len(named) != 1:
             there = f"{len(named)} images are" if named else "no image is"
-            raise ValueError(f"{photo.path}: in the folder {given} {there} named like it; one must say {meaning}")
+            raise ValueError(f"{photo.path}: in the folder {folder} {there} named like it; one must say {meaning}")
         given = named[0]
     sides = f"{photo.path}: has {photo.width}x{photo.height} pixels and the image of {meaning}, {given},"
     try:  # one that is decoded in memory may have as many pixels as the photo, which is within its own limit

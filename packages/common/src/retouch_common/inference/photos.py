@@ -73,9 +73,8 @@ class PhotoOptions:
         """Endings of all companions."""
         return (*self.companions, *((COMPARISON,) if self.compare else ()))
 
-    @property
-    def kept(self) -> Sequence[Path]:
-        """Files that are read besides the photo; no output may replace them."""
+    def kept(self, photos: Sequence[Path]) -> Sequence[Path]:
+        """Return the files that are read besides photos; no output may replace them."""
         return ()
 
 
@@ -104,12 +103,11 @@ class RetouchingOptions(PhotoOptions):
         """Ending of the mask, if it is written."""
         return (MASK,) if self.mask_out else ()
 
-    @property
-    def kept(self) -> Sequence[Path]:
-        """Files of ``protect``."""
+    def kept(self, photos: Sequence[Path]) -> Sequence[Path]:
+        """Return the files of ``protect``."""
         from retouch_common.inference.masks import mask_files
 
-        return mask_files(self.protect)
+        return mask_files(self.protect, photos)
 
 
 def require_strength(strength: float) -> None:
@@ -136,7 +134,7 @@ def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Seque
 
     job = plan_job(source, target, options.endings)
     # A folder may have thousands of masks; an output that is not there is none of them.
-    masks = options.kept if any(map(os.path.lexists, job.outputs)) else ()
+    masks = options.kept([source]) if any(map(os.path.lexists, job.outputs)) else ()
     refuse_collisions(job, kept=[*masks, *kept], overwrite=options.overwrite)
     photo = Photo.open(source, max_pixels=options.max_pixels)
     photo.check_output(target, convert=options.convert)

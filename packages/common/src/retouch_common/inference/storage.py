@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import posixpath
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -101,7 +100,8 @@ def local_copy(path: str) -> Iterator[Path]:
 def _fetch(path: str, folder: Path) -> Path:
     """Copy a file from object storage into a folder."""
     filesystem, place = locate(path)
-    copy = folder / posixpath.basename(place)
+    copy = folder.joinpath(*(part for part in place.split("/") if part.strip(".")))  # masks follow folders' names
+    copy.parent.mkdir(parents=True, exist_ok=True)
     with filesystem.open_input_stream(place) as source, open(copy, "wb") as target:
         shutil.copyfileobj(source, target, 1 << 20)
     if (modified := filesystem.get_file_info(place).mtime_ns) is not None:
@@ -175,3 +175,8 @@ def storage_path(url: str) -> Path:
     """Return the path that stands for a URL in :class:`OutputFolder`."""
     parts = urlsplit(url)
     return Path(f"{parts.scheme}:/{parts.netloc.removeprefix(ANONYMOUS)}{unquote(parts.path)}")
+
+
+def path_of(name: str) -> Path:
+    """Return a path, or the one that stands for a URL."""
+    return storage_path(name) if is_url(name) else Path(name)
