@@ -92,6 +92,33 @@ def test_what_is_there_can_be_skipped(folder, tmp_path):
     assert result.exit_code == 2 and "are mutually exclusive" in result.output
 
 
+def test_an_output_that_is_an_input_is_not_one_of_an_earlier_run(folder):
+    result = run(folder, "-o", folder, "--skip-existing")
+    assert result.exit_code == 1 and "2 of 2 photos could not be" in result.output
+    assert result.output.count("the output is the input") == 2 and "skipping" not in result.output
+
+
+def test_a_folder_of_the_outputs_name_is_not_an_output(folder, tmp_path):
+    (tmp_path / "out" / "a.jpg").mkdir(parents=True)
+    result = run(folder / "a.jpg", "-o", tmp_path / "out", "--skip-existing")
+    assert result.exit_code == 1 and "a.jpg: cannot be written: is a folder" in result.output
+
+
+def test_a_photo_is_not_skipped_for_the_output_of_another_that_has_its_name(folder, make_photo, tmp_path):
+    arguments = [folder, "-o", tmp_path / "out", "--format", "jpg", "--skip-existing", "--faceless", "copy"]
+    make_photo("b.png")[0].rename(folder / "b.png")
+    assert run(*arguments).exit_code == 0
+    make_photo("b.jpg")[0].rename(folder / "b.jpg")  # b.jpg is then the first
+    result = run(*arguments)
+    there = tmp_path / "out" / "b.jpg"
+    assert result.exit_code == 1 and f"b.png: its output {there.with_name('b-2.jpg')} is numbered" in result.output
+    assert not there.with_name("b-2.jpg").exists()
+    there.unlink()
+    assert run(*arguments).exit_code == 0 and there.with_name("b-2.jpg").exists()
+    result = run(*arguments)
+    assert result.exit_code == 0 and "skipping 4 of 4 photos" in result.output
+
+
 def test_an_interrupted_folder_names_the_option_that_resumes_it(folder, tmp_path):
     (folder / "stop.jpg").write_bytes((folder / "a.jpg").read_bytes())
     hint = "stopped; rerun with --skip-existing for the photos that are left"

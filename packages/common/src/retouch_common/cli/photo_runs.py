@@ -210,31 +210,29 @@ def retouch_all(
         click.ClickException: If the only photo failed.
         SystemExit: If some of several failed (1), or on SIGTERM (128 + the signal).
     """
-    from retouch_common.inference.batch import run_jobs
+    from retouch_common.inference.batch import find_done, run_jobs
 
     run = run_options()
+    unclear: list[str] = []
     if run.skip_existing:
         if overwrite:
             raise click.UsageError("--skip-existing and --overwrite are mutually exclusive; omit one")
-        left, lacking = [], []
-        for job in jobs:
-            if not os.path.lexists(job.target):
-                left.append(job)
-            elif not all(map(os.path.lexists, job.companions)):
-                lacking.append(job)
-        if len(left) < len(jobs):
-            click.echo(f"skipping {len(jobs) - len(left)} of {len(jobs)} photos, whose outputs are there", err=True)
+        done_before, reasons = find_done(jobs)
+        skipped = [job for index, job in enumerate(jobs) if index in done_before]
+        if skipped:
+            click.echo(f"skipping {len(skipped)} of {len(jobs)} photos, whose outputs are there", err=True)
+        lacking = [job for job in skipped if not all(map(os.path.lexists, job.companions))]
         if lacking and run.faceless != "copy":  # copies have no companions
             more = f" and {len(lacking) - 1} more" if lacking[1:] else ""
-            click.echo(
+            _report(
                 f"{lacking[0].target}{more}: is there without what is written beside it; --overwrite instead of "
-                "--skip-existing writes both",
-                err=True,
+                "--skip-existing writes both"
             )
-        jobs = left
+        unclear = [printable(reason) for reason in reasons.values()]
+        jobs = [job for index, job in enumerate(jobs) if index not in done_before and index not in reasons]
     signal.signal(signal.SIGTERM, _stop)  # or a temporary file would be left behind
     try:
-        failures = run_jobs(
+        failures = unclear + run_jobs(
             jobs,
             retouch,
             overwrite=overwrite,
@@ -247,10 +245,11 @@ def retouch_all(
         if len(jobs) > 1 and not overwrite:
             click.echo("stopped; rerun with --skip-existing for the photos that are left", err=True)
         raise
-    if len(jobs) == 1 and failures:
+    total = len(jobs) + len(unclear)
+    if total == 1 and failures:
         raise click.ClickException(failures[0])
     if failures:
-        click.echo(f"{len(failures)} of {len(jobs)} photos could not be {done}:", err=True)
+        click.echo(f"{len(failures)} of {total} photos could not be {done}:", err=True)
         for line in failures:
             click.echo(f"  {line}", err=True)
         raise SystemExit(1)

@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -31,11 +31,15 @@ REPORTED_SUFFIXES = (".gif", ".bmp", ".heic", ".heif", ".jp2", ".jxl", ".psd", "
 
 @dataclass(frozen=True)
 class Job:
-    """One photo to process: input file, output file, and companions written beside the output."""
+    """One photo to process: input file, output file, and companions written beside the output.
+
+    ``unnumbered`` is the output's path before it got a number, if it did.
+    """
 
     source: Path
     target: Path
     companions: tuple[Path, ...] = ()
+    unnumbered: Path | None = field(default=None, compare=False)
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -121,7 +125,7 @@ def plan_jobs(
                 number += 1
                 target = plain.with_name(f"{plain.stem}-{number}{plain.suffix}")
             taken.update(map(_place, job.outputs))
-            jobs.append(job)
+            jobs.append(job if number == 1 else replace(job, unnumbered=plain))
     return jobs
 
 
@@ -209,6 +213,29 @@ def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite
                 continue
             reasons.setdefault(index, f"{job.source}: {reason}")
     return reasons
+
+
+def find_done(jobs: Sequence[Job]) -> tuple[set[int], dict[int, str]]:
+    """Find jobs of an earlier run by their outputs; one that is an input or a folder does not count.
+
+    Returns:
+        Indices of jobs whose output is there; and, by index, the reason in one line why that of another cannot be told
+        from it: numbers follow the order of the photos, among which there may be new ones.
+    """
+    inputs = {key for job in jobs for key in file_keys(job.source)}
+    done, names = set(), {}
+    for index, job in enumerate(jobs):
+        there = os.path.lexists(job.target) and not os.path.isdir(job.target)
+        if there and inputs.isdisjoint(file_keys(job.target)):
+            done.add(index)
+            names[_place(job.unnumbered or job.target)] = job.target
+    unclear = {
+        index: f"{job.source}: its output {job.target} is numbered, and {names[name]} may be that of this or another "
+        f"photo; delete {names[name]}, so that both are processed"
+        for index, job in enumerate(jobs)
+        if index not in done and (name := _place(job.unnumbered or job.target)) in names
+    }
+    return done, unclear
 
 
 def refuse_collisions(job: Job, *, kept: Iterable[Path] = (), overwrite: bool = False) -> None:
