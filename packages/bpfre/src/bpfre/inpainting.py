@@ -17,6 +17,7 @@ from retouch_common.data.face_cache import read_levels
 from retouch_common.data.pair_files import Split
 from retouch_common.data.pairs import ImagePairs
 from retouch_common.data.portraits import find_portraits, mesh_of, split_portraits
+from retouch_common.errors import printable
 from retouch_common.faces.alignment import FaceSquare, align, face_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.landmarks import ffhq_square
@@ -88,7 +89,7 @@ class AlignedFaces(Dataset[dict[str, Tensor]]):
             found = bar.track(self.paths, description="Detecting faces")
             squares = {path: _face_square(path) for path in found}
         if faceless := [path for path, square in squares.items() if square is None]:
-            logger.warning("%d portraits without a face are left out: %s", len(faceless), faceless[0])
+            logger.warning("%d portraits without a face are left out: %s", len(faceless), printable(str(faceless[0])))
         self._squares = {path: square for path, square in squares.items() if square is not None}
         self.paths = list(self._squares)
         if not self.paths:

@@ -22,10 +22,10 @@ def printable(text: str) -> str:
 
 
 def joined(names: Iterable[str], separator: str) -> str:
-    """Return the first twenty different names, and the number of the others, for a message."""
+    """Return the first twenty different names, printable, and the number of the others, for a message."""
     different = list(dict.fromkeys(names))
     others = [f"{len(different) - _MAX_NAMES} more"] if len(different) > _MAX_NAMES else []
-    return separator.join([*different[:_MAX_NAMES], *others])
+    return printable(separator.join([*different[:_MAX_NAMES], *others]))
 
 
 def error_line(error: BaseException) -> str | None:

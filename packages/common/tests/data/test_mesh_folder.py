@@ -124,3 +124,15 @@ def test_without_onnxruntime_the_extra_is_named(people: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ValueError, match=r"retouch-common\[landmarks\]"):
         MeshModel(people / "face_landmark.onnx")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names as on POSIX")
+def test_a_name_does_not_steer_the_terminal(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = (people / "b" / "faceless.png").rename(people / "b" / "\x1b[31mred.png")
+    damaged = people / "b" / "\x1b[32mgreen.png"
+    damaged.write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    monkeypatch.setattr("retouch_common.faces.mesh_model.MeshModel", lambda name: model_of([]))
+    result = CliRunner().invoke(landmarks, [str(people), "--model", "any"])
+    assert result.exit_code == 1 and "\x1b" not in result.output
+    lines = [str(path).replace("\x1b", "\\x1b") + ": " for path in (named, damaged)]
+    assert [result.output.count(line) for line in lines] == [1, 1], result.output

@@ -226,6 +226,16 @@ def test_text_of_a_png_keeps_umlauts_languages_and_keywords_of_two_words(tmp_pat
     assert "not carried over from a.png: text (Author, Creation Time, Long, Title)" in caplog.text
 
 
+def test_keywords_and_names_do_not_steer_the_terminal(tmp_path, caplog):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("\x1b[31mred\x9b", "")
+    path = tmp_path / "\x1b[32mgreen.png"
+    Image.fromarray(PIXELS).save(path, pnginfo=text)
+    rewritten(path, ".jpg")
+    assert r"\x1b[32mgreen.png: text (\x1b[31mred\x9b)" in caplog.text
+    assert "\x1b" not in caplog.text and "\x9b" not in caplog.text
+
+
 def test_comments_of_a_jpeg_are_kept(tmp_path, caplog):
     path = tmp_path / "a.jpg"
     path.write_bytes(with_segments(jpeg(), segment(0xFE, b"first \xfc"), segment(0xFE, b"second")))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from retouch_common.data.face_cache import default_cache, portrait_key, read_levels
 from retouch_common.data.portraits import mesh_of
+from retouch_common.errors import joined
 from retouch_common.faces.alignment import FaceSquare, align, face_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.face import Face
@@ -90,7 +91,7 @@ def prepare_portraits(paths: Sequence[Path]) -> list[Path]:
             write_atomically(entries[path], b"" if portrait is None else _packed(portrait))
     skipped = [path for path in paths if not entries[path].stat().st_size]  # an entry without a face is empty
     if skipped:
-        names = ", ".join(path.name for path in skipped[:5])
+        names = joined((path.name for path in skipped[:5]), ", ")
         logger.warning("no face found in %d portraits, which are skipped: %s", len(skipped), names)
     return [entries[path] for path in paths if entries[path].stat().st_size]
 

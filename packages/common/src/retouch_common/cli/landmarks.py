@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from retouch_common.cli.options import friendly_errors, version_option
+from retouch_common.errors import printable
 
 
 @click.command()
@@ -31,6 +32,6 @@ def landmarks(folder: Path, model: str) -> None:
 
     failed = write_landmarks(folder, MeshModel(model))
     for path, reason in failed:
-        click.echo(f"{path}: {reason}", err=True)
+        click.echo(printable(f"{path}: {reason}"), err=True)
     if failed:
         raise SystemExit(1)

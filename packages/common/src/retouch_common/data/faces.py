@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from retouch_common.data.face_cache import default_cache, open_or_prepare
 from retouch_common.data.face_crops import Crop, CropConfig, random_crop
 from retouch_common.data.portraits import find_portraits, person_of, split_portraits
+from retouch_common.errors import printable
 from retouch_common.losses.region import difference_mask
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.filters import dilate
@@ -242,7 +243,7 @@ def _open_all(paths: Sequence[Path], cache: Path) -> tuple[list[Path], list[Prep
         for path in bar.track(paths, description="Preparing portraits"):
             face = open_or_prepare(cache, path)
             if face is None:
-                logger.warning("%s: no usable face; left out", path)
+                logger.warning("%s: no usable face; left out", printable(str(path)))
             else:
                 opened.append((path, face))
     return [path for path, _ in opened], [face for _, face in opened]

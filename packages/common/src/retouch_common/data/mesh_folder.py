@@ -10,7 +10,7 @@ import numpy as np
 
 from retouch_common.data.face_cache import read_levels
 from retouch_common.data.portraits import find_portraits
-from retouch_common.errors import error_line
+from retouch_common.errors import error_line, printable
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.face import Face
 from retouch_common.faces.mesh import LANDMARKS_FILE, read_mesh_file, write_mesh_file
@@ -44,7 +44,7 @@ def write_landmarks(
                     try:
                         meshes[path.name] = _landmarks(path, model)
                     except (ValueError, OSError) as error:
-                        failed.append((path, str(error_line(error)).removeprefix(f"{path}: ")))
+                        failed.append((path, str(error_line(error)).removeprefix(f"{printable(str(path))}: ")))
                     if number % SAVE_EVERY == 0:
                         write_mesh_file(parent / LANDMARKS_FILE, meshes)
             finally:  # also after Ctrl-C

@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from retouch_common.errors import printable
 from retouch_common.faces.face import Face
 from retouch_common.inference.batch import Summary
 from retouch_common.inference.blemishes import Blemishes, KeptWeights
@@ -157,7 +158,9 @@ def apply_recipe(
     photo = open_photo(Path(src), target, options)
     require_same_size(recipe, photo)
     if recipe.weights is not None and recipe.weights != network.weights_sha256:
-        logger.warning("%s: the recipe was made with other weights of %s; the result may differ", src, network.name)
+        logger.warning(
+            "%s: the recipe was made with other weights of %s; the result may differ", printable(str(src)), network.name
+        )
     state = recipe.state
     retouched = retouched or RetouchedParts.compute(network, photo, state)
     layers = retouched.edited(state)

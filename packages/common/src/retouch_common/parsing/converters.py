@@ -90,7 +90,7 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
         ValueError: No such kind or data set, two images of one name, or images were left out.
         OSError: ``out`` cannot be written.
     """
-    from retouch_common.errors import error_line
+    from retouch_common.errors import error_line, printable
     from retouch_common.progress import progress_bar
 
     source, out = Path(source), Path(out)
@@ -123,7 +123,7 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
             write_atomically(image, data)
             write_labels(file, labels)  # last: what has labels is complete
     for line in left_out:
-        report(f"left out: {line}")
+        report(printable(f"left out: {line}"))
     report(f"{len(items) - len(left_out)} images with labels in {out}")
     if left_out:
         raise ValueError(f"{len(left_out)} of {len(items)} images were left out; the lines above say why")

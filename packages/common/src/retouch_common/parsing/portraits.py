@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from retouch_common.data.face_cache import default_cache, portrait_key, read_levels
 from retouch_common.data.portraits import mesh_of
+from retouch_common.errors import joined
 from retouch_common.faces.alignment import PORTRAIT_EYES, FaceSquare, align, fit_portrait
 from retouch_common.faces.geometry import geometry_from_mesh
 from retouch_common.faces.landmarks import landmarks_from_template, portrait_square_of
@@ -78,7 +79,7 @@ def prepare_portraits(pairs: Sequence[tuple[Path, Path]], *, teacher: str = "") 
             _keep(entries[photo], _prepared(photo, truth))
     unusable = [photo for photo, _ in pairs if not entries[photo].stat().st_size]
     if unusable:
-        named = ", ".join(path.name for path in unusable[:5])
+        named = joined((path.name for path in unusable[:5]), ", ")
         logger.warning("%d portraits are left out, their backgrounds are not plain: %s", len(unusable), named)
     if teacher:
         meshed = [photo for photo, truth in pairs if truth.name == LANDMARKS_FILE]

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyvips
 
-from retouch_common.errors import joined
+from retouch_common.errors import joined, printable
 from retouch_common.files import ScratchDirectory, atomic_output, scratch_output
 from retouch_common.photo.content_credentials import Signature
 from retouch_common.photo.damage import DamageError, messages
@@ -331,9 +331,10 @@ class Photo:
                         raise
                     raise OSError(f"{path}: {error}") from error
         if reduction:
-            logger.warning("%s: converted for %s: %s", path, target.name, reduction)
+            logger.warning("%s: converted for %s: %s", printable(str(path)), target.name, reduction)
         if metadata.losses:
-            logger.warning("%s: not carried over from %s: %s", path, self.path.name, joined(metadata.losses, "; "))
+            names = printable(str(path)), printable(self.path.name)
+            logger.warning("%s: not carried over from %s: %s", *names, joined(metadata.losses, "; "))
 
     def write_unchanged(
         self,
