@@ -216,6 +216,9 @@ def test_maps_and_comparison_lie_beside_the_output(tmp_path, retoucher, weights)
     assert abs(comparison.shape[0] - side) <= 2 and abs(comparison.shape[1] - 2 * side - 8) <= 4
     assert run(path, "-o", tmp_path / "p", *options, "--attention-out", "--stage", "coarse").exit_code == 0
     assert sorted(entry.name for entry in (tmp_path / "p").iterdir()) == ["a.attention-coarse.png", "a.png"]
+    options += ["--attention-out", "--stage", "coarse", "--skip-existing"]
+    result = run(path, "-o", tmp_path / "p", *options)
+    assert result.exit_code == 0 and "without what is written beside it" not in result.output
 
 
 def test_a_network_without_attention_has_no_maps(tmp_path, busy_model):

@@ -92,7 +92,7 @@ def retouch(
 
     network = {"device": device, "precision": precision, "stage": stage, "backend": backend}
     start = functools.partial(load_retouching, weights, **network, recipe=recipe, **settings)
-    photo_runs.process_photos(inputs, out, start, RetouchOptions(**settings), recursive=recursive)
+    photo_runs.process_photos(inputs, out, start, RetouchOptions(**settings, stage=stage), recursive=recursive)
 
 
 @click.command()

@@ -67,10 +67,12 @@ class RetouchOptions(RetouchingOptions):
     Attributes:
         aligned: The photo is an aligned face, a square image as in FFHQ.
         attention_out: Also write the attention maps, NAME.attention-coarse.png and NAME.attention-refined.png.
+        stage: Stage of the retoucher; the coarse one has no second map.
     """
 
     aligned: bool = False
     attention_out: bool = False
+    stage: Stage = "refined"
 
     @property
     def companions(self) -> tuple[str, ...]:
@@ -82,7 +84,9 @@ class RetouchOptions(RetouchingOptions):
         """Return which of ``MAPS`` to write, by ending of the file."""
         endings: dict[str, Sequence[str]] = {}
         if self.attention_out:
-            endings = {ATTENTION_COARSE: MAPS[:1], ATTENTION_REFINED: MAPS[1:]}
+            endings = {ATTENTION_COARSE: MAPS[:1]}
+            if self.stage == "refined":
+                endings[ATTENTION_REFINED] = MAPS[1:]
         if self.mask_out:
             endings[MASK] = MAPS
         return endings
@@ -208,7 +212,7 @@ class Retoucher:
         Args:
             src: Photograph: JPEG, PNG, TIFF, WebP or AVIF.
             dst: Output file, written atomically; its suffix selects the format.
-            **options: Fields of :class:`RetouchOptions`.
+            **options: Fields of :class:`RetouchOptions` but ``stage``.
 
         Returns:
             The retouched faces and the reason for them.
@@ -220,7 +224,7 @@ class Retoucher:
         """
         from retouch_common.inference.companions import write_map
 
-        opts = RetouchOptions(**options)
+        opts = RetouchOptions(**options, stage=self.stage)
         if (opts.mask_out or opts.attention_out) and not self.network.config.attention:
             raise ValueError("this network has no attention modules (model.attention=false), and so no maps to write")
         target = Path(dst)
@@ -234,8 +238,7 @@ class Retoucher:
         changed = write_photo(photo, target, rows, opts, parts, edit=edit)
         for ending, names in opts.maps.items():
             layers = map_layers(faces, names, photo.height, photo.width, within_skin=ending == MASK)
-            if layers:  # the coarse stage has no second map
-                write_map(sibling_path(target, ending), photo.height, photo.width, layers)
+            write_map(sibling_path(target, ending), photo.height, photo.width, layers)
         return replace(plan, changed=changed)
 
     @property

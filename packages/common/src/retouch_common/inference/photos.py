@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _NOT_RECORDED = (
     "compare", "overwrite", "provenance", "max_pixels", "mask", "protect", "mask_out", "attention_out", "damaged_out",
-    "report", "strip", "measure", "sign", "convert",
+    "report", "strip", "measure", "sign", "convert", "stage",
 )  # fmt: skip
 
 
