@@ -134,6 +134,16 @@ def test_a_photograph_never_replaces_the_output_of_another_that_is_done(tmp_path
         assert contents(tmp_path / "out") == before
 
 
+def test_photographs_whose_names_differ_in_case_only_are_told_so(tmp_path):
+    draw(tmp_path / "in", 1)
+    draw(tmp_path / "in", 1, prefix="PHOTO")
+    if len(list((tmp_path / "in").iterdir())) < 2:
+        pytest.skip("the file system does not tell them apart")
+    totals, (failure,) = run(tmp_path)
+    assert totals == (1, 0, 1) and "photo000.png: its output" in failure
+    assert f"differs in case only from that of {tmp_path / 'in' / 'PHOTO000.png'}" in failure
+
+
 def test_a_photograph_that_never_had_an_output_does_not_hold_one_back(tmp_path):
     """x.png and x.jpg, of which the first was done and is then changed."""
     draw(tmp_path / "in", 1)

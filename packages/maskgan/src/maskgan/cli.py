@@ -30,6 +30,7 @@ from retouch_common.cli.photos import (
     quality_option,
 )
 from retouch_common.cli.training import start_training, training_options
+from retouch_common.errors import printable
 
 from maskgan.cli_options import NamedWeights, Parts, adapt_option, aligned_option, face_box_option, parser_option
 from maskgan.config import COMPONENT_NAMES, PRESETS
@@ -68,7 +69,9 @@ def parse(
     """
     from maskgan.edit_files import EditOptions, plan_labels, plan_parsing, start_parsing
 
-    report = functools.partial(click.echo, err=True)
+    def report(line: str) -> None:
+        click.echo(printable(line), err=True)
+
     process_photos(
         inputs,
         out,

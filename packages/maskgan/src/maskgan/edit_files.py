@@ -59,24 +59,22 @@ def plan_parsing(
     """Plan jobs as :func:`retouch_common.inference.batch.plan_jobs` does, with ``NAME.labels.png`` as targets.
 
     Raises:
-        ValueError: Likewise, ``out`` is a file name, or two photos would have the same label image.
+        ValueError: Likewise, or ``out`` is a file name.
     """
     if format_of_name(out) is not None and not out.is_dir():
         raise ValueError(f"{out}: is a file name, but label images and aligned faces go into a folder")
-    jobs: dict[str, Job] = {}
-    for planned in plan_jobs(inputs, out, recursive=recursive, report=report):
-        job = plan_labels(planned.source, planned.target, overlay=overlay)
-        first = jobs.setdefault(str(job.target).casefold(), job)
-        if first is not job:
-            raise ValueError(f"{first.source} and {job.source} would both become {job.target}; parse one elsewhere")
-    return list(jobs.values())
+    planned = plan_jobs(inputs, out, recursive=recursive, endings=_endings(overlay), report=report)
+    return [plan_labels(job.source, job.target, overlay=overlay) for job in planned]
 
 
 def plan_labels(source: Path, output: Path, *, overlay: bool) -> Job:
     """Return the job of one photo, whose target is the label image beside ``output``."""
-    endings = (LABELS, ALIGNED, OVERLAY) if overlay else (LABELS, ALIGNED)
-    labels, *companions = (sibling_path(output, ending) for ending in endings)
+    labels, *companions = (sibling_path(output, ending) for ending in _endings(overlay))
     return Job(source, labels, tuple(companions))
+
+
+def _endings(overlay: bool) -> tuple[str, ...]:
+    return (LABELS, ALIGNED, OVERLAY) if overlay else (LABELS, ALIGNED)
 
 
 def start_parsing(parser: str, *, device: str, whole: bool, overlay: bool, **options: Any) -> Work:

@@ -191,13 +191,13 @@ def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite
         The reason in one line, by index of the job.
     """
     read = {key for path in (*(job.source for job in jobs), *kept) for key in file_keys(path)}
-    planned: dict[str, Job] = {}
+    planned: dict[str, tuple[Job, Path]] = {}
     reasons: dict[int, str] = {}
     for index, job in enumerate(jobs):
         own = file_keys(job.source)
         for path in job.outputs:
             there = os.path.lexists(path) and not os.path.isdir(path)  # a folder is refused when it is written to
-            first = planned.setdefault(_place(path), job)
+            first, same = planned.setdefault(_place(path), (job, path))
             if path == job.target and own & file_keys(path):
                 if overwrite:
                     continue
@@ -205,6 +205,11 @@ def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite
             elif read & file_keys(path):
                 which = "the" if own & file_keys(path) else "another"
                 reason = f"its output {path} is {which} input; choose another OUT"
+            elif first is not job and path != same:
+                reason = (
+                    f"its output {path} differs in case only from that of {first.source}, which some disks do not tell "
+                    "apart; rename one, or choose another OUT for one"
+                )
             elif first is not job:
                 reason = f"its output {path} is that of {first.source}, too; choose another OUT for one"
             elif there and not overwrite:
