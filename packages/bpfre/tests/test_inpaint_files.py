@@ -1,6 +1,9 @@
 """Inpainting files with a tiny untrained network: what changes, what stays, and what is refused."""
 
 import os
+import shutil
+import tempfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -191,6 +194,23 @@ def test_a_run_that_fails_leaves_no_damaged_image_that_would_stop_the_next(photo
     assert [path.name for path in photo.parent.iterdir()] == ["a.png"]
     run(photo, "--strokes", 1, "--aligned", "--damaged-out", "--skip-existing")
     assert sorted(path.name for path in photo.parent.iterdir()) == ["a.png", "out.damaged.png", "out.png"]
+
+
+def test_a_full_temporary_folder_is_named(run, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource", reason="the limit of a file's size stands in for a small disk")
+    photo = save(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, hard))
+    try:
+        out, output = run(photo, "--strokes", 1, "--aligned", "--damaged-out", status=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f"out.damaged.png: does not fit into the temporary folder {scratch}: the disk is full" in output
+    assert not out.exists() and not list(scratch.iterdir())
 
 
 def test_weights_for_retouching_are_refused(photo, mask, busy_model, tmp_path):

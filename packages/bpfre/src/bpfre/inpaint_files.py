@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from retouch_common.faces.alignment import FaceSquare, read_aligned
 from retouch_common.faces.pasting import AlignedLayer
-from retouch_common.files import ScratchDirectory, atomic_output
+from retouch_common.files import ScratchDirectory, atomic_output, scratch_output
 from retouch_common.inference.face_plan import FacePlan, plan_faces
 from retouch_common.inference.faces import run_on_faces
 from retouch_common.inference.masks import mask_files, open_mask
@@ -183,7 +183,8 @@ def inpaint_file(
         drawn = Path(scratch) / companion.name
         if options.damaged_out:  # now, since the photo may be replaced by its output
             painted = (damaged.read_rows(*block) for block in blocks(photo.height, photo.width))
-            photo.write_stripes(drawn, painted, strip=options.strip)
+            with scratch_output(companion):
+                photo.write_stripes(drawn, painted, strip=options.strip)
         rows = inpainted_rows(retoucher, photo, mask, plan.squares)
         parts = face_parts(photo, plan.squares)
         edit = edit_record(options, retoucher.weights_sha256, further=retoucher.settings)

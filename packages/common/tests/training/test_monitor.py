@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 import pyvips
@@ -191,6 +193,18 @@ def test_sheet_mistakes(tmp_path, rows, message):
 def test_a_sheet_that_cannot_be_written_is_an_os_error(tmp_path):
     with pytest.raises(OSError, match=r"sheet\.png"):
         save_sheet(tmp_path / "missing" / "sheet.png", [{"raw": torch.zeros(3, 8, 8)}])
+
+
+def test_a_full_disk_of_a_sheet_is_named(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise pyvips.Error(
+            "unable to call pngsave", "wbuffer_write: write failed\nsystem error: No space left on device"
+        )
+
+    monkeypatch.setattr(pyvips.Image, "pngsave", fail, raising=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match=r"sheet\.png: cannot be written: the disk is full$"):
+        save_sheet(tmp_path / "sheet.png", [{"raw": torch.zeros(3, 8, 8)}])
 
 
 @pytest.mark.parametrize("line", ['{"step": 1e999}', "[" * 100_000, '{"step": %s}' % ("9" * 5000)])

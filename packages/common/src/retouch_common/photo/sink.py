@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import shutil
@@ -34,11 +35,11 @@ def atomic_image_output(path: str | os.PathLike[str]) -> Iterator[Path]:
         except pyvips.Error as error:
             why = reason(error)
             if shutil.disk_usage(temporary.parent).free < _FULL_DISK_BYTES:  # libvips does not say why a write failed
-                raise OSError(f"{path}: cannot be written: the disk is full") from error
+                raise OSError(errno.ENOSPC, f"{path}: cannot be written: the disk is full") from error
             raise OSError(f"{path}: cannot be written: {why}") from error
         except OSError as error:
             if error.errno in DISK_FULL and str(path) not in str(error):
-                raise OSError(f"{path}: cannot be written: the disk is full") from error
+                raise OSError(error.errno, f"{path}: cannot be written: the disk is full") from error
             raise
 
 

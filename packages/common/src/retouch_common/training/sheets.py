@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from retouch_common.files import atomic_output
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -29,11 +27,10 @@ def save_sheet(path: str | Path, rows: Sequence[Mapping[str, torch.Tensor]], *, 
     """
     import pyvips
 
-    with atomic_output(path) as temporary:
-        try:
-            pyvips.Image.new_from_array(draw_sheet(rows, max_side=max_side)).pngsave(os.fsencode(temporary))
-        except pyvips.Error as error:
-            raise OSError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
+    from retouch_common.photo.sink import atomic_image_output
+
+    with atomic_image_output(path) as temporary:
+        pyvips.Image.new_from_array(draw_sheet(rows, max_side=max_side)).pngsave(os.fsencode(temporary))
 
 
 def draw_sheet(rows: Sequence[Mapping[str, torch.Tensor]], *, max_side: int = 384) -> np.ndarray:
