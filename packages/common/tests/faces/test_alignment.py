@@ -15,7 +15,7 @@ from retouch_common.faces.alignment import (
     read_aligned,
     whole_square,
 )
-from retouch_common.faces.face import Face
+from retouch_common.faces.face import Face, face_crop
 from retouch_common.photo import sources
 from retouch_common.photo.sources import ArraySource
 
@@ -69,6 +69,13 @@ def test_unusable_faces_are_refused():
         whole_square(200, 300)
     with pytest.raises(ValueError, match="outside the photo"):
         FaceSquare((-100.0, 50.0), 60.0).bounds(200, 300)
+
+
+@pytest.mark.parametrize("box", [(0.0, 0.0, 1e300, 1e300), (-1e300, 0.0, 2e300, 9.0), (0.0, 0.0, 9.0, 3001.0)])
+@pytest.mark.parametrize("frame", [face_square, portrait_square, face_crop])
+def test_boxes_far_larger_than_the_photo_are_refused(box, frame):
+    with pytest.raises(ValueError, match=r"the face box .* is far larger than the photo of 300x200 pixels"):
+        frame(Face(box, 1.0, UNKNOWN), 200, 300)
 
 
 def test_coordinates_go_there_and_back():

@@ -51,12 +51,17 @@ def face_crop(face: Face, height: int, width: int, margin: float = 2.0) -> tuple
 
 
 def require_inside(face: Face, height: int, width: int) -> None:
-    """Refuse a face whose box shares no pixel with a photo of this height and width.
+    """Refuse a face whose box shares no pixel with a photo of this height and width, or is far larger.
 
     Raises:
-        ValueError: If it lies outside.
+        ValueError: If it lies outside, or has more than ten times the photo's longer side.
     """
     x, y, w, h = face.box
     if w <= 0 or h <= 0 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        box = ",".join(f"{value:g}" for value in face.box)
-        raise ValueError(f"the face box {box} lies outside the photo of {width}x{height} pixels")
+        fault = "lies outside"
+    elif max(w, h) > 10 * max(width, height):  # arithmetic with it would overflow
+        fault = "is far larger than"
+    else:
+        return
+    box = ",".join(f"{value:g}" for value in face.box)
+    raise ValueError(f"the face box {box} {fault} the photo of {width}x{height} pixels")
