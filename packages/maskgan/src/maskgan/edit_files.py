@@ -15,7 +15,14 @@ from retouch_common.faces.alignment import FaceSquare, portrait_square, read_ali
 from retouch_common.inference.batch import Job, Summary, plan_jobs, refuse_collisions
 from retouch_common.inference.face_plan import plan_faces
 from retouch_common.inference.names import ALIGNED, LABELS, OVERLAY, sibling_path
-from retouch_common.inference.photos import PhotoOptions, edit_record, face_parts, open_photo, write_photo
+from retouch_common.inference.photos import (
+    PhotoOptions,
+    edit_record,
+    face_parts,
+    open_limited,
+    open_photo,
+    write_photo,
+)
 from retouch_common.inference.workers import Work
 from retouch_common.parsing.labels import CLASSES, coloured, read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser
@@ -107,7 +114,7 @@ def parse_file(
     """
     companions = [_sibling(target, ending) for ending in ((ALIGNED, OVERLAY) if overlay else (ALIGNED,))]
     refuse_collisions(Job(src, target, tuple(companions)), overwrite=options.overwrite)
-    photo = Photo.open(src, max_pixels=options.max_pixels)
+    photo = open_limited(src, options)
     square = find_face(photo, options)
     ((_, face),) = read_aligned(photo, [square], parser.size)
     labels = parser(face)
@@ -163,7 +170,7 @@ def open_reference(editor: Editor, source: Path, parts: Sequence[str], options: 
         OSError: It cannot be opened.
         ValueError: It is not a photo or shows no face, or the face lacks some of ``parts``.
     """
-    photo = Photo.open(source, max_pixels=options.max_pixels)
+    photo = open_limited(source, options)
     portrait = editor.open_source(photo, find_face(photo, replace(options, face_boxes=())))
     lacking = [part for part in parts if not portrait.codes.shows(part)]
     if lacking:

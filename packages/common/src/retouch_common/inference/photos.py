@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retouch_common.inference.names import COMPARISON, MASK, sibling_path
-from retouch_common.photo.limits import MAX_PIXELS
+from retouch_common.photo.limits import MAX_PIXELS, LargePhotoError
 from retouch_common.versions import package_version
 
 if TYPE_CHECKING:
@@ -130,19 +130,33 @@ def open_photo(source: Path, target: Path, options: PhotoOptions, *, kept: Seque
     """
     from retouch_common.inference.batch import plan_job, refuse_collisions
     from retouch_common.photo.content_credentials import load_certificate, refuse_credentials
-    from retouch_common.photo.io import Photo
 
     job = plan_job(source, target, options.endings)
     # A folder may have thousands of masks; an output that is not there is none of them.
     masks = options.kept([source]) if any(map(os.path.lexists, job.outputs)) else ()
     refuse_collisions(job, kept=[*masks, *kept], overwrite=options.overwrite)
-    photo = Photo.open(source, max_pixels=options.max_pixels)
+    photo = open_limited(source, options)
     photo.check_output(target, convert=options.convert)
     if options.sign is not None:
         load_certificate(options.sign)
         if options.strip is not None:
             refuse_credentials(source)
     return photo
+
+
+def open_limited(source: Path, options: PhotoOptions) -> Photo:
+    """Open a photograph that has at most ``max_pixels``, the option that the message names if it has more.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If it is not a photograph, or has more pixels.
+    """
+    from retouch_common.photo.io import Photo
+
+    try:
+        return Photo.open(source, max_pixels=options.max_pixels)
+    except LargePhotoError as error:
+        raise LargePhotoError(f"{error}, or raise the limit with --max-pixels") from error
 
 
 def write_photo(

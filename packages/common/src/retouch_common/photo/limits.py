@@ -24,6 +24,5 @@ def refuse_large(path: str | os.PathLike[str], name: str, width: int, height: in
     """
     if limit is not None and width * height > limit:
         raise LargePhotoError(
-            f"{path}: has {width}x{height} pixels, more than the {limit / 1e6:g} million allowed for {name}; "
-            "--max-pixels raises the limit"
+            f"{path}: has {width}x{height} pixels, more than the {limit / 1e6:g} million allowed for {name}; reduce it"
         )
