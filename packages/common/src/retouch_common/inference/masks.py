@@ -45,9 +45,8 @@ def _mask_folder(given: Path, parent: Path) -> Path:
     parts = Path(os.path.abspath(parent)).parts[1:]
     for start in range(len(parts)):
         folder = given.joinpath(*parts[start:])
-        if os.path.isdir(folder) and os.path.realpath(folder) != os.path.realpath(
-            parent
-        ):  # that of the photos themselves
+        is_photos = os.path.realpath(folder) == os.path.realpath(parent)
+        if os.path.isdir(folder) and not is_photos:
             return folder
     return given
 
