@@ -141,6 +141,19 @@ def test_a_stage_needs_what_comes_before(faces, tmp_path):
         train(configured(), faces, tmp_path, stages=["combine"], device="cpu", report=print)
 
 
+def test_weights_of_another_origin_are_not_replaced(faces, full, tmp_path):
+    """With a stage of the run beside them they are the run's, and made anew with it."""
+    shutil.copytree(full / "weights", tmp_path / "weights")
+    file = tmp_path / "weights" / "model.safetensors"
+    before, config = file.stat().st_mtime_ns, configured(model__shared=False, train__steps=1, train__init=str(full))
+    with pytest.raises(ValueError, match="holds weights but no stage that they were made of; move them, or choose"):
+        train(config, faces, tmp_path, stages=["combine"], device="cpu", report=print)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"] and file.stat().st_mtime_ns == before
+    copy_parts(full, tmp_path, "router")
+    assert train(config, faces, tmp_path, stages=["combine"], device="cpu", report=print) == tmp_path / "weights"
+    assert file.stat().st_mtime_ns > before
+
+
 def test_a_stop_in_the_last_step_of_a_stage_ends_the_run(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(Runner, "stop_requested", lambda self: True)
     assert train(configured(train__steps=1), faces, tmp_path, device="cpu", report=print) is None

@@ -277,3 +277,36 @@ def test_a_run_directory_in_use_is_refused(tmp_path):
     with exclusive(out / ".lock", "the run"), pytest.raises(ValueError, match="run is in use by another process"):
         fit(task(), out, **QUIET)
     assert fit(task(), out, **QUIET) == out / "weights"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl"])
+def test_files_of_no_run_are_not_replaced(tmp_path, name):
+    """Checkpoints of another program do not make a folder a run directory."""
+    (tmp_path / "checkpoints" / "step-1000").mkdir(parents=True)
+    (tmp_path / name).write_text("epochs: 3\n")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"{name}: is there already and belongs to no run; move it, or choose"):
+            fit(task(), tmp_path, **QUIET)
+    assert (tmp_path / name).read_text() == "epochs: 3\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", name]
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
+    """Also beside what other commands wrote into its directory."""
+    (tmp_path / "stages.jsonl").write_text("{}\n")
+
+    class KilledTask(LineTask):
+        def validate(self):
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        fit(KilledTask(task().config), tmp_path, **QUIET)
+    assert (tmp_path / "config.yaml").is_file() and len(read_metrics(tmp_path / "metrics.jsonl")) == 2
+    assert fit(task(), tmp_path, **QUIET) == tmp_path / "weights"
+    assert (tmp_path / "stages.jsonl").read_text() == "{}\n"
+
+
+def test_a_run_of_a_release_without_locks_is_resumed(tmp_path):
+    fit(task(steps=2), tmp_path, **QUIET)
+    (tmp_path / ".lock").unlink()
+    assert fit(task(), tmp_path, **QUIET) == tmp_path / "weights"

@@ -68,24 +68,27 @@ def train(
         The whole network's weights, or None while stages are missing.
 
     Raises:
-        ValueError: As :func:`retouch_common.training.fit.fit`, or a stage that needs another first.
+        ValueError: As :func:`retouch_common.training.fit.fit`, a stage that needs another first, or weights in ``out``
+            that no stage in it made.
         NonFiniteError: Losses, gradients or weights became NaN or infinite; the last good checkpoint stays.
         OSError: Nothing can be written to ``out``; the last good checkpoint stays.
     """
-    out = Path(out)
-    for name, config in configs.items():
+    out, config = Path(out), next(iter(configs.values()))
+    every = stages_of(config)
+    names = {stage.name for stage in every}
+    if names & configs.keys() and (out / "weights").exists() and not any((out / name).exists() for name in names):
+        raise ValueError(f"{out} holds weights but no stage that they were made of; move them, or choose another --out")
+    for name, own in configs.items():
         if _is_finished(out / name):
             with Runner(cpu=device == "cpu") as runner:
                 if runner.is_main:
                     report(f"{name} is finished; delete {out / name} to retrain it")
             continue
-        task = stage_task(name, config, data, out)
+        task = stage_task(name, own, data, out)
         weights = fit.fit(task, out / name, device=device, tensorboard=tensorboard, report=report)
         if weights is None or task.runner.stop_requested():
             return None
-    config = next(iter(configs.values()))
     model, reused, _ = initial_network(config)
-    every = stages_of(config)
     untrained = [stage.name for stage in every if not _is_finished(out / stage.name)]
     missing = [name for name in untrained if name not in reused]
     with Runner(cpu=device == "cpu") as runner:
@@ -264,8 +267,8 @@ def initial_network(config: Config) -> tuple[MoFRR, list[str], set[str]]:
     """Return the network that a run starts from.
 
     Of parts of ``train.init`` that are not usable as they are, tensors of the same name and shape are taken; without
-    IDEM also the first convolution of the noise predictors, without the channels of R^. A run directory may lack stages. With ``train.only`` it must be a network of the same configuration, none of whose parts
-    stands for a stage.
+    IDEM also the first convolution of the noise predictors, without the channels of R^. A run directory may lack
+    stages. With ``train.only`` it must be a network of the same configuration, none of whose parts stands for a stage.
 
     Returns:
         The network, the stages whose parts are usable as ``train.init`` has them, and the names of its tensors.

@@ -19,6 +19,8 @@ from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
 from retouch_common.training.task import Task
 
+LOCK = ".lock"  # in every run directory from the start on
+
 
 def fit(
     task: Task,
@@ -42,17 +44,19 @@ def fit(
 
     Raises:
         ValueError: Unusable data or configuration, no CUDA device where "cuda" is asked for, or a run directory of
-            another configuration, of other data, or in use by another process.
+            another configuration, of other data, with files of no run, or in use by another process.
         NonFiniteError: Losses, gradients or weights became NaN or infinite; the last good checkpoint stays.
         OSError: Nothing can be written to ``out``; the last good checkpoint stays.
     """
     out, cfg = Path(out), task.config.train
     runner = _runner(task, device)
+    if runner.is_main:
+        refuse_foreign_files(out)
     with contextlib.ExitStack() as active:
         task.setup(runner)  # Ctrl-C ends this at once: what was prepared is in caches
         if runner.is_main:
             out.mkdir(parents=True, exist_ok=True)
-            active.enter_context(exclusive(out / ".lock", f"the run directory {out}"))
+            active.enter_context(exclusive(out / LOCK, f"the run directory {out}"))
         start_step = task.state.resume(out)
         active.enter_context(runner)
         if runner.is_main:
@@ -108,6 +112,19 @@ def dry_run(task: Task, *, device: str = "auto", report: Callable[[str], None] =
         report(f"device: {runner.device}, {runner.num_processes} process(es), {runner.precision}")
         report("losses: " + ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()))
         report("dry run: no run directory was written")
+
+
+def refuse_foreign_files(out: Path) -> None:
+    """Refuse to replace files in a folder that is no run directory: one without a lock and without a checkpoint.
+
+    Raises:
+        ValueError: The folder holds such a file.
+    """
+    if (out / LOCK).exists() or any((out / "checkpoints").glob("step-*/manifest.json")):
+        return
+    for name in ("config.yaml", "metrics.jsonl"):
+        if (out / name).exists():
+            raise ValueError(f"{out / name}: is there already and belongs to no run; move it, or choose another --out")
 
 
 def _runner(task: Task, device: str) -> Runner:
