@@ -269,3 +269,10 @@ def test_a_sweep_does_not_begin_among_other_files(tmp_path):
     result = CliRunner().invoke(command, ["sweep", "--preset", "tiny", "--data", "missing", "--out", str(tmp_path)])
     assert result.exit_code == 1 and f"{tmp_path}: is not empty" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("option", ["--data", "--test-data"])
+def test_a_sweep_does_not_begin_inside_its_data(pairs, tmp_path, option):
+    arguments = ["sweep", "--preset", "tiny", "--data", pairs, option, str(tmp_path), "--out", str(tmp_path / "sweep")]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 1 and "sweep: is inside the data" in result.output and not any(tmp_path.iterdir())

@@ -74,6 +74,10 @@ def test_what_is_wrong_is_named(faces, tmp_path):
     arguments = ["--data", str(faces), "--generated", str(tmp_path), "--out", str(tmp_path / "out"), "--preset", "tiny"]
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 1 and "needs the folders images and labels" in result.output
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 1 and "out: is inside the data" in result.output and not (tmp_path / "out").exists()
 
 
 def test_a_comparison_does_not_begin_among_other_files(tmp_path):

@@ -225,11 +225,14 @@ def test_a_mask_that_nobody_fits_is_named(editor, faces, tmp_path, monkeypatch):
 def test_the_command_names_what_is_wrong(faces, tmp_path, weights, parser_weights):
     (tmp_path / "masks").mkdir()
     write_labels(tmp_path / "masks" / "a.png", np.ones((10, 10), np.uint8))
-    pyvips.Image.black(64, 64, bands=3).write_to_file(str(tmp_path / "a.png"))
-    arguments = ("--masks", tmp_path / "masks", "--sources", tmp_path, "--n", "1", "-o", tmp_path / "out",
+    (tmp_path / "sources").mkdir()
+    pyvips.Image.black(64, 64, bands=3).write_to_file(str(tmp_path / "sources" / "a.png"))
+    arguments = ("--masks", tmp_path / "masks", "--sources", tmp_path / "sources", "--n", "1",
                  "--weights", weights, "--parser", parser_weights, "--device", "cpu", "--aligned")  # fmt: skip
-    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
-    assert result.exit_code == 1 and "a.png: has 10x10 pixels, not 64x64" in result.output
+    for out, message in (("out", "a.png: has 10x10 pixels, not 64x64"), ("sources/out", "out: is inside the data")):
+        result = CliRunner().invoke(command, [*map(str, arguments), "-o", str(tmp_path / out)])
+        assert result.exit_code == 1 and message in result.output
+    assert not (tmp_path / "sources" / "out").exists()
 
 
 def test_a_mask_whose_photo_has_another_size_is_named(faces, tmp_path):

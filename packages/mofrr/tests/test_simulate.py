@@ -101,6 +101,9 @@ def test_nothing_to_retouch(portraits, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "open_face", lambda path, side: None)
     with pytest.raises(ValueError, match="no face was found in 24 portraits"):
         simulate(portraits, tmp_path / "out", size=64, report=print)
+    with pytest.raises(ValueError, match="out: is inside the data"):  # and would be retouched, too
+        simulate(portraits, portraits / "out", size=64, report=print)
+    assert not (portraits / "out").exists()
     with pytest.raises(ValueError, match="no style 'vivid'"):
         simulate(portraits, tmp_path / "other", styles=("vivid",), report=print)
     assert not (tmp_path / "other").exists()

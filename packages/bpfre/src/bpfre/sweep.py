@@ -10,7 +10,7 @@ from retouch_common.config import load_yaml
 from retouch_common.files import refuse_other_settings, write_atomically
 from retouch_common.metrics.evaluation import HARD, IDENTITY, console
 from retouch_common.metrics.protocols import PROTOCOLS
-from retouch_common.training.fingerprint import fingerprint
+from retouch_common.training.fingerprint import fingerprint, refuse_output_in_data
 from retouch_common.training.run_state import refuse_other_run
 
 from bpfre.config import Config
@@ -44,11 +44,13 @@ def sweep(
         :func:`bpfre.evaluate.as_json`.
 
     Raises:
-        ValueError: If data or options cannot be used, or ``out`` holds a sweep with other data or configuration.
+        ValueError: If data or options cannot be used, ``out`` is inside the data, or it holds a sweep with other
+            data or configuration.
         OSError: If ``out`` cannot be written.
     """
     points: list[dict[str, Any]] = []
     options = replace(options, task=options.task or config.train.task)
+    refuse_output_in_data(out, data, test_data or data)
     settings = {"data": data, "images": [fingerprint(data), fingerprint(test_data or data)]}
     refuse_other_settings(out / "sweep.json", settings)
     if not (out / "sweep.json").is_file():

@@ -70,6 +70,9 @@ def test_helen(tmp_path):
     assert [pair[0].name for pair in find_pairs(str(tmp_path / "out"), "train")] == ["100_1.jpg"]
     assert [pair[0].name for pair in find_pairs(str(tmp_path / "out"), "val")] == ["200_1.jpg"]
     assert len(find_pairs(str(tmp_path / "out"), "all")) == 2
+    with pytest.raises(ValueError, match="converted: is inside the data"):  # and the names would be taken, rerun
+        convert("helen", source, source / "converted", report=lambda line: None)
+    assert not (source / "converted").exists()
     (source / "labels/100_1/100_1_lbl07.png").unlink()
     assert "100_1_lbl07.png: missing" in refused("helen", source, tmp_path / "again")
     assert (tmp_path / "again/test/labels/200_1.png").is_file(), "the others are converted"

@@ -265,10 +265,28 @@ def test_a_run_is_not_recorded_as_shorter_than_it_was(tmp_path):
 
 def test_a_run_without_a_fingerprint_is_resumed(tmp_path):
     """As a release wrote it that recorded none."""
-    (tmp_path / "a.png").write_bytes(b"1234")
-    out = tmp_path / "run"
+    data, out = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    (data / "a.png").write_bytes(b"1234")
     fit(task(steps=2), out, **QUIET)
-    assert fit(run_on(tmp_path, steps=3), out, **QUIET) == out / "weights"
+    assert fit(run_on(data, steps=3), out, **QUIET) == out / "weights"
+
+
+@pytest.mark.parametrize("spec", ["{}", "pairs:{}", "faces:{}", "faces:{other},{}"])
+@pytest.mark.parametrize("out", ["data", "data/run", "data/../data/sub/run", "link/run"])
+def test_a_run_inside_its_data_is_refused_before_it_begins(tmp_path, spec, out):
+    """Its image sheets would become part of the data."""
+    data, other = tmp_path / "data", tmp_path / "other, too"
+    data.mkdir()
+    other.mkdir()
+    (tmp_path / "link").symlink_to(data)
+    run = task()
+    run.spec = spec.format(data, other=other)
+    with pytest.raises(ValueError, match=r"is inside the data, .*data, and would become part of it; choose another"):
+        fit(run, tmp_path / out, **QUIET)
+    assert not any(data.iterdir())
+    beside = tmp_path / "data-run"
+    assert fit(run, beside, **QUIET) == beside / "weights"
 
 
 def test_a_run_directory_in_use_is_refused(tmp_path):

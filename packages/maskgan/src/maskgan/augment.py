@@ -21,7 +21,7 @@ from retouch_common.parsing.evaluate import evaluate
 from retouch_common.parsing.labels import read_labels
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.parsing.train import train
-from retouch_common.training.fingerprint import fingerprint
+from retouch_common.training.fingerprint import fingerprint, refuse_output_in_data
 
 from maskgan.data import read_aligned_pair
 
@@ -79,14 +79,15 @@ def compare(
         report: Called with lines for the user.
 
     Raises:
-        ValueError: Unusable data or preset, a generated face has a test face's mask, ``out`` has other settings, or a
-            training was stopped.
+        ValueError: Unusable data or preset, a generated face has a test face's mask, ``out`` is inside the data or has
+            other settings, or a training was stopped.
         OSError: ``out`` cannot be written.
     """
     if preset not in PRESETS:
         raise ValueError(f"--preset {preset}: there are {', '.join(PRESETS)}")
     if not (generated / "images").is_dir() or not (generated / "labels").is_dir():
         raise ValueError(f"{generated}: needs the folders images and labels; maskgan-synthesize writes them")
+    refuse_output_in_data(out, data, generated)
     images = [fingerprint(data), fingerprint(generated)]
     settings = {"data": data, "generated": str(generated), "images": images, "preset": preset, "steps": steps}
     refuse_other_settings(out / "comparison.json", settings)

@@ -27,6 +27,7 @@ from retouch_common.photo.io import Photo
 from retouch_common.photo.sink import write_png
 from retouch_common.photo.sources import ArraySource
 from retouch_common.progress import progress_bar
+from retouch_common.training.fingerprint import refuse_output_in_data
 from retouch_common.weights import state_hash
 
 from maskgan.components import COMPONENTS
@@ -76,10 +77,11 @@ def synthesize(
         report: Called with lines for the user.
 
     Raises:
-        ValueError: A folder holds nothing usable, no source has what a mask needs, a mask has no gender, or ``out`` has
-            other settings.
+        ValueError: A folder holds nothing usable, no source has what a mask needs, a mask has no gender, or ``out`` is
+            among the sources or has other settings.
         OSError: A file cannot be read or written.
     """
+    refuse_output_in_data(out, sources)
     chosen_masks, photos = find_masks(masks, split), find_portraits(sources)
     if genders is not None:
         _refuse_unknown(chosen_masks, genders)

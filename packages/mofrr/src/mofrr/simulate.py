@@ -33,7 +33,7 @@ from retouch_common.synthesis.retouching import (
     strength_label,
 )
 from retouch_common.synthesis.retouching_skin import retouching_skin
-from retouch_common.training.fingerprint import fingerprint
+from retouch_common.training.fingerprint import fingerprint, refuse_output_in_data
 from retouch_common.training.sheets import save_sheet
 
 from mofrr.portraits import open_face
@@ -67,11 +67,12 @@ def simulate(
         report: Receives messages for the user.
 
     Raises:
-        ValueError: No portraits or no faces, an unknown style, or OUT holds other files or a set of other options
-            or portraits.
+        ValueError: No portraits or no faces, an unknown style, or OUT is inside the portraits, or holds other files or
+            a set of other options or portraits.
         OSError: A file cannot be written.
     """
     out = Path(out)
+    refuse_output_in_data(out, folder)
     paths = find_portraits(folder)
     splits = person_splits(paths)
     config = RetouchConfig(styles=styles, spread=SPREAD, counts=(0.0, 0.0, 0.4, 0.35, 0.25))

@@ -27,6 +27,7 @@ import numpy as np
 from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.files import write_atomically
 from retouch_common.parsing.labels import CLASSES, NUM_CLASSES, exchanged, open_png, read_labels, resized, write_labels
+from retouch_common.training.fingerprint import refuse_output_in_data
 
 CELEBAMASK_PARTS: dict[str, str] = {
     "skin": "skin",
@@ -87,7 +88,7 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
         The number of images in ``out``.
 
     Raises:
-        ValueError: No such kind or data set, two images of one name, or images were left out.
+        ValueError: No such kind or data set, ``out`` is inside it, two images of one name, or images were left out.
         OSError: ``out`` cannot be written.
     """
     from retouch_common.errors import error_line, printable
@@ -98,6 +99,7 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
         raise ValueError(f"{kind!r} is not a kind of data set; there are {', '.join(KINDS)}")
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder")
+    refuse_output_in_data(out, source)
     items = list(KINDS[kind](source))
     if not items:
         raise ValueError(f"{source}: no images in the published layout of {kind}")

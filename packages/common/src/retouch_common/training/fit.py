@@ -15,6 +15,7 @@ from torch import Tensor
 from retouch_common.config import dump_yaml
 from retouch_common.devices import resolve_device
 from retouch_common.files import exclusive, write_atomically
+from retouch_common.training.fingerprint import refuse_output_in_data
 from retouch_common.training.monitor import Monitor
 from retouch_common.training.runner import Runner
 from retouch_common.training.task import Task
@@ -44,12 +45,13 @@ def fit(
 
     Raises:
         ValueError: Unusable data or configuration, no CUDA device where "cuda" is asked for, or a run directory of
-            another configuration, of other data, with files of no run, or in use by another process.
+            another configuration, of other data or inside the data, with files of no run, or in use by another process.
         NonFiniteError: Losses, gradients or weights became NaN or infinite; the last good checkpoint stays.
         OSError: Nothing can be written to ``out``; the last good checkpoint stays.
     """
     out, cfg = Path(out), task.config.train
     runner = _runner(task, device)
+    refuse_output_in_data(out, task.spec)
     if runner.is_main:
         refuse_foreign_files(out)
     with contextlib.ExitStack() as active:
