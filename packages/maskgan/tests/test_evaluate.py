@@ -167,3 +167,13 @@ def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):
     assert (tmp_path / "evaluation.json").read_text() == "kept"
     result = CliRunner().invoke(command, [*arguments, "--overwrite"])
     assert result.exit_code == 1 and "is there already" not in result.output  # but there are no data
+
+
+def test_a_folder_that_cannot_be_made_ends_it_before_anything_is_measured(
+    weights, parser_weights, faces, tmp_path, monkeypatch
+):
+    (tmp_path / "taken").touch()
+    monkeypatch.setattr("maskgan.evaluate.agreement", lambda *_: pytest.fail("measured"))
+    arguments = ["--data", faces, "--weights", f"ours={weights}", "--judge", parser_weights, "--device", "cpu"]
+    result = CliRunner().invoke(command, [str(argument) for argument in (*arguments, "--out", tmp_path / "taken")])
+    assert result.exit_code == 1 and "taken: File exists" in result.output

@@ -120,3 +120,11 @@ def test_an_evaluation_that_is_there_is_not_replaced(weights, tmp_path):
     assert (tmp_path / "evaluation.json").read_text() == "kept"
     result = CliRunner().invoke(command, [*arguments, "--overwrite"])
     assert result.exit_code == 1 and "is there already" not in result.output  # but there are no data
+
+
+def test_a_folder_that_cannot_be_made_ends_it_before_anything_is_measured(published, weights, tmp_path, monkeypatch):
+    (tmp_path / "taken").touch()
+    monkeypatch.setattr("mofrr.evaluate._restore", lambda *_: pytest.fail("measured"))
+    arguments = ["--data", published, "--weights", weights, "--device", "cpu", "--out", str(tmp_path / "taken")]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 1 and "taken: File exists" in result.output

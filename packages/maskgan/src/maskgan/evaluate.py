@@ -165,6 +165,8 @@ def evaluate(
     features = JudgeFeatures(judge) if options.judge_distance else None
     real = open_faces(data, size=size, split="train", seed=options.seed) if inception or features else ()
     result = Evaluation(header=_header(files, judged_by, data, options, size, len(faces), device))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     pairs = drawn_pairs(len(faces), options.pairs, options.seed)
     result.rows = _baseline_rows(judge, faces, pairs)
     sheet = [_sheet_row(faces, *pair) for pair in pairs[:SHEET_ROWS]]
@@ -200,7 +202,6 @@ def evaluate(
             "flatters them; give --judge another one's weights"
         )
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         rows = {name: {"means": row.means(), **asdict(row)} for name, row in result.rows.items()}
         values = {**result.header, "notes": result.notes, "rows": rows}
         write_evaluation(out, values, sheet, max_side=SHEET_SIDE)

@@ -131,8 +131,11 @@ def evaluate(
     correct: list[list[bool]] = []
     sheet: list[dict[str, Tensor]] = []
     cosines: dict[str, list[float]] = {row: [] for row in rows}
+    kinds = _open_kinds(data, model, options, report)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     with progress_bar(unit="faces") as bar:
-        for kind, faces in _open_kinds(data, model, options, report).items():
+        for kind, faces in kinds.items():
             measured = result.kinds[kind] = Measured(resolution=model.config.size, rows=rows)
             # Portraits are retouched in another way every time.
             count = options.limit if data.startswith(FACES) else min(options.limit, len(faces))
@@ -156,7 +159,6 @@ def evaluate(
         result.accuracy = dict(zip(operations, np.mean(correct, axis=0).tolist(), strict=True))
     result.similarity = {row: values for row, values in cosines.items() if values}
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         write_evaluation(out, result.as_json(), sheet, max_side=SHEET_SIDE)
         if result.similarity:
             try:
