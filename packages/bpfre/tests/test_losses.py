@@ -141,6 +141,14 @@ def test_the_refined_difference_is_what_stage_one_left():
     assert terms["blemish_coarse"].item() > 0 and terms["blemish_refined"].item() == 0
 
 
+def test_the_refined_difference_does_not_train_stage_one():
+    """x~ would otherwise be drawn to where its own error has the map's value."""
+    output = output_of(0.5, 0.5)
+    output.coarse.requires_grad_(True)
+    terms = Objective(LossConfig(perceptual=0.0, difference="raw"))(output, filled(0.5, 32, 3), filled(0.7, 32, 3))
+    assert terms["pixel_coarse"].requires_grad and not terms["blemish_refined"].requires_grad
+
+
 def test_the_map_that_weights_the_discriminator():
     assert torch.equal(full_size_map(output_of(0.5, 0.5, M=0.3), 64), filled(0.3, 64))
     assert torch.equal(full_size_map(BPFReOutput(filled(0.5, 32, 3), None, [], []), 32), filled(1, 32))

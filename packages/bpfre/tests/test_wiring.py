@@ -197,6 +197,16 @@ def test_the_second_stage_trains_the_first_unless_it_is_detached(detached):
     assert model.encoder.latent.weight.grad.any()  # the style code is the second stage's
 
 
+def test_the_second_attention_does_not_train_the_image_that_it_sees():
+    """Its maps train stage one through the features alone, the refined image through the image, too."""
+    model = randomize_parameters(BPFRe(apply_overrides(PRESETS["tiny"], {"model.detach_coarse": False}).model))
+    output, to_rgb = model(images(0, 0.2)), model.decoder.to_rgb.weight
+    sum(M.mean() for M in output.attention_refined).backward(retain_graph=True)
+    assert to_rgb.grad is None and any(p.grad is not None and p.grad.any() for p in model.decoder.stages.parameters())
+    output.refined.mean().backward()
+    assert to_rgb.grad.any()
+
+
 def test_without_a_decoder_the_second_stage_trains_the_encoder_of_the_paper():
     """Table 1: nothing else would."""
     model = BPFRe(apply_overrides(PRESETS["tiny"], {"model.detach_coarse": True, "model.decoder": False}).model)
