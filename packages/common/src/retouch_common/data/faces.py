@@ -22,7 +22,6 @@ from retouch_common.data.face_cache import default_cache, open_or_prepare
 from retouch_common.data.face_crops import Crop, CropConfig, random_crop
 from retouch_common.data.portraits import find_portraits, person_of, split_portraits
 from retouch_common.errors import printable
-from retouch_common.losses.region import difference_mask
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.filters import dilate
 from retouch_common.progress import progress_bar
@@ -99,10 +98,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
         return len(self.faces)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """Return raw, target (3, S, S) in [0, 1] and their :func:`difference_mask` (1, S, S), float32.
-
-        Outside skin raw and target are equal to the bit.
-        """
+        """Return raw and target (3, S, S), float32 in [0, 1]; outside skin they are equal to the bit."""
         if index < 0:
             raise IndexError("samples are numbered from 0")
         generator = np.random.default_rng((self.seed, index))
@@ -125,9 +121,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
             raw = np.clip(raw + np.where((skin > 0)[..., None], own, np.float32(0.0)), 0.0, 1.0)
         if self.augment:
             raw, target = self._camera(raw, target, skin, generator)
-        sample = {"raw": _tensor(raw), "target": _tensor(target)}
-        sample["mask"] = difference_mask(sample["raw"][None], sample["target"][None])[0]
-        return sample
+        return {"raw": _tensor(raw), "target": _tensor(target)}
 
     def subset(self, positions: Sequence[int]) -> FaceBlemishes:
         """Return a copy with only the portraits at these positions of :attr:`paths`; ValueError without any."""

@@ -38,7 +38,7 @@ def open_pairs(
         options: Further options of :class:`retouch_common.data.faces.FaceBlemishes`.
 
     Returns:
-        Samples ``dict(raw, target[, mask])``, (3, size, size) and (1, size, size) float32 in [0, 1].
+        Samples ``dict(raw, target)``, (3, size, size) float32 in [0, 1].
 
     Raises:
         ValueError: The folder, the split or an option is wrong.
