@@ -79,15 +79,13 @@ def test_inactive_experts_cost_nothing_and_active_ones_see_one_batch():
     assert (found.degrees > 0).tolist() == found.gates.tolist()
 
 
-@pytest.mark.parametrize("gates", ["binary", "probability"])
-def test_how_much_an_experts_change_counts(gates):
-    """All of it, or as much as the router is sure; of one that the user chose, all."""
-    model = built(replace(PRESETS["tiny"].model, gates=gates))
+def test_an_experts_change_counts_as_a_whole_or_not():
+    """However sure the router is."""
+    model = built()
     model.router.forward = lambda image, traces: (
         torch.tensor([[0.9, -1.0, 0.6, 0.4]]).logit(eps=1e-6).expand(len(image), -1)
     )
-    sure = [0.9, 0.0, 0.6, 0.0] if gates == "probability" else [1.0, 0.0, 1.0, 0.0]
-    assert model.restore(pictures(1)).shares.tolist() == [pytest.approx(sure)]
+    assert model.restore(pictures(1)).shares.tolist() == [[1.0, 0.0, 1.0, 0.0]]
     assert model.restore(pictures(1), experts=["eye"]).shares.tolist() == [[0.0, 0.0, 0.0, 1.0]]
 
 
@@ -366,7 +364,7 @@ def test_the_preset_paper_is_what_is_printed():
     assert vars(paper.model) == dict(
         size=1024, operations=("white", "smooth", "lift", "eye"), backbone="mam", degree_backbone="resnet50", levels=1,
         idem_width=0, degree_map=False, prediction="epsilon", residual=False, warm_start=False, clip=False,
-        zero_terminal_snr=False, refine_all=False, gates="binary", always_shared=True, router=True, degree=True,
+        zero_terminal_snr=False, refine_all=False, always_shared=True, router=True, degree=True,
         idem=True, hfcam=True, shared=True, combine=True,
         # The authors' code.
         T=200, steps=10, spacing="leading", channels=64, multipliers=(1, 2, 3, 4), blocks=2, attention_levels=(2,),

@@ -73,8 +73,6 @@ class ModelConfig:
         combine_channels: Channels of the Combine Module at its finest resolution.
         combine_depth: Number of its downsamplings.
         combine_base: What its output is added to: the "input", or the input and the changes of all active "experts".
-        gates: Weight of an active expert's change: 1 ("binary"), or the router's "probability" after its logits were
-            shifted to a false positive rate, which is 0.5 where an operation is just found.
         router: False activates every expert on every face.
         degree: False has no degree estimators; the degree is 0.
         idem: False leaves out IDEM.
@@ -91,6 +89,7 @@ class ModelConfig:
         "patch": PATCH,
         "query": "low",
         "shared_unshuffle": SHARED_UNSHUFFLE,
+        "gates": "binary",
     }
 
     size: int = 512
@@ -121,7 +120,6 @@ class ModelConfig:
     combine_channels: int = 32
     combine_depth: int = 4
     combine_base: Literal["input", "experts"] = "input"
-    gates: Literal["binary", "probability"] = "binary"
     router: bool = True
     degree: bool = True
     idem: bool = True

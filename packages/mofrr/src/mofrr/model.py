@@ -167,7 +167,7 @@ class MoFRR(Pretrained):
             raise ValueError(f"{len(image)} images need as many seeds, not {len(seeds)}")
         if traces is None and self.config.traces:
             traces = image_traces(image)
-        probabilities, gates, shares = self._route(image, traces, experts)
+        probabilities, gates = self._route(image, traces, experts)
         X = ranges.to_signed(image.float())
         degrees = torch.zeros_like(probabilities)
 
@@ -194,27 +194,22 @@ class MoFRR(Pretrained):
             X=X,
             probabilities=probabilities,
             gates=gates,
-            shares=shares,
+            shares=gates.to(probabilities),
             degrees=degrees,
             experts=outputs,
             shared=shared,
             active=is_active,
         )
 
-    def _route(
-        self, image: Tensor, traces: Tensor | None, experts: Sequence[str] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the router's probabilities, the gates of the experts (bool) and their shares, (N, operations)."""
-        config = self.config
-        probabilities = torch.ones(len(image), len(config.operations), device=image.device)
+    def _route(self, image: Tensor, traces: Tensor | None, experts: Sequence[str] | None) -> tuple[Tensor, Tensor]:
+        """Return the router's probabilities and the gates of the experts (bool), (N, operations)."""
+        probabilities = torch.ones(len(image), len(self.config.operations), device=image.device)
         if self.router is not None:
             probabilities = torch.sigmoid(self.router(image, traces).float())
         gates = probabilities > THRESHOLD
         if experts is not None:
-            gates = torch.tensor(config.columns(experts), device=image.device).expand(len(image), -1)
-        # Paper: an expert's image counts or not. Here, with gates="probability": weighted by the probability.
-        weighted = config.gates == "probability" and experts is None
-        return probabilities, gates, gates * probabilities if weighted else gates.to(probabilities)
+            gates = torch.tensor(self.config.columns(experts), device=image.device).expand(len(image), -1)
+        return probabilities, gates
 
     def degree(self, name: str, image: Tensor, traces: Tensor | None = None) -> Tensor:
         """Return the degree z of an operation, (N,) in [0, 1]; 0 without degree estimators."""

@@ -125,11 +125,10 @@ class RestoreSession:
     def _state(self, id: str, steps: Sequence[Step]) -> tuple[float, list[list[float]]]:
         """Return the strength and the shares by face after the steps, which start from those of the network."""
         faces = self.faces(id)
-        weighted = self.restorer.network.config.gates == "probability"
         strength, shares = 1.0, []
         for face in faces:
             probabilities = face.found.probabilities[0].tolist()
-            shares.append([float(p > THRESHOLD) * (p if weighted else 1.0) for p in probabilities])
+            shares.append([float(p > THRESHOLD) for p in probabilities])
         for number, step in enumerate(steps, 1):
             try:
                 if step["step"] == "strength":
