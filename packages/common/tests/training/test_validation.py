@@ -70,3 +70,14 @@ def test_inside_the_mask_is_what_differs_by_more_than_the_metrics_levels():
     levels = torch.tensor([CHANGED_LEVELS, CHANGED_LEVELS + 1]).repeat(4)
     metrics, _ = measured(Images(1, 1, GREY + levels / 255))
     assert metrics["val_psnr_identity_inside"] == pytest.approx(20 * math.log10(255 / (CHANGED_LEVELS + 1)), abs=1e-3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_is_in_evaluation_mode_meanwhile_whatever_happens(training):
+    network, weight = torch.nn.Identity().train(training), torch.ones(1, requires_grad=True)
+    with validation.evaluating(network):
+        assert not network.training and not (2 * weight).requires_grad
+    assert network.training == training
+    with pytest.raises(ValueError, match="an image"), validation.evaluating(network):
+        raise ValueError("an image cannot be read")
+    assert network.training == training and (2 * weight).requires_grad

@@ -16,6 +16,7 @@ from retouch_common.ranges import to_unit
 from retouch_common.training import fit
 from retouch_common.training.run_state import initial_weights
 from retouch_common.training.task import Task
+from retouch_common.training.validation import evaluating
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
@@ -154,16 +155,13 @@ class FaceTask(Task):
         runner.backward(losses["discriminator"])
         return losses
 
-    @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
         """Generate validation faces with their own and with one another's appearance; return metrics and sheet rows."""
         model: MaskGAN = self.averaged
-        was_training = model.training
-        model.eval()
         count = min(VALIDATION_FACES, len(self.validation))
         faces = self.to_device(default_collate([self.validation[index] for index in range(count)]))
         image, labels = faces["image"], faces["labels"]
-        with self.runner.autocast():
+        with evaluating(model), self.runner.autocast():
             codes = model.encode(image, labels)
             same = model.generate(codes, image, labels).float()
             other = model(image.roll(1, dims=0), labels.roll(1, dims=0), image, labels).image.float()
@@ -171,7 +169,6 @@ class FaceTask(Task):
             if self.parser is not None:
                 found = self.parser(to_unit(other.clamp(-1, 1))).argmax(dim=1)
                 agreement["val_parsing"] = float((found == labels).float().mean())
-        model.train(was_training)
         error = ((same.clamp(-1, 1) - image) / 2).square()
         inside = (labels != 0)[:, None].expand_as(error)
         metrics = {"val_psnr": _psnr(error), "val_psnr_face": _psnr(error[inside]), **agreement}

@@ -26,6 +26,7 @@ from retouch_common.training import fit
 from retouch_common.training.run_state import initial_weights
 from retouch_common.training.runner import Runner
 from retouch_common.training.task import Task
+from retouch_common.training.validation import evaluating
 from retouch_common.weights import FOLDER_FILE, load_state, resolve_weights, save_weights
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -191,17 +192,11 @@ class StageTask(Task):
             runner.backward(losses["loss"])
         return losses
 
-    @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Rows]:
         """Return the stage's metrics on fixed validation faces, and rows of an image sheet."""
-        part = self.averaged
-        was_training = part.training
-        part.eval()
-        batches = self.validation_batches(self.stage.validation_batches)
-        with self.runner.autocast():
-            metrics, rows = self.stage.validate(self.model, part, batches)
-        part.train(was_training)
-        return metrics, rows
+        part, batches = self.averaged, self.validation_batches(self.stage.validation_batches)
+        with evaluating(part), self.runner.autocast():
+            return self.stage.validate(self.model, part, batches)
 
     def validation_batches(self, count: int) -> list[Batch]:
         """Return fixed validation faces, each at most once."""

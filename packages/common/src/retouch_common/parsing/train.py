@@ -21,6 +21,7 @@ from retouch_common.parsing.parser import FaceParser
 from retouch_common.training import fit
 from retouch_common.training.run_state import initial_weights
 from retouch_common.training.task import Task
+from retouch_common.training.validation import evaluating
 
 VALIDATION_BATCH, HARD_SAMPLES, SHOWN_BATCHES = 4, 24, 3
 
@@ -76,39 +77,38 @@ class ParsingTask(Task):
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value / cfg.accumulate
         return self.apply_gradients(step, sums)
 
-    @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
         """Return metrics of faces not trained on, and rows of an image sheet.
 
         Faces are aligned and as photographed ("val"), augmented ("hard"), and compared with their meshes ("mesh").
         """
         model = self.averaged
-        was_training = model.training
-        model.eval()
         weights = self.config.loss.class_weights
         measured: dict[str, float] = {}
         rows: list[dict[str, Tensor]] = []
-        for name, faces, count in (("val", self.validation, len(self.validation)), ("hard", self.hard, HARD_SAMPLES)):
-            matrix, loss = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64), 0.0
-            for first in range(0, count, VALIDATION_BATCH):
-                batch = self.to_device(
-                    default_collate([faces[i] for i in range(first, min(first + VALIDATION_BATCH, count))])
-                )
-                with self.runner.autocast():
-                    logits = model(batch["image"])
-                found = logits.argmax(1)
-                loss += float(parsing_loss(logits, batch["labels"], weights)) * len(found) / count
-                matrix += confusion(found, batch["labels"])
-                if first < SHOWN_BATCHES * VALIDATION_BATCH:
-                    rows += [_row(*triple) for triple in zip(batch["image"], batch["labels"], found, strict=True)][::2]
-            measured |= {
-                f"{name}_loss": loss,
-                **{f"{name}_{key}": value for key, value in segmentation_metrics(matrix).items()},
-            }
-        if self.meshed:
-            found_parts = mesh_f1(FaceParser(model, str(self.runner.device)), self.meshed)
-            measured |= {f"mesh_f1_{name}": value for name, value in found_parts.items()}
-        model.train(was_training)
+        splits = (("val", self.validation, len(self.validation)), ("hard", self.hard, HARD_SAMPLES))
+        with evaluating(model):
+            for name, faces, count in splits:
+                matrix, loss = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64), 0.0
+                for first in range(0, count, VALIDATION_BATCH):
+                    batch = self.to_device(
+                        default_collate([faces[i] for i in range(first, min(first + VALIDATION_BATCH, count))])
+                    )
+                    with self.runner.autocast():
+                        logits = model(batch["image"])
+                    found = logits.argmax(1)
+                    loss += float(parsing_loss(logits, batch["labels"], weights)) * len(found) / count
+                    matrix += confusion(found, batch["labels"])
+                    if first < SHOWN_BATCHES * VALIDATION_BATCH:
+                        shown = zip(batch["image"], batch["labels"], found, strict=True)
+                        rows += [_row(*triple) for triple in shown][::2]
+                measured |= {
+                    f"{name}_loss": loss,
+                    **{f"{name}_{key}": value for key, value in segmentation_metrics(matrix).items()},
+                }
+            if self.meshed:
+                found_parts = mesh_f1(FaceParser(model, str(self.runner.device)), self.meshed)
+                measured |= {f"mesh_f1_{name}": value for name, value in found_parts.items()}
         return measured, rows
 
     def summarize(self, metrics: dict[str, float]) -> str:

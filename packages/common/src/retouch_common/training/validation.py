@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from retouch_common.losses.region import difference_mask
 from retouch_common.training.task import Sheet, Task
@@ -15,7 +16,18 @@ from retouch_common.training.task import Sheet, Task
 SAMPLES, SHEET_ROWS = 24, 6
 
 
-@torch.no_grad()
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Keep a network in evaluation mode meanwhile, without gradients."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
 def validate_pairs(
     task: Task,
     predict: Callable[[Any, Tensor], Any],
@@ -35,27 +47,25 @@ def validate_pairs(
         and rows of the image sheet.
     """
     model = task.averaged
-    was_training = model.training
-    model.eval()
     errors: dict[str, list[Tensor]] = {}
     rows: list[Mapping[str, Tensor]] = []
-    for index in _spread(task.validation):
-        sample = task.validation[index]
-        batch = task.to_device({name: sample[name][None] for name in ("raw", "target")})
-        raw, target = batch["raw"], batch["target"]
-        with task.runner.autocast():
-            output = predict(model, raw)
-        inside = difference_mask(raw, target) > 0
-        for name, image in {"identity": raw, **images(output)}.items():
-            if image is None:
-                continue
-            error = (image.clamp(0, 1) - target).square()
-            errors.setdefault(name, []).append(error.mean())
-            if inside.any():
-                errors.setdefault(f"{name}_inside", []).append(error[inside.expand_as(error)].mean())
-        if len(rows) < SHEET_ROWS:
-            rows.append(sheet_row(raw, target, output))
-    model.train(was_training)
+    with evaluating(model):
+        for index in _spread(task.validation):
+            sample = task.validation[index]
+            batch = task.to_device({name: sample[name][None] for name in ("raw", "target")})
+            raw, target = batch["raw"], batch["target"]
+            with task.runner.autocast():
+                output = predict(model, raw)
+            inside = difference_mask(raw, target) > 0
+            for name, image in {"identity": raw, **images(output)}.items():
+                if image is None:
+                    continue
+                error = (image.clamp(0, 1) - target).square()
+                errors.setdefault(name, []).append(error.mean())
+                if inside.any():
+                    errors.setdefault(f"{name}_inside", []).append(error[inside.expand_as(error)].mean())
+            if len(rows) < SHEET_ROWS:
+                rows.append(sheet_row(raw, target, output))
     means = {name: float(torch.stack(values).mean()) for name, values in errors.items()}
     return {f"val_psnr_{name}": -10 * math.log10(max(mean, 1e-12)) for name, mean in means.items()}, rows
 
