@@ -103,7 +103,7 @@ def test_dry_run_writes_nothing(pairs, tmp_path, monkeypatch):
 
 def test_the_learning_rate_drops_after_epochs_of_the_data_at_hand(pairs):
     """Three pairs for training and batches of two: two epochs are three steps."""
-    config = configured(train__schedule="step", train__step_at_epoch=2, train__steps=100)
+    config = configured(train__schedule="step", train__step_at_epoch=2, train__steps=100, train__warmup=2)
     task = RetouchingTask(config, pairs)
     task.setup(Runner(cpu=True))
     assert (len(task.data), config.train.batch_size) == (3, 2)
@@ -112,7 +112,7 @@ def test_the_learning_rate_drops_after_epochs_of_the_data_at_hand(pairs):
         rates.append(task.optimizers["model"].param_groups[0]["lr"])
         task.optimizers["model"].step()
         task.schedulers["model"].step()
-    assert rates == pytest.approx([2e-3, 2e-3, 2e-3, 2e-4, 2e-4])
+    assert rates == pytest.approx([1e-3, 2e-3, 2e-3, 2e-4, 2e-4])
     assert PRESETS["paper"].train.step_at_epoch == 100 and PRESETS["paper"].train.schedule == "step"
 
 

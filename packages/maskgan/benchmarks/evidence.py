@@ -55,7 +55,7 @@ def overfit():
     loss = LossConfig(local=20.0, reconstruction=100.0, region=10.0, adversarial=0.0, parsing=0.0)
     objective = Objective(loss, None)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.9, 0.99))
-    rate = partial(learning_rate_factor, steps=STEPS, warmup=20, schedule="cosine", step_at=STEPS)
+    rate = partial(learning_rate_factor, steps=STEPS, warmup=20, schedule="cosine")
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     for step in range(STEPS):
         part = slice(0, 4) if step % 2 else slice(4, 8)

@@ -61,6 +61,13 @@ class RetouchingTask(Task):
         cfg = self.config.train
         return math.ceil(cfg.step_at_epoch * len(self.data) / cfg.batch_size) if cfg.step_at_epoch else cfg.step_at
 
+    def rate_factor(self, step: int) -> float:
+        """Return the learning rate after ``step`` steps of the run, divided by its peak, also for "step"."""
+        cfg = self.config.train
+        if cfg.schedule == "step" and step >= cfg.warmup:
+            return 1.0 if step < self.step_at else 0.1
+        return super().rate_factor(step)
+
     def training_step(self, step: int, batches: Any) -> dict[str, Tensor]:
         """Take one optimiser step of Eq. 6 and return its losses, averaged over processes."""
         runner, cfg = self.runner, self.config.train

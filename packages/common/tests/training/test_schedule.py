@@ -10,6 +10,5 @@ def test_cosine_after_a_warm_up():
     assert factors == pytest.approx(expected)
 
 
-def test_step_and_constant():
-    assert [learning_rate_factor(s, steps=9, schedule="step", step_at=100) for s in (0, 99, 100)] == [1.0, 1.0, 0.1]
+def test_constant_after_a_warm_up():
     assert [learning_rate_factor(s, steps=9, warmup=2, schedule="constant") for s in (0, 1, 2, 99)] == [0.5, 1, 1, 1]

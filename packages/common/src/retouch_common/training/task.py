@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -108,22 +108,17 @@ class Task(ABC):
             network.parameters() if parameters is None else parameters, lr=cfg.lr if lr is None else lr,
             betas=(beta1, beta2),
         )  # fmt: skip
-        self.schedulers[name] = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(every))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda taken: self.rate_factor(taken * every))
+        self.schedulers[name] = scheduler
         self.networks[name], self.optimizers[name] = runner.prepare(network, optimizer)
         if name == self.kept and self.ema is not None:
             self.ema.module.to(runner.device)
         return self.networks[name]
 
-    @property
-    def step_at(self) -> int:
-        """Steps after which the schedule "step" of a paper divides; the data are open when it is first needed."""
-        return 0
-
-    def _schedule(self, every: int) -> Callable[[int], float]:
-        cfg, step_at = self.config.train, self.step_at
-        return lambda taken: learning_rate_factor(
-            taken * every, steps=cfg.steps, warmup=cfg.warmup, schedule=cfg.schedule, step_at=step_at
-        )
+    def rate_factor(self, step: int) -> float:
+        """Return the learning rate after ``step`` steps of the run, divided by its peak."""
+        cfg = self.config.train
+        return learning_rate_factor(step, steps=cfg.steps, warmup=cfg.warmup, schedule=cfg.schedule)
 
     def run_files(self) -> dict[str, str]:
         """Return further text files that are written when a run begins, by name."""
