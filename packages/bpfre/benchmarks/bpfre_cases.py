@@ -14,8 +14,8 @@ import torch
 from bpfre.config import PRESETS, ModelConfig
 from bpfre.model import BPFRe
 from retouch_common.inference.network import InferenceModel
-from retouch_common.layers.modulation import use_form
 from retouch_common.testing.benchmarks import Case, num_bytes, run_once
+from retouch_common.testing.modulation import use_grouped
 from torch import Tensor
 
 STAGES = ("encoder", "attention_coarse", "decoder", "attention_refined", "generator")
@@ -30,8 +30,7 @@ def make_case(preset: str, stage: str, size: int, device: torch.device, precisio
     model = BPFRe(config).eval().requires_grad_(False)
     x = torch.rand(1, 3, size, size, device=device)
     if stage == REFERENCE:
-        use_form(model, "grouped")
-        model = model.to(device)
+        model = use_grouped(model).to(device)
         return Case(lambda: model(x), torch.float32, lambda: _flops(config, WHOLE), num_bytes(model, x) + 2 * _bytes(x))
     network = InferenceModel(model, str(device), precision, cast_convolutions=True)
     if stage == WHOLE:

@@ -59,11 +59,10 @@ import torch
 torch.set_num_threads(2)
 from bpfre.model import BPFRe
 from retouch_common.inference.network import InferenceModel
-from retouch_common.layers.modulation import use_form
 from retouch_common.testing.machine import device_seconds
+from retouch_common.testing.modulation import use_grouped
 image, cpu = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0)), torch.device("cpu")
-plain = BPFRe.from_pretrained("small")
-use_form(plain, "grouped")
+plain = use_grouped(BPFRe.from_pretrained("small"))
 fast = InferenceModel(BPFRe.from_pretrained("small"), cast_convolutions=True, device="cpu")
 with torch.inference_mode():
     times = {"plain": device_seconds(lambda: plain(image), cpu, rounds=7, warmup=1)}

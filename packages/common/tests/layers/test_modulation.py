@@ -1,15 +1,16 @@
-"""The modulated convolution: by hand, in both forms, doubled sides, half precision, choosing a form."""
+"""The modulated convolution: by hand, beside the published form, doubled sides, half precision."""
 
+import copy
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from retouch_common.layers.modulation import ModulatedConv2d, use_form
+from retouch_common.layers.modulation import ModulatedConv2d
 from retouch_common.layers.resample import upsample2d
-from torch import Tensor, nn
+from retouch_common.testing.modulation import use_grouped
+from torch import Tensor
 
-FORMS = ["scaled", "grouped"]
 HALVES = [torch.bfloat16, torch.float16]
 INTERIOR = (..., slice(2, -2), slice(2, -2))
 
@@ -25,9 +26,9 @@ def fixed_style(layer: ModulatedConv2d, s: Tensor) -> None:
     layer.affine.bias.data = s.clone()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [lambda layer: layer, use_grouped])
 def test_by_hand(form) -> None:
-    layer = ModulatedConv2d(2, 1, 1, 4, form=form, demodulate=False)
+    layer = form(ModulatedConv2d(2, 1, 1, 4, demodulate=False))
     layer.weight.data = torch.tensor([3.0, 4.0]).reshape(1, 2, 1, 1)
     fixed_style(layer, torch.tensor([2.0, -1.0]))
     x, style = torch.tensor([1.0, 5.0]).reshape(1, 2, 1, 1), torch.randn(1, 4)
@@ -46,43 +47,40 @@ def test_starts_with_styles_around_one() -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize(("kernel", "up"), [(1, False), (3, False), (3, True)])
-def test_forms_agree(batch: int, demodulate: bool, kernel: int, up: bool) -> None:
+def test_agrees_with_the_published_form(batch: int, demodulate: bool, kernel: int, up: bool) -> None:
     layer = ModulatedConv2d(6, 5, kernel, 7, demodulate=demodulate, up=up)
     x, style, bias = torch.randn(batch, 6, 8, 10), torch.randn(batch, 7), torch.randn(5, requires_grad=True)
+    published = use_grouped(copy.deepcopy(layer))
     results = []
-    for form in FORMS:
-        use_form(layer, form)
+    for form in (layer, published):
         for memory_format in (torch.contiguous_format, torch.channels_last):
             seen = x.contiguous(memory_format=memory_format).requires_grad_()
-            y = layer(seen, style, gain=1.5, bias=bias)
-            gradients = torch.autograd.grad(y.square().sum(), [seen, bias, *layer.parameters()])
+            y = form(seen, style, gain=1.5, bias=bias)
+            gradients = torch.autograd.grad(y.square().sum(), [seen, bias, *form.parameters()])
             results.append((y, gradients))
-            if form == "scaled":
+            if form is layer:
                 assert y.is_contiguous(memory_format=memory_format)
     assert results[0][0].shape == ((batch, 5, 16, 20) if up else (batch, 5, 8, 10))
     for y, gradients in results[1:]:
         torch.testing.assert_close(y, results[0][0], rtol=0, atol=1e-5)
         for a, b in zip(gradients, results[0][1], strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-    for form in FORMS:  # without gradients the memory is used again
-        use_form(layer, form)
+    for form in (layer, published):  # without gradients the memory is used again
         with torch.no_grad():
-            torch.testing.assert_close(layer(x, style, gain=1.5, bias=bias), results[0][0], rtol=0, atol=1e-5)
-            without = layer(x, style, gain=1.5)
+            torch.testing.assert_close(form(x, style, gain=1.5, bias=bias), results[0][0], rtol=0, atol=1e-5)
+            without = form(x, style, gain=1.5)
         torch.testing.assert_close(without + bias[:, None, None], results[0][0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_samples_do_not_mix(form) -> None:
-    layer = ModulatedConv2d(4, 4, 3, 5, up=True, form=form)
+def test_samples_do_not_mix() -> None:
+    layer = ModulatedConv2d(4, 4, 3, 5, up=True)
     x, style = torch.randn(3, 4, 6, 6), torch.randn(3, 5)
     alone = torch.cat([layer(x[n : n + 1], style[n : n + 1]) for n in range(3)])
     torch.testing.assert_close(layer(x, style), alone, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_demodulated_output_has_unit_variance(form) -> None:
-    layer = ModulatedConv2d(16, 12, 3, 8, form=form)
+def test_demodulated_output_has_unit_variance() -> None:
+    layer = ModulatedConv2d(16, 12, 3, 8)
     layer.weight.data *= 7
     layer.affine.weight.data *= 3
     style = torch.randn(2, 8)
@@ -93,9 +91,8 @@ def test_demodulated_output_has_unit_variance(form) -> None:
     assert (y.var(dim=(2, 3)) > 5).all()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_demodulation_undoes_the_size_of_weights_and_styles(form) -> None:
-    layer = ModulatedConv2d(4, 3, 3, 5, form=form)
+def test_demodulation_undoes_the_size_of_weights_and_styles() -> None:
+    layer = ModulatedConv2d(4, 3, 3, 5)
     x, style = torch.randn(2, 4, 6, 6), torch.randn(2, 5)
     before = layer(x, style)
     layer.weight.data *= 30
@@ -104,21 +101,19 @@ def test_demodulation_undoes_the_size_of_weights_and_styles(form) -> None:
     torch.testing.assert_close(layer(x, style), before, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_doubling_is_resizing_and_the_mirrored_convolution(form) -> None:
+def test_doubling_is_resizing_and_the_mirrored_convolution() -> None:
     """In the interior; the edges differ, since one repeats them and the other has zeros there."""
-    layer = ModulatedConv2d(5, 4, 3, 6, up=True, form=form)
-    plain = ModulatedConv2d(5, 4, 3, 6, form=form)
+    layer = ModulatedConv2d(5, 4, 3, 6, up=True)
+    plain = ModulatedConv2d(5, 4, 3, 6)
     plain.affine.load_state_dict(layer.affine.state_dict())
     plain.weight.data = layer.weight.data.transpose(0, 1).flip(2, 3)  # kept in the order of a transposed convolution
     x, style = torch.randn(2, 5, 9, 7), torch.randn(2, 6)
     torch.testing.assert_close(layer(x, style)[INTERIOR], plain(upsample2d(x), style)[INTERIOR], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("up", [True, False])
-def test_gradients(form, up: bool) -> None:
-    layer = ModulatedConv2d(2, 2, 3, 3, up=up, form=form).double()
+def test_gradients(up: bool) -> None:
+    layer = ModulatedConv2d(2, 2, 3, 3, up=up).double()
     x, style = torch.randn(2, 2, 3, 4, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
     inputs = [t.requires_grad_() for t in (x, style, *(p.detach().clone() for p in layer.parameters()))]
     names = [name for name, _ in layer.named_parameters()]
@@ -131,10 +126,9 @@ def test_gradients(form, up: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("up", "demodulate"), [(True, True), (False, True), (False, False)])
-def test_autocast_is_close(form, dtype: torch.dtype, up: bool, demodulate: bool) -> None:
-    layer = ModulatedConv2d(32, 16, 3, 8, up=up, demodulate=demodulate, form=form)
+def test_autocast_is_close(dtype: torch.dtype, up: bool, demodulate: bool) -> None:
+    layer = ModulatedConv2d(32, 16, 3, 8, up=up, demodulate=demodulate)
     x, style, bias = torch.randn(2, 32, 8, 8), torch.randn(2, 8), torch.randn(16)
     expected = layer(x, style, bias=bias)
     with torch.autocast("cpu", dtype):
@@ -170,9 +164,8 @@ def test_half_precision_does_not_overflow() -> None:
     assert (y.float() - expected).abs().max() < 0.004 * expected.abs().max()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_dead_weights_and_styles_give_zeros(form) -> None:
-    layer = ModulatedConv2d(4, 3, 3, 5, form=form)
+def test_dead_weights_and_styles_give_zeros() -> None:
+    layer = ModulatedConv2d(4, 3, 3, 5)
     layer.weight.data[0].zero_()
     fixed_style(layer, torch.zeros(4))
     x, style = torch.randn(1, 4, 6, 6), torch.randn(1, 5)
@@ -184,22 +177,13 @@ def test_dead_weights_and_styles_give_zeros(form) -> None:
         assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
 
 
-def test_use_form_switches_all_layers() -> None:
-    model = nn.Sequential(ModulatedConv2d(1, 1, 1, 1), nn.ModuleList([ModulatedConv2d(1, 1, 3, 1)]))
-    use_form(model, "grouped")
-    assert [m.form for m in model.modules() if isinstance(m, ModulatedConv2d)] == ["grouped"] * 2
-
-
 @pytest.mark.parametrize(
     ("kernel", "options", "message"),
     [
         (2, {}, "must be odd, not 2"),
         (1, {"up": True}, "3 to double the sides, not 1"),
-        (3, {"form": "fast"}, "no form 'fast'.*scaled, grouped"),
     ],
 )
 def test_refuses(kernel: int, options, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ModulatedConv2d(1, 1, kernel, 1, **options)
-    with pytest.raises(ValueError, match="no form 'fast'"):
-        use_form(ModulatedConv2d(1, 1, 1, 1), "fast")  # type: ignore[arg-type]

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from retouch_common.layers.equalised import EqualConv2d
-from retouch_common.layers.modulation import use_form
 from retouch_common.layers.resample import downsample2d, upsample2d
 from retouch_common.layers.stylegan2 import (
     MappingNetwork,
@@ -18,6 +17,7 @@ from retouch_common.layers.stylegan2 import (
     minibatch_stddev,
     pixel_norm,
 )
+from retouch_common.testing.modulation import use_grouped
 from torch import Tensor, nn
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -114,11 +114,9 @@ def test_fixed_noise_comes_from_its_seed_and_is_not_saved() -> None:
     assert large.std() == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("form", ["scaled", "grouped"])
 @pytest.mark.parametrize("up", [True, False])
-def test_styled_convolution_is_its_steps_in_order(form, up: bool) -> None:
+def test_styled_convolution_is_its_steps_in_order(up: bool) -> None:
     layer = StyledConv(6, 5, 7, up=up, size=8).eval()
-    use_form(layer, form)
     layer.bias.data.normal_()
     layer.noise.strength.data.fill_(0.7)
     x, style = torch.randn(2, 6, *[4 if up else 8] * 2), torch.randn(2, 7)
@@ -222,8 +220,7 @@ def test_a_stack_agrees_across_forms_formats_and_precisions() -> None:
             y = model(image)
         assert y.dtype == dtype
         assert (y.float() - expected).abs().max() < error * expected.abs().max()
-    use_form(model, "grouped")
-    torch.testing.assert_close(model(image), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(use_grouped(model)(image), expected, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

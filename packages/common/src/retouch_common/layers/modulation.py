@@ -1,16 +1,15 @@
-"""StyleGAN2's modulated convolution in two equivalent forms (Karras et al., CVPR 2020, section 2.2).
+"""StyleGAN2's modulated convolution (Karras et al., CVPR 2020, section 2.2).
 
 A style s scales the input channels of the weights w; demodulation restores unit variance of every output channel:
 
     w'_oik = s_i w_oik,    w''_oik = w'_oik / sqrt(sum_ik w'_oik^2 + eps)                              (Eq. 1 and 3)
 
-"grouped" computes the weights w'' of every sample and convolves all samples as one grouped convolution. "scaled" scales
-the input by s and the output by the root instead, for which sum_i s_i^2 (sum_k w_oik^2), a matrix product, is enough;
-it exports to ONNX. Which form is faster depends on layer, batch and machine.
+Instead of computing the weights w'' of every sample, the input is scaled by s and the output by the root, for which
+sum_i s_i^2 (sum_k w_oik^2), a matrix product, is enough; it exports to ONNX. The form as published, one grouped
+convolution, is in :mod:`retouch_common.testing.modulation`.
 """
 
 import math
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,6 @@ from torch import Tensor, nn
 from retouch_common.layers.equalised import HALVES, EqualLinear, at_least_fp32, full_precision
 from retouch_common.layers.resample import Blur
 
-Form = Literal["scaled", "grouped"]
 EPS = 1e-8
 
 
@@ -34,10 +32,9 @@ class ModulatedConv2d(nn.Module):
         demodulate: Whether to demodulate.
         up: Whether to upsample by 2: a transposed convolution of stride 2, then [1, 3, 3, 1]. Away from the edges this
             equals :func:`~retouch_common.layers.resample.upsample2d`, then a convolution with the mirrored kernel.
-        form: "scaled" or "grouped"; the result is the same.
 
     Raises:
-        ValueError: If the kernel size is even, or not 3 with ``up``, or the form is unknown.
+        ValueError: If the kernel size is even, or not 3 with ``up``.
     """
 
     def __init__(
@@ -49,14 +46,12 @@ class ModulatedConv2d(nn.Module):
         *,
         demodulate: bool = True,
         up: bool = False,
-        form: Form = "scaled",
     ) -> None:
         super().__init__()
         if kernel % 2 == 0 or (up and kernel != 3):
             raise ValueError(f"the kernel's side must be {'3 to double the sides' if up else 'odd'}, not {kernel}")
         self.demodulate = demodulate
         self.padding = kernel // 2
-        self.form: Form = _checked(form)
         self.scale = 1 / math.sqrt(in_channels * kernel**2)
         # In the order that the convolution wants: turning the axes around costs time at every call.
         ends, self.input_axis = ((in_channels, out_channels), 0) if up else ((out_channels, in_channels), 1)
@@ -66,14 +61,9 @@ class ModulatedConv2d(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, *, gain: float = 1.0, bias: Tensor | None = None) -> Tensor:
         """Convolve x (N, in_channels, H, W) with style (N, style_dim); multiply by ``gain``, add ``bias``."""
-        with full_precision(x):
-            s = at_least_fp32(self.affine(style.to(self.affine.weight.dtype)))
-        return (self._scaled if self.form == "scaled" else self._grouped)(x, s, gain, bias)
-
-    def _scaled(self, x: Tensor, s: Tensor, gain: float, bias: Tensor | None) -> Tensor:
         dtype = _conv_dtype(x)
-        weight = at_least_fp32(self.weight)
         with full_precision(x):
+            s, weight = at_least_fp32(self.affine(style.to(self.affine.weight.dtype))), at_least_fp32(self.weight)
             if dtype in HALVES:
                 # Nothing may overflow before the output is scaled back: weights and styles of at most 1.
                 weight, s, undone = self._normalised(weight, s)
@@ -86,9 +76,11 @@ class ModulatedConv2d(nn.Module):
                 factor = gain * scale * torch.rsqrt(power + EPS)
             else:
                 factor = torch.full_like(s[:, :1], gain * scale) if undone is None else gain * undone
-        y = self._convolve(x * s.to(x.dtype)[:, :, None, None], weight.to(dtype), groups=1)
-        if self.blur is not None:
-            y = self.blur(y)
+        x, weight = x * s.to(x.dtype)[:, :, None, None], weight.to(dtype)
+        if self.blur is None:
+            y = F.conv2d(x, weight, padding=self.padding)
+        else:
+            y = self.blur(F.conv_transpose2d(x, weight, stride=2))
         factor = factor.to(y.dtype)[:, :, None, None]
         if not torch.is_grad_enabled():  # y is nobody else's; new memory takes longer than the arithmetic
             y = y.mul_(factor)
@@ -101,46 +93,6 @@ class ModulatedConv2d(nn.Module):
         largest_style = s.abs().amax(dim=1, keepdim=True).clamp(min=EPS)
         undone = largest_style * largest_weight.flatten()
         return weight * (self.scale / largest_weight), s / largest_style, undone
-
-    def _grouped(self, x: Tensor, s: Tensor, gain: float, bias: Tensor | None) -> Tensor:
-        N, in_channels = x.shape[:2]
-        with full_precision(x):
-            modulating = s.unsqueeze(2 - self.input_axis)[..., None, None]
-            weight = self.scale * modulating * at_least_fp32(self.weight)
-            if self.demodulate:
-                power = weight.square().sum(dim=(1 + self.input_axis, 3, 4), keepdim=True)
-                weight = weight * torch.rsqrt(power + EPS)
-            weight = (gain * weight).to(_conv_dtype(x)).flatten(0, 1)
-        if N > 1:
-            x = x.reshape(1, N * in_channels, *x.shape[2:])
-        y = self._convolve(x, weight, groups=N)
-        if N > 1:
-            y = y.reshape(N, -1, *y.shape[2:])
-        if self.blur is not None:
-            return self.blur(y, bias)
-        return y if bias is None else y.add_(bias.to(y.dtype)[:, None, None])
-
-    def _convolve(self, x: Tensor, weight: Tensor, *, groups: int) -> Tensor:
-        if self.blur is None:
-            return F.conv2d(x, weight, padding=self.padding, groups=groups)
-        return F.conv_transpose2d(x, weight, stride=2, groups=groups)
-
-
-def use_form(model: nn.Module, form: Form) -> None:
-    """Set the form, "scaled" or "grouped", of all modulated convolutions of a model.
-
-    Raises:
-        ValueError: If the form is unknown.
-    """
-    for layer in model.modules():
-        if isinstance(layer, ModulatedConv2d):
-            layer.form = _checked(form)
-
-
-def _checked(form: Form) -> Form:
-    if form not in get_args(Form):
-        raise ValueError(f"no form {form!r} of a modulated convolution; there are {', '.join(get_args(Form))}")
-    return form
 
 
 def _conv_dtype(x: Tensor) -> torch.dtype:
