@@ -2,9 +2,9 @@
 
     python labelled_faces.py FOLDER[,FOLDER…] OUT --size 256 [--parser small]
 
-writes ``OUT/faces/{train,val,test}/{images,labels}/NUMBER.png``, split by person, of portraits with a landmark template,
-and with ``--parser`` of all, labelled by that parser; and ``OUT/sources/NUMBER.png``, the training people of all
-portraits, who give the generated faces of Table 3 their appearance.
+writes ``OUT/faces/{train,val,test}/{images,labels}/NUMBER.png``, split by person, of portraits with a landmark
+template, and with ``--parser`` of all, labelled by that parser; and ``OUT/sources/NUMBER.png``, the training people of
+all portraits, who give the generated faces of Table 3 their appearance.
 """
 
 import argparse
