@@ -1,4 +1,4 @@
-"""The figures that guides quote are those of the evidence, and what documents link to is there."""
+"""Documents quote the figures of the evidence, link to what exists and name all modules."""
 
 import json
 import re
@@ -47,3 +47,12 @@ def test_photographs_per_core_hour_and_what_follows_for_many():
 def test_what_is_linked_to_is_there(document):
     links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("paper", ["abpn", "bpfre", "mofrr", "maskgan"])
+def test_the_page_of_a_paper_names_its_modules(paper):
+    page = (ROOT / "docs" / f"{paper}.md").read_text(encoding="utf-8")
+    source = ROOT / "packages" / paper / "src" / paper
+    files = [file.name for file in source.glob("*.py") if file.name != "__init__.py"]
+    folders = [f"{file.parent.name}/" for file in source.glob("*/__init__.py")]
+    assert [name for name in files + folders if f"`{name}`" not in page] == []
