@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from workspace import ROOT
+from workspace import ROOT, load_toml
 
 EVIDENCE = ROOT / "docs" / "evidence"
 GUIDES = ROOT / "docs" / "guides"
@@ -56,3 +56,13 @@ def test_the_page_of_a_paper_names_its_modules(paper):
     files = [file.name for file in source.glob("*.py") if file.name != "__init__.py"]
     folders = [f"{file.parent.name}/" for file in source.glob("*/__init__.py")]
     assert [name for name in files + folders if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize(
+    "document", ["packages/common/README.md", "docs/architecture.md", "docs/pictures/architecture.svg"]
+)
+def test_the_layers_of_common_are_named_where_they_are_explained(document):
+    contract = load_toml(ROOT / "pyproject.toml")["tool"]["importlinter"]["contracts"][0]
+    layers = [name for layer in contract["layers"] for name in layer.split(" | ")]
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert [name for name in layers if not re.search(rf"\b{name}\b", text)] == []
