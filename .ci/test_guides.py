@@ -1,11 +1,11 @@
-"""Documents quote the figures of the evidence, link to what exists and name all modules."""
+"""Documents quote the figures of the evidence, link to what exists and name all modules and extras."""
 
 import json
 import re
 from pathlib import Path
 
 import pytest
-from workspace import ROOT, load_toml
+from workspace import ROOT, load_toml, read_projects
 
 EVIDENCE = ROOT / "docs" / "evidence"
 GUIDES = ROOT / "docs" / "guides"
@@ -66,3 +66,10 @@ def test_the_layers_of_common_are_named_where_they_are_explained(document):
     layers = [name for layer in contract["layers"] for name in layer.split(" | ")]
     text = (ROOT / document).read_text(encoding="utf-8")
     assert [name for name in layers if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.parametrize("package", sorted(read_projects()))
+def test_a_readme_names_the_extras_of_its_package(package):
+    project = read_projects()[package]
+    readme = (ROOT / "packages" / package / "README.md").read_text(encoding="utf-8")
+    assert [extra for extra in project["optional-dependencies"] if f"`{project['name']}[{extra}]`" not in readme] == []
