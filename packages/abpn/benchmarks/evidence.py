@@ -21,7 +21,7 @@ from retouch_common.testing.anywhere_figures import promise_anywhere
 from retouch_common.testing.commands import large_portrait, seconds_per_photo, time_command
 from retouch_common.testing.evidence import STUDIO, Evidence, NotMeasured, bundled_weights, face_sets
 from retouch_common.testing.machine import Finished, run_measured
-from retouch_common.testing.portraits import gains, psnr
+from retouch_common.testing.portraits import gains, psnr, visible
 
 evidence = Evidence("abpn")
 
@@ -245,8 +245,9 @@ def demo():
         _run(sys.executable, "-m", "abpn.demo", folder, environment=offline)
         assert (Path(folder) / "astronaut.png").stat().st_size > 10_000
         retouched = pyvips.Image.new_from_file(str(Path(folder) / "with_drawn_blemishes.png")).numpy()
-    blemished, mask = draw_blemishes(astronaut())
-    return psnr(retouched, astronaut(), mask) - psnr(blemished, astronaut(), mask)
+    blemished, _ = draw_blemishes(astronaut())
+    inside = visible(blemished, astronaut())
+    return psnr(retouched, astronaut(), inside) - psnr(blemished, astronaut(), inside)
 
 
 @cache

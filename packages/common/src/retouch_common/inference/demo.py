@@ -16,6 +16,7 @@ import numpy as np
 import pyvips
 import torch
 
+from retouch_common.losses.region import CHANGED_LEVELS
 from retouch_common.metrics.evaluation import console
 from retouch_common.ranges import from_levels
 from retouch_common.training.sheets import save_sheet
@@ -90,7 +91,7 @@ def compare(folder: str | Path, papers: Sequence[str]) -> None:
 
 
 def draw_blemishes(portrait: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw blemishes on the portrait (512, 512, 3) uint8; also return the mask (512, 512) bool of visible changes."""
+    """Draw blemishes on the portrait (512, 512, 3) uint8; also return the mask (512, 512) bool, that of the metrics."""
     from retouch_common.synthesis.blemishes import NOTHING_KEPT, BlemishConfig, BlemishSynthesizer
 
     config = BlemishConfig(
@@ -110,7 +111,7 @@ def draw_blemishes(portrait: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
     blemished = portrait.copy()
     blemished[VIEW] = np.rint(raw * 255)
-    return blemished, np.abs(blemished.astype(int) - portrait).max(axis=-1) > 5
+    return blemished, np.abs(blemished.astype(int) - portrait).max(axis=-1) > CHANGED_LEVELS
 
 
 def astronaut() -> np.ndarray:
