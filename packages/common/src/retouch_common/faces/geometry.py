@@ -130,6 +130,8 @@ def _beard(face: np.ndarray, base: np.ndarray, down: np.ndarray, unit: float) ->
 def mesh_unit(points: np.ndarray) -> float:
     """Return the distance between the eyes' centres in pixels; for a turned face, what it would be from the front."""
     left, right = (points[list(eye)].mean(0) for eye in mesh.EYES)
+    # From the front it is 0.34 to 0.43 of the height of the oval: the height counts for turned faces only. The larger
+    # `unit` of parsing.meshes has other multiples.
     return max(float(np.hypot(*(right - left))), 0.33 * float(np.hypot(*(points[152] - points[10]))))
 
 
