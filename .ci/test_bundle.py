@@ -10,6 +10,8 @@ from retouch_common.files import sha256
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+PACKAGES = Path(__file__).parent.parent / "packages"
+
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
@@ -53,3 +55,11 @@ def test_too_large_and_poisoned_weights_are_refused(trained: Path, tmp_path: Pat
     with pytest.raises(ValueError, match="a not finite"):
         bundle(trained, bundled, 1.0)
     assert bundled.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    "sums", sorted(PACKAGES.glob("**/SHA256SUMS")), ids=lambda file: str(file.relative_to(PACKAGES))
+)
+def test_weights_of_the_repository_have_the_checksums_beside_them(sums: Path) -> None:
+    found = "".join(f"{sha256(file)}  {file.name}\n" for file in sorted(sums.parent.glob("*.safetensors")))
+    assert sums.read_text() == found

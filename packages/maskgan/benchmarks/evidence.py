@@ -1,7 +1,8 @@
 """What maskgan promises, measured afresh: ``nox -s evidence -- maskgan``.
 
-Two sets of weights are used here only and lie beside this file: ``judge``, a face parser of another seed and width that
-no training of the networks has seen, and ``without_parsing``, the networks trained as the bundled ones but for Eq. 8.
+Three sets of weights are used here only and lie beside this file, with their checksums: ``judge``, a face parser of
+another seed and width that no training of the networks has seen, ``without_parsing``, the networks trained as the
+bundled ones but for Eq. 8, and ``discriminators``, trained with the bundled ones.
 """
 
 import json
@@ -30,7 +31,7 @@ from retouch_common.testing.anywhere_figures import people_anywhere
 from retouch_common.testing.evidence import STUDIO, Evidence, NotMeasured, bundled_weights, face_sets
 from retouch_common.testing.portraits import psnr
 from retouch_common.training.schedule import learning_rate_factor
-from retouch_common.weights import load_state, resolve_weights
+from retouch_common.weights import bundled_names, load_state, resolve_weights
 from scipy.ndimage import binary_dilation
 
 HERE = Path(__file__).parent
@@ -302,10 +303,9 @@ def _evaluated() -> Evaluation:
 
 
 def _beside(name: str) -> Path:
-    path = HERE / f"{name}.safetensors"
-    if not path.is_file():
-        raise NotMeasured(f"{path} is missing")
-    return path
+    if name not in bundled_names(HERE):
+        raise NotMeasured(f"{HERE / name}.safetensors is missing")
+    return resolve_weights(name, bundled=HERE).path
 
 
 if __name__ == "__main__":
