@@ -136,7 +136,7 @@ class CodeMap(nn.Module):
         return self.layer(code).unflatten(1, (-1, *self.bottom))
 
 
-class PictureDecoder(nn.Module):
+class ImageDecoder(nn.Module):
     """G_local^i: a code to the component's image."""
 
     def __init__(self, layout: Layout) -> None:
@@ -174,7 +174,7 @@ class FeatureDecoder(nn.Module):
         return self.layers(code)
 
 
-class PictureHead(nn.Module):
+class ImageHead(nn.Module):
     """Two layers from a component's features to its image.
 
     Paper: G_local^i decodes the image from the code.
@@ -207,10 +207,10 @@ class AutoEncoder(nn.Module):
         self.from_features = config.picture_decoder == "features"
         self.picture_decoder: nn.Module | None = None
         if component is not FACE:  # setting 1 has no loss that would train one
-            head = PictureHead(config.features, config.norm) if self.from_features else PictureDecoder(layout)
+            head = ImageHead(config.features, config.norm) if self.from_features else ImageDecoder(layout)
             self.picture_decoder = head
 
-    def picture(self, code: Tensor, features: Tensor) -> Tensor | None:
+    def decode_image(self, code: Tensor, features: Tensor) -> Tensor | None:
         """Return the component's image from its code or, as configured, its features; None without a decoder."""
         if self.picture_decoder is None:
             return None

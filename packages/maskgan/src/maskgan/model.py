@@ -136,7 +136,7 @@ class MaskGAN(Pretrained):
         self._check(target, target_labels)
         windows, codes = self._encode(source, source_labels, sample=self.training, generator=generator)
         features = self._features(codes)
-        decoded = {name: self._coder(name).picture(codes.values[name], features[name]) for name in windows}
+        decoded = {name: self._coder(name).decode_image(codes.values[name], features[name]) for name in windows}
         return MaskGANOutput(
             image=self._compose(features, target, target_labels),
             codes=codes,

@@ -176,7 +176,7 @@ class FaceTask(Task):
         for index in range(min(count, SHEET_ROWS)):
             mask = torch.from_numpy(coloured(labels[index].cpu().numpy().astype(np.uint8))).permute(2, 0, 1) / 255
             row = {"face": image[index], "as it is": same[index], "appearance": image[index - 1], "drawn": other[index]}
-            shown = {name: to_unit(picture.float().cpu()) for name, picture in row.items()}
+            shown = {name: to_unit(value.float().cpu()) for name, value in row.items()}
             rows.append({"face": shown.pop("face"), "mask": mask, **shown})
         return metrics, rows
 

@@ -34,7 +34,7 @@ LEGEND = (
     f"{CHANGED_LEVELS} levels."
 )
 
-Column = tuple[str, str, str]  # figure, title, format
+Column = tuple[str, str, str]  # metric, title, format
 
 
 class Pairs:

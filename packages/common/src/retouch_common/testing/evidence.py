@@ -94,7 +94,7 @@ class Evidence:
     def __init__(self, package: str) -> None:
         self.package = package
         self.figures: dict[str, Figure] = {}
-        self.pictures: Callable[[], Iterable[Mapping[str, np.ndarray]]] | None = None
+        self.sheet_rows: Callable[[], Iterable[Mapping[str, np.ndarray]]] | None = None
         self.folder: Path | None = None  # of a run that can be resumed
 
     def figure(
@@ -123,7 +123,7 @@ class Evidence:
 
     def sheets(self, rows: Callable[[], Iterable[Mapping[str, np.ndarray]]]) -> Callable[..., Any]:
         """Register the function that makes the rows of the sheets, each with images (H, W, 3) uint8 by title."""
-        self.pictures = rows
+        self.sheet_rows = rows
         return rows
 
     def kept(self, function: F) -> F:
@@ -179,12 +179,12 @@ class Evidence:
         @click.command(help=f"Measure what {self.package} promises.")
         @click.option("--only", multiple=True, type=click.Choice(list(self.figures)), help="Measure only these.")
         @click.option("--allow-dirty", is_flag=True, help="Measure a work tree with changes too, and write nothing.")
-        @click.option("--sheets", type=click.Path(path_type=Path, file_okay=False), help="Write pictures here instead.")
+        @click.option("--sheets", type=click.Path(path_type=Path, file_okay=False), help="Write images here instead.")
         def command(only: tuple[str, ...], allow_dirty: bool, sheets: Path | None) -> None:
             if sheets is not None:
-                if self.pictures is None:
+                if self.sheet_rows is None:
                     raise click.UsageError(f"there are no sheets of {self.package}")
-                for path in write_sheets(sheets, self.package, self.pictures()):
+                for path in write_sheets(sheets, self.package, self.sheet_rows()):
                     click.echo(path)
                 return
             reason, about, results = not_a_commit(), environment(), {}
