@@ -36,7 +36,7 @@ def chosen_packages(session: nox.Session) -> list[str]:
     """The packages named after `--`; all of them if none is."""
     names = session.posargs or PACKAGES
     if unknown := sorted(set(names) - set(PACKAGES)):
-        session.error(f"no package {', '.join(unknown)}; there are {', '.join(PACKAGES)}")
+        session.error(f"unknown package {', '.join(unknown)}; choose from {', '.join(PACKAGES)}")
     return list(names)
 
 

@@ -294,7 +294,7 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     tables = load_toml(options.package / "reproduction.toml")
     if unknown := sorted(set(options.names) - set(tables)):
-        sys.exit(f"Error: {options.package.name} has no table {', '.join(unknown)}; there are {', '.join(tables)}")
+        sys.exit(f"Error: {options.package.name} has no table {', '.join(unknown)}; choose from {', '.join(tables)}")
     package = options.package.name
     if not options.smoke:
         from retouch_common.testing.evidence import not_a_commit

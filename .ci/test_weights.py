@@ -103,7 +103,7 @@ def test_a_failed_stage_bundles_nothing(package: Path) -> None:
 
 def test_unknown_names_are_refused(package: Path) -> None:
     process = start(package, "large")
-    assert process.communicate(timeout=60)[0] == "Error: package has no recipe large; there are small\n"
+    assert process.communicate(timeout=60)[0] == "Error: package has no recipe large; choose from small\n"
     assert process.returncode == 1
 
 

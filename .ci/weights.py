@@ -69,7 +69,7 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     recipes = load_toml(options.package / "weights.toml")
     if unknown := sorted(set(options.names) - set(recipes)):
-        sys.exit(f"Error: {options.package.name} has no recipe {', '.join(unknown)}; there are {', '.join(recipes)}")
+        sys.exit(f"Error: {options.package.name} has no recipe {', '.join(unknown)}; choose from {', '.join(recipes)}")
     for name in options.names or recipes:
         run = options.runs.absolute() / options.package.name / name
         try:

@@ -222,7 +222,7 @@ def test_missing_extra_is_one_line(tmp_path, monkeypatch, missing):
 
 @pytest.mark.parametrize(
     ("name", "levels", "message"),
-    [("m.pt", 1, "must end in .onnx"), ("no/m.onnx", 1, "no folder"), ("m.onnx", 8, "between 0 and 7")],
+    [("m.pt", 1, "must end in .onnx"), ("no/m.onnx", 1, "does not exist; create it"), ("m.onnx", 8, "between 0 and 7")],
 )
 def test_wrong_options_are_refused_at_once(tmp_path, name, levels, message):
     with pytest.raises(ValueError, match=message):
@@ -240,7 +240,7 @@ def test_a_file_that_is_there_is_not_replaced(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"kept")
     result = CliRunner().invoke(command, ["--out", str(tmp_path / "a.onnx"), "--parts"])
-    assert result.exit_code == 1 and f"{path}: is there already" in result.output
+    assert result.exit_code == 1 and f"{path}: already exists" in result.output
     assert path.read_bytes() == b"kept" and list(tmp_path.iterdir()) == [path]
 
 

@@ -332,7 +332,7 @@ def test_what_is_there_is_replaced_on_request_only(tmp_path, weights, name):
     (tmp_path / "o" / name).write_bytes(b"kept")
     arguments = [path, "-o", tmp_path / "o", "--weights", weights, "--mask-out", "--compare"]
     result = run(*arguments)
-    assert result.exit_code == 1 and f"{tmp_path / 'o' / name} is there already" in result.output
+    assert result.exit_code == 1 and f"{tmp_path / 'o' / name} already exists" in result.output
     assert result.output.count("\n") == 1
     assert [file.read_bytes() for file in (tmp_path / "o").iterdir()] == [b"kept"]
     assert run(*arguments, "--overwrite").exit_code == 0

@@ -96,7 +96,7 @@ def test_rows_follow_the_configuration(pairs, tmp_path):
 
 
 def test_protocols_are_chosen_by_name(pairs, weights):
-    with pytest.raises(ValueError, match="no protocol 'mine'; there are png8, wang, bpfre-group"):
+    with pytest.raises(ValueError, match="unknown protocol 'mine'; choose from png8, wang, bpfre-group"):
         EvaluationOptions(protocols=("mine",))
     means = run(pairs, weights, limit=1, protocols=("wang", "bpfre-group")).measured.means(REFINED)
     assert len({round(means[PROTOCOLS[name].ssim], 5) for name in PROTOCOLS}) == 3
@@ -258,10 +258,10 @@ def test_an_evaluation_that_is_there_is_not_replaced(tmp_path):
     (tmp_path / "evaluation.json").write_text("kept")
     arguments = ["run", "--data", "missing", "--out", str(tmp_path)]
     result = CliRunner().invoke(command, arguments)
-    assert result.exit_code == 1 and f"{tmp_path / 'evaluation.json'}: is there already" in result.output
+    assert result.exit_code == 1 and f"{tmp_path / 'evaluation.json'}: already exists" in result.output
     assert (tmp_path / "evaluation.json").read_text() == "kept"
     result = CliRunner().invoke(command, [*arguments, "--overwrite"])
-    assert result.exit_code == 1 and "is there already" not in result.output  # but there are no data
+    assert result.exit_code == 1 and "already exists" not in result.output  # but there are no data
 
 
 def test_a_sweep_does_not_begin_among_other_files(tmp_path):

@@ -93,7 +93,7 @@ def test_a_graph_that_differs_is_not_written(exported, tmp_path, monkeypatch, pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("name", "message"), [("m.pt", "must end in .onnx"), ("no/m.onnx", "no folder")])
+@pytest.mark.parametrize(("name", "message"), [("m.pt", "must end in .onnx"), ("no/m.onnx", "does not exist; create it")])
 def test_wrong_names_are_refused(tmp_path, name, message):
     with pytest.raises(ValueError, match=message):
         export(busy_model(), tmp_path / name)
@@ -103,5 +103,5 @@ def test_a_file_that_is_there_is_not_replaced(tmp_path):
     path = tmp_path / "a.onnx"
     path.write_bytes(b"kept")
     result = CliRunner().invoke(command, ["--out", str(tmp_path / "a.onnx")])
-    assert result.exit_code == 1 and f"{path}: is there already" in result.output
+    assert result.exit_code == 1 and f"{path}: already exists" in result.output
     assert path.read_bytes() == b"kept" and list(tmp_path.iterdir()) == [path]

@@ -181,7 +181,7 @@ def test_the_mask_is_never_written_over(photo, mask, run, tmp_path, name):
 def test_what_is_there_is_not_replaced(photo, run, tmp_path, name):
     (tmp_path / name).write_bytes(b"kept")
     _, output = run(photo, "--strokes", 1, "--aligned", "--damaged-out", status=1)
-    assert f"{tmp_path / name} is there already" in output and (tmp_path / name).read_bytes() == b"kept"
+    assert f"{tmp_path / name} already exists" in output and (tmp_path / name).read_bytes() == b"kept"
 
 
 def test_a_run_that_fails_leaves_no_damaged_image_that_would_stop_the_next(photo, run, monkeypatch):

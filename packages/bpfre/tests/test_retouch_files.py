@@ -284,7 +284,7 @@ def test_companions_that_are_there_are_replaced_on_request_only(tmp_path, weight
     (tmp_path / "o" / name).write_bytes(b"kept")
     arguments = [path, "-o", tmp_path / "o", "--weights", weights, "--mask-out", "--attention-out", "--compare", *BOX]
     result = run(*arguments)
-    assert result.exit_code == 1 and f"{name} is there already" in result.output and result.output.count("\n") == 1
+    assert result.exit_code == 1 and f"{name} already exists" in result.output and result.output.count("\n") == 1
     assert [file.read_bytes() for file in (tmp_path / "o").iterdir()] == [b"kept"]
     assert run(*arguments, "--overwrite").exit_code == 0
     assert len(list((tmp_path / "o").iterdir())) == 5 and (tmp_path / "o" / name).read_bytes() != b"kept"

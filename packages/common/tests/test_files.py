@@ -109,7 +109,7 @@ def test_existing_files_are_refused(tmp_path):
     link.symlink_to(tmp_path / "nowhere")
     refuse_existing([tmp_path / "new"])
     for path in (there, link):
-        with pytest.raises(ValueError, match=f"{path}: is there already; .* --overwrite replaces it"):
+        with pytest.raises(ValueError, match=f"{path}: already exists; .* --overwrite replaces it"):
             refuse_existing([tmp_path / "new", path])
         refuse_existing([path], overwrite=True)
 

@@ -133,7 +133,7 @@ def test_an_output_without_its_comparison_is_named_not_skipped_in_silence(folder
     assert run(folder / "a.jpg", "-o", out, "--compare").exit_code == 0
     (out / "a.compare.jpg").unlink()
     result = run(folder / "a.jpg", "-o", out, "--compare", "--skip-existing")
-    assert "a.jpg: is there without what is written beside it; --overwrite" in result.output
+    assert "a.jpg: exists without what is written beside it; --overwrite" in result.output
     assert "without" not in run(folder / "a.jpg", "-o", out, "--skip-existing").output
 
 
@@ -313,7 +313,7 @@ def test_one_photo_is_refused_before_the_network_is_loaded(tmp_path):
     there.write_bytes(b"kept")
     for name, out, reason in (
         ("there.jpg", "there.jpg", "the output is the input"),
-        ("missing.jpg", "there.jpg", "is there already"),
+        ("missing.jpg", "there.jpg", "already exists"),
         ("missing.jpg", "new.jpg", "missing.jpg: cannot be opened: no such file or directory"),
         ("there.jpg", "new.jpg", "is not a photo"),
     ):

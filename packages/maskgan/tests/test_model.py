@@ -211,7 +211,7 @@ def test_misuse_is_refused(drawn_labels, drawn_pictures):
     codes = model.encode(drawn_pictures(1), labels)
     with pytest.raises(ValueError, match=r"the code of eye_left must have shape \(2, 6\)"):
         model.generate(codes, drawn_pictures(2), drawn_labels(2))
-    with pytest.raises(ValueError, match="no preset"):
+    with pytest.raises(ValueError, match="unknown preset"):
         MaskGAN.from_preset("large")
 
 

@@ -205,7 +205,7 @@ def test_what_the_simulator_cannot_show_is_refused(portraits):
 
 
 def test_a_style_can_be_left_out(portraits):
-    with pytest.raises(ValueError, match="no style 'vivid'"):
+    with pytest.raises(ValueError, match="unknown style 'vivid'"):
         opened(portraits, styles=("vivid",))
     one, other = (opened(portraits, styles=(style,), kind="single:white") for style in ("porcelain", "rosy"))
     assert not torch.equal(one[0]["retouched"], other[0]["retouched"])

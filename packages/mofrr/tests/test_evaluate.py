@@ -116,10 +116,10 @@ def test_an_evaluation_that_is_there_is_not_replaced(weights, tmp_path):
     (tmp_path / "evaluation.json").write_text("kept")
     arguments = ["--data", "missing", "--weights", weights, "--out", str(tmp_path)]
     result = CliRunner().invoke(command, arguments)
-    assert result.exit_code == 1 and f"{tmp_path / 'evaluation.json'}: is there already" in result.output
+    assert result.exit_code == 1 and f"{tmp_path / 'evaluation.json'}: already exists" in result.output
     assert (tmp_path / "evaluation.json").read_text() == "kept"
     result = CliRunner().invoke(command, [*arguments, "--overwrite"])
-    assert result.exit_code == 1 and "is there already" not in result.output  # but there are no data
+    assert result.exit_code == 1 and "already exists" not in result.output  # but there are no data
 
 
 def test_a_folder_that_cannot_be_made_ends_it_before_anything_is_measured(published, weights, tmp_path, monkeypatch):

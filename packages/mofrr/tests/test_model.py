@@ -133,7 +133,7 @@ def test_chosen_experts_overrule_the_router():
     model = built()
     gate(model, [[1, 1, 1, 1]])
     assert model.restore(pictures(1), experts=["eye"]).gates.tolist() == [[False, False, False, True]]
-    with pytest.raises(ValueError, match="no expert nose; there are white, smooth, lift, eye"):
+    with pytest.raises(ValueError, match="unknown expert nose; choose from white, smooth, lift, eye"):
         model.restore(pictures(1), experts=["nose"])
     with pytest.raises(ValueError, match="as many seeds"):
         model.restore(pictures(2), seeds=[1])
@@ -331,7 +331,7 @@ def test_refuses_impossible_configurations():
     ):
         with pytest.raises(ValueError, match=message):
             dataclasses.replace(TINY, **change)
-    with pytest.raises(ValueError, match="no preset"):
+    with pytest.raises(ValueError, match="unknown preset"):
         MoFRR.from_preset("large")
     assert ModelConfig().multiple == 32
 

@@ -124,7 +124,7 @@ def test_what_was_found_is_told(restorer):
 
 def test_refuses_bad_options(weights, restorer):
     for options, message in (
-        ({"experts": ["nose"]}, "no expert nose"),
+        ({"experts": ["nose"]}, "unknown expert nose"),
         ({"steps": 0}, "between 1 and 50"),
         ({"samples": 0}, "at least 1"),
     ):
@@ -232,7 +232,7 @@ def test_bad_input_gets_one_line(tmp_path, weights):
     written(tmp_path / "a.png", photo())
     common = [tmp_path / "a.png", "-o", tmp_path / "out.png", "--weights", weights]
     for options, message in (
-        (["--experts", "nose"], "Error: no expert nose; there are white, smooth, lift, eye"),
+        (["--experts", "nose"], "Error: unknown expert nose; choose from white, smooth, lift, eye"),
         (["--aligned"], "square"),
         ([], "no face was found; give a face box"),
         (["--weights", "nowhere"], "nowhere"),
@@ -249,7 +249,7 @@ def test_the_command_replaces_nothing_unasked(tmp_path, weights, name):
     (tmp_path / name).write_bytes(b"kept")
     options = ["-o", tmp_path / "out.png", "--weights", weights, "--face-box", "110,80,60,80", "--report", "--compare"]
     result = run(tmp_path / "a.png", *options)
-    assert result.exit_code == 1 and f"its output {tmp_path / name} is there already" in result.output
+    assert result.exit_code == 1 and f"its output {tmp_path / name} already exists" in result.output
     assert (tmp_path / name).read_bytes() == b"kept" and len(list(tmp_path.iterdir())) == 2
 
 

@@ -100,7 +100,7 @@ def test_images_of_chosen_programs(published):
     test = find_retouched(published, "test", ["portrait"])
     assert {image.api for image in test} == {"", "portrait"} and len(test) == 2 and len(train) == 32
     assert not {image.original for image in train} & {image.original for image in test}
-    with pytest.raises(ValueError, match="no API meitu; there are megvii, alibaba, portrait, tencent"):
+    with pytest.raises(ValueError, match="unknown API meitu; choose from megvii, alibaba, portrait, tencent"):
         find_retouched(published, apis=["meitu"])
     shutil.rmtree(published / "FFHQ_ali_process")
     with pytest.raises(ValueError, match="no image of alibaba in the split 'train'"):

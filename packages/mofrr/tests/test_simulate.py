@@ -104,7 +104,7 @@ def test_nothing_to_retouch(portraits, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="out: is inside the data"):  # and would be retouched, too
         simulate(portraits, portraits / "out", size=64, report=print)
     assert not (portraits / "out").exists()
-    with pytest.raises(ValueError, match="no style 'vivid'"):
+    with pytest.raises(ValueError, match="unknown style 'vivid'"):
         simulate(portraits, tmp_path / "other", styles=("vivid",), report=print)
     assert not (tmp_path / "other").exists()
     (tmp_path / "full").mkdir()

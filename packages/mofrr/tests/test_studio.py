@@ -194,7 +194,7 @@ def test_one_photo_at_a_time_is_exported_while_others_are_seen(client, path):
 def test_requests_that_make_no_sense_are_refused(client):
     photo = opened(client)
     for steps, words in (
-        ([{"step": "sing"}], "no step"), ([share("ears", 1)], "no such face or operation"),
+        ([{"step": "sing"}], "unknown step"), ([share("ears", 1)], "unknown face or operation"),
         ([share("white", 2)], "between 0 and 1"), ([3], "step 1 is damaged"), ({}, "list"),
     ):  # fmt: skip
         answer = client.post("/api/state", json={"photo": photo["id"], "steps": steps})

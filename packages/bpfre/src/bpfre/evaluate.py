@@ -77,7 +77,7 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.protocols) - set(PROTOCOLS))
         if unknown:
-            raise ValueError(f"no protocol {unknown[0]!r}; there are {', '.join(PROTOCOLS)}")
+            raise ValueError(f"unknown protocol {unknown[0]!r}; choose from {', '.join(PROTOCOLS)}")
 
 
 @dataclass(kw_only=True)

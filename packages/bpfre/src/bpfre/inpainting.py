@@ -89,7 +89,7 @@ class AlignedFaces(Dataset[dict[str, Tensor]]):
             found = bar.track(self.paths, description="Detecting faces")
             squares = {path: _face_square(path) for path in found}
         if faceless := [path for path, square in squares.items() if square is None]:
-            logger.warning("%d portraits without a face are left out: %s", len(faceless), printable(str(faceless[0])))
+            logger.warning("%d portraits without a face are skipped: %s", len(faceless), printable(str(faceless[0])))
         self._squares = {path: square for path, square in squares.items() if square is not None}
         self.paths = list(self._squares)
         if not self.paths:

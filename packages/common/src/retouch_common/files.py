@@ -194,7 +194,7 @@ def refuse_existing(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool 
     """
     for path in paths:
         if os.path.lexists(path) and not overwrite:
-            raise ValueError(f"{os.fspath(path)}: is there already; choose another --out, or --overwrite replaces it")
+            raise ValueError(f"{os.fspath(path)}: already exists; choose another --out, or --overwrite replaces it")
 
 
 def refuse_special(path: str | os.PathLike[str]) -> None:

@@ -72,7 +72,7 @@ class Pretrained(nn.Module):
             ValueError: If there is no such preset.
         """
         if name not in cls.presets:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(cls.presets)}")
+            raise ValueError(f"unknown preset {name!r}; choose from {', '.join(cls.presets)}")
         return cls(cls.presets[name].model)
 
     @classmethod

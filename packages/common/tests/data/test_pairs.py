@@ -50,8 +50,8 @@ def test_names_match_whatever_the_formats_and_subfolders(tmp_path, caplog):
         (tmp_path / name).write_bytes(b"")
     pairs = match(tmp_path / "raw", tmp_path / "target")
     assert [(raw.name, target.name) for raw, target in pairs] == [("a.jpg", "a.tif"), ("b.PNG", "b.png")]
-    assert "raw: 1 without a partner, left out: c" in caplog.text
-    assert "target: 1 without a partner, left out: d" in caplog.text
+    assert "raw: 1 without a partner, skipped: c" in caplog.text
+    assert "target: 1 without a partner, skipped: d" in caplog.text
 
 
 def test_long_lists_of_lonely_names_are_cut_short(tmp_path, caplog):
@@ -59,7 +59,7 @@ def test_long_lists_of_lonely_names_are_cut_short(tmp_path, caplog):
     for file in sorted((tmp_path / "target").iterdir())[1:]:
         file.unlink()
     match(tmp_path / "raw", tmp_path / "target")
-    assert "23 without a partner, left out: 01, 02, 03" in caplog.text and "19, 20, 3 more" in caplog.text
+    assert "23 without a partner, skipped: 01, 02, 03" in caplog.text and "19, 20, 3 more" in caplog.text
 
 
 def test_nothing_matches(tmp_path):

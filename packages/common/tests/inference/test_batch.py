@@ -147,11 +147,11 @@ def test_no_companion_replaces_the_photo(tmp_path):
 def test_what_is_there_needs_overwrite(tmp_path):
     source, there = touch(tmp_path / "a.jpg"), touch(tmp_path / "o" / "a.mask.png")
     job = plan_job(source, tmp_path / "o" / "a.jpg", [".mask.png"])
-    assert f"its output {there} is there already" in refusal(job)
+    assert f"its output {there} already exists" in refusal(job)
     refuse_collisions(job, overwrite=True)
     dangling = tmp_path / "o" / "b.jpg"
     dangling.symlink_to(tmp_path / "nowhere")
-    assert "is there already" in refusal(Job(source, dangling))
+    assert "already exists" in refusal(Job(source, dangling))
 
 
 def test_companions_get_numbers_too(tmp_path):
@@ -182,7 +182,7 @@ def test_a_run_goes_on_after_collisions_and_writes_over_nothing(tmp_path):
         failures = run_jobs(
             jobs, lambda job: job.target.write_bytes(b"new"), overwrite=overwrite, report=lambda line: None
         )
-        assert len(failures) == (not overwrite) and all("b.jpg is there already" in line for line in failures)
+        assert len(failures) == (not overwrite) and all("b.jpg already exists" in line for line in failures)
         assert [(tmp_path / "o" / name).read_bytes() for name in ("a.jpg", "b.jpg", "c.jpg")] == [b"new", kept, b"new"]
 
 

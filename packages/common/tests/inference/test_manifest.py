@@ -158,7 +158,7 @@ def test_a_list_may_mix_paths_and_urls(photos, tmp_path):
         ("gone/*.png", "gone"),
         ("latin.txt", "UTF-8"),
         ("text.parquet", "cannot be read as Parquet"),
-        ("columns.parquet", 'no column "path"; there are file'),
+        ("columns.parquet", 'no column "path", only file'),
         ("numbers.parquet", "not text"),
         ("gone.txt", "gone.txt"),
     ],

@@ -70,7 +70,7 @@ def test_files_that_no_run_wrote_are_kept(tmp_path):
     (tmp_path / "out" / "photo000.png").write_text("mine")
     totals, (failure,) = run(tmp_path)
     assert totals == (1, 0, 1)
-    assert "there already" in failure
+    assert "already exists" in failure
     assert run(tmp_path, only_failed=True)[0] == (0, 1, 1)  # a failure does not make it the run's own
     assert (tmp_path / "out" / "photo000.png").read_text() == "mine"
     assert run(tmp_path, only_failed=True, overwrite=True)[0] == (1, 1, 0)
@@ -85,7 +85,7 @@ def test_a_file_put_where_a_failed_photograph_wrote_nothing_is_kept(tmp_path):
     (tmp_path / "out" / "late.png").write_text("mine")
     Image.new("RGB", (32, 32)).save(tmp_path / "in" / "late.png")
     totals, (failure,) = run(tmp_path)
-    assert totals == (0, 0, 1) and "there already" in failure
+    assert totals == (0, 0, 1) and "already exists" in failure
     assert (tmp_path / "out" / "late.png").read_text() == "mine"
 
 
@@ -187,7 +187,7 @@ def test_companions_that_no_run_wrote_are_kept(tmp_path):
     mine = tmp_path / "out" / "photo000.compare.jpg"
     mine.write_text("mine")
     totals, (failure,) = run(tmp_path, endings=(".compare.jpg",), keep_times=True)  # other settings: it is due
-    assert totals == (0, 0, 1) and "photo000.compare.jpg is there already" in failure
+    assert totals == (0, 0, 1) and "photo000.compare.jpg already exists" in failure
     assert mine.read_text() == "mine"
     mine.unlink()
     assert run(tmp_path, endings=(".compare.jpg",), only_failed=True)[0] == (1, 0, 0)

@@ -112,7 +112,7 @@ def test_objects_that_no_run_wrote_are_kept(tmp_path, bucket):
     (tmp_path / "mine" / "photo001.png").write_text("mine")
     bucket.put(tmp_path / "mine", "out")
     totals, (failure,) = run(tmp_path, out=bucket.url("out"))
-    assert totals == (1, 0, 1) and "photo001.png" in failure and "is there already" in failure
+    assert totals == (1, 0, 1) and "photo001.png" in failure and "already exists" in failure
     assert bucket.contents("out")["photo001.png"] == b"mine"
     assert run(tmp_path, out=bucket.url("out"), only_failed=True, overwrite=True)[0] == (1, 1, 0)
     assert Image.open(io.BytesIO(bucket.contents("out")["photo001.png"])).size == (40, 32)

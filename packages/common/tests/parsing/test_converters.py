@@ -37,7 +37,7 @@ def striped(order=range(11)):
 def refused(kind, source, out):
     """What is said of pictures that are left out."""
     said = []
-    with pytest.raises(ValueError, match="images were left out; the lines above say why"):
+    with pytest.raises(ValueError, match="images were skipped; the lines above say why"):
         convert(kind, source, out, report=said.append)
     return "\n".join(said)
 
@@ -227,7 +227,7 @@ def test_another_picture_of_the_same_name_is_not_replaced(tmp_path):
     kept = tmp_path / "out" / "images" / "a.jpg"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"kept")
-    assert f"{kept} is there already, another image" in refused("helen", tmp_path / "in", tmp_path / "out")
+    assert f"{kept} already exists and is another image" in refused("helen", tmp_path / "in", tmp_path / "out")
     assert kept.read_bytes() == b"kept" and not (tmp_path / "out" / "labels" / "a.png").exists()
     kept.write_bytes((tmp_path / "in" / "a.jpg").read_bytes())  # of a conversion that was killed
     assert convert("helen", tmp_path / "in", tmp_path / "out", report=print) == 1

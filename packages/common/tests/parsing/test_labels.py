@@ -74,7 +74,9 @@ def test_exact_colours_are_read_and_others_refused():
     np.testing.assert_array_equal(decode_labels(png(COLOURS[EVERY], "RGBA"), "x"), EVERY)
     blended = COLOURS[EVERY].copy()
     blended[1, 4] += 1
-    with pytest.raises(ValueError, match=r"face\.png: the colour \(41, 111, 221\) at x=4, y=1 is no class's; 1 pixels"):
+    with pytest.raises(
+        ValueError, match=r"face\.png: 1 pixels have a colour of no class, first \(41, 111, 221\) at x=4, y=1"
+    ):
         decode_labels(png(blended), "face.png")
 
 

@@ -41,7 +41,7 @@ def test_presets_have_their_sizes():
     assert sizes["small"] * (2 if PRESETS["small"].train.half else 4) < 8e6
     assert 25e6 < sizes["paper"] < 35e6  # pix2pix's U-Net of six halvings
     assert sizes["tiny"] < 1e5
-    with pytest.raises(ValueError, match="no preset 'smal'"):
+    with pytest.raises(ValueError, match="unknown preset 'smal'"):
         ParsingUNet.from_preset("smal")
 
 

@@ -247,4 +247,4 @@ def test_an_unknown_tool_is_refused_by_name(monkeypatch, factory):
     monkeypatch.setattr(tools, "installed_factories", lambda: {"echo": factory, "retouch": lambda context: None})
     for name in ("paint", "retouch"):
         result = run(*QUIET, "--tool", name)
-        assert result.exit_code == 1 and f"--tool {name}: is not installed; there are echo" in result.output
+        assert result.exit_code == 1 and f"--tool: {name!r} is not installed; choose from echo" in result.output

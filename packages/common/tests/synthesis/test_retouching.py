@@ -177,10 +177,10 @@ def test_recipes() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"strengths": {"whit": 0.5}}, "there is no operation 'whit' .did you mean 'white'"),
+        ({"strengths": {"whit": 0.5}}, "unknown operation 'whit' .did you mean 'white'"),
         ({"strengths": {"eye": 1.2}}, "the strength of 'eye' is 1.2"),
         ({"strengths": {"eye": float("nan")}}, "the strength of 'eye' is nan"),
-        ({"style": "rose"}, "no style 'rose' .did you mean 'rosy'"),
+        ({"style": "rose"}, "unknown style 'rose' .did you mean 'rosy'"),
         ({"seed": -1}, "seed is -1"),
         ({"skin": np.zeros((3, 3), np.float32)}, "mask .3, 3. is not of the image's size"),
         ({"image": np.zeros((30, 30), np.float32)}, r"expected an \(H, W, 3\) float32 image"),

@@ -31,7 +31,7 @@ def asked(**changes):
 
 def test_a_longer_run_is_the_same_run_and_options_that_were_added_have_their_defaults():
     refuse_other_run(SAVED, asked(steps=20), Path("run"))
-    with pytest.raises(ValueError, match=r"run holds a run with train.warmup=0, now 3 is asked for"):
+    with pytest.raises(ValueError, match=r"run holds a run with train.warmup=0, not 3"):
         refuse_other_run(SAVED, asked(warmup=3), Path("run"))
 
 
@@ -45,7 +45,7 @@ def test_a_run_with_a_retired_option_resumes_with_its_constant_only():
 
 
 def test_another_learning_rate_is_another_run_but_may_mend_an_unfinished_one(caplog):
-    with pytest.raises(ValueError, match=r"run holds a run with train.lr=0.1, now 0.2"):
+    with pytest.raises(ValueError, match=r"run holds a run with train.lr=0.1, not 0.2"):
         refuse_other_run(SAVED, asked(lr=0.2), Path("run"))
     refuse_other_run(SAVED, asked(lr=0.2), Path("run"), free=FREE_FIELDS | RECOVERY_FIELDS)
     assert "run resumes with train.lr=0.2 instead of 0.1" in caplog.text

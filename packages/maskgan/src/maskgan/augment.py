@@ -84,7 +84,7 @@ def compare(
         OSError: ``out`` cannot be written.
     """
     if preset not in PRESETS:
-        raise ValueError(f"--preset {preset}: there are {', '.join(PRESETS)}")
+        raise ValueError(f"--preset: unknown preset {preset!r}; choose from {', '.join(PRESETS)}")
     if not (generated / "images").is_dir() or not (generated / "labels").is_dir():
         raise ValueError(f"{generated}: needs the folders images and labels; maskgan-synthesize writes them")
     refuse_output_in_data(out, data, generated)

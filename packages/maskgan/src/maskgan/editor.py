@@ -185,7 +185,7 @@ class Editor:
         values, present = dict(codes.values), codes.present.clone()
         for name, (other, share) in parts.items():
             if name not in COMPONENT_NAMES:
-                raise ValueError(f"no component {name!r}; there are {', '.join(COMPONENT_NAMES)}")
+                raise ValueError(f"unknown component {name!r}; choose from {', '.join(COMPONENT_NAMES)}")
             if name not in values:
                 raise ValueError("these weights know no single components (model.embedding=global)")
             if not 0 <= share <= 1:
@@ -278,7 +278,7 @@ class Editor:
             size = "x".join(map(str, labels.shape[::-1]))
             raise ValueError(f"the labels have {size} pixels, the aligned face has {self.size}x{self.size}")
         if labels.min() < 0 or labels.max() >= NUM_CLASSES:
-            raise ValueError(f"the labels hold classes up to {labels.max()}; there are 0 to {NUM_CLASSES - 1}")
+            raise ValueError(f"the labels hold classes up to {labels.max()}; they must be 0 to {NUM_CLASSES - 1}")
         return labels.astype(np.uint8)
 
     def _autocast(self) -> torch.autocast:

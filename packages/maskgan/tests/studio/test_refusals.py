@@ -66,7 +66,7 @@ def test_requests_that_are_no_edits_are_refused(client):
         assert "not an edit" in refused(client.post("/api/render", content=body), 422)
     part = {"photo": photo["id"], "amount": 0.5}
     for parts, words in (
-        ({"ears": part}, "no component ears"),
+        ({"ears": part}, "unknown component ears"),
         ({"hair": {**part, "amount": 1.5}}, "between 0 and 1"),
         ({"hair": {**part, "amount": float("nan")}}, "between 0 and 1"),
         ({"hair": 3}, "not an edit"),
@@ -90,7 +90,7 @@ def test_requests_that_are_deep_huge_or_long_are_refused(client):
     long = refused(client.post("/api/render", json=edit(photo, view="v" * 100_000)), 422)
     assert "view" in long and len(long) < 300
     lone = json.dumps(edit(photo, parts={"\ud800": {"photo": photo["id"], "amount": 1}}))
-    assert "no component" in refused(client.post("/api/render", content=lone), 422)
+    assert "unknown component" in refused(client.post("/api/render", content=lone), 422)
     path = f"/api/photos/{photo['id']}/adapt"
     assert len(refused(client.post(path, params={"steps": "9" * 5000}), 422)) < 300
     for name in ("ä" * 300 + ".png", "a." + "ä" * 300, "a." + "\U0001f600" * 100):

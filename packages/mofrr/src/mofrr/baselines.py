@@ -90,7 +90,7 @@ def build_baseline(name: str, config: ModelConfig) -> nn.Module:
         ValueError: There is no such baseline, or a library that it needs.
     """
     if name not in BASELINES:
-        raise ValueError(f"no baseline {name!r}; there are {', '.join(BASELINES)}")
+        raise ValueError(f"unknown baseline {name!r}; choose from {', '.join(BASELINES)}")
     if name == "unet":
         return UNetRegression(config)
     if name == "combine":

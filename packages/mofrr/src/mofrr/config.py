@@ -196,7 +196,7 @@ class ModelConfig:
         """
         unknown = sorted(set(names) - set(self.operations))
         if unknown:
-            raise ValueError(f"no expert {', '.join(unknown)}; there are {', '.join(self.operations)}")
+            raise ValueError(f"unknown expert {', '.join(unknown)}; choose from {', '.join(self.operations)}")
         return [name in names for name in self.operations]
 
 

@@ -74,7 +74,7 @@ def find_retouched(folder: Path, split: Split = "all", apis: Sequence[str] = ())
     """
     unknown = sorted(set(apis) - set(APIS))
     if unknown:
-        raise ValueError(f"no API {', '.join(unknown)}; there are {', '.join(APIS)}")
+        raise ValueError(f"unknown API {', '.join(unknown)}; choose from {', '.join(APIS)}")
     root = next((folder / name for name in ORIGINALS if (folder / name).is_dir()), None)
     if root is None:
         raise ValueError(f"{folder}: no folder of originals (one of {', '.join(ORIGINALS)})")

@@ -132,7 +132,7 @@ class StageTask(Task):
         super().__init__(config)
         known = known_stages(config)
         if name not in known:
-            raise ValueError(f"no stage {name!r}; there are {', '.join(known)}")
+            raise ValueError(f"unknown stage {name!r}; choose from {', '.join(known)}")
         self.stage, self.spec, self.out = known[name], data, out
 
     def build(self) -> None:

@@ -60,7 +60,7 @@ seed_option = click.option(
     help="Random seed; the same seed reproduces the run.",
 )
 
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 
 set_option = click.option(
     "--set",

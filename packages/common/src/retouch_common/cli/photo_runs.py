@@ -220,12 +220,12 @@ def retouch_all(
         done_before, reasons = find_done(jobs)
         skipped = [job for index, job in enumerate(jobs) if index in done_before]
         if skipped:
-            click.echo(f"skipping {len(skipped)} of {len(jobs)} photos, whose outputs are there", err=True)
+            click.echo(f"skipping {len(skipped)} of {len(jobs)} photos, whose outputs exist", err=True)
         lacking = [job for job in skipped if not all(map(os.path.lexists, job.companions))]
         if lacking and run.faceless != "copy":  # copies have no companions
             more = f" and {len(lacking) - 1} more" if lacking[1:] else ""
             _report(
-                f"{lacking[0].target}{more}: is there without what is written beside it; --overwrite instead of "
+                f"{lacking[0].target}{more}: exists without what is written beside it; --overwrite instead of "
                 "--skip-existing writes both"
             )
         unclear = [printable(reason) for reason in reasons.values()]

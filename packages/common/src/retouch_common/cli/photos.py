@@ -178,7 +178,7 @@ batch_options = option_group(
     _run_option(
         "--skip-existing",
         is_flag=True,
-        help="Skip photos whose output is there already, to resume an interrupted run.",
+        help="Skip photos whose output already exists, to resume an interrupted run.",
     ),
     _run_option(
         "--format",

@@ -69,7 +69,7 @@ def chosen_configuration(
         OSError: If the file cannot be read.
     """
     if preset not in presets:
-        raise ValueError(f"--preset {preset}: there are {', '.join(presets)}")
+        raise ValueError(f"--preset: unknown preset {preset!r}; choose from {', '.join(presets)}")
     abbreviated = {f"train.{name}": value for name, value in short.items() if value is not None}
     of_file = load_yaml(config_file) if config_file else {}
     return apply_overrides(presets[preset], of_file, parse_overrides(overrides), abbreviated)

@@ -237,7 +237,7 @@ def _open_all(paths: Sequence[Path], cache: Path) -> tuple[list[Path], list[Prep
         for path in bar.track(paths, description="Preparing portraits"):
             face = open_or_prepare(cache, path)
             if face is None:
-                logger.warning("%s: no usable face; left out", printable(str(path)))
+                logger.warning("%s: no usable face; skipped", printable(str(path)))
             else:
                 opened.append((path, face))
     return [path for path, _ in opened], [face for _, face in opened]

@@ -49,7 +49,7 @@ def find_ffhqr(folder: Path, split: Split = "all") -> list[Pair]:
         )
     unpaired = len(raws) + len(targets) - 2 * len(common)
     if unpaired:
-        logger.warning("%s: %d images of the %s split have no partner and are left out", folder, unpaired, split)
+        logger.warning("%s: %d images of the %s split have no partner and are skipped", folder, unpaired, split)
     return [(raws[number], targets[number]) for number in common]
 
 

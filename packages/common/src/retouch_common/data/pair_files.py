@@ -57,7 +57,7 @@ def match(raw: Path, target: Path) -> list[Pair]:
     for folder, side, others in ((raw, raws, targets), (target, targets, raws)):
         unpaired = sorted(side.keys() - others.keys())
         if unpaired:
-            logger.warning("%s: %d without a partner, left out: %s", folder, len(unpaired), joined(unpaired, ", "))
+            logger.warning("%s: %d without a partner, skipped: %s", folder, len(unpaired), joined(unpaired, ", "))
     return [(raws[name], targets[name]) for name in common]
 
 

@@ -81,7 +81,7 @@ def sampling_times(T: int, steps: int, spacing: Spacing = "trailing") -> list[in
         return [i * (T // steps) for i in reversed(range(steps))]
     if spacing == "trailing":
         return [round(T - i * T / steps) - 1 for i in range(steps)]
-    raise ValueError(f"spacing {spacing!r} is unknown; there are leading and trailing")
+    raise ValueError(f"unknown spacing {spacing!r}; choose from leading, trailing")
 
 
 def noise_like(x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

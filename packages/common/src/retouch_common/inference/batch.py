@@ -213,7 +213,7 @@ def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite
             elif first is not job:
                 reason = f"its output {path} is that of {first.source}, too; choose another OUT for one"
             elif there and not overwrite:
-                reason = f"its output {path} is there already; choose another OUT, or --overwrite replaces it"
+                reason = f"its output {path} already exists; choose another OUT, or --overwrite replaces it"
             else:
                 continue
             reasons.setdefault(index, f"{job.source}: {reason}")

@@ -283,7 +283,7 @@ def _column(file: Path, name: str) -> list[str]:
     try:
         table = parquet.ParquetFile(file)
         if COLUMN not in table.schema_arrow.names:
-            raise ValueError(f'{name}: has no column "{COLUMN}"; there are {", ".join(table.schema_arrow.names)}')
+            raise ValueError(f'{name}: has no column "{COLUMN}", only {", ".join(table.schema_arrow.names)}')
         values = table.read(columns=[COLUMN]).column(0).to_pylist()
     except pa.ArrowInvalid as error:
         raise ValueError(f"{name}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None

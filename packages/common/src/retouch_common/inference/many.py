@@ -211,7 +211,7 @@ class _Run:
             name = self._out.name(path)
             if self._holds(name) and name not in own and not self._options.overwrite:
                 return (
-                    f"{entry.path}: its output {name} is there already; "
+                    f"{entry.path}: its output {name} already exists; "
                     "choose another OUT, or --retry failed --overwrite replaces it"
                 )
         return None

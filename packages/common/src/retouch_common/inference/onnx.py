@@ -46,7 +46,7 @@ def checked_output(out: str | os.PathLike[str]) -> Path:
     if out.suffix.lower() != ".onnx":
         raise ValueError(f"{out}: the output's name must end in .onnx")
     if not out.parent.is_dir():
-        raise ValueError(f"{out}: there is no folder {out.parent}; make it first")
+        raise ValueError(f"{out}: the folder {out.parent} does not exist; create it first")
     return out
 
 

@@ -80,7 +80,7 @@ class RecipeState:
             self.strength = float(step["value"])
         elif kind == "region":
             if step["value"] not in REGIONS:
-                raise ValueError(f"there is no region {step['value']!r}, only {' and '.join(REGIONS)}")
+                raise ValueError(f"unknown region {step['value']!r}; choose from {', '.join(REGIONS)}")
             self.region = step["value"]
         elif kind == "face":
             if not 0 <= step["face"] < len(self.faces):
@@ -93,12 +93,12 @@ class RecipeState:
             self._choices.append(((int(x), int(y)), _parse_on(step)))
         elif kind == "size":
             if step["size"] not in SIZES:
-                raise ValueError(f"there is no size {step['size']!r}, only {', '.join(SIZES)}")
+                raise ValueError(f"unknown size {step['size']!r}; choose from {', '.join(SIZES)}")
             self._choices.append((step["size"], _parse_on(step)))
         elif kind in ("protect", "restore"):
             self.strokes.append(_parse_stroke(step, max(self._width, self._height)))
         else:
-            raise ValueError(f"there is no step {str(kind)[:40]!r}")
+            raise ValueError(f"unknown step {str(kind)[:40]!r}")
 
     def _add_face(self, face: Face) -> None:
         require_inside(face, self._height, self._width)

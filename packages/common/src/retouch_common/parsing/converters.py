@@ -96,7 +96,7 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
 
     source, out = Path(source), Path(out)
     if kind not in KINDS:
-        raise ValueError(f"{kind!r} is not a kind of data set; there are {', '.join(KINDS)}")
+        raise ValueError(f"unknown kind of data set {kind!r}; choose from {', '.join(KINDS)}")
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder")
     refuse_output_in_data(out, source)
@@ -118,17 +118,17 @@ def convert(kind: str, source: str | Path, out: str | Path, *, report: Callable[
                 continue
             data, image = item.image.read_bytes(), folder / "images" / f"{item.name}{item.image.suffix.lower()}"
             if image.is_file() and image.read_bytes() != data:
-                left_out.append(f"{item.image}: {image} is there already, another image; choose another folder")
+                left_out.append(f"{item.image}: {image} already exists and is another image; choose another folder")
                 continue
             for name in ("images", "labels"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
             write_atomically(image, data)
             write_labels(file, labels)  # last: what has labels is complete
     for line in left_out:
-        report(printable(f"left out: {line}"))
+        report(printable(f"skipped: {line}"))
     report(f"{len(items) - len(left_out)} images with labels in {out}")
     if left_out:
-        raise ValueError(f"{len(left_out)} of {len(items)} images were left out; the lines above say why")
+        raise ValueError(f"{len(left_out)} of {len(items)} images were skipped; the lines above say why")
     return len(items)
 
 

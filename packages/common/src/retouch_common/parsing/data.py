@@ -98,7 +98,7 @@ def find_pairs(spec: str, split: Split) -> list[tuple[Path, Path]]:
         if split == "val" and folder / "val" not in parts:
             wanted = [folder / "test"]
         if not set(wanted) <= set(parts):
-            raise ValueError(f"{folder}: has no {split}/images; there are {', '.join(path.name for path in parts)}")
+            raise ValueError(f"{folder}: has no {split}/images; splits are {', '.join(path.name for path in parts)}")
         return [pair for path in wanted for pair in _labelled(path)]
     if not (folder / "images").is_dir() or not (folder / "labels").is_dir():
         raise ValueError(f"{folder}: needs the folders images and labels; maskgan-convert-labels writes them")

@@ -191,8 +191,8 @@ def _from_colours(pixels: np.ndarray, name: str) -> np.ndarray:
         row, column = np.argwhere(strange)[0]
         colour = ", ".join(str(value) for value in pixels[row, column])
         raise ValueError(
-            f"{name}: the colour ({colour}) at x={column}, y={row} is no class's; {int(strange.sum())} pixels are like "
-            "that: paint without smooth edges, and save as PNG"
+            f"{name}: {int(strange.sum())} pixels have a colour of no class, first ({colour}) at x={column}, y={row}; "
+            "paint without smooth edges, and save as PNG"
         )
     return labels
 

@@ -80,7 +80,7 @@ def prepare_portraits(pairs: Sequence[tuple[Path, Path]], *, teacher: str = "") 
     unusable = [photo for photo, _ in pairs if not entries[photo].stat().st_size]
     if unusable:
         named = joined((path.name for path in unusable[:5]), ", ")
-        logger.warning("%d portraits are left out, their backgrounds are not plain: %s", len(unusable), named)
+        logger.warning("%d portraits are skipped, their backgrounds are not plain: %s", len(unusable), named)
     if teacher:
         meshed = [photo for photo, truth in pairs if truth.name == LANDMARKS_FILE]
         entries |= _taught_entries(meshed, entries, FaceParser(teacher, "cpu"))

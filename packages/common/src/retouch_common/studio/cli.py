@@ -159,7 +159,7 @@ def _create_app(
     tools = create_tools(factories, context)
     names = [tool.name for tool in tools]
     if first is not None and first not in names:
-        raise ValueError(f"--tool {first}: is not installed; there are {', '.join(names)}")
+        raise ValueError(f"--tool: {first!r} is not installed; choose from {', '.join(names)}")
     tool = tools[0 if first is None else names.index(first)]
     if tool.prepare is not None:
         threading.Thread(target=tool.prepare, name=PREPARATION, daemon=True).start()

@@ -182,7 +182,7 @@ def parse_output_options(content: Any) -> tuple[str | None, dict[str, Any]]:
         raise ValueError("options must be an object")
     suffix, quality, strip = content.get("format"), content.get("quality"), content.get("strip")
     if suffix is not None and not (isinstance(suffix, str) and suffix in OUTPUT_SUFFIXES):
-        raise ValueError(f"no format {truncate(str(suffix))}; there are {', '.join(OUTPUT_SUFFIXES)}")
+        raise ValueError(f"unknown format {truncate(str(suffix))}; choose from {', '.join(OUTPUT_SUFFIXES)}")
     if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
         raise ValueError(f"quality must be between 1 and 100, not {truncate(str(quality))}")
     if strip not in (None, "gps", "all"):

@@ -72,7 +72,7 @@ class BlemishSynthesizer:
         for names, known in ((c.spot_weights, SPOTS), (c.area_probabilities, AREAS), (c.kept_probabilities, KEPT)):
             unknown = sorted(set(names) - set(known))
             if unknown:
-                raise ValueError(f"unknown kinds of blemishes: {', '.join(unknown)}; there are {', '.join(known)}")
+                raise ValueError(f"unknown kinds of blemishes: {', '.join(unknown)}; choose from {', '.join(known)}")
         self.noise = NoisePool()
 
     def __call__(

@@ -378,4 +378,4 @@ def _known(name: str, names: Sequence[str] | Mapping[str, object], what: str) ->
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"there is no {what} {name!r}{hint}; there are {', '.join(names)}")
+        raise ValueError(f"unknown {what} {name!r}{hint}; choose from {', '.join(names)}")

@@ -67,7 +67,7 @@ class RunState:
         refuse_other_run(found.meta["config"], self.config, out, free=free)
         if found.step > steps:
             raise ValueError(
-                f"{out} holds a run of {found.step} steps, now {steps} are asked for; ask for at least as many, "
+                f"{out} holds a run of {found.step} steps, more than train.steps={steps}; ask for at least as many, "
                 "or choose another --out"
             )
         before = found.meta.get("data")  # runs of earlier releases have no fingerprint
@@ -193,7 +193,7 @@ def refuse_other_run(saved: Mapping[str, Any], config: Any, out: Path, *, free: 
                 continue
             if name not in free:
                 raise ValueError(
-                    f"{out} holds a run with {section}.{name}={before[name]}, now {value} is asked for; "
+                    f"{out} holds a run with {section}.{name}={before[name]}, not {value}; "
                     "choose another --out, or repeat the command that started the run"
                 )
             if name in RECOVERY_FIELDS:

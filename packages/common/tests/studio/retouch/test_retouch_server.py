@@ -368,7 +368,7 @@ def test_a_saved_recipe_is_opened(client, refused):
     for change, words in (
         ({"network": "nobody"}, "nobody, which is not installed"),
         ({"photo": {"width": 100, "height": 600}, "faces": [], "steps": []}, "for a photo of 100x600"),
-        ({"steps": [{"step": "sing"}]}, "no step"),
+        ({"steps": [{"step": "sing"}]}, "unknown step"),
     ):
         assert words in refused(send(json.dumps(content | change).encode()), 422)
     assert "a.json: is not JSON" in refused(send(b"{"), 422)
@@ -380,16 +380,16 @@ def test_requests_that_make_no_sense_are_refused(client, refused):
     def line(path, status=422, **content):
         return refused(client.post(path, json=request_body(photo) | content), status)
 
-    assert "no network nobody" in line("/api/state", network="nobody")
+    assert "unknown network nobody" in line("/api/state", network="nobody")
     assert "list" in line("/api/state", steps={"a": 1})
-    assert "no step" in line("/api/state", steps=[{"step": "sing" * 1000}])
+    assert "unknown step" in line("/api/state", steps=[{"step": "sing" * 1000}])
     assert len(line("/api/state", steps=[{"step": "sing" * 1000}])) < 300
     assert "damaged" in line("/api/state", steps=["x"])
     assert "not inside" in line("/api/view", window=[0, 0, WIDTH + 1, 5], size=[5, 5])
     assert "six integers" in line("/api/view", window=[0, 0, "a", 5], size=[5, 5])
     assert "six integers" in line("/api/view", window=3, size=[5, 5])
     assert "at most 4096" in line("/api/view", window=[0, 0, 5, 5], size=[5000, 5])
-    assert "no format bmp" in line("/api/export", options={"format": "bmp"})
+    assert "unknown format bmp" in line("/api/export", options={"format": "bmp"})
     assert "quality" in line("/api/export", options={"quality": 101})
     assert "strip" in line("/api/export", options={"strip": "x"})
     assert "open it again" in line("/api/state", status=404, photo="nobody")

@@ -212,7 +212,7 @@ class _Handlers:
             raise ValueError("the request is not an edit") from error
         for name, (_, amount) in parts.items():
             if name not in COMPONENT_NAMES:
-                raise ValueError(f"no component {truncate(name)}; there are {', '.join(COMPONENT_NAMES)}")
+                raise ValueError(f"unknown component {truncate(name)}; choose from {', '.join(COMPONENT_NAMES)}")
             if not 0 <= amount <= 1:
                 raise ValueError(f"the amount of {name} must lie between 0 and 1, not {amount:g}")
         if view not in ("photo", "network"):

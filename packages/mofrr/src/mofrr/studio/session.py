@@ -137,10 +137,10 @@ class RestoreSession:
                 elif step["step"] == "share":
                     require_strength(step["value"])
                     if not 0 <= step["face"] < len(faces) or step["name"] not in self.operations:
-                        raise ValueError("there is no such face or operation")
+                        raise ValueError("unknown face or operation")
                     shares[step["face"]][self.operations.index(step["name"])] = float(step["value"])
                 else:
-                    raise ValueError(f"there is no step {str(step['step'])[:40]!r}")
+                    raise ValueError(f"unknown step {str(step['step'])[:40]!r}")
             except (KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"step {number} is damaged: {error!r}") from error
         return strength, shares

@@ -199,7 +199,7 @@ class RetouchSession:
 
     def _network(self, name: str) -> StudioNetwork:
         if name not in self.networks:
-            raise ValueError(f"no network {name[:40]}; there are {', '.join(self.networks)}")
+            raise ValueError(f"unknown network {name[:40]}; choose from {', '.join(self.networks)}")
         if name not in self._loaded:
             self._loaded[name] = self.networks[name](self._device)
         return self._loaded[name]
