@@ -303,7 +303,7 @@ def test_files_of_no_run_are_not_replaced(tmp_path, name):
     (tmp_path / "checkpoints" / "step-1000").mkdir(parents=True)
     (tmp_path / name).write_text("epochs: 3\n")
     for _ in range(2):
-        with pytest.raises(ValueError, match=f"{name}: is there already and belongs to no run; move it, or choose"):
+        with pytest.raises(ValueError, match=f"{name}: already exists and belongs to no run; move it, or choose"):
             fit(task(), tmp_path, **QUIET)
     assert (tmp_path / name).read_text() == "epochs: 3\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", name]

@@ -126,7 +126,7 @@ def refuse_foreign_files(out: Path) -> None:
         return
     for name in ("config.yaml", "metrics.jsonl"):
         if (out / name).exists():
-            raise ValueError(f"{out / name}: is there already and belongs to no run; move it, or choose another --out")
+            raise ValueError(f"{out / name}: already exists and belongs to no run; move it, or choose another --out")
 
 
 def _runner(task: Task, device: str) -> Runner:
