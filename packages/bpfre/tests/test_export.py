@@ -93,7 +93,9 @@ def test_a_graph_that_differs_is_not_written(exported, tmp_path, monkeypatch, pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("name", "message"), [("m.pt", "must end in .onnx"), ("no/m.onnx", "does not exist; create it")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("m.pt", "must end in .onnx"), ("no/m.onnx", "does not exist; create it")]
+)
 def test_wrong_names_are_refused(tmp_path, name, message):
     with pytest.raises(ValueError, match=message):
         export(busy_model(), tmp_path / name)
