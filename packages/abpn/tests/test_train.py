@@ -71,7 +71,7 @@ def test_a_longer_run_continues_and_another_is_refused(pairs, tmp_path):
     train(configured(train__steps=2), pairs, tmp_path, device="cpu", report=said.append)
     train(configured(train__steps=3), pairs, tmp_path, device="cpu", report=said.append)
     assert f"resuming {tmp_path} after step 2, on cpu in fp32" in said
-    with pytest.raises(ValueError, match=r"model.blend=neutral, now rgb"):
+    with pytest.raises(ValueError, match=r"model.blend=neutral, not rgb"):
         train(configured(train__steps=3, model__blend="rgb"), pairs, tmp_path, device="cpu")
 
 

@@ -154,7 +154,7 @@ def test_a_stopped_run_continues_with_the_same_numbers(pairs, tmp_path):
 
 def test_another_configuration_does_not_continue_a_run(pairs, tmp_path):
     train(configured(train__steps=1), pairs, tmp_path / "run", **QUIET)
-    with pytest.raises(ValueError, match=r"train\.paired_fraction=1\.0, now 0\.5"):
+    with pytest.raises(ValueError, match=r"train\.paired_fraction=1\.0, not 0\.5"):
         train(configured(train__paired_fraction=0.5), pairs, tmp_path / "run", **QUIET)
 
 

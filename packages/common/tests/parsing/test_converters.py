@@ -132,9 +132,9 @@ def test_celebamask(tmp_path):
 
 
 def test_celebamask_of_unknown_parts_is_refused(tmp_path):
-    grey(tmp_path / "0" / "00000_beard.png", np.zeros((8, 8)))
+    grey(tmp_path / "in" / "0" / "00000_beard.png", np.zeros((8, 8)))
     with pytest.raises(ValueError, match="'beard' is none of CelebAMask-HQ's parts"):
-        convert("celebamask-hq", tmp_path, tmp_path / "out", report=print)
+        convert("celebamask-hq", tmp_path / "in", tmp_path / "out", report=print)
 
 
 def test_lapa(tmp_path):
@@ -212,11 +212,12 @@ def test_the_command_tells_what_is_wrong(tmp_path):
     run = CliRunner()
     answer = run.invoke(command, ["lapa", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
     assert answer.exit_code == 1 and f"Error: {tmp_path / 'none'}: no such folder" in answer.output
-    answer = run.invoke(command, ["lapa", str(tmp_path), "--out", str(tmp_path / "out")])
+    (tmp_path / "in").mkdir()
+    answer = run.invoke(command, ["lapa", str(tmp_path / "in"), "--out", str(tmp_path / "out")])
     assert answer.exit_code == 1 and "no images in the published layout of lapa" in answer.output
-    picture(tmp_path / "x_image.png")
-    grey(tmp_path / "x_label.png", np.zeros((9, 20)))
-    answer = run.invoke(command, ["helen-relabelled", str(tmp_path), "--out", str(tmp_path / "out")])
+    picture(tmp_path / "in" / "x_image.png")
+    grey(tmp_path / "in" / "x_label.png", np.zeros((9, 20)))
+    answer = run.invoke(command, ["helen-relabelled", str(tmp_path / "in"), "--out", str(tmp_path / "out")])
     assert answer.exit_code == 1 and "its labels have 20x9 for an image of 32x32 pixels" in answer.output
 
 

@@ -125,7 +125,7 @@ def test_a_killed_run_continues_to_the_bit(people, tmp_path, accumulate):
 
 
 def test_another_configuration_does_not_continue(run, people):
-    with pytest.raises(ValueError, match=r"holds a run with train\.lr=0\.01, now 0\.5"):
+    with pytest.raises(ValueError, match=r"holds a run with train\.lr=0\.01, not 0\.5"):
         train(configured(train__lr=0.5, train__augmentation="paper", train__batch_size=8), people, run, device="cpu")
 
 

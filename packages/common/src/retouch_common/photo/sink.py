@@ -35,12 +35,19 @@ def atomic_image_output(path: str | os.PathLike[str]) -> Iterator[Path]:
         except pyvips.Error as error:
             why = reason(error)
             if shutil.disk_usage(temporary.parent).free < _FULL_DISK_BYTES:  # libvips does not say why a write failed
-                raise OSError(errno.ENOSPC, f"{path}: cannot be written: the disk is full") from error
+                raise _disk_full(path, errno.ENOSPC) from error
             raise OSError(f"{path}: cannot be written: {why}") from error
         except OSError as error:
             if error.errno in DISK_FULL and str(path) not in str(error):
-                raise OSError(error.errno, f"{path}: cannot be written: the disk is full") from error
+                raise _disk_full(path, error.errno) from error
             raise
+
+
+def _disk_full(path: str | os.PathLike[str], number: int | None) -> OSError:
+    """Return an error with the message alone, which OSError(number, message) would begin with "[Errno 28]"."""
+    error = OSError(f"{path}: cannot be written: the disk is full")
+    error.errno = number
+    return error
 
 
 def stream_rows(
