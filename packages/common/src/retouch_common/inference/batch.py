@@ -197,7 +197,7 @@ def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite
         own = file_keys(job.source)
         for path in job.outputs:
             there = os.path.lexists(path) and not os.path.isdir(path)  # a folder is refused when it is written to
-            first, same = planned.setdefault(_place(path), (job, path))
+            first, first_path = planned.setdefault(_place(path), (job, path))
             if path == job.target and own & file_keys(path):
                 if overwrite:
                     continue
@@ -205,7 +205,7 @@ def find_collisions(jobs: Sequence[Job], *, kept: Iterable[Path] = (), overwrite
             elif read & file_keys(path):
                 which = "the" if own & file_keys(path) else "another"
                 reason = f"its output {path} is {which} input; choose another OUT"
-            elif first is not job and path != same:
+            elif first is not job and path != first_path:
                 reason = (
                     f"its output {path} differs in case only from that of {first.source}, which some disks do not tell "
                     "apart; rename one, or choose another OUT for one"
@@ -224,7 +224,7 @@ def find_done(jobs: Sequence[Job]) -> tuple[set[int], dict[int, str]]:
     """Find jobs of an earlier run by their outputs; one that is an input or a folder does not count.
 
     Returns:
-        Indices of jobs whose output is there; and, by index, the reason in one line why that of another cannot be told
+        Indices of jobs whose output exists; and, by index, the reason in one line why that of another cannot be told
         from it: numbers follow the order of the photos, among which there may be new ones.
     """
     inputs = {key for job in jobs for key in file_keys(job.source)}
