@@ -12,6 +12,7 @@ then made of both. Table 4's rows are trained that way from one full network.
 
 import json
 import logging
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from mofrr.losses import l1_loss, weighted_sum
 from mofrr.model import MoFRR
 from mofrr.pix2pix import L1
 from mofrr.stages import BaselineStage, Batch, Rows, Stage, known_stages, stages_of
-from mofrr.wavefrr import NOISE_PREDICTOR_INPUT, without_residual
+from mofrr.wavefrr import without_residual
 
 logger = logging.getLogger(__name__)
 
@@ -290,15 +291,12 @@ def initial_network(config: Config) -> tuple[MoFRR, list[str], set[str]]:
     own, prefixes = model.state_dict(), tuple(f"{path}." for path in trained.values())
     given = {name: value for name, value in start.state_dict().items() if name.startswith(prefixes) and name in own}
     if start.config.idem and not config.model.idem:  # Table 4: fine-tuned from the whole network, not begun anew
-        given |= {name: without_residual(v) for name, v in given.items() if _is_experts_input(name)}
+        first = re.compile(r"experts\.\w+\.denoiser\.first\.weight")
+        given |= {name: without_residual(value) for name, value in given.items() if first.fullmatch(name)}
     taken = {name: value for name, value in given.items() if value.shape == own[name].shape}
     model.load_state_dict(own | taken)
     model.metadata = start.metadata
     return model, fitting, set(taken)
-
-
-def _is_experts_input(name: str) -> bool:
-    return name.startswith("experts.") and name.endswith(NOISE_PREDICTOR_INPUT)
 
 
 def load_parts(model: MoFRR, stages: Sequence[Stage], out: Path, reused: Collection[str] = ()) -> MoFRR:

@@ -23,7 +23,6 @@ from mofrr.hfcam import HFCAM
 from mofrr.idem import IDEM
 from mofrr.sampling import Diffusion, ExpertOutput, generators_for
 
-NOISE_PREDICTOR_INPUT = ".denoiser.first.weight"  # of experts
 RESIDUAL = slice(6, 9)
 """Channels of the noise predictor's input that hold R^, after y_t and x_LL; absent without IDEM."""
 
