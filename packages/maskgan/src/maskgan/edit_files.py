@@ -200,8 +200,8 @@ def swap_file(
     taken = [part for part in parts if portrait.codes.shows(part)]
     codes = editor.blend(portrait.codes, {part: (reference.codes, blend) for part in taken})
     edited = editor.render(portrait, portrait.labels, codes)
-    lent = {"parts_of_another_face": ",".join(taken), "blend": blend}
-    _write(photo, target, editor, portrait, edited, options, further=lent)
+    swap = {"parts_of_another_face": ",".join(taken), "blend": blend}
+    _write(photo, target, editor, portrait, edited, options, further=swap)
     lacking = [part for part in parts if part not in taken]
     summary = f"took {', '.join(taken) or 'nothing'}"
     return f"{summary}; the face has no {', '.join(lacking)}" if lacking else summary

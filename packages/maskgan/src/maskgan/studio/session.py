@@ -191,8 +191,8 @@ class EditSession:
         opened = self.photo(edit.photo)
         target, name = export_paths(opened.photo, opened.file, folder, suffix, "edited", convert=options.convert)
         edited = self._render(opened, edit)
-        lent = ",".join(f"{part} {amount:g}" for part, (_, amount) in edit.parts.items() if amount)
-        further = {"parts_of_another_face": lent} if lent else {}
+        swapped = ",".join(f"{part} {amount:g}" for part, (_, amount) in edit.parts.items() if amount)
+        further = {"parts_of_another_face": swapped} if swapped else {}
         record = edit_record(options, self.editor.model.weights_sha256, further=further)
         with DECODE_LOCK:
             photo = opened.photo.reopen()
