@@ -138,7 +138,8 @@ def unretouched():
     faces = measured.clean[: FACES // 2]  # the second time around they are the same
     found = [image[MOFRR][protocols.PROTOCOLS[PROTOCOL].psnr] for image in faces]
     errors = [10 ** (-value / 10) if value < protocols.PSNR_CEILING else 0.0 for value in found]
-    return -10 * math.log10(statistics.mean(errors)), {
+    mean = statistics.mean(errors)
+    return -10 * math.log10(mean) if mean else protocols.PSNR_CEILING, {
         "worst": min(found),
         "to the bit": errors.count(0.0),
         "faces": len(found),
