@@ -83,6 +83,13 @@ def demo(session: nox.Session) -> None:
     session.run("python", "-m", "retouch_common.inference.demo", str(folder), *retouching, env=ENVIRONMENT)
 
 
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """Draw docs/pictures again with the bundled weights: the demos' sheets and the studio; needs Chromium."""
+    install(session, "test")
+    session.run("python", ".ci/pictures.py", env=ENVIRONMENT | {"RETOUCH_BROWSER": "required"})
+
+
 def side_by_side() -> list[str]:
     """Options of pytest for one process per core, which repeats what ran when a process died.
 

@@ -42,7 +42,7 @@ def main(folder: str = "outputs/demo", weights: MoFRR | str | os.PathLike[str] =
     restorer, out = Restorer(weights), Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     portrait, (face,) = astronaut(), faces_from_boxes([FACE])
-    square = _whole_pixels(face_square(face, *portrait.shape[:2]))
+    square = whole_pixels(face_square(face, *portrait.shape[:2]))
     rows, table = [], []
     for title, operations in CASES.items():
         retouched = retouch(portrait, square, operations)
@@ -78,7 +78,7 @@ def retouch(portrait: np.ndarray, square: FaceSquare, operations: tuple[str, ...
     return retouched
 
 
-def _whole_pixels(square: FaceSquare) -> FaceSquare:
+def whole_pixels(square: FaceSquare) -> FaceSquare:
     """Return the nearest upright square that is aligned to pixels."""
     side = 2 * round(square.side / 2)
     return FaceSquare((float(round(square.centre[0])), float(round(square.centre[1]))), float(side))

@@ -174,14 +174,23 @@ Page = TypeVar("Page", bound=ToolPage)
 
 @contextmanager
 def open_tool(
-    page_class: type[Page], browser: Any, address: str, photo: Path, *, height: int = 720, mobile: bool = False
+    page_class: type[Page],
+    browser: Any,
+    address: str,
+    photo: Path,
+    *,
+    height: int = 720,
+    touch: bool = True,
+    mobile: bool = False,
 ) -> Iterator[Page]:
-    """Yield the page of a tool, the first of the application, with a photo open; ``mobile`` is a tablet's browser.
+    """Yield the page of a tool, the first of the application, with a photo open.
+
+    ``touch`` is a screen that fingers can use, ``mobile`` a tablet's browser.
 
     At the end, nothing may have been loaded from elsewhere, and there may be no errors on the console unless they are
     expected.
     """
-    context = browser.new_context(viewport={"width": 1280, "height": height}, has_touch=True, is_mobile=mobile)
+    context = browser.new_context(viewport={"width": 1280, "height": height}, has_touch=touch, is_mobile=mobile)
     context.set_default_timeout(TIMEOUT)
     page = context.new_page()
     errors: list[str] = []
