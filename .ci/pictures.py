@@ -12,6 +12,7 @@ import abpn.demo
 import bpfre.demo
 import maskgan.demo
 import mofrr.demo
+import numpy as np
 import pyvips
 from retouch_common.faces.alignment import face_square
 from retouch_common.inference import demo
@@ -23,7 +24,6 @@ from retouch_common.testing.studio import TOKEN, ToolPage, chromium, open_tool, 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 WIDTH = 1286  # of the sheets
 ENLARGED = 3  # the portrait in the studio: a face of the size that a phone takes
-WINDOW = {"height": 800, "touch": False}
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def draw_studio(folder: Path) -> None:
     portrait = demo.astronaut()
     (face,) = faces_from_boxes([demo.FACE])
     square = mofrr.demo.whole_pixels(face_square(face, *portrait.shape[:2]))
-    shots = (
+    shots: tuple[tuple[str, type[Shot], np.ndarray], ...] = (
         ("studio_retouch", RetouchPage, demo.draw_blemishes(portrait)[0]),
         ("studio_restore", RestorePage, mofrr.demo.retouch(portrait, square, ("white",))),
         ("studio", EditPage, portrait),
@@ -63,7 +63,7 @@ def draw_studio(folder: Path) -> None:
             app = create_app(tools, context, TOKEN, first=page_class.name)
             with (
                 serve(app) as address,
-                open_tool(page_class, browser, address, path, height=HEIGHT, touch=False) as page,
+                open_tool(page_class, browser, address, path, height=800, touch=False) as page,
             ):
                 page.act()
                 page.rendered()
@@ -71,11 +71,18 @@ def draw_studio(folder: Path) -> None:
             save(folder / f"{name}.png", name)
 
 
-class PhotoPage(ToolPage):
-    """A tool that shows a photo before and after."""
+class Shot(ToolPage):
+    """A tool of which a screenshot is taken."""
 
     def act(self) -> None:
-        """Zoom to the face and compare in its middle."""
+        """Bring the page into the state that is shown."""
+        raise NotImplementedError
+
+
+class PhotoPage(Shot):
+    """A tool that shows a photo before and after, at the face and compared in its middle."""
+
+    def act(self) -> None:  # noqa: D102
         self.page.click("#zoom-face")
         self.page.locator("#divider").focus()
         self.keys("Home", *10 * ["ArrowRight"])
@@ -103,7 +110,7 @@ class RestorePage(PhotoPage):
         super().act()
 
 
-class EditPage(ToolPage):
+class EditPage(Shot):
     """The tool Edit with lips painted over the teeth."""
 
     name, plane, result, size = "edit", "#labels", "#result", (256, 256)
