@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from maskgan.cli import evaluate as command
 from maskgan.evaluate import PHOTOGRAPHS, SOURCES, EvaluationOptions, Row, agreement, drawn_pairs, evaluate, locality
 from maskgan.model import MaskGAN
+from retouch_common.metrics.protocols import METRICS
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,16 @@ def test_rows_and_files(measured):
     assert set(ours.outside) == {"eye_left", "eye_right", "mouth", "skin", "hair"}
     values = json.loads((out / "evaluation.json").read_text())
     assert values["rows"]["ours"]["means"]["PSNR"] == pytest.approx(ours.means()["PSNR"])
+    assert values["protocols"]["SSIM"] == METRICS["ssim-rgb8"].at(64).description
+    assert set(values["protocols"]) == {"PSNR", "SSIM", "PSNR person"}
     assert (out / "figures.png").is_file()
     assert "judge distance" not in ours.means() and "FID" not in ours.means()
+
+
+def test_doing_nothing_reconstructs_every_face(measured):
+    means = measured[0].rows[PHOTOGRAPHS].means()
+    assert means == {"PSNR": 100, "SSIM": pytest.approx(1), "PSNR person": 100, "agreement": means["agreement"]}
+    assert measured[0].rows[SOURCES].means().keys() == {"agreement"}
 
 
 def test_reconstruction_is_that_of_the_network(measured, weights, faces):
@@ -48,7 +57,7 @@ def test_reconstruction_is_that_of_the_network(measured, weights, faces):
 
 
 def test_the_judge_distance_is_that_of_mean_features(weights, parser_weights, faces):
-    """Computed anew with scipy from the judge's features, and present only if it is asked for."""
+    """Computed anew with scipy from the judge's features, also of the targets' photographs."""
     from maskgan.data import open_faces
     from retouch_common.metrics.quality import quantise
     from retouch_common.parsing.model import ParsingUNet
@@ -58,19 +67,21 @@ def test_the_judge_distance_is_that_of_mean_features(weights, parser_weights, fa
     result = evaluate({"ours": weights}, str(faces), options, report=lambda line: None)
     judge, model = ParsingUNet.from_pretrained(parser_weights), MaskGAN.from_pretrained(weights)
     held_out, training = (open_faces(str(faces), size=64, split=split, seed=0) for split in ("val", "train"))
-    drawn = []
+    drawn, targets = [], []
     with torch.no_grad():
         for source, target in drawn_pairs(len(held_out), 6, 0):
             samples = [(held_out[i]["image"][None], held_out[i]["labels"][None]) for i in (source, target)]
             drawn.append(model(*samples[0], *samples[1]).image[0].clamp(-1, 1))
+            targets.append(samples[1][0][0])
         sets = []
-        for images in (drawn, [training[i]["image"] for i in range(len(training))]):
+        for images in (drawn, targets, [training[i]["image"] for i in range(len(training))]):
             levels = quantise((torch.stack(list(images)) + 1) / 2)
             sets.append(judge.eval().encode(levels)[-1].mean(dim=(2, 3)).double().numpy())
     means, covariances = [s.mean(axis=0) for s in sets], [np.cov(s, rowvar=False) for s in sets]
-    root = sqrtm(covariances[0] @ covariances[1]).real
-    expected = np.square(means[0] - means[1]).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
-    assert result.rows["ours"].means()["judge distance"] == pytest.approx(expected, rel=0.02)
+    for number, row in enumerate(("ours", PHOTOGRAPHS)):
+        root = sqrtm(covariances[number] @ covariances[2]).real
+        expected = np.square(means[number] - means[2]).sum() + np.trace(covariances[number] + covariances[2] - 2 * root)
+        assert result.rows[row].means()["judge distance"] == pytest.approx(expected, rel=0.02)
 
 
 class Shade(torch.nn.Module):
@@ -135,7 +146,8 @@ def test_the_command_prints_tables(weights, parser_weights, faces):
                  "--device", "cpu")  # fmt: skip
     result = CliRunner().invoke(command, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
-    assert "agreement" in result.output and "ours" in result.output and PHOTOGRAPHS in result.output
+    assert "agreement" in result.output and "ours" in result.output
+    assert result.output.count(PHOTOGRAPHS) == 3 and "png8: what a saved 8-bit file scores" in result.output
     assert "FID" not in result.output
 
 

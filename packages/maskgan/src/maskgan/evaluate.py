@@ -5,7 +5,8 @@ mask, parsed by a *judge*, a parser that training did not use, and compared with
 Locality: how little the rest of a face changes when one component gets another person's appearance. FID (Table 1) with
 Inception's real weights only; in the judge's features the same distance has another name.
 
-Baselines: the photos themselves, whose agreement is the judge's accuracy, and the *sources* under the targets' masks.
+Baselines: the identity, the targets' *photographs* as they are, whose agreement is the judge's accuracy, and the
+*sources* under the targets' masks. PSNR and SSIM are this project's "png8"; the paper measures neither.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from retouch_common.devices import resolve_device
 from retouch_common.files import sha256
 from retouch_common.metrics.distribution import FID, FrechetDistance
 from retouch_common.metrics.evaluation import console, draw_table, write_evaluation
+from retouch_common.metrics.protocols import METRICS, PROTOCOLS
 from retouch_common.metrics.quality import mean_metrics, psnr, quantise, ssim
 from retouch_common.parsing.labels import coloured
 from retouch_common.parsing.model import BUNDLED as PARSERS
@@ -32,13 +34,14 @@ from torch import Tensor, nn
 
 from maskgan.components import masks
 from maskgan.config import COMPONENT_NAMES
-from maskgan.data import num_parsed, open_faces
+from maskgan.data import Faces, num_parsed, open_faces
 from maskgan.model import BUNDLED, Codes, MaskGAN
 from maskgan.seams import REACH
 
 SHEET_ROWS, SHEET_SIDE = 4, 256
 TOLERANCE = 8  # change in 8-bit levels from which a pixel outside a swapped component counts as changed
 PHOTOGRAPHS, SOURCES = "photographs", "sources"
+PROTOCOL = "png8"
 
 LabelledFace = tuple[Tensor, Tensor]
 """Image (1, 3, S, S) in [-1, 1] and labels (1, S, S)."""
@@ -170,6 +173,11 @@ def evaluate(
     pairs = drawn_pairs(len(faces), options.pairs, options.seed)
     result.rows = _baseline_rows(judge, faces, pairs)
     sheet = [_sheet_row(faces, *pair) for pair in pairs[:SHEET_ROWS]]
+    distances = _open_distances(inception, features, device)
+    for _, target in pairs:
+        for distance in distances.values():
+            distance.add(to_unit(faces[target][0][0]), real=False)
+    _finish_distances(result, PHOTOGRAPHS, distances, real)
     with progress_bar(unit="faces") as bar:
         for name, model in models.items():
             row = result.rows[name] = Row()
@@ -185,12 +193,7 @@ def evaluate(
                     sheet[index][name] = to_unit(drawn[0]).cpu()
                 for distance in distances.values():
                     distance.add(to_unit(drawn[0]), real=False)
-            for index in range(len(real)):
-                image = to_unit(real[index]["image"])
-                for distance in distances.values():
-                    distance.add(image, real=True)
-            row.distances = {title: distance.value() for title, distance in distances.items()}
-            result.notes += [f"{name}: {_distance_note(distance)}" for distance in distances.values()]
+            _finish_distances(result, name, distances, real)
     if parsed := num_parsed(data, options.split):
         result.notes.append(
             f"{parsed} faces without a landmark template have masks of the bundled parser: agreement with these is "
@@ -240,18 +243,27 @@ def _header(
             "seed": options.seed,
         },
         "resolution": size,
+        "protocols": _protocols(size),
         "device": str(device),
         "environment": environment(),
     }
 
 
+def _protocols(size: int) -> dict[str, str]:
+    """Return descriptions of PSNR and SSIM by their titles."""
+    names = PROTOCOLS[PROTOCOL]
+    found = {title: METRICS[name].at(size).description for title, name in (("PSNR", names.psnr), ("SSIM", names.ssim))}
+    return found | {"PSNR person": "as PSNR, of the pixels whose label is not background"}
+
+
 def _baseline_rows(
     judge: ParsingUNet, faces: Sequence[LabelledFace], pairs: Sequence[tuple[int, int]]
 ) -> dict[str, Row]:
-    """Return the agreement of the photographs with their own masks, and of the sources with the targets' masks."""
+    """Return the metrics of the targets' photographs, and the agreement of the sources with the targets' masks."""
     photographs = [agreement(judge, *faces[target]) for _, target in pairs]
     sources = [agreement(judge, faces[source][0], faces[target][1]) for source, target in pairs]
-    return {PHOTOGRAPHS: Row(agreement=photographs), SOURCES: Row(agreement=sources)}
+    same = [_reconstruction(image, image, labels) for image, labels in faces]
+    return {PHOTOGRAPHS: Row(reconstruction=same, agreement=photographs), SOURCES: Row(agreement=sources)}
 
 
 def _open_distances(
@@ -264,6 +276,18 @@ def _open_distances(
     if features is not None:
         found["judge distance"] = FrechetDistance(features, device=device)
     return found
+
+
+def _finish_distances(
+    result: Evaluation, name: str, distances: Mapping[str, FrechetDistance], real: Faces | tuple[()]
+) -> None:
+    """Add the real faces to the distances, and the distances and notes on them to the result."""
+    for index in range(len(real)):
+        image = to_unit(real[index]["image"])
+        for distance in distances.values():
+            distance.add(image, real=True)
+    result.rows[name].distances = {title: distance.value() for title, distance in distances.items()}
+    result.notes += [f"{name}: {_distance_note(distance)}" for distance in distances.values()]
 
 
 def _distance_note(distance: FrechetDistance) -> str:
@@ -357,15 +381,17 @@ def show(result: Evaluation) -> None:
             [(title, title, style) for title, style in measured],
         )
     )
-    swapped = {name: row for name, row in result.rows.items() if row.outside}
+    swapped = {name: row.outside for name, row in result.rows.items() if row.outside}
     if swapped:
         columns = [(name, name, ".1%") for name in COMPONENT_NAMES]
         screen.print(
             draw_table(
                 f"another's component: pixels elsewhere that change by less than {TOLERANCE} levels",
-                {name: row.outside for name, row in swapped.items()},
+                {PHOTOGRAPHS: dict.fromkeys(COMPONENT_NAMES, 1.0)} | swapped,
                 columns,
             )
         )
+    screen.print(f"{PHOTOGRAPHS}: the identity (output = the target's photo); {SOURCES}: under the targets' masks")
+    screen.print(f"{PROTOCOL}: {PROTOCOLS[PROTOCOL].about}")
     for note in result.notes:
         screen.print(note)
