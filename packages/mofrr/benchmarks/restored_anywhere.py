@@ -307,13 +307,13 @@ def combined(model: MoFRR, faces: Iterable[Aligned]) -> dict[str, float]:
             return to_unit(found.X + sum(changes))  # noqa: B023
 
         note("identity", image, truth)
-        note("combined", made(found.shares, found.shared), truth)
-        note("sum", summed(found.shares), truth)
-        note("without the shared expert", made(found.shares, None), truth)
+        note("combined", made(found.gates, found.shared), truth)
+        note("sum", summed(found.gates), truth)
+        note("without the shared expert", made(found.gates, None), truth)
         note("one step", once, truth)
         for column, name in enumerate(model.config.operations):
             if name in working and name in face.applied:
-                shares = found.shares.clone()
+                shares = found.gates.clone()
                 shares[:, column] = 0
                 note("withheld", made(shares, found.shared), truth)
                 note("withheld, sum", summed(shares), truth)

@@ -72,7 +72,7 @@ class Combine(nn.Module):
             shared: Y^_se; None without the shared expert.
             experts: Y^_M by operation, any value where the share is 0; operations that are inactive on all faces may
                 be missing.
-            shares: Columns in the order of the slots.
+            shares: Columns in the order of the slots; gates (bool) are shares of 0 and 1.
         """
         height, width = X.shape[-2:]
         f, base = self.picture(X), X

@@ -39,7 +39,6 @@ class Consultation:
         X: The faces, (N, 3, H, W) in [-1, 1].
         probabilities: Of the router, (N, operations); 1 without a router.
         gates: Active experts, (N, operations) bool.
-        shares: Weights of their changes, (N, operations) in [0, 1]; 0 for inactive experts.
         degrees: Expected degree over 5, (N, operations); 0 for inactive experts.
         experts: Y^_M by operation, (N, 3, H, W), nominally in [-1, 1]; X where the expert is inactive.
         shared: Y^_se likewise; None without the shared expert.
@@ -49,7 +48,6 @@ class Consultation:
     X: Tensor
     probabilities: Tensor
     gates: Tensor
-    shares: Tensor
     degrees: Tensor
     experts: dict[str, Tensor]
     shared: Tensor | None
@@ -128,7 +126,7 @@ class MoFRR(Pretrained):
                 (output,) = working.values()
             else:
                 shared = None if found.shared is None else found.shared[active]
-                output = self.combine(found.X[active], shared, working, found.shares[active])
+                output = self.combine(found.X[active], shared, working, found.gates[active])
             result = result.index_copy(0, active, to_unit(output))
         images = {
             "X": image.float(),
@@ -194,7 +192,6 @@ class MoFRR(Pretrained):
             X=X,
             probabilities=probabilities,
             gates=gates,
-            shares=gates.to(probabilities),
             degrees=degrees,
             experts=outputs,
             shared=shared,

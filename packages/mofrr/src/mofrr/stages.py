@@ -353,13 +353,13 @@ class CombineStage(RestoringStage):
         seeds = _seeds(batch["retouched"], generator)
         found = model.consult(batch["retouched"], seeds=seeds, traces=batch["traces"])
         kept = torch.rand(found.gates.shape, generator=generator) >= DROP_EXPERTS
-        output = _combine(part, found, found.shares * kept.to(found.shares))
+        output = _combine(part, found, found.gates & kept.to(found.gates.device))
         return combine_losses(output, to_signed(batch["original"]))
 
     def restored(self, model: MoFRR, part: Any, batch: Batch, seeds: list[int]) -> Tensor:
         """Return Y^."""
         found = model.consult(batch["retouched"], seeds=seeds, traces=batch["traces"])
-        return _combine(part, found, found.shares)
+        return _combine(part, found, found.gates)
 
 
 class BaselineStage(RestoringStage):
@@ -412,7 +412,7 @@ def _seeds(images: Tensor, generator: torch.Generator) -> list[int]:
     return torch.randint(2**31, (len(images),), generator=generator).tolist()
 
 
-def _combine(combine: Any, found: Consultation, shares: Tensor) -> Tensor:
+def _combine(combine: Any, found: Consultation, gates: Tensor) -> Tensor:
     """Return the combined images in [-1, 1]; faces that it does not work on stay as they are."""
-    output = combine(found.X, found.shared, found.experts, shares)
+    output = combine(found.X, found.shared, found.experts, gates)
     return torch.where(found.active.view(-1, 1, 1, 1), output, found.X)
