@@ -1,4 +1,4 @@
-"""Eq. 4-12 by hand on one or two pixels."""
+"""Eq. 4-6 and 9-12 by hand on one or two pixels."""
 
 import math
 from dataclasses import replace

@@ -94,7 +94,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Loss weights of Eq. 4-12, all 1 in the paper except lambda.
+    """Weights of the terms of Eq. 12, all 1 in the paper except lambda.
 
     Attributes:
         pixel: L1 terms of Eq. 6 and 9.

@@ -1,4 +1,4 @@
-"""The terms of Eq. 4-12 as functions.
+"""The terms of Eq. 4-6 and 9-11 as functions, but for those of VGG.
 
 Shapes: images (N, 3, S, S) in [0, 1]; maps M of one module, a list of (N, 1, s, s) in [0, 1], finest first; logits of
 the discriminator (N, 1, S, S), large for retouched pixels. sp is softplus, -log sigma(l) = sp(-l).
