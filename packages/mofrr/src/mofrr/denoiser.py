@@ -1,5 +1,7 @@
 """The noise predictor: a time-conditioned U-Net (Ho, Jain, Abbeel, NeurIPS 2020).
 
+The time embedding scales and shifts the features, as in Nichol, Dhariwal, "Improved DDPM", ICML 2021.
+
 Shapes: x (N, C_in, H, W), sides multiples of 2^(resolutions - 1); t (N,) integers; output (N, C_out, H, W).
 """
 

@@ -15,7 +15,7 @@ from mofrr.degree import expected_degree
 from mofrr.sampling import ExpertOutput
 from mofrr.wavefrr import WaveFRROutput
 
-HIGH, TV, L1 = 0.1, 0.01, 1.0  # lambda_1, lambda_2 and the weight of L_hyb's first term, as in the authors' code
+HIGH, TV, L1 = 0.1, 0.01, 1.0  # lambda_1, lambda_2 and the weight of L_hyb's first term
 
 
 def idem_loss(residual: Tensor, true_residual: Tensor) -> Tensor:
