@@ -344,7 +344,7 @@ def _degrees() -> dict[str, tuple[float, float]]:
     edges = json.loads(model.metadata["degree_edges"])
     held_out = f"faces:{face_sets([*STUDIO, *ANYWHERE])}"
     for name in OPERATIONS:
-        options = {"size": model.config.size, "seed": 0, "operations": OPERATIONS, "kind": f"single:{name}"}
+        options = {"size": model.config.size, "seed": 0, "operations": OPERATIONS, "kind": "single", "operation": name}
         faces = open_retouched_faces(held_out, split="val", **options)
         faces.degree_edges = edges[name]
         errors = []

@@ -68,6 +68,12 @@ def opened(spec, **options):
     return open_retouched_faces(spec, **({"size": 64, "split": "train", "seed": 0, "operations": OPERATIONS} | options))
 
 
+@pytest.mark.parametrize("kind", ["singles", "single:white"])
+def test_an_unknown_kind_is_refused(published, kind):
+    with pytest.raises(ValueError, match="unknown kind of faces"):
+        opened(published, kind=kind)
+
+
 def test_a_copied_folder_is_not_searched_again(portraits, tmp_path, monkeypatch):
     entries = module.prepare_portraits(sorted((tmp_path / "set").iterdir()))
     shutil.copytree(tmp_path / "set", tmp_path / "copy", copy_function=shutil.copyfile)
@@ -76,13 +82,15 @@ def test_a_copied_folder_is_not_searched_again(portraits, tmp_path, monkeypatch)
 
 
 def test_kinds_of_published_pictures(published):
-    sizes = {kind: len(opened(published, kind=kind)) for kind in ("mixed", "single:white", "multi", "clean")}
-    assert sizes == {"mixed": 36, "single:white": 16, "multi": 4, "clean": 16}
+    sizes = {
+        kind: len(opened(published, kind=kind, operation="white")) for kind in ("mixed", "single", "multi", "clean")
+    }
+    assert sizes == {"mixed": 36, "single": 16, "multi": 4, "clean": 16}
     sample = opened(published, kind="multi")[0]
     assert sample["applied"].tolist() == [1, 0, 1, 0] and sample["degree"] == 0
     assert sample["retouched"].shape == (3, 64, 64) and float(sample["original"].mean()) == pytest.approx(100 / 255)
     with pytest.raises(NoImages, match="no single:eye images"):
-        opened(published, kind="single:eye")
+        opened(published, kind="single", operation="eye")
     with pytest.raises(ValueError, match="styles can be chosen for faces:"):
         opened(published, styles=("rosy",))
     with pytest.raises(ValueError, match="APIs can be chosen for a folder laid out as RetouchingFFHQ only"):
@@ -91,7 +99,7 @@ def test_kinds_of_published_pictures(published):
 
 def test_degrees_are_quantiles_of_the_psnr(published):
     """Sixteen strengths: the lightest tenth is 1, the heaviest 15 % are 5."""
-    faces = opened(published, kind="single:white")
+    faces = opened(published, kind="single", operation="white")
     assert faces[0]["degree"] == 0  # not known yet
     faces.degree_edges = faces.measured_edges()
     degrees = [int(faces[index]["degree"]) for index in range(16)]
@@ -128,7 +136,7 @@ def test_published_images_have_the_traces_that_restoring_sees(tmp_path):
 
 
 def test_degrees_are_measured_all_over_the_set(published, monkeypatch):
-    faces = opened(published, kind="single:white", split="all")
+    faces = opened(published, kind="single", operation="white", split="all")
     monkeypatch.setattr(faces, "measured", 10)
     measured = [0, 1, 3, 4, 6, 8, 9, 11, 12, 14]
     expected = degree_edges([faces.pair(index).psnr for index in measured])
@@ -165,7 +173,7 @@ def test_simulated_samples(portraits):
 @pytest.mark.parametrize(("operation", "applied"), [("white", [1, 0, 0, 0]), ("smooth", [0, 1, 0, 0])])
 def test_columns_of_applied_are_in_the_order_of_the_operations(portraits, operation, applied):
     assert (
-        opened(portraits, kind=f"single:{operation}", operations=("white", "smooth", "lift", "eye"))[0][
+        opened(portraits, kind="single", operation=operation, operations=("white", "smooth", "lift", "eye"))[0][
             "applied"
         ].tolist()
         == applied
@@ -173,8 +181,8 @@ def test_columns_of_applied_are_in_the_order_of_the_operations(portraits, operat
 
 
 def test_simulated_kinds(portraits):
-    for kind, allowed in (("single:eye", {(0, 0, 0, 1)}), ("clean", {(0, 0, 0, 0)})):
-        faces = opened(portraits, kind=kind)
+    for kind, allowed in (("single", {(0, 0, 0, 1)}), ("clean", {(0, 0, 0, 0)})):
+        faces = opened(portraits, kind=kind, operation="eye")
         faces.degree_edges = None if kind == "clean" else [30.0, 35.0, 40.0, 45.0]
         assert {tuple(map(int, faces[index]["applied"])) for index in range(8)} == allowed
         assert all((1 <= faces[index]["degree"] <= 5) == (kind != "clean") for index in range(8))
@@ -187,7 +195,7 @@ def test_the_router_sees_the_faces_of_all_stages(portraits, published):
     assert len(faces) == faces.different == 8 * len(mixed)
     assert all(torch.equal(faces[2 * index]["retouched"], mixed[index]["retouched"]) for index in range(3))
     for index, name in ((1, "white"), (3, "smooth"), (5, "lift"), (7, "eye"), (15, "eye")):
-        sample, single = faces[index], opened(portraits, kind=f"single:{name}")[index // 8]
+        sample, single = faces[index], opened(portraits, kind="single", operation=name)[index // 8]
         assert torch.equal(sample["retouched"], single["retouched"]) and sample["applied"].sum() == 1, name
     dev = opened(portraits, kind="every", split="dev")
     assert torch.equal(dev[1]["retouched"], opened(portraits, split="dev")[1]["retouched"])
@@ -198,7 +206,7 @@ def test_what_the_simulator_cannot_show_is_refused(portraits):
     lips = (*OPERATIONS, "lip_plumping")
     assert len(opened(portraits, operations=lips)) == 25
     with pytest.raises(NoImages, match="lip_plumping cannot be simulated"):
-        opened(portraits, operations=lips, kind="single:lip_plumping")
+        opened(portraits, operations=lips, kind="single", operation="lip_plumping")
     for kind in ("mixed", "multi"):
         with pytest.raises(NoImages, match=f"{kind} faces also show lift, smooth"):
             opened(portraits, operations=("white", "eye"), kind=kind)
@@ -207,7 +215,9 @@ def test_what_the_simulator_cannot_show_is_refused(portraits):
 def test_a_style_can_be_left_out(portraits):
     with pytest.raises(ValueError, match="unknown style 'vivid'"):
         opened(portraits, styles=("vivid",))
-    one, other = (opened(portraits, styles=(style,), kind="single:white") for style in ("porcelain", "rosy"))
+    one, other = (
+        opened(portraits, styles=(style,), kind="single", operation="white") for style in ("porcelain", "rosy")
+    )
     assert not torch.equal(one[0]["retouched"], other[0]["retouched"])
 
 
@@ -244,7 +254,9 @@ def test_nothing_away_from_the_face_tells_whether_it_was_retouched(portraits):
 
     No classifier of what resampling leaves can then tell touched from untouched samples where nobody retouched.
     """
-    kinds = {kind: opened(portraits, kind=kind, styles=("porcelain",)) for kind in ("clean", "single:lift")}
+    kinds = {
+        kind: opened(portraits, kind=kind, operation="lift", styles=("porcelain",)) for kind in ("clean", "single")
+    }
     for index in range(10):
         clean, lifted = (faces[index] for faces in kinds.values())
         assert torch.equal(lifted["original"], clean["original"]) and not torch.equal(
@@ -297,7 +309,7 @@ def test_processing_does_not_tell_whether_a_photograph_was_retouched(portraits, 
 
 
 def test_images_that_equal_their_originals_have_no_degree(published, monkeypatch):
-    faces = opened(published, kind="single:white", split="all")
+    faces = opened(published, kind="single", operation="white", split="all")
     edges = faces.measured_edges()
     monkeypatch.setattr(data_module.Pair, "psnr", property(lambda pair: 100.0))
     with pytest.raises(ValueError, match="at least five"):
@@ -314,5 +326,5 @@ def test_the_first_images_of_a_folder_are_of_all_operations(published):
 
 def test_what_is_measured_is_never_the_same_twice(portraits):
     """Of three people there are as many different faces as are asked for."""
-    faces = opened(portraits, split="val", kind="single:white")
+    faces = opened(portraits, split="val", kind="single", operation="white")
     assert len({faces[index]["retouched"].numpy().tobytes() for index in range(3 * len(faces))}) == 3 * len(faces)

@@ -48,8 +48,11 @@ def test_every_kind_beside_doing_nothing(published, weights, tmp_path):
     written = json.loads((tmp_path / "evaluation.json").read_text())
     assert set(written["kinds"]) == set(result.kinds) and (tmp_path / "figures.png").is_file()
     router, right = MoFRR.from_pretrained(weights).router, []
-    for kind, title in (("single:white", "white"), ("single:eye", "eye"), ("multi", "multi"), ("clean", "clean")):
-        faces = open_retouched_faces(published, size=64, split="val", seed=0, operations=OPERATIONS, kind=kind)
+    for title in ("white", "eye", "multi", "clean"):
+        kind = title if title in ("multi", "clean") else "single"
+        faces = open_retouched_faces(
+            published, size=64, split="val", seed=0, operations=OPERATIONS, kind=kind, operation=title
+        )
         pairs = [faces.pair(index) for index in range(min(2, len(faces)))]
         gates = torch.sigmoid(router(torch.stack([pair.retouched for pair in pairs]))) > 0.5
         assert result.active[title] == gates.sum() / len(pairs)

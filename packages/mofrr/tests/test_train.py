@@ -96,8 +96,8 @@ def test_stages_of_a_configuration():
     assert names_of(known["degree-lift"].needs()) == ["router"]
     assert [known[name].faces for name in ("router", "degree-white", "expert-lift", "shared", "baseline-unet")] == [
         "every",
-        "single:white",
-        "single:lift",
+        "single",
+        "single",
         "mixed",
         "mixed",
     ]

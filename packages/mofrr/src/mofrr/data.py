@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ JITTER = 0.015  # standard deviation of the detected landmarks over the square's
 LIGHT = (0.06, 0.08, 0.02)  # standard deviations of log exposure, log gamma and log white balance of augmentation
 FACES = "faces:"
 
+Kind = Literal["mixed", "single", "multi", "clean", "every"]
+
 
 class NoImages(ValueError):
     """The data is valid, but has no images of a kind."""
@@ -56,7 +58,8 @@ def open_retouched_faces(
     split: str,
     seed: int,
     operations: Sequence[str],
-    kind: str = "mixed",
+    kind: Kind = "mixed",
+    operation: str = "",
     styles: Sequence[str] = (),
     apis: Sequence[str] = (),
 ) -> "RetouchedFaces":
@@ -70,9 +73,10 @@ def open_retouched_faces(
             select weights; in a folder it is "val".
         seed: Seed of everything random.
         operations: Names of the columns of ``applied``.
-        kind: "mixed" for all faces, "single:OPERATION" for those with that operation alone, "multi" for those with
-            several, "clean" for those without any; "every" for mixed and single ones in turn, where portraits are
-            retouched for training, else as "mixed".
+        kind: "mixed" for all faces, "single" for those with ``operation`` alone, "multi" for those with several,
+            "clean" for those without any; "every" for mixed and single ones in turn, where portraits are retouched for
+            training, else as "mixed".
+        operation: See ``kind``.
         styles: Styles of retouching, for ``faces:`` only; empty takes all.
         apis: Programs that retouched the images, for folders only, see :data:`mofrr.retouching_ffhq.APIS`; empty takes
             all.
@@ -81,6 +85,8 @@ def open_retouched_faces(
         NoImages: None of that kind.
         ValueError: Unusable data or options.
     """
+    if kind not in get_args(Kind):
+        raise ValueError(f"unknown kind of faces {kind!r}; choose from {', '.join(get_args(Kind))}")
     if kind == "every":
         options: dict[str, Any] = {
             "size": size, "split": split, "seed": seed, "operations": operations, "styles": styles, "apis": apis,
@@ -88,22 +94,23 @@ def open_retouched_faces(
         mixed = open_retouched_faces(spec, **options)
         if not spec.startswith(FACES) or split != "train":
             return mixed
-        return EveryFace(mixed, [open_retouched_faces(spec, **options, kind=f"single:{name}") for name in OPERATIONS])
+        singles = [open_retouched_faces(spec, **options, kind="single", operation=name) for name in OPERATIONS]
+        return EveryFace(mixed, singles)
     if spec.startswith(FACES):
         if apis:
             raise ValueError(f"{spec}: APIs can be chosen for a folder laid out as RetouchingFFHQ only; choose styles")
         return SimulatedFaces(
             spec.removeprefix(FACES), size=size, split=split, seed=seed, operations=operations, kind=kind,
-            styles=styles,
+            operation=operation, styles=styles,
         )  # fmt: skip
     if styles:
         raise ValueError(f"{spec}: styles can be chosen for faces:DIR only; images in a folder have theirs")
     images = find_retouched(Path(spec), "val" if split == "dev" else split, apis)  # type: ignore[arg-type]
-    found = [image for image in images if _is_of_kind(image.magnitudes, kind)]
+    found = [image for image in images if _is_of_kind(image.magnitudes, kind, operation)]
     if "all" not in operations:  # operations without an expert
         found = [image for image in found if set(image.magnitudes) <= set(operations)]
     if not found:
-        raise NoImages(f"{spec}: no {kind} images in the split {split!r}")
+        raise NoImages(f"{spec}: no {_title(kind, operation)} images in the split {split!r}")
     # They are sorted by program and operation, and metrics are computed on the first ones.
     found = [found[at] for at in np.random.default_rng(0).permutation(len(found))]
     return PublishedFaces(found, size=size, augment=split == "train", seed=seed, operations=operations)
@@ -232,19 +239,19 @@ class SimulatedFaces(RetouchedFaces):
 
     def __init__(
         self, folders: str | Path, *, size: int, split: str, seed: int, operations: Sequence[str],
-        kind: str = "mixed", styles: Sequence[str] = (),
+        kind: Kind = "mixed", operation: str = "", styles: Sequence[str] = (),
     ) -> None:  # fmt: skip
         super().__init__(operations)
-        self.single = kind.partition(":")[2]
-        if self.single and self.single not in OPERATIONS:
+        self.single = operation if kind == "single" else ""
+        if kind == "single" and operation not in OPERATIONS:
             raise NoImages(
-                f"{FACES}{folders}: {self.single} cannot be simulated; the operations are {', '.join(OPERATIONS)}"
+                f"{FACES}{folders}: {operation} cannot be simulated; the operations are {', '.join(OPERATIONS)}"
             )
         if kind in ("mixed", "multi") and tuple(operations) != ("all",) and (left := set(OPERATIONS) - set(operations)):
             raise NoImages(
                 f"{FACES}{folders}: {kind} faces also show {', '.join(sorted(left))}, not in model.operations"
             )
-        self.size, self.seed, self.kind = size, seed, kind
+        self.size, self.seed, self.title = size, seed, _title(kind, operation)
         self.augment, self.with_history = split == "train", split in ("train", "dev")
         self._config = RetouchConfig(styles=tuple(styles) or (ANY,), counts=COUNTS, spread=None)
         if kind == "clean":
@@ -292,7 +299,7 @@ class SimulatedFaces(RetouchedFaces):
     def _sample(self, number: int) -> "_Sample":
         """Return a sample from the cache, or make it."""
         entry = self.entries[number % len(self)]
-        about = (VERSION, entry.stem, number, self.seed, self.size, self.kind, self.with_history, self._config)
+        about = (VERSION, entry.stem, number, self.seed, self.size, self.title, self.with_history, self._config)
         file = self._folder / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:24]}.npz"
         try:
             return _Sample.load(file)
@@ -390,7 +397,12 @@ def _light_curves(generator: np.random.Generator) -> np.ndarray:
     return to_levels(curves)
 
 
-def _is_of_kind(magnitudes: dict[str, int], kind: str) -> bool:
-    if kind.startswith("single:"):
-        return set(magnitudes) == {kind.partition(":")[2]}
+def _title(kind: Kind, operation: str) -> str:
+    """Return the name of a kind of faces in messages and in the keys of cached samples."""
+    return f"single:{operation}" if kind == "single" else kind
+
+
+def _is_of_kind(magnitudes: dict[str, int], kind: Kind, operation: str) -> bool:
+    if kind == "single":
+        return set(magnitudes) == {operation}
     return kind == "mixed" or (not magnitudes if kind == "clean" else len(magnitudes) > 1)

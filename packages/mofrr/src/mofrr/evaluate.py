@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mofrr.baselines import BASELINES, build_baseline
 from mofrr.config import OPERATIONS
-from mofrr.data import FACES, NoImages, Pair, RetouchedFaces, open_retouched_faces
+from mofrr.data import FACES, Kind, NoImages, Pair, RetouchedFaces, open_retouched_faces
 from mofrr.inference import InferenceMoFRR
 from mofrr.model import MoFRR, to_unit
 from mofrr.similarity import Embedder, plot_distributions, summarize
@@ -268,12 +268,13 @@ def _open_kinds(
     """Open the faces of every kind that the data has."""
     operations = model.config.operations
     kinds: dict[str, RetouchedFaces] = {}
-    singles = OPERATIONS if "all" in operations else operations
-    for name in [*(f"single:{name}" for name in singles), "multi", "clean"]:
+    wanted: dict[str, Kind] = dict.fromkeys(OPERATIONS if "all" in operations else operations, "single")
+    wanted |= {"multi": "multi", "clean": "clean"}
+    for name, kind in wanted.items():
         try:
-            kinds[name.removeprefix("single:")] = open_retouched_faces(
+            kinds[name] = open_retouched_faces(
                 data, size=model.config.size, split=options.split, seed=options.seed, operations=operations,
-                kind=name, styles=options.styles, apis=options.apis,
+                kind=kind, operation=name, styles=options.styles, apis=options.apis,
             )  # fmt: skip
         except NoImages as error:
             report(f"note: {error}")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mofrr.backbones import Backbone
 from mofrr.baselines import BASELINES, build_baseline
 from mofrr.config import NUM_DEGREES, Config, ModelConfig
-from mofrr.data import RetouchedFaces, open_retouched_faces
+from mofrr.data import Kind, RetouchedFaces, open_retouched_faces
 from mofrr.degree import DegreeEstimator, expected_degree
 from mofrr.losses import combine_losses, degree_loss, expert_losses, order_loss, router_loss, shared_losses
 from mofrr.model import Consultation, MoFRR, to_unit
@@ -67,7 +67,7 @@ class Stage(ABC):
         return f"{self.kind}-{self.operation}" if self.operation else self.kind
 
     @property
-    def faces(self) -> str:
+    def faces(self) -> Kind:
         """Kind of faces, see :func:`mofrr.data.open_retouched_faces`."""
         return "mixed"
 
@@ -81,7 +81,7 @@ class Stage(ABC):
         train, dev = (
             open_retouched_faces(
                 spec, size=model.size, split=split, seed=cfg.seed, operations=model.operations, kind=self.faces,
-                styles=cfg.styles, apis=cfg.apis,
+                operation=self.operation, styles=cfg.styles, apis=cfg.apis,
             )
             for split in ("train", "dev")
         )  # fmt: skip
@@ -150,7 +150,7 @@ class RouterStage(Stage):
     calibration_batches = 150
 
     @property
-    def faces(self) -> str:
+    def faces(self) -> Kind:
         """Mixed ones, and those of the other stages, which are made anyway."""
         return "every"
 
@@ -198,9 +198,9 @@ class DegreeStage(Stage):
     validation_batches = 40
 
     @property
-    def faces(self) -> str:
+    def faces(self) -> Kind:
         """Those with its operation only."""
-        return f"single:{self.operation}"
+        return "single"
 
     @property
     def starts_from_router(self) -> bool:
@@ -292,9 +292,9 @@ class ExpertStage(RestoringStage):
     )  # fmt: skip
 
     @property
-    def faces(self) -> str:
+    def faces(self) -> Kind:
         """Those with its operation only; all for the expert of all operations (Table 4's single WaveFRR)."""
-        return "mixed" if self.operation == "all" else f"single:{self.operation}"
+        return "mixed" if self.operation == "all" else "single"
 
     def needs(self) -> list[Stage]:
         """Return the operation's degree estimator."""
@@ -321,7 +321,7 @@ class SharedStage(RestoringStage):
     depends_on = ("size", "shared_channels", "shared_multipliers", "blocks", *DIFFUSION)
 
     @property
-    def faces(self) -> str:
+    def faces(self) -> Kind:
         """Those of ``train.shared_faces``."""
         # Paper: "subset B", which it does not define; `paper` takes the images with several operations.
         return self.config.train.shared_faces
