@@ -86,3 +86,11 @@ def test_coordinates_stay_without_the_option(placed, tmp_path, suffix):
     write_photo(Photo.open(placed(suffix)), out)
     gps, _, xmp, _, _ = coordinates(out)
     assert gps[2] == LATITUDE and b"GPSAltitude" in xmp
+
+
+@pytest.mark.parametrize("strip", ["All", "exif", True])
+def test_an_unknown_value_is_refused_and_leaves_no_output(placed, tmp_path, strip):
+    out = tmp_path / "out.jpg"
+    with pytest.raises(ValueError, match="strip must be gps or all, not"):
+        write_photo(Photo.open(placed(".jpg")), out, strip=strip)
+    assert not out.exists()

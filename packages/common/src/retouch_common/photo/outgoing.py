@@ -30,9 +30,15 @@ Strip = Literal["gps", "all"]
 
 
 def stripped(metadata: Metadata, strip: Strip | None) -> Metadata:
-    """Return metadata without coordinates ("gps"), or of the colours and channels only ("all")."""
+    """Return metadata without coordinates ("gps"), or of the colours and channels only ("all").
+
+    Raises:
+        ValueError: If ``strip`` is another value.
+    """
     if strip is None:
         return metadata
+    if strip not in ("gps", "all"):
+        raise ValueError(f"strip must be gps or all, not {strip!r}")
     if strip == "all":
         return Metadata(profile=metadata.profile, colour=metadata.colour, extra_samples=metadata.extra_samples)
     text = tuple(entry for entry in metadata.text if b"gps" not in entry[1].split(b"\0")[0].lower())
