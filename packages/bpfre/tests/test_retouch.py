@@ -213,6 +213,8 @@ def test_wrong_arguments_are_refused(busy_model):
         retoucher(photo(64, 64), faces=[face(100.0, 0.0, 9.0, 9.0)])
     with pytest.raises(ValueError, match="stage must be"):
         Retoucher(busy_model(), device="cpu", stage="fine")
+    with pytest.raises(ValueError, match="backend must be"):
+        Retoucher(busy_model(), device="cpu", backend="OpenVINO")
     with pytest.raises(ValueError, match="no decoder"):
         Retoucher(busy_model(decoder=False), device="cpu", stage="coarse")
     with pytest.raises(ValueError, match="nothing-like-this"):

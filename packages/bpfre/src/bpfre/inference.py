@@ -20,10 +20,12 @@ class InferenceBPFRe(InferenceModel):
         backend: "torch" or, on the CPU in bf16, "openvino".
 
     Raises:
-        ValueError: If device or precision is unknown or not available, or the backend is not available.
+        ValueError: If device, precision or backend is unknown or not available.
     """
 
     def __init__(self, model: BPFRe, device: str = "auto", precision: str = "auto", *, backend: str = "torch") -> None:
+        if backend not in ("torch", "openvino"):
+            raise ValueError(f"backend must be torch or openvino, not {backend!r}")
         super().__init__(model, device, precision, cast_convolutions=backend == "torch")
         self.backend = backend
         self._compiled: dict[Stage, CompiledModule] = {}

@@ -130,8 +130,8 @@ class Retoucher:
             half a second to load. Results differ by up to one 8-bit level.
 
     Raises:
-        ValueError: If weights, device, precision or stage are unknown, the network lacks that stage, or the backend is
-            not available.
+        ValueError: If weights, device, precision, stage or backend are unknown, the network lacks that stage, or the
+            backend is not available.
     """
 
     name = "bpfre"  # in recipes
