@@ -162,6 +162,15 @@ def test_protected_pixels_keep_their_bits(retoucher, kind):
             retoucher(image, faces=faces, protect=wrong)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_mask_of_zeros_and_ones_protects(retoucher, kind):
+    image, faces = photo(200, 200), [face(60.0, 60.0, 80.0, 100.0)]
+    keep = np.zeros((200, 200), bool)
+    keep[90:120] = True
+    expected = retoucher(image, faces=faces, protect=keep)
+    assert np.array_equal(retoucher(image, faces=faces, protect=keep.astype(kind)), expected)
+
+
 def test_attention_lies_on_the_faces(retoucher, busy_model):
     image, faces = photo(200, 260), [face(60.0, 60.0, 50.0, 70.0)]
     maps = retoucher.attention(image, faces=faces)

@@ -176,7 +176,8 @@ class Retoucher:
             image: (H, W, 3) RGB, uint8 or uint16.
             strength: Scale of the change; 0 returns the input.
             faces: Faces to retouch; detected if None.
-            protect: (H, W) matte of what to keep: bool, uint8, uint16 or float in [0, 1].
+            protect: (H, W) matte of what to keep: bool, uint8, uint16 or float in [0, 1]; one of integers whose
+                largest value is 1 is a mask of zeros and ones.
             aligned: The photograph is an aligned face, a square image as in FFHQ.
             confine: Change only skin: neither eyes, brows, lips and nostrils, nor hair and background; and limit broad
                 changes where the network is not sure of a blemish.
@@ -348,7 +349,9 @@ def _protection(protect: np.ndarray) -> ArraySource:
         raise ValueError(
             f"protect must be (H, W) of bool, uint8, uint16 or float in [0, 1], not {protect.shape} of {protect.dtype}"
         )
-    if not levels:
+    if levels and protect.max(initial=0) == 1:  # as of a mask's file
+        protect = protect * np.iinfo(protect.dtype).max
+    elif not levels:
         protect = np.rint(65535 * protect.astype(np.float32).clip(0, 1)).astype(np.uint16)
     return ArraySource(np.repeat(protect[..., None], 3, axis=2))
 
