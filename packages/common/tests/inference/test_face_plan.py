@@ -64,3 +64,6 @@ def test_faces_of_a_picture_in_memory(monkeypatch):
         squares_in(image, None, False)
     with pytest.raises(ValueError, match="are mutually exclusive"):
         squares_in(image, [], True)
+    for wrong in (image.astype(np.float32), image[..., 0]):
+        with pytest.raises(ValueError, match="uint8 or uint16"):
+            squares_in(wrong, None, False)

@@ -13,6 +13,7 @@ from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.face import Face, NoFaceFound
 from retouch_common.faces.registry import DetectorUnavailable
 from retouch_common.inference.regions import faces_from_boxes, locate_faces
+from retouch_common.photo.sources import ArraySource
 
 if TYPE_CHECKING:
     from retouch_common.inference.regions import Box
@@ -95,9 +96,11 @@ def squares_in(
 
     Raises:
         DetectorUnavailable: If the detector is needed and its weights are unavailable.
-        ValueError: If no face is found, ``faces`` and ``aligned`` are both given, or an aligned image is not square.
+        ValueError: If shape or type are not those of a photo, no face is found, ``faces`` and ``aligned`` are both
+            given, or an aligned image is not square.
     """
-    height, width = image.shape[:2]
+    source = ArraySource(image)
+    height, width = source.height, source.width
     if aligned:
         if faces is not None:
             raise ValueError("faces and aligned are mutually exclusive; omit one")
@@ -105,5 +108,5 @@ def squares_in(
     if faces is None:
         faces = detect_faces(image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8))
         if not faces:
-            raise ValueError("no face was found; say where it is with faces=, or aligned=True if it fills the image")
+            raise ValueError("no face was found; give it as a Face, or aligned=True if it fills the image")
     return [frame(face, height, width) for face in faces]
