@@ -159,7 +159,9 @@ def test_a_part_that_is_not_there_is_not_lent(editor, labels):
     ("change", "message"),
     [
         (lambda labels: labels[:32], "64x32 pixels, the aligned face has 64x64"),
-        (lambda labels: labels + 9, "classes up to 19"),
+        (lambda labels: labels + 9, "classes 9 to 19"),
+        (lambda labels: labels.astype(int) - 1, "classes -1 to 9"),
+        (lambda labels: labels + 0.5, "are float64, not integers"),
     ],
 )
 def test_wrong_labels_are_refused(editor, labels, change, message):

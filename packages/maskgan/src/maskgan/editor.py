@@ -131,7 +131,7 @@ class Editor:
 
         Raises:
             DetectorUnavailable: The face detector is needed but not available.
-            ValueError: Another shape or type, no face, or labels of another size.
+            ValueError: Another shape or type, no face, or labels of another size or type, or with unknown classes.
         """
         return self.open_source(ArraySource(image), self.find(image, face=face, aligned=aligned), labels=labels)
 
@@ -202,7 +202,7 @@ class Editor:
         """Render a face with other labels (S, S), other appearance, or both.
 
         Raises:
-            ValueError: Labels of another size or with unknown classes.
+            ValueError: Labels of another size or type, or with unknown classes.
         """
         labels = self._checked(labels)
         network, target = portrait.network or self.model, self._background(portrait, labels)
@@ -277,8 +277,11 @@ class Editor:
         if labels.shape != (self.size, self.size):
             size = "x".join(map(str, labels.shape[::-1]))
             raise ValueError(f"the labels have {size} pixels, the aligned face has {self.size}x{self.size}")
-        if labels.min() < 0 or labels.max() >= NUM_CLASSES:
-            raise ValueError(f"the labels hold classes up to {labels.max()}; they must be 0 to {NUM_CLASSES - 1}")
+        if labels.dtype.kind not in "iu":
+            raise ValueError(f"the labels are {labels.dtype}, not integers; resize labels without interpolation")
+        low, high = labels.min(), labels.max()
+        if low < 0 or high >= NUM_CLASSES:
+            raise ValueError(f"the labels hold classes {low} to {high}; they must be 0 to {NUM_CLASSES - 1}")
         return labels.astype(np.uint8)
 
     def _autocast(self) -> torch.autocast:
