@@ -283,7 +283,8 @@ class Photo:
     ) -> None:
         """Write new pixels that are computed from top to bottom, in bounded memory.
 
-        Warnings are logged that name what was converted, and what the output does not carry.
+        Warnings are logged that name what was converted, and what the output does not carry; the record of the latter
+        has it as the attribute ``losses``.
 
         Args:
             path: Output; its suffix selects the format. May be the photo's own file.
@@ -333,8 +334,8 @@ class Photo:
         if reduction:
             logger.warning("%s: converted for %s: %s", printable(str(path)), target.name, reduction)
         if metadata.losses:
-            names = printable(str(path)), printable(self.path.name)
-            logger.warning("%s: not carried over from %s: %s", *names, joined(metadata.losses, "; "))
+            names, losses = (printable(str(path)), printable(self.path.name)), joined(metadata.losses, "; ")
+            logger.warning("%s: not carried over from %s: %s", *names, losses, extra={"losses": losses})
 
     def write_unchanged(
         self,

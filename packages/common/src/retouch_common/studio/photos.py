@@ -25,10 +25,10 @@ from retouch_common.inference.photos import PhotoOptions
 from retouch_common.inference.recipe import MAX_BYTES, MAX_STEPS
 from retouch_common.studio.requests import (
     about_response,
+    export_response,
     json_handler,
     open_photo,
     parse_output_options,
-    temporary_file_response,
 )
 from retouch_common.studio.tools import ToolContext
 from retouch_common.studio.views import parse_view
@@ -107,10 +107,10 @@ class PhotoHandlers(ABC):
     def _export(self, content: dict[str, Any]) -> Response:
         suffix, options = parse_output_options(content.get("options", {}))
         args = (*self.parse(content), self._context.folder, suffix, self.options(**options))
-        return temporary_file_response(*self._session.export(*args))
+        return export_response(self._session.export, *args)
 
     def _export_change(self, content: dict[str, Any]) -> Response:
-        return temporary_file_response(*self._session.export_change(*self.parse(content), self._context.folder))
+        return export_response(self._session.export_change, *self.parse(content), self._context.folder)
 
 
 def parse_steps(content: dict[str, Any]) -> tuple[str, list[Any]]:

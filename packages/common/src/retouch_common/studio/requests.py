@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from retouch_common.errors import error_line
+from retouch_common.photo import io as photo_io
 from retouch_common.photo.formats import format_for_output
 from retouch_common.studio.files import PHOTO_SUFFIXES, StoredFile, UnknownPhotoError
 from retouch_common.studio.tools import ToolContext
@@ -155,10 +158,36 @@ def attachment(name: str) -> dict[str, str]:
     return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
 
 
-def temporary_file_response(path: Path, name: str) -> Response:
-    """Respond with a file to be saved under a name; it is deleted afterwards."""
+class _Losses(logging.Handler):
+    """Collects what the outputs that the current thread writes do not carry, see :meth:`Photo.write_stripes`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        losses = getattr(record, "losses", None)
+        if losses is not None and record.thread == self._thread:
+            self.found.append(losses)
+
+
+def export_response(export: Callable[..., tuple[Path, str]], *args: Any) -> Response:
+    """Respond with the file that ``export(*args)`` writes, under the name that it returns; it is deleted afterwards.
+
+    The header ``X-Losses``, percent-encoded, names the photo's metadata that the file does not carry, if any.
+    """
+    losses = _Losses()
+    photo_io.logger.addHandler(losses)
+    try:
+        path, name = export(*args)
+    finally:
+        photo_io.logger.removeHandler(losses)
+    headers = attachment(name)
+    if losses.found:
+        headers["X-Losses"] = quote("; ".join(losses.found))
     task = BackgroundTask(path.unlink, missing_ok=True)
-    return FileResponse(path, headers=attachment(name), media_type="application/octet-stream", background=task)
+    return FileResponse(path, headers=headers, media_type="application/octet-stream", background=task)
 
 
 def about_response(**content: Any) -> Response:

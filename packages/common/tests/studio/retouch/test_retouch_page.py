@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 from drawn_network import HEIGHT, MOLE, OUTSIDE, PATCH, SPOT, WIDTH, DrawnNetwork, decoded, encoded, pixels
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from retouch_common.inference.recipe import Recipe
 from retouch_common.inference.recipe_retouching import apply_recipe
 from retouch_common.studio import views
@@ -382,6 +384,17 @@ def test_what_a_format_cannot_hold_is_converted_when_that_is_chosen(retouch_page
     retouch_page.errors_expected = True
     page.click("#export")
     page.locator("#notice-text", has_text="the photo has 16 bits per channel").wait_for()
+
+
+def test_the_page_names_what_an_export_does_not_carry(retouch_page):
+    text, page = PngInfo(), retouch_page.page
+    text.add_text("Author", "Anna")
+    Image.fromarray(pixels()).save(retouch_page.folder / "noted.png", pnginfo=text)
+    retouch_page.choose("#open", retouch_page.folder / "noted.png")
+    retouch_page.rendered()
+    page.select_option("#format", "jpg")
+    retouch_page.download("#export")
+    page.get_by_text("noted.retouched.jpg does not carry: text (Author)").wait_for()
 
 
 def test_more_than_the_proxy_is_shown_where_the_screen_has_room(request, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 import pyvips
 from drawn_network import FACE, HEIGHT, MOLE, OUTSIDE, PATCH, SPOT, WIDTH, DrawnNetwork, decoded, encoded, pixels
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from retouch_common.inference.recipe import Recipe
 from retouch_common.inference.recipe_retouching import apply_recipe
 from retouch_common.photo.io import Photo
@@ -232,6 +233,20 @@ def test_metadata_is_kept_or_left_out(client):
     assert b"compositeWithTrainedAlgorithmicMedia" in exported() and b"2026-01-02T03:04:05" in exported()
     assert b"compositeWithTrained" not in exported(provenance=False)
     assert 0x010E not in Image.open(io.BytesIO(exported(strip="all"))).getexif()
+
+
+def test_the_answer_names_what_an_export_does_not_carry(client):
+    text, file = PngInfo(), io.BytesIO()
+    text.add_text("Author", "Anna")
+    Image.fromarray(pixels()).save(file, "PNG", pnginfo=text)
+    photo = opened(client, file.getvalue())
+
+    def losses(**options):
+        answer = client.post("/api/export", json=request_body(photo, options=options))
+        return answer.headers.get("x-losses")
+
+    assert losses(format="jpg") == "text%20%28Author%29"
+    assert losses() is None and losses(format="jpg", strip="all") is None
 
 
 def test_the_change_alone(client):

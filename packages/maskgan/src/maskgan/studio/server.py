@@ -35,13 +35,13 @@ from retouch_common.studio.files import UnknownPhotoError, describe_photo
 from retouch_common.studio.requests import (
     about_response,
     attachment,
+    export_response,
     failure_line,
     json_handler,
     open_photo,
     parse_output_options,
     read_body,
     safe_filename,
-    temporary_file_response,
     truncate,
 )
 from retouch_common.studio.tools import Lazy, Tool, ToolContext
@@ -161,11 +161,11 @@ class _Handlers:
         edit, _ = self._parse_edit(content)
         suffix, options = parse_output_options(content.get("options", {}))
         args = (edit, self._context.folder, suffix, EditOptions(**options))
-        return temporary_file_response(*self._session.export_photo(*args))
+        return export_response(self._session.export_photo, *args)
 
     def export_change(self, content: dict[str, Any]) -> Response:
         edit, _ = self._parse_edit(content)
-        return temporary_file_response(*self._session.export_change(edit, self._context.folder))
+        return export_response(self._session.export_change, edit, self._context.folder)
 
     def export_face(self, content: dict[str, Any]) -> Response:
         data, name = self._session.export_face(*self._parse_edit(content))

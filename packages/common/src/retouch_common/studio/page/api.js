@@ -34,10 +34,11 @@ export const json = async (response) => (await response).json();
 
 export const postJson = (path, content) => post(path, JSON.stringify(content), "application/json");
 
-// The file of a response and its name.
+// The file of a response, its name, and the photo's metadata that it does not carry, "" without any.
 export async function readDownload(response, defaultName) {
   const name = /filename\*=UTF-8''([^;]+)/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];
-  return { blob: await response.blob(), name: name ? decodeURIComponent(name) : defaultName };
+  const losses = decodeURIComponent(response.headers.get("X-Losses") ?? "");
+  return { blob: await response.blob(), name: name ? decodeURIComponent(name) : defaultName, losses };
 }
 
 export const fetchAbout = () => json(fetchOk("api/about"));

@@ -3,7 +3,7 @@
 import { showSlider } from "./controls.js";
 import { byId } from "./dom.js";
 import { download } from "./files.js";
-import { attempt, withBusy } from "./shell.js";
+import { attempt, notice, withBusy } from "./shell.js";
 
 export const EXPORT_DEFAULTS = {
   format: "", // that of the photo
@@ -50,9 +50,10 @@ export const exportOptions = (store) => ({
   convert: store.get("convert"),
 });
 
-// Download what makeFile() returns, {blob, name}; return whether it succeeded.
+// Download what makeFile() returns, {blob, name, losses}, and say what it lacks; return whether it succeeded.
 export const save = (message, makeFile, onError) =>
   attempt(async () => {
-    const { blob, name } = await withBusy(message, makeFile);
+    const { blob, name, losses } = await withBusy(message, makeFile);
     download(blob, name);
+    if (losses) notice.error(`${name} does not carry: ${losses}`);
   }, onError);
