@@ -59,6 +59,5 @@ def _draw(mask: np.ndarray, corners: np.ndarray, radius: float) -> None:
         middle = (start + stop) / 2
         reach = float(np.abs(stop - start).max()) / 2 + radius + 1
         window = window_around(float(middle[0]), float(middle[1]), reach, mask.shape)
-        if window is not None:
-            distance, _ = curve_distance(window, np.stack([start, stop]) - middle)
-            mask[window.index][distance <= radius] = 1
+        distance, _ = curve_distance(window, np.stack([start, stop]) - middle)
+        mask[window.index][distance <= radius] = 1

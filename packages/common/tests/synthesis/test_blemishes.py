@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from retouch_common.synthesis.blemish_canvas import Canvas
 from retouch_common.synthesis.blemish_kinds import KINDS
-from retouch_common.synthesis.blemish_shapes import NoisePool, blob, curve_distance, window_around
+from retouch_common.synthesis.blemish_shapes import NoisePool, OutsideImage, blob, curve_distance, window_around
 from retouch_common.synthesis.blemish_spots import mole
 from retouch_common.synthesis.blemishes import NOTHING_KEPT, BlemishConfig, BlemishSynthesizer
 
@@ -48,13 +48,16 @@ def test_every_kind_paints_on_skin_only_and_stays_in_range(
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_kinds_survive_the_border_and_beyond(name: str, skin_image: np.ndarray, noise: NoisePool) -> None:
+def test_kinds_survive_the_border_but_not_beyond(name: str, skin_image: np.ndarray, noise: NoisePool) -> None:
     skin = np.ones((SIZE, SIZE), dtype=np.float32)
-    for place in (0.0, -3.0, SIZE - 0.5, SIZE + 400.0):
+    for place in (0.0, -3.0, SIZE - 0.5):
         canvas = Canvas(skin_image.copy(), skin, np.array([0.0, 1.0]), 1.0, noise)
         KINDS[name](canvas, place, place, 4.0, np.random.default_rng(1))
         assert np.isfinite(canvas.image).all()
-    np.testing.assert_array_equal(canvas.image, skin_image)
+    before = canvas.image.copy()
+    with pytest.raises(OutsideImage):
+        KINDS[name](canvas, SIZE + 400.0, SIZE + 400.0, 4.0, np.random.default_rng(1))
+    np.testing.assert_array_equal(canvas.image, before)
 
 
 def test_blood_absorbs_in_proportion_on_dark_and_light_skin(noise: NoisePool) -> None:
@@ -145,7 +148,6 @@ def test_unknown_kinds_are_refused() -> None:
 
 def test_blob_has_the_area_of_its_radius() -> None:
     window = window_around(40.0, 40.0, 39.0, (81, 81))
-    assert window is not None
     disc = blob(window, 12.0, np.random.default_rng(0), hardness=12.0, aspect=1.5)
     assert disc.sum() == pytest.approx(np.pi * 12.0**2 * gamma(1.0 + 2.0 / 12.0), rel=0.02)
     assert disc.max() == pytest.approx(1.0, abs=1e-3)
@@ -168,9 +170,14 @@ def test_a_blob_is_cut_off_by_the_images_border_alone() -> None:
     assert blob(window, 20.0, np.random.default_rng(0))[0].max() == pytest.approx(1.0)
 
 
+def test_a_window_outside_the_image_is_refused() -> None:
+    assert window_around(-2.0, 3.0, 2.0, (9, 9)).shape == (1, 5)
+    with pytest.raises(OutsideImage):
+        window_around(-3.1, 3.0, 2.0, (9, 9))
+
+
 def test_distance_to_a_straight_curve() -> None:
     window = window_around(10.0, 10.0, 10.0, (21, 21))
-    assert window is not None
     distance, place = curve_distance(window, np.array([[0.0, -8.0], [0.0, 0.0], [0.0, 8.0]]))
     assert distance[10, 10] == 0.0 and distance[13, 10] == pytest.approx(3.0)
     assert place[10, 2] == pytest.approx(0.0) and place[10, 18] == pytest.approx(1.0)

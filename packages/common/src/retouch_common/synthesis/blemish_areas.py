@@ -28,8 +28,6 @@ def scratch(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.r
     width = float(np.clip(radius * generator.uniform(0.1, 0.35), 0.4, 3.5))
     points = _curve(generator, length, generator.uniform(0.1, 1.2), int(np.clip(length / 8, 4, 10)))
     window = canvas.window(cy, cx, float(np.abs(points).max()) + 3.0 * width + 1.0)
-    if window is None:
-        return
     distance, place = curve_distance(window, points)
     profile = np.exp(-np.power(distance / np.float32(width), np.float32(generator.uniform(1.5, 4.0))))
     profile *= np.clip(np.minimum(place, 1.0 - place) * generator.uniform(3.0, 20.0), 0.0, 1.0)
@@ -51,8 +49,6 @@ def crease(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ra
     width = float(np.clip(radius * generator.uniform(0.15, 0.5), 0.7, 5.0))
     points = _curve(generator, length, generator.uniform(0.05, 0.5), int(np.clip(length / 12, 4, 9)))
     window = canvas.window(cy, cx, float(np.abs(points).max()) + 4.0 * width + 1.0)
-    if window is None:
-        return
     distance, place = curve_distance(window, points)
     ends = np.clip(np.minimum(place, 1.0 - place) * 4.0, 0.0, 1.0)
     valley = np.exp(-((distance / np.float32(width)) ** 2)) * ends
@@ -66,8 +62,6 @@ def patch(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     """Large flat patch with an irregular outline: rosacea, erythema, melasma, pallor."""
     radius = radius * generator.uniform(3.0, 9.0) + 6.0
     window = canvas.window(cy, cx, min(radius * 2.2, 180.0))
-    if window is None:
-        return
     extent = min(radius, 80.0)
     envelope = blob(window, extent, generator, aspect=generator.uniform(1.0, 2.5), irregular=0.25, hardness=3.0)
     grain = canvas.noise.cut(window.shape, max(3.0, radius * generator.uniform(0.15, 0.6)), generator)
@@ -91,8 +85,6 @@ def flat(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.rand
     """Large even area, faint to strong, with a soft or hard edge: birthmark, rash, sunburn, lightened skin."""
     radius = min(radius * generator.uniform(2.0, 8.0) + 4.0, 110.0)
     window = canvas.window(cy, cx, radius * 2.0)
-    if window is None:
-        return
     shape = blob(
         window, radius, generator, aspect=generator.uniform(1.0, 2.0),
         irregular=float(generator.choice([0.0, 0.1, 0.25])),
@@ -111,8 +103,6 @@ def shine(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     """Oily highlight: soft light with a fine grain."""
     radius = min(radius * generator.uniform(1.5, 6.0) + 2.0, 55.0)
     window = canvas.window(cy, cx, radius * 2.6)
-    if window is None:
-        return
     aspect, hardness = generator.uniform(1.0, 2.5), generator.uniform(1.3, 3.0)
     gleam = blob(window, radius, generator, aspect=aspect, irregular=0.2, hardness=hardness)
     if generator.random() < 0.6:
@@ -130,8 +120,6 @@ def shade(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     """Soft dark area as under tired eyes or of a bruise: brownish, bluish or violet."""
     radius = min(radius * generator.uniform(2.5, 7.0) + 4.0, 60.0)
     window = canvas.window(cy, cx, radius * 2.6)
-    if window is None:
-        return
     aspect, hardness = generator.uniform(1.0, 3.0), generator.uniform(1.4, 4.0)
     shape = blob(window, radius, generator, aspect=aspect, irregular=0.2, hardness=hardness)
     tones = np.array([[0.8, 0.9, 0.8], [0.9, 0.8, 0.4], [0.5, 1.0, 0.6], [0.3, 0.5, 0.9]], dtype=np.float32)
@@ -145,8 +133,6 @@ def rough(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
     """Flaky or rough patch: added fine texture, sometimes pale flakes on red."""
     radius = min(radius * generator.uniform(2.0, 6.0) + 3.0, 50.0)
     window = canvas.window(cy, cx, radius * 2.2)
-    if window is None:
-        return
     area = blob(window, radius, generator, aspect=generator.uniform(1.0, 2.0), irregular=0.3, hardness=4.0)
     grain = canvas.noise.cut(window.shape, generator.choice([1.5, 3.0]), generator)
     if generator.random() < 0.5:
@@ -163,8 +149,6 @@ def hair_strand(canvas: Canvas, cy: float, cx: float, radius: float, generator: 
     width = float(np.clip(radius * generator.uniform(0.15, 0.4), 0.5, 1.8))
     points = _curve(generator, length, generator.uniform(0.05, 0.35), 14)
     window = canvas.window(cy, cx, float(np.abs(points).max()) + 3.0 * width + 1.0)
-    if window is None:
-        return
     distance, _ = curve_distance(window, points)
     profile = np.exp(-np.power(distance / np.float32(width), np.float32(generator.uniform(2.0, 4.0))))
     shade_of_hair = canvas.local_colour(window) * np.float32(generator.uniform(0.05, 0.6))

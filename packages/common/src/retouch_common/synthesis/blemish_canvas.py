@@ -42,7 +42,7 @@ class Canvas:
             return np.array([generator.uniform(-0.25, 0.5), 1.0, generator.uniform(0.2, 1.2)], dtype=np.float32)
         return tint(generator, BLOOD)
 
-    def window(self, cy: float, cx: float, reach: float) -> Window | None:
+    def window(self, cy: float, cx: float, reach: float) -> Window:
         """Return the window around a point, limited to the size of the noise pool."""
         return window_around(cy, cx, min(reach, self.noise.size / 2.0 - 2.0), self.image.shape)
 

@@ -10,7 +10,7 @@ from retouch_common.synthesis import blemish_areas, blemish_spots
 from retouch_common.synthesis.blemish_canvas import Canvas
 
 Kind = Callable[[Canvas, float, float, float, np.random.Generator], None]
-"""Paints one blemish: canvas, row, column and radius in pixels, source of randomness."""
+"""Paints one blemish: canvas, row, column and radius in pixels, source of randomness. Raises OutsideImage."""
 
 SPOTS: dict[str, Kind] = {
     "papule": blemish_spots.papule,

@@ -32,12 +32,16 @@ class Window:
         return self.y.shape[0], self.x.shape[1]
 
 
-def window_around(cy: float, cx: float, reach: float, shape: tuple[int, ...]) -> Window | None:
-    """Return the window of pixels at most ``reach`` away in rows and columns; None if it misses the image."""
+class OutsideImage(Exception):
+    """A window has no pixel in the image."""
+
+
+def window_around(cy: float, cx: float, reach: float, shape: tuple[int, ...]) -> Window:
+    """Return the window of pixels at most ``reach`` away in rows and columns; raise OutsideImage if there are none."""
     y0, y1 = max(0, int(np.floor(cy - reach))), min(shape[0], int(np.ceil(cy + reach)) + 1)
     x0, x1 = max(0, int(np.floor(cx - reach))), min(shape[1], int(np.ceil(cx + reach)) + 1)
     if y1 <= y0 or x1 <= x0:
-        return None
+        raise OutsideImage
     y = (np.arange(y0, y1, dtype=np.float32) - np.float32(cy))[:, None]
     x = (np.arange(x0, x1, dtype=np.float32) - np.float32(cx))[None, :]
     return Window(slice(y0, y1), slice(x0, x1), y, x, reach)

@@ -14,8 +14,6 @@ from retouch_common.synthesis.blemish_shapes import Window, blob
 def papule(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Red bump with halo, core, shading and sometimes a highlight."""
     window = canvas.window(cy, cx, radius * 3.8)
-    if window is None:
-        return
     red = canvas.redness(generator)
     halo = blob(window, radius * generator.uniform(1.3, 2.4), generator, irregular=0.15, hardness=1.6)
     canvas.absorb(window, halo * np.float32(log_uniform(generator, 0.02, 0.25)), red)
@@ -38,8 +36,6 @@ def pustule(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.r
     """White or yellow head in a red halo."""
     papule(canvas, cy, cx, radius * generator.uniform(1.1, 1.8), generator)
     window = canvas.window(cy, cx, radius * 2.5)
-    if window is None:
-        return
     skin_colour = canvas.local_colour(window)
     pus = np.clip(skin_colour * generator.uniform(1.1, 1.6) + np.array([0.08, 0.05, -0.04]), 0.0, 1.0)
     radius_of_head = radius * generator.uniform(0.3, 0.7)
@@ -53,8 +49,6 @@ def comedone(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.
     """Blackhead (small, dark, crisp) or closed comedone (small pale bump)."""
     radius = min(radius, 3.0) * 0.6
     window = canvas.window(cy, cx, radius * 4.0 + 1.0)
-    if window is None:
-        return
     core = spot(canvas, window, max(radius, 0.6), generator, hard=(1.6, 6.0))
     if generator.random() < 0.6:
         canvas.absorb(window, core * np.float32(log_uniform(generator, 0.12, 0.9)), tint(generator, MELANIN, 0.15))
@@ -66,8 +60,6 @@ def comedone(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.
 def dark_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Hyperpigmentation: light to middle brown, soft or irregular."""
     window = canvas.window(cy, cx, radius * 3.2)
-    if window is None:
-        return
     shape = spot(canvas, window, radius, generator, hard=(1.2, 5.0))
     brown = tint(generator, MELANIN + generator.uniform(0.0, 0.5) * BLOOD)
     amount = min(log_uniform(generator, 0.05, 0.8), 0.8 / max(canvas.strength, 0.1))  # darker is a mole
@@ -77,8 +69,6 @@ def dark_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np
 def red_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Flat red mark, soft to sharp."""
     window = canvas.window(cy, cx, radius * 3.2)
-    if window is None:
-        return
     shape = spot(canvas, window, radius, generator, hard=(1.1, 8.0))
     canvas.absorb(window, shape * np.float32(log_uniform(generator, 0.05, 0.6)), canvas.redness(generator))
 
@@ -86,8 +76,6 @@ def red_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.
 def pale_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Depigmented spot."""
     window = canvas.window(cy, cx, radius * 3.2)
-    if window is None:
-        return
     shape = spot(canvas, window, radius, generator, hard=(1.2, 8.0))
     canvas.absorb(window, shape * np.float32(-log_uniform(generator, 0.04, 0.35)), tint(generator, MELANIN))
 
@@ -95,8 +83,6 @@ def pale_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np
 def scar(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Pit or raised scar: shading, one darker and one lighter rim, sometimes a change of colour."""
     window = canvas.window(cy, cx, radius * 3.5)
-    if window is None:
-        return
     shape = spot(canvas, window, radius, generator, hard=(2.0, 9.0))
     canvas.relief(window, shape, generator.uniform(0.05, 0.4) * generator.choice([-1.0, -1.0, 1.0]))
     tone = generator.normal(0.0, 0.12)
@@ -106,8 +92,6 @@ def scar(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.rand
 def solid_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Spot of one colour that covers the texture: reddish, brownish, pale or any colour."""
     window = canvas.window(cy, cx, radius * 3.0)
-    if window is None:
-        return
     here = canvas.local_colour(window)
     if generator.random() < 0.75:
         density = canvas.redness(generator) if generator.random() < 0.65 else tint(generator, MELANIN)
@@ -122,8 +106,6 @@ def solid_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: n
 def tinted_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Spot that adds or removes the same amount of light whatever the skin, soft or hard, round or irregular."""
     window = canvas.window(cy, cx, radius * 3.2)
-    if window is None:
-        return
     shape = spot(canvas, window, radius, generator, hard=(1.3, 14.0))
     kinds = np.array([[0.3, -1.0, -0.9], [-0.6, -0.9, -1.0], [-1.0, -1.0, -1.0], [1.0, 0.9, 0.8]], dtype=np.float32)
     tone = kinds[int(generator.choice(4, p=[0.4, 0.3, 0.15, 0.15]))] + generator.normal(0.0, 0.15, 3)
@@ -133,8 +115,6 @@ def tinted_spot(canvas: Canvas, cy: float, cx: float, radius: float, generator: 
 def disc(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Flat ellipse or irregular shape with a sharp edge through which the texture shows."""
     window = canvas.window(cy, cx, radius * 2.2)
-    if window is None:
-        return
     shape = blob(
         window, radius, generator, aspect=float(np.exp(abs(generator.normal(0.0, 0.4)))),
         irregular=float(generator.choice([0.0, 0.0, 0.15, 0.3])), hardness=log_uniform(generator, 8.0, 40.0),
@@ -147,8 +127,6 @@ def disc(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.rand
 def smear(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Blemish that destroys texture: the skin blurred and tinted."""
     window = canvas.window(cy, cx, radius * 3.0)
-    if window is None:
-        return
     soft = gaussian_blur(np.ascontiguousarray(canvas.image[window.index]), max(1.0, radius * 0.4))
     soft = soft * np.exp(-canvas.redness(generator) * generator.uniform(-0.1, 0.4))
     shape = spot(canvas, window, radius, generator, hard=(1.5, 8.0))
@@ -158,8 +136,6 @@ def smear(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.ran
 def mole(canvas: Canvas, cy: float, cx: float, radius: float, generator: np.random.Generator) -> None:
     """Mole, which is *not* a blemish: dark brown to black, round, well-defined, sometimes raised."""
     window = canvas.window(cy, cx, radius * 2.5 + 1.5)
-    if window is None:
-        return
     aspect, hardness = float(generator.uniform(1.0, 1.35)), generator.uniform(3.5, 9.0)
     shape = blob(window, radius, generator, aspect=aspect, irregular=0.06, hardness=hardness)
     brown = (MELANIN * np.exp(generator.normal(0.0, 0.1, 3))).astype(np.float32)

@@ -8,6 +8,7 @@ it is softer, redder or irregular. Blackheads are darker but smaller than moles.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from retouch_common.photo.filters import gaussian_blur
 from retouch_common.synthesis.blemish_areas import hair_strand
 from retouch_common.synthesis.blemish_canvas import Canvas, log_uniform
 from retouch_common.synthesis.blemish_kinds import AREAS, KEPT, KINDS, SPOTS
-from retouch_common.synthesis.blemish_shapes import NoisePool
+from retouch_common.synthesis.blemish_shapes import NoisePool, OutsideImage
 from retouch_common.synthesis.blemish_spots import mole
 
 
@@ -145,7 +146,8 @@ class BlemishSynthesizer:
             if generator.random() < clustered:
                 cy, cx = centres[int(generator.integers(len(centres)))] + generator.normal(0.0, spread, 2)
             radius = max(0.6, log_uniform(generator, smallest, largest) * scale)
-            SPOTS[names[kind]](canvas, cy, cx, radius, generator)
+            with contextlib.suppress(OutsideImage):  # of a cluster at the border
+                SPOTS[names[kind]](canvas, cy, cx, radius, generator)
 
     def _draw_areas(self, canvas: Canvas, places: np.ndarray, scale: float, generator: np.random.Generator) -> None:
         canvas.strength = float(np.exp(generator.normal(0.2, 0.4)))

@@ -6,6 +6,7 @@ no blemish is drawn over it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from retouch_common.synthesis.blemish_canvas import log_uniform
-from retouch_common.synthesis.blemish_shapes import NoisePool, Window, blob, curve_distance, window_around
+from retouch_common.synthesis.blemish_shapes import NoisePool, OutsideImage, Window, blob, curve_distance, window_around
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Scenery:
     noise: NoisePool
     photo: Callable[[np.random.Generator], np.ndarray] | None = None
 
-    def window(self, cy: float, cx: float, reach: float) -> Window | None:
+    def window(self, cy: float, cx: float, reach: float) -> Window:
         """Return the window around a point, limited to the size of the noise pool."""
         return window_around(cy, cx, min(reach, self.noise.size / 2.0 - 2.0), self.image.shape)
 
@@ -77,8 +78,6 @@ def lights(scene: Scenery, generator: np.random.Generator) -> None:
     for _ in range(int(log_uniform(generator, 3.0, 40.0))):
         own = max(1.0, radius * log_uniform(generator, 0.6, 1.6))
         window = scene.window(*scene.place(generator), 2.2 * own + 1.0)
-        if window is None:
-            continue
         disc = blob(window, own, generator, hardness=hardness)
         if rim:
             disc = disc * (0.6 + 0.4 * np.clip(np.hypot(window.y, window.x) / own, 0.0, 1.0) ** 6)
@@ -93,8 +92,6 @@ def leaves(scene: Scenery, generator: np.random.Generator) -> None:
     for _ in range(int(log_uniform(generator, 4.0, 50.0))):
         own = max(1.5, radius * log_uniform(generator, 0.6, 1.6))
         window = scene.window(*scene.place(generator), 2.5 * own)
-        if window is None:
-            continue
         u, v = _rotated(window, generator.uniform(0.0, np.pi))
         half = np.maximum(1.0 - (u / np.float32(2.0 * own)) ** 2, 0.0) * np.float32(0.8 * own)
         inside = np.clip(half - np.abs(v) + 0.5, 0.0, 1.0) * (half > 0)
@@ -110,8 +107,6 @@ def poster(scene: Scenery, generator: np.random.Generator) -> None:
         cy, cx = scene.place(generator)
         half = np.exp(generator.uniform(np.log(0.03), np.log(0.3), 2)) * size
         window = scene.window(cy, cx, float(half.max()) * 1.3)
-        if window is None:
-            continue
         u, v = _rotated(window, generator.normal(0.0, 0.1))
         edge = np.minimum(half[0] - np.abs(v), half[1] - np.abs(u)).astype(np.float32)
         first, second = _colour(generator), _colour(generator)
@@ -136,8 +131,6 @@ def buttons(scene: Scenery, generator: np.random.Generator) -> None:
     step = log_uniform(generator, 5.0, 70.0) * max(scene.scale, 0.3)
     radius = step * generator.uniform(0.08, 0.4)
     window = scene.window(*scene.place(generator), generator.uniform(0.1, 0.4) * min(height, width))
-    if window is None:
-        return
     u, v = ((n + 0.5 * step) % step - 0.5 * step for n in _rotated(window, generator.uniform(0.0, np.pi)))
     dots = np.clip(radius - np.hypot(u, v) + 0.5, 0.0, 1.0)
     scene.blend(window, dots * np.float32(generator.uniform(0.4, 1.0)), _colour(generator))
@@ -149,8 +142,6 @@ def mesh(scene: Scenery, generator: np.random.Generator) -> None:
     step = log_uniform(generator, 3.0, 40.0) * max(scene.scale, 0.4)
     line = max(0.5, step * generator.uniform(0.06, 0.3))
     window = scene.window(*scene.place(generator), generator.uniform(0.08, 0.4) * min(height, width))
-    if window is None:
-        return
     first = generator.uniform(0.0, np.pi)
     alpha = np.zeros(window.shape, dtype=np.float32)
     for angle in (first, first + generator.uniform(0.5, 1.6)):
@@ -209,8 +200,8 @@ def strands(scene: Scenery, generator: np.random.Generator) -> None:
 def _line(
     scene: Scenery, centre: np.ndarray, points: np.ndarray, width: float, colour: np.ndarray, alpha: float
 ) -> None:
-    window = scene.window(float(centre[0]), float(centre[1]), float(np.abs(points).max()) + 3.0 * width + 1.0)
-    if window is not None:
+    with contextlib.suppress(OutsideImage):
+        window = scene.window(float(centre[0]), float(centre[1]), float(np.abs(points).max()) + 3.0 * width + 1.0)
         distance, _ = curve_distance(window, points)
         scene.blend(window, np.exp(-((distance / np.float32(width)) ** 3)) * np.float32(alpha), colour)
 
@@ -227,19 +218,20 @@ def rims(scene: Scenery, generator: np.random.Generator) -> None:
     colour = _ink(generator)
     for side in (0.0, 1.0)[: 1 + int(generator.random() < 0.6)]:
         cy, cx = centre + side * along * radius * 2.5
-        window = scene.window(float(cy), float(cx), 1.4 * radius + 2.0 * width)
-        if window is None:
-            continue
-        u, v = _rotated(window, angle)
-        u, v = u / stretch, v * stretch
-        ring = np.abs((np.abs(u) ** power + np.abs(v) ** power) ** (1.0 / power) - radius)
-        tone = np.broadcast_to(colour, (*window.shape, 3))
-        if generator.random() < 0.5:  # light from above
-            tone = np.clip(tone + 0.4 * np.exp(-(((v + radius) / (3.0 * width)) ** 2))[..., None], 0.0, 1.0)
-        scene.blend(window, np.clip(width / 2 - ring + 0.5, 0.0, 1.0) * np.float32(generator.uniform(0.6, 1.0)), tone)
-        if generator.random() < 0.3:  # a reflection in the lens
-            gleam = blob(window, radius * generator.uniform(0.2, 0.5), generator, aspect=2.5, hardness=4.0)
-            scene.blend(window, gleam * np.float32(generator.uniform(0.1, 0.7)), 0.6 + 0.4 * _colour(generator))
+        with contextlib.suppress(OutsideImage):
+            window = scene.window(float(cy), float(cx), 1.4 * radius + 2.0 * width)
+            u, v = _rotated(window, angle)
+            u, v = u / stretch, v * stretch
+            ring = np.abs((np.abs(u) ** power + np.abs(v) ** power) ** (1.0 / power) - radius)
+            tone = np.broadcast_to(colour, (*window.shape, 3))
+            if generator.random() < 0.5:  # light from above
+                tone = np.clip(tone + 0.4 * np.exp(-(((v + radius) / (3.0 * width)) ** 2))[..., None], 0.0, 1.0)
+            scene.blend(
+                window, np.clip(width / 2 - ring + 0.5, 0.0, 1.0) * np.float32(generator.uniform(0.6, 1.0)), tone
+            )
+            if generator.random() < 0.3:  # a reflection in the lens
+                gleam = blob(window, radius * generator.uniform(0.2, 0.5), generator, aspect=2.5, hardness=4.0)
+                scene.blend(window, gleam * np.float32(generator.uniform(0.1, 0.7)), 0.6 + 0.4 * _colour(generator))
 
 
 def jewellery(scene: Scenery, generator: np.random.Generator) -> None:
@@ -250,22 +242,19 @@ def jewellery(scene: Scenery, generator: np.random.Generator) -> None:
     for number in range(1 if generator.random() < 0.5 else int(generator.integers(2, 24))):
         heading += generator.normal(0.0, 0.12)
         cy, cx = centre + number * 2.05 * radius * np.array([np.sin(heading), np.cos(heading)])
-        window = scene.window(float(cy), float(cx), 1.5 * radius + 1.0)
-        if window is None:
-            continue
-        distance = np.hypot(window.y, window.x)
-        dome = np.clip(1.0 - (distance / radius) ** 2, 0.0, 1.0)
-        light = np.exp(-(((window.y + 0.35 * radius) ** 2 + (window.x + 0.3 * radius) ** 2) / (0.3 * radius) ** 2))
-        tone = np.clip(metal * (0.25 + 0.7 * dome[..., None]) + 0.9 * light[..., None], 0.0, 1.0)
-        scene.blend(window, np.clip(radius - distance + 0.5, 0.0, 1.0), tone.astype(np.float32))
+        with contextlib.suppress(OutsideImage):
+            window = scene.window(float(cy), float(cx), 1.5 * radius + 1.0)
+            distance = np.hypot(window.y, window.x)
+            dome = np.clip(1.0 - (distance / radius) ** 2, 0.0, 1.0)
+            light = np.exp(-(((window.y + 0.35 * radius) ** 2 + (window.x + 0.3 * radius) ** 2) / (0.3 * radius) ** 2))
+            tone = np.clip(metal * (0.25 + 0.7 * dome[..., None]) + 0.9 * light[..., None], 0.0, 1.0)
+            scene.blend(window, np.clip(radius - distance + 0.5, 0.0, 1.0), tone.astype(np.float32))
 
 
 def stubble(scene: Scenery, generator: np.random.Generator) -> None:
     """Short hairs over an area: dark grains of even density."""
     radius = log_uniform(generator, 40.0, 220.0) * scene.scale
     window = scene.window(*scene.place(generator), 1.6 * radius)
-    if window is None:
-        return
     area = blob(window, radius, generator, aspect=generator.uniform(1.0, 2.5), irregular=0.2, hardness=6.0)
     grain = scene.noise.cut(window.shape, 1.5 if scene.scale < 0.9 else generator.choice([1.5, 3.0]), generator)
     hairs = np.clip((grain - generator.uniform(0.2, 1.4)) * generator.uniform(1.0, 3.0), 0.0, 1.0)
@@ -294,8 +283,8 @@ def drawing(scene: Scenery, generator: np.random.Generator) -> None:
     if generator.random() < 0.3:
         radius = max(1.5, log_uniform(generator, 4.0, 12.0) * scene.scale)
         for step, share in ((0.0, 1.0), (1.0, 0.5)):
-            window = scene.window(float(centre[0] + step * 2.2 * radius), float(centre[1]), 2.0 * radius + 1.0)
-            if window is not None:
+            with contextlib.suppress(OutsideImage):
+                window = scene.window(float(centre[0] + step * 2.2 * radius), float(centre[1]), 2.0 * radius + 1.0)
                 disc = np.clip(share * radius - np.hypot(window.y, window.x) + 0.5, 0.0, 1.0)
                 scene.blend(window, disc, colour)
         return

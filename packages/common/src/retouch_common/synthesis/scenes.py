@@ -89,7 +89,6 @@ def occluder(height: int, width: int, generator: np.random.Generator) -> np.ndar
     cy = float([0.0, height, generator.uniform(0.0, height), generator.uniform(0.0, height)][side])
     cx = float([generator.uniform(0.0, width), generator.uniform(0.0, width), 0.0, width][side])
     window = window_around(cy, cx, 2.0 * max(height, width), matte.shape)
-    assert window is not None
     radius = generator.uniform(0.12, 0.4) * max(height, width)
     shape = blob(window, radius, generator, aspect=generator.uniform(1.0, 3.0), irregular=0.2, hardness=16.0)
     matte[window.index] = shape
