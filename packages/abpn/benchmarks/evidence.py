@@ -15,6 +15,10 @@ from abpn.model import ABPN
 from abpn.retouch import Retoucher
 from abpn_cases import plain_retouch
 from retouch_common.inference.demo import FACE, astronaut, draw_blemishes
+from retouch_common.ranges import to_levels
+from retouch_common.synthesis.blemish_canvas import Canvas
+from retouch_common.synthesis.blemish_shapes import NoisePool
+from retouch_common.synthesis.blemish_spots import mole
 from retouch_common.testing import portraits
 from retouch_common.testing.anywhere import Retouch, through_files
 from retouch_common.testing.anywhere_figures import promise_anywhere
@@ -220,7 +224,7 @@ def moles():
     """Six drawn moles a portrait; how far they stand out from the skin after, divided by before. The bar is ours."""
     retoucher, kept = Retoucher("small"), []
     for seed, portrait in enumerate(_portraits()):
-        raw = portraits.with_moles(portrait, seed)
+        raw = _with_moles(portrait, seed)
         spots = np.abs(raw.astype(int) - portrait.clean).max(axis=-1) > 30
         before = (portrait.clean[spots].astype(float) - raw[spots]).mean()
         base = retoucher(portrait.clean)[spots].astype(float)  # what the skin below became counts for neither
@@ -232,7 +236,7 @@ def moles():
 def plain_blemishes():
     """Ellipses, discs and scratches drawn by a few lines of numpy. No bar was promised, only a gain."""
     figures = gains(
-        Retoucher("small"), [(portraits.with_plain_blemishes(p, seed), p.clean) for seed, p in enumerate(_portraits())]
+        Retoucher("small"), [(_with_plain_blemishes(p, seed), p.clean) for seed, p in enumerate(_portraits())]
     )
     return figures["gain_inside"], figures
 
@@ -265,6 +269,36 @@ def _large(*options: str, threads: int = 1) -> Finished:
     with tempfile.TemporaryDirectory() as folder:
         source = large_portrait(Path(folder))
         return time_command("abpn-retouch", source, "-o", Path(folder) / "out.jpg", *options, threads=threads)
+
+
+def _with_moles(portrait: portraits.Portrait, seed: int) -> np.ndarray:
+    """Return the clean portrait with six drawn moles, uint8."""
+    generator = np.random.default_rng(seed)
+    image = portrait.clean.astype(np.float32) / 255
+    canvas = Canvas(image, portrait.skin, np.array([0.6, 0.8]), 1.0, NoisePool())
+    places = np.argwhere(portrait.skin > 0.95)
+    for y, x in places[generator.integers(len(places), size=6)]:
+        mole(canvas, float(y), float(x), generator.uniform(3.0, 8.0) * portrait.scale, generator)
+    return to_levels(canvas.image)
+
+
+def _with_plain_blemishes(portrait: portraits.Portrait, seed: int) -> np.ndarray:
+    """Return 25 blemishes as another program draws them: tinted ellipses, discs and lines, sharp or soft."""
+    generator = np.random.default_rng(seed)
+    image = portrait.clean.astype(np.float32)
+    places = np.argwhere(portrait.skin > 0.95)
+    rows, columns = np.mgrid[: len(image), : len(image)].astype(np.float32)
+    for y, x in places[generator.integers(len(places), size=25)]:
+        radius, angle = generator.uniform(2, 14), generator.uniform(0, np.pi)
+        along = (rows - y) * np.sin(angle) + (columns - x) * np.cos(angle)
+        across = (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
+        flat = generator.choice([1.0, 1.5, 6.0])  # disc, ellipse, scratch
+        distance = np.hypot(along / radius, across * flat / radius)
+        soft = generator.uniform(0.1, 1.0)
+        alpha = np.clip((1 + soft / 2 - distance) / soft, 0, 1) * generator.uniform(0.3, 0.8)
+        tint = np.array(generator.choice([[170, 60, 60], [110, 70, 50], [220, 190, 170], [140, 40, 70]]), np.float32)
+        image += (alpha * (portrait.skin > 0.5))[..., None] * (tint - image)
+    return np.rint(image).clip(0, 255).astype(np.uint8)
 
 
 @cache

@@ -11,9 +11,6 @@ from retouch_common.data.portraits import find_portraits, split_portraits
 from retouch_common.faces.face import Face, face_crop
 from retouch_common.photo.filters import resize
 from retouch_common.ranges import to_levels
-from retouch_common.synthesis.blemish_canvas import Canvas
-from retouch_common.synthesis.blemish_shapes import NoisePool
-from retouch_common.synthesis.blemish_spots import mole
 from retouch_common.synthesis.blemishes import NOTHING_KEPT, BlemishConfig, BlemishSynthesizer
 from retouch_common.synthesis.preparation import prepare_face
 
@@ -88,36 +85,6 @@ def with_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
         raw = to_levels(synthesizer(clean, portrait.skin, generator=generator, scale=portrait.scale)[0])
         if visible(raw, portrait.clean).mean() >= MIN_SHARE:
             return raw
-
-
-def with_moles(portrait: Portrait, seed: int) -> np.ndarray:
-    """Return the clean portrait with six drawn moles, uint8."""
-    generator = np.random.default_rng(seed)
-    image = portrait.clean.astype(np.float32) / 255
-    canvas = Canvas(image, portrait.skin, np.array([0.6, 0.8]), 1.0, NoisePool())
-    places = np.argwhere(portrait.skin > 0.95)
-    for y, x in places[generator.integers(len(places), size=6)]:
-        mole(canvas, float(y), float(x), generator.uniform(3.0, 8.0) * portrait.scale, generator)
-    return to_levels(canvas.image)
-
-
-def with_plain_blemishes(portrait: Portrait, seed: int) -> np.ndarray:
-    """Return 25 blemishes as another program draws them: tinted ellipses, discs and lines, sharp or soft."""
-    generator = np.random.default_rng(seed)
-    image = portrait.clean.astype(np.float32)
-    places = np.argwhere(portrait.skin > 0.95)
-    rows, columns = np.mgrid[: len(image), : len(image)].astype(np.float32)
-    for y, x in places[generator.integers(len(places), size=25)]:
-        radius, angle = generator.uniform(2, 14), generator.uniform(0, np.pi)
-        along = (rows - y) * np.sin(angle) + (columns - x) * np.cos(angle)
-        across = (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
-        flat = generator.choice([1.0, 1.5, 6.0])  # disc, ellipse, scratch
-        distance = np.hypot(along / radius, across * flat / radius)
-        soft = generator.uniform(0.1, 1.0)
-        alpha = np.clip((1 + soft / 2 - distance) / soft, 0, 1) * generator.uniform(0.3, 0.8)
-        tint = np.array(generator.choice([[170, 60, 60], [110, 70, 50], [220, 190, 170], [140, 40, 70]]), np.float32)
-        image += (alpha * (portrait.skin > 0.5))[..., None] * (tint - image)
-    return np.rint(image).clip(0, 255).astype(np.uint8)
 
 
 def psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> float:
