@@ -6,6 +6,7 @@ from functools import cache
 import large_photo
 import many_photographs
 import numpy as np
+from mesh_parsing import FULL_FACE, f1_by_portrait
 from retouch_common.faces.alignment import align, portrait_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.inference.demo import astronaut
@@ -15,7 +16,6 @@ from retouch_common.parsing.labels import coloured
 from retouch_common.parsing.parser import FaceParser
 from retouch_common.testing.anywhere_figures import people_anywhere
 from retouch_common.testing.evidence import STUDIO, Evidence, bundled_weights, face_sets
-from retouch_common.testing.mesh_parsing import FULL_FACE, f1_by_portrait
 
 # Pupils of scikit-image's astronaut and the middle between the corners of her mouth, read off by eye, in pixels.
 ASTRONAUT = np.array([[204.0, 101.5], [246.5, 104.0], [224.0, 140.5]])

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-
 from retouch_common.faces.alignment import FaceSquare, align, portrait_square
 from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.mesh import BROWS, EYES, OUTER_LIPS, OVAL
