@@ -34,10 +34,6 @@ def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | 
 class RetouchingTask(Task):
     """ABPN and, if ``loss.adversarial`` is not 0, its discriminator, on pairs of photographs."""
 
-    def __init__(self, config: Config, data: str) -> None:
-        super().__init__(config)
-        self.spec = data
-
     def build(self) -> None:
         """Build the networks and open the data."""
         config, cfg = self.config, self.config.train

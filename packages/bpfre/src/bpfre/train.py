@@ -40,8 +40,7 @@ class RetouchingTask(Task):
     """
 
     def __init__(self, config: Config, data: str) -> None:
-        super().__init__(config)
-        self.spec = data
+        super().__init__(config, data)
         every = config.train.unpaired_every
         self.dry_steps = (every, every)  # the first step with unpaired images
 

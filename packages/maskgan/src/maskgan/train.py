@@ -52,10 +52,6 @@ class FaceTask(Task):
     find_unused_parameters: ClassVar[bool] = True
     dry_steps = (1, 2)  # paired and unpaired data
 
-    def __init__(self, config: Config, data: str) -> None:
-        super().__init__(config)
-        self.spec = data
-
     def build(self) -> None:
         """Build the networks and open the faces."""
         config, cfg, size = self.config, self.config.train, self.config.model.size

@@ -130,11 +130,11 @@ class StageTask(Task):
     kept: ClassVar[str] = "part"
 
     def __init__(self, name: str, config: Config, data: str, out: Path | None) -> None:
-        super().__init__(config)
+        super().__init__(config, data)
         known = known_stages(config)
         if name not in known:
             raise ValueError(f"unknown stage {name!r}; choose from {', '.join(known)}")
-        self.stage, self.spec, self.out = known[name], data, out
+        self.stage, self.out = known[name], out
 
     def build(self) -> None:
         """Open the faces and build the network with its finished parts; only the stage's part is trained."""

@@ -37,10 +37,6 @@ def train(config: Config, data: str, out: str | Path, **options: Any) -> Path | 
 class ParsingTask(Task):
     """The face parser P_F on labelled faces; arguments as for :func:`train`."""
 
-    def __init__(self, config: Config, data: str) -> None:
-        super().__init__(config)
-        self.spec = data
-
     def build(self) -> None:
         """Build the network and open the data sets."""
         cfg, size = self.config.train, self.config.model.size

@@ -26,6 +26,7 @@ class Task(ABC):
     Args:
         config: Configuration with the sections ``model`` and ``train``, a
             :class:`retouch_common.training.config.TrainConfig`.
+        data: Specification of the data; other images in its folders are refused when a run is resumed.
 
     Attributes:
         runner: Device, processes, precision and gradient accumulation.
@@ -45,15 +46,13 @@ class Task(ABC):
     dry_steps: tuple[int, int] = (1, 1)
     """First and last of the steps that a dry run takes."""
 
-    spec: str = ""
-    """Folder of the data as given with --data; other images in it are refused when a run is resumed."""
     runner: Runner
     data: Any
     validation: Any
     state: RunState
 
-    def __init__(self, config: Any) -> None:
-        self.config = config
+    def __init__(self, config: Any, data: str = "") -> None:
+        self.config, self.spec = config, data
         self.networks: dict[str, nn.Module] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.schedulers: dict[str, torch.optim.lr_scheduler.LRScheduler] = {}
