@@ -11,13 +11,13 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from retouch_common.cli.options import device_option, friendly_errors, version_option
+from retouch_common.cli.options import device_option, friendly_errors, option_group, version_option
 from retouch_common.files import ScratchDirectory
 
 if TYPE_CHECKING:
@@ -26,31 +26,24 @@ if TYPE_CHECKING:
 
     from retouch_common.studio.tools import ToolFactory
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 PORT = 8765
 HOST = "127.0.0.1"
 SHUTDOWN_TIMEOUT = 2  # seconds for running responses after Ctrl+C
 PREPARATION = "prepare"  # name of the thread that loads the networks of the first tool
 
 
-def studio_options(command: F) -> F:
-    """Add PHOTO, --port, --device and --no-browser."""
-    options = (
-        click.argument("photo", required=False, type=click.Path(path_type=Path), metavar="[PHOTO]"),
-        click.option(
-            "--port",
-            type=click.IntRange(0, 65535),
-            default=PORT,
-            show_default=True,
-            help="Port of the page; 0: a free one.",
-        ),
-        device_option,
-        click.option("--no-browser", is_flag=True, help="Do not open a browser; print the address only."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+studio_options = option_group(
+    click.argument("photo", required=False, type=click.Path(path_type=Path), metavar="[PHOTO]"),
+    click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=PORT,
+        show_default=True,
+        help="Port of the page; 0: a free one.",
+    ),
+    device_option,
+    click.option("--no-browser", is_flag=True, help="Do not open a browser; print the address only."),
+)
 
 
 @click.command()
