@@ -110,7 +110,8 @@ def load_state(weights: Weights, *, device: str | torch.device = "cpu") -> dict[
     from safetensors.torch import load_file
 
     state = load_file(weights.path, device=str(device))
-    integers = [name for name, tensor in state.items() if not (tensor.is_floating_point() or _is_counter(name))]
+    counter = "num_batches_tracked"  # of batch normalisation: the only integers in a network here
+    integers = [name for name, tensor in state.items() if not (tensor.is_floating_point() or name.endswith(counter))]
     if integers:
         kind = str(state[integers[0]].dtype).removeprefix("torch.")
         raise ValueError(f"{weights.path}: tensor {integers[0]!r} is {kind}, not floating-point; get the file again")
@@ -261,10 +262,6 @@ def _feed(digest: Any, state: Any) -> None:
         digest.update(f"{type(state).__name__} {state!r};".encode())
     else:
         raise TypeError(f"a {type(state).__name__} has no hash here")
-
-
-def _is_counter(name: str) -> bool:
-    return name.endswith("num_batches_tracked")  # of batch normalisation: the only integers in a network here
 
 
 def _from_bundled(name: str, bundled: Traversable | Path) -> Weights:

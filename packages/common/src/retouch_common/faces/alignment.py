@@ -246,7 +246,8 @@ class _Reduced:
         if k == 1:
             self._cells[first:last] = part
             return
-        part = _sums(_sums(part, np.arange(0, self.width, k), 1), _starts(first, last, k), 0)
+        starts = np.maximum(np.arange(first // k * k, last, k) - first, 0)  # of the cells in these rows
+        part = _sums(_sums(part, np.arange(0, self.width, k), 1), starts, 0)
         self._cells[first // k : first // k + len(part)] += part
 
     def aligned(self) -> np.ndarray:
@@ -273,11 +274,6 @@ def sampled(image: torch.Tensor, points: np.ndarray) -> torch.Tensor:
     """Sample an image (1, C, h, w), mirrored outside, bicubically at points (H, W, 2), shares x, y of its sides."""
     grid = torch.from_numpy((2 * points - 1).astype(np.float32))[None]
     return F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
-
-
-def _starts(first: int, last: int, k: int) -> np.ndarray:
-    """Return where cells of k rows start within rows first to last, relative to ``first``."""
-    return np.maximum(np.arange(first // k * k, last, k) - first, 0)
 
 
 def _sums(values: np.ndarray, starts: np.ndarray, axis: int) -> np.ndarray:

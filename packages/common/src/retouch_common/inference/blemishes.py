@@ -152,8 +152,7 @@ class KeptWeights:
         rows, below, down = self._between(y - self._y, height, self._grid.shape[0])
         columns, beside, across = self._between(x - self._x, width, self._grid.shape[1])
         lines = self._grid[rows] * (1 - down[:, None]) + self._grid[below] * down[:, None]
-        weights: np.ndarray = lines[:, columns] * (1 - across) + lines[:, beside] * across
-        return weights
+        return lines[:, columns] * (1 - across) + lines[:, beside] * across
 
     def _between(self, start: float, count: int, cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the cells before and after pixels along an axis, and the pixels' positions between their centres."""

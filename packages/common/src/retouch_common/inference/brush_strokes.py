@@ -65,5 +65,4 @@ def _distance(start: np.ndarray, end: np.ndarray, x: np.ndarray, y: np.ndarray) 
     along = end - start
     length = max(float(along @ along), 1e-12)
     share = (((x - start[0]) * along[0] + (y - start[1]) * along[1]) / length).clip(0, 1)
-    distance: np.ndarray = np.hypot(x - start[0] - share * along[0], y - start[1] - share * along[1])
-    return distance
+    return np.hypot(x - start[0] - share * along[0], y - start[1] - share * along[1])

@@ -57,7 +57,8 @@ def retouch_astronaut(
             print(f"{path.name}: {retouch(source, path)}")
         outputs[title] = retouched = _read(path)
         row = {"before": _view(photo), "after": _view(retouched), "without drawn blemishes": _view(portrait)}
-        row["change, 4 times amplified"] = _view(_amplified(photo, retouched))
+        amplified = np.clip(128 + 4 * (retouched.astype(int) - photo), 0, 255).astype(np.uint8)
+        row["change, 4 times amplified"] = _view(amplified)
         for shown, ending in (companions or {}).items():
             row[shown] = _view(_read(path.with_suffix(ending)))
         rows.append(row)
@@ -150,10 +151,6 @@ def _read(path: Path) -> np.ndarray:
 def _view(image: np.ndarray) -> torch.Tensor:
     enlarged = np.repeat(np.repeat(image[VIEW], ENLARGED, axis=0), ENLARGED, axis=1)
     return torch.from_numpy(enlarged).permute(2, 0, 1) / 255
-
-
-def _amplified(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    return np.clip(128 + 4 * (after.astype(int) - before), 0, 255).astype(np.uint8)
 
 
 def _print_table(outputs: Mapping[str, Mapping[str, np.ndarray]]) -> None:

@@ -182,7 +182,8 @@ def _parts(likely: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
             return None
         sure = float(likely[classes].sum(axis=0)[rows, columns].mean())
         scores.append(sure * min(1.0, len(rows) / (area * size**2)))
-        points = _without_outliers((np.stack([columns, rows], axis=1) + 0.5) / size, _REACH[name])
+        points = (np.stack([columns, rows], axis=1) + 0.5) / size
+        points = points[(np.abs(points - np.median(points, axis=0)) < _REACH[name]).all(axis=1)]  # without outliers
         if not len(points):
             return None
         found[name] = points
@@ -199,10 +200,6 @@ def _parts(likely: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
     corners = [found["mouth"][edge].mean(0) for edge in (x <= np.quantile(x, 0.01), x >= np.quantile(x, 0.99))]
     score = float(np.prod([*scores, covered]) ** (1 / (len(scores) + 1)))
     return np.vstack([eyes, tip, *corners]), mouth, score
-
-
-def _without_outliers(points: np.ndarray, reach: tuple[float, float]) -> np.ndarray:
-    return points[(np.abs(points - np.median(points, axis=0)) < reach).all(axis=1)]
 
 
 def _middle(points: np.ndarray) -> np.ndarray:

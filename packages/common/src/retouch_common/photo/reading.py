@@ -26,7 +26,10 @@ def read_metadata(path: str | os.PathLike[str], format: Format, header: pyvips.I
     Raises:
         ValueError: If its colour space is not supported; the message does not name the file.
     """
-    profile, exif, xmp = (_blob(header, f"{name}-data") for name in ("icc-profile", "exif", "xmp"))
+    profile, exif, xmp = (
+        bytes(header.get(name)) if header.get_typeof(name) else None
+        for name in ("icc-profile-data", "exif-data", "xmp-data")
+    )
     grey = header.bands < 3
     if format.name == "JPEG":
         metadata = replace(read_segments(path), profile=profile)
@@ -58,10 +61,6 @@ def read_metadata(path: str | os.PathLike[str], format: Format, header: pyvips.I
     if format.name == "TIFF" and exif_block.has_maker_notes:
         metadata = replace(metadata, losses=(*metadata.losses, "data that the maker notes point to"))
     return metadata
-
-
-def _blob(image: pyvips.Image, name: str) -> bytes | None:
-    return bytes(image.get(name)) if image.get_typeof(name) else None
 
 
 def _read_png(path: str | os.PathLike[str], profile: bytes | None, grey: bool) -> Metadata:

@@ -107,10 +107,7 @@ def refusal(headers: Headers, *, with_token: bool = False) -> str | None:
     origin = headers.get("origin")
     if origin is not None and origin != f"http://{host}":
         return "requests from other pages are refused"
-    if not with_token and headers.get("sec-fetch-site", "none") not in (
-        "none",
-        "same-origin",
-    ):  # "none": typed or a bookmark
+    if not with_token and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):  # typed, or a bookmark
         return "requests from other pages are refused"
     return None
 

@@ -150,8 +150,7 @@ def encode_view(pixels: np.ndarray, size: tuple[int, int]) -> bytes:
     pixels = _eight_bits(pixels)
     width, height = min(size[0], pixels.shape[1]), min(size[1], pixels.shape[0])
     image = image_from_array(_resize(pixels, width, height), "srgb")
-    data: bytes = image.jpegsave_buffer(Q=QUALITY, subsample_mode="off")
-    return data
+    return image.jpegsave_buffer(Q=QUALITY, subsample_mode="off")
 
 
 def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -159,8 +158,7 @@ def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     if pixels.shape[:2] == (height, width):
         return pixels
     image = image_from_array(np.ascontiguousarray(pixels), "srgb")
-    reduced: np.ndarray = image.resize(width / image.width, vscale=height / image.height).numpy()
-    return reduced
+    return image.resize(width / image.width, vscale=height / image.height).numpy()
 
 
 def parse_view(values: Sequence[Any]) -> tuple[Window, tuple[int, int]]:

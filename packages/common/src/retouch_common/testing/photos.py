@@ -67,8 +67,7 @@ def make_dng(target: Path | BinaryIO, mosaic: np.ndarray, *, tags: Sequence[tupl
 def read_pixels(path: Path) -> np.ndarray:
     """Return the stored pixels of an image file, (H, W, bands)."""
     image = pyvips.Image.new_from_file(str(path))
-    pixels: np.ndarray = image.numpy().reshape(image.height, image.width, image.bands)
-    return pixels
+    return image.numpy().reshape(image.height, image.width, image.bands)
 
 
 def run_command(command: click.Command, *arguments: object) -> Result:

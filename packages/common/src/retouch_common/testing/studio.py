@@ -213,5 +213,4 @@ def open_tool(
 def decode_data_url(url: str) -> np.ndarray:
     """Return the image of a data URL, (H, W, 3) int."""
     image = pyvips.Image.new_from_buffer(base64.b64decode(url.partition(",")[2]), "")
-    pixels: np.ndarray = image.numpy().reshape(image.height, image.width, image.bands)[..., :3].astype(int)
-    return pixels
+    return image.numpy().reshape(image.height, image.width, image.bands)[..., :3].astype(int)

@@ -83,11 +83,13 @@ def save(folder: str | Path, step: int, *, tensors: Mapping[str, Tensors], meta:
     groups = {group: flatten(nested) for group, nested in tensors.items()}
     check_state(step, groups)
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
+    for leftover in folder.glob(".step-*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
     for later in [path for path in _list(folder) if _step(path)[0] > step]:
         if _fault(later) is None:
             raise ValueError(f"{folder}: holds {later.name}, later than step {step}; train into another folder")
-    target = _free_name(folder, step)
+    taken = [_step(path)[1] for path in _list(folder) if _step(path)[0] == step]
+    target = folder / (f"step-{step:08d}" + (f".{max(taken) + 1}" if taken else ""))
     temporary = folder / f".{target.name}-{os.getpid()}.tmp"
     try:
         temporary.mkdir()
@@ -181,11 +183,6 @@ def _list(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=_step, reverse=True)
 
 
-def _free_name(folder: Path, step: int) -> Path:
-    taken = [_step(path)[1] for path in _list(folder) if _step(path)[0] == step]
-    return folder / (f"step-{step:08d}" + (f".{max(taken) + 1}" if taken else ""))
-
-
 def _prune(folder: Path, new: Path) -> None:
     """Delete what is older than the ``KEPT`` newest checkpoints, and damaged ones that claim a later step."""
     kept = 0
@@ -197,11 +194,6 @@ def _prune(folder: Path, new: Path) -> None:
         doomed = folder / f".{path.name}-{os.getpid()}.tmp"
         os.rename(path, doomed)  # hidden first, so that a kill leaves no half-deleted checkpoint
         shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    for path in folder.glob(".step-*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
