@@ -31,8 +31,8 @@ from retouch_common.photo.sources import ArraySource
 from retouch_common.testing.anywhere import MeshPortrait, face_window, mesh_square, portraits_with_mesh
 from retouch_common.testing.evidence import ANYWHERE, face_sets
 from retouch_common.testing.portraits import psnr
-from retouch_common.testing.retouching_program import STRENGTHS, compressed, retouch
 from retouch_common.testing.sheets import changes_over
+from retouching_program import STRENGTHS, compressed, retouch
 
 FULL_SIZE = 500  # width in pixels from which a face counts as one of a full-size photograph
 SIZES = (0.3, 1.0, 3.0)

@@ -24,7 +24,7 @@ from retouch_common.data.face_cache import read_levels
 from retouch_common.data.portraits import find_portraits, mesh_of, split_portraits
 from retouch_common.faces.alignment import FaceSquare, face_square
 from retouch_common.faces.face import Face
-from retouch_common.faces.mesh import BROWS, EYES, NOSE_TIP, OUTER_LIPS, OVAL
+from retouch_common.faces.mesh import BROWS, EYES, NOSE, NOSE_TIP, NUM_POINTS, OUTER_LIPS, OVAL
 from retouch_common.testing.portraits import psnr, visible
 
 ELSEWHERE_LEVELS = 2
@@ -111,6 +111,35 @@ def filled(points: np.ndarray, height: int, width: int, scale: float = 1.0, *, h
     centre = points.mean(axis=0)
     enlarged = centre + scale * (points - centre)
     return polygon2mask((height, width), enlarged[:, ::-1])
+
+
+def drawn_portrait(path: Path) -> MeshPortrait:
+    """Draw a frontal face, 198 pixels wide: skin with grain and dark features before a patterned wall; no file."""
+    unit, centre, side = 90.0, np.array([200.0, 170.0]), 400
+    points = np.tile(centre, (NUM_POINTS, 1))
+
+    def ellipse(indices: Sequence[int], x: float, y: float, rx: float, ry: float, start: float) -> None:
+        turn = np.radians(start) + np.linspace(0.0, 2.0 * np.pi, len(indices), endpoint=False)
+        points[list(indices)] = centre + unit * np.stack([x + rx * np.cos(turn), y + ry * np.sin(turn)], axis=1)
+
+    ellipse(NOSE, 0.0, 0.35, 0.18, 0.3, -90.0)
+    ellipse(OVAL, 0.0, 0.5, 1.1, 1.5, -90.0)
+    for eye, brow, cheek, x in zip(EYES, BROWS, CHEEKS, (-0.5, 0.5), strict=True):
+        ellipse(eye, x, 0.0, 0.22, 0.09, 180.0)
+        ellipse(brow, x, -0.35, 0.3, 0.05, 180.0)
+        ellipse(cheek, x, 0.55, 0.2, 0.15, 0.0)
+    ellipse(NOSTRILS, 0.0, 0.68, 0.2, 0.06, 0.0)
+    ellipse(OUTER_LIPS, 0.0, 1.1, 0.4, 0.15, 180.0)
+    points[NOSE_TIP] = centre + unit * np.array([0.0, 0.55])
+    portrait = MeshPortrait(path, points.astype(np.float32))
+    rows, columns = np.mgrid[:side, :side]
+    picture = np.repeat((110 + 40 * np.sin(rows / 5.0) * np.sin(columns / 7.0))[..., None], 3, axis=2)
+    picture[filled(portrait.mesh[list(OVAL)], side, side)] = (205, 155, 130)
+    for part in (*EYES, *BROWS, OUTER_LIPS):
+        picture[filled(portrait.mesh[list(part)], side, side)] = (90, 50, 50)
+    picture += np.random.default_rng(0).normal(0, 3, (side, side, 1))
+    portrait.__dict__["levels"] = np.rint(picture).clip(0, 255).astype(np.uint8)  # what reading the file would cache
+    return portrait
 
 
 def skin_mask(mesh: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -18,11 +18,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, map_coordinates, zoom
-
 from retouch_common.faces.mesh import BROWS, EYES, NOSE, OUTER_LIPS, OVAL
 from retouch_common.testing.anywhere import CHEEKS, MeshPortrait, face_window, filled
 from retouch_common.testing.blemish_program import to_oklab
+from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 
 OPERATIONS = ("white", "smooth", "lift", "eye")
 STRENGTHS = (1, 2, 3)
