@@ -15,14 +15,7 @@ from retouch_common.faces.alignment import FaceSquare, portrait_square, read_ali
 from retouch_common.inference.batch import Job, Summary, plan_jobs, refuse_collisions
 from retouch_common.inference.face_plan import plan_faces
 from retouch_common.inference.names import ALIGNED, LABELS, OVERLAY, sibling_path
-from retouch_common.inference.photos import (
-    PhotoOptions,
-    edit_record,
-    face_parts,
-    open_limited,
-    open_photo,
-    write_photo,
-)
+from retouch_common.inference.photos import PhotoOptions, edit_record, face_parts, open_limited, open_photo, write_photo
 from retouch_common.inference.workers import Work
 from retouch_common.parsing.labels import CLASSES, coloured, read_labels, write_labels
 from retouch_common.parsing.parser import FaceParser

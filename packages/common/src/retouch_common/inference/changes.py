@@ -16,13 +16,7 @@ import numpy as np
 from retouch_common.faces.face import Face, face_crop
 from retouch_common.faces.pasting import AlignedMask
 from retouch_common.files import scratch_output
-from retouch_common.inference.regions import (
-    FACE_MARGIN,
-    ArrayRetoucher,
-    Crop,
-    crop_weights,
-    face_in_crop,
-)
+from retouch_common.inference.regions import FACE_MARGIN, ArrayRetoucher, Crop, crop_weights, face_in_crop
 from retouch_common.photo.io import Photo
 from retouch_common.photo.pasting import RandomLayer
 from retouch_common.photo.sources import ArraySource

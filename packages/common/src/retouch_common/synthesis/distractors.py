@@ -173,8 +173,6 @@ def _stamp(scene: Scenery, shape: np.ndarray, colour: np.ndarray, generator: np.
     y, x = int(cy - shape.shape[0] / 2), int(cx - shape.shape[1] / 2)
     height, width = scene.where.shape
     y0, y1, x0, x1 = max(y, 0), min(y + shape.shape[0], height), max(x, 0), min(x + shape.shape[1], width)
-    if y1 <= y0 or x1 <= x0:
-        return
     rows, columns = np.arange(y0, y1, dtype=np.float32)[:, None], np.arange(x0, x1, dtype=np.float32)[None]
     window = Window(slice(y0, y1), slice(x0, x1), rows - np.float32(cy), columns - np.float32(cx), max(shape.shape))
     scene.blend(window, shape[y0 - y : y1 - y, x0 - x : x1 - x] * np.float32(generator.uniform(0.4, 1.0)), colour)
