@@ -9,26 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from retouch_common.cli.options import (
-    device_option,
-    friendly_errors,
-    precision_option,
-    seed_option,
-    version_option,
-    weights_option,
-)
-from retouch_common.cli.photo_runs import plan_photos, process_photos, retouch_all
-from retouch_common.cli.photos import (
-    batch_options,
-    compare_option,
-    keep_times_option,
-    many_inputs,
-    max_pixels_option,
-    out_option,
-    output_options,
-    overwrite_option,
-    quality_option,
-)
+from retouch_common.cli import options, photo_runs, photos
 from retouch_common.cli.training import start_training, training_options
 from retouch_common.errors import printable
 
@@ -37,7 +18,7 @@ from maskgan.config import COMPONENT_NAMES, PRESETS
 
 
 @click.command()
-@many_inputs
+@photos.many_inputs
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for the results."
 )
@@ -48,10 +29,10 @@ from maskgan.config import COMPONENT_NAMES, PRESETS
 @aligned_option
 @click.option("--recursive", is_flag=True, help="Search subfolders; DIR keeps their tree.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files, edited labels included.")
-@max_pixels_option
-@device_option
-@version_option("maskgan")
-@friendly_errors
+@photos.max_pixels_option
+@options.device_option
+@options.version_option("maskgan")
+@options.friendly_errors
 def parse(
     inputs: tuple[Path, ...],
     out: Path,
@@ -60,7 +41,7 @@ def parse(
     overlay: bool,
     recursive: bool,
     device: str,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Parse faces: write NAME.labels.png, to be edited, and NAME.aligned.png beside it.
 
@@ -72,11 +53,11 @@ def parse(
     def report(line: str) -> None:
         click.echo(printable(line), err=True)
 
-    process_photos(
+    photo_runs.process_photos(
         inputs,
         out,
-        functools.partial(start_parsing, parser, device=device, whole=whole, overlay=overlay, **options),
-        EditOptions(**options),
+        functools.partial(start_parsing, parser, device=device, whole=whole, overlay=overlay, **settings),
+        EditOptions(**settings),
         recursive=recursive,
         plan=functools.partial(plan_labels, overlay=overlay),
         jobs=lambda: plan_parsing(inputs, out, recursive=recursive, overlay=overlay, report=report),
@@ -93,21 +74,21 @@ def parse(
     metavar="LABELS",
     help="Edited label image from maskgan-parse, of the aligned face or of the whole photo.",
 )
-@out_option
-@weights_option()
+@photos.out_option
+@options.weights_option()
 @parser_option
 @face_box_option
 @aligned_option
 @adapt_option
-@compare_option
-@output_options
-@quality_option
-@keep_times_option
-@overwrite_option
-@device_option
-@precision_option
-@version_option("maskgan")
-@friendly_errors
+@photos.compare_option
+@photos.output_options
+@photos.quality_option
+@photos.keep_times_option
+@photos.overwrite_option
+@options.device_option
+@options.precision_option
+@options.version_option("maskgan")
+@options.friendly_errors
 def edit(
     source: Path,
     mask: Path,
@@ -116,7 +97,7 @@ def edit(
     parser: str,
     device: str,
     precision: str,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Edit the face of the photo SOURCE to match a mask: another hairline, other brows, an open mouth.
 
@@ -126,10 +107,10 @@ def edit(
     from maskgan.edit_files import EditOptions, edit_file
     from maskgan.editor import Editor
 
-    opts = EditOptions(**options)
-    jobs = plan_photos([source], out, endings=opts.endings)
+    opts = EditOptions(**settings)
+    jobs = photo_runs.plan_photos([source], out, endings=opts.endings)
     editor = Editor(weights, parser=parser, device=device, precision=precision)
-    retouch_all(
+    photo_runs.retouch_all(
         jobs,
         lambda job: edit_file(editor, job.source, job.target, mask, opts),
         overwrite=opts.overwrite,
@@ -151,19 +132,19 @@ def edit(
 @click.option(
     "--blend", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Weight of SOURCE's appearance."
 )
-@out_option
-@weights_option()
+@photos.out_option
+@options.weights_option()
 @parser_option
 @face_box_option
 @aligned_option
 @adapt_option
-@compare_option
-@output_options
-@batch_options
-@device_option
-@precision_option
-@version_option("maskgan")
-@friendly_errors
+@photos.compare_option
+@photos.output_options
+@photos.batch_options
+@options.device_option
+@options.precision_option
+@options.version_option("maskgan")
+@options.friendly_errors
 def swap(
     source: Path,
     targets: tuple[Path, ...],
@@ -175,7 +156,7 @@ def swap(
     recursive: bool,
     device: str,
     precision: str,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Give the faces of TARGET photos the appearance of SOURCE's parts: its lips, its hair's colour, its skin.
 
@@ -184,11 +165,11 @@ def swap(
     from maskgan.edit_files import EditOptions, open_reference, swap_file
     from maskgan.editor import Editor
 
-    opts = EditOptions(**options)
-    jobs = plan_photos(targets, out, recursive=recursive, endings=opts.endings)
+    opts = EditOptions(**settings)
+    jobs = photo_runs.plan_photos(targets, out, recursive=recursive, endings=opts.endings)
     editor = Editor(weights, parser=parser, device=device, precision=precision)
     reference = open_reference(editor, source, parts, opts)
-    retouch_all(
+    photo_runs.retouch_all(
         jobs,
         lambda job: swap_file(editor, reference, job.source, job.target, parts, blend, opts),
         overwrite=opts.overwrite,
@@ -237,14 +218,14 @@ def swap(
 )
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the set.")
 @click.option("--mix", is_flag=True, help="Take every component from a different photo instead of all from one.")
-@weights_option()
+@options.weights_option()
 @parser_option
 @aligned_option
-@seed_option
-@device_option
-@precision_option
-@version_option("maskgan")
-@friendly_errors
+@options.seed_option
+@options.device_option
+@options.precision_option
+@options.version_option("maskgan")
+@options.friendly_errors
 def synthesize(
     masks: Path,
     sources: Path,
@@ -255,7 +236,7 @@ def synthesize(
     parser: str,
     device: str,
     precision: str,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Generate N faces with random masks and random people's appearance, with labels, to train a face parser.
 
@@ -269,18 +250,18 @@ def synthesize(
     from maskgan.synthesize import synthesize as run
 
     if mask_genders is not None and source_genders is not None:
-        options["genders"] = (read_genders(mask_genders), read_genders(source_genders))
+        settings["genders"] = (read_genders(mask_genders), read_genders(source_genders))
     editor = Editor(weights, parser=parser, device=device, precision=precision)
-    run(editor, masks, sources, out, **options, report=click.echo)
+    run(editor, masks, sources, out, **settings, report=click.echo)
 
 
 @click.command()
 @training_options(
     data="faces:DIR for plain portraits, or a folder with images/ and labels/ of aligned faces.", presets=list(PRESETS)
 )
-@version_option("maskgan")
-@friendly_errors
-def train(**options: Any) -> None:
+@options.version_option("maskgan")
+@options.friendly_errors
+def train(**settings: Any) -> None:
     """Train the networks; rerun the same command to resume.
 
     Eq. 8 needs a trained face parser: train.parser names its weights, by default the bundled ones. On
@@ -288,7 +269,7 @@ def train(**options: Any) -> None:
     """
     from maskgan.train import FaceTask
 
-    start_training(PRESETS, FaceTask, **options)
+    start_training(PRESETS, FaceTask, **settings)
 
 
 @click.command()
@@ -324,13 +305,13 @@ def train(**options: Any) -> None:
     help="Measure the Fréchet distance to the training faces in the judge's features, too, which is not FID.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
-@overwrite_option
-@seed_option
-@device_option
-@version_option("maskgan")
-@friendly_errors
+@photos.overwrite_option
+@options.seed_option
+@options.device_option
+@options.version_option("maskgan")
+@options.friendly_errors
 def evaluate(
-    data: str, weights: tuple[tuple[str, str], ...], out: Path | None, overwrite: bool, **options: Any
+    data: str, weights: tuple[tuple[str, str], ...], out: Path | None, overwrite: bool, **settings: Any
 ) -> None:
     """Measure reconstruction, agreement with masks (Table 2), locality of edits and, with Inception, FID (Table 1)."""
     from retouch_common.metrics.evaluation import refuse_evaluated
@@ -339,7 +320,7 @@ def evaluate(
     from maskgan.evaluate import evaluate as run
 
     refuse_evaluated(out, overwrite=overwrite)
-    opts = EvaluationOptions(**options)
+    opts = EvaluationOptions(**settings)
     if len(dict(weights)) < len(weights):
         raise click.UsageError("two --weights have the same name; give them different ones: --weights NAME=WEIGHTS")
     show(run(dict(weights), data, opts, out=out, report=lambda line: click.echo(line, err=True)))
@@ -360,14 +341,14 @@ def evaluate(
 @click.option("--preset", default="recommended", show_default=True, help="Of every training of the parser.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps of every training.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Trainings of every arm.")
-@device_option
-@version_option("maskgan")
-@friendly_errors
-def augment(data: str, generated: Path, out: Path, **options: Any) -> None:
+@options.device_option
+@options.version_option("maskgan")
+@options.friendly_errors
+def augment(data: str, generated: Path, out: Path, **settings: Any) -> None:
     """Table 3: does a face parser improve with generated faces? Three arms, each trained with several seeds.
 
     Rerun the same command to resume; finished trainings are skipped.
     """
     from maskgan.augment import compare, show
 
-    show(compare(data, generated, out, **options, report=click.echo))
+    show(compare(data, generated, out, **settings, report=click.echo))

@@ -9,25 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from retouch_common.cli.options import (
-    device_option,
-    friendly_errors,
-    overwrite_option,
-    precision_option,
-    seed_option,
-    version_option,
-    weights_option,
-)
-from retouch_common.cli.photo_runs import process_photos
-from retouch_common.cli.photos import (
-    batch_options,
-    compare_option,
-    face_box_option,
-    many_inputs,
-    out_option,
-    output_options,
-    strength_option,
-)
+from retouch_common.cli import options, photo_runs, photos
 from retouch_common.cli.training import STOPPED, chosen_configuration, refuse_own_configuration, training_options
 
 KINDS = ("router", "degree", "expert", "shared", "combine", "all", "baseline")
@@ -46,8 +28,8 @@ steps_option = click.option(
     " pix2pix. By default all.",
 )
 @training_options(data="faces:DIR for plain portraits, or RetouchingFFHQ as published or as mofrr-simulate writes it.")
-@version_option("mofrr")
-@friendly_errors
+@options.version_option("mofrr")
+@options.friendly_errors
 def train(
     stage: str,
     operation: str | None,
@@ -114,10 +96,10 @@ def train(
     multiple=True,
     help="Only this style of retouching; may be repeated. By default all but foreign, which is for tests.",
 )
-@seed_option
-@version_option("mofrr")
-@friendly_errors
-def simulate(faces: Path, out: Path, styles: tuple[str, ...], **options: int) -> None:
+@options.seed_option
+@options.version_option("mofrr")
+@options.friendly_errors
+def simulate(faces: Path, out: Path, styles: tuple[str, ...], **settings: int) -> None:
     """Retouch the portraits in FACES as apps do: whitening, smoothing, face lifting, eye enlarging.
 
     DIR becomes a set laid out as RetouchingFFHQ, with labels, split by person. Rerun the same command to resume.
@@ -125,14 +107,14 @@ def simulate(faces: Path, out: Path, styles: tuple[str, ...], **options: int) ->
     from mofrr.simulate import TRAINING_STYLES
     from mofrr.simulate import simulate as run
 
-    run(faces, out, styles=styles or TRAINING_STYLES, report=click.echo, **options)
+    run(faces, out, styles=styles or TRAINING_STYLES, report=click.echo, **settings)
 
 
 @click.command()
-@many_inputs
-@out_option
-@weights_option()
-@strength_option
+@photos.many_inputs
+@photos.out_option
+@options.weights_option()
+@photos.strength_option
 @steps_option
 @click.option(
     "--experts",
@@ -149,19 +131,19 @@ def simulate(faces: Path, out: Path, styles: tuple[str, ...], **options: int) ->
     show_default=True,
     help="Samples to average: closer to the truth on average, smoother, and as many times slower.",
 )
-@seed_option
-@face_box_option
+@options.seed_option
+@photos.face_box_option
 @click.option("--aligned", is_flag=True, help="Every INPUT is a face aligned as in FFHQ, a square image.")
 @click.option(
     "--report", is_flag=True, help="Also write NAME.report.json and NAME.report.png: what was found and undone."
 )
-@compare_option
-@output_options
-@batch_options
-@device_option
-@precision_option
-@version_option("mofrr")
-@friendly_errors
+@photos.compare_option
+@photos.output_options
+@photos.batch_options
+@options.device_option
+@options.precision_option
+@options.version_option("mofrr")
+@options.friendly_errors
 def restore(
     inputs: tuple[Path, ...],
     out: Path,
@@ -169,28 +151,28 @@ def restore(
     experts: str,
     recursive: bool,
     device: str,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Estimate what the faces in photographs looked like before an app retouched them.
 
     INPUT: files (JPEG, PNG, TIFF, WebP, AVIF) or folders of them. Profile, EXIF, transparency and bit depth are kept.
     The same seed gives the same image. An estimate, not evidence.
     """
-    if options["face_boxes"] and options["aligned"]:
+    if settings["face_boxes"] and settings["aligned"]:
         raise click.UsageError("--face-box and --aligned are mutually exclusive; omit one")
     from mofrr.restore import RestoreOptions, load_restoring
 
     names = None if experts == "auto" else [name.strip() for name in experts.split(",") if name.strip()]
     if names == []:
         raise click.UsageError("--experts names no operation; name some, or leave it out")
-    network = {name: options.pop(name) for name in ("precision", "steps", "seed", "samples")}
-    start = functools.partial(load_restoring, weights, device=device, experts=names, **network, **options)
-    process_photos(inputs, out, start, RestoreOptions(**options), recursive=recursive, done="restored")
+    network = {name: settings.pop(name) for name in ("precision", "steps", "seed", "samples")}
+    start = functools.partial(load_restoring, weights, device=device, experts=names, **network, **settings)
+    photo_runs.process_photos(inputs, out, start, RestoreOptions(**settings), recursive=recursive, done="restored")
 
 
 @click.command()
 @click.option("--data", required=True, metavar="DATA", help="faces:DIR, or a folder laid out as RetouchingFFHQ.")
-@weights_option()
+@options.weights_option()
 @click.option("--split", type=click.Choice(["val", "test", "all"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Faces of every kind.")
 @click.option("--style", "styles", multiple=True, help="Only this style, of faces:DIR; may be repeated.")
@@ -203,13 +185,13 @@ def restore(
 )
 @steps_option
 @click.option("--average-samples", "samples", type=click.IntRange(min=1), default=1, show_default=True)
-@seed_option
+@options.seed_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and images.")
-@overwrite_option
-@device_option
+@options.overwrite_option
+@options.device_option
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16", "auto"]), default="fp32", show_default=True)
-@version_option("mofrr")
-@friendly_errors
+@options.version_option("mofrr")
+@options.friendly_errors
 def evaluate(
     data: str,
     weights: str,
@@ -218,7 +200,7 @@ def evaluate(
     embedder_sha256: str | None,
     out: Path | None,
     overwrite: bool,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Evaluate weights on every operation alone, several at once and untouched faces, beside the input itself."""
     from retouch_common.metrics.evaluation import refuse_evaluated
@@ -229,4 +211,4 @@ def evaluate(
 
     refuse_evaluated(out, overwrite=overwrite, also=[SIMILARITY] if embedder is not None else [])
     network = None if embedder is None else Embedder(embedder, colour=embedder_colour, expected=embedder_sha256)
-    show(run(weights, data, EvaluationOptions(**options), embedder=network, out=out, report=click.echo))
+    show(run(weights, data, EvaluationOptions(**settings), embedder=network, out=out, report=click.echo))
