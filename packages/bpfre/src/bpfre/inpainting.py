@@ -23,6 +23,7 @@ from retouch_common.faces.detection import detect_faces
 from retouch_common.faces.landmarks import ffhq_square
 from retouch_common.faces.mesh import landmarks_from_mesh
 from retouch_common.progress import progress_bar
+from retouch_common.ranges import to_tensor
 from retouch_common.synthesis.photometric import colour_shift
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -60,7 +61,7 @@ class InpaintingPairs(Dataset[dict[str, Tensor]]):
         target = self.data[index]["target"]
         generator = np.random.default_rng((STROKES_SEED, self.data.seed, index))
         mask = brush_strokes(target.shape[1], target.shape[2], generator)
-        raw = torch.from_numpy(paint_white(target.permute(1, 2, 0).numpy(), mask)).permute(2, 0, 1).contiguous()
+        raw = to_tensor(paint_white(target.permute(1, 2, 0).numpy(), mask))
         return {"raw": raw, "target": target, "mask": torch.from_numpy(mask)[None]}
 
 
@@ -108,14 +109,14 @@ class AlignedFaces(Dataset[dict[str, Tensor]]):
         path = self.paths[index % len(self)]
         levels, square = read_levels(path), self._squares[path]
         if not self.augment:
-            return {"target": _to_tensor(align(levels, square, self.size))}
+            return {"target": to_tensor(align(levels, square, self.size))}
         generator = np.random.default_rng((self.seed, index))
         x, y = np.array(square.centre) + square.side * generator.normal(0.0, 0.015, 2).clip(-0.04, 0.04)
         side = square.side * float(np.exp(generator.uniform(-0.1, 0.1)))
         moved = replace(square, centre=(x, y), side=side, angle=square.angle + float(generator.uniform(-0.06, 0.06)))
         face = align(levels, moved, self.size)[:, :: int(generator.choice([-1, 1]))]
         gamma = np.float32(np.exp(generator.normal(0.0, 0.15)))
-        return {"target": _to_tensor(np.clip(face**gamma @ colour_shift(generator, 0.5), 0, 1))}
+        return {"target": to_tensor(np.clip(face**gamma @ colour_shift(generator, 0.5), 0, 1))}
 
     def subset(self, positions: Sequence[int]) -> "AlignedFaces":
         """Return the data set of the portraits at these positions."""
@@ -132,10 +133,6 @@ def _face_square(path: Path) -> FaceSquare | None:
     levels = read_levels(path)
     faces = detect_faces(levels)
     return face_square(faces[0], *levels.shape[:2]) if faces else None
-
-
-def _to_tensor(face: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(face.transpose(2, 0, 1), dtype=np.float32))
 
 
 def subset(data: Any, positions: Sequence[int], *, seed: int) -> Any:

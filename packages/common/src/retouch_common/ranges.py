@@ -1,4 +1,4 @@
-"""Conversions between value ranges of images: [0, 1], [-1, 1] and 8-bit levels."""
+"""Conversions of images: between the ranges [0, 1] and [-1, 1] and 8-bit levels, and from arrays to tensors."""
 
 from __future__ import annotations
 
@@ -30,3 +30,10 @@ def to_levels(image: np.ndarray) -> np.ndarray:
 def from_levels(levels: np.ndarray) -> np.ndarray:
     """Convert 8-bit levels to [0, 1], float32."""
     return levels.astype(np.float32) / np.float32(255)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """Convert an image (H, W, C) to a tensor (C, H, W), float32."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32))

@@ -36,7 +36,7 @@ from retouch_common.parsing.portraits import load_portrait, prepare_portraits
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.sink import write_png
 from retouch_common.progress import progress_bar
-from retouch_common.ranges import to_levels, to_signed
+from retouch_common.ranges import to_levels, to_signed, to_tensor
 from retouch_common.synthesis.photometric import colour_shift
 from retouch_common.weights import resolve_weights
 from torch import Tensor
@@ -133,9 +133,9 @@ class Faces(Dataset[dict[str, Tensor]]):
         if self._augmenter is not None:
             camera = _random_camera(generator)
             image, source = camera(_with_scene(framed, self._augmenter, generator)), camera(source)
-        sample = {"image": _image_tensor(image), "labels": _label_tensor(framed.labels)}
+        sample = {"image": to_signed(to_tensor(image)), "labels": _label_tensor(framed.labels)}
         if self.moved:
-            sample |= {"source": _image_tensor(source), "source_labels": _label_tensor(source_labels)}
+            sample |= {"source": to_signed(to_tensor(source)), "source_labels": _label_tensor(source_labels)}
         return sample
 
 
@@ -276,10 +276,6 @@ def _random_camera(generator: np.random.Generator) -> Callable[[np.ndarray], np.
         return np.repeat(luminance(seen)[..., None], 3, axis=-1) if grey else seen
 
     return seen
-
-
-def _image_tensor(image: np.ndarray) -> Tensor:
-    return to_signed(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)))
 
 
 def _label_tensor(labels: np.ndarray) -> Tensor:

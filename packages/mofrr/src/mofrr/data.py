@@ -25,7 +25,7 @@ from retouch_common.files import write_atomically
 from retouch_common.metrics.quality import PSNR_CEILING, psnr
 from retouch_common.photo.filters import resize
 from retouch_common.photo.io import Photo
-from retouch_common.ranges import from_levels, to_levels
+from retouch_common.ranges import from_levels, to_levels, to_tensor
 from retouch_common.synthesis.retouching import ANY, OPERATIONS, RetouchConfig, random_recipe, retouch_face
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -290,11 +290,8 @@ class SimulatedFaces(RetouchedFaces):
                 retouched, original, traces = retouched[:, ::-1], original[:, ::-1], traces[..., ::-1]
             curves = _light_curves(generator)
             retouched, original = curves[retouched, range(3)], curves[original, range(3)]
-        pair = [
-            torch.from_numpy(from_levels(np.ascontiguousarray(levels))).permute(2, 0, 1).contiguous()
-            for levels in (retouched, original)
-        ]
-        return Pair(pair[0], pair[1], sample.applied, torch.from_numpy(np.ascontiguousarray(traces)))
+        before, after = (to_tensor(from_levels(levels)) for levels in (retouched, original))
+        return Pair(before, after, sample.applied, torch.from_numpy(np.ascontiguousarray(traces)))
 
     def _sample(self, number: int) -> "_Sample":
         """Return a sample from the cache, or make it."""

@@ -25,7 +25,7 @@ from retouch_common.errors import printable
 from retouch_common.photo.colour import luminance
 from retouch_common.photo.filters import dilate
 from retouch_common.progress import progress_bar
-from retouch_common.ranges import from_levels
+from retouch_common.ranges import from_levels, to_tensor
 from retouch_common.synthesis.blemishes import BlemishConfig, BlemishSynthesizer
 from retouch_common.synthesis.distractors import Scenery, draw_on_skin, draw_things
 from retouch_common.synthesis.jpeg import compress
@@ -121,7 +121,7 @@ class FaceBlemishes(Dataset[dict[str, torch.Tensor]]):
             raw = np.clip(raw + np.where((skin > 0)[..., None], own, np.float32(0.0)), 0.0, 1.0)
         if self.augment:
             raw, target = self._camera(raw, target, skin, generator)
-        return {"raw": _tensor(raw), "target": _tensor(target)}
+        return {"raw": to_tensor(raw), "target": to_tensor(target)}
 
     def subset(self, positions: Sequence[int]) -> FaceBlemishes:
         """Return a copy with only the portraits at these positions of :attr:`paths`; ValueError without any."""
@@ -241,7 +241,3 @@ def _open_all(paths: Sequence[Path], cache: Path) -> tuple[list[Path], list[Prep
             else:
                 opened.append((path, face))
     return [path for path, _ in opened], [face for _, face in opened]
-
-
-def _tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32))

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from retouch_common.data.crhd import find_crhd, is_crhd
 from retouch_common.data.ffhqr import find_ffhqr, is_ffhqr
 from retouch_common.data.pair_files import Pair, Split, find_pairs, has_pairs
+from retouch_common.ranges import to_tensor
 
 if TYPE_CHECKING:
     from retouch_common.photo.io import Photo
@@ -108,8 +109,7 @@ class ImagePairs(Dataset[dict[str, torch.Tensor]]):
         for name, photo in zip(("raw", "target"), photos, strict=True):
             pixels = self._cut(photo, place) if self.fit == "crop" else _shrink(photo.read(), self.size)
             values = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
-            values = _pad(values[:, ::-1] if mirror else values, self.size)
-            sample[name] = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+            sample[name] = to_tensor(_pad(values[:, ::-1] if mirror else values, self.size))
         return sample
 
     def is_mirrored(self, index: int) -> bool:

@@ -22,6 +22,7 @@ from retouch_common.faces.mesh import LANDMARKS_FILE
 from retouch_common.parsing.augmentation import Augmenter, cut, random_pose
 from retouch_common.parsing.mouths import open_mouth
 from retouch_common.parsing.portraits import load_portrait, prepare_portraits
+from retouch_common.ranges import to_tensor
 
 Augmentation = Literal["strong", "paper", "none"]
 
@@ -159,6 +160,6 @@ def _labelled(folder: Path) -> list[tuple[Path, Path]]:
 
 def _sample(image: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
     return {
-        "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)),
+        "image": to_tensor(image),
         "labels": torch.from_numpy(labels.astype(np.int64)),
     }
