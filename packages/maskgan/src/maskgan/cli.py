@@ -305,7 +305,7 @@ def train(**settings: Any) -> None:
     help="Measure the Fréchet distance to the training faces in the judge's features, too, which is not FID.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For evaluation.json and figures.png.")
-@photos.overwrite_option
+@options.overwrite_option
 @options.seed_option
 @options.device_option
 @options.version_option("maskgan")
