@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -86,16 +89,33 @@ def test_loader_leaves_the_global_random_state_alone():
 
 
 class Blocked(Echo):
-    """Whether SIGINT was blocked where a sample is loaded."""
+    """Whether the signals that end a run were blocked where a sample is loaded."""
 
     def __getitem__(self, index):
-        return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        return {signal.SIGINT, signal.SIGTERM} <= signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signal masks")
-def test_ctrl_c_does_not_end_workers_that_are_starting():
-    """They import for seconds before they can ignore it."""
+def test_signals_to_the_whole_group_do_not_end_workers():
+    """Not even while they start: they import for seconds before they can ignore them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     batches = EndlessBatches(4, batch_size=2, seed=0)
     assert next(iter(endless_loader(Blocked(), batches, num_workers=1))).all()
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("killed", [False, True])
+def test_workers_end_with_their_process(killed, tmp_path):
+    """Quietly where an exception keeps the loader, and also where the process is killed while they start."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal\n"
+        "from retouch_common.training.samplers import EndlessBatches, endless_loader\n"
+        "if __name__ == '__main__':\n"
+        "    kept = iter(endless_loader(range(4), EndlessBatches(4, batch_size=2), num_workers=2))\n"
+        f"    os.kill(os.getpid(), signal.SIGKILL) if {killed} else next(kept)\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=400)  # waits for workers
+    assert ended.returncode == (-signal.SIGKILL if killed else 0)
+    assert killed or not ended.stderr

@@ -6,9 +6,13 @@ n = s * batch size. The processes of a step share the samples that a single proc
 
 from __future__ import annotations
 
+import atexit
 import functools
 import itertools
+import multiprocessing
 import signal
+import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from multiprocessing import resource_tracker
@@ -77,8 +81,8 @@ def _order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
 def endless_loader(dataset: Dataset, batches: EndlessBatches, *, num_workers: int = 0) -> DataLoader:
     """Return a loader over ``batches`` that leaves the global random state alone.
 
-    Workers are spawned, since libvips and thread pools do not survive a fork, and ignore SIGINT from their start, so
-    that Ctrl-C lets the running step end.
+    Workers are spawned, since libvips and thread pools do not survive a fork. From their start they block SIGINT and
+    SIGTERM, which terminals, torchrun and SLURM send to them too, so that the running step ends with its samples.
     """
     workers: dict[str, Any] = {}
     if num_workers > 0:
@@ -98,20 +102,30 @@ def endless_loader(dataset: Dataset, batches: EndlessBatches, *, num_workers: in
 
 
 class _Loader(DataLoader):
-    """A loader whose workers are started with SIGINT blocked: they import for seconds before they can ignore it."""
+    """A loader whose workers are started with signals blocked: they import for seconds before they can ignore them."""
 
     def __iter__(self) -> Any:
-        if not hasattr(signal, "pthread_sigmask"):  # Windows
+        if not self.num_workers or not hasattr(signal, "pthread_sigmask"):  # Windows
             return super().__iter__()
-        resource_tracker.ensure_running()  # unblocks SIGINT when it starts
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which new processes inherit
+        resource_tracker.ensure_running()  # unblocks signals when it starts
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # new processes inherit it
         try:
-            return super().__iter__()
+            batches = super().__iter__()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        atexit.register(_end_workers, weakref.ref(batches))
+        return batches
+
+
+def _end_workers(batches: weakref.ref[Any]) -> None:
+    """Let the workers of a loader end that an exception keeps: multiprocessing would wait for them after a SIGTERM."""
+    if (kept := batches()) is not None:
+        kept._shutdown_workers()
 
 
 def _start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():  # killed meanwhile; torch watches from now on only
+        sys.exit(1)
