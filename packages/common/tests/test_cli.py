@@ -10,6 +10,8 @@ from retouch_common.cli import options as cli
 from retouch_common.devices import resolve_device, resolve_precision
 from retouch_common.errors import TRACEBACK_VARIABLE, error_line
 from retouch_common.progress import progress_bar
+from retouch_common.training.finite import NonFiniteError
+from torch._utils import ExceptionWrapper
 
 
 def run(body, *arguments, decorators=()):
@@ -47,6 +49,20 @@ def raiser(error):
 def test_a_users_error_is_one_line(error, line):
     result = run(raiser(error))
     assert (result.exit_code, result.output) == (1, line + "\n")
+
+
+@pytest.mark.parametrize("kind", [ValueError, FileNotFoundError, NonFiniteError])
+def test_an_error_of_a_data_loading_worker_is_its_own_line(kind):
+    try:
+        try:
+            raise ValueError("inner")
+        except ValueError as inner:
+            raise kind("a.png: damaged\n(at its end)") from inner
+    except (ValueError, OSError):
+        caught = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(kind) as reraised:
+        caught.reraise()
+    assert error_line(reraised.value) == "a.png: damaged (at its end)"
 
 
 def test_memory_that_torch_cannot_allocate_is_a_users_error():

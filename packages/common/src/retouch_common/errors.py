@@ -9,6 +9,7 @@ TRACEBACK_VARIABLE = "RETOUCH_TRACEBACK"  # set to 1, an error shows its traceba
 
 _MAX_NAMES = 20  # in a message
 _MAX_LENGTH = 2000  # of a message
+_TRACEBACK = "Original Traceback (most recent call last):"  # in the message that torch makes of a worker's error
 _NO_MEMORY = "not enough memory; use a smaller size"
 # Controls of terminals, line separators and marks of text direction, which names of files may hold.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -48,5 +49,8 @@ def _line(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, ValueError | OSError):
-        return " ".join(str(error).split()) or type(error).__name__
+        text = str(error)
+        if text.startswith("Caught ") and _TRACEBACK in text:  # of a data loading worker
+            text = re.split(rf"\n(?:[\w.]+\.)?{type(error).__name__}: ", text)[-1]
+        return " ".join(text.split()) or type(error).__name__
     return None
