@@ -209,6 +209,17 @@ def test_a_dry_run_takes_its_steps_and_writes_nothing(tmp_path, monkeypatch):
     assert run.schedulers["model"].last_epoch == 2
 
 
+def test_a_dry_run_of_several_processes_is_reported_by_the_main_one():
+    class OtherProcess(LineTask):
+        def build(self):
+            super().build()
+            self.runner.is_main = False
+
+    said = []
+    dry_run(OtherProcess(task().config), device="cpu", report=said.append)
+    assert not said
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 @pytest.mark.parametrize(
     "train", [lambda out: fit(task(), out, device="cuda"), lambda _: dry_run(task(), device="cuda")]

@@ -108,6 +108,8 @@ def dry_run(task: Task, *, device: str = "auto", report: Callable[[str], None] =
         losses: dict[str, Tensor] = {}
         for step in range(first, last + 1):
             losses |= task.training_step(step, batches)
+        if not runner.is_main:
+            return
         report(dump_yaml(task.config).rstrip())
         report(f"data: {task.describe_data()}")
         report(f"parameters: {sum(p.numel() for p in task.networks[task.kept].parameters()):,}")
