@@ -88,19 +88,17 @@ def test_a_signal_ends_the_loop_and_the_old_handlers_come_back(train):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_the_second_signal_kills_unless_it_repeats_the_first():
+def test_the_second_signal_kills():
     """In a fork for each signal, so that they need not import torch."""
     code = """
-        import os, sys, time
-        from retouch_common.training.runner import REPEATED_SECONDS, Runner
+        import os, sys
+        from retouch_common.training.runner import Runner
         for number in map(int, sys.argv[1:]):
             if (child := os.fork()) == 0:
                 with Runner(cpu=True) as runner:
                     os.kill(os.getpid(), number)
-                    os.kill(os.getpid(), number)  # as SLURM and torchrun do together
                     if not runner.stop_requested():
                         os._exit(3)
-                    time.sleep(REPEATED_SECONDS)
                     os.kill(os.getpid(), number)
                 os._exit(4)
             print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

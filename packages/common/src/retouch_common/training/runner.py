@@ -19,11 +19,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import math
 import os
 import signal
 import threading
-import time
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -37,14 +35,12 @@ from retouch_common.training.state import random_state, set_random_state
 
 logger = logging.getLogger(__name__)
 
-REPEATED_SECONDS = 1.0  # a signal sent to all processes (SLURM) comes once more from torchrun
-
 
 class Runner:
     """Device, processes, precision, gradient accumulation and graceful stopping of a training loop.
 
     As a context manager it handles SIGINT and SIGTERM: the first makes :meth:`stop_requested` true, so that the loop
-    ends after its step and saves; another one more than a second later ends the process at once.
+    ends after its step and saves; the second ends the process at once.
 
     Args:
         precision: "fp32", "bf16" (autocast), "fp16" (autocast and loss scaling, CUDA only), or "auto", see
@@ -92,7 +88,7 @@ class Runner:
         self.num_processes: int = self.accelerator.num_processes
         self.process_index: int = self.accelerator.process_index
         self.is_main: bool = self.accelerator.is_main_process
-        self._stop_since = math.inf
+        self._stop = False
         self._previous_handlers: dict[int, Any] = {}
 
     def seed(self, seed: int, *, per_process: bool = False) -> None:
@@ -165,9 +161,9 @@ class Runner:
     def stop_requested(self) -> bool:
         """Whether any process was asked to stop; every process must call it, once a step."""
         if self.num_processes > 1:
-            flag = torch.tensor(float(self._stop_since < math.inf), device=self.device)
+            flag = torch.tensor(float(self._stop), device=self.device)
             return bool(self.accelerator.reduce(flag, reduction="sum").item() > 0)
-        return self._stop_since < math.inf
+        return self._stop
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -204,12 +200,11 @@ class Runner:
             atexit.register(_leave_group)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stop_since < math.inf:
-            if time.monotonic() - self._stop_since > REPEATED_SECONDS:
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
+        if self._stop:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
             return
-        self._stop_since = time.monotonic()
+        self._stop = True
         if self.is_main:  # not print: the signal may have interrupted one
             os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
