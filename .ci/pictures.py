@@ -72,23 +72,16 @@ def draw_studio(folder: Path) -> None:
 
 
 class Shot(ToolPage):
-    """A tool of which a screenshot is taken."""
+    """A tool that shows a photo before and after, at the face and compared in its middle."""
 
     def act(self) -> None:
         """Bring the page into the state that is shown."""
-        raise NotImplementedError
-
-
-class PhotoPage(Shot):
-    """A tool that shows a photo before and after, at the face and compared in its middle."""
-
-    def act(self) -> None:  # noqa: D102
         self.page.click("#zoom-face")
         self.page.locator("#divider").focus()
         self.keys("Home", *10 * ["ArrowRight"])
 
 
-class RetouchPage(PhotoPage):
+class RetouchPage(Shot):
     """The tool Retouch with its changes outlined."""
 
     name = "retouch"
@@ -98,7 +91,7 @@ class RetouchPage(PhotoPage):
         self.keys("o")
 
 
-class RestorePage(PhotoPage):
+class RestorePage(Shot):
     """The tool Restore with one expert switched on."""
 
     name = "restore"
@@ -117,10 +110,8 @@ class EditPage(Shot):
 
     def act(self) -> None:  # noqa: D102
         self.page.fill("#size", "8")
-        for key, points in {
-            "7": ((104, 171), (130, 174), (155, 170)),
-            "9": ((110, 179), (130, 182), (150, 177)),
-        }.items():
+        upper, lower = ((104, 171), (130, 174), (155, 170)), ((110, 179), (130, 182), (150, 177))
+        for key, points in (("7", upper), ("9", lower)):  # the keys of the lips
             revision = self.rendered()
             self.keys(key)
             self.stroke(*points)
