@@ -49,8 +49,9 @@ def sdist_problems(sdist: Path) -> list[str]:
 
 def metadata_problems(text: str) -> list[str]:
     """What is wrong with the text of a METADATA or PKG-INFO, one line each."""
-    problems = [f"metadata leaks an address: {line}" for line in text.splitlines() if " @ " in line or "file:" in line]
     message = email.message_from_string(text)
+    requirements = message.get_all("Requires-Dist", [])
+    problems = [f"metadata leaks an address: {line}" for line in requirements if " @ " in line or "file:" in line]
     for field in ("Summary", "License-Expression", "Requires-Python"):
         if not message[field]:
             problems.append(f"metadata has no {field}")

@@ -91,6 +91,7 @@ Requires-Python: >=3.10
         ("Requires-Dist: retouch-common @ file:///somewhere/common\n", "leaks an address"),
         ("Requires-Dist: retouch-common (file:../common)\n", "leaks an address"),
         ("", None),
+        ("\n| SSIM | as of an 8-bit file: clamped | mail me @ home |\n", None),
     ],
 )
 def test_a_path_in_the_metadata_is_found(extra, says):
