@@ -40,6 +40,13 @@ def test_a_folder_holds_weights_and_configuration_and_is_replaced(tmp_path):
         assert loaded.config == Config(width) and torch.equal(loaded.layer.weight, network.layer.weight)
 
 
+def test_loading_draws_no_random_numbers(tmp_path):
+    Network().save_pretrained(tmp_path)
+    before = torch.get_rng_state()
+    Network.from_pretrained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_nan_is_not_saved(tmp_path):
     network = Network()
     network.layer.weight.data[0, 0] = float("nan")

@@ -39,7 +39,15 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 P = TypeVar("P", bound="Pretrained")
-_FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
+_RANDOM_FACTORIES = (torch.rand, torch.randn)
+_FACTORIES = (torch.empty, torch.zeros, torch.ones, *_RANDOM_FACTORIES)
+_RANDOM_FILLS = (
+    torch.Tensor.normal_,
+    torch.Tensor.uniform_,
+    nn.init.normal_,
+    nn.init.uniform_,
+    nn.init.kaiming_uniform_,
+)
 _MAX_NUMBER = 1 << 16  # in a configuration: of channels, layers, steps or pixels
 _SPARE = 50_000_000  # elements of buffers that are not stored
 _PER_TENSOR = 10_000  # elements that count for a tensor of any size, so that endless layers of a few are refused, too
@@ -103,7 +111,7 @@ class Pretrained(nn.Module):
         refused = f"{weights.path}: its tensors do not fit its configuration"
         stored = tensor_shapes(weights)
         try:
-            with warnings.catch_warnings(), _Budget(2 * sum(map(math.prod, stored.values())) + _SPARE):
+            with warnings.catch_warnings(), _Unfilled(2 * sum(map(math.prod, stored.values())) + _SPARE):
                 warnings.simplefilter("ignore")  # of layers without elements, which are refused below
                 model = cls(config)
         except (RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
@@ -153,8 +161,11 @@ class Pretrained(nn.Module):
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
 
 
-class _Budget(TorchFunctionMode):
-    """Refuse to create tensors of more than ``elements`` in all, before their memory is allocated."""
+class _Unfilled(TorchFunctionMode):
+    """Leave random values out, since a file has them; the generator of random numbers does not advance.
+
+    Tensors of more than ``elements`` in all are refused before their memory is allocated.
+    """
 
     def __init__(self, elements: int) -> None:
         super().__init__()
@@ -166,6 +177,10 @@ class _Budget(TorchFunctionMode):
             self._left -= math.prod(size) + _PER_TENSOR
             if self._left < 0:
                 raise MemoryError("it describes a network that is much larger than the file")
+            if func in _RANDOM_FACTORIES:
+                return torch.empty(*args, **(kwargs or {}))
+        if func in _RANDOM_FILLS:
+            return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
 
 
