@@ -175,3 +175,17 @@ def test_a_run_that_is_stopped_before_its_end_says_so_in_its_exit_status(pairs, 
 def test_weights_of_another_configuration_are_refused_before_the_data_are_opened(tmp_path):
     with pytest.raises(ValueError, match="another model configuration"):
         train(configured(train__init="small"), "faces:missing", tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"levels": ()}, r"train\.levels must be numbers from 0 on"),
+        ({"levels": (-1,)}, r"train\.levels must be numbers from 0 on"),
+        ({"thumbnail": -4}, r"train\.thumbnail must be at least 0, not -4"),
+        ({"size": 30, "levels": (0, 2)}, r"train\.size=30 is not a multiple of 2\*\*2"),
+    ],
+)
+def test_options_that_fit_no_pyramid_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**options)

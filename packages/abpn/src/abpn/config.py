@@ -117,6 +117,10 @@ class TrainConfig(BaseTrainConfig):
         super().__post_init__()
         if self.step_at_epoch < 0:
             raise ValueError(f"train.step_at_epoch must be at least 0, not {self.step_at_epoch}")
+        if not self.levels or min(self.levels) < 0:
+            raise ValueError(f"train.levels must be numbers from 0 on, not {self.levels}")
+        if self.thumbnail < 0:
+            raise ValueError(f"train.thumbnail must be at least 0, not {self.thumbnail}")
         if self.size % 2 ** max(self.levels):
             raise ValueError(f"train.size={self.size} is not a multiple of 2**{max(self.levels)} (train.levels)")
 

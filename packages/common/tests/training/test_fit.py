@@ -240,6 +240,8 @@ def test_cuda_is_refused_where_there_is_none(tmp_path, train):
             for name in ("steps", "batch_size", "accumulate", "log_every", "sheet_every", "checkpoint_every")
         ),
         ({"clip": -1.0}, r"train\.clip must be at least 0, not -1"),  # would reverse the gradients
+        ({"warmup": -3}, r"train\.warmup must be at least 0, not -3"),
+        ({"workers": -1}, r"train\.workers must be at least 0, not -1"),
     ],
 )
 def test_options_with_which_nothing_can_be_trained_are_refused(changes, message):

@@ -58,8 +58,9 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulate", "log_every", "sheet_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1, not {getattr(self, name)}")
-        if self.clip < 0:
-            raise ValueError(f"train.clip must be at least 0, not {self.clip}")
+        for name in ("clip", "warmup", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"train.{name} must be at least 0, not {getattr(self, name)}")
         if self.batch_size > MAX_BATCH_SIZE:
             raise ValueError(f"train.batch_size must be at most {MAX_BATCH_SIZE}, not {self.batch_size}")
         if self.batch_size % self.accumulate:
