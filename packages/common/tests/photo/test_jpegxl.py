@@ -137,7 +137,7 @@ def test_a_file_with_too_many_pixels_is_not_decoded(write, path, monkeypatch):
     write()
     monkeypatch.setattr(jpegxl, "_run", lambda *arguments: pytest.fail("it was decoded"))
     with pytest.raises(ValueError, match=r"a.jxl: has 80x60 pixels, more than the 0.004 million allowed for JPEG XL"):
-        Photo.open(path, max_pixels=20_000)
+        Photo.open(path, max_pixels=12_000)
 
 
 @needs_plugin

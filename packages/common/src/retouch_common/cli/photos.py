@@ -90,7 +90,7 @@ max_pixels_option = click.option(
     type=click.IntRange(min=1),
     default=MAX_PIXELS,
     show_default=True,
-    help="Refuse larger photos, which small files can claim to be; a fifth for those decoded in memory: WebP, AVIF, "
+    help="Refuse larger photos, which small files can claim to be; a third for those decoded in memory: WebP, AVIF, "
     "HEIC, JPEG XL, raw, progressive JPEG and interlaced PNG.",
 )
 

@@ -48,7 +48,7 @@ class PhotoOptions:
         sign: PEM file of a certificate chain and its key, to add content credentials (extra ``c2pa``); None for none.
         strip: Metadata that outputs do not carry: "gps", "all", or None; see :meth:`Photo.write_stripes`.
         convert: Whether to round 16 bits to 8 and flatten transparency onto white, where the output format needs it.
-        max_pixels: Largest photo that is opened, in pixels, a fifth for those decoded in memory; None for any.
+        max_pixels: Largest photo that is opened, in pixels, a third for those decoded in memory; None for any.
         measure: Whether to measure the share of pixels that are changed, which takes decoding the photo once more.
     """
 

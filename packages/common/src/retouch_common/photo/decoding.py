@@ -61,14 +61,15 @@ def check_jpeg(data: bytes, max_pixels: int) -> None:
 
     Raises:
         DamageError: If it is damaged, has more than ``max_pixels``, or is progressive, which is decoded in memory, and
-            has more than 100 million pixels.
+            has more than a third of MAX_PIXELS.
         pyvips.Error: Likewise.
     """
     header = pyvips.Image.jpegload_buffer(data, access="sequential")
     if header.width * header.height > max_pixels:
         raise DamageError("a strip or tile is larger than it should be")
-    if header.get_typeof("interlaced") and header.width * header.height > MAX_PIXELS // IN_MEMORY_SHARE:
-        raise DamageError("a strip or tile is a progressive JPEG image of more than 100 million pixels")
+    in_memory = MAX_PIXELS // IN_MEMORY_SHARE
+    if header.get_typeof("interlaced") and header.width * header.height > in_memory:
+        raise DamageError(f"a strip or tile is a progressive JPEG image of more than {in_memory:,} pixels")
     decoding = Decoding.of_jpeg(io.BytesIO(data), end_of_picture(data), shrink=8)
     decoding.image.copy_memory()
     decoding.finish()

@@ -51,7 +51,7 @@ class Format:
     description: str = ""
 
     def limit(self, max_pixels: int | None, *, interlaced: bool = False) -> int | None:
-        """Return the largest number of pixels, of those decoded in memory a fifth of ``max_pixels``.
+        """Return the largest number of pixels, of those decoded in memory a third of ``max_pixels``.
 
         ``interlaced`` says that the file is one that :attr:`interlaced` names.
         """

@@ -56,7 +56,7 @@ class Photo:
 
     Args:
         path: File.
-        max_pixels: Largest number of pixels, a fifth for photos that are decoded in memory; None for any.
+        max_pixels: Largest number of pixels, a third for photos that are decoded in memory; None for any.
 
     Attributes:
         path: File.

@@ -8,8 +8,9 @@ MIN_SIDE = 16
 MAX_PIXELS = 500_000_000
 """Default of the largest number of pixels; a small file can claim any size."""
 
-IN_MEMORY_SHARE = 5
-"""What is decoded in memory is limited to a fifth: WebP, AVIF, HEIC, JPEG XL, raw, progressive JPEG, interlaced PNG."""
+IN_MEMORY_SHARE = 3
+"""What is decoded in memory is limited to a third, since the largest sensors have 151 million pixels: WebP, AVIF, HEIC,
+JPEG XL, raw, progressive JPEG, interlaced PNG."""
 
 
 class LargePhotoError(ValueError):
