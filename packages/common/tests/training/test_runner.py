@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import platform
 import runpy
 import signal
 import subprocess
@@ -108,6 +109,21 @@ def test_the_second_signal_kills():
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert [int(status) for status in ended.stdout.split()] == [-number for number in numbers], ended.stderr
     assert ended.stderr.count("stopping after this step") == 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_memory_of_large_tensors_is_reused_on_a_cpu():
+    script = """
+        import resource, torch
+        from retouch_common.training.runner import Runner
+        Runner(cpu=True)
+        for step in range(8):
+            faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.ones(20_000_000)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 1000  # of 20,000 pages
 
 
 def test_random_states_come_back():

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -34,6 +35,8 @@ from retouch_common.training.checkpoint import Tensors
 from retouch_common.training.state import random_state, set_random_state
 
 logger = logging.getLogger(__name__)
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 class Runner:
@@ -85,6 +88,8 @@ class Runner:
         self.precision = precision
         self.accumulate = accumulate
         self.device: torch.device = self.accelerator.device
+        if self.device.type == "cpu":
+            _keep_freed_memory()
         self.num_processes: int = self.accelerator.num_processes
         self.process_index: int = self.accelerator.process_index
         self.is_main: bool = self.accelerator.is_main_process
@@ -213,6 +218,18 @@ def _leave_group() -> None:
     """Leave the process group. At exit, not with the runner: leaving and rejoining at once may hang."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed; without effect on other C libraries.
+
+    By default it returns every tensor of more than 32 MiB to the kernel, which clears the memory again for the next: a
+    seventh of the time of ABPN's preset ``small``, and a hundredth with this.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        for parameter in _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD:
+            mallopt(parameter, 2**31 - 1)  # bytes
 
 
 def _resolve(precision: str, cpu: bool) -> str:
