@@ -320,9 +320,10 @@ def test_a_saved_recipe_is_applied_again(retouch_page):
     recipe = retouch_page.download("#save-recipe")
     retouch_page.choose("#open", retouch_page.folder / "anna.png")
     retouch_page.page.wait_for_function("() => document.querySelectorAll('#steps button').length === 1")
+    revision = retouch_page.rendered()
     retouch_page.choose("#open-recipe", recipe)
     retouch_page.page.wait_for_function("() => document.querySelectorAll('#steps button').length === 2")
-    retouch_page.rendered()
+    retouch_page.rendered(revision)
     assert abs(retouch_page.added()[MOLE[::-1]]) < 6
 
 
