@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound="Pretrained")
 _RANDOM_FACTORIES = (torch.rand, torch.randn)
 _FACTORIES = (torch.empty, torch.zeros, torch.ones, *_RANDOM_FACTORIES)
-_RANDOM_FILLS = (
+_RANDOM_FILLS = (  # these of nn.init are dispatched whole, its others by what they call
     torch.Tensor.normal_,
     torch.Tensor.uniform_,
     nn.init.normal_,

@@ -34,7 +34,7 @@ def test_photo_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
     assert Photo.open(path, max_pixels=3_600_000_000).width == 60_000
 
 
-def test_formats_decoded_in_memory_have_a_fifth(tmp_path):
+def test_formats_decoded_in_memory_have_a_third(tmp_path):
     Image.fromarray(np.zeros((100, 100, 3), np.uint8)).save(tmp_path / "a.webp")
     assert Photo.open(tmp_path / "a.webp", max_pixels=30_000).width == 100
     with pytest.raises(
@@ -62,7 +62,7 @@ def jpeg_of_three_scans(path, side):
 
 
 @pytest.mark.parametrize("kind", ["progressive", "three scans", "interlaced"])
-def test_files_decoded_in_memory_have_a_fifth_in_any_format(tmp_path, kind):
+def test_files_decoded_in_memory_have_a_third_in_any_format(tmp_path, kind):
     name, coding = ("a.png", "interlaced PNG") if kind == "interlaced" else ("a.jpg", "progressive JPEG")
     image = pyvips.Image.black(100, 100, bands=3).copy(interpretation="srgb")
     if kind == "three scans":
