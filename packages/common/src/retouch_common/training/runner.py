@@ -223,8 +223,8 @@ def _leave_group() -> None:
 def _keep_freed_memory() -> None:
     """Let glibc keep what is freed; without effect on other C libraries.
 
-    By default it returns every tensor of more than 32 MiB to the kernel, which clears the memory again for the next: about
-    a seventh of the processor time in which ABPN's preset ``small`` trains on one core.
+    By default it returns every tensor of more than 32 MiB to the kernel, which clears the memory again for the next:
+    about a seventh of the processor time in which ABPN's preset ``small`` trains on one core.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
